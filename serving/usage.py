@@ -1,0 +1,41 @@
+"""What a router worker knows about the slots of a version, as it reports it to the control plane."""
+
+from dataclasses import dataclass
+
+from serving.endpoint import VersionKey
+
+
+@dataclass(frozen=True, slots=True)
+class VersionUsage:
+    """Slots of one version as one worker (the owner of its slots) sees them."""
+
+    endpoint: str
+    version: str
+    busy: int
+    """Slots in use now."""
+    total: int
+    """Slots of ready replicas."""
+    waiting: int
+    """Requests that wait for a slot now."""
+    busy_slot_seconds: float
+    """Exact time integral of `busy` since the worker started; a mean over a period is a difference of two of these."""
+    busy_by_replica: dict[str, int]
+    """Replica id -> slots in use, only those above 0."""
+
+    @property
+    def key(self) -> VersionKey:
+        """The version it speaks of."""
+        return VersionKey(self.endpoint, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """One worker's counts at one instant. A version that is absent has not changed since the report before."""
+
+    worker: str
+    """Unique per worker process start: a restarted worker's integrals begin again at 0 under a new name."""
+    at_s: float
+    """The worker's monotonic clock."""
+    versions: tuple[VersionUsage, ...]
+    starved: tuple[VersionKey, ...] = ()
+    """Versions for which a request found no free slot since the report before: scale now, do not wait for the period."""
