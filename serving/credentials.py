@@ -1,0 +1,34 @@
+"""What a router needs to check a credential: digests of keys and public keys of token issuers, never a secret."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDigests:
+    """SHA-256 digests (32 bytes each) of the keys that open one endpoint: primary, secondary."""
+
+    endpoint: str
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """One public key that tokens may be signed with, and the only algorithm it may be used for."""
+
+    kid: str
+    algorithm: str
+    """`EdDSA` or `RS256`."""
+    public_pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTrust:
+    """Whose tokens are accepted. `audience(endpoint)` is what a token for that endpoint must carry in `aud`."""
+
+    issuer: str
+    keys: tuple[TokenKey, ...] = ()
+
+    @staticmethod
+    def audience(endpoint: str) -> str:
+        """The `aud` of a token for this endpoint."""
+        return f"urn:scorefront:endpoint:{endpoint}"
