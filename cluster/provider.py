@@ -5,6 +5,7 @@ from typing import Protocol
 
 from cluster.changes import Change
 from serving.endpoint import Endpoint, VersionKey
+from serving.faults import Fault
 
 
 class ProviderError(Exception):
@@ -13,6 +14,9 @@ class ProviderError(Exception):
 
 class Provider(Protocol):
     """A place where replicas run. Every call is idempotent and absolute; none waits for a replica to become ready."""
+
+    def check(self, endpoint: Endpoint) -> list[Fault]:
+        """What of this endpoint cannot run here: a kind of replica not supported, a file that does not exist."""
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Make the workloads of `endpoint` match. `replicas`: version name -> wanted number.
