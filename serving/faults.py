@@ -1,7 +1,12 @@
 """How broken rules are reported: every one, each with the field's path, the value and the rule."""
 
+import re
+import reprlib
 from dataclasses import dataclass
 from typing import Any
+
+Path = tuple[str | int, ...]
+"""Where a value stands in a document: field names and list indexes, from the top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +21,34 @@ class Fault:
         return f"{self.path}: {self.rule} (got {shown(self.value)})"
 
 
+_PLAIN_STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def written(path: Path) -> str:
+    """A path as a user would write it. Names that are not plain words stand in brackets; the top is `(document)`."""
+    text = ""
+    for step in path:
+        if isinstance(step, str) and len(step) <= 80 and _PLAIN_STEP.fullmatch(step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{shown(step)}]"
+    return text or "(document)"
+
+
 def shown(value: Any, limit: int = 80) -> str:
-    """A value as it may be shown in a message: one line, cut at `limit` characters."""
-    text = repr(value)
+    """A value as it may be shown in a message: one line of printable text, cut at `limit` characters."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    # A document may be deep, endless or huge (aliases, 10**5000): never take the repr of all of it.
+    glance = reprlib.Repr()
+    glance.maxlevel, glance.maxstring, glance.maxother = 4, limit * 2, limit * 2
+    try:
+        text = glance.repr(value)
+    except Exception:
+        # The repr of a foreign object, or of an int of thousands of digits, may fail; a message must not.
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

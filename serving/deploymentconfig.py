@@ -1,0 +1,199 @@
+"""The files of the v1 command line, deploymentconfig.json (AKS) and inferenceconfig.json, read into the declared object.
+
+Every key that those files may have is taken over or refused, with its path in the file it came from.
+"""
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serving.complaints import HIDDEN, unknown_field
+from serving.declared import API_VERSION, KIND
+from serving.faults import Fault, InvalidManifest, Path, written
+from serving.manifest import parse
+from serving.plain import plain
+
+VERSION = ("spec", "versions", 0)
+PLACES: dict[str, Path] = {
+    "namespace": ("metadata", "namespace"),
+    "authEnabled": ("spec", "authEnabled"),
+    "tokenAuthEnabled": ("spec", "tokenAuthEnabled"),
+    "computeTargetName": ("spec", "properties", "computeTargetName"),
+    "versionName": (*VERSION, "name"),
+    "trafficPercentile": (*VERSION, "trafficPercentile"),
+    "numReplicas": (*VERSION, "numReplicas"),
+    "maxConcurrentRequestsPerContainer": (*VERSION, "maxConcurrentRequestsPerContainer"),
+    "maxQueueWaitMs": (*VERSION, "maxQueueWaitMs"),
+    "scoringTimeoutMs": (*VERSION, "scoringTimeoutMs"),
+    "autoScaler": (*VERSION, "autoScaler"),
+    "livenessProbeRequirements": (*VERSION, "livenessProbeRequirements"),
+    "dataCollection": (*VERSION, "dataCollection"),
+    "containerResourceRequirements": (*VERSION, "containerResourceRequirements"),
+    "gpuCores": (*VERSION, "containerResourceRequirements", "gpu"),
+}
+"""Key of deploymentconfig.json -> where its value goes. In this order: gpuCores goes into what was put before it."""
+
+OTHER_KEYS = ("computeType", "keys", "appInsightsEnabled")
+COMPUTE_TYPES = ("aks", "aksendpoint")
+KEY_NAMES = ("primaryKey", "secondaryKey")
+KEY_RULE = "must be text of 1 to 512 visible ASCII characters"
+
+APP_INSIGHTS_ENV = "AML_APP_INSIGHTS_ENABLED"
+"""What azureml-inference-server-http reads; it sends once AML_APP_INSIGHTS_KEY is in `env` too."""
+
+ENVIRONMENT_KEYS = ("name", "version", "environmentVariables", "python", "docker", "spark", "databricks", "r")
+ENVIRONMENT_KEYS += ("inferencingStackVersion", "assetId", "autoRebuild")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DeclaredKeys:
+    """The keys a user wants an endpoint to have; None = one is made. Never shown."""
+
+    primary: str | None = None
+    secondary: str | None = None
+
+
+def from_deploymentconfig(config: object, name: str, replica: Mapping[str, Any]) -> dict[str, Any]:
+    """An AKS deploymentconfig.json as a valid document of a ScoringEndpoint `name` with one version.
+
+    `replica` is the `replica` of that version, e.g. from `from_inferenceconfig`. The version has the name of the
+    endpoint unless `versionName` says otherwise, as in the v1 SDK. `keys` are read by `declared_keys`. Raises
+    InvalidManifest with every fault, by its path in the config; faults in `replica` or `name` by their place in the
+    document.
+    """
+    content = _mapping(config)
+    faults = [*_compute_type(content), *_unknown(content, (*PLACES, *OTHER_KEYS), ())]
+    try:
+        declared_keys(content)
+    except InvalidManifest as error:
+        faults += error.faults
+    insights = content.get("appInsightsEnabled")
+    if not isinstance(insights, bool | None):
+        faults.append(Fault("appInsightsEnabled", insights, "must be true or false"))
+    document = _document(content, name, copy.deepcopy(dict(replica)))
+    if insights is True:
+        _enable_insights(document["spec"])
+    try:
+        parse(document)
+    except InvalidManifest as error:
+        faults += (Fault(_path_in_config(fault.path, content), fault.value, fault.rule) for fault in error.faults)
+    if faults:
+        raise InvalidManifest(tuple(faults))
+    return document
+
+
+def declared_keys(config: object) -> DeclaredKeys:
+    """`keys` of a deploymentconfig.json. Raises InvalidManifest, which never shows a key."""
+    keys = _mapping(config).get("keys")
+    if keys is None:
+        return DeclaredKeys()
+    if not isinstance(keys, dict):
+        raise InvalidManifest((Fault("keys", HIDDEN, f"must be a mapping with the fields {', '.join(KEY_NAMES)}"),))
+    faults = [Fault(fault.path, HIDDEN, fault.rule) for fault in _unknown(keys, KEY_NAMES, ("keys",))]
+    given = {name: keys[name] for name in KEY_NAMES if keys.get(name) is not None}
+    for name, key in given.items():
+        if not isinstance(key, str) or not re.fullmatch(r"[!-~]{1,512}", key):
+            faults.append(Fault(f"keys.{name}", HIDDEN, KEY_RULE))
+    if "secondaryKey" in given and "primaryKey" not in given:
+        faults.append(Fault("keys.primaryKey", None, "is required where secondaryKey is given"))
+    if len(given) == 2 and given["primaryKey"] == given["secondaryKey"]:
+        faults.append(Fault("keys.secondaryKey", HIDDEN, "must differ from primaryKey"))
+    if faults:
+        raise InvalidManifest(tuple(faults))
+    return DeclaredKeys(given.get("primaryKey"), given.get("secondaryKey"))
+
+
+def from_inferenceconfig(config: object, model_dir: str | None = None) -> dict[str, Any]:
+    """An inferenceconfig.json as the `replica` of a version: entryScript, sourceDirectory and the environment's variables.
+
+    Where an environment also says how its image would be built, that part has no meaning here: the script runs in the
+    Python that hosts it. Relative paths stay relative. Raises InvalidManifest with every fault, by its path in the config.
+    """
+    content = _mapping(config)
+    faults = _unknown(content, ("entryScript", "sourceDirectory", "environment"), ())
+    environment = content.get("environment") or {}
+    if not isinstance(environment, dict):
+        faults.append(Fault("environment", HIDDEN, f"must be a mapping with the fields {', '.join(ENVIRONMENT_KEYS)}"))
+        environment = {}
+    faults += _unknown(environment, ENVIRONMENT_KEYS, ("environment",))
+    if content.get("entryScript") is None:
+        faults.append(Fault("entryScript", None, "is required: the path of the script, relative to sourceDirectory"))
+    if faults:
+        raise InvalidManifest(tuple(faults))
+    replica = {
+        "entryScript": content["entryScript"],
+        "sourceDirectory": content.get("sourceDirectory"),
+        "modelDir": model_dir,
+        "env": environment.get("environmentVariables"),
+    }
+    return {field: value for field, value in replica.items() if value is not None}
+
+
+def _mapping(config: object) -> dict[str, Any]:
+    content, faults = plain(config)
+    if faults:
+        raise InvalidManifest(tuple(faults.values()))
+    if not isinstance(content, dict):
+        raise InvalidManifest((Fault(written(()), None, "must be a mapping of fields"),))
+    return content
+
+
+def _unknown(content: dict[str, Any], known: tuple[str, ...], at: Path) -> list[Fault]:
+    unknown = (key for key in content if key not in known)
+    return [Fault(written((*at, key)), HIDDEN, unknown_field(key, list(known))) for key in unknown]
+
+
+def _compute_type(content: dict[str, Any]) -> list[Fault]:
+    kind = content.get("computeType")
+    if isinstance(kind, str) and kind.lower() in COMPUTE_TYPES:
+        return []
+    verb = "is required" if kind is None else "must be"
+    return [Fault("computeType", kind, f"{verb}: one of {', '.join(COMPUTE_TYPES)} (upper case is as good)")]
+
+
+def _document(content: dict[str, Any], name: str, replica: dict[str, Any]) -> dict[str, Any]:
+    version: dict[str, Any] = {"name": name, "replica": replica}
+    document: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name},
+        "spec": {"versions": [version]},
+    }
+    for key, place in PLACES.items():
+        value = content.get(key)
+        # In this file, unlike elsewhere, 0 replicas means that no number is fixed.
+        if value is not None and not (key == "numReplicas" and value == 0 and not isinstance(value, bool)):
+            _put(document, place, value)
+    return document
+
+
+def _put(document: dict[str, Any], place: Path, value: Any) -> None:
+    target: Any = document
+    for step in place[:-1]:
+        target = target[step] if isinstance(step, int) else target.setdefault(step, {})
+    if isinstance(target, dict):
+        # Otherwise what gpuCores would go into is no mapping, and that is the fault to report.
+        target[place[-1]] = value
+
+
+def _enable_insights(spec: dict[str, Any]) -> None:
+    """Into the environment where scorefront sets it; else it is kept as a property, for whoever runs the replicas."""
+    replica = spec["versions"][0]["replica"]
+    if not any(replica.get(kind) is not None for kind in ("entryScript", "command", "image")):
+        spec.setdefault("properties", {})["appInsightsEnabled"] = "true"
+        return
+    env = replica.get("env") or {}
+    if isinstance(env, dict):
+        replica["env"] = {APP_INSIGHTS_ENV: "true", **env}
+
+
+def _path_in_config(path: str, content: dict[str, Any]) -> str:
+    """Where in the config the value at this path of the document came from; the path itself if from elsewhere."""
+    for key, place in reversed(PLACES.items()):
+        start = written(place)
+        if path == start or path.startswith((f"{start}.", f"{start}[")):
+            # What is required but was not given has its place in the config all the same.
+            return key + path[len(start) :] if key in content or key != "versionName" else path
+    return path

@@ -1,0 +1,100 @@
+"""What is done to a declared object as a document: filling in defaults, and making its paths absolute."""
+
+from pathlib import PurePath
+from typing import Any
+
+from serving.declared import DEFAULT_PORT, SCALER_DEFAULTS, DeclaredVersion, ScoringEndpoint
+
+
+def default_version(declared: ScoringEndpoint) -> str:
+    """The name of the version that unclaimed traffic goes to: the first if none says so."""
+    versions = declared.spec.versions
+    return next((version.name for version in versions if version.isDefault), versions[0].name)
+
+
+def key_auth(declared: ScoringEndpoint) -> bool:
+    """Whether a key is demanded: by default, unless a token is."""
+    enabled = declared.spec.authEnabled
+    return not declared.spec.tokenAuthEnabled if enabled is None else enabled
+
+
+def scaler_settings(version: DeclaredVersion) -> dict[str, Any] | None:
+    """`autoScaler` with its defaults filled in; None for static replicas, which are never scaled."""
+    if version.replica.static is not None:
+        return None
+    if version.numReplicas is not None:
+        return {"autoscaleEnabled": False}
+    given = version.autoScaler.model_dump(exclude_none=True)
+    return {"autoscaleEnabled": True, **SCALER_DEFAULTS, **given}
+
+
+def to_document(declared: ScoringEndpoint) -> dict[str, Any]:
+    """The declared object with its defaults filled in: JSON-able, in fresh containers, and `parse` reads it back.
+
+    Optional fields without a value are left out.
+    """
+    document: dict[str, Any] = declared.model_dump(mode="json")
+    default = default_version(declared)
+    spec = document["spec"]
+    spec["authEnabled"] = key_auth(declared)
+    spec["versions"] = [
+        _filled(version, dumped, version.name == default)
+        for version, dumped in zip(declared.spec.versions, spec["versions"], strict=True)
+    ]
+    document["metadata"] = _given(document["metadata"])
+    return document
+
+
+def _filled(version: DeclaredVersion, dumped: dict[str, Any], is_default: bool) -> dict[str, Any]:
+    replica = dumped["replica"]
+    if version.replica.static is None and version.replica.port is None:
+        replica["port"] = DEFAULT_PORT
+    filled = {
+        **dumped,
+        "isDefault": is_default,
+        "replica": _given(replica),
+        "autoScaler": scaler_settings(version),
+        "containerResourceRequirements": _given(dumped["containerResourceRequirements"]),
+    }
+    return _given(filled)
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def resolve_paths(document: Any, base: PurePath) -> Any:
+    """A copy of `document` whose relative paths are absolute, against `base`, the folder of the manifest.
+
+    `entryScript` is relative to `sourceDirectory`; where that is absent (of entryScript or command) it becomes `base`.
+    What is not shaped as it should be stays as it is: `parse` does the complaining.
+    """
+    match document:
+        case {"spec": {"versions": [*versions], **spec}, **rest}:
+            resolved = [_resolved_version(version, base) for version in versions]
+            return {**rest, "spec": {**spec, "versions": resolved}}
+        case _:
+            return document
+
+
+def _resolved_version(version: Any, base: PurePath) -> Any:
+    match version:
+        case {"replica": dict() as replica}:
+            return {**version, "replica": _resolved_replica(replica, base)}
+        case _:
+            return version
+
+
+def _resolved_replica(replica: dict[Any, Any], base: PurePath) -> dict[Any, Any]:
+    resolved = dict(replica)
+    folder = base
+    if isinstance(source := replica.get("sourceDirectory"), str) and source:
+        folder = base / source
+        resolved["sourceDirectory"] = str(folder)
+    elif source is None and (replica.get("entryScript") is not None or replica.get("command") is not None):
+        resolved["sourceDirectory"] = str(base)
+    for field, start in (("entryScript", folder), ("modelDir", base)):
+        # An empty path stays empty: it is a fault, not the folder itself.
+        if isinstance(path := replica.get(field), str) and path:
+            resolved[field] = str(start / path)
+    return resolved

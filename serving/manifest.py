@@ -1,0 +1,153 @@
+"""The declared object, from a document to the domain: what users write goes in, Endpoints come out.
+
+This is the border: percent, milliseconds and GB end here. The models are in `serving.declared`, the rules between
+fields in `serving.rules`.
+"""
+
+from pydantic import ValidationError
+
+from serving.complaints import complaints
+from serving.declared import DEFAULT_PORT, DeclaredVersion, Replica, ScoringEndpoint
+from serving.declared import Resources as DeclaredResources
+from serving.document import default_version, key_auth, resolve_paths, scaler_settings, to_document
+from serving.endpoint import (
+    Auth,
+    AutoscalePolicy,
+    Endpoint,
+    LivenessProbe,
+    ReplicaKind,
+    ReplicaSource,
+    Resources,
+    RetryRule,
+    Version,
+    VersionType,
+    WorkloadRef,
+)
+from serving.faults import Fault, InvalidManifest, Path
+from serving.plain import plain
+from serving.rules import broken_rules
+from serving.schema import json_schema
+from serving.traffic import effective_shares
+
+__all__ = ["ScoringEndpoint", "json_schema", "parse", "resolve_paths", "to_document", "to_endpoint"]
+
+BYTES_PER_GB = 10**9
+
+
+def parse(document: object, subject: str = "") -> ScoringEndpoint:
+    """Judge a document, as a YAML or JSON reader gives it, by every rule there is.
+
+    A top-level `status` is dropped, so that what `get -o yaml` prints can be applied again. `subject` names the
+    document in the error, e.g. a file. Raises InvalidManifest with every fault.
+    """
+    try:
+        content, unsayable = plain(document)
+    except InvalidManifest as error:
+        raise InvalidManifest(error.faults, subject) from None
+    if isinstance(content, dict):
+        content.pop("status", None)
+    found: dict[Path, list[Fault]] = {}
+    declared: ScoringEndpoint | None = None
+    try:
+        declared = ScoringEndpoint.model_validate(content)
+    except ValidationError as error:
+        for path, fault in complaints(error):
+            found.setdefault(path, []).append(fault)
+    for path, fault in unsayable.items():
+        if path[:1] != ("status",):
+            found.setdefault(path, [fault])
+    faults = [fault for at_path in found.values() for fault in at_path]
+    faults += broken_rules(content, frozenset(found))
+    if faults or declared is None:
+        raise InvalidManifest(tuple(faults), subject)
+    return declared
+
+
+def to_endpoint(declared: ScoringEndpoint) -> Endpoint:
+    """The domain record of what was declared: fractions, seconds, bytes; shares, default and auth resolved."""
+    spec = declared.spec
+    default = default_version(declared)
+    shares = effective_shares({version.name: version.trafficPercentile for version in spec.versions}, default)
+    return Endpoint(
+        name=declared.metadata.name,
+        auth=Auth.TOKEN if spec.tokenAuthEnabled else Auth.KEY if key_auth(declared) else Auth.NONE,
+        versions=tuple(_version(version, shares[version.name], version.name == default) for version in spec.versions),
+        description=spec.description,
+        tags=dict(spec.kvTags),
+        properties=dict(spec.properties),
+        retry=RetryRule(spec.retry),
+    )
+
+
+def _version(declared: DeclaredVersion, share: float, is_default: bool) -> Version:
+    probe = declared.livenessProbeRequirements
+    return Version(
+        name=declared.name,
+        share=share,
+        is_default=is_default,
+        type=VersionType(declared.type),
+        replica=_source(declared.replica),
+        autoscale=_policy(declared),
+        slots_per_replica=declared.maxConcurrentRequestsPerContainer,
+        queue_wait_s=declared.maxQueueWaitMs / 1000,
+        scoring_timeout_s=declared.scoringTimeoutMs / 1000,
+        resources=_resources(declared.containerResourceRequirements),
+        liveness=LivenessProbe(
+            period_s=float(probe.periodSeconds),
+            initial_delay_s=float(probe.initialDelaySeconds),
+            timeout_s=float(probe.timeoutSeconds),
+            success_threshold=probe.successThreshold,
+            failure_threshold=probe.failureThreshold,
+        ),
+        collect_data=declared.dataCollection.storageEnabled,
+    )
+
+
+def _source(replica: Replica) -> ReplicaSource:
+    reference = replica.workloadRef
+    return ReplicaSource(
+        kind=next(kind for kind in ReplicaKind if getattr(replica, kind.value) is not None),
+        entry_script=replica.entryScript,
+        source_directory=replica.sourceDirectory,
+        model_dir=replica.modelDir,
+        command=tuple(replica.command or ()),
+        image=replica.image,
+        pod_template=replica.podTemplate,
+        workload_ref=WorkloadRef(reference.kind, reference.name) if reference else None,
+        static=tuple(replica.static or ()),
+        env=dict(replica.env),
+        port=DEFAULT_PORT if replica.port is None else replica.port,
+        score_path=replica.scorePath,
+        health_path=replica.healthPath,
+        web_socket=replica.webSocket,
+    )
+
+
+def _policy(declared: DeclaredVersion) -> AutoscalePolicy:
+    settings = scaler_settings(declared)
+    if settings is None or not settings["autoscaleEnabled"]:
+        fixed = declared.numReplicas or len(declared.replica.static or ())
+        return AutoscalePolicy(enabled=False, min_replicas=fixed, max_replicas=fixed)
+    return AutoscalePolicy(
+        enabled=True,
+        min_replicas=settings["minReplicas"],
+        max_replicas=settings["maxReplicas"],
+        target_utilization=settings["targetUtilization"] / 100,
+        refresh_period_s=float(settings["refreshPeriodInSeconds"]),
+        scale_down_window_s=float(settings["scaleDownWindowInSeconds"]),
+    )
+
+
+def _resources(declared: DeclaredResources) -> Resources:
+    memory_limit = declared.memoryInGBLimit
+    return Resources(
+        cpu=float(declared.cpu),
+        cpu_limit=None if declared.cpuLimit is None else float(declared.cpuLimit),
+        memory_bytes=_bytes(declared.memoryInGB),
+        memory_limit_bytes=None if memory_limit is None else _bytes(memory_limit),
+        gpu=declared.gpu,
+    )
+
+
+def _bytes(gigabytes: float) -> int:
+    return max(1, round(gigabytes * BYTES_PER_GB))

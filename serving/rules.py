@@ -1,0 +1,261 @@
+"""The rules that look at more than one field, judged on the document itself, so that every fault is found at once.
+
+A rule reads the document through `Node`s. Where a value it needs is broken in itself, the rule cannot be judged and
+says nothing: that value has a fault already.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from serving.declared import MAX_REPLICAS, MAX_VERSIONS, SCALER_DEFAULTS, Resources
+from serving.endpoint import ReplicaKind
+from serving.faults import Fault, Path, written
+
+KINDS = tuple(kind.value for kind in ReplicaKind)
+
+# What a kind cannot honour is refused rather than ignored.
+COMPANIONS: dict[str, frozenset[str]] = {
+    "sourceDirectory": frozenset({"entryScript", "command"}),
+    "modelDir": frozenset({"entryScript", "command"}),
+    "env": frozenset({"entryScript", "command", "image"}),
+    "port": frozenset(KINDS) - {"static"},
+}
+"""Field of `replica` -> the kinds it goes with; the other fields go with every kind."""
+
+
+class Unjudgeable(Exception):
+    """A value that a rule needs is broken in itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One mapping in the document, where it stands, and which paths have a fault already."""
+
+    fields: Mapping[str, Any]
+    path: Path
+    broken: frozenset[Path]
+
+    def has(self, field: str) -> bool:
+        """Whether the user gave it. Null is the same as absent."""
+        return self.fields.get(field) is not None
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """A value that is sound in itself. Raises Unjudgeable."""
+        if (*self.path, field) in self.broken:
+            raise Unjudgeable
+        value = self.fields.get(field)
+        return default if value is None else value
+
+    def sound(self, field: str, default: Any = None) -> Any:
+        """The same, with the default also for what is broken."""
+        return default if (*self.path, field) in self.broken else self.get(field, default)
+
+    def node(self, field: str) -> "Node":
+        """A mapping inside this one; empty if absent. Raises Unjudgeable."""
+        value = self.get(field, {})
+        if not isinstance(value, dict):
+            raise Unjudgeable
+        return Node(value, (*self.path, field), self.broken)
+
+    def nodes(self, field: str) -> list["Node"]:
+        """The mappings in a list inside this one. Raises Unjudgeable."""
+        value = self.get(field, [])
+        if not isinstance(value, list):
+            raise Unjudgeable
+        at = (*self.path, field)
+        return [Node(item, (*at, i), self.broken) for i, item in enumerate(value) if isinstance(item, dict)]
+
+    def fault(self, field: str, rule: str) -> Fault:
+        """A rule that this field breaks."""
+        return Fault(written((*self.path, field)), self.fields.get(field), rule)
+
+    def at(self, value: Any, rule: str) -> Fault:
+        """A rule that this mapping breaks as a whole."""
+        return Fault(written(self.path), value, rule)
+
+
+Check = Callable[[Node], Iterator[Fault]]
+
+
+def broken_rules(document: Any, broken: frozenset[Path]) -> Iterator[Fault]:
+    """Every fault between fields. `broken`: the paths that have a fault in themselves."""
+    if not isinstance(document, dict):
+        return
+    try:
+        spec = Node(document, (), broken).node("spec")
+        versions = spec.nodes("versions")
+    except Unjudgeable:
+        return
+    of_spec = (check(spec) for check in SPEC_RULES)
+    of_versions = (check(version) for version in versions for check in VERSION_RULES)
+    for faults in chain(of_spec, of_versions):
+        try:
+            yield from faults
+        except Unjudgeable:
+            continue
+
+
+def _number_of_versions(spec: Node) -> Iterator[Fault]:
+    count = len(spec.get("versions", []))
+    if spec.has("versions") and not 1 <= count <= MAX_VERSIONS:
+        yield Fault("spec.versions", f"{count} versions", f"must be a list of 1 to {MAX_VERSIONS} versions")
+
+
+def _unique_names(spec: Node) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for version in spec.nodes("versions"):
+        name = version.sound("name")
+        if name in seen:
+            yield version.fault("name", "must be unique in the endpoint; another version has this name")
+        elif name is not None:
+            seen.add(name)
+
+
+def _traffic_sum(spec: Node) -> Iterator[Fault]:
+    total = math.fsum(version.sound("trafficPercentile", 0) for version in spec.nodes("versions"))
+    # 33.3 + 33.3 + 33.4 may come out a hair above 100 in binary.
+    if total > 100 + 1e-9:
+        rule = "the trafficPercentile values of all versions must add up to at most 100"
+        yield Fault("spec.versions", round(total, 9), rule)
+
+
+def _one_default(spec: Node) -> Iterator[Fault]:
+    claimed = [version for version in spec.nodes("versions") if version.sound("isDefault") is True]
+    for version in claimed[1:]:
+        yield version.fault("isDefault", f"at most one version may be the default; {written(claimed[0].path)} is")
+
+
+def _one_control(spec: Node) -> Iterator[Fault]:
+    controls = [version for version in spec.nodes("versions") if version.sound("type") == "Control"]
+    for version in controls[1:]:
+        yield version.fault("type", f"at most one version may be the Control; {written(controls[0].path)} is")
+
+
+def _one_auth(spec: Node) -> Iterator[Fault]:
+    if spec.get("authEnabled") is True and spec.get("tokenAuthEnabled") is True:
+        yield spec.fault("tokenAuthEnabled", "authEnabled and tokenAuthEnabled exclude each other; one may be true")
+
+
+def _kinds(version: Node) -> list[str]:
+    replica = version.node("replica")
+    return [kind for kind in KINDS if replica.has(kind)]
+
+
+def _one_kind(version: Node) -> Iterator[Fault]:
+    kinds = _kinds(version)
+    if version.has("replica") and len(kinds) != 1:
+        rule = f"must have exactly one of {', '.join(KINDS)}"
+        yield version.node("replica").at(", ".join(kinds) or None, rule)
+
+
+def _companions(version: Node) -> Iterator[Fault]:
+    """What goes with a kind of replica only; judged once the kind is clear."""
+    replica, kinds = version.node("replica"), _kinds(version)
+    if len(kinds) != 1:
+        return
+    for field, partners in COMPANIONS.items():
+        if kinds[0] not in partners and replica.has(field) and replica.get(field) != {}:
+            names = ", ".join(kind for kind in KINDS if kind in partners)
+            shown = replica.fields[field] if field != "env" else f"{len(replica.fields[field])} variables"
+            yield Fault(written((*replica.path, field)), shown, f"goes only with {names}, not with {kinds[0]}")
+
+
+def _program(version: Node) -> Iterator[Fault]:
+    replica = version.node("replica")
+    if replica.has("command") and replica.get("command")[0] == "":
+        yield Fault(written((*replica.path, "command", 0)), "", "must be the program to run, not empty")
+
+
+def _unique_addresses(version: Node) -> Iterator[Fault]:
+    replica = version.node("replica")
+    addresses = replica.get("static", [])
+    if not isinstance(addresses, list):
+        return
+    seen: set[str] = set()
+    for index, address in enumerate(addresses):
+        if not isinstance(address, str):
+            continue
+        if address.lower() in seen:
+            at = (*replica.path, "static", index)
+            yield Fault(written(at), address, "must be unique in the list; it is there already")
+        seen.add(address.lower())
+
+
+def _pod_template(version: Node) -> Iterator[Fault]:
+    replica = version.node("replica")
+    if not replica.has("podTemplate"):
+        return
+    template = replica.node("podTemplate")
+    inner = template.fields.get("spec")
+    containers = inner.get("containers") if isinstance(inner, dict) else None
+    if not isinstance(containers, list) or not containers or not all(isinstance(one, dict) for one in containers):
+        at = written((*template.path, "spec", "containers"))
+        yield Fault(at, None, "is required: a list of at least one container, each a mapping")
+
+
+def _never_scaled(version: Node) -> Iterator[Fault]:
+    if _kinds(version) != ["static"]:
+        return
+    rule = "must be left out: static replicas run elsewhere and are never scaled; there are as many as addresses"
+    if version.has("numReplicas"):
+        yield version.fault("numReplicas", rule)
+    scaler = version.node("autoScaler")
+    yield from (scaler.fault(field, rule) for field in scaler.fields if scaler.has(field))
+
+
+def _fixed_or_scaled(version: Node) -> Iterator[Fault]:
+    """A fixed number and autoscaling exclude each other, as in the v1 SDK."""
+    if "static" in _kinds(version):
+        return
+    scaler, fixed = version.node("autoScaler"), version.has("numReplicas")
+    enabled = scaler.get("autoscaleEnabled")
+    if fixed and enabled is True:
+        yield version.fault("numReplicas", "must be left out while autoScaler.autoscaleEnabled is true")
+    if not fixed and enabled is False:
+        rule = f"is required while autoScaler.autoscaleEnabled is false: a whole number from 1 to {MAX_REPLICAS}"
+        yield version.fault("numReplicas", rule)
+    if enabled is False or (fixed and enabled is None):
+        rule = "must be left out while autoscaling is off (numReplicas is given, or autoscaleEnabled is false)"
+        yield from (scaler.fault(field, rule) for field in SCALER_DEFAULTS if scaler.has(field))
+
+
+def _least_below_most(version: Node) -> Iterator[Fault]:
+    scaler = version.node("autoScaler")
+    least, most = (scaler.get(name, SCALER_DEFAULTS[name]) for name in ("minReplicas", "maxReplicas"))
+    if least > most:
+        given = "" if scaler.has("maxReplicas") else ", the default"
+        yield scaler.fault("minReplicas", f"must be at most maxReplicas ({most}{given})")
+
+
+def _request_below_limit(version: Node) -> Iterator[Fault]:
+    resources = version.node("containerResourceRequirements")
+    for request, limit in (("cpu", "cpuLimit"), ("memoryInGB", "memoryInGBLimit")):
+        least = resources.sound(request, Resources.model_fields[request].default)
+        most = resources.sound(limit)
+        if most is not None and (*resources.path, request) not in resources.broken and most < least:
+            given = "" if resources.has(request) else ", the default"
+            yield resources.fault(limit, f"must be at least {request} ({least}{given})")
+
+
+SPEC_RULES: tuple[Check, ...] = (
+    _number_of_versions,
+    _unique_names,
+    _traffic_sum,
+    _one_default,
+    _one_control,
+    _one_auth,
+)
+VERSION_RULES: tuple[Check, ...] = (
+    _one_kind,
+    _companions,
+    _program,
+    _unique_addresses,
+    _pod_template,
+    _never_scaled,
+    _fixed_or_scaled,
+    _least_below_most,
+    _request_below_limit,
+)

@@ -1,0 +1,44 @@
+"""The JSON Schema of the declared object, from the same models that judge it."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from serving.complaints import sentence
+from serving.declared import Declared, ScoringEndpoint
+from serving.faults import shown
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of the format: every field with what it is, its unit, its rule and its default.
+
+    Rules between fields are not in it; `parse` holds them. Null is allowed where `parse` takes it for the default.
+    """
+    schema = ScoringEndpoint.model_json_schema()
+    models: dict[str, type[BaseModel]] = {model.__name__: model for model in Declared.__subclasses__()}
+    for name, part in ((ScoringEndpoint.__name__, schema), *schema["$defs"].items()):
+        for field, info in models[name].model_fields.items():
+            part["properties"][field] = _described(part["properties"][field], info)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def _described(property_: dict[str, Any], info: FieldInfo) -> dict[str, Any]:
+    """The schema of one field with a full description, allowing null where the field may be left out."""
+    kind = {key: value for key, value in property_.items() if key not in ("title", "description", "default")}
+    rule = sentence(info)
+    words = [info.description or "", f"Must be {rule}." if rule else ""]
+    shape = kind if info.is_required() else _or_null(kind)
+    described = {**shape, "description": " ".join(word for word in words if word)}
+    default = property_.get("default")
+    if default is not None and not isinstance(default, dict):
+        described["default"] = default
+        described["description"] += f" Default: {shown(default)}."
+    return described
+
+
+def _or_null(kind: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in kind:
+        return kind
+    return {"anyOf": [kind, {"type": "null"}]}

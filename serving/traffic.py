@@ -1,0 +1,63 @@
+"""How the traffic of an endpoint is divided among its versions. Chance comes in as an argument."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from serving.declared import ScoringEndpoint
+from serving.document import to_document
+from serving.endpoint import Endpoint, Version
+from serving.faults import Fault, InvalidManifest, Path, written
+
+
+def effective_shares(percentiles: Mapping[str, float | None], default: str) -> dict[str, float]:
+    """Version name -> fraction of the traffic, summing to 1: its own percentile, and all unclaimed for `default`.
+
+    `percentiles`: version name -> percent in [0, 100], summing to at most 100; None is 0. `default` is one of them.
+    """
+    claimed = {name: percent or 0.0 for name, percent in percentiles.items()}
+    others = math.fsum(percent for name, percent in claimed.items() if name != default)
+    # Rounded, so that a hair left over by binary fractions (33.3 + 33.3 + 33.4) does not become a share.
+    claimed[default] = max(0.0, round(100 - others, 9))
+    return {name: percent / 100 for name, percent in claimed.items()}
+
+
+def choose(endpoint: Endpoint, u: float) -> Version:
+    """The version that a request drawn with `u`, uniform on [0, 1), goes to; one with share 0 is never chosen."""
+    chosen = endpoint.default
+    edge = 0.0
+    for version in endpoint.versions:
+        if version.share > 0:
+            chosen = version
+            edge += version.share
+            if u < edge:
+                break
+    # A `u` that rounding leaves above the last edge belongs to the last version that has a share.
+    return chosen
+
+
+def with_traffic(
+    declared: ScoringEndpoint,
+    percentiles: Mapping[str, float],
+    default: str | None = None,
+    control: str | None = None,
+) -> dict[str, Any]:
+    """A new document with another split, for `parse` to judge; what is not mentioned stays as it is.
+
+    `percentiles`: version name -> percent. `default`, `control`: the version that takes the role from whichever has it.
+    Raises InvalidManifest for versions that do not exist.
+    """
+    document = to_document(declared)
+    versions = {version["name"]: version for version in document["spec"]["versions"]}
+    rule = f"is no version of this endpoint; its versions are {', '.join(versions)}"
+    asked: list[tuple[Path, str]] = [(("traffic", name), name) for name in percentiles]
+    asked += [((role,), name) for role, name in (("default", default), ("control", control)) if name is not None]
+    if faults := tuple(Fault(written(path), name, rule) for path, name in asked if name not in versions):
+        raise InvalidManifest(faults)
+    for name, version in versions.items():
+        version["trafficPercentile"] = percentiles.get(name, version["trafficPercentile"])
+        if default is not None:
+            version["isDefault"] = name == default
+        if control is not None:
+            version["type"] = "Control" if name == control else "Treatment"
+    return document
