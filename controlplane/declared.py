@@ -1,0 +1,77 @@
+"""What is declared now, in memory: one record per endpoint, and the lock that serialises its changes."""
+
+import asyncio
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from controlplane.errors import EndpointNotFound, VersionNotFound
+from controlplane.keys import KeyPair
+from serving.endpoint import Endpoint, ReplicaKind, Version, VersionKey
+from serving.manifest import ScoringEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One endpoint: as the user wrote it, as the domain sees it, and its keys."""
+
+    manifest: ScoringEndpoint
+    endpoint: Endpoint
+    keys: KeyPair
+
+
+class Registry:
+    """All declared endpoints. Change an entry only while holding its lock, and only after the store has it."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Declared] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """The lock of one endpoint, declared or not; it lives for as long as someone holds it or waits for it."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def put(self, declared: Declared) -> None:
+        """Declare, or declare anew."""
+        self._declared[declared.endpoint.name] = declared
+
+    def drop(self, name: str) -> None:
+        """Forget an endpoint."""
+        del self._declared[name]
+
+    def find(self, name: str) -> Declared | None:
+        """The endpoint, or None."""
+        return self._declared.get(name)
+
+    def get(self, name: str) -> Declared:
+        """The endpoint. Raises EndpointNotFound."""
+        declared = self._declared.get(name)
+        if declared is None:
+            raise EndpointNotFound(name)
+        return declared
+
+    def all(self) -> tuple[Declared, ...]:
+        """Every endpoint, by name."""
+        return tuple(self._declared[name] for name in sorted(self._declared))
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The domain records of all."""
+        return tuple(declared.endpoint for declared in self.all())
+
+    def version(self, key: VersionKey) -> Version | None:
+        """The version, or None when it is not declared (any more)."""
+        declared = self._declared.get(key.endpoint)
+        return declared.endpoint.version(key.version) if declared else None
+
+    def keys_of(self, name: str, version: str | None) -> list[VersionKey]:
+        """The keys of one version, or of all. Raises EndpointNotFound, VersionNotFound."""
+        endpoint = self.get(name).endpoint
+        if version is None:
+            return [VersionKey(name, each.name) for each in endpoint.versions]
+        if endpoint.version(version) is None:
+            raise VersionNotFound(VersionKey(name, version))
+        return [VersionKey(name, version)]
+
+
+def is_scaled(version: Version) -> bool:
+    """Its number of replicas is ours to change; static replicas run somewhere else, as many as there are."""
+    return version.replica.kind is not ReplicaKind.STATIC

@@ -1,0 +1,64 @@
+"""What the control plane can say no with. A class knows its HTTP status and its machine-readable code."""
+
+from serving.endpoint import VersionKey
+
+
+class ControlError(Exception):
+    """The root; the text is for people."""
+
+    status = 500
+    code = "Internal"
+
+
+class EndpointNotFound(ControlError):
+    """No endpoint of that name is declared."""
+
+    status = 404
+    code = "EndpointNotFound"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no endpoint '{name}'")
+
+
+class VersionNotFound(ControlError):
+    """The endpoint has no version of that name."""
+
+    status = 404
+    code = "VersionNotFound"
+
+    def __init__(self, key: VersionKey) -> None:
+        super().__init__(f"endpoint '{key.endpoint}' has no version '{key.version}'")
+
+
+class BadRequest(ControlError):
+    """The request itself makes no sense, whatever is declared."""
+
+    status = 400
+    code = "BadRequest"
+
+
+class Unauthorized(ControlError):
+    """The control token is missing or wrong."""
+
+    status = 401
+    code = "Unauthorized"
+
+
+class Forbidden(ControlError):
+    """Refused because of where the request comes from."""
+
+    status = 403
+    code = "Forbidden"
+
+
+class Conflict(ControlError):
+    """It contradicts what is declared."""
+
+    status = 409
+    code = "Conflict"
+
+
+class StoreError(ControlError):
+    """The state directory cannot be read or written, or is in use; the text names the file."""
+
+    code = "StoreFailed"

@@ -1,0 +1,63 @@
+"""Files that are whole or absent: the one place that writes durable state. Blocking; call it in a thread."""
+
+import contextlib
+import os
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".part-"
+"""A file that was being written when the process died; nothing ever reads one."""
+
+
+def make_private_directory(path: Path) -> None:
+    """Make `path` (and parents) if absent and close it to other users. Raises OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, mode 0600. A reader, also after a crash at any instant, finds the old or the new whole.
+
+    Raises OSError; then the old content stands, unless only the last step failed (making the rename itself durable).
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}"
+    try:
+        _write_durably(temporary, data)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Unlink `path`, absent or not. Raises OSError."""
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what an interrupted write left behind. Raises OSError."""
+    for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names in `directory` durable: a rename is safe from a power cut only after this."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        remaining = memoryview(data)
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

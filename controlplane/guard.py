@@ -1,0 +1,191 @@
+"""Who may speak to the REST API, and how it says no: middlewares around every handler.
+
+On loopback any process of this machine may; a web page that someone visits may not (DNS rebinding, cross-site
+requests). Elsewhere the control token is asked for on everything but the probes.
+"""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from controlplane.errors import ControlError, Forbidden, Unauthorized
+from serving.faults import InvalidManifest, shown
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_SHOWN_VALUE_CHARACTERS = 1000
+
+_PASSED_ON = {404: "NotFound", 405: "MethodNotAllowed", 413: "PayloadTooLarge"}
+_log = logging.getLogger(__name__)
+
+
+def is_loopback(host: str) -> bool:
+    """`localhost`, 127.0.0.0/8 or ::1 (with or without brackets); a name that would need a resolver is not."""
+    bare = host.strip("[]")
+    if bare.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return False
+
+
+def security_headers() -> Middleware:
+    """Headers on every answer: nothing is sniffed, framed or told to other sites."""
+
+    @web.middleware
+    async def add(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.setdefault("X-Content-Type-Options", "nosniff")
+            response.headers.setdefault("Referrer-Policy", "no-referrer")
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return add
+
+
+def json_errors() -> Middleware:
+    """Whatever is refused or fails is told as {"error": {code, message, faults}}."""
+
+    @web.middleware
+    async def translate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except InvalidManifest as error:
+            faults = [{"path": f.path, "value": _plain(f.value), "rule": f.rule} for f in error.faults]
+            return error_response(400, "InvalidEndpoint", str(error), faults)
+        except ControlError as error:
+            if error.status >= 500:
+                _log.error("%s %s: %s", request.method, request.path, error)
+            response = error_response(error.status, error.code, str(error))
+            if isinstance(error, Unauthorized):
+                # Basic lets a browser ask for the token (as the password), which makes the dashboard reachable.
+                response.headers.add("WWW-Authenticate", 'Bearer realm="scorefront"')
+                response.headers.add("WWW-Authenticate", 'Basic realm="scorefront", charset="UTF-8"')
+            return response
+        except web.HTTPException as error:
+            code = _PASSED_ON.get(error.status, "BadRequest" if error.status < 500 else "Internal")
+            response = error_response(error.status, code, _said(error, request))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except ConnectionError:
+            raise  # the client is gone: nobody to tell
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.path)
+            return error_response(500, "Internal", "internal error; the log of scorefront tells more")
+
+    return translate
+
+
+def same_site_only() -> Middleware:
+    """Refuse a request that changes something on behalf of another site's page."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        if origin is not None and request.method != "GET" and not _is_same_site(origin, request.host):
+            raise Forbidden("requests from pages of another origin are refused")
+        return await handler(request)
+
+    return check
+
+
+def loopback_names_only() -> Middleware:
+    """Refuse a Host that is not a name of this machine: a page whose name was rebound to 127.0.0.1 reads nothing."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not is_loopback(_host_of(request.headers.get("Host", ""))):
+            raise Forbidden("the Host header must name localhost, 127.0.0.0/8 or [::1]")
+        return await handler(request)
+
+    return check
+
+
+def token_required(token: str, open_paths: Collection[str]) -> Middleware:
+    """Demand the control token on every path but `open_paths`."""
+    if not token:
+        raise ValueError("a control token is needed where the API is not on loopback")
+    expected = token.encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in open_paths:
+            presented = _credential(request.headers.getall("Authorization", []))
+            if not hmac.compare_digest(presented.encode("utf-8", "replace"), expected):
+                raise Unauthorized("the control token is missing or wrong (Authorization: Bearer <control token>)")
+        return await handler(request)
+
+    return check
+
+
+def error_response(status: int, code: str, message: str, faults: list[dict[str, Any]] | None = None) -> web.Response:
+    """The one shape of an error."""
+    error: dict[str, Any] = {"code": code, "message": message}
+    if faults is not None:
+        error["faults"] = faults
+    return web.json_response({"error": error}, status=status)
+
+
+def _credential(headers: list[str]) -> str:
+    """What a single Authorization header presents: a bearer token, or the password of Basic; '' for anything else."""
+    if len(headers) != 1:
+        return ""
+    scheme, _, rest = headers[0].partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return rest.strip()
+        case "basic":
+            try:
+                return base64.b64decode(rest.strip(), validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError, ValueError):
+                return ""
+        case _:
+            return ""
+
+
+def _host_of(authority: str) -> str:
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_same_site(origin: str, host: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+
+
+def _plain(value: Any) -> Any:
+    """The value, if JSON can carry it and it is small; else as it would be shown to people."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return shown(value)
+    return value if len(text) <= MAX_SHOWN_VALUE_CHARACTERS else shown(value)
+
+
+def _said(error: web.HTTPException, request: web.Request) -> str:
+    match error.status:
+        case 404:
+            return f"there is nothing at {request.path}"
+        case 405:
+            return f"{request.method} is not possible on {request.path}"
+        case 413:
+            return "the body is too large"
+        case _:
+            return error.reason

@@ -1,0 +1,83 @@
+"""Reading what a REST request carries: strict JSON bodies and query parameters. Every refusal names what it refuses."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from controlplane.errors import BadRequest
+
+_T = TypeVar("_T")
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class KeyChoice(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """Which key to regenerate: `primary` or `secondary`."""
+
+    key_type: str
+
+
+class Traffic(msgspec.Struct, forbid_unknown_fields=True):
+    """A change of the split: version -> percent; the default and the control version, None = as they are."""
+
+    percentiles: dict[str, int | float]
+    default: str | None = None
+    control: str | None = None
+
+
+def from_json(body: bytes) -> Any:
+    """The JSON in `body`. Raises BadRequest, also for what lax parsers let pass: NaN, a field given twice, half a
+    surrogate pair, nesting without end."""
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from error
+    return value
+
+
+def read(body: bytes, shape: type[_T]) -> _T:
+    """The body as a record. Raises BadRequest naming the field."""
+    try:
+        return msgspec.convert(from_json(body), shape)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the body does not fit: {error}") from error
+
+
+def only(query: Mapping[str, str], *names: str) -> None:
+    """Refuse query parameters that nobody reads. Raises BadRequest."""
+    unknown = sorted(set(query) - set(names))
+    if unknown:
+        raise BadRequest(f"unknown query parameter '{unknown[0]}'; known: {', '.join(names) or 'none'}")
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """A whole number within bounds. Raises BadRequest."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+        raise BadRequest(f"query parameter '{name}' must be a whole number from {least} to {most} (got {text[:20]!r})")
+    return int(text)
+
+
+def yes_no(query: Mapping[str, str], name: str) -> bool:
+    """A switch, off when absent. Raises BadRequest."""
+    text = query.get(name, "false").lower()
+    if text not in _WORDS:
+        raise BadRequest(f"query parameter '{name}' must be true or false (got {text[:20]!r})")
+    return _WORDS[text]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field '{name[:80]}' is given twice")
+        found[name] = value
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,379 @@
+"""The control plane of one machine: what REST and the router group call, on top of store, reconciler and autoscaler.
+
+Every change of an endpoint goes the same way, under its lock: validate, write to disk, change memory, tell the routers,
+have the provider follow. What is refused on the way to the disk has changed nothing.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from autoscaler.loop import Clock, ScalingLoop
+from autoscaler.policy import Decision, Direction, Observation
+from autoscaler.utilization import UtilizationFeed
+from cluster.link import (
+    RemoveEndpoint,
+    ResetAll,
+    SetKeys,
+    SetTrust,
+    ToWorker,
+    UpsertEndpoint,
+    WorkerMetrics,
+    encode,
+)
+from cluster.provider import Provider, ProviderError
+from controlplane.declared import Declared, Registry, is_scaled
+from controlplane.errors import Conflict, StoreError
+from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, digests, pair_from, regenerated
+from controlplane.logs import LogLine, follow
+from controlplane.reconciler import Reconciler
+from controlplane.records import DecisionLog, Record
+from controlplane.routers import Routers
+from controlplane.scaler import Scaler, clamped
+from controlplane.signing import TokenIssuer
+from controlplane.status import LOG_LINES, Sources, to_view
+from controlplane.store import Store, StoredEndpoint
+from controlplane.tokens import IssuedToken, TokenAlgorithm
+from controlplane.view import ClusterView, Shortfall, shortfalls
+from controlplane.wanted import WantedNumbers
+from serving.endpoint import Auth, Endpoint, Version, VersionKey
+from serving.faults import Fault, InvalidManifest
+from serving.manifest import ScoringEndpoint, parse, to_document, to_endpoint
+from serving.replica import ReplicaState
+from serving.traffic import with_traffic
+from serving.usage import UsageReport
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """What a control plane can be told."""
+
+    scoring_url: str = "http://127.0.0.1:8080"
+    """How clients reach the routers: `http(s)://host:port`."""
+    token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What `/metrics` is made from."""
+
+    workers: Sequence[WorkerMetrics]
+    replicas: Mapping[VersionKey, Mapping[ReplicaState, int]]
+    desired: Mapping[VersionKey, int]
+    decisions: Mapping[tuple[VersionKey, Direction], int]
+
+
+class ControlPlane:
+    """One per installation. `clock` is the event-loop clock, `wall` gives unix seconds, `entropy(n)` n random bytes."""
+
+    def __init__(
+        self,
+        store: Store,
+        provider: Provider,
+        routers: Routers,
+        clock: Clock,
+        wall: Callable[[], float],
+        settings: PlaneSettings | None = None,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        settings = settings or PlaneSettings()
+        self._store = store
+        self._provider = provider
+        self._routers = routers
+        self._clock = clock
+        self._wall = wall
+        self._entropy = entropy
+        self._registry = Registry()
+        self._view = ClusterView()
+        self._feed = UtilizationFeed()
+        self._decisions = DecisionLog()
+        self._wanted = WantedNumbers(store.put_wanted, clock)
+        self._issuer = TokenIssuer(
+            settings.token_algorithm, store.put_keyring, lambda trust: routers.publish(SetTrust(trust)), clock, wall
+        )
+        scaler = Scaler(provider, routers, self._view, self._registry, self._scaled)
+        self._loop = ScalingLoop(self._feed, scaler, clock, self._record)
+        self._reconciler = Reconciler(provider, routers, self._view, self._registry, self._numbers, clock)
+        self._sources = Sources(
+            self._view, settings.scoring_url, self._observe, self._desired, self._reconciler.trouble
+        )
+        self._running: asyncio.Task[None] | None = None
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Load what was declared, have it run, keep it so until `stop`. Raises StoreError; then nothing was started."""
+        state = await asyncio.to_thread(self._store.open)
+        try:
+            self._load(state.endpoints)
+            self._wanted.load({key: n for key, n in state.wanted.items() if self._registry.version(key)})
+            await self._issuer.load(state.keyring)
+        except BaseException:
+            self._store.close()
+            raise
+        self._routers.publish(self.snapshot())
+        for declared in self._registry.all():
+            self._track(declared.endpoint)
+        self._running = asyncio.create_task(self._run(), name="control plane")
+        for declared in self._registry.all():
+            async with self._registry.lock(declared.endpoint.name):
+                await self._reconciler.reconcile(declared.endpoint.name)
+
+    async def stop(self) -> None:
+        """End every task, write the wanted numbers, give the state directory back. Replicas are left as they are."""
+        if self._running is not None:
+            self._running.cancel()
+            # What it died of, if it did, was `wait`'s to tell.
+            await asyncio.gather(self._running, return_exceptions=True)
+            self._running = None
+        with contextlib.suppress(StoreError):
+            await self._wanted.flush()
+        self._store.close()
+
+    async def wait(self) -> None:
+        """Return when the control plane was stopped; raise what it died of."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+            if not self._running.cancelled():
+                self._running.result()
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._reconciler.watch(), name="watch replicas")
+            tasks.create_task(self._reconciler.retry(), name="retry what the provider refused")
+            tasks.create_task(self._reconciler.forward_drained(), name="stop drained replicas")
+            tasks.create_task(self._loop.run(), name="scale replicas")
+            tasks.create_task(self._wanted.run(), name="write wanted numbers")
+            tasks.create_task(self._issuer.run(), name="rotate signing keys")
+
+    def _load(self, endpoints: Mapping[str, StoredEndpoint]) -> None:
+        for name, stored in endpoints.items():
+            try:
+                manifest = parse(stored.document, f"{name}.json")
+            except InvalidManifest as error:
+                raise StoreError(f"endpoints/{name}.json in the state directory is not valid: {error}") from error
+            if manifest.metadata.name != name:
+                raise StoreError(f"endpoints/{name}.json in the state directory declares '{manifest.metadata.name}'")
+            self._registry.put(Declared(manifest, to_endpoint(manifest), stored.keys))
+
+    # ---- what the router group calls
+
+    def snapshot(self) -> ResetAll:
+        """Everything a router worker must know; sent first to each worker that (re)starts. Only after `start`."""
+        everything = self._registry.all()
+        return ResetAll(
+            endpoints=tuple(declared.endpoint for declared in everything),
+            keys=tuple(digests(declared.endpoint.name, declared.keys) for declared in everything),
+            trust=self._issuer.keyring.trust(),
+            replicas=tuple(self._view.replicas()),
+        )
+
+    def on_workers(self, workers: Collection[str]) -> None:
+        """These workers are alive: as long as one of them is silent, utilization is incomplete and lowers nothing."""
+        self._feed.expect(workers)
+
+    def on_usage(self, report: UsageReport) -> None:
+        """Take over a worker's counts; versions that found no free slot are decided on at once."""
+        self._feed.apply(report, self._clock.now())
+        for key in report.starved:
+            version = self._registry.version(key)
+            if version is not None and is_scaled(version):
+                self._loop.poke(key)
+
+    def on_drained(self, replica_id: str) -> None:
+        """Nothing is in flight on this withdrawn replica, in any worker, and nothing will be."""
+        self._reconciler.drained(replica_id)
+
+    def on_worker_gone(self, worker: str) -> None:
+        """This worker process has ended."""
+        self._feed.forget_worker(worker, self._clock.now())
+
+    # ---- what REST calls: changes
+
+    async def apply(self, document: object, subject: str = "") -> tuple[dict[str, Any], bool]:
+        """Declare an endpoint, anew or again: (its View, whether it is new). Raises InvalidManifest, StoreError."""
+        manifest = parse(document, subject)
+        name = manifest.metadata.name
+        async with self._registry.lock(name):
+            old = self._registry.find(name)
+            endpoint = to_endpoint(manifest)
+            faults = [*self._provider.check(endpoint), *_untellable(manifest, endpoint)]
+            if faults:
+                raise InvalidManifest(tuple(faults), subject)
+            await self._declare(manifest, endpoint, old)
+        return await self.get(name), old is None
+
+    async def set_traffic(
+        self, name: str, percentiles: Mapping[str, float], default: str | None, control: str | None
+    ) -> dict[str, Any]:
+        """Change the split alone; versions not named keep theirs.
+
+        Raises EndpointNotFound, InvalidManifest, StoreError.
+        """
+        async with self._registry.lock(name):
+            old = self._registry.get(name)
+            manifest = parse(with_traffic(old.manifest, percentiles, default, control))
+            await self._declare(manifest, to_endpoint(manifest), old)
+        return await self.get(name)
+
+    async def delete(self, name: str) -> None:
+        """Answer 404 for it at once, then drain and stop its replicas. Raises EndpointNotFound, StoreError."""
+        async with self._registry.lock(name):
+            old = self._registry.get(name)
+            await asyncio.to_thread(self._store.drop_endpoint, name)
+            self._registry.drop(name)
+            self._routers.publish(RemoveEndpoint(name))
+            self._forget(old.endpoint.versions, name)
+            await self._reconciler.reconcile(name)
+
+    async def regenerate(self, name: str, which: KeyType) -> KeyPair:
+        """Replace one key; the old one dies as the routers are told. Raises EndpointNotFound, StoreError."""
+        async with self._registry.lock(name):
+            old = self._registry.get(name)
+            pair = regenerated(old.keys, which, self._entropy(ENTROPY_BYTES))
+            await self._put(Declared(old.manifest, old.endpoint, pair))
+            self._routers.publish(SetKeys(digests(name, pair)))
+            return pair
+
+    async def _declare(self, manifest: ScoringEndpoint, endpoint: Endpoint, old: Declared | None) -> None:
+        keys = old.keys if old else pair_from(self._entropy(2 * ENTROPY_BYTES))
+        await self._put(Declared(manifest, endpoint, keys))
+        # Routers learn of a version before its replicas exist, and forget it before they are drained.
+        self._routers.publish(UpsertEndpoint(endpoint))
+        if old is None:
+            self._routers.publish(SetKeys(digests(endpoint.name, keys)))
+        else:
+            names = {version.name for version in endpoint.versions}
+            self._forget([version for version in old.endpoint.versions if version.name not in names], endpoint.name)
+        self._track(endpoint)
+        await self._reconciler.reconcile(endpoint.name)
+
+    async def _put(self, declared: Declared) -> None:
+        stored = StoredEndpoint(to_document(declared.manifest), declared.keys)
+        await asyncio.to_thread(self._store.put_endpoint, declared.endpoint.name, stored)
+        self._registry.put(declared)
+
+    # ---- what REST calls: questions
+
+    async def get(self, name: str) -> dict[str, Any]:
+        """The View of one endpoint. Raises EndpointNotFound."""
+        declared = self._registry.get(name)
+        tails = {shortfall.key: await self._log_tail(shortfall.key) for shortfall in self._missing(declared.endpoint)}
+        return to_view(declared, self._sources, tails)
+
+    async def views(self) -> list[dict[str, Any]]:
+        """The Views of all endpoints, by name."""
+        views = []
+        for declared in self._registry.all():
+            if self._registry.find(declared.endpoint.name) is not None:
+                views.append(await self.get(declared.endpoint.name))
+        return views
+
+    def keys(self, name: str) -> KeyPair:
+        """Both keys. Raises EndpointNotFound."""
+        return self._registry.get(name).keys
+
+    def token(self, name: str) -> IssuedToken:
+        """A token for the endpoint. Raises EndpointNotFound; Conflict when it does not take tokens."""
+        if self._registry.get(name).endpoint.auth is not Auth.TOKEN:
+            raise Conflict(f"endpoint '{name}' does not use token auth; set tokenAuthEnabled: true to have it")
+        return self._issuer.issue(name)
+
+    def decisions(self, name: str, version: str | None, last: int) -> list[Record]:
+        """The newest scaling decisions, newest last. Raises EndpointNotFound, VersionNotFound."""
+        return self._decisions.last(self._registry.keys_of(name, version), last)
+
+    async def logs(self, name: str, version: str | None, tail: int) -> list[LogLine]:
+        """The last lines of every replica. Raises EndpointNotFound, VersionNotFound."""
+        lines = []
+        for key in self._registry.keys_of(name, version):
+            for replica, tail_lines in (await self._provider.logs(key, tail)).items():
+                lines += [LogLine(key.version, replica, line) for line in tail_lines]
+        return lines
+
+    def follow_logs(self, name: str, version: str | None) -> AsyncGenerator[LogLine, None]:
+        """Lines as they are written, for ever. Raises EndpointNotFound, VersionNotFound at once."""
+        return follow(self._provider, self._registry.keys_of(name, version))
+
+    def shortfalls(self) -> list[Shortfall]:
+        """The versions that keep the installation from being ready; empty = ready."""
+        return shortfalls(self._registry.endpoints(), self._view)
+
+    async def measure(self) -> Measurements:
+        """The numbers behind `/metrics`, now."""
+        workers = await self._routers.collect()
+        versions = [(v, VersionKey(e.name, v.name)) for e in self._registry.endpoints() for v in e.versions]
+        return Measurements(
+            workers=workers,
+            replicas={key: self._view.counts(key) for _, key in versions},
+            desired={key: self._desired(version, key) for version, key in versions},
+            decisions=self._decisions.counts(),
+        )
+
+    # ---- scaling
+
+    def _numbers(self, endpoint: Endpoint) -> dict[str, int]:
+        return {v.name: self._desired(v, VersionKey(endpoint.name, v.name)) for v in endpoint.versions}
+
+    def _desired(self, version: Version, key: VersionKey) -> int:
+        if not is_scaled(version):
+            return len(version.replica.static)
+        wanted = self._wanted.get(key)
+        return clamped(version.autoscale.min_replicas if wanted is None else wanted, version.autoscale)
+
+    def _track(self, endpoint: Endpoint) -> None:
+        for version in endpoint.versions:
+            key = VersionKey(endpoint.name, version.name)
+            if is_scaled(version):
+                number = self._desired(version, key)
+                self._wanted.set(key, number)
+                self._loop.track(key, version.autoscale, version.slots_per_replica, number)
+            else:
+                self._forget([version], endpoint.name)
+
+    def _forget(self, versions: Sequence[Version], endpoint: str) -> None:
+        for version in versions:
+            key = VersionKey(endpoint, version.name)
+            self._loop.forget(key)
+            self._wanted.forget(key)
+            self._feed.forget_version(key)
+            self._decisions.forget(key)
+
+    def _scaled(self, key: VersionKey, number: int, decision: Decision) -> None:
+        self._wanted.set(key, number)
+        self._decisions.acted(decision, self._wall())
+
+    def _record(self, decision: Decision) -> None:
+        self._decisions.add(decision, self._wall() - (self._clock.now() - decision.at_s))
+
+    def _observe(self, version: Version, key: VersionKey) -> Observation:
+        return self._feed.observe(key, version.autoscale.refresh_period_s, self._clock.now())
+
+    def _missing(self, endpoint: Endpoint) -> list[Shortfall]:
+        return shortfalls((endpoint,), self._view)
+
+    async def _log_tail(self, key: VersionKey) -> list[str]:
+        try:
+            tails = await self._provider.logs(key, LOG_LINES)
+        except ProviderError:
+            return []
+        return next((lines for lines in reversed(tails.values()) if lines), [])
+
+
+def _untellable(manifest: ScoringEndpoint, endpoint: Endpoint) -> list[Fault]:
+    """A document may hold what no message can: a number beyond 64 bits or half a character in a free-form field.
+
+    Found here it is a fault of the document; found after the write it would be a broken link to every router.
+    """
+    message: ToWorker = UpsertEndpoint(endpoint)
+    try:
+        encode(message)
+        msgspec.json.encode(to_document(manifest))
+    except (ValueError, OverflowError, TypeError, msgspec.MsgspecError) as error:
+        return [Fault("spec", endpoint.name, f"must hold only text and numbers that can be passed on: {error}")]
+    return []

@@ -1,0 +1,85 @@
+"""Decision records: why each version has the number of replicas it has. The shell stamps them with wall-clock time."""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autoscaler.policy import Decision, Direction
+from serving.endpoint import VersionKey
+
+PER_VERSION = 1000
+
+
+@dataclass(slots=True)
+class Record:
+    """One decision. Times are unix seconds."""
+
+    decision: Decision
+    at: float
+    acted_at: float | None = None
+    """When the provider had taken the order; None while it has not, or when there was nothing to do."""
+
+
+class DecisionLog:
+    """The last decisions of each version, and how many there were of each direction since the start."""
+
+    def __init__(self, per_version: int = PER_VERSION) -> None:
+        self._per_version = per_version
+        self._records: dict[VersionKey, deque[Record]] = {}
+        self._acted: dict[VersionKey, tuple[Decision, float]] = {}
+        self._counts: Counter[tuple[VersionKey, Direction]] = Counter()
+
+    def add(self, decision: Decision, at: float) -> None:
+        """Keep a decision that was made at `at`. It may come before or after `acted`."""
+        record = Record(decision, at)
+        acted = self._acted.get(decision.key)
+        if acted is not None and acted[0] == decision:
+            record.acted_at = acted[1]
+        self._records.setdefault(decision.key, deque(maxlen=self._per_version)).append(record)
+        self._counts[decision.key, decision.direction] += 1
+
+    def acted(self, decision: Decision, at: float) -> None:
+        """The provider has taken the order at `at`."""
+        self._acted[decision.key] = (decision, at)
+        for record in reversed(self._records.get(decision.key, ())):
+            if record.decision == decision:
+                record.acted_at = at
+                break
+
+    def last(self, keys: list[VersionKey], count: int) -> list[Record]:
+        """The newest `count` records of these versions, newest last."""
+        if count <= 0:
+            return []
+        found = [record for key in keys for record in self._records.get(key, ())]
+        return sorted(found, key=lambda record: record.at)[-count:]
+
+    def forget(self, key: VersionKey) -> None:
+        """The version is gone; its counts stay, because counters never go backwards."""
+        self._records.pop(key, None)
+        self._acted.pop(key, None)
+
+    def counts(self) -> Mapping[tuple[VersionKey, Direction], int]:
+        """Decisions recorded since the start."""
+        return self._counts
+
+
+def to_document(record: Record) -> dict[str, Any]:
+    """A record as REST shows it."""
+    decision, seen = record.decision, record.decision.observation
+    return {
+        "at": record.at,
+        "actedAt": record.acted_at,
+        "version": decision.key.version,
+        "previous": decision.previous,
+        "desired": decision.desired,
+        "wanted": decision.wanted,
+        "direction": decision.direction.value,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "demand": decision.demand,
+        "busy": seen.busy,
+        "busyMean": seen.busy_mean,
+        "waiting": seen.waiting,
+        "totalSlots": seen.total_slots,
+    }

@@ -1,0 +1,277 @@
+"""The REST API: HTTP in, calls on the control plane, JSON out. Nothing is decided here.
+
+`controlplane.openapi.OPERATIONS` says which operations there are. Keys and tokens travel in bodies only, are never
+logged, and no cache may keep them.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final, Protocol
+
+from aiohttp import web
+
+from autoscaler.policy import Direction
+from cluster.link import WorkerMetrics
+from controlplane import guard, payload
+from controlplane.errors import BadRequest
+from controlplane.keys import KeyPair, KeyType
+from controlplane.logs import LogLine
+from controlplane.openapi import OPERATIONS, document
+from controlplane.plane import ControlPlane
+from controlplane.records import to_document
+from serving.endpoint import VersionKey
+from serving.faults import Fault, InvalidManifest
+from serving.manifest import json_schema
+from serving.replica import ReplicaState
+
+API_VERSION = "1"
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""A manifest with six pod templates is some ten kilobytes."""
+GONE_CHECK_S = 2.0
+"""How often the reader of a quiet log stream is checked for being still there."""
+
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_DASHBOARD_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class Render(Protocol):
+    """Makes the Prometheus text; `scorefront` brings the one that knows how (`scorefront.exposition`)."""
+
+    def __call__(
+        self,
+        workers: Sequence[WorkerMetrics],
+        replicas: Mapping[VersionKey, Mapping[ReplicaState, int]],
+        desired: Mapping[VersionKey, int],
+        decisions: Mapping[tuple[VersionKey, Direction], int],
+    ) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RestSettings:
+    """How the API is reached."""
+
+    loopback: bool = True
+    """It listens on loopback only (`guard.is_loopback`): no token, but only names of this machine."""
+    token: str = ""
+    """The control token; demanded, and needed, where `loopback` is False."""
+    max_body_bytes: int = MAX_BODY_BYTES
+
+
+def build_app(plane: ControlPlane, settings: RestSettings, render: Render) -> web.Application:
+    """The application, ready for a runner. `render` makes the body of `/metrics`."""
+    open_paths = {operation.path for operation in OPERATIONS if operation.is_open}
+    gate = guard.loopback_names_only() if settings.loopback else guard.token_required(settings.token, open_paths)
+    app = web.Application(
+        middlewares=[guard.security_headers(), guard.json_errors(), gate, guard.same_site_only()],
+        client_max_size=settings.max_body_bytes,
+    )
+    followers = _Followers()
+    handlers = {**_Probes(plane, render).handlers(), **_Endpoints(plane).handlers(), **_pages()}
+    handlers |= {"getLogs": _Logs(plane, followers).get}
+    for operation in OPERATIONS:
+        app.router.add_route(operation.method, operation.path, handlers[operation.id])
+    app.on_shutdown.append(followers.end)
+    return app
+
+
+class _Probes:
+    def __init__(self, plane: ControlPlane, render: Render) -> None:
+        self._plane = plane
+        self._render = render
+
+    def handlers(self) -> dict[str, guard.Handler]:
+        return {"health": self.health, "readiness": self.readiness, "metrics": self.metrics}
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok")
+
+    async def readiness(self, request: web.Request) -> web.StreamResponse:
+        missing = [str(shortfall) for shortfall in self._plane.shortfalls()]
+        return web.json_response({"ready": not missing, "waitingFor": missing}, status=503 if missing else 200)
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        measured = await self._plane.measure()
+        body = self._render(measured.workers, measured.replicas, measured.desired, measured.decisions)
+        return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
+
+
+class _Endpoints:
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def handlers(self) -> dict[str, guard.Handler]:
+        return {
+            "listEndpoints": self.listed,
+            "getEndpoint": self.get,
+            "putEndpoint": self.put,
+            "deleteEndpoint": self.delete,
+            "getKeys": self.keys,
+            "regenerateKey": self.regenerate,
+            "issueToken": self.token,
+            "setTraffic": self.traffic,
+            "getDecisions": self.decisions,
+        }
+
+    async def listed(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"value": await self._plane.views()})
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(await self._plane.get(_name(request)))
+
+    async def put(self, request: web.Request) -> web.StreamResponse:
+        declared = payload.from_json(await request.read())
+        _same_name(declared, _name(request))
+        view, created = await self._plane.apply(declared)
+        return web.json_response(view, status=201 if created else 200)
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        await self._plane.delete(_name(request))
+        return web.Response(status=204)
+
+    async def keys(self, request: web.Request) -> web.StreamResponse:
+        return _shown_keys(self._plane.keys(_name(request)))
+
+    async def regenerate(self, request: web.Request) -> web.StreamResponse:
+        choice = payload.read(await request.read(), payload.KeyChoice)
+        if choice.key_type not in set(KeyType):
+            raise BadRequest("keyType must be 'primary' or 'secondary'")
+        return _shown_keys(await self._plane.regenerate(_name(request), KeyType(choice.key_type)))
+
+    async def token(self, request: web.Request) -> web.StreamResponse:
+        token = self._plane.token(_name(request))
+        return web.json_response(
+            {
+                "accessToken": token.access_token,
+                "tokenType": "Bearer",
+                "refreshAfter": token.refresh_after,
+                "expiryOn": token.expires_on,
+            }
+        )
+
+    async def traffic(self, request: web.Request) -> web.StreamResponse:
+        change = payload.read(await request.read(), payload.Traffic)
+        view = await self._plane.set_traffic(_name(request), change.percentiles, change.default, change.control)
+        return web.json_response(view)
+
+    async def decisions(self, request: web.Request) -> web.StreamResponse:
+        payload.only(request.query, "version", "last")
+        last = payload.whole_number(request.query, "last", default=20, least=1, most=1000)
+        records = self._plane.decisions(_name(request), request.query.get("version"), last)
+        return web.json_response({"value": [to_document(record) for record in records]})
+
+
+class _Followers:
+    """The log streams that are open: they never end by themselves, and a shutdown must not wait for them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @contextlib.contextmanager
+    def registered(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a log stream needs a task")
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
+    async def end(self, app: web.Application) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+class _Logs:
+    def __init__(self, plane: ControlPlane, followers: _Followers) -> None:
+        self._plane = plane
+        self._followers = followers
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        payload.only(request.query, "version", "tail", "follow")
+        version = request.query.get("version")
+        tail = payload.whole_number(request.query, "tail", default=100, least=0, most=10_000)
+        follow = payload.yes_no(request.query, "follow")
+        past = await self._plane.logs(_name(request), version, tail)
+        headers = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+        if not follow:
+            return web.Response(body=b"".join(map(_as_json_line, past)), headers=headers)
+        response = web.StreamResponse(headers={**headers, "X-Content-Type-Options": "nosniff"})
+        with self._followers.registered():
+            await response.prepare(request)
+            await response.write(b"".join(map(_as_json_line, past)))
+            async with contextlib.aclosing(self._plane.follow_logs(_name(request), version)) as lines:
+                await _stream(lines, request, response)
+        return response
+
+
+async def _stream(lines: AsyncGenerator[LogLine, None], request: web.Request, response: web.StreamResponse) -> None:
+    """Write lines until the client is gone, which a quiet stream would not notice by writing."""
+    while True:
+        coming = asyncio.create_task(_next(lines), name="next log line")
+        try:
+            while not coming.done():
+                await asyncio.wait([coming], timeout=GONE_CHECK_S)
+                if request.transport is None or request.transport.is_closing():
+                    return
+        finally:
+            if not coming.done():
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+        await response.write(_as_json_line(coming.result()))
+
+
+async def _next(lines: AsyncIterator[LogLine]) -> LogLine:
+    return await anext(lines)
+
+
+def _pages() -> dict[str, guard.Handler]:
+    files = resources.files("controlplane.dashboard")
+
+    def page(name: str, content_type: str) -> guard.Handler:
+        body = (files / name).read_bytes()
+
+        async def show(request: web.Request) -> web.StreamResponse:
+            headers = {"Content-Security-Policy": _DASHBOARD_POLICY, "Cache-Control": "no-cache"}
+            return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
+
+        return show
+
+    described = document(json_schema(), API_VERSION)
+
+    async def openapi(request: web.Request) -> web.StreamResponse:
+        return web.json_response(described)
+
+    return {
+        "dashboard": page("index.html", "text/html"),
+        "dashboardStyle": page("dashboard.css", "text/css"),
+        "dashboardScript": page("dashboard.js", "text/javascript"),
+        "openapi": openapi,
+    }
+
+
+def _name(request: web.Request) -> str:
+    return request.match_info["name"]
+
+
+def _same_name(declared: Any, name: str) -> None:
+    """The name in the path is the name in the document; anything else is a mistake worth refusing."""
+    metadata = declared.get("metadata") if isinstance(declared, dict) else None
+    given = metadata.get("name") if isinstance(metadata, dict) else None
+    if isinstance(given, str) and given != name:
+        raise InvalidManifest((Fault("metadata.name", given, f"must be '{name}', as in the path of the request"),))
+
+
+def _shown_keys(pair: KeyPair) -> web.Response:
+    return web.json_response({"primaryKey": pair.primary, "secondaryKey": pair.secondary})
+
+
+def _as_json_line(line: LogLine) -> bytes:
+    return json.dumps(line._asdict(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"

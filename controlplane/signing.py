@@ -1,0 +1,74 @@
+"""Keeps the token signing keys: makes the first, rotates them, publishes what routers need, issues tokens."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+
+from autoscaler.loop import Clock
+from controlplane.errors import StoreError
+from controlplane.tokens import IssuedToken, Keyring, TokenAlgorithm, new_keyring, new_signing_key
+from serving.credentials import TokenTrust
+
+CHECK_EVERY_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class TokenIssuer:
+    """One per control plane; `wall` is the wall clock in unix seconds."""
+
+    def __init__(
+        self,
+        algorithm: TokenAlgorithm,
+        write: Callable[[Keyring], None],
+        publish: Callable[[TokenTrust], None],
+        clock: Clock,
+        wall: Callable[[], float],
+    ) -> None:
+        self._algorithm = algorithm
+        self._write = write
+        self._publish = publish
+        self._clock = clock
+        self._wall = wall
+        self._keyring: Keyring | None = None
+
+    async def load(self, keyring: Keyring | None) -> None:
+        """Start with what the store has; with nothing, make an issuer. Raises StoreError."""
+        if keyring is None:
+            instance = uuid.uuid4().hex
+            keyring = await asyncio.to_thread(new_keyring, instance, self._algorithm, self._wall())
+            await asyncio.to_thread(self._write, keyring)
+        self._keyring = keyring
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys now."""
+        if self._keyring is None:
+            raise RuntimeError("the token issuer was not loaded")
+        return self._keyring
+
+    def issue(self, endpoint: str) -> IssuedToken:
+        """A token for one endpoint."""
+        return self.keyring.issue(endpoint, self._wall(), str(uuid.uuid4()))
+
+    async def rotate(self) -> None:
+        """Add a key if one is due and drop what has expired: disk first, then memory and routers. Raises StoreError."""
+        ring = self.keyring.without_expired(self._wall())
+        if ring.rotation_due(self._wall(), self._algorithm):
+            key = await asyncio.to_thread(new_signing_key, self._algorithm, self._wall())
+            ring = ring.with_key(key, self._wall())
+        if ring == self.keyring:
+            return
+        await asyncio.to_thread(self._write, ring)
+        self._keyring = ring
+        self._publish(ring.trust())
+
+    async def run(self) -> None:
+        """Rotate when due, for ever."""
+        while True:
+            try:
+                await self.rotate()
+            except StoreError as error:
+                _log.warning("token signing keys were not rotated: %s", error)
+            await self._clock.sleep(CHECK_EVERY_S)

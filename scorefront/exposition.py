@@ -1,0 +1,207 @@
+"""Prometheus text for `/metrics`: what the router workers counted, what the autoscaler decided, what runs.
+
+The only module that imports `prometheus_client`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from autoscaler.policy import Direction
+from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from serving.endpoint import VersionKey
+from serving.replica import ReplicaState
+
+MAX_ENDED_WORKERS = 32
+"""Ended workers whose counts are held apart; beyond it the oldest are added up for good."""
+
+_HISTOGRAMS = {
+    "scorefront_request_duration_seconds": ("duration", "From the first byte of a request to the end of its response"),
+    "scorefront_queue_wait_seconds": ("queue_wait", "How long requests waited for a slot"),
+    "scorefront_routing_seconds": ("routing", "Time inside the router less waiting for a slot and for the replica"),
+}
+_LABELS = ("endpoint", "version")
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Counts per bucket and their sum, over workers."""
+
+    bounds_s: tuple[float, ...]
+    counts: list[int]
+    sum_s: float = 0.0
+
+    def add(self, more: Histogram) -> None:
+        if more.bounds_s != self.bounds_s:
+            # Buckets never change while a router group runs; a mixture could only be told wrongly.
+            raise ValueError(f"histograms with different bounds: {self.bounds_s} and {more.bounds_s}")
+        for place, count in enumerate(more.counts):
+            self.counts[place] += count
+        self.sum_s += more.sum_s
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Everything that only ever grows, summed over workers."""
+
+    requests: Counter[tuple[VersionKey, int]] = field(default_factory=Counter)
+    histograms: dict[tuple[str, VersionKey], _Sum] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+    slot_violations: int = 0
+
+    def add(self, worker: WorkerMetrics) -> None:
+        self.slot_violations += worker.slot_violations
+        self.counters.update(worker.counters)
+        for version in worker.versions:
+            self._add_version(VersionKey(version.endpoint, version.version), version)
+
+    def _add_version(self, key: VersionKey, version: VersionMetrics) -> None:
+        for code, count in version.requests.items():
+            self.requests[key, code] += count
+        for name, (attribute, _) in _HISTOGRAMS.items():
+            more: Histogram = getattr(version, attribute)
+            total = self.histograms.get((name, key))
+            if total is None:
+                total = self.histograms[name, key] = _Sum(more.bounds_s, [0] * len(more.counts))
+            total.add(more)
+
+
+class Exposition:
+    """Remembers what ended workers had counted, so that no counter goes backwards when one is restarted."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, WorkerMetrics] = {}
+        self._ended = _Totals()
+        self._process = ProcessCollector(registry=None)
+
+    def render(
+        self,
+        workers: Sequence[WorkerMetrics],
+        replicas: Mapping[VersionKey, Mapping[ReplicaState, int]],
+        desired: Mapping[VersionKey, int],
+        decisions: Mapping[tuple[VersionKey, Direction], int],
+    ) -> bytes:
+        """One scrape. `workers` are those alive; `replicas` and `desired` name every declared version."""
+        self._remember(workers)
+        families = [
+            *_counted(self._totals(workers)),
+            *_slots(workers, desired),
+            *_scaling(replicas, desired, decisions),
+            *_workers(workers),
+        ]
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Families(families))
+        registry.register(self._process)
+        return generate_latest(registry)
+
+    def _remember(self, workers: Sequence[WorkerMetrics]) -> None:
+        alive = {worker.worker: worker for worker in workers}
+        ended = {name: last for name, last in self._last.items() if name not in alive}
+        for name in list(ended)[: max(len(ended) - MAX_ENDED_WORKERS, 0)]:
+            self._ended.add(ended.pop(name))
+        self._last = {**ended, **alive}
+
+    def _totals(self, workers: Sequence[WorkerMetrics]) -> _Totals:
+        totals = _Totals()
+        for worker in self._last.values():
+            totals.add(worker)
+        totals.requests.update(self._ended.requests)
+        totals.counters.update(self._ended.counters)
+        totals.slot_violations += self._ended.slot_violations
+        for place, sum_ in self._ended.histograms.items():
+            total = totals.histograms.setdefault(place, _Sum(sum_.bounds_s, [0] * len(sum_.counts)))
+            total.add(Histogram(sum_.bounds_s, tuple(sum_.counts), sum_.sum_s))
+        return totals
+
+
+class _Families:
+    """What prometheus_client calls a collector."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
+
+
+def _counted(totals: _Totals) -> list[Metric]:
+    requests = CounterMetricFamily("scorefront_requests_total", "Requests answered", labels=(*_LABELS, "code"))
+    for (key, code), count in sorted(totals.requests.items()):
+        requests.add_metric((*key, str(code)), count)
+    violations = CounterMetricFamily("scorefront_slot_violations_total", "Times a replica had more requests than slots")
+    violations.add_metric((), totals.slot_violations)
+    families: list[Metric] = [requests, violations]
+    for name, (_, help_text) in _HISTOGRAMS.items():
+        histogram = HistogramMetricFamily(name, help_text, labels=_LABELS)
+        for (of, key), sum_ in sorted(totals.histograms.items(), key=lambda item: item[0]):
+            if of == name:
+                histogram.add_metric(tuple(key), _cumulative(sum_), sum_.sum_s)
+        families.append(histogram)
+    for short_name, count in sorted(totals.counters.items()):
+        counter = CounterMetricFamily(f"scorefront_{short_name}_total", f"Times counted: {short_name}")
+        counter.add_metric((), count)
+        families.append(counter)
+    return families
+
+
+def _cumulative(sum_: _Sum) -> list[tuple[str, float]]:
+    buckets, running = [], 0
+    for bound, count in zip((*map(str, sum_.bounds_s), "+Inf"), sum_.counts, strict=True):
+        running += count
+        buckets.append((bound, float(running)))
+    return buckets
+
+
+def _slots(workers: Sequence[WorkerMetrics], declared: Mapping[VersionKey, int]) -> list[Metric]:
+    now: dict[VersionKey, tuple[int, int, int]] = dict.fromkeys(declared, (0, 0, 0))
+    for worker in workers:
+        for each in worker.versions:
+            key = VersionKey(each.endpoint, each.version)
+            if key in now:
+                busy, total, waiting = now[key]
+                now[key] = (busy + each.busy, total + each.total, waiting + each.waiting)
+    gauges = (
+        GaugeMetricFamily("scorefront_busy_slots", "Slots in use", labels=_LABELS),
+        GaugeMetricFamily("scorefront_total_slots", "Slots of ready replicas", labels=_LABELS),
+        GaugeMetricFamily("scorefront_waiting_requests", "Requests that wait for a slot", labels=_LABELS),
+        GaugeMetricFamily("scorefront_utilization_ratio", "Slots in use / slots of ready replicas", labels=_LABELS),
+    )
+    for key, (busy, total, waiting) in sorted(now.items()):
+        for gauge, value in zip(gauges, (busy, total, waiting, busy / total if total else 0.0), strict=True):
+            gauge.add_metric(tuple(key), value)
+    return list(gauges)
+
+
+def _scaling(
+    replicas: Mapping[VersionKey, Mapping[ReplicaState, int]],
+    desired: Mapping[VersionKey, int],
+    decisions: Mapping[tuple[VersionKey, Direction], int],
+) -> list[Metric]:
+    states = GaugeMetricFamily("scorefront_replicas", "Replicas by state", labels=(*_LABELS, "state"))
+    for key, counts in sorted(replicas.items()):
+        for state, count in counts.items():
+            states.add_metric((*key, state.value), count)
+    wanted = GaugeMetricFamily("scorefront_desired_replicas", "Replicas that should run", labels=_LABELS)
+    for key, count in sorted(desired.items()):
+        wanted.add_metric(tuple(key), count)
+    decided = CounterMetricFamily(
+        "scorefront_scale_decisions_total", "Scaling decisions recorded", labels=(*_LABELS, "direction")
+    )
+    # Every series exists from the start: a rate over a counter that appears at 1 misses the first decision.
+    series = {(key, direction): 0 for key in desired for direction in Direction} | dict(decisions)
+    for (key, direction), count in sorted(series.items()):
+        decided.add_metric((*key, direction.value), count)
+    return [states, wanted, decided]
+
+
+def _workers(workers: Sequence[WorkerMetrics]) -> list[Metric]:
+    connections = GaugeMetricFamily("scorefront_connections", "Open connections of clients")
+    connections.add_metric((), sum(worker.connections for worker in workers))
+    lag = GaugeMetricFamily(
+        "scorefront_worker_loop_lag_seconds", "Longest lateness of any worker's event loop since the last scrape"
+    )
+    lag.add_metric((), max((worker.loop_lag_s for worker in workers), default=0.0))
+    return [connections, lag]
