@@ -1,0 +1,66 @@
+# run, test, lint, bench and clean are all that is needed day by day; each makes .venv first if it is missing or old.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -ec
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+MODELS := examples/iris/models
+
+.PHONY: help run test lint format bench lock clean
+
+help:
+	@echo 'make run     the iris example in the foreground: model, router, autoscaler, dashboard'
+	@echo 'make test    lint, types and the whole test suite'
+	@echo 'make lint    ruff and mypy only          make format   let ruff rewrite the layout'
+	@echo 'make bench   load tests on this machine  make lock     renew requirements.lock'
+	@echo 'make clean   remove everything that these made'
+
+# exec: the process that make waits for is scorefront itself, so signals reach it and its exit status is make's
+run: .venv/ready $(MODELS)/ready
+	@exec $(BIN)/scorefront up -f examples/iris/endpoint.yaml
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: .venv/ready
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo 'layout differs: make format' >&2; exit 1; }
+	@$(BIN)/mypy
+
+format: .venv/ready
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: .venv/ready
+	@exec $(BIN)/python -m loadtests.bench
+
+# the time stamp is set last, so an interrupted installation is done again
+.venv/ready: requirements.lock pyproject.toml
+	@[ -n '$(PYTHON)' ] || { echo 'scorefront needs Python 3.11 or later (Debian 12: apt-get install python3 python3-venv)' >&2; exit 1; }
+	@echo 'installing into .venv (about a minute, once)'
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv >&2 || { rm -rf .venv; \
+		echo '$(PYTHON) cannot make a virtual environment (Debian: apt-get install python3-venv)' >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# a trained model is a pickle, which fits the scikit-learn that made it: trained anew with every new .venv, never committed
+$(MODELS)/ready: examples/iris/train.py .venv/ready
+	@$(BIN)/python examples/iris/train.py
+	@touch $@
+
+# resolves pyproject.toml for the oldest supported Python; takes some minutes, needs the network
+lock: .venv/ready
+	@[ -x .venv/lock/bin/pip-compile ] || { $(BIN)/python -m venv .venv/lock; .venv/lock/bin/pip install -qq pip-tools; }
+	@.venv/lock/bin/pip-compile --quiet --all-extras --all-build-deps --allow-unsafe --generate-hashes --strip-extras \
+		--no-annotate --no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	@rm -rf .venv .scorefront $(MODELS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

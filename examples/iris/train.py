@@ -1,0 +1,35 @@
+"""Trains the two models of the example from scikit-learn's own iris data, into models/<version>/model.joblib.
+
+python examples/iris/train.py
+"""
+
+from pathlib import Path
+
+import joblib
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+FOLDER = Path(__file__).parent / "models"
+CLASSIFIERS = {
+    "blue": make_pipeline(StandardScaler(), LogisticRegression()),
+    "green": RandomForestClassifier(n_estimators=50, random_state=0),
+}
+
+
+def main() -> None:
+    """Train and write every model."""
+    iris = load_iris()
+    classes = [str(name) for name in iris.target_names]
+    for version, classifier in CLASSIFIERS.items():
+        classifier.fit(iris.data, iris.target)
+        file = FOLDER / version / "model.joblib"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        joblib.dump({"classifier": classifier, "classes": classes}, file)
+        print(f"trained {version}: {type(classifier).__name__}, {classifier.score(iris.data, iris.target):.3f} correct")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Composes the commands, and turns whatever goes wrong into one message on standard error and an exit status.
+
+0 done · 1 refused, not found, unreachable · 2 usage or invalid input · 130 interrupted. Never a traceback, unless
+SCOREFRONT_DEBUG is set.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from scorefront import __version__
+from scorefront.cli import azureml, deployment, endpoints, scaling, scoring, up
+from scorefront.errors import CommandError, InvalidInput
+from serving.faults import InvalidManifest
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count."""
+
+app = typer.Typer(
+    name="scorefront",
+    help="A scoring front end for models that serve a few requests at a time: slots, versions, keys, autoscaling.",
+    epilog="Start with: scorefront up -f examples/iris/endpoint.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # examples keep their lines, so that they can be pasted
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "up": (up.up, "Run everything on this machine."),
+    "apply": (endpoints.apply, "Declare endpoints, or change them."),
+    "get": (endpoints.get, "Show endpoints: traffic, replicas, slots."),
+    "delete": (endpoints.delete, "Remove an endpoint."),
+    "keys": (endpoints.keys, "Show an endpoint's keys, or make one anew."),
+    "token": (endpoints.token, "Get a token for an endpoint."),
+    "score": (scoring.score, "Send one request to a model."),
+    "logs": (scoring.logs, "Print what replicas wrote."),
+    "traffic": (endpoints.traffic, "Split traffic between versions."),
+    "why": (scaling.why, "Explain the number of replicas."),
+    "size": (scaling.size, "How many replicas a load needs."),
+    "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),
+    "router": (deployment.router, "The router of a cluster (not yet)."),
+    "control": (deployment.control, "The control plane of a cluster (not yet)."),
+}
+for word, (command, summary) in COMMANDS.items():
+    app.command(word, short_help=summary)(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"scorefront {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line (without the program's name); returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter must not end the command
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, e.g. `| head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may the flush at exit complain
+        return CommandError.exit_status
+    except OSError as error:
+        return _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), 1)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        result = app(list(arguments), prog_name="scorefront", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except InvalidManifest as error:
+        subject = f"{error.subject}: " if error.subject else ""
+        return _fail("\n".join(f"{subject}{fault}" for fault in error.faults), InvalidInput.exit_status)
+    except CommandError as error:
+        return _fail(str(error), error.exit_status)
+    except typer.TyperException as error:
+        return _usage(error, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except OSError:
+        raise
+    except Exception as error:
+        if os.environ.get("SCOREFRONT_DEBUG"):
+            raise
+        return _fail(f"internal error: {type(error).__name__}: {error} (SCOREFRONT_DEBUG=1 shows where)", 1)
+
+
+def _usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
+    if not arguments:  # the help, which is the answer to no arguments at all
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
+    word = arguments[0] if arguments[0] in COMMANDS else ""
+    hint = " ".join(filter(None, ["scorefront", word, "--help"]))
+    return _fail(f"{error.format_message()}\ntry `{hint}`", error.exit_code)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,229 @@
+"""What stands on a command line, checked: each function names the argument, what it got and what is allowed."""
+
+import json
+import math
+import os
+import re
+import ssl
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scorefront.client import DEFAULT_CONTROL_URL, ControlPlane, checked_url
+from scorefront.errors import InvalidInput
+from scorefront.files import STDIN
+
+MAX_WORKERS = 64
+MAX_SCORE_BYTES = 100_000_000
+"""The most a router takes by default."""
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_NAME_RULE = "3 to 32 characters: lower-case letters, digits and dashes; a letter first, no dash last"
+
+
+class TableFormat(StrEnum):
+    """How a list or an object is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class TextFormat(StrEnum):
+    """How a credential is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class KeyType(StrEnum):
+    """Which of an endpoint's two keys."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class AccessLog(StrEnum):
+    """Which scoring requests are written to the access log."""
+
+    OFF = "off"
+    ERRORS = "errors"
+    SAMPLED = "sampled"
+    ALL = "all"
+
+
+def control_plane(url: str) -> ControlPlane:
+    """A client for `--control-url`, with the token of the environment."""
+    token = os.environ.get("SCOREFRONT_TOKEN", "").strip()
+    if not token.isascii() or not token.isprintable():
+        raise InvalidInput("SCOREFRONT_TOKEN must be printable ASCII on one line")
+    return ControlPlane(checked_url(url), token or None)
+
+
+def checked_name(argument: str, name: str) -> str:
+    """The name of an endpoint or a version."""
+    if not 3 <= len(name) <= 32 or not _NAME.fullmatch(name):
+        raise InvalidInput(f"{argument}: a name has {_NAME_RULE}; got {name!r}")
+    return name
+
+
+def optional_name(argument: str, name: str | None) -> str | None:
+    """The same for an option that may be absent."""
+    return None if name is None else checked_name(argument, name)
+
+
+def address(argument: str, text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[IPv6]:PORT`."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise InvalidInput(f"{argument}: an IPv6 address stands in brackets, as in [::1]:8080; got {text!r}")
+    if not colon or not host or not host.isascii() or not host.isprintable() or " " in host or "/" in host:
+        raise InvalidInput(f"{argument}: must be HOST:PORT, as in 127.0.0.1:8080; got {text!r}")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        raise InvalidInput(f"{argument}: the port must be 0 to 65535 (0 lets the system choose); got {port!r}")
+    return host, int(port)
+
+
+def workers(text: str) -> int:
+    """`auto` or the number of router workers."""
+    if text == "auto":
+        return 1
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_WORKERS):
+        raise InvalidInput(f"--workers: must be auto or 1 to {MAX_WORKERS}; got {text!r}")
+    if int(text) > 1:
+        raise InvalidInput(f"--workers: this version runs one router worker, so it must be 1 or auto; got {text}")
+    return int(text)
+
+
+def tls_pairs(certificates: Sequence[Path], keys: Sequence[Path]) -> tuple[tuple[Path, Path], ...]:
+    """Certificate and key files, first with first and so on; each pair must load."""
+    if len(certificates) != len(keys):
+        counts = f"got {len(certificates)} and {len(keys)}"
+        raise InvalidInput(f"--tls-cert and --tls-key come in pairs, a key for each certificate; {counts}")
+    pairs = tuple((cert.absolute(), key.absolute()) for cert, key in zip(certificates, keys, strict=True))
+    for cert, key in pairs:
+        for option, file in (("--tls-cert", cert), ("--tls-key", key)):
+            if not file.is_file():
+                raise InvalidInput(f"{option}: there is no file {file}")
+        try:
+            # an empty pass phrase: a key that wants one must fail, not ask on the terminal
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"--tls-cert {cert} with --tls-key {key}: cannot be used: {error}") from error
+    return pairs
+
+
+def state_dir(path: Path) -> Path:
+    """Where `up` keeps its state: a folder, or a path where one can be made."""
+    absolute = path.absolute()
+    above = next(folder for folder in (absolute, *absolute.parents) if folder.exists())
+    if not above.is_dir():
+        raise InvalidInput(f"--state-dir: {above} is not a folder; got {str(path)!r}")
+    return absolute
+
+
+def split(pairs: Sequence[str]) -> dict[str, float]:
+    """`VERSION=PERCENT` words -> percent by version."""
+    percentiles: dict[str, float] = {}
+    for pair in pairs:
+        version, equals, percent = pair.partition("=")
+        if not equals:
+            raise InvalidInput(f"V=PERCENT: must look like blue=20; got {pair!r}")
+        checked_name(f"V=PERCENT {pair}", version)
+        if version in percentiles:
+            raise InvalidInput(f"V=PERCENT: {version} stands there twice")
+        percentiles[version] = number(f"V=PERCENT {pair}", percent, 0, 100)
+    total = round(math.fsum(percentiles.values()), 9)  # 33.3 + 33.3 + 33.4 is 100
+    if total > 100:
+        raise InvalidInput(f"V=PERCENT: the sum must be at most 100; got {_plain(total)}")
+    return percentiles
+
+
+def number(argument: str, text: str, least: float, most: float) -> float:
+    """A number from `least` to `most`, both included."""
+    value = _finite(text)
+    if value is None or not least <= value <= most:
+        raise InvalidInput(f"{argument}: must be a number from {_plain(least)} to {_plain(most)}; got {text!r}")
+    return value
+
+
+def number_above_zero(argument: str, text: str, most: float) -> float:
+    """A number over 0, at most `most`."""
+    value = _finite(text)
+    if value is None or not 0 < value <= most:
+        raise InvalidInput(f"{argument}: must be a number over 0, at most {_plain(most)}; got {text!r}")
+    return value
+
+
+def _finite(text: str) -> float | None:
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _plain(value: float) -> str:
+    return format(value, ".15g")
+
+
+def scoring_data(argument: str | None, stdin: Any) -> bytes | None:
+    """The JSON to score: `-d JSON`, `-d @FILE` or `-d @-` (`stdin`, a binary file)."""
+    if argument is None:
+        return None
+    if not argument.startswith("@"):
+        data, source = argument.encode(), "-d"
+    else:
+        source = argument[1:]
+        data = stdin.read(MAX_SCORE_BYTES + 1) if source == STDIN else _file_bytes(source)
+        source = f"-d @{source}"
+    if len(data) > MAX_SCORE_BYTES:
+        raise InvalidInput(f"{source}: is larger than {MAX_SCORE_BYTES} bytes")
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidInput(f"{source}: is not JSON: {error.msg} ({where})") from None
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"{source}: is not JSON: not UTF-8 text, or nested too deeply") from None
+    return data
+
+
+def _file_bytes(name: str) -> bytes:
+    try:
+        with open(name, "rb") as file:
+            return file.read(MAX_SCORE_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"-d @{name}: {error.strerror}") from None
+    except ValueError:
+        raise InvalidInput(f"-d @{name!r}: is not the name of a file") from None
+
+
+# ---- what several commands share
+
+ControlUrl = Annotated[
+    str,
+    typer.Option(
+        "--control-url",
+        envvar="SCOREFRONT_URL",
+        metavar="URL",
+        help="Where `scorefront up` listens for control (its --control). The token for one that is not on this machine "
+        "is taken from the environment variable SCOREFRONT_TOKEN.",
+    ),
+]
+DEFAULT_URL = DEFAULT_CONTROL_URL
+EndpointName = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.", show_default=False)]
+Files = Annotated[
+    list[str],
+    typer.Option(
+        "-f",
+        "--file",
+        metavar="FILE",
+        help="A manifest in YAML or JSON (- is standard input). May be given several times.",
+        show_default=False,
+    ),
+]

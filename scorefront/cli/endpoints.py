@@ -1,0 +1,154 @@
+"""Commands on declared endpoints: apply, get, delete, keys, token, traffic."""
+
+from typing import Annotated
+
+import typer
+
+from scorefront.cli import show
+from scorefront.cli.arguments import (
+    DEFAULT_URL,
+    ControlUrl,
+    EndpointName,
+    Files,
+    KeyType,
+    TableFormat,
+    TextFormat,
+    checked_name,
+    control_plane,
+    optional_name,
+    split,
+)
+from scorefront.errors import InvalidInput
+from scorefront.files import read_manifests
+
+
+def apply(files: Files, control_url: ControlUrl = DEFAULT_URL) -> None:
+    """Declare endpoints, or change them.
+
+    Every file is checked before anything is sent; a change that breaks a rule leaves what runs untouched. Versions that
+    did not change keep their replicas and lose no request.
+
+    \b
+    Example:
+      scorefront apply -f examples/iris/endpoint.yaml
+    """
+    manifests = read_manifests(files)
+    control = control_plane(control_url)
+    for manifest in manifests:
+        new = control.apply(manifest.name, manifest.document)
+        print(f"endpoint {manifest.name} {'created' if new else 'changed'}")
+
+
+def get(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One endpoint; all of them without.")] = None,
+    output: Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")] = TableFormat.TABLE,
+    control_url: ControlUrl = DEFAULT_URL,
+) -> None:
+    """Show endpoints: traffic, replicas, busy slots, and what is not well.
+
+    \b
+    Examples:
+      scorefront get
+      scorefront get iris -o yaml
+    """
+    control = control_plane(control_url)
+    if name is None:
+        views = control.endpoints()
+        if output is TableFormat.TABLE:
+            show.print_endpoints(views)
+        else:
+            show.print_object({"value": views}, output)
+        return
+    view = control.endpoint(checked_name("NAME", name))
+    if output is TableFormat.TABLE:
+        show.print_endpoint(view)
+    else:
+        show.print_object(view, output)
+
+
+def delete(name: EndpointName, control_url: ControlUrl = DEFAULT_URL) -> None:
+    """Remove an endpoint: its replicas end what they have and stop, its keys and its name are gone.
+
+    \b
+    Example:
+      scorefront delete iris
+    """
+    control_plane(control_url).delete(checked_name("NAME", name))
+    print(f"endpoint {name} deleted")
+
+
+def keys(
+    name: EndpointName,
+    regenerate: Annotated[
+        KeyType | None, typer.Option("--regenerate", help="Make this key anew; the old one dies within a second.")
+    ] = None,
+    output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
+    control_url: ControlUrl = DEFAULT_URL,
+) -> None:
+    """Show the two keys that open an endpoint, or make one of them anew.
+
+    Both are valid at any time. To change keys without an interruption: move clients to the secondary key, regenerate
+    the primary one, move them back.
+
+    \b
+    Examples:
+      scorefront keys iris
+      scorefront keys iris --regenerate primary -o json
+    """
+    control = control_plane(control_url)
+    checked_name("NAME", name)
+    pair = control.regenerate_key(name, regenerate.value) if regenerate else control.keys(name)
+    if output is TextFormat.JSON:
+        print(show.as_json(pair))
+    else:
+        print(f"primary    {pair['primaryKey']}\nsecondary  {pair['secondaryKey']}")
+
+
+def token(
+    name: EndpointName,
+    output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
+    control_url: ControlUrl = DEFAULT_URL,
+) -> None:
+    """Get a token for an endpoint with tokenAuthEnabled: a credential that expires by itself.
+
+    Text is the token alone, on one line; JSON says when to fetch the next one (refreshAfter, expiryOn: unix seconds).
+
+    \b
+    Examples:
+      scorefront token iris -o json
+      curl -H "Authorization: Bearer $(scorefront token iris)" ...
+    """
+    issued = control_plane(control_url).issue_token(checked_name("NAME", name))
+    print(show.as_json(issued) if output is TextFormat.JSON else issued["accessToken"])
+
+
+def traffic(
+    name: EndpointName,
+    percentiles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="V=PERCENT", help="Versions and their percentages, 0 to 100.", show_default=False),
+    ] = None,
+    default: Annotated[
+        str | None, typer.Option("--default", metavar="V", help="The version that unclaimed traffic goes to.")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option("--control", metavar="V", help="The version that the others are compared with.")
+    ] = None,
+    control_url: ControlUrl = DEFAULT_URL,
+) -> None:
+    """Split traffic between the versions of an endpoint; takes effect at once and drops no request.
+
+    Versions that are not named keep their percentage. What no version claims goes to the default version. A version
+    at 0 is reached only by pinning (`scorefront score --version V`).
+
+    \b
+    Examples:
+      scorefront traffic iris blue=80 green=20
+      scorefront traffic iris green=0 --default blue --control blue
+    """
+    checked_name("NAME", name)
+    wanted = split(percentiles or [])
+    default, control = optional_name("--default", default), optional_name("--control", control)
+    if not wanted and default is None and control is None:
+        raise InvalidInput("traffic: name at least one V=PERCENT, --default or --control, as in: blue=80 green=20")
+    show.print_endpoint(control_plane(control_url).set_traffic(name, wanted, default, control))

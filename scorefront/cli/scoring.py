@@ -1,0 +1,109 @@
+"""Commands that use an endpoint: score, logs."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from scorefront.cli import show
+from scorefront.cli.arguments import (
+    DEFAULT_URL,
+    ControlUrl,
+    EndpointName,
+    checked_name,
+    control_plane,
+    optional_name,
+    scoring_data,
+)
+from scorefront.client import ControlPlane, Reply
+from scorefront.client import score as send_score
+from scorefront.errors import CommandError, InvalidInput
+
+MAX_TAIL = 100_000
+
+
+def score(
+    name: EndpointName,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "-d", "--data", metavar="JSON|@FILE", help="What to score: JSON, or @FILE (@- is standard input)."
+        ),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="V", help="Ask this version, outside the traffic split.")
+    ] = None,
+    control_url: ControlUrl = DEFAULT_URL,
+) -> None:
+    """Send one request to a model and print its answer. The key or token is fetched for you.
+
+    Without -d it sends a GET. A status other than 2xx is told on standard error, with exit status 1.
+
+    \b
+    Examples:
+      scorefront score iris -d '{"data": [[5.1, 3.5, 1.4, 0.2]]}'
+      scorefront score iris -d @examples/iris/sample.json --version green
+    """
+    checked_name("NAME", name)
+    version = optional_name("--version", version)
+    body = scoring_data(data, sys.stdin.buffer)
+    control = control_plane(control_url)
+    status = control.endpoint(name)["status"]
+    reply = send_score(status["scoringUri"], body, _credential(control, name, status["auth"]), version)
+    if not 200 <= reply.status < 300:
+        raise CommandError(_failure(reply))
+    _write(reply.body)
+
+
+def _credential(control: ControlPlane, name: str, auth: str) -> str | None:
+    if auth == "key":
+        return str(control.keys(name)["primaryKey"])
+    if auth == "token":
+        return str(control.issue_token(name)["accessToken"])
+    return None
+
+
+def _failure(reply: Reply) -> str:
+    code = reply.headers.get("x-ms-error-code", "")
+    body = reply.body.decode(errors="replace").rstrip()
+    return f"status {reply.status} {code}".rstrip() + (f"\n{body}" if body else "")
+
+
+def _write(body: bytes) -> None:
+    """As it came; a line's end is added only for a terminal, so that a pipe gets the model's own bytes."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(body)
+    if sys.stdout.isatty() and not body.endswith(b"\n"):
+        sys.stdout.buffer.write(os.linesep.encode())
+
+
+def logs(
+    name: EndpointName,
+    version: Annotated[str | None, typer.Option("--version", metavar="V", help="Only this version.")] = None,
+    tail: Annotated[
+        int, typer.Option("--tail", metavar="N", help=f"Last lines of each replica, 0 to {MAX_TAIL}.")
+    ] = 100,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
+    control_url: ControlUrl = DEFAULT_URL,
+) -> None:
+    """Print what the replicas of an endpoint wrote, each line after its version and replica.
+
+    \b
+    Examples:
+      scorefront logs iris --tail 20
+      scorefront logs iris --version green -f
+    """
+    checked_name("NAME", name)
+    version = optional_name("--version", version)
+    if not 0 <= tail <= MAX_TAIL:
+        raise InvalidInput(f"--tail: must be 0 to {MAX_TAIL}; got {tail}")
+    for entry in control_plane(control_url).logs(name, version, tail, follow):
+        print(_line(entry), flush=follow)
+    if not follow:
+        return
+    show.note("the control plane has closed the stream")
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return f"{entry['version']} {entry['replica']} | {entry['line']}"

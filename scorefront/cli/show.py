@@ -1,0 +1,129 @@
+"""What commands print: views and decisions as tables, JSON or YAML. Text of users is never read as markup."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from scorefront.cli.arguments import TableFormat
+
+PIPE_WIDTH = 4096
+"""Columns where nobody looks: a table in a pipe is never cut or wrapped."""
+
+
+def console() -> Console:
+    """Standard output as it is now."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def note(text: str) -> None:
+    """A remark that is not the command's output."""
+    print(text, file=sys.stderr)
+
+
+def as_json(value: object) -> str:
+    """Indented, keys in their order."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def as_yaml(value: object) -> str:
+    """Block style, keys in their order."""
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False))
+
+
+def print_object(value: object, form: TableFormat) -> None:
+    """JSON or YAML on standard output."""
+    print(as_json(value) if form is TableFormat.JSON else as_yaml(value).rstrip("\n"))
+
+
+# ---- endpoints
+
+
+def print_endpoints(views: Sequence[Mapping[str, Any]]) -> None:
+    """One row per version, and below it what is not well."""
+    if not views:
+        note("there is no endpoint yet; `scorefront apply -f FILE` declares one")
+        return
+    out = console()
+    out.print(endpoint_table(views))
+    for view in views:
+        for version, status in view["status"]["versions"].items():
+            if status.get("message"):
+                out.print(Text(f"{view['metadata']['name']}/{version}: {status['message']}"))
+
+
+def print_endpoint(view: Mapping[str, Any]) -> None:
+    """One endpoint's table, and where to score."""
+    print_endpoints([view])
+    status = view["status"]
+    print(f"scoring  {status['scoringUri']}  (auth: {status['auth']})")
+
+
+def endpoint_table(views: Iterable[Mapping[str, Any]]) -> Table:
+    """Endpoint, version, role, traffic, ready of desired replicas, busy of total slots, waiting requests, state."""
+    table = _table("ENDPOINT", "VERSION", "ROLE", ">TRAFFIC", ">READY", ">BUSY", ">WAITING", "STATE")
+    for view in views:
+        name = str(view["metadata"]["name"])
+        for version, status in view["status"]["versions"].items():
+            table.add_row(
+                Text(name),
+                Text(str(version)),
+                Text(_role(status)),
+                percent(status["share"]),
+                f"{status['ready']}/{status['desired']}",
+                f"{status['busy']}/{status['total']}",
+                str(status["waiting"]),
+                _state(status),
+            )
+    return table
+
+
+def percent(share: float) -> str:
+    """A fraction as people read it: 0.8 -> 80 %, 0.125 -> 12.5 %."""
+    return f"{round(share * 100, 2):g} %"
+
+
+def _role(status: Mapping[str, Any]) -> str:
+    return ", ".join([*(["default"] if status.get("isDefault") else []), *filter(None, [status.get("type")])])
+
+
+def _state(status: Mapping[str, Any]) -> Text:
+    parts = [f"{status[word]} {word}" for word in ("starting", "draining", "failed") if status.get(word)]
+    style = "red" if status.get("failed") else "yellow" if parts else "green"
+    return Text(", ".join(parts) or "ok", style=style)
+
+
+# ---- scaling decisions
+
+
+def decision_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
+    """Time (UTC), version, previous -> desired, rule, reason."""
+    table = _table("TIME (UTC)", "VERSION", ">REPLICAS", "RULE", "REASON")
+    for decision in decisions:
+        replicas = f"{decision['previous']} → {decision['desired']}"
+        version, rule, reason = (Text(str(decision[key])) for key in ("version", "rule", "reason"))
+        table.add_row(moment(decision["at"]), version, replicas, rule, reason)
+    return table
+
+
+def moment(at: float) -> str:
+    """Unix seconds as a date and time in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def _table(*columns: str) -> Table:
+    """A head and rows without frames; `>` before a name aligns right. Only the last column may be wrapped."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        last = column == columns[-1]
+        side: JustifyMethod = "right" if column.startswith(">") else "left"
+        table.add_column(column.lstrip(">"), justify=side, no_wrap=not last, overflow="fold")
+    return table

@@ -1,0 +1,80 @@
+"""The command that runs everything on one machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, workers
+from scorefront.errors import InvalidInput
+from scorefront.files import read_manifests
+
+
+def up(
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-f",
+            "--file",
+            metavar="FILE",
+            help="A manifest to start with; repeatable. Endpoints of the last run come back by themselves.",
+            show_default=False,
+        ),
+    ] = None,
+    state: Annotated[
+        Path, typer.Option("--state-dir", metavar="DIR", help="Where endpoints, keys and logs are kept.")
+    ] = Path(".scorefront"),
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score; port 0 lets the system choose.")
+    ] = "127.0.0.1:8080",
+    control: Annotated[
+        str,
+        typer.Option(
+            "--control",
+            metavar="HOST:PORT",
+            help="REST, dashboard, health and metrics. Beyond this machine it demands the token in DIR/control-token.",
+        ),
+    ] = "127.0.0.1:8081",
+    worker_count: Annotated[
+        str, typer.Option("--workers", metavar="N|auto", help="Router worker processes; this version runs 1.")
+    ] = "auto",
+    tls_cert: Annotated[
+        list[Path] | None,
+        typer.Option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate chain (PEM); repeatable."),
+    ] = None,
+    tls_key: Annotated[
+        list[Path] | None, typer.Option("--tls-key", metavar="FILE", help="The key of each --tls-cert, in order.")
+    ] = None,
+    access_log: Annotated[
+        AccessLog, typer.Option("--access-log", help="Which scoring requests to log.")
+    ] = AccessLog.ERRORS,
+) -> None:
+    """Run the router, the autoscaler, the control plane and your models on this machine, in the foreground.
+
+    It prints the scoring URL, a key and a curl line once the models are ready. Ctrl-C ends everything it started.
+
+    \b
+    Examples:
+      scorefront up -f examples/iris/endpoint.yaml
+      scorefront up --listen 0.0.0.0:8080 --state-dir /var/lib/scorefront
+    """
+    listen_at, control_at = address("--listen", listen), address("--control", control)
+    if listen_at == control_at and listen_at[1] != 0:
+        raise InvalidInput(f"--listen and --control: must differ; both are {listen}")
+    count = workers(worker_count)
+    tls = tls_pairs(tls_cert or [], tls_key or [])
+    folder = state_dir(state)
+    documents = tuple((manifest.source, manifest.document) for manifest in read_manifests(files or []))
+
+    from scorefront.up import UpOptions, run  # late: only this command needs servers
+
+    options = UpOptions(
+        documents=documents,
+        state_dir=folder,
+        listen=listen_at,
+        control=control_at,
+        workers=count,
+        tls=tls,
+        access_log=access_log.value,
+    )
+    raise typer.Exit(run(options))

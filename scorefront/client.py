@@ -1,0 +1,271 @@
+"""The control plane's REST API as a blocking client, and one scoring request: what the command line speaks.
+
+Connections are made directly (proxy settings of the environment are not for a control plane), redirects are not
+followed (they would carry the token elsewhere), and every wait but that for a followed log line ends.
+"""
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+from scorefront.errors import CommandError, InvalidInput
+from serving.faults import Fault
+
+DEFAULT_CONTROL_URL = "http://127.0.0.1:8081"
+API = "/api/v1"
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 60.0
+"""`apply` and `delete` answer once the change is taken over, not once replicas are ready."""
+SCORING_TIMEOUT_S = 660.0
+"""More than the longest a router may take: 300 s of scoring, and as long a wait for a slot."""
+PINNED_VERSION = "azureml-model-deployment"
+
+
+class Unreachable(CommandError):
+    """Nobody answered, or not in HTTP, or not in time."""
+
+
+class Refused(CommandError):
+    """The control plane said no. A 400 is invalid input; everything else is a refusal."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_status = InvalidInput.exit_status if status == 400 else CommandError.exit_status
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP response, read whole. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """The REST API at `url`. Every method raises Unreachable or Refused."""
+
+    url: str = DEFAULT_CONTROL_URL
+    token: str | None = field(default=None, repr=False)
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Every endpoint's view: what was declared, and `status`."""
+        return list(self._call("GET", f"{API}/endpoints")["value"])
+
+    def endpoint(self, name: str) -> dict[str, Any]:
+        """One endpoint's view."""
+        return self._object("GET", _path(name))
+
+    def apply(self, name: str, document: Mapping[str, Any]) -> bool:
+        """Declare an endpoint; True when it is new."""
+        reply = self._exchange("PUT", _path(name), document)
+        return reply.status == 201
+
+    def delete(self, name: str) -> None:
+        """Remove an endpoint and its replicas."""
+        self._exchange("DELETE", _path(name))
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """`primaryKey` and `secondaryKey`."""
+        return self._object("GET", _path(name, "keys"))
+
+    def regenerate_key(self, name: str, key_type: str) -> dict[str, Any]:
+        """Both keys, after the `primary` or `secondary` one was made anew."""
+        return self._object("POST", _path(name, "keys/regenerate"), {"keyType": key_type})
+
+    def issue_token(self, name: str) -> dict[str, Any]:
+        """`accessToken`, `tokenType`, `refreshAfter` and `expiryOn` (unix seconds)."""
+        return self._object("POST", _path(name, "token"))
+
+    def set_traffic(
+        self, name: str, percentiles: Mapping[str, float], default: str | None, control: str | None
+    ) -> dict[str, Any]:
+        """Change the split; versions that are not named keep their percentage. Returns the view."""
+        body = {"percentiles": percentiles, "default": default, "control": control}
+        return self._object("PATCH", _path(name, "traffic"), body)
+
+    def decisions(self, name: str, last: int, version: str | None) -> list[dict[str, Any]]:
+        """Scaling decisions, newest last."""
+        return list(self._call("GET", _path(name, "decisions", last=last, version=version))["value"])
+
+    def logs(self, name: str, version: str | None, tail: int, follow: bool) -> Iterator[dict[str, Any]]:
+        """`version`, `replica` and `line` of each log line; with `follow` for as long as the replicas live."""
+        path = _path(name, "logs", version=version, tail=tail, follow=str(follow).lower())
+        # a model may be silent for hours, so the wait for a followed line has no end; Ctrl-C ends it
+        with closing(_connect(self.url, None if follow else ANSWER_TIMEOUT_S)) as connection:
+            response = _request(connection, self.url, "GET", path, self._headers(), None)
+            if response.status != 200:
+                raise _refusal(self.url, _read(response, self.url))
+            for line in _lines(response, self.url):
+                yield _json(line, self.url, response.status)
+
+    def _object(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        return dict(self._call(method, path, body))
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        reply = self._exchange(method, path, body)
+        answer = _json(reply.body, self.url, reply.status)
+        if not isinstance(answer, dict):
+            raise _not_a_control_plane(self.url, reply.status)
+        return answer
+
+    def _exchange(self, method: str, path: str, body: object = None) -> Reply:
+        headers = self._headers()
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode()
+        reply = exchange(self.url, method, path, headers, data, ANSWER_TIMEOUT_S)
+        if reply.status not in (200, 201, 204):
+            raise _refusal(self.url, reply)
+        return reply
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json, application/x-ndjson"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        return headers
+
+
+def score(uri: str, data: bytes | None, credential: str | None, version: str | None) -> Reply:
+    """One scoring request: POST with data, else GET. Any status is returned, not raised. Raises Unreachable."""
+    headers = {"Accept": "application/json"}
+    if data is not None:
+        headers["Content-Type"] = "application/json"
+    if credential:
+        headers["Authorization"] = f"Bearer {credential}"
+    if version:
+        headers[PINNED_VERSION] = version
+    parts = urlsplit(uri)
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    base = f"{parts.scheme}://{parts.netloc}"
+    return exchange(base, "GET" if data is None else "POST", path, headers, data, SCORING_TIMEOUT_S)
+
+
+def exchange(
+    base: str, method: str, path: str, headers: Mapping[str, str], data: bytes | None, timeout_s: float
+) -> Reply:
+    """One request to `base` + `path`, answered within `timeout_s` of silence. Raises Unreachable."""
+    with closing(_connect(base, timeout_s)) as connection:
+        return _read(_request(connection, base, method, path, headers, data), base)
+
+
+def checked_url(url: str) -> str:
+    """`url` without a slash at its end. Raises InvalidInput unless it is http(s)://host[:port][/path]."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment or parts.username or not url.isascii() or not url.isprintable():
+        raise InvalidInput(f"--control-url (or SCOREFRONT_URL) must be http(s)://HOST[:PORT], got {url!r}")
+    return url.rstrip("/")
+
+
+def _path(name: str, rest: str = "", **query: object) -> str:
+    path = f"{API}/endpoints/{quote(name, safe='')}" + (f"/{rest}" if rest else "")
+    given = {key: value for key, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+# ---- HTTP, and what can go wrong with it
+
+
+def _connect(base: str, timeout_s: float | None) -> http.client.HTTPConnection:
+    parts = urlsplit(base)
+    connection = _connection(parts)
+    try:
+        connection.connect()
+    except ssl.SSLCertVerificationError as error:
+        hint = "name its authority's file in SSL_CERT_FILE"
+        raise Unreachable(f"the certificate of {base} is not trusted ({error.verify_message}); {hint}") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        raise _unreachable(base, error) from error
+    connection.sock.settimeout(timeout_s)
+    return connection
+
+
+def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S)
+    return http.client.HTTPConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S)
+
+
+def _request(
+    connection: http.client.HTTPConnection,
+    base: str,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    data: bytes | None,
+) -> http.client.HTTPResponse:
+    try:
+        connection.request(method, urlsplit(base).path + path, body=data, headers=dict(headers))
+        return connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(base, error) from error
+
+
+def _read(response: http.client.HTTPResponse, base: str) -> Reply:
+    try:
+        with response:
+            body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(base, error) from error
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Reply(response.status, headers, body)
+
+
+def _lines(response: http.client.HTTPResponse, base: str) -> Iterator[bytes]:
+    try:
+        with response:
+            while line := response.readline():
+                if line.strip():
+                    yield line
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(base, error) from error
+
+
+def _unreachable(base: str, error: Exception) -> Unreachable:
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"{base} did not answer in time")
+    if isinstance(error, http.client.HTTPException):
+        return Unreachable(f"{base} does not answer in HTTP ({type(error).__name__})")
+    if isinstance(error, ConnectionRefusedError):
+        return Unreachable(f"cannot reach {base}: nobody listens there; is `scorefront up` running?")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Unreachable(f"cannot reach {base}: {reason}")
+
+
+# ---- what the control plane says
+
+
+def _json(body: bytes, base: str, status: int) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise _not_a_control_plane(base, status) from None
+
+
+def _not_a_control_plane(base: str, status: int) -> Unreachable:
+    return Unreachable(f"{base} does not answer like a scorefront control plane (status {status}); see --control-url")
+
+
+def _refusal(base: str, reply: Reply) -> CommandError:
+    try:
+        error = json.loads(reply.body)["error"]
+        message = str(error["message"])
+        faults = [str(Fault(fault["path"], fault.get("value"), fault["rule"])) for fault in error.get("faults", ())]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return _not_a_control_plane(base, reply.status)
+    if reply.status == 401:
+        message += "\nput the control token (STATE_DIR/control-token, on the machine of `up`) into SCOREFRONT_TOKEN"
+    return Refused(reply.status, "\n".join(faults) or message)

@@ -1,0 +1,68 @@
+"""What holds for every test: nothing it started outlives it, and chance is pinned."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves a child process, or an asyncio task on the test's own loop."""
+    if asyncio.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("no_task_outlives_the_test")
+    before = children()
+    yield
+    left = [child for child in children() - before if is_alive(child)]
+    if left:
+        told = [told_of(child) for child in left]
+        for child in left:
+            child.kill()
+            child.wait(10)
+        pytest.fail(f"the test left {len(left)} child process(es) behind: {'; '.join(told)}")
+
+
+@pytest.fixture
+async def no_task_outlives_the_test() -> AsyncIterator[None]:
+    """For coroutine tests; other fixtures of the test are torn down before this one looks."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    if left:
+        pytest.fail(f"the test left {len(left)} task(s) behind: {', '.join(sorted(map(repr, left)))}")
+
+
+def children() -> set[psutil.Process]:
+    """Processes started by this one, and theirs."""
+    return set(psutil.Process().children(recursive=True))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Neither ended, nor ended and not yet waited for."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and not is_helper(process)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_helper(process: psutil.Process) -> bool:
+    """multiprocessing keeps one process for the life of the interpreter."""
+    return "resource_tracker" in " ".join(process.cmdline())
+
+
+def told_of(process: psutil.Process) -> str:
+    """A process as a failing test names it."""
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())[:200]}"
+    except psutil.NoSuchProcess:
+        return f"{process.pid} (just ended)"

@@ -1,0 +1,264 @@
+"""The import map of the house, held: who may import whom, what the pure packages may not touch, what nothing is named.
+
+A module without a line in the map fails. The checker is a set of functions of source text, so that it is itself tested
+on small made-up sources below.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "scorefront")
+
+# module or folder -> first-party modules or folders that it may import, besides itself; the longest match counts
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "serving": (),
+    "autoscaler": ("serving",),
+    "autoscaler.loop": ("serving", "autoscaler"),
+    "cluster": ("serving",),
+    "router": (),  # the package's own docstring; every module below it has a line of its own
+    "router.core": ("serving",),
+    "router.settings": ("serving", "router.core"),
+    "router.metrics": ("serving", "router.core", "router.settings", "cluster.link"),
+    "router.accesslog": ("serving", "router.core", "router.settings"),
+    "router.proxy": ("serving", "router.core", "router.settings", "router.metrics", "router.accesslog"),
+    "router.peers": ("serving", "router.core", "router.settings", "router.metrics", "router.accesslog"),
+    "router.worker": ("serving", "cluster", "router"),
+    "router.supervisor": ("serving", "cluster", "router"),
+    "controlplane": ("serving", "autoscaler", "cluster"),
+    "scorefront": PACKAGES,
+}
+
+# third party -> the modules or folders that may import it
+THIRD_PARTIES: dict[str, tuple[str, ...]] = {
+    "aiohttp": ("cluster.local", "controlplane", "scorefront"),
+    "cryptography": ("router.core.credentials", "controlplane"),
+    "httptools": ("router.proxy",),
+    "jwt": ("router.core.credentials", "controlplane.tokens"),  # checking and signing: two sides that never meet
+    "kubernetes_asyncio": ("cluster.kubernetes",),
+    "msgspec": ("cluster.link", "controlplane", "router"),
+    "prometheus_client": ("scorefront.exposition",),
+    "psutil": ("cluster.local",),
+    "pydantic": ("serving",),
+    "rich": ("scorefront.cli",),
+    "typer": ("scorefront.cli",),
+    "uvloop": ("scorefront.loop",),
+    "yaml": ("scorefront",),
+}
+
+PURE = ("serving", "autoscaler", "router.core")
+IMPURE_EXCEPTIONS = ("autoscaler.loop",)
+NOT_PURE = frozenset(
+    {
+        *("asyncio", "concurrent", "multiprocessing", "selectors", "signal", "subprocess", "threading"),
+        *("datetime", "random", "secrets", "time", "uuid"),
+        *("http", "importlib", "io", "logging", "os", "select", "shutil", "socket", "socketserver", "ssl", "sys"),
+        *("tempfile", "urllib.request"),
+    }
+)
+NOT_PURE_CALLS = frozenset({"open", "print", "input", "__import__", "exec", "eval"})
+
+FORBIDDEN_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "misc", "manager", "base"})
+
+
+def within(module: str, folder: str) -> bool:
+    return module == folder or module.startswith(folder + ".")
+
+
+def longest_match(module: str, folders: Iterable[str]) -> str | None:
+    return max((folder for folder in folders if within(module, folder)), key=len, default=None)
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything imported, wherever in the file; `from a import b` counts as a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def import_faults(module: str, source: str) -> list[str]:
+    """Imports that the map does not allow."""
+    line = longest_match(module, MAY_IMPORT)
+    if line is None or (line == "router" and module != "router"):
+        return [f"{module} has no line in the map of imports"]
+    faults = []
+    for lineno, name in imports(ast.parse(source)):
+        top = name.split(".")[0]
+        if top in PACKAGES:
+            allowed = any(within(name, folder) for folder in (line, *MAY_IMPORT[line]))
+        elif top in sys.stdlib_module_names:
+            allowed = True
+        else:
+            allowed = any(within(module, folder) for folder in THIRD_PARTIES.get(top, ()))
+        if not allowed:
+            faults.append(f"{module}:{lineno} must not import {name}")
+    return faults
+
+
+def relative_import_faults(module: str, source: str) -> list[str]:
+    """`from . import x`, anywhere."""
+    nodes = ast.walk(ast.parse(source))
+    return [f"{module}:{n.lineno} imports relatively" for n in nodes if isinstance(n, ast.ImportFrom) and n.level]
+
+
+def is_pure(module: str) -> bool:
+    return any(within(module, folder) for folder in PURE) and module not in IMPURE_EXCEPTIONS
+
+
+def purity_faults(module: str, source: str) -> list[str]:
+    """Clock, chance, I/O and concurrency in a module that must have none."""
+    if not is_pure(module):
+        return []
+    tree = ast.parse(source)
+    faults = [
+        f"{module}:{lineno} is pure and must not import {name}"
+        for lineno, name in imports(tree)
+        if any(within(name, banned) for banned in NOT_PURE) or (within(name, "pathlib") and "Pure" not in name)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in NOT_PURE_CALLS:
+            faults.append(f"{module}:{node.lineno} is pure and must not call {node.func.id}()")
+        if isinstance(node, ast.AsyncFunctionDef | ast.Await):
+            faults.append(f"{module}:{node.lineno} is pure and must not be a coroutine")
+    return faults
+
+
+def name_faults(module: str, source: str) -> list[str]:
+    """Modules, folders and classes whose name does not say what they are for."""
+    faults = [f"{module}: {part!r} says nothing" for part in module.split(".") if says_nothing(part)]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef) and (says_nothing(node.name) or node.name.endswith("Manager")):
+            faults.append(f"{module}:{node.lineno} class {node.name} says nothing")
+    return faults
+
+
+def says_nothing(name: str) -> bool:
+    lower = name.lower().strip("_")
+    return lower in FORBIDDEN_NAMES or lower.startswith("base_") or lower.endswith(("_utils", "_helpers", "_manager"))
+
+
+def package_docstring_faults(package: str, source: str, modules: int) -> list[str]:
+    """A package of more than one file says what it is for and what it must never do."""
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    if modules > 1 and not re.search(r"\b(never|must not|No)\b", docstring):
+        return [f"{package}: its docstring does not say what it must never do"]
+    return []
+
+
+CHECKS = (import_faults, relative_import_faults, purity_faults, name_faults)
+
+# ---- the house itself
+
+
+def sources() -> dict[str, str]:
+    """Dotted name -> text of every module of every package."""
+    found = {}
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file.read_text()
+    return found
+
+
+SOURCES = sources()
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_imports_touches_and_is_named_only_what_the_map_allows(module: str) -> None:
+    assert [fault for check in CHECKS for fault in check(module, SOURCES[module])] == []
+
+
+@pytest.mark.parametrize("init", sorted(ROOT.glob("*/**/__init__.py"), key=str), ids=lambda file: file.parent.name)
+def test_a_package_says_what_it_must_never_do(init: Path) -> None:
+    package = ".".join(init.parent.relative_to(ROOT).parts)
+    if package.split(".")[0] in PACKAGES:
+        assert package_docstring_faults(package, init.read_text(), len(list(init.parent.glob("*.py")))) == []
+
+
+@pytest.mark.parametrize("process", ["router.worker", "scorefront.worker"])
+def test_a_worker_process_never_loads_what_only_the_command_line_needs(process: str) -> None:
+    assert not {"typer", "rich", "yaml"} & loaded_by(process, SOURCES)
+
+
+def loaded_by(start: str, texts: dict[str, str]) -> set[str]:
+    """Top-level names of third parties that importing `start` loads, through first-party modules."""
+    third_parties: set[str] = set()
+    todo, seen = [start], set()
+    while todo:
+        module = todo.pop()
+        if module in seen or module not in texts:
+            continue
+        seen.add(module)
+        todo.extend(".".join(module.split(".")[:count]) for count in range(1, module.count(".") + 1))
+        for _, name in imports(ast.parse(texts[module])):
+            if name.split(".")[0] in PACKAGES:
+                todo.extend([name, name.rpartition(".")[0]])
+            else:
+                third_parties.add(name.split(".")[0])
+    return third_parties
+
+
+# ---- the checker can fail
+
+WRONG = {
+    "a lower layer imports a higher one": ("serving.endpoint", "from cluster import provider"),
+    "controlplane imports router": ("controlplane.reconciler", "from router.metrics import Counter"),
+    "the proxy imports the peers": ("router.proxy.upstream", "import router.peers.links"),
+    "an import inside a function counts too": ("cluster.local.start", "def f():\n    import autoscaler.policy"),
+    "a third party outside its module": ("controlplane.rest", "import httptools"),
+    "a third party nobody listed": ("scorefront.cli.app", "import requests"),
+    "a module of the router without a line": ("router.cache", ""),
+    "a package without a line": ("storage.disk", ""),
+    "a relative import": ("serving.traffic", "from . import endpoint"),
+    "a clock in a pure module": ("router.core.ledger", "import time"),
+    "a part of a package that does I/O": ("serving.files", "from urllib.request import urlopen"),
+    "a path that can be opened in a pure module": ("serving.manifest", "from pathlib import Path"),
+    "a file opened in a pure module": ("autoscaler.policy", "def f():\n    return open('x')"),
+    "a coroutine in a pure module": ("router.core.dispatcher", "async def f(): ..."),
+    "a module named utils": ("router.core.utils", ""),
+    "a module named base_something": ("cluster.base_provider", ""),
+    "a class named Manager": ("cluster.local.replicas", "class ReplicaManager: ..."),
+}
+
+
+@pytest.mark.parametrize(("module", "source"), WRONG.values(), ids=WRONG)
+def test_the_checker_finds_what_is_wrong(module: str, source: str) -> None:
+    assert [fault for check in CHECKS for fault in check(module, source)]
+
+
+RIGHT = {
+    "the standard library": ("serving.endpoint", "import dataclasses, re\nfrom pathlib import PurePath"),
+    "a lower layer": ("controlplane.reconciler", "from serving.endpoint import Endpoint\nimport cluster.provider"),
+    "its own package": ("router.core.ledger", "from router.core.ids import SlotId"),
+    "a third party in its module": ("router.core.credentials", "import jwt"),
+    "asyncio in the one module that may": ("autoscaler.loop", "import asyncio\nasync def f(): ..."),
+    "a word that only contains a forbidden one": ("serving.baseline", "class Commoner: ..."),
+}
+
+
+@pytest.mark.parametrize(("module", "source"), RIGHT.values(), ids=RIGHT)
+def test_the_checker_lets_pass_what_is_right(module: str, source: str) -> None:
+    assert [fault for check in CHECKS for fault in check(module, source)] == []
+
+
+def test_a_package_that_does_not_say_what_it_must_never_do_is_found() -> None:
+    assert package_docstring_faults("cluster", '"""Where replicas come from."""', modules=2)
+    assert not package_docstring_faults("cluster", '"""Where replicas come from; never routes."""', modules=2)
+
+
+def test_what_a_worker_loads_is_followed_through_its_imports() -> None:
+    texts = {
+        "scorefront": "",
+        "scorefront.worker": "from router.worker import run",
+        "router": "",
+        "router.worker": "import scorefront.cli",
+        "scorefront.cli": "import typer",
+    }
+    assert loaded_by("scorefront.worker", texts) == {"typer"}
