@@ -1,15 +1,15 @@
-"""The files of the v1 command line, deploymentconfig.json (AKS) and inferenceconfig.json, read into the declared object.
+"""The files of the v1 command line, deploymentconfig.json (AKS) and inferenceconfig.json, as the declared object.
 
 Every key that those files may have is taken over or refused, with its path in the file it came from.
 """
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serving.complaints import HIDDEN, unknown_field
+from serving.complaints import HIDDEN, shareable, unknown_field
 from serving.declared import API_VERSION, KIND
 from serving.faults import Fault, InvalidManifest, Path, written
 from serving.manifest import parse
@@ -43,8 +43,20 @@ KEY_RULE = "must be text of 1 to 512 visible ASCII characters"
 APP_INSIGHTS_ENV = "AML_APP_INSIGHTS_ENABLED"
 """What azureml-inference-server-http reads; it sends once AML_APP_INSIGHTS_KEY is in `env` too."""
 
-ENVIRONMENT_KEYS = ("name", "version", "environmentVariables", "python", "docker", "spark", "databricks", "r")
-ENVIRONMENT_KEYS += ("inferencingStackVersion", "assetId", "autoRebuild")
+ENVIRONMENT_KEYS = (
+    "environmentVariables",
+    # The rest says which image the service would build; it is accepted and has no meaning here.
+    "name",
+    "version",
+    "python",
+    "docker",
+    "spark",
+    "databricks",
+    "r",
+    "inferencingStackVersion",
+    "assetId",
+    "autoRebuild",
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -64,21 +76,20 @@ def from_deploymentconfig(config: object, name: str, replica: Mapping[str, Any])
     document.
     """
     content = _mapping(config)
-    faults = [*_compute_type(content), *_unknown(content, (*PLACES, *OTHER_KEYS), ())]
+    faults = [*_unknown(content, (*PLACES, *OTHER_KEYS), ()), *_own_rules(content)]
     try:
         declared_keys(content)
     except InvalidManifest as error:
         faults += error.faults
-    insights = content.get("appInsightsEnabled")
-    if not isinstance(insights, bool | None):
-        faults.append(Fault("appInsightsEnabled", insights, "must be true or false"))
     document = _document(content, name, copy.deepcopy(dict(replica)))
-    if insights is True:
+    if content.get("appInsightsEnabled") is True:
         _enable_insights(document["spec"])
     try:
         parse(document)
     except InvalidManifest as error:
-        faults += (Fault(_path_in_config(fault.path, content), fault.value, fault.rule) for fault in error.faults)
+        known = {fault.path for fault in faults}
+        moved = (Fault(_path_in_config(fault.path, content), fault.value, fault.rule) for fault in error.faults)
+        faults += (fault for fault in moved if fault.path not in known)
     if faults:
         raise InvalidManifest(tuple(faults))
     return document
@@ -91,7 +102,7 @@ def declared_keys(config: object) -> DeclaredKeys:
         return DeclaredKeys()
     if not isinstance(keys, dict):
         raise InvalidManifest((Fault("keys", HIDDEN, f"must be a mapping with the fields {', '.join(KEY_NAMES)}"),))
-    faults = [Fault(fault.path, HIDDEN, fault.rule) for fault in _unknown(keys, KEY_NAMES, ("keys",))]
+    faults = _unknown(keys, KEY_NAMES, ("keys",))
     given = {name: keys[name] for name in KEY_NAMES if keys.get(name) is not None}
     for name, key in given.items():
         if not isinstance(key, str) or not re.fullmatch(r"[!-~]{1,512}", key):
@@ -106,10 +117,11 @@ def declared_keys(config: object) -> DeclaredKeys:
 
 
 def from_inferenceconfig(config: object, model_dir: str | None = None) -> dict[str, Any]:
-    """An inferenceconfig.json as the `replica` of a version: entryScript, sourceDirectory and the environment's variables.
+    """An inferenceconfig.json as the `replica` of a version: entryScript, sourceDirectory, environment variables.
 
-    Where an environment also says how its image would be built, that part has no meaning here: the script runs in the
-    Python that hosts it. Relative paths stay relative. Raises InvalidManifest with every fault, by its path in the config.
+    What an environment says of how its image would be built has no meaning here: the script runs in the Python that
+    hosts it. Relative paths stay relative. Raises InvalidManifest with every unknown or missing field, by its path in
+    the config; the values are judged with the document they go into.
     """
     content = _mapping(config)
     faults = _unknown(content, ("entryScript", "sourceDirectory", "environment"), ())
@@ -142,15 +154,27 @@ def _mapping(config: object) -> dict[str, Any]:
 
 def _unknown(content: dict[str, Any], known: tuple[str, ...], at: Path) -> list[Fault]:
     unknown = (key for key in content if key not in known)
-    return [Fault(written((*at, key)), HIDDEN, unknown_field(key, list(known))) for key in unknown]
+    return [
+        Fault(written((*at, key)), shareable((*at, key), content[key]), unknown_field(key, list(known)))
+        for key in unknown
+    ]
 
 
-def _compute_type(content: dict[str, Any]) -> list[Fault]:
+def _own_rules(content: dict[str, Any]) -> Iterator[Fault]:
+    """What holds for this file and not for the declared object."""
     kind = content.get("computeType")
-    if isinstance(kind, str) and kind.lower() in COMPUTE_TYPES:
-        return []
-    verb = "is required" if kind is None else "must be"
-    return [Fault("computeType", kind, f"{verb}: one of {', '.join(COMPUTE_TYPES)} (upper case is as good)")]
+    if not isinstance(kind, str) or kind.lower() not in COMPUTE_TYPES:
+        verb = "is required" if kind is None else "must be"
+        yield Fault("computeType", kind, f"{verb}: one of {', '.join(COMPUTE_TYPES)} (upper case is as good)")
+    insights, target = content.get("appInsightsEnabled"), content.get("computeTargetName")
+    if not isinstance(insights, bool | None):
+        yield Fault("appInsightsEnabled", insights, "must be true or false")
+    if not isinstance(target, str | None):
+        yield Fault("computeTargetName", target, "must be text")
+    resources = content.get("containerResourceRequirements")
+    if isinstance(resources, dict) and "gpu" in resources:
+        rule = "is not a known field; did you mean gpuCores, beside containerResourceRequirements?"
+        yield Fault("containerResourceRequirements.gpu", resources["gpu"], rule)
 
 
 def _document(content: dict[str, Any], name: str, replica: dict[str, Any]) -> dict[str, Any]:
@@ -190,10 +214,10 @@ def _enable_insights(spec: dict[str, Any]) -> None:
 
 
 def _path_in_config(path: str, content: dict[str, Any]) -> str:
-    """Where in the config the value at this path of the document came from; the path itself if from elsewhere."""
+    """Where in the config the value at this path of the document comes from; the path itself if from elsewhere."""
     for key, place in reversed(PLACES.items()):
         start = written(place)
-        if path == start or path.startswith((f"{start}.", f"{start}[")):
-            # What is required but was not given has its place in the config all the same.
-            return key + path[len(start) :] if key in content or key != "versionName" else path
+        # numReplicas may be required, and is then at fault by not being there.
+        if (key in content or key == "numReplicas") and (path == start or path.startswith((f"{start}.", f"{start}["))):
+            return key + path[len(start) :]
     return path
