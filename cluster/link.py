@@ -84,15 +84,7 @@ class Collect(msgspec.Struct, tag=True, frozen=True):
 
 
 ToWorker = (
-    ResetAll
-    | UpsertEndpoint
-    | RemoveEndpoint
-    | SetKeys
-    | SetTrust
-    | UpsertReplica
-    | RemoveReplica
-    | Retire
-    | Collect
+    ResetAll | UpsertEndpoint | RemoveEndpoint | SetKeys | SetTrust | UpsertReplica | RemoveReplica | Retire | Collect
 )
 
 # ---- worker -> control plane
@@ -205,14 +197,16 @@ class FrameReader:
 def decode_for_worker(body: bytes) -> ToWorker:
     """A message of the control plane. Raises LinkError."""
     try:
-        return _to_worker.decode(body)
+        message: ToWorker = _to_worker.decode(body)
     except msgspec.DecodeError as error:
         raise LinkError(str(error)) from error
+    return message
 
 
 def decode_for_control(body: bytes) -> ToControl:
     """A message of a worker. Raises LinkError."""
     try:
-        return _to_control.decode(body)
+        message: ToControl = _to_control.decode(body)
     except msgspec.DecodeError as error:
         raise LinkError(str(error)) from error
+    return message

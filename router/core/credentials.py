@@ -1,0 +1,178 @@
+"""Whether a request may reach an endpoint: keys by digest, tokens by signature. The only place that checks either.
+
+Rules for tokens: RFC 8725 (best current practice for JWT). The algorithm is a property of the key, never of the token;
+`crit` is refused, `jku`, `x5u`, `x5c` and `jwk` are ignored; a claim of an odd type means 401, not an exception.
+"""
+
+import binascii
+import hashlib
+import hmac
+import json
+import math
+import re
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from router.core.errors import Forbidden, Unauthorized
+from serving.credentials import TokenTrust
+from serving.endpoint import Auth
+
+CREDENTIAL_MAX_BYTES = 8192
+CLOCK_SKEW_S = 60.0
+"""How far an issuer's clock may be off (Envoy's default)."""
+MAX_TOKEN_LIFETIME_S = 7 * 24 * 3600.0
+CACHED_TOKENS = 4096
+
+_bearer = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-~]+)")
+_token = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+
+def presented(authorization: tuple[bytes, ...]) -> bytes:
+    """The credential in a request's Authorization fields. Raises Unauthorized: none, two, not Bearer, or too long."""
+    if len(authorization) != 1 or len(authorization[0]) > CREDENTIAL_MAX_BYTES:
+        raise Unauthorized
+    match = _bearer.fullmatch(authorization[0])
+    if match is None:
+        raise Unauthorized
+    return match[1]
+
+
+def opens(key: bytes, digests: tuple[bytes, ...]) -> bool:
+    """Whether the key is one of those with these SHA-256 digests. Every digest is compared, in constant time."""
+    digest = hashlib.sha256(key).digest()
+    opened = False
+    for known in digests:
+        opened |= hmac.compare_digest(digest, known)
+    return opened
+
+
+class Tokens:
+    """Checks tokens against one TokenTrust. A signature is checked once per token, its dates on every request."""
+
+    def __init__(self, trust: TokenTrust) -> None:
+        self._issuer = trust.issuer
+        self._keys = {key.kid: key for key in trust.keys}
+        self._public = {key.kid: _load(key.algorithm, key.public_pem) for key in trust.keys}
+        # Digest of a token whose signature is good -> its claims. An Ed25519 check costs 130 µs, this 0.5 µs.
+        self._checked: dict[bytes, dict[str, Any]] = {}
+
+    def authorize(self, token: bytes, endpoint: str, now_unix: float) -> float:
+        """Until when (unix seconds) this token opens the endpoint. Raises Unauthorized or Forbidden."""
+        digest = hashlib.sha256(token).digest()
+        claims = self._checked.get(digest)
+        if claims is None:
+            claims = self._check(token)
+            if len(self._checked) >= CACHED_TOKENS:
+                self._checked.clear()
+            self._checked[digest] = claims
+        if not claims["nbf"] - CLOCK_SKEW_S <= now_unix < claims["exp"] + CLOCK_SKEW_S:
+            raise Unauthorized
+        if claims["iat"] > now_unix + CLOCK_SKEW_S:
+            raise Unauthorized
+        if TokenTrust.audience(endpoint) not in claims["aud"]:
+            raise Forbidden
+        return float(claims["exp"] + CLOCK_SKEW_S)
+
+    def _check(self, token: bytes) -> dict[str, Any]:
+        if not _token.fullmatch(token):
+            raise Unauthorized
+        header = _json_object(token.split(b".", 1)[0])
+        kid = header.get("kid")
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None or header.get("alg") != key.algorithm or "crit" in header:
+            raise Unauthorized
+        claims = _claims(_json_object(token.split(b".")[1]))
+        if claims["iss"] != self._issuer:
+            raise Unauthorized
+        # The signature comes last: what is cheap to look at has been looked at.
+        try:
+            jwt.decode(
+                token.decode("ascii"),
+                self._public[key.kid],
+                algorithms=[key.algorithm],
+                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise Unauthorized from error
+        return claims
+
+
+def authorize(
+    auth: Auth,
+    endpoint: str,
+    authorization: tuple[bytes, ...],
+    digests: tuple[bytes, ...],
+    tokens: Tokens,
+    now_unix: float,
+) -> float:
+    """Until when (unix seconds, maybe inf) the request may reach the endpoint. Raises Unauthorized or Forbidden."""
+    if auth is Auth.NONE:
+        return math.inf
+    credential = presented(authorization)
+    if auth is Auth.TOKEN:
+        return tokens.authorize(credential, endpoint, now_unix)
+    if not opens(credential, digests):
+        raise Unauthorized
+    return math.inf
+
+
+def _load(algorithm: str, public_pem: str) -> Any:
+    """The public key. Raises ValueError for one that is too weak or not of its algorithm."""
+    key = load_pem_public_key(public_pem.encode())
+    if algorithm == "EdDSA" and isinstance(key, Ed25519PublicKey):
+        return key
+    if algorithm == "RS256" and isinstance(key, RSAPublicKey) and key.key_size >= 2048:
+        return key
+    raise ValueError(f"not a usable {algorithm} key: Ed25519 for EdDSA, RSA of at least 2048 bits for RS256")
+
+
+def _json_object(part: bytes) -> dict[str, Any]:
+    """One base64url part of a token as a JSON object. Non-canonical base64, duplicate names, NaN: Unauthorized."""
+    padded = part + b"=" * (-len(part) % 4)
+    try:
+        raw = binascii.a2b_base64(padded.replace(b"-", b"+").replace(b"_", b"/"), strict_mode=True)
+        if binascii.b2a_base64(raw, newline=False).replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=") != part:
+            raise Unauthorized
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Unauthorized from error
+    if not isinstance(value, dict):
+        raise Unauthorized
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name stands twice")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _claims(claims: dict[str, Any]) -> dict[str, Any]:
+    """The claims that are looked at, each of the type RFC 7519 gives it; `exp` and `iat` are demanded."""
+    expires, issued = _date(claims.get("exp")), _date(claims.get("iat"))
+    not_before = _date(claims.get("nbf", issued))
+    if expires - issued > MAX_TOKEN_LIFETIME_S:
+        raise Unauthorized
+    audience = claims.get("aud")
+    audiences = [audience] if isinstance(audience, str) else audience
+    if not isinstance(audiences, list) or not all(isinstance(name, str) for name in audiences):
+        raise Unauthorized
+    if not isinstance(claims.get("iss"), str):
+        raise Unauthorized
+    return {"exp": expires, "iat": issued, "nbf": not_before, "aud": frozenset(audiences), "iss": claims["iss"]}
+
+
+def _date(value: Any) -> int:
+    """A NumericDate in whole seconds. A float, a string, a bool or a number out of range is refused."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise Unauthorized
+    return value

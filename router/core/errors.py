@@ -1,0 +1,147 @@
+"""Every way the router itself answers a request: one tree, whose classes know their HTTP status and error code.
+
+The codes are what clients see in `x-ms-error-code`; the texts of the 502 and 503 are those of azureml-fe.
+"""
+
+
+class RouterError(Exception):
+    """An answer that the router gives instead of a replica. `text` is the body (text/plain)."""
+
+    status = 500
+    reason = "Internal Server Error"
+    code = "Internal"
+    text = "The router failed."
+    close = False
+    """The connection cannot be used further: what follows on it cannot be trusted to be a request."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __init__(self, text: str | None = None) -> None:
+        if text is not None:
+            self.text = text
+        super().__init__(self.text)
+
+
+class BadRequest(RouterError):
+    """Not valid HTTP/1.1, or framing that two readers could read in two ways (RFC 9112 section 6)."""
+
+    status, reason, code, close = 400, "Bad Request", "BadRequest", True
+    text = "The request is not valid HTTP/1.1."
+
+
+class RefusedRequest(RouterError):
+    """Well-formed HTTP, but a request that cannot be served as it stands; the connection goes on."""
+
+    status, reason, code = 400, "Bad Request", "BadRequest"
+    text = "The request cannot be served."
+
+
+class Unauthorized(RouterError):
+    """No credential, or one that opens nothing."""
+
+    status, reason, code = 401, "Unauthorized", "Unauthorized"
+    text = "A valid key or token is needed: Authorization: Bearer <key or token>."
+    headers = ((b"www-authenticate", b"Bearer"),)
+
+
+class Forbidden(RouterError):
+    """A valid token, but for another endpoint."""
+
+    status, reason, code = 403, "Forbidden", "Forbidden"
+    text = "This token is for another endpoint."
+
+
+class EndpointNotFound(RouterError):
+    """The path names no endpoint."""
+
+    status, reason, code = 404, "Not Found", "EndpointNotFound"
+    text = "No endpoint at this path."
+
+
+class VersionNotFound(RouterError):
+    """The endpoint has no version of the pinned name."""
+
+    status, reason, code = 404, "Not Found", "VersionNotFound"
+    text = "The endpoint has no version of this name."
+
+
+class MethodNotAllowed(RouterError):
+    """azureml-fe lets GET and POST reach replicas, nothing else."""
+
+    status, reason, code = 405, "Method Not Allowed", "MethodNotAllowed"
+    text = "Only GET and POST are served."
+    headers = ((b"allow", b"GET, POST"),)
+
+
+class RequestTimeout(RouterError):
+    """Head or body did not arrive in time."""
+
+    status, reason, code, close = 408, "Request Timeout", "RequestTimeout", True
+    text = "The request did not arrive in time."
+
+
+class PayloadTooLarge(RouterError):
+    """The body is over the limit."""
+
+    status, reason, code, close = 413, "Content Too Large", "PayloadTooLarge", True
+    text = "The body is too large."
+
+
+class UriTooLong(RouterError):
+    """The target is over the limit."""
+
+    status, reason, code, close = 414, "URI Too Long", "UriTooLong", True
+    text = "The request target is too long."
+
+
+class HeadersTooLarge(RouterError):
+    """The head, one field, or the number of fields is over the limit."""
+
+    status, reason, code, close = 431, "Request Header Fields Too Large", "HeadersTooLarge", True
+    text = "The header fields are too large or too many."
+
+
+class CodingNotImplemented(RouterError):
+    """A transfer coding other than chunked (RFC 9112 section 6.1)."""
+
+    status, reason, code, close = 501, "Not Implemented", "NotImplemented", True
+    text = "Only the chunked transfer coding is understood."
+
+
+class ReplicaFailed(RouterError):
+    """The replica broke off, or answered something that is not HTTP."""
+
+    status, reason, code = 502, "Bad Gateway", "ReplicaFailed"
+    text = "Replica closed connection before replying"
+
+
+class Overloaded(RouterError):
+    """No slot became free within the queue wait, or too many wait already."""
+
+    status, reason, code = 503, "Service Unavailable", "Overloaded"
+    headers = ((b"retry-after", b"1"),)
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(f"Too many requests for service {endpoint} (overloaded)")
+
+
+class NoReadyReplicas(RouterError):
+    """The version has no replica that takes requests."""
+
+    status, reason, code = 503, "Service Unavailable", "NoReadyReplicas"
+    headers = ((b"retry-after", b"1"),)
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(f"No ready replicas for service {endpoint}.")
+
+
+class ScoringTimeout(RouterError):
+    """The replica did not end its answer within the version's scoring timeout."""
+
+    status, reason, code = 504, "Gateway Timeout", "ScoringTimeout"
+    text = "The replica did not answer in time."
+
+
+class ModelError:
+    """Not an answer of the router: the code that marks a model's own 500, passed on as 502 like azureml-fe does."""
+
+    status, reason, code = 502, "Bad Gateway", "ModelError"

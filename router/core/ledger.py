@@ -1,0 +1,175 @@
+"""The slots of one version: who holds which, which are free, and which free one is given next. Exact by construction.
+
+A replica stays in the ledger as long as a lease on it is out, even when it is removed meanwhile: one that vanishes and
+returns under the same id still carries what runs on it.
+
+Placement: the replica with the fewest requests in flight; among equals the one that became free last. With one slot per
+replica that is a stack of idle replicas, so those at its bottom stay idle, which is what scaling down wants.
+"""
+
+from collections.abc import Iterator
+
+
+class Lease:
+    """The right to have one request in flight on a replica. Given back exactly once; a second time is counted."""
+
+    __slots__ = ("granted_at", "holder", "id", "released", "replica")
+
+    def __init__(self, lease_id: int, replica: "ReplicaSlots", holder: object, granted_at: float) -> None:
+        self.id = lease_id
+        self.replica = replica
+        self.holder = holder
+        self.granted_at = granted_at
+        self.released = False
+
+
+class ReplicaSlots:
+    """One replica as the ledger sees it. It is given out only while `in_service` and busy < slots."""
+
+    __slots__ = ("busy", "failures", "held", "host", "id", "in_service", "port", "present", "slots", "withdrawn")
+
+    def __init__(self, replica_id: str, host: str, port: int) -> None:
+        self.id = replica_id
+        self.host = host
+        self.port = port
+        self.slots = 0
+        self.busy = 0
+        self.present = True
+        self.withdrawn = True
+        """Not READY, draining or retired: takes no new request."""
+        self.held = False
+        """Left alone for a while after failures (passive health)."""
+        self.in_service = False
+        self.failures = 0
+
+    def __repr__(self) -> str:
+        flags = "".join(name[0] for name in ("present", "withdrawn", "held") if getattr(self, name))
+        return f"<{self.id} {self.busy}/{self.slots} {flags}>"
+
+
+class Ledger:
+    """Free and used slots of one version."""
+
+    __slots__ = (
+        "_accrued",
+        "_levels",
+        "_lowest",
+        "busy",
+        "double_releases",
+        "leases",
+        "next_id",
+        "total",
+        "violations",
+    )
+
+    def __init__(self) -> None:
+        self.leases: dict[int, Lease] = {}
+        """Every lease that is out, oldest grant first."""
+        self.busy = 0
+        self.total = 0
+        """Slots of the replicas in service, held ones included: they exist, they are only left alone for a moment."""
+        self.next_id = 1
+        self.violations = 0
+        self.double_releases = 0
+        self._accrued = 0.0
+        # _levels[b] holds the replicas with b requests in flight that can take one more, in the order they got there.
+        self._levels: list[dict[ReplicaSlots, None]] = [{}]
+        self._lowest = 0
+
+    def busy_slot_seconds(self, now: float) -> float:
+        """Exact integral of `busy` over time: (end - start) of past leases and (now - start) of current ones, summed."""
+        return self._accrued + self.busy * now
+
+    def take(self, holder: object, now: float) -> Lease | None:
+        """A free slot on the best replica, or None."""
+        levels = self._levels
+        level = self._lowest
+        while not levels[level]:
+            level += 1
+            if level == len(levels):
+                self._lowest = 0
+                return None
+        self._lowest = level
+        replica, _ = levels[level].popitem()
+        replica.busy = busy = level + 1
+        if busy < replica.slots:
+            levels[busy][replica] = None
+        return self._lend(replica, holder, now)
+
+    def give_back(self, lease: Lease, now: float) -> bool:
+        """End a lease; returns whether its replica now has a free slot. A second time is counted and changes nothing."""
+        if lease.released:
+            self.double_releases += 1
+            return False
+        lease.released = True
+        del self.leases[lease.id]
+        self.busy -= 1
+        self._accrued += now
+        replica = lease.replica
+        level = replica.busy
+        replica.busy = level - 1
+        if replica.in_service and not replica.held:
+            if level < replica.slots:
+                self._levels[level].pop(replica, None)
+            if level <= replica.slots:
+                self._levels[level - 1][replica] = None
+                if level - 1 < self._lowest:
+                    self._lowest = level - 1
+                return True
+        return False
+
+    def enter(self, replica: ReplicaSlots) -> None:
+        """Make the replica available, with whatever is already in flight on it."""
+        self._leave_levels(replica)
+        while len(self._levels) < max(1, replica.slots):
+            self._levels.append({})
+        if not replica.in_service:
+            replica.in_service = True
+            self.total += replica.slots
+        if not replica.held and replica.busy < replica.slots:
+            self._levels[replica.busy][replica] = None
+            self._lowest = min(self._lowest, replica.busy)
+
+    def leave(self, replica: ReplicaSlots) -> None:
+        """Take the replica out of service; what is in flight on it ends as it will."""
+        self._leave_levels(replica)
+        if replica.in_service:
+            replica.in_service = False
+            self.total -= replica.slots
+
+    def resize(self, replica: ReplicaSlots, slots: int) -> None:
+        """Change the number of slots; with fewer than are busy, none is given until enough have come back."""
+        in_service = replica.in_service
+        self.leave(replica)
+        replica.slots = slots
+        if in_service:
+            self.enter(replica)
+
+    def hold(self, replica: ReplicaSlots, held: bool) -> None:
+        """Leave a replica alone (`held`), or stop leaving it alone."""
+        replica.held = held
+        if replica.in_service:
+            self.enter(replica)
+
+    def has_free(self) -> bool:
+        """Whether `take` would succeed."""
+        return any(self._levels)
+
+    def idle_first(self) -> Iterator[ReplicaSlots]:
+        """Replicas with a free slot: fewest in flight first, and among equals the one that has been so the longest."""
+        for level in self._levels:
+            yield from list(level)
+
+    def _lend(self, replica: ReplicaSlots, holder: object, now: float) -> Lease:
+        lease_id = self.next_id
+        self.next_id = lease_id + 1
+        lease = self.leases[lease_id] = Lease(lease_id, replica, holder, now)
+        self.busy += 1
+        self._accrued -= now
+        if replica.busy > replica.slots:
+            self.violations += 1
+        return lease
+
+    def _leave_levels(self, replica: ReplicaSlots) -> None:
+        if replica.busy < len(self._levels):
+            self._levels[replica.busy].pop(replica, None)

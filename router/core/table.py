@@ -1,0 +1,142 @@
+"""The routing table: which endpoint and version a path means, and what it becomes on the replica.
+
+A target is matched byte by byte as it was sent: nothing is decoded or normalised, so that what is authorized is what is
+routed. Dot segments, plain or encoded, are refused, since a replica might resolve them.
+"""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+
+from router.core.credentials import Tokens
+from router.core.errors import EndpointNotFound, RefusedRequest, VersionNotFound
+from serving.credentials import KeyDigests, TokenTrust
+from serving.endpoint import Auth, Endpoint, RetryRule, VersionKey
+
+PREFIXES = (b"/api/v1/service/", b"/api/v1/endpoint/")
+_path = re.compile(rb"/api/v1/(?:service|endpoint)/([^/]+)(?:/versions/([^/]+))?(/.*)?", re.DOTALL)
+_dot_segment = re.compile(rb"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$|;)")
+
+
+class VersionRoute:
+    """What the hot path needs of one version."""
+
+    __slots__ = ("key", "name", "response_line", "score_path", "web_socket")
+
+    def __init__(self, endpoint: Endpoint, index: int) -> None:
+        version = endpoint.versions[index]
+        self.key = VersionKey(endpoint.name, version.name)
+        self.name = version.name.encode()
+        self.score_path = version.replica.score_path.encode()
+        self.response_line = b"azureml-model-deployment: %b\r\n" % self.name
+        self.web_socket = version.replica.web_socket
+
+
+class Route:
+    """What the hot path needs of one endpoint."""
+
+    __slots__ = ("_bounds", "_choices", "auth", "digests", "name", "retry_before_response", "versions")
+
+    def __init__(self, endpoint: Endpoint, digests: tuple[bytes, ...]) -> None:
+        self.name = endpoint.name
+        self.auth: Auth = endpoint.auth
+        self.digests = digests
+        self.retry_before_response = endpoint.retry is RetryRule.BEFORE_RESPONSE
+        routes = [VersionRoute(endpoint, index) for index in range(len(endpoint.versions))]
+        self.versions = {route.name: route for route in routes}
+        drawn = [
+            (version.share, route) for version, route in zip(endpoint.versions, routes, strict=True) if version.share
+        ]
+        self._choices = [route for _, route in drawn]
+        self._bounds = list(accumulate(share for share, _ in drawn))[:-1]
+
+    @property
+    def split(self) -> bool:
+        """Whether there is anything to choose."""
+        return bool(self._bounds)
+
+    def choose(self, u: float) -> VersionRoute:
+        """The version of an unpinned request; `u` is uniform on [0, 1)."""
+        return self._choices[bisect_right(self._bounds, u)] if self._bounds else self._choices[0]
+
+    def pinned(self, name: bytes) -> VersionRoute:
+        """The version of that name. Raises VersionNotFound."""
+        route = self.versions.get(name)
+        if route is None:
+            raise VersionNotFound
+        return route
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Where a path leads."""
+
+    route: Route
+    rest: bytes | None
+    """Path on the replica; None: the version's score path."""
+    pinned: bytes | None
+    """Version named in the path."""
+
+    def path_on(self, version: VersionRoute) -> bytes:
+        """The path that the replica is asked for."""
+        return version.score_path if self.rest is None else self.rest
+
+
+class Table:
+    """Every endpoint. `generation` rises with each change; whoever keeps what is derived from the table compares it."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.tokens = Tokens(TokenTrust(""))
+        self._endpoints: dict[str, Endpoint] = {}
+        self._digests: dict[str, tuple[bytes, ...]] = {}
+        self._routes: dict[bytes, Route] = {}
+
+    def upsert(self, endpoint: Endpoint) -> None:
+        """An endpoint is new or has changed."""
+        self._endpoints[endpoint.name] = endpoint
+        self._rebuild(endpoint.name)
+
+    def remove(self, name: str) -> None:
+        """An endpoint is gone; its keys with it."""
+        self._endpoints.pop(name, None)
+        self._digests.pop(name, None)
+        self._routes.pop(name.encode(), None)
+        self.generation += 1
+
+    def set_keys(self, keys: KeyDigests) -> None:
+        """The keys of one endpoint, whole."""
+        self._digests[keys.endpoint] = keys.digests
+        if keys.endpoint in self._endpoints:
+            self._rebuild(keys.endpoint)
+
+    def set_trust(self, trust: TokenTrust) -> None:
+        """The token issuers, whole. Raises ValueError on a key that is too weak."""
+        self.tokens = Tokens(trust)
+        self.generation += 1
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The declared endpoint of that name."""
+        return self._endpoints.get(name)
+
+    def names(self) -> list[str]:
+        """Every endpoint."""
+        return list(self._endpoints)
+
+    def match(self, path: bytes) -> Match:
+        """Where the path (without query) leads. Raises EndpointNotFound, or RefusedRequest for dot segments."""
+        found = _path.fullmatch(path)
+        route = self._routes.get(found[1]) if found else None
+        if found is None or route is None:
+            raise EndpointNotFound
+        pinned, rest = found[2], found[3]
+        if rest is None:
+            raise EndpointNotFound
+        if _dot_segment.search(rest):
+            raise RefusedRequest("The path has dot segments.")
+        return Match(route, None if rest == b"/score" else rest, pinned)
+
+    def _rebuild(self, name: str) -> None:
+        self._routes[name.encode()] = Route(self._endpoints[name], self._digests.get(name, ()))
+        self.generation += 1

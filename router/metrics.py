@@ -1,0 +1,87 @@
+"""Accounting on the hot path: plain integers and fixed buckets; everything else happens when somebody asks."""
+
+from bisect import bisect_left
+from collections import defaultdict
+
+from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from serving.endpoint import VersionKey
+
+DURATION_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+WAIT_BOUNDS_S = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+ROUTING_BOUNDS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+
+
+class Buckets:
+    """A histogram: 0.2 µs an observation."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+    def snapshot(self) -> Histogram:
+        """The counts as a message."""
+        return Histogram(self.bounds, tuple(self.counts), self.sum)
+
+
+class VersionStats:
+    """What is counted for one version."""
+
+    __slots__ = ("duration", "queue_wait", "requests", "routing")
+
+    def __init__(self) -> None:
+        self.requests: dict[int, int] = defaultdict(int)
+        self.duration = Buckets(DURATION_BOUNDS_S)
+        self.queue_wait = Buckets(WAIT_BOUNDS_S)
+        self.routing = Buckets(ROUTING_BOUNDS_S)
+
+    def snapshot(self, key: VersionKey, busy: int, total: int, waiting: int) -> VersionMetrics:
+        """The counts as a message."""
+        return VersionMetrics(
+            endpoint=key.endpoint,
+            version=key.version,
+            requests=dict(self.requests),
+            duration=self.duration.snapshot(),
+            queue_wait=self.queue_wait.snapshot(),
+            routing=self.routing.snapshot(),
+            busy=busy,
+            total=total,
+            waiting=waiting,
+        )
+
+
+class Stats:
+    """Everything one worker counts. Requests that reached no version are counted under version ""."""
+
+    def __init__(self) -> None:
+        self.versions: dict[VersionKey, VersionStats] = {}
+        self.counters: dict[str, int] = defaultdict(int)
+        self.connections = 0
+        self.loop_lag_s = 0.0
+
+    def version(self, key: VersionKey) -> VersionStats:
+        """The counts of one version, made on first use."""
+        stats = self.versions.get(key)
+        if stats is None:
+            stats = self.versions[key] = VersionStats()
+        return stats
+
+    def snapshot(self, worker: str, slots: dict[VersionKey, tuple[int, int, int]], violations: int) -> WorkerMetrics:
+        """The counts as a message. `slots`: version -> (busy, total, waiting). Resets the longest loop lag."""
+        lag, self.loop_lag_s = self.loop_lag_s, 0.0
+        keys = self.versions.keys() | slots.keys()
+        return WorkerMetrics(
+            worker=worker,
+            versions=tuple(self.version(key).snapshot(key, *slots.get(key, (0, 0, 0))) for key in sorted(keys)),
+            connections=self.connections,
+            slot_violations=violations,
+            loop_lag_s=lag,
+            counters=dict(self.counters),
+        )

@@ -1,0 +1,387 @@
+"""One scoring request, from its head to the end of its answer. Reads top to bottom as the request lives.
+
+    begin → (body collected) → enqueue → granted → connected → sent → answer → done
+
+Every way out passes through `_end`, which gives the slot back; whoever waits longest gets it in the same step.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from router.core.dispatcher import Grant, Ticket
+from router.core.errors import NoReadyReplicas, ReplicaFailed, RouterError, ScoringTimeout
+from router.core.health import Failure
+from router.core.ledger import Lease
+from router.proxy.answer import CONTINUE, connection_line, interim, own_answer, replica_lines
+from router.proxy.chunked import LAST_CHUNK, chunk
+from router.proxy.head import RequestHead, ResponseHead
+from router.proxy.plan import VersionPlan
+from router.proxy.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from router.proxy.downstream import Downstream
+    from router.proxy.gateway import Gateway
+
+_TE_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CLIENT_GONE = 499
+"""How a request whose client left is counted (nginx's convention); nobody sees it as an answer."""
+
+
+class Exchange(Ticket):
+    """The request, its ticket and lease, and both connections it joins."""
+
+    __slots__ = (
+        "_answer",
+        "_answer_close",
+        "_answer_raw",
+        "_attempts",
+        "_continue_sent",
+        "_gateway",
+        "_replayable",
+        "_sent_at",
+        "_started_at",
+        "body",
+        "body_complete",
+        "body_size",
+        "client",
+        "head",
+        "request_id",
+        "routing_s",
+        "status",
+        "upstream",
+        "version",
+        "wait_s",
+    )
+
+    def __init__(self, gateway: "Gateway", client: "Downstream", head: RequestHead) -> None:
+        super().__init__()
+        self._gateway = gateway
+        self.client = client
+        self.head = head
+        self.request_id = gateway.ids.next()
+        self.version: VersionPlan | None = None
+        self.upstream: UpstreamConnection | None = None
+        self.body: list[bytes] = []
+        """What has come of the body and is not on its way to a replica."""
+        self.body_size = 0
+        self.body_complete = False
+        self.status = 0
+        """What the client was answered; 0 = nothing yet."""
+        self.wait_s = 0.0
+        self.routing_s = 0.0
+        self._started_at = 0.0
+        self._sent_at = 0.0
+        self._attempts = 0
+        self._answer: ResponseHead | None = None
+        self._answer_close = False
+        self._answer_raw = False
+        self._continue_sent = False
+        self._replayable = False
+
+    # ---- the way in
+
+    def begin(self, body: bytes, complete: bool) -> None:
+        """Route and authorize; then ask for a slot, or collect the body first."""
+        gateway = self._gateway
+        self._started_at = gateway.now()
+        head = self.head
+        plan = head.plan
+        if (
+            plan is None
+            or plan.generation != gateway.table.generation
+            or not plan.admitted
+            or (plan.valid_until != math.inf and plan.valid_until <= gateway.unix_now())
+        ):
+            try:
+                plan = self.client.planner.plan(head, gateway.unix_now())
+            except RouterError as error:
+                self.body_complete = complete
+                self.refuse(error)
+                return
+        self.version = plan.fixed or plan.version(plan.match.route.choose(gateway.draw()))
+        if complete:
+            if body:
+                self.body.append(body)
+            self.body_complete = True
+            self._enqueue(self._started_at)
+        else:
+            self._collect(body)
+
+    def _collect(self, body: bytes) -> None:
+        """A slow sender must not hold a slot: one is asked for when the body is whole, or a buffer full of it is here."""
+        if self.head.expect_continue and not body:
+            self._continue_sent = True
+            self.client.write(CONTINUE)
+        self.feed_body(body, False)
+
+    def feed_body(self, data: bytes, complete: bool) -> None:
+        """More of the body has come."""
+        self.body_complete = complete
+        if self._sent_at:
+            if self.upstream is not None:
+                self.upstream.transport.write(self._framed(data, complete))
+            return
+        if data:
+            self.body.append(data)
+            self.body_size += len(data)
+        full = self.body_size >= self._gateway.settings.buffer_bytes
+        if full:
+            self.client.hold_reading("slot", not complete)
+        if (complete or full) and self.lease is None and not self.waiting and self.queue is None:
+            self._started_at = self._gateway.now()
+            self._enqueue(self._started_at)
+
+    def _framed(self, data: bytes, complete: bool) -> bytes:
+        if not self.head.chunked:
+            return data
+        return chunk(data) + LAST_CHUNK if complete else chunk(data)
+
+    def _enqueue(self, now: float) -> None:
+        assert self.version is not None
+        queue = self.version.queue
+        try:
+            lease = queue.enqueue(self, now)
+        except RouterError as error:
+            self.refuse(error)
+            return
+        if lease is not None:
+            self.granted(lease, now)
+        else:
+            self._gateway.watch_waiting(queue)
+
+    # ---- the slot
+
+    def granted(self, lease: Lease, now: float) -> None:
+        """A slot is ours: go to its replica."""
+        self.wait_s += now - self.enqueued_at
+        self._attempts += 1
+        self._gateway.watch_running(lease, self)
+        replica = lease.replica
+        connection = self._gateway.pool.take(replica.id)
+        if connection is not None:
+            self._send(connection)
+            self.routing_s = self._sent_at - self._started_at - self.wait_s
+        else:
+            self.routing_s = self._gateway.now() - self._started_at - self.wait_s
+            self._gateway.pool.connect(replica, self)
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        """A new connection to the replica is there; making it was waiting for the replica, not routing."""
+        began = self._gateway.now()
+        self._send(connection)
+        self.routing_s += self._sent_at - began
+
+    def unreachable(self, why: str) -> None:
+        """The replica refused the connection or did not take it in time: nothing was begun, another one is tried."""
+        self._gateway.replica_failed(self, Failure.UNREACHABLE, why)
+        if self._attempts >= self._gateway.settings.max_attempts:
+            assert self.version is not None
+            self.refuse(NoReadyReplicas(self.version.route.key.endpoint))
+        else:
+            self._try_elsewhere()
+
+    def _try_elsewhere(self) -> None:
+        lease, queue = self.lease, self.queue
+        assert lease is not None and queue is not None
+        self._sent_at = 0.0
+        self._gateway.stats.counters["retries"] += 1
+        grant = queue.requeue(lease, self._gateway.now())
+        if self.waiting:
+            self._gateway.watch_waiting(queue)
+        self._gateway.pass_on(grant)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        version = self.version
+        assert version is not None
+        self.upstream = connection
+        pieces = self.body
+        if self.head.has_body and pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            data = b"".join(
+                (version.upstream_head, self.request_id, b"\r\n\r\n", self._framed(body, self.body_complete))
+            )
+        else:
+            data = b"".join((version.upstream_head, self.request_id, b"\r\n\r\n"))
+            if self.head.chunked and self.body_complete:
+                data += LAST_CHUNK
+        connection.begin(self, data)
+        self._sent_at = self._gateway.now()
+        self._replayable = self.body_complete
+        if not self.body_complete:
+            self.body = []  # it may be large; what was sent of it cannot be sent again
+            if self.head.expect_continue and not self._continue_sent:
+                self._continue_sent = True
+                self.client.write(CONTINUE)
+            self.client.hold_reading("slot", False)
+
+    # ---- the answer
+
+    def answer_whole(self, head: ResponseHead, body: bytes) -> None:
+        """Head and body are here: one write, and done."""
+        began = self._gateway.now()
+        self._answer = head
+        self._write_head(head, body)
+        self._complete(began)
+
+    def answer_head(self, head: ResponseHead) -> None:
+        """The head of an answer whose body follows."""
+        self._answer = head
+        self._write_head(head, b"")
+        if self.client.write_paused:
+            self.hold_answer(True)
+
+    def _write_head(self, head: ResponseHead, body: bytes) -> None:
+        request, version = self.head, self.version
+        assert version is not None
+        if not head.lines:
+            head.lines = replica_lines(head)
+        self.status = 502 if head.status == 500 else head.status
+        lines = head.lines
+        close = not request.keep_alive or not self.body_complete or self._gateway.draining
+        if request.version_minor == 0 and lines.endswith(_TE_CHUNKED):
+            # HTTP/1.0 knows no chunks: the body goes plain, and the end of the connection is its end.
+            lines, close, self._answer_raw = lines[: -len(_TE_CHUNKED)], True, True
+        self._answer_close = close
+        if close or request.version_minor == 0:
+            lines += connection_line(request, close)
+        self.client.write(b"".join((lines, version.response_lines, self.request_id, b"\r\n\r\n", body)))
+
+    def answer_interim(self, head: ResponseHead) -> None:
+        """A 1xx answer; HTTP/1.0 clients know none."""
+        if self.head.version_minor == 1:
+            self.client.write(interim(head))
+
+    def answer_data(self, data: bytes, end: bool) -> None:
+        """A piece of the answer's body, and whether it was the last."""
+        answer = self._answer
+        assert answer is not None
+        if answer.status == 101:  # the tunnel has been closed by the replica
+            self._answer_close = True
+            self._complete(self._gateway.now())
+            return
+        if (answer.chunked or answer.until_close) and not self._answer_raw:
+            data = chunk(data) + LAST_CHUNK if end else chunk(data)
+        if data:
+            self.client.write(data)
+        if end:
+            self._complete(self._gateway.now())
+
+    def switch_protocols(self, head: ResponseHead) -> bool:
+        """101: from here on bytes pass both ways, if the client asked and the version allows it."""
+        version = self.version
+        if version is None or not version.web_socket:
+            return False
+        self._answer = head
+        self.status = 101
+        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        self.client.write(
+            b"".join((replica_lines(head), upgrade, version.response_lines, self.request_id, b"\r\n\r\n"))
+        )
+        self.client.tunnel()
+        return True
+
+    def hold_answer(self, hold: bool) -> None:
+        """The client reads more slowly than the replica sends: pause the replica, or go on."""
+        if self.upstream is not None and not self.upstream.closed:
+            if hold:
+                self.upstream.transport.pause_reading()
+            else:
+                self.upstream.transport.resume_reading()
+
+    # ---- the ways out
+
+    def _complete(self, began: float) -> None:
+        answer, lease, upstream = self._answer, self.lease, self.upstream
+        assert answer is not None and lease is not None and upstream is not None
+        self.upstream = None
+        lease.replica.failures = 0
+        upstream.detach(answer.keep_alive and self.body_complete)
+        self._end(self._gateway.now() - began)
+        self.client.exchange_done(self._answer_close, self.body_complete)
+
+    def fail(self, error: ReplicaFailed) -> None:
+        """The replica answered something that cannot be passed on."""
+        self._gateway.replica_failed(self, Failure.BROKEN, error.text)
+        self._give_up(error)
+
+    def upstream_lost(self, never_begun: bool) -> None:
+        """The connection to the replica broke before the answer was whole."""
+        self.upstream = None
+        lease, version = self.lease, self.version
+        assert lease is not None and version is not None
+        repeatable = self.status == 0 and self._replayable and self._attempts < self._gateway.settings.max_attempts
+        if never_begun and repeatable:
+            self._attempts += 1
+            self._gateway.stats.counters["stale_connections"] += 1
+            self._gateway.pool.connect(lease.replica, self)
+            return
+        self._gateway.replica_failed(self, Failure.BROKEN, "closed the connection before the end of its answer")
+        if version.retry_before_response and repeatable:
+            self._try_elsewhere()
+        else:
+            self._give_up(ReplicaFailed())
+
+    def timed_out(self) -> None:
+        """The scoring timeout is over."""
+        self._give_up(ScoringTimeout())
+
+    def _give_up(self, error: RouterError) -> None:
+        """Answer with the error, or, where an answer has begun, break it off so that the client can tell."""
+        if self.status == 0:
+            self.refuse(error)
+            return
+        self._drop_upstream()
+        self.status = error.status
+        self._end(0.0)
+        self.client.exchange_broken()
+
+    def refuse(self, error: RouterError) -> None:
+        """The router answers itself."""
+        self._drop_upstream()
+        self.status = error.status
+        version = self.version
+        if version is not None:
+            lines = version.response_lines + self.request_id + b"\r\n"
+        else:
+            lines = self._gateway.id_lines(self.head, self.request_id)
+        close = error.close or not self.head.keep_alive or not self.body_complete or self._gateway.draining
+        self.client.write(own_answer(error, lines, close))
+        self._end(0.0, error.code)
+        self.client.exchange_done(close, self.body_complete and not error.close)
+
+    def client_gone(self) -> None:
+        """The client has left: its place in the line, or its slot, is free at once."""
+        self._drop_upstream()
+        if self.waiting:
+            assert self.queue is not None
+            self.queue.abandon(self)
+        self._gateway.stats.counters["client_gone"] += 1
+        self.status = self.status if self.status == 101 else CLIENT_GONE
+        self._end(0.0)
+
+    def _drop_upstream(self) -> None:
+        if self.upstream is not None:
+            self.upstream.abort()
+            self.upstream = None
+
+    def _end(self, answering_s: float, code: str = "") -> None:
+        gateway = self._gateway
+        lease, queue = self.lease, self.queue
+        grant: Grant | None = None
+        now = gateway.now()
+        if lease is not None and queue is not None:
+            self.lease = None
+            grant = queue.release(lease, now)
+        version = self.version
+        if version is not None:
+            stats = version.stats
+            stats.requests[self.status] += 1
+            stats.duration.observe(now - self._started_at)
+            stats.queue_wait.observe(self.wait_s)
+            stats.routing.observe(self.routing_s + answering_s)
+        else:
+            gateway.count_unrouted(self.head, self.status)
+        if gateway.access_log.wants(self.status):
+            gateway.log_access(self, lease, now - self._started_at, code)
+        if grant is not None or gateway.dispatcher.drained:
+            gateway.pass_on(grant)

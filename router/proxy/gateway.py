@@ -1,0 +1,233 @@
+"""What the connections of one worker share: table, dispatcher, pool, clock, timers. The seam between I/O and core."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from router.accesslog import AccessLog
+from router.core.dispatcher import Dispatcher, Grant, VersionQueue
+from router.core.errors import RouterError
+from router.core.health import Failure, hold_seconds
+from router.core.ids import RequestIds, kept_client_id
+from router.core.ledger import Lease, ReplicaSlots
+from router.core.table import PREFIXES, Table
+from router.metrics import Stats
+from router.proxy.downstream import Downstream
+from router.proxy.exchange import Exchange
+from router.proxy.head import RequestHead
+from router.proxy.pool import Pool
+from router.settings import Settings
+from serving.endpoint import VersionKey
+
+_log = logging.getLogger("scorefront.router")
+
+HEALTH_PATH = b"/healthz"
+SWEEP_S = 1.0
+
+
+class Gateway:
+    """The data plane of one worker. `now`: monotonic seconds; `unix_now`: wall clock; `draw`: uniform on [0, 1)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        access_log: AccessLog,
+        ids: RequestIds,
+        now: Callable[[], float],
+        unix_now: Callable[[], float],
+        draw: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.access_log = access_log
+        self.ids = ids
+        self.now = now
+        self.unix_now = unix_now
+        self.draw = draw
+        self.table = Table()
+        self.dispatcher = Dispatcher()
+        self.stats = Stats()
+        self.pool = Pool(settings, now)
+        self.draining = False
+        self.on_drained: Callable[[str], None] = lambda replica_id: None
+        self.on_starved: Callable[[], None] = lambda: None
+        self._clients: set[Downstream] = set()
+        self._wait_timers: dict[VersionQueue, asyncio.TimerHandle] = {}
+        self._run_timers: dict[VersionQueue, asyncio.TimerHandle] = {}
+
+    # ---- clients
+
+    def admit(self, client: Downstream) -> bool:
+        """A client has connected. False: there are too many."""
+        self._clients.add(client)
+        self.stats.connections = len(self._clients)
+        return len(self._clients) <= self.settings.max_connections
+
+    def dismiss(self, client: Downstream) -> None:
+        """A client is gone."""
+        self._clients.discard(client)
+        self.stats.connections = len(self._clients)
+
+    def drain(self) -> None:
+        """No further request on any connection: idle ones are closed, busy ones after their answer."""
+        self.draining = True
+        for client in list(self._clients):
+            client.drain()
+
+    def abort_clients(self) -> None:
+        """Break off what is still there."""
+        for client in list(self._clients):
+            client.transport.abort()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no client is connected."""
+        return not self._clients
+
+    def sweep(self) -> None:
+        """Everything that is late by the second rather than by the millisecond: connections and idle upstreams."""
+        now = self.now()
+        for client in [client for client in self._clients if client.deadline <= now]:
+            client.check(now)
+        self.pool.sweep(now)
+
+    # ---- the router's own pages
+
+    def answers_itself(self, head: RequestHead) -> bool:
+        """Whether the request is for the router, not for an endpoint."""
+        return head.path == HEALTH_PATH and head.method == b"GET" and not head.path.startswith(PREFIXES)
+
+    def own_page(self, head: RequestHead) -> bytes:
+        """`/healthz`: 200 while the router takes requests, 503 once it drains; no credential needed."""
+        status, text = (b"503 Service Unavailable", b"draining\n") if self.draining else (b"200 OK", b"ok\n")
+        close = b"" if head.keep_alive and not head.has_body else b"Connection: close\r\n"
+        return b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
+            status,
+            len(text),
+            self.id_lines(head, self.ids.next()),
+            close,
+            text,
+        )
+
+    def id_lines(self, head: RequestHead | None, request_id: bytes) -> bytes:
+        """The id fields of an answer that belongs to no version."""
+        kept = kept_client_id(head.client_request_id) if head is not None else b""
+        client = b"x-ms-client-request-id: %b\r\n" % kept if kept else b""
+        return b"%bx-ms-request-id: %b\r\n" % (client, request_id)
+
+    # ---- timers: one per version for waiting tickets, one for running requests; each looks at the oldest only
+
+    def watch_waiting(self, queue: VersionQueue) -> None:
+        """A ticket waits: see to it that it is answered when its wait is over, and that control hears of it."""
+        if queue not in self._wait_timers:
+            self._arm_wait(queue)
+        if self.dispatcher.starved:
+            self.on_starved()
+
+    def _arm_wait(self, queue: VersionQueue) -> None:
+        deadline = queue.next_deadline()
+        if deadline is not None:
+            delay = max(0.0, deadline - self.now())
+            self._wait_timers[queue] = asyncio.get_running_loop().call_later(delay, self._expire, queue)
+
+    def _expire(self, queue: VersionQueue) -> None:
+        del self._wait_timers[queue]
+        for ticket, error in queue.expire(self.now()):
+            assert isinstance(ticket, Exchange)
+            ticket.refuse(error)
+        self._arm_wait(queue)
+
+    def watch_running(self, lease: Lease, exchange: Exchange) -> None:
+        """A request runs: see to it that it ends within the scoring timeout of its version."""
+        queue = exchange.queue
+        assert queue is not None
+        if queue not in self._run_timers:
+            self._arm_run(queue)
+
+    def _arm_run(self, queue: VersionQueue) -> None:
+        deadline = queue.next_overdue()
+        if deadline is not None:
+            delay = max(0.001, deadline - self.now())
+            self._run_timers[queue] = asyncio.get_running_loop().call_later(delay, self._overdue, queue)
+
+    def _overdue(self, queue: VersionQueue) -> None:
+        del self._run_timers[queue]
+        for lease in queue.overdue(self.now()):
+            exchange = lease.holder
+            assert isinstance(exchange, Exchange)
+            self.stats.counters["scoring_timeouts"] += 1
+            exchange.timed_out()
+        self._arm_run(queue)
+
+    # ---- effects of the core
+
+    def pass_on(self, grant: Grant | None) -> None:
+        """Carry out what the core has decided besides: start the request that got a slot, tell of drained replicas."""
+        drained = self.dispatcher.drained
+        while drained:
+            self.on_drained(drained.pop())
+        if grant is not None:
+            exchange = grant.ticket
+            assert isinstance(exchange, Exchange)
+            exchange.granted(grant.lease, self.now())
+
+    def pass_on_all(self, grants: list[Grant]) -> None:
+        """The same for several grants."""
+        self.pass_on(None)
+        for grant in grants:
+            self.pass_on(grant)
+
+    def replica_failed(self, exchange: Exchange, failure: Failure, why: str) -> None:
+        """Passive health: leave the replica alone for a while, if the rule says so."""
+        lease, queue = exchange.lease, exchange.queue
+        if lease is None or queue is None:
+            return
+        replica = lease.replica
+        replica.failures += 1
+        self.stats.counters[f"replica_{failure.value}"] += 1
+        hold = hold_seconds(failure, replica.failures, queue.others_in_service(replica))
+        if hold and not replica.held:
+            queue.hold(replica)
+            asyncio.get_running_loop().call_later(hold, self._unhold, queue, replica)
+        _log.warning("replica %s (%s): %s; left alone for %.2f s", replica.id, queue.key, why, hold)
+
+    def _unhold(self, queue: VersionQueue, replica: ReplicaSlots) -> None:
+        self.pass_on_all(queue.unhold(replica, self.now()))
+
+    # ---- accounting
+
+    def count_unrouted(self, head: RequestHead, status: int) -> None:
+        """A request that reached no version, e.g. 401, 404."""
+        plan = head.plan
+        endpoint = plan.match.route.name if plan is not None and plan.generation == self.table.generation else ""
+        self.stats.version(VersionKey(endpoint, "")).requests[status] += 1
+
+    def count_malformed(self, error: RouterError) -> None:
+        """Bytes that never became a request."""
+        self.stats.version(VersionKey("", "")).requests[error.status] += 1
+
+    def log_access(self, exchange: Exchange, lease: Lease | None, seconds: float, code: str) -> None:
+        """One record of the access log: no query, no credential, nothing a client could use to forge a line."""
+        version = exchange.version
+        plan = exchange.head.plan
+        self.access_log.add(
+            {
+                "time": round(self.unix_now(), 3),
+                "id": exchange.request_id.decode(),
+                "clientId": kept_client_id(exchange.head.client_request_id).decode(),
+                "method": exchange.head.method.decode("latin-1"),
+                "path": exchange.head.path.decode("latin-1")[:256],
+                "endpoint": plan.match.route.name if plan is not None else "",
+                "version": version.route.key.version if version is not None else "",
+                "replica": lease.replica.id if lease is not None else "",
+                "status": exchange.status,
+                "code": code,
+                "seconds": round(seconds, 6),
+                "waited": round(exchange.wait_s, 6),
+            }
+        )
+
+    async def close(self) -> None:
+        """Stop timers and connections."""
+        for handle in [*self._wait_timers.values(), *self._run_timers.values()]:
+            handle.cancel()
+        await self.pool.close()

@@ -1,0 +1,260 @@
+"""Heads of requests and of answers: bytes in, a checked record out. RFC 9110, RFC 9112; no I/O.
+
+llhttp splits a head into fields; the rules around it are stricter than llhttp's, because what two readers could read in
+two ways is how requests are smuggled. A head is parsed once per connection and reused as long as its bytes repeat, so
+this code may be thorough: it is off the hot path of a client that repeats its head.
+"""
+
+import re
+from typing import Any
+
+import httptools
+
+from router.core.errors import (
+    BadRequest,
+    CodingNotImplemented,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    ReplicaFailed,
+    UriTooLong,
+)
+from router.core.fields import Field, connection_tokens
+from router.settings import Settings
+
+_request_line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
+_status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
+# Control characters, bare CR, bare LF, and a line that continues the one before (obs-fold).
+_not_in_a_head = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n|\r\n[ \t]")
+_bare = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
+_host = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+)
+_digits = re.compile(rb"[0-9]{1,18}")
+_absolute = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([/?][^#]*)?")
+_codings = frozenset({b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"})
+
+
+class _Collector:
+    """Receives llhttp's callbacks."""
+
+    __slots__ = ("fields", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[Field] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name.lower(), name, value.strip(b" \t")))
+
+
+class RequestHead:
+    """A checked request head. `plan` belongs to the exchange that serves it (see `router.proxy.plan`)."""
+
+    __slots__ = (
+        "authorization",
+        "chunked",
+        "client_request_id",
+        "content_length",
+        "expect_continue",
+        "fields",
+        "has_body",
+        "host",
+        "keep_alive",
+        "method",
+        "nominated",
+        "path",
+        "pin",
+        "plan",
+        "query",
+        "raw",
+        "size",
+        "version_minor",
+        "web_socket",
+    )
+
+    def __init__(self, raw: bytes, method: bytes, version_minor: int, fields: list[Field]) -> None:
+        self.raw = raw
+        self.size = len(raw)
+        self.method = method
+        self.version_minor = version_minor
+        self.fields = fields
+        self.host = b""
+        self.path = b""
+        self.query = b""
+        """With its question mark, or empty."""
+        self.content_length = 0
+        self.chunked = False
+        self.has_body = False
+        self.nominated = connection_tokens(fields)
+        self.keep_alive = _persistent(version_minor, self.nominated)
+        self.authorization = tuple(_values(fields, b"authorization"))
+        self.client_request_id = b"".join(_values(fields, b"x-ms-client-request-id")[:1])
+        self.pin = _values(fields, b"azureml-model-deployment")
+        self.expect_continue = version_minor == 1 and any(
+            value.lower() == b"100-continue" for value in _values(fields, b"expect")
+        )
+        self.web_socket = (
+            method == b"GET"
+            and version_minor == 1
+            and b"upgrade" in self.nominated
+            and [value.lower() for value in _values(fields, b"upgrade")] == [b"websocket"]
+        )
+        self.plan: Any = None
+
+
+def parse_request(raw: bytes, settings: Settings) -> RequestHead:
+    """The head `raw`, which ends with its empty line. Raises BadRequest and the other 4xx and 501 of framing."""
+    line = _request_line.match(raw)
+    if line is None or _not_in_a_head.search(raw):
+        raise BadRequest
+    if len(line[2]) > settings.max_target_bytes:
+        raise UriTooLong
+    if raw.count(b"\r\n") - 2 > settings.max_fields:
+        raise HeadersTooLarge
+    collector = _Collector()
+    _feed(httptools.HttpRequestParser(collector), raw)
+    head = RequestHead(raw, line[1], int(line[3]), collector.fields)
+    _set_target(head, line[2])
+    _set_framing(head, settings)
+    return head
+
+
+def check_beginning(raw: bytes, settings: Settings) -> None:
+    """Refuse early what can never become a head, so that its sender need not be waited for. `raw` is incomplete."""
+    line_end = raw.find(b"\r\n")
+    if line_end < 0 and len(raw) > settings.max_target_bytes + 128:
+        raise UriTooLong
+    if len(raw) > settings.max_head_bytes:
+        raise HeadersTooLarge
+    if _bare.search(raw) or (line_end >= 0 and not _request_line.match(raw)):
+        raise BadRequest
+
+
+class ResponseHead:
+    """A checked answer head."""
+
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "fields",
+        "keep_alive",
+        "lines",
+        "nominated",
+        "raw",
+        "reason",
+        "size",
+        "status",
+        "until_close",
+    )
+
+    def __init__(self, raw: bytes, status: int, reason: bytes, version_minor: int, fields: list[Field]) -> None:
+        self.raw = raw
+        self.size = len(raw)
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.nominated = connection_tokens(fields)
+        self.keep_alive = _persistent(version_minor, self.nominated)
+        self.chunked = False
+        self.content_length = 0
+        self.until_close = False
+        self.lines = b""
+        """The head as the client gets it, without ids and the empty line; made by `router.proxy.answer`."""
+
+
+def parse_response(raw: bytes) -> ResponseHead:
+    """The answer head `raw`, which ends with its empty line. Raises ReplicaFailed on anything that is not HTTP/1.x."""
+    line = _status_line.match(raw)
+    if line is None or _not_in_a_head.search(raw):
+        raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.")
+    collector = _Collector()
+    try:
+        _feed(httptools.HttpResponseParser(collector), raw)
+    except BadRequest as error:
+        raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.") from error
+    head = ResponseHead(raw, int(line[2]), line[3] or b"OK", int(line[1]), collector.fields)
+    lengths = _values(head.fields, b"content-length")
+    codings = _values(head.fields, b"transfer-encoding")
+    if len(lengths) > 1 or len(codings) > 1 or (lengths and codings) or (codings and line[1] == b"0"):
+        raise ReplicaFailed("The framing of the replica's answer is ambiguous.")
+    if head.status < 200 or head.status in (204, 304):
+        return head
+    if codings:
+        if codings[0].lower() != b"chunked":
+            raise ReplicaFailed("The transfer coding of the replica's answer is not understood.")
+        head.chunked = True
+    elif lengths:
+        if not _digits.fullmatch(lengths[0]):
+            raise ReplicaFailed("The length of the replica's answer is not a number.")
+        head.content_length = int(lengths[0])
+    else:
+        head.until_close = True
+        head.keep_alive = False
+    return head
+
+
+def _feed(parser: Any, raw: bytes) -> None:
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # raised after a good head that offers an upgrade; whether one happens is not the parser's decision
+    except httptools.HttpParserInvalidMethodError as error:
+        raise MethodNotAllowed from error
+    except httptools.HttpParserError as error:
+        raise BadRequest from error
+
+
+def _values(fields: list[Field], name: bytes) -> list[bytes]:
+    return [field[2] for field in fields if field[0] == name]
+
+
+def _persistent(version_minor: int, tokens: frozenset[bytes]) -> bool:
+    """RFC 9112 section 9.3."""
+    if b"close" in tokens:
+        return False
+    return version_minor == 1 or b"keep-alive" in tokens
+
+
+def _set_target(head: RequestHead, target: bytes) -> None:
+    hosts = _values(head.fields, b"host")
+    if len(hosts) > 1 or (not hosts and head.version_minor == 1):
+        raise BadRequest
+    head.host = hosts[0] if hosts else b"scorefront"
+    if not target.startswith(b"/"):
+        absolute = _absolute.fullmatch(target)
+        if absolute is None:
+            raise BadRequest  # authority-form, asterisk-form, another scheme
+        head.host = absolute[1]  # RFC 9112 section 3.2.2: the target's authority replaces the field
+        target = absolute[2] or b"/"
+        if target.startswith(b"?"):
+            target = b"/" + target
+    if b"#" in target or not _host.fullmatch(head.host):
+        raise BadRequest
+    path, mark, query = target.partition(b"?")
+    head.path, head.query = path, mark + query
+
+
+def _set_framing(head: RequestHead, settings: Settings) -> None:
+    """RFC 9112 section 6: one length or one coding, never both, never twice."""
+    lengths = _values(head.fields, b"content-length")
+    codings = _values(head.fields, b"transfer-encoding")
+    if len(lengths) > 1 or len(codings) > 1 or (lengths and codings):
+        raise BadRequest
+    if codings:
+        if head.version_minor == 0:
+            raise BadRequest
+        names = [name.strip().lower() for name in codings[0].split(b",")]
+        if names != [b"chunked"]:
+            raise CodingNotImplemented if all(name in _codings for name in names) else BadRequest
+        head.chunked = head.has_body = True
+    elif lengths:
+        if not _digits.fullmatch(lengths[0]):
+            raise BadRequest
+        head.content_length = int(lengths[0])
+        head.has_body = head.content_length > 0
+        if head.content_length > settings.max_body_bytes:
+            raise PayloadTooLarge

@@ -1,0 +1,144 @@
+"""What a request head leads to, worked out once per head and kept with it until the table changes.
+
+Route, credential and the head lines for the replica depend on nothing but the head's bytes, the client's address and
+the table; so a client that repeats its head pays for them once.
+"""
+
+import math
+
+from router.core.credentials import authorize
+from router.core.dispatcher import Dispatcher, VersionQueue
+from router.core.errors import MethodNotAllowed, RefusedRequest, VersionNotFound
+from router.core.fields import for_replica
+from router.core.ids import kept_client_id
+from router.core.table import Match, Route, Table, VersionRoute
+from router.metrics import Stats, VersionStats
+from router.proxy.head import RequestHead
+
+
+class VersionPlan:
+    """One version that the request may go to."""
+
+    __slots__ = ("queue", "response_lines", "retry_before_response", "route", "stats", "upstream_head", "web_socket")
+
+    def __init__(
+        self,
+        route: VersionRoute,
+        endpoint: Route,
+        queue: VersionQueue,
+        stats: VersionStats,
+        upstream_head: bytes,
+        response_lines: bytes,
+        web_socket: bool,
+    ) -> None:
+        self.route = route
+        self.queue = queue
+        self.stats = stats
+        self.retry_before_response = endpoint.retry_before_response
+        self.upstream_head = upstream_head
+        """All of the head for the replica but the value of x-ms-request-id, which comes last."""
+        self.response_lines = response_lines
+        """Lines that every answer carries, ending with the name of x-ms-request-id."""
+        self.web_socket = web_socket
+
+
+class Planner:
+    """Makes plans for the heads of one client connection."""
+
+    def __init__(self, table: Table, dispatcher: Dispatcher, stats: Stats, client: bytes, proto: bytes) -> None:
+        self._table = table
+        self._dispatcher = dispatcher
+        self._stats = stats
+        self._client = client
+        self._proto = proto
+
+    def plan(self, head: RequestHead, now_unix: float) -> "Plan":
+        """Where the request goes. Raises RouterError: 404, 405, 401, 403, or 400 for a pin that contradicts itself."""
+        match = self._table.match(head.path)
+        head.plan = plan = Plan(self, head, match, self._table.generation)
+        if head.method not in (b"GET", b"POST"):
+            raise MethodNotAllowed
+        route = match.route
+        plan.valid_until = authorize(
+            route.auth, route.name, head.authorization, route.digests, self._table.tokens, now_unix
+        )
+        pin = _pin(head, match)
+        if pin is not None:
+            plan.fixed = plan.version(route.pinned(pin))
+        elif not route.split:
+            plan.fixed = plan.version(route.choose(0.0))
+        plan.admitted = True
+        return plan
+
+    def version_plan(self, plan: "Plan", version: VersionRoute) -> VersionPlan:
+        """The part of a plan that belongs to one version."""
+        head = plan.head
+        web_socket = head.web_socket and version.web_socket
+        lines = for_replica(head.fields, head.nominated, head.host, self._proto, self._client)
+        kept = kept_client_id(head.client_request_id)
+        client_id = b"x-ms-client-request-id: %b\r\n" % kept if kept else b""
+        upstream_head = b"".join(
+            [
+                b"%b %b%b HTTP/1.1\r\n" % (head.method, plan.match.path_on(version), head.query),
+                lines,
+                _framing(head),
+                b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if web_socket else b"",
+                client_id,
+                b"x-ms-request-id: ",
+            ]
+        )
+        return VersionPlan(
+            version,
+            plan.match.route,
+            self._dispatcher.queue(version.key),
+            self._stats.version(version.key),
+            upstream_head,
+            client_id + version.response_line + b"x-ms-request-id: ",
+            web_socket,
+        )
+
+
+class Plan:
+    """Where one head leads, as long as the table's generation is `generation` and the credential is valid."""
+
+    __slots__ = ("_planner", "_versions", "admitted", "fixed", "generation", "head", "match", "valid_until")
+
+    def __init__(self, planner: Planner, head: RequestHead, match: Match, generation: int) -> None:
+        self._planner = planner
+        self._versions: dict[bytes, VersionPlan] = {}
+        self.head = head
+        self.match = match
+        self.generation = generation
+        self.admitted = False
+        """False while (and when) the request was refused on the way."""
+        self.valid_until = -math.inf
+        """Unix seconds."""
+        self.fixed: VersionPlan | None = None
+        """The only version it can go to, or None: a draw decides for each request."""
+
+    def version(self, route: VersionRoute) -> VersionPlan:
+        """The part for this version, made on first use."""
+        version = self._versions.get(route.name)
+        if version is None:
+            version = self._versions[route.name] = self._planner.version_plan(self, route)
+        return version
+
+
+def _pin(head: RequestHead, match: Match) -> bytes | None:
+    """The version that the request names, in its path or in a field."""
+    named = set(head.pin) | ({match.pinned} if match.pinned is not None else set())
+    if len(named) > 1 or len(head.pin) > 1:
+        raise RefusedRequest("The request names more than one version.")
+    for name in named:
+        if name not in match.route.versions:
+            raise VersionNotFound
+        return name
+    return None
+
+
+def _framing(head: RequestHead) -> bytes:
+    if head.chunked:
+        return b"Transfer-Encoding: chunked\r\n"
+    if head.has_body or head.method == b"POST":
+        return b"Content-Length: %d\r\n" % head.content_length
+    return b""

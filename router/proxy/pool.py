@@ -1,0 +1,96 @@
+"""Connections to replicas: kept for reuse a short while, newest first, and made when none is idle."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from router.core.ledger import ReplicaSlots
+from router.proxy.upstream import UpstreamConnection
+from router.settings import Settings
+
+if TYPE_CHECKING:
+    from router.proxy.exchange import Exchange
+
+_log = logging.getLogger("scorefront.router")
+
+
+class Pool:
+    """Idle connections per replica. One replica never has more of them than it has slots."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
+        self.settings = settings
+        self._now = now
+        self._idle: dict[str, list[UpstreamConnection]] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def take(self, replica_id: str) -> UpstreamConnection | None:
+        """An idle connection to the replica, or None."""
+        idle = self._idle.get(replica_id)
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for the next exchange."""
+        connection.idle_since = self._now()
+        idle = self._idle.get(connection.replica_id)
+        if idle is None:
+            idle = self._idle[connection.replica_id] = []
+        idle.append(connection)
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """The connection is gone."""
+        idle = self._idle.get(connection.replica_id)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
+        """Make a connection; the exchange hears `connected` or `unreachable`."""
+        task = asyncio.get_running_loop().create_task(
+            self._connect(replica, exchange), name=f"connect to {replica.id} at {replica.host}:{replica.port}"
+        )
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
+        lease = exchange.lease
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self, replica.id), replica.host, replica.port
+                )
+        except (OSError, TimeoutError) as error:
+            if exchange.lease is lease:
+                exchange.unreachable(str(error) or "no connection in time")
+            return
+        if exchange.lease is lease and lease is not None:
+            exchange.connected(connection)
+        else:
+            connection.close()
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long. A server that closes first races with the next request."""
+        horizon = now - self.settings.upstream_idle_s
+        for replica_id, idle in list(self._idle.items()):
+            for connection in [connection for connection in idle if connection.idle_since < horizon]:
+                idle.remove(connection)
+                connection.close()
+            if not idle:
+                del self._idle[replica_id]
+
+    def forget(self, replica_id: str) -> None:
+        """The replica is gone."""
+        for connection in self._idle.pop(replica_id, []):
+            connection.close()
+
+    async def close(self) -> None:
+        """Close everything."""
+        for replica_id in list(self._idle):
+            self.forget(replica_id)
+        for task in list(self._connecting):
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)

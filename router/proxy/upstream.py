@@ -1,0 +1,256 @@
+"""One connection to a replica: the request goes out, the answer is checked, nothing of it outlives the exchange."""
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, cast
+
+from router.core.errors import BadRequest, ReplicaFailed
+from router.proxy.chunked import ChunkedBody
+from router.proxy.head import ResponseHead, parse_response
+
+if TYPE_CHECKING:
+    from router.proxy.exchange import Exchange
+    from router.proxy.pool import Pool
+
+REMEMBERED_HEAD_BYTES = 4096
+_TCP_INFO_BYTES_ACKED = 120
+"""Offset of tcpi_bytes_acked in struct tcp_info (Linux 4.1, include/uapi/linux/tcp.h)."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Serves one exchange at a time; `exchange` is None while it is idle in the pool."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_in_body",
+        "_last",
+        "_pool",
+        "_remaining",
+        "_sock",
+        "_tunnel",
+        "_until_close",
+        "acked_before",
+        "closed",
+        "exchange",
+        "idle_since",
+        "replica_id",
+        "served",
+        "transport",
+    )
+
+    def __init__(self, pool: "Pool", replica_id: str) -> None:
+        self._pool = pool
+        self.replica_id = replica_id
+        self.exchange: Exchange | None = None
+        self.closed = False
+        self.served = 0
+        """Exchanges that have begun on it."""
+        self.idle_since = 0.0
+        self.acked_before = 0
+        self._buffer = b""
+        self._last: ResponseHead | None = None
+        self._in_body = False
+        self._remaining = 0
+        self._decoder: ChunkedBody | None = None
+        self._until_close = False
+        self._tunnel = False
+
+    # ---- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: connected."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=self._pool.settings.buffer_bytes)
+        self._sock: socket.socket | None = transport.get_extra_info("socket")
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: the replica sent something."""
+        exchange = self.exchange
+        if exchange is None:
+            # Bytes that nobody asked for must never become the answer to the next request.
+            self.close()
+            return
+        if not self._in_body:
+            last = self._last
+            # Most answers repeat the head of the answer before (but for its Date, once a second).
+            if (
+                last is not None
+                and not self._buffer
+                and data.startswith(last.raw)
+                and len(data) - last.size == last.content_length
+                and not last.chunked
+                and not last.until_close
+            ):
+                exchange.answer_whole(last, data[last.size :])
+                return
+            self._read_heads(data)
+        else:
+            self._read_body(data)
+
+    def eof_received(self) -> bool:
+        """asyncio: the replica has closed its side."""
+        exchange = self.exchange
+        if exchange is not None:
+            if self._in_body and (self._until_close or self._tunnel):
+                self.closed = True
+                exchange.answer_data(b"", True)
+            else:
+                self._lost(exchange, clean=True)
+        self.close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        self.closed = True
+        self._pool.discard(self)
+        if self.exchange is not None:
+            self._lost(self.exchange, clean=isinstance(exc, BrokenPipeError))
+
+    def pause_writing(self) -> None:
+        """asyncio: the replica reads more slowly than the client sends."""
+        if self.exchange is not None:
+            self.exchange.client.hold_reading("replica", True)
+
+    def resume_writing(self) -> None:
+        """asyncio: the replica has caught up."""
+        if self.exchange is not None:
+            self.exchange.client.hold_reading("replica", False)
+
+    # ---- used by the exchange
+
+    def begin(self, exchange: "Exchange", data: bytes) -> None:
+        """Send a request's head, with what is there of its body."""
+        self.exchange = exchange
+        if self.served:
+            self.acked_before = self._bytes_acked()
+        self.served += 1
+        self._in_body = False
+        self.transport.write(data)
+
+    def detach(self, reusable: bool) -> None:
+        """The exchange has ended; the connection goes back to the pool, or away."""
+        self.exchange = None
+        self._in_body = False
+        self._decoder = None
+        if reusable and not self.closed and not self._buffer:
+            self._pool.put(self)
+        else:
+            self.close()
+
+    def abort(self) -> None:
+        """The exchange is given up: break the connection, so that the replica can notice."""
+        self.exchange = None
+        self.closed = True
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        if not self.closed:
+            self.closed = True
+            self.transport.close()
+
+    # ---- reading
+
+    def _read_heads(self, data: bytes) -> None:
+        exchange = self.exchange
+        self._buffer += data
+        try:
+            while self.exchange is exchange and exchange is not None and not self._in_body:
+                end = self._buffer.find(b"\r\n\r\n")
+                if end < 0:
+                    self._check_incomplete()
+                    return
+                raw, self._buffer = self._buffer[: end + 4], self._buffer[end + 4 :]
+                self._take_head(exchange, raw)
+        except ReplicaFailed as error:
+            if exchange is not None:
+                exchange.fail(error)
+
+    def _check_incomplete(self) -> None:
+        if len(self._buffer) > self._pool.settings.max_response_head_bytes:
+            raise ReplicaFailed("The head of the replica's answer is too large.")
+        if not b"HTTP/1.".startswith(self._buffer[:7]):
+            raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.")
+
+    def _take_head(self, exchange: "Exchange", raw: bytes) -> None:
+        if len(raw) > self._pool.settings.max_response_head_bytes or raw.count(b"\r\n") > 1000:
+            raise ReplicaFailed("The head of the replica's answer is too large.")
+        last = self._last
+        head = last if last is not None and last.raw == raw else parse_response(raw)
+        if head.status == 101:
+            self._tunnel = exchange.switch_protocols(head)
+            if not self._tunnel:
+                raise ReplicaFailed("The replica switched protocols unasked.")
+            self._in_body = True
+            rest, self._buffer = self._buffer, b""
+            if rest:
+                exchange.client.write(rest)
+        elif head.status < 200:
+            if head.status != 100:
+                exchange.answer_interim(head)
+        else:
+            if head.size <= REMEMBERED_HEAD_BYTES:
+                self._last = head
+            self._answer(exchange, head)
+
+    def _answer(self, exchange: "Exchange", head: ResponseHead) -> None:
+        self._in_body = True
+        self._remaining = head.content_length
+        self._decoder = ChunkedBody() if head.chunked else None
+        self._until_close = head.until_close
+        rest, self._buffer = self._buffer, b""
+        if not head.chunked and not head.until_close and len(rest) >= head.content_length:
+            self._buffer = rest[head.content_length :]  # bytes too many: the connection will not be reused
+            exchange.answer_whole(head, rest[: head.content_length])
+            return
+        exchange.answer_head(head)
+        if rest and self.exchange is exchange:
+            self._read_body(rest)
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if self._tunnel:
+            exchange.client.write(data)
+        elif self._decoder is not None:
+            try:
+                used = self._decoder.feed(data)
+            except BadRequest:
+                exchange.fail(ReplicaFailed("The chunked answer of the replica is malformed."))
+                return
+            self._buffer = data[used:]
+            exchange.answer_data(self._decoder.take(), self._decoder.complete)
+        elif self._until_close:
+            exchange.answer_data(data, False)
+        else:
+            piece = data[: self._remaining]
+            self._buffer = data[self._remaining :]
+            self._remaining -= len(piece)
+            exchange.answer_data(piece, not self._remaining)
+
+    def _lost(self, exchange: "Exchange", clean: bool) -> None:
+        unanswered = not self._in_body and not self._buffer
+        never_begun = unanswered and clean and self.served > 1 and self._bytes_acked() <= self.acked_before
+        self.exchange = None
+        self.closed = True
+        exchange.upstream_lost(never_begun)
+
+    def _bytes_acked(self) -> int:
+        """Bytes that the replica's TCP has acknowledged since the connection began.
+
+        A replica that closed an idle connection just before a request reached it has sent FIN and acknowledged nothing
+        of the request: it cannot have begun it. Every other loss may have happened after it began.
+        """
+        if self._sock is None:
+            return 0
+        try:
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+        except OSError:
+            return 1 << 62
+        if len(info) < _TCP_INFO_BYTES_ACKED + 8:
+            return 1 << 62
+        (acked,) = struct.unpack_from("=Q", info, _TCP_INFO_BYTES_ACKED)
+        return int(acked)

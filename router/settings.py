@@ -1,0 +1,68 @@
+"""Limits and times of the data plane, each set by an environment variable `SCOREFRONT_<NAME IN CAPITALS>`."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A setting that is not a number, or out of its range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each is documented with its unit; the defaults are meant for clients on the open internet."""
+
+    max_head_bytes: int = 65_536
+    """Request line and header fields together; more is 431."""
+    max_target_bytes: int = 16_384
+    """The request target; more is 414."""
+    max_fields: int = 100
+    """Header fields of a request; more is 431."""
+    max_body_bytes: int = 100_000_000
+    """Body of a request; more is 413. azureml-fe takes 100 MB."""
+    max_response_head_bytes: int = 262_144
+    """Head of a replica's answer; more is 502."""
+    head_timeout_s: float = 10.0
+    """From the first byte of a request to the end of its head; later is 408."""
+    body_timeout_s: float = 30.0
+    """Longest pause within a request body; longer is 408."""
+    first_byte_timeout_s: float = 15.0
+    """How long a new connection may be silent before it is closed."""
+    idle_timeout_s: float = 75.0
+    """How long a connection may be idle between requests."""
+    write_timeout_s: float = 60.0
+    """How long a client may take nothing of an answer that waits for it; then the connection is cut."""
+    max_connections: int = 15_000
+    """Client connections of one worker; a further one is answered 503 and closed."""
+    buffer_bytes: int = 65_536
+    """What is buffered of a body in either direction before the sender is paused."""
+    connect_timeout_s: float = 1.0
+    """For a connection to a replica; then another replica is tried."""
+    max_attempts: int = 3
+    """Replicas that a request may be tried on, where it cannot have begun."""
+    upstream_idle_s: float = 4.0
+    """How long a connection to a replica is kept for reuse: less than the 5 s after which common servers close one."""
+    lame_duck_s: float = 0.0
+    """After SIGTERM: how long to go on accepting, so that load balancers see the failed readiness."""
+    drain_timeout_s: float = 8.0
+    """After SIGTERM: how long requests in flight may take to end."""
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings, with what the environment says. Raises SettingError that names the variable and the rule."""
+    changed: dict[str, Any] = {}
+    for field in fields(Settings):
+        name = f"SCOREFRONT_{field.name.upper()}"
+        text = environment.get(name)
+        if text is None:
+            continue
+        try:
+            value = int(text) if isinstance(field.default, int) else float(text)
+        except ValueError as error:
+            raise SettingError(f"{name}: a number is needed (got {text!r})") from error
+        if not 0 <= value < 1e12 or (value == 0 and field.default != 0):
+            raise SettingError(f"{name}: must be above 0 (got {text!r})")
+        changed[field.name] = value
+    return Settings(**changed)

@@ -1,0 +1,306 @@
+"""One router worker: the composition of the data plane, fed over a link by the control plane, on a shared socket.
+
+The link is a socket that the supervisor made. When it closes, the supervisor is gone and the worker ends at once:
+nobody would tell it of a replica that died.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+
+from cluster.link import (
+    Collect,
+    Drained,
+    FrameReader,
+    Metrics,
+    RemoveEndpoint,
+    RemoveReplica,
+    ResetAll,
+    Retire,
+    Retired,
+    Serving,
+    SetKeys,
+    SetTrust,
+    ToControl,
+    ToWorker,
+    UpsertEndpoint,
+    UpsertReplica,
+    Usage,
+    WorkerMetrics,
+    decode_for_worker,
+    encode,
+)
+from router.accesslog import AccessLog, AccessLogMode
+from router.core.dispatcher import VersionQueue
+from router.core.ids import RequestIds
+from router.proxy.downstream import Downstream
+from router.proxy.exchange import Exchange
+from router.proxy.gateway import SWEEP_S, Gateway
+from router.settings import Settings
+from serving.endpoint import Endpoint, VersionKey
+from serving.usage import UsageReport, VersionUsage
+
+_log = logging.getLogger("scorefront.router")
+
+REPORT_S = 0.2
+STARVED_REPORT_S = 0.01
+"""At most one report for starved versions in this time: a burst of 1,000 requests is one piece of news."""
+LAG_PROBE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a worker process is started with."""
+
+    name: str
+    listen: socket.socket
+    link: socket.socket
+    settings: Settings
+    access_log: AccessLogMode
+    log_fd: int
+    tls: ssl.SSLContext | None = None
+
+
+class Worker:
+    """Applies what the control plane says, reports what it must know, serves clients."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        # A restarted worker is another one: its integrals begin again at 0.
+        self.name = f"{options.name}-{os.getpid()}-{os.urandom(3).hex()}"
+        self.gateway = Gateway(
+            options.settings,
+            AccessLog(options.access_log, options.log_fd),
+            RequestIds(os.urandom(16)),
+            time.monotonic,
+            time.time,  # noqa: TID251 - this is the shell that reads the clock and draws the numbers
+            random.random,  # noqa: TID251
+        )
+        self.gateway.on_drained = lambda replica_id: self._send(Drained(replica_id))
+        self.gateway.on_starved = self._starved
+        self._writer: asyncio.StreamWriter | None = None
+        self._stopping = asyncio.Event()
+        self._starved_handle: asyncio.TimerHandle | None = None
+        self._synced = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM (then drain) or until the link closes (then end at once)."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        reader, self._writer = await asyncio.open_connection(sock=self._options.link)
+        background = [
+            loop.create_task(self._feed(reader), name="apply what control says"),
+            loop.create_task(self._report(), name="report usage"),
+            loop.create_task(self._sweep(), name="sweep connections"),
+            loop.create_task(self._measure_lag(), name="measure loop lag"),
+        ]
+        try:
+            await self._serve(background[0])
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            if self._starved_handle is not None:
+                self._starved_handle.cancel()
+            await self.gateway.close()
+            self.gateway.access_log.flush()
+            self._writer.close()
+
+    async def _serve(self, feed: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        stopping = loop.create_task(self._stopping.wait(), name="wait for a signal")
+        synced = loop.create_task(self._synced.wait(), name="wait for the first table")
+        try:
+            # Not before the table is here: an early client would be told 404 of an endpoint that exists.
+            await asyncio.wait({feed, stopping, synced}, return_when=asyncio.FIRST_COMPLETED)
+            if not synced.done():
+                return
+            server = await loop.create_server(
+                lambda: Downstream(self.gateway), sock=self._options.listen, ssl=self._options.tls, backlog=4096
+            )
+            self._send(Serving(os.getpid()))
+            await asyncio.wait({feed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not feed.done():
+                await self._drain(server, feed)
+            server.close()
+        finally:
+            stopping.cancel()
+            synced.cancel()
+
+    async def _drain(self, server: asyncio.AbstractServer, feed: asyncio.Task[None]) -> None:
+        settings = self._options.settings
+        gateway = self.gateway
+        gateway.draining = True
+        if settings.lame_duck_s:
+            await asyncio.wait({feed}, timeout=settings.lame_duck_s)
+        server.close()
+        gateway.drain()
+        deadline = gateway.now() + settings.drain_timeout_s
+        while not gateway.idle and gateway.now() < deadline and not feed.done():
+            await asyncio.sleep(0.02)  # noqa: ASYNC110 - several conditions end it, none of them with an event
+        gateway.abort_clients()
+
+    # ---- from the control plane
+
+    async def _feed(self, reader: asyncio.StreamReader) -> None:
+        frames = FrameReader()
+        while data := await reader.read(1 << 20):
+            for body in frames.feed(data):
+                self._apply(decode_for_worker(body))
+
+    def _apply(self, message: ToWorker) -> None:
+        gateway = self.gateway
+        match message:
+            case ResetAll():
+                self._reset(message)
+            case UpsertEndpoint(endpoint):
+                self._upsert_endpoint(endpoint)
+            case RemoveEndpoint(name):
+                self._remove_endpoint(name)
+            case SetKeys(keys):
+                gateway.table.set_keys(keys)
+            case SetTrust(trust):
+                gateway.table.set_trust(trust)
+            case UpsertReplica(replica):
+                gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+            case RemoveReplica(replica_id):
+                gateway.dispatcher.remove(replica_id)
+                gateway.pool.forget(replica_id)
+            case Retire(request, key, count):
+                self._send(Retired(request, tuple(gateway.dispatcher.retire(key, count))))
+                gateway.pass_on(None)
+            case Collect(request):
+                self._send(Metrics(request, self._metrics()))
+
+    def _reset(self, message: ResetAll) -> None:
+        gateway = self.gateway
+        declared = {endpoint.name for endpoint in message.endpoints}
+        for name in gateway.table.names():
+            if name not in declared:
+                self._remove_endpoint(name)
+        gateway.table.set_trust(message.trust)
+        for keys in message.keys:
+            gateway.table.set_keys(keys)
+        for endpoint in message.endpoints:
+            self._upsert_endpoint(endpoint)
+        listed = {replica.id for replica in message.replicas}
+        for replica_id in gateway.dispatcher.known():
+            if replica_id not in listed:
+                gateway.dispatcher.remove(replica_id)
+        for replica in message.replicas:
+            gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+        self._synced.set()
+
+    def _upsert_endpoint(self, endpoint: Endpoint) -> None:
+        before = self.gateway.table.endpoint(endpoint.name)
+        self.gateway.table.upsert(endpoint)
+        for version in endpoint.versions:
+            self.gateway.dispatcher.configure(endpoint.name, version)
+        if before is not None:
+            for version in before.versions:
+                if endpoint.version(version.name) is None:
+                    self._forget_version(VersionKey(endpoint.name, version.name))
+
+    def _remove_endpoint(self, name: str) -> None:
+        endpoint = self.gateway.table.endpoint(name)
+        self.gateway.table.remove(name)
+        for version in endpoint.versions if endpoint else ():
+            self._forget_version(VersionKey(name, version.name))
+
+    def _forget_version(self, key: VersionKey) -> None:
+        for ticket, error in self.gateway.dispatcher.forget(key):
+            assert isinstance(ticket, Exchange)
+            ticket.refuse(error)
+
+    # ---- to the control plane
+
+    def _send(self, message: ToControl) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    def _starved(self) -> None:
+        if self._starved_handle is None:
+            loop = asyncio.get_running_loop()
+            # The first one goes out with this turn of the loop; those right behind it share the next report.
+            loop.call_soon(self._send_report)
+            self._starved_handle = loop.call_later(STARVED_REPORT_S, self._starved_again)
+
+    def _starved_again(self) -> None:
+        self._starved_handle = None
+        if self.gateway.dispatcher.starved:
+            self._send_report()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._send_report()
+
+    def _send_report(self) -> None:
+        dispatcher, now = self.gateway.dispatcher, self.gateway.now()
+        starved = [queue for queue in dispatcher.starved if queue.waiting]
+        dispatcher.starved.clear()
+        for queue in starved:
+            queue.changed = True
+        usages = []
+        for queue in dispatcher.queues.values():
+            queue.starved = False
+            if queue.changed:
+                queue.changed = False
+                usages.append(_usage(queue, now))
+        self._send(Usage(UsageReport(self.name, now, tuple(usages), tuple(queue.key for queue in starved))))
+
+    def _metrics(self) -> WorkerMetrics:
+        queues = self.gateway.dispatcher.queues
+        stats = self.gateway.stats
+        ledgers = [queue.ledger for queue in queues.values()]
+        stats.counters["double_releases"] = sum(ledger.double_releases for ledger in ledgers)
+        stats.counters["access_log_dropped"] = self.gateway.access_log.dropped
+        return stats.snapshot(
+            self.name,
+            {key: (queue.ledger.busy, queue.ledger.total, queue.waiting) for key, queue in queues.items()},
+            sum(ledger.violations for ledger in ledgers),
+        )
+
+    # ---- from time to time
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S / 2)
+            self.gateway.access_log.flush()
+            await asyncio.sleep(SWEEP_S / 2)
+            self.gateway.sweep()
+            self.gateway.access_log.flush()
+
+    async def _measure_lag(self) -> None:
+        stats, now = self.gateway.stats, self.gateway.now
+        while True:
+            due = now() + LAG_PROBE_S
+            await asyncio.sleep(LAG_PROBE_S)
+            stats.loop_lag_s = max(stats.loop_lag_s, now() - due)
+
+
+def _usage(queue: VersionQueue, now: float) -> VersionUsage:
+    ledger = queue.ledger
+    return VersionUsage(
+        endpoint=queue.key.endpoint,
+        version=queue.key.version,
+        busy=ledger.busy,
+        total=ledger.total,
+        waiting=queue.waiting,
+        busy_slot_seconds=ledger.busy_slot_seconds(now),
+        busy_by_replica={replica.id: replica.busy for replica in queue.replicas.values() if replica.busy},
+    )
+
+
+def run(options: WorkerOptions) -> None:
+    """Run one worker on the loop that is current policy; returns when it has drained."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(Worker(options).run())

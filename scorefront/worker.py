@@ -1,0 +1,47 @@
+"""The process of one router worker: `python -m scorefront.worker router-worker …`. Started by the supervisor only."""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+
+from router.accesslog import AccessLogMode
+from router.settings import SettingError, from_environment
+from router.worker import WorkerOptions, run
+from scorefront.loop import use_fast_loop
+
+
+def main() -> int:
+    """Parse what the supervisor appended, take over the sockets, serve."""
+    parser = argparse.ArgumentParser(prog="scorefront-router-worker")
+    parser.add_argument("role", choices=["router-worker"])
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--link-fd", type=int, required=True)
+    parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        settings = from_environment()
+    except SettingError as error:
+        print(f"scorefront: {error}", file=sys.stderr)
+        return 2
+    use_fast_loop()
+    log_fd = os.dup(2)
+    os.set_blocking(log_fd, False)
+    run(
+        WorkerOptions(
+            name=arguments.name,
+            listen=socket.socket(fileno=arguments.listen_fd),
+            link=socket.socket(fileno=arguments.link_fd),
+            settings=settings,
+            access_log=arguments.access_log,
+            log_fd=log_fd,
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
