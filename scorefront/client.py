@@ -6,6 +6,7 @@ followed (they would carry the token elsewhere), and every wait but that for a f
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -164,7 +165,7 @@ def checked_url(url: str) -> str:
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.query or parts.fragment or parts.username or not url.isascii() or not url.isprintable():
+    if not valid or parts.query or parts.fragment or parts.username or not re.fullmatch(r"[!-~]+", url):
         raise InvalidInput(f"--control-url (or SCOREFRONT_URL) must be http(s)://HOST[:PORT], got {url!r}")
     return url.rstrip("/")
 

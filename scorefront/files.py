@@ -39,15 +39,15 @@ class Manifest:
     document: dict[str, Any]
 
 
-def read_manifests(names: Sequence[str], stdin_base: Path | None = None) -> list[Manifest]:
-    """Every document of every file, checked. `-` is standard input; its relative paths start at `stdin_base` (the
-    current folder).
+def read_manifests(names: Sequence[str]) -> list[Manifest]:
+    """Every document of every file, checked. `-` is standard input; its relative paths start at the current
+    folder.
 
     Raises UnreadableFile, or InvalidManifest with the faults of the first file that has any.
     """
     manifests: dict[str, Manifest] = {}
     for name in names:
-        for manifest in _checked(name, _folder_of(name, stdin_base)):
+        for manifest in _checked(name, _folder_of(name)):
             earlier = manifests.setdefault(manifest.name, manifest)
             if earlier is not manifest:
                 rule = f"is declared twice (first in {earlier.source}); each endpoint needs its own name"
@@ -85,9 +85,9 @@ def _title(name: str) -> str:
     return "standard input" if name == STDIN else name
 
 
-def _folder_of(name: str, stdin_base: Path | None) -> Path:
+def _folder_of(name: str) -> Path:
     if name == STDIN or not Path(name).is_file():  # a pipe such as /dev/fd/63 has no folder of its own
-        return (stdin_base or Path.cwd()).absolute()
+        return Path.cwd()
     return Path(name).absolute().parent
 
 
@@ -151,7 +151,7 @@ def _no_constant(constant: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader without timestamps (a date stays the text it is), with unique text keys and bounded aliases."""
+    """SafeLoader without timestamps (a date stays the text it is), with unique keys and bounded aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML declares it as a plain class attribute
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -166,7 +166,7 @@ class _Loader(yaml.SafeLoader):
 
 def _check_node(node: yaml.Node, sizes: dict[int, int], above: tuple[int, ...]) -> int:
     """Values under `node` with every alias written out; `sizes` remembers them by id, `above` holds the ids on the way
-    down. Raises MarkedYAMLError on keys that repeat or are not text, on a cycle, and on more than the limit."""
+    down. Raises MarkedYAMLError on a key that repeats, on a cycle, and on more than the limit."""
     if id(node) in above:
         raise yaml.MarkedYAMLError(problem="an alias contains itself", problem_mark=node.start_mark)
     if id(node) not in sizes:
@@ -187,10 +187,8 @@ def _check_node(node: yaml.Node, sizes: dict[int, int], above: tuple[int, ...]) 
 def _check_keys(node: yaml.MappingNode) -> None:
     seen: set[str] = set()
     for key, _ in node.value:
-        if key.tag == "tag:yaml.org,2002:merge":
+        if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key, yaml.ScalarNode):
             continue
-        if key.tag != "tag:yaml.org,2002:str":
-            raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key.start_mark)
         if key.value in seen:
             problem = f"the key {shown(key.value)} stands twice in one mapping"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)

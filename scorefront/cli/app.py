@@ -107,7 +107,8 @@ def _usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
         return error.exit_code
     word = arguments[0] if arguments[0] in COMMANDS else ""
     hint = " ".join(filter(None, ["scorefront", word, "--help"]))
-    return _fail(f"{error.format_message()}\ntry `{hint}`", error.exit_code)
+    message = error.format_message().replace("Value error, ", "")  # the word of a library, of no use to anyone
+    return _fail(f"{message}\ntry `{hint}`", error.exit_code)
 
 
 def _fail(message: str, status: int) -> int:

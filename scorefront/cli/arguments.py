@@ -159,6 +159,14 @@ def number_above_zero(argument: str, text: str, most: float) -> float:
     return value
 
 
+def whole_number(argument: str, text: str, least: int, most: int) -> int:
+    """A whole number from `least` to `most`, both included."""
+    value = _finite(text)
+    if value is None or value != int(value) or not least <= value <= most:
+        raise InvalidInput(f"{argument}: must be a whole number from {least} to {most}; got {text!r}")
+    return int(value)
+
+
 def _finite(text: str) -> float | None:
     try:
         value = float(text) if text.isascii() and "_" not in text else math.nan

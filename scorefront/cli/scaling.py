@@ -16,8 +16,8 @@ from scorefront.cli.arguments import (
     number,
     number_above_zero,
     optional_name,
+    whole_number,
 )
-from scorefront.errors import InvalidInput
 
 MAX_LAST = 1000
 MAX_RPS = 1_000_000.0
@@ -27,7 +27,7 @@ MAX_CONCURRENCY = 10_000
 
 def why(
     name: EndpointName,
-    last: Annotated[int, typer.Option("--last", metavar="N", help=f"How many decisions, 1 to {MAX_LAST}.")] = 20,
+    last: Annotated[str, typer.Option("--last", metavar="N", help=f"How many decisions, 1 to {MAX_LAST}.")] = "20",
     version: Annotated[str | None, typer.Option("--version", metavar="V", help="Only this version.")] = None,
     output: Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")] = TableFormat.TABLE,
     control_url: ControlUrl = DEFAULT_URL,
@@ -40,9 +40,8 @@ def why(
     """
     checked_name("NAME", name)
     version = optional_name("--version", version)
-    if not 1 <= last <= MAX_LAST:
-        raise InvalidInput(f"--last: must be 1 to {MAX_LAST}; got {last}")
-    decisions = control_plane(control_url).decisions(name, last, version)
+    count = whole_number("--last", last, 1, MAX_LAST)
+    decisions = control_plane(control_url).decisions(name, count, version)
     if output is not TableFormat.TABLE:
         show.print_object({"value": decisions}, output)
     elif decisions:
@@ -72,7 +71,5 @@ def size(
     rate = number_above_zero("--rps", rps, MAX_RPS)
     duration = number_above_zero("--seconds", seconds, MAX_SECONDS)
     target = number("--target-utilization", target_utilization, 1, 100) / 100
-    slots = number("--concurrency", concurrency, 1, MAX_CONCURRENCY)
-    if slots != int(slots):
-        raise InvalidInput(f"--concurrency: must be a whole number from 1 to {MAX_CONCURRENCY}; got {concurrency!r}")
-    print(max(1, replicas_for(rate, duration, target, int(slots))))
+    slots = whole_number("--concurrency", concurrency, 1, MAX_CONCURRENCY)
+    print(max(1, replicas_for(rate, duration, target, slots)))

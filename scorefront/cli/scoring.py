@@ -15,10 +15,11 @@ from scorefront.cli.arguments import (
     control_plane,
     optional_name,
     scoring_data,
+    whole_number,
 )
 from scorefront.client import ControlPlane, Reply
 from scorefront.client import score as send_score
-from scorefront.errors import CommandError, InvalidInput
+from scorefront.errors import CommandError
 
 MAX_TAIL = 100_000
 
@@ -82,8 +83,8 @@ def logs(
     name: EndpointName,
     version: Annotated[str | None, typer.Option("--version", metavar="V", help="Only this version.")] = None,
     tail: Annotated[
-        int, typer.Option("--tail", metavar="N", help=f"Last lines of each replica, 0 to {MAX_TAIL}.")
-    ] = 100,
+        str, typer.Option("--tail", metavar="N", help=f"Last lines of each replica, 0 to {MAX_TAIL}.")
+    ] = "100",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
     control_url: ControlUrl = DEFAULT_URL,
 ) -> None:
@@ -96,13 +97,11 @@ def logs(
     """
     checked_name("NAME", name)
     version = optional_name("--version", version)
-    if not 0 <= tail <= MAX_TAIL:
-        raise InvalidInput(f"--tail: must be 0 to {MAX_TAIL}; got {tail}")
-    for entry in control_plane(control_url).logs(name, version, tail, follow):
+    count = whole_number("--tail", tail, 0, MAX_TAIL)
+    for entry in control_plane(control_url).logs(name, version, count, follow):
         print(_line(entry), flush=follow)
-    if not follow:
-        return
-    show.note("the control plane has closed the stream")
+    if follow:
+        show.note("the control plane has closed the stream")
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -1,0 +1,123 @@
+"""Wrong command lines and wrong manifests, as a person meets them: the exit status, and what standard error says.
+
+Run in this process, through the same function as the program, so that hundreds of them take seconds; a few at the end
+go through the real program. A witness socket shows that nothing invalid is sent.
+"""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scorefront.cli.app import run
+
+TESTS = Path(__file__).parents[1]
+EXAMPLE = TESTS.parent / "examples/iris/endpoint.yaml"
+CALLS = yaml.safe_load((TESTS / "data/wrong_calls.yaml").read_text())
+MANIFESTS = yaml.safe_load((TESTS / "data/wrong_manifests.yaml").read_text())
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A port that accepts nothing unless it is asked whether somebody came."""
+
+    listener: socket.socket
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def nobody_came(self) -> bool:
+        try:
+            self.listener.accept()[0].close()
+        except BlockingIOError:
+            return True
+        return False
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Witness]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        witness = Witness(listener)
+        monkeypatch.setenv("SCOREFRONT_URL", witness.url)
+        yield witness
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the words in capitals of wrong_calls.yaml stand for."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = f"127.0.0.1:{probe.getsockname()[1]}"
+    (tmp_path / "text.yaml").write_text("a: 1\nb: ]\n")
+    (tmp_path / "none.pem").write_text("not a certificate\n")
+    (tmp_path / "folder").mkdir()
+    files = {"TEXT": "text.yaml", "FOLDER": "folder", "CERT": "none.pem", "KEY": "none.pem"}
+    return {"GOOD": str(EXAMPLE), "FREE": free, **files}
+
+
+def filled(text: str, words: dict[str, str]) -> str:
+    for word, meaning in words.items():
+        text = text.replace(word, meaning)
+    return text
+
+
+def test_there_are_enough_of_both() -> None:
+    assert len(CALLS) >= 40
+    assert len(MANIFESTS) >= 60
+
+
+@pytest.mark.parametrize("case", CALLS, ids=lambda case: " ".join(case["call"]) or "(nothing)")
+def test_a_wrong_call_is_refused_with_the_field_and_the_rule(
+    case: dict[str, Any], words: dict[str, str], witness: Witness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = run([filled(word, words) for word in case["call"]])
+    out, err = capsys.readouterr()
+    assert (status, out) == (case["status"], "")
+    for expected in case["words"]:
+        assert filled(expected, words) in err
+    assert "Traceback" not in err
+    assert witness.nobody_came()
+
+
+@pytest.mark.parametrize("case", MANIFESTS, ids=lambda case: case["name"])
+def test_a_wrong_manifest_is_refused_before_anything_is_sent(
+    case: dict[str, Any], tmp_path: Path, witness: Witness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "endpoint.yaml"
+    file.write_text(yaml.safe_dump(case["manifest"]))
+    status = run(["apply", "-f", str(file)])
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    if case["manifest"] is None:
+        assert "is empty" in err
+        return
+    for fault in case["faults"]:
+        lines = [line for line in err.splitlines() if f"{file}: {fault['path']}: " in line]
+        assert any(fault["rule_contains"] in line for line in lines), err
+    assert len(err.splitlines()) == len(case["faults"])
+    assert witness.nobody_came()
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scorefront", *arguments]
+    return subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["size", "--rps", "20", "--seconds", "10"], 0), (["size"], 2), (["router"], 1), (["get", "ab"], 2), (["-h"], 0)],
+)
+def test_the_program_leaves_with_the_status_of_its_command(arguments: list[str], status: int) -> None:
+    done = program(*arguments)
+    assert done.returncode == status, done
+    assert bool(done.stderr) == (status != 0)
+    assert bool(done.stdout) == (status == 0)

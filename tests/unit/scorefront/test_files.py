@@ -1,0 +1,191 @@
+"""Manifests from files: what is read, and how each thing that can be wrong is said."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scorefront.files import MAX_FILE_BYTES, UnreadableFile, read_json_object, read_manifests
+from serving.faults import InvalidManifest
+
+GOOD = """\
+apiVersion: scorefront.io/v1alpha1
+kind: ScoringEndpoint
+metadata: {name: NAME}
+spec:
+  versions:
+  - name: blue
+    replica: {entryScript: code/score.py, modelDir: models}
+"""
+
+
+def good(name: str = "iris") -> str:
+    return GOOD.replace("NAME", name)
+
+
+def write(folder: Path, text: str | bytes, name: str = "endpoint.yaml") -> str:
+    file = folder / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(file)
+
+
+def refusal(folder: Path, text: str | bytes, name: str = "endpoint.yaml") -> str:
+    file = write(folder, text, name)
+    with pytest.raises(UnreadableFile) as caught:
+        read_manifests([file])
+    assert str(caught.value).startswith(file)
+    return str(caught.value).removeprefix(file)
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    (manifest,) = read_manifests([write(tmp_path, good())])
+    replica = manifest.document["spec"]["versions"][0]["replica"]
+    assert replica["modelDir"] == str(tmp_path / "models")
+    assert replica["entryScript"].endswith("code/score.py")
+    assert (manifest.name, manifest.source) == ("iris", str(tmp_path / "endpoint.yaml"))
+
+
+def test_one_file_may_hold_several_endpoints(tmp_path: Path) -> None:
+    file = write(tmp_path, f"---\n{good('iris')}---\n{good('roses')}---\n")
+    assert [manifest.name for manifest in read_manifests([file])] == ["iris", "roses"]
+
+
+def test_json_is_read_too(tmp_path: Path) -> None:
+    yaml_manifest = read_manifests([write(tmp_path, good())])[0]
+    file = write(tmp_path, json.dumps(yaml_manifest.document), "endpoint.json")
+    assert read_manifests([file])[0].document == yaml_manifest.document
+
+
+def test_a_dash_is_standard_input_with_paths_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(good().encode())))
+    (manifest,) = read_manifests(["-"])
+    assert manifest.document["spec"]["versions"][0]["replica"]["modelDir"] == str(tmp_path / "models")
+    assert manifest.source == "standard input"
+
+
+def test_a_date_stays_the_text_it_is(tmp_path: Path) -> None:
+    file = write(tmp_path, good() + "  description: 2024-02-30\n")
+    assert read_manifests([file])[0].document["spec"]["description"] == "2024-02-30"
+
+
+def test_merged_defaults_may_be_overridden(tmp_path: Path) -> None:
+    text = """\
+apiVersion: scorefront.io/v1alpha1
+kind: ScoringEndpoint
+metadata: {name: iris}
+spec:
+  versions:
+  - &blue
+    name: blue
+    replica: {entryScript: score.py}
+  - <<: *blue
+    name: green
+"""
+    versions = read_manifests([write(tmp_path, text)])[0].document["spec"]["versions"]
+    assert [version["name"] for version in versions] == ["blue", "green"]
+
+
+@pytest.mark.parametrize("texts", [[good(), good()], [f"{good()}---\n{good()}"]])
+def test_two_documents_of_one_name_are_refused(tmp_path: Path, texts: list[str]) -> None:
+    files = [write(tmp_path, text, f"{index}.yaml") for index, text in enumerate(texts)]
+    with pytest.raises(InvalidManifest) as caught:
+        read_manifests(files)
+    assert caught.value.faults[0].path == "metadata.name"
+    assert "twice" in caught.value.faults[0].rule
+    assert files[0] in caught.value.faults[0].rule
+
+
+def test_broken_rules_are_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, good().replace("entryScript", "entryskript"))
+    with pytest.raises(InvalidManifest) as caught:
+        read_manifests([file])
+    assert caught.value.subject == file
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="no such file"):
+        read_manifests([str(tmp_path / "absent.yaml")])
+
+
+def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="is a folder"):
+        read_manifests([str(tmp_path)])
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "---\n---\n", "# only a remark\n"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
+    assert "is empty" in refusal(tmp_path, text)
+
+
+def test_a_repeated_key_is_refused_with_its_line(tmp_path: Path) -> None:
+    told = refusal(tmp_path, good().replace("kind:", "kind: ScoringEndpoint\nkind:"))
+    assert ", line 3: " in told
+    assert "'kind' stands twice" in told
+
+
+def test_a_repeated_key_in_json_is_refused(tmp_path: Path) -> None:
+    assert "'kind' stands twice" in refusal(tmp_path, '{"kind": 1, "kind": 2}', "endpoint.json")
+
+
+def test_what_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+    assert ", line 2: is not valid YAML" in refusal(tmp_path, "a: 1\nb: ]\n")
+
+
+def test_what_is_not_json_is_refused_with_its_line(tmp_path: Path) -> None:
+    assert ", line 2: is not JSON" in refusal(tmp_path, '{"a": 1,\n b}', "endpoint.json")
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_json_numbers_are_those_of_json(tmp_path: Path, constant: str) -> None:
+    assert f"{constant} is not a JSON number" in refusal(tmp_path, f'{{"a": {constant}}}', "endpoint.json")
+
+
+def test_binary_is_refused_with_its_line(tmp_path: Path) -> None:
+    assert ", line 2: is not text in UTF-8" in refusal(tmp_path, b"a: 1\n\xff\xfe\x00")
+
+
+def test_control_characters_are_refused(tmp_path: Path) -> None:
+    assert "is not valid YAML" in refusal(tmp_path, "a: \x00\n")
+
+
+def test_more_than_a_mebibyte_is_refused(tmp_path: Path) -> None:
+    assert "larger than" in refusal(tmp_path, "#" * (MAX_FILE_BYTES + 1))
+
+
+def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
+    levels = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 12)]
+    assert "stands for more than" in refusal(tmp_path, "\n".join(["a0: &a0 [x]", *levels]))
+
+
+def test_a_bomb_of_merges_is_refused(tmp_path: Path) -> None:
+    levels = [f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 10)}]}}" for level in range(1, 12)]
+    assert "stands for more than" in refusal(tmp_path, "\n".join(["a0: &a0 {x: 1}", *levels]))
+
+
+def test_an_alias_that_contains_itself_is_refused(tmp_path: Path) -> None:
+    assert "contains itself" in refusal(tmp_path, "a: &a [*a]\n")
+
+
+@pytest.mark.parametrize(("name", "text"), [("deep.yaml", "[" * 50_000), ("deep.json", "[" * 200_000)])
+def test_depth_without_end_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    assert refusal(tmp_path, text, name)
+
+
+@pytest.mark.parametrize("text", ["a: !!python/object:os.system x\n", "? [1]\n: 2\n", "a: 0x" + "f" * 9, "- b\n a: 1"])
+def test_odd_yaml_never_ends_in_anything_but_a_refusal(tmp_path: Path, text: str) -> None:
+    with pytest.raises((UnreadableFile, InvalidManifest)):
+        read_manifests([write(tmp_path, text)])
+
+
+def test_an_integer_of_ten_thousand_digits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises((UnreadableFile, InvalidManifest)):
+        read_manifests([write(tmp_path, "a: " + "9" * 10_000)])
+
+
+def test_a_json_object_is_read_for_import(tmp_path: Path) -> None:
+    assert read_json_object(write(tmp_path, '{"computeType": "aks"}', "dc.json")) == {"computeType": "aks"}
