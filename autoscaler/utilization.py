@@ -156,9 +156,7 @@ class UtilizationFeed:
             self._apply_version(report.worker, previous_s, report.at_s, usage)
 
     def _apply_version(self, worker: str, previous_s: float | None, at_s: float, usage: VersionUsage) -> None:
-        version = self._versions.get(usage.key)
-        if version is None:
-            version = self._versions[usage.key] = _VersionHistories()
+        version = self._version(usage.key)
         history = version.by_worker.get(worker)
         restarted = history is not None and usage.busy_slot_seconds < history.latest.busy_slot_seconds
         if history is None or previous_s is None or restarted:
@@ -184,19 +182,24 @@ class UtilizationFeed:
         busy = waiting = total = 0
         slot_seconds = 0.0
         complete = self._complete(period_s, now)
-        version = self._versions.get(key)
-        if version is not None:
-            version.keep_s = max(version.keep_s, SPARE_PERIODS * period_s)
-            for name, history in version.by_worker.items():
-                end_s = self._workers[name].clock(now)
-                start_s = end_s - period_s
-                slot_seconds += history.slot_seconds(end_s) - history.slot_seconds(start_s)
-                complete = complete and history.reaches(start_s)
-                history.forget_before(end_s - version.keep_s)
-                busy += history.latest.busy
-                waiting += history.latest.waiting
-                total += history.latest.total
+        version = self._version(key)
+        version.keep_s = max(version.keep_s, SPARE_PERIODS * period_s)
+        for name, history in version.by_worker.items():
+            end_s = self._workers[name].clock(now)
+            start_s = end_s - period_s
+            slot_seconds += history.slot_seconds(end_s) - history.slot_seconds(start_s)
+            complete = complete and history.reaches(start_s)
+            history.forget_before(end_s - version.keep_s)
+            busy += history.latest.busy
+            waiting += history.latest.waiting
+            total += history.latest.total
         return Observation(slot_seconds / period_s, busy, waiting, total, complete)
+
+    def _version(self, key: VersionKey) -> _VersionHistories:
+        version = self._versions.get(key)
+        if version is None:
+            version = self._versions[key] = _VersionHistories()
+        return version
 
     def _complete(self, period_s: float, now: float) -> bool:
         if not self._workers or not self._expected <= self._workers.keys():
