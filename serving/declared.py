@@ -333,5 +333,5 @@ class ScoringEndpoint(Declared):
 
     apiVersion: Literal["scorefront.io/v1alpha1"] = Field(description="Version of this format.")
     kind: Literal["ScoringEndpoint"] = Field(description="Kind of this object.")
-    metadata: Metadata = Field(description="Who it is.")
-    spec: Spec = Field(description="What it is to be.")
+    metadata: Metadata = Field(description="Name of the endpoint and notes on it.")
+    spec: Spec = Field(description="What the endpoint is to be.")

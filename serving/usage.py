@@ -38,4 +38,4 @@ class UsageReport:
     """The worker's monotonic clock."""
     versions: tuple[VersionUsage, ...]
     starved: tuple[VersionKey, ...] = ()
-    """Versions for which a request found no free slot since the report before: scale now, do not wait for the period."""
+    """Versions for which a request found no free slot since the report before: scale now, whatever the period."""

@@ -1,0 +1,250 @@
+"""The files of the v1 command line become declared objects."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.deploymentconfig import DeclaredKeys, declared_keys, from_deploymentconfig, from_inferenceconfig
+from serving.endpoint import Auth, AutoscalePolicy, LivenessProbe, Resources
+from serving.faults import InvalidManifest
+from serving.manifest import parse, to_endpoint
+
+SCRIPT = {"entryScript": "score.py"}
+EVERY_KEY: dict[str, Any] = {
+    "computeType": "AKS",
+    "autoScaler": {
+        "autoscaleEnabled": True,
+        "minReplicas": 2,
+        "maxReplicas": 3,
+        "refreshPeriodInSeconds": 4,
+        "targetUtilization": 50,
+    },
+    "dataCollection": {"storageEnabled": True},
+    "authEnabled": False,
+    "tokenAuthEnabled": True,
+    "containerResourceRequirements": {"cpu": 0.5, "memoryInGB": 1.0, "cpuLimit": 2, "memoryInGBLimit": 4},
+    "appInsightsEnabled": True,
+    "scoringTimeoutMs": 1000,
+    "maxConcurrentRequestsPerContainer": 5,
+    "maxQueueWaitMs": 700,
+    "numReplicas": 0,
+    "keys": {"primaryKey": "first-key", "secondaryKey": "second-key"},
+    "gpuCores": 1,
+    "livenessProbeRequirements": {
+        "periodSeconds": 1,
+        "initialDelaySeconds": 2,
+        "timeoutSeconds": 3,
+        "successThreshold": 4,
+        "failureThreshold": 5,
+    },
+    "namespace": "models",
+    "computeTargetName": "my-cluster",
+    "versionName": "blue",
+    "trafficPercentile": 30,
+}
+
+
+def faults_of(config: object, replica: dict[str, Any] | None = None) -> dict[str, str]:
+    with pytest.raises(InvalidManifest) as refusal:
+        from_deploymentconfig(config, "iris", SCRIPT if replica is None else replica)
+    return {fault.path: fault.rule for fault in refusal.value.faults}
+
+
+def test_every_key_is_honoured():
+    declared = parse(from_deploymentconfig(EVERY_KEY, "iris", SCRIPT))
+    endpoint = to_endpoint(declared)
+    (only,) = endpoint.versions
+    assert (endpoint.name, only.name, endpoint.auth) == ("iris", "blue", Auth.TOKEN)
+    assert declared.metadata.namespace == "models"
+    assert endpoint.properties == {"computeTargetName": "my-cluster"}
+    assert declared.spec.versions[0].trafficPercentile == 30
+    assert only.autoscale == AutoscalePolicy(True, 2, 3, 0.5, 4.0, 60.0)
+    assert only.resources == Resources(0.5, 2.0, 1_000_000_000, 4_000_000_000, 1)
+    assert only.liveness == LivenessProbe(1.0, 2.0, 3.0, 4, 5)
+    assert (only.scoring_timeout_s, only.queue_wait_s, only.slots_per_replica) == (1.0, 0.7, 5)
+    assert only.collect_data
+    assert only.replica.env == {"AML_APP_INSIGHTS_ENABLED": "true"}
+
+
+def test_the_smallest_config_gives_the_defaults():
+    bare = from_deploymentconfig({"computeType": "aks"}, "iris", SCRIPT)
+    (only,) = to_endpoint(parse(bare)).versions
+    assert only.name == "iris", "as in the v1 SDK, the version is named after its endpoint"
+    assert only.autoscale == AutoscalePolicy()
+    nulls = dict.fromkeys(EVERY_KEY) | {"computeType": "AksEndpoint"}
+    assert from_deploymentconfig(nulls, "iris", SCRIPT) == bare
+
+
+def test_a_fixed_number_of_replicas_turns_autoscaling_off():
+    config = {"computeType": "aks", "numReplicas": 3}
+    (only,) = to_endpoint(parse(from_deploymentconfig(config, "iris", SCRIPT))).versions
+    assert only.autoscale == AutoscalePolicy(enabled=False, min_replicas=3, max_replicas=3)
+
+
+def test_insights_are_switched_on_where_scorefront_sets_the_environment():
+    config = {"computeType": "aks", "appInsightsEnabled": True}
+    own = from_deploymentconfig(config, "iris", {**SCRIPT, "env": {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}})
+    assert own["spec"]["versions"][0]["replica"]["env"] == {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}
+    static = from_deploymentconfig(config, "iris", {"static": ["127.0.0.1:80"]})
+    assert static["spec"]["properties"] == {"appInsightsEnabled": "true"}
+
+
+def test_faults_are_named_by_their_place_in_the_config():
+    faults = faults_of(
+        {
+            "computeType": "ACI",
+            "gpuCores": -1,
+            "containerResourceRequirements": {"cpu": 2, "cpuLimit": 1, "gpu": 1},
+            "autoScaler": {"minReplicas": 0, "scaleUp": 1},
+            "numReplicas": -1,
+            "namespace": "My_Space",
+            "versionName": "Blue",
+            "trafficPercentile": 101,
+            "authEnabled": True,
+            "tokenAuthEnabled": True,
+            "appInsightsEnabled": "yes",
+            "computeTargetName": 5,
+            "sslEnabled": True,
+            "keys": {"primaryKey": "a b"},
+        }
+    )
+    assert set(faults) == {
+        "computeType",
+        "gpuCores",
+        "containerResourceRequirements.cpuLimit",
+        "containerResourceRequirements.gpu",
+        "autoScaler.minReplicas",
+        "autoScaler.scaleUp",
+        "numReplicas",
+        "namespace",
+        "versionName",
+        "trafficPercentile",
+        "tokenAuthEnabled",
+        "appInsightsEnabled",
+        "computeTargetName",
+        "sslEnabled",
+        "keys.primaryKey",
+    }
+    assert "did you mean gpuCores" in faults["containerResourceRequirements.gpu"]
+
+
+def test_what_is_required_is_named_by_its_place_in_the_config_too():
+    assert set(faults_of({"computeType": "aks", "autoScaler": {"autoscaleEnabled": False}})) == {"numReplicas"}
+    assert set(faults_of({})) == {"computeType"}
+
+
+def test_faults_of_the_replica_keep_their_place_in_the_document():
+    assert set(faults_of({"computeType": "aks"}, {"entryscript": "x"})) == {
+        "spec.versions[0].replica",
+        "spec.versions[0].replica.entryscript",
+    }
+
+
+def test_the_config_and_the_replica_stay_as_they_were():
+    replica: dict[str, Any] = {**SCRIPT, "env": {}}
+    resources = {"cpu": 1}
+    config = {
+        "computeType": "aks",
+        "gpuCores": 1,
+        "appInsightsEnabled": True,
+        "containerResourceRequirements": resources,
+    }
+    from_deploymentconfig(config, "iris", replica)
+    assert (replica["env"], resources) == ({}, {"cpu": 1})
+
+
+# ---- keys
+
+
+def test_keys_are_read_apart_and_do_not_get_into_the_document():
+    assert declared_keys(EVERY_KEY) == DeclaredKeys("first-key", "second-key")
+    assert declared_keys({"computeType": "aks", "keys": None}) == DeclaredKeys(None, None)
+    assert "first-key" not in str(from_deploymentconfig(EVERY_KEY, "iris", SCRIPT))
+
+
+@pytest.mark.parametrize(
+    ("keys", "paths"),
+    [
+        ("s3cret", {"keys"}),
+        ({"primaryKey": 5}, {"keys.primaryKey"}),
+        ({"primaryKey": "s3cret\r\n"}, {"keys.primaryKey"}),
+        ({"primaryKey": "", "secondaryKey": "s3cret s"}, {"keys.primaryKey", "keys.secondaryKey"}),
+        ({"secondaryKey": "s3cret"}, {"keys.primaryKey"}),
+        ({"primaryKey": "s3cret", "secondaryKey": "s3cret"}, {"keys.secondaryKey"}),
+        ({"primarykey": "s3cret"}, {"keys.primarykey"}),
+    ],
+)
+def test_wrong_keys_are_refused_and_never_shown(keys, paths):
+    config = {"computeType": "aks", "keys": keys}
+    assert set(faults_of(config)) == paths
+    with pytest.raises(InvalidManifest) as refusal:
+        declared_keys(config)
+    assert "s3cret" not in str(refusal.value)
+    assert "s3cret" not in repr(DeclaredKeys("s3cret"))
+
+
+# ---- inferenceconfig.json
+
+
+def test_an_inferenceconfig_becomes_a_replica():
+    config = {
+        "entryScript": "score.py",
+        "sourceDirectory": "./src",
+        "environment": {
+            "name": "iris-env",
+            "version": "1",
+            "environmentVariables": {"GREETING": "hello"},
+            "python": {"condaDependencies": {}},
+            "docker": {"baseImage": "x"},
+        },
+    }
+    replica = from_inferenceconfig(config, model_dir="model")
+    assert replica == {
+        "entryScript": "score.py",
+        "sourceDirectory": "./src",
+        "modelDir": "model",
+        "env": {"GREETING": "hello"},
+    }
+    from_deploymentconfig({"computeType": "aks"}, "iris", replica)
+
+
+def test_a_small_inferenceconfig_is_enough():
+    assert from_inferenceconfig({"entryScript": "score.py", "environment": None}) == SCRIPT
+
+
+@pytest.mark.parametrize(
+    ("config", "paths"),
+    [
+        ([], {"(document)"}),
+        ({}, {"entryScript"}),
+        ({"entryScript": "score.py", "runtime": "python"}, {"runtime"}),
+        ({"entryScript": "score.py", "environment": "env"}, {"environment"}),
+        ({"environment": {"environmentVariable": {}}}, {"entryScript", "environment.environmentVariable"}),
+    ],
+)
+def test_a_wrong_inferenceconfig_is_refused(config, paths):
+    with pytest.raises(InvalidManifest) as refusal:
+        from_inferenceconfig(config)
+    assert {fault.path for fault in refusal.value.faults} == paths
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@given(_values | st.dictionaries(st.sampled_from([*EVERY_KEY, "entryScript", "environment", "other"]), _values))
+def test_whatever_the_files_hold_is_read_or_refused(config):
+    for read in (
+        lambda: parse(from_deploymentconfig(config, "iris", SCRIPT)),
+        lambda: declared_keys(config),
+        lambda: from_inferenceconfig(config),
+    ):
+        try:
+            read()
+        except InvalidManifest as refusal:
+            str(refusal).encode()

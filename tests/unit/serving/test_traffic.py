@@ -1,0 +1,127 @@
+"""How traffic is divided."""
+
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.endpoint import Endpoint
+from serving.faults import InvalidManifest
+from serving.manifest import parse, to_document, to_endpoint
+from serving.traffic import choose, effective_shares, with_traffic
+from tests.unit.serving.documents import document, splits, version
+
+
+def endpoint(percentiles: dict[str, float | None], default: str | None = None) -> Endpoint:
+    return to_endpoint(
+        parse(
+            document(*(version(n, trafficPercentile=p, isDefault=n == default) for n, p in percentiles.items())),
+        )
+    )
+
+
+VECTORS = [
+    ({"aaa": 20}, "aaa", {"aaa": 1.0}),
+    ({"aaa": 20, "bbb": 10}, "aaa", {"aaa": 0.9, "bbb": 0.1}),
+    ({"aaa": 20, "bbb": 40}, "bbb", {"aaa": 0.2, "bbb": 0.8}),
+    ({"test": 10, "prod": 30, "third": None}, "third", {"test": 0.1, "prod": 0.3, "third": 0.6}),
+]
+
+
+@pytest.mark.parametrize(("percentiles", "default", "shares"), VECTORS)
+def test_the_default_version_gets_what_no_version_claims(percentiles, default, shares):
+    assert effective_shares(percentiles, default) == pytest.approx(shares)
+    assert {v.name: v.share for v in endpoint(percentiles, default).versions} == pytest.approx(shares)
+
+
+def test_the_first_version_is_the_default_if_none_says_so():
+    assert [v.share for v in endpoint({"aaa": None, "bbb": 12.5}).versions] == [0.875, 0.125]
+
+
+@given(splits(), st.integers(0, 5))
+def test_shares_follow_the_rule_and_sum_to_one(percentiles, pick):
+    by_name = {f"ver-{i}": percentile for i, percentile in enumerate(percentiles)}
+    default = f"ver-{pick % len(percentiles)}"
+    shares = effective_shares(by_name, default)
+    unclaimed = 100 - sum(Fraction(percentile or 0) for percentile in percentiles)
+    for name, percentile in by_name.items():
+        expected = Fraction(percentile or 0) + (unclaimed if name == default else 0)
+        assert shares[name] == pytest.approx(float(expected) / 100, abs=1e-9)
+        assert shares[name] >= 0
+    assert math.fsum(shares.values()) == pytest.approx(1, abs=1e-9)
+
+
+@given(splits(), st.integers(0, 5))
+def test_a_fine_grid_of_draws_reproduces_the_shares(percentiles, pick):
+    steps = 2000
+    default = f"ver-{pick % len(percentiles)}"
+    drawn = endpoint({f"ver-{i}": percentile for i, percentile in enumerate(percentiles)}, default)
+    counts = {v.name: 0 for v in drawn.versions}
+    for step in range(steps):
+        counts[choose(drawn, step / steps).name] += 1
+    for v in drawn.versions:
+        assert abs(counts[v.name] - v.share * steps) <= 2, v.name
+
+
+@given(splits(), st.floats(0, 1, exclude_max=True), st.integers(0, 5))
+def test_a_version_without_a_share_is_never_chosen(percentiles, u, pick):
+    default = f"ver-{pick % len(percentiles)}"
+    drawn = endpoint({f"ver-{i}": percentile for i, percentile in enumerate(percentiles)}, default)
+    for draw in (u, 0.0, math.nextafter(1, 0), *(v.share for v in drawn.versions if v.share < 1)):
+        assert choose(drawn, draw).share > 0
+
+
+def test_an_edge_belongs_to_the_next_version():
+    drawn = endpoint({"aaa": 0, "bbb": 25, "ccc": 25, "ddd": None}, "ddd")
+    draws = [0.0, math.nextafter(0.25, 0), 0.25, math.nextafter(0.5, 0), 0.5, math.nextafter(1, 0)]
+    assert [choose(drawn, u).name for u in draws] == ["bbb", "bbb", "ccc", "ccc", "ddd", "ddd"]
+
+
+def test_a_hair_of_binary_rounding_does_not_become_traffic():
+    drawn = endpoint({"aaa": None, "bbb": 33.3, "ccc": 33.3, "ddd": 33.4}, "aaa")
+    assert drawn.default.share == 0
+    assert choose(drawn, math.nextafter(1, 0)).name == "ddd"
+
+
+# ---- another split
+
+
+def test_a_new_split_keeps_what_it_does_not_mention():
+    declared = parse(
+        document(version("blue", trafficPercentile=20, type="Control"), version("green"), authEnabled=False)
+    )
+    changed = with_traffic(declared, {"green": 40})
+    before = to_document(declared)
+    assert changed["spec"]["versions"][1].pop("trafficPercentile") == 40
+    assert before["spec"]["versions"][1].pop("trafficPercentile") == 0
+    assert changed == before
+
+
+def test_the_default_and_the_control_move_from_one_version_to_another():
+    declared = parse(document(version("blue", isDefault=True, type="Control"), version("green")))
+    changed = to_endpoint(parse(with_traffic(declared, {"blue": 20}, default="green", control="green")))
+    assert [(v.name, v.share, v.is_default, v.type.value) for v in changed.versions] == [
+        ("blue", 0.2, False, "Treatment"),
+        ("green", 0.8, True, "Control"),
+    ]
+
+
+def test_a_split_over_versions_that_do_not_exist_is_refused_with_each_of_them():
+    declared = parse(document(version("blue"), version("green")))
+    with pytest.raises(InvalidManifest) as refusal:
+        with_traffic(declared, {"red": 10, "blue": 20}, default="pink", control="grey")
+    assert [(fault.path, fault.value) for fault in refusal.value.faults] == [
+        ("traffic.red", "red"),
+        ("default", "pink"),
+        ("control", "grey"),
+    ]
+    assert all("blue, green" in fault.rule for fault in refusal.value.faults)
+
+
+def test_a_split_that_breaks_a_rule_is_left_to_the_judge():
+    declared = parse(document(version("blue", trafficPercentile=70), version("green")))
+    with pytest.raises(InvalidManifest) as refusal:
+        parse(with_traffic(declared, {"green": 31}))
+    assert [(fault.path, fault.value) for fault in refusal.value.faults] == [("spec.versions", 101)]
