@@ -24,16 +24,16 @@ def effective_shares(percentiles: Mapping[str, float | None], default: str) -> d
 
 def choose(endpoint: Endpoint, u: float) -> Version:
     """The version that a request drawn with `u`, uniform on [0, 1), goes to; one with share 0 is never chosen."""
-    chosen = endpoint.default
+    last: Version | None = None
     edge = 0.0
     for version in endpoint.versions:
         if version.share > 0:
-            chosen = version
             edge += version.share
             if u < edge:
-                break
+                return version
+            last = version
     # A `u` that rounding leaves above the last edge belongs to the last version that has a share.
-    return chosen
+    return last or endpoint.default
 
 
 def with_traffic(
