@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from cluster.link import (
@@ -48,6 +48,8 @@ class Callbacks:
     snapshot: Callable[[], ResetAll]
     on_usage: Callable[[UsageReport], None]
     on_drained: Callable[[str], None]
+    on_workers: Callable[[Collection[str]], None]
+    """The workers that are alive now."""
     on_worker_gone: Callable[[str], None]
 
 
@@ -59,6 +61,7 @@ class _Link:
     writer: asyncio.StreamWriter
     serving: asyncio.Event = field(default_factory=asyncio.Event)
     worker: str = ""
+    metrics: WorkerMetrics | None = None
     pending: dict[int, asyncio.Future[ToControl]] = field(default_factory=dict)
 
 
@@ -82,7 +85,6 @@ class Supervisor:
         self._links: dict[int, _Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._requests = itertools.count(1)
-        self._last_metrics: dict[str, WorkerMetrics] = {}
         self._closing = False
         self._serving = asyncio.Event()
 
@@ -128,12 +130,14 @@ class Supervisor:
         return ()
 
     async def collect(self) -> Sequence[WorkerMetrics]:
-        """The counts of every worker, dead ones included: a counter never goes back."""
-        answers = await asyncio.gather(*(self._ask(link, Collect) for link in list(self._links.values())))
-        for answer in answers:
-            if isinstance(answer, Metrics):
-                self._last_metrics[answer.metrics.worker] = answer.metrics
-        return list(self._last_metrics.values())
+        """The counts of every worker that is alive; the last known ones of a worker that does not answer in time."""
+        return [metrics for metrics in await asyncio.gather(*map(self._counts, list(self._links.values()))) if metrics]
+
+    async def _counts(self, link: _Link) -> WorkerMetrics | None:
+        answer = await self._ask(link, Collect)
+        if isinstance(answer, Metrics):
+            link.metrics = answer.metrics
+        return link.metrics
 
     async def _ask(self, link: _Link, make: Callable[[int], ToWorker]) -> ToControl | None:
         request = next(self._requests)
@@ -207,7 +211,9 @@ class Supervisor:
                 if len(self._links) == self._count and all(each.serving.is_set() for each in self._links.values()):
                     self._serving.set()
             case Usage(report):
-                link.worker = report.worker
+                if not link.worker:
+                    link.worker = report.worker
+                    self._callbacks.on_workers([each.worker for each in self._links.values() if each.worker])
                 self._callbacks.on_usage(report)
             case Drained(replica_id):
                 self._callbacks.on_drained(replica_id)

@@ -6,12 +6,12 @@ nobody would tell it of a replica that died.
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import os
 import random
 import signal
 import socket
-import ssl
 import time
 from dataclasses import dataclass
 
@@ -43,6 +43,7 @@ from router.core.ids import RequestIds
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import SWEEP_S, Gateway
+from router.proxy.tls import Certificates
 from router.settings import Settings
 from serving.endpoint import Endpoint, VersionKey
 from serving.usage import UsageReport, VersionUsage
@@ -65,7 +66,7 @@ class WorkerOptions:
     settings: Settings
     access_log: AccessLogMode
     log_fd: int
-    tls: ssl.SSLContext | None = None
+    certificates: Certificates | None = None
 
 
 class Worker:
@@ -123,8 +124,12 @@ class Worker:
             await asyncio.wait({feed, stopping, synced}, return_when=asyncio.FIRST_COMPLETED)
             if not synced.done():
                 return
+            certificates = self._options.certificates
             server = await loop.create_server(
-                lambda: Downstream(self.gateway), sock=self._options.listen, ssl=self._options.tls, backlog=4096
+                lambda: Downstream(self.gateway),
+                sock=self._options.listen,
+                ssl=certificates.context if certificates else None,
+                backlog=4096,
             )
             self._send(Serving(os.getpid()))
             await asyncio.wait({feed, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -143,9 +148,9 @@ class Worker:
             await asyncio.wait({feed}, timeout=settings.lame_duck_s)
         server.close()
         gateway.drain()
-        deadline = gateway.now() + settings.drain_timeout_s
-        while not gateway.idle and gateway.now() < deadline and not feed.done():
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - several conditions end it, none of them with an event
+        empty = asyncio.get_running_loop().create_task(gateway.empty.wait(), name="wait for the last client")
+        await asyncio.wait({feed, empty}, timeout=settings.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        empty.cancel()
         gateway.abort_clients()
 
     # ---- from the control plane
@@ -278,6 +283,8 @@ class Worker:
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.sweep()
             self.gateway.access_log.flush()
+            if self._options.certificates is not None:
+                self._options.certificates.reload(datetime.datetime.now(datetime.UTC))
 
     async def _measure_lag(self) -> None:
         stats, now = self.gateway.stats, self.gateway.now

@@ -1,12 +1,15 @@
 """The process of one router worker: `python -m scorefront.worker router-worker …`. Started by the supervisor only."""
 
 import argparse
+import datetime
 import logging
 import os
 import socket
 import sys
+from pathlib import Path
 
 from router.accesslog import AccessLogMode
+from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
 from router.worker import WorkerOptions, run
 from scorefront.loop import use_fast_loop
@@ -20,11 +23,15 @@ def main() -> int:
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--link-fd", type=int, required=True)
     parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
+    parser.add_argument("--tls-cert", type=Path, action="append", default=[])
+    parser.add_argument("--tls-key", type=Path, action="append", default=[])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = from_environment()
-    except SettingError as error:
+        pairs = [Pair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
+        certificates = Certificates(pairs, datetime.datetime.now(datetime.UTC)) if pairs else None
+    except (SettingError, TlsError) as error:
         print(f"scorefront: {error}", file=sys.stderr)
         return 2
     use_fast_loop()
@@ -38,6 +45,7 @@ def main() -> int:
             settings=settings,
             access_log=arguments.access_log,
             log_fd=log_fd,
+            certificates=certificates,
         )
     )
     return 0

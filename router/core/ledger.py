@@ -77,7 +77,7 @@ class Ledger:
         self._lowest = 0
 
     def busy_slot_seconds(self, now: float) -> float:
-        """Exact integral of `busy` over time: (end - start) of past leases and (now - start) of current ones, summed."""
+        """Exact integral of `busy` over time: end - start of past leases, now - start of current ones."""
         return self._accrued + self.busy * now
 
     def take(self, holder: object, now: float) -> Lease | None:
@@ -97,7 +97,7 @@ class Ledger:
         return self._lend(replica, holder, now)
 
     def give_back(self, lease: Lease, now: float) -> bool:
-        """End a lease; returns whether its replica now has a free slot. A second time is counted and changes nothing."""
+        """End a lease; returns whether its replica has a free slot now. A second time is counted, no more."""
         if lease.released:
             self.double_releases += 1
             return False

@@ -108,7 +108,7 @@ class Exchange(Ticket):
             self._collect(body)
 
     def _collect(self, body: bytes) -> None:
-        """A slow sender must not hold a slot: one is asked for when the body is whole, or a buffer full of it is here."""
+        """A slow sender must not hold a slot: one is asked for when the body is whole, or fills a buffer."""
         if self.head.expect_continue and not body:
             self._continue_sent = True
             self.client.write(CONTINUE)

@@ -50,6 +50,9 @@ class Gateway:
         self.draining = False
         self.on_drained: Callable[[str], None] = lambda replica_id: None
         self.on_starved: Callable[[], None] = lambda: None
+        self.empty = asyncio.Event()
+        """Set while no client is connected."""
+        self.empty.set()
         self._clients: set[Downstream] = set()
         self._wait_timers: dict[VersionQueue, asyncio.TimerHandle] = {}
         self._run_timers: dict[VersionQueue, asyncio.TimerHandle] = {}
@@ -59,12 +62,15 @@ class Gateway:
     def admit(self, client: Downstream) -> bool:
         """A client has connected. False: there are too many."""
         self._clients.add(client)
+        self.empty.clear()
         self.stats.connections = len(self._clients)
         return len(self._clients) <= self.settings.max_connections
 
     def dismiss(self, client: Downstream) -> None:
         """A client is gone."""
         self._clients.discard(client)
+        if not self._clients:
+            self.empty.set()
         self.stats.connections = len(self._clients)
 
     def drain(self) -> None:
@@ -77,11 +83,6 @@ class Gateway:
         """Break off what is still there."""
         for client in list(self._clients):
             client.transport.abort()
-
-    @property
-    def idle(self) -> bool:
-        """Whether no client is connected."""
-        return not self._clients
 
     def sweep(self) -> None:
         """Everything that is late by the second rather than by the millisecond: connections and idle upstreams."""

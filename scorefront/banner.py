@@ -1,0 +1,94 @@
+"""What `scorefront up` says on the terminal: progress while models start, then how to score."""
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from controlplane.plane import ControlPlane
+
+POLL_S = 0.1
+PATIENCE_S = 3.0
+"""A model that is not ready after this long is reported, and again whenever what is known about it changes."""
+SAMPLE_MAX_BYTES = 2000
+
+
+class Banner:
+    """Tells of readiness once; problems as they change."""
+
+    def __init__(self, plane: ControlPlane, control_url: str, documents: Sequence[dict[str, Any]]) -> None:
+        self._plane = plane
+        self._control_url = control_url
+        self._documents = {document["metadata"]["name"]: document for document in documents}
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    async def show(self) -> None:
+        """Wait until every endpoint is ready, then print; goes on telling of endpoints that stop being ready."""
+        waited, told = 0.0, ""
+        console = self._console
+        with console.status("starting …") as status:
+            while missing := self._plane.shortfalls():
+                status.update("waiting for " + ", ".join(f"[bold]{shortfall.key}[/]" for shortfall in missing))
+                text = "\n".join(str(shortfall) for shortfall in missing)
+                if waited >= PATIENCE_S and text != told:
+                    told = text
+                    await self._tell_trouble()
+                await asyncio.sleep(POLL_S)
+                waited += POLL_S
+        for view in await self._plane.views():
+            self._endpoint(view)
+        console.print(f"\n  [bold]dashboard[/]  {self._control_url}/")
+        console.print("  Ctrl-C ends everything.\n")
+
+    def say_stopping(self) -> None:
+        """A signal has come."""
+        self._console.print("stopping …")
+
+    async def _tell_trouble(self) -> None:
+        for view in await self._plane.views():
+            for name, version in view["status"]["versions"].items():
+                if version["message"]:
+                    print(f"{view['metadata']['name']}/{name}: {version['message']}", file=sys.stderr, flush=True)
+
+    def _endpoint(self, view: dict[str, Any]) -> None:
+        name, status = view["metadata"]["name"], view["status"]
+        console = self._console
+        shares = ", ".join(
+            f"{version} {round(100 * entry['share'], 2):g} %" for version, entry in status["versions"].items()
+        )
+        console.print(f"\n[bold green]✓[/] [bold]{name}[/] is ready ({shares})\n")
+        console.print(f"  [bold]scoring[/]    {status['scoringUri']}")
+        credential = ""
+        if status["auth"] == "key":
+            credential = self._plane.keys(name).primary
+            console.print(f"  [bold]key[/]        {credential}")
+        elif status["auth"] == "token":
+            console.print(f"  [bold]token[/]      scorefront token {name}")
+            credential = "TOKEN"
+        console.print("\n  try it:\n")
+        # Plain print: a terminal must be able to copy the line as it is.
+        print(_curl(status["scoringUri"], credential, self._sample(name)), flush=True)
+
+    def _sample(self, name: str) -> str:
+        """A body that the model understands: sample.json beside the model's source, if there is one."""
+        for version in self._documents.get(name, {}).get("spec", {}).get("versions", []):
+            source = version.get("replica", {}).get("sourceDirectory")
+            path = Path(source) / "sample.json" if source else None
+            if path is not None and path.is_file() and path.stat().st_size <= SAMPLE_MAX_BYTES:
+                try:
+                    return json.dumps(json.loads(path.read_text()))
+                except ValueError:
+                    continue
+        return '{"data": []}'
+
+
+def _curl(url: str, credential: str, body: str) -> str:
+    headers = ["Content-Type: application/json"]
+    if credential:
+        headers.append(f"Authorization: Bearer {credential}")
+    return f"curl -sS {url} " + " ".join(f"-H {shlex.quote(h)}" for h in headers) + f" -d {shlex.quote(body)}"

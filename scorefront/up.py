@@ -1,0 +1,212 @@
+"""`scorefront up`: control plane, autoscaler, router workers and replicas on one machine. Here they meet.
+
+this process (control plane, autoscaler, local provider)
+├── router worker(s)      share the listening socket made here; fed over a socket pair
+└── replicas              children of the local provider
+"""
+
+import asyncio
+import contextlib
+import datetime
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from cluster.local.provider import LocalProvider
+
+from controlplane.errors import StoreError
+from controlplane.guard import is_loopback
+from controlplane.plane import ControlPlane, PlaneSettings
+from controlplane.rest import RestSettings, build_app
+from controlplane.store import Store
+from router.proxy.tls import Certificates, Pair, TlsError
+from router.settings import SettingError, from_environment
+from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from scorefront.banner import Banner
+from scorefront.exposition import Exposition
+from scorefront.loop import use_fast_loop
+from serving.faults import InvalidManifest
+
+STOP_WORKERS_S = 4.0
+STOP_REPLICAS_S = 4.0
+"""Together below the 10 s in which everything has to be gone after a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `scorefront up` was told; documents are valid manifests with absolute paths."""
+
+    documents: tuple[tuple[str, dict[str, Any]], ...]
+    """(file name, manifest)."""
+    state_dir: Path
+    listen: tuple[str, int]
+    control: tuple[str, int]
+    workers: int = 1
+    tls: tuple[tuple[Path, Path], ...] = ()
+    """(certificate chain, key) files."""
+    access_log: str = "errors"
+
+
+class _Clock:
+    """The clock of this process."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class _CannotListen(Exception):
+    """An address is taken, or not ours."""
+
+
+def run(options: UpOptions) -> int:
+    """Run until a signal; returns the exit status: 0 after a signal, 1 if it cannot start, 2 for invalid input."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    try:
+        from_environment()
+        _check_certificates(options)
+        with contextlib.ExitStack() as sockets:
+            listen = sockets.enter_context(_bind("--listen", options.listen))
+            control = sockets.enter_context(_bind("--control", options.control))
+            use_fast_loop()
+            return asyncio.run(_Installation(options, listen, control).run())
+    except (_CannotListen, StoreError) as error:
+        print(f"scorefront: {error}", file=sys.stderr)
+        return 1
+    except (InvalidManifest, SettingError, TlsError) as error:
+        print(f"scorefront: {error}", file=sys.stderr)
+        return 2
+
+
+def _check_certificates(options: UpOptions) -> None:
+    """Refuse bad material here, with its reason, rather than in a worker that would be started again and again."""
+    if options.tls:
+        Certificates([Pair(cert, key) for cert, key in options.tls], datetime.datetime.now(datetime.UTC))
+
+
+def _bind(option: str, address: tuple[str, int]) -> socket.socket:
+    host, port = address
+    try:
+        return listening_socket(host, port)
+    except OSError as error:
+        raise _CannotListen(f"{option}: cannot listen on {_shown(address)}: {error.strerror or error}") from error
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Installation:
+    """The parts, how they are joined, and the order in which they start and stop."""
+
+    def __init__(self, options: UpOptions, listen: socket.socket, control: socket.socket) -> None:
+        self._options = options
+        self._control = control
+        scheme = "https" if options.tls else "http"
+        self._scoring_url = f"{scheme}://{_reachable(listen)}"
+        self._control_url = f"http://{_reachable(control)}"
+        self._store = Store(options.state_dir)
+        self._provider = LocalProvider(options.state_dir)
+        self._routers = Supervisor(
+            listen,
+            options.workers,
+            _worker_command(options),
+            _worker_environment(),
+            Callbacks(
+                snapshot=lambda: self._plane.snapshot(),
+                on_usage=lambda report: self._plane.on_usage(report),
+                on_drained=lambda replica_id: self._plane.on_drained(replica_id),
+                on_workers=lambda workers: self._plane.on_workers(workers),
+                on_worker_gone=lambda worker: self._plane.on_worker_gone(worker),
+            ),
+        )
+        self._plane = ControlPlane(
+            self._store,
+            self._provider,
+            self._routers,
+            _Clock(),
+            time.time,  # noqa: TID251 - the shell that reads the wall clock
+            PlaneSettings(scoring_url=self._scoring_url),
+        )
+        self._banner = Banner(self._plane, self._control_url, [document for _, document in options.documents])
+
+    async def run(self) -> int:
+        """Start, serve until a signal, stop."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._provider.start()
+            stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
+            await self._plane.start()
+            stack.push_async_callback(self._plane.stop)
+            stack.push_async_callback(self._routers.close, STOP_WORKERS_S)
+            stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
+            stack.callback(stopping.cancel)
+            serving = asyncio.create_task(self._serve(stack), name="start serving")
+            await _first(serving, stopping)
+            if stopping.done():
+                return 0
+            dying = asyncio.create_task(self._plane.wait(), name="watch the control plane")
+            banner = asyncio.create_task(self._banner.show(), name="tell of readiness")
+            try:
+                await _first(dying, stopping)
+            finally:
+                for task in (dying, banner):
+                    task.cancel()
+                await asyncio.gather(dying, banner, return_exceptions=True)
+                self._banner.say_stopping()
+        return 0
+
+    async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
+        await self._routers.start()
+        host = self._options.control[0]
+        loopback = is_loopback(host)
+        token = "" if loopback else self._store.control_token(os.urandom(32))
+        app = build_app(self._plane, RestSettings(loopback=loopback, token=token), Exposition().render)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, self._control).start()
+        for name, document in self._options.documents:
+            await self._plane.apply(document, name)
+
+
+async def _first(task: asyncio.Task[Any], stopping: asyncio.Task[Any]) -> None:
+    """Wait for the task or the signal; what the task died of is raised, and it is not left behind."""
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    elif not task.cancelled():
+        task.result()
+
+
+def _reachable(sock: socket.socket) -> str:
+    """How this machine reaches the socket: a wildcard address is written as loopback."""
+    host, port = sock.getsockname()[:2]
+    return _shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))
+
+
+def _worker_command(options: UpOptions) -> list[str]:
+    files = [argument for cert, key in options.tls for argument in (f"--tls-cert={cert}", f"--tls-key={key}")]
+    return [*worker_command(), f"--access-log={options.access_log}", *files]
+
+
+def _worker_environment() -> dict[str, str]:
+    """The parent's, without what a worker has no use for."""
+    return {name: value for name, value in os.environ.items() if name != "SCOREFRONT_TOKEN"}
