@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("cluster.local", "controlplane", "scorefront"),
-    "cryptography": ("router.core.credentials", "controlplane"),
+    "cryptography": ("router.core.credentials", "router.proxy.tls", "controlplane"),
     "httptools": ("router.proxy",),
     "jwt": ("router.core.credentials", "controlplane.tokens"),  # checking and signing: two sides that never meet
     "kubernetes_asyncio": ("cluster.kubernetes",),
@@ -45,7 +45,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("scorefront.exposition",),
     "psutil": ("cluster.local",),
     "pydantic": ("serving",),
-    "rich": ("scorefront.cli",),
+    "rich": ("scorefront.cli", "scorefront.banner"),
     "typer": ("scorefront.cli",),
     "uvloop": ("scorefront.loop",),
     "yaml": ("scorefront",),
