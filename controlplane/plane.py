@@ -96,8 +96,8 @@ class ControlPlane:
         self._issuer = TokenIssuer(
             settings.token_algorithm, store.put_keyring, lambda trust: routers.publish(SetTrust(trust)), clock, wall
         )
-        scaler = Scaler(provider, routers, self._view, self._registry, self._scaled)
-        self._loop = ScalingLoop(self._feed, scaler, clock, self._record)
+        self._scaler = Scaler(provider, routers, self._view, self._registry, self._scaled)
+        self._loop = ScalingLoop(self._feed, self._scaler, clock, self._record)
         self._reconciler = Reconciler(provider, routers, self._view, self._registry, self._numbers, clock)
         self._sources = Sources(
             self._view, settings.scoring_url, self._observe, self._desired, self._reconciler.trouble
@@ -318,9 +318,14 @@ class ControlPlane:
     # ---- scaling
 
     def _numbers(self, endpoint: Endpoint) -> dict[str, int]:
-        return {v.name: self._desired(v, VersionKey(endpoint.name, v.name)) for v in endpoint.versions}
+        return {v.name: self._number(v, VersionKey(endpoint.name, v.name)) for v in endpoint.versions}
 
     def _desired(self, version: Version, key: VersionKey) -> int:
+        """What the autoscaler decided, whether or not the provider has taken it yet."""
+        return self._loop.desired(key) if is_scaled(version) else len(version.replica.static)
+
+    def _number(self, version: Version, key: VersionKey) -> int:
+        """What the provider was last asked for, within the bounds declared now."""
         if not is_scaled(version):
             return len(version.replica.static)
         wanted = self._wanted.get(key)
@@ -330,7 +335,7 @@ class ControlPlane:
         for version in endpoint.versions:
             key = VersionKey(endpoint.name, version.name)
             if is_scaled(version):
-                number = self._desired(version, key)
+                number = self._number(version, key)
                 self._wanted.set(key, number)
                 self._loop.track(key, version.autoscale, version.slots_per_replica, number)
             else:

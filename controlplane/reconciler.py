@@ -49,7 +49,7 @@ class Reconciler:
         return self._troubles.get(endpoint, "")
 
     async def reconcile(self, name: str) -> None:
-        """Have the provider match what is declared for `name` now. The caller holds the lock of `name`. Never raises."""
+        """Have the provider match what is declared for `name` now. The caller holds its lock. Never raises."""
         declared = self._registry.find(name)
         try:
             if declared is not None:

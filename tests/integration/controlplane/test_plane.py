@@ -1,0 +1,366 @@
+import asyncio
+
+import pytest
+
+from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, UpsertEndpoint, UpsertReplica
+from cluster.provider import ProviderError
+from controlplane.errors import Conflict, EndpointNotFound, StoreError, VersionNotFound
+from controlplane.keys import KeyType, digests
+from controlplane.store import Store
+from controlplane.tokens import ROTATE_EVERY_S
+from serving.endpoint import VersionKey
+from serving.faults import Fault, InvalidManifest
+from serving.replica import Replica, ReplicaState
+from serving.usage import UsageReport, VersionUsage
+from tests.fakes.plane import Bench, manifest, version
+
+BLUE, GREEN = VersionKey("iris", "blue"), VersionKey("iris", "green")
+READY, DRAINING = ReplicaState.READY, ReplicaState.DRAINING
+TWO = [version("blue", isDefault=True), version("green", trafficPercentile=10)]
+
+
+# ---- declaring
+
+
+async def test_what_is_declared_runs_and_is_told_to_the_routers(bench):
+    view, created = await bench.plane.apply(manifest())
+    await bench.until(lambda: bench.routers.told(UpsertReplica))
+    assert created
+    assert bench.provider.asked("apply") == [("apply", "iris", {"blue": 1})]
+    assert view["status"]["scoringUri"] == "http://127.0.0.1:8080/api/v1/service/iris/score"
+    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["ready"] == 1
+
+
+async def test_routers_learn_of_an_endpoint_before_its_replicas(bench):
+    await bench.apply(manifest())
+    await bench.until(lambda: bench.routers.told(UpsertReplica))
+    kinds = [type(message) for message in bench.routers.published]
+    assert kinds.index(UpsertEndpoint) < kinds.index(UpsertReplica)
+    assert kinds.count(SetKeys) == 1
+
+
+async def test_declaring_again_changes_and_keeps_the_keys(bench):
+    await bench.apply(manifest())
+    keys = bench.plane.keys("iris")
+    view, created = await bench.plane.apply(manifest(versions=TWO))
+    assert not created and list(view["status"]["versions"]) == ["blue", "green"]
+    assert bench.plane.keys("iris") == keys
+
+
+async def test_every_fault_is_told_and_nothing_changes(bench):
+    await bench.apply(manifest())
+    before = await bench.plane.get("iris")
+    published, calls = list(bench.routers.published), list(bench.provider.calls)
+    with pytest.raises(InvalidManifest) as refused:
+        await bench.plane.apply(manifest(versions=[version(minimum=5, maximum=2), version("Bad_Name")]))
+    assert len(refused.value.faults) >= 2
+    assert (await bench.plane.get("iris"), bench.routers.published, bench.provider.calls) == (before, published, calls)
+
+
+async def test_what_cannot_run_here_is_refused_before_anything_changes(bench):
+    bench.provider.faults = [Fault("spec.versions[0].replica.image", "x", "cannot run here")]
+    with pytest.raises(InvalidManifest, match="cannot run here"):
+        await bench.plane.apply(manifest())
+    assert await bench.plane.views() == [] and bench.provider.calls == []
+
+
+async def test_a_full_disk_refuses_the_change_and_the_running_state_is_untouched(bench, monkeypatch):
+    await bench.apply(manifest())
+    before, published = await bench.plane.get("iris"), list(bench.routers.published)
+
+    def full(*_):
+        raise StoreError("cannot write iris.json: No space left on device")
+
+    monkeypatch.setattr(Store, "put_endpoint", full)
+    monkeypatch.setattr(Store, "drop_endpoint", full)
+    keys = bench.plane.keys("iris")
+    for change in (
+        bench.plane.apply(manifest(versions=TWO)),
+        bench.plane.set_traffic("iris", {"blue": 5}, None, None),
+        bench.plane.regenerate("iris", KeyType.PRIMARY),
+        bench.plane.delete("iris"),
+    ):
+        with pytest.raises(StoreError):
+            await change
+    assert await bench.plane.get("iris") == before
+    assert bench.plane.keys("iris") == keys and bench.routers.published == published
+
+
+async def test_a_document_that_no_message_can_carry_is_refused(bench):
+    with pytest.raises(InvalidManifest):
+        await bench.plane.apply(manifest(description="half a character \ud800"))
+    assert await bench.plane.views() == []
+
+
+async def test_what_the_provider_refuses_is_told_and_tried_again(bench):
+    bench.provider.refusal = ProviderError("no room for a process")
+    view = await bench.apply(manifest())
+    assert "no room for a process" in view["status"]["versions"]["blue"]["message"]
+    bench.provider.refusal = None
+    await bench.clock.advance(5)
+    view = await bench.plane.get("iris")
+    assert view["status"]["ready"] and view["status"]["versions"]["blue"]["message"] == ""
+
+
+async def test_changes_of_one_endpoint_happen_one_after_the_other(bench):
+    documents = [manifest(description=str(number)) for number in range(20)]
+    await asyncio.gather(*(bench.plane.apply(document) for document in documents))
+    told = [message.endpoint.description for message in bench.routers.told(UpsertEndpoint)]
+    last = (await bench.plane.get("iris"))["spec"]["description"]
+    assert sorted(told, key=int) == [str(number) for number in range(20)] and told[-1] == last
+    after = await bench.again()
+    assert (await after.plane.get("iris"))["spec"]["description"] == last
+    await after.plane.stop()
+
+
+async def test_changing_the_split_asks_for_no_other_number_of_replicas(bench):
+    await bench.apply(manifest(versions=TWO))
+    ids = set(bench.provider.replicas)
+    view = await bench.plane.set_traffic("iris", {"green": 30}, None, "green")
+    assert [v["share"] for v in view["status"]["versions"].values()] == [0.7, 0.3]
+    assert view["status"]["versions"]["green"]["type"] == "Control"
+    assert set(bench.provider.replicas) == ids
+
+
+async def test_a_split_that_breaks_a_rule_changes_nothing(bench):
+    await bench.apply(manifest(versions=TWO))
+    for percentiles, default in (({"green": 101}, None), ({"nobody": 1}, None), ({}, "nobody"), ({"green": -1}, None)):
+        with pytest.raises(InvalidManifest):
+            await bench.plane.set_traffic("iris", percentiles, default, None)
+    assert (await bench.plane.get("iris"))["status"]["versions"]["green"]["share"] == 0.1
+
+
+async def test_a_deleted_endpoint_is_unknown_at_once_and_its_replicas_drain(bench):
+    await bench.apply(manifest())
+    await bench.until(lambda: bench.routers.replicas)
+    (replica,) = bench.provider.replicas
+    await bench.plane.delete("iris")
+    await bench.clock.advance(0)
+    assert bench.routers.told(RemoveEndpoint) == [RemoveEndpoint("iris")]
+    assert bench.routers.replicas[replica].state is DRAINING
+    with pytest.raises(EndpointNotFound):
+        await bench.plane.get("iris")
+    bench.plane.on_drained(replica)
+    await bench.clock.advance(0)
+    assert bench.provider.replicas == {} and bench.routers.replicas == {}
+
+
+async def test_an_endpoint_declared_again_after_its_end_has_new_keys(bench):
+    await bench.apply(manifest())
+    keys = bench.plane.keys("iris")
+    await bench.plane.delete("iris")
+    await bench.apply(manifest())
+    assert {keys.primary, keys.secondary}.isdisjoint(
+        {bench.plane.keys("iris").primary, bench.plane.keys("iris").secondary}
+    )
+
+
+async def test_what_does_not_exist_is_not_found(bench):
+    await bench.apply(manifest())
+    for question in (
+        bench.plane.get("wine"),
+        bench.plane.delete("wine"),
+        bench.plane.regenerate("wine", KeyType.PRIMARY),
+    ):
+        with pytest.raises(EndpointNotFound):
+            await question
+    with pytest.raises(VersionNotFound):
+        await bench.plane.logs("iris", "red", 10)
+    with pytest.raises(VersionNotFound):
+        bench.plane.decisions("iris", "red", 10)
+
+
+# ---- keys and tokens
+
+
+async def test_a_regenerated_key_is_told_to_the_routers_with_the_other_unchanged(bench):
+    await bench.apply(manifest())
+    before = bench.plane.keys("iris")
+    after = await bench.plane.regenerate("iris", KeyType.PRIMARY)
+    assert after.primary != before.primary and after.secondary == before.secondary
+    assert bench.routers.told(SetKeys)[-1].keys == digests("iris", after)
+
+
+async def test_a_token_needs_an_endpoint_with_token_auth(bench):
+    await bench.apply(manifest())
+    with pytest.raises(Conflict, match="tokenAuthEnabled"):
+        bench.plane.token("iris")
+    await bench.apply(manifest(tokenAuthEnabled=True))
+    assert bench.plane.token("iris").expires_on == int(bench.clock.wall()) + 13 * 3600
+
+
+async def test_signing_keys_rotate_by_themselves_and_routers_know_before_it_counts(bench):
+    await bench.clock.advance(ROTATE_EVERY_S + 60)
+    await bench.until(lambda: bench.routers.told(SetTrust))
+    trust = bench.routers.told(SetTrust)[-1].trust
+    assert len(trust.keys) == 2 and trust.issuer.startswith("scorefront/")
+
+
+async def test_keys_issuer_and_signing_keys_survive_a_restart(bench):
+    await bench.apply(manifest())
+    keys, trust = bench.plane.keys("iris"), bench.plane.snapshot().trust
+    after = await bench.again()
+    assert (after.plane.keys("iris"), after.plane.snapshot().trust) == (keys, trust)
+    await after.plane.stop()
+
+
+async def test_routers_never_get_a_key_or_a_private_half(bench):
+    await bench.apply(manifest())
+    pair = bench.plane.keys("iris")
+    told = repr(bench.routers.published) + repr(bench.plane.snapshot())
+    assert pair.primary not in told and pair.secondary not in told and "PRIVATE" not in told
+
+
+# ---- restart
+
+
+async def test_a_restart_asks_for_the_numbers_that_were_wanted(bench):
+    await bench.apply(manifest(versions=[version(minimum=2), version("green")]))
+    bench.plane.on_usage(usage(busy=2, total=2, waiting=2))
+    await bench.clock.advance(0.1)
+    assert bench.provider.asked("scale")[-1][:3] == ("scale", BLUE, 3)
+    after = await bench.again()
+    assert after.provider.asked("apply") == [("apply", "iris", {"blue": 3, "green": 1})]
+    assert (await after.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    await after.plane.stop()
+
+
+async def test_a_restart_tells_the_routers_everything(bench):
+    await bench.apply(manifest())
+    after = await bench.again()
+    await after.until(lambda: after.plane.snapshot().replicas)
+    snapshot = after.plane.snapshot()
+    assert isinstance(after.routers.published[0], ResetAll)
+    assert [endpoint.name for endpoint in snapshot.endpoints] == ["iris"]
+    assert [keys.endpoint for keys in snapshot.keys] == ["iris"]
+    await after.plane.stop()
+
+
+async def test_replicas_of_an_endpoint_that_was_deleted_before_a_crash_are_stopped(tmp_path):
+    bench = Bench(tmp_path / "state")
+    bench.provider.put(Replica("old-1", "gone", "blue", "127.0.0.1", 1, READY))
+    await bench.start()
+    await bench.clock.advance(5)
+    assert ("remove", "gone") in bench.provider.calls
+    await bench.plane.stop()
+
+
+async def test_a_stored_document_that_is_not_valid_any_more_is_named_and_left(bench):
+    await bench.apply(manifest())
+    await bench.plane.stop()
+    path = bench.directory / "endpoints" / "iris.json"
+    content = path.read_text().replace('"kind": "ScoringEndpoint"', '"kind": "Teapot"')
+    path.write_text(content)
+    with pytest.raises(StoreError, match=r"endpoints/iris\.json"):
+        await Bench(bench.directory).start()
+    assert path.read_text() == content
+
+
+async def test_a_second_control_plane_on_the_same_state_is_refused(bench):
+    with pytest.raises(StoreError, match="in use by another scorefront"):
+        await Bench(bench.directory).start()
+
+
+async def test_a_lost_watch_is_taken_up_again(bench):
+    await bench.apply(manifest())
+    await bench.until(lambda: bench.routers.replicas)
+    bench.provider.break_watch()
+    await bench.clock.advance(0)
+    bench.provider.put(Replica("late", "iris", "blue", "127.0.0.1", 1, READY))
+    await bench.clock.advance(1)
+    assert "late" in bench.routers.replicas
+
+
+# ---- readiness, status, logs, measurements
+
+
+async def test_an_endpoint_is_ready_once_every_version_has_its_minimum(bench):
+    bench.provider.starts_ready = False
+    await bench.apply(manifest(versions=[version(minimum=2)]))
+    first, second = bench.provider.of(BLUE)
+    bench.provider.become(first, READY)
+    bench.provider.become(second, ReplicaState.FAILED, "exit status 1")
+    await bench.clock.advance(0)
+    assert [str(each) for each in bench.plane.shortfalls()] == ["iris/blue: 1 of 2 ready: exit status 1"]
+    bench.provider.become(second, READY)
+    await bench.clock.advance(0)
+    assert bench.plane.shortfalls() == []
+
+
+async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(bench):
+    bench.provider.starts_ready = False
+    await bench.apply(manifest())
+    (replica,) = bench.provider.of(BLUE)
+    bench.provider.logged[BLUE] = {replica: ["Traceback", "ModuleNotFoundError: sklearn"]}
+    bench.provider.become(replica, ReplicaState.FAILED, "exit status 1")
+    await bench.clock.advance(0)
+    message = (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"]
+    assert message == "exit status 1\nTraceback\nModuleNotFoundError: sklearn"
+
+
+async def test_the_view_shows_slots_and_utilization(bench):
+    await bench.apply(manifest(versions=[version(minimum=2)]))
+    await bench.until(lambda: len(bench.routers.replicas) == 2)
+    bench.plane.on_usage(usage(busy=1, total=2, waiting=0, starved=False))
+    status = (await bench.plane.get("iris"))["status"]["versions"]["blue"]
+    assert {key: status[key] for key in ("busy", "total", "waiting", "utilization", "share", "isDefault")} == {
+        "busy": 1,
+        "total": 2,
+        "waiting": 0,
+        "utilization": 0.5,
+        "share": 1.0,
+        "isDefault": True,
+    }
+
+
+async def test_the_view_can_be_declared_again(bench):
+    view = await bench.apply(manifest(versions=TWO))
+    again, created = await bench.plane.apply({key: view[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+    assert not created and again["spec"] == view["spec"]
+
+
+async def test_logs_of_all_replicas_are_one_stream(bench):
+    await bench.apply(manifest(versions=TWO))
+    bench.provider.logged = {BLUE: {"b1": ["one", "two"]}, GREEN: {"g1": ["three"]}}
+    assert [tuple(line) for line in await bench.plane.logs("iris", None, 1)] == [
+        ("blue", "b1", "two"),
+        ("green", "g1", "three"),
+    ]
+    follow = bench.plane.follow_logs("iris", "green")
+    bench.provider.log_feed.put_nowait(("g1", "four"))
+    assert tuple(await anext(follow)) == ("green", "g1", "four")
+    await follow.aclose()
+
+
+async def test_what_is_measured_covers_every_declared_version(bench):
+    await bench.apply(manifest(versions=TWO))
+    await bench.until(lambda: len(bench.routers.replicas) == 2)
+    measured = await bench.plane.measure()
+    assert measured.desired == {BLUE: 1, GREEN: 1}
+    assert measured.replicas[BLUE][READY] == 1
+
+
+async def test_static_replicas_are_declared_but_never_scaled(bench):
+    static = version(replica={"static": ["127.0.0.1:1", "127.0.0.1:2"]})
+    view = await bench.apply(manifest(versions=[static]))
+    bench.plane.on_usage(usage(busy=2, total=2, waiting=50))
+    await bench.clock.advance(3)
+    assert view["status"]["versions"]["blue"]["desired"] == 2
+    assert bench.provider.asked("scale") == []
+
+
+async def test_a_control_plane_that_dies_says_what_of(bench):
+    async def broken():
+        raise RuntimeError("watch is broken")
+        yield
+
+    bench.provider.watch = broken
+    bench.provider.break_watch()
+    await bench.clock.advance(1)
+    with pytest.raises(ExceptionGroup):
+        await bench.plane.wait()
+
+
+def usage(busy, total, waiting, starved=True, at_s=100.0, integral=0.0, busy_by_replica=None, worker="w1"):
+    row = VersionUsage("iris", "blue", busy, total, waiting, integral, busy_by_replica or {})
+    return UsageReport(worker, at_s, (row,), (BLUE,) if starved else ())

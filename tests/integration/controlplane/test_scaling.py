@@ -1,0 +1,223 @@
+import itertools
+
+import pytest
+
+from cluster.link import UpsertReplica
+from cluster.provider import ProviderError
+from serving.endpoint import VersionKey
+from serving.replica import ReplicaState
+from serving.usage import UsageReport, VersionUsage
+from tests.fakes.plane import manifest, version
+
+BLUE = VersionKey("iris", "blue")
+READY, STARTING, DRAINING, FAILED = (
+    ReplicaState.READY,
+    ReplicaState.STARTING,
+    ReplicaState.DRAINING,
+    ReplicaState.FAILED,
+)
+
+
+class Load:
+    """One worker that reports every 200 ms, with an exact integral."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.busy = self.waiting = 0
+        self.integral = 0.0
+        self._last_s = bench.clock.now()
+
+    def report(self, starved=False):
+        now = self.bench.clock.now()
+        self.integral += self.busy * (now - self._last_s)
+        self._last_s = now
+        total = len(self.bench.provider.of(BLUE, READY))
+        row = VersionUsage("iris", "blue", self.busy, total, self.waiting, self.integral, {})
+        self.bench.plane.on_usage(UsageReport("w1", now, (row,), (BLUE,) if starved else ()))
+
+    async def run(self, seconds):
+        for _ in range(round(seconds / 0.2)):
+            await self.bench.clock.advance(0.2)
+            self.report()
+
+    def set(self, busy, waiting, starved=False):
+        """Busy and waiting from now on."""
+        self.report()
+        self.busy, self.waiting = busy, waiting
+        self.report(starved)
+
+
+@pytest.fixture
+async def load(bench):
+    await bench.apply(manifest(versions=[version(minimum=1, maximum=6)]))
+    bench.plane.on_workers(["w1"])
+    made = Load(bench)
+    made.report()
+    await made.run(2)
+    return made
+
+
+async def scaled_to(bench, load, number):
+    """Bring the version to `number` ready replicas, all of them idle but for what `load` says."""
+    load.set(busy=1, waiting=number, starved=True)
+    await load.run(3)
+    assert len(bench.provider.of(BLUE, READY)) == number
+
+
+async def test_a_request_that_finds_no_free_slot_brings_more_replicas_at_once(bench, load):
+    before = bench.clock.now()
+    load.set(busy=1, waiting=3, starved=True)
+    await bench.clock.advance(0)
+    assert bench.provider.asked("scale") == [("scale", BLUE, 5, frozenset())]  # ceil((0 + 3) / 0.7)
+    assert bench.clock.now() == before
+
+
+async def test_a_decision_says_when_it_was_made_and_when_the_provider_had_it(bench, load):
+    load.set(busy=1, waiting=3, starved=True)
+    await bench.clock.advance(0)
+    record = bench.plane.decisions("iris", "blue", 20)[-1]
+    assert (record.decision.previous, record.decision.desired) == (1, 5)
+    assert record.at == record.acted_at == bench.clock.wall()
+
+
+async def test_fewer_replicas_only_after_a_whole_window_and_idle_ones_first(bench, load):
+    await scaled_to(bench, load, 6)
+    busy_one = bench.provider.of(BLUE, READY)[-1]
+    bench.routers.busy = {busy_one: 1}
+    load.set(busy=0, waiting=0)
+    await load.run(58)
+    assert bench.routers.retired == []
+    await load.run(6)
+    assert bench.routers.retired == [(BLUE, 5)]
+    what, _, number, victims = bench.provider.asked("scale")[-1]
+    assert (what, number) == ("scale", 1)
+    assert len(victims) == 5 and busy_one not in victims
+    assert bench.provider.of(BLUE, READY) == [busy_one]
+
+
+async def test_a_replica_is_stopped_only_when_the_routers_say_it_is_drained(bench, load):
+    await scaled_to(bench, load, 6)
+    load.set(busy=0, waiting=0)
+    await load.run(64)
+    draining = bench.provider.of(BLUE, DRAINING)
+    assert len(draining) == 5 and bench.provider.asked("drained") == []
+    assert {bench.routers.replicas[each].state for each in draining} == {DRAINING}
+    bench.plane.on_drained(draining[0])
+    await bench.clock.advance(0)
+    assert bench.provider.asked("drained") == [("drained", draining[0])]
+    assert bench.provider.of(BLUE, DRAINING) == draining[1:]
+
+
+async def test_replicas_that_are_not_ready_go_before_ready_ones(bench, load):
+    bench.provider.starts_ready = False
+    load.set(busy=1, waiting=4, starved=True)
+    await load.run(1)
+    one_more = bench.provider.of(BLUE, STARTING)[0]
+    bench.provider.become(one_more, READY)
+    load.set(busy=0, waiting=0)
+    await load.run(64)
+    assert bench.routers.retired == [(BLUE, 1)]
+    assert len(bench.provider.of(BLUE, READY)) == 1 and bench.provider.of(BLUE, STARTING) == []
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("link lost"), TimeoutError()])
+async def test_routers_that_cannot_withdraw_do_not_keep_replicas_from_going(bench, load, failure):
+    await scaled_to(bench, load, 6)
+    bench.routers.retire_failure = failure
+    published = len(bench.routers.published)
+    load.set(busy=0, waiting=0)
+    await load.run(64)
+    assert bench.provider.asked("scale")[-1] == ("scale", BLUE, 1, frozenset())
+    told = [message for message in bench.routers.published[published:] if isinstance(message, UpsertReplica)]
+    assert sum(message.replica.state is READY for message in told) == 6  # whichever was withdrawn, is not any more
+    assert sum(message.replica.state is DRAINING for message in told) == 5
+
+
+async def test_routers_that_never_answer_are_waited_for_a_short_while_only(bench, load, monkeypatch):
+    monkeypatch.setattr(bench.plane._scaler, "_retire_timeout_s", 0.01)
+    await scaled_to(bench, load, 6)
+    bench.routers.retire_hangs = True
+    load.set(busy=0, waiting=0)
+    await load.run(64)
+    await bench.until(lambda: bench.provider.asked("scale")[-1] == ("scale", BLUE, 1, frozenset()))
+
+
+async def test_what_was_withdrawn_is_not_withdrawn_twice_when_the_provider_fails(bench, load):
+    await scaled_to(bench, load, 6)
+    load.set(busy=0, waiting=0)
+    await load.run(55)
+    bench.provider.refusal = ProviderError("busy")
+    await load.run(9)
+    assert bench.routers.retired == [(BLUE, 5)]
+    assert len({call[3] for call in bench.provider.asked("scale")[-3:]}) == 1
+    bench.provider.refusal = None
+    await load.run(2)
+    assert bench.routers.retired == [(BLUE, 5)]
+    assert len(bench.provider.of(BLUE, DRAINING)) == 5
+
+
+async def test_what_was_withdrawn_is_taken_back_when_it_is_needed_after_all(bench, load):
+    await scaled_to(bench, load, 6)
+    load.set(busy=0, waiting=0)
+    await load.run(55)
+    bench.provider.refusal = ProviderError("busy")
+    await load.run(9)
+    published = len(bench.routers.published)
+    bench.provider.refusal = None
+    load.set(busy=1, waiting=6, starved=True)
+    await load.run(1)
+    told = [message for message in bench.routers.published[published:] if isinstance(message, UpsertReplica)]
+    assert len(told) == 5 and all(message.replica.state is READY for message in told)
+    assert len(bench.provider.of(BLUE, READY)) == 6
+
+
+async def test_a_change_of_the_bounds_holds_at_once(bench, load):
+    await scaled_to(bench, load, 6)
+    await bench.apply(manifest(versions=[version(minimum=1, maximum=3)]))
+    await load.run(1)
+    assert bench.provider.asked("apply")[-1] == ("apply", "iris", {"blue": 3})
+    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    await bench.apply(manifest(versions=[version(minimum=5, maximum=6)]))
+    await load.run(1)
+    assert len(bench.provider.of(BLUE, READY)) >= 5
+
+
+async def test_a_version_with_a_fixed_number_has_just_that(bench, load):
+    await bench.apply(manifest(versions=[version(numReplicas=4)]))
+    load.set(busy=4, waiting=50, starved=True)
+    await load.run(2)
+    assert len(bench.provider.of(BLUE, READY)) == 4
+    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 4
+
+
+async def test_a_version_that_is_gone_is_not_scaled_by_a_decision_that_came_too_late(bench, load):
+    async with bench.plane._registry.lock("iris"):
+        load.set(busy=1, waiting=4, starved=True)
+        await bench.clock.advance(0)
+        bench.plane._registry.drop("iris")
+    await bench.clock.advance(0)
+    assert bench.provider.asked("scale") == []
+
+
+async def test_a_replica_that_the_provider_itself_withdraws_is_drained_too(bench, load):
+    (replica,) = bench.provider.of(BLUE, READY)
+    bench.provider.become(replica, DRAINING)
+    await bench.clock.advance(0)
+    assert bench.routers.replicas[replica].state is DRAINING
+    bench.plane.on_drained(replica)
+    await bench.clock.advance(0)
+    assert bench.provider.of(BLUE) == []
+
+
+async def test_numbers_never_leave_the_bounds_whatever_the_load_does(bench, load):
+    for busy, waiting in itertools.product((0, 1, 6), (0, 3, 500)):
+        load.set(busy=busy, waiting=waiting, starved=waiting > 0)
+        await load.run(2)
+    assert all(1 <= call[2] <= 6 for call in bench.provider.asked("scale"))
+
+
+async def test_starved_versions_that_are_not_declared_are_ignored(bench, load):
+    bench.plane.on_usage(UsageReport("w1", bench.clock.now(), (), (VersionKey("nobody", "here"),)))
+    bench.plane.on_worker_gone("w1")
+    await load.run(1)
+    assert bench.provider.asked("scale") == []

@@ -1,0 +1,118 @@
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from autoscaler.policy import Direction
+from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from scorefront.exposition import MAX_ENDED_WORKERS, Exposition
+from serving.endpoint import VersionKey
+from serving.replica import ReplicaState
+
+BLUE = VersionKey("iris", "blue")
+LABELS = {"endpoint": "iris", "version": "blue"}
+
+
+def version(requests=None, busy=0, total=0, waiting=0, counts=(1, 2, 0), name="blue"):
+    histogram = Histogram((0.1, 1.0), counts, 0.5)
+    return VersionMetrics("iris", name, requests or {200: 3}, histogram, histogram, histogram, busy, total, waiting)
+
+
+def worker(name, *versions, violations=0, lag=0.0, counters=None):
+    return WorkerMetrics(name, versions, 7, violations, lag, counters or {})
+
+
+def scraped(workers, exposition=None, desired=None, replicas=None, decisions=None):
+    desired = {BLUE: 2} if desired is None else desired
+    body = (exposition or Exposition()).render(workers, replicas or {}, desired, decisions or {})
+    samples = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            samples[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+    return samples
+
+
+def value(samples, name, **labels):
+    return samples[name, tuple(sorted(labels.items()))]
+
+
+def test_requests_are_summed_over_workers_by_code():
+    samples = scraped([worker("a", version({200: 3, 503: 1})), worker("b", version({200: 4}))])
+    assert value(samples, "scorefront_requests_total", **LABELS, code="200") == 7
+    assert value(samples, "scorefront_requests_total", **LABELS, code="503") == 1
+
+
+@pytest.mark.parametrize("name", ["request_duration_seconds", "queue_wait_seconds", "routing_seconds"])
+def test_histograms_are_cumulative_and_summed_over_workers(name):
+    samples = scraped([worker("a", version(counts=(1, 2, 0))), worker("b", version(counts=(0, 1, 5)))])
+    buckets = [value(samples, f"scorefront_{name}_bucket", **LABELS, le=le) for le in ("0.1", "1.0", "+Inf")]
+    assert buckets == [1, 4, 9]
+    assert value(samples, f"scorefront_{name}_count", **LABELS) == 9
+    assert value(samples, f"scorefront_{name}_sum", **LABELS) == 1.0
+
+
+def test_slots_are_gauges_and_utilization_is_busy_over_total():
+    samples = scraped([worker("a", version(busy=2, total=4, waiting=1)), worker("b", version(busy=1, total=0))])
+    names = ("busy_slots", "total_slots", "waiting_requests", "utilization_ratio")
+    assert [value(samples, f"scorefront_{name}", **LABELS) for name in names] == [3, 4, 1, 0.75]
+
+
+def test_a_declared_version_that_no_worker_speaks_of_is_idle_not_absent():
+    samples = scraped([])
+    assert value(samples, "scorefront_utilization_ratio", **LABELS) == 0
+    assert value(samples, "scorefront_slot_violations_total") == 0
+    assert value(samples, "scorefront_connections") == 0
+
+
+def test_counters_do_not_go_backwards_when_a_worker_is_restarted():
+    exposition = Exposition()
+    first = [worker("a", version({200: 30}), violations=1, counters={"retries": 4}), worker("b", version({200: 5}))]
+    scraped(first, exposition)
+    samples = scraped([worker("a2", version({200: 1})), worker("b", version({200: 6}))], exposition)
+    assert value(samples, "scorefront_requests_total", **LABELS, code="200") == 37
+    assert value(samples, "scorefront_slot_violations_total") == 1
+    assert value(samples, "scorefront_retries_total") == 4
+
+
+def test_a_worker_that_misses_a_scrape_is_not_counted_twice():
+    exposition = Exposition()
+    scraped([worker("a", version({200: 30}))], exposition)
+    scraped([], exposition)
+    samples = scraped([worker("a", version({200: 31}))], exposition)
+    assert value(samples, "scorefront_requests_total", **LABELS, code="200") == 31
+
+
+def test_workers_that_ended_long_ago_still_count():
+    exposition = Exposition()
+    for number in range(2 * MAX_ENDED_WORKERS):
+        samples = scraped([worker(f"w{number}", version({200: 1}))], exposition)
+    assert value(samples, "scorefront_requests_total", **LABELS, code="200") == 2 * MAX_ENDED_WORKERS
+    assert value(samples, "scorefront_routing_seconds_count", **LABELS) == 2 * MAX_ENDED_WORKERS * 3
+
+
+def test_an_ended_workers_busy_slots_are_gone():
+    exposition = Exposition()
+    scraped([worker("a", version(busy=1, total=1))], exposition)
+    assert value(scraped([], exposition), "scorefront_busy_slots", **LABELS) == 0
+
+
+def test_replicas_desired_and_decisions_are_told_by_version():
+    samples = scraped(
+        [],
+        replicas={BLUE: {ReplicaState.READY: 2, ReplicaState.FAILED: 1}},
+        decisions={(BLUE, Direction.UP): 3},
+    )
+    assert value(samples, "scorefront_replicas", **LABELS, state="ready") == 2
+    assert value(samples, "scorefront_replicas", **LABELS, state="failed") == 1
+    assert value(samples, "scorefront_desired_replicas", **LABELS) == 2
+    assert value(samples, "scorefront_scale_decisions_total", **LABELS, direction="up") == 3
+    assert value(samples, "scorefront_scale_decisions_total", **LABELS, direction="down") == 0
+
+
+def test_the_worst_loop_lag_and_all_connections_are_told():
+    samples = scraped([worker("a", lag=0.01), worker("b", lag=0.2)])
+    assert value(samples, "scorefront_worker_loop_lag_seconds") == 0.2
+    assert value(samples, "scorefront_connections") == 14
+
+
+def test_requests_for_which_no_version_was_chosen_are_counted_under_an_empty_name():
+    samples = scraped([worker("a", version({404: 2}, name=""))])
+    assert value(samples, "scorefront_requests_total", endpoint="iris", version="", code="404") == 2

@@ -1,0 +1,197 @@
+import errno
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from controlplane.errors import StoreError
+from controlplane.keys import KeyPair
+from controlplane.store import Store, StoredEndpoint
+from controlplane.tokens import TokenAlgorithm, new_keyring
+from serving.endpoint import VersionKey
+
+IRIS = StoredEndpoint(
+    {"metadata": {"name": "iris"}, "spec": {"versions": [{"name": "blue", "share": 12.5}]}}, KeyPair("p", "s")
+)
+OTHER = StoredEndpoint({"metadata": {"name": "iris"}, "spec": {}}, KeyPair("q", "t"))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "state"
+
+
+def reopened(directory):
+    store = Store(directory)
+    state = store.open()
+    store.close()
+    return state
+
+
+def test_an_empty_directory_is_an_empty_state(directory):
+    state = reopened(directory)
+    assert (state.endpoints, state.wanted, state.keyring) == ({}, {}, None)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_everything_put_is_there_after_a_restart(directory):
+    store = Store(directory)
+    store.open()
+    ring = new_keyring("here", TokenAlgorithm.EDDSA, 5.0)
+    store.put_endpoint("iris", IRIS)
+    store.put_wanted({VersionKey("iris", "blue"): 4})
+    store.put_keyring(ring)
+    store.close()
+    state = reopened(directory)
+    assert state.endpoints == {"iris": IRIS}
+    assert state.wanted == {VersionKey("iris", "blue"): 4}
+    assert state.keyring == ring
+
+
+def test_a_dropped_endpoint_stays_dropped(directory):
+    store = Store(directory)
+    store.open()
+    store.put_endpoint("iris", IRIS)
+    store.drop_endpoint("iris")
+    store.drop_endpoint("iris")
+    store.close()
+    assert reopened(directory).endpoints == {}
+
+
+def test_files_with_secrets_are_closed_to_other_users(directory):
+    store = Store(directory)
+    store.open()
+    store.put_endpoint("iris", IRIS)
+    store.put_keyring(new_keyring("here", TokenAlgorithm.EDDSA, 5.0))
+    store.control_token(b"x" * 32)
+    store.close()
+    for path in directory.rglob("*"):
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+@pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
+def test_a_full_disk_is_told_by_file_and_loses_nothing(directory, monkeypatch, step):
+    store = Store(directory)
+    store.open()
+    store.put_endpoint("iris", IRIS)
+
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, full)
+        with pytest.raises(StoreError, match=r"cannot write .*iris\.json: No space left"):
+            store.put_endpoint("iris", OTHER)
+    store.close()
+    assert reopened(directory).endpoints == {"iris": IRIS}
+
+
+@pytest.mark.parametrize("cut", range(0, 40, 3))
+def test_a_crash_in_the_middle_of_a_write_leaves_the_old_state(directory, monkeypatch, cut):
+    store = Store(directory)
+    store.open()
+    store.put_endpoint("iris", IRIS)
+    write = os.write
+
+    class Killed(BaseException):
+        pass
+
+    def killed_after(descriptor, data):
+        write(descriptor, bytes(data[:cut]))
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", killed_after)
+        with pytest.raises(Killed):
+            store.put_endpoint("iris", OTHER)
+    store.close()
+    assert reopened(directory).endpoints == {"iris": IRIS}
+
+
+DAMAGES = {
+    "empty": b"",
+    "cut": b'{"format":1,"document":{"meta',
+    "not text": b"\xff\xfe\x00",
+    "other shape": b'{"format":1,"document":[],"keys":3}',
+    "no format": b'{"document":{},"keys":{"primary":"p","secondary":"s"}}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_file_is_named_and_left_as_it_is(directory, content):
+    reopened(directory)
+    path = directory / "endpoints" / "iris.json"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"iris\.json is damaged"):
+        Store(directory).open()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["wanted.json", "signing.json"])
+def test_every_damaged_file_is_named(directory, name):
+    reopened(directory)
+    (directory / name).write_bytes(b"{")
+    with pytest.raises(StoreError, match=name.replace(".", r"\.")):
+        Store(directory).open()
+
+
+def test_a_file_of_a_newer_format_is_not_guessed_at(directory):
+    reopened(directory)
+    (directory / "wanted.json").write_bytes(b'{"format":2,"replicas":{}}')
+    with pytest.raises(StoreError, match=r"format 2; this scorefront reads format 1"):
+        Store(directory).open()
+
+
+def test_a_failed_open_gives_the_lock_back(directory):
+    reopened(directory)
+    (directory / "wanted.json").write_bytes(b"{")
+    with pytest.raises(StoreError):
+        Store(directory).open()
+    (directory / "wanted.json").unlink()
+    reopened(directory)
+
+
+def test_two_cannot_use_one_directory(directory):
+    first = Store(directory)
+    first.open()
+    with pytest.raises(StoreError, match=rf"in use by another scorefront \(process {os.getpid()}\)"):
+        Store(directory).open()
+    first.close()
+    reopened(directory)
+
+
+def test_the_lock_dies_with_its_process(directory):
+    program = (
+        "import sys, os; from pathlib import Path; from controlplane.store import Store;"
+        "store = Store(Path(sys.argv[1])); store.open(); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(directory)], timeout=60, check=False)
+    assert ended.returncode == -9
+    reopened(directory)
+
+
+def test_a_path_that_cannot_be_a_directory_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot use the state directory"):
+        Store(tmp_path / "file").open()
+
+
+def test_the_control_token_is_made_once(directory):
+    store = Store(directory)
+    store.open()
+    first = store.control_token(b"a" * 32)
+    assert store.control_token(b"b" * 32) == first
+    assert (directory / "control-token").read_text().strip() == first
+    store.close()
+
+
+def test_an_empty_control_token_is_refused(directory):
+    store = Store(directory)
+    store.open()
+    (directory / "control-token").write_text("\n")
+    with pytest.raises(StoreError, match="control-token is empty"):
+        store.control_token(b"a" * 32)
+    store.close()

@@ -1,0 +1,125 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.changes import Remove, Reset, Upsert
+from controlplane.view import ClusterView, shortfalls
+from serving.endpoint import (
+    Auth,
+    AutoscalePolicy,
+    Endpoint,
+    ReplicaKind,
+    ReplicaSource,
+    Version,
+    VersionKey,
+    VersionType,
+)
+from serving.replica import Replica, ReplicaState
+
+BLUE = VersionKey("iris", "blue")
+READY, STARTING, FAILED, DRAINING = (
+    ReplicaState.READY,
+    ReplicaState.STARTING,
+    ReplicaState.FAILED,
+    ReplicaState.DRAINING,
+)
+
+
+def replica(name, state=READY, reason="", version="blue", slots=1):
+    return Replica(name, "iris", version, "127.0.0.1", 9000, state, slots, reason)
+
+
+def endpoint(minimum=1, kind=ReplicaKind.COMMAND):
+    source = ReplicaSource(kind, command=("x",), static=("127.0.0.1:1", "127.0.0.1:2"))
+    policy = AutoscalePolicy(min_replicas=minimum)
+    return Endpoint("iris", Auth.KEY, (Version("blue", 1.0, True, VersionType.CONTROL, source, policy),))
+
+
+def view_of(*replicas):
+    view = ClusterView()
+    view.apply(Reset(replicas), 0.0)
+    return view
+
+
+def test_a_reset_keeps_what_is_unchanged_and_drops_what_is_absent():
+    view = view_of(replica("a"), replica("b"))
+    changes = view.apply(Reset((replica("a"), replica("c"))), 1.0)
+    assert changes == (Remove("b"), Upsert(replica("c")))
+    assert {each.id for each in view.of(BLUE)} == {"a", "c"}
+
+
+def test_the_same_change_twice_is_no_change():
+    view = view_of()
+    assert view.apply(Upsert(replica("a")), 0.0) == (Upsert(replica("a")),)
+    assert view.apply(Upsert(replica("a")), 1.0) == ()
+    assert view.apply(Remove("a"), 2.0) == (Remove("a"),)
+    assert view.apply(Remove("a"), 3.0) == ()
+
+
+def test_replicas_are_counted_by_state():
+    view = view_of(replica("a"), replica("b", STARTING), replica("c", FAILED), replica("d", READY, slots=4))
+    assert view.counts(BLUE) == {READY: 2, STARTING: 1, FAILED: 1, DRAINING: 0}
+    assert view.ready_slots(BLUE) == 5
+
+
+changes = st.lists(
+    st.one_of(
+        st.builds(
+            lambda i, s, v: Upsert(replica(f"{v}-{i}", s, version=v)),
+            st.integers(0, 3),
+            st.sampled_from(ReplicaState),
+            st.sampled_from(["blue", "green"]),
+        ),
+        st.builds(lambda i, v: Remove(f"{v}-{i}"), st.integers(0, 3), st.sampled_from(["blue", "green"])),
+        st.builds(lambda ids: Reset(tuple(replica(f"blue-{i}") for i in ids)), st.sets(st.integers(0, 3)).map(sorted)),
+    ),
+    max_size=20,
+)
+
+
+@given(changes)
+def test_whoever_follows_the_reported_changes_knows_what_the_view_knows(history):
+    view, follower = ClusterView(), {}
+    for now, change in enumerate(history):
+        for step in view.apply(change, float(now)):
+            if isinstance(step, Upsert):
+                follower[step.replica.id] = step.replica
+            else:
+                del follower[step.replica_id]
+    assert follower == {each.id: each for each in view.replicas()}
+    assert sum(sum(view.counts(VersionKey("iris", v)).values()) for v in ("blue", "green")) == len(follower)
+
+
+def test_the_last_failure_is_the_message_even_beside_a_start():
+    view = view_of(replica("a", FAILED, "exit 1"), replica("b", STARTING, "waiting for /"))
+    view.apply(Upsert(replica("c", FAILED, "exit 2")), 5.0)
+    assert view.message(BLUE) == "exit 2"
+
+
+def test_a_report_that_changes_nothing_but_the_address_is_not_a_newer_message():
+    view = view_of(replica("a", FAILED, "exit 1"))
+    view.apply(Upsert(replica("b", FAILED, "exit 2")), 5.0)
+    moved = Replica("a", "iris", "blue", "127.0.0.1", 9999, FAILED, 1, "exit 1")
+    view.apply(Upsert(moved), 9.0)
+    assert view.message(BLUE) == "exit 2"
+
+
+def test_a_version_with_its_minimum_ready_is_ready():
+    assert shortfalls([endpoint(minimum=2)], view_of(replica("a"), replica("b"))) == []
+
+
+def test_a_version_short_of_its_minimum_says_why():
+    (short,) = shortfalls([endpoint(minimum=2)], view_of(replica("a"), replica("b", FAILED, "no module named x")))
+    assert str(short) == "iris/blue: 1 of 2 ready: no module named x"
+
+
+def test_a_version_that_nothing_is_known_of_is_starting():
+    (short,) = shortfalls([endpoint()], view_of())
+    assert str(short) == "iris/blue: 0 of 1 ready: starting"
+
+
+def test_one_static_replica_that_answers_is_enough():
+    assert shortfalls([endpoint(minimum=2, kind=ReplicaKind.STATIC)], view_of(replica("a"))) == []
+
+
+def test_a_draining_replica_is_not_ready():
+    assert len(shortfalls([endpoint()], view_of(replica("a", DRAINING)))) == 1

@@ -1,0 +1,75 @@
+import asyncio
+
+import pytest
+
+from controlplane.errors import StoreError
+from controlplane.wanted import WRITE_EVERY_S, WantedNumbers
+from serving.endpoint import VersionKey
+from tests.fakes.clock import VirtualClock, eventually
+
+BLUE = VersionKey("iris", "blue")
+
+
+class Disk:
+    def __init__(self):
+        self.writes = []
+        self.full = False
+
+    def write(self, numbers):
+        if self.full:
+            raise StoreError("cannot write wanted.json: No space left on device")
+        self.writes.append(dict(numbers))
+
+
+@pytest.fixture
+async def kept():
+    disk, clock = Disk(), VirtualClock()
+    wanted = WantedNumbers(disk.write, clock)
+    task = asyncio.create_task(wanted.run(), name="write wanted numbers")
+    yield wanted, disk, clock
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_burst_of_changes_is_one_write_a_second(kept):
+    wanted, disk, clock = kept
+    wanted.set(BLUE, 1)
+    await eventually(lambda: len(disk.writes) == 1)
+    for number in range(2, 9):
+        wanted.set(BLUE, number)
+        await clock.advance(0.1)
+    assert len(disk.writes) == 1
+    await clock.advance(WRITE_EVERY_S)
+    await eventually(lambda: len(disk.writes) == 2)
+    assert disk.writes[-1] == {BLUE: 8}
+
+
+async def test_a_number_that_does_not_change_is_not_written(kept):
+    wanted, disk, clock = kept
+    wanted.load({BLUE: 3})
+    wanted.set(BLUE, 3)
+    wanted.forget(VersionKey("iris", "never"))
+    await clock.advance(5)
+    await wanted.flush()
+    assert disk.writes == []
+
+
+async def test_a_full_disk_stops_no_scaling_and_is_tried_again(kept, caplog):
+    wanted, disk, clock = kept
+    disk.full = True
+    wanted.set(BLUE, 5)
+    await eventually(lambda: "not on disk yet" in caplog.text)
+    assert wanted.get(BLUE) == 5
+    disk.full = False
+    await clock.advance(WRITE_EVERY_S)
+    await eventually(lambda: disk.writes == [{BLUE: 5}])
+
+
+async def test_flush_writes_what_is_pending_now():
+    disk = Disk()
+    wanted = WantedNumbers(disk.write, VirtualClock())
+    wanted.set(BLUE, 2)
+    wanted.forget(BLUE)
+    await wanted.flush()
+    await wanted.flush()
+    assert disk.writes == [{}]
