@@ -1,4 +1,4 @@
-"""TLS for clients: certificates from files, one chosen by server name, exchanged without a restart when the files change.
+"""TLS for clients: certificates from files, chosen by server name, exchanged without a restart when files change.
 
 A change that is not good (expired, key and certificate that do not belong together, unreadable) is refused with the
 reason, and what was served before goes on being served.
@@ -51,7 +51,7 @@ class Certificates:
         self.context.sni_callback = self._choose
 
     def reload(self, now: datetime.datetime) -> bool:
-        """Take over changed files; returns whether anything was taken over. Reads file times only, if nothing changed."""
+        """Take over changed files; returns whether anything was. Reads file times only, where nothing has changed."""
         stamp = self._read_stamp()
         if stamp == self._stamp:
             return False
