@@ -1,4 +1,4 @@
-"""Trains the two models of the example from scikit-learn's own iris data, into models/<version>/model.joblib.
+"""Trains the two models of the example from scikit-learn's own iris data, into models/<name>/1/model.joblib.
 
 python examples/iris/train.py
 """
@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FOLDER = Path(__file__).parent / "models"
+NUMBER = "1"
+"""A registered model lies in NAME/NUMBER, as in Azure ML; the inference server reads both off AZUREML_MODEL_DIR."""
 CLASSIFIERS = {
     "blue": make_pipeline(StandardScaler(), LogisticRegression()),
     "green": RandomForestClassifier(n_estimators=50, random_state=0),
@@ -22,13 +24,13 @@ CLASSIFIERS = {
 def main() -> None:
     """Train and write every model."""
     iris = load_iris()
-    classes = [str(name) for name in iris.target_names]
-    for version, classifier in CLASSIFIERS.items():
+    classes = [str(target) for target in iris.target_names]
+    for name, classifier in CLASSIFIERS.items():
         classifier.fit(iris.data, iris.target)
-        file = FOLDER / version / "model.joblib"
+        file = FOLDER / name / NUMBER / "model.joblib"
         file.parent.mkdir(parents=True, exist_ok=True)
         joblib.dump({"classifier": classifier, "classes": classes}, file)
-        print(f"trained {version}: {type(classifier).__name__}, {classifier.score(iris.data, iris.target):.3f} correct")
+        print(f"trained {name}: {type(classifier).__name__}, {classifier.score(iris.data, iris.target):.3f} correct")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import yaml
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
@@ -120,8 +119,8 @@ def moment(at: float) -> str:
 
 
 def _table(*columns: str) -> Table:
-    """A head and rows without frames; `>` before a name aligns right. Only the last column may be wrapped."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    """A head and rows, without frames; `>` before a name aligns right. Only the last column may be wrapped."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         last = column == columns[-1]
         side: JustifyMethod = "right" if column.startswith(">") else "left"

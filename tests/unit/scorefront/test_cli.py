@@ -67,7 +67,7 @@ def test_get_shows_a_row_per_version_and_what_is_not_well(
     server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["get", "iris"]) == 0
-    head, _, blue, green, *rest = capsys.readouterr().out.splitlines()
+    head, blue, green, *rest = capsys.readouterr().out.splitlines()
     assert head.split() == ["ENDPOINT", "VERSION", "ROLE", "TRAFFIC", "READY", "BUSY", "WAITING", "STATE"]
     assert " ".join(blue.split()) == "iris blue default, Control 87.5 % 1/2 1/2 3 1 starting"
     assert " ".join(green.split()) == "iris green Treatment 12.5 % 1/2 1/2 3 1 starting, 1 failed"
@@ -107,7 +107,7 @@ def test_apply_sends_absolute_paths(server: ScriptedServer, capsys: pytest.Captu
     assert run(["apply", "-f", str(ROOT / "examples/iris/endpoint.yaml")]) == 0
     assert capsys.readouterr().out == "endpoint iris created\n"
     model_dirs = [v["replica"]["modelDir"] for v in server.asked[0].document["spec"]["versions"]]
-    assert model_dirs == [str(ROOT / f"examples/iris/models/{name}") for name in ("blue", "green")]
+    assert model_dirs == [str(ROOT / f"examples/iris/models/{name}/1") for name in ("blue", "green")]
 
 
 def test_what_get_prints_can_be_applied_again(
@@ -204,7 +204,7 @@ def test_why_shows_time_step_rule_and_reason(server: ScriptedServer, capsys: pyt
     decision = {"at": 1700000000.25, "version": "blue", "previous": 1, "desired": 8, "rule": "demand", "reason": reason}
     server.on(f"GET {IRIS}/decisions", answer_json({"value": [decision]}))
     assert run(["why", "iris", "--last", "1"]) == 0
-    row = capsys.readouterr().out.splitlines()[2]
+    row = capsys.readouterr().out.splitlines()[1]
     assert row.split("  ")[0] == "2023-11-14 22:13:20.250"
     assert "1 → 8" in row
     assert row.rstrip().endswith(reason.rstrip())

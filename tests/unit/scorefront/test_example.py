@@ -29,7 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["blue", "green"])
 def scorer(request: pytest.FixtureRequest, models: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setenv("AZUREML_MODEL_DIR", str(models / request.param))
+    monkeypatch.setenv("AZUREML_MODEL_DIR", str(models / request.param / "1"))
     module = load("score")
     module.init()
     return module
