@@ -1,0 +1,6 @@
+"""The local provider: replicas as child processes on loopback ports of one Linux machine (5.3 or newer, for pidfds).
+
+`provider.LocalProvider` is the only public class. The decisions are pure (`command`, `lifecycle`, `plan`, `limits`);
+the other modules carry them out on one event loop. This folder must never leave a process behind, never decide how many
+replicas there should be, and never hand a secret of the parent to a model.
+"""

@@ -1,0 +1,133 @@
+"""From a declared version to what is executed: argv, environment, directory. Pure."""
+
+import math
+import os.path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serving.endpoint import ReplicaKind, Resources, Version
+
+INHERITED = frozenset(
+    {
+        *("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER"),
+        *("LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ"),
+        *("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+        *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
+    }
+)
+"""What a replica inherits of our environment. Nothing else: tokens and proxies with passwords live there too."""
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PYTHONS = frozenset({"python", "python3"})
+PORT_FIELD = "{port}"
+RUN_VARIABLE = "SCOREFRONT_RUN"
+REPLICA_VARIABLE = "SCOREFRONT_REPLICA"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the machine gives to every replica."""
+
+    python: str
+    """The interpreter whose environment models run in."""
+    environ: Mapping[str, str]
+    run: str
+    """Marks every process of this run of the provider."""
+    server_settings: str
+    """Path of the settings file of the server that hosts an entry script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One process to execute. `cwd` None is our own directory."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str | None
+
+
+def launch(version: Version, endpoint: str, replica_id: str, port: int, host: Host) -> Launch:
+    """How to execute one replica (kinds entryScript and command) that is to listen on 127.0.0.1:`port`."""
+    return Launch(
+        _argv(version, port, host), _environment(version, endpoint, replica_id, port, host), directory(version)
+    )
+
+
+def template(version: Version) -> tuple[Any, ...]:
+    """What replicas must be replaced for when it changes; equal templates make interchangeable processes.
+
+    Only what the process itself gets to see. Probes, timeouts, the memory limit and `scorePath` are applied to running
+    replicas, and so is the number of slots, unless it is the number of workers (entryScript). The contents of files are
+    not looked at: a changed score.py is taken up by changing the version, e.g. a variable in `env`.
+    """
+    source = version.replica
+    if source.kind is ReplicaKind.STATIC:
+        return (source.kind,)
+    workers = version.slots_per_replica if source.kind is ReplicaKind.ENTRY_SCRIPT else None
+    return (
+        source.kind,
+        source.entry_script,
+        source.source_directory,
+        source.model_dir,
+        source.command,
+        tuple(sorted(source.env.items())),
+        cores_needed(version.resources),
+        workers,
+    )
+
+
+def directory(version: Version) -> str | None:
+    """Where the replica runs: its source directory, or that of its entry script."""
+    source = version.replica
+    if source.source_directory is None and source.entry_script is not None:
+        return os.path.dirname(source.entry_script)
+    return source.source_directory
+
+
+def cores_needed(resources: Resources) -> int | None:
+    """Whole cores a replica may use; None = all."""
+    return None if resources.cpu_limit is None else max(1, math.ceil(resources.cpu_limit))
+
+
+def search_path(host: Host) -> str:
+    """Where commands are looked for: beside our interpreter first, as in an activated environment."""
+    return os.pathsep.join([os.path.dirname(host.python), host.environ.get("PATH", os.defpath)])
+
+
+def _argv(version: Version, port: int, host: Host) -> tuple[str, ...]:
+    source = version.replica
+    if source.kind is ReplicaKind.COMMAND:
+        first, *rest = (argument.replace(PORT_FIELD, str(port)) for argument in source.command)
+        return (host.python if first in PYTHONS else first, *rest)
+    # The inference server's own launcher always listens on 0.0.0.0 (its -b beats every gunicorn setting), which would
+    # open an unguarded way around the front end. So gunicorn is run as the launcher runs it, on loopback only.
+    # One worker process per slot: a sync worker serves one request at a time.
+    return (
+        *(host.python, "-m", "gunicorn", "--config", host.server_settings),
+        *("--bind", f"127.0.0.1:{port}", "--workers", str(version.slots_per_replica)),
+        "azureml_inference_server_http.server.entry:app",
+    )
+
+
+def _environment(version: Version, endpoint: str, replica_id: str, port: int, host: Host) -> dict[str, str]:
+    source = version.replica
+    env = {name: value for name, value in host.environ.items() if name in INHERITED}
+    env |= {"PATH": search_path(host), "PORT": str(port), "PYTHONUNBUFFERED": "1"}
+    cores = cores_needed(version.resources)
+    if cores is not None:
+        env |= dict.fromkeys(THREAD_SETTINGS, str(cores))
+    if source.model_dir is not None:
+        env["AZUREML_MODEL_DIR"] = source.model_dir
+    if source.entry_script is not None:
+        env["AZUREML_ENTRY_SCRIPT"] = source.entry_script
+        env["AML_APP_ROOT"] = directory(version) or os.path.dirname(source.entry_script)
+        env["AML_APP_INSIGHTS_ENABLED"] = "false"
+        env["OTEL_SDK_DISABLED"] = "true"
+    env |= {name: value.replace(PORT_FIELD, str(port)) for name, value in source.env.items()}
+    return env | {
+        "SCOREFRONT_ENDPOINT": endpoint,
+        "SCOREFRONT_VERSION": version.name,
+        REPLICA_VARIABLE: replica_id,
+        RUN_VARIABLE: host.run,
+    }

@@ -1,0 +1,83 @@
+"""Our end of the guard: starts it, tells it what runs, and starts another should it die."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+
+from cluster.local import guard
+
+logger = logging.getLogger(__name__)
+RESTART_S = 0.5
+
+
+class Guardian:
+    """Keeps one guard process alive between `start` and `close`."""
+
+    def __init__(self, python: str, marker: str) -> None:
+        self._command = [python, "-I", "-S", guard.__file__, marker]
+        self._sessions: set[int] = set()
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+        self._pidfd = -1
+        self._restart: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start a guard and tell it all sessions there are. Raises OSError."""
+        theirs, self._pipe = os.pipe()
+        try:
+            self._popen = subprocess.Popen(
+                self._command,
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+        os.set_blocking(self._pipe, False)
+        self._pidfd = os.pidfd_open(self._popen.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._died)
+        for session in self._sessions:
+            self._tell(f"+{session}\n")
+
+    def began(self, session: int) -> None:
+        """A replica runs in this session."""
+        self._sessions.add(session)
+        self._tell(f"+{session}\n")
+
+    def ended(self, session: int) -> None:
+        """Nothing is left of this session; its number may soon be somebody else's."""
+        self._sessions.discard(session)
+        self._tell(f"-{session}\n")
+
+    async def close(self) -> None:
+        """Let the guard do its work, which should be none, and wait for its end."""
+        if self._restart is not None:
+            self._restart.cancel()
+        popen = self._popen
+        if popen is None:
+            return
+        self._let_go()
+        await asyncio.to_thread(popen.wait)
+
+    def _tell(self, line: str) -> None:
+        # If it is dead, another is coming and is told all; if it is stuck, the marker finds what it was not told.
+        with contextlib.suppress(OSError):
+            os.write(self._pipe, line.encode())
+
+    def _died(self) -> None:
+        logger.warning("the guard against orphan processes has ended; starting another")
+        popen = self._popen
+        self._let_go()
+        if popen is not None:
+            popen.wait()
+        self._restart = asyncio.get_running_loop().call_later(RESTART_S, self.start)
+
+    def _let_go(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        os.close(self._pipe)
+        self._popen, self._pipe, self._pidfd = None, -1, -1

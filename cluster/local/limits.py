@@ -1,0 +1,53 @@
+"""What an ordinary user can limit on one machine: the cores of a replica, and its memory by watching it."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+
+from cluster.local.guard import Process
+
+
+def choose_cores(load: Mapping[int, int], needed: int) -> tuple[int, ...]:
+    """The `needed` cores with the fewest replicas on them. `load`: core -> replicas, for every core there is."""
+    return tuple(sorted(sorted(load, key=lambda core: (load[core], core))[:needed]))
+
+
+def memory_by_session(table: Iterable[Process], sessions: Collection[int]) -> dict[int, int]:
+    """Session -> resident bytes of all of its processes. Pages they share are counted once for each."""
+    total: Counter[int] = Counter()
+    for process in table:
+        if process.session in sessions:
+            total[process.session] += process.rss_bytes
+    return dict(total)
+
+
+def over_memory(rss_bytes: int, limit_bytes: int | None) -> str:
+    """Why a replica must be killed, as a cluster's OOM killer would; "" if it need not be.
+
+    RLIMIT_AS would be enforced by the kernel, but counts address space, not memory: numpy, CUDA and every thread's
+    stack reserve many times what they use, so that a model well within its limit would fail in malloc.
+    """
+    if limit_bytes is None or rss_bytes <= limit_bytes:
+        return ""
+    return f"memory limit exceeded: {rss_bytes / 1e6:.0f} MB > {limit_bytes / 1e6:.0f} MB"
+
+
+class Cores:
+    """Who runs on which core. Holders are replica ids; giving back twice is harmless."""
+
+    def __init__(self, cores: Collection[int]) -> None:
+        self._load = dict.fromkeys(cores, 0)
+        self._held: dict[str, tuple[int, ...]] = {}
+
+    def take(self, holder: str, needed: int | None) -> tuple[int, ...] | None:
+        """Cores for a replica; None = it may use all there are."""
+        if needed is None or needed >= len(self._load):
+            return None
+        chosen = self._held[holder] = choose_cores(self._load, needed)
+        for core in chosen:
+            self._load[core] += 1
+        return chosen
+
+    def give_back(self, holder: str) -> None:
+        """The replica is gone."""
+        for core in self._held.pop(holder, ()):
+            self._load[core] -= 1

@@ -1,0 +1,254 @@
+"""One replica: its state machine, its timers, and for a child its process."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from cluster.local import command, lifecycle, nurse
+from cluster.local.lifecycle import Event, State, Table
+from cluster.local.process import Child
+from cluster.local.site import LOOPBACK, Site, is_taken
+from serving.endpoint import Version, VersionKey
+from serving.replica import Replica
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 5.0
+"""From SIGTERM to SIGKILL."""
+PORT_RETRIES = 3
+REASON_LINES = 5
+SIGNALS = {int(number): number.name for number in signal.Signals}
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a replacement inherits from the replica it replaces."""
+
+    failures: int = 0
+    """In a row."""
+    port_retries: int = 0
+    reason: str = ""
+
+
+class Member:
+    """What children and static replicas have in common. `feed` is the only way to change its state."""
+
+    table: ClassVar[Table]
+
+    def __init__(
+        self, site: Site, key: VersionKey, version: Version, replica_id: str, on_change: "Callable[[Member], None]"
+    ) -> None:
+        self.id = replica_id
+        self.host = LOOPBACK
+        self.port = 0
+        self.key = key
+        self.version = version
+        self.template = command.template(version)
+        self.state = State.STARTING
+        self.reason = ""
+        self.heir: Lineage | None = None
+        """Set when another is to take its place."""
+        self._site = site
+        self._on_change = on_change
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def session(self) -> int | None:
+        """The session of its processes, if they are ours and running."""
+        return None
+
+    def record(self) -> Replica:
+        """As it is reported; not for one that is GONE."""
+        return Replica(
+            id=self.id,
+            endpoint=self.key.endpoint,
+            version=self.key.version,
+            host=self.host,
+            port=self.port,
+            state=lifecycle.OUTWARD[self.state],
+            slots=self.version.slots_per_replica,
+            reason=self.reason,
+        )
+
+    def feed(self, event: Event, reason: str = "") -> None:
+        """Something happened: move, do what goes with it, and report."""
+        before, self.state = self.state, self.table[self.state, event]
+        if self.state is not before:
+            self.reason = reason
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._entered()
+            self._on_change(self)
+        elif reason and self.state is State.STARTING:
+            self.reason = reason
+            self._on_change(self)
+
+    def _entered(self) -> None:
+        if self.state is State.DRAINING:
+            self._after(self.version.scoring_timeout_s, lambda: self.feed(Event.RELEASED))
+
+    def _after(self, delay_s: float, act: Callable[[], None]) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, act)
+
+
+class StaticReplica(Member):
+    """One that runs already at `address` and is only looked after."""
+
+    table = lifecycle.STATIC
+
+    def __init__(
+        self,
+        site: Site,
+        key: VersionKey,
+        version: Version,
+        replica_id: str,
+        on_change: Callable[[Member], None],
+        address: str,
+    ) -> None:
+        super().__init__(site, key, version, replica_id, on_change)
+        self.address = address
+        host, _, port = address.rpartition(":")
+        self.host, self.port = host.strip("[]"), int(port)
+        self._nurse = site.tasks.spawn(nurse.tend_static(self, site), name=f"probe {self.id}")
+        site.static_replicas += 1
+
+    def _entered(self) -> None:
+        super()._entered()
+        if self.state is State.GONE:
+            self._site.static_replicas -= 1
+            self._nurse.cancel()
+
+
+class ChildReplica(Member):
+    """One that runs as a child process of ours."""
+
+    table = lifecycle.PROCESS
+
+    def __init__(
+        self,
+        site: Site,
+        key: VersionKey,
+        version: Version,
+        replica_id: str,
+        on_change: Callable[[Member], None],
+        lineage: Lineage,
+    ) -> None:
+        super().__init__(site, key, version, replica_id, on_change)
+        self.port = site.ports.take()
+        self.reason = f"replaces one that failed: {lineage.reason}" if lineage.reason else ""
+        self._lineage = lineage
+        self._log = site.logs.open(key, replica_id)
+        self._child: Child | None = None
+        self._ready_at: float | None = None
+        self._wait_s = 0.0
+        site.lives.spawn(self._live(), name=f"replica {self.id}")
+
+    @property
+    def session(self) -> int | None:
+        """The session of its processes, while they run."""
+        return self._child.pid if self._runs() and self._child else None
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+        if self._child is not None:
+            self._child.kill()
+
+    def feed(self, event: Event, reason: str = "") -> None:
+        """As for every member; a failed one waits for its backoff from the end of its process on."""
+        before = self.state
+        if reason and self.table[before, event] is State.FAILED and before is not State.FAILED:
+            reason = self._with_last_lines(reason)
+        super().feed(event, reason)
+        if event is Event.EXITED and before is self.state is State.FAILED:
+            self._await_turn()
+
+    async def _live(self) -> None:
+        """The process from its start to the removal of its last trace."""
+        child = None
+        try:
+            if self.state is not State.STARTING:
+                return
+            try:
+                child = self._child = self._spawn()
+            except OSError as error:
+                self.feed(Event.EXITED, f"cannot be started: {error}")
+                return
+            tending = self._site.tasks.spawn(nurse.tend_child(self, self._site), name=f"probe {self.id}")
+            try:
+                code = await asyncio.shield(child.exited)
+            finally:
+                tending.cancel()
+            self._site.logs.close(self.key, self.id)
+            self.feed(Event.EXITED, self._ending(code))
+        finally:
+            await self._clear_up(child)
+
+    def _spawn(self) -> Child:
+        site, version = self._site, self.version
+        launch = command.launch(version, self.key.endpoint, self.id, self.port, site.host)
+        child = Child(launch, site.setpriv, self._log.write)
+        site.guardian.began(child.pid)
+        cores = site.cores.take(self.id, command.cores_needed(version.resources))
+        if cores is not None:
+            child.use_cores(cores)
+        return child
+
+    async def _clear_up(self, child: Child | None) -> None:
+        if child is not None:
+            child.kill()
+            await asyncio.shield(child.exited)
+            await child.bury()
+            self._site.guardian.ended(child.pid)
+        self._site.logs.close(self.key, self.id)
+        self._site.cores.give_back(self.id)
+        self._site.ports.give_back(self.port)
+
+    def _runs(self) -> bool:
+        return self._child is not None and not self._child.exited.done()
+
+    def _entered(self) -> None:
+        super()._entered()
+        if self.state is State.READY:
+            self._ready_at = self._site.clock()
+        elif self.state is State.STOPPING:
+            self.heir = None
+            self._stop()
+        elif self.state is State.FAILED:
+            self._fail()
+
+    def _stop(self) -> None:
+        if self._child is not None and self._runs():
+            self._child.terminate()
+            self._after(GRACE_S, self.kill)
+        else:
+            self._after(0.0, lambda: self.feed(Event.EXITED))
+
+    def _fail(self) -> None:
+        now = self._site.clock()
+        ready_s = None if self._ready_at is None else now - self._ready_at
+        failures, self._wait_s = lifecycle.backoff(self._lineage.failures, ready_s)
+        heir = Lineage(failures, reason=self.reason)
+        if ready_s is None and self._lineage.port_retries < PORT_RETRIES and not self._runs() and is_taken(self.port):
+            # Somebody was quicker than the replica on the port we had found: no fault of the model.
+            self._wait_s, heir = 0.0, replace(self._lineage, port_retries=self._lineage.port_retries + 1)
+        self.heir = heir
+        logger.warning("%s failed, the next starts in %g s: %s", self.id, self._wait_s, self.reason)
+        if self._runs():
+            self.kill()
+        else:
+            self._await_turn()
+
+    def _await_turn(self) -> None:
+        self._after(self._wait_s, lambda: self.feed(Event.DUE))
+
+    def _ending(self, code: int) -> str:
+        text = lifecycle.exit_text(code, SIGNALS)
+        return f"{text} before it was ready" if self._ready_at is None else text
+
+    def _with_last_lines(self, reason: str) -> str:
+        last = self._log.last(REASON_LINES)
+        return f"{reason}; its last lines:\n{last}" if last else reason

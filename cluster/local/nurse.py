@@ -1,0 +1,116 @@
+"""Tends one replica: probes it while it starts and while it serves, and says what it found."""
+
+import asyncio
+import zlib
+from typing import Protocol
+
+from cluster.local import guard, lifecycle
+from cluster.local.lifecycle import Event, State
+from cluster.local.probe import Outcome, Sign, has_clients
+from cluster.local.site import Site
+from serving.endpoint import Version
+
+STATIC_PERIOD_S = 1.0
+STATIC_PROBES_PER_S = 200.0
+"""With more static replicas than this, each is probed less often: probing must stay cheap."""
+
+
+class Patient(Protocol):
+    """A replica as its nurse sees it."""
+
+    id: str
+    host: str
+    port: int
+    version: Version
+    state: State
+
+    @property
+    def session(self) -> int | None:
+        """The session of its processes, if they are ours."""
+
+    def feed(self, event: Event, reason: str = "") -> None:
+        """Tell it what happened."""
+
+
+async def tend_child(patient: Patient, site: Site) -> None:
+    """From the start of a process to its readiness, then its liveness."""
+    await _until_ready(patient, site)
+    await _while_ready(patient, site)
+
+
+async def _until_ready(patient: Patient, site: Site) -> None:
+    begun, successes = site.clock(), 0
+    while patient.state is State.STARTING:
+        liveness = patient.version.liveness
+        outcome = await _probe(patient, site, liveness.timeout_s)
+        successes = successes + 1 if outcome.sign is Sign.WELL else 0
+        waited = site.clock() - begun
+        if successes >= liveness.success_threshold:
+            patient.feed(Event.HEALTHY)
+        elif waited >= lifecycle.start_deadline_s(liveness):
+            patient.feed(Event.SICK, f"not ready after {waited:.0f} s: {outcome.text}")
+        else:
+            await asyncio.sleep(lifecycle.start_poll_s(waited))
+
+
+async def _while_ready(patient: Patient, site: Site) -> None:
+    # From READY on, without the initial delay: that is there for slow starts, which the start deadline provides for.
+    failures = 0
+    while patient.state is State.READY:
+        liveness = patient.version.liveness
+        await asyncio.sleep(liveness.period_s)
+        outcome = await _probe(patient, site, liveness.timeout_s)
+        failures = 0 if outcome.sign is Sign.WELL else failures + 1
+        if failures < liveness.failure_threshold:
+            continue
+        if outcome.sign is Sign.SILENT and await _is_busy(patient):
+            # A replica with one slot cannot answer while it scores, and killing it would lose that request. So it may
+            # be silent for as long as a request may take; this probe stands in its queue and is next.
+            outcome = await _probe(patient, site, max(liveness.timeout_s, patient.version.scoring_timeout_s))
+            if outcome.sign is Sign.WELL:
+                failures = 0
+                continue
+        patient.feed(Event.SICK, f"liveness probe failed {failures} times in a row: {outcome.text}")
+
+
+async def tend_static(patient: Patient, site: Site) -> None:
+    """Probe a replica that somebody else runs about every second, until it is gone."""
+    answered_at = site.clock()
+    # Replicas declared together would else be probed together for ever.
+    phase = zlib.crc32(patient.id.encode()) / 2**32
+    while patient.state is not State.GONE:
+        async with site.static_gate:
+            outcome = await _probe(patient, site, patient.version.liveness.timeout_s)
+        if outcome.sign is Sign.WELL:
+            answered_at = site.clock()
+            patient.feed(Event.HEALTHY)
+        elif not _excused(patient, outcome, site.clock() - answered_at):
+            patient.feed(Event.SICK, outcome.text)
+        period = max(STATIC_PERIOD_S, site.static_replicas / STATIC_PROBES_PER_S)
+        await asyncio.sleep(period * (0.5 + phase))
+        phase = 0.5
+
+
+def _excused(patient: Patient, outcome: Outcome, silent_s: float) -> bool:
+    """A static replica that is silent because it scores keeps its place, for as long as a request may take."""
+    return (
+        patient.state is State.READY
+        and outcome.sign is Sign.SILENT
+        and silent_s < patient.version.scoring_timeout_s
+        and has_clients(patient.port)
+    )
+
+
+async def _is_busy(patient: Patient) -> bool:
+    if not has_clients(patient.port):
+        return False
+    return not await asyncio.to_thread(_is_stopped, patient.session)
+
+
+def _is_stopped(session: int | None) -> bool:
+    """Is a process of it stopped (SIGSTOP)? Then its silence has nothing to do with its work."""
+    return any(process.session == session and process.state == "T" for process in guard.processes())
+
+
+async def _probe(patient: Patient, site: Site, timeout_s: float) -> Outcome:
+    return await site.prober.get(patient.host, patient.port, patient.version.replica.health_path, timeout_s)
