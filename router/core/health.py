@@ -1,7 +1,8 @@
 """Passive health: how long a replica is left alone after a failure. A replica that stays away is a provider's affair.
 
-A refused connection is proof that nothing listens: the replica is left alone whatever the others do, or the request
-would spin. A reset may be the request's own fault: only three in a row count, and never against the last replica.
+Requests wait meanwhile; they are not refused. So a short hold costs little, and saves the next request from a process
+that is about to be gone: a dying replica's socket may still accept connections for some milliseconds, and a request sent
+there is lost, since nobody can tell whether it was begun.
 """
 
 from enum import Enum
@@ -16,18 +17,17 @@ class Failure(Enum):
     """Closed or reset after the request was sent, or an answer that is not HTTP."""
 
 
-BROKEN_IN_A_ROW = 3
-FIRST_HOLD_S = 0.05
+FIRST_HOLD_S = {Failure.UNREACHABLE: 0.05, Failure.BROKEN: 0.1}
 LONGEST_HOLD_S = 5.0
+LAST_REPLICA_HOLD_S = 0.02
+"""The last replica in service is never left alone for longer, unless it is unreachable: the fault may be the request's."""
 
 
 def hold_seconds(failure: Failure, failures: int, others: bool) -> float:
-    """How long to leave a replica alone after its `failures`-th failure in a row (1, 2, …); 0 = not at all.
+    """How long to leave a replica alone after its `failures`-th failure in a row (1, 2, …).
 
-    `others`: whether another replica is in service.
+    `others`: whether another replica is in service and not left alone itself.
     """
-    if failure is Failure.BROKEN:
-        if not others or failures < BROKEN_IN_A_ROW:
-            return 0.0
-        failures -= BROKEN_IN_A_ROW - 1
-    return float(min(LONGEST_HOLD_S, FIRST_HOLD_S * 2 ** min(failures - 1, 30)))
+    if failure is Failure.BROKEN and not others:
+        return LAST_REPLICA_HOLD_S
+    return float(min(LONGEST_HOLD_S, FIRST_HOLD_S[failure] * 2 ** min(failures - 1, 30)))
