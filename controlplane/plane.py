@@ -96,7 +96,7 @@ class ControlPlane:
         self._issuer = TokenIssuer(
             settings.token_algorithm, store.put_keyring, lambda trust: routers.publish(SetTrust(trust)), clock, wall
         )
-        self._scaler = Scaler(provider, routers, self._view, self._registry, self._scaled)
+        self._scaler = Scaler(provider, routers, self._view, self._registry, self._wanted, self._note_acted)
         self._loop = ScalingLoop(self._feed, self._scaler, clock, self._record)
         self._reconciler = Reconciler(provider, routers, self._view, self._registry, self._numbers, clock)
         self._sources = Sources(
@@ -146,7 +146,7 @@ class ControlPlane:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reconciler.watch(), name="watch replicas")
             tasks.create_task(self._reconciler.retry(), name="retry what the provider refused")
-            tasks.create_task(self._reconciler.forward_drained(), name="stop drained replicas")
+            tasks.create_task(self._scaler.forward_drained(), name="stop drained replicas")
             tasks.create_task(self._loop.run(), name="scale replicas")
             tasks.create_task(self._wanted.run(), name="write wanted numbers")
             tasks.create_task(self._issuer.run(), name="rotate signing keys")
@@ -187,7 +187,7 @@ class ControlPlane:
 
     def on_drained(self, replica_id: str) -> None:
         """Nothing is in flight on this withdrawn replica, in any worker, and nothing will be."""
-        self._reconciler.drained(replica_id)
+        self._scaler.drained(replica_id)
 
     def on_worker_gone(self, worker: str) -> None:
         """This worker process has ended."""
@@ -349,8 +349,7 @@ class ControlPlane:
             self._feed.forget_version(key)
             self._decisions.forget(key)
 
-    def _scaled(self, key: VersionKey, number: int, decision: Decision) -> None:
-        self._wanted.set(key, number)
+    def _note_acted(self, decision: Decision) -> None:
         self._decisions.acted(decision, self._wall())
 
     def _record(self, decision: Decision) -> None:

@@ -42,7 +42,6 @@ class Reconciler:
         self._clock = clock
         self._troubles: dict[str, str] = {}
         self._troubled = asyncio.Event()
-        self._drained: asyncio.Queue[str] = asyncio.Queue()
 
     def trouble(self, endpoint: str) -> str:
         """What the provider said the last time it could not do what was asked, else ''."""
@@ -65,10 +64,6 @@ class Reconciler:
         else:
             self._troubles.pop(name, None)
 
-    def drained(self, replica_id: str) -> None:
-        """Pass on that nothing is in flight on a withdrawn replica; returns at once."""
-        self._drained.put_nowait(replica_id)
-
     async def watch(self) -> None:
         """Follow the provider, for ever."""
         while True:
@@ -88,15 +83,6 @@ class Reconciler:
             for name in list(self._troubles):
                 async with self._registry.lock(name):
                     await self.reconcile(name)
-
-    async def forward_drained(self) -> None:
-        """Tell the provider which replicas may be stopped, for ever."""
-        while True:
-            replica_id = await self._drained.get()
-            try:
-                await self._provider.drained(replica_id)
-            except ProviderError as error:
-                _log.warning("replica %s is drained but was not stopped yet: %s", replica_id, error)
 
     def _take(self, change: Change) -> None:
         for step in self._view.apply(change, self._clock.now()):

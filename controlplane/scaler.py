@@ -1,15 +1,19 @@
-"""Carries scaling decisions out (it fits `autoscaler.loop.Target`): idle replicas are withdrawn first."""
+"""Carries scaling decisions out (it fits `autoscaler.loop.Target`): idle replicas are withdrawn first, and drained.
+
+A replica that the routers have withdrawn never serves again, so it has to go, whatever becomes of the decision that it
+was withdrawn for.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable
 
 from autoscaler.policy import Decision
-from cluster.link import UpsertReplica
 from cluster.provider import Provider
 from controlplane.declared import Registry, is_scaled
 from controlplane.routers import Routers
 from controlplane.view import ClusterView
+from controlplane.wanted import WantedNumbers
 from serving.endpoint import AutoscalePolicy, VersionKey
 from serving.replica import ReplicaState
 
@@ -20,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Scaler:
-    """One per control plane."""
+    """One per control plane. Tells `acted` of every decision that the provider has taken."""
 
     def __init__(
         self,
@@ -28,17 +32,22 @@ class Scaler:
         routers: Routers,
         view: ClusterView,
         registry: Registry,
-        scaled: Callable[[VersionKey, int, Decision], None],
+        wanted: WantedNumbers,
+        acted: Callable[[Decision], None],
         retire_timeout_s: float = RETIRE_TIMEOUT_S,
     ) -> None:
         self._provider = provider
         self._routers = routers
         self._view = view
         self._registry = registry
-        self._scaled = scaled
+        self._wanted = wanted
+        self._acted = acted
         self._retire_timeout_s = retire_timeout_s
-        self._withdrawn: dict[VersionKey, frozenset[str]] = {}
-        """Replicas that take no request any more but that the provider has not been told of: its call failed."""
+        self._withdrawn: set[str] = set()
+        """Withdrawn by the routers, and the provider does not know it yet."""
+        self._told: set[str] = set()
+        """Withdrawn, and the provider knows; listed until the view shows it, too."""
+        self._drained: asyncio.Queue[str] = asyncio.Queue()
 
     async def scale(self, key: VersionKey, decision: Decision) -> None:
         """Have `decision.desired` replicas, within the bounds declared now. Raises what the provider raises."""
@@ -47,36 +56,72 @@ class Scaler:
             if version is None or not is_scaled(version):
                 return  # it changed while the decision waited for the lock
             number = clamped(decision.desired, version.autoscale)
-            victims = await self._withdraw(key, number)
-            self._withdrawn[key] = victims
-            await self._provider.scale(key, number, victims)
-            del self._withdrawn[key]
-            self._scaled(key, number, decision)
+            await self._withdraw(key, number)
+            await self._tell_provider(key, number)
+            self._wanted.set(key, number)
+            self._acted(decision)
 
-    async def _withdraw(self, key: VersionKey, number: int) -> frozenset[str]:
+    def drained(self, replica_id: str) -> None:
+        """Nothing is in flight on this withdrawn replica and nothing will be; returns at once."""
+        self._drained.put_nowait(replica_id)
+
+    async def forward_drained(self) -> None:
+        """Tell the provider which replicas may be stopped, for ever."""
+        while True:
+            replica_id = await self._drained.get()
+            try:
+                await self._provider.drained(replica_id)
+                await self._let_stray_go(replica_id)
+            except Exception as error:  # one replica's fault must not keep the others from ending
+                _log.warning("replica %s is drained but was not stopped yet: %r", replica_id, error)
+
+    async def _let_stray_go(self, replica_id: str) -> None:
+        """A router may have withdrawn a replica though its answer never came; it would stand idle for ever."""
+        replica = self._view.find(replica_id)
+        if replica is None or replica.state is not ReplicaState.READY:
+            return
+        async with self._registry.lock(replica.endpoint):
+            number = self._wanted.get(replica.key)
+            if replica_id not in self._told and number is not None:
+                self._withdrawn.add(replica_id)
+                await self._tell_provider(replica.key, number)
+
+    async def _withdraw(self, key: VersionKey, number: int) -> None:
         """Take surplus READY replicas out of service. The others are left to the provider, which drops them first."""
-        ready = {replica.id for replica in self._view.of(key) if replica.state is ReplicaState.READY}
-        earlier = self._withdrawn.get(key, frozenset()) & ready
-        surplus = len(ready) - number
-        if surplus < len(earlier):
-            self._readmit(key, earlier)
-            earlier = frozenset()
-        if surplus <= len(earlier):
-            return earlier
+        ready = self._ready(key)
+        surplus = len(ready) - len(ready & self._withdrawn) - number
+        if surplus <= 0:
+            return
         try:
             async with asyncio.timeout(self._retire_timeout_s):
-                retired = await self._routers.retire(key, surplus - len(earlier))
+                self._withdrawn.update(await self._routers.retire(key, surplus))
         except Exception as error:
             _log.warning("%s: routers did not withdraw replicas (%r); the provider chooses which go", key, error)
-            # Some worker may have withdrawn one nevertheless; the provider's choice must not leave it idle for ever.
-            self._readmit(key, ready - earlier)
-            return earlier
-        return earlier | frozenset(retired)
 
-    def _readmit(self, key: VersionKey, replica_ids: frozenset[str] | set[str]) -> None:
-        for replica in self._view.of(key):
-            if replica.id in replica_ids:
-                self._routers.publish(UpsertReplica(replica))
+    async def _tell_provider(self, key: VersionKey, number: int) -> None:
+        """Have `number` replicas, none of which was withdrawn."""
+        victims = self._ready(key) & self._withdrawn
+        alive = sum(replica.state is not ReplicaState.DRAINING for replica in self._view.of(key))
+        if victims and alive - number < len(victims):
+            # More replicas go than the number falls by: first they, then others in their place.
+            await self._provider.scale(key, alive - len(victims), victims)
+            self._know(victims)
+            await self._provider.scale(key, number)
+        else:
+            await self._provider.scale(key, number, victims)
+            self._know(victims)
+
+    def _know(self, victims: set[str]) -> None:
+        still_shown = {replica.id for replica in self._view.replicas() if replica.id in self._told}
+        self._told = still_shown | victims
+        self._withdrawn -= victims
+
+    def _ready(self, key: VersionKey) -> set[str]:
+        return {
+            replica.id
+            for replica in self._view.of(key)
+            if replica.state is ReplicaState.READY and replica.id not in self._told
+        }
 
 
 def clamped(number: int, policy: AutoscalePolicy) -> int:

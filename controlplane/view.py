@@ -80,6 +80,11 @@ class ClusterView:
         """All of them."""
         return (seen.replica for seen in self._by_id.values())
 
+    def find(self, replica_id: str) -> Replica | None:
+        """The replica of that id, or None."""
+        seen = self._by_id.get(replica_id)
+        return seen.replica if seen else None
+
     def endpoints(self) -> set[str]:
         """Names of endpoints that have a replica."""
         return {key.endpoint for key in self._by_key}

@@ -2,7 +2,6 @@ import itertools
 
 import pytest
 
-from cluster.link import UpsertReplica
 from cluster.provider import ProviderError
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
@@ -124,13 +123,10 @@ async def test_replicas_that_are_not_ready_go_before_ready_ones(bench, load):
 async def test_routers_that_cannot_withdraw_do_not_keep_replicas_from_going(bench, load, failure):
     await scaled_to(bench, load, 6)
     bench.routers.retire_failure = failure
-    published = len(bench.routers.published)
     load.set(busy=0, waiting=0)
     await load.run(64)
     assert bench.provider.asked("scale")[-1] == ("scale", BLUE, 1, frozenset())
-    told = [message for message in bench.routers.published[published:] if isinstance(message, UpsertReplica)]
-    assert sum(message.replica.state is READY for message in told) == 6  # whichever was withdrawn, is not any more
-    assert sum(message.replica.state is DRAINING for message in told) == 5
+    assert len(bench.provider.of(BLUE, READY)) == 1
 
 
 async def test_routers_that_never_answer_are_waited_for_a_short_while_only(bench, load, monkeypatch):
@@ -156,19 +152,48 @@ async def test_what_was_withdrawn_is_not_withdrawn_twice_when_the_provider_fails
     assert len(bench.provider.of(BLUE, DRAINING)) == 5
 
 
-async def test_what_was_withdrawn_is_taken_back_when_it_is_needed_after_all(bench, load):
+async def test_what_was_withdrawn_goes_even_when_more_are_needed_after_all(bench, load):
     await scaled_to(bench, load, 6)
     load.set(busy=0, waiting=0)
     await load.run(55)
     bench.provider.refusal = ProviderError("busy")
     await load.run(9)
-    published = len(bench.routers.published)
+    victims = bench.provider.asked("scale")[-1][3]
     bench.provider.refusal = None
     load.set(busy=1, waiting=6, starved=True)
     await load.run(1)
-    told = [message for message in bench.routers.published[published:] if isinstance(message, UpsertReplica)]
-    assert len(told) == 5 and all(message.replica.state is READY for message in told)
+    assert set(bench.provider.of(BLUE, DRAINING)) == victims and len(victims) == 5
+    assert len(bench.provider.of(BLUE, READY)) == 6  # one that was kept, and five in place of the others
+
+
+async def test_a_replica_that_routers_withdrew_without_an_answer_is_replaced(bench, load):
+    await scaled_to(bench, load, 6)
+    stray = bench.provider.of(BLUE, READY)[2]
+    bench.plane.on_drained(stray)
+    await bench.clock.advance(0)
+    assert bench.provider.of(BLUE, DRAINING) == [stray]
     assert len(bench.provider.of(BLUE, READY)) == 6
+    bench.plane.on_drained(stray)
+    await bench.clock.advance(0)
+    assert bench.provider.of(BLUE, DRAINING) == [] and len(bench.provider.of(BLUE)) == 6
+
+
+async def test_a_victim_that_drains_before_the_provider_knows_is_no_stray(bench, load):
+    await scaled_to(bench, load, 6)
+    retire = bench.routers.retire
+
+    async def retire_and_drain_at_once(key, count):
+        retired = await retire(key, count)
+        for replica in retired:
+            bench.plane.on_drained(replica)
+        return retired
+
+    bench.routers.retire = retire_and_drain_at_once
+    load.set(busy=0, waiting=0)
+    await load.run(64)
+    assert [call[2] for call in bench.provider.asked("scale")][-1] == 1
+    assert len(bench.provider.of(BLUE, READY)) == 1
+    assert set(bench.routers.replicas) <= {f"iris-blue-{number}" for number in range(1, 7)}  # none in their place
 
 
 async def test_a_change_of_the_bounds_holds_at_once(bench, load):
