@@ -62,7 +62,7 @@ class _Tracked:
     slots_per_replica: int
     state: ScalingState
     accepted: int | None
-    """The number the target took last; None while a call is under way or has failed: nobody knows what became of it."""
+    """The number the target took last; None after a call that failed, because nobody knows what became of it."""
     order: Decision | None = None
     """The decision that set the number the target should have."""
     refused: int | None = None
@@ -222,12 +222,11 @@ class ScalingLoop:
 
     async def _tell_target(self, version: _Tracked) -> None:
         while (order := version.outstanding()) is not None:
-            version.accepted, version.refused = None, order.desired
             try:
                 async with asyncio.timeout(SCALE_TIMEOUT_S):
                     await self._target.scale(version.key, order)
             except Exception as error:  # whatever a target raises means: not done
-                version.accepted = None
+                version.accepted, version.refused = None, order.desired
                 self._complain(version, order, error)
                 return
             version.accepted, version.refused, version.complaint = order.desired, None, ""

@@ -64,8 +64,8 @@ class _History:
         if since_s is not None:
             possible = max(usage.total, usage.busy) * (at_s - since_s)
             self._begins_at_zero = usage.busy_slot_seconds <= possible + ROUNDING_SLOT_SECONDS
-        if since_s is not None and since_s < at_s and self._begins_at_zero:
-            self._points.insert(0, (since_s, 0.0))
+            if self._begins_at_zero:
+                self._points.insert(0, (since_s, 0.0))
 
     def add(self, previous_s: float, at_s: float, usage: VersionUsage, apart_s: float) -> None:
         """The report before this one came at `previous_s`; if it did not mention this version, nothing had changed yet.
@@ -75,13 +75,13 @@ class _History:
         last_s, last = self._points[-1]
         if previous_s > last_s:
             unchanged = last + self.latest.busy * (previous_s - last_s)
-            self._append(previous_s, min(unchanged, usage.busy_slot_seconds), apart_s)  # rounding must not overshoot
+            self._append(previous_s, unchanged, apart_s)
         self._append(at_s, usage.busy_slot_seconds, apart_s)
         self.latest = usage
 
     def _append(self, at_s: float, slot_seconds: float, apart_s: float) -> None:
         points = self._points
-        if points[-1][0] == at_s or (len(points) > 1 and points[-1][0] - points[-2][0] < apart_s):
+        if len(points) > 1 and points[-1][0] - points[-2][0] < apart_s:
             points[-1] = (at_s, slot_seconds)
             return
         points.append((at_s, slot_seconds))
@@ -158,9 +158,11 @@ class UtilizationFeed:
     def _apply_version(self, worker: str, previous_s: float | None, at_s: float, usage: VersionUsage) -> None:
         version = self._version(usage.key)
         history = version.by_worker.get(worker)
-        restarted = history is not None and usage.busy_slot_seconds < history.latest.busy_slot_seconds
-        if history is None or previous_s is None or restarted:
+        if history is None or previous_s is None:
             version.by_worker[worker] = _History(previous_s, at_s, usage)
+        elif usage.busy_slot_seconds < history.slot_seconds(previous_s) - ROUNDING_SLOT_SECONDS:
+            # A counter that began anew says nothing of what was before.
+            version.by_worker[worker] = _History(None, at_s, usage)
         else:
             history.add(previous_s, at_s, usage, version.keep_s / HISTORY_POINTS)
 

@@ -1,7 +1,7 @@
-"""The rule in a closed circle: a simulated version in virtual time is scaled by it, and settles where the formula says.
+"""The rule in a closed circle: a version simulated in virtual time is scaled by it, and settles where the formula says.
 
-Arrivals are evenly spaced, service takes a fixed time, a FIFO feeds slots × ready replicas, and a replica needs 0.5 s to
-start. The rule is asked every second, and at most every 50 ms when an arrival finds no free slot.
+Arrivals are evenly spaced, service takes a fixed time, a FIFO feeds slots × ready replicas, and a replica needs 0.5 s
+to start. The rule is asked every second, and at most every 50 ms when an arrival finds no free slot.
 """
 
 import heapq
@@ -98,7 +98,10 @@ class Simulation:
         after = bisect_right(self._integral, (start_s, float("inf")))
         if after == 0:
             return self._integral[-1][1] / self.policy.refresh_period_s
-        (left_s, left), (right_s, right) = self._integral[after - 1], self._integral[min(after, len(self._integral) - 1)]
+        (left_s, left), (right_s, right) = (
+            self._integral[after - 1],
+            self._integral[min(after, len(self._integral) - 1)],
+        )
         span_s = right_s - left_s
         start = left + (right - left) * (start_s - left_s) / span_s if span_s else left
         return (self._integral[-1][1] - start) / self.policy.refresh_period_s

@@ -219,10 +219,25 @@ def test_a_counter_that_falls_begins_anew_instead_of_counting_negative(feed):
     worker = Worker(feed)
     worker.set_busy(4, 0.0)
     worker.beat(0.0, 4.0)
-    worker.sums[KEY] = 0.0
     worker.set_busy(1, 4.0)
-    worker.beat(4.2, 5.4)
-    assert feed.observe(KEY, 1.0, 5.4).busy_mean == pytest.approx(1.0)
+    worker.sums[KEY] = 0.0
+    worker.beat(4.2, 4.4)
+    observation = feed.observe(KEY, 1.0, 4.4)
+    assert observation.busy_mean == pytest.approx(0.2)
+    assert not observation.complete
+    worker.beat(4.6, 5.4)
+    observation = feed.observe(KEY, 1.0, 5.4)
+    assert observation.busy_mean == pytest.approx(1.0)
+    assert observation.complete
+
+
+def test_a_change_after_a_long_rest_is_not_spread_over_the_rest(feed):
+    worker = Worker(feed)
+    worker.set_busy(2, 0.0)
+    worker.beat(0.0, 1.0)
+    worker.set_busy(0, 1.1)
+    worker.beat(1.2, 1.6)
+    assert feed.observe(KEY, 1.0, 1.6).busy_mean == pytest.approx(2 * 0.5)
 
 
 def test_a_report_older_than_the_last_one_is_ignored(feed):
@@ -298,7 +313,8 @@ def test_the_mean_equals_the_true_mean_when_changes_fall_on_reports(steps, perio
     end_s = now + later_s
     ends = [*(at_s for at_s, _ in story[1:]), end_s]
     true = sum(
-        busy * max(0.0, until_s - max(at_s, end_s - period_s)) for (at_s, busy), until_s in zip(story, ends, strict=True)
+        busy * max(0.0, until_s - max(at_s, end_s - period_s))
+        for (at_s, busy), until_s in zip(story, ends, strict=True)
     )
     assert feed.observe(KEY, period_s, end_s).busy_mean == pytest.approx(true / period_s, abs=1e-6)
 
@@ -328,3 +344,4 @@ def test_memory_is_bounded_where_nobody_observes(feed):
         worker.report(tick * 0.2)
     assert len(feed._versions[KEY].by_worker["w1"]._points) <= 2 * HISTORY_POINTS
     assert feed.observe(KEY, 1.0, 5000 * 0.2 - 0.2).busy_mean == pytest.approx(1.0, abs=0.5)
+    assert not feed.observe(KEY, 900.0, 5000 * 0.2 - 0.2).complete
