@@ -55,6 +55,8 @@ def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> s
     said = shortfall.message
     # A provider may quote the log in its reason already; nobody wants to read it twice.
     tail = [] if "\n" in said else log_tail
+    if not said and not trouble:
+        said = "starting; its last log lines:" if tail else "starting"
     return "\n".join(part for part in (trouble, said, *tail) if part)
 
 

@@ -298,6 +298,15 @@ async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(benc
     assert message == "exit status 1\nTraceback\nModuleNotFoundError: sklearn"
 
 
+async def test_a_version_that_starts_says_so_with_its_last_log_lines(bench):
+    bench.provider.starts_ready = False
+    await bench.apply(manifest())
+    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"] == "starting"
+    bench.provider.logged[BLUE] = {"iris-blue-1": ["loading the model"]}
+    message = (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"]
+    assert message == "starting; its last log lines:\nloading the model"
+
+
 async def test_the_view_shows_slots_and_utilization(bench):
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
