@@ -1,0 +1,231 @@
+"""One replica and a few: start, readiness, failure, replacement, drain."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from cluster.changes import Reset
+from cluster.local.provider import LocalProvider
+from serving.endpoint import LivenessProbe, Resources
+from serving.replica import ReplicaState
+from tests.integration.cluster_local.local_rig import (
+    HERE,
+    KEY,
+    QUICK,
+    Watcher,
+    endpoint,
+    get,
+    pid_of,
+    pids_with,
+    poll,
+    tiny,
+    version,
+)
+
+READY, DRAINING, STARTING, FAILED = (
+    ReplicaState.READY,
+    ReplicaState.DRAINING,
+    ReplicaState.STARTING,
+    ReplicaState.FAILED,
+)
+
+
+async def test_a_command_replica_starts_gets_ready_and_sees_its_own_environment_only(
+    provider: LocalProvider, watcher: Watcher, monkeypatch
+) -> None:
+    await provider.apply(endpoint(version(tiny(COLOUR="blue", URL="http://x:{port}"))), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    assert replica.id.startswith("iris-blue-") and replica.host == "127.0.0.1"
+    assert watcher.seen(replica.id) == [STARTING, READY]
+    env = json.loads(await get(replica))
+    assert env["PORT"] == str(replica.port) and env["URL"] == f"http://x:{replica.port}" and env["COLOUR"] == "blue"
+    assert (env["SCOREFRONT_ENDPOINT"], env["SCOREFRONT_VERSION"], env["SCOREFRONT_REPLICA"]) == (*KEY, replica.id)
+    assert env["cwd"] == str(HERE)
+    assert "PYTEST_CURRENT_TEST" not in env
+
+
+async def test_the_first_change_a_watcher_gets_is_everything_there_is(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    assert watcher.history[0] == Reset(())
+    await provider.apply(endpoint(), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    async for change in provider.watch():
+        assert change == Reset((replica,))
+        break
+
+
+async def test_a_replica_killed_is_gone_at_once_and_another_starts_within_milliseconds(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    await provider.apply(endpoint(), {"blue": 1})
+    (first,) = await watcher.until_ready()
+    pid = pid_of(first)
+    begun = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    await watcher.until(lambda: watcher.replicas and first.id not in watcher.replicas)
+    assert time.monotonic() - begun < 0.25
+    (second,) = watcher.replicas.values()
+    assert second.state is STARTING and second.id != first.id and "killed by SIGKILL" in second.reason
+    await watcher.until_ready()
+    assert watcher.seen(first.id) == [STARTING, READY, FAILED, None]
+
+
+async def test_a_model_that_exits_at_once_fails_with_its_last_lines_and_does_not_spin(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    begun = time.monotonic()
+    await provider.apply(endpoint(version(tiny("exit"))), {"blue": 1})
+    await watcher.until(lambda: len(watcher.ever) == 3 and watcher.in_state(FAILED))
+    took = time.monotonic() - begun
+    (failed,) = watcher.in_state(FAILED)
+    assert "exited with code 3 before it was ready" in failed.reason and "no model here" in failed.reason
+    assert took >= 1.0  # two waits of half a second
+    kept = await provider.logs(KEY, 10)
+    assert len(kept) == 3 and all(lines == ["no model here"] for lines in kept.values())
+
+
+async def test_a_program_that_does_not_exist_is_a_failure_like_any_other(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    source = replace(tiny(), command=("no-such-program", "{port}"))
+    await provider.apply(endpoint(version(source)), {"blue": 1})
+    await watcher.until(lambda: watcher.in_state(FAILED))
+    assert "no-such-program" in watcher.in_state(FAILED)[0].reason
+
+
+async def test_a_model_that_never_listens_fails_after_its_start_deadline(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    probe = LivenessProbe(period_s=0.2, initial_delay_s=0.6, timeout_s=0.2, failure_threshold=2)
+    await provider.apply(endpoint(version(tiny("deaf"), liveness=probe)), {"blue": 1})
+    await watcher.until(lambda: watcher.in_state(FAILED))
+    (failed,) = watcher.in_state(FAILED)
+    assert "not ready after 1 s" in failed.reason and "cannot connect" in failed.reason
+    assert "still thinking" in failed.reason
+    await watcher.until(lambda: watcher.in_state(STARTING))
+    await poll(lambda: not pids_with(f"SCOREFRONT_REPLICA={failed.id}\0"))
+
+
+async def test_a_replica_whose_health_turns_bad_is_killed_and_replaced(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    await provider.apply(endpoint(version(tiny("sick-after-first"))), {"blue": 1})
+    (first,) = await watcher.until_ready()
+    await watcher.until(lambda: watcher.replicas and first.id not in watcher.replicas)
+    (second,) = watcher.replicas.values()
+    assert "liveness probe failed 2 times in a row: GET / answered 503" in second.reason
+
+
+async def test_a_replica_that_hangs_is_killed_and_replaced(provider: LocalProvider, watcher: Watcher) -> None:
+    await provider.apply(endpoint(), {"blue": 1})
+    (first,) = await watcher.until_ready()
+    os.kill(pid_of(first), signal.SIGSTOP)
+    await watcher.until(lambda: watcher.replicas and first.id not in watcher.replicas)
+    assert "no answer within 0.5 s" in next(iter(watcher.replicas.values())).reason
+
+
+async def test_a_replica_that_is_busy_for_longer_than_its_probes_wait_is_left_alone(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    await provider.apply(endpoint(), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    assert QUICK.failure_threshold * (QUICK.period_s + QUICK.timeout_s) < 3.0
+    await get(replica, "/sleep?3")
+    assert watcher.seen(replica.id) == [STARTING, READY]
+
+
+async def test_a_victim_drains_at_once_and_ends_when_the_routers_are_done_with_it(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    await provider.apply(endpoint(), {"blue": 3})
+    ready = await watcher.until_ready(3)
+    victim = ready[0].id
+    pid = pid_of(ready[0])
+    await provider.scale(KEY, 2, {victim})
+    await watcher.until(lambda: watcher.replicas[victim].state is DRAINING)
+    assert len(watcher.ready) == 2
+    os.kill(pid, 0)
+    await provider.drained(victim)
+    await watcher.until(lambda: victim not in watcher.replicas)
+    assert len(watcher.ready) == 2
+    await provider.drained(victim)
+
+
+async def test_a_victim_ends_after_the_scoring_timeout_if_nobody_says_it_is_drained(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    await provider.apply(endpoint(version(scoring_timeout_s=0.3)), {"blue": 2})
+    old, young = await watcher.until_ready(2)
+    begun = time.monotonic()
+    await provider.scale(KEY, 1)
+    await watcher.until(lambda: len(watcher.replicas) == 1)
+    assert time.monotonic() - begun >= 0.3
+    assert old.id in watcher.replicas and watcher.seen(young.id)[-2:] == [DRAINING, None]
+
+
+async def test_many_replicas_start_side_by_side(provider: LocalProvider, watcher: Watcher) -> None:
+    await provider.apply(endpoint(), {"blue": 12})
+    ready = await watcher.until_ready(12)
+    assert len({replica.port for replica in ready}) == 12
+
+
+async def test_removing_an_endpoint_stops_everything_it_had(provider: LocalProvider, watcher: Watcher) -> None:
+    await provider.apply(endpoint(), {"blue": 2})
+    for replica in await watcher.until_ready(2):
+        assert pid_of(replica)
+    await provider.remove("iris")
+    await watcher.until(lambda: len(watcher.in_state(DRAINING)) == 2)
+    for replica in list(watcher.replicas.values()):
+        await provider.drained(replica.id)
+    await watcher.until(lambda: not watcher.replicas)
+    await provider.apply(endpoint(), {"blue": 1})
+    await watcher.until_ready(1)
+
+
+async def test_what_left_its_process_group_ends_with_its_replica(provider: LocalProvider, watcher: Watcher) -> None:
+    await provider.apply(endpoint(version(tiny("fork"))), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    assert len(pids_with(f"SCOREFRONT_REPLICA={replica.id}\0")) == 2
+    await provider.remove("iris")
+    await provider.drained(replica.id)
+    await watcher.until(lambda: not watcher.replicas)
+    await poll(lambda: not pids_with(f"SCOREFRONT_REPLICA={replica.id}\0"))
+
+
+async def test_closing_ends_even_what_does_not_listen_to_sigterm(tmp_path: Path) -> None:
+    provider = LocalProvider(tmp_path)
+    await provider.start()
+    watcher = Watcher(provider)
+    task = asyncio.create_task(watcher.run(), name="watcher")
+    await provider.apply(endpoint(version(tiny("stubborn", "fork"))), {"blue": 2})
+    await watcher.until_ready(2)
+    begun = time.monotonic()
+    await provider.close(deadline_s=0.5)
+    assert time.monotonic() - begun < 3.0
+    assert len(watcher.ever) == 2
+    assert not {pid for replica_id in watcher.ever for pid in pids_with(replica_id)}
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_replica_above_its_memory_limit_is_killed_and_says_so(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    limited = version(tiny("fat"), resources=Resources(memory_limit_bytes=50_000_000))
+    await provider.apply(endpoint(limited), {"blue": 1})
+    await watcher.until(lambda: watcher.replicas and len(watcher.ever) == 2)
+    (second,) = watcher.replicas.values()
+    assert "memory limit exceeded: " in second.reason and "MB > 50 MB" in second.reason
+
+
+async def test_a_replica_with_a_cpu_limit_runs_on_so_many_cores(provider: LocalProvider, watcher: Watcher) -> None:
+    limited = version(resources=Resources(cpu_limit=0.5))
+    await provider.apply(endpoint(limited), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    env = json.loads(await get(replica))
+    assert env["cores"] == 1 and env["OMP_NUM_THREADS"] == "1"
