@@ -1,0 +1,80 @@
+"""The tables of a replica's life, and its times."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.local import lifecycle
+from cluster.local.lifecycle import PROCESS, STATIC, Event, State, backoff, start_deadline_s, start_poll_s
+from serving.endpoint import LivenessProbe
+
+
+@pytest.mark.parametrize("table", [PROCESS, STATIC])
+def test_every_state_says_what_every_event_means(table: lifecycle.Table) -> None:
+    assert table.keys() == set(itertools.product(State, Event))
+    assert all(table[State.GONE, event] is State.GONE for event in Event)
+
+
+def test_every_state_but_gone_is_reported() -> None:
+    assert lifecycle.OUTWARD.keys() == set(State) - {State.GONE}
+
+
+@given(st.sampled_from([PROCESS, STATIC]), st.lists(st.sampled_from(Event)))
+def test_a_retired_replica_never_serves_again(table: lifecycle.Table, events: list[Event]) -> None:
+    for state in State:
+        at = table[state, Event.RETIRED]
+        for event in events:
+            at = table[at, event]
+            assert at not in lifecycle.WANTED
+
+
+@given(st.lists(st.sampled_from(Event)))
+def test_a_replica_that_served_drains_before_it_is_stopped(events: list[Event]) -> None:
+    at = State.STARTING
+    for event in events:
+        before, at = at, PROCESS[at, event]
+        if before is State.READY:
+            assert at in (State.READY, State.DRAINING, State.FAILED)
+
+
+def test_a_failed_child_is_only_ever_replaced_while_a_static_replica_recovers() -> None:
+    assert PROCESS[State.FAILED, Event.HEALTHY] is State.FAILED
+    assert STATIC[State.FAILED, Event.HEALTHY] is State.READY
+
+
+def waits(ready_s: float | None, count: int) -> list[float]:
+    failures, found = 0, []
+    for _ in range(count):
+        failures, wait_s = backoff(failures, ready_s)
+        found.append(wait_s)
+    return found
+
+
+def test_a_replica_that_served_is_replaced_at_once_the_first_time_then_ever_later() -> None:
+    assert waits(5.0, 9) == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_replica_that_never_served_waits_from_the_first_time_on() -> None:
+    assert waits(None, 4) == [0.5, 0.5, 1, 2]
+
+
+def test_a_minute_of_service_makes_up_for_all_failures_before() -> None:
+    assert backoff(40, 60.0) == (1, 0.0)
+    assert backoff(40, 59.9) == (41, 30.0)
+
+
+def test_a_model_gets_the_time_to_start_that_kubernetes_would_give_it() -> None:
+    assert start_deadline_s(LivenessProbe()) == 340.0
+
+
+@given(st.floats(0, 1000))
+def test_readiness_is_noticed_soon_and_asked_for_seldom(waited_s: float) -> None:
+    assert 0.05 <= start_poll_s(waited_s) <= max(0.05, 0.05 * waited_s)
+
+
+def test_an_ending_names_its_signal() -> None:
+    assert lifecycle.exit_text(-9, {9: "SIGKILL"}) == "killed by SIGKILL"
+    assert lifecycle.exit_text(-64, {}) == "killed by signal 64"
+    assert lifecycle.exit_text(3, {}) == "exited with code 3"

@@ -1,0 +1,170 @@
+"""Logs, changes, limits, and the process table as text."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.changes import Remove, Reset, Upsert
+from cluster.local import feed as feeding
+from cluster.local import logs as logging_
+from cluster.local.feed import Feed
+from cluster.local.guard import Process, parse_stat
+from cluster.local.limits import Cores, choose_cores, memory_by_session, over_memory
+from cluster.local.logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, Lines, LogStore
+from cluster.local.probe import has_clients
+from serving.endpoint import VersionKey
+from serving.replica import Replica, ReplicaState
+
+KEY = VersionKey("iris", "blue")
+
+
+@given(st.lists(st.binary(max_size=50)))
+def test_lines_are_the_same_however_they_are_cut_on_the_way(chunks: list[bytes]) -> None:
+    whole, pieces = Lines(), Lines()
+    data = b"".join(chunks)
+    expected = whole.feed(data) + whole.finish()
+    assert [line for chunk in chunks for line in pieces.feed(chunk)] + pieces.finish() == expected
+    assert b"\n".join(expected).replace(b"\r", b"") == data.removesuffix(b"\n").replace(b"\r", b"")
+
+
+def test_a_line_without_end_does_not_grow_for_ever() -> None:
+    lines = Lines()
+    found = [piece for _ in range(10) for piece in lines.feed(b"x" * 5000)] + lines.finish()
+    assert sum(map(len, found)) == 50_000 and max(map(len, found)) <= LINE_BYTES
+
+
+async def test_a_log_is_turned_over_and_reads_as_one(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    log = store.open(KEY, "r1")
+    for number in range(30_000):
+        log.write(b"%05d %s\n" % (number, b"x" * 60))
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "iris" / "blue").iterdir()}
+    assert sizes.keys() == {"r1.log", "r1.log.1"} and all(size <= FILE_BYTES for size in sizes.values())
+    lines = (await store.tail(KEY, 15_000))["r1"]
+    assert [line[:5] for line in lines] == [f"{number:05d}" for number in range(15_000, 30_000)]
+    assert (await store.tail(KEY, 0))["r1"] == []
+    store.close(KEY, "r1")
+
+
+async def test_a_disk_that_takes_nothing_loses_lines_but_holds_up_nobody(tmp_path: Path) -> None:
+    blocked = tmp_path / "logs"
+    blocked.write_text("a file where the folder should be")
+    store = LogStore(blocked)
+    log = store.open(KEY, "r1")
+    log.write(b"one\ntwo\n")
+    assert log.dropped_lines == 2
+    assert await store.tail(KEY, 1) == {"r1": ["two"]}
+    store.close(KEY, "r1")
+
+
+async def test_the_logs_of_the_last_replicas_that_are_gone_are_kept(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    living = store.open(KEY, "living")
+    living.write(b"still here\n")
+    os.utime(tmp_path / "iris" / "blue" / "living.log", (0, 0))
+    for number in range(KEPT_GONE + 3):
+        store.open(KEY, f"r{number}").write(b"bye\n")
+        os.utime(tmp_path / "iris" / "blue" / f"r{number}.log", (number + 1, number + 1))
+        store.close(KEY, f"r{number}")
+    assert (await store.tail(KEY, 5)).keys() == {"living", *(f"r{number}" for number in range(3, KEPT_GONE + 3))}
+    store.close(KEY, "living")
+
+
+async def test_a_slow_listener_loses_the_oldest_lines_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging_, "FOLLOW_BACKLOG", 3)
+    store = LogStore(tmp_path)
+    lines = store.follow(KEY)
+    first = asyncio.create_task(anext(lines), name="first line")
+    await asyncio.sleep(0)
+    log = store.open(KEY, "r1")
+    log.write(b"1\n2\n3\n4\n5\n")
+    assert [await first, await anext(lines), await anext(lines)] == [("r1", "3"), ("r1", "4"), ("r1", "5")]
+    await lines.aclose()
+    store.close(KEY, "r1")
+
+
+def replica(number: int, state: ReplicaState = ReplicaState.READY) -> Replica:
+    return Replica(f"r{number}", "iris", "blue", "127.0.0.1", number, state)
+
+
+async def test_a_watcher_gets_a_reset_then_every_change_once_and_in_order() -> None:
+    feed = Feed()
+    feed.upsert(replica(1))
+    watcher = feed.watch()
+    assert await anext(watcher) == Reset((replica(1),))
+    feed.upsert(replica(2))
+    feed.upsert(replica(2))
+    feed.upsert(replica(1, ReplicaState.DRAINING))
+    feed.remove("r1")
+    feed.remove("r1")
+    found = [await anext(watcher) for _ in range(3)]
+    assert found == [Upsert(replica(2)), Upsert(replica(1, ReplicaState.DRAINING)), Remove("r1")]
+    await watcher.aclose()
+
+
+async def test_a_watcher_that_sleeps_costs_a_bounded_backlog_and_wakes_to_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeding, "BACKLOG", 10)
+    feed = Feed()
+    watcher = feed.watch()
+    await anext(watcher)
+    for number in range(25):
+        feed.upsert(replica(number))
+    known: dict[str, Replica] = {}
+    while known != {one.id: one for one in feed.replicas}:
+        match await anext(watcher):
+            case Reset(replicas):
+                known = {one.id: one for one in replicas}
+            case Upsert(one):
+                known[one.id] = one
+    await watcher.aclose()
+
+
+def test_cores_are_shared_out_evenly_and_given_back_once() -> None:
+    cores = Cores({0, 1, 2})
+    assert [cores.take("a", 1), cores.take("b", 2), cores.take("c", 1)] == [(0,), (1, 2), (0,)]
+    cores.give_back("b")
+    cores.give_back("b")
+    assert cores.take("d", 2) == (1, 2)
+    assert cores.take("e", 3) is None and cores.take("f", None) is None
+
+
+@given(st.dictionaries(st.integers(0, 64), st.integers(0, 9), min_size=1), st.integers(1, 64))
+def test_chosen_cores_are_never_busier_than_those_left_out(load: dict[int, int], needed: int) -> None:
+    chosen = choose_cores(load, needed)
+    left = load.keys() - set(chosen)
+    assert len(chosen) == min(needed, len(load))
+    assert not left or max(load[core] for core in chosen) <= min(load[core] for core in left)
+
+
+def test_memory_is_summed_over_all_processes_of_a_replica() -> None:
+    table = [Process(1, "S", 7, 100), Process(2, "S", 7, 50), Process(3, "S", 8, 1000)]
+    assert memory_by_session(table, {7}) == {7: 150}
+
+
+def test_only_memory_above_the_limit_is_a_reason_to_kill() -> None:
+    assert over_memory(612_000_000, 500_000_000) == "memory limit exceeded: 612 MB > 500 MB"
+    assert over_memory(500_000_000, 500_000_000) == "" == over_memory(10**12, None)
+
+
+def test_a_process_may_have_brackets_and_spaces_in_its_name() -> None:
+    tail = b" S 1 42 42 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 100 4096 3 0 0"
+    found = parse_stat(b"77 (a) b (c)" + tail)
+    assert (found.pid, found.state, found.session) == (77, "S", 42)
+    assert found.rss_bytes == 3 * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_only_established_connections_to_the_port_are_clients(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    row = "   0: 0100007F:{:04X} 0100007F:{:04X} {} 00000000:00000000 00:00000000 00000000     0        0 1\n"
+    table.write_text(
+        "  sl  local_address rem_address   st\n" + row.format(50000, 4000, "01") + row.format(1, 4001, "06")
+    )
+    assert has_clients(4000, (str(table),))
+    assert not has_clients(4001, (str(table),)) and not has_clients(50000, (str(table),))
+    assert not has_clients(4000, (str(tmp_path / "absent"),))
