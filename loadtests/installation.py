@@ -51,14 +51,19 @@ class Installation:
         self.control = ""
 
     def start(self, *documents: dict[str, Any], listen: str = "127.0.0.1:0", control: str = "127.0.0.1:0") -> None:
-        """Start, and return when it says that it is ready."""
+        """Start with these endpoints, and return when it says that it is ready."""
         files = []
         for document in documents:
             path = self.directory / f"{document['metadata']['name']}.json"
             path.write_text(json.dumps(document))
-            files += ["-f", str(path)]
+            files.append(path)
+        self.start_files(*files, listen=listen, control=control)
+
+    def start_files(self, *files: Path, listen: str = "127.0.0.1:0", control: str = "127.0.0.1:0") -> None:
+        """Start with these files, and return when it says that it is ready."""
+        named = [argument for path in files for argument in ("-f", str(path))]
         self.output = self.directory / f"up-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "scorefront", "up", *files, "--state-dir", str(self.directory / "state")]
+        command = [sys.executable, "-m", "scorefront", "up", *named, "--state-dir", str(self.directory / "state")]
         command += ["--listen", listen, "--control", control, *self._arguments]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(

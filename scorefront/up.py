@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from cluster.local.provider import LocalProvider
 
+from cluster.local.provider import LocalProvider
 from controlplane.errors import StoreError
 from controlplane.guard import is_loopback
 from controlplane.plane import ControlPlane, PlaneSettings

@@ -40,7 +40,7 @@ class Unauthorized(RouterError):
 
     status, reason, code = 401, "Unauthorized", "Unauthorized"
     text = "A valid key or token is needed: Authorization: Bearer <key or token>."
-    headers = ((b"www-authenticate", b"Bearer"),)
+    headers = ((b"WWW-Authenticate", b"Bearer"),)
 
 
 class Forbidden(RouterError):
@@ -69,7 +69,7 @@ class MethodNotAllowed(RouterError):
 
     status, reason, code = 405, "Method Not Allowed", "MethodNotAllowed"
     text = "Only GET and POST are served."
-    headers = ((b"allow", b"GET, POST"),)
+    headers = ((b"Allow", b"GET, POST"),)
 
 
 class RequestTimeout(RouterError):
@@ -118,7 +118,7 @@ class Overloaded(RouterError):
     """No slot became free within the queue wait, or too many wait already."""
 
     status, reason, code = 503, "Service Unavailable", "Overloaded"
-    headers = ((b"retry-after", b"1"),)
+    headers = ((b"Retry-After", b"1"),)
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(f"Too many requests for service {endpoint} (overloaded)")
@@ -128,7 +128,7 @@ class NoReadyReplicas(RouterError):
     """The version has no replica that takes requests."""
 
     status, reason, code = 503, "Service Unavailable", "NoReadyReplicas"
-    headers = ((b"retry-after", b"1"),)
+    headers = ((b"Retry-After", b"1"),)
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(f"No ready replicas for service {endpoint}.")

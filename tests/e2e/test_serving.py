@@ -1,0 +1,143 @@
+"""What a client of a running installation sees."""
+
+import threading
+import time
+import uuid
+from collections import Counter
+
+from tests.e2e.conftest import Site
+
+
+def test_a_score_needs_a_key_and_either_key_opens(site: Site) -> None:
+    primary, secondary = site.keys("echo")
+    assert site.score("echo", primary).status == 200
+    assert site.score("echo", secondary).status == 200
+    for wrong in ("", "x" * 43, primary[:-1], primary + "a", primary.swapcase()):
+        answer = site.score("echo", wrong)
+        assert answer.status == 401
+        assert answer.headers["x-ms-error-code"] == "Unauthorized"
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert site.score("open-door").status == 200
+
+
+def test_every_answer_carries_a_request_id_that_the_replica_saw_too(site: Site) -> None:
+    key, _ = site.keys("echo")
+    answer = site.score("echo", key, x_ms_client_request_id="mine/../42 " + "x" * 60)
+    assert str(uuid.UUID(answer.headers["x-ms-request-id"])) == answer.json["id"]
+    assert answer.headers["x-ms-client-request-id"] == ("mine42" + "x" * 60)[:40]
+    assert answer.headers["azureml-model-deployment"] in ("blue", "green")
+    refused = site.score("echo")
+    assert uuid.UUID(refused.headers["x-ms-request-id"])
+    assert "azureml-model-deployment" not in refused.headers
+
+
+def test_a_version_is_pinned_by_header_or_by_path(site: Site) -> None:
+    key, _ = site.keys("echo")
+    for version in ("blue", "green"):
+        by_header = site.score("echo", key, azureml_model_deployment=version)
+        by_path = site.score("echo", key, path=f"versions/{version}/score")
+        assert by_header.headers["azureml-model-deployment"] == version
+        assert by_path.headers["azureml-model-deployment"] == version
+    missing = site.score("echo", key, azureml_model_deployment="red")
+    assert (missing.status, missing.headers["x-ms-error-code"]) == (404, "VersionNotFound")
+
+
+def test_unknown_endpoints_and_methods_are_told_apart(site: Site) -> None:
+    answer = site.score("nobody", "key")
+    assert (answer.status, answer.headers["x-ms-error-code"]) == (404, "EndpointNotFound")
+    url = f"{site.installation.scoring}/api/v1/endpoint/open-door/score"
+    put = site.call("PUT", url, {})
+    assert (put.status, put.headers["x-ms-error-code"], put.headers["Allow"]) == (405, "MethodNotAllowed", "GET, POST")
+    assert site.call("GET", f"{site.installation.scoring}/healthz").status == 200
+
+
+def test_a_token_opens_its_endpoint_and_no_other(site: Site) -> None:
+    token = site.rest("POST", "/api/v1/endpoints/tokened/token").json
+    assert token["tokenType"] == "Bearer"
+    assert time.time() < token["refreshAfter"] < token["expiryOn"]  # noqa: TID251 - tokens carry wall-clock times
+    assert site.score("tokened", token["accessToken"]).status == 200
+    assert site.score("tokened", token["accessToken"][:-4] + "AAAA").status == 401
+    assert site.score("tokened", site.keys("tokened")[0]).status == 401
+    assert site.score("echo", token["accessToken"]).status == 401
+    assert site.rest("POST", "/api/v1/endpoints/echo/token").status == 409
+
+
+def test_a_regenerated_key_dies_within_a_second_and_the_other_never_fails(site: Site) -> None:
+    primary, secondary = site.keys("echo")
+    statuses: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def score_on() -> None:
+        while not stop.is_set():
+            statuses[site.score("echo", secondary).status] += 1
+
+    load = [threading.Thread(target=score_on) for _ in range(4)]
+    for thread in load:
+        thread.start()
+    try:
+        fresh = site.rest("POST", "/api/v1/endpoints/echo/keys/regenerate", {"keyType": "primary"}).json["primaryKey"]
+        deadline = time.monotonic() + 1.0
+        while site.score("echo", primary).status != 401:
+            assert time.monotonic() < deadline, "the old key still opens after a second"
+        assert site.score("echo", fresh).status == 200
+    finally:
+        stop.set()
+        for thread in load:
+            thread.join()
+    assert set(statuses) == {200}
+
+
+def test_the_split_changes_under_load_without_a_failed_request(site: Site) -> None:
+    key, _ = site.keys("echo")
+    statuses: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def score_on() -> None:
+        while not stop.is_set():
+            statuses[site.score("echo", key).status] += 1
+
+    load = [threading.Thread(target=score_on) for _ in range(4)]
+    for thread in load:
+        thread.start()
+    try:
+        for percent in (0, 100, 50, 20):
+            body = {"percentiles": {"blue": 0, "green": percent}, "default": None, "control": None}
+            assert site.rest("PATCH", "/api/v1/endpoints/echo/traffic", body).status == 200
+        refused = site.rest("PATCH", "/api/v1/endpoints/echo/traffic", {"percentiles": {"blue": 90}})
+        assert refused.status == 400
+    finally:
+        stop.set()
+        for thread in load:
+            thread.join()
+    assert set(statuses) == {200}
+    shares = site.rest("GET", "/api/v1/endpoints/echo").json["status"]["versions"]
+    assert (shares["blue"]["share"], shares["green"]["share"]) == (0.8, 0.2)
+
+
+def test_metrics_count_what_was_scored_and_hold_no_key(site: Site) -> None:
+    key, _ = site.keys("open-door")
+    before = site.rest("GET", "/metrics").body.decode()
+    for _ in range(3):
+        site.score("open-door")
+    after = site.rest("GET", "/metrics").body.decode()
+
+    def count(text: str) -> float:
+        name = 'scorefront_requests_total{code="200",endpoint="open-door",version="blue"}'
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+    assert count(after) - count(before) == 3
+    assert "scorefront_slot_violations_total 0.0" in after
+    assert key not in after
+
+
+def test_the_command_line_does_what_rest_does(site: Site) -> None:
+    assert "echo" in site.cli("get").stdout
+    scored = site.cli("score", "open-door", "-d", "{}")
+    assert (scored.returncode, '"pid"' in scored.stdout) == (0, True)
+    pinned = site.cli("score", "echo", "-d", "{}", "--version", "green")
+    assert pinned.returncode == 0
+    gone = site.cli("get", "nobody")
+    assert (gone.returncode, "nobody" in gone.stderr) == (1, True)
+    assert site.cli("why", "echo").returncode == 0
+    assert site.cli("keys", "echo", "-o", "json").stdout.startswith("{")
+    assert site.cli("token", "tokened").returncode == 0
