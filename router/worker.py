@@ -159,9 +159,10 @@ class Worker:
         frames = FrameReader()
         while data := await reader.read(1 << 20):
             for body in frames.feed(data):
-                self._apply(decode_for_worker(body))
+                self.apply(decode_for_worker(body))
 
-    def _apply(self, message: ToWorker) -> None:
+    def apply(self, message: ToWorker) -> None:
+        """Do what one message of the control plane says."""
         gateway = self.gateway
         match message:
             case ResetAll():
@@ -208,7 +209,7 @@ class Worker:
         before = self.gateway.table.endpoint(endpoint.name)
         self.gateway.table.upsert(endpoint)
         for version in endpoint.versions:
-            self.gateway.dispatcher.configure(endpoint.name, version)
+            self.gateway.configure(endpoint.name, version)
         if before is not None:
             for version in before.versions:
                 if endpoint.version(version.name) is None:
