@@ -5,7 +5,7 @@ version is free. What the shell must be told besides leases (a withdrawn replica
 in `Dispatcher.drained` and `Dispatcher.starved`.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,13 +21,12 @@ MAX_WAITING = 10_000
 class Ticket:
     """A request that wants a slot. The shell's exchange extends it; `lease` is set while it holds one."""
 
-    __slots__ = ("deadline", "enqueued_at", "lease", "queue", "waiting")
+    __slots__ = ("enqueued_at", "lease", "queue", "waiting")
 
     def __init__(self) -> None:
         self.queue: VersionQueue | None = None
         self.lease: Lease | None = None
         self.enqueued_at = 0.0
-        self.deadline = 0.0
         self.waiting = False
 
 
@@ -53,7 +52,6 @@ class VersionQueue:
         "replicas",
         "scoring_timeout_s",
         "starved",
-        "waiting",
     )
 
     def __init__(self, key: VersionKey, dispatcher: "Dispatcher") -> None:
@@ -62,19 +60,24 @@ class VersionQueue:
         self.replicas: dict[str, ReplicaSlots] = {}
         self.queue_wait_s = 0.5
         self.scoring_timeout_s = 60.0
-        self.waiting = 0
         self.changed = True
         """Something worth reporting has happened since the last report."""
         self.starved = False
         self._dispatcher = dispatcher
-        self._fifo: deque[Ticket] = deque()
+        # Ordered by arrival; a ticket in the middle leaves in O(1), and nothing of it is kept.
+        self._fifo: OrderedDict[Ticket, None] = OrderedDict()
         # Tickets that had a slot whose replica could not be reached keep their place before everybody else.
-        self._retries: deque[Ticket] = deque()
+        self._retries: OrderedDict[Ticket, None] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Tickets that wait now."""
+        return len(self._retries) + len(self._fifo)
 
     # ---- requests
 
     def enqueue(self, ticket: Ticket, now: float) -> Lease | None:
-        """A lease at once, or None: the ticket waits until `deadline`. Raises Overloaded when too many wait already."""
+        """A lease at once, or None: the ticket waits. Raises Overloaded when too many wait already."""
         self.changed = True
         ticket.queue = self
         ticket.enqueued_at = now
@@ -88,12 +91,13 @@ class VersionQueue:
         return None
 
     def release(self, lease: Lease, now: float) -> Grant | None:
-        """The request has ended. The slot goes to the oldest ticket, if any waits."""
+        """The request has ended. The slot goes to the oldest ticket, if any waits. A second time changes nothing."""
         self.changed = True
-        replica = lease.replica
+        again = lease.released
         if self.ledger.give_back(lease, now):
-            return self._match(now) if self.waiting else None
-        if replica.withdrawn and not replica.busy:
+            return self._match(now)
+        replica = lease.replica
+        if replica.withdrawn and not replica.busy and not again:
             self._drained(replica)
         return None
 
@@ -106,36 +110,38 @@ class VersionQueue:
         assert isinstance(ticket, Ticket)
         ticket.lease = None
         self._wait(ticket, self._retries, now)
-        grant = self.release(lease, now)
-        return grant or self._match(now)
+        return self.release(lease, now) or self._match(now)
 
     def abandon(self, ticket: Ticket) -> bool:
         """The client of a waiting ticket is gone. False if it did not wait."""
         if not ticket.waiting:
             return False
         ticket.waiting = False
-        self.waiting -= 1
+        del (self._retries if ticket in self._retries else self._fifo)[ticket]
         self.changed = True
-        if not self.waiting:
-            self._fifo.clear()
-            self._retries.clear()
         return True
 
     def expire(self, now: float) -> list[tuple[Ticket, RouterError]]:
-        """Tickets whose wait is over, each with the answer it gets. Both lines have rising deadlines."""
-        expired: list[tuple[Ticket, RouterError]] = []
+        """Tickets whose wait is over, each with the answer it gets."""
+        late = []
         for line in (self._retries, self._fifo):
-            while line and (not line[0].waiting or line[0].deadline <= now):
-                ticket = line.popleft()
-                if ticket.waiting:
-                    self.abandon(ticket)
-                    expired.append((ticket, self._refusal()))
-        return expired
+            for ticket in line:
+                if ticket.enqueued_at + self.queue_wait_s > now:
+                    break
+                late.append(ticket)
+        if not late:
+            return []
+        refusal = self._refusal()
+        return [(ticket, refusal) for ticket in late if self.abandon(ticket)]
+
+    def clear(self) -> list[Ticket]:
+        """Every ticket that waits leaves."""
+        return [ticket for ticket in (*self._retries, *self._fifo) if self.abandon(ticket)]
 
     def next_deadline(self) -> float | None:
         """When `expire` has something to do, or None."""
-        heads = [line[0].deadline for line in (self._retries, self._fifo) if line]
-        return min(heads) if heads and self.waiting else None
+        heads = [next(iter(line)).enqueued_at for line in (self._retries, self._fifo) if line]
+        return min(heads) + self.queue_wait_s if heads else None
 
     def overdue(self, now: float) -> list[Lease]:
         """Leases older than the scoring timeout. They stay out until released."""
@@ -184,15 +190,16 @@ class VersionQueue:
                 self._drained(replica)
 
     def retire(self, count: int) -> list[str]:
-        """Withdraw up to `count` replicas in service: idle ones first, then those with the fewest in flight."""
-        chosen: list[ReplicaSlots] = []
-        candidates = [*self.ledger.idle_first(), *sorted(self.replicas.values(), key=lambda replica: replica.busy)]
-        for replica in candidates:
-            if len(chosen) < count and replica.in_service and replica not in chosen:
-                chosen.append(replica)
-        for replica in chosen:
+        """Withdraw up to `count` replicas in service: idle ones first, then those with the fewest in flight.
+
+        Among equals one that is left alone goes first, then the one that has been as idle as it is for the longest.
+        """
+        candidates = dict.fromkeys([*self.ledger.idle_first(), *self.replicas.values()])
+        in_service = [replica for replica in candidates if replica.in_service]
+        in_service.sort(key=lambda replica: (replica.busy, not replica.held))
+        for replica in in_service[:count]:
             self.withdraw(replica)
-        return [replica.id for replica in chosen]
+        return [replica.id for replica in in_service[:count]]
 
     def remove(self, replica_id: str) -> None:
         """A replica is gone. Its leases stay out until released."""
@@ -219,42 +226,32 @@ class VersionQueue:
     def match_all(self, now: float) -> list[Grant]:
         """Give every free slot to the oldest tickets."""
         grants = []
-        while self.waiting and (grant := self._match(now)) is not None:
+        while (grant := self._match(now)) is not None:
             grants.append(grant)
         return grants
 
     # ---- inside
 
-    def _wait(self, ticket: Ticket, line: deque[Ticket], now: float) -> None:
+    def _wait(self, ticket: Ticket, line: OrderedDict[Ticket, None], now: float) -> None:
         ticket.enqueued_at = now
-        ticket.deadline = now + self.queue_wait_s
         ticket.waiting = True
-        self.waiting += 1
-        line.append(ticket)
+        line[ticket] = None
         if not self.starved:
             self.starved = True
             self._dispatcher.starved.append(self)
 
     def _match(self, now: float) -> Grant | None:
-        ticket = self._oldest()
-        if ticket is None:
+        line = self._retries or self._fifo
+        if not line:
             return None
+        ticket = next(iter(line))
         lease = self.ledger.take(ticket, now)
         if lease is None:
             return None
-        (self._retries if self._retries else self._fifo).popleft()
+        del line[ticket]
         ticket.waiting = False
         ticket.lease = lease
-        self.waiting -= 1
         return Grant(ticket, lease)
-
-    def _oldest(self) -> Ticket | None:
-        for line in (self._retries, self._fifo):
-            while line and not line[0].waiting:
-                line.popleft()
-            if line:
-                return line[0]
-        return None
 
     def _refusal(self) -> RouterError:
         if any(replica.in_service for replica in self.replicas.values()):
@@ -291,11 +288,12 @@ class Dispatcher:
             queue = self.queues[key] = VersionQueue(key, self)
         return queue
 
-    def configure(self, endpoint: str, version: Version) -> None:
-        """Take over how long requests may wait and run; tickets that wait already keep their deadline."""
+    def configure(self, endpoint: str, version: Version) -> VersionQueue:
+        """Take over how long requests may wait and run: new ones, and those that wait or run already."""
         queue = self.queue(VersionKey(endpoint, version.name))
         queue.queue_wait_s = version.queue_wait_s
         queue.scoring_timeout_s = version.scoring_timeout_s
+        return queue
 
     def upsert(self, replica: Replica, now: float) -> list[Grant]:
         """A replica is new or has changed."""
@@ -317,12 +315,7 @@ class Dispatcher:
     def forget(self, key: VersionKey) -> list[tuple[Ticket, RouterError]]:
         """The version is no longer declared: what waits is answered now, what runs ends as it will."""
         queue = self.queues.get(key)
-        if queue is None:
-            return []
-        waiting = [ticket for line in (queue._retries, queue._fifo) for ticket in line if ticket.waiting]
-        for ticket in waiting:
-            queue.abandon(ticket)
-        return [(ticket, NoReadyReplicas(key.endpoint)) for ticket in waiting]
+        return [(ticket, NoReadyReplicas(key.endpoint)) for ticket in queue.clear()] if queue else []
 
     def known(self) -> Iterator[str]:
         """Ids of the replicas that were upserted and not removed."""

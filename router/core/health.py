@@ -1,8 +1,8 @@
 """Passive health: how long a replica is left alone after a failure. A replica that stays away is a provider's affair.
 
 Requests wait meanwhile; they are not refused. So a short hold costs little, and saves the next request from a process
-that is about to be gone: a dying replica's socket may still accept connections for some milliseconds, and a request sent
-there is lost, since nobody can tell whether it was begun.
+that is about to be gone: a dying replica's socket may still accept connections for some milliseconds, and a request
+sent there is lost, since nobody can tell whether it was begun.
 """
 
 from enum import Enum
@@ -20,7 +20,7 @@ class Failure(Enum):
 FIRST_HOLD_S = {Failure.UNREACHABLE: 0.05, Failure.BROKEN: 0.1}
 LONGEST_HOLD_S = 5.0
 LAST_REPLICA_HOLD_S = 0.02
-"""The last replica in service is never left alone for longer, unless it is unreachable: the fault may be the request's."""
+"""For the last replica in service, unless it is unreachable: the fault may be the request's."""
 
 
 def hold_seconds(failure: Failure, failures: int, others: bool) -> float:

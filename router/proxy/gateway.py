@@ -17,7 +17,7 @@ from router.proxy.exchange import Exchange
 from router.proxy.head import RequestHead
 from router.proxy.pool import Pool
 from router.settings import Settings
-from serving.endpoint import VersionKey
+from serving.endpoint import Version, VersionKey
 
 _log = logging.getLogger("scorefront.router")
 
@@ -126,7 +126,7 @@ class Gateway:
 
     def _arm_wait(self, queue: VersionQueue) -> None:
         deadline = queue.next_deadline()
-        if deadline is not None:
+        if deadline is not None and queue not in self._wait_timers:
             delay = max(0.0, deadline - self.now())
             self._wait_timers[queue] = asyncio.get_running_loop().call_later(delay, self._expire, queue)
 
@@ -146,7 +146,7 @@ class Gateway:
 
     def _arm_run(self, queue: VersionQueue) -> None:
         deadline = queue.next_overdue()
-        if deadline is not None:
+        if deadline is not None and queue not in self._run_timers:
             delay = max(0.001, deadline - self.now())
             self._run_timers[queue] = asyncio.get_running_loop().call_later(delay, self._overdue, queue)
 
@@ -158,6 +158,15 @@ class Gateway:
             self.stats.counters["scoring_timeouts"] += 1
             exchange.timed_out()
         self._arm_run(queue)
+
+    def configure(self, endpoint: str, version: Version) -> None:
+        """Take over how long requests of a version may wait and run; its timers are set anew."""
+        queue = self.dispatcher.configure(endpoint, version)
+        for timers, arm in ((self._wait_timers, self._arm_wait), (self._run_timers, self._arm_run)):
+            handle = timers.pop(queue, None)
+            if handle is not None:
+                handle.cancel()
+                arm(queue)
 
     # ---- effects of the core
 
