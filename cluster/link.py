@@ -58,7 +58,7 @@ class SetTrust(msgspec.Struct, tag=True, frozen=True):
 
 
 class UpsertReplica(msgspec.Struct, tag=True, frozen=True):
-    """A replica is new or has changed. One that is not READY takes no new request; `Drained` follows when it is idle."""
+    """A replica is new or has changed. One that is DRAINING takes no new request; `Drained` follows when it is idle."""
 
     replica: Replica
 

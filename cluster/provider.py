@@ -29,7 +29,7 @@ class Provider(Protocol):
         """Drain and stop every replica of the endpoint."""
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:
-        """Have this many replicas (absolute). When fewer: `victims` go first, then what is not READY, then the youngest.
+        """Have this many replicas (absolute). When fewer: `victims` go first, then those not READY, then the youngest.
 
         A victim becomes DRAINING at once and is stopped when `drained` was called for it or its version's scoring
         timeout has passed, whichever is first.
