@@ -83,7 +83,7 @@ class Member:
                 self._timer = None
             self._entered()
             self._on_change(self)
-        elif reason and self.state is State.STARTING:
+        elif self.state is State.STARTING and reason not in ("", self.reason):
             self.reason = reason
             self._on_change(self)
 
@@ -170,13 +170,16 @@ class ChildReplica(Member):
         """The process from its start to the removal of its last trace."""
         child = None
         try:
-            if self.state is not State.STARTING:
-                return
-            try:
-                child = self._child = self._spawn()
-            except OSError as error:
-                self.feed(Event.EXITED, f"cannot be started: {error}")
-                return
+            # One start per turn of the loop: each holds the loop up until the new process has called exec.
+            async with self._site.starting:
+                await asyncio.sleep(0)
+                if self.state is not State.STARTING:
+                    return
+                try:
+                    child = self._child = self._spawn()
+                except OSError as error:
+                    self.feed(Event.EXITED, f"cannot be started: {error}")
+                    return
             tending = self._site.tasks.spawn(nurse.tend_child(self, self._site), name=f"probe {self.id}")
             try:
                 code = await asyncio.shield(child.exited)

@@ -84,25 +84,25 @@ async def tend_static(patient: Patient, site: Site) -> None:
         if outcome.sign is Sign.WELL:
             answered_at = site.clock()
             patient.feed(Event.HEALTHY)
-        elif not _excused(patient, outcome, site.clock() - answered_at):
+        elif not await _is_excused(patient, outcome, site.clock() - answered_at):
             patient.feed(Event.SICK, outcome.text)
         period = max(STATIC_PERIOD_S, site.static_replicas / STATIC_PROBES_PER_S)
         await asyncio.sleep(period * (0.5 + phase))
         phase = 0.5
 
 
-def _excused(patient: Patient, outcome: Outcome, silent_s: float) -> bool:
+async def _is_excused(patient: Patient, outcome: Outcome, silent_s: float) -> bool:
     """A static replica that is silent because it scores keeps its place, for as long as a request may take."""
     return (
         patient.state is State.READY
         and outcome.sign is Sign.SILENT
         and silent_s < patient.version.scoring_timeout_s
-        and has_clients(patient.port)
+        and await asyncio.to_thread(has_clients, patient.port)
     )
 
 
 async def _is_busy(patient: Patient) -> bool:
-    if not has_clients(patient.port):
+    if not await asyncio.to_thread(has_clients, patient.port):
         return False
     return not await asyncio.to_thread(_is_stopped, patient.session)
 

@@ -101,6 +101,8 @@ class Site:
     lives: Tasks = field(default_factory=Tasks)
     """One task per child process, from its start to the removal of its last trace."""
     ports: Ports = field(default_factory=Ports)
+    starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a process is started."""
     static_gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(256))
     """Probes of static replicas that may be under way at once."""
     static_replicas: int = 0
