@@ -14,6 +14,8 @@ class RouterError(Exception):
     close = False
     """The connection cannot be used further: what follows on it cannot be trusted to be a request."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    client_request_id = b""
+    """What the client calls a request that was refused by its head; empty where that cannot be known."""
 
     def __init__(self, text: str | None = None) -> None:
         if text is not None:

@@ -33,8 +33,11 @@ def connection_line(request: RequestHead, close: bool) -> bytes:
     return b"Connection: keep-alive\r\n" if request.version_minor == 0 else b""
 
 
-def own_answer(error: RouterError, lines: bytes, close: bool) -> bytes:
-    """A whole answer of the router. `lines`: the fields that every answer carries, each with its CRLF."""
+def own_answer(error: RouterError, lines: bytes, close: bool, to_head: bool = False) -> bytes:
+    """A whole answer of the router. `lines`: the fields that every answer carries, each with its CRLF.
+
+    `to_head`: the request was HEAD, whose answer never has a body (RFC 9110 section 9.3.2).
+    """
     body = error.text.encode()
     fields = b"".join([b"%b: %b\r\n" % field for field in error.headers])
     return b"".join(
@@ -45,7 +48,7 @@ def own_answer(error: RouterError, lines: bytes, close: bool) -> bytes:
             fields,
             lines,
             b"Connection: close\r\n\r\n" if close else b"\r\n",
-            body,
+            b"" if to_head else body,
         ]
     )
 

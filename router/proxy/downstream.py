@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from router.core.errors import BadRequest, HeadersTooLarge, Overloaded, PayloadTooLarge, RequestTimeout, RouterError
@@ -125,6 +127,9 @@ class Downstream(asyncio.Protocol):
             self.exchange.hold_answer(False)
         else:
             self.deadline = self._gateway.now() + self._gateway.settings.idle_timeout_s
+            self.hold_reading("answers", False)
+            if self._buffer and not self._reading:
+                self._read(b"")
 
     # ---- used by the exchange and the gateway
 
@@ -151,17 +156,23 @@ class Downstream(asyncio.Protocol):
         if close:
             self._finish(linger=not body_complete or bool(self._buffer))
             return
-        if not self.write_paused:
-            self.deadline = self._gateway.now() + self._gateway.settings.idle_timeout_s
         if self._held:
             self._held.clear()
             self.transport.resume_reading()
+        if self.write_paused:
+            # Who does not take answers gets no further ones: they would fill the memory.
+            self.hold_reading("answers", True)
+            return
+        self.deadline = self._gateway.now() + self._gateway.settings.idle_timeout_s
         if self._buffer and not self._reading:
             self._read(b"")
 
     def exchange_broken(self) -> None:
         """An answer was begun and cannot be ended: reset, so that the client cannot take it for whole."""
         self.exchange = None
+        # A plain close would be the proper end of an answer without length or chunks (HTTP/1.0).
+        linger = struct.pack("ii", 1, 0)
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.transport.abort()
 
     def tunnel(self) -> None:
@@ -177,7 +188,7 @@ class Downstream(asyncio.Protocol):
             self.transport.abort()
         elif self.exchange is not None:
             if not self.exchange.body_complete:
-                self.exchange.refuse(RequestTimeout("The body did not arrive in time."))
+                self.exchange.give_up(RequestTimeout("The body did not arrive in time."))
         elif self._buffer:
             self._answer(RequestTimeout("The head did not arrive in time."))
         else:
@@ -206,7 +217,7 @@ class Downstream(asyncio.Protocol):
             self._consume()
         except RouterError as error:
             if self.exchange is not None:
-                self.exchange.refuse(error)
+                self.exchange.give_up(error)
             else:
                 self._answer(error)
         finally:
@@ -216,7 +227,7 @@ class Downstream(asyncio.Protocol):
         while self._buffer and not self._lingering and not self.transport.is_closing() and not self._tunnel:
             exchange = self.exchange
             if exchange is None:
-                if not self._take_head():
+                if self.write_paused or not self._take_head():
                     return
             elif not exchange.body_complete:
                 self._take_body(exchange)
@@ -259,6 +270,7 @@ class Downstream(asyncio.Protocol):
         self._decoder = ChunkedBody() if head.chunked else None
         if self._gateway.answers_itself(head):
             self.write(self._gateway.own_page(head))
+            self._last = None  # what repeats a remembered head becomes an exchange at once
             self._remaining = 0
             self.exchange_done(head.has_body or not head.keep_alive, not head.has_body)
             return
@@ -299,7 +311,7 @@ class Downstream(asyncio.Protocol):
     def _answer(self, error: RouterError) -> None:
         """Answer what never became an exchange, and close: what follows cannot be trusted to be a request."""
         self._gateway.count_malformed(error)
-        self.write(own_answer(error, self._gateway.id_lines(None, self._gateway.ids.next()), True))
+        self.write(own_answer(error, self._gateway.id_lines(error.client_request_id, self._gateway.ids.next()), True))
         self._finish(linger=True)
 
     def _finish(self, linger: bool) -> None:

@@ -294,6 +294,8 @@ class Exchange(Ticket):
         answer, lease, upstream = self._answer, self.lease, self.upstream
         assert answer is not None and lease is not None and upstream is not None
         self.upstream = None
+        if self.client.write_paused:
+            upstream.transport.resume_reading()  # the pause was this client's; the connection goes on to others
         lease.replica.failures = 0
         upstream.detach(answer.keep_alive and self.body_complete)
         self._end(self._gateway.now() - began)
@@ -302,7 +304,7 @@ class Exchange(Ticket):
     def fail(self, error: ReplicaFailed) -> None:
         """The replica answered something that cannot be passed on."""
         self._gateway.replica_failed(self, Failure.BROKEN, error.text)
-        self._give_up(error)
+        self.give_up(error)
 
     def upstream_lost(self, never_begun: bool) -> None:
         """The connection to the replica broke before the answer was whole."""
@@ -319,13 +321,13 @@ class Exchange(Ticket):
         if version.retry_before_response and repeatable:
             self._try_elsewhere()
         else:
-            self._give_up(ReplicaFailed())
+            self.give_up(ReplicaFailed())
 
     def timed_out(self) -> None:
         """The scoring timeout is over."""
-        self._give_up(ScoringTimeout())
+        self.give_up(ScoringTimeout())
 
-    def _give_up(self, error: RouterError) -> None:
+    def give_up(self, error: RouterError) -> None:
         """Answer with the error, or, where an answer has begun, break it off so that the client can tell."""
         if self.status == 0:
             self.refuse(error)
@@ -343,9 +345,9 @@ class Exchange(Ticket):
         if version is not None:
             lines = version.response_lines + self.request_id + b"\r\n"
         else:
-            lines = self._gateway.id_lines(self.head, self.request_id)
+            lines = self._gateway.id_lines(self.head.client_request_id, self.request_id)
         close = error.close or not self.head.keep_alive or not self.body_complete or self._gateway.draining
-        self.client.write(own_answer(error, lines, close))
+        self.client.write(own_answer(error, lines, close, self.head.method == b"HEAD"))
         self._end(0.0, error.code)
         self.client.exchange_done(close, self.body_complete and not error.close)
 

@@ -104,14 +104,14 @@ class Gateway:
         return b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
             status,
             len(text),
-            self.id_lines(head, self.ids.next()),
+            self.id_lines(head.client_request_id, self.ids.next()),
             close,
             text,
         )
 
-    def id_lines(self, head: RequestHead | None, request_id: bytes) -> bytes:
+    def id_lines(self, client_request_id: bytes, request_id: bytes) -> bytes:
         """The id fields of an answer that belongs to no version."""
-        kept = kept_client_id(head.client_request_id) if head is not None else b""
+        kept = kept_client_id(client_request_id)
         client = b"x-ms-client-request-id: %b\r\n" % kept if kept else b""
         return b"%bx-ms-request-id: %b\r\n" % (client, request_id)
 

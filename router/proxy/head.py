@@ -17,6 +17,7 @@ from router.core.errors import (
     MethodNotAllowed,
     PayloadTooLarge,
     ReplicaFailed,
+    RouterError,
     UriTooLong,
 )
 from router.core.fields import Field, connection_tokens
@@ -118,8 +119,12 @@ def parse_request(raw: bytes, settings: Settings) -> RequestHead:
     collector = _Collector()
     _feed(httptools.HttpRequestParser(collector), raw)
     head = RequestHead(raw, line[1], int(line[3]), collector.fields)
-    _set_target(head, line[2])
-    _set_framing(head, settings)
+    try:
+        _set_target(head, line[2])
+        _set_framing(head, settings)
+    except RouterError as error:
+        error.client_request_id = head.client_request_id
+        raise
     return head
 
 
@@ -197,6 +202,14 @@ def parse_response(raw: bytes) -> ResponseHead:
     return head
 
 
+def check_answer_beginning(raw: bytes, settings: Settings) -> None:
+    """Give up early on what can never become the head of an answer. `raw` is incomplete. Raises ReplicaFailed."""
+    if len(raw) > settings.max_response_head_bytes:
+        raise ReplicaFailed("The head of the replica's answer is too large.")
+    if not b"HTTP/1.".startswith(raw[:7]) or _bare.search(raw):
+        raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.")
+
+
 def _feed(parser: Any, raw: bytes) -> None:
     try:
         parser.feed_data(raw)
@@ -234,6 +247,8 @@ def _set_target(head: RequestHead, target: bytes) -> None:
             target = b"/" + target
     if b"#" in target or not _host.fullmatch(head.host):
         raise BadRequest
+    if len(_values(head.fields, b"content-type")) > 1:
+        raise BadRequest  # a singleton (RFC 9110 section 8.3): some readers take the first, some the last
     path, mark, query = target.partition(b"?")
     head.path, head.query = path, mark + query
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from router.core.errors import BadRequest, ReplicaFailed
 from router.proxy.chunked import ChunkedBody
-from router.proxy.head import ResponseHead, parse_response
+from router.proxy.head import ResponseHead, check_answer_beginning, parse_response
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
@@ -160,19 +160,13 @@ class UpstreamConnection(asyncio.Protocol):
             while self.exchange is exchange and exchange is not None and not self._in_body:
                 end = self._buffer.find(b"\r\n\r\n")
                 if end < 0:
-                    self._check_incomplete()
+                    check_answer_beginning(self._buffer, self._pool.settings)
                     return
                 raw, self._buffer = self._buffer[: end + 4], self._buffer[end + 4 :]
                 self._take_head(exchange, raw)
         except ReplicaFailed as error:
             if exchange is not None:
                 exchange.fail(error)
-
-    def _check_incomplete(self) -> None:
-        if len(self._buffer) > self._pool.settings.max_response_head_bytes:
-            raise ReplicaFailed("The head of the replica's answer is too large.")
-        if not b"HTTP/1.".startswith(self._buffer[:7]):
-            raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.")
 
     def _take_head(self, exchange: "Exchange", raw: bytes) -> None:
         if len(raw) > self._pool.settings.max_response_head_bytes or raw.count(b"\r\n") > 1000:
