@@ -13,8 +13,8 @@ from rich.console import Console
 from controlplane.plane import ControlPlane
 
 POLL_S = 0.1
-PATIENCE_S = 3.0
-"""A model that is not ready after this long is reported, and again whenever what is known about it changes."""
+PATIENCE_S = 10.0
+"""A model that still starts after this long is mentioned once; one that has failed is told of at once, with its log."""
 SAMPLE_MAX_BYTES = 2000
 
 
@@ -25,19 +25,18 @@ class Banner:
         self._plane = plane
         self._control_url = control_url
         self._documents = {document["metadata"]["name"]: document for document in documents}
+        self._told: dict[str, str] = {}
+        """What was last said of a version that is in trouble."""
         self._console = Console(highlight=False, soft_wrap=True)
 
     async def show(self) -> None:
         """Wait until every endpoint is ready, then print; goes on telling of endpoints that stop being ready."""
-        waited, told = 0.0, ""
+        waited = 0.0
         console = self._console
         with console.status("starting …") as status:
             while missing := self._plane.shortfalls():
                 status.update("waiting for " + ", ".join(f"[bold]{shortfall.key}[/]" for shortfall in missing))
-                text = "\n".join(str(shortfall) for shortfall in missing)
-                if waited >= PATIENCE_S and text != told:
-                    told = text
-                    await self._tell_trouble()
+                await self._tell_trouble(slow=waited >= PATIENCE_S)
                 await asyncio.sleep(POLL_S)
                 waited += POLL_S
         for view in await self._plane.views():
@@ -49,11 +48,19 @@ class Banner:
         """A signal has come."""
         self._console.print("stopping …")
 
-    async def _tell_trouble(self) -> None:
+    async def _tell_trouble(self, slow: bool) -> None:
         for view in await self._plane.views():
             for name, version in view["status"]["versions"].items():
-                if version["message"]:
-                    print(f"{view['metadata']['name']}/{name}: {version['message']}", file=sys.stderr, flush=True)
+                label = f"{view['metadata']['name']}/{name}"
+                if version["failed"]:
+                    self._tell(label, f"{label}: {version['message']}")
+                elif slow and not version["ready"] and label not in self._told:
+                    self._tell(label, f"{label}: still starting; its log: scorefront logs {view['metadata']['name']}")
+
+    def _tell(self, label: str, text: str) -> None:
+        if self._told.get(label) != text:
+            self._told[label] = text
+            print(text, file=sys.stderr, flush=True)
 
     def _endpoint(self, view: dict[str, Any]) -> None:
         name, status = view["metadata"]["name"], view["status"]
