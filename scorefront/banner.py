@@ -14,7 +14,7 @@ from controlplane.plane import ControlPlane
 
 POLL_S = 0.1
 PATIENCE_S = 10.0
-"""A model that still starts after this long is mentioned once; one that has failed is told of at once, with its log."""
+"""A model that still starts after this long is mentioned once. One that fails is told of by the provider, at once."""
 SAMPLE_MAX_BYTES = 2000
 
 
@@ -25,8 +25,8 @@ class Banner:
         self._plane = plane
         self._control_url = control_url
         self._documents = {document["metadata"]["name"]: document for document in documents}
-        self._told: dict[str, str] = {}
-        """What was last said of a version that is in trouble."""
+        self._told: set[str] = set()
+        """Versions that were said to take their time."""
         self._console = Console(highlight=False, soft_wrap=True)
 
     async def show(self) -> None:
@@ -36,7 +36,8 @@ class Banner:
         with console.status("starting …") as status:
             while missing := self._plane.shortfalls():
                 status.update("waiting for " + ", ".join(f"[bold]{shortfall.key}[/]" for shortfall in missing))
-                await self._tell_trouble(slow=waited >= PATIENCE_S)
+                if waited >= PATIENCE_S:
+                    await self._tell_of_slow_ones()
                 await asyncio.sleep(POLL_S)
                 waited += POLL_S
         for view in await self._plane.views():
@@ -48,19 +49,14 @@ class Banner:
         """A signal has come."""
         self._console.print("stopping …")
 
-    async def _tell_trouble(self, slow: bool) -> None:
+    async def _tell_of_slow_ones(self) -> None:
         for view in await self._plane.views():
             for name, version in view["status"]["versions"].items():
                 label = f"{view['metadata']['name']}/{name}"
-                if version["failed"]:
-                    self._tell(label, f"{label}: {version['message']}")
-                elif slow and not version["ready"] and label not in self._told:
-                    self._tell(label, f"{label}: still starting; its log: scorefront logs {view['metadata']['name']}")
-
-    def _tell(self, label: str, text: str) -> None:
-        if self._told.get(label) != text:
-            self._told[label] = text
-            print(text, file=sys.stderr, flush=True)
+                if not version["ready"] and label not in self._told:
+                    self._told.add(label)
+                    log = f"scorefront logs {view['metadata']['name']}"
+                    print(f"{label}: still starting; its log: {log}", file=sys.stderr, flush=True)
 
     def _endpoint(self, view: dict[str, Any]) -> None:
         name, status = view["metadata"]["name"], view["status"]

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 GRACE_S = 5.0
 """From SIGTERM to SIGKILL."""
 PORT_RETRIES = 3
-REASON_LINES = 5
+REASON_LINES = 20
 SIGNALS = {int(number): number.name for number in signal.Signals}
 
 
