@@ -119,7 +119,7 @@ class Exchange(Ticket):
         self.body_complete = complete
         if self._sent_at:
             if self.upstream is not None:
-                self.upstream.transport.write(self._framed(data, complete))
+                self.upstream.write(self._framed(data, complete))
             return
         if data:
             self.body.append(data)
@@ -158,6 +158,10 @@ class Exchange(Ticket):
         self._gateway.watch_running(lease, self)
         replica = lease.replica
         connection = self._gateway.pool.take(replica.id)
+        if connection is not None and not self.body_complete:
+            # The replica may be closing it for idleness just now, and a body that is streamed cannot be sent again.
+            connection.close()
+            connection = None
         if connection is not None:
             self._send(connection)
             self.routing_s = self._sent_at - self._started_at - self.wait_s

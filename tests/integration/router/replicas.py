@@ -1,6 +1,7 @@
 """A replica that plays what a test scripts, byte by byte, and remembers what it was sent and how much at once."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import struct
@@ -163,6 +164,14 @@ class Replica:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def hang_up(self) -> None:
+        """Every connection is closed at this instant, as by a server whose patience with idle ones is over."""
+        for wire in self._wires.values():
+            wire.ended = True
+            with contextlib.suppress(OSError):
+                wire.writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            wire.writer.close()
 
     def kill(self) -> None:
         """As kill -9: the listener and every connection are gone."""

@@ -36,11 +36,16 @@ SWEEP_S = 0.02
 
 def version(name: str = "blue", share: float = 1.0, score_path: str = "/score", **changed: Any) -> Version:
     """A version; what is not said is patient enough for a busy machine."""
-    source = ReplicaSource(
-        ReplicaKind.STATIC, score_path=score_path, web_socket=bool(changed.pop("web_socket", False))
-    )
+    source = ReplicaSource(ReplicaKind.STATIC, score_path=score_path, web_socket=bool(changed.pop("web_socket", False)))
     plain = Version(
-        name, share, True, VersionType.TREATMENT, source, AutoscalePolicy(False, 1, 1), queue_wait_s=5.0, scoring_timeout_s=10.0
+        name,
+        share,
+        True,
+        VersionType.TREATMENT,
+        source,
+        AutoscalePolicy(False, 1, 1),
+        queue_wait_s=5.0,
+        scoring_timeout_s=10.0,
     )
     return replace(plain, **changed)
 

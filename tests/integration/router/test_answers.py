@@ -67,7 +67,9 @@ async def refused(rig: Rig, data: bytes) -> Answer:
 async def test_what_is_not_valid_http_is_400_and_closes(rig: Rig, data: bytes) -> None:
     answer = await refused(rig, data.replace(b" / ", SCORE.join("  ").encode()))
     assert is_own(answer, 400, "BadRequest") and closes(answer)
-    assert answer.body == (b"The chunked body is malformed." if b"zz" in data else b"The request is not valid HTTP/1.1.")
+    assert answer.body == (
+        b"The chunked body is malformed." if b"zz" in data else b"The request is not valid HTTP/1.1."
+    )
 
 
 @pytest.mark.parametrize("rest", ["/../admin", "/a/./b", "/%2e%2e/x", "/a/%2E."])
@@ -180,7 +182,13 @@ async def test_a_token_that_expires_on_an_open_connection_is_401(rig: Rig) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api/v1/service/roses/score", "/api/v1/service/iris", "/api/v1/services/iris/score", "/api/v1/service//score"],
+    [
+        "/",
+        "/api/v1/service/roses/score",
+        "/api/v1/service/iris",
+        "/api/v1/services/iris/score",
+        "/api/v1/service//score",
+    ],
 )
 async def test_a_path_that_names_no_endpoint_is_404(rig: Rig, path: str) -> None:
     answer = await refused(rig, get(path))
@@ -298,14 +306,18 @@ async def test_a_replica_that_closes_before_it_answers_is_502(rig: Rig) -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_models_500_becomes_502_and_its_body_is_kept(rig: Rig, chunked: bool) -> None:
     plain = b"HTTP/1.1 500 Oops\r\nContent-Type: text/x-trace\r\nContent-Length: 5\r\n\r\ntrace"
-    coded = b"HTTP/1.1 500 Oops\r\nContent-Type: text/x-trace\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ntrace\r\n0\r\n\r\n"
+    coded = (
+        b"HTTP/1.1 500 Oops\r\nContent-Type: text/x-trace\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ntrace\r\n0\r\n\r\n"
+    )
     await rig.replica(plays(coded if chunked else plain))
     answer = await refused(rig, request())
     assert (answer.status, answer.reason, answer.code) == (502, "Bad Gateway", "ModelError")
     assert (answer.value("content-type"), answer.body) == ("text/x-trace", b"trace")
 
 
-@pytest.mark.parametrize("status", ["200 OK", "201 Created", "400 Bad Request", "404 Not Found", "429 Slow", "501 No", "503 Busy"])
+@pytest.mark.parametrize(
+    "status", ["200 OK", "201 Created", "400 Bad Request", "404 Not Found", "429 Slow", "501 No", "503 Busy"]
+)
 async def test_any_other_status_of_a_model_passes_through(rig: Rig, status: str) -> None:
     await rig.replica(answers(status=status))
     answer = await refused(rig, request())

@@ -187,7 +187,9 @@ async def test_a_length_passes_as_it_is_and_its_body_as_it_comes(rig: Rig) -> No
 
 
 async def test_an_answer_that_ends_with_its_connection_is_passed_on_in_chunks(rig: Rig) -> None:
-    replica = await rig.replica(plays(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"hello", 0.01, b" world", close=True))
+    replica = await rig.replica(
+        plays(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"hello", 0.01, b" world", close=True)
+    )
     client = await rig.client()
     for _ in range(2):
         assert (await client.ask(get())).body == b"hello world"
@@ -337,7 +339,9 @@ async def test_a_body_that_fails_after_the_answer_began_breaks_the_answer_off(ri
 
 
 async def test_an_early_answer_ends_the_exchange_and_what_is_left_of_the_body_is_no_request(rig: Rig) -> None:
-    await rig.replica(plays(answer_bytes(b"big", "413 Content Too Large", ("Connection: close",)), close=True), reads_body=False)
+    await rig.replica(
+        plays(answer_bytes(b"big", "413 Content Too Large", ("Connection: close",)), close=True), reads_body=False
+    )
     client = await rig.client()
     hidden = get("/api/v1/service/iris/score?hidden")
     client.send(request(None, fields=("Content-Length: 200000",)) + b"x" * 100_000)
