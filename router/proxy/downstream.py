@@ -209,7 +209,7 @@ class Downstream(asyncio.Protocol):
             return
         if self._tunnel:
             if self.exchange is not None and self.exchange.upstream is not None:
-                self.exchange.upstream.transport.write(data)
+                self.exchange.upstream.write(data)
             return
         self._buffer = self._buffer + data if self._buffer else data
         self._reading = True

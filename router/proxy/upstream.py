@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 REMEMBERED_HEAD_BYTES = 4096
 _TCP_INFO_BYTES_ACKED = 120
 """Offset of tcpi_bytes_acked in struct tcp_info (Linux 4.1, include/uapi/linux/tcp.h)."""
+_UNKNOWN = 1 << 62
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -31,7 +32,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_sock",
         "_tunnel",
         "_until_close",
-        "acked_before",
+        "_sent",
+        "_sent_before",
         "closed",
         "exchange",
         "idle_since",
@@ -48,7 +50,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.served = 0
         """Exchanges that have begun on it."""
         self.idle_since = 0.0
-        self.acked_before = 0
+        self._sent = 0
+        """Bytes written since the connection began."""
+        self._sent_before = 0
+        """The same, when the exchange that it serves began."""
         self._buffer = b""
         self._last: ResponseHead | None = None
         self._in_body = False
@@ -123,10 +128,14 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, exchange: "Exchange", data: bytes) -> None:
         """Send a request's head, with what is there of its body."""
         self.exchange = exchange
-        if self.served:
-            self.acked_before = self._bytes_acked()
         self.served += 1
+        self._sent_before = self._sent
         self._in_body = False
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send more of the request."""
+        self._sent += len(data)
         self.transport.write(data)
 
     def detach(self, reusable: bool) -> None:
@@ -227,24 +236,24 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _lost(self, exchange: "Exchange", clean: bool) -> None:
         unanswered = not self._in_body and not self._buffer
-        never_begun = unanswered and clean and self.served > 1 and self._bytes_acked() <= self.acked_before
+        never_begun = unanswered and clean and self.served > 1 and self._bytes_acked() <= self._sent_before
         self.exchange = None
         self.closed = True
         exchange.upstream_lost(never_begun)
 
     def _bytes_acked(self) -> int:
-        """Bytes that the replica's TCP has acknowledged since the connection began.
+        """Bytes that the replica's TCP has acknowledged since the connection began; _UNKNOWN where Linux does not say.
 
         A replica that closed an idle connection just before a request reached it has sent FIN and acknowledged nothing
         of the request: it cannot have begun it. Every other loss may have happened after it began.
         """
         if self._sock is None:
-            return 0
+            return _UNKNOWN
         try:
             info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
         except OSError:
-            return 1 << 62
+            return _UNKNOWN
         if len(info) < _TCP_INFO_BYTES_ACKED + 8:
-            return 1 << 62
+            return _UNKNOWN
         (acked,) = struct.unpack_from("=Q", info, _TCP_INFO_BYTES_ACKED)
-        return int(acked)
+        return int(acked) - 1  # the handshake's SYN counts as one
