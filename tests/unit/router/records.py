@@ -1,0 +1,36 @@
+"""Declared and running things in short, for tests of the router."""
+
+from serving.endpoint import (
+    Auth,
+    AutoscalePolicy,
+    Endpoint,
+    ReplicaKind,
+    ReplicaSource,
+    RetryRule,
+    Version,
+    VersionType,
+)
+from serving.replica import Replica, ReplicaState
+
+
+def version(name: str = "blue", share: float = 1.0, *, default: bool = True, score_path: str = "/score") -> Version:
+    return Version(
+        name=name,
+        share=share,
+        is_default=default,
+        type=VersionType.TREATMENT,
+        replica=ReplicaSource(ReplicaKind.STATIC, static=("127.0.0.1:9400",), score_path=score_path),
+        autoscale=AutoscalePolicy(),
+    )
+
+
+def endpoint(
+    name: str = "iris", *versions: Version, auth: Auth = Auth.KEY, retry: RetryRule = RetryRule.NEVER_BEGUN
+) -> Endpoint:
+    return Endpoint(name, auth, versions or (version(),), retry=retry)
+
+
+def replica(
+    replica_id: str, state: ReplicaState = ReplicaState.READY, slots: int = 1, version: str = "blue", port: int = 9400
+) -> Replica:
+    return Replica(replica_id, "iris", version, "127.0.0.1", port, state, slots)
