@@ -5,7 +5,7 @@ import contextlib
 import re
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 Field = tuple[bytes, bytes]
@@ -32,7 +32,7 @@ class Request:
 
     @property
     def target(self) -> bytes:
-        return (self.line.split(b" ") + [b"", b""])[1]
+        return [*self.line.split(b" "), b""][1]
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for known, value in self.fields if known == name]
@@ -215,6 +215,19 @@ class Replica:
             await self.script(wire, request)
         finally:
             self.at_once -= 1
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[int]:
+    """A port on which a connection is neither taken nor refused."""
+    with socket.socket() as listener, contextlib.ExitStack() as fillers:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # whoever comes when the backlog is full hears nothing
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 # ---- scripts

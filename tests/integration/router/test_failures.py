@@ -1,7 +1,6 @@
 """Replicas that refuse, break off, babble or die: what is lost, what is sent again, and how often."""
 
 import asyncio
-import contextlib
 import os
 import random
 import socket
@@ -14,7 +13,7 @@ from cluster.link import RemoveReplica, UpsertReplica
 from serving.endpoint import RetryRule
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import BrokenOff, Client, get, request
-from tests.integration.router.replicas import OK, Replica, Request, Wire, answer_bytes, answers, echo, plays
+from tests.integration.router.replicas import OK, Replica, Request, Wire, answer_bytes, answers, deaf, echo, plays
 from tests.integration.router.rig import Rig, declared, endpoint, version
 
 Rigs = Callable[..., Awaitable[Rig]]
@@ -29,11 +28,15 @@ def ids_seen(*replicas: Replica) -> Counter[bytes]:
 async def ask_all(rig: Rig, clients: int, each: int, data: bytes = request()) -> Counter[int]:
     """Statuses of `clients` x `each` requests."""
 
-    async def ask() -> list[int]:
-        client = await rig.client()
-        return [(await client.ask(data)).status for _ in range(each)]
+    statuses: Counter[int] = Counter()
 
-    return Counter(sum(await asyncio.gather(*(ask() for _ in range(clients))), []))
+    async def ask() -> None:
+        client = await rig.client()
+        for _ in range(each):
+            statuses[(await client.ask(data)).status] += 1
+
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    return statuses
 
 
 # ---- refused
@@ -215,7 +218,7 @@ async def test_the_connections_of_a_removed_replica_are_closed(rig: Rig) -> None
 
 
 class Impatient(asyncio.Protocol):
-    """A replica's connection that closes itself when it has been idle for a short while, and never with a request in it.
+    """A replica's connection that closes itself after a short while of idleness, and never with a request in it.
 
     One that closes with a request unread, or read and thrown away, cannot be told from one that has begun it.
     """
@@ -354,14 +357,8 @@ async def test_a_body_where_none_may_be_never_reaches_anybody(rig: Rig, status: 
 async def test_a_replica_that_takes_no_connection_in_time_is_passed_over(rigs: Rigs) -> None:
     rig = await rigs(connect_timeout_s=0.1)
     alive = await rig.replica(slots=3)
-    with socket.socket() as deaf, contextlib.ExitStack() as fillers:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        for _ in range(3):  # whoever comes when the backlog is full is not even refused
-            filler = fillers.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(deaf.getsockname())
-        rig.tell(UpsertReplica(declared("deaf", deaf.getsockname()[1], 3)))
+    with deaf() as port:
+        rig.tell(UpsertReplica(declared("deaf", port, 3)))
         began = rig.gateway.now()
         assert await ask_all(rig, 4, 5) == {200: 20}
         assert 0.1 <= rig.gateway.now() - began < 1.0

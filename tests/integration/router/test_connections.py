@@ -1,0 +1,138 @@
+"""A client's connection: requests one after another, many at once, in pieces, and how it ends."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.fakes.clock import eventually
+from tests.integration.router.clients import SCORE, get, request
+from tests.integration.router.replicas import Request, Wire, echo, when
+from tests.integration.router.rig import Rig
+
+Rigs = Callable[..., Awaitable[Rig]]
+
+BAD = b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: nope\r\n\r\n"
+
+
+async def test_pipelined_requests_are_answered_in_order_whatever_their_replicas_take(rig: Rig) -> None:
+    chance = random.Random(3)
+
+    async def work(wire: Wire, request: Request) -> None:
+        await asyncio.sleep(chance.uniform(0, 0.003))
+        await echo(wire, request)
+
+    replica = await rig.replica(work, slots=8)
+    client = await rig.client()
+    bodies = [b"%d" % number * chance.choice([1, 100, 30_000]) for number in range(40)]
+    chunked = request(None, fields=("Transfer-Encoding: chunked",)) + b"2\r\nab\r\n0\r\n\r\n"
+    client.send(b"".join(request(body) + chunked for body in bodies))
+    for body in bodies:
+        assert (await client.answer()).body == body
+        assert (await client.answer()).body == b"ab"
+    assert replica.most_at_once == 1, "one at a time for each connection"
+
+
+async def test_a_good_request_before_a_bad_one_is_answered_and_nothing_after_it_is_looked_at(rig: Rig) -> None:
+    replica = await rig.replica()
+    client = await rig.client()
+    client.send(get() + BAD + get())
+    assert [(await client.answer()).status for _ in range(2)] == [200, 400]
+    assert await client.end() == b""
+    assert len(replica.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [get(fields=("Connection: close",)), request(b"x", minor=0), get(fields=("Connection: keep-alive, Close",))],
+    ids=["close", "1.0", "among others"],
+)
+async def test_nothing_is_served_after_the_last_request_of_a_connection(rig: Rig, data: bytes) -> None:
+    replica = await rig.replica()
+    client = await rig.client()
+    client.send(data + get())
+    answer = await client.answer()
+    assert (answer.status, answer.value("connection")) == (200, "close")
+    assert await client.end() == b""
+    assert len(replica.seen) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 50])
+async def test_requests_may_come_in_pieces_of_any_size(rig: Rig, cut: int) -> None:
+    await rig.replica(echo)
+    client = await rig.client()
+    chunked = request(None, fields=("Transfer-Encoding: chunked",)) + b"3;x=1\r\nabc\r\n2\r\nde\r\n0\r\nA: b\r\n\r\n"
+    data = (request(b"hello") + chunked) * 2 + b"\r\n" + get()
+    for at in range(0, len(data), cut):
+        client.send(data[at : at + cut])
+        await asyncio.sleep(0)
+    assert [(await client.answer()).body for _ in range(5)] == [b"hello", b"abcde", b"hello", b"abcde", b""]
+
+
+async def test_the_same_head_with_another_length_of_body_is_not_mistaken_for_the_one_before(rig: Rig) -> None:
+    """A repeated head is recognised by its bytes; what follows it must fit exactly."""
+    replica = await rig.replica(echo)
+    client = await rig.client()
+    one = request(b"12345")
+    assert (await client.ask(one)).body == b"12345"
+    client.send(one + one[:20])
+    assert (await client.answer()).body == b"12345"
+    client.send(one[20:-2])
+    await asyncio.sleep(0.01)
+    assert len(replica.seen) == 2
+    client.send(one[-2:] + request(b"123456"))
+    assert [(await client.answer()).body for _ in range(2)] == [b"12345", b"123456"]
+    assert (await client.ask(get(SCORE + "2"))).body == b""
+
+
+async def test_a_client_that_half_closes_has_left(rig: Rig) -> None:
+    go_on = asyncio.Event()
+    await rig.replica(when(go_on))
+    client = await rig.client()
+    client.send(get())
+    await eventually(rig.busy)
+    client.writer.write_eof()
+    await eventually(lambda: rig.busy() == 0)
+
+
+async def test_five_thousand_pipelined_requests_on_a_hundred_connections_are_all_answered(rig: Rig) -> None:
+    replica = await rig.replica(echo, slots=64)
+
+    async def ask(number: int) -> None:
+        client = await rig.client()
+        for turn in range(10):
+            bodies = [b"%d.%d.%d" % (number, turn, each) for each in range(5)]
+            client.send(b"".join(map(request, bodies)))
+            assert [(await client.answer()).body for _ in bodies] == bodies
+
+    await asyncio.gather(*(ask(number) for number in range(100)))
+    assert len(replica.seen) == 5000
+
+
+# ---- drain
+
+
+async def test_draining_closes_idle_connections_and_ends_busy_ones_after_their_answer(rig: Rig) -> None:
+    go_on = asyncio.Event()
+    await rig.replica(when(go_on), slots=2)
+    idle, busy = await rig.client(), await rig.client()
+    assert (await idle.ask(get("/healthz"))).status == 200
+    busy.send(get())
+    await eventually(rig.busy)
+    rig.gateway.drain()
+    assert await idle.end() == b""
+    go_on.set()
+    answer = await busy.answer()
+    assert (answer.status, answer.value("connection")) == (200, "close")
+    assert await busy.end() == b""
+    assert rig.gateway.empty.is_set()
+
+
+async def test_before_it_drains_a_router_tells_its_clients_to_connect_elsewhere(rig: Rig) -> None:
+    await rig.replica()
+    client = await rig.client()
+    assert (await client.ask(get())).values("connection") == []
+    rig.gateway.draining = True
+    assert (await client.ask(get())).value("connection") == "close"
+    assert await client.end() == b""
