@@ -10,9 +10,11 @@ import datetime
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cluster.link import (
@@ -54,6 +56,8 @@ REPORT_S = 0.2
 STARVED_REPORT_S = 0.01
 """At most one report for starved versions in this time: a burst of 1,000 requests is one piece of news."""
 LAG_PROBE_S = 0.1
+SHARE_OF_DESCRIPTORS = 3 / 4
+"""What clients may have of the file descriptors; the rest is for replicas, since a client without one is no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class WorkerOptions:
     settings: Settings
     access_log: AccessLogMode
     log_fd: int
+    logs_dropped: Callable[[], int] = lambda: 0
+    """How many lines of the program's own log were lost, because their reader is slow."""
     certificates: Certificates | None = None
 
 
@@ -84,6 +90,7 @@ class Worker:
             time.time,  # noqa: TID251 - this is the shell that reads the clock and draws the numbers
             random.random,  # noqa: TID251
         )
+        self.gateway.max_connections = self._max_connections()
         self.gateway.on_drained = lambda replica_id: self._send(Drained(replica_id))
         self.gateway.on_starved = self._starved
         self._writer: asyncio.StreamWriter | None = None
@@ -269,6 +276,7 @@ class Worker:
         ledgers = [queue.ledger for queue in queues.values()]
         stats.counters["double_releases"] = sum(ledger.double_releases for ledger in ledgers)
         stats.counters["access_log_dropped"] = self.gateway.access_log.dropped
+        stats.counters["log_dropped"] = self._options.logs_dropped()
         return stats.snapshot(
             self.name,
             {key: (queue.ledger.busy, queue.ledger.total, queue.waiting) for key, queue in queues.items()},
@@ -282,10 +290,17 @@ class Worker:
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.access_log.flush()
             await asyncio.sleep(SWEEP_S / 2)
+            self.gateway.max_connections = self._max_connections()
             self.gateway.sweep()
             self.gateway.access_log.flush()
             if self._options.certificates is not None:
                 self._options.certificates.reload(datetime.datetime.now(datetime.UTC))
+
+    def _max_connections(self) -> int:
+        """Looked at again and again: the limit of a running process can be changed (prlimit)."""
+        wanted = self._options.settings.max_connections
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return wanted if descriptors == resource.RLIM_INFINITY else min(wanted, int(descriptors * SHARE_OF_DESCRIPTORS))
 
     async def _measure_lag(self) -> None:
         stats, now = self.gateway.stats, self.gateway.now
@@ -310,5 +325,14 @@ def _usage(queue: VersionQueue, now: float) -> VersionUsage:
 
 def run(options: WorkerOptions) -> None:
     """Run one worker on the loop that is current policy; returns when it has drained."""
+    _raise_descriptor_limit(int(options.settings.max_connections / SHARE_OF_DESCRIPTORS))
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(Worker(options).run())
+
+
+def _raise_descriptor_limit(wanted: int) -> None:
+    """Shells start programs with 1,024 descriptors, far below what they may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < reachable:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))

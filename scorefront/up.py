@@ -31,6 +31,7 @@ from router.settings import SettingError, from_environment
 from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
 from scorefront.banner import Banner
 from scorefront.exposition import Exposition
+from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from serving.faults import InvalidManifest
 
@@ -72,7 +73,17 @@ class _CannotListen(Exception):
 
 def run(options: UpOptions) -> int:
     """Run until a signal; returns the exit status: 0 after a signal, 1 if it cannot start, 2 for invalid input."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    with (
+        unblocked(sys.stdout) as out,
+        unblocked(sys.stderr) as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+        return _run(options)
+
+
+def _run(options: UpOptions) -> int:
     try:
         from_environment()
         _check_certificates(options)

@@ -3,7 +3,6 @@
 import argparse
 import datetime
 import logging
-import os
 import socket
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from router.accesslog import AccessLogMode
 from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
 from router.worker import WorkerOptions, run
+from scorefront.logs import Relay, RelayHandler
 from scorefront.loop import use_fast_loop
 
 
@@ -26,7 +26,6 @@ def main() -> int:
     parser.add_argument("--tls-cert", type=Path, action="append", default=[])
     parser.add_argument("--tls-key", type=Path, action="append", default=[])
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = from_environment()
         pairs = [Pair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
@@ -35,8 +34,9 @@ def main() -> int:
         print(f"scorefront: {error}", file=sys.stderr)
         return 2
     use_fast_loop()
-    log_fd = os.dup(2)
-    os.set_blocking(log_fd, False)
+    relay = Relay(sys.stderr.fileno())
+    handler = RelayHandler(relay.fd)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
     run(
         WorkerOptions(
             name=arguments.name,
@@ -44,10 +44,12 @@ def main() -> int:
             link=socket.socket(fileno=arguments.link_fd),
             settings=settings,
             access_log=arguments.access_log,
-            log_fd=log_fd,
+            log_fd=relay.fd,
+            logs_dropped=lambda: handler.dropped,
             certificates=certificates,
         )
     )
+    relay.close()
     return 0
 
 

@@ -80,7 +80,10 @@ class Downstream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=gateway.settings.buffer_bytes)
         self.deadline = gateway.now() + gateway.settings.first_byte_timeout_s
         if not gateway.admit(self):
-            self._answer(Overloaded("(too many connections)"))
+            if gateway.crowded:
+                self.transport.abort()
+            else:
+                self._answer(Overloaded("(too many connections)"))
 
     def data_received(self, data: bytes) -> None:
         """asyncio: the client sent something."""

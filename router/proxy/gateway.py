@@ -23,6 +23,8 @@ _log = logging.getLogger("scorefront.router")
 
 HEALTH_PATH = b"/healthz"
 SWEEP_S = 1.0
+STUCK_S = 2.0
+"""A slot still out this long after its scoring timeout is stuck: the timer that ends overdue requests has failed."""
 
 
 class Gateway:
@@ -47,6 +49,8 @@ class Gateway:
         self.dispatcher = Dispatcher()
         self.stats = Stats()
         self.pool = Pool(settings, now)
+        self.max_connections = settings.max_connections
+        """Clients that are served at the same time; the worker lowers it where descriptors are fewer."""
         self.draining = False
         self.on_drained: Callable[[str], None] = lambda replica_id: None
         self.on_starved: Callable[[], None] = lambda: None
@@ -64,7 +68,12 @@ class Gateway:
         self._clients.add(client)
         self.empty.clear()
         self.stats.connections = len(self._clients)
-        return len(self._clients) <= self.settings.max_connections
+        return len(self._clients) <= self.max_connections
+
+    @property
+    def crowded(self) -> bool:
+        """Whether even answering that there are too many would take descriptors that replicas need."""
+        return len(self._clients) > self.max_connections + max(self.max_connections // 8, 16)
 
     def dismiss(self, client: Downstream) -> None:
         """A client is gone."""
@@ -90,6 +99,9 @@ class Gateway:
         for client in [client for client in self._clients if client.deadline <= now]:
             client.check(now)
         self.pool.sweep(now)
+        for queue in self.dispatcher.queues.values():
+            for lease in queue.overdue(now - STUCK_S):
+                self._end_stuck(lease)
 
     # ---- the router's own pages
 
@@ -158,6 +170,19 @@ class Gateway:
             self.stats.counters["scoring_timeouts"] += 1
             exchange.timed_out()
         self._arm_run(queue)
+
+    def _end_stuck(self, lease: Lease) -> None:
+        """Must not happen, so it is counted and told of; the slot comes back all the same."""
+        exchange = lease.holder
+        assert isinstance(exchange, Exchange)
+        self.stats.counters["stuck_slots"] += 1
+        _log.error(
+            "request %s holds a slot of %s for %.1f s: ended",
+            exchange.request_id.decode(),
+            lease.replica.id,
+            self.now() - lease.granted_at,
+        )
+        exchange.timed_out()
 
     def configure(self, endpoint: str, version: Version) -> None:
         """Take over how long requests of a version may wait and run; its timers are set anew."""
