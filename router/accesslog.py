@@ -6,7 +6,11 @@ from collections import deque
 from enum import StrEnum
 
 MAX_PENDING = 10_000
+FLUSH_AT = 100
+"""Lines that are written without waiting for the next flush."""
 SAMPLE_ONE_IN = 100
+ATOMIC_BYTES = 4096
+"""PIPE_BUF of Linux: what a pipe takes whole or not at all, so that lines of several workers never mix."""
 
 
 class AccessLogMode(StrEnum):
@@ -19,15 +23,14 @@ class AccessLogMode(StrEnum):
 
 
 class AccessLog:
-    """Collects records for a non-blocking file descriptor; what does not fit is dropped and counted."""
+    """Collects lines for a non-blocking file descriptor; what does not fit is dropped and counted."""
 
     def __init__(self, mode: AccessLogMode, fd: int) -> None:
         self.mode = mode
         self.dropped = 0
         self._fd = fd
         self._seen = 0
-        self._pending: deque[dict[str, object]] = deque()
-        self._unwritten = b""
+        self._lines: deque[bytes] = deque()
 
     def wants(self, status: int) -> bool:
         """Whether a request that ended with this status is logged."""
@@ -41,24 +44,35 @@ class AccessLog:
         return False
 
     def add(self, record: dict[str, object]) -> None:
-        """Take one record; JSON is made when the batch is written."""
-        if len(self._pending) >= MAX_PENDING:
+        """Take one record."""
+        if len(self._lines) >= MAX_PENDING:
             self.dropped += 1
-        else:
-            self._pending.append(record)
+            return
+        self._lines.append(json.dumps(record).encode() + b"\n")
+        if len(self._lines) >= FLUSH_AT:
+            self.flush()
 
     def flush(self) -> None:
         """Write what fits. Called from time to time; returns at once when the reader is slow or gone."""
-        if not self._unwritten:
-            lines = [json.dumps(self._pending.popleft()) for _ in range(min(500, len(self._pending)))]
-            self._unwritten = "".join(line + "\n" for line in lines).encode()
-        if self._unwritten:
+        while self._lines:
+            batch = self._next_batch()
             try:
-                written = os.write(self._fd, self._unwritten)
-                self._unwritten = self._unwritten[written:]
+                written = os.write(self._fd, batch)
             except BlockingIOError:
-                pass
+                written = 0
             except OSError:
-                self.dropped += self._unwritten.count(b"\n") + len(self._pending)
-                self._unwritten = b""
-                self._pending.clear()
+                self.dropped += batch.count(b"\n") + len(self._lines)
+                self._lines.clear()
+                return
+            if written < len(batch):
+                self._lines.extendleft(reversed(batch[written:].splitlines(keepends=True)))
+                return
+
+    def _next_batch(self) -> bytes:
+        """As many whole lines as are written at once."""
+        lines = self._lines
+        batch = [lines.popleft()]
+        size = len(batch[0])
+        while lines and (size := size + len(lines[0])) <= ATOMIC_BYTES:
+            batch.append(lines.popleft())
+        return b"".join(batch)

@@ -58,11 +58,14 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         text = environment.get(name)
         if text is None:
             continue
+        whole = isinstance(field.default, int)
+        least = "at least 0" if field.default == 0 else "above 0"
+        rule = f"{name}: must be a {'whole ' if whole else ''}number, {least} and below 1e12 (got {text!r})"
         try:
-            value = int(text) if isinstance(field.default, int) else float(text)
+            value = int(text) if whole else float(text)
         except ValueError as error:
-            raise SettingError(f"{name}: a number is needed (got {text!r})") from error
+            raise SettingError(rule) from error
         if not 0 <= value < 1e12 or (value == 0 and field.default != 0):
-            raise SettingError(f"{name}: must be above 0 (got {text!r})")
+            raise SettingError(rule)
         changed[field.name] = value
     return Settings(**changed)

@@ -17,7 +17,7 @@ class RequestIds:
     def __init__(self, entropy: bytes) -> None:
         """`entropy`: 16 random bytes."""
         digits = entropy.hex()
-        variant = "89ab"[entropy[8] & 3]
+        variant = "89ab"[entropy[8] >> 6]
         self._prefix = f"{digits[0:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-".encode()
         self._next = int.from_bytes(entropy[10:16], "big")
 

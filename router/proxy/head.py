@@ -181,7 +181,7 @@ def parse_response(raw: bytes) -> ResponseHead:
         _feed(httptools.HttpResponseParser(collector), raw)
     except BadRequest as error:
         raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.") from error
-    head = ResponseHead(raw, int(line[2]), line[3] or b"OK", int(line[1]), collector.fields)
+    head = ResponseHead(raw, int(line[2]), line[3] or b"", int(line[1]), collector.fields)
     lengths = _values(head.fields, b"content-length")
     codings = _values(head.fields, b"transfer-encoding")
     if len(lengths) > 1 or len(codings) > 1 or (lengths and codings) or (codings and line[1] == b"0"):

@@ -1,0 +1,176 @@
+"""Which fields travel through the router, in either direction."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.fields import HOP_BY_HOP, Field, connection_tokens, for_client, for_replica
+
+OWN_REQUEST = [
+    "Authorization",
+    "Content-Length",
+    "Expect",
+    "Forwarded",
+    "X-Real-IP",
+    "X-Ms-Request-Id",
+    "X-Ms-Client-Request-Id",
+    "Azureml-Model-Deployment",
+    "X-Forwarded-User",
+    "X-Forwarded-Port",
+]
+OWN_RESPONSE = [
+    "Content-Length",
+    "X-Ms-Request-Id",
+    "X-Ms-Client-Request-Id",
+    "Azureml-Model-Deployment",
+    "X-Ms-Error-Code",
+]
+
+
+def fields(*lines: str) -> list[Field]:
+    parsed = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        parsed.append((name.lower().encode(), name.encode(), value.strip().encode("latin-1")))
+    return parsed
+
+
+def to_replica(*lines: str, proto: bytes = b"http") -> list[str]:
+    given = fields(*lines)
+    head = for_replica(given, connection_tokens(given), b"front.example", proto, b"192.0.2.7")
+    assert head.endswith(b"\r\n")
+    return head.decode("latin-1").split("\r\n")[:-1]
+
+
+def travelled(*lines: str) -> list[str]:
+    """What a replica gets of these, without what the router says itself."""
+    said = to_replica()
+    return [line for line in to_replica(*lines) if line not in said]
+
+
+def to_client(*lines: str) -> list[str]:
+    given = fields(*lines)
+    return for_client(given, connection_tokens(given)).decode("latin-1").split("\r\n")[:-1]
+
+
+def test_ordinary_fields_travel_as_they_were_written_and_in_order():
+    lines = [
+        "Content-Type: application/json",
+        "ACCEPT: */*",
+        "x-Custom: a, b",
+        "x-custom: c",
+        "X-Empty: ",
+        "Cookie: a=b",
+    ]
+    assert travelled(*lines) == lines
+    assert to_client(*lines) == lines
+
+
+def test_the_replica_is_told_who_asked_whom():
+    assert to_replica() == [
+        "Host: front.example",
+        "X-Forwarded-For: 192.0.2.7",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Host: front.example",
+        "Via: 1.1 scorefront",
+    ]
+    assert "X-Forwarded-Proto: https" in to_replica(proto=b"https")
+
+
+def test_the_client_is_appended_to_those_who_forwarded_before():
+    lines = to_replica("X-Forwarded-For: 198.51.100.1, 198.51.100.2", "x-forwarded-for: 203.0.113.3")
+    assert "X-Forwarded-For: 198.51.100.1, 198.51.100.2, 203.0.113.3, 192.0.2.7" in lines
+    assert sum(line.lower().startswith("x-forwarded-for") for line in lines) == 1
+
+
+def test_a_client_cannot_take_the_trail_away_by_nominating_it():
+    lines = to_replica("Connection: X-Forwarded-For", "X-Forwarded-For: 198.51.100.1")
+    assert "X-Forwarded-For: 198.51.100.1, 192.0.2.7" in lines
+
+
+def test_a_client_cannot_say_proto_or_host_of_its_own():
+    lines = to_replica("X-Forwarded-Proto: https", "X-Forwarded-Host: evil.example", "Host: evil.example")
+    assert lines == to_replica()
+
+
+def test_proxies_before_are_kept_in_via():
+    assert to_replica("Via: 1.0 before")[1] == "Via: 1.0 before"
+
+
+@pytest.mark.parametrize("name", sorted(name.decode() for name in HOP_BY_HOP))
+def test_hop_by_hop_fields_stay_on_their_hop(name):
+    assert travelled(f"{name}: x", f"{name.title()}: x", f"{name.upper()}: x") == []
+    assert to_client(f"{name}: x", f"{name.upper()}: x") == []
+
+
+def test_what_a_connection_field_nominates_stays_on_its_hop_both_ways():
+    lines = [
+        "Connection: X-One , x-TWO,, close",
+        "Connection: x-three",
+        "X-One: 1",
+        "X-Two: 2",
+        "X-Three: 3",
+        "X-Four: 4",
+    ]
+    assert travelled(*lines) == ["X-Four: 4"]
+    assert to_client(*lines) == ["X-Four: 4"]
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "Host", "Content-Length", "Authorization"])
+def test_a_connection_field_cannot_take_away_what_the_meaning_hangs_on(name):
+    if name == "Content-Type":
+        assert travelled(f"Connection: {name}", f"{name}: x") == [f"{name}: x"]
+    assert to_replica(f"Connection: {name}")[0] == "Host: front.example"
+
+
+@pytest.mark.parametrize("name", OWN_REQUEST)
+def test_what_the_router_says_or_decides_by_is_not_passed_on_to_a_replica(name):
+    assert travelled(f"{name}: x", f"{name.lower()}: x") == []
+
+
+@pytest.mark.parametrize("name", OWN_RESPONSE)
+def test_what_the_router_says_is_not_passed_on_to_a_client(name):
+    assert to_client(f"{name}: x", f"{name.upper()}: x") == []
+
+
+@pytest.mark.parametrize("name", [*OWN_REQUEST, *OWN_RESPONSE, "Host", "Via", "Transfer-Encoding", "X-Forwarded-For"])
+def test_look_alikes_with_underscores_are_dropped(name):
+    variants = {name.replace("-", "_"), name.replace("-", "_", 1), name.lower().replace("-", "_")} - {
+        name,
+        name.lower(),
+    }
+    for variant in variants:
+        assert travelled(f"{variant}: x") == []
+        assert to_client(f"{variant}: x") == []
+
+
+def test_other_names_with_underscores_travel():
+    assert travelled("my_field: x", "x_custom: y") == ["my_field: x", "x_custom: y"]
+
+
+def test_a_challenge_of_the_model_itself_reaches_the_client():
+    assert to_client("WWW-Authenticate: Basic", "Set-Cookie: a=b", "Set-Cookie: c=d", "Server: x") == [
+        "WWW-Authenticate: Basic",
+        "Set-Cookie: a=b",
+        "Set-Cookie: c=d",
+        "Server: x",
+    ]
+
+
+NAMES = st.sampled_from(
+    ["Accept", "X-A", "x_b", "Authorization", "AUTHORIZATION", "authorization", "TE", "Upgrade", "Connection", "Host"]
+)
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["s3cret", "x-a", "accept", "authorization", "close"]))))
+def test_no_credential_and_no_hop_by_hop_field_reaches_a_replica_whatever_is_nominated(pairs):
+    lines = to_replica(*(f"{name}: {value}" for name, value in pairs))
+    names = [line.partition(":")[0].lower() for line in lines]
+    assert "authorization" not in names and not {name.encode() for name in names} & HOP_BY_HOP
+    assert names.count("host") == 1 and lines[0] == "Host: front.example"
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_the_tokens_of_a_connection_field_are_lower_case_and_trimmed(values):
+    tokens = connection_tokens([(b"connection", b"Connection", value) for value in values])
+    assert all(token == token.strip().lower() and token and b"," not in token for token in tokens)

@@ -1,0 +1,75 @@
+"""What is counted is counted once, in the right bucket, and told whole."""
+
+from bisect import bisect_left
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.metrics import DURATION_BOUNDS_S, ROUTING_BOUNDS_S, WAIT_BOUNDS_S, Buckets, Stats
+from serving.endpoint import VersionKey
+
+BLUE = VersionKey("iris", "blue")
+
+
+def test_a_value_on_a_bound_belongs_below_it_as_prometheus_has_it():
+    buckets = Buckets((1.0, 2.0))
+    for seconds in (0.0, 1.0, 1.5, 2.0, 2.1, 1e9):
+        buckets.observe(seconds)
+    assert buckets.snapshot().counts == (2, 2, 2)
+
+
+def test_a_request_that_did_not_wait_is_told_from_one_that_did():
+    buckets = Buckets(WAIT_BOUNDS_S)
+    buckets.observe(0.0)
+    buckets.observe(1e-9)
+    assert buckets.snapshot().counts[:2] == (1, 1)
+
+
+@given(st.lists(st.floats(0, 1000, allow_nan=False)))
+def test_no_observation_is_lost(seconds):
+    buckets = Buckets(DURATION_BOUNDS_S)
+    for value in seconds:
+        buckets.observe(value)
+    told = buckets.snapshot()
+    assert sum(told.counts) == len(seconds) and told.sum_s == sum(seconds)
+    for index, bound in enumerate(told.bounds_s):
+        assert sum(told.counts[: index + 1]) == sum(value <= bound for value in seconds)
+
+
+def test_bounds_rise_and_there_is_one_count_more_than_bounds():
+    for bounds in (DURATION_BOUNDS_S, WAIT_BOUNDS_S, ROUTING_BOUNDS_S):
+        assert list(bounds) == sorted(set(bounds))
+        assert len(Buckets(bounds).snapshot().counts) == len(bounds) + 1
+        assert bisect_left(bounds, float("inf")) == len(bounds)
+
+
+def test_a_snapshot_tells_every_version_that_was_counted_or_has_slots():
+    stats = Stats()
+    stats.version(BLUE).requests[200] += 3
+    stats.version(VersionKey("", "")).requests[404] += 1
+    green = VersionKey("iris", "green")
+    told = stats.snapshot("w", {BLUE: (1, 2, 3), green: (0, 4, 0)}, 0)
+    assert [(one.endpoint, one.version) for one in told.versions] == [("", ""), BLUE, green]
+    assert told.versions[0].requests == {404: 1}
+    assert told.versions[1].requests == {200: 3}
+    assert [(one.busy, one.total, one.waiting) for one in told.versions] == [(0, 0, 0), (1, 2, 3), (0, 4, 0)]
+
+
+def test_a_snapshot_does_not_change_afterwards():
+    stats = Stats()
+    stats.version(BLUE).requests[200] += 1
+    stats.counters["retries"] += 1
+    told = stats.snapshot("w", {}, 0)
+    stats.version(BLUE).requests[200] += 1
+    stats.version(BLUE).duration.observe(1.0)
+    stats.counters["retries"] += 1
+    assert told.versions[0].requests == {200: 1} and sum(told.versions[0].duration.counts) == 0
+    assert told.counters == {"retries": 1}
+
+
+def test_the_longest_lag_is_that_since_the_snapshot_before():
+    stats = Stats()
+    stats.connections, stats.loop_lag_s = 5, 0.3
+    told = stats.snapshot("w", {}, 2)
+    assert (told.worker, told.connections, told.slot_violations, told.loop_lag_s) == ("w", 5, 2, 0.3)
+    assert stats.snapshot("w", {}, 2).loop_lag_s == 0.0

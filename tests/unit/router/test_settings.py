@@ -1,0 +1,44 @@
+"""Settings of the data plane come from the environment; a wrong one is told by its name."""
+
+import dataclasses
+
+import pytest
+
+from router.settings import SettingError, Settings, from_environment
+
+
+def test_without_an_environment_the_defaults_hold():
+    assert from_environment({}) == Settings()
+    assert from_environment({"PATH": "/bin", "SCOREFRONT_URL": "http://127.0.0.1:8081"}) == Settings()
+
+
+def test_every_setting_has_its_variable():
+    for field in dataclasses.fields(Settings):
+        settings = from_environment({f"SCOREFRONT_{field.name.upper()}": "7"})
+        assert getattr(settings, field.name) == 7
+        assert type(getattr(settings, field.name)) is type(field.default)
+        assert dataclasses.replace(settings, **{field.name: field.default}) == Settings()
+
+
+def test_seconds_may_be_fractions():
+    assert from_environment({"SCOREFRONT_HEAD_TIMEOUT_S": "0.25"}).head_timeout_s == 0.25
+
+
+@pytest.mark.parametrize("text", ["", "x", "1 s", "0", "-1", "nan", "inf", "1e12", "None"])
+def test_what_is_no_number_above_0_is_refused_by_the_name_of_the_variable(text):
+    with pytest.raises(
+        SettingError, match=r"^SCOREFRONT_IDLE_TIMEOUT_S: must be a number, above 0 and below 1e12"
+    ) as e:
+        from_environment({"SCOREFRONT_IDLE_TIMEOUT_S": text})
+    assert repr(text) in str(e.value)
+
+
+def test_a_number_of_things_is_whole():
+    with pytest.raises(SettingError, match="SCOREFRONT_MAX_FIELDS: must be a whole number"):
+        from_environment({"SCOREFRONT_MAX_FIELDS": "1.5"})
+
+
+def test_what_is_off_by_default_may_be_switched_off():
+    assert from_environment({"SCOREFRONT_LAME_DUCK_S": "0"}).lame_duck_s == 0
+    with pytest.raises(SettingError, match="SCOREFRONT_LAME_DUCK_S: must be a number, at least 0"):
+        from_environment({"SCOREFRONT_LAME_DUCK_S": "-1"})
