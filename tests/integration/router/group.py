@@ -1,0 +1,95 @@
+"""A real supervisor with real worker processes on a port the system chose, fed with snapshots made by hand."""
+
+import asyncio
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+
+from cluster.link import ResetAll, ToWorker, WorkerMetrics
+from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from serving.credentials import TokenTrust
+from serving.replica import Replica as DeclaredReplica
+from serving.usage import UsageReport, VersionUsage
+from tests.integration.router.clients import Client
+from tests.integration.router.rig import endpoint
+
+ROOT = Path(__file__).parents[3]
+
+
+def snapshot(*replicas: DeclaredReplica) -> ResetAll:
+    """The endpoint `iris` with these replicas."""
+    return ResetAll((endpoint(),), (), TokenTrust("https://issuer.test"), replicas)
+
+
+def environment(**settings: float) -> dict[str, str]:
+    """A worker's environment; what it imports is this checkout, installed or not."""
+    chosen = {f"SCOREFRONT_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **chosen}
+
+
+class Group:
+    """What the control plane would see of its routers."""
+
+    def __init__(self, told: ResetAll, workers: int = 1, **settings: float) -> None:
+        self.told = told
+        self.reports: list[tuple[float, UsageReport]] = []
+        self.drained: list[str] = []
+        self.workers: set[str] = set()
+        self.gone: list[str] = []
+        self._listen = listening_socket("127.0.0.1", 0)
+        self.port: int = self._listen.getsockname()[1]
+        self._clients: list[Client] = []
+        callbacks = Callbacks(
+            snapshot=lambda: self.told,
+            on_usage=lambda report: self.reports.append((asyncio.get_running_loop().time(), report)),
+            on_drained=self.drained.append,
+            on_workers=self._workers,
+            on_worker_gone=self.gone.append,
+        )
+        self.supervisor = Supervisor(self._listen, workers, worker_command(), environment(**settings), callbacks)
+
+    async def start(self) -> None:
+        async with asyncio.timeout(20):
+            await self.supervisor.start()
+
+    async def stop(self) -> None:
+        """Also shows that no slot was ever given twice."""
+        metrics = await self.supervisor.collect()
+        for client in self._clients:
+            client.leave()
+        await self.supervisor.close(5)
+        self._listen.close()
+        assert [each.slot_violations for each in metrics] == [0] * len(metrics)
+        assert [each.counters["double_releases"] for each in metrics] == [0] * len(metrics)
+
+    def _workers(self, names: object) -> None:
+        assert isinstance(names, list)
+        self.workers = set(names)
+
+    def tell(self, message: ToWorker) -> None:
+        self.supervisor.publish(message)
+
+    def processes(self) -> list[psutil.Process]:
+        """The worker processes that live now."""
+        return [child for child in psutil.Process().children() if "router-worker" in child.cmdline()]
+
+    async def client(self) -> Client:
+        client = await Client.connect(self.port)
+        self._clients.append(client)
+        return client
+
+    async def metrics(self) -> WorkerMetrics:
+        """What the only worker has counted."""
+        (metrics,) = await self.supervisor.collect()
+        return metrics
+
+    def usages(self) -> dict[str, list[tuple[float, VersionUsage]]]:
+        """Worker -> what it said of `iris/blue`: (its clock, usage)."""
+        found = defaultdict(list)
+        for _, report in self.reports:
+            for usage in report.versions:
+                if usage.key == ("iris", "blue"):
+                    found[report.worker].append((report.at_s, usage))
+        return found

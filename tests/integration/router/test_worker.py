@@ -1,0 +1,246 @@
+"""Worker processes under their supervisor: what they serve, report and survive, and how they end."""
+
+import asyncio
+import itertools
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from cluster.link import RemoveReplica, ResetAll, SetKeys, UpsertEndpoint, UpsertReplica
+from router.supervisor import listening_socket, worker_command
+from serving.credentials import TokenTrust
+from serving.endpoint import Auth, VersionKey
+from tests.fakes.clock import eventually
+from tests.integration.router.clients import SCORE, BrokenOff, Client, get, request
+from tests.integration.router.group import Group, environment, snapshot
+from tests.integration.router.replicas import Replica, Script, answers, echo, when
+from tests.integration.router.rig import declared, endpoint, keys, version
+
+BLUE = VersionKey("iris", "blue")
+Replicas = Callable[..., Awaitable[Replica]]
+Groups = Callable[..., Awaitable[Group]]
+
+
+@pytest.fixture
+async def replicas() -> AsyncIterator[Replicas]:
+    """Starts replicas of which no router knows yet."""
+    async with AsyncExitStack() as stack:
+
+        async def start(script: Script = echo) -> Replica:
+            replica = Replica(script)
+            await replica.start()
+            stack.push_async_callback(replica.stop)
+            return replica
+
+        yield start
+
+
+@pytest.fixture
+async def groups(replicas: Replicas) -> AsyncIterator[Groups]:
+    """Starts groups of workers; they end before the replicas do."""
+    async with AsyncExitStack() as stack:
+
+        async def start(told: ResetAll, **how: Any) -> Group:
+            group = Group(told, **how)
+            stack.push_async_callback(group.stop)
+            await group.start()
+            return group
+
+        yield start
+
+
+async def test_a_worker_serves_its_snapshot_and_follows_what_it_is_told(replicas: Replicas, groups: Groups) -> None:
+    one, two = await replicas(answers(b"one")), await replicas(answers(b"two"))
+    group = await groups(snapshot(declared("r1", one.port)))
+    client = await group.client()
+    assert (await client.ask(get())).body == b"one"
+    group.tell(UpsertReplica(declared("r2", two.port)))
+    group.tell(RemoveReplica("r1"))
+    group.tell(SetKeys(keys("k" * 43)))
+    group.tell(UpsertEndpoint(endpoint(auth=Auth.KEY)))
+    await told(group)
+    assert (await client.ask(get())).status == 401
+    assert (await client.ask(get(fields=("Authorization: Bearer " + "k" * 43,)))).body == b"two"
+    metrics = await group.metrics()
+    counted = {(each.endpoint, each.version): each.requests for each in metrics.versions}
+    assert counted == {("iris", ""): {401: 1}, ("iris", "blue"): {200: 2}}
+    assert metrics.connections == 1
+
+
+async def told(group: Group) -> None:
+    """A worker that has answered has done what it was told before."""
+    await group.supervisor.collect()
+
+
+async def test_on_sigterm_what_is_in_flight_ends_and_the_worker_exits_with_0(
+    replicas: Replicas, groups: Groups
+) -> None:
+    go_on = asyncio.Event()
+    replica = await replicas(when(go_on))
+    group = await groups(snapshot(declared("r1", replica.port, 4)))
+    idle, busy = await group.client(), await group.client()
+    assert (await idle.ask(get("/healthz"))).status == 200
+    busy.send(get())
+    await eventually(lambda: replica.at_once)
+    processes = [link.process for link in group.supervisor._links.values()]
+    closing = asyncio.create_task(group.supervisor.close(5), name="close the group")
+    assert await idle.end() == b""
+    assert processes[0].returncode is None
+    go_on.set()
+    answer = await busy.answer()
+    assert (answer.status, answer.value("connection")) == (200, "close")
+    await closing
+    assert [process.returncode for process in processes] == [0]
+
+
+async def test_what_does_not_end_in_time_is_broken_off(replicas: Replicas, groups: Groups) -> None:
+    replica = await replicas(when(asyncio.Event()))
+    group = await groups(snapshot(declared("r1", replica.port)), drain_timeout_s=0.2)
+    client = await group.client()
+    client.send(get())
+    await eventually(lambda: replica.at_once)
+    processes = [link.process for link in group.supervisor._links.values()]
+    await group.supervisor.close(5)
+    assert [process.returncode for process in processes] == [0]
+    with pytest.raises(BrokenOff):
+        await client.answer()
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_serves_the_same(replicas: Replicas, groups: Groups) -> None:
+    replica = await replicas()
+    group = await groups(snapshot(declared("r1", replica.port, 8)))
+    await eventually(lambda: group.workers)
+    (first,) = group.workers
+    (process,) = group.processes()
+    client = await group.client()
+    assert (await client.ask(request(b"before"))).body == b"before"
+    process.send_signal(signal.SIGKILL)
+    with pytest.raises(BrokenOff):
+        await client.ask(request())
+    waiting = await group.client()  # nobody listens, nobody is refused
+    assert (await waiting.ask(request(b"after"))).body == b"after"
+    await eventually(lambda: group.gone == [first])
+    await eventually(lambda: group.workers and first not in group.workers)
+    assert group.supervisor._links[0].process.pid != process.pid
+
+
+async def test_a_worker_whose_supervisor_is_gone_ends_at_once() -> None:
+    listen = listening_socket("127.0.0.1", 0)
+    ours, theirs = socket.socketpair()
+    with listen, theirs:
+        fds = (listen.fileno(), theirs.fileno())
+        command = (*worker_command(), "--name=w0", f"--listen-fd={fds[0]}", f"--link-fd={fds[1]}")
+        process = await asyncio.create_subprocess_exec(*command, pass_fds=fds, env=environment())
+    ours.close()
+    async with asyncio.timeout(10):
+        assert await process.wait() == 0
+
+
+async def test_a_setting_that_is_wrong_is_named_and_stops_the_worker() -> None:
+    command = (*worker_command(), "--name=w0", "--listen-fd=0", "--link-fd=0")
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment(head_timeout_s=-1), stderr=asyncio.subprocess.PIPE
+    )
+    _, stderr = await process.communicate()
+    assert process.returncode == 2
+    assert b"SCOREFRONT_HEAD_TIMEOUT_S" in stderr and b"above 0" in stderr and b"Traceback" not in stderr
+
+
+async def test_retiring_takes_the_idle_replica_and_tells_when_it_is_drained(replicas: Replicas, groups: Groups) -> None:
+    go_on = asyncio.Event()
+    busy, idle = await replicas(when(go_on)), await replicas()
+    group = await groups(snapshot(declared("busy", busy.port)))
+    client = await group.client()
+    client.send(get())
+    await eventually(lambda: busy.at_once)
+    group.tell(UpsertReplica(declared("idle", idle.port)))
+    assert await group.supervisor.retire(BLUE, 1) == ("idle",)
+    await eventually(lambda: group.drained == ["idle"])
+    assert await group.supervisor.retire(BLUE, 5) == ("busy",)
+    await told(group)
+    assert group.drained == ["idle"]
+    go_on.set()
+    assert (await client.answer()).status == 200
+    await eventually(lambda: group.drained == ["idle", "busy"])
+    assert await group.supervisor.retire(BLUE, 1) == ()
+
+
+async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, groups: Groups) -> None:
+    go_on = asyncio.Event()
+    replica = await replicas(when(go_on))
+    group = await groups(snapshot(declared("r1", replica.port)))
+    loop = asyncio.get_running_loop()
+    first = await group.client()
+    first.send(get())
+    await eventually(lambda: replica.at_once)
+    delays = []
+    for number in range(5):
+        await asyncio.sleep(0.25)
+        known = len(group.reports)
+        client = await group.client()
+        began = loop.time()
+        client.send(get())
+        await eventually(lambda known=known: any(r.starved for _, r in group.reports[known:]))  # type: ignore[misc]
+        at, report = next(each for each in group.reports[known:] if each[1].starved)
+        assert report.starved == (BLUE,)
+        assert [usage.waiting for usage in report.versions] == [number + 1]
+        delays.append(at - began)
+    assert sorted(delays)[2] < 0.05, delays
+    go_on.set()
+    assert (await first.answer()).status == 200
+
+
+async def test_reports_carry_the_exact_integral_of_busy_slots(replicas: Replicas, groups: Groups) -> None:
+    go_on = asyncio.Event()
+    replica = await replicas(when(go_on))
+    group = await groups(snapshot(declared("r1", replica.port, 4)))
+    for _ in range(3):
+        (await group.client()).send(get())
+    await eventually(lambda: replica.at_once == 3)
+    known = len(group.reports)
+    await asyncio.sleep(0.3)
+    for _ in range(2):  # something must change for a version to be reported
+        (await group.client()).send(get())
+        await asyncio.sleep(0.25)
+    await eventually(lambda: len(group.reports) > known + 2)
+    (usages,) = group.usages().values()
+    full = [(at, usage) for at, usage in usages if usage.busy >= 3]
+    for (at, before), (later, after) in itertools.pairwise(full):
+        mean = (after.busy_slot_seconds - before.busy_slot_seconds) / (later - at)
+        assert before.busy - 1e-6 <= mean <= after.busy + 1e-6
+    last = full[-1][1]
+    assert (last.busy, last.total, last.waiting, last.busy_by_replica) == (4, 4, 1, {"r1": 4})
+    go_on.set()
+
+
+async def test_a_thousand_endpoints_and_ten_thousand_replicas_are_taken_in(replicas: Replicas, groups: Groups) -> None:
+    replica = await replicas(answers(b"found"))
+    versions = [version(f"v{number}", 1.0 if number == 0 else 0.0, is_default=number == 0) for number in range(6)]
+    endpoints = tuple(endpoint(*versions, name=f"e{number:03}") for number in range(1000))
+    listed = tuple(
+        declared(f"{each.name}-{number}", replica.port, version=f"v{number % 6}", endpoint=each.name)
+        for each in endpoints
+        for number in range(10)
+    )
+    group = await groups(ResetAll(endpoints, (), TokenTrust("https://issuer.test"), listed))
+    client = await group.client()
+    for name in ("e000", "e512", "e999"):
+        assert (await client.ask(get(SCORE.replace("iris", name)))).body == b"found"
+    await eventually(lambda: sum(len(report.versions) for _, report in group.reports) >= 6000)
+    total = sum(usage.total for _, report in group.reports[:1] for usage in report.versions)
+    assert total == 10_000
+
+
+async def test_two_workers_share_one_port(replicas: Replicas, groups: Groups) -> None:
+    """What they grant is not shared yet: each counts the slots for itself, so this is about connections only."""
+    replica = await replicas()
+    group = await groups(snapshot(declared("r1", replica.port, 64)), workers=2)
+    clients: list[Client] = [await group.client() for _ in range(40)]
+    assert [(await client.ask(request(b"x"))).body for client in clients] == [b"x"] * 40
+    metrics = await group.supervisor.collect()
+    assert sum(each.connections for each in metrics) == 40
+    assert len(metrics) == len(group.processes()) == 2
