@@ -4,12 +4,14 @@ httptools does not say where in a buffer a message ended. It ends at an empty li
 piece, cut behind every CRLF CRLF; llhttp alone decides whether one of them was the end.
 """
 
+import re
+
 import httptools
 
 from router.core.errors import BadRequest
 
 _HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-_END = b"\r\n\r\n"
+_empty_line = re.compile(rb"\r\n\r\n")
 
 SPARE_BYTES = 8192
 """What sizes, extensions and trailers may take beside the data, plus BYTES_PER_CHUNK for each chunk."""
@@ -70,22 +72,10 @@ class ChunkedBody:
 
     def _cuts(self, data: bytes) -> list[int]:
         """Where an empty line ends in `data`, in order, and its end. A line may have begun in the data before."""
-        cuts = []
-        tail = self._tail
-        joined = tail + data[:3]
-        found = joined.find(_END)
-        while found >= 0:
-            cut = found + 4 - len(tail)
-            if cut > 0:
-                cuts.append(cut)
-            found = joined.find(_END, found + 1)
-        found = data.find(_END)
-        while found >= 0:
-            if found + 4 not in cuts[-1:]:
-                cuts.append(found + 4)
-            found = data.find(_END, found + 4)
-        self._tail = (tail + data)[-3:] if len(data) < 3 else data[-3:]
-        if not cuts or cuts[-1] != len(data):
+        joined, before = self._tail + data, len(self._tail)
+        self._tail = joined[-3:]
+        cuts = [found.end() - before for found in _empty_line.finditer(joined)]
+        if cuts[-1:] != [len(data)]:
             cuts.append(len(data))
         return cuts
 
