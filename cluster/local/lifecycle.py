@@ -90,6 +90,8 @@ WANTED = frozenset({State.STARTING, State.READY, State.FAILED})
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+MAX_BACKOFF_OF_A_SERVER_S = 2.0
+"""For one that was READY: it is known to start, and every second without it is capacity lost."""
 STEADY_S = 60.0
 """A replica that was READY for this long has proved itself: its failures before that are forgotten."""
 
@@ -99,13 +101,14 @@ def backoff(failures: int, ready_s: float | None) -> tuple[int, float]:
 
     `failures` were in a row before this one; `ready_s` is how long the replica had been READY, None if it never was.
     The first failure of a replica that served costs no wait (a kill -9 is mended in milliseconds); then 0.5 s, doubling
-    up to 30 s. One that never served waits from the first time on.
+    up to 2 s. One that never served waits from the first time on, up to 30 s.
     """
     in_row = 1 if ready_s is not None and ready_s >= STEADY_S else failures + 1
     if in_row == 1 and ready_s is not None:
         return in_row, 0.0
     doublings = min(max(0, in_row - 2), 16)
-    return in_row, min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0**doublings)
+    longest = MAX_BACKOFF_S if ready_s is None else MAX_BACKOFF_OF_A_SERVER_S
+    return in_row, min(longest, FIRST_BACKOFF_S * 2.0**doublings)
 
 
 def start_deadline_s(probe: LivenessProbe) -> float:

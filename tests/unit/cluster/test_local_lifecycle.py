@@ -52,17 +52,18 @@ def waits(ready_s: float | None, count: int) -> list[float]:
     return found
 
 
-def test_a_replica_that_served_is_replaced_at_once_the_first_time_then_ever_later() -> None:
-    assert waits(5.0, 9) == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
+def test_a_replica_that_served_is_replaced_at_once_the_first_time_and_soon_ever_after() -> None:
+    assert waits(5.0, 6) == [0, 0.5, 1, 2, 2, 2]
 
 
 def test_a_replica_that_never_served_waits_from_the_first_time_on() -> None:
-    assert waits(None, 4) == [0.5, 0.5, 1, 2]
+    assert waits(None, 9) == [0.5, 0.5, 1, 2, 4, 8, 16, 30, 30]
 
 
 def test_a_minute_of_service_makes_up_for_all_failures_before() -> None:
     assert backoff(40, 60.0) == (1, 0.0)
-    assert backoff(40, 59.9) == (41, 30.0)
+    assert backoff(40, 59.9) == (41, 2.0)
+    assert backoff(40, None) == (41, 30.0)
 
 
 def test_a_model_gets_the_time_to_start_that_kubernetes_would_give_it() -> None:
