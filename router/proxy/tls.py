@@ -12,16 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 _log = logging.getLogger("scorefront.router")
 
 # Forward secrecy and AEAD only (Mozilla's "intermediate" profile for TLS 1.2); TLS 1.3 has no others.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+Stamp = tuple[tuple[int, int, int, int] | None, ...]
+"""What changes when a file is written, renamed or reached through another link; None for a file that is not there."""
+
 
 class TlsError(Exception):
     """Certificate material that cannot be served; the text names the file and the reason."""
+
+    def __init__(self, file: Path, reason: str, good_from: datetime.datetime | None = None) -> None:
+        """`good_from`: when time alone makes it good; None where the files have to change."""
+        super().__init__(f"{file}: {reason}")
+        self.good_from = good_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +43,11 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    names: tuple[str, ...]
+class Served:
+    """A pair that is good: the names it covers, when it ends, and the context that serves it."""
+
+    names: frozenset[str]
+    expires_at: datetime.datetime
     context: ssl.SSLContext
 
 
@@ -43,66 +56,113 @@ class Certificates:
 
     def __init__(self, pairs: Sequence[Pair], now: datetime.datetime) -> None:
         """`now` is aware. Raises TlsError for the first pair that is not good."""
-        self._pairs = tuple(pairs)
-        self._stamp = self._read_stamp()
-        self._loaded = [_load(pair, now) for pair in self._pairs]
-        self.context = _context(self._pairs[0])
-        # The handshake asks for every connection: so a new certificate serves new connections, old ones go on.
+        self._sources = [_Source(pair, now) for pair in pairs]
+        self._served = [source.served for source in self._sources]
+        self.context = _context(pairs[0])
+        # OpenSSL asks for every connection, without a server name too: so a new certificate serves new connections
+        # while old ones go on.
         self.context.sni_callback = self._choose
 
+    @property
+    def expires_at(self) -> datetime.datetime:
+        """When the first of the certificates in use ends."""
+        return min(served.expires_at for served in self._served)
+
     def reload(self, now: datetime.datetime) -> bool:
-        """Take over changed files; returns whether anything was. Reads file times only, where nothing has changed."""
-        stamp = self._read_stamp()
-        if stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        try:
-            self._loaded = [_load(pair, now) for pair in self._pairs]
-        except TlsError as error:
-            _log.error("changed certificates are not taken over: %s", error)
-            return False
-        _log.info("changed certificates are taken over")
-        return True
+        """Take over changed files; returns whether anything was. Two `stat` a pair where nothing has changed."""
+        changed = [source.reload(now) for source in self._sources]
+        self._served = [source.served for source in self._sources]
+        return any(changed)
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        connection.context = choose(self._loaded, name).context
-
-    def _read_stamp(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(_stat(path) for pair in self._pairs for path in (pair.cert, pair.key))
+        connection.context = choose(self._served, name).context
 
 
-def choose(loaded: Sequence[_Loaded], name: str | None) -> _Loaded:
-    """The first certificate that covers the server name; the first of all where none does, or no name was sent."""
+def choose(served: Sequence[Served], name: str | None) -> Served:
+    """The certificate with the server name; else one with a wildcard for it; else the first, as without a name."""
     wanted = (name or "").lower().rstrip(".")
-    parent = "*." + wanted.partition(".")[2]
-    for candidate in loaded:
-        if wanted in candidate.names or parent in candidate.names:
-            return candidate
-    return loaded[0]
+    for candidate in (wanted, "*." + wanted.partition(".")[2]):
+        for each in served:
+            if candidate in each.names:
+                return each
+    return served[0]
 
 
-def _load(pair: Pair, now: datetime.datetime) -> _Loaded:
+class _Source:
+    """One pair of files, and what of them is served: what they last held that was good."""
+
+    def __init__(self, pair: Pair, now: datetime.datetime) -> None:
+        self._pair = pair
+        self._stamp = _stamp(pair)
+        self._good_from: datetime.datetime | None = None
+        self.served = _load(pair, now)
+
+    def reload(self, now: datetime.datetime) -> bool:
+        """Look at the files if they have changed, or if it is time for those that were not valid yet."""
+        stamp = _stamp(self._pair)
+        if stamp == self._stamp and (self._good_from is None or now < self._good_from):
+            return False
+        served = refusal = None
+        try:
+            served = _load(self._pair, now)
+        except TlsError as error:
+            refusal = error
+        if _stamp(self._pair) != stamp:
+            return False  # they are being written: the next look will tell
+        self._stamp = stamp
+        self._good_from = refusal.good_from if refusal else None
+        if served is None:
+            _log.error("a changed certificate is refused, the one in use stays: %s", refusal)
+            return False
+        self.served = served
+        _log.info("%s: the changed certificate is in use; it ends %s", self._pair.cert, _shown(served.expires_at))
+        return True
+
+
+def _load(pair: Pair, now: datetime.datetime) -> Served:
+    certificate, key = _read_certificate(pair.cert), _read_key(pair.key)
+    begins_at, expires_at = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now >= expires_at:
+        raise TlsError(pair.cert, f"expired on {_shown(expires_at)}")
+    if key.public_key() != certificate.public_key():
+        raise TlsError(pair.key, f"is not the key of {pair.cert}")
+    if now < begins_at:
+        raise TlsError(pair.cert, f"is not valid before {_shown(begins_at)}", begins_at)
+    return Served(_names(certificate), expires_at, _context(pair))
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
     try:
-        certificate = x509.load_pem_x509_certificates(pair.cert.read_bytes())[0]
-        key = load_pem_private_key(pair.key.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise TlsError(f"{pair.cert}, {pair.key}: {error}") from error
-    if now >= certificate.not_valid_after_utc:
-        raise TlsError(f"{pair.cert}: expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
-    if now < certificate.not_valid_before_utc:
-        raise TlsError(f"{pair.cert}: not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
-        raise TlsError(f"{pair.key}: is not the key of {pair.cert}")
-    return _Loaded(_names(certificate), _context(pair))
+        return x509.load_pem_x509_certificates(_read(path))[0]
+    except ValueError as error:
+        raise TlsError(path, "is not a certificate chain in PEM form") from error
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def _read_key(path: Path) -> PrivateKeyTypes:
+    try:
+        # Checking an RSA key takes 50 to 350 ms, in which nothing would be served; that it fits is checked anyway.
+        return load_pem_private_key(_read(path), password=None, unsafe_skip_rsa_key_validation=True)
+    except TypeError as error:
+        raise TlsError(path, "is encrypted; a key without a pass phrase is needed") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise TlsError(path, "is not a private key in PEM form") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise TlsError(path, "there is no such file") from error
+    except OSError as error:
+        raise TlsError(path, f"cannot be read: {error.strerror}") from error
+
+
+def _names(certificate: x509.Certificate) -> frozenset[str]:
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(name.lower() for name in alternative.get_values_for_type(x509.DNSName))
+    except (x509.ExtensionNotFound, ValueError):
+        return frozenset()
+    return frozenset(name.lower() for name in alternative.get_values_for_type(x509.DNSName))
 
 
 def _context(pair: Pair) -> ssl.SSLContext:
@@ -112,15 +172,28 @@ def _context(pair: Pair) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(pair.cert, pair.key)
-    except (ssl.SSLError, OSError) as error:
-        raise TlsError(f"{pair.cert}, {pair.key}: {error}") from error
+        # An empty pass phrase: a key that wants one must fail, not ask on the terminal.
+        context.load_cert_chain(pair.cert, pair.key, password="")
+    except ssl.SSLError as error:
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        raise TlsError(pair.cert, f"cannot be served with {pair.key}: {reason}") from error
+    except OSError as error:
+        raise TlsError(pair.cert, f"cannot be read: {error.strerror}") from error
     return context
 
 
-def _stat(path: Path) -> tuple[int, int] | None:
+def _stamp(pair: Pair) -> Stamp:
+    return tuple(_file_stamp(path) for path in (pair.cert, pair.key))
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino
+    # The time of change too: a copy that keeps its time may get the number of the file that it replaces.
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _shown(moment: datetime.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
