@@ -6,6 +6,10 @@ from hypothesis import strategies as st
 
 from router.core.fields import HOP_BY_HOP, Field, connection_tokens, for_client, for_replica
 
+HOP_BY_HOP_NAMES = (
+    *("Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade"),
+    *("HTTP2-Settings", "Proxy-Authenticate", "Proxy-Authorization"),
+)
 OWN_REQUEST = [
     "Authorization",
     "Content-Length",
@@ -97,9 +101,9 @@ def test_proxies_before_are_kept_in_via():
     assert to_replica("Via: 1.0 before")[1] == "Via: 1.0 before"
 
 
-@pytest.mark.parametrize("name", sorted(name.decode() for name in HOP_BY_HOP))
+@pytest.mark.parametrize("name", HOP_BY_HOP_NAMES)
 def test_hop_by_hop_fields_stay_on_their_hop(name):
-    assert travelled(f"{name}: x", f"{name.title()}: x", f"{name.upper()}: x") == []
+    assert travelled(f"{name}: x", f"{name.lower()}: x", f"{name.upper()}: x") == []
     assert to_client(f"{name}: x", f"{name.upper()}: x") == []
 
 
