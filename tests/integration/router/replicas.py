@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import struct
@@ -169,8 +170,8 @@ class Replica:
         """Every connection is closed at this instant, as by a server whose patience with idle ones is over."""
         for wire in self._wires.values():
             wire.ended = True
-            with contextlib.suppress(OSError):
-                wire.writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError), own_socket(wire.writer.transport) as sock:
+                sock.shutdown(socket.SHUT_RDWR)
             wire.writer.close()
 
     def kill(self) -> None:
@@ -215,6 +216,11 @@ class Replica:
             await self.script(wire, request)
         finally:
             self.at_once -= 1
+
+
+def own_socket(transport: asyncio.BaseTransport) -> socket.socket:
+    """A second hold on a transport's socket, for what transports do not let one do; to be closed."""
+    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
 
 @contextlib.contextmanager

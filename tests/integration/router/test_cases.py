@@ -7,6 +7,7 @@ import asyncio
 import re
 
 import pytest
+import uvloop
 
 from cluster.link import UpsertEndpoint, UpsertReplica
 from router.settings import Settings
@@ -142,7 +143,8 @@ async def play(rig: Rig, case: Case) -> Observation:
 @pytest.fixture(scope="module")
 def observed() -> dict[str, Observation]:
     """Every case is played once, all of them at the same time."""
-    return asyncio.run(play_all())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of a real worker
+        return runner.run(play_all())
 
 
 def named(case: Case) -> str:

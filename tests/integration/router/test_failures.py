@@ -1,11 +1,11 @@
 """Replicas that refuse, break off, babble or die: what is lost, what is sent again, and how often."""
 
 import asyncio
-import os
 import random
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 
@@ -13,7 +13,18 @@ from cluster.link import RemoveReplica, UpsertReplica
 from serving.endpoint import RetryRule
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import BrokenOff, Client, get, request
-from tests.integration.router.replicas import OK, Replica, Request, Wire, answer_bytes, answers, deaf, echo, plays
+from tests.integration.router.replicas import (
+    OK,
+    Replica,
+    Request,
+    Wire,
+    answer_bytes,
+    answers,
+    deaf,
+    echo,
+    own_socket,
+    plays,
+)
 from tests.integration.router.rig import Rig, declared, endpoint, version
 
 Rigs = Callable[..., Awaitable[Rig]]
@@ -230,9 +241,8 @@ class Impatient(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        self._transport = cast(asyncio.Transport, transport)
+        self._socket = own_socket(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:

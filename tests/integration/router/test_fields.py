@@ -1,9 +1,12 @@
 """What travels and what does not: paths, queries, header fields both ways, and which version they lead to."""
 
+import json
+import os
 from collections import Counter
 
 import pytest
 
+from router.accesslog import AccessLog, AccessLogMode
 from serving.endpoint import Auth
 from tests.integration.router.clients import SCORE, Client, get, request
 from tests.integration.router.replicas import Replica, answers, plays
@@ -148,6 +151,27 @@ async def test_a_get_is_sent_on_without_a_length_and_an_empty_post_with_one(rig:
     await sent_on(rig, replica, get())
     await sent_on(rig, replica, request(None))
     assert [seen.values(b"content-length") for seen in replica.seen] == [[], [b"0"]]
+
+
+async def test_no_credential_and_no_query_reaches_the_access_log(rig: Rig) -> None:
+    await rig.replica()
+    rig.declare(endpoint(auth=Auth.KEY))
+    rig.lock(KEY)
+    read, write = os.pipe()
+    rig.gateway.access_log = AccessLog(AccessLogMode.ALL, write)
+    client = await rig.client()
+    for key in (KEY, "wrong" * 8):
+        await client.ask(get(f"{SCORE}?secret=q", (f"Authorization: Bearer {key}", 'x-ms-client-request-id: a"b\\c')))
+    rig.gateway.access_log.flush()
+    lines = os.read(read, 65_536).decode().splitlines()
+    os.close(read)
+    os.close(write)
+    records = [json.loads(line) for line in lines]
+    assert [(each["status"], each["path"], each["clientId"]) for each in records] == [
+        (200, SCORE, "abc"),
+        (401, SCORE, "abc"),
+    ]
+    assert not any(word in "".join(lines) for word in (KEY, "wrong", "secret"))
 
 
 # ---- to the client
