@@ -3,15 +3,15 @@
 import asyncio
 import itertools
 import signal
-import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import psutil
 import pytest
 
 from cluster.link import RemoveReplica, ResetAll, SetKeys, UpsertEndpoint, UpsertReplica
-from router.supervisor import listening_socket, worker_command
 from serving.credentials import TokenTrust
 from serving.endpoint import Auth, VersionKey
 from tests.fakes.clock import eventually
@@ -21,6 +21,18 @@ from tests.integration.router.replicas import Replica, Script, answers, echo, wh
 from tests.integration.router.rig import declared, endpoint, keys, version
 
 BLUE = VersionKey("iris", "blue")
+SUPERVISING = """
+import asyncio
+from tests.integration.router.group import Group, snapshot
+
+async def supervise():
+    group = Group(snapshot())
+    await group.start()
+    print(group.processes()[0].pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(supervise())
+"""
 Replicas = Callable[..., Awaitable[Replica]]
 Groups = Callable[..., Awaitable[Group]]
 
@@ -128,26 +140,16 @@ async def test_a_worker_that_is_killed_is_replaced_and_serves_the_same(replicas:
     assert group.supervisor._links[0].process.pid != process.pid
 
 
-async def test_a_worker_whose_supervisor_is_gone_ends_at_once() -> None:
-    listen = listening_socket("127.0.0.1", 0)
-    ours, theirs = socket.socketpair()
-    with listen, theirs:
-        fds = (listen.fileno(), theirs.fileno())
-        command = (*worker_command(), "--name=w0", f"--listen-fd={fds[0]}", f"--link-fd={fds[1]}")
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=fds, env=environment())
-    ours.close()
-    async with asyncio.timeout(10):
-        assert await process.wait() == 0
-
-
-async def test_a_setting_that_is_wrong_is_named_and_stops_the_worker() -> None:
-    command = (*worker_command(), "--name=w0", "--listen-fd=0", "--link-fd=0")
-    process = await asyncio.create_subprocess_exec(
-        *command, env=environment(head_timeout_s=-1), stderr=asyncio.subprocess.PIPE
+async def test_a_worker_whose_supervisor_is_killed_ends_at_once() -> None:
+    supervising = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SUPERVISING), env=environment(), stdout=asyncio.subprocess.PIPE
     )
-    _, stderr = await process.communicate()
-    assert process.returncode == 2
-    assert b"SCOREFRONT_HEAD_TIMEOUT_S" in stderr and b"above 0" in stderr and b"Traceback" not in stderr
+    assert supervising.stdout is not None
+    async with asyncio.timeout(20):
+        worker = psutil.Process(int(await supervising.stdout.readline()))
+    supervising.kill()
+    await supervising.communicate()
+    await eventually(lambda: not worker.is_running())
 
 
 async def test_retiring_takes_the_idle_replica_and_tells_when_it_is_drained(replicas: Replicas, groups: Groups) -> None:
