@@ -1,0 +1,68 @@
+"""docs/benchmarks.md and docs/benchmarks.svg. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadtests.bench.figures import Promise, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that one run of the benchmarks gave."""
+
+    command: str
+    machine: Table
+    throughput: Table
+    features: Table
+    noise_ns: float
+    parts: Table
+    latency: Table
+    promises: Sequence[Promise]
+
+
+def markdown(report: Report) -> str:
+    """The page."""
+    kept = "\n".join(f"- {promise}" for promise in report.promises)
+    return f"""\
+# Benchmarks
+
+Written by `{report.command}`; all figures are of that one run. The proxy that is measured has a core of its own; wrk or
+the open-loop generator shares the other cores with the backend (nginx, `return 200`). Rounds are interleaved and begin
+with another proxy each time; figures are medians of the rounds.
+
+{report.machine.markdown()}
+
+{kept}
+
+## Throughput of one core
+
+POST with a body of 60 bytes, 32 connections. scorefront runs as `scorefront up` starts it, with key auth, exact slots
+and metrics; its other processes are not on the measured core. nginx, HAProxy and Envoy have one worker, keep their
+connections to the backend and log nothing. *CPU* is user and system time of the proxy's processes; where its core was
+not busy, the load was the limit and CPU per request is the better measure.
+
+![Requests per second](benchmarks.svg)
+
+{report.throughput.markdown()}
+
+A client that keeps its connection repeats its request head, and scorefront recognises it by its bytes; *unique heads*
+sends a head that was never seen before with every request.
+
+## What each feature costs
+
+CPU of the router's process per request with the feature, less that without it, in the same rounds (wrk, 32
+connections). Half the range of the first row over the rounds is {report.noise_ns:,.0f} ns: less than that says nothing.
+
+{report.features.markdown()}
+
+The pure parts of a request, timed in one process, best of five; the first three are done once for a head that repeats.
+
+{report.parts.markdown()}
+
+## Added latency
+
+Open loop: 2,000 requests per second at times drawn in advance from a seed, the same for all in a round; latency runs
+from the intended moment to the last byte of the answer. *Added* is less `direct` in the same round.
+
+{report.latency.markdown()}
+"""

@@ -1,0 +1,88 @@
+"""What the pure parts of a request cost, timed in this process one by one, which wrk cannot."""
+
+import hashlib
+import timeit
+from collections.abc import Callable
+
+from loadtests.bench.figures import Table
+from loadtests.installation import manifest
+from loadtests.peers.rig import Target
+from loadtests.peers.scorefront import routed
+from router.core.dispatcher import Dispatcher, Ticket
+from router.core.ids import RequestIds
+from router.core.table import Table as RoutingTable
+from router.metrics import Stats, VersionStats
+from router.proxy.answer import replica_lines
+from router.proxy.head import parse_request, parse_response
+from router.proxy.plan import Planner
+from router.settings import Settings
+from serving.credentials import KeyDigests
+from serving.endpoint import VersionKey
+from serving.manifest import parse, to_endpoint
+from serving.replica import Replica, ReplicaState
+
+REPLICAS = 8
+REPEATS = 5
+KEY = "k" * 43
+ANSWER_HEAD = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n"
+
+Part = Callable[[], object]
+
+
+def parts() -> dict[str, Part]:
+    """What is timed, by what it is."""
+    fields = (("Authorization", f"Bearer {KEY}"), ("Content-Length", "60"))
+    raw = Target("", 80, "/api/v1/service/bench/score", fields).head()
+    settings, ids = Settings(), RequestIds(bytes(range(16)))
+    return {
+        "a request head: llhttp, and the rules that llhttp lacks": lambda: parse_request(raw, settings),
+        "its plan: route, key, head lines for the replica": _planning(raw, settings),
+        "a replica's answer head: parsed, checked, cleaned": lambda: replica_lines(parse_response(ANSWER_HEAD)),
+        f"a slot of {REPLICAS} replicas, taken and given back": _slots(),
+        "a request id": ids.next,
+        "accounting: three histograms and a counter": _accounting(),
+    }
+
+
+def table(loops: int = 20_000) -> Table:
+    """Nanoseconds of each part: the best of some repetitions, as `timeit` recommends."""
+    rows = []
+    for name, part in parts().items():
+        best_s = min(timeit.repeat(part, number=loops, repeat=REPEATS)) / loops
+        rows.append((name, f"{best_s * 1e9:,.0f}"))
+    return Table(("pure part", "ns"), tuple(rows))
+
+
+def _planning(raw: bytes, settings: Settings) -> Part:
+    table = RoutingTable()
+    table.upsert(to_endpoint(parse(manifest("bench", [routed("blue", [80])]))))
+    table.set_keys(KeyDigests("bench", (hashlib.sha256(KEY.encode()).digest(), bytes(32))))
+    planner = Planner(table, Dispatcher(), Stats(), b"127.0.0.1", b"http")
+    head = parse_request(raw, settings)
+    return lambda: planner.plan(head, 0.0)
+
+
+def _slots() -> Part:
+    dispatcher, key, ticket = Dispatcher(), VersionKey("bench", "blue"), Ticket()
+    for number in range(REPLICAS):
+        dispatcher.upsert(Replica(f"r{number}", *key, "127.0.0.1", 80, ReplicaState.READY, 1), 0.0)
+    queue = dispatcher.queue(key)
+
+    def use() -> None:
+        lease = queue.enqueue(ticket, 0.0)
+        assert lease is not None
+        queue.release(lease, 0.0)
+
+    return use
+
+
+def _accounting() -> Part:
+    stats = VersionStats()
+
+    def count() -> None:
+        stats.requests[200] += 1
+        stats.duration.observe(0.0004)
+        stats.queue_wait.observe(0.0)
+        stats.routing.observe(0.00003)
+
+    return count

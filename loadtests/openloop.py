@@ -1,0 +1,275 @@
+"""Latency under load that does not wait: arrivals are fixed in advance, so a slow answer cannot slow the arrivals.
+
+    python -m loadtests.openloop [--rate 2000] [--seconds 5] [--rounds 5] [--only scorefront,nginx] [--check]
+
+Latency runs from the moment a request was meant to be sent to the last byte of its answer, as wrk2 counts. The
+difference to the same load on the backend itself is what a proxy adds.
+"""
+
+import argparse
+import contextlib
+import random
+import re
+import select
+import socket
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from loadtests.bench.figures import Promise, Table, judged, median_difference, middle, percentile, rotated
+from loadtests.bench.throughput import BODY, OURS, PEERS, UNIQUE, targets
+from loadtests.peers.rig import Rig, Target, exact_timers
+
+MOST_CONNECTIONS = 900
+"""select(2) takes file descriptors below 1,024."""
+CONNECT_S = 2.0
+PATIENCE_S = 30.0
+"""After the last arrival; what is unanswered then has failed."""
+LEAD_S = 0.1
+READ_BYTES = 65_536
+RATE, SECONDS, ROUNDS, SEED = 2000, 5, 5, 20
+OPEN_LOOP_PEERS = tuple(name for name in PEERS if name != UNIQUE)
+
+_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
+
+
+def poisson(rate: float, count: int, seed: int) -> list[float]:
+    """Arrival times in seconds from 0: independent gaps of mean 1 / rate."""
+    chance = random.Random(seed)
+    at, arrivals = 0.0, []
+    for _ in range(count):
+        at += chance.expovariate(rate)
+        arrivals.append(at)
+    return arrivals
+
+
+def answer_size(data: bytes) -> int | None:
+    """Bytes of the answer that `data` begins with, once its head is whole. Raises ValueError without a length."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    found = _length.search(data, 0, end + 2)
+    if found is None:
+        raise ValueError(f"an answer without Content-Length: {data[: end + 4]!r}")
+    return end + 4 + int(found[1])
+
+
+class Outcomes:
+    """What became of each request; times in seconds from the start of the run, as the arrivals."""
+
+    def __init__(self, arrivals_s: Sequence[float]) -> None:
+        self.arrivals_s = arrivals_s
+        self.sent_s = array("d", bytes(8 * len(arrivals_s)))
+        self.done_s = array("d", bytes(8 * len(arrivals_s)))
+        self.status = array("H", bytes(2 * len(arrivals_s)))
+        """0: no answer, or a broken one."""
+
+    @property
+    def latencies_s(self) -> list[float]:
+        """From the intended moment to the end of the answer, of the requests answered 200, in order of arrival."""
+        return [
+            done - at
+            for at, done, status in zip(self.arrivals_s, self.done_s, self.status, strict=True)
+            if status == 200
+        ]
+
+    @property
+    def failed(self) -> int:
+        """Requests that were not answered 200."""
+        return len(self.status) - self.status.count(200)
+
+    @property
+    def lateness_s(self) -> list[float]:
+        """How much later than intended each request was sent."""
+        return [sent - at for at, sent in zip(self.arrivals_s, self.sent_s, strict=True)]
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    sock: socket.socket
+    request: int = -1
+    data: bytes = b""
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+
+class Generator:
+    """Sends requests to one port at their times, on connections of which there are as many as it takes."""
+
+    def __init__(self, port: int, requests: Sequence[bytes], arrivals_s: Sequence[float]) -> None:
+        self._port = port
+        self._requests = requests
+        self._idle: list[_Connection] = []
+        self._busy: set[_Connection] = set()
+        self.outcomes = Outcomes(arrivals_s)
+
+    def run(self) -> Outcomes:
+        """Send everything, wait for every answer."""
+        arrivals = self.outcomes.arrivals_s
+        exact_timers()
+        began = time.perf_counter() + LEAD_S
+        following, end = 0, arrivals[-1] + PATIENCE_S
+        try:
+            while following < len(arrivals) or self._busy:
+                now = time.perf_counter() - began
+                if now > end:
+                    break
+                while following < len(arrivals) and arrivals[following] <= now and self._may_send():
+                    self._send(following, time.perf_counter() - began)
+                    following += 1
+                waits = following < len(arrivals) and self._may_send()
+                pause = arrivals[following] - (time.perf_counter() - began) if waits else 0.1
+                for connection in select.select(self._busy, (), (), max(0.0, pause))[0]:
+                    self._read(connection, began)
+        finally:
+            for connection in (*self._idle, *self._busy):
+                connection.sock.close()
+        return self.outcomes
+
+    def _may_send(self) -> bool:
+        return bool(self._idle) or len(self._busy) < MOST_CONNECTIONS
+
+    def _send(self, request: int, now: float) -> None:
+        connection = self._connection()
+        connection.request = request
+        self.outcomes.sent_s[request] = now
+        self._busy.add(connection)
+        with contextlib.suppress(OSError):  # a connection that is gone reads as such
+            connection.sock.send(self._requests[request])
+
+    def _connection(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                connection.sock.recv(1)  # nothing to read: it is still there
+            except BlockingIOError:
+                return connection
+            except OSError:
+                pass
+            connection.sock.close()
+        sock = socket.create_connection(("127.0.0.1", self._port), CONNECT_S)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _Connection(sock)
+
+    def _read(self, connection: _Connection, began: float) -> None:
+        try:
+            data = connection.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        connection.data = whole = connection.data + data if connection.data else data
+        size = answer_size(whole)
+        if size is None or len(whole) < size:
+            return
+        outcomes, request = self.outcomes, connection.request
+        outcomes.done_s[request] = time.perf_counter() - began
+        outcomes.status[request] = int(whole[9:12])
+        self._busy.discard(connection)
+        connection.data = b""
+        if len(whole) == size and b"\r\nconnection: close\r\n" not in whole.lower():
+            self._idle.append(connection)
+        else:
+            connection.sock.close()
+
+    def _drop(self, connection: _Connection) -> None:
+        """The peer has closed: the request stays unanswered."""
+        self._busy.discard(connection)
+        connection.sock.close()
+
+
+def drive(target: Target, rate: float, seconds: float, seed: int) -> Outcomes:
+    """The same small request at random times."""
+    arrivals = poisson(rate, max(1, round(rate * seconds)), seed)
+    return Generator(target.port, [target.post(BODY)] * len(arrivals), arrivals).run()
+
+
+@dataclass(slots=True)
+class Measured:
+    """What each round gave for one target, seconds."""
+
+    target: Target
+    p50_s: list[float] = field(default_factory=list)
+    p99_s: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    def take(self, outcomes: Outcomes) -> None:
+        """Keep one round's figures."""
+        latencies = outcomes.latencies_s
+        self.p50_s.append(percentile(latencies, 0.5))
+        self.p99_s.append(percentile(latencies, 0.99))
+        self.failed += outcomes.failed
+
+
+def measure(rate: float, seconds: float, rounds: int, wanted: Sequence[str]) -> list[Measured]:
+    """Interleaved rounds; the arrivals of a round are the same for all, those of another round are others."""
+    with Rig() as rig:
+        measured = [Measured(target) for target in targets(rig, wanted)]
+        for each in measured:
+            drive(each.target, rate, 1.0, SEED)
+        for number, each in rotated(measured, rounds):
+            each.take(drive(each.target, rate, seconds, SEED + number))
+    return measured
+
+
+def added_s(measured: Sequence[Measured]) -> dict[str, tuple[float, float]]:
+    """p50 and p99 less those of `direct` in the same round, medians over the rounds."""
+    direct = next(_named(measured, "direct"))
+    return {
+        each.target.name: (median_difference(each.p50_s, direct.p50_s), median_difference(each.p99_s, direct.p99_s))
+        for each in measured
+    }
+
+
+def _named(measured: Sequence[Measured], name: str) -> Iterator[Measured]:
+    return (each for each in measured if each.target.name == name)
+
+
+def table(measured: Sequence[Measured]) -> Table:
+    """A row for each; milliseconds."""
+    added = added_s(measured)
+    rows = [
+        (
+            each.target.name,
+            *(f"{1000 * value:.3f}" for value in (middle(each.p50_s), middle(each.p99_s), *added[each.target.name])),
+            f"{each.failed:,}",
+        )
+        for each in measured
+    ]
+    return Table(("", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms", "failed"), tuple(rows))
+
+
+def promises(measured: Sequence[Measured]) -> list[Promise]:
+    """What the product promises to add at most."""
+    p50_s, p99_s = added_s(measured).get(OURS, (float("nan"), float("nan")))
+    failed = sum(each.failed for each in _named(measured, OURS))
+    return [
+        Promise("added latency, p50 ms", 1000 * p50_s, 0.15, at_least=False, digits=3),
+        Promise("added latency, p99 ms", 1000 * p99_s, 1.0, at_least=False, digits=3),
+        Promise("requests that failed", failed, 0, at_least=False, digits=0),
+    ]
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.openloop")
+    parser.add_argument("--rate", type=float, default=RATE, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", default=",".join(OPEN_LOOP_PEERS), help="names, separated by commas")
+    parser.add_argument("--check", action="store_true", help="exit status 1 when a promise is not kept")
+    arguments = parser.parse_args()
+    wanted = [name for name in PEERS if name in arguments.only.split(",") or name == "direct"]
+    measured = measure(arguments.rate, arguments.seconds, arguments.rounds, wanted)
+    print(table(measured).text(), end="\n\n")
+    return judged(promises(measured), arguments.check)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

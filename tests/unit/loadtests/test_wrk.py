@@ -1,0 +1,49 @@
+"""What wrk is told and what it said."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from loadtests.bench.wrk import NEVER_THE_SAME, parsed, quoted, script
+from loadtests.peers.rig import Target
+
+
+def test_bytes_become_a_lua_string_of_the_same_bytes() -> None:
+    assert quoted(b'a"\r\n\x001') == '"a\\034\\013\\010\\0001"'
+
+
+def test_a_head_with_the_mark_gets_another_number_each_time() -> None:
+    told = script(b"POST / HTTP/1.1\r\nx: " + NEVER_THE_SAME + b"\r\n\r\n", b"{}")
+    assert "request = function()" in told and f"%0{len(NEVER_THE_SAME)}d" in told
+    assert "request = function()" not in script(b"POST / HTTP/1.1\r\n\r\n", b"{}")
+
+
+def test_a_large_body_is_made_by_wrk_itself() -> None:
+    assert 'string.rep("01", 5000000)' in script(b"", b"01", 5_000_000)
+
+
+def test_figures_are_per_request_and_per_second() -> None:
+    said = ["Running 2s test", '{"requests": 1000, "microseconds": 2000000, "failed": 3}']
+    run = parsed(said, 1.5, "")
+    assert (run.rate, run.cpu_ns, run.share_of_core, run.failed) == (500, 1_500_000, 0.75, 3)
+
+
+def test_a_run_without_figures_is_an_error_that_says_what_wrk_said() -> None:
+    with pytest.raises(RuntimeError, match="unable to connect"):
+        parsed(["unable to connect"], 0.0, "unable to connect")
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.parametrize("mark", [b"same", NEVER_THE_SAME])
+def test_wrk_understands_the_script(mark: bytes, tmp_path: Path) -> None:
+    """Nobody listens: wrk must get as far as counting failed connections."""
+    head = Target("t", 1).head("POST", ("Content-Length", "2"), ("x", mark.decode()))
+    (tmp_path / "wrk.lua").write_text(script(head, b"{}"))
+    command = ["wrk", "-t1", "-c1", "-d1s", "-s", "wrk.lua", "http://127.0.0.1:1/"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=tmp_path, check=False)
+    said = done.stdout + done.stderr
+    assert "unable to connect" in said, said
+    assert "syntax" not in said and "lua" not in json.dumps(said).lower()
