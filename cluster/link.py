@@ -83,8 +83,21 @@ class Collect(msgspec.Struct, tag=True, frozen=True):
     request: int
 
 
+class HandOver(msgspec.Struct, tag=True, frozen=True):
+    """Another worker serves in this one's place: accept no more, end what has been begun; answered by `Holding`."""
+
+
 ToWorker = (
-    ResetAll | UpsertEndpoint | RemoveEndpoint | SetKeys | SetTrust | UpsertReplica | RemoveReplica | Retire | Collect
+    ResetAll
+    | UpsertEndpoint
+    | RemoveEndpoint
+    | SetKeys
+    | SetTrust
+    | UpsertReplica
+    | RemoveReplica
+    | Retire
+    | Collect
+    | HandOver
 )
 
 # ---- worker -> control plane
@@ -159,7 +172,18 @@ class Metrics(msgspec.Struct, tag=True, frozen=True):
     metrics: WorkerMetrics
 
 
-ToControl = Serving | Usage | Retired | Drained | Metrics
+class Holding(msgspec.Struct, tag=True, frozen=True):
+    """What a worker that hands over still uses; sent again whenever it has become less. It never becomes more."""
+
+    wanting: tuple[VersionKey, ...]
+    """Versions of which requests still wait here: all their slots are this worker's."""
+    busy: dict[str, int]
+    """Replica -> requests in flight here; every other slot of a version that is not wanting is free for others."""
+    retired: tuple[str, ...]
+    """Replicas that `Retire` has withdrawn."""
+
+
+ToControl = Serving | Usage | Retired | Drained | Metrics | Holding
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

@@ -16,11 +16,14 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.link import (
     Collect,
     Drained,
     FrameReader,
+    HandOver,
+    Holding,
     Metrics,
     RemoveEndpoint,
     RemoveReplica,
@@ -45,6 +48,7 @@ from router.core.ids import RequestIds
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import SWEEP_S, Gateway
+from router.proxy.handover import Giver, Taker
 from router.proxy.tls import Certificates
 from router.settings import Settings
 from serving.endpoint import Endpoint, VersionKey
@@ -56,6 +60,12 @@ REPORT_S = 0.2
 STARVED_REPORT_S = 0.01
 """At most one report for starved versions in this time: a burst of 1,000 requests is one piece of news."""
 LAG_PROBE_S = 0.1
+SETTLE_S = 0.005
+"""After the end of accepting: connections accepted just before become known, while their requests still get slots."""
+DRAIN_S = 0.1
+"""How often a worker that drains looks for connections that have become idle."""
+HAND_OVER_S = 0.01
+"""How often a worker that hands over looks for what it can give away."""
 SHARE_OF_DESCRIPTORS = 3 / 4
 """What clients may have of the file descriptors; the rest is for replicas, since a client without one is no use."""
 
@@ -73,6 +83,10 @@ class WorkerOptions:
     logs_dropped: Callable[[], int] = lambda: 0
     """How many lines of the program's own log were lost, because their reader is slow."""
     certificates: Certificates | None = None
+    give: socket.socket | None = None
+    """Where connections go that this worker gives to its successor."""
+    take: socket.socket | None = None
+    """Where those of its predecessor come from."""
 
 
 class Worker:
@@ -97,6 +111,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._starved_handle: asyncio.TimerHandle | None = None
         self._synced = asyncio.Event()
+        self._leaving = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until SIGTERM (then drain) or until the link closes (then end at once)."""
@@ -111,7 +126,7 @@ class Worker:
             loop.create_task(self._measure_lag(), name="measure loop lag"),
         ]
         try:
-            await self._serve(background[0])
+            await self._serve(background)
         finally:
             for task in background:
                 task.cancel()
@@ -122,13 +137,16 @@ class Worker:
             self.gateway.access_log.flush()
             self._writer.close()
 
-    async def _serve(self, feed: asyncio.Task[None]) -> None:
+    async def _serve(self, background: list[asyncio.Task[None]]) -> None:
+        """Until a signal, until another worker has taken over, or until a background task ends: none of them should."""
         loop = asyncio.get_running_loop()
         stopping = loop.create_task(self._stopping.wait(), name="wait for a signal")
         synced = loop.create_task(self._synced.wait(), name="wait for the first table")
+        leaving = loop.create_task(self._leaving.wait(), name="wait for a successor")
+        ends = {*background, stopping}
         try:
             # Not before the table is here: an early client would be told 404 of an endpoint that exists.
-            await asyncio.wait({feed, stopping, synced}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*ends, synced}, return_when=asyncio.FIRST_COMPLETED)
             if not synced.done():
                 return
             certificates = self._options.certificates
@@ -138,25 +156,74 @@ class Worker:
                 ssl=certificates.context if certificates else None,
                 backlog=4096,
             )
+            taker = self._take_over()
             self._send(Serving(os.getpid()))
-            await asyncio.wait({feed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not feed.done():
-                await self._drain(server, feed)
+            await asyncio.wait({*ends, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done() and not stopping.done():
+                await self._hand_over(server, ends)
+            elif stopping.done():
+                await self._drain(server, ends)
             server.close()
+            if taker is not None:
+                await taker.close()
         finally:
-            stopping.cancel()
-            synced.cancel()
+            for task in (stopping, synced, leaving):
+                task.cancel()
 
-    async def _drain(self, server: asyncio.AbstractServer, feed: asyncio.Task[None]) -> None:
+    def _take_over(self) -> Taker | None:
+        take = self._options.take
+        return Taker(take, lambda read: Downstream(self.gateway, read)) if take is not None else None
+
+    async def _hand_over(self, server: asyncio.AbstractServer, ends: set[asyncio.Task[Any]]) -> None:
+        """A successor serves (`cluster.link.HandOver`): nothing is lost, and no slot is used by both."""
+        gateway = self.gateway
+        server.close()
+        gateway.draining = True
+        assert self._options.give is not None
+        gateway.successor = Giver(self._options.give)
+        retired = tuple(gateway.dispatcher.retired)
+        holding = None
+        await asyncio.wait(ends, timeout=SETTLE_S, return_when=asyncio.FIRST_COMPLETED)
+        while not any(task.done() for task in ends):
+            gateway.drain()
+            before, holding = holding, self._holding(retired)
+            if holding != before:
+                self._send(holding)
+            if gateway.empty.is_set():
+                return
+            await asyncio.wait(ends, timeout=HAND_OVER_S, return_when=asyncio.FIRST_COMPLETED)
+        gateway.successor = None
+        if self._stopping.is_set():
+            await self._drain(server, ends)
+
+    def _holding(self, retired: tuple[str, ...]) -> Holding:
+        """What this worker still uses. A version for which nothing waits gives up all of its slots that are free."""
+        gateway = self.gateway
+        queues = gateway.dispatcher.queues
+        for key, queue in queues.items():
+            if not queue.waiting and key not in gateway.handed_over:
+                gateway.handed_over.add(key)
+                for replica in list(queue.replicas.values()):
+                    queue.withdraw(replica, tell=False)
+        busy = {each.id: each.busy for queue in queues.values() for each in queue.replicas.values() if each.busy}
+        return Holding(tuple(key for key in queues if key not in gateway.handed_over), busy, retired)
+
+    async def _drain(self, server: asyncio.AbstractServer, ends: set[asyncio.Task[Any]]) -> None:
+        """A signal has come: not ready, then accept no more, then end what has been begun; at last break it off."""
+        loop = asyncio.get_running_loop()
         settings = self._options.settings
         gateway = self.gateway
         gateway.draining = True
+        ends = {task for task in ends if not task.done()}
         if settings.lame_duck_s:
-            await asyncio.wait({feed}, timeout=settings.lame_duck_s)
+            await asyncio.wait(ends, timeout=settings.lame_duck_s, return_when=asyncio.FIRST_COMPLETED)
         server.close()
-        gateway.drain()
-        empty = asyncio.get_running_loop().create_task(gateway.empty.wait(), name="wait for the last client")
-        await asyncio.wait({feed, empty}, timeout=settings.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        empty = loop.create_task(gateway.empty.wait(), name="wait for the last client")
+        deadline = loop.time() + settings.drain_timeout_s
+        while not empty.done() and not any(task.done() for task in ends) and (left := deadline - loop.time()) > 0:
+            gateway.drain()  # again and again: an answer that had begun has not told its client to leave
+            pause = min(left, DRAIN_S)
+            await asyncio.wait({*ends, empty}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         empty.cancel()
         gateway.abort_clients()
 
@@ -183,7 +250,10 @@ class Worker:
             case SetTrust(trust):
                 gateway.table.set_trust(trust)
             case UpsertReplica(replica):
-                gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+                if replica.key not in gateway.handed_over:
+                    gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+            case HandOver():
+                self._leaving.set()
             case RemoveReplica(replica_id):
                 gateway.dispatcher.remove(replica_id)
                 gateway.pool.forget(replica_id)

@@ -28,12 +28,14 @@ from controlplane.rest import RestSettings, build_app
 from controlplane.store import Store
 from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
-from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
 from scorefront.banner import Banner
 from scorefront.exposition import Exposition
 from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from serving.faults import InvalidManifest
+
+_log = logging.getLogger("scorefront.up")
 
 STOP_WORKERS_S = 4.0
 STOP_REPLICAS_S = 4.0
@@ -159,6 +161,14 @@ class _Installation:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        restart = asyncio.Event()
+        on_terminal = os.isatty(0)
+
+        def hang_up() -> None:
+            # A terminal that is closed sends the same signal as `kill -HUP`; by then it is no terminal any more.
+            (stop if on_terminal and not os.isatty(0) else restart).set()
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
         async with contextlib.AsyncExitStack() as stack:
             await self._provider.start()
             stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
@@ -173,14 +183,27 @@ class _Installation:
                 return 0
             dying = asyncio.create_task(self._plane.wait(), name="watch the control plane")
             banner = asyncio.create_task(self._banner.show(), name="tell of readiness")
+            restarting = asyncio.create_task(self._restart_on(restart), name="restart workers on SIGHUP")
             try:
                 await _first(dying, stopping)
             finally:
-                for task in (dying, banner):
+                for task in (dying, banner, restarting):
                     task.cancel()
-                await asyncio.gather(dying, banner, return_exceptions=True)
+                await asyncio.gather(dying, banner, restarting, return_exceptions=True)
                 self._banner.say_stopping()
         return 0
+
+    async def _restart_on(self, asked: asyncio.Event) -> None:
+        """New worker processes take over, running what is installed now: see `Supervisor.restart`."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            _log.warning("router workers are replaced")
+            try:
+                await self._routers.restart()
+                _log.warning("router workers have been replaced")
+            except RestartFailed as error:
+                _log.error("%s", error)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
         await self._routers.start()

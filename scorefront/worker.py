@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--link-fd", type=int, required=True)
+    parser.add_argument("--give-fd", type=int)
+    parser.add_argument("--take-fd", type=int)
     parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
     parser.add_argument("--tls-cert", type=Path, action="append", default=[])
     parser.add_argument("--tls-key", type=Path, action="append", default=[])
@@ -47,10 +49,16 @@ def main() -> int:
             log_fd=relay.fd,
             logs_dropped=lambda: handler.dropped,
             certificates=certificates,
+            give=_socket(arguments.give_fd),
+            take=_socket(arguments.take_fd),
         )
     )
     relay.close()
     return 0
+
+
+def _socket(fd: int | None) -> socket.socket | None:
+    return socket.socket(fileno=fd) if fd is not None else None
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.proxy": ("serving", "router.core", "router.settings", "router.metrics", "router.accesslog"),
     "router.peers": ("serving", "router.core", "router.settings", "router.metrics", "router.accesslog"),
+    "router.succession": ("serving", "cluster.link"),
     "router.worker": ("serving", "cluster", "router"),
     "router.supervisor": ("serving", "cluster", "router"),
     "controlplane": ("serving", "autoscaler", "cluster"),

@@ -30,11 +30,13 @@ class Downstream(asyncio.Protocol):
         "_buffer",
         "_decoder",
         "_discarded",
+        "_flushing",
         "_gateway",
         "_head_began",
         "_held",
         "_last",
         "_lingering",
+        "_read_before",
         "_reading",
         "_remaining",
         "_tunnel",
@@ -45,8 +47,10 @@ class Downstream(asyncio.Protocol):
         "write_paused",
     )
 
-    def __init__(self, gateway: "Gateway") -> None:
+    def __init__(self, gateway: "Gateway", read: bytes = b"") -> None:
+        """`read`: what another worker has read of the connection, and not served."""
         self._gateway = gateway
+        self._read_before = read
         self.exchange: Exchange | None = None
         self.write_paused = False
         self.deadline = math.inf
@@ -58,6 +62,7 @@ class Downstream(asyncio.Protocol):
         self._held: set[str] = set()
         self._reading = False
         self._lingering = False
+        self._flushing = False
         self._discarded = 0
         self._head_began = False
         self._tunnel = False
@@ -84,6 +89,9 @@ class Downstream(asyncio.Protocol):
                 self.transport.abort()
             else:
                 self._answer(Overloaded("(too many connections)"))
+        elif self._read_before:
+            read, self._read_before = self._read_before, b""
+            self._read(read)
 
     def data_received(self, data: bytes) -> None:
         """asyncio: the client sent something."""
@@ -128,6 +136,10 @@ class Downstream(asyncio.Protocol):
         self.deadline = math.inf
         if self.exchange is not None:
             self.exchange.hold_answer(False)
+            if self._tunnel:
+                self._keep_tunnel()
+        elif self._lingering or self.transport.is_closing():
+            self.deadline = self._gateway.now() + LINGER_S
         else:
             self.deadline = self._gateway.now() + self._gateway.settings.idle_timeout_s
             self.hold_reading("answers", False)
@@ -157,7 +169,7 @@ class Downstream(asyncio.Protocol):
         """The answer has been written whole."""
         self.exchange = None
         if close:
-            self._finish(linger=not body_complete or bool(self._buffer))
+            self._finish(linger=not body_complete or bool(self._buffer) or self._tunnel)
             return
         if self._held:
             self._held.clear()
@@ -174,33 +186,71 @@ class Downstream(asyncio.Protocol):
         """An answer was begun and cannot be ended: reset, so that the client cannot take it for whole."""
         self.exchange = None
         # A plain close would be the proper end of an answer without length or chunks (HTTP/1.0).
-        linger = struct.pack("ii", 1, 0)
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:  # None once a connection with TLS is lost, shortly before that is told
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def tunnel(self) -> None:
         """Protocols have been switched: bytes pass as they are, what was buffered first."""
         self._tunnel = True
+        self._keep_tunnel()
         data, self._buffer = self._buffer, b""
+        self.hold_reading("pipeline", False)
         if data:
             self._read(data)
 
+    def write_through(self, data: bytes) -> None:
+        """Bytes of the replica, through the tunnel."""
+        self._keep_tunnel()
+        self.transport.write(data)
+
+    def _keep_tunnel(self) -> None:
+        if not self.write_paused:
+            self.deadline = self._gateway.now() + self._gateway.settings.tunnel_idle_s
+
+    def unsent(self) -> int:
+        """Bytes that this process still keeps for the client."""
+        return self.transport.get_write_buffer_size()
+
     def check(self, now: float) -> None:
         """A deadline has passed: something has not arrived, or has not been taken, in time."""
-        if self._lingering or self.write_paused:
+        if self._lingering or self.transport.is_closing():
+            self._cut(now)
+        elif self.write_paused:
             self.transport.abort()
         elif self.exchange is not None:
-            if not self.exchange.body_complete:
+            if self._tunnel:
+                self.exchange.close_tunnel()
+            elif not self.exchange.body_complete:
                 self.exchange.give_up(RequestTimeout("The body did not arrive in time."))
         elif self._buffer:
             self._answer(RequestTimeout("The head did not arrive in time."))
         else:
-            self.transport.close()
+            self._finish(linger=False)
 
     def drain(self) -> None:
-        """Close the connection if it is idle; otherwise its next answer will be the last."""
-        if self.exchange is None and not self._buffer:
-            self.transport.close()
+        """Give the connection to the worker that takes over, or close it if it is idle; later, if it is being served.
+
+        Its next answer, if there will be one, is the last.
+        """
+        if self.exchange is not None or self._lingering or self.hand_over(b""):
+            return
+        successor = self._gateway.successor
+        if not self._buffer and (successor is None or not successor.may_take(self.transport)):
+            self._finish(linger=False)
+
+    def hand_over(self, unserved: bytes) -> bool:
+        """Give the connection to the worker that takes over, with the bytes of a request that nobody serves yet.
+
+        False: there is no such worker, or the connection cannot pass (now).
+        """
+        successor = self._gateway.successor
+        if successor is None or self._lingering or not successor.give(self.transport, unserved + self._buffer):
+            return False
+        self.exchange = None
+        self._buffer = b""
+        return True
 
     # ---- reading
 
@@ -211,6 +261,7 @@ class Downstream(asyncio.Protocol):
                 self.transport.abort()
             return
         if self._tunnel:
+            self._keep_tunnel()
             if self.exchange is not None and self.exchange.upstream is not None:
                 self.exchange.upstream.write(data)
             return
@@ -319,12 +370,21 @@ class Downstream(asyncio.Protocol):
 
     def _finish(self, linger: bool) -> None:
         self._buffer = b""
+        self.deadline = self._gateway.now() + (LINGER_S if linger else 0.0)
         if not linger or not self.transport.can_write_eof():
+            # With TLS this is lingering, too: it says that it ends, and waits for the client to say so.
             self.transport.close()
             return
         self._lingering = True
-        self.deadline = self._gateway.now() + LINGER_S
         if self._held:
             self._held.clear()
             self.transport.resume_reading()
         self.transport.write_eof()
+
+    def _cut(self, now: float) -> None:
+        """The connection has had the time that its end may take; only what has not been sent yet gets some more."""
+        if self.unsent() and not self._flushing:
+            self._flushing = True
+            self.deadline = now + self._gateway.settings.write_timeout_s
+        else:
+            self.transport.abort()

@@ -8,7 +8,7 @@ Every way out passes through `_end`, which gives the slot back; whoever waits lo
 import math
 from typing import TYPE_CHECKING
 
-from router.core.dispatcher import Grant, Ticket
+from router.core.dispatcher import Grant, Ticket, VersionQueue
 from router.core.errors import NoReadyReplicas, ReplicaFailed, RouterError, ScoringTimeout
 from router.core.health import Failure
 from router.core.ledger import Lease
@@ -147,7 +147,19 @@ class Exchange(Ticket):
         if lease is not None:
             self.granted(lease, now)
         else:
+            self._await_slot(queue)
+
+    def _await_slot(self, queue: VersionQueue) -> None:
+        if queue.key not in self._gateway.handed_over:
             self._gateway.watch_waiting(queue)
+            return
+        # The slots are another worker's by now: the request goes there, with its connection.
+        queue.abandon(self)
+        passable = self.body_complete or not self.head.chunked  # else its next byte is in the middle of a chunk
+        if not passable or not self.client.hand_over(
+            self.head.raw + self._framed(b"".join(self.body), self.body_complete)
+        ):
+            self.refuse(NoReadyReplicas(queue.key.endpoint))
 
     # ---- the slot
 
@@ -191,7 +203,7 @@ class Exchange(Ticket):
         self._gateway.stats.counters["retries"] += 1
         grant = queue.requeue(lease, self._gateway.now())
         if self.waiting:
-            self._gateway.watch_waiting(queue)
+            self._await_slot(queue)
         self._gateway.pass_on(grant)
 
     def _send(self, connection: UpstreamConnection) -> None:
@@ -273,16 +285,33 @@ class Exchange(Ticket):
     def switch_protocols(self, head: ResponseHead) -> bool:
         """101: from here on bytes pass both ways, if the client asked and the version allows it."""
         version = self.version
-        if version is None or not version.web_socket:
+        asked = version is not None and version.web_socket and self.queue is not None and self.lease is not None
+        if not asked or [value.lower() for name, _, value in head.fields if name == b"upgrade"] != [b"websocket"]:
             return False
+        assert version is not None and self.queue is not None and self.lease is not None
         self._answer = head
         self.status = 101
+        self.queue.exempt(self.lease)
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         self.client.write(
             b"".join((replica_lines(head), upgrade, version.response_lines, self.request_id, b"\r\n\r\n"))
         )
         self.client.tunnel()
+        if self.client.write_paused:
+            self.hold_answer(True)
         return True
+
+    def close_tunnel(self) -> None:
+        """Nothing has passed for a long time: both ends are closed."""
+        self._gateway.stats.counters["tunnels_idle"] += 1
+        self._leave_tunnel()
+        self._end(0.0)
+        self.client.exchange_done(True, True)
+
+    def _leave_tunnel(self) -> None:
+        if self.upstream is not None:
+            self.upstream.finish()
+            self.upstream = None
 
     def hold_answer(self, hold: bool) -> None:
         """The client reads more slowly than the replica sends: pause the replica, or go on."""
@@ -357,12 +386,16 @@ class Exchange(Ticket):
 
     def client_gone(self) -> None:
         """The client has left: its place in the line, or its slot, is free at once."""
+        if self.status == 101:
+            self._leave_tunnel()
+            self._end(0.0)
+            return
         self._drop_upstream()
         if self.waiting:
             assert self.queue is not None
             self.queue.abandon(self)
         self._gateway.stats.counters["client_gone"] += 1
-        self.status = self.status if self.status == 101 else CLIENT_GONE
+        self.status = CLIENT_GONE
         self._end(0.0)
 
     def _drop_upstream(self) -> None:

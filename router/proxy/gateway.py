@@ -14,6 +14,7 @@ from router.core.table import PREFIXES, Table
 from router.metrics import Stats
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
+from router.proxy.handover import Giver
 from router.proxy.head import RequestHead
 from router.proxy.pool import Pool
 from router.settings import Settings
@@ -52,6 +53,10 @@ class Gateway:
         self.max_connections = settings.max_connections
         """Clients that are served at the same time; the worker lowers it where descriptors are fewer."""
         self.draining = False
+        self.successor: Giver | None = None
+        """Set while another worker takes over: what can be given to it is."""
+        self.handed_over: set[VersionKey] = set()
+        """Versions of which the successor has every slot that was not in use."""
         self.on_drained: Callable[[str], None] = lambda replica_id: None
         self.on_starved: Callable[[], None] = lambda: None
         self.empty = asyncio.Event()
@@ -83,7 +88,7 @@ class Gateway:
         self.stats.connections = len(self._clients)
 
     def drain(self) -> None:
-        """No further request on any connection: idle ones are closed, busy ones after their answer."""
+        """No further request on any connection: idle ones are closed (or given away), busy ones after their answer."""
         self.draining = True
         for client in list(self._clients):
             client.drain()
@@ -111,7 +116,8 @@ class Gateway:
 
     def own_page(self, head: RequestHead) -> bytes:
         """`/healthz`: 200 while the router takes requests, 503 once it drains; no credential needed."""
-        status, text = (b"503 Service Unavailable", b"draining\n") if self.draining else (b"200 OK", b"ok\n")
+        leaving = self.draining and self.successor is None
+        status, text = (b"503 Service Unavailable", b"draining\n") if leaving else (b"200 OK", b"ok\n")
         close = b"" if head.keep_alive and not head.has_body else b"Connection: close\r\n"
         return b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
             status,

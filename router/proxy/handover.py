@@ -1,0 +1,88 @@
+"""A client's connection passes from one worker to another: the descriptor, and what was read but has not been served.
+
+The client notices nothing: bytes that it sends meanwhile wait in the system. TLS cannot pass: its state is a process's.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+MAX_BYTES = 131_072
+"""What may have been read of a request that passes on: a head, and a body that has not been sent to a replica."""
+_MARK = b"+"
+"""Before what was read, since a message without a byte would look like the end."""
+
+
+class Giver:
+    """The side of the worker that leaves."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """`sock`: one end of a pair of SOCK_SEQPACKET."""
+        self._sock = sock
+        self._sock.setblocking(False)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_BYTES)
+
+    def may_take(self, transport: asyncio.Transport) -> bool:
+        """Whether the connection can pass at all, now or later."""
+        return transport.get_extra_info("ssl_object") is None
+
+    def give(self, transport: asyncio.Transport, read: bytes) -> bool:
+        """Pass on the connection. False, and nothing has changed, where it cannot pass (now)."""
+        if transport.is_closing() or transport.get_write_buffer_size() or len(read) > MAX_BYTES:
+            return False
+        if not self.may_take(transport):
+            return False
+        try:
+            socket.send_fds(self._sock, [_MARK + read], [transport.get_extra_info("socket").fileno()])
+        except OSError:
+            return False  # the other side is slow, or gone
+        transport.abort()  # closes this process's descriptor; the connection lives on in the other's
+        return True
+
+
+class Taker:
+    """The side of the worker that takes over."""
+
+    def __init__(self, sock: socket.socket, protocol: Callable[[bytes], asyncio.Protocol]) -> None:
+        """`protocol`: makes the protocol of a connection of which these bytes have been read already."""
+        self._sock = sock
+        self._sock.setblocking(False)
+        self._protocol = protocol
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._sock, len(_MARK) + MAX_BYTES, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._stop_reading()
+        for fd in fds:
+            task = self._loop.create_task(
+                self._adopt(socket.socket(fileno=fd), data[len(_MARK) :]), name="adopt a connection"
+            )
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, sock: socket.socket, read: bytes) -> None:
+        sock.setblocking(False)
+        try:
+            await self._loop.connect_accepted_socket(lambda: self._protocol(read), sock)
+        except OSError:
+            sock.close()  # the client has left meanwhile
+
+    def _stop_reading(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+
+    async def close(self) -> None:
+        """Take nothing more."""
+        self._stop_reading()
+        for task in list(self._adopting):
+            task.cancel()
+        await asyncio.gather(*self._adopting, return_exceptions=True)
