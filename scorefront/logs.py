@@ -11,10 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any, TextIO
 
 COPY_BYTES = 65_536
 
@@ -64,7 +61,7 @@ class RelayHandler(logging.Handler):
 class _Lossy(io.FileIO):
     """Takes everything; what does not fit is lost."""
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: Any, /) -> int:
         """Write what fits; says that all of it did."""
         with contextlib.suppress(OSError):
             super().write(data)
