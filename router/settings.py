@@ -32,6 +32,10 @@ class Settings:
     """How long a new connection may be silent before it is closed."""
     idle_timeout_s: float = 75.0
     """How long a connection may be idle between requests."""
+    tls_handshake_timeout_s: float = 10.0
+    """From the connection to the agreement on TLS; later it is broken off."""
+    tunnel_idle_s: float = 300.0
+    """How long nothing may pass through a WebSocket in either direction; then both sides are closed."""
     write_timeout_s: float = 60.0
     """How long a client may take nothing of an answer that waits for it; then the connection is cut."""
     max_connections: int = 15_000

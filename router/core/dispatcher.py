@@ -5,6 +5,7 @@ version is free. What the shell must be told besides leases (a withdrawn replica
 in `Dispatcher.drained` and `Dispatcher.starved`.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -148,6 +149,8 @@ class VersionQueue:
         horizon = now - self.scoring_timeout_s
         late = []
         for lease in self.ledger.leases.values():
+            if lease.granted_at == math.inf:
+                continue
             if lease.granted_at > horizon:
                 break
             late.append(lease)
@@ -155,8 +158,13 @@ class VersionQueue:
 
     def next_overdue(self) -> float | None:
         """When the oldest lease passes the scoring timeout, or None."""
-        oldest = next(iter(self.ledger.leases.values()), None)
-        return None if oldest is None else oldest.granted_at + self.scoring_timeout_s
+        granted_at = (lease.granted_at for lease in self.ledger.leases.values())
+        oldest = next((moment for moment in granted_at if moment != math.inf), None)
+        return None if oldest is None else oldest + self.scoring_timeout_s
+
+    def exempt(self, lease: Lease) -> None:
+        """The lease carries a tunnel from here on: it ends with it, not with the scoring timeout."""
+        lease.granted_at = math.inf
 
     # ---- replicas
 

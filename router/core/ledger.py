@@ -20,6 +20,7 @@ class Lease:
         self.replica = replica
         self.holder = holder
         self.granted_at = granted_at
+        """math.inf once the scoring timeout does not hold for it any more."""
         self.released = False
 
 

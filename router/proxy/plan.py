@@ -73,7 +73,7 @@ class Planner:
     def version_plan(self, plan: "Plan", version: VersionRoute) -> VersionPlan:
         """The part of a plan that belongs to one version."""
         head = plan.head
-        web_socket = head.web_socket and version.web_socket
+        web_socket = head.web_socket and version.web_socket and not head.has_body
         lines = for_replica(head.fields, head.nominated, head.host, self._proto, self._client)
         kept = kept_client_id(head.client_request_id)
         client_id = b"x-ms-client-request-id: %b\r\n" % kept if kept else b""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from router.proxy.pool import Pool
 
 REMEMBERED_HEAD_BYTES = 4096
+FINISH_S = 2.0
+"""How long a replica may take for the last bytes of a tunnel."""
 _TCP_INFO_BYTES_ACKED = 120
 """Offset of tcpi_bytes_acked in struct tcp_info (Linux 4.1, include/uapi/linux/tcp.h)."""
 _UNKNOWN = 1 << 62
@@ -148,6 +150,14 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.close()
 
+    def finish(self) -> None:
+        """The client has ended a tunnel: what it sent last still goes out, if the replica takes it."""
+        self.exchange = None
+        self.closed = True
+        if self.transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(FINISH_S, self.transport.abort)
+        self.transport.close()
+
     def abort(self) -> None:
         """The exchange is given up: break the connection, so that the replica can notice."""
         self.exchange = None
@@ -189,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._in_body = True
             rest, self._buffer = self._buffer, b""
             if rest:
-                exchange.client.write(rest)
+                exchange.client.write_through(rest)
         elif head.status < 200:
             if head.status != 100:
                 exchange.answer_interim(head)
@@ -217,7 +227,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             return
         if self._tunnel:
-            exchange.client.write(data)
+            exchange.client.write_through(data)
         elif self._decoder is not None:
             try:
                 used = self._decoder.feed(data)
