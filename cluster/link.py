@@ -163,6 +163,8 @@ class WorkerMetrics(msgspec.Struct, frozen=True):
     """Longest lateness of the worker's loop since the last collection."""
     counters: dict[str, int]
     """Further counters by short name, e.g. retries, double_releases, access_log_dropped, client_gone."""
+    certificate_expires_unix: int = 0
+    """When the first of the certificates in use ends; 0 without TLS."""
 
 
 class Metrics(msgspec.Struct, tag=True, frozen=True):

@@ -65,6 +65,7 @@ class Stats:
         self.counters: dict[str, int] = defaultdict(int)
         self.connections = 0
         self.loop_lag_s = 0.0
+        self.certificate_expires_unix = 0
 
     def version(self, key: VersionKey) -> VersionStats:
         """The counts of one version, made on first use."""
@@ -84,4 +85,5 @@ class Stats:
             slot_violations=violations,
             loop_lag_s=lag,
             counters=dict(self.counters),
+            certificate_expires_unix=self.certificate_expires_unix,
         )

@@ -49,6 +49,7 @@ from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import SWEEP_S, Gateway
 from router.proxy.handover import Giver, Taker
+from router.proxy.listeners import Listeners
 from router.proxy.tls import Certificates
 from router.settings import Settings
 from serving.endpoint import Endpoint, VersionKey
@@ -83,6 +84,8 @@ class WorkerOptions:
     logs_dropped: Callable[[], int] = lambda: 0
     """How many lines of the program's own log were lost, because their reader is slow."""
     certificates: Certificates | None = None
+    redirect: socket.socket | None = None
+    """Where clients come without TLS that are sent to `listen`."""
     give: socket.socket | None = None
     """Where connections go that this worker gives to its successor."""
     take: socket.socket | None = None
@@ -105,6 +108,8 @@ class Worker:
             random.random,  # noqa: TID251
         )
         self.gateway.max_connections = self._max_connections()
+        if options.certificates is not None:
+            self._note_expiry(options.certificates)
         self.gateway.on_drained = lambda replica_id: self._send(Drained(replica_id))
         self.gateway.on_starved = self._starved
         self._writer: asyncio.StreamWriter | None = None
@@ -149,21 +154,17 @@ class Worker:
             await asyncio.wait({*ends, synced}, return_when=asyncio.FIRST_COMPLETED)
             if not synced.done():
                 return
-            certificates = self._options.certificates
-            server = await loop.create_server(
-                lambda: Downstream(self.gateway),
-                sock=self._options.listen,
-                ssl=certificates.context if certificates else None,
-                backlog=4096,
-            )
+            listeners = Listeners(self.gateway, self._options.certificates)
+            await listeners.open(self._options.listen, self._options.redirect)
             taker = self._take_over()
             self._send(Serving(os.getpid()))
             await asyncio.wait({*ends, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done() and not stopping.done():
-                await self._hand_over(server, ends)
+                await self._hand_over(listeners, ends)
             elif stopping.done():
-                await self._drain(server, ends)
-            server.close()
+                await self._drain(listeners, ends)
+            listeners.close()
+            await listeners.end()
             if taker is not None:
                 await taker.close()
         finally:
@@ -174,10 +175,10 @@ class Worker:
         take = self._options.take
         return Taker(take, lambda read: Downstream(self.gateway, read)) if take is not None else None
 
-    async def _hand_over(self, server: asyncio.AbstractServer, ends: set[asyncio.Task[Any]]) -> None:
+    async def _hand_over(self, listeners: Listeners, ends: set[asyncio.Task[Any]]) -> None:
         """A successor serves (`cluster.link.HandOver`): nothing is lost, and no slot is used by both."""
         gateway = self.gateway
-        server.close()
+        listeners.close()
         gateway.draining = True
         assert self._options.give is not None
         gateway.successor = Giver(self._options.give)
@@ -194,7 +195,7 @@ class Worker:
             await asyncio.wait(ends, timeout=HAND_OVER_S, return_when=asyncio.FIRST_COMPLETED)
         gateway.successor = None
         if self._stopping.is_set():
-            await self._drain(server, ends)
+            await self._drain(listeners, ends)
 
     def _holding(self, retired: tuple[str, ...]) -> Holding:
         """What this worker still uses. A version for which nothing waits gives up all of its slots that are free."""
@@ -208,7 +209,7 @@ class Worker:
         busy = {each.id: each.busy for queue in queues.values() for each in queue.replicas.values() if each.busy}
         return Holding(tuple(key for key in queues if key not in gateway.handed_over), busy, retired)
 
-    async def _drain(self, server: asyncio.AbstractServer, ends: set[asyncio.Task[Any]]) -> None:
+    async def _drain(self, listeners: Listeners, ends: set[asyncio.Task[Any]]) -> None:
         """A signal has come: not ready, then accept no more, then end what has been begun; at last break it off."""
         loop = asyncio.get_running_loop()
         settings = self._options.settings
@@ -217,7 +218,7 @@ class Worker:
         ends = {task for task in ends if not task.done()}
         if settings.lame_duck_s:
             await asyncio.wait(ends, timeout=settings.lame_duck_s, return_when=asyncio.FIRST_COMPLETED)
-        server.close()
+        listeners.close()
         empty = loop.create_task(gateway.empty.wait(), name="wait for the last client")
         deadline = loop.time() + settings.drain_timeout_s
         while not empty.done() and not any(task.done() for task in ends) and (left := deadline - loop.time()) > 0:
@@ -363,14 +364,18 @@ class Worker:
             self.gateway.max_connections = self._max_connections()
             self.gateway.sweep()
             self.gateway.access_log.flush()
-            if self._options.certificates is not None:
-                self._options.certificates.reload(datetime.datetime.now(datetime.UTC))
+            certificates = self._options.certificates
+            if certificates is not None and certificates.reload(datetime.datetime.now(datetime.UTC)):
+                self._note_expiry(certificates)
 
     def _max_connections(self) -> int:
         """Looked at again and again: the limit of a running process can be changed (prlimit)."""
         wanted = self._options.settings.max_connections
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return wanted if descriptors == resource.RLIM_INFINITY else min(wanted, int(descriptors * SHARE_OF_DESCRIPTORS))
+
+    def _note_expiry(self, certificates: Certificates) -> None:
+        self.gateway.stats.certificate_expires_unix = int(certificates.expires_at.timestamp())
 
     async def _measure_lag(self) -> None:
         stats, now = self.gateway.stats, self.gateway.now

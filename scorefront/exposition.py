@@ -204,4 +204,10 @@ def _workers(workers: Sequence[WorkerMetrics]) -> list[Metric]:
         "scorefront_worker_loop_lag_seconds", "Longest lateness of any worker's event loop since the last scrape"
     )
     lag.add_metric((), max((worker.loop_lag_s for worker in workers), default=0.0))
-    return [connections, lag]
+    expiry = GaugeMetricFamily(
+        "scorefront_tls_certificate_expiry_timestamp_seconds", "When the first of the certificates in use ends"
+    )
+    ends = [worker.certificate_expires_unix for worker in workers if worker.certificate_expires_unix]
+    if ends:
+        expiry.add_metric((), min(ends))
+    return [connections, lag, expiry]

@@ -1,0 +1,122 @@
+"""Clients over TLS: counted, limited and timed from their first packet on, clients like any other once TLS is agreed.
+
+asyncio's own TLS server tells of a connection only after the handshake: connections that never finish it would be
+outside every limit.
+"""
+
+import asyncio
+import math
+import ssl
+from typing import TYPE_CHECKING, cast
+
+from router.proxy.downstream import Downstream
+
+if TYPE_CHECKING:
+    from router.proxy.gateway import Gateway
+
+DRAIN_GRACE_S = 1.0
+"""Before an idle connection is closed by a worker that leaves: a client that uses it is told with its next answer."""
+
+
+class SecureDownstream(Downstream):
+    """A client over TLS."""
+
+    __slots__ = ("_agreed", "_drained_at", "_tcp")
+
+    def __init__(self, gateway: "Gateway", tcp: asyncio.Transport) -> None:
+        super().__init__(gateway)
+        self._tcp = self.transport = tcp
+        self._agreed = False
+        self._drained_at = math.inf
+
+    def agree(self, transport: asyncio.Transport, early: list[bytes]) -> None:
+        """The handshake is over; what came right behind it is read now."""
+        self._agreed = True
+        self.connection_made(transport)
+        for data in early:
+            self.data_received(data)
+
+    def drain(self) -> None:
+        """As for any client, but a connection that cannot be given to another worker is not cut off in mid-use."""
+        now = self._gateway.now()
+        self._drained_at = min(self._drained_at, now)
+        if self._agreed and now >= self._drained_at + DRAIN_GRACE_S:
+            super().drain()
+
+    def unsent(self) -> int:
+        """Bytes that this process still keeps for the client."""
+        return super().unsent() + self._tcp.get_write_buffer_size()
+
+
+class Handshakes:
+    """Those of one listener that are not over. `arrival` makes the protocols of its connections."""
+
+    def __init__(self, gateway: "Gateway", context: ssl.SSLContext) -> None:
+        self._gateway = gateway
+        self._context = context
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def arrival(self) -> asyncio.Protocol:
+        """The protocol of a connection that is new."""
+        return _Arrival(self)
+
+    def begin(self, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
+        """A client has connected; where there are too many clients already, it is not worth it."""
+        client = SecureDownstream(self._gateway, tcp)
+        if not self._gateway.admit(client):
+            self._gateway.dismiss(client)
+            tcp.abort()
+            return
+        tcp.pause_reading()
+        task = asyncio.get_running_loop().create_task(self._agree(client, arrival, tcp), name="agree on TLS")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _agree(self, client: SecureDownstream, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
+        settings = self._gateway.settings
+        secure = None
+        try:
+            if not tcp.is_closing():
+                secure = await asyncio.get_running_loop().start_tls(
+                    tcp,
+                    arrival,
+                    self._context,
+                    server_side=True,
+                    ssl_handshake_timeout=settings.tls_handshake_timeout_s,
+                    ssl_shutdown_timeout=2 * settings.write_timeout_s,
+                )
+        except OSError:
+            secure = None
+        finally:
+            # A client that left is told of by an exception on one loop, and by a closed transport on another.
+            if secure is None or secure.is_closing() or arrival.lost:
+                self._gateway.stats.counters["tls_handshakes_failed"] += 1
+                self._gateway.dismiss(client)
+                tcp.abort()
+            else:
+                secure.set_protocol(client)
+                client.agree(secure, arrival.early)
+
+    async def close(self) -> None:
+        """Break off the handshakes that are not over."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _Arrival(asyncio.Protocol):
+    """A connection until TLS is agreed; keeps what comes with the end of the handshake."""
+
+    def __init__(self, handshakes: Handshakes) -> None:
+        self._handshakes = handshakes
+        self.early: list[bytes] = []
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._handshakes.begin(self, cast(asyncio.Transport, transport))
+
+    def data_received(self, data: bytes) -> None:
+        self.early.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True

@@ -1,0 +1,42 @@
+"""What a worker accepts connections with: scoring, with or without TLS, and beside TLS perhaps a redirect to it."""
+
+import asyncio
+import socket
+
+from router.proxy.downstream import Downstream
+from router.proxy.gateway import Gateway
+from router.proxy.handshake import Handshakes
+from router.proxy.redirect import Redirect
+from router.proxy.tls import Certificates
+
+BACKLOG = 4096
+
+
+class Listeners:
+    """Open from `open` to `close`; a connection that was accepted outlives them."""
+
+    def __init__(self, gateway: Gateway, certificates: Certificates | None) -> None:
+        self._gateway = gateway
+        self._handshakes = Handshakes(gateway, certificates.context) if certificates is not None else None
+        self._servers: list[asyncio.AbstractServer] = []
+
+    async def open(self, scoring: socket.socket, redirect: socket.socket | None = None) -> None:
+        """Accept connections on sockets that listen already. `redirect`: sends clients to `scoring`."""
+        loop = asyncio.get_running_loop()
+        gateway, handshakes = self._gateway, self._handshakes
+        accept = handshakes.arrival if handshakes is not None else lambda: Downstream(gateway)
+        self._servers.append(await loop.create_server(accept, sock=scoring, backlog=BACKLOG))
+        if redirect is not None:
+            port: int = scoring.getsockname()[1]
+            server = await loop.create_server(lambda: Redirect(gateway, port), sock=redirect, backlog=BACKLOG)
+            self._servers.append(server)
+
+    def close(self) -> None:
+        """Accept no more."""
+        for server in self._servers:
+            server.close()
+
+    async def end(self) -> None:
+        """Break off the handshakes that are not over."""
+        if self._handshakes is not None:
+            await self._handshakes.close()
