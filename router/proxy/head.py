@@ -117,7 +117,12 @@ def parse_request(raw: bytes, settings: Settings) -> RequestHead:
     if raw.count(b"\r\n") - 2 > settings.max_fields:
         raise HeadersTooLarge
     collector = _Collector()
-    _feed(httptools.HttpRequestParser(collector), raw)
+    try:
+        _feed(httptools.HttpRequestParser(collector), raw)
+    except BadRequest:
+        # llhttp has read every field when it refuses a coding; which answer that is, is decided here.
+        _refuse_coding(_values(collector.fields, b"transfer-encoding"))
+        raise
     head = RequestHead(raw, line[1], int(line[3]), collector.fields)
     try:
         _set_target(head, line[2])
@@ -253,6 +258,13 @@ def _set_target(head: RequestHead, target: bytes) -> None:
     head.path, head.query = path, mark + query
 
 
+def _refuse_coding(codings: list[bytes]) -> None:
+    """501 for a coding that exists and is not implemented here, whatever its place in the list."""
+    names = [name.strip().lower() for name in codings[0].split(b",")] if len(codings) == 1 else []
+    if names != [b"chunked"] and names and all(name in _codings for name in names):
+        raise CodingNotImplemented
+
+
 def _set_framing(head: RequestHead, settings: Settings) -> None:
     """RFC 9112 section 6: one length or one coding, never both, never twice."""
     lengths = _values(head.fields, b"content-length")
@@ -262,9 +274,9 @@ def _set_framing(head: RequestHead, settings: Settings) -> None:
     if codings:
         if head.version_minor == 0:
             raise BadRequest
-        names = [name.strip().lower() for name in codings[0].split(b",")]
-        if names != [b"chunked"]:
-            raise CodingNotImplemented if all(name in _codings for name in names) else BadRequest
+        _refuse_coding(codings)
+        if codings[0].lower() != b"chunked":
+            raise BadRequest
         head.chunked = head.has_body = True
     elif lengths:
         if not _digits.fullmatch(lengths[0]):
