@@ -3,7 +3,8 @@
     python -m loadtests.bodies [--rounds 3] [--seconds 3] [--connections 8] [--peers] [--check]
 
 Up: a POST is taken and answered briefly. Down: a GET is answered with 10 MB. Both: what was sent comes back. nginx is
-set up to stream with large buffers, which is its best. Rounds are interleaved. Memory: the most that was resident during any run, less what was resident after small requests.
+set up to stream with large buffers, which is its best. Rounds are interleaved. Memory: the most that was resident
+during any run, less what was resident after small requests.
 """
 
 import argparse

@@ -26,9 +26,9 @@ def markdown(report: Report) -> str:
     return f"""\
 # Benchmarks
 
-Written by `{report.command}`; all figures are of that one run. The proxy that is measured has a core of its own; wrk or
-the open-loop generator shares the other cores with the backend (nginx, `return 200`). Rounds are interleaved and begin
-with another proxy each time; figures are medians of the rounds.
+Written by `{report.command}`; all figures are of that one run.
+The proxy that is measured has a core of its own; wrk or the open-loop generator shares the other cores with the backend
+(nginx, `return 200`). Rounds are interleaved and begin with another proxy each time; figures are medians of the rounds.
 
 {report.machine.markdown()}
 

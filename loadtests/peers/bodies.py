@@ -24,7 +24,6 @@ def start(rig: Rig) -> int:
 
 def serve(sock: socket.socket, source: bytes) -> None:
     """One connection: requests with a length, one after the other."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     buffer = memoryview(bytearray(SIZE + 65_536))
     with sock:
         while True:
@@ -66,6 +65,7 @@ def main() -> None:
     with socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=512) as listen:
         while True:
             sock, _ = listen.accept()
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=_quietly, args=(sock, source), daemon=True).start()
 
 

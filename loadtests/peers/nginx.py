@@ -46,7 +46,8 @@ server {{
 
 def version() -> str | None:
     """Version, or None where nginx is missing."""
-    return first_line_of(_program(), "-v")
+    line = first_line_of(_program(), "-v")
+    return line and line.removeprefix("nginx version: ")
 
 
 def start(rig: Rig, upstreams: Sequence[int], name: str = "nginx", streaming: bool = False) -> Target:
