@@ -187,7 +187,8 @@ class Downstream(asyncio.Protocol):
         self.exchange = None
         # A plain close would be the proper end of an answer without length or chunks (HTTP/1.0).
         sock = self.transport.get_extra_info("socket")
-        if sock is not None:  # None once a connection with TLS is lost, shortly before that is told
+        # None once a connection with TLS is lost, shortly before that is told; a closing one may have lost its number.
+        if sock is not None and not self.transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
