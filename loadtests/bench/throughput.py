@@ -13,7 +13,7 @@ from loadtests.peers.scorefront import Product, routed
 
 BODY = b'{"data": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]], "x":1}'[:60]
 OURS = "scorefront"
-UNIQUE = "scorefront, unique heads"
+UNIQUE = "scorefront unique heads"
 PEERS = (OURS, UNIQUE, "nginx", "HAProxy", "Envoy", "aiohttp relay", "direct")
 PROMISED = (("Envoy", 1.5), ("nginx", 0.6), ("aiohttp relay", 6.0))
 UNIQUE_FIELD = ("x-unique", wrk.NEVER_THE_SAME.decode())
