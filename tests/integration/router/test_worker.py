@@ -186,7 +186,7 @@ async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, gr
         client = await group.client()
         began = loop.time()
         client.send(get())
-        await eventually(lambda known=known: any(r.starved for _, r in group.reports[known:]))  # type: ignore[misc]
+        await eventually(lambda known=known: any(r.starved for _, r in group.reports[known:]))
         at, report = next(each for each in group.reports[known:] if each[1].starved)
         assert report.starved == (BLUE,)
         assert [usage.waiting for usage in report.versions] == [number + 1]
