@@ -363,6 +363,7 @@ class Worker:
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.max_connections = self._max_connections()
             self.gateway.sweep()
+            self.gateway.dispatcher.prune()
             self.gateway.access_log.flush()
             certificates = self._options.certificates
             if certificates is not None and certificates.reload(datetime.datetime.now(datetime.UTC)):

@@ -288,6 +288,7 @@ class Dispatcher:
         self.retired: set[str] = set()
         """Replicas that shall never serve again, though they may still be listed as READY."""
         self._homes: dict[str, VersionKey] = {}
+        self._forgotten: set[VersionKey] = set()
 
     def queue(self, key: VersionKey) -> VersionQueue:
         """The version's queue, made on first use."""
@@ -298,7 +299,9 @@ class Dispatcher:
 
     def configure(self, endpoint: str, version: Version) -> VersionQueue:
         """Take over how long requests may wait and run: new ones, and those that wait or run already."""
-        queue = self.queue(VersionKey(endpoint, version.name))
+        key = VersionKey(endpoint, version.name)
+        self._forgotten.discard(key)
+        queue = self.queue(key)
         queue.queue_wait_s = version.queue_wait_s
         queue.scoring_timeout_s = version.scoring_timeout_s
         return queue
@@ -323,7 +326,18 @@ class Dispatcher:
     def forget(self, key: VersionKey) -> list[tuple[Ticket, RouterError]]:
         """The version is no longer declared: what waits is answered now, what runs ends as it will."""
         queue = self.queues.get(key)
-        return [(ticket, NoReadyReplicas(key.endpoint)) for ticket in queue.clear()] if queue else []
+        if queue is None:
+            return []
+        self._forgotten.add(key)
+        return [(ticket, NoReadyReplicas(key.endpoint)) for ticket in queue.clear()]
+
+    def prune(self) -> None:
+        """Drop what is kept of forgotten versions that nothing runs on any more; called from time to time."""
+        for key in list(self._forgotten):
+            queue = self.queues[key]
+            if not queue.replicas and not queue.waiting and not queue.ledger.busy and not queue.ledger.violations:
+                self._forgotten.discard(key)
+                del self.queues[key]
 
     def known(self) -> Iterator[str]:
         """Ids of the replicas that were upserted and not removed."""

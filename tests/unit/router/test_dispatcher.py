@@ -380,3 +380,23 @@ def test_what_happens_to_a_version_is_worth_a_report(dispatcher, queue):
     assert changed_by(lambda: dispatcher.retire(BLUE, 1))
     assert changed_by(lambda: dispatcher.remove("a"))
     assert not changed_by(lambda: queue.expire(NOW))
+
+
+def test_a_forgotten_version_is_dropped_once_nothing_of_it_is_left_and_not_before(dispatcher, queue):
+    dispatcher.configure("iris", version())
+    dispatcher.upsert(replica("r"), NOW)
+    lease = served(queue)
+    dispatcher.forget(BLUE)
+    dispatcher.remove("r")
+    dispatcher.prune()
+    assert BLUE in dispatcher.queues
+    queue.release(lease, NOW)
+    dispatcher.prune()
+    assert BLUE not in dispatcher.queues
+
+
+def test_a_version_that_is_declared_again_is_kept(dispatcher, queue):
+    dispatcher.forget(BLUE)
+    dispatcher.configure("iris", version())
+    dispatcher.prune()
+    assert dispatcher.queues[BLUE] is queue
