@@ -83,6 +83,12 @@ class Collect(msgspec.Struct, tag=True, frozen=True):
     request: int
 
 
+class Announce(msgspec.Struct, tag=True, frozen=True):
+    """`HandOver` will follow in a moment; or, with False, it will not after all."""
+
+    leaving: bool
+
+
 class HandOver(msgspec.Struct, tag=True, frozen=True):
     """Another worker serves in this one's place: accept no more, end what has been begun; answered by `Holding`."""
 
@@ -97,6 +103,7 @@ ToWorker = (
     | RemoveReplica
     | Retire
     | Collect
+    | Announce
     | HandOver
 )
 

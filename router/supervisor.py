@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from cluster.link import (
+    Announce,
     Collect,
     Drained,
     FrameReader,
@@ -296,6 +297,7 @@ class Supervisor:
     # ---- one worker takes over from another
 
     async def _replace(self, old: _Link) -> None:
+        old.send(Announce(True))
         keeper = self._spawn(old.index, old)
         leaving = asyncio.create_task(old.leaving.wait(), name="wait for the successor")
         await asyncio.wait({keeper, leaving}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
@@ -303,6 +305,7 @@ class Supervisor:
         if not old.leaving.is_set():
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
+            old.send(Announce(False))
             raise RestartFailed(f"router worker {old.index}: the new process did not serve; the old one goes on")
         await old.gone.wait()
 

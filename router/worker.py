@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.link import (
+    Announce,
     Collect,
     Drained,
     FrameReader,
@@ -215,6 +216,7 @@ class Worker:
         settings = self._options.settings
         gateway = self.gateway
         gateway.draining = True
+        gateway.ready = False
         ends = {task for task in ends if not task.done()}
         if settings.lame_duck_s:
             await asyncio.wait(ends, timeout=settings.lame_duck_s, return_when=asyncio.FIRST_COMPLETED)
@@ -253,6 +255,9 @@ class Worker:
             case UpsertReplica(replica):
                 if replica.key not in gateway.handed_over:
                     gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+            case Announce(leaving):
+                # Connections with TLS cannot pass to another worker: their clients are asked to make new ones, in time.
+                gateway.draining = leaving and self._options.certificates is not None
             case HandOver():
                 self._leaving.set()
             case RemoveReplica(replica_id):

@@ -53,6 +53,9 @@ class Gateway:
         self.max_connections = settings.max_connections
         """Clients that are served at the same time; the worker lowers it where descriptors are fewer."""
         self.draining = False
+        """Every answer is the last of its connection."""
+        self.ready = True
+        """What `/healthz` tells."""
         self.successor: Giver | None = None
         """Set while another worker takes over: what can be given to it is."""
         self.handed_over: set[VersionKey] = set()
@@ -116,8 +119,7 @@ class Gateway:
 
     def own_page(self, head: RequestHead) -> bytes:
         """`/healthz`: 200 while the router takes requests, 503 once it drains; no credential needed."""
-        leaving = self.draining and self.successor is None
-        status, text = (b"503 Service Unavailable", b"draining\n") if leaving else (b"200 OK", b"ok\n")
+        status, text = (b"200 OK", b"ok\n") if self.ready else (b"503 Service Unavailable", b"draining\n")
         close = b"" if head.keep_alive and not head.has_body else b"Connection: close\r\n"
         return b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
             status,

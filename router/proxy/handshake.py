@@ -37,10 +37,13 @@ class SecureDownstream(Downstream):
             self.data_received(data)
 
     def drain(self) -> None:
-        """As for any client, but a connection that cannot be given to another worker is not cut off in mid-use."""
+        """As for any client, but a connection that cannot be given to another worker is not cut off in mid-use.
+
+        Once another worker has the slots, there is nothing to wait for: clients were told before (`link.Announce`).
+        """
         now = self._gateway.now()
         self._drained_at = min(self._drained_at, now)
-        if self._agreed and now >= self._drained_at + DRAIN_GRACE_S:
+        if self._agreed and (self._gateway.successor is not None or now >= self._drained_at + DRAIN_GRACE_S):
             super().drain()
 
     def unsent(self) -> int:
