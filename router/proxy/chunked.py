@@ -13,6 +13,9 @@ from router.core.errors import BadRequest
 _HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 _empty_line = re.compile(rb"\r\n\r\n")
 
+# RFC 9110 section 6.5.1: whoever merges these into the head would read another message.
+_NOT_IN_TRAILERS = frozenset({b"content-length", b"transfer-encoding", b"host", b"authorization", b"content-encoding"})
+
 SPARE_BYTES = 8192
 """What sizes, extensions and trailers may take beside the data, plus BYTES_PER_CHUNK for each chunk."""
 BYTES_PER_CHUNK = 64
@@ -21,7 +24,7 @@ BYTES_PER_CHUNK = 64
 class ChunkedBody:
     """Decodes one body. `feed` returns how many bytes belonged to it; then `take` gives the data."""
 
-    __slots__ = ("_beside", "_chunks", "_parser", "_pieces", "_tail", "complete", "received")
+    __slots__ = ("_beside", "_chunks", "_forbidden", "_parser", "_pieces", "_tail", "complete", "received")
 
     def __init__(self) -> None:
         self.complete = False
@@ -33,6 +36,7 @@ class ChunkedBody:
         self._tail = b""
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(_HEAD)
+        self._forbidden = False
 
     def on_body(self, data: bytes) -> None:
         """llhttp: a piece of data."""
@@ -42,6 +46,10 @@ class ChunkedBody:
     def on_chunk_header(self) -> None:
         """llhttp: a chunk begins."""
         self._chunks += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """llhttp: a field of the made-up head, then of the trailers, which are dropped."""
+        self._forbidden |= name.lower() in _NOT_IN_TRAILERS
 
     def on_message_complete(self) -> None:
         """llhttp: the last chunk and its trailers are in."""
@@ -59,6 +67,8 @@ class ChunkedBody:
                     break
         except httptools.HttpParserError as error:
             raise BadRequest("The chunked body is malformed.") from error
+        if self._forbidden:
+            raise BadRequest("The trailers hold a field that decides framing or routing.")
         self._beside += used - (self.received - before)
         if self._beside > SPARE_BYTES + BYTES_PER_CHUNK * self._chunks:
             raise BadRequest("The chunk extensions or trailers are too large.")

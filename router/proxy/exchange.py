@@ -190,11 +190,13 @@ class Exchange(Ticket):
     def unreachable(self, why: str) -> None:
         """The replica refused the connection or did not take it in time: nothing was begun, another one is tried."""
         self._gateway.replica_failed(self, Failure.UNREACHABLE, why)
-        if self._attempts >= self._gateway.settings.max_attempts:
-            assert self.version is not None
-            self.refuse(NoReadyReplicas(self.version.route.key.endpoint))
-        else:
+        lease, queue = self.lease, self.queue
+        assert lease is not None and queue is not None
+        # As long as there is another one, however many have refused: each refusal leaves its replica alone for a while.
+        if self._attempts < self._gateway.settings.max_attempts or queue.others_in_service(lease.replica):
             self._try_elsewhere()
+        else:
+            self.refuse(NoReadyReplicas(queue.key.endpoint))
 
     def _try_elsewhere(self) -> None:
         lease, queue = self.lease, self.queue
