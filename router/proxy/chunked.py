@@ -34,9 +34,10 @@ class ChunkedBody:
         self._beside = 0
         self._chunks = 0
         self._tail = b""
+        self._forbidden = False
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(_HEAD)
-        self._forbidden = False
+        self._forbidden = False  # what the made-up head holds does not count
 
     def on_body(self, data: bytes) -> None:
         """llhttp: a piece of data."""
