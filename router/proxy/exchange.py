@@ -98,7 +98,7 @@ class Exchange(Ticket):
                 self.body_complete = complete
                 self.refuse(error)
                 return
-        self.version = plan.fixed or plan.version(plan.match.route.choose(gateway.draw()))
+        self.version = plan.fixed or plan.version(plan.match.route.choose(gateway.draw()), head)
         if complete:
             if body:
                 self.body.append(body)

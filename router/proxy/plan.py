@@ -55,7 +55,7 @@ class Planner:
     def plan(self, head: RequestHead, now_unix: float) -> "Plan":
         """Where the request goes. Raises RouterError: 404, 405, 401, 403, or 400 for a pin that contradicts itself."""
         match = self._table.match(head.path)
-        head.plan = plan = Plan(self, head, match, self._table.generation)
+        head.plan = plan = Plan(self, match, self._table.generation)
         if head.method not in (b"GET", b"POST"):
             raise MethodNotAllowed
         route = match.route
@@ -64,15 +64,14 @@ class Planner:
         )
         pin = _pin(head, match)
         if pin is not None:
-            plan.fixed = plan.version(route.pinned(pin))
+            plan.fixed = plan.version(route.pinned(pin), head)
         elif not route.split:
-            plan.fixed = plan.version(route.choose(0.0))
+            plan.fixed = plan.version(route.choose(0.0), head)
         plan.admitted = True
         return plan
 
-    def version_plan(self, plan: "Plan", version: VersionRoute) -> VersionPlan:
-        """The part of a plan that belongs to one version."""
-        head = plan.head
+    def version_plan(self, plan: "Plan", version: VersionRoute, head: RequestHead) -> VersionPlan:
+        """The part of a head's plan that belongs to one version."""
         web_socket = head.web_socket and version.web_socket and not head.has_body
         lines = for_replica(head.fields, head.nominated, head.host, self._proto, self._client)
         kept = kept_client_id(head.client_request_id)
@@ -99,14 +98,16 @@ class Planner:
 
 
 class Plan:
-    """Where one head leads, as long as the table's generation is `generation` and the credential is valid."""
+    """Where one head leads, as long as the table's generation is `generation` and the credential is valid.
 
-    __slots__ = ("_planner", "_versions", "admitted", "fixed", "generation", "head", "match", "valid_until")
+    It belongs to its head and does not refer back to it: a cycle would be left to the garbage collector, once per head.
+    """
 
-    def __init__(self, planner: Planner, head: RequestHead, match: Match, generation: int) -> None:
+    __slots__ = ("_planner", "_versions", "admitted", "fixed", "generation", "match", "valid_until")
+
+    def __init__(self, planner: Planner, match: Match, generation: int) -> None:
         self._planner = planner
         self._versions: dict[bytes, VersionPlan] = {}
-        self.head = head
         self.match = match
         self.generation = generation
         self.admitted = False
@@ -116,11 +117,11 @@ class Plan:
         self.fixed: VersionPlan | None = None
         """The only version it can go to, or None: a draw decides for each request."""
 
-    def version(self, route: VersionRoute) -> VersionPlan:
-        """The part for this version, made on first use."""
+    def version(self, route: VersionRoute, head: RequestHead) -> VersionPlan:
+        """The part for this version, made on first use. `head` is the one whose plan this is."""
         version = self._versions.get(route.name)
         if version is None:
-            version = self._versions[route.name] = self._planner.version_plan(self, route)
+            version = self._versions[route.name] = self._planner.version_plan(self, route, head)
         return version
 
 
