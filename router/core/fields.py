@@ -3,7 +3,7 @@
 A field is `(lower-case name, name as sent, value)`, all bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 Field = tuple[bytes, bytes, bytes]
 
@@ -41,6 +41,9 @@ ROUTER_RESPONSE = frozenset(
     {b"content-length", b"x-ms-request-id", b"x-ms-client-request-id", b"azureml-model-deployment", b"x-ms-error-code"}
 )
 
+_STOPPED_ON_THE_WAY_IN = HOP_BY_HOP | ROUTER_REQUEST
+_STOPPED_ON_THE_WAY_OUT = HOP_BY_HOP | ROUTER_RESPONSE
+
 # CGI and WSGI servers cannot tell X_Forwarded_For from X-Forwarded-For (CVE-2025-64484 is of this class).
 _GUARDED = HOP_BY_HOP | ROUTER_REQUEST | ROUTER_RESPONSE | {b"via"}
 
@@ -48,30 +51,31 @@ _GUARDED = HOP_BY_HOP | ROUTER_REQUEST | ROUTER_RESPONSE | {b"via"}
 _NOT_NOMINABLE = frozenset({b"host", b"content-length", b"authorization", b"content-type"})
 
 
-def connection_tokens(fields: Iterable[Field]) -> frozenset[bytes]:
-    """The lower-case tokens of every Connection field."""
-    return frozenset(
-        token
-        for name, _, value in fields
-        if name == b"connection"
-        for token in (part.strip().lower() for part in value.split(b","))
-        if token
-    )
+_NOBODY: frozenset[bytes] = frozenset()
+
+
+def connection_tokens(values: Sequence[bytes]) -> frozenset[bytes]:
+    """The lower-case tokens of the values of all Connection fields."""
+    if not values:
+        return _NOBODY
+    return frozenset(token for part in b",".join(values).split(b",") if (token := part.strip().lower()))
 
 
 def _look_alike(name: bytes) -> bool:
     dashed = name.replace(b"_", b"-")
-    return b"_" in name and (dashed in _GUARDED or dashed.startswith((b"x-forwarded-", b"x-ms-", b"azureml-")))
+    return dashed in _GUARDED or dashed.startswith((b"x-forwarded-", b"x-ms-", b"azureml-"))
 
 
-def _travelling(fields: Iterable[Field], nominated: frozenset[bytes], own: frozenset[bytes]) -> Iterable[Field]:
-    for field in fields:
-        name = field[0]
-        if name in HOP_BY_HOP or name in own or name.startswith(b"x-forwarded-"):
-            continue
-        if (name in nominated and name not in _NOT_NOMINABLE) or _look_alike(name):
-            continue
-        yield field
+def _travelling(fields: list[Field], nominated: frozenset[bytes], stopped: frozenset[bytes]) -> list[bytes]:
+    """The lines of the fields that go on: not `stopped`, not nominated by Connection, nothing that looks like ours."""
+    return [
+        b"%b: %b\r\n" % (sent, value)
+        for name, sent, value in fields
+        if name not in stopped
+        and not name.startswith(b"x-forwarded-")
+        and (name not in nominated or name in _NOT_NOMINABLE)
+        and (b"_" not in name or not _look_alike(name))
+    ]
 
 
 def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, proto: bytes, client: bytes) -> bytes:
@@ -81,7 +85,7 @@ def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, p
     """
     forwarded = [value for name, _, value in fields if name == b"x-forwarded-for"]
     lines = [b"Host: %b\r\n" % host]
-    lines += [b"%b: %b\r\n" % (name, value) for _, name, value in _travelling(fields, nominated, ROUTER_REQUEST)]
+    lines += _travelling(fields, nominated, _STOPPED_ON_THE_WAY_IN)
     lines.append(b"X-Forwarded-For: %b\r\n" % b", ".join([*forwarded, client]))
     lines.append(b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nVia: 1.1 scorefront\r\n" % (proto, host))
     return b"".join(lines)
@@ -89,6 +93,4 @@ def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, p
 
 def for_client(fields: list[Field], nominated: frozenset[bytes]) -> bytes:
     """The head lines a client gets of what the replica sent, without status line, framing and the final empty line."""
-    return b"".join(
-        [b"%b: %b\r\n" % (name, value) for _, name, value in _travelling(fields, nominated, ROUTER_RESPONSE)]
-    )
+    return b"".join(_travelling(fields, nominated, _STOPPED_ON_THE_WAY_OUT))
