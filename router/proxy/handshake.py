@@ -70,7 +70,6 @@ class Handshakes:
             self._gateway.dismiss(client)
             tcp.abort()
             return
-        tcp.pause_reading()
         task = asyncio.get_running_loop().create_task(self._agree(client, arrival, tcp), name="agree on TLS")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -80,6 +79,8 @@ class Handshakes:
         secure = None
         try:
             if not tcp.is_closing():
+                # Comes before anything that `start_tls` arranges, and after it has replaced the protocol.
+                asyncio.get_running_loop().call_soon(arrival.pass_on, tcp)
                 secure = await asyncio.get_running_loop().start_tls(
                     tcp,
                     arrival,
@@ -98,7 +99,7 @@ class Handshakes:
                 tcp.abort()
             else:
                 secure.set_protocol(client)
-                client.agree(secure, arrival.early)
+                client.agree(secure, arrival.take())
 
     async def close(self) -> None:
         """Break off the handshakes that are not over."""
@@ -108,18 +109,35 @@ class Handshakes:
 
 
 class _Arrival(asyncio.Protocol):
-    """A connection until TLS is agreed; keeps what comes with the end of the handshake."""
+    """A connection until TLS is agreed. Keeps what comes before the handshake begins, and what comes with its end."""
 
     def __init__(self, handshakes: Handshakes) -> None:
         self._handshakes = handshakes
-        self.early: list[bytes] = []
+        self._kept: list[bytes] = []
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._handshakes.begin(self, cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
-        self.early.append(data)
+        self._kept.append(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+
+    def take(self) -> list[bytes]:
+        """What has been kept."""
+        kept, self._kept = self._kept, []
+        return kept
+
+    def pass_on(self, tcp: asyncio.Transport) -> None:
+        """The client's first bytes, which some loops read whatever they are told, go where all others will go."""
+        protocol = cast(asyncio.BufferedProtocol, tcp.get_protocol())
+        for data in self.take():
+            rest = memoryview(data)
+            while rest:
+                room = memoryview(protocol.get_buffer(len(rest)))
+                size = min(len(room), len(rest))
+                room[:size] = rest[:size]
+                protocol.buffer_updated(size)
+                rest = rest[size:]

@@ -1,11 +1,23 @@
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import uvloop
 
 from router.settings import Settings
 from tests.integration.router.rig import Rig
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Workers run on uvloop. A module that says ON_EVERY_LOOP shows that what it tests does not depend on it."""
+    if getattr(item.getparent(pytest.Module).obj, "ON_EVERY_LOOP", False):
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture
