@@ -365,6 +365,7 @@ class Worker:
         while True:
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.access_log.flush()
+            self.gateway.notice_departures()
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.max_connections = self._max_connections()
             self.gateway.sweep()

@@ -152,6 +152,11 @@ class Downstream(asyncio.Protocol):
         """Send bytes to the client."""
         self.transport.write(data)
 
+    @property
+    def held(self) -> bool:
+        """Whether it is not being read, and so cannot be heard leaving."""
+        return bool(self._held)
+
     def hold_reading(self, why: str, hold: bool) -> None:
         """Stop reading from the client for a reason, or drop that reason; reading goes on when none is left."""
         held = bool(self._held)

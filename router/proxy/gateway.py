@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable
 
 from router.accesslog import AccessLog
@@ -104,12 +105,23 @@ class Gateway:
     def sweep(self) -> None:
         """Everything that is late by the second rather than by the millisecond: connections and idle upstreams."""
         now = self.now()
+        self.notice_departures()
         for client in [client for client in self._clients if client.deadline <= now]:
             client.check(now)
         self.pool.sweep(now)
         for queue in self.dispatcher.queues.values():
             for lease in queue.overdue(now - STUCK_S):
                 self._end_stuck(lease)
+
+    def notice_departures(self) -> None:
+        """End the connections of clients that have left while they were not being read: the loop does not hear that."""
+        held = {client.transport.get_extra_info("socket").fileno(): client for client in self._clients if client.held}
+        if held:
+            poll = select.poll()
+            for fd in held:
+                poll.register(fd, select.POLLRDHUP)
+            for fd, _ in poll.poll(0):
+                held[fd].transport.abort()
 
     # ---- the router's own pages
 
