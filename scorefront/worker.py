@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import gc
 import logging
 import socket
 import sys
@@ -36,6 +37,7 @@ def main() -> int:
         print(f"scorefront: {error}", file=sys.stderr)
         return 2
     use_fast_loop()
+    _collect_seldom()
     relay = Relay(sys.stderr.fileno())
     handler = RelayHandler(relay.fd)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
@@ -55,6 +57,13 @@ def main() -> int:
     )
     relay.close()
     return 0
+
+
+def _collect_seldom() -> None:
+    """What is loaded stays for ever and need not be looked at; requests leave no cycles, so a look now and then will do."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _socket(fd: int | None) -> socket.socket | None:

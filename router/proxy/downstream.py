@@ -170,7 +170,7 @@ class Downstream(asyncio.Protocol):
             settings = self._gateway.settings
             self.deadline = math.inf if self._held else self._gateway.now() + settings.body_timeout_s
 
-    def exchange_done(self, close: bool, body_complete: bool) -> None:
+    def exchange_done(self, close: bool, body_complete: bool, now: float) -> None:
         """The answer has been written whole."""
         self.exchange = None
         if close:
@@ -183,7 +183,7 @@ class Downstream(asyncio.Protocol):
             # Who does not take answers gets no further ones: they would fill the memory.
             self.hold_reading("answers", True)
             return
-        self.deadline = self._gateway.now() + self._gateway.settings.idle_timeout_s
+        self.deadline = now + self._gateway.settings.idle_timeout_s
         if self._buffer and not self._reading:
             self._read(b"")
 
@@ -332,7 +332,7 @@ class Downstream(asyncio.Protocol):
             self.write(self._gateway.own_page(head))
             self._last = None  # what repeats a remembered head becomes an exchange at once
             self._remaining = 0
-            self.exchange_done(head.has_body or not head.keep_alive, not head.has_body)
+            self.exchange_done(head.has_body or not head.keep_alive, not head.has_body, self._gateway.now())
             return
         exchange = self.exchange = Exchange(self._gateway, self, head)
         if not head.has_body:

@@ -307,8 +307,8 @@ class Exchange(Ticket):
         """Nothing has passed for a long time: both ends are closed."""
         self._gateway.stats.counters["tunnels_idle"] += 1
         self._leave_tunnel()
-        self._end(0.0)
-        self.client.exchange_done(True, True)
+        self._end(self._gateway.now())
+        self.client.exchange_done(True, True, self._gateway.now())
 
     def _leave_tunnel(self) -> None:
         if self.upstream is not None:
@@ -332,9 +332,10 @@ class Exchange(Ticket):
         if self.client.write_paused:
             upstream.transport.resume_reading()  # the pause was this client's; the connection goes on to others
         lease.replica.failures = 0
-        upstream.detach(answer.keep_alive and self.body_complete)
-        self._end(self._gateway.now() - began)
-        self.client.exchange_done(self._answer_close, self.body_complete)
+        now = self._gateway.now()
+        upstream.detach(answer.keep_alive and self.body_complete, now)
+        self._end(now, now - began)
+        self.client.exchange_done(self._answer_close, self.body_complete, now)
 
     def fail(self, error: ReplicaFailed) -> None:
         """The replica answered something that cannot be passed on."""
@@ -369,7 +370,7 @@ class Exchange(Ticket):
             return
         self._drop_upstream()
         self.status = error.status
-        self._end(0.0)
+        self._end(self._gateway.now())
         self.client.exchange_broken()
 
     def refuse(self, error: RouterError) -> None:
@@ -383,14 +384,14 @@ class Exchange(Ticket):
             lines = self._gateway.id_lines(self.head.client_request_id, self.request_id)
         close = error.close or not self.head.keep_alive or not self.body_complete or self._gateway.draining
         self.client.write(own_answer(error, lines, close, self.head.method == b"HEAD"))
-        self._end(0.0, error.code)
-        self.client.exchange_done(close, self.body_complete and not error.close)
+        self._end(self._gateway.now(), code=error.code)
+        self.client.exchange_done(close, self.body_complete and not error.close, self._gateway.now())
 
     def client_gone(self) -> None:
         """The client has left: its place in the line, or its slot, is free at once."""
         if self.status == 101:
             self._leave_tunnel()
-            self._end(0.0)
+            self._end(self._gateway.now())
             return
         self._drop_upstream()
         if self.waiting:
@@ -398,28 +399,23 @@ class Exchange(Ticket):
             self.queue.abandon(self)
         self._gateway.stats.counters["client_gone"] += 1
         self.status = CLIENT_GONE
-        self._end(0.0)
+        self._end(self._gateway.now())
 
     def _drop_upstream(self) -> None:
         if self.upstream is not None:
             self.upstream.abort()
             self.upstream = None
 
-    def _end(self, answering_s: float, code: str = "") -> None:
+    def _end(self, now: float, answering_s: float = 0.0, code: str = "") -> None:
         gateway = self._gateway
         lease, queue = self.lease, self.queue
         grant: Grant | None = None
-        now = gateway.now()
         if lease is not None and queue is not None:
             self.lease = None
             grant = queue.release(lease, now)
         version = self.version
         if version is not None:
-            stats = version.stats
-            stats.requests[self.status] += 1
-            stats.duration.observe(now - self._started_at)
-            stats.queue_wait.observe(self.wait_s)
-            stats.routing.observe(self.routing_s + answering_s)
+            version.stats.observe(self.status, now - self._started_at, self.wait_s, self.routing_s + answering_s)
         else:
             gateway.count_unrouted(self.head, self.status)
         if gateway.access_log.wants(self.status):

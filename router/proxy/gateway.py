@@ -50,7 +50,7 @@ class Gateway:
         self.table = Table()
         self.dispatcher = Dispatcher()
         self.stats = Stats()
-        self.pool = Pool(settings, now)
+        self.pool = Pool(settings)
         self.max_connections = settings.max_connections
         """Clients that are served at the same time; the worker lowers it where descriptors are fewer."""
         self.draining = False

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from router.core.ledger import ReplicaSlots
@@ -18,9 +17,8 @@ _log = logging.getLogger("scorefront.router")
 class Pool:
     """Idle connections per replica. One replica never has more of them than it has slots."""
 
-    def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._now = now
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
 
@@ -33,9 +31,9 @@ class Pool:
                 return connection
         return None
 
-    def put(self, connection: UpstreamConnection) -> None:
+    def put(self, connection: UpstreamConnection, now: float) -> None:
         """Keep a connection for the next exchange."""
-        connection.idle_since = self._now()
+        connection.idle_since = now
         idle = self._idle.get(connection.replica_id)
         if idle is None:
             idle = self._idle[connection.replica_id] = []

@@ -140,13 +140,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._sent += len(data)
         self.transport.write(data)
 
-    def detach(self, reusable: bool) -> None:
+    def detach(self, reusable: bool, now: float) -> None:
         """The exchange has ended; the connection goes back to the pool, or away."""
         self.exchange = None
         self._in_body = False
         self._decoder = None
         if reusable and not self.closed and not self._buffer:
-            self._pool.put(self)
+            self._pool.put(self, now)
         else:
             self.close()
 
