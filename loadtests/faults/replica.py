@@ -1,0 +1,211 @@
+"""A replica that does wrong on demand: `python replica.py --port N [--work-ms MS] [--witness FILE] [--idle-ms MS]`.
+
+    /score          answers 200 after the work
+    /reset          reads the request, then resets the connection
+    /short, /cut    breaks off in the middle of a body with a length, of a chunked body
+    /large          answers with 1 GB, as fast as it is read
+    /slow           reads a body at 1 MB/s
+    SIGUSR1         refuses connections from now on, and closes those it has
+    SIGUSR2         a black hole from now on: connections are neither taken nor refused; open ones are reset
+
+With --witness it writes a line (start, end, pid, id, running) for each request that ended, and in FILE.begun a line
+(id, pid) for each that began; the id is the body's "n". With --idle-ms an idle connection is closed after a random time
+between a tenth of it and the whole.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import termios
+import time
+from typing import TextIO
+
+LARGE_BYTES = 1_000_000_000
+SLOW_BYTES_PER_S = 1_000_000
+_number = re.compile(rb'"n": *(\d+)')
+
+
+class _Patient(asyncio.StreamReaderProtocol):
+    """Closes a connection that is idle for too long; not once a byte of a request is there."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def wait(self, idle_s: float, writer: asyncio.StreamWriter) -> None:
+        self._timer = asyncio.get_running_loop().call_later(idle_s, _close_idle, writer)
+
+    def data_received(self, data: bytes) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().data_received(data)
+
+
+class Replica:
+    """Counts what runs at the same time."""
+
+    def __init__(self, port: int, work_s: float, idle_s: float, witness: str) -> None:
+        self._port = port
+        self._work_s = work_s
+        self._idle_s = idle_s
+        self._running = 0
+        self._ended = _append(witness)
+        self._begun = _append(f"{witness}.begun" if witness else "")
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._hole: list[socket.socket] = []
+
+    async def run(self) -> None:
+        """Listen until killed."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Patient(asyncio.StreamReader(1 << 20), self._serve), "127.0.0.1", self._port, backlog=1024
+        )
+        loop.add_signal_handler(signal.SIGUSR1, self._refuse)
+        loop.add_signal_handler(signal.SIGUSR2, self._swallow)
+        await asyncio.Event().wait()
+
+    def _refuse(self) -> None:
+        self._server.close()
+        for writer in list(self._writers):
+            writer.close()
+
+    def _swallow(self) -> None:
+        """A listener whose backlog is full drops what comes: that is a black hole without a firewall."""
+        self._server.close()
+        for writer in list(self._writers):
+            _reset(writer)
+        asyncio.get_running_loop().call_later(0.05, self._open_hole)
+
+    def _open_hole(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self._port), backlog=0)
+        self._hole.append(listener)
+        for _ in range(3):
+            filler = socket.socket()
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(("127.0.0.1", self._port))
+            self._hole.append(filler)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while True:
+                if self._idle_s:
+                    protocol = writer.transport.get_protocol()
+                    assert isinstance(protocol, _Patient)
+                    protocol.wait(random.uniform(0.1, 1) * self._idle_s, writer)
+                head = await reader.readuntil(b"\r\n\r\n")
+                await self._answer(head, reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = head.split(b" ", 2)[1]
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        left = int(length[1]) if length else 0
+        if path == b"/slow":
+            await _read_slowly(reader, left)
+            left = 0
+        body = await reader.readexactly(left)
+        if not path.startswith((b"/score", b"/reset", b"/short", b"/cut", b"/large")):
+            writer.write(_ok(b"{}"))
+            return
+        found = _number.search(body)
+        number = found[1].decode() if found else "-"
+        _note(self._begun, f"{number} {os.getpid()}\n")
+        if path == b"/score":
+            await self._score(number, writer)
+        elif path == b"/large":
+            await _write_much(writer)
+        else:
+            await _break_off(path, writer)
+
+    async def _score(self, number: str, writer: asyncio.StreamWriter) -> None:
+        self._running += 1
+        running, began = self._running, time.monotonic()
+        try:
+            if self._work_s:
+                await asyncio.sleep(self._work_s)
+        finally:
+            self._running -= 1
+        _note(self._ended, f"{began:.6f} {time.monotonic():.6f} {os.getpid()} {number} {running}\n")
+        writer.write(_ok(b'{"n": %b}' % number.encode()))
+
+
+def _append(path: str) -> TextIO | None:
+    return open(path, "a", buffering=1) if path else None
+
+
+def _note(file: TextIO | None, line: str) -> None:
+    if file is not None:
+        with contextlib.suppress(OSError):  # the disk may be full on purpose
+            file.write(line)
+
+
+def _ok(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def _close_idle(writer: asyncio.StreamWriter) -> None:
+    """As a good server does: not while a request is there, and then at once, not in the next turn of the loop."""
+    sock = writer.get_extra_info("socket")
+    if not struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))[0]:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        writer.close()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def _break_off(path: bytes, writer: asyncio.StreamWriter) -> None:
+    if path == b"/reset":
+        _reset(writer)
+    elif path == b"/short":
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+    else:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n")
+    raise ConnectionAbortedError
+
+
+async def _write_much(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE_BYTES)
+    piece = bytes(1 << 16)
+    for _ in range(LARGE_BYTES // len(piece)):
+        writer.write(piece)
+        await writer.drain()
+    writer.write(bytes(LARGE_BYTES % len(piece)))
+
+
+async def _read_slowly(reader: asyncio.StreamReader, left: int) -> None:
+    while left:
+        data = await reader.readexactly(min(left, SLOW_BYTES_PER_S // 20))
+        left -= len(data)
+        await asyncio.sleep(0.05)
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--work-ms", type=float, default=20.0)
+    parser.add_argument("--idle-ms", type=float, default=0.0)
+    parser.add_argument("--witness", default="")
+    arguments = parser.parse_args()
+    replica = Replica(arguments.port, arguments.work_ms / 1000, arguments.idle_ms / 1000, arguments.witness)
+    asyncio.run(replica.run())
+
+
+if __name__ == "__main__":
+    main()
