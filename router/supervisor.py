@@ -105,9 +105,14 @@ class Supervisor:
         command: Sequence[str],
         environment: dict[str, str],
         callbacks: Callbacks,
+        redirect: socket.socket | None = None,
     ) -> None:
-        """`command`: argv of a worker, to which its name and the two file descriptors are appended."""
+        """`command`: argv of a worker, to which its name and the file descriptors are appended.
+
+        `redirect`: a second socket, for clients without TLS that are sent to the first.
+        """
         self._listen = listen
+        self._redirect = redirect
         self._count = count
         self._command = list(command)
         self._environment = environment
@@ -233,6 +238,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         passed_on, giving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = {"listen": self._listen, "link": theirs, "give": giving}
+        if self._redirect is not None:
+            fds["redirect"] = self._redirect
         if predecessor is not None:
             fds["take"] = predecessor.passed_on
         with theirs, giving:

@@ -21,9 +21,13 @@ SAMPLE_MAX_BYTES = 2000
 class Banner:
     """Tells of readiness once; problems as they change."""
 
-    def __init__(self, plane: ControlPlane, control_url: str, documents: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, plane: ControlPlane, control_url: str, documents: Sequence[dict[str, Any]], redirect_url: str = ""
+    ) -> None:
+        """`redirect_url`: where clients without TLS are sent on, if anywhere."""
         self._plane = plane
         self._control_url = control_url
+        self._redirect_url = redirect_url
         self._documents = {document["metadata"]["name"]: document for document in documents}
         self._told: set[str] = set()
         """Versions that were said to take their time."""
@@ -42,6 +46,8 @@ class Banner:
                 waited += POLL_S
         for view in await self._plane.views():
             self._endpoint(view)
+        if self._redirect_url:
+            console.print(f"\n  [bold]redirect[/]   {self._redirect_url} sends its clients to https")
         console.print(f"\n  [bold]dashboard[/]  {self._control_url}/")
         console.print("  Ctrl-C ends everything.\n")
 

@@ -7,7 +7,6 @@ this process (control plane, autoscaler, local provider)
 
 import asyncio
 import contextlib
-import datetime
 import logging
 import os
 import signal
@@ -26,7 +25,6 @@ from controlplane.guard import is_loopback
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
 from controlplane.store import Store
-from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
 from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
 from scorefront.banner import Banner
@@ -53,7 +51,9 @@ class UpOptions:
     control: tuple[str, int]
     workers: int = 1
     tls: tuple[tuple[Path, Path], ...] = ()
-    """(certificate chain, key) files."""
+    """(certificate chain, key) files, checked."""
+    tls_redirect: tuple[str, int] | None = None
+    """Where clients without TLS are sent to `listen`."""
     access_log: str = "errors"
 
 
@@ -88,24 +88,20 @@ def run(options: UpOptions) -> int:
 def _run(options: UpOptions) -> int:
     try:
         from_environment()
-        _check_certificates(options)
         with contextlib.ExitStack() as sockets:
             listen = sockets.enter_context(_bind("--listen", options.listen))
             control = sockets.enter_context(_bind("--control", options.control))
+            redirect = None
+            if options.tls_redirect is not None:
+                redirect = sockets.enter_context(_bind("--tls-redirect", options.tls_redirect))
             use_fast_loop()
-            return asyncio.run(_Installation(options, listen, control).run())
+            return asyncio.run(_Installation(options, listen, control, redirect).run())
     except (_CannotListen, StoreError) as error:
         print(f"scorefront: {error}", file=sys.stderr)
         return 1
-    except (InvalidManifest, SettingError, TlsError) as error:
+    except (InvalidManifest, SettingError) as error:
         print(f"scorefront: {error}", file=sys.stderr)
         return 2
-
-
-def _check_certificates(options: UpOptions) -> None:
-    """Refuse bad material here, with its reason, rather than in a worker that would be started again and again."""
-    if options.tls:
-        Certificates([Pair(cert, key) for cert, key in options.tls], datetime.datetime.now(datetime.UTC))
 
 
 def _bind(option: str, address: tuple[str, int]) -> socket.socket:
@@ -124,7 +120,9 @@ def _shown(address: tuple[str, int]) -> str:
 class _Installation:
     """The parts, how they are joined, and the order in which they start and stop."""
 
-    def __init__(self, options: UpOptions, listen: socket.socket, control: socket.socket) -> None:
+    def __init__(
+        self, options: UpOptions, listen: socket.socket, control: socket.socket, redirect: socket.socket | None
+    ) -> None:
         self._options = options
         self._control = control
         scheme = "https" if options.tls else "http"
@@ -144,6 +142,7 @@ class _Installation:
                 on_workers=lambda workers: self._plane.on_workers(workers),
                 on_worker_gone=lambda worker: self._plane.on_worker_gone(worker),
             ),
+            redirect,
         )
         self._plane = ControlPlane(
             self._store,
@@ -153,7 +152,9 @@ class _Installation:
             time.time,  # noqa: TID251 - the shell that reads the wall clock
             PlaneSettings(scoring_url=self._scoring_url),
         )
-        self._banner = Banner(self._plane, self._control_url, [document for _, document in options.documents])
+        redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
+        documents = [document for _, document in options.documents]
+        self._banner = Banner(self._plane, self._control_url, documents, redirect_url)
 
     async def run(self) -> int:
         """Start, serve until a signal, stop."""

@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--link-fd", type=int, required=True)
     parser.add_argument("--give-fd", type=int)
     parser.add_argument("--take-fd", type=int)
+    parser.add_argument("--redirect-fd", type=int)
     parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
     parser.add_argument("--tls-cert", type=Path, action="append", default=[])
     parser.add_argument("--tls-key", type=Path, action="append", default=[])
@@ -51,6 +52,7 @@ def main() -> int:
             log_fd=relay.fd,
             logs_dropped=lambda: handler.dropped,
             certificates=certificates,
+            redirect=_socket(arguments.redirect_fd),
             give=_socket(arguments.give_fd),
             take=_socket(arguments.take_fd),
         )

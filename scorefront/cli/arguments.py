@@ -1,10 +1,10 @@
 """What stands on a command line, checked: each function names the argument, what it got and what is allowed."""
 
+import datetime
 import json
 import math
 import os
 import re
-import ssl
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -100,19 +100,20 @@ def workers(text: str) -> int:
 
 
 def tls_pairs(certificates: Sequence[Path], keys: Sequence[Path]) -> tuple[tuple[Path, Path], ...]:
-    """Certificate and key files, first with first and so on; each pair must load."""
+    """Certificate and key files, first with first and so on; each pair must be good now."""
     if len(certificates) != len(keys):
         counts = f"got {len(certificates)} and {len(keys)}"
         raise InvalidInput(f"--tls-cert and --tls-key come in pairs, a key for each certificate; {counts}")
+    from router.proxy.tls import Certificates, Pair, TlsError  # late: cryptography takes a while to load
+
     pairs = tuple((cert.absolute(), key.absolute()) for cert, key in zip(certificates, keys, strict=True))
     for cert, key in pairs:
         for option, file in (("--tls-cert", cert), ("--tls-key", key)):
             if not file.is_file():
                 raise InvalidInput(f"{option}: there is no file {file}")
         try:
-            # an empty pass phrase: a key that wants one must fail, not ask on the terminal
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
-        except (OSError, ValueError) as error:
+            Certificates([Pair(cert, key)], datetime.datetime.now(datetime.UTC))
+        except TlsError as error:
             raise InvalidInput(f"--tls-cert {cert} with --tls-key {key}: cannot be used: {error}") from error
     return pairs
 

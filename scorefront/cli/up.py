@@ -45,6 +45,15 @@ def up(
     tls_key: Annotated[
         list[Path] | None, typer.Option("--tls-key", metavar="FILE", help="The key of each --tls-cert, in order.")
     ] = None,
+    tls_redirect: Annotated[
+        str | None,
+        typer.Option(
+            "--tls-redirect",
+            metavar="HOST:PORT",
+            help="Also listen here without TLS, and send every client to --listen (308); needs --tls-cert.",
+            show_default=False,
+        ),
+    ] = None,
     access_log: Annotated[
         AccessLog, typer.Option("--access-log", help="Which scoring requests to log.")
     ] = AccessLog.ERRORS,
@@ -61,6 +70,11 @@ def up(
     listen_at, control_at = address("--listen", listen), address("--control", control)
     if listen_at == control_at and listen_at[1] != 0:
         raise InvalidInput(f"--listen and --control: must differ; both are {listen}")
+    redirect_at = address("--tls-redirect", tls_redirect) if tls_redirect is not None else None
+    if redirect_at is not None and not tls_cert:
+        raise InvalidInput("--tls-redirect: needs --tls-cert and --tls-key, since there is nothing to send clients to")
+    if redirect_at in (listen_at, control_at) and redirect_at is not None and redirect_at[1] != 0:
+        raise InvalidInput(f"--tls-redirect: must differ from --listen and --control; got {tls_redirect}")
     count = workers(worker_count)
     tls = tls_pairs(tls_cert or [], tls_key or [])
     folder = state_dir(state)
@@ -75,6 +89,7 @@ def up(
         control=control_at,
         workers=count,
         tls=tls,
+        tls_redirect=redirect_at,
         access_log=access_log.value,
     )
     raise typer.Exit(run(options))
