@@ -54,9 +54,12 @@ class Served:
 class Certificates:
     """The certificates of one listener. `context` is what the server is started with; it never changes."""
 
-    def __init__(self, pairs: Sequence[Pair], now: datetime.datetime) -> None:
-        """`now` is aware. Raises TlsError for the first pair that is not good."""
-        self._sources = [_Source(pair, now) for pair in pairs]
+    def __init__(self, pairs: Sequence[Pair], now: datetime.datetime, even_expired: bool = False) -> None:
+        """`now` is aware. Raises TlsError for the first pair that is not good.
+
+        `even_expired`: begin with what there is, though it has expired: it is what was in use.
+        """
+        self._sources = [_Source(pair, now, even_expired) for pair in pairs]
         self._served = [source.served for source in self._sources]
         self.context = _context(pairs[0])
         # OpenSSL asks for every connection, without a server name too: so a new certificate serves new connections
@@ -91,11 +94,11 @@ def choose(served: Sequence[Served], name: str | None) -> Served:
 class _Source:
     """One pair of files, and what of them is served: what they last held that was good."""
 
-    def __init__(self, pair: Pair, now: datetime.datetime) -> None:
+    def __init__(self, pair: Pair, now: datetime.datetime, even_expired: bool) -> None:
         self._pair = pair
         self._stamp = _stamp(pair)
         self._good_from: datetime.datetime | None = None
-        self.served = _load(pair, now)
+        self.served = _load(pair, now, even_expired)
 
     def reload(self, now: datetime.datetime) -> bool:
         """Look at the files if they have changed, or if it is time for those that were not valid yet."""
@@ -119,10 +122,10 @@ class _Source:
         return True
 
 
-def _load(pair: Pair, now: datetime.datetime) -> Served:
+def _load(pair: Pair, now: datetime.datetime, even_expired: bool = False) -> Served:
     certificate, key = _read_certificate(pair.cert), _read_key(pair.key)
     begins_at, expires_at = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if now >= expires_at:
+    if now >= expires_at and not even_expired:
         raise TlsError(pair.cert, f"expired on {_shown(expires_at)}")
     if key.public_key() != certificate.public_key():
         raise TlsError(pair.key, f"is not the key of {pair.cert}")

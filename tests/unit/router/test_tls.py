@@ -304,6 +304,18 @@ def test_what_changes_while_it_is_read_is_read_again_and_not_reported(
     assert presented(certificates) == third.der
 
 
+def test_a_worker_that_takes_the_place_of_another_begins_with_what_was_in_use_though_it_has_expired(
+    tmp_path: Path,
+) -> None:
+    folder = Folder(tmp_path, GOOD)
+    late = NOW + 5 * DAY
+    certificates = Certificates([Pair(folder.cert, folder.key)], late, even_expired=True)
+    assert presented(certificates) == GOOD.der
+    folder.write(OTHER)  # expired as well, and that is no reason to change
+    assert not certificates.reload(late)
+    assert presented(certificates) == GOOD.der
+
+
 def test_an_unchanged_file_is_not_read_again_when_it_expires_in_use(tmp_path: Path) -> None:
     certificates = loaded(Folder(tmp_path, GOOD))
     assert not certificates.reload(NOW + 5 * DAY)
