@@ -1,0 +1,46 @@
+"""docs/settings.md tells of every setting, with the unit and the default that hold, and of none that is not there."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from router.settings import Settings
+
+PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "max_connections": "connections"}
+UNITS["max_attempts"] = "attempts"
+
+_row = re.compile(r"^\| `(\w+)` \| ([0-9.]+) \| (\w+) \| `(\w+)` \| (.+) \|$", re.MULTILINE)
+ROWS = {name: (default, unit, variable, text) for name, default, unit, variable, text in _row.findall(PAGE)}
+
+
+def unit_of(name: str) -> str:
+    return next(unit for ending, unit in UNITS.items() if name.endswith(ending))
+
+
+def test_page_and_settings_name_the_same() -> None:
+    assert ROWS.keys() == FIELDS.keys()
+    assert len(_row.findall(PAGE)) == len(FIELDS)
+    assert len(re.findall(r"^\| `", PAGE, re.MULTILINE)) == len(FIELDS), "a row that this test cannot read"
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_row_has_the_default_the_unit_the_variable_and_what_happens(name: str) -> None:
+    default, unit, variable, text = ROWS[name]
+    assert float(default) == FIELDS[name].default
+    assert unit == unit_of(name)
+    assert variable == f"SCOREFRONT_{name.upper()}"
+    assert len(text) > 30
+
+
+def test_no_variable_is_told_of_that_does_nothing() -> None:
+    told = set(re.findall(r"SCOREFRONT_(\w+)", PAGE))
+    assert told == {name.upper() for name in FIELDS}
+
+
+@pytest.mark.parametrize("name", re.findall(r"`([a-z_]+_s|[a-z_]+_bytes)`", PAGE))
+def test_settings_named_in_the_text_exist(name: str) -> None:
+    assert name in FIELDS
