@@ -33,8 +33,8 @@ def main() -> int:
     try:
         settings = from_environment()
         pairs = [Pair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
-        # The parent has checked them when it started. A worker that replaces one whose certificate has expired meanwhile
-        # must serve it, too: no service at all would be worse.
+        # The parent has checked them when it started. A worker that takes the place of one whose certificate has expired
+        # meanwhile must serve it, too: no service at all would be worse.
         now = datetime.datetime.now(datetime.UTC)
         certificates = Certificates(pairs, now, even_expired=True) if pairs else None
     except (SettingError, TlsError) as error:
@@ -45,6 +45,7 @@ def main() -> int:
     relay = Relay(sys.stderr.fileno())
     handler = RelayHandler(relay.fd)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
+    sys.unraisablehook = _log_unraisable
     run(
         WorkerOptions(
             name=arguments.name,
@@ -69,6 +70,13 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """By default Python writes these to standard error, which may block."""
+    if isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes):
+        return  # a server name in a TLS handshake that is not ASCII; that the handshake failed is counted
+    logging.getLogger("scorefront.router").error("ignored: %r in %r", unraisable.exc_value, unraisable.object)
 
 
 def _socket(fd: int | None) -> socket.socket | None:

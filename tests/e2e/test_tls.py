@@ -165,13 +165,23 @@ def moment(days: float) -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC) + days * DAY
 
 
+def hello(name: bytes) -> bytes:
+    """The first bytes of a client that asks for this name, whatever it is made of."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    stand_in = "x" * len(name)
+    client = trusting().wrap_bio(incoming, outgoing, server_hostname=stand_in)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read().replace(stand_in.encode(), name)
+
+
 def test_what_is_not_tls_gets_no_answer_and_does_no_harm(site: SecureSite) -> None:
-    for said in (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 100):
+    for said in (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 100, hello(b"\xff\xfename"), hello(b"a\x00bcdefg")):
         with socket.create_connection(site.address, timeout=20) as sock:
             sock.sendall(said)
             assert not sock.recv(1000).startswith(b"HTTP")
     assert site.score_once().status == 200
-    assert "Traceback" not in site.said
+    assert "Traceback" not in site.said and "ignored" not in site.said
 
 
 def test_a_client_without_tls_is_sent_to_the_same_target_and_finds_it(site: SecureSite) -> None:
