@@ -68,7 +68,7 @@ async def unread(quick: bool) -> Verdict:
 
 
 async def full_disk(quick: bool) -> Verdict:
-    """34: nothing can be written to any file: scoring goes on, a change is refused with the reason, later it is taken."""
+    """34: nothing can be written to any file: scoring goes on, a change is refused with its reason, and taken later."""
     async with site() as here:
         up = here.installation.process
         assert up is not None
