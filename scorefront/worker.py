@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _collect_seldom() -> None:
-    """What is loaded stays for ever and need not be looked at; requests leave no cycles, so a look now and then will do."""
+    """What is loaded stays and need not be looked at; requests leave no cycles, so a look now and then will do."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
