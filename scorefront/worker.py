@@ -33,8 +33,8 @@ def main() -> int:
     try:
         settings = from_environment()
         pairs = [Pair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
-        # The parent has checked them when it started. A worker that takes the place of one whose certificate has expired
-        # meanwhile must serve it, too: no service at all would be worse.
+        # The parent has checked them when it started. A worker that takes the place of one whose certificate has
+        # expired meanwhile must serve it, too: no service at all would be worse.
         now = datetime.datetime.now(datetime.UTC)
         certificates = Certificates(pairs, now, even_expired=True) if pairs else None
     except (SettingError, TlsError) as error:
