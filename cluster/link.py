@@ -172,6 +172,8 @@ class WorkerMetrics(msgspec.Struct, frozen=True):
     """Further counters by short name, e.g. retries, double_releases, access_log_dropped, client_gone."""
     certificate_expires_unix: int = 0
     """When the first of the certificates in use ends; 0 without TLS."""
+    tasks: int = 0
+    """asyncio tasks that are alive."""
 
 
 class Metrics(msgspec.Struct, tag=True, frozen=True):

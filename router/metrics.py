@@ -76,6 +76,7 @@ class Stats:
         self.connections = 0
         self.loop_lag_s = 0.0
         self.certificate_expires_unix = 0
+        self.tasks = 0
 
     def version(self, key: VersionKey) -> VersionStats:
         """The counts of one version, made on first use."""
@@ -96,4 +97,5 @@ class Stats:
             loop_lag_s=lag,
             counters=dict(self.counters),
             certificate_expires_unix=self.certificate_expires_unix,
+            tasks=self.tasks,
         )

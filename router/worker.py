@@ -353,6 +353,7 @@ class Worker:
         stats.counters["double_releases"] = sum(ledger.double_releases for ledger in ledgers)
         stats.counters["access_log_dropped"] = self.gateway.access_log.dropped
         stats.counters["log_dropped"] = self._options.logs_dropped()
+        stats.tasks = len(asyncio.all_tasks())
         return stats.snapshot(
             self.name,
             {key: (queue.ledger.busy, queue.ledger.total, queue.waiting) for key, queue in queues.items()},

@@ -204,10 +204,12 @@ def _workers(workers: Sequence[WorkerMetrics]) -> list[Metric]:
         "scorefront_worker_loop_lag_seconds", "Longest lateness of any worker's event loop since the last scrape"
     )
     lag.add_metric((), max((worker.loop_lag_s for worker in workers), default=0.0))
+    tasks = GaugeMetricFamily("scorefront_worker_tasks", "asyncio tasks of the router workers that are alive")
+    tasks.add_metric((), sum(worker.tasks for worker in workers))
     expiry = GaugeMetricFamily(
         "scorefront_tls_certificate_expiry_timestamp_seconds", "When the first of the certificates in use ends"
     )
     ends = [worker.certificate_expires_unix for worker in workers if worker.certificate_expires_unix]
     if ends:
         expiry.add_metric((), min(ends))
-    return [connections, lag, expiry]
+    return [connections, lag, tasks, expiry]

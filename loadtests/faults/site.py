@@ -46,7 +46,7 @@ class Site:
         self.installation = installation
         self.client = client
         self.caller = caller
-        self._witness = witness
+        self.witness = witness
         self._slots = slots
 
     def replicas(self) -> list[psutil.Process]:
@@ -90,11 +90,11 @@ class Site:
 
     def overlapping(self) -> int:
         """Requests that ran when their replica had no slot for them, as the replicas saw it."""
-        return overlaps(self._witness, self._slots)[1] if self._witness.exists() else 0
+        return overlaps(self.witness, self._slots)[1] if self.witness.exists() else 0
 
     def begun(self) -> Counter[str]:
         """Request number -> how often a replica began it."""
-        path = Path(f"{self._witness}.begun")
+        path = Path(f"{self.witness}.begun")
         return Counter(line.split(" ")[0] for line in path.read_text().splitlines()) if path.exists() else Counter()
 
     def repeated(self) -> int:
