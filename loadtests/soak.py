@@ -135,7 +135,7 @@ class Soak:
 
 
 def grown(samples: list[dict[str, float]]) -> dict[str, float]:
-    """By how much each median of the last third is above that of the third before; the first third is for warming up."""
+    """How far each median of the last third is above that of the third before; the first third is for warming up."""
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[2 * third :]
     return {
