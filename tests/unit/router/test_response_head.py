@@ -128,6 +128,7 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17
 @given(st.integers(0, len(GOOD) - 5), st.binary(max_size=4), st.integers(0, 3))
 def test_a_damaged_head_is_read_by_the_same_rules_or_fails_the_replica(place, wrong, dropped):
     raw = GOOD[:place] + wrong + GOOD[place + dropped : -4] + b"\r\n\r\n"
+    raw = raw[: raw.index(b"\r\n\r\n") + 4]  # a head ends at its first empty line, and is cut there before it is parsed
     try:
         head = parse_response(raw)
     except ReplicaFailed:
