@@ -226,6 +226,21 @@ async def test_a_last_answer_is_followed_by_a_close_notify(rig: SecureRig) -> No
         assert (await client.rest()).endswith(b"\r\n\r\nhello")
 
 
+async def test_a_slow_reader_gets_the_whole_of_its_last_answer(rigs: Rigs) -> None:
+    rig = await rigs(send_buffer=4096)
+    body = pattern(50_000)
+    await rig.replica(answers(body))
+    with await rig.connect(receive_buffer=4096) as sock:
+        client = RawClient(sock)
+        await client.shake()
+        client.tls.write(get(fields=("Connection: close",)))
+        await client.flush()
+        await eventually(lambda: rig.gateway.stats.version(rig.queue().key).requests)
+        await asyncio.sleep(0.2)  # many sweeps
+        assert not rig.gateway.empty.is_set()
+        assert (await client.rest()).endswith(body)
+
+
 @pytest.mark.parametrize("minor", [0, 1])
 async def test_an_answer_cut_short_does_not_look_whole(rig: SecureRig, minor: int) -> None:
     await rig.replica(plays(CHUNKED_HEAD + b"5\r\nhello\r\n", 0.05, close=True))
@@ -491,6 +506,32 @@ async def test_plain_clients_are_bounded_in_time(rigs: Rigs) -> None:
     assert (await slow_one.head())[0] == 408
     slow_one.leave()
     await eventually(rig.gateway.empty.is_set)
+
+
+class AnyGiver:
+    """The way to another worker, that would take everything."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def may_take(self, transport: asyncio.Transport) -> bool:
+        return True
+
+    def give(self, transport: asyncio.Transport, read: bytes) -> bool:
+        self.given += 1
+        return True
+
+
+async def test_a_client_to_be_redirected_is_closed_rather_than_passed_to_a_worker_that_would_score(
+    rig: SecureRig,
+) -> None:
+    client = await rig.plain_client(rig.redirect_port)
+    await eventually(lambda: rig.gateway.stats.connections == 1)
+    successor: Any = AnyGiver()
+    rig.gateway.successor = successor
+    rig.gateway.drain()
+    assert await client.end() == b""
+    assert successor.given == 0
 
 
 async def test_a_request_in_flight_is_not_disturbed_by_redirects(rig: SecureRig) -> None:

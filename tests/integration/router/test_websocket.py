@@ -277,6 +277,32 @@ async def test_the_client_ends_it_and_its_last_words_arrive(rig: Rig) -> None:
     assert rig.gateway.stats.counters["client_gone"] == 0, "nothing was broken off"
 
 
+async def test_last_words_that_the_replica_has_no_room_for_yet_arrive_when_it_has(rigs: Rigs) -> None:
+    rig = await rigs(buffer_bytes=2 * MB)
+    heard, go_on, ended = 0, asyncio.Event(), asyncio.Event()
+
+    async def hear(wire: Wire) -> None:
+        nonlocal heard
+        await go_on.wait()
+        while data := await wire.reader.read(1 << 18):
+            heard += len(data)
+        ended.set()
+
+    client = await opened(rig, switches(hear))
+    sent = 0
+    while not held_in_memory(rig):  # the systems on the way are full, the router is not: it goes on reading
+        client.send(b"x" * 500_000)
+        sent += 500_000
+        await client.writer.drain()
+        await asyncio.sleep(0.01)
+    client.writer.close()
+    await eventually(lambda: rig.busy() == 0)
+    go_on.set()
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert heard == sent
+
+
 @pytest.mark.parametrize("who", ["client", "replica"])
 async def test_a_reset_of_one_side_ends_the_other(rig: Rig, who: str) -> None:
     left = asyncio.Event()
@@ -406,6 +432,20 @@ async def test_an_idle_websocket_is_closed_on_both_sides(rigs: Rigs) -> None:
     async with asyncio.timeout(5):
         await left.wait()
     assert rig.busy() == 0
+    assert rig.gateway.stats.counters["tunnels_idle"] == 1
+
+
+async def test_a_websocket_that_is_idle_after_a_pause_is_closed_too(rigs: Rigs) -> None:
+    rig = await rigs(send_buffer=4096, buffer_bytes=8192, tunnel_idle_s=0.5)
+    body = pattern(60_000)
+
+    async def say(wire: Wire) -> None:
+        await wire.send(body)
+        await wire.router_left()
+
+    client = await opened(rig, switches(say), receive_buffer=4096)
+    await eventually(lambda: any(each.write_paused for each in rig.gateway._clients))
+    assert await client.end() == body
     assert rig.gateway.stats.counters["tunnels_idle"] == 1
 
 
