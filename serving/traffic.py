@@ -1,4 +1,4 @@
-"""How the traffic of an endpoint is divided among its versions. Chance comes in as an argument."""
+"""How the traffic of an endpoint is divided among its versions."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from typing import Any
 
 from serving.declared import ScoringEndpoint
 from serving.document import to_document
-from serving.endpoint import Endpoint, Version
 from serving.faults import Fault, InvalidManifest, Path, written
 
 
@@ -20,20 +19,6 @@ def effective_shares(percentiles: Mapping[str, float | None], default: str) -> d
     # Rounded, so that a hair left over by binary fractions (33.3 + 33.3 + 33.4) does not become a share.
     claimed[default] = max(0.0, round(100 - others, 9))
     return {name: percent / 100 for name, percent in claimed.items()}
-
-
-def choose(endpoint: Endpoint, u: float) -> Version:
-    """The version that a request drawn with `u`, uniform on [0, 1), goes to; one with share 0 is never chosen."""
-    last: Version | None = None
-    edge = 0.0
-    for version in endpoint.versions:
-        if version.share > 0:
-            edge += version.share
-            if u < edge:
-                return version
-            last = version
-    # A `u` that rounding leaves above the last edge belongs to the last version that has a share.
-    return last or endpoint.default
 
 
 def with_traffic(

@@ -1,5 +1,6 @@
 """What a path means: which endpoint, which version, and what becomes of the path on the replica."""
 
+import math
 import random
 from collections import Counter
 
@@ -11,7 +12,7 @@ from router.core.errors import EndpointNotFound, RefusedRequest, VersionNotFound
 from router.core.table import Route, Table
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Auth, Endpoint, VersionKey
-from serving.traffic import choose, effective_shares
+from serving.traffic import effective_shares
 from tests.unit.router.records import endpoint, version
 
 PREFIXES = ["/api/v1/service/", "/api/v1/endpoint/"]
@@ -244,11 +245,20 @@ def test_there_is_nothing_to_choose_where_one_version_takes_it_all():
     assert Route(split({"one": 50, "two": 50}, "one"), ()).split
 
 
-@given(st.lists(st.integers(0, 16), min_size=1, max_size=6), st.floats(0, 1, exclude_max=True))
-def test_the_table_draws_the_version_that_the_domain_says(sixths, u):
-    names = [f"v-{index}" for index in range(len(sixths))]
-    declared = split(dict(zip(names, sixths, strict=True)), names[0])
-    assert Route(declared, ()).choose(u).key.version == choose(declared, u).name
+@given(st.lists(st.integers(0, 16), min_size=1, max_size=6))
+def test_a_fine_grid_of_draws_reproduces_the_shares(percents):
+    names = [f"v-{index}" for index in range(len(percents))]
+    declared = split(dict(zip(names, percents, strict=True)), names[0])
+    route, steps = Route(declared, ()), 2000
+    drawn = Counter(route.choose(step / steps).key.version for step in range(steps))
+    for each in declared.versions:
+        assert abs(drawn[each.name] - each.share * steps) <= 2, each.name
+
+
+def test_an_edge_belongs_to_the_next_version():
+    route = Route(split({"aaa": 0, "bbb": 25, "ccc": 25, "ddd": 50}, "ddd"), ())
+    draws = [0.0, math.nextafter(0.25, 0), 0.25, math.nextafter(0.5, 0), 0.5, math.nextafter(1, 0)]
+    assert [route.choose(u).name for u in draws] == [b"bbb", b"bbb", b"ccc", b"ccc", b"ddd", b"ddd"]
 
 
 def test_every_draw_falls_somewhere():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from serving.endpoint import Endpoint
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_document, to_endpoint
-from serving.traffic import choose, effective_shares, with_traffic
+from serving.traffic import effective_shares, with_traffic
 from tests.unit.serving.documents import document, splits, version
 
 
@@ -53,36 +53,9 @@ def test_shares_follow_the_rule_and_sum_to_one(percentiles, pick):
     assert math.fsum(shares.values()) == pytest.approx(1, abs=1e-9)
 
 
-@given(splits(), st.integers(0, 5))
-def test_a_fine_grid_of_draws_reproduces_the_shares(percentiles, pick):
-    steps = 2000
-    default = f"ver-{pick % len(percentiles)}"
-    drawn = endpoint({f"ver-{i}": percentile for i, percentile in enumerate(percentiles)}, default)
-    counts = {v.name: 0 for v in drawn.versions}
-    for step in range(steps):
-        counts[choose(drawn, step / steps).name] += 1
-    for v in drawn.versions:
-        assert abs(counts[v.name] - v.share * steps) <= 2, v.name
-
-
-@given(splits(), st.floats(0, 1, exclude_max=True), st.integers(0, 5))
-def test_a_version_without_a_share_is_never_chosen(percentiles, u, pick):
-    default = f"ver-{pick % len(percentiles)}"
-    drawn = endpoint({f"ver-{i}": percentile for i, percentile in enumerate(percentiles)}, default)
-    for draw in (u, 0.0, math.nextafter(1, 0), *(v.share for v in drawn.versions if v.share < 1)):
-        assert choose(drawn, draw).share > 0
-
-
-def test_an_edge_belongs_to_the_next_version():
-    drawn = endpoint({"aaa": 0, "bbb": 25, "ccc": 25, "ddd": None}, "ddd")
-    draws = [0.0, math.nextafter(0.25, 0), 0.25, math.nextafter(0.5, 0), 0.5, math.nextafter(1, 0)]
-    assert [choose(drawn, u).name for u in draws] == ["bbb", "bbb", "ccc", "ccc", "ddd", "ddd"]
-
-
 def test_a_hair_of_binary_rounding_does_not_become_traffic():
     drawn = endpoint({"aaa": None, "bbb": 33.3, "ccc": 33.3, "ddd": 33.4}, "aaa")
     assert drawn.default.share == 0
-    assert choose(drawn, math.nextafter(1, 0)).name == "ddd"
 
 
 # ---- another split
