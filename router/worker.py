@@ -136,7 +136,9 @@ class Worker:
         finally:
             for task in background:
                 task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            for task, ended in zip(background, await asyncio.gather(*background, return_exceptions=True), strict=True):
+                if isinstance(ended, Exception):
+                    _log.error("worker ends: it cannot %s any more", task.get_name(), exc_info=ended)
             if self._starved_handle is not None:
                 self._starved_handle.cancel()
             await self.gateway.close()

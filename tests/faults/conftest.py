@@ -1,0 +1,3 @@
+from tests.integration.router.conftest import rig, rigs
+
+__all__ = ["rig", "rigs"]
