@@ -66,6 +66,9 @@ SETTLE_S = 0.005
 """After the end of accepting: connections accepted just before become known, while their requests still get slots."""
 DRAIN_S = 0.1
 """How often a worker that drains looks for connections that have become idle."""
+SETTLE_TLS_S = 0.25
+"""The same where connections cannot pass: a client that has just connected can send a request, and is told to come again.
+Slots pass only then, and requests wait for them at the successor, so this is half of the usual longest wait."""
 HAND_OVER_S = 0.01
 """How often a worker that hands over looks for what it can give away."""
 SHARE_OF_DESCRIPTORS = 3 / 4
@@ -183,11 +186,12 @@ class Worker:
         gateway = self.gateway
         listeners.close()
         gateway.draining = True
+        pause = SETTLE_S if self._options.certificates is None else SETTLE_TLS_S
+        await asyncio.wait(ends, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         assert self._options.give is not None
         gateway.successor = Giver(self._options.give)
         retired = tuple(gateway.dispatcher.retired)
         holding = None
-        await asyncio.wait(ends, timeout=SETTLE_S, return_when=asyncio.FIRST_COMPLETED)
         while not any(task.done() for task in ends):
             gateway.drain()
             before, holding = holding, self._holding(retired)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from router.supervisor import RestartFailed
+from tests.fakes.certificates import Folder
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import Client, get, request
 from tests.integration.router.group import Group, snapshot
@@ -22,7 +23,9 @@ async def sites() -> AsyncIterator[Sites]:
     """Starts replicas of `iris/blue`, and a worker that knows them."""
     async with AsyncExitStack() as stack:
 
-        async def start(script: Script = echo, replicas: int = 1, slots: int = 1) -> tuple[Group, list[Replica]]:
+        async def start(
+            script: Script = echo, replicas: int = 1, slots: int = 1, tls: Folder | None = None
+        ) -> tuple[Group, list[Replica]]:
             started = []
             for _ in range(replicas):
                 replica = Replica(script)
@@ -30,6 +33,8 @@ async def sites() -> AsyncIterator[Sites]:
                 stack.push_async_callback(replica.stop)
                 started.append(replica)
             group = Group(snapshot(*(declared(f"r{n}", each.port, slots) for n, each in enumerate(started))))
+            if tls is not None:
+                group.supervisor._command += [f"--tls-cert={tls.cert}", f"--tls-key={tls.key}"]
             stack.push_async_callback(group.stop)
             await group.start()
             return group, started

@@ -11,10 +11,12 @@ import pytest
 
 from loadtests.installation import Installation, manifest, witness_version
 from tests.e2e.conftest import Site
+from tests.fakes.certificates import Folder, make
 from tests.fakes.clock import eventually
 from tests.faults.test_restart import Sites, begin_restart, sites
-from tests.integration.router.clients import get, request
-from tests.integration.router.replicas import when
+from tests.integration.router.clients import Client, get, request
+from tests.integration.router.replicas import answers, when
+from tests.integration.router.secure import client_context
 
 __all__ = ["sites"]
 
@@ -101,3 +103,44 @@ def test_sighup_replaces_the_worker_of_a_running_installation(tmp_path: Path) ->
 
 def workers(installation: Installation) -> list[psutil.Process]:
     return [process for process in installation.descendants() if "router-worker" in process.cmdline()]
+
+
+async def test_over_tls_clients_are_told_to_come_again_and_nothing_is_lost(sites: Sites, tmp_path: Path) -> None:
+    files = Folder(tmp_path, make("front.test"))
+    group, (replica,) = await sites(answers(after_s=0.002), tls=files)
+    done = asyncio.Event()
+    statuses: list[int] = []
+    told = 0
+
+    async def connect() -> Client:
+        client = Client(
+            *await asyncio.open_connection("127.0.0.1", group.port, ssl=client_context(), server_hostname="front.test")
+        )
+        leaving.append(client)
+        return client
+
+    async def load() -> None:
+        nonlocal told
+        client = await connect()
+        while not done.is_set():
+            answer = await client.ask(request(b"x"))
+            statuses.append(answer.status)
+            if answer.values("connection") == ["close"]:
+                told += 1
+                client.leave()
+                client = await connect()
+            await asyncio.sleep(0.01)
+
+    leaving: list[Client] = []
+    clients = [asyncio.create_task(load(), name=f"client {number}") for number in range(4)]
+    await eventually(lambda: len(statuses) > 20)
+    await group.supervisor.restart()
+    enough = len(statuses) + 20
+    await eventually(lambda: len(statuses) > enough)
+    done.set()
+    await asyncio.gather(*clients)
+    for client in leaving:
+        client.leave()
+    assert set(statuses) == {200}
+    assert told >= 4
+    assert replica.most_at_once == 1
