@@ -64,11 +64,11 @@ STARVED_REPORT_S = 0.01
 LAG_PROBE_S = 0.1
 SETTLE_S = 0.005
 """After the end of accepting: connections accepted just before become known, while their requests still get slots."""
+SETTLE_TLS_S = 0.25
+"""The same where connections cannot pass: who has just connected can send a request, and is told to come again. Slots
+pass only then, and requests wait for them at the successor, so this is half of the usual longest wait."""
 DRAIN_S = 0.1
 """How often a worker that drains looks for connections that have become idle."""
-SETTLE_TLS_S = 0.25
-"""The same where connections cannot pass: a client that has just connected can send a request, and is told to come again.
-Slots pass only then, and requests wait for them at the successor, so this is half of the usual longest wait."""
 HAND_OVER_S = 0.01
 """How often a worker that hands over looks for what it can give away."""
 SHARE_OF_DESCRIPTORS = 3 / 4

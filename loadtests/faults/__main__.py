@@ -3,12 +3,13 @@
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from loadtests.faults import backpressure, clients, clock, limits, outputs, replicas, upgrade
 from loadtests.faults.site import Verdict
 
-SCENARIOS: dict[int, Callable[[bool], Awaitable[Verdict]]] = {
+SCENARIOS: dict[int, Callable[[bool], Coroutine[Any, Any, Verdict]]] = {
     2: replicas.killed,
     3: replicas.refusing,
     4: replicas.swallowing,

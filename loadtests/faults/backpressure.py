@@ -26,8 +26,7 @@ async def slow_replicas(quick: bool) -> Verdict:
 
 async def _measured(stream: Callable[[Caller, list[int], int], Awaitable[None]], seconds: float) -> Verdict:
     environment = {"SCOREFRONT_MAX_BODY_BYTES": str(2 * LARGE_BYTES)}
-    how = {"numReplicas": 2, "maxConcurrentRequestsPerContainer": STREAMS // 2}
-    async with site(environment=environment, **how) as here:
+    async with site(environment=environment, numReplicas=2, maxConcurrentRequestsPerContainer=STREAMS // 2) as here:
         await here.caller.open_loop(100, 0.3)
         worker = here.worker()
         base = peak = worker.memory_info().rss
