@@ -262,6 +262,8 @@ class Exchange(Ticket):
         self._answer_close = close
         if close or request.version_minor == 0:
             lines += connection_line(request, close)
+        if b"date" not in head.values:
+            lines += self._gateway.date_line()
         self.client.write(b"".join((lines, version.response_lines, self.request_id, b"\r\n\r\n", body)))
 
     def answer_interim(self, head: ResponseHead) -> None:
@@ -379,7 +381,7 @@ class Exchange(Ticket):
         self.status = error.status
         version = self.version
         if version is not None:
-            lines = version.response_lines + self.request_id + b"\r\n"
+            lines = self._gateway.date_line() + version.response_lines + self.request_id + b"\r\n"
         else:
             lines = self._gateway.id_lines(self.head.client_request_id, self.request_id)
         close = error.close or not self.head.keep_alive or not self.body_complete or self._gateway.draining

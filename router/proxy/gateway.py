@@ -4,6 +4,7 @@ import asyncio
 import logging
 import select
 from collections.abc import Callable
+from email.utils import formatdate
 
 from router.accesslog import AccessLog
 from router.core.dispatcher import Dispatcher, Grant, VersionQueue
@@ -57,6 +58,8 @@ class Gateway:
         """Every answer is the last of its connection."""
         self.ready = True
         """What `/healthz` tells."""
+        self._date_second = 0
+        self._date_line = b""
         self.successor: Giver | None = None
         """Set while another worker takes over: what can be given to it is."""
         self.handed_over: set[VersionKey] = set()
@@ -142,10 +145,18 @@ class Gateway:
         )
 
     def id_lines(self, client_request_id: bytes, request_id: bytes) -> bytes:
-        """The id fields of an answer that belongs to no version."""
+        """The date and id fields of an answer that belongs to no version."""
         kept = kept_client_id(client_request_id)
         client = b"x-ms-client-request-id: %b\r\n" % kept if kept else b""
-        return b"%bx-ms-request-id: %b\r\n" % (client, request_id)
+        return b"%b%bx-ms-request-id: %b\r\n" % (self.date_line(), client, request_id)
+
+    def date_line(self) -> bytes:
+        """The Date field of an answer that has none of its own (RFC 9110 section 6.6.1); made once a second."""
+        second = int(self.unix_now())
+        if second != self._date_second:
+            self._date_second = second
+            self._date_line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._date_line
 
     # ---- timers: one per version for waiting tickets, one for running requests; each looks at the oldest only
 

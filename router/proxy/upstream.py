@@ -40,7 +40,6 @@ class UpstreamConnection(asyncio.Protocol):
         "exchange",
         "idle_since",
         "replica_id",
-        "served",
         "transport",
     )
 
@@ -49,8 +48,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.replica_id = replica_id
         self.exchange: Exchange | None = None
         self.closed = False
-        self.served = 0
-        """Exchanges that have begun on it."""
         self.idle_since = 0.0
         self._sent = 0
         """Bytes written since the connection began."""
@@ -130,7 +127,6 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, exchange: "Exchange", data: bytes) -> None:
         """Send a request's head, with what is there of its body."""
         self.exchange = exchange
-        self.served += 1
         self._sent_before = self._sent
         self._in_body = False
         self.write(data)
@@ -246,7 +242,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _lost(self, exchange: "Exchange", clean: bool) -> None:
         unanswered = not self._in_body and not self._buffer
-        never_begun = unanswered and clean and self.served > 1 and self._bytes_acked() <= self._sent_before
+        never_begun = unanswered and clean and self._bytes_acked() <= self._sent_before
         self.exchange = None
         self.closed = True
         exchange.upstream_lost(never_begun)
@@ -254,7 +250,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _bytes_acked(self) -> int:
         """Bytes that the replica's TCP has acknowledged since the connection began; _UNKNOWN where Linux does not say.
 
-        A replica that closed an idle connection just before a request reached it has sent FIN and acknowledged nothing
+        A replica that closed a connection just before a request reached it has sent FIN and acknowledged nothing
         of the request: it cannot have begun it. Every other loss may have happened after it began.
         """
         if self._sock is None:

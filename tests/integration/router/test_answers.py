@@ -453,3 +453,19 @@ async def test_a_body_that_is_refused_by_its_length_is_answered_with_the_clients
     rig = await rigs(max_body_bytes=10)
     answer = await refused(rig, request(b"x" * 11, fields=("x-ms-client-request-id: me",)))
     assert (answer.status, answer.value("x-ms-client-request-id")) == (413, "me")
+
+
+async def test_every_answer_has_one_date_the_replica_s_own_if_it_sent_one(rig: Rig) -> None:
+    rig.declare(endpoint(version("blue", 0.5), version("green", 0.5, is_default=False)))
+    await rig.replica(answers(b"{}", fields=("Date: Sun, 06 Nov 1994 08:49:37 GMT",)), version="blue")
+    await rig.replica(answers(b"{}"), version="green")
+    client = await rig.client()
+    dated = await client.ask(request(b"{}", fields=("azureml-model-deployment: blue",)))
+    undated = await client.ask(request(b"{}", fields=("azureml-model-deployment: green",)))
+    own = await client.ask(get("/healthz"))
+    assert [value for name, value in dated.fields if name == "date"] == ["Sun, 06 Nov 1994 08:49:37 GMT"]
+    for answer in (undated, own, await client.ask(get("/nowhere"))):
+        assert [bool(DATE.fullmatch(value)) for name, value in answer.fields if name == "date"] == [True]
+
+
+DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT")
