@@ -48,7 +48,7 @@ class Caller:
         parts = urlsplit(url)
         self.address = (parts.hostname or "", parts.port or 0)
         self.endpoint = endpoint
-        self._key = key
+        self.key = key
         self._idle: list[Wire] = []
         self._numbers = itertools.count(1)
         self.sent = 0
@@ -57,7 +57,7 @@ class Caller:
         """The head of a POST with a body of so many bytes."""
         return (
             f"POST /api/v1/service/{self.endpoint}/{path} HTTP/1.1\r\nHost: front\r\n"
-            f"Authorization: Bearer {self._key}\r\nContent-Length: {length}\r\n\r\n"
+            f"Authorization: Bearer {self.key}\r\nContent-Length: {length}\r\n\r\n"
         ).encode()
 
     async def call(self, due_at: float | None = None, path: str = "score") -> Outcome:

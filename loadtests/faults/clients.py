@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from loadtests.faults.caller import Caller, quantile, statuses
-from loadtests.faults.site import RATE, Site, Verdict, site
+from loadtests.faults import crowd
+from loadtests.faults.caller import quantile, statuses
+from loadtests.faults.site import RATE, Site, Verdict, site, version
+from loadtests.installation import manifest
 
-TIMEOUT_S = 3.0
-"""Of heads, bodies and clients that do not read, set short so that the cut can be seen."""
 NOISE_S = 0.02
 """What two runs may differ by on a machine that others use, too."""
 SLOW = 1000
@@ -23,64 +24,32 @@ SOURCES = 200
 async def slow(quick: bool) -> Verdict:
     """21: 1,000 clients with slow heads, slow bodies and slow reading: others notice nothing, each is cut in time."""
     timeouts = ("HEAD", "BODY", "FIRST_BYTE", "WRITE")
-    environment = {f"SCOREFRONT_{name}_TIMEOUT_S": str(TIMEOUT_S) for name in timeouts}
+    environment = {f"SCOREFRONT_{name}_TIMEOUT_S": str(crowd.TIMEOUT_S) for name in timeouts}
     count = 90 if quick else SLOW
     async with site(environment=environment) as here:
         before = await here.caller.open_loop(RATE, 2 if quick else 8)
-        # No more slow readers than a few: each of them holds a slot until it is cut, as any client with a request does.
-        kinds = [_slow_head] * (count // 2) + [_slow_body] * (count - count // 2 - 1) + [_slow_reader]
-        crowd = [asyncio.create_task(kind(here.caller), name=kind.__name__) for kind in kinds]
-        outcomes = await here.caller.open_loop(RATE, 4 if quick else 12)
-        lives = await asyncio.gather(*crowd)
+        # The slow reader holds a slot until it is cut, as any client with a request does: so one replica more.
+        await here.client.rest(
+            "PUT", "/api/v1/endpoints/victim", manifest("victim", [version(here.witness, numReplicas=4)])
+        )
+        await here.client.until("victim", "blue", 20, ready=4)
+        arguments = ["-m", "loadtests.faults.crowd", here.installation.scoring, here.caller.key, str(count)]
+        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+        try:
+            outcomes = await here.caller.open_loop(RATE, 4 if quick else 10)
+            told, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        longest = float(told)
         p99, p99_before = quantile(outcomes, 0.99), quantile(before, 0.99)
-        good = set(statuses(outcomes)) == {200} and max(lives) <= 2 * TIMEOUT_S + 2.5
+        good = set(statuses(outcomes)) == {200} and longest <= 2 * crowd.TIMEOUT_S + 2.5
         good &= p99 <= 2 * p99_before + NOISE_S and await here.at_rest()
         return Verdict(
             good,
             f"{count} slow clients, {statuses(outcomes)}, p99 {p99 * 1000:.0f} ms (before {p99_before * 1000:.0f}), "
-            f"the last was cut after {max(lives):.1f} s (timeouts {TIMEOUT_S:.0f} s)",
+            f"the last was cut after {longest:.1f} s (timeouts {crowd.TIMEOUT_S:.0f} s)",
         )
-
-
-async def _slow_head(caller: Caller) -> float:
-    return await _drip(
-        caller, b"", b"POST /api/v1/service/victim/score HTTP/1.1\r\nHost: front\r\nX-Slow: " + b"a" * 4000
-    )
-
-
-async def _slow_body(caller: Caller) -> float:
-    # A body may be slow, it must not stop: this one stops after a few bytes.
-    return await _drip(caller, caller.head(1000), b"abc")
-
-
-async def _slow_reader(caller: Caller) -> float:
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, caller.address)
-    return await _drip(caller, caller.head(0, "large"), b"", sock)
-
-
-async def _drip(caller: Caller, at_once: bytes, slowly: bytes, sock: socket.socket | None = None) -> float:
-    """Seconds until the router ends it."""
-    began = time.monotonic()
-    with contextlib.suppress(OSError):
-        reader, writer = await (
-            asyncio.open_connection(sock=sock, limit=1024) if sock else asyncio.open_connection(*caller.address)
-        )
-        try:
-            writer.write(at_once)
-            for byte in slowly:
-                writer.write(bytes([byte]))
-                await asyncio.sleep(0.2)
-                if reader.at_eof() or writer.transport.is_closing():
-                    return time.monotonic() - began
-            if sock is not None:  # reads so little that the router's buffers stay full
-                await asyncio.sleep(TIMEOUT_S + 2.0)
-            await reader.read()
-        finally:
-            writer.transport.abort()
-    return time.monotonic() - began
 
 
 @contextlib.contextmanager

@@ -92,11 +92,11 @@ async def stopped(quick: bool) -> Verdict:
 
 async def closing_idle(quick: bool) -> Verdict:
     """6: replicas close idle connections after 0.05 to 0.5 s at random: no POST is lost, none is sent twice."""
-    seconds, rate = (3, 150) if quick else (50, 600)
+    seconds, rate = (3, 150) if quick else (42, 600)
     async with site(work_ms=0, idle_ms=500, maxConcurrentRequestsPerContainer=4) as here:
         outcomes = await here.caller.open_loop(rate, seconds)
         # Slowly, too, so that every request meets a connection about to be closed.
-        calm = await asyncio.gather(*(_at_edges(here.caller, 5 if quick else 40, seed) for seed in range(8)))
+        calm = await asyncio.gather(*(_at_edges(here.caller, 5 if quick else 30, seed) for seed in range(8)))
         outcomes += [outcome for each in calm for outcome in each]
         stale = (await here.metrics()).get("scorefront_stale_connections_total", 0)
         good = set(statuses(outcomes)) == {200} and not here.repeated() and await here.at_rest()
