@@ -85,6 +85,10 @@ class Stats:
             stats = self.versions[key] = VersionStats()
         return stats
 
+    def forget(self, key: VersionKey) -> None:
+        """The version is no longer declared: its series end, else they would only ever become more."""
+        self.versions.pop(key, None)
+
     def snapshot(self, worker: str, slots: dict[VersionKey, tuple[int, int, int]], violations: int) -> WorkerMetrics:
         """The counts as a message. `slots`: version -> (busy, total, waiting). Resets the longest loop lag."""
         lag, self.loop_lag_s = self.loop_lag_s, 0.0

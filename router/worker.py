@@ -309,11 +309,13 @@ class Worker:
         self.gateway.table.remove(name)
         for version in endpoint.versions if endpoint else ():
             self._forget_version(VersionKey(name, version.name))
+        self.gateway.stats.forget(VersionKey(name, ""))
 
     def _forget_version(self, key: VersionKey) -> None:
         for ticket, error in self.gateway.dispatcher.forget(key):
             assert isinstance(ticket, Exchange)
             ticket.refuse(error)
+        self.gateway.stats.forget(key)
 
     # ---- to the control plane
 

@@ -74,7 +74,7 @@ class Caller:
         return Outcome(number, due, time.monotonic(), status, retry_after)
 
     async def _exchange(self, request: bytes) -> tuple[int, bool]:
-        wire = self._idle.pop() if self._idle else await asyncio.open_connection(*self.address)
+        wire = self._kept() or await asyncio.open_connection(*self.address)
         reader, writer = wire
         try:
             writer.write(request)
@@ -89,6 +89,15 @@ class Caller:
         else:
             self._idle.append(wire)
         return int(head[9:12]), _retry_after.search(head) is not None
+
+    def _kept(self) -> Wire | None:
+        """A connection that the router has not closed for having been idle."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and not writer.transport.is_closing():
+                return reader, writer
+            writer.close()
+        return None
 
     async def close(self) -> None:
         """Leave."""

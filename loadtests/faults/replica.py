@@ -8,9 +8,9 @@
     SIGUSR1         refuses connections from now on, and closes those it has
     SIGUSR2         a black hole from now on: connections are neither taken nor refused; open ones are reset
 
-With --witness it writes a line (start, end, pid, id, running) for each request that ended, and in FILE.begun a line
-(id, pid) for each that began; the id is the body's "n". With --idle-ms an idle connection is closed after a random time
-between a tenth of it and the whole.
+With --witness it writes a line (start, end, pid, id, running) for each request that was not given up, and in FILE.begun
+a line (id, pid) for each that began; the id is the body's "n". With --idle-ms an idle connection is closed after a
+random time between a tenth of it and the whole.
 """
 
 import argparse
@@ -136,6 +136,8 @@ class Replica:
                 await asyncio.sleep(self._work_s)
         finally:
             self._running -= 1
+        if writer.transport.is_closing():
+            return  # given up by the router, whose slot it has not been since
         _note(self._ended, f"{began:.6f} {time.monotonic():.6f} {os.getpid()} {number} {running}\n")
         writer.write(_ok(b'{"n": %b}' % number.encode()))
 

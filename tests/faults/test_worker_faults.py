@@ -8,12 +8,12 @@ import struct
 
 import pytest
 
-from cluster.link import encode
+from cluster.link import RemoveEndpoint, encode
 from router.accesslog import AccessLogMode
 from router.settings import Settings
 from router.supervisor import listening_socket
 from router.worker import Worker, WorkerOptions
-from serving.endpoint import RetryRule
+from serving.endpoint import Auth, RetryRule
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import BrokenOff, Client, get, request
 from tests.integration.router.group import snapshot
@@ -143,6 +143,19 @@ async def test_five_times_the_capacity_is_served_to_capacity_and_told_to_come_ag
     assert [replica.most_at_once for replica in replicas] == [1, 1]
     assert sum(len(replica.seen) for replica in replicas) == len(served)
     assert (await clients[0].ask(get())).status == 200
+
+
+# ---- what is kept
+
+
+async def test_the_series_of_what_is_no_longer_declared_end(rig: Rig) -> None:
+    rig.declare(endpoint(name="guest", auth=Auth.KEY))
+    client = await rig.client()
+    assert (await client.ask(get("/api/v1/service/guest/score"))).status == 401
+    kept = {each.endpoint for each in rig.worker._metrics().versions}
+    rig.tell(RemoveEndpoint("guest"))
+    rig.gateway.dispatcher.prune()
+    assert kept - {each.endpoint for each in rig.worker._metrics().versions} == {"guest"}
 
 
 # ---- background tasks
