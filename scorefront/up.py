@@ -191,7 +191,8 @@ class _Installation:
                 for task in (dying, banner, restarting):
                     task.cancel()
                 await asyncio.gather(dying, banner, restarting, return_exceptions=True)
-                self._banner.say_stopping()
+                with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
+                    self._banner.say_stopping()
         return 0
 
     async def _restart_on(self, asked: asyncio.Event) -> None:
