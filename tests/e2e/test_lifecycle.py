@@ -77,6 +77,8 @@ def test_kill_9_of_a_replica_costs_only_what_was_in_flight_on_it(directory: Path
         key, _ = site.keys("echo")
         victim = _replicas(installation)[0]
         victim.kill()
+        # Until it is gone the system goes on taking what is sent to it: such a request is in flight on it, and lost.
+        psutil.wait_procs([victim], timeout=5)
         statuses = [site.score("echo", key).status for _ in range(20)]
         assert set(statuses) == {200}
         deadline = time.monotonic() + 20
