@@ -53,6 +53,7 @@ from router.proxy.handover import Giver, Taker
 from router.proxy.listeners import Listeners
 from router.proxy.tls import Certificates
 from router.settings import Settings
+from serving.credentials import TokenTrust
 from serving.endpoint import Endpoint, VersionKey
 from serving.usage import UsageReport, VersionUsage
 
@@ -257,7 +258,7 @@ class Worker:
             case SetKeys(keys):
                 gateway.table.set_keys(keys)
             case SetTrust(trust):
-                gateway.table.set_trust(trust)
+                self._set_trust(trust)
             case UpsertReplica(replica):
                 if replica.key not in gateway.handed_over:
                     gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
@@ -281,7 +282,7 @@ class Worker:
         for name in gateway.table.names():
             if name not in declared:
                 self._remove_endpoint(name)
-        gateway.table.set_trust(message.trust)
+        self._set_trust(message.trust)
         for keys in message.keys:
             gateway.table.set_keys(keys)
         for endpoint in message.endpoints:
@@ -293,6 +294,13 @@ class Worker:
         for replica in message.replicas:
             gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
         self._synced.set()
+
+    def _set_trust(self, trust: TokenTrust) -> None:
+        """A key that cannot be used must not end the feed: replicas and keys matter more than a new signing key."""
+        try:
+            self.gateway.table.set_trust(trust)
+        except ValueError as error:
+            _log.error("token keys of issuer %r are refused, those trusted before still are: %s", trust.issuer, error)
 
     def _upsert_endpoint(self, endpoint: Endpoint) -> None:
         before = self.gateway.table.endpoint(endpoint.name)

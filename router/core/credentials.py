@@ -13,6 +13,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -121,7 +122,10 @@ def authorize(
 
 def _load(algorithm: str, public_pem: str) -> Any:
     """The public key. Raises ValueError for one that is too weak or not of its algorithm."""
-    key = load_pem_public_key(public_pem.encode())
+    try:
+        key = load_pem_public_key(public_pem.encode())
+    except UnsupportedAlgorithm as error:
+        raise ValueError(f"no key of a kind that is known here: {error}") from error
     if algorithm == "EdDSA" and isinstance(key, Ed25519PublicKey):
         return key
     if algorithm == "RS256" and isinstance(key, RSAPublicKey) and key.key_size >= 2048:

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cluster.link import SetTrust
+from cluster.link import ResetAll, SetTrust
 from serving.credentials import TokenKey, TokenTrust
 from serving.endpoint import Auth
 from tests.fakes.clock import eventually
@@ -20,6 +20,12 @@ from tests.integration.router.rig import Rig, endpoint, version
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 ISSUER = "https://issuer.test"
 PRIMARY, SECONDARY = "p" * 43, "s" * 43
+UNKNOWN_KIND_PEM = (
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MCowBQYDK2UBAyEAERERERERERERERERERERERERERERERERERERERERERE=\n"
+    "-----END PUBLIC KEY-----\n"
+)
+"""Well-formed, of an algorithm (OID 1.3.101.1) that nothing implements."""
 
 Rigs = Callable[..., Awaitable[Rig]]
 
@@ -175,6 +181,27 @@ async def test_a_token_that_expires_on_an_open_connection_is_401(rig: Rig) -> No
     assert (await client.ask(data)).status == 200
     rig.gateway.unix_now = lambda: now + 662.0  # a minute of skew is allowed
     assert is_own(await client.ask(data), 401, "Unauthorized")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["the trust alone", "everything"])
+@pytest.mark.parametrize("public_pem", ["", "no key", UNKNOWN_KIND_PEM], ids=["empty", "garbage", "unknown kind"])
+async def test_trust_that_cannot_be_used_is_refused_and_told_and_what_was_trusted_still_is(
+    rig: Rig, whole: bool, public_pem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    signing = Ed25519PrivateKey.generate()
+    public = signing.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    rig.tell(SetTrust(TokenTrust(ISSUER, (TokenKey("k1", "EdDSA", public),))))
+    guarded = endpoint(auth=Auth.TOKEN)
+    rig.declare(guarded)
+    wrong = TokenTrust("https://other.test", (TokenKey("k2", "EdDSA", public_pem),))
+    rig.tell(ResetAll((guarded,), (), wrong, ()) if whole else SetTrust(wrong))
+    assert "https://other.test" in caplog.text and "are refused" in caplog.text
+    await rig.replica()
+    now = int(rig.gateway.unix_now())
+    claims = {"iss": ISSUER, "aud": TokenTrust.audience("iris"), "iat": now, "exp": now + 600}
+    client = await rig.client()
+    data = request(fields=bearer(jwt.encode(claims, signing, "EdDSA", {"kid": "k1"})))
+    assert (await client.ask(data)).status == 200
 
 
 # ---- 404, 405
