@@ -95,21 +95,15 @@ class Downstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: the client sent something."""
-        # A client that keeps its connection repeats its head: the bytes are compared, not parsed (30 µs saved).
+        # A whole request whose head is known needs neither buffer nor parser (30 µs saved).
         last = self._last
-        if (
-            last is not None
-            and self.exchange is None
-            and not self._buffer
-            and data.startswith(last.raw)
-            and len(data) - last.size == last.content_length
-            and not last.chunked
-            and not self._lingering
-        ):
-            self.deadline = math.inf
-            self.exchange = exchange = Exchange(self._gateway, self, last)
-            exchange.begin(data[last.size :], True)
-            return
+        if last is not None and self.exchange is None and not self._buffer and not self._lingering:
+            size, length = last.repeated(data, self._gateway.settings.max_body_bytes)
+            if size and len(data) - size == length and not last.chunked:
+                self.deadline = math.inf
+                self.exchange = exchange = Exchange(self._gateway, self, last, length)
+                exchange.begin(data[size:], True)
+                return
         self._read(data)
 
     def eof_received(self) -> bool:
@@ -319,14 +313,19 @@ class Downstream(asyncio.Protocol):
         self.deadline = math.inf
         raw, self._buffer = buffer[: end + 4], buffer[end + 4 :]
         last = self._last
-        head = last if last is not None and last.raw == raw else parse_request(raw, settings)
+        size, length = last.repeated(raw, settings.max_body_bytes) if last is not None else (0, 0)
+        if last is not None and size:
+            head = last
+        else:
+            head = parse_request(raw, settings)
+            length = head.content_length
         if head.size <= REMEMBERED_HEAD_BYTES:
             self._last = head
-        self._open(head)
+        self._open(head, length)
         return True
 
-    def _open(self, head: RequestHead) -> None:
-        self._remaining = head.content_length
+    def _open(self, head: RequestHead, length: int) -> None:
+        self._remaining = length
         self._decoder = ChunkedBody() if head.chunked else None
         if self._gateway.answers_itself(head):
             self.write(self._gateway.own_page(head))
@@ -334,11 +333,11 @@ class Downstream(asyncio.Protocol):
             self._remaining = 0
             self.exchange_done(head.has_body or not head.keep_alive, not head.has_body, self._gateway.now())
             return
-        exchange = self.exchange = Exchange(self._gateway, self, head)
+        exchange = self.exchange = Exchange(self._gateway, self, head, length)
         if not head.has_body:
             exchange.begin(b"", True)
-        elif not head.chunked and len(self._buffer) >= head.content_length:
-            body, self._buffer = self._buffer[: head.content_length], self._buffer[head.content_length :]
+        elif not head.chunked and len(self._buffer) >= length:
+            body, self._buffer = self._buffer[:length], self._buffer[length:]
             exchange.begin(body, True)
         else:
             self.deadline = self._gateway.now() + self._gateway.settings.body_timeout_s

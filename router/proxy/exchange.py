@@ -2,13 +2,13 @@
 
     begin → (body collected) → enqueue → granted → connected → sent → answer → done
 
-Every way out passes through `_end`, which gives the slot back; whoever waits longest gets it in the same step.
+Every way out gives the slot back first (`_release`): whoever waits longest gets it in the same step.
 """
 
 import math
 from typing import TYPE_CHECKING
 
-from router.core.dispatcher import Grant, Ticket, VersionQueue
+from router.core.dispatcher import Ticket, VersionQueue
 from router.core.errors import NoReadyReplicas, ReplicaFailed, RouterError, ScoringTimeout
 from router.core.health import Failure
 from router.core.ledger import Lease
@@ -44,7 +44,9 @@ class Exchange(Ticket):
         "body_complete",
         "body_size",
         "client",
+        "content_length",
         "head",
+        "replica_id",
         "request_id",
         "routing_s",
         "status",
@@ -53,11 +55,13 @@ class Exchange(Ticket):
         "wait_s",
     )
 
-    def __init__(self, gateway: "Gateway", client: "Downstream", head: RequestHead) -> None:
+    def __init__(self, gateway: "Gateway", client: "Downstream", head: RequestHead, content_length: int) -> None:
+        """`content_length`: of this request; its head may be one that is remembered from another."""
         super().__init__()
         self._gateway = gateway
         self.client = client
         self.head = head
+        self.content_length = content_length
         self.request_id = gateway.ids.next()
         self.version: VersionPlan | None = None
         self.upstream: UpstreamConnection | None = None
@@ -67,6 +71,8 @@ class Exchange(Ticket):
         self.body_complete = False
         self.status = 0
         """What the client was answered; 0 = nothing yet."""
+        self.replica_id = ""
+        """Of the replica that it had last."""
         self.wait_s = 0.0
         self.routing_s = 0.0
         self._started_at = 0.0
@@ -157,7 +163,7 @@ class Exchange(Ticket):
         queue.abandon(self)
         passable = self.body_complete or not self.head.chunked  # else its next byte is in the middle of a chunk
         if not passable or not self.client.hand_over(
-            self.head.raw + self._framed(b"".join(self.body), self.body_complete)
+            self.head.written(self.content_length) + self._framed(b"".join(self.body), self.body_complete)
         ):
             self.refuse(NoReadyReplicas(queue.key.endpoint))
 
@@ -212,17 +218,20 @@ class Exchange(Ticket):
         version = self.version
         assert version is not None
         self.upstream = connection
-        pieces = self.body
-        if self.head.has_body and pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            data = b"".join(
-                (version.upstream_head, self.request_id, b"\r\n\r\n", self._framed(body, self.body_complete))
-            )
+        pieces, head = self.body, self.head
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if head.chunked:
+            framing = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+            if body:
+                body = self._framed(body, self.body_complete)
+            elif self.body_complete:
+                body = LAST_CHUNK
+        elif head.has_body or head.method == b"POST":
+            framing = b"\r\nContent-Length: %d\r\n\r\n" % self.content_length
         else:
-            data = b"".join((version.upstream_head, self.request_id, b"\r\n\r\n"))
-            if self.head.chunked and self.body_complete:
-                data += LAST_CHUNK
-        connection.begin(self, data)
+            framing = b"\r\n\r\n"
+        data = b"".join((version.upstream_head, self.request_id, framing, body))
+        connection.begin(self, data, self.wait_s > 0.0)
         self._sent_at = self._gateway.now()
         self._replayable = self.body_complete
         if not self.body_complete:
@@ -238,6 +247,7 @@ class Exchange(Ticket):
         """Head and body are here: one write, and done."""
         began = self._gateway.now()
         self._answer = head
+        self._free_slot(began)
         self._write_head(head, body)
         self._complete(began)
 
@@ -277,14 +287,19 @@ class Exchange(Ticket):
         assert answer is not None
         if answer.status == 101:  # the tunnel has been closed by the replica
             self._answer_close = True
-            self._complete(self._gateway.now())
+            now = self._gateway.now()
+            self._free_slot(now)
+            self._complete(now)
             return
         if (answer.chunked or answer.until_close) and not self._answer_raw:
             data = chunk(data) + LAST_CHUNK if end else chunk(data)
+        began = self._gateway.now() if end else 0.0
+        if end:
+            self._free_slot(began)
         if data:
             self.client.write(data)
         if end:
-            self._complete(self._gateway.now())
+            self._complete(began)
 
     def switch_protocols(self, head: ResponseHead) -> bool:
         """101: from here on bytes pass both ways, if the client asked and the version allows it."""
@@ -327,16 +342,20 @@ class Exchange(Ticket):
 
     # ---- the ways out
 
-    def _complete(self, began: float) -> None:
+    def _free_slot(self, now: float) -> None:
+        """The replica has answered: before the client hears of it, the slot goes to who waits for it."""
         answer, lease, upstream = self._answer, self.lease, self.upstream
         assert answer is not None and lease is not None and upstream is not None
         self.upstream = None
         if self.client.write_paused:
             upstream.transport.resume_reading()  # the pause was this client's; the connection goes on to others
         lease.replica.failures = 0
-        now = self._gateway.now()
         upstream.detach(answer.keep_alive and self.body_complete, now)
-        self._end(now, now - began)
+        self._release(now)
+
+    def _complete(self, began: float) -> None:
+        now = self._gateway.now()
+        self._account(now, now - began)
         self.client.exchange_done(self._answer_close, self.body_complete, now)
 
     def fail(self, error: ReplicaFailed) -> None:
@@ -408,19 +427,25 @@ class Exchange(Ticket):
             self.upstream.abort()
             self.upstream = None
 
-    def _end(self, now: float, answering_s: float = 0.0, code: str = "") -> None:
-        gateway = self._gateway
+    def _end(self, now: float, code: str = "") -> None:
+        if self.lease is not None:
+            self._release(now)
+        self._account(now, code=code)
+
+    def _release(self, now: float) -> None:
         lease, queue = self.lease, self.queue
-        grant: Grant | None = None
-        if lease is not None and queue is not None:
-            self.lease = None
-            grant = queue.release(lease, now)
-        version = self.version
+        assert lease is not None and queue is not None
+        self.lease = None
+        self.replica_id = lease.replica.id
+        grant = queue.release(lease, now)
+        if grant is not None or self._gateway.dispatcher.drained:
+            self._gateway.pass_on(grant)
+
+    def _account(self, now: float, answering_s: float = 0.0, code: str = "") -> None:
+        gateway, version = self._gateway, self.version
         if version is not None:
             version.stats.observe(self.status, now - self._started_at, self.wait_s, self.routing_s + answering_s)
         else:
             gateway.count_unrouted(self.head, self.status)
         if gateway.access_log.wants(self.status):
-            gateway.log_access(self, lease, now - self._started_at, code)
-        if grant is not None or gateway.dispatcher.drained:
-            gateway.pass_on(grant)
+            gateway.log_access(self, now - self._started_at, code)

@@ -271,7 +271,7 @@ class Gateway:
         """Bytes that never became a request."""
         self.stats.version(VersionKey("", "")).requests[error.status] += 1
 
-    def log_access(self, exchange: Exchange, lease: Lease | None, seconds: float, code: str) -> None:
+    def log_access(self, exchange: Exchange, seconds: float, code: str) -> None:
         """One record of the access log: no query, no credential, nothing a client could use to forge a line."""
         version = exchange.version
         plan = exchange.head.plan
@@ -284,7 +284,7 @@ class Gateway:
                 "path": exchange.head.path.decode("latin-1")[:256],
                 "endpoint": plan.match.route.name if plan is not None else "",
                 "version": version.route.key.version if version is not None else "",
-                "replica": lease.replica.id if lease is not None else "",
+                "replica": exchange.replica_id,
                 "status": exchange.status,
                 "code": code,
                 "seconds": round(seconds, 6),

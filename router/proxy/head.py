@@ -31,6 +31,7 @@ _host = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
 )
 _digits = re.compile(rb"[0-9]{1,18}")
+_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 _absolute = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([/?][^#]*)?")
 _codings = frozenset({b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"})
 
@@ -55,6 +56,8 @@ class RequestHead:
     """A checked request head. `plan` belongs to the exchange that serves it (see `router.proxy.plan`)."""
 
     __slots__ = (
+        "_after_length",
+        "_before_length",
         "authorization",
         "chunked",
         "client_request_id",
@@ -107,6 +110,38 @@ class RequestHead:
             and [value.lower() for value in values.get(b"upgrade", ())] == [b"websocket"]
         )
         self.plan: Any = None
+        self._before_length = b""
+        self._after_length = b""
+
+    def repeated(self, data: bytes, max_length: int) -> tuple[int, int]:
+        """Size and Content-Length of the head that `data` begins with, if it says the same as this one; else 0, 0.
+
+        Clients that keep a connection repeat their head, but for the length of the body: comparing takes 0.5 µs where
+        parsing and planning take 20.
+        """
+        if data.startswith(self.raw):
+            return self.size, self.content_length
+        before, after = self._before_length, self._after_length
+        if not before or not data.startswith(before):
+            return 0, 0
+        begin = len(before)
+        end = data.find(b"\r", begin, begin + 19)
+        digits = data[begin:end]
+        if not digits.isdigit() or not data.startswith(after, end) or not 0 < int(digits) <= max_length:
+            return 0, 0
+        return end + len(after), int(digits)
+
+    def written(self, length: int) -> bytes:
+        """The head's bytes with another Content-Length."""
+        if length == self.content_length:
+            return self.raw
+        return b"%b%d%b" % (self._before_length, length, self._after_length)
+
+    def allow_other_lengths(self) -> None:
+        """Let `repeated` find this head with another Content-Length, too; only where a body of known length follows."""
+        found = _length.search(self.raw)
+        if found is not None:
+            self._before_length, self._after_length = self.raw[: found.start(1)], self.raw[found.end(1) :]
 
 
 def parse_request(raw: bytes, settings: Settings) -> RequestHead:
@@ -310,3 +345,5 @@ def _set_framing(head: RequestHead, settings: Settings) -> None:
         head.has_body = head.content_length > 0
         if head.content_length > settings.max_body_bytes:
             raise PayloadTooLarge
+        if head.has_body:
+            head.allow_other_lengths()

@@ -36,7 +36,7 @@ class VersionPlan:
         self.stats = stats
         self.retry_before_response = endpoint.retry_before_response
         self.upstream_head = upstream_head
-        """All of the head for the replica but the value of x-ms-request-id, which comes last."""
+        """The head for the replica, up to the value of x-ms-request-id; that and the framing are each request's own."""
         self.response_lines = response_lines
         """Lines that every answer carries, ending with the name of x-ms-request-id."""
         self.web_socket = web_socket
@@ -80,7 +80,6 @@ class Planner:
             [
                 b"%b %b%b HTTP/1.1\r\n" % (head.method, plan.match.path_on(version), head.query),
                 lines,
-                _framing(head),
                 b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if web_socket else b"",
                 client_id,
                 b"x-ms-request-id: ",
@@ -135,11 +134,3 @@ def _pin(head: RequestHead, match: Match) -> bytes | None:
             raise VersionNotFound
         return name
     return None
-
-
-def _framing(head: RequestHead) -> bytes:
-    if head.chunked:
-        return b"Transfer-Encoding: chunked\r\n"
-    if head.has_body or head.method == b"POST":
-        return b"Content-Length: %d\r\n" % head.content_length
-    return b""

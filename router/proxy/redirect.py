@@ -31,7 +31,7 @@ class Redirect(Downstream):
         if not self._lingering and not self._buffer:
             self._finish(linger=False)
 
-    def _open(self, head: RequestHead) -> None:
+    def _open(self, head: RequestHead, length: int) -> None:
         gateway = self._gateway
         there = location(head, self._port)
         gateway.count_unrouted(head, STATUS)

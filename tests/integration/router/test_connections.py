@@ -86,6 +86,20 @@ async def test_the_same_head_with_another_length_of_body_is_not_mistaken_for_the
     assert (await client.ask(get(SCORE + "2"))).body == b""
 
 
+@pytest.mark.parametrize("cut", [10_000, 200, 7])
+async def test_bodies_of_many_lengths_on_one_connection_arrive_as_they_are(rig: Rig, cut: int) -> None:
+    replica = await rig.replica(echo)
+    client = await rig.client()
+    bodies = [b"x" * length for length in (5, 12, 5, 99, 1000, 1, 0, 1)]
+    for body in bodies:
+        data = request(body)
+        for at in range(0, len(data), cut):
+            client.send(data[at : at + cut])
+            await asyncio.sleep(0)
+        assert (await client.answer()).body == body
+    assert [each.body for each in replica.seen] == bodies
+
+
 async def test_a_client_that_half_closes_has_left(rig: Rig) -> None:
     go_on = asyncio.Event()
     await rig.replica(when(go_on))

@@ -1,7 +1,7 @@
 """Request heads: what two readers could read in two ways is refused, and the rest is read in one way."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.core.errors import (
@@ -403,3 +403,55 @@ def test_any_bytes_are_refused_as_the_clients_fault(raw):
             check_beginning(attempt, SETTINGS)
         except CLIENTS_FAULT:
             continue
+
+
+# ---- a head that is repeated
+
+REPEATED = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\nX-Two: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (REPEATED + b"body", (len(REPEATED), 12)),
+        (REPEATED.replace(b"12", b"7") + b"body", (len(REPEATED) - 1, 7)),
+        (REPEATED.replace(b"12", b"0099") + b"body", (len(REPEATED) + 2, 99)),
+        (REPEATED.replace(b"12", b"100"), (len(REPEATED) + 1, 100)),
+        (REPEATED.replace(b"12", b"101"), (0, 0)),
+        (REPEATED.replace(b"12", b"0"), (0, 0)),
+        (REPEATED.replace(b"12", b""), (0, 0)),
+        (REPEATED.replace(b"12", b"+7"), (0, 0)),
+        (REPEATED.replace(b"12", b"7 "), (0, 0)),
+        (REPEATED.replace(b"12", b"7, 7"), (0, 0)),
+        (REPEATED.replace(b"12", b"7\r\nX: 1"), (0, 0)),
+        (REPEATED.replace(b"12", b"1" * 19), (0, 0)),
+        (REPEATED.replace(b"X-Two: 2", b"X-Two: 3"), (0, 0)),
+        (REPEATED[:-2], (0, 0)),
+        (REPEATED.replace(b"12", b"7")[:-1], (0, 0)),
+    ],
+)
+def test_a_head_is_known_again_whatever_length_of_body_it_announces(data: bytes, found: tuple[int, int]):
+    assert parse_request(REPEATED, SETTINGS).repeated(data, 100) == found
+
+
+@given(cut=st.integers(0, len(REPEATED)), end=st.integers(0, len(REPEATED)), put=st.binary(max_size=8))
+@example(cut=REPEATED.index(b"12"), end=REPEATED.index(b"12") + 2, put=b"345")
+def test_what_is_known_again_says_the_same_as_when_it_is_parsed(cut: int, end: int, put: bytes):
+    head = parse_request(REPEATED, SETTINGS)
+    data = REPEATED[:cut] + put + REPEATED[max(cut, end) :]
+    size, length = head.repeated(data, 1_000_000)
+    if size:
+        parsed = parse_request(data[:size], SETTINGS)
+        assert parsed.content_length == length
+        assert [field for field in parsed.fields if field[0] != b"content-length"] == [
+            field for field in head.fields if field[0] != b"content-length"
+        ]
+        assert head.written(length) == data[:size] or data[:size].split(b"\r\n")[2].split(b": ")[1].startswith(b"0")
+        assert (parsed.method, parsed.path, parsed.keep_alive) == (head.method, head.path, head.keep_alive)
+
+
+@pytest.mark.parametrize("lines", [("Transfer-Encoding: chunked",), (), ("Content-Length: 0",)])
+def test_a_head_without_a_body_of_known_length_is_known_again_only_as_it_is(lines: tuple[str, ...]):
+    head = parse(*lines)
+    assert head.repeated(head.raw + b"x", 100) == (head.size, 0)
+    assert head.repeated(head.raw.replace(b": 0", b": 1") if b": 0" in head.raw else head.raw[:-2], 100) == (0, 0)
