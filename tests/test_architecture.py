@@ -52,7 +52,10 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "yaml": ("scorefront",),
 }
 
-PURE = ("serving", "autoscaler", "router.core")
+PURE = (
+    *("serving", "autoscaler", "router.core"),
+    *("router.peers.address", "router.peers.messages", "router.peers.session"),
+)
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)
 NOT_PURE = frozenset(
     {

@@ -1,0 +1,99 @@
+"""Peers that connect: accepted, on other machines only with a certificate, and few at a time until they are known."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from router.peers.address import Address, Tcp, Unix
+from router.peers.complaints import Complaints
+from router.peers.connection import GREET_S, Connection
+from router.peers.sockets import bound, listen, remove, tune
+from router.peers.trust import Trust, TrustError
+
+MAX_STRANGERS = 256
+"""Connections without a session yet; a further one is closed. A group has tens of workers."""
+_ACCEPT_PAUSE_S = 0.1
+"""After a failure to accept, for want of file descriptors as a rule."""
+
+
+class Arrivals:
+    """Of all addresses of one worker, from `listen` to `close`."""
+
+    def __init__(self, accepted: Callable[[], Connection], trust: Trust | None, complaints: Complaints) -> None:
+        """`accepted` makes the protocol of a connection that has come."""
+        self._accepted = accepted
+        self._trust = trust
+        self._complaints = complaints
+        self._loop = asyncio.get_running_loop()
+        self._listening: dict[socket.socket, Address] = {}
+        self._accepting: list[asyncio.Task[None]] = []
+        self._strangers: set[asyncio.Task[None]] = set()
+
+    def listen(self, address: Address) -> Address:
+        """Returns where, with the port that the system chose for 0. Raises AddressError, TrustError, OSError."""
+        if isinstance(address, Tcp):
+            self._authority(address).context(server=True)  # what is wrong with the files is told now
+        sock = listen(address)
+        address = bound(sock, address)
+        self._listening[sock] = address
+        self._accepting.append(self._loop.create_task(self._accept(sock, address), name=f"accept peers at {address}"))
+        return address
+
+    def _authority(self, address: Tcp) -> Trust:
+        if self._trust is None:
+            raise TrustError(f"{address}: links between machines need certificates")
+        return self._trust
+
+    async def _accept(self, sock: socket.socket, address: Address) -> None:
+        while True:
+            try:
+                arrived, _ = await self._loop.sock_accept(sock)
+            except OSError as error:
+                self._complaints.say(str(address), f"peers cannot connect to {address}: {error}", logging.ERROR)
+                await asyncio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            if len(self._strangers) >= MAX_STRANGERS:
+                arrived.close()
+                continue
+            task = self._loop.create_task(self._greet(arrived, address), name="greet a peer")
+            self._strangers.add(task)
+            task.add_done_callback(self._strangers.discard)
+
+    async def _greet(self, sock: socket.socket, address: Address) -> None:
+        """Until the connection has a session, or has ended."""
+        where = ""
+        try:
+            sock.setblocking(False)
+            if isinstance(address, Tcp):
+                where = str(Tcp(*sock.getpeername()[:2]))
+                tune(sock)
+                _, connection = await self._loop.connect_accepted_socket(
+                    self._accepted,
+                    sock,
+                    ssl=self._authority(address).context(server=True),
+                    ssl_handshake_timeout=GREET_S,
+                )
+            else:
+                _, connection = await self._loop.connect_accepted_socket(self._accepted, sock)
+        except (OSError, TrustError) as error:
+            sock.close()
+            text = f"a peer that connects from {where.rpartition(':')[0] or address} is refused: {error}"
+            self._complaints.say(str(address), text, logging.WARNING)
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            await connection.settled.wait()
+
+    async def close(self) -> None:
+        """Take nobody more; who has no session yet is sent away by whoever has made its protocol."""
+        tasks = [*self._accepting, *self._strangers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for sock, address in self._listening.items():
+            sock.close()
+            if isinstance(address, Unix):
+                remove(address.path)
+        self._listening.clear()

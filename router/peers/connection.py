@@ -1,0 +1,152 @@
+"""One connection to a peer: bytes to messages and back, in a session that breaks rather than guesses."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+from router.core.messages import PeerMessage
+from router.peers.messages import MAX_FRAME_BYTES, Frame, FrameError, FrameReader, encode
+from router.peers.session import Answered, Broken, Delivered, Opened, Session
+
+GREET_S = 2.0
+"""From a connection to an open session, at either end; then it is broken off."""
+MAX_UNSENT_BYTES = 8 * 1024 * 1024
+"""What may wait for a peer that does not read; then its session is broken. One tick's messages may come on top."""
+
+
+class Board(Protocol):
+    """What connections belong to. Its methods may break off any of them."""
+
+    on_message: Callable[[str, PeerMessage], None]
+    """A message has come from this peer."""
+    connections: set["Connection"]
+    """Those that have a transport."""
+
+    def welcome(self, connection: "Connection", peer: str) -> bool:
+        """Whether to talk to who says, or proves, to be this peer; where not, the connection is broken off."""
+
+    def opened(self, connection: "Connection") -> None:
+        """Messages may be sent."""
+
+    def ended(self, connection: "Connection", reason: str, level: int) -> None:
+        """Nothing more will come or go; told once, also of one that never opened. `level`: of `logging`."""
+
+
+class Connection(asyncio.Protocol):
+    """Made for a socket that is connected already, from either side."""
+
+    def __init__(self, board: Board, session: Session, incoming: bool) -> None:
+        self._board = board
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._outgoing: list[PeerMessage] = []
+        self._patience: asyncio.TimerHandle | None = None
+        self.session = session
+        self.incoming = incoming
+        self.certificate: Mapping[str, Any] | None = None
+        """Of the peer, verified (empty: it has shown none); None on a Unix socket."""
+        self.opened_at: float | None = None
+        """On the loop's clock; None: it never was."""
+        self.live = True
+        self.settled = asyncio.Event()
+        """The session is open, or will never be."""
+        self.closed = asyncio.Event()
+        """The transport has gone, too."""
+
+    @property
+    def peer(self) -> str:
+        """The name of the other end, or what is known instead."""
+        return self.session.peer or "a peer that has not said its name"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._board.connections.add(self)
+        if transport.get_extra_info("socket").family != socket.AF_UNIX:
+            self.certificate = transport.get_extra_info("peercert") or {}
+        self._patience = self._loop.call_later(GREET_S, self.break_off, f"no session within {GREET_S:g} s")
+        if not self.incoming and self._board.welcome(self, self.session.peer):
+            self._write(self.session.greet())
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self._receive(frame)
+                if not self.live:
+                    return
+        except FrameError as error:
+            self.break_off(str(error), logging.WARNING)
+
+    def _receive(self, frame: Frame) -> None:
+        step = self.session.receive(frame)
+        if isinstance(step, Delivered):
+            self._deliver(step.messages)
+        elif isinstance(step, Answered):
+            if self._board.welcome(self, step.peer):
+                self._write(step.hello)
+        elif isinstance(step, Opened):
+            self._open(step)
+        elif isinstance(step, Broken):
+            self.break_off(step.reason, logging.WARNING)
+
+    def _open(self, step: Opened) -> None:
+        assert self._patience is not None
+        self._patience.cancel()
+        self._reader.max_bytes = MAX_FRAME_BYTES
+        self.opened_at = self._loop.time()
+        self.settled.set()
+        if step.confirm is not None:
+            self._write(step.confirm)
+        self._board.opened(self)
+        self._deliver(step.messages)
+
+    def _deliver(self, messages: tuple[PeerMessage, ...]) -> None:
+        on_message, peer = self._board.on_message, self.session.peer
+        for message in messages:
+            if not self.live:
+                return  # what a message before this one has led to
+            on_message(peer, message)
+
+    def put(self, message: PeerMessage) -> bool:
+        """Keep a message for the next flush; returns whether it is the first."""
+        self._outgoing.append(message)
+        return len(self._outgoing) == 1
+
+    def flush(self) -> None:
+        """Send what has been put, as one frame."""
+        if not self.live or not self._outgoing:
+            return
+        assert self._transport is not None
+        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self.break_off("it does not read what is sent to it", logging.WARNING)
+            return
+        batch = self.session.pack(tuple(self._outgoing))
+        self._outgoing.clear()
+        try:
+            self._write(batch)
+        except FrameError as error:
+            self.break_off(str(error), logging.WARNING)
+
+    def _write(self, frame: Frame) -> None:
+        assert self._transport is not None
+        self._transport.write(encode(frame))
+
+    def break_off(self, reason: str, level: int = logging.INFO) -> None:
+        """End it now, whatever is on the way; harmless when it has ended. `level`: how loud to say so."""
+        if self.live:
+            self.live = False
+            self.session.break_off(reason)
+            self._outgoing.clear()
+            if self._patience is not None:
+                self._patience.cancel()
+            self.settled.set()
+            self._board.ended(self, reason, level)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.break_off(str(exc) if exc else "the other end has closed it")
+        self._board.connections.discard(self)
+        self.closed.set()
