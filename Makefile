@@ -35,7 +35,7 @@ format: .venv/ready
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench: .venv/ready
+bench: .venv/bench
 	@exec $(BIN)/python -m loadtests.bench
 
 # the time stamp is set last, so an interrupted installation is done again
@@ -47,6 +47,10 @@ bench: .venv/ready
 		echo '$(PYTHON) cannot make a virtual environment (Debian: apt-get install python3-venv)' >&2; exit 1; }
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/bench: loadtests/requirements.txt .venv/ready
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r loadtests/requirements.txt
 	@touch $@
 
 # a trained model is a pickle, which fits the scikit-learn that made it: trained anew with every new .venv, never committed
