@@ -1,5 +1,6 @@
 """Which decisions are worth a record: those that change something, and those that explain why nothing changes."""
 
+from autoscaler.frontend import FrontEndDecision
 from autoscaler.policy import Decision, Direction
 
 SAME_RULE_EVERY_S = 60.0
@@ -7,7 +8,7 @@ SAME_RULE_EVERY_S = 60.0
 
 
 class Journal:
-    """Remembers of one version what is on record."""
+    """Remembers of one version, or of the front end, what is on record."""
 
     __slots__ = ("_held_s", "_rule")
 
@@ -16,7 +17,7 @@ class Journal:
         self._held_s: dict[str, float] = {}
         """Rule -> when a HOLD by it was last recorded since the number last changed."""
 
-    def wants(self, decision: Decision) -> bool:
+    def wants(self, decision: Decision | FrontEndDecision) -> bool:
         """True if this decision is to be recorded; it then counts as recorded.
 
         Every change is, and a HOLD whose rule differs from the last record's, once in `SAME_RULE_EVERY_S` per rule.

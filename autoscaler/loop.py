@@ -1,18 +1,22 @@
-"""The scaling loop: one task that decides for every version when it is due, and tells the target what changed.
+"""The scaling loops: one task that decides for every version when it is due, and tells the target what changed; and one
+that does the same for the front end itself.
 
-The only asyncio module of the package. It knows neither where observations come from nor what a replica is: `Source`,
-`Target` and `Clock` are declared here and satisfied by others. All methods are for the event loop's own thread.
+The only asyncio module of the package. It knows neither where observations come from nor what a replica or a router is:
+`Source`, `Target`, `FrontEndSource`, `FrontEnd` and `Clock` are declared here and satisfied by others. All methods are
+for the event loop's own thread.
 """
 
 import asyncio
 import logging
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from autoscaler import frontend
 from autoscaler.agenda import Agenda
+from autoscaler.frontend import FrontEndDecision, FrontEndLoad, FrontEndSettings, FrontEndState, Size
 from autoscaler.journal import Journal
 from autoscaler.policy import Decision, Direction, Observation, ScalingState, decide
 from serving.endpoint import AutoscalePolicy, VersionKey
@@ -22,6 +26,9 @@ POKE_GAP_S = 0.05
 
 SCALE_TIMEOUT_S = 30.0
 """A call of the target that has not returned by then has failed, and is tried again at the next tick."""
+
+LOOK_TIMEOUT_S = 2.0
+"""Workers that have not told their numbers by then are missing data, and it is for the source to say so earlier."""
 
 DECISIONS_AT_ONCE = 64
 """Other tasks of the process get a turn after this many; a decision takes about 25 µs."""
@@ -41,6 +48,23 @@ class Target(Protocol):
 
     async def scale(self, key: VersionKey, decision: Decision) -> None:
         """Have `decision.desired` replicas, absolute. Raising means it failed: it is asked again at the next tick."""
+
+
+class FrontEndSource(Protocol):
+    """Where the numbers of the routers come from."""
+
+    async def observe(self, period_s: float) -> FrontEndLoad:
+        """The front end over the last period, soon: a worker that does not answer is left out, not waited for."""
+
+
+class FrontEnd(Protocol):
+    """Who changes the size of the front end. Both are absolute and idempotent; raising means it failed: asked again."""
+
+    async def resize(self, workers: int) -> None:
+        """Have so many workers in every router, without a lost connection."""
+
+    async def scale_out(self, routers: int) -> None:
+        """Have so many routers: more or fewer than now."""
 
 
 class Clock(Protocol):
@@ -236,3 +260,75 @@ class ScalingLoop:
         level = logging.DEBUG if complaint == version.complaint else logging.WARNING
         version.complaint = complaint
         _log.log(level, "%s: the target failed and is asked again at the next tick: %s", version.key, complaint)
+
+
+class FrontEndLoop:
+    """Decides once a period how large the front end should be, and has it so. One thing at a time, in one task."""
+
+    def __init__(
+        self,
+        source: FrontEndSource,
+        front_end: FrontEnd,
+        clock: Clock,
+        settings: FrontEndSettings,
+        size: Size,
+        record: Callable[[FrontEndDecision], None],
+    ) -> None:
+        """`size` is what the front end was last asked for."""
+        self._source = source
+        self._front_end = front_end
+        self._clock = clock
+        self._settings = settings
+        self._record = record
+        self._state = FrontEndState(size)
+        self._workers: int | None = size.workers
+        """What the front end took last; None after a call that failed, because nobody knows what became of it."""
+        self._routers: int | None = size.routers
+        self._journal = Journal()
+        self._complaints: dict[str, str] = {}
+        """What was not done -> why, as it was logged last; the same is not logged at every look."""
+
+    @property
+    def desired(self) -> Size:
+        """How large the front end should be."""
+        return self._state.size
+
+    async def run(self) -> None:
+        """Decide for ever. Cancel it to stop; a call of the front end that is under way is cancelled with it."""
+        while True:
+            due_s = self._clock.now() + self._settings.period_s
+            await self._attempt("seen", LOOK_TIMEOUT_S, self._decide)
+            await self._attempt("resized", SCALE_TIMEOUT_S, self._resize)
+            await self._attempt("scaled out or in", SCALE_TIMEOUT_S, self._scale_out)
+            await self._clock.sleep(max(0.0, due_s - self._clock.now()))
+
+    async def _attempt(self, what: str, timeout_s: float, step: Callable[[], Awaitable[None]]) -> None:
+        """One fault must not stop the others, nor what is tried next time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await step()
+        except Exception as error:  # whatever they raise means: not done
+            complaint = repr(error)
+            level = logging.DEBUG if complaint == self._complaints.get(what) else logging.WARNING
+            self._complaints[what] = complaint
+            _log.log(level, "the front end was not %s, which is tried again: %s", what, complaint)
+        else:
+            self._complaints.pop(what, None)
+
+    async def _decide(self) -> None:
+        seen = await self._source.observe(self._settings.period_s)
+        self._state, decision = frontend.decide(self._settings, self._state, seen, self._clock.now())
+        if self._journal.wants(decision):
+            self._record(decision)
+
+    async def _resize(self) -> None:
+        if (workers := self.desired.workers) != self._workers:
+            self._workers = None
+            await self._front_end.resize(workers)
+            self._workers = workers
+
+    async def _scale_out(self) -> None:
+        if (routers := self.desired.routers) != self._routers:
+            self._routers = None
+            await self._front_end.scale_out(routers)
+            self._routers = routers
