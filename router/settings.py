@@ -52,6 +52,8 @@ class Settings:
     """After SIGTERM: how long to go on accepting, so that load balancers see the failed readiness."""
     drain_timeout_s: float = 8.0
     """After SIGTERM: how long requests in flight may take to end."""
+    worker_silent_s: float = 5.0
+    """A worker whose loop has stood still for this long is killed, and another one started."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -1,7 +1,8 @@
-"""Starts router workers, keeps them alive, and passes on what they and the control plane say to each other.
+"""Starts router workers, keeps them alive, tells them of each other, and passes on what they and control say.
 
 The listening socket is made here and shared: a worker that dies is replaced while new connections wait in its backlog.
-A worker can also be replaced while it serves: see `Supervisor.restart`.
+What should be done is decided in `router.roster`; here it is done. Workers that are replaced or sent away leave in
+order: their connections and slots pass to the others, requests in flight end where they began.
 """
 
 import asyncio
@@ -12,45 +13,39 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from cluster.link import (
-    Announce,
     Collect,
     Drained,
     FrameReader,
-    HandOver,
-    Holding,
+    LinkError,
     Metrics,
-    RemoveReplica,
     ResetAll,
     Retire,
     Retired,
     Serving,
     ToControl,
     ToWorker,
-    UpsertReplica,
     Usage,
     WorkerMetrics,
-    decode_for_control,
-    encode,
 )
-from router.succession import Succession
+from router.board import Row
+from router.core.members import View
+from router.folder import SocketFolder
+from router.membership import Alone, Membership
+from router.orders import FromSupervisor, FromWorker, Joined, Leave, SetView, decode_for_supervisor, encode
+from router.roster import PRESENT, START_S, Action, Dismiss, Kill, Phase, Publish, Roster, Spawn
+from router.settings import from_environment
 from serving.endpoint import VersionKey
-from serving.replica import Replica
 from serving.usage import UsageReport
 
 _log = logging.getLogger("scorefront.supervisor")
 
 ANSWER_S = 1.0
-RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
-STABLE_S = 10.0
-"""A worker that lived this long is restarted at once when it dies."""
-START_S = 20.0
-"""A worker that does not serve after this long is no successor."""
+TICK_S = 0.1
+"""How often the pulse of the workers is looked at, and whether one is due to be started again."""
 
 
 class RestartFailed(Exception):
@@ -65,34 +60,27 @@ class Callbacks:
     on_usage: Callable[[UsageReport], None]
     on_drained: Callable[[str], None]
     on_workers: Callable[[Collection[str]], None]
-    """The workers that are alive now."""
+    """The workers that serve or are leaving: each of them reports what it has."""
     on_worker_gone: Callable[[str], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Link:
-    """One live worker."""
+    """One process, as long as it runs."""
 
-    index: int
+    name: str
     process: asyncio.subprocess.Process
     writer: asyncio.StreamWriter
-    passed_on: socket.socket
-    """Where connections come out that this worker gives to its successor."""
-    predecessor: "_Link | None" = None
-    succession: Succession | None = None
-    """Set while it takes over from its predecessor."""
-    serving: asyncio.Event = field(default_factory=asyncio.Event)
-    leaving: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once a successor serves in its place."""
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    holding: Holding | None = None
-    """While it is leaving: what it still uses."""
-    worker: str = ""
+    row: Row
     metrics: WorkerMetrics | None = None
-    pending: dict[int, asyncio.Future[ToControl]] = field(default_factory=dict)
+    pending: dict[int, asyncio.Future[ToControl | None]] = field(default_factory=dict)
 
-    def send(self, message: ToWorker) -> None:
+    def send(self, message: FromSupervisor) -> None:
         self.writer.write(encode(message))
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
 
 class Supervisor:
@@ -103,89 +91,110 @@ class Supervisor:
         listen: socket.socket,
         count: int,
         command: Sequence[str],
-        environment: dict[str, str],
+        environment: Mapping[str, str],
         callbacks: Callbacks,
         redirect: socket.socket | None = None,
+        membership: Membership | None = None,
     ) -> None:
-        """`command`: argv of a worker, to which its name and the file descriptors are appended.
+        """`command`: argv of a worker, to which its name, address and file descriptors are appended.
 
-        `redirect`: a second socket, for clients without TLS that are sent to the first.
+        `redirect`: a second socket, for clients without TLS that are sent to the first. `membership`: where there are
+        groups beside this one. Raises SettingError.
         """
         self._listen = listen
         self._redirect = redirect
-        self._count = count
+        self._wanted = count
         self._command = list(command)
-        self._environment = environment
+        self._environment = dict(environment)
         self._callbacks = callbacks
-        self._links: dict[int, _Link] = {}
-        """The workers in charge."""
-        self._beside: list[_Link] = []
-        """Successors that do not serve yet, and workers that are leaving."""
+        self._membership = membership or Alone()
+        self._membership.attach(self._on_view)
+        self._group = os.urandom(4).hex()
+        self._folder: SocketFolder | None = None
+        silent_s = from_environment(environment).worker_silent_s
+        self._roster = Roster(self._group, self._address, silent_s)
+        self._view = View(0, ())
+        self._links: dict[str, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = itertools.count(1)
-        self._closing = False
-        self._serving = asyncio.Event()
+        self._changed = asyncio.Event()
+        """Set, and replaced, whenever something has happened."""
         self._restarting = asyncio.Lock()
+        self._counters = {"workers_started": 0, "workers_ended": 0, "workers_silent": 0}
+
+    # ---- life
 
     async def start(self) -> None:
-        """Start the workers; returns when every one serves."""
-        for index in range(self._count):
-            self._spawn(index)
-        await self._serving.wait()
+        """Start the workers; returns when every one serves. Raises FolderError."""
+        self._folder = SocketFolder(self._environment)
+        self._task(self._tick(), "look after router workers")
+        await self.resize(self._wanted)
+
+    async def resize(self, count: int) -> None:
+        """Have `count` (at least 1) workers. Those too many leave in order; no request is lost.
+
+        Returns once that many serve, which is never if none comes up: whoever cannot wait uses asyncio.timeout. The
+        number holds all the same.
+        """
+        if count < 1:
+            raise ValueError(f"count: must be at least 1; got {count}")
+        self._wanted = count
+        self._do(self._roster.resize(count, self._now()))
+        await self._until(lambda: self._wanted != count or len(self._roster.serving_places()) == count)
 
     async def restart(self) -> None:
         """Replace every worker by a new process, without a lost request; returns when the old ones have ended.
 
-        The new worker starts while the old one serves. Once it accepts connections, the old one gives it those that are
-        idle, and slot by slot what it does not use any more; requests in flight end where they began, so this takes as
-        long as the longest of them. A connection with TLS cannot be given: an idle one is closed. What is installed is
-        what the new process runs. Raises RestartFailed.
+        One after the other: the new worker starts while the old one serves; once it serves itself, the old one gives
+        away its connections and ends its requests, so this takes as long as the longest of them. What is installed is
+        what the new processes run. Raises RestartFailed; those replaced by then stay replaced.
         """
         async with self._restarting:
-            for old in list(self._links.values()):
+            olds = [each.name for each in self._roster.workers.values() if each.phase is Phase.SERVING]
+            for old in olds:
                 await self._replace(old)
+        await self._until(lambda: not any(old in self._roster.workers for old in olds))
 
     async def close(self, deadline_s: float) -> None:
         """Drain and stop the workers; kill what is left after `deadline_s`."""
-        self._closing = True
-        processes = [link.process for link in self._everybody()]
-        for process in processes:
+        if self._folder is None:
+            return
+        self._roster.close()
+        self._wake()
+        for link in self._links.values():
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+                link.process.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(deadline_s):
-                await asyncio.gather(*(process.wait() for process in processes))
+                while self._links:
+                    await self._changed.wait()
         except TimeoutError:
-            for process in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            for link in self._links.values():
+                link.kill()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._folder.close()
 
     # ---- Routers
 
     def publish(self, message: ToWorker) -> None:
-        """Tell every worker. One that is leaving has a use for replicas only: requests may wait there for one."""
+        """Tell every worker: each may own any version, now or later."""
         frame = encode(message)
-        for link in self._everybody():
-            if link.succession is not None:
-                self._tell_successor(link, link.succession, message)
-            elif not link.leaving.is_set() or isinstance(message, UpsertReplica | RemoveReplica):
-                link.writer.write(frame)
+        for link in self._links.values():
+            link.writer.write(frame)
 
     async def retire(self, key: VersionKey, count: int) -> Sequence[str]:
-        """Ask the owner of the version's slots to withdraw replicas."""
-        for link in list(self._links.values()):
-            answer = await self._ask(link, lambda request: Retire(request, key, count))
-            if isinstance(answer, Retired):
-                return answer.replicas
-        return ()
+        """Have the owner of the version's slots withdraw replicas; nobody else may, and it knows by then that it is."""
+        link = self._links.get(self._view.owner(key))
+        answer = await self._ask(link, lambda request: Retire(request, key, count)) if link is not None else None
+        return answer.replicas if isinstance(answer, Retired) else ()
 
     async def collect(self) -> Sequence[WorkerMetrics]:
-        """The counts of every worker that is alive; the last known ones of a worker that does not answer in time."""
-        links = [link for link in self._everybody() if link.predecessor is None or link.serving.is_set()]
-        return [metrics for metrics in await asyncio.gather(*map(self._counts, links)) if metrics]
+        """The counts of every worker that takes part, and this supervisor's; the last known ones where none come."""
+        links = [link for name, link in self._links.items() if self._roster.workers[name].joined]
+        counts = await asyncio.gather(*map(self._counts, links))
+        return [*(metrics for metrics in counts if metrics), self._own_counts()]
 
     async def _counts(self, link: _Link) -> WorkerMetrics | None:
         answer = await self._ask(link, Collect)
@@ -193,11 +202,15 @@ class Supervisor:
             link.metrics = answer.metrics
         return link.metrics
 
+    def _own_counts(self) -> WorkerMetrics:
+        return WorkerMetrics(f"supervisor-{self._group}", (), 0, 0, 0.0, dict(self._counters))
+
     async def _ask(self, link: _Link, make: Callable[[int], ToWorker]) -> ToControl | None:
+        """The answer; None if it does not come in time, or the worker ends."""
         request = next(self._requests)
-        future: asyncio.Future[ToControl] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ToControl | None] = asyncio.get_running_loop().create_future()
         link.pending[request] = future
-        link.writer.write(encode(make(request)))
+        link.send(make(request))
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await future
@@ -206,194 +219,187 @@ class Supervisor:
         finally:
             link.pending.pop(request, None)
 
+    # ---- what can be seen
+
+    @property
+    def view(self) -> View:
+        """The newest one."""
+        return self._view
+
+    def processes(self) -> dict[str, int]:
+        """Name -> process id of every worker that runs."""
+        return {name: link.process.pid for name, link in self._links.items()}
+
+    def phases(self) -> dict[str, Phase]:
+        """Name -> where it stands in its life, of every worker that runs, in the order of their start."""
+        return {each.name: each.phase for each in self._roster.workers.values()}
+
+    # ---- what is to be done
+
+    def _address(self, serial: int) -> str:
+        assert self._folder is not None, "nobody is started before the folder is made"
+        return self._folder.address(serial)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            beats = {name: link.row.beats for name, link in self._links.items()}
+            self._do(self._roster.tick(beats, self._now()))
+
+    def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Publish(part):
+                    self._membership.say(part)
+                case Spawn(name):
+                    self._task(self._live(action), f"keep router worker {name}")
+                case Dismiss(name):
+                    self._links[name].send(Leave())
+                case Kill(name, why, silent):
+                    _log.warning("router worker %s is killed: %s", name, why)
+                    self._counters["workers_silent"] += silent
+                    if name in self._links:
+                        self._links[name].kill()
+        self._wake()
+
+    def _task(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("the supervisor could not %s", task.get_name(), exc_info=task.exception())
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _on_view(self, view: View) -> None:
+        if view.epoch <= self._view.epoch:
+            return
+        self._view = view
+        frame = encode(SetView(view))
+        for name in view.names():
+            if name in self._links:
+                self._links[name].writer.write(frame)
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        """Wait for something, or for `close`."""
+        while not (happened() or self._roster.closed):
+            await self._changed.wait()
+
+    async def _replace(self, old: str) -> None:
+        workers = self._roster.workers
+        self._do(self._roster.replace(old, self._now()))
+        new = self._roster.successor(old) if old in workers else None
+        if new is None:
+            return  # it is not there any more, or on its way out
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                await self._until(lambda: new not in workers or workers[new].phase is Phase.SERVING)
+        if old in workers and workers[old].phase is Phase.SERVING and not self._roster.closed:
+            self._do(self._roster.kill(new, f"it did not serve within {START_S:g} s", self._now()))
+            raise RestartFailed(f"router worker {old}: the new process did not serve; the old one goes on")
+
     # ---- one worker
 
-    def _everybody(self) -> list[_Link]:
-        return [*self._links.values(), *self._beside]
-
-    def _spawn(self, index: int, predecessor: _Link | None = None) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._keep(index, predecessor), name=f"keep router worker {index}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _keep(self, index: int, predecessor: _Link | None) -> None:
-        """Run a worker, and another one when it dies, until it has been replaced or could not replace another."""
-        loop = asyncio.get_running_loop()
-        failures = 0
-        while not self._closing:
-            began = loop.time()
-            if predecessor is not None and predecessor.gone.is_set():
-                predecessor = None
-            status, again = await self._run(index, predecessor)
-            if self._closing or not again:
-                return
-            failures = 0 if loop.time() - began >= STABLE_S else failures + 1
-            delay = RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)]
-            _log.warning("router worker %d ended with status %s; started again in %.1f s", index, status, delay)
-            await asyncio.sleep(delay)
-
-    async def _run(self, index: int, predecessor: _Link | None) -> tuple[int, bool]:
-        """One worker, from its start to its end: its exit status, and whether another one has to follow it."""
-        ours, theirs = socket.socketpair()
-        passed_on, giving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = {"listen": self._listen, "link": theirs, "give": giving}
-        if self._redirect is not None:
-            fds["redirect"] = self._redirect
-        if predecessor is not None:
-            fds["take"] = predecessor.passed_on
-        with theirs, giving:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                f"--name=w{index}",
-                *(f"--{name}-fd={sock.fileno()}" for name, sock in fds.items()),
-                pass_fds=[sock.fileno() for sock in fds.values()],
-                env=self._environment,
-                start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then drains the workers
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-        link = None
-        again = True
+    async def _live(self, spawn: Spawn) -> None:
+        """One worker, from its start to its end."""
+        status: int | None = None
+        held: dict[str, int] | None = {}
         try:
-            reader, writer = await asyncio.open_connection(sock=ours)
-            link = _Link(index, process, writer, passed_on, predecessor)
-            self._join(link)
-            await self._listen_to(link, reader)
-            status = await process.wait()
+            with Row() as row:
+                link, reader = await self._begin(spawn, row)
+                held = None  # unless the row tells
+                status = await self._attend(link, reader)
+                held = row.held()
+        except OSError as error:
+            _log.error("router worker %s cannot be started: %s", spawn.name, error)
         finally:
-            passed_on.close()
-            if link is not None:
-                again = self._left(link)
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        return status, again
+            self._ended(spawn, status, held)
 
-    def _join(self, link: _Link) -> None:
-        everything = self._callbacks.snapshot()
-        predecessor = link.predecessor
-        if predecessor is None:
-            self._links[link.index] = link
-            link.send(everything)
-            return
-        self._beside.append(link)
-        link.succession = Succession()
-        link.send(msgspec.structs.replace(everything, replicas=()))
-        if predecessor.holding is not None:
-            self._show_rest(link, link.succession, predecessor.holding)
+    async def _begin(self, spawn: Spawn, row: Row) -> tuple[_Link, asyncio.StreamReader]:
+        ours, theirs = socket.socketpair()
+        fds = {"listen": self._listen.fileno(), "link": theirs.fileno(), "board": row.fd}
+        if self._redirect is not None:
+            fds["redirect"] = self._redirect.fileno()
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    f"--name={spawn.name}",
+                    f"--address={spawn.address}",
+                    *(f"--{name}-fd={fd}" for name, fd in fds.items()),
+                    pass_fds=list(fds.values()),
+                    env=self._environment,
+                    start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then drains the workers
+                    stdin=asyncio.subprocess.DEVNULL,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        reader, writer = await asyncio.open_connection(sock=ours)
+        self._counters["workers_started"] += 1
+        return _Link(spawn.name, process, writer, row), reader
 
-    def _left(self, link: _Link) -> bool:
-        """The worker has ended; returns whether another one has to be started."""
-        link.gone.set()
-        link.writer.close()
-        in_charge = self._links.get(link.index) is link
-        if in_charge:
-            del self._links[link.index]
-        else:
-            self._beside.remove(link)
-        if link.worker:
-            self._callbacks.on_worker_gone(link.worker)
-        successors = [each for each in self._everybody() if each.predecessor is link]
-        for successor in successors:
-            if in_charge:
-                self._take_charge(successor)
-            self._inherit(successor)
-        return in_charge and not successors
+    async def _attend(self, link: _Link, reader: asyncio.StreamReader) -> int:
+        """Tell it everything, listen to it until it ends; its exit status."""
+        self._links[link.name] = link
+        link.send(self._callbacks.snapshot())
+        try:
+            if self._roster.workers[link.name].phase is Phase.ENDING:
+                link.kill()
+            await self._listen_to(link, reader)
+            return await link.process.wait()
+        except LinkError as error:
+            _log.error("router worker %s is killed: it does not speak our language: %s", link.name, error)
+            link.kill()
+            return await link.process.wait()
+        finally:
+            link.kill()
+            await link.process.wait()
+            del self._links[link.name]
+            link.writer.close()
+            for future in link.pending.values():
+                if not future.done():
+                    future.set_result(None)
 
-    # ---- one worker takes over from another
-
-    async def _replace(self, old: _Link) -> None:
-        old.send(Announce(True))
-        keeper = self._spawn(old.index, old)
-        leaving = asyncio.create_task(old.leaving.wait(), name="wait for the successor")
-        await asyncio.wait({keeper, leaving}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-        leaving.cancel()
-        if not old.leaving.is_set():
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            old.send(Announce(False))
-            raise RestartFailed(f"router worker {old.index}: the new process did not serve; the old one goes on")
-        await old.gone.wait()
-
-    def _take_charge(self, link: _Link) -> None:
-        """The successor is the worker that counts; its predecessor, if it is still there, hands over."""
-        predecessor = link.predecessor
-        assert predecessor is not None
-        self._beside.remove(link)
-        self._links[link.index] = link
-        if not predecessor.gone.is_set() and not predecessor.leaving.is_set():
-            self._beside.append(predecessor)
-            predecessor.send(HandOver())
-        predecessor.leaving.set()
-
-    def _inherit(self, link: _Link) -> None:
-        """The predecessor has ended: everything is the successor's."""
-        succession = link.succession
-        assert succession is not None
-        succession.end()
-        link.predecessor = link.succession = None
-        self._show(link, succession)
-
-    def _show_rest(self, link: _Link, succession: Succession, holding: Holding) -> None:
-        succession.update(holding)
-        self._show(link, succession)
-
-    def _show(self, link: _Link, succession: Succession) -> None:
-        for replica in succession.show(self._callbacks.snapshot().replicas):
-            link.send(UpsertReplica(replica))
-        for replica_id in succession.settled():
-            self._callbacks.on_drained(replica_id)
-
-    def _tell_successor(self, link: _Link, succession: Succession, message: ToWorker) -> None:
-        replicas: tuple[Replica, ...] = ()
-        match message:
-            case UpsertReplica(replica):
-                replicas = (replica,)
-            case ResetAll():
-                replicas = message.replicas
-                succession.reset()
-                link.send(msgspec.structs.replace(message, replicas=()))
-            case RemoveReplica(replica_id):
-                succession.forget(replica_id)
-                link.send(message)
-            case _:
-                link.send(message)
-        for replica in succession.show(replicas):
-            link.send(UpsertReplica(replica))
+    def _ended(self, spawn: Spawn, status: int | None, held: Mapping[str, int] | None) -> None:
+        if self._roster.workers[spawn.name].phase in PRESENT and not self._roster.closed:
+            _log.warning("router worker %s ended with status %s; another one is started", spawn.name, status)
+        self._counters["workers_ended"] += 1
+        self._do(self._roster.gone(spawn.name, held, self._now()))
+        if self._folder is not None:
+            self._folder.forget(spawn.address)
+        self._callbacks.on_worker_gone(spawn.name)
 
     # ---- what workers say
 
     async def _listen_to(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        """Raises LinkError."""
         frames = FrameReader()
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 20):
                 for body in frames.feed(data):
-                    self._take(link, decode_for_control(body))
+                    self._take(link, decode_for_supervisor(body))
 
-    def _take(self, link: _Link, message: ToControl) -> None:
+    def _take(self, link: _Link, message: FromWorker) -> None:
         match message:
+            case Joined():
+                self._do(self._roster.joined(link.name, self._now()))
             case Serving():
-                link.serving.set()
-                if link.predecessor is not None:
-                    self._take_charge(link)
-                if len(self._links) == self._count and all(each.serving.is_set() for each in self._links.values()):
-                    self._serving.set()
+                self._do(self._roster.serving(link.name, self._now()))
+                reporting = (Phase.SERVING, Phase.LEAVING)
+                self._callbacks.on_workers([name for name, phase in self.phases().items() if phase in reporting])
             case Usage(report):
-                if not link.worker:
-                    link.worker = report.worker
-                    self._callbacks.on_workers([each.worker for each in self._everybody() if each.worker])
                 self._callbacks.on_usage(report)
             case Drained(replica_id):
-                if link.leaving.is_set():
-                    return  # its `Holding` says so, too, and its successor may still be using the replica
-                for settled in link.succession.drained(replica_id) if link.succession else [replica_id]:
-                    self._callbacks.on_drained(settled)
-            case Holding():
-                link.holding = message
-                for each in self._everybody():
-                    if each.predecessor is link and each.succession is not None:
-                        self._show_rest(each, each.succession, message)
+                self._callbacks.on_drained(replica_id)
             case Retired(request, _) | Metrics(request, _):
                 future = link.pending.get(request)
                 if future is not None and not future.done():

@@ -26,7 +26,8 @@ from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
 from controlplane.store import Store
 from router.settings import SettingError, from_environment
-from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
+from router.succession import SuccessionSupervisor
+from router.supervisor import Callbacks, RestartFailed, listening_socket, worker_command
 from scorefront.banner import Banner
 from scorefront.exposition import Exposition
 from scorefront.logs import unblocked
@@ -130,7 +131,7 @@ class _Installation:
         self._control_url = f"http://{_reachable(control)}"
         self._store = Store(options.state_dir)
         self._provider = LocalProvider(options.state_dir)
-        self._routers = Supervisor(
+        self._routers = SuccessionSupervisor(
             listen,
             options.workers,
             _worker_command(options),
