@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from router.peers.address import Address, Tcp, Unix
-from router.peers.complaints import Complaints
+from router.peers.complaints import Complaints, report
 from router.peers.connection import GREET_S, Connection
 from router.peers.sockets import bound, listen, remove, tune
 from router.peers.trust import Trust, TrustError
@@ -37,7 +37,9 @@ class Arrivals:
         sock = listen(address)
         address = bound(sock, address)
         self._listening[sock] = address
-        self._accepting.append(self._loop.create_task(self._accept(sock, address), name=f"accept peers at {address}"))
+        task = self._loop.create_task(self._accept(sock, address), name=f"accept peers at {address}")
+        task.add_done_callback(report)
+        self._accepting.append(task)
         return address
 
     def _authority(self, address: Tcp) -> Trust:
@@ -59,23 +61,24 @@ class Arrivals:
             task = self._loop.create_task(self._greet(arrived, address), name="greet a peer")
             self._strangers.add(task)
             task.add_done_callback(self._strangers.discard)
+            task.add_done_callback(report)
 
     async def _greet(self, sock: socket.socket, address: Address) -> None:
         """Until the connection has a session, or has ended."""
-        where = ""
+        connection, where = self._accepted(), ""
         try:
             sock.setblocking(False)
             if isinstance(address, Tcp):
                 where = str(Tcp(*sock.getpeername()[:2]))
                 tune(sock)
-                _, connection = await self._loop.connect_accepted_socket(
-                    self._accepted,
+                await self._loop.connect_accepted_socket(
+                    lambda: connection,
                     sock,
                     ssl=self._authority(address).context(server=True),
                     ssl_handshake_timeout=GREET_S,
                 )
             else:
-                _, connection = await self._loop.connect_accepted_socket(self._accepted, sock)
+                await self._loop.connect_accepted_socket(lambda: connection, sock)
         except (OSError, TrustError) as error:
             sock.close()
             text = f"a peer that connects from {where.rpartition(':')[0] or address} is refused: {error}"

@@ -15,7 +15,7 @@ from router.core.members import Member, View
 from router.core.messages import PeerMessage
 from router.peers.address import Address, Unix, parse_address
 from router.peers.arrivals import Arrivals
-from router.peers.complaints import Complaints
+from router.peers.complaints import Complaints, report
 from router.peers.connection import GREET_S, Connection
 from router.peers.session import Session
 from router.peers.sockets import connect_tcp, connect_unix
@@ -86,7 +86,7 @@ class Links:
         for peer in self._members:
             if self._name < peer and peer not in self._dialers and not self._closing:
                 self._dialers[peer] = self._loop.create_task(self._dial(peer), name=f"keep a link to {peer}")
-                self._dialers[peer].add_done_callback(_report)
+                self._dialers[peer].add_done_callback(report)
 
     def send(self, peer: str, message: PeerMessage) -> None:
         """Goes out at the end of this tick of the loop; dropped and counted where there is no link."""
@@ -219,9 +219,3 @@ class Links:
         connections, self._unflushed = self._unflushed, []
         for connection in connections:
             connection.flush()
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    """None of these ends but by being cancelled."""
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("cannot %s any more", task.get_name(), exc_info=task.exception())
