@@ -1,0 +1,73 @@
+"""Runs seeds: one with its trace, or very many on all cores."""
+
+import argparse
+import sys
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.sim.planted import BUGS
+from tests.sim.supervisor import make_dispatcher
+from tests.sim.world import Outcome, run
+
+CHUNK = 50
+"""Seeds that a process runs before it tells."""
+
+
+def main() -> int:
+    """0 when every run kept all promises."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="run this one")
+    parser.add_argument("--trace", action="store_true", help="print every event of it")
+    parser.add_argument("--seeds", type=int, default=1000, help="run so many (1000)")
+    parser.add_argument("--first", type=int, default=0, help="from this one on (0)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--bug", choices=sorted(BUGS), help="with a planted bug")
+    args = parser.parse_args()
+    if args.seed is not None:
+        return one(args.seed, args.bug, args.trace)
+    return many(range(args.first, args.first + args.seeds), args.bug, args.processes)
+
+
+def one(seed: int, bug: str | None, trace: bool) -> int:
+    """One run, as loud as wanted."""
+    result = attempt(seed, bug, trace)
+    print(result)
+    return int(isinstance(result, str))
+
+
+def many(seeds: range, bug: str | None, processes: int) -> int:
+    """Many runs; every failure is told with its first lines."""
+    started, failed, done, events = time.perf_counter(), [], 0, 0
+    chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
+    with ProcessPoolExecutor(processes) as pool:
+        for results in pool.map(attempt_all, chunks, [bug] * len(chunks)):
+            for seed, result in results:
+                done += 1
+                if isinstance(result, str):
+                    failed.append(seed)
+                    print(f"seed {seed}: {result.strip().splitlines()[0]}", flush=True)
+                else:
+                    events += result.events
+    seconds = time.perf_counter() - started
+    print(f"{done} seeds, {len(failed)} failed, {events} events, {seconds:.1f} s")
+    if failed:
+        print(f"failed: {failed[:50]}")
+    return int(bool(failed))
+
+
+def attempt_all(seeds: range, bug: str | None) -> list[tuple[int, Outcome | str]]:
+    """Each seed with its outcome, or the text of its failure."""
+    return [(seed, attempt(seed, bug)) for seed in seeds]
+
+
+def attempt(seed: int, bug: str | None, trace: bool = False) -> Outcome | str:
+    """A run's outcome, or the text of its failure: first what is broken, then where and after which events."""
+    try:
+        return run(seed, BUGS[bug] if bug else make_dispatcher, trace)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What one run is like, drawn from its seed: how many workers, what load, which faults."""
+
+from dataclasses import dataclass, fields
+from random import Random
+
+CRASH, PAUSE, LEAVE, JOIN, FLAP = "crash", "pause", "leave", "join", "flap"
+CUT, STALL, ONE_WAY, RESET = "cut", "stall", "one way", "reset"
+RETIRE, RESIZE, VANISH, DOWN = "retire", "resize", "vanish", "down"
+
+LIFE_FAULTS = (CRASH, PAUSE, LEAVE, JOIN, FLAP)
+LINK_FAULTS = (CUT, STALL, ONE_WAY, RESET)
+REPLICA_FAULTS = (RETIRE, RESIZE, VANISH, DOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that is fixed for a run. Times in seconds, shares in [0, 1]."""
+
+    seed: int
+    workers: int
+    versions: int
+    replicas: int
+    """Of each version."""
+    slots: int
+    """Most of a replica."""
+    requests_per_s: float
+    work_s: float
+    """Mean."""
+    long_work: bool
+    """Requests may outlast the embargo: what then still runs of a dead worker is the documented exception."""
+    queue_wait_s: float
+    scoring_timeout_s: float
+    lease_s: float
+    link_s: float
+    """Longest way of a message without faults."""
+    feed_s: float
+    """Longest way of views and replica changes to a worker."""
+    skew: str
+    """Where requests arrive: "even", "skewed" or "one"."""
+    held_known: bool
+    """Whether the supervisor knows what a dead worker had in flight."""
+    loss: float
+    duplication: float
+    reordering: float
+    encoded: bool
+    """Whether frames really become bytes and back."""
+    leaving_clients: float
+    faults: tuple[str, ...]
+    """Kinds that happen; empty in a calm run."""
+    fault_every_s: float
+    busy_s: float
+    """How long faults happen; requests go on arriving for a while after."""
+
+    @property
+    def settle_s(self) -> float:
+        """After a disturbance, until every promise holds again: connections are new, leases have run out."""
+        return self.lease_s * 1.5 + 4 * self.link_s + 2 * self.feed_s + 0.5
+
+    @property
+    def stuck_s(self) -> float:
+        """How long a ticket may wait beside a free slot: an ask, a recall, a return, a grant, and an idle slot kept."""
+        return 4 * self.link_s + 0.010 + 0.002
+
+    @property
+    def unfair_s(self) -> float:
+        """How much later a ticket may have come that is served earlier: an ask on its way, a recall on its way."""
+        return 2 * self.link_s + 0.010 + 0.002
+
+    def __str__(self) -> str:
+        return " ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+
+
+def draw(seed: int) -> Scenario:
+    """The scenario of a seed. A third of the runs is calm and has the tightest bounds."""
+    random = Random(seed)
+    workers = random.choice((1, 2, 2, 3, 3, 4, 4, 5, 6, 8, 12, 24))
+    calm = random.random() < 0.3
+    lossy = not calm and random.random() < 0.3
+    lease_s = random.choice((0.3, 0.5, 1.0))
+    replicas, slots = random.choice((1, 1, 2, 3, 4, 8)), random.choice((1, 1, 1, 2, 4))
+    versions = random.choice((1, 1, 1, 2, 3)) if workers < 12 else 1
+    requests_per_s = random.choice((30.0, 80.0, 160.0))
+    load = random.choice((0.3, 0.7, 0.9, 1.0, 1.3, 2.0))  # arriving work per slot
+    scoring_timeout_s = random.choice((0.4 * lease_s, 0.9 * lease_s))
+    long_work = not calm and random.random() < 0.15
+    kinds = [*LIFE_FAULTS, *LINK_FAULTS, *REPLICA_FAULTS]
+    groups = (LIFE_FAULTS, LINK_FAULTS, REPLICA_FAULTS, tuple(random.sample(kinds, 3)), tuple(kinds))
+    return Scenario(
+        seed=seed,
+        workers=workers,
+        versions=versions,
+        replicas=replicas,
+        slots=slots,
+        requests_per_s=requests_per_s,
+        work_s=min(load * versions * replicas * (slots + 1) / 2 / requests_per_s, scoring_timeout_s * 0.4),
+        long_work=long_work,
+        queue_wait_s=random.choice((0.1, 0.5, 0.5, 2.0)),
+        scoring_timeout_s=scoring_timeout_s * (4 if long_work else 1),
+        lease_s=lease_s,
+        link_s=random.choice((0.0002, 0.001, 0.005, 0.02)),
+        feed_s=random.choice((0.001, 0.02, 0.2)),
+        skew=random.choice(("even", "skewed", "one")),
+        held_known=random.random() < 0.5,
+        loss=random.choice((0.001, 0.01)) if lossy else 0.0,
+        duplication=random.choice((0.0, 0.01)) if lossy else 0.0,
+        reordering=random.choice((0.0, 0.01)) if lossy else 0.0,
+        encoded=random.random() < 0.1,
+        leaving_clients=random.choice((0.0, 0.0, 0.1)),
+        faults=() if calm else random.choice(groups),
+        fault_every_s=random.choice((0.03, 0.1, 0.3, 2.0)),
+        busy_s=random.choice((1.0, 2.0, 4.0)) if workers < 12 else 1.0,
+    )

@@ -1,0 +1,195 @@
+"""The one source of views, and of news about replicas: both reach every worker in order, each in its own time."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from router.core.dispatcher import Dispatcher
+from router.core.members import Departed, Member, View
+from serving.endpoint import VersionKey
+from serving.replica import Replica, ReplicaState
+from tests.sim.failures import PromiseBroken
+from tests.sim.worker import SimWorker
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+NOTICE_S = 0.02
+"""Longest until the end of a process is noticed and its row of the flight board is read."""
+SKIPPED = 0.2
+"""Share of the views that a worker gets so late that it mostly skips them."""
+REMEMBERED_S = 20.0
+"""How long views name who has departed: longer than any worker lags behind."""
+
+
+class Supervisor:
+    """Starts workers, notices their end, and publishes views; also what control tells about replicas."""
+
+    def __init__(self, world: "World") -> None:
+        self.workers: dict[str, SimWorker] = {}
+        """Every process that runs, by name."""
+        self.view = View(0, ())
+        self._world = world
+        self._members: dict[str, Member] = {}
+        self._departed: list[tuple[float, Departed]] = []
+        self._generations: dict[int, int] = {}
+        self._fed: dict[str, float] = {}
+        self._replicas_made = 0
+
+    # ---- workers
+
+    def start(self, index: int) -> SimWorker:
+        """A process starts; nobody knows it before the next view. Some serve at once, some a moment later."""
+        world = self._world
+        ready = world.random.random() < 0.5
+        generation = self._generations[index] = self._generations.get(index, 0) + 1
+        name = f"w{index}.{generation}"
+        dispatcher = world.make_dispatcher(name, world.random.getrandbits(32), world.scenario.lease_s)
+        worker = self.workers[name] = SimWorker(name, dispatcher, world)
+        world.network.ends[name] = worker
+        for key, version in world.versions.items():
+            dispatcher.configure(key.endpoint, version)
+        for replica in world.site.listed():
+            self._feed(worker, worker.hear_replica, replica)
+        self._members[name] = Member(name, f"unix:{name}", eligible=ready)
+        if not ready:
+            world.clock.after(0.2 * world.random.random(), self.make_eligible, name, True)
+        world.note(name, "starts to run")
+        return worker
+
+    def leave(self, name: str) -> None:
+        """The worker serves no new connection, and ends when it is idle."""
+        worker = self.workers[name]
+        worker.leaving = True
+        self._members[name] = Member(name, f"unix:{name}", eligible=False)
+        self.publish()
+        epoch = self.view.epoch
+        self._world.clock.after(self._world.scenario.feed_s, self._end_when_idle, worker, epoch)
+
+    def make_eligible(self, name: str, eligible: bool) -> None:
+        """A member may own versions from now on, or may not; one that leaves or has gone never does again."""
+        worker = self.workers.get(name)
+        if worker is not None and not worker.leaving:
+            self._members[name] = Member(name, f"unix:{name}", eligible)
+            self._world.judge.disturb(self._world.clock.now, self._world.scenario.settle_s)
+            self.publish()
+
+    def kill(self, name: str) -> None:
+        """The process ends at once, whatever it does."""
+        worker = self.workers[name]
+        known = self._world.scenario.held_known
+        held: dict[str, int] = {}
+        for lease in worker.using.values():
+            held[lease.replica.id] = held.get(lease.replica.id, 0) + 1
+        self._end(worker, Departed(name, held if known else None))
+
+    def serving(self) -> list[SimWorker]:
+        """Workers that new connections may come to."""
+        return [worker for worker in self.workers.values() if not worker.leaving and worker.view is not None]
+
+    def owner(self, key: VersionKey) -> SimWorker | None:
+        """Who owns a version in the newest view, if it runs."""
+        return self.workers.get(self.view.owner(key))
+
+    def publish(self) -> None:
+        """A new view, on its way to every worker."""
+        world = self._world
+        now = world.clock.now
+        self._departed = [(moment, one) for moment, one in self._departed if moment > now - REMEMBERED_S]
+        members = tuple(self._members.values())
+        self.view = View(self.view.epoch + 1, members, tuple(one for _, one in self._departed))
+        world.note("supervisor", "publishes", self.view)
+        for worker in self.workers.values():
+            delay_s = world.random.random() * world.scenario.feed_s
+            if world.random.random() < SKIPPED:
+                delay_s += 3 * world.scenario.feed_s
+            world.clock.after(delay_s, worker.do, worker.see, self.view)
+
+    def _end_when_idle(self, worker: SimWorker, epoch: int) -> None:
+        if not worker.alive:
+            return
+        world = self._world
+        knows = worker.view is not None and worker.view.epoch >= epoch
+        if worker.paused or worker.using or worker.waiting or not knows:
+            world.clock.after(0.01, self._end_when_idle, worker, epoch)
+            return
+        self._end(worker, Departed(worker.name, {} if world.scenario.held_known else None))
+
+    def _end(self, worker: SimWorker, departed: Departed) -> None:
+        world = self._world
+        world.note(worker.name, "ends", departed.held)
+        worker.alive = False
+        world.lose(worker)
+        world.network.leave(worker.name)
+        del self.workers[worker.name]
+        world.clock.after(world.random.random() * NOTICE_S, self._notice, departed)
+
+    def _notice(self, departed: Departed) -> None:
+        del self._members[departed.name]
+        self._departed.append((self._world.clock.now, departed))
+        self.publish()
+
+    # ---- replicas
+
+    def add_replica(self, key: VersionKey, slots: int) -> None:
+        """A new replica is ready."""
+        self._replicas_made += 1
+        number = self._replicas_made
+        replica = Replica(
+            f"r{number}", key.endpoint, key.version, "127.0.0.1", 9000 + number, ReplicaState.READY, slots
+        )
+        self._world.site.add(replica, self._world.clock.now + self._world.scenario.settle_s)
+        self.tell(replica)
+
+    def tell(self, replica: Replica) -> None:
+        """News of a replica, to everybody."""
+        self._world.note("control", "tells", replica.id, str(replica.state), replica.slots)
+        for worker in self.workers.values():
+            self._feed(worker, worker.hear_replica, replica)
+
+    def tell_removal(self, replica_id: str) -> None:
+        """A replica is gone; everybody hears of it."""
+        self._world.note("control", "tells removal", replica_id)
+        for worker in self.workers.values():
+            self._feed(worker, worker.hear_removal, replica_id)
+
+    def retire(self, key: VersionKey) -> None:
+        """Scaling down: the owner withdraws a replica."""
+        owner = self.owner(key)
+        if owner is not None:
+            owner.do(self._retire, owner, key)
+
+    def _retire(self, owner: SimWorker, key: VersionKey) -> None:
+        world = self._world
+        for replica_id in owner.dispatcher.retire(key, 1):
+            world.note(owner.name, "retires", replica_id)
+            one = world.site.replicas[replica_id]
+            one.change(one.with_state(ReplicaState.DRAINING), world.clock.now)
+            self.tell(one.declared)
+
+    def drained(self, name: str, replica_id: str) -> None:
+        """A worker says that nothing runs on a withdrawn replica and nothing will: it is stopped."""
+        world = self._world
+        world.note(name, "says drained", replica_id)
+        one = world.site.replicas[replica_id]
+        if one.running:
+            raise PromiseBroken(f"{name} says that {replica_id} is drained while it runs {list(one.running)}")
+        if not one.listed:
+            return
+        one.change(one.declared, world.clock.now, listed=False)
+        one.ceiling = 0
+        self.tell_removal(replica_id)
+        key = one.declared.key
+        if len(world.site.by_key[key]) < 40:
+            world.clock.after(0.1, self.add_replica, key, one.declared.slots)
+
+    def _feed(self, worker: SimWorker, action: Callable[..., object], *args: object) -> None:
+        world = self._world
+        delay_s = world.random.random() * world.scenario.feed_s
+        moment = max(self._fed.get(worker.name, 0.0), world.clock.now + delay_s)
+        self._fed[worker.name] = moment
+        world.clock.at(moment, worker.do, action, *args)
+
+
+def make_dispatcher(name: str, incarnation: int, lease_s: float) -> Dispatcher:
+    """The real one."""
+    return Dispatcher(me=name, incarnation=incarnation, lease_s=lease_s)

@@ -1,0 +1,250 @@
+"""One worker: a real dispatcher, and a model of the shell around it that carries requests to replicas."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
+from router.core.errors import RouterError
+from router.core.health import Failure
+from router.core.ledger import Lease
+from router.core.members import View
+from router.core.messages import PeerMessage
+from serving.endpoint import VersionKey
+from serving.replica import Replica
+from tests.sim.failures import PromiseBroken
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+CONNECT_S = 0.002
+"""Until a connection to a replica that is down is refused."""
+
+
+class Request(Ticket):
+    """A request of a client, from its arrival to its end."""
+
+    __slots__ = ("arrived", "attempts", "key", "number", "outcome", "retry", "work_s", "worker")
+
+    def __init__(self, number: int, key: VersionKey, work_s: float, worker: str, now: float) -> None:
+        super().__init__()
+        self.number = number
+        self.key = key
+        self.work_s = work_s
+        self.worker = worker
+        self.arrived = now
+        self.attempts = 0
+        self.retry = False
+        self.outcome = ""
+        """How it ended; "" before."""
+
+    def __repr__(self) -> str:
+        return f"#{self.number}@{self.worker}"
+
+
+class SimWorker:
+    """A worker process. While it is paused nothing is handled; all of it is when it goes on."""
+
+    def __init__(self, name: str, dispatcher: Dispatcher, world: "World") -> None:
+        self.name = name
+        self.dispatcher = dispatcher
+        self.view: View | None = None
+        self.alive = True
+        self.paused = False
+        self.leaving = False
+        self.using: dict[Request, Lease] = {}
+        """The flight board's row: what is in flight, as this worker knows it."""
+        self.waiting: dict[Request, None] = {}
+        self._world = world
+        self._clock = world.clock
+        self._deferred: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self._next_tick = float("inf")
+
+    # ---- steps
+
+    def do(self, action: Callable[..., object], *args: object) -> None:
+        """One event of this worker: now, when it goes on, or never."""
+        if not self.alive:
+            return
+        if self.paused:
+            self._deferred.append((action, args))
+            return
+        self._step(action, args)
+
+    def go_on(self) -> None:
+        """The end of a pause: everything at once."""
+        self.paused = False
+        deferred, self._deferred = self._deferred, []
+        for action, args in deferred:
+            if self.alive:
+                self._step(action, args)
+
+    def _step(self, action: Callable[..., object], args: Iterable[object]) -> None:
+        action(*args)
+        dispatcher = self.dispatcher
+        if dispatcher.outbox:
+            outbox = list(dispatcher.outbox)
+            dispatcher.outbox.clear()
+            self._world.network.send(self.name, outbox)
+        if dispatcher.drained:
+            drained = list(dispatcher.drained)
+            dispatcher.drained.clear()
+            for replica_id in drained:
+                self._world.supervisor.drained(self.name, replica_id)
+        dispatcher.starved.clear()
+        due = dispatcher.due()
+        if due is not None and due < self._next_tick:
+            self._next_tick = due
+            self._clock.at(due, self.do, self._tick, due)
+
+    def _tick(self, planned: float) -> None:
+        if planned != self._next_tick:
+            return
+        self._next_tick = float("inf")
+        self._granted(self.dispatcher.tick(self._clock.now))
+
+    # ---- what the world tells
+
+    def see(self, view: View) -> None:
+        """A new view; an older one is passed over."""
+        if self.view is not None and view.epoch <= self.view.epoch:
+            return
+        self.view = view
+        self._world.note(self.name, "sees", view)
+        self._granted(self.dispatcher.enter(view, self._clock.now))
+        self._world.network.meet(self.name)
+
+    def hear_replica(self, replica: Replica) -> None:
+        """Discovery: a replica is new or has changed."""
+        self._world.note(self.name, "hears", replica.id, str(replica.state), replica.slots)
+        self._granted(self.dispatcher.upsert(replica, self._clock.now))
+
+    def hear_removal(self, replica_id: str) -> None:
+        """Discovery: a replica is gone."""
+        self._world.note(self.name, "hears removal", replica_id)
+        self.dispatcher.remove(replica_id)
+
+    # ---- what the network tells
+
+    def knows(self, peer: str) -> bool:
+        """Whether a peer is in its view."""
+        return self.view is not None and any(member.name == peer for member in self.view.members)
+
+    def link_up(self, peer: str) -> None:
+        """A session begins."""
+        self._world.note(self.name, "link up", peer)
+        self._granted(self.dispatcher.link_up(peer, self._clock.now))
+
+    def link_down(self, peer: str) -> None:
+        """A session has ended."""
+        self._world.note(self.name, "link down", peer)
+        self.dispatcher.link_down(peer, self._clock.now)
+
+    def receive(self, peer: str, message: PeerMessage) -> None:
+        """A message of the session."""
+        self._world.note(self.name, "receives", peer, message)
+        self._granted(self.dispatcher.receive(peer, message, self._clock.now))
+
+    # ---- requests
+
+    def arrive(self, request: Request) -> None:
+        """A client's request, whole."""
+        now = self._clock.now
+        request.arrived = now  # it has stood in the kernel's queue if this worker was paused
+        self._world.note(self.name, "request", request)
+        queue = self.dispatcher.queue(request.key)
+        try:
+            lease = queue.enqueue(request, now)
+        except RouterError:
+            self._end(request, "refused")
+            return
+        if lease is not None:
+            self._begin(request, lease)
+        else:
+            self._wait(request, queue)
+
+    def client_leaves(self, request: Request) -> None:
+        """The client of a request is gone, wherever the request is."""
+        if request.outcome:
+            return
+        self._world.note(self.name, "client leaves", request)
+        lease = self.using.get(request)
+        if lease is not None:
+            self._world.site_end(request, lease)
+            self._finish(request, lease, "left")
+        elif self.dispatcher.queue(request.key).abandon(request):
+            self._end(request, "left")
+        else:
+            raise PromiseBroken(f"{request} neither waits nor has a slot")
+
+    def _wait(self, request: Request, queue: VersionQueue) -> None:
+        self.waiting[request] = None
+        self._world.judge.waits(request, self._clock.now)
+        self._clock.after(queue.queue_wait_s, self.do, self._expire, queue)
+
+    def _expire(self, queue: VersionQueue) -> None:
+        for ticket, error in queue.expire(self._clock.now):
+            assert isinstance(ticket, Request)
+            self._end(ticket, type(error).__name__)
+
+    def _granted(self, grants: Iterable[Grant]) -> None:
+        for grant in grants:
+            request = grant.ticket
+            assert isinstance(request, Request)
+            if request not in self.waiting:
+                raise PromiseBroken(f"{request} is granted {grant.lease.id} but does not wait")
+            self._begin(request, grant.lease)
+
+    def _begin(self, request: Request, lease: Lease) -> None:
+        """It has a slot: it is sent to the replica in the same step."""
+        if request in self.using or request.outcome:
+            raise PromiseBroken(f"{request} is granted a second slot")
+        self.waiting.pop(request, None)
+        self.using[request] = lease
+        world, now = self._world, self._clock.now
+        world.note(self.name, "starts", request, lease.replica.id, lease.id)
+        world.judge.served(request)
+        request.attempts += 1
+        if world.site.replicas[lease.replica.id].down:
+            self._clock.after(CONNECT_S, self.do, self._unreachable, request, lease)
+            return
+        world.site_start(request, lease)
+        work_s = min(request.work_s, self.dispatcher.queue(request.key).scoring_timeout_s)
+        self._clock.at(now + work_s, self._answered, request, lease)
+
+    def _answered(self, request: Request, lease: Lease) -> None:
+        """The replica has sent its answer, whether or not the worker gets to read it."""
+        if self._world.site_end(request, lease):
+            self.do(self._finish, request, lease, "served")
+
+    def _finish(self, request: Request, lease: Lease, outcome: str) -> None:
+        if request.outcome:
+            return
+        self._end(request, outcome)
+        grant = self.dispatcher.queue(request.key).release(lease, self._clock.now)
+        if grant is not None:
+            self._granted((grant,))
+
+    def _unreachable(self, request: Request, lease: Lease) -> None:
+        if request.outcome:
+            return
+        queue, now = self.dispatcher.queue(request.key), self._clock.now
+        self._world.note(self.name, "does not reach", lease.replica.id, request)
+        del self.using[request]
+        if request.attempts >= 3:
+            self.using[request] = lease
+            queue.replica_failed(lease.replica, Failure.UNREACHABLE, now)
+            self._finish(request, lease, "ReplicaFailed")
+            return
+        request.retry = True
+        self._wait(request, queue)
+        queue.replica_failed(lease.replica, Failure.UNREACHABLE, now)
+        grant = queue.requeue(lease, now)
+        if grant is not None:
+            self._granted((grant,))
+
+    def _end(self, request: Request, outcome: str) -> None:
+        self._world.note(self.name, outcome, request)
+        request.outcome = outcome
+        self.waiting.pop(request, None)
+        self.using.pop(request, None)
+        self._world.judge.ended(request)

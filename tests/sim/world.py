@@ -1,0 +1,238 @@
+"""One run: everything of it made from its seed, run to its end, and judged."""
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from router.core.dispatcher import Dispatcher
+from router.core.ledger import Lease
+from serving.endpoint import AutoscalePolicy, ReplicaKind, ReplicaSource, Version, VersionKey, VersionType
+from tests.sim.clock import Clock
+from tests.sim.failures import PromiseBroken
+from tests.sim.faults import Faults
+from tests.sim.judge import Judge
+from tests.sim.network import Network
+from tests.sim.replicas import Site
+from tests.sim.scenario import Scenario, draw
+from tests.sim.supervisor import Supervisor, make_dispatcher
+from tests.sim.worker import Request, SimWorker
+
+MakeDispatcher = Callable[[str, int, float], Dispatcher]
+AUDIT_S = 0.002
+REMEMBERED = 120
+"""Events that a failure prints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run that kept all promises was like."""
+
+    seed: int
+    events: int
+    requests: int
+    outcomes: dict[str, int]
+    broken_sessions: int
+    double_releases: int
+    longest_stuck_s: float
+    longest_overtaking_s: float
+
+
+class World:
+    """All parts of one run."""
+
+    def __init__(self, scenario: Scenario, make: MakeDispatcher = make_dispatcher, trace: bool = False) -> None:
+        self.scenario = scenario
+        self.random = Random(scenario.seed * 2 + 1)
+        self.clock = Clock()
+        self.site = Site()
+        self.judge = Judge(scenario, self.site)
+        self.network = Network(self.clock, self.random, scenario)
+        self.make_dispatcher = make
+        self.versions = {VersionKey("iris", name): self._version(name) for name in "abc"[: scenario.versions]}
+        self.requests: list[Request] = []
+        self.past: deque[tuple[float, tuple[object, ...]]] = deque(maxlen=REMEMBERED)
+        self.ledgers_left: list[int] = []
+        self._trace = trace
+        self._arrivals_end = 0.0
+        self.supervisor = Supervisor(self)
+
+    def _version(self, name: str) -> Version:
+        return Version(
+            name=name,
+            share=1.0,
+            is_default=name == "a",
+            type=VersionType.TREATMENT,
+            replica=ReplicaSource(ReplicaKind.STATIC, static=("127.0.0.1:9400",)),
+            autoscale=AutoscalePolicy(),
+            queue_wait_s=self.scenario.queue_wait_s,
+            scoring_timeout_s=self.scenario.scoring_timeout_s,
+        )
+
+    def note(self, *what: object) -> None:
+        """Remember what happens, for whoever reads a failure."""
+        self.past.append((self.clock.now, what))
+        if self._trace:
+            print(told(self.past[-1]), file=sys.stdout)
+
+    # ---- what replicas see
+
+    def site_start(self, request: Request, lease: Lease) -> None:
+        """The request is on the replica."""
+        self.site.replicas[lease.replica.id].start(request, self.clock.now)
+
+    def site_end(self, request: Request, lease: Lease) -> bool:
+        """The replica is done with it, or its connection is closed."""
+        ended = self.site.replicas[lease.replica.id].end(request, self.clock.now)
+        if ended:
+            self.note(lease.replica.id, "is done with", request)
+        return ended
+
+    def lose(self, worker: SimWorker) -> None:
+        """A worker has ended: its requests are lost; replicas go on with them, which counts until the embargo ends."""
+        for request in (*worker.using, *worker.waiting):
+            request.outcome = "lost"
+            self.judge.ended(request)
+        for request, lease in worker.using.items():
+            self.clock.after(self.scenario.lease_s, self.site_end, request, lease)
+
+    def network_is_good(self) -> None:
+        """Messages are not lost, doubled or reordered any more."""
+        self.network.faulty = False
+
+    # ---- the run
+
+    def run(self) -> Outcome:
+        """Everything, from the start to the last judgement."""
+        scenario = self.scenario
+        for key in self.versions:
+            for _ in range(scenario.replicas):
+                self.supervisor.add_replica(key, self.random.randint(1, scenario.slots))
+        self._start_workers()
+        self.judge.disturb(0.0, scenario.settle_s)
+        self.clock.after(scenario.feed_s * 4, self._next_arrival)
+        Faults(self).start()
+        calm_from = scenario.busy_s if scenario.faults else 0.0
+        self._arrivals_end = calm_from + scenario.settle_s + 1.0
+        events = self._run_until(self._arrivals_end)
+        quiet_s = scenario.queue_wait_s + scenario.scoring_timeout_s + scenario.settle_s
+        events += self._run_until(self._arrivals_end + quiet_s)
+        self._judge_the_quiet()
+        for role in (0, 1):
+            events += self._fill_every_slot(role)
+        return self._outcome(events)
+
+    def _start_workers(self) -> None:
+        """All in one view, or one after the other."""
+        together = self.random.random() < 0.5
+        for index in range(self.scenario.workers):
+            self.supervisor.start(index)
+            if not together:
+                self.supervisor.publish()
+        if together:
+            self.supervisor.publish()
+
+    def _run_until(self, end: float) -> int:
+        events = 0
+        while self.clock.now < end:
+            events += self.clock.run_until(min(end, self.clock.now + AUDIT_S))
+            self.judge.audit(self.clock.now)
+        return events
+
+    # ---- requests
+
+    def _next_arrival(self) -> None:
+        scenario, uniform = self.scenario, self.random.random
+        if self.clock.now > self._arrivals_end:
+            return
+        serving = self.supervisor.serving()
+        if serving:
+            chosen = {"even": uniform(), "skewed": uniform() ** 3, "one": 0.0}[scenario.skew]
+            worker = serving[int(chosen * len(serving))]
+            key = self.random.choice(list(self.versions))
+            request = self.request(worker, key, self.random.expovariate(1 / scenario.work_s))
+            if uniform() < scenario.leaving_clients:
+                leaves_s = uniform() * (scenario.queue_wait_s + scenario.work_s)
+                self.clock.after(leaves_s, worker.do, worker.client_leaves, request)
+        self.clock.after(self.random.expovariate(scenario.requests_per_s), self._next_arrival)
+
+    def request(self, worker: SimWorker, key: VersionKey, work_s: float) -> Request:
+        """A request comes to a worker."""
+        request = Request(len(self.requests), key, work_s, worker.name, self.clock.now)
+        self.requests.append(request)
+        worker.do(worker.arrive, request)
+        return request
+
+    # ---- judgement at the end
+
+    def _judge_the_quiet(self) -> None:
+        """Nobody waits, nothing runs, nobody has been forgotten."""
+        waiting = self.judge.waiting()
+        running = [work for one in self.site.replicas.values() for work in one.running]
+        if waiting or running:
+            raise PromiseBroken(f"after quiet {waiting} wait and {running} run")
+        for request in self.requests:
+            worker = self.supervisor.workers.get(request.worker)
+            if not request.outcome and worker is not None:
+                raise PromiseBroken(f"{request} has been forgotten")
+
+    def _fill_every_slot(self, role: int) -> int:
+        """Every slot is home: the owner can use all of them at once, and no more; so can a borrower in a moment."""
+        scenario, work_s = self.scenario, self.scenario.scoring_timeout_s * 0.9
+        filled: list[tuple[VersionKey, int, list[Request]]] = []
+        for key in self.versions:
+            owner = self.supervisor.owner(key)
+            assert owner is not None
+            others = [worker for worker in self.supervisor.serving() if worker is not owner]
+            worker = owner if role == 0 or not others else self.random.choice(others)
+            slots = self.site.slots(key)
+            requests = [self.request(worker, key, work_s) for _ in range(slots + 1)]
+            if role == 0 and sum(one.attempts for one in requests) != slots:
+                started = sum(one.attempts for one in requests)
+                raise PromiseBroken(f"{owner.name} owns {slots} slots of {key}, and {started} were at home after quiet")
+            filled.append((key, slots, requests))
+        events = self._run_until(self.clock.now + min(scenario.stuck_s, work_s * 0.9))
+        for key, slots, requests in filled:
+            started = sum(one.attempts for one in requests)
+            if started < slots and scenario.stuck_s < work_s * 0.9:
+                raise PromiseBroken(f"{started} of {slots} slots of {key} came to a borrower within the bound")
+        events += self._run_until(self.clock.now + 2 * scenario.scoring_timeout_s + scenario.queue_wait_s)
+        self._judge_the_quiet()
+        return events
+
+    def _outcome(self, events: int) -> Outcome:
+        outcomes: dict[str, int] = {}
+        for request in self.requests:
+            outcomes[request.outcome] = outcomes.get(request.outcome, 0) + 1
+        queues = [queue for worker in self.supervisor.workers.values() for queue in worker.dispatcher.queues.values()]
+        violations = sum(queue.ledger.violations for queue in queues)
+        if violations:
+            raise PromiseBroken(f"ledgers count {violations} violations")
+        return Outcome(
+            self.scenario.seed,
+            events,
+            len(self.requests),
+            outcomes,
+            self.network.broken_sessions,
+            sum(queue.ledger.double_releases for queue in queues),
+            self.judge.longest_stuck_s,
+            self.judge.longest_overtaking_s,
+        )
+
+
+def told(event: tuple[float, tuple[object, ...]]) -> str:
+    """One line of a trace."""
+    moment, what = event
+    return f"{moment:10.6f}  " + "  ".join(str(one) for one in what)
+
+
+def run(seed: int, make: MakeDispatcher = make_dispatcher, trace: bool = False) -> Outcome:
+    """One run. A failure carries the seed, the scenario and the last events."""
+    world = World(draw(seed), make, trace)
+    try:
+        return world.run()
+    except Exception as error:
+        last = "\n".join(told(event) for event in world.past)
+        error.add_note(f"last events:\n{last}\nscenario: {world.scenario}\nreplay: python -m tests.sim --seed {seed}")
+        raise
