@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -178,8 +178,12 @@ class ControlPlane:
         self._feed.expect(workers)
 
     def on_usage(self, report: UsageReport) -> None:
-        """Take over a worker's counts; versions that found no free slot are decided on at once."""
-        self._feed.apply(report, self._clock.now())
+        """Take over a worker's counts; versions that found no free slot are decided on at once.
+
+        Workers speak a little longer of what is no longer declared: nobody would ever forget that again.
+        """
+        known = tuple(usage for usage in report.versions if self._registry.version(usage.key) is not None)
+        self._feed.apply(replace(report, versions=known), self._clock.now())
         for key in report.starved:
             version = self._registry.version(key)
             if version is not None and is_scaled(version):

@@ -22,7 +22,7 @@ class Record:
 
 
 class DecisionLog:
-    """The last decisions of each version, and how many there were of each direction since the start."""
+    """The last decisions of each declared version, and how many there were of each direction since its start."""
 
     def __init__(self, per_version: int = PER_VERSION) -> None:
         self._per_version = per_version
@@ -55,12 +55,14 @@ class DecisionLog:
         return sorted(found, key=lambda record: record.at)[-count:]
 
     def forget(self, key: VersionKey) -> None:
-        """The version is gone; its counts stay, because counters never go backwards."""
+        """The version is gone, and its series end; if it comes back, its counters begin at 0, as after a restart."""
         self._records.pop(key, None)
         self._acted.pop(key, None)
+        for direction in Direction:
+            self._counts.pop((key, direction), None)
 
     def counts(self) -> Mapping[tuple[VersionKey, Direction], int]:
-        """Decisions recorded since the start."""
+        """Decisions recorded since the start, of versions that are declared."""
         return self._counts
 
 

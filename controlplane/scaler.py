@@ -112,9 +112,9 @@ class Scaler:
             self._know(victims)
 
     def _know(self, victims: set[str]) -> None:
-        still_shown = {replica.id for replica in self._view.replicas() if replica.id in self._told}
-        self._told = still_shown | victims
-        self._withdrawn -= victims
+        shown = {replica.id for replica in self._view.replicas()}
+        self._told = (self._told & shown) | victims
+        self._withdrawn = (self._withdrawn - victims) & shown
 
     def _ready(self, key: VersionKey) -> set[str]:
         return {

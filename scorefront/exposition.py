@@ -58,6 +58,13 @@ class _Totals:
         for version in worker.versions:
             self._add_version(VersionKey(version.endpoint, version.version), version)
 
+    def keep(self, declared: "_Declared") -> None:
+        """Forget the versions that are not declared any more."""
+        for request in [each for each in self.requests if each[0] not in declared]:
+            del self.requests[request]
+        for place in [each for each in self.histograms if each[1] not in declared]:
+            del self.histograms[place]
+
     def _add_version(self, key: VersionKey, version: VersionMetrics) -> None:
         for code, count in version.requests.items():
             self.requests[key, code] += count
@@ -67,6 +74,17 @@ class _Totals:
             if total is None:
                 total = self.histograms[name, key] = _Sum(more.bounds_s, [0] * len(more.counts))
             total.add(more)
+
+
+class _Declared:
+    """Which series are still told: those of declared versions, and those of requests that reached none."""
+
+    def __init__(self, versions: Mapping[VersionKey, int]) -> None:
+        self._endpoints = {"", *(key.endpoint for key in versions)}
+        self._versions = versions
+
+    def __contains__(self, key: VersionKey) -> bool:
+        return key in self._versions or (not key.version and key.endpoint in self._endpoints)
 
 
 class Exposition:
@@ -86,8 +104,12 @@ class Exposition:
     ) -> bytes:
         """One scrape. `workers` are those alive; `replicas` and `desired` name every declared version."""
         self._remember(workers)
+        declared = _Declared(desired)
+        self._ended.keep(declared)
+        totals = self._totals()
+        totals.keep(declared)
         families = [
-            *_counted(self._totals(workers)),
+            *_counted(totals),
             *_slots(workers, desired),
             *_scaling(replicas, desired, decisions),
             *_workers(workers),
@@ -104,7 +126,7 @@ class Exposition:
             self._ended.add(ended.pop(name))
         self._last = {**ended, **alive}
 
-    def _totals(self, workers: Sequence[WorkerMetrics]) -> _Totals:
+    def _totals(self) -> _Totals:
         totals = _Totals()
         for worker in self._last.values():
             totals.add(worker)

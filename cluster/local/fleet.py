@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import deque
 
 from cluster.local import command
 from cluster.local.lifecycle import WANTED, Event, State
@@ -11,6 +12,8 @@ from cluster.local.site import Site
 from serving.endpoint import ReplicaKind, Version, VersionKey
 
 NOT_WANTED = "not wanted any more"
+REMEMBERED_IDS = 1000
+"""Of a version, so that none is used again while somebody may still mean the last one that had it."""
 
 
 class Fleet:
@@ -24,7 +27,7 @@ class Fleet:
         self._key = key
         self._version: Version | None = None
         self._heirs: list[Lineage] = []
-        self._used_ids: set[str] = set()
+        self._used_ids: deque[str] = deque(maxlen=REMEMBERED_IDS)
         self._settling_soon: asyncio.Handle | None = None
 
     @property
@@ -141,7 +144,7 @@ class Fleet:
     def _new_id(self) -> str:
         while (fresh := self._named(self._site.new_suffix())) in self._used_ids:
             pass
-        self._used_ids.add(fresh)
+        self._used_ids.append(fresh)
         return fresh
 
     def _named(self, suffix: str) -> str:

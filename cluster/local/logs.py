@@ -138,6 +138,7 @@ class LogStore:
             log.close()
         if not logs:
             self._open.pop(key, None)
+        self._forget_unused(key)
         for path in _newest_first(self._path(key, replica_id).parent, logs)[KEPT_GONE:]:
             for one in (path, path.with_name(path.name + ".1")):
                 with contextlib.suppress(OSError):
@@ -164,6 +165,12 @@ class LogStore:
                     yield line
         finally:
             followers.discard(follower)
+            self._forget_unused(key)
+
+    def _forget_unused(self, key: VersionKey) -> None:
+        """An open log writes to the very set that followers join, so it goes only when neither is left."""
+        if key not in self._open and not self._followers.get(key):
+            self._followers.pop(key, None)
 
     def _path(self, key: VersionKey, replica_id: str) -> Path:
         return self._root / key.endpoint / key.version / f"{replica_id}.log"

@@ -1,8 +1,10 @@
 """Logs, changes, limits, and the process table as text."""
 
 import asyncio
+import itertools
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from cluster.changes import Remove, Reset, Upsert
 from cluster.local import feed as feeding
 from cluster.local import logs as logging_
 from cluster.local.feed import Feed
+from cluster.local.fleet import REMEMBERED_IDS, Fleet
 from cluster.local.guard import Process, parse_stat
 from cluster.local.limits import Cores, choose_cores, memory_by_session, over_memory
 from cluster.local.logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, Lines, LogStore
@@ -85,6 +88,43 @@ async def test_a_slow_listener_loses_the_oldest_lines_only(tmp_path: Path, monke
     assert [await first, await anext(lines), await anext(lines)] == [("r1", "3"), ("r1", "4"), ("r1", "5")]
     await lines.aclose()
     store.close(KEY, "r1")
+
+
+async def test_nothing_is_kept_in_memory_of_a_version_that_is_gone(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    for number in range(20):
+        key = VersionKey(f"iris-{number}", "blue")
+        lines = store.follow(key)
+        first = asyncio.create_task(anext(lines), name="first line")
+        await asyncio.sleep(0)
+        store.open(key, "r1").write(b"one\n")
+        assert await first == ("r1", "one")
+        if number % 2:  # the replica may go before its listener, or after
+            store.close(key, "r1")
+        await lines.aclose()
+        store.close(key, "r1")
+    assert not store._open and not store._followers
+
+
+async def test_one_who_listens_once_more_hears_a_log_that_was_open_all_the_while(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    log = store.open(KEY, "r1")
+    for text in ("one", "two"):
+        lines = store.follow(KEY)
+        first = asyncio.create_task(anext(lines), name="first line")
+        await asyncio.sleep(0)
+        log.write(text.encode() + b"\n")
+        assert await first == ("r1", text)
+        await lines.aclose()
+    store.close(KEY, "r1")
+
+
+def test_a_version_remembers_its_latest_ids_only_and_uses_none_of_them_again() -> None:
+    suffixes = (f"{number // 2:x}" for number in itertools.count())  # each twice
+    fleet = Fleet(SimpleNamespace(new_suffix=lambda: next(suffixes)), KEY)
+    given = [fleet._new_id() for _ in range(3 * REMEMBERED_IDS)]
+    assert len(set(given)) == len(given)
+    assert len(fleet._used_ids) == REMEMBERED_IDS
 
 
 def replica(number: int, state: ReplicaState = ReplicaState.READY) -> Replica:

@@ -116,3 +116,11 @@ def test_the_worst_loop_lag_and_all_connections_are_told():
 def test_requests_for_which_no_version_was_chosen_are_counted_under_an_empty_name():
     samples = scraped([worker("a", version({404: 2}, name=""))])
     assert value(samples, "scorefront_requests_total", endpoint="iris", version="", code="404") == 2
+
+
+def test_what_ended_workers_counted_ends_with_the_version():
+    exposition, other = Exposition(), {VersionKey("wine", "blue"): 1}
+    for number in range(2 * MAX_ENDED_WORKERS):
+        scraped([worker(f"w{number}", version({200: 1}), version({404: 1}, name=""))], exposition)
+    assert not [labels for _, labels in scraped([], exposition, other) if ("endpoint", "iris") in labels]
+    assert exposition._ended.requests == {} and exposition._ended.histograms == {}

@@ -38,12 +38,14 @@ def test_the_time_of_the_providers_call_is_kept_whichever_is_told_first():
     assert [record.acted_at for record in log.last([BLUE], 9)] == [100.2, 101.2, None]
 
 
-def test_decisions_are_counted_by_direction_and_the_counts_outlive_the_version():
+def test_decisions_are_counted_by_direction_until_the_version_is_gone():
     log = DecisionLog()
     for direction in (Direction.UP, Direction.UP, Direction.DOWN):
         log.add(decision(direction=direction), 0.0)
+    log.add(decision(key=GREEN), 0.0)
+    assert log.counts() == {(BLUE, Direction.UP): 2, (BLUE, Direction.DOWN): 1, (GREEN, Direction.UP): 1}
     log.forget(BLUE)
-    assert log.counts() == {(BLUE, Direction.UP): 2, (BLUE, Direction.DOWN): 1}
+    assert log.counts() == {(GREEN, Direction.UP): 1}
     assert log.last([BLUE], 20) == []
 
 
