@@ -74,8 +74,6 @@ class Connection(asyncio.Protocol):
         try:
             for frame in self._reader.feed(data):
                 self._receive(frame)
-                if not self.live:
-                    return
         except FrameError as error:
             self.break_off(str(error), logging.WARNING)
 

@@ -172,7 +172,14 @@ async def test_a_member_that_leaves_loses_its_links_at_once_and_is_not_called_ag
         assert len(each.links.up()) == 1
     await eventually(lambda: not b.links.up())
     await all_linked(a, c)
+    await eventually(lambda: callers() == ["keep a link to c"] * 2)  # of a, and of b, which was not told
     assert b.events[-2:] in ([("down", "a"), ("down", "c")], [("down", "c"), ("down", "a")])
+
+
+def callers() -> list[str]:
+    """Tasks that make links."""
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    return sorted(name for name in names if "keep a link" in name)
 
 
 async def test_a_view_without_this_worker_ends_all_its_links(node: Make) -> None:
@@ -214,6 +221,16 @@ async def test_connections_that_were_given_up_before_they_were_answered_never_co
     await peer.close()
 
 
+async def test_a_peer_that_refuses_is_called_again_ever_more_rarely(node: Make) -> None:
+    a, b = node("a"), node("b")
+    began = asyncio.get_running_loop().time()
+    a.links.enter(view(1, a, b))
+    await eventually(lambda: b.links.counters["links_refused"] >= 5)
+    # After 20, 40, 80, 160 ms, each at least half of it.
+    assert asyncio.get_running_loop().time() - began >= 0.15
+    assert b.links.counters["links_refused"] <= 6
+
+
 # ---- peers that are none, or behave badly
 
 REFUSED = {
@@ -230,7 +247,8 @@ async def test_a_stranger_is_sent_away(node: Make, name: str, to: str) -> None:
     b.links.enter(View(1, (Member("a", "unix:/nowhere"), b.member, c.member)))
     peer = await RawPeer.connect(name, b)
     peer.send(Hello(MAJOR, 0, name, to, 5 << 32))
-    assert await peer.ended()
+    with pytest.raises((EOFError, ConnectionError)):  # not even an answer
+        await peer.frame()
     assert ("up", name) not in b.events
     await peer.close()
 
@@ -372,6 +390,7 @@ async def test_close_leaves_no_task_socket_or_file(folder: Path) -> None:
     await stranger.close()
     assert len(os.listdir(folder)) == 4
     await close(*nodes, lonely)
+    assert not any(each.links.connections for each in nodes)
     assert os.listdir(folder) == []
     await eventually(lambda: sockets() == sockets_before)
     assert asyncio.all_tasks() == tasks_before

@@ -80,6 +80,7 @@ async def test_workers_with_certificates_for_their_names_are_linked(node: Make, 
     a.links.send("b", Ping(1))
     b.links.send("a", Ping(2))
     await eventually(lambda: b.numbers("a") == [1] and a.numbers("b") == [2])
+    await eventually(lambda: not b.links._arrivals._strangers)
 
 
 async def test_workers_with_certificates_for_their_addresses_are_linked(node: Make, authority: Authority) -> None:
@@ -189,6 +190,21 @@ async def test_who_shows_no_certificate_is_refused(
     assert warned(log, "a peer that connects from 127.0.0.1 is refused", "did not return a certificate")
     assert not b.links.connections
     writer.transport.abort()
+
+
+async def test_a_connection_over_tcp_that_has_no_certificate_belongs_to_nobody(
+    node: Make, authority: Authority, log: pytest.LogCaptureFixture
+) -> None:
+    """A second lock: no such connection gets through the handshake."""
+    b = node("b", authority.issue("b"))
+    b.links.enter(View(1, (Member("a", "127.0.0.1:1"), b.member)))
+    server = await asyncio.get_running_loop().create_server(b.links._accepted, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(encode(Hello(MAJOR, 0, "a", "b", 5 << 32)))
+    assert await end(reader) == b""
+    assert warned(log, "no link with a", "its certificate is for nobody")
+    writer.transport.abort()
+    server.close()
 
 
 async def test_who_does_not_speak_tls_is_refused(
