@@ -45,11 +45,11 @@ class Flights:
 
     __slots__ = ("_counts", "_hand", "_header", "_map", "_standing", "missed")
 
-    def __init__(self, fd: int) -> None:
-        """`fd`: of the row that the supervisor made; it may be closed afterwards."""
+    def __init__(self, fd: int, entries: int = ENTRIES) -> None:
+        """`fd`: of the row that the supervisor made; it may be closed afterwards. `entries`: how many may be used."""
         self._map = mmap.mmap(fd, SIZE_BYTES)
         self._header = memoryview(self._map)[:_HEADER_BYTES].cast("I")
-        self._counts = memoryview(self._map)[_HEADER_BYTES:_IDS_AT].cast("I")
+        self._counts = memoryview(self._map)[_HEADER_BYTES : _HEADER_BYTES + 4 * entries].cast("I")
         self._standing: list[Target] = []
         """Whose entry each is, or was last."""
         self._hand = 0
@@ -98,7 +98,7 @@ class Flights:
 
     def _vacant(self) -> int:
         """An entry that was never used; else, in turn, one whose replica is idle."""
-        if len(self._standing) < ENTRIES:
+        if len(self._standing) < len(self._counts):
             return len(self._standing)
         counts = self._counts.tolist()
         for start in (self._hand, 0):

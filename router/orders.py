@@ -35,6 +35,16 @@ class Leave(msgspec.Struct, tag=True, frozen=True):
     """
 
 
+class Give(msgspec.Struct, tag=True, frozen=True):
+    """Pass so many connections to this member of the same group: idle ones now, others once they are.
+
+    Fewer is fine, and none is where none can pass. A new order stands in the place of what is left of the one before.
+    """
+
+    taker: str
+    count: int
+
+
 # ---- worker -> supervisor
 
 
@@ -42,7 +52,7 @@ class Joined(msgspec.Struct, tag=True, frozen=True):
     """Its peers can reach the worker at its address: it can be told of as a member."""
 
 
-FromSupervisor = ToWorker | SetView | Leave
+FromSupervisor = ToWorker | SetView | Leave | Give
 FromWorker = ToControl | Joined
 
 _encoder = msgspec.msgpack.Encoder()

@@ -31,11 +31,12 @@ from cluster.link import (
     Usage,
     WorkerMetrics,
 )
+from router.balance import moves
 from router.board import Row
 from router.core.members import View
 from router.folder import SocketFolder
 from router.membership import Alone, Membership
-from router.orders import FromSupervisor, FromWorker, Joined, Leave, SetView, decode_for_supervisor, encode
+from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_supervisor, encode
 from router.roster import PRESENT, START_S, Action, Dismiss, Kill, Phase, Publish, Roster, Spawn
 from router.settings import from_environment
 from serving.endpoint import VersionKey
@@ -46,6 +47,8 @@ _log = logging.getLogger("scorefront.supervisor")
 ANSWER_S = 1.0
 TICK_S = 0.1
 """How often the pulse of the workers is looked at, and whether one is due to be started again."""
+BALANCE_TICKS = 10
+"""How many ticks lie between two looks at who has how many connections."""
 
 
 class RestartFailed(Exception):
@@ -244,10 +247,17 @@ class Supervisor:
         return asyncio.get_running_loop().time()
 
     async def _tick(self) -> None:
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(TICK_S)
             beats = {name: link.row.beats for name, link in self._links.items()}
             self._do(self._roster.tick(beats, self._now()))
+            if number % BALANCE_TICKS == 0:
+                self._balance()
+
+    def _balance(self) -> None:
+        serving = [name for name, phase in self.phases().items() if phase is Phase.SERVING]
+        for move in moves({name: self._links[name].row.connections for name in serving}):
+            self._links[move.giver].send(Give(move.taker, move.count))
 
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:

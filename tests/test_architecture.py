@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.proxy": ("serving", "router.core", "router.settings", "router.metrics", "router.accesslog"),
     "router.peers": ("serving", "router.core", "router.settings", "router.metrics", "router.accesslog"),
+    "router.balance": (),
     "router.board": (),
     "router.folder": (),
     "router.membership": ("router.core",),
@@ -58,7 +59,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
 }
 
 PURE = (
-    *("serving", "autoscaler", "router.core"),
+    *("serving", "autoscaler", "router.core", "router.balance", "router.membership", "router.roster"),
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)

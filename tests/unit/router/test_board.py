@@ -1,0 +1,166 @@
+"""What a worker had in flight is known after its end, whatever it was doing."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.board import MAX_ID_BYTES, Flights, Row
+
+
+class Replica:
+    def __init__(self, replica_id: str) -> None:
+        self.id = replica_id
+        self.board_index = -1
+
+
+@pytest.fixture
+def row():
+    with Row() as made:
+        yield made
+
+
+@pytest.fixture
+def flights(row):
+    made = Flights(row.fd)
+    yield made
+    made.close()
+
+
+def test_nothing_is_in_flight_at_first(row):
+    assert row.held() == {}
+    assert (row.beats, row.connections) == (0, 0)
+
+
+def test_every_request_is_in_flight_from_its_start_to_its_end(row, flights):
+    one, two = Replica("one"), Replica("two")
+    for replica in (one, two, one):
+        flights.started(replica)
+    assert row.held() == {"one": 2, "two": 1}
+    flights.ended(one)
+    flights.ended(two)
+    assert row.held() == {"one": 1}
+    flights.ended(one)
+    assert row.held() == {}
+    assert flights.missed == 0
+
+
+def test_two_objects_for_one_replica_count_together(row, flights):
+    flights.started(Replica("r"))
+    flights.started(Replica("r"))
+    assert row.held() == {"r": 2}
+
+
+def test_ids_may_be_long_and_of_any_script(row, flights):
+    longest = "ü" * (MAX_ID_BYTES // 2)
+    flights.started(Replica(longest))
+    flights.started(Replica("模型-1"))
+    assert row.held() == {longest: 1, "模型-1": 1}
+
+
+def test_while_a_request_without_an_entry_runs_nothing_is_said(row, flights):
+    nameless, plain = Replica("x" * (MAX_ID_BYTES + 1)), Replica("plain")
+    flights.started(plain)
+    flights.started(nameless)
+    assert row.held() is None
+    assert flights.missed == 1
+    flights.ended(nameless)
+    assert row.held() == {"plain": 1}
+
+
+def test_the_entry_of_an_idle_replica_is_used_again():
+    with Row() as row:
+        flights = Flights(row.fd, entries=2)
+        busy, idle, new = Replica("busy"), Replica("idle"), Replica("new")
+        flights.started(busy)
+        flights.started(idle)
+        flights.ended(idle)
+        flights.started(new)
+        assert row.held() == {"busy": 1, "new": 1}
+        assert idle.board_index == -1
+        flights.started(idle)  # no entry is left
+        assert row.held() is None
+        flights.ended(new)
+        flights.started(idle)
+        flights.ended(idle)
+        flights.ended(idle)  # the one that had no entry
+        assert row.held() == {"busy": 1}
+        flights.close()
+
+
+STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60)
+
+
+@given(STEPS)
+def test_the_row_says_exactly_what_is_in_flight_or_that_it_does_not_know(steps):
+    """Three entries for six replicas: each is taken from one replica and given to another all the time."""
+    with Row() as row:
+        flights = Flights(row.fd, entries=3)
+        replicas = [Replica(f"r{number}") for number in range(6)]
+        running = [0] * 6
+        for start, number in steps:
+            if start:
+                flights.started(replicas[number])
+                running[number] += 1
+            elif running[number]:
+                flights.ended(replicas[number])
+                running[number] -= 1
+            held = row.held()
+            assert held is None or held == {f"r{n}": count for n, count in enumerate(running) if count}
+            if flights.missed == 0:
+                assert held is not None
+        for number, count in enumerate(running):
+            for _ in range(count):
+                flights.ended(replicas[number])
+        assert row.held() == {}
+        flights.close()
+
+
+def test_the_pulse_moves_with_every_beat_and_is_never_that_of_an_unborn_worker(row, flights):
+    seen = []
+    for connections in (3, 4):
+        flights.beat(connections)
+        seen.append((row.beats, row.connections))
+    assert seen == [(1, 3), (2, 4)]
+    flights._header[0] = 0xFFFF_FFFF
+    flights.beat(5)
+    assert row.beats == 1
+
+
+def test_a_row_of_a_killed_process_shows_what_it_had_promised_to_have_in_flight():
+    """The child keeps r0 to r4 in flight at all times, and takes and frees entries as fast as it can beside."""
+    for seed in range(5):
+        with Row() as row:
+            child = os.fork()
+            if child == 0:
+                churn(row.fd)
+            while row.beats == 0:
+                time.sleep(0.001)
+            time.sleep(random.Random(seed).uniform(0.001, 0.02))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            held = row.held()
+            assert held is not None
+            assert {f"r{number}": 1 for number in range(5)}.items() <= held.items()
+            assert sum(held.values()) in (5, 6)
+            assert all(len(name) == 2 or name == "churning-" + name[9] * 40 for name in held)
+
+
+def churn(fd: int) -> None:
+    """Never returns."""
+    try:
+        flights = Flights(fd, entries=7)
+        for number in range(5):
+            flights.started(Replica(f"r{number}"))
+        flights.beat(0)
+        while True:
+            for letter in "abcdefgh":
+                replica = Replica("churning-" + letter * 40)
+                flights.started(replica)
+                flights.ended(replica)
+    finally:
+        os._exit(1)

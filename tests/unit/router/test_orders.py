@@ -1,0 +1,50 @@
+"""What a supervisor and its workers say to each other survives the wire."""
+
+import msgspec
+import pytest
+
+from cluster.link import Collect, Drained, FrameReader, LinkError, RemoveReplica, Serving
+from router.core.members import Departed, Member, View
+from router.orders import Give, Joined, Leave, SetView, decode_for_supervisor, decode_for_worker, encode
+
+VIEW = View(
+    3,
+    (Member("w0-g-1", "unix:a/1"), Member("w1-g-2", "10.0.0.2:7000", eligible=False)),
+    (Departed("w0-g-0", {"r1": 2}), Departed("w1-g-0", None), Departed("w2-g-3", {})),
+)
+
+
+def bodies(*frames: bytes) -> list[bytes]:
+    return list(FrameReader().feed(b"".join(frames)))
+
+
+def test_orders_and_the_news_of_control_come_in_one_order() -> None:
+    told = (SetView(VIEW), RemoveReplica("r1"), Leave(), Collect(7), Give("w1-g-2", 3))
+    assert tuple(map(decode_for_worker, bodies(*map(encode, told)))) == told
+
+
+def test_what_is_not_known_of_a_dead_worker_is_not_taken_for_nothing() -> None:
+    (body,) = bodies(encode(SetView(VIEW)))
+    message = decode_for_worker(body)
+    assert isinstance(message, SetView)
+    assert [each.held for each in message.view.departed] == [{"r1": 2}, None, {}]
+
+
+def test_what_workers_say_comes_in_one_order() -> None:
+    said = (Joined(), Serving(42), Drained("r1"))
+    assert tuple(map(decode_for_supervisor, bodies(*map(encode, said)))) == said
+
+
+@pytest.mark.parametrize("decode", [decode_for_worker, decode_for_supervisor])
+@pytest.mark.parametrize("body", [b"", b"\xc1", msgspec.msgpack.encode({"type": "Sing"}), encode(Joined())])
+def test_what_is_not_a_message_is_refused(decode, body) -> None:
+    with pytest.raises(LinkError):
+        decode(body)
+
+
+def test_nobody_takes_the_others_messages_for_its_own() -> None:
+    (order,), (news,) = bodies(encode(Leave())), bodies(encode(Joined()))
+    with pytest.raises(LinkError):
+        decode_for_supervisor(order)
+    with pytest.raises(LinkError):
+        decode_for_worker(news)

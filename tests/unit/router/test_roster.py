@@ -1,0 +1,437 @@
+"""Which workers there are and shall be: decided from events, in virtual time."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.members import Departed, Member
+from router.membership import Part, merged
+from router.roster import (
+    DEPARTED_S,
+    MOST_BETWEEN_TICKS_S,
+    NEXT,
+    PRESENT,
+    RESTART_DELAYS_S,
+    STABLE_S,
+    START_S,
+    Action,
+    Dismiss,
+    Kill,
+    Phase,
+    Publish,
+    Roster,
+    Spawn,
+    Step,
+)
+
+SILENT_S = 5.0
+
+
+@dataclass
+class Group:
+    """A roster and what it has asked for."""
+
+    roster: Roster = field(default_factory=lambda: Roster("g", lambda serial: f"unix:{serial}", SILENT_S))
+    now: float = 100.0
+    part: Part = field(default_factory=Part)
+    spawned: list[str] = field(default_factory=list)
+    dismissed: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    beats: dict[str, int] = field(default_factory=dict)
+
+    def do(self, actions: list[Action]) -> list[Action]:
+        for action in actions:
+            match action:
+                case Publish(part):
+                    assert part != self.part, "told twice"
+                    self.part = part
+                case Spawn(name):
+                    self.spawned.append(name)
+                case Dismiss(name):
+                    self.dismissed.append(name)
+                case Kill(name, _, silent):
+                    self.killed.append(name)
+                    if silent:
+                        self.silent.append(name)
+        return actions
+
+    def resize(self, count: int) -> list[Action]:
+        return self.do(self.roster.resize(count, self.now))
+
+    def serve(self, *names: str) -> None:
+        for name in names:
+            self.do(self.roster.joined(name, self.now))
+            self.do(self.roster.serving(name, self.now))
+
+    def end(self, name: str, held: dict[str, int] | None = None) -> None:
+        self.do(self.roster.gone(name, {} if held is None else held, self.now))
+
+    def replace(self, name: str) -> None:
+        self.do(self.roster.replace(name, self.now))
+
+    def wait(self, seconds: float, lively: bool = True) -> None:
+        """Look every 100 ms, as the supervisor does."""
+        for _ in range(round(seconds / 0.1)):
+            self.now += 0.1
+            if lively:
+                self.beats = {name: self.beats.get(name, 0) + 1 for name in self.roster.workers}
+            self.do(self.roster.tick(self.beats, self.now))
+
+    def phases(self) -> dict[str, Phase]:
+        return {name: worker.phase for name, worker in self.roster.workers.items()}
+
+    def eligible(self) -> list[str]:
+        return [member.name for member in self.part.members if member.eligible]
+
+
+def grown(count: int) -> Group:
+    """A group in which this many serve."""
+    group = Group()
+    group.resize(count)
+    group.serve(*group.spawned)
+    return group
+
+
+# ---- joining
+
+
+def test_a_worker_is_no_member_before_its_peers_can_reach_it_and_owns_nothing_before_it_serves() -> None:
+    group = Group()
+    assert group.resize(1) == [Spawn("w0-g-0", 0, "unix:0")]
+    assert group.part == Part()
+    group.do(group.roster.joined("w0-g-0", group.now))
+    assert group.part.members == (Member("w0-g-0", "unix:0", eligible=False),)
+    group.do(group.roster.serving("w0-g-0", group.now))
+    assert group.part.members == (Member("w0-g-0", "unix:0", eligible=True),)
+
+
+def test_others_hear_of_a_change_before_whoever_it_is_about_acts_on_it() -> None:
+    group = grown(2)
+    actions = group.resize(1)
+    assert actions == [Publish(group.part), Dismiss("w1-g-1")]
+    assert group.eligible() == ["w0-g-0"]
+
+
+def test_the_table_has_a_next_phase_for_everything_that_can_happen() -> None:
+    assert NEXT.keys() == set(itertools.product(Phase, Step))
+    assert {NEXT[Phase.ENDING, step] for step in Step} == {Phase.ENDING}
+    assert all(NEXT[Phase.LEAVING, step] not in PRESENT for step in Step)
+
+
+# ---- dying
+
+
+def test_a_dead_worker_is_departed_at_once_and_another_one_is_started() -> None:
+    group = grown(2)
+    group.wait(STABLE_S + 0.2)
+    group.end("w0-g-0", {"r1": 3})
+    assert [member.name for member in group.part.members] == ["w1-g-1"]
+    assert group.part.departed == (Departed("w0-g-0", {"r1": 3}),)
+    assert group.spawned[2:] == ["w0-g-2"]
+
+
+def test_one_that_was_never_a_member_does_not_depart() -> None:
+    group = Group()
+    group.resize(1)
+    group.end("w0-g-0")
+    assert group.part == Part()
+
+
+def test_who_departed_stays_listed_for_a_minute() -> None:
+    group = grown(1)
+    group.end("w0-g-0")
+    group.wait(DEPARTED_S - 0.5)
+    assert [each.name for each in group.part.departed] == ["w0-g-0"]
+    group.wait(1)
+    assert group.part.departed == ()
+
+
+def test_workers_that_do_not_live_are_started_later_and_later_but_for_ever() -> None:
+    group = grown(1)
+    delays = []
+    for _ in range(8):
+        group.end(group.spawned[-1])
+        died, known = group.now, len(group.spawned)
+        while len(group.spawned) == known:
+            group.wait(0.1)
+        delays.append(group.now - died)
+    assert delays == pytest.approx([*RESTART_DELAYS_S[1:], 5, 5, 5], abs=0.11)
+    group.wait(STABLE_S + 0.2)
+    group.end(group.spawned[-1])
+    assert len(group.spawned) == 10
+
+
+def test_a_place_where_workers_die_does_not_slow_the_others_down() -> None:
+    group = grown(2)
+    for _ in range(5):
+        group.wait(6)
+        group.end(next(name for name in group.roster.workers if name.startswith("w0")))
+    group.wait(STABLE_S + 0.2)
+    known = len(group.spawned)
+    group.end("w1-g-1")
+    assert len(group.spawned) == known + 1
+
+
+# ---- standing still
+
+
+def test_a_worker_whose_loop_stands_still_is_killed_and_another_one_started() -> None:
+    group = grown(1)
+    group.wait(1)
+    group.wait(SILENT_S - 0.2, lively=False)
+    assert not group.killed
+    group.wait(0.4, lively=False)
+    assert group.silent == ["w0-g-0"]
+    assert group.eligible() == []
+    assert group.spawned == ["w0-g-0", "w0-g-1"]
+    group.wait(3, lively=False)
+    assert group.killed == ["w0-g-0"]
+    assert [member.name for member in group.part.members] == ["w0-g-0"]  # it may still run
+    group.end("w0-g-0", {"r1": 1})
+    assert group.part == Part((), (Departed("w0-g-0", {"r1": 1}),))
+    group.wait(3, lively=False)
+    assert len(group.spawned) == 2
+
+
+def test_one_that_is_leaving_is_watched_too() -> None:
+    group = grown(2)
+    group.wait(1)
+    group.resize(1)
+    group.wait(SILENT_S + 0.2, lively=False)
+    assert set(group.silent) == {"w0-g-0", "w1-g-1"}
+
+
+def test_a_starting_worker_has_time_to_come_to_life() -> None:
+    group = Group()
+    group.resize(1)
+    group.wait(START_S - 0.5, lively=False)
+    assert not group.killed
+    group.wait(1, lively=False)
+    assert group.silent == ["w0-g-0"]
+
+
+def test_while_the_supervisor_itself_stood_still_nobody_was_silent() -> None:
+    group = grown(1)
+    group.wait(1)
+    for _ in range(round(SILENT_S / MOST_BETWEEN_TICKS_S) - 1):
+        group.now += 3600
+        group.do(group.roster.tick(group.beats, group.now))
+    assert not group.killed
+
+
+# ---- growing and shrinking
+
+
+def test_the_last_places_leave_first() -> None:
+    group = grown(4)
+    group.resize(2)
+    assert group.dismissed == ["w2-g-2", "w3-g-3"]
+    assert group.eligible() == ["w0-g-0", "w1-g-1"]
+    group.end("w3-g-3")
+    group.end("w2-g-2")
+    group.wait(30)
+    assert list(group.phases().values()) == [Phase.SERVING] * 2
+    assert len(group.spawned) == 4
+
+
+def test_whoever_serves_stays_until_those_who_are_wanted_do() -> None:
+    group = grown(2)
+    group.end("w0-g-0")
+    group.resize(1)
+    assert group.dismissed == []
+    assert group.eligible() == ["w1-g-1"]
+    group.wait(0.2)
+    group.serve("w0-g-2")
+    assert group.dismissed == ["w1-g-1"]
+    assert group.eligible() == ["w0-g-2"]
+
+
+def test_one_that_does_not_serve_yet_and_is_not_wanted_any_more_is_killed() -> None:
+    group = grown(1)
+    group.resize(2)
+    group.resize(1)
+    assert group.killed == ["w1-g-1"]
+    group.end("w1-g-1")
+    group.wait(10)
+    assert len(group.spawned) == 2
+
+
+def test_a_place_that_is_wanted_again_while_its_worker_leaves_gets_another_one() -> None:
+    group = grown(2)
+    group.resize(1)
+    group.resize(2)
+    assert group.spawned == ["w0-g-0", "w1-g-1", "w1-g-2"]
+    group.serve("w1-g-2")
+    group.end("w1-g-1")
+    assert group.eligible() == ["w0-g-0", "w1-g-2"]
+    assert len(group.spawned) == 3
+
+
+# ---- being replaced
+
+
+def test_the_old_worker_leaves_when_the_new_one_serves() -> None:
+    group = grown(1)
+    group.replace("w0-g-0")
+    assert group.roster.successor("w0-g-0") == "w0-g-1"
+    assert group.eligible() == ["w0-g-0"]
+    group.serve("w0-g-1")
+    assert group.dismissed == ["w0-g-0"]
+    assert group.eligible() == ["w0-g-1"]
+
+
+def test_a_worker_is_replaced_once_at_a_time() -> None:
+    group = grown(1)
+    group.replace("w0-g-0")
+    group.replace("w0-g-0")
+    group.replace("nobody")
+    assert group.spawned == ["w0-g-0", "w0-g-1"]
+
+
+def test_a_new_worker_that_dies_leaves_the_old_one_in_its_place() -> None:
+    group = grown(1)
+    group.replace("w0-g-0")
+    group.end("w0-g-1")
+    group.wait(10)
+    assert len(group.spawned) == 2
+    assert (group.dismissed, group.eligible()) == ([], ["w0-g-0"])
+    assert group.roster.successor("w0-g-0") is None
+
+
+def test_when_the_old_worker_dies_first_the_new_one_has_its_place() -> None:
+    group = grown(1)
+    group.replace("w0-g-0")
+    group.end("w0-g-0")
+    group.wait(5)
+    assert group.spawned == ["w0-g-0", "w0-g-1"]
+    group.serve("w0-g-1")
+    assert group.eligible() == ["w0-g-1"]
+
+
+def test_when_the_new_worker_dies_too_soon_the_leaving_one_owns_again_until_another_serves() -> None:
+    group = grown(1)
+    group.replace("w0-g-0")
+    group.serve("w0-g-1")
+    group.end("w0-g-1")
+    assert group.eligible() == ["w0-g-0"]
+    group.wait(0.2)
+    group.serve("w0-g-2")
+    assert group.eligible() == ["w0-g-2"]
+    assert group.dismissed == ["w0-g-0"]
+
+
+def test_the_end_of_one_that_was_leaving_is_no_failure_of_its_place() -> None:
+    group = grown(1)
+    group.replace("w0-g-0")
+    group.serve("w0-g-1")
+    group.wait(STABLE_S + 1)
+    group.end("w0-g-1")
+    group.end("w0-g-0")
+    assert group.spawned[2:] == ["w0-g-2"]
+
+
+# ---- the end
+
+
+def test_after_the_close_nobody_is_started_and_those_who_end_are_told_of() -> None:
+    group = grown(2)
+    group.roster.close()
+    group.end("w0-g-0")
+    group.wait(10)
+    assert len(group.spawned) == 2
+    assert group.eligible() == ["w1-g-1"]
+    assert [each.name for each in group.part.departed] == ["w0-g-0"]
+
+
+def test_views_have_the_parts_of_all_groups() -> None:
+    here, there = Member("a", "unix:a"), Member("b", "10.0.0.2:7000")
+    gone = Departed("c", None)
+    view = merged(7, (Part((here,)), Part((there,), (gone,))))
+    assert (view.epoch, view.members, view.departed) == (7, (here, there), (gone,))
+
+
+# ---- whatever happens
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(("join", "serve", "serve", "serve", "gone", "resize", "replace", "kill", "wait", "freeze")),
+        st.integers(0, 7),
+    ),
+    max_size=80,
+)
+
+
+@given(EVENTS)
+def test_whatever_happens_no_name_comes_again_and_who_serves_is_never_without_an_owner(
+    events: list[tuple[str, int]],
+) -> None:
+    group = Group()
+    group.resize(2)
+    ended: set[str] = set()
+    for event, number in events:
+        names = list(group.roster.workers)
+        name = names[number % len(names)] if names else ""
+        before = group.eligible()
+        dismissed = len(group.dismissed)
+        happen(group, event, number, name)
+        if event == "gone" and name:
+            ended.add(name)
+        phases = group.phases()
+        # Everybody who runs and has joined is a member, and nobody else.
+        members = [member.name for member in group.part.members]
+        assert members == [each.name for each in group.roster.workers.values() if each.joined]
+        assert not ended & set(members) and not ended & set(phases)
+        assert len(set(group.spawned)) == len(group.spawned)
+        # Who serves, owns; while anybody can own, somebody does.
+        if {Phase.SERVING, Phase.LEAVING} & set(phases.values()):
+            assert group.eligible()
+        assert all(phases[each] in (Phase.SERVING, Phase.LEAVING) for each in group.eligible())
+        # Nobody is sent away unless somebody else serves.
+        if len(group.dismissed) > dismissed:
+            assert Phase.SERVING in phases.values()
+        if before and event not in ("gone", "kill", "freeze"):
+            assert group.eligible()
+
+
+def happen(group: Group, event: str, number: int, name: str) -> None:
+    match event:
+        case "resize":
+            group.resize(1 + number % 4)
+        case "wait":
+            group.wait(0.1 + number)
+        case "freeze":
+            group.wait(2, lively=False)
+        case "join" if name:
+            group.do(group.roster.joined(name, group.now))
+        case "serve" if name:
+            group.serve(name)
+        case "gone" if name:
+            group.end(name, {"r": number})
+        case "replace" if name:
+            group.replace(name)
+        case "kill" if name:
+            group.do(group.roster.kill(name, "a test says so", group.now))
+
+
+@given(EVENTS, st.integers(1, 4))
+def test_left_alone_a_group_comes_to_have_just_the_workers_it_should(events: list[tuple[str, int]], count: int) -> None:
+    group = Group()
+    group.resize(2)
+    for event, number in events:
+        names = list(group.roster.workers)
+        happen(group, event, number, names[number % len(names)] if names else "")
+    group.resize(count)
+    for _ in range(8):
+        group.wait(max(RESTART_DELAYS_S) + 0.1)
+        for name, phase in group.phases().items():
+            if phase in (Phase.LEAVING, Phase.ENDING):
+                group.end(name)
+            elif phase is not Phase.SERVING:
+                group.serve(name)
+    assert list(group.phases().values()) == [Phase.SERVING] * count
+    assert {worker.place for worker in group.roster.workers.values()} == set(range(count))
+    assert len(group.eligible()) == count
