@@ -407,6 +407,7 @@ async def test_close_under_load_ends_at_once_and_tells_nothing_more(folder: Path
     heard = len(a.heard)
     async with asyncio.timeout(2):
         await a.links.close()
+    assert not a.links.connections
     assert len(a.heard) == heard
     assert a.events == [("up", "b")]
     await eventually(lambda: b.events == [("up", "a"), ("down", "a")])
