@@ -53,16 +53,17 @@ class _History:
 
     __slots__ = ("_begins_at_zero", "_points", "latest")
 
-    def __init__(self, since_s: float | None, at_s: float, usage: VersionUsage) -> None:
+    def __init__(self, since_s: float | None, at_s: float, usage: VersionUsage, slots: int = 0) -> None:
         """First heard of at `at_s`. `since_s`: the report before, which did not mention it; None if there was none.
 
-        If the counter can have got this far since then, it began at 0 there. Otherwise it is older than what we know.
+        If the counter can have got this far since then, with all `slots` of the version, it began at 0 there.
+        Otherwise it is older than what we know.
         """
         self.latest = usage
         self._points: list[tuple[float, float]] = [(at_s, usage.busy_slot_seconds)]
         self._begins_at_zero = False
         if since_s is not None:
-            possible = max(usage.total, usage.busy) * (at_s - since_s)
+            possible = max(slots, usage.total, usage.busy) * (at_s - since_s)
             self._begins_at_zero = usage.busy_slot_seconds <= possible + ROUNDING_SLOT_SECONDS
             if self._begins_at_zero:
                 self._points.insert(0, (since_s, 0.0))
@@ -159,7 +160,9 @@ class UtilizationFeed:
         version = self._version(usage.key)
         history = version.by_worker.get(worker)
         if history is None or previous_s is None:
-            version.by_worker[worker] = _History(previous_s, at_s, usage)
+            # A worker that only borrows slots has none of its own to tell of.
+            slots = sum(other.latest.total for other in version.by_worker.values())
+            version.by_worker[worker] = _History(previous_s, at_s, usage, slots)
         elif usage.busy_slot_seconds < history.slot_seconds(previous_s) - ROUNDING_SLOT_SECONDS:
             # A counter that began anew says nothing of what was before.
             version.by_worker[worker] = _History(None, at_s, usage)
@@ -180,7 +183,10 @@ class UtilizationFeed:
         self._versions.pop(key, None)
 
     def observe(self, key: VersionKey, period_s: float, now: float) -> Observation:
-        """The version now and over the last period. A part of the period that is not known counts as idle."""
+        """The version now and over the last period. A part of the period that is not known counts as idle.
+
+        Every worker tells of its own requests, the owner of the slots alone of the slots: so everything is summed.
+        """
         busy = waiting = total = 0
         slot_seconds = 0.0
         complete = self._complete(period_s, now)

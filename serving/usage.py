@@ -7,16 +7,16 @@ from serving.endpoint import VersionKey
 
 @dataclass(frozen=True, slots=True)
 class VersionUsage:
-    """Slots of one version as one worker (the owner of its slots) sees them."""
+    """Slots of one version as one worker sees them."""
 
     endpoint: str
     version: str
     busy: int
-    """Slots in use now."""
+    """Slots that requests of this worker use now, whoever lent them."""
     total: int
-    """Slots of ready replicas."""
+    """Slots of ready replicas, told by the worker that owns them; 0 elsewhere."""
     waiting: int
-    """Requests that wait for a slot now."""
+    """Requests of this worker that wait for a slot now."""
     busy_slot_seconds: float
     """Exact time integral of `busy` since the worker started; a mean over a period is a difference of two of these."""
     busy_by_replica: dict[str, int]

@@ -345,3 +345,38 @@ def test_memory_is_bounded_where_nobody_observes(feed):
     assert len(feed._versions[KEY].by_worker["w1"]._points) <= 2 * HISTORY_POINTS
     assert feed.observe(KEY, 1.0, 5000 * 0.2 - 0.2).busy_mean == pytest.approx(1.0, abs=0.5)
     assert not feed.observe(KEY, 900.0, 5000 * 0.2 - 0.2).complete
+
+
+def told(worker: str, at_s: float, busy: int, total: int, waiting: int, slot_seconds: float) -> UsageReport:
+    usage = VersionUsage(*KEY, busy, total, waiting, slot_seconds, {f"r-{worker}": busy} if busy else {})
+    return UsageReport(worker, at_s, (usage,))
+
+
+def test_every_worker_tells_of_its_requests_and_the_owner_alone_of_the_slots(feed):
+    feed.apply(told("owner", 10.0, busy=3, total=8, waiting=1, slot_seconds=0.0), 10.0)
+    feed.apply(told("borrower", 10.0, busy=4, total=0, waiting=2, slot_seconds=0.0), 10.0)
+    feed.apply(told("owner", 11.0, busy=3, total=8, waiting=1, slot_seconds=3.0), 11.0)
+    feed.apply(told("borrower", 11.0, busy=4, total=0, waiting=2, slot_seconds=4.0), 11.0)
+    seen = feed.observe(KEY, 1.0, 11.0)
+    assert (seen.busy, seen.total_slots, seen.waiting, seen.busy_mean) == (7, 8, 3, 7.0)
+    assert seen.utilization == 7 / 8
+    assert feed.busy_by_replica(KEY) == {"r-owner": 3, "r-borrower": 4}
+
+
+def test_when_the_owner_changes_the_slots_are_counted_where_they_are_told_of(feed):
+    feed.apply(told("old", 10.0, busy=1, total=8, waiting=0, slot_seconds=0.0), 10.0)
+    feed.apply(told("old", 10.2, busy=1, total=0, waiting=0, slot_seconds=0.2), 10.2)
+    feed.apply(told("new", 10.2, busy=0, total=8, waiting=0, slot_seconds=0.0), 10.2)
+    assert feed.observe(KEY, 0.2, 10.2).total_slots == 8
+
+
+def test_what_a_borrower_has_done_before_it_first_tells_of_the_version_is_load_of_this_period(feed):
+    for worker in ("owner", "borrower"):
+        feed.apply(UsageReport(worker, 10.0, ()), 10.0)
+        feed.apply(UsageReport(worker, 11.0, ()), 11.0)
+    feed.apply(told("owner", 11.2, busy=0, total=4, waiting=0, slot_seconds=0.0), 11.2)
+    # Four slots for half of the 200 ms, and all of them given back by now.
+    feed.apply(told("borrower", 11.2, busy=0, total=0, waiting=0, slot_seconds=0.4), 11.2)
+    seen = feed.observe(KEY, 1.0, 11.2)
+    assert seen.complete
+    assert seen.busy_mean == pytest.approx(0.4)
