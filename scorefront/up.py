@@ -25,6 +25,7 @@ from controlplane.guard import is_loopback
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
 from controlplane.store import Store
+from router.folder import FolderError
 from router.settings import SettingError, from_environment
 from router.succession import SuccessionSupervisor
 from router.supervisor import Callbacks, RestartFailed, listening_socket, worker_command
@@ -97,7 +98,7 @@ def _run(options: UpOptions) -> int:
                 redirect = sockets.enter_context(_bind("--tls-redirect", options.tls_redirect))
             use_fast_loop()
             return asyncio.run(_Installation(options, listen, control, redirect).run())
-    except (_CannotListen, StoreError) as error:
+    except (_CannotListen, StoreError, FolderError) as error:
         print(f"scorefront: {error}", file=sys.stderr)
         return 1
     except (InvalidManifest, SettingError) as error:

@@ -13,10 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from scorefront.client import DEFAULT_CONTROL_URL, ControlPlane, checked_url
+from scorefront.cores import allowed_cores
 from scorefront.errors import InvalidInput
 from scorefront.files import STDIN
 
 MAX_WORKERS = 64
+SUPPORTED_WORKERS = 1
+"""What this version can run; MAX_WORKERS once workers share their slots."""
 MAX_SCORE_BYTES = 100_000_000
 """The most a router takes by default."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -89,12 +92,12 @@ def address(argument: str, text: str) -> tuple[str, int]:
 
 
 def workers(text: str) -> int:
-    """`auto` or the number of router workers."""
+    """The number of router workers; `auto` is one for each core that this process may use."""
     if text == "auto":
-        return 1
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_WORKERS):
+        return min(allowed_cores(), SUPPORTED_WORKERS)
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_WORKERS):
         raise InvalidInput(f"--workers: must be auto or 1 to {MAX_WORKERS}; got {text!r}")
-    if int(text) > 1:
+    if int(text) > SUPPORTED_WORKERS:
         raise InvalidInput(f"--workers: this version runs one router worker, so it must be 1 or auto; got {text}")
     return int(text)
 

@@ -1,0 +1,79 @@
+"""How many router workers `--workers` means."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scorefront.cli import arguments
+from scorefront.cores import allowed_cores
+from scorefront.errors import InvalidInput
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """Makes a root with these control groups, for a process that is bound to 8 cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+
+    def make(own: str, **limits: str) -> Path:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(f"4:memory:/elsewhere\n0::{own}\n")
+        for group, limit in limits.items():
+            folder = tmp_path / "sys/fs/cgroup" / group.replace("_", "/").strip("/")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "cpu.max").write_text(f"{limit}\n")
+        return tmp_path
+
+    return make
+
+
+def test_without_a_limit_every_core_that_the_process_is_bound_to_counts(system):
+    assert allowed_cores(system("/a", a="max 100000")) == 8
+
+
+def test_without_control_groups_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 4, 5})
+    assert allowed_cores(tmp_path) == 3
+
+
+def test_the_limit_of_a_container_counts(system):
+    assert allowed_cores(system("/", _="300000 100000")) == 3
+
+
+@pytest.mark.parametrize(("inner", "outer"), [("200000 100000", "max 100000"), ("max 100000", "100000 50000")])
+def test_the_tightest_group_on_the_way_up_counts(system, inner, outer):
+    assert allowed_cores(system("/pods/web", pods=outer, pods_web=inner)) == 2
+
+
+@pytest.mark.parametrize(("limit", "cores"), [("50000 100000", 1), ("150000 100000", 1), ("290000 100000", 2)])
+def test_a_part_of_a_core_is_no_worker_and_one_there_always_is(system, limit, cores):
+    assert allowed_cores(system("/a", a=limit)) == cores
+
+
+@pytest.mark.parametrize("limit", ["", "max", "1 2 3", "100000 0", "-1 100000", "many 100000"])
+def test_a_limit_that_cannot_be_read_is_none(system, limit):
+    assert allowed_cores(system("/a", a=limit)) == 8
+
+
+def test_auto_is_one_for_each_core_as_far_as_this_version_runs_so_many(monkeypatch):
+    monkeypatch.setattr(arguments, "allowed_cores", lambda: 3)
+    for supported, count in ((1, 1), (2, 2), (arguments.MAX_WORKERS, 3)):
+        monkeypatch.setattr(arguments, "SUPPORTED_WORKERS", supported)
+        assert arguments.workers("auto") == count
+
+
+def test_a_number_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr(arguments, "SUPPORTED_WORKERS", arguments.MAX_WORKERS)
+    assert [arguments.workers(text) for text in ("1", "2", "64")] == [1, 2, 64]
+
+
+@pytest.mark.parametrize("text", ["0", "65", "-1", "two", "1.5", "", "٣", "9" * 5000])
+def test_anything_else_is_refused_with_the_rule(text):
+    with pytest.raises(InvalidInput, match=r"^--workers: must be auto or 1 to 64; got "):
+        arguments.workers(text)
+
+
+def test_more_than_this_version_runs_is_refused(monkeypatch):
+    monkeypatch.setattr(arguments, "SUPPORTED_WORKERS", 1)
+    with pytest.raises(InvalidInput, match="must be 1 or auto; got 2"):
+        arguments.workers("2")
