@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import psutil
 
+from loadtests.witness import over, read
+
 REPLICA = Path(__file__).with_name("replica.py")
 START_S = 60.0
 
@@ -147,6 +149,14 @@ class Client:
         async with self._session.post(url, json=body or {}, headers=fields) as response:
             return response.status, dict(response.headers), await response.read()
 
+    async def metrics(self) -> dict[str, float]:
+        """Every series without a label, and the sum over labels of the others."""
+        _, text = await self.rest("GET", "/metrics")
+        found: dict[str, float] = {}
+        for name, value in re.findall(r"^(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE):
+            found[name] = found.get(name, 0.0) + float(value)
+        return found
+
     async def status(self, endpoint: str, version: str) -> dict[str, Any]:
         """What the control plane says of one version."""
         _, view = await self.rest("GET", f"/api/v1/endpoints/{endpoint}")
@@ -167,17 +177,5 @@ class Client:
 
 def overlaps(witness: Path, slots: int) -> tuple[int, int]:
     """(requests, requests that ran when more than `slots` ran on their replica), from what the replicas wrote."""
-    events: dict[str, list[tuple[float, int]]] = {}
-    count = 0
-    for line in witness.read_text().splitlines():
-        began, ended, pid, _, _ = line.split(" ")
-        count += 1
-        # An end and a beginning at the same instant do not overlap: ends sort first.
-        events.setdefault(pid, []).extend([(float(began), 1), (float(ended), -1)])
-    over = 0
-    for moments in events.values():
-        running = 0
-        for _, step in sorted(moments):
-            running += step
-            over += step == 1 and running > slots
-    return count, over
+    spans = read(witness)
+    return len(spans), over(spans, slots)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 import signal
 import tempfile
 import time
@@ -71,11 +70,7 @@ class Site:
 
     async def metrics(self) -> dict[str, float]:
         """Every series without a label, and the sum over labels of the others."""
-        _, text = await self.client.rest("GET", "/metrics")
-        found: dict[str, float] = {}
-        for name, value in re.findall(r"^(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE):
-            found[name] = found.get(name, 0.0) + float(value)
-        return found
+        return await self.client.metrics()
 
     async def at_rest(self, within_s: float = 5.0) -> bool:
         """Whether all slots come home, and nobody waits."""

@@ -1,0 +1,151 @@
+"""A whole installation with several workers and replicas that witness, for what many workers have promised of slots."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadtests import witness
+from loadtests.closedloop import Clients, request
+from loadtests.crew import Worker, clients, crew, owner
+from loadtests.installation import Client, Installation, manifest, witness_version
+from serving.endpoint import VersionKey
+
+ENDPOINT, VERSION = "crowd", "blue"
+KEY = VersionKey(ENDPOINT, VERSION)
+QUEUE_WAIT_MS = 10_000
+SETTLE_S = 0.3
+"""A replica writes its line when a request has ended, also one whose router was killed."""
+PROBE_S = 0.1
+CHANGED_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large the installation is."""
+
+    workers: int
+    replicas: int = 8
+    slots: int = 1
+    work_ms: float = 20
+
+    @property
+    def total(self) -> int:
+        """Slots of all replicas."""
+        return self.replicas * self.slots
+
+
+class Stage:
+    """What is seen and done from outside."""
+
+    def __init__(self, shape: Shape, installation: Installation, client: Client, key: str, written: Path) -> None:
+        self.shape = shape
+        self.client = client
+        self.written = written
+        parts = urlsplit(installation.scoring)
+        self.address = (parts.hostname or "", parts.port or 0)
+        assert installation.process is not None
+        self.up = installation.process.pid
+        self._key = key
+        self._path = f"/api/v1/service/{ENDPOINT}/score"
+
+    def clients(self, count: int, think_s: float = 0.0, fresh: bool = False) -> Clients:
+        """Not started yet."""
+        return Clients(self.address, request(self._path, self._key), count, think_s, fresh)
+
+    def workers(self) -> list[Worker]:
+        """Those that run."""
+        return crew(self.up)
+
+    def owner(self) -> Worker:
+        """Who grants the slots, while nobody comes or goes."""
+        return owner(KEY, self.workers())
+
+    def spread(self) -> dict[str, int]:
+        """How many clients each worker has."""
+        return {each.name: len(clients(each, self.address[1])) for each in self.workers()}
+
+    def signal(self, number: signal.Signals) -> None:
+        """To `scorefront up`."""
+        os.kill(self.up, number)
+
+    async def until(self, happened: Callable[[], bool], what: str, within_s: float = CHANGED_S) -> float:
+        """Seconds until it has. Raises TimeoutError that says what has not."""
+        began = time.monotonic()
+        while not happened():
+            if time.monotonic() - began > within_s:
+                raise TimeoutError(f"{what}: not after {within_s:g} s; workers: {self.workers()}")
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    async def all_at_once(self) -> bool:
+        """Whether as many requests as there are slots run side by side, now that nobody else sends any."""
+        body = b'{"work_ms": %d}' % int(PROBE_S * 1000)
+        probe = Clients(self.address, request(self._path, self._key, body), self.shape.total)
+        began = time.monotonic()
+        good = await probe.once()
+        # Two of them one after the other would have taken twice as long.
+        return good and time.monotonic() - began < 1.8 * PROBE_S
+
+    async def is_home(self) -> bool:
+        """Whether the counts say that no slot is in use, nobody waits, and none is missing."""
+        seen = await self.client.metrics()
+        in_use = seen["scorefront_busy_slots"] + seen["scorefront_waiting_requests"]
+        return not in_use and seen["scorefront_total_slots"] == self.shape.total
+
+    async def home_within(self, within_s: float) -> float:
+        """Seconds until every slot is home: counted as free, and to be had; infinite if that takes longer.
+
+        Nobody else may send requests meanwhile.
+        """
+        began = time.monotonic()
+        while time.monotonic() - began < within_s:
+            if await self.all_at_once():
+                probed = time.monotonic() - began - PROBE_S
+                while not await self.is_home():
+                    if time.monotonic() - began > within_s:
+                        return float("inf")
+                    await asyncio.sleep(0.02)
+                return probed
+        return float("inf")
+
+    async def settled(self) -> None:
+        """Everything that a replica has begun has ended, and is written down."""
+        await asyncio.sleep(SETTLE_S + 2 * self.shape.work_ms / 1000)
+
+    def spans(self) -> list[witness.Span]:
+        """What the replicas have written."""
+        return witness.read(self.written)
+
+    def overlaps(self) -> int:
+        """Requests that began on a replica without a slot for them."""
+        return witness.over(self.spans(), self.shape.slots)
+
+    async def miscounts(self) -> int:
+        """What the product itself has counted that must never be: see `scorefront_slot_violations_total`."""
+        seen = await self.client.metrics()
+        return int(seen["scorefront_slot_violations_total"])
+
+
+@contextlib.asynccontextmanager
+async def stage(shape: Shape, environment: Mapping[str, str] | None = None, **fields: Any) -> AsyncIterator[Stage]:
+    """Start everything; end everything. `fields`: of the version."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        written = directory / "witness"
+        declared = witness_version(VERSION, written, shape.work_ms, shape.slots, numReplicas=shape.replicas)
+        declared |= {"maxQueueWaitMs": QUEUE_WAIT_MS} | fields
+        chosen = Installation(directory, "--workers", str(shape.workers), environment=dict(environment or {}))
+        with chosen as installation:
+            installation.start(manifest(ENDPOINT, [declared]))
+            async with Client(installation) as client:
+                await client.until(ENDPOINT, VERSION, 30, ready=shape.replicas)
+                yield Stage(shape, installation, client, await client.key(ENDPOINT), written)
+            await asyncio.to_thread(installation.stop, signal.SIGTERM)
