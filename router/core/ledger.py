@@ -3,11 +3,16 @@
 A replica stays in the ledger as long as a lease on it is out, even when it is removed meanwhile: one that vanishes and
 returns under the same id still carries what runs on it.
 
+What others have of a replica (a slot lent to another worker, or one that must not be given yet) counts as in flight on
+it, without a lease here: `pick` and `occupy` begin that, `vacate` ends it.
+
 Placement: the replica with the fewest requests in flight; among equals the one that became free last. With one slot per
 replica that is a stack of idle replicas, so those at its bottom stay idle, which is what scaling down wants.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Protocol
 
 
 class Lease:
@@ -27,14 +32,29 @@ class Lease:
 class ReplicaSlots:
     """One replica as the ledger sees it. It is given out only while `in_service` and busy < slots."""
 
-    __slots__ = ("busy", "failures", "held", "host", "id", "in_service", "port", "present", "slots", "withdrawn")
+    __slots__ = (
+        "busy",
+        "failures",
+        "held",
+        "host",
+        "id",
+        "in_service",
+        "largest",
+        "port",
+        "present",
+        "slots",
+        "withdrawn",
+    )
 
     def __init__(self, replica_id: str, host: str, port: int) -> None:
         self.id = replica_id
         self.host = host
         self.port = port
         self.slots = 0
+        self.largest = 0
+        """Most slots that it ever had."""
         self.busy = 0
+        """In flight: the leases of this ledger, and what others have."""
         self.present = True
         self.withdrawn = True
         """Not READY, draining or retired: takes no new request."""
@@ -48,28 +68,42 @@ class ReplicaSlots:
         return f"<{self.id} {self.busy}/{self.slots} {flags}>"
 
 
+class Flights(Protocol):
+    """Hears of every lease of this worker: the shell writes down what would be in flight if it ended now."""
+
+    def started(self, replica: ReplicaSlots) -> None:
+        """A lease on it has begun."""
+
+    def ended(self, replica: ReplicaSlots) -> None:
+        """A lease on it has ended."""
+
+
 class Ledger:
     """Free and used slots of one version."""
 
     __slots__ = (
         "_accrued",
+        "_flights",
+        "_ids",
         "_levels",
         "_lowest",
         "busy",
         "double_releases",
         "leases",
-        "next_id",
         "total",
         "violations",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, ids: Iterator[int] | None = None, flights: Flights | None = None) -> None:
+        """`ids`: where the ids of leases come from; 1, 2, 3 … without."""
         self.leases: dict[int, Lease] = {}
         """Every lease that is out, oldest grant first."""
         self.busy = 0
+        """Leases that are out."""
         self.total = 0
         """Slots of the replicas in service, held ones included: they exist, they are only left alone for a moment."""
-        self.next_id = 1
+        self._ids = count(1) if ids is None else ids
+        self._flights = flights
         self.violations = 0
         self.double_releases = 0
         self._accrued = 0.0
@@ -83,6 +117,11 @@ class Ledger:
 
     def take(self, holder: object, now: float) -> Lease | None:
         """A free slot on the best replica, or None."""
+        replica = self.pick()
+        return None if replica is None else self.adopt(next(self._ids), replica, holder, now)
+
+    def pick(self) -> ReplicaSlots | None:
+        """The best replica, with one more in flight, or None where no slot is free. Who calls it ends that."""
         levels = self._levels
         level = self._lowest
         while not levels[level]:
@@ -95,7 +134,18 @@ class Ledger:
         replica.busy = busy = level + 1
         if busy < replica.slots:
             levels[busy][replica] = None
-        return self._lend(replica, holder, now)
+        elif busy > replica.slots:
+            self.violations += 1
+        return replica
+
+    def adopt(self, lease_id: int, replica: ReplicaSlots, holder: object, now: float) -> Lease:
+        """A lease for what is in flight on the replica already (`pick`, `occupy`)."""
+        lease = self.leases[lease_id] = Lease(lease_id, replica, holder, now)
+        self.busy += 1
+        self._accrued -= now
+        if self._flights is not None:
+            self._flights.started(replica)
+        return lease
 
     def give_back(self, lease: Lease, now: float) -> bool:
         """End a lease; returns whether its replica has a free slot now. A second time is counted, no more."""
@@ -107,6 +157,12 @@ class Ledger:
         self.busy -= 1
         self._accrued += now
         replica = lease.replica
+        if self._flights is not None:
+            self._flights.ended(replica)
+        return self.vacate(replica)
+
+    def vacate(self, replica: ReplicaSlots) -> bool:
+        """One less is in flight; returns whether the replica has a free slot now."""
         level = replica.busy
         replica.busy = level - 1
         if replica.in_service and not replica.held:
@@ -118,6 +174,21 @@ class Ledger:
                     self._lowest = level - 1
                 return True
         return False
+
+    def occupy(self, replica: ReplicaSlots, count: int = 1) -> None:
+        """So many more are in flight on the replica, whether it has the slots or not."""
+        self._leave_levels(replica)
+        replica.busy += count
+        if replica.in_service:
+            self.enter(replica)
+
+    def recount(self, replicas: Iterable[ReplicaSlots]) -> None:
+        """What others have of these replicas is theirs from now on: they leave, and only leases count."""
+        for replica in replicas:
+            self.leave(replica)
+            replica.busy = 0
+        for lease in self.leases.values():
+            lease.replica.busy += 1
 
     def enter(self, replica: ReplicaSlots) -> None:
         """Make the replica available, with whatever is already in flight on it."""
@@ -143,6 +214,7 @@ class Ledger:
         in_service = replica.in_service
         self.leave(replica)
         replica.slots = slots
+        replica.largest = max(replica.largest, slots)
         if in_service:
             self.enter(replica)
 
@@ -160,16 +232,6 @@ class Ledger:
         """Replicas with a free slot: fewest in flight first, and among equals the one that has been so the longest."""
         for level in self._levels:
             yield from list(level)
-
-    def _lend(self, replica: ReplicaSlots, holder: object, now: float) -> Lease:
-        lease_id = self.next_id
-        self.next_id = lease_id + 1
-        lease = self.leases[lease_id] = Lease(lease_id, replica, holder, now)
-        self.busy += 1
-        self._accrued -= now
-        if replica.busy > replica.slots:
-            self.violations += 1
-        return lease
 
     def _leave_levels(self, replica: ReplicaSlots) -> None:
         if replica.busy < len(self._levels):

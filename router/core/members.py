@@ -25,6 +25,8 @@ class Departed:
     name: str
     held: Mapping[str, int] | None
     """Replica id -> requests in flight at its end; None: nobody knows."""
+    age_s: float = 0.0
+    """For how long at least it has been gone already; spares those who start later a part of the embargo."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,13 +67,19 @@ class Holding(msgspec.Struct, frozen=True, array_like=True):
     leases: tuple[tuple[int, str], ...]
     """Lease and replica of every slot in use."""
     asks: tuple[Ask, ...]
+    retired: tuple[str, ...] = ()
+    """Replicas that the sender has withdrawn for good: an owner's word, which its successor keeps."""
 
 
 class Declare(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """The whole truth about what the sender has of everything that the receiver owns; first on every session.
+    """The whole truth about what the sender has of everything that the receiver owns.
 
-    The receiver replaces what it believed. By sending it, the sender promises to grant nothing of these versions, and
-    to take grants of them from nobody else, as long as its view has not moved past `epoch`.
+    Sent first on every session, and to everybody with every new view. By sending it, the sender promises to grant
+    nothing of these versions, and to take grants of them from nobody else, as long as its view has not moved past
+    `epoch`. It counts only for a receiver in the very same view (two workers that have skipped different views may
+    disagree about who owned what between), which replaces what it believed.
+
+    All asks in it are numbered anew: grants that were under way to older ones are void, for both sides.
     """
 
     epoch: int

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from router.core import dispatcher as dispatcher_module
+from router.core import version_queue
 from router.core.dispatcher import Dispatcher, Ticket, VersionQueue
 from router.core.errors import NoReadyReplicas, Overloaded
 from router.core.ledger import Lease
@@ -90,7 +90,7 @@ def test_nothing_is_kept_of_those_who_left_while_somebody_else_waits(queue):
 
 
 def test_too_many_who_wait_are_too_many(dispatcher, queue, monkeypatch):
-    monkeypatch.setattr(dispatcher_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(version_queue, "MAX_WAITING", 3)
     tickets = [waits(queue) for _ in range(3)]
     with pytest.raises(Overloaded):
         queue.enqueue(Ticket(), NOW)
