@@ -59,7 +59,7 @@ class Group:
 
     async def stop(self) -> None:
         """Also shows that no slot was ever given twice."""
-        metrics = await self.supervisor.collect()
+        metrics = await self.collect()
         for client in self._clients:
             client.leave()
         await self.supervisor.close(5)
@@ -83,9 +83,14 @@ class Group:
         self._clients.append(client)
         return client
 
+    async def collect(self) -> list[WorkerMetrics]:
+        """What every worker has counted."""
+        found = await self.supervisor.collect()
+        return [each for each in found if not each.worker.startswith("supervisor-")]
+
     async def metrics(self) -> WorkerMetrics:
         """What the only worker has counted."""
-        (metrics,) = await self.supervisor.collect()
+        (metrics,) = await self.collect()
         return metrics
 
     def usages(self) -> dict[str, list[tuple[float, VersionUsage]]]:

@@ -137,7 +137,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_serves_the_same(replicas:
     assert (await waiting.ask(request(b"after"))).body == b"after"
     await eventually(lambda: group.gone == [first])
     await eventually(lambda: group.workers and first not in group.workers)
-    assert group.supervisor._links[0].process.pid != process.pid
+    assert [each.pid for each in group.processes()] != [process.pid]
 
 
 async def test_a_worker_whose_supervisor_is_killed_ends_at_once() -> None:
@@ -243,6 +243,6 @@ async def test_two_workers_share_one_port(replicas: Replicas, groups: Groups) ->
     group = await groups(snapshot(declared("r1", replica.port, 64)), workers=2)
     clients: list[Client] = [await group.client() for _ in range(40)]
     assert [(await client.ask(request(b"x"))).body for client in clients] == [b"x"] * 40
-    metrics = await group.supervisor.collect()
+    metrics = await group.collect()
     assert sum(each.connections for each in metrics) == 40
     assert len(metrics) == len(group.processes()) == 2
