@@ -46,6 +46,12 @@ def crew(root: int) -> list[Worker]:
     return sorted(found, key=lambda each: each.pid)
 
 
+def known(pids: Iterable[int]) -> list[Worker]:
+    """Those of these processes that are workers."""
+    found = (named(pid, psutil.Process(pid).cmdline()) for pid in pids)
+    return [worker for worker in found if worker is not None]
+
+
 def owner(key: VersionKey, workers: Iterable[Worker]) -> Worker:
     """Who grants the slots of a version, if all of these serve. Raises LookupError where there is none."""
     by_name = {each.name: each for each in workers}

@@ -14,7 +14,7 @@ import select
 import socket
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loadtests.bench.figures import Promise, Table, judged, median_difference, middle, percentile, rotated
@@ -28,6 +28,7 @@ PATIENCE_S = 30.0
 """After the last arrival; what is unanswered then has failed."""
 LEAD_S = 0.1
 READ_BYTES = 65_536
+_GREETING = b"GET /healthz HTTP/1.1\r\nHost: front\r\n\r\n"
 RATE, SECONDS, ROUNDS, SEED = 2000, 5, 5, 20
 OPEN_LOOP_PEERS = tuple(name for name in PEERS if name != UNIQUE)
 
@@ -64,6 +65,8 @@ class Outcomes:
         self.done_s = array("d", bytes(8 * len(arrivals_s)))
         self.status = array("H", bytes(2 * len(arrivals_s)))
         """0: no answer, or a broken one."""
+        self.connections = 0
+        """That were made."""
 
     @property
     def latencies_s(self) -> list[float]:
@@ -105,8 +108,26 @@ class Generator:
         self._busy: set[_Connection] = set()
         self.outcomes = Outcomes(arrivals_s)
 
-    def run(self) -> Outcomes:
-        """Send everything, wait for every answer."""
+    def connect(self, count: int) -> None:
+        """Open connections beforehand, each with an answer to a harmless request, so that it has been accepted."""
+        opened = [self._opened() for _ in range(count)]
+        for connection in opened:
+            connection.sock.setblocking(True)
+            connection.sock.sendall(_GREETING)
+            _read_one(connection.sock)
+            connection.sock.setblocking(False)
+        self._idle += opened
+
+    def mix(self, seed: int) -> None:
+        """Use the connections that there are in another order than that of their making."""
+        random.Random(seed).shuffle(self._idle)
+
+    def ports(self) -> frozenset[int]:
+        """Of this end of every connection that is open."""
+        return frozenset(each.sock.getsockname()[1] for each in (*self._idle, *self._busy))
+
+    def run(self, then: Callable[[], None] = lambda: None) -> Outcomes:
+        """Send everything, wait for every answer; `then` is called before the connections are closed."""
         arrivals = self.outcomes.arrivals_s
         exact_timers()
         began = time.perf_counter() + LEAD_S
@@ -123,6 +144,7 @@ class Generator:
                 pause = arrivals[following] - (time.perf_counter() - began) if waits else 0.1
                 for connection in select.select(self._busy, (), (), max(0.0, pause))[0]:
                     self._read(connection, began)
+            then()
         finally:
             for connection in (*self._idle, *self._busy):
                 connection.sock.close()
@@ -149,9 +171,13 @@ class Generator:
             except OSError:
                 pass
             connection.sock.close()
+        return self._opened()
+
+    def _opened(self) -> _Connection:
         sock = socket.create_connection(("127.0.0.1", self._port), CONNECT_S)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.outcomes.connections += 1
         return _Connection(sock)
 
     def _read(self, connection: _Connection, began: float) -> None:
@@ -182,6 +208,16 @@ class Generator:
         """The peer has closed: the request stays unanswered."""
         self._busy.discard(connection)
         connection.sock.close()
+
+
+def _read_one(sock: socket.socket) -> None:
+    """An answer that may say anything. Raises ConnectionError where none comes."""
+    data = b""
+    while (size := answer_size(data)) is None or len(data) < size:
+        piece = sock.recv(READ_BYTES)
+        if not piece:
+            raise ConnectionError("closed before its answer")
+        data += piece
 
 
 def drive(target: Target, rate: float, seconds: float, seed: int) -> Outcomes:

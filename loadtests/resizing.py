@@ -53,7 +53,7 @@ async def resize(here: Stage, count: int) -> float:
     while (have := len(here.workers())) != count:
         wanted = have + (1 if count > have else -1)
         here.signal(signal.SIGTTIN if wanted > have else signal.SIGTTOU)
-        took_s += await here.until(lambda wanted=wanted: len(here.workers()) == wanted, f"{wanted} workers")
+        took_s += await here.until_there_are(wanted)
     return took_s
 
 

@@ -85,6 +85,10 @@ class Stage:
             await asyncio.sleep(0.02)
         return time.monotonic() - began
 
+    async def until_there_are(self, count: int) -> float:
+        """Seconds until so many workers run. Raises TimeoutError."""
+        return await self.until(lambda: len(self.workers()) == count, f"{count} workers")
+
     async def all_at_once(self) -> bool:
         """Whether as many requests as there are slots run side by side, now that nobody else sends any."""
         body = b'{"work_ms": %d}' % int(PROBE_S * 1000)

@@ -110,7 +110,7 @@ async def measure(shape: Shape, kills: int, seed: int) -> Record:
             if len(record.kills) % CHECK_EVERY == 0:
                 record.home_s.append(await _home(here, load, struck[0]))
         record.home_s.append(await _home(here, load, record.kills[-1]))
-        record.full_s = await here.until(lambda: len(here.workers()) == shape.workers, "every worker is replaced")
+        record.full_s = await here.until_there_are(shape.workers)
         tally = await load.stop()
         await here.settled()
         record.failures, record.requests = tally.failures, tally.statuses.total()

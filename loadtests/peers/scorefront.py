@@ -4,13 +4,17 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadtests.crew import crew
 from loadtests.installation import Installation, manifest
 from loadtests.peers.rig import Rig, Target
 from scorefront import __version__
+from serving.endpoint import VersionKey
 
+KEY = VersionKey("bench", "blue")
+"""What `start` declares."""
 SLOTS = 64
 READY_S = 10.0
 QUEUE_WAIT_MS = 60_000
@@ -31,28 +35,36 @@ def routed(name: str, upstreams: Sequence[int], slots: int = SLOTS, **fields: An
 class Product:
     """One installation with these endpoints."""
 
-    def __init__(self, rig: Rig, *documents: dict[str, Any], arguments: Sequence[str] = (), tls: bool = False) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        *documents: dict[str, Any],
+        arguments: Sequence[str] = (),
+        tls: bool = False,
+        workers: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """All `workers` are on the proxy's core."""
         directory = rig.directory / f"scorefront-{time.monotonic_ns()}"
         directory.mkdir()
-        self._installation = rig.stack.enter_context(Installation(directory, *arguments))
+        chosen = Installation(directory, f"--workers={workers}", *arguments, environment=dict(environment or {}))
+        self._installation = rig.stack.enter_context(chosen)
         rig.stack.callback(self._installation.stop)
         self._installation.start(*documents)
         self._tls = tls
-        self.worker = self._router_worker()
-        rig.pin_to_proxy_core(self.worker)
+        assert self._installation.process is not None
+        self.workers = tuple(worker.pid for worker in crew(self._installation.process.pid))
+        if len(self.workers) != workers:
+            raise RuntimeError(f"scorefront up has {len(self.workers)} router workers, not {workers}")
+        for pid in self.workers:
+            rig.pin_to_proxy_core(pid)
 
     def target(self, endpoint: str = "bench", name: str = "scorefront", token: bool = False) -> Target:
         """An endpoint's score path, with the credential that opens it."""
         scheme, _, port = self._installation.scoring.rpartition(":")
         assert scheme.startswith("https") is self._tls
         fields = (("Authorization", f"Bearer {self._credential(endpoint, token)}"),)
-        return Target(name, int(port), f"/api/v1/service/{endpoint}/score", fields, (self.worker,), self._tls)
-
-    def _router_worker(self) -> int:
-        for process in self._installation.descendants():
-            if "router-worker" in process.cmdline():
-                return int(process.pid)
-        raise RuntimeError("scorefront up has no router worker")
+        return Target(name, int(port), f"/api/v1/service/{endpoint}/score", fields, self.workers, self._tls)
 
     def _credential(self, endpoint: str, token: bool) -> str:
         """The primary key or a token; an endpoint that asks for neither is sent a word that nobody looks at."""
@@ -66,6 +78,8 @@ class Product:
         return str(said["accessToken" if token else "primaryKey"])
 
 
-def start(rig: Rig, upstreams: Sequence[int], slots: int = SLOTS) -> Target:
-    """scorefront with defaults and key auth in front of these ports."""
-    return Product(rig, manifest("bench", [routed("blue", upstreams, slots)])).target()
+def start(rig: Rig, upstreams: Sequence[int], slots: int = SLOTS, workers: int = 1, idle_s: float = 0) -> Target:
+    """scorefront with key auth in front of these ports; `idle_s`: how long connections may be idle, 0 = the default."""
+    environment = {"SCOREFRONT_IDLE_TIMEOUT_S": str(idle_s)} if idle_s else {}
+    document = manifest(KEY.endpoint, [routed(KEY.version, upstreams, slots)])
+    return Product(rig, document, workers=workers, environment=environment).target()

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.openloop import Outcomes
+from loadtests.peers import scorefront
 from loadtests.peers.replicas import Job
-from loadtests.tail import REPLICAS, ideal_fifo, overlapping, row
+from loadtests.tail import REPLICAS, Case, ideal_fifo, overlapping, row
 
 moments = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=25)
 
@@ -69,7 +70,7 @@ def test_a_proxy_that_adds_nothing_is_at_one_times_the_ideal() -> None:
         outcomes.sent_s[index], outcomes.done_s[index], outcomes.status[index] = at, at + 3.0, 200
     # In the order of their ends, on another clock.
     jobs = [job(index, 100 + arrivals[index], 103 + arrivals[index], index) for index in (1, 0, 2)]
-    found = row("perfect", 0.5, outcomes, jobs)
+    found = row(Case("perfect", scorefront.start), 0.5, outcomes, jobs, float("nan"))
     assert found.mean_ratio == found.p99_ratio == 1.0
     assert found.overlaps == found.failed == 0
     assert len(found.ideal_s) == 3 <= REPLICAS

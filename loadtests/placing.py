@@ -1,0 +1,69 @@
+"""Whose clients the connections of a generator are, where several workers share a listening socket."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from enum import StrEnum
+
+from loadtests.crew import Worker, alone, clients, known, owner
+from loadtests.openloop import Generator
+from loadtests.peers.rig import Target
+from loadtests.peers.scorefront import KEY
+
+CONNECTIONS = 160
+"""More than ever wait at once in these measurements; a further one would be anybody's."""
+
+
+class Place(StrEnum):
+    """Which workers have the clients."""
+
+    ALL = "all"
+    """Every one as many as the others."""
+    OWNER = "owner"
+    """Only the one that grants the slots: nobody has to ask."""
+    BORROWER = "borrower"
+    """Only one that has to ask for every slot."""
+
+
+def chosen(place: Place, workers: list[Worker]) -> list[Worker]:
+    """The workers that get clients."""
+    granting = owner(KEY, workers)
+    return {
+        Place.ALL: workers,
+        Place.OWNER: [granting],
+        Place.BORROWER: [each for each in workers if each != granting][:1],
+    }[place]
+
+
+@contextlib.contextmanager
+def placed(generator: Generator, target: Target, place: Place) -> Iterator[None]:
+    """The generator's connections are where they should be.
+
+    Workers pass connections on to whoever has fewer; so those without clients get as many that stay silent.
+    """
+    workers = known(target.pids)
+    busy = chosen(place, workers)
+    for worker in busy:
+        with alone(worker.pid, target.pids):
+            generator.connect(CONNECTIONS // len(busy))
+    generator.mix(len(workers))
+    with contextlib.ExitStack() as held:
+        for worker in workers:
+            if worker not in busy:
+                with alone(worker.pid, target.pids):
+                    _hold(held, target.port, CONNECTIONS)
+        yield
+
+
+def share_of_busiest(generator: Generator, target: Target) -> float:
+    """What part of the generator's connections the worker with the most of them has."""
+    mine = generator.ports()
+    return max((len(mine & clients(each, target.port)) for each in known(target.pids)), default=0) / max(1, len(mine))
+
+
+def _hold(held: contextlib.ExitStack, port: int, count: int) -> None:
+    for _ in range(count):
+        sock = held.enter_context(socket.create_connection(("127.0.0.1", port), 5.0))
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: front\r\n\r\n")
+        if not sock.recv(4096).startswith(b"HTTP/1.1 200 "):
+            raise ConnectionError("/healthz was not answered 200")
