@@ -1,10 +1,11 @@
 """What is declared now, in memory: one record per endpoint, and the lock that serialises its changes."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from controlplane.errors import EndpointNotFound, VersionNotFound
+from controlplane.errors import EndpointNotFound, EndpointSkipped, VersionNotFound
 from controlplane.keys import KeyPair
 from serving.endpoint import Endpoint, ReplicaKind, Version, VersionKey
 from serving.manifest import ScoringEndpoint
@@ -19,11 +20,22 @@ class Declared:
     keys: KeyPair
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An endpoint that was declared, but what is kept of it is damaged."""
+
+    why: str
+    """The file, the field and the rule."""
+    keys: KeyPair | None = None
+    """If these can still be read."""
+
+
 class Registry:
     """All declared endpoints. Change an entry only while holding its lock, and only after the store has it."""
 
     def __init__(self) -> None:
         self._declared: dict[str, Declared] = {}
+        self._skipped: dict[str, Skipped] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, name: str) -> asyncio.Lock:
@@ -33,18 +45,30 @@ class Registry:
     def put(self, declared: Declared) -> None:
         """Declare, or declare anew."""
         self._declared[declared.endpoint.name] = declared
+        self._skipped.pop(declared.endpoint.name, None)
+
+    def skip(self, name: str, skipped: Skipped) -> None:
+        """It cannot be declared as it should be."""
+        self._skipped[name] = skipped
 
     def drop(self, name: str) -> None:
-        """Forget an endpoint."""
-        del self._declared[name]
+        """Forget an endpoint, declared or skipped."""
+        self._declared.pop(name, None)
+        self._skipped.pop(name, None)
+
+    def skipped(self) -> Mapping[str, Skipped]:
+        """Every endpoint that is skipped."""
+        return self._skipped
 
     def find(self, name: str) -> Declared | None:
         """The endpoint, or None."""
         return self._declared.get(name)
 
     def get(self, name: str) -> Declared:
-        """The endpoint. Raises EndpointNotFound."""
+        """The endpoint. Raises EndpointNotFound; EndpointSkipped, which is one."""
         declared = self._declared.get(name)
+        if declared is None and (skipped := self._skipped.get(name)) is not None:
+            raise EndpointSkipped(name, skipped.why)
         if declared is None:
             raise EndpointNotFound(name)
         return declared

@@ -20,6 +20,16 @@ class EndpointNotFound(ControlError):
         super().__init__(f"there is no endpoint '{name}'")
 
 
+class EndpointSkipped(EndpointNotFound):
+    """It was declared, but what is kept of it is damaged, so that it is not served."""
+
+    code = "EndpointSkipped"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name)
+        self.args = (f"endpoint '{name}' is skipped: {why}; mend the file and start again, or declare it anew",)
+
+
 class VersionNotFound(ControlError):
     """The endpoint has no version of that name."""
 
@@ -62,3 +72,11 @@ class StoreError(ControlError):
     """The state directory cannot be read or written, or is in use; the text names the file."""
 
     code = "StoreFailed"
+
+
+class DamagedFile(StoreError):
+    """What is in a file is not what was written there; the text names the file, the field and the rule."""
+
+
+class NewerFormat(StoreError):
+    """The file was written by a later scorefront: it is not damaged, this is the wrong program to read it."""

@@ -1,6 +1,7 @@
 """Files that are whole or absent: the one place that writes durable state. Blocking; call it in a thread."""
 
 import contextlib
+import itertools
 import os
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename `path` to the first free `NAME.damaged-1`, `-2`, …; returns the new name. Raises OSError."""
+    aside = next(
+        place
+        for number in itertools.count(1)
+        if not os.path.lexists(place := path.with_name(f"{path.name}.damaged-{number}"))
+    )
+    path.rename(aside)
+    sync_directory(path.parent)
+    return aside
 
 
 def remove_durably(path: Path) -> None:

@@ -121,8 +121,8 @@ _PERCENT: Final = {"type": "number", "minimum": 0, "maximum": 100}
 _OPTIONAL_NAME: Final = {"type": ["string", "null"], "description": "a version; null = as it is"}
 
 
-def _listing(schema: str) -> dict[str, Any]:
-    return _record({"value": {"type": "array", "items": _reference(schema)}})
+def _listing(schema: str, optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return _record({"value": {"type": "array", "items": _reference(schema)}}, optional)
 
 
 def _reference(schema: str) -> dict[str, str]:
@@ -161,7 +161,10 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
         }
     ),
     "View": {"allOf": [_reference("ScoringEndpoint"), _record({"status": _reference("Status")})]},
-    "ViewList": _listing("View"),
+    "ViewList": _listing("View", {"skipped": {"type": "array", "items": _reference("Skipped")}}),
+    "Skipped": _record(
+        {"name": _TEXT, "message": {**_TEXT, "description": "what is damaged: the file, the field and the rule"}}
+    ),
     "Keys": _record({"primaryKey": _TEXT, "secondaryKey": _TEXT}),
     "KeyChoice": _record({"keyType": {"enum": ["primary", "secondary"]}}),
     "Token": _record(

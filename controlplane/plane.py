@@ -6,6 +6,7 @@ have the provider follow. What is refused on the way to the disk has changed not
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +28,8 @@ from cluster.link import (
     encode,
 )
 from cluster.provider import Provider, ProviderError
-from controlplane.declared import Declared, Registry, is_scaled
-from controlplane.errors import Conflict, StoreError
+from controlplane.declared import Declared, Registry, Skipped, is_scaled
+from controlplane.errors import Conflict, EndpointSkipped, StoreError
 from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, digests, pair_from, regenerated
 from controlplane.logs import LogLine, follow
 from controlplane.reconciler import Reconciler
@@ -37,7 +38,7 @@ from controlplane.routers import Routers
 from controlplane.scaler import Scaler, clamped
 from controlplane.signing import TokenIssuer
 from controlplane.status import LOG_LINES, Sources, to_view
-from controlplane.store import Store, StoredEndpoint
+from controlplane.store import State, Store, StoredEndpoint
 from controlplane.tokens import IssuedToken, TokenAlgorithm
 from controlplane.view import ClusterView, Shortfall, shortfalls
 from controlplane.wanted import WantedNumbers
@@ -47,6 +48,8 @@ from serving.manifest import ScoringEndpoint, parse, to_document, to_endpoint
 from serving.replica import ReplicaState
 from serving.traffic import with_traffic
 from serving.usage import UsageReport
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,8 @@ class ControlPlane:
         """Load what was declared, have it run, keep it so until `stop`. Raises StoreError; then nothing was started."""
         state = await asyncio.to_thread(self._store.open)
         try:
-            self._load(state.endpoints)
-            self._wanted.load({key: n for key, n in state.wanted.items() if self._registry.version(key)})
+            self._load(state)
+            self._wanted.load({key: n for key, n in state.wanted.items() if self._is_kept(key)})
             await self._issuer.load(state.keyring)
         except BaseException:
             self._store.close()
@@ -151,15 +154,25 @@ class ControlPlane:
             tasks.create_task(self._wanted.run(), name="write wanted numbers")
             tasks.create_task(self._issuer.run(), name="rotate signing keys")
 
-    def _load(self, endpoints: Mapping[str, StoredEndpoint]) -> None:
-        for name, stored in endpoints.items():
+    def _load(self, state: State) -> None:
+        """Declare what is fit to be declared; what is not keeps nothing else from being served."""
+        for name, why in state.damaged.items():
+            self._registry.skip(name, Skipped(why))
+        for name, stored in state.endpoints.items():
             try:
-                manifest = parse(stored.document, f"{name}.json")
+                manifest = _kept_manifest(name, stored)
             except InvalidManifest as error:
-                raise StoreError(f"endpoints/{name}.json in the state directory is not valid: {error}") from error
-            if manifest.metadata.name != name:
-                raise StoreError(f"endpoints/{name}.json in the state directory declares '{manifest.metadata.name}'")
-            self._registry.put(Declared(manifest, to_endpoint(manifest), stored.keys))
+                why = f"endpoints/{name}.json in the state directory is not valid: {'; '.join(map(str, error.faults))}"
+                self._registry.skip(name, Skipped(why, stored.keys))
+            else:
+                self._registry.put(Declared(manifest, to_endpoint(manifest), stored.keys))
+        for name, skipped in self._registry.skipped().items():
+            _log.error("%s", EndpointSkipped(name, skipped.why))
+        for text in state.lost:
+            _log.error("%s", text)
+
+    def _is_kept(self, key: VersionKey) -> bool:
+        return self._registry.version(key) is not None or key.endpoint in self._registry.skipped()
 
     # ---- what the router group calls
 
@@ -226,8 +239,18 @@ class ControlPlane:
         return await self.get(name)
 
     async def delete(self, name: str) -> None:
-        """Answer 404 for it at once, then drain and stop its replicas. Raises EndpointNotFound, StoreError."""
+        """Answer 404 for it at once, then drain and stop its replicas. Raises EndpointNotFound, StoreError.
+
+        Of one that is skipped the damaged file is kept under another name.
+        """
         async with self._registry.lock(name):
+            if name in self._registry.skipped():
+                await self._set_aside(name)
+                self._registry.drop(name)
+                for key in [key for key in self._wanted.all() if key.endpoint == name]:
+                    self._wanted.forget(key)
+                await self._reconciler.reconcile(name)
+                return
             old = self._registry.get(name)
             await asyncio.to_thread(self._store.drop_endpoint, name)
             self._registry.drop(name)
@@ -245,7 +268,11 @@ class ControlPlane:
             return pair
 
     async def _declare(self, manifest: ScoringEndpoint, endpoint: Endpoint, old: Declared | None) -> None:
-        keys = old.keys if old else pair_from(self._entropy(2 * ENTROPY_BYTES))
+        skipped = self._registry.skipped().get(endpoint.name)
+        known = old or skipped
+        keys = (known.keys if known else None) or pair_from(self._entropy(2 * ENTROPY_BYTES))
+        if skipped is not None:
+            await self._set_aside(endpoint.name)
         await self._put(Declared(manifest, endpoint, keys))
         # Routers learn of a version before its replicas exist, and forget it before they are drained.
         self._routers.publish(UpsertEndpoint(endpoint))
@@ -256,6 +283,10 @@ class ControlPlane:
             self._forget([version for version in old.endpoint.versions if version.name not in names], endpoint.name)
         self._track(endpoint)
         await self._reconciler.reconcile(endpoint.name)
+
+    async def _set_aside(self, name: str) -> None:
+        if (aside := await asyncio.to_thread(self._store.set_endpoint_aside, name)) is not None:
+            _log.warning("endpoint %s: its damaged file is kept as %s", name, aside)
 
     async def _put(self, declared: Declared) -> None:
         stored = StoredEndpoint(to_document(declared.manifest), declared.keys)
@@ -269,6 +300,10 @@ class ControlPlane:
         declared = self._registry.get(name)
         tails = {shortfall.key: await self._log_tail(shortfall.key) for shortfall in self._missing(declared.endpoint)}
         return to_view(declared, self._sources, tails)
+
+    def skipped(self) -> dict[str, str]:
+        """Endpoints that are not served because what is kept of them is damaged -> the file, the field and the rule."""
+        return {name: skipped.why for name, skipped in sorted(self._registry.skipped().items())}
 
     async def views(self) -> list[dict[str, Any]]:
         """The Views of all endpoints, by name."""
@@ -371,6 +406,14 @@ class ControlPlane:
         except ProviderError:
             return []
         return next((lines for lines in reversed(tails.values()) if lines), [])
+
+
+def _kept_manifest(name: str, stored: StoredEndpoint) -> ScoringEndpoint:
+    """What was declared under this name. Raises InvalidManifest."""
+    manifest = parse(stored.document, f"{name}.json")
+    if manifest.metadata.name != name:
+        raise InvalidManifest((Fault("metadata.name", manifest.metadata.name, f"must be '{name}', as the file"),))
+    return manifest
 
 
 def _untellable(manifest: ScoringEndpoint, endpoint: Endpoint) -> list[Fault]:

@@ -92,7 +92,8 @@ class Reconciler:
                 case _:
                     self._routers.publish(RemoveReplica(step.replica_id))
         if isinstance(change, Reset):
-            declared = {endpoint.name for endpoint in self._registry.endpoints()}
+            # What is skipped was declared: until somebody says what to do with it, its replicas are left alone.
+            declared = {endpoint.name for endpoint in self._registry.endpoints()} | self._registry.skipped().keys()
             for name in self._view.endpoints() - declared:
                 # Deleted just before a crash: the store had forgotten it, the provider had not yet.
                 self._troubles[name] = "it is not declared any more"

@@ -120,7 +120,9 @@ class _Endpoints:
         }
 
     async def listed(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"value": await self._plane.views()})
+        skipped = [{"name": name, "message": why} for name, why in self._plane.skipped().items()]
+        views = await self._plane.views()
+        return web.json_response({"value": views, "skipped": skipped} if skipped else {"value": views})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._plane.get(_name(request)))

@@ -6,6 +6,9 @@
     signing.json            token signing keys and the issuer's name
     control-token           what a non-loopback client of the REST API must show
 
+A file that is damaged is never written over. That of an endpoint is left as it is, and nothing else is the worse for
+it; the others are renamed (`…damaged-1`), and what they held begins anew.
+
 Blocking: call the `put_…` and `drop_…` methods in a thread. The store keeps no copy in memory; its caller changes its
 own memory only after the write has succeeded.
 """
@@ -14,7 +17,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +25,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from controlplane import files
-from controlplane.errors import StoreError
+from controlplane.errors import DamagedFile, NewerFormat, StoreError
 from controlplane.keys import KeyPair, key_from
 from controlplane.tokens import Keyring
 from serving.endpoint import VersionKey
@@ -47,6 +50,10 @@ class State:
     endpoints: dict[str, StoredEndpoint] = field(default_factory=dict)
     wanted: dict[VersionKey, int] = field(default_factory=dict)
     keyring: Keyring | None = None
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Endpoint -> what is wrong with its file: file, field and rule."""
+    lost: tuple[str, ...] = ()
+    """What else could not be read, and where it is kept; for people."""
 
 
 class _Header(msgspec.Struct):
@@ -79,7 +86,7 @@ class Store:
         self._writing = threading.Lock()
 
     def open(self) -> State:
-        """Take the lock and read everything. Raises StoreError naming the file that is in the way; changes none."""
+        """Take the lock and read everything that can be read. Raises StoreError naming the file that is in the way."""
         try:
             for directory in (self._directory, self._endpoints):
                 files.make_private_directory(directory)
@@ -107,6 +114,12 @@ class Store:
         path = self._endpoints / f"{name}.json"
         with _naming(path, "remove"):
             files.remove_durably(path)
+
+    def set_endpoint_aside(self, name: str) -> Path | None:
+        """Keep its damaged file, unless somebody has taken it away, under the name returned. Raises StoreError."""
+        path = self._endpoints / f"{name}.json"
+        with _naming(path, "rename"):
+            return files.set_aside(path) if path.exists() else None
 
     def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
         """Keep all wanted numbers. Raises StoreError."""
@@ -155,20 +168,33 @@ class Store:
             for directory in (self._directory, self._endpoints):
                 files.sweep(directory)
             paths = sorted(self._endpoints.glob("*.json"))
-        endpoints = {}
+        endpoints, damaged = {}, {}
         for path in paths:
-            kept = _read_file(path, _EndpointFile)
-            endpoints[path.stem] = StoredEndpoint(kept.document, kept.keys)
-        wanted: dict[VersionKey, int] = {}
-        if (path := self._directory / "wanted.json").exists():
-            for endpoint, versions in _read_file(path, _WantedFile).replicas.items():
-                wanted |= {VersionKey(endpoint, version): number for version, number in versions.items()}
-        keyring = None
-        if (path := self._directory / "signing.json").exists():
-            keyring = _read_file(path, _SigningFile).keyring
-            if not keyring.keys:
-                raise StoreError(f"{path} holds no signing key; remove it to have a new one made")
-        return State(endpoints, wanted, keyring)
+            try:
+                kept = _read_file(path, _EndpointFile)
+            except NewerFormat:
+                raise
+            except StoreError as error:
+                damaged[path.stem] = str(error)
+            else:
+                endpoints[path.stem] = StoredEndpoint(kept.document, kept.keys)
+        lost: list[str] = []
+        wanted = self._read_or_set_aside("wanted.json", _read_wanted, "replicas begin with their minimum", lost)
+        keyring = self._read_or_set_aside("signing.json", _read_keyring, "tokens issued before open nothing", lost)
+        return State(endpoints, wanted or {}, keyring, damaged, tuple(lost))
+
+    def _read_or_set_aside(self, name: str, read: Callable[[Path], _T], so_now: str, lost: list[str]) -> _T | None:
+        """None if there is no such file, or a damaged one."""
+        path = self._directory / name
+        if not path.exists():
+            return None
+        try:
+            return read(path)
+        except DamagedFile as error:
+            with _naming(path, "rename"):
+                aside = files.set_aside(path)
+            lost.append(f"{error}; it is kept as {aside.name}, and {so_now}")
+            return None
 
     def _write(self, path: Path, content: msgspec.Struct) -> None:
         with self._writing, _naming(path, "write"):
@@ -185,13 +211,26 @@ def _naming(path: Path, verb: str) -> Iterator[None]:
         raise StoreError(f"cannot {verb} {path}: {reason}") from error
 
 
+def _read_wanted(path: Path) -> dict[VersionKey, int]:
+    replicas = _read_file(path, _WantedFile).replicas
+    return {VersionKey(name, version): count for name, counts in replicas.items() for version, count in counts.items()}
+
+
+def _read_keyring(path: Path) -> Keyring:
+    keyring = _read_file(path, _SigningFile).keyring
+    if not keyring.keys:
+        raise DamagedFile(f"{path} is damaged: keyring.keys: must hold at least one signing key")
+    return keyring
+
+
 def _read_file(path: Path, shape: type[_T]) -> _T:
+    """Raises DamagedFile, NewerFormat, StoreError."""
     with _naming(path, "read"):
         data = path.read_bytes()
     try:
         found = msgspec.json.decode(data, type=_Header).format
         if found != FORMAT:
-            raise StoreError(f"{path} has format {found}; this scorefront reads format {FORMAT}")
+            raise NewerFormat(f"{path} has format {found}; this scorefront reads format {FORMAT}")
         return msgspec.json.decode(data, type=shape)
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"{path} is damaged ({error}); it was left as it is: mend it or move it away") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DamagedFile(f"{path} is damaged: {error}") from error

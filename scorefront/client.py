@@ -56,9 +56,13 @@ class ControlPlane:
     url: str = DEFAULT_CONTROL_URL
     token: str | None = field(default=None, repr=False)
 
+    def listing(self) -> dict[str, Any]:
+        """`value`: every endpoint's view; `skipped`, if there are any: `name` and `message` of those not served."""
+        return self._object("GET", f"{API}/endpoints")
+
     def endpoints(self) -> list[dict[str, Any]]:
         """Every endpoint's view: what was declared, and `status`."""
-        return list(self._call("GET", f"{API}/endpoints")["value"])
+        return list(self.listing()["value"])
 
     def endpoint(self, name: str) -> dict[str, Any]:
         """One endpoint's view."""

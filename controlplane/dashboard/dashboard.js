@@ -309,6 +309,14 @@ function showEndpoints(views) {
   applyFilter();
 }
 
+function showSkipped(skipped) {
+  byId("skipped").hidden = skipped.length === 0;
+  byId("skipped").replaceChildren(
+    ...skipped.map(({ name, message }) => make("li", {}, make("strong", {}, `${name} is skipped`), ` ${message}`)),
+  );
+  if (skipped.length) byId("empty").hidden = true;
+}
+
 function summarize(views) {
   const notReady = views.filter((view) => !view.status.ready).length;
   const statuses = views.flatMap((view) => Object.values(view.status.versions));
@@ -334,9 +342,10 @@ function showLink(isUp) {
 async function refresh() {
   if (document.hidden) return;
   try {
-    const views = (await ask("/api/v1/endpoints")).value;
+    const { value: views, skipped = [] } = await ask("/api/v1/endpoints");
     views.sort((one, other) => one.status.ready - other.status.ready); // stable: what needs attention first, then by name
     showEndpoints(views);
+    showSkipped(skipped);
     summarize(views);
     showLink(true);
   } catch (error) {

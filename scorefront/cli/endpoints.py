@@ -53,11 +53,11 @@ def get(
     """
     control = control_plane(control_url)
     if name is None:
-        views = control.endpoints()
+        listing = control.listing()
         if output is TableFormat.TABLE:
-            show.print_endpoints(views)
+            show.print_endpoints(listing["value"], listing.get("skipped", ()))
         else:
-            show.print_object({"value": views}, output)
+            show.print_object(listing, output)
         return
     view = control.endpoint(checked_name("NAME", name))
     if output is TableFormat.TABLE:

@@ -46,17 +46,20 @@ def print_object(value: object, form: TableFormat) -> None:
 # ---- endpoints
 
 
-def print_endpoints(views: Sequence[Mapping[str, Any]]) -> None:
-    """One row per version, and below it what is not well."""
-    if not views:
+def print_endpoints(views: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]] = ()) -> None:
+    """One row per version, and below it what is not well, and which endpoints are skipped and why."""
+    if not views and not skipped:
         note("there is no endpoint yet; `scorefront apply -f FILE` declares one")
         return
     out = console()
-    out.print(endpoint_table(views))
+    if views:
+        out.print(endpoint_table(views))
     for view in views:
         for version, status in view["status"]["versions"].items():
             if status.get("message"):
                 out.print(Text(f"{view['metadata']['name']}/{version}: {status['message']}"))
+    for each in skipped:
+        out.print(Text(f"{each['name']}: skipped: {each['message']}"))
 
 
 def print_endpoint(view: Mapping[str, Any]) -> None:

@@ -70,6 +70,28 @@ def test_kill_9_leaves_nothing_and_the_next_start_has_the_same_keys_and_numbers(
         _end(second, signal.SIGTERM)
 
 
+def test_a_damaged_endpoint_is_skipped_with_its_reason_and_the_others_are_served(directory: Path) -> None:
+    first = Installation(directory)
+    first.start(manifest("phoenix", [witness_version("blue", numReplicas=1)]))
+    site = Site(first)
+    assert site.rest("PUT", "/api/v1/endpoints/dodo", manifest("dodo", [witness_version("blue")])).status == 201
+    key, _ = site.keys("phoenix")
+    _end(first, signal.SIGTERM)
+    damaged = next(directory.rglob("endpoints/dodo.json"))
+    damaged.write_text('{"format": 1, "document": {}, "keys": []}')
+    with Installation(directory) as second:
+        second.start()
+        site = Site(second)
+        assert site.score("phoenix", key).status == 200
+        assert "dodo.json is damaged: Expected `object`, got `array` - at `$.keys`" in second.output.read_text()
+        shown = site.cli("get")
+        assert shown.returncode == 0 and "dodo: skipped: " in shown.stdout and "phoenix" in shown.stdout
+        refused = site.cli("get", "dodo")
+        assert refused.returncode == 1 and "at `$.keys`" in refused.stderr
+        _end(second, signal.SIGTERM)
+    assert damaged.read_text() == '{"format": 1, "document": {}, "keys": []}'
+
+
 def test_kill_9_of_a_replica_costs_only_what_was_in_flight_on_it(directory: Path) -> None:
     with Installation(directory) as installation:
         installation.start(manifest("echo", [witness_version("blue", work_ms=1, numReplicas=2, maxQueueWaitMs=10_000)]))

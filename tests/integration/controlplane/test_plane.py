@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import pytest
 
@@ -245,15 +246,123 @@ async def test_replicas_of_an_endpoint_that_was_deleted_before_a_crash_are_stopp
     await bench.plane.stop()
 
 
-async def test_a_stored_document_that_is_not_valid_any_more_is_named_and_left(bench):
-    await bench.apply(manifest())
+DAMAGES = {
+    "cut": (lambda text: text[:40], "is damaged: "),
+    "of an odd shape": (lambda text: text.replace('"document": {', '"document": 1, "x": {'), r"at `\$.document`"),
+    "not valid any more": (
+        lambda text: text.replace('"kind": "ScoringEndpoint"', '"kind": "Teapot"'),
+        r"kind: must be ScoringEndpoint \(got 'Teapot'\)",
+    ),
+    "another's": (
+        lambda text: text.replace('"name": "iris"', '"name": "wine"'),
+        r"metadata.name: must be 'iris', as the file \(got 'wine'\)",
+    ),
+}
+
+
+@pytest.fixture(params=DAMAGES.values(), ids=DAMAGES)
+async def damaged(bench, request):
+    """Started again with a file that was damaged meanwhile: (bench, the file, what it holds, what is told of it)."""
+    await bench.apply(manifest(versions=[version(minimum=2)]))
+    await bench.apply(manifest("roses"))
+    bench.plane.on_usage(usage(busy=2, total=2, waiting=2))
+    await bench.clock.advance(0.1)
     await bench.plane.stop()
+    spoil, told = request.param
     path = bench.directory / "endpoints" / "iris.json"
-    content = path.read_text().replace('"kind": "ScoringEndpoint"', '"kind": "Teapot"')
-    path.write_text(content)
-    with pytest.raises(StoreError, match=r"endpoints/iris\.json"):
-        await Bench(bench.directory).start()
+    keys = bench.plane.keys("iris")
+    path.with_name("as it was").write_text(path.read_text())
+    path.write_text(spoil(path.read_text()))
+    after = Bench(bench.directory)
+    after.provider.replicas = dict(bench.provider.replicas)
+    await after.start()
+    yield after, path, keys, told
+    await after.plane.stop()
+
+
+async def test_a_damaged_endpoint_is_skipped_and_told_of_and_everything_else_starts(damaged, caplog):
+    bench, path, _, told = damaged
+    content = path.read_text()
+    assert [view["metadata"]["name"] for view in await bench.plane.views()] == ["roses"]
+    assert [endpoint.name for endpoint in bench.plane.snapshot().endpoints] == ["roses"]
+    assert bench.plane.shortfalls() == []
+    logged = "\n".join(record.getMessage() for record in caplog.get_records("setup"))
+    assert re.search(f"'iris' is skipped: .*endpoints/iris.json.*{told}", logged)
+    assert re.search(told, bench.plane.skipped()["iris"])
+    for question in (bench.plane.get("iris"), bench.plane.regenerate("iris", KeyType.PRIMARY)):
+        with pytest.raises(EndpointNotFound, match=told):
+            await question
     assert path.read_text() == content
+
+
+async def test_replicas_of_a_damaged_endpoint_are_left_alone(damaged):
+    bench, *_ = damaged
+    await bench.clock.advance(20)
+    assert bench.provider.asked("remove") == []
+    assert len(bench.provider.of(BLUE, READY)) == 3
+
+
+async def test_a_damaged_endpoint_that_is_declared_anew_is_served_and_its_file_is_kept(damaged, caplog):
+    bench, path, keys, told = damaged
+    content = path.read_text()
+    await bench.apply(manifest())
+    assert bench.plane.skipped() == {}
+    assert path.with_name("iris.json.damaged-1").read_text() == content
+    assert "its damaged file is kept as" in caplog.text
+    if "must be" in told:  # the document alone was no good
+        assert bench.plane.keys("iris") == keys
+    assert bench.provider.asked("apply")[-1] == ("apply", "iris", {"blue": 3})  # the number that was wanted
+    after = await bench.again()
+    assert after.plane.skipped() == {} and len(await after.plane.views()) == 2
+    await after.plane.stop()
+
+
+async def test_a_damaged_endpoint_that_is_mended_is_served_after_a_restart(damaged):
+    bench, path, keys, _ = damaged
+    path.write_text(path.with_name("as it was").read_text())
+    after = await bench.again()
+    assert after.plane.keys("iris") == keys and after.plane.skipped() == {}
+    assert (await after.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    await after.plane.stop()
+
+
+async def test_a_damaged_endpoint_that_is_deleted_is_gone_and_its_file_is_kept(damaged):
+    bench, path, *_ = damaged
+    content = path.read_text()
+    await bench.plane.delete("iris")
+    assert bench.provider.asked("remove") == [("remove", "iris")]
+    assert path.with_name("iris.json.damaged-1").read_text() == content and not path.exists()
+    with pytest.raises(EndpointNotFound, match="there is no endpoint 'iris'"):
+        await bench.plane.get("iris")
+    after = await bench.again()
+    assert after.plane.skipped() == {}
+    await after.plane.stop()
+
+
+async def test_an_endpoint_stays_skipped_when_its_file_cannot_be_kept(damaged, monkeypatch):
+    bench, path, *_ = damaged
+    content = path.read_text()
+
+    def refused(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("controlplane.files.set_aside", refused)
+    for change in (bench.plane.apply(manifest()), bench.plane.delete("iris")):
+        with pytest.raises(StoreError, match=r"cannot rename .*iris\.json: Read-only"):
+            await change
+    assert bench.plane.skipped().keys() == {"iris"} and path.read_text() == content
+
+
+async def test_damaged_signing_keys_cost_the_tokens_and_nothing_else(bench, caplog):
+    await bench.apply(manifest())
+    before = bench.plane.snapshot()
+    await bench.plane.stop()
+    (bench.directory / "signing.json").write_text("{")
+    after = await Bench(bench.directory).start()
+    assert after.plane.snapshot().keys == before.keys
+    assert after.plane.snapshot().trust.issuer != before.trust.issuer
+    assert "signing.json.damaged-1, and tokens issued before open nothing" in caplog.text
+    await after.plane.stop()
 
 
 async def test_a_second_control_plane_on_the_same_state_is_refused(bench):

@@ -72,6 +72,24 @@ async def test_an_endpoint_is_declared_read_changed_and_deleted(api):
     assert (await (await api.get("/api/v1/endpoints")).json()) == {"value": []}
 
 
+async def test_an_endpoint_that_is_skipped_is_listed_apart_with_the_reason(bench):
+    await bench.apply(manifest())
+    await bench.plane.stop()
+    (bench.directory / "endpoints" / "wine.json").write_text("{")
+    after = await Bench(bench.directory).start()
+    api = await served(after, RestSettings())
+    listed = await (await api.get("/api/v1/endpoints")).json()
+    assert [view["metadata"]["name"] for view in listed["value"]] == ["iris"]
+    (skipped,) = listed["skipped"]
+    assert skipped["name"] == "wine" and "wine.json is damaged: " in skipped["message"]
+    answer = await error(await api.get("/api/v1/endpoints/wine"), 404, "EndpointSkipped")
+    assert "wine.json is damaged: " in answer["message"]
+    assert (await api.delete("/api/v1/endpoints/wine")).status == 204
+    assert "skipped" not in await (await api.get("/api/v1/endpoints")).json()
+    await api.close()
+    await after.plane.stop()
+
+
 async def test_a_view_has_what_clients_rely_on(api):
     view = await (await put(api, manifest(versions=[version(maxConcurrentRequestsPerContainer=4)]))).json()
     assert set(view) == {"apiVersion", "kind", "metadata", "spec", "status"}

@@ -120,34 +120,85 @@ DAMAGES = {
 }
 
 
+def stored(directory, name="wine"):
+    """A directory with one endpoint that is well."""
+    store = Store(directory)
+    store.open()
+    store.put_endpoint(name, IRIS)
+    store.close()
+
+
 @pytest.mark.parametrize("content", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_file_is_named_and_left_as_it_is(directory, content):
-    reopened(directory)
+def test_a_damaged_endpoint_is_named_and_left_as_it_is_and_the_others_are_read(directory, content):
+    stored(directory)
     path = directory / "endpoints" / "iris.json"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"iris\.json is damaged"):
-        Store(directory).open()
+    state = reopened(directory)
+    assert state.endpoints == {"wine": IRIS}
+    assert state.damaged.keys() == {"iris"} and f"{path} is damaged: " in state.damaged["iris"]
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("name", ["wanted.json", "signing.json"])
-def test_every_damaged_file_is_named(directory, name):
-    reopened(directory)
-    (directory / name).write_bytes(b"{")
-    with pytest.raises(StoreError, match=name.replace(".", r"\.")):
-        Store(directory).open()
+def test_what_is_damaged_names_the_field_and_the_rule(directory):
+    stored(directory)
+    (directory / "endpoints" / "iris.json").write_bytes(b'{"format":1,"document":{},"keys":{"primary":1}}')
+    assert reopened(directory).damaged["iris"].endswith("Expected `str`, got `int` - at `$.keys.primary`")
 
 
-def test_a_file_of_a_newer_format_is_not_guessed_at(directory):
-    reopened(directory)
-    (directory / "wanted.json").write_bytes(b'{"format":2,"replicas":{}}')
+def test_a_file_that_cannot_be_read_costs_its_own_endpoint_only(directory):
+    stored(directory)
+    (directory / "endpoints" / "iris.json").mkdir()
+    state = reopened(directory)
+    assert state.endpoints == {"wine": IRIS}
+    assert "cannot read" in state.damaged["iris"] and "Is a directory" in state.damaged["iris"]
+
+
+def test_a_damaged_endpoint_is_set_aside_under_a_name_of_its_own_each_time(directory):
+    store = Store(directory)
+    store.open()
+    folder = directory / "endpoints"
+    for content in (b"one", b"two"):
+        (folder / "iris.json").write_bytes(content)
+        store.set_endpoint_aside("iris")
+    assert store.set_endpoint_aside("iris") is None
+    store.close()
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert kept == {"iris.json.damaged-1": b"one", "iris.json.damaged-2": b"two"}
+    assert reopened(directory).damaged == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("wanted.json", b"{"),
+        ("wanted.json", b'{"format":1,"replicas":{"iris":{"blue":"many"}}}'),
+        ("signing.json", b"\x00"),
+        ("signing.json", b'{"format":1,"keyring":{"issuer":"x","keys":[]}}'),
+    ],
+)
+def test_what_begins_anew_is_told_and_the_damaged_file_is_kept(directory, name, content):
+    stored(directory)
+    (directory / name).write_bytes(content)
+    state = reopened(directory)
+    assert (state.endpoints, state.wanted, state.keyring) == ({"wine": IRIS}, {}, None)
+    (told,) = state.lost
+    assert f"{name} is damaged: " in told and f"it is kept as {name}.damaged-1" in told
+    assert (directory / f"{name}.damaged-1").read_bytes() == content and not (directory / name).exists()
+
+
+@pytest.mark.parametrize("name", ["wanted.json", "endpoints/iris.json"])
+def test_a_file_of_a_newer_format_is_not_guessed_at(directory, name):
+    stored(directory)
+    content = b'{"format":2,"replicas":{}}'
+    (directory / name).write_bytes(content)
     with pytest.raises(StoreError, match=r"format 2; this scorefront reads format 1"):
         Store(directory).open()
+    assert (directory / name).read_bytes() == content
 
 
 def test_a_failed_open_gives_the_lock_back(directory):
     reopened(directory)
-    (directory / "wanted.json").write_bytes(b"{")
+    (directory / "wanted.json").write_bytes(b'{"format":2}')
     with pytest.raises(StoreError):
         Store(directory).open()
     (directory / "wanted.json").unlink()

@@ -85,6 +85,20 @@ def test_get_prints_the_view_for_programs(
     assert load(capsys.readouterr().out) == {"value": [view(server)]}
 
 
+def test_get_tells_which_endpoints_are_skipped_and_why(
+    server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skipped = [{"name": "wine", "message": "wine.json is damaged: [red] at `$.keys`"}]
+    server.on("GET /api/v1/endpoints", answer_json({"value": [view(server)], "skipped": skipped}))
+    assert run(["get"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "wine: skipped: wine.json is damaged: [red] at `$.keys`"
+    assert run(["get", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == skipped
+    server.on("GET /api/v1/endpoints", answer_json({"value": [], "skipped": skipped}))
+    assert run(["get"]) == 0
+    assert capsys.readouterr() == ("wine: skipped: wine.json is damaged: [red] at `$.keys`\n", "")
+
+
 def test_get_of_nothing_says_so_on_standard_error(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on("GET /api/v1/endpoints", answer_json({"value": []}))
     assert run(["get"]) == 0
