@@ -47,6 +47,8 @@ _log = logging.getLogger("scorefront.supervisor")
 ANSWER_S = 1.0
 TICK_S = 0.1
 """How often the pulse of the workers is looked at, and whether one is due to be started again."""
+END_S = 5.0
+"""How long a worker that has closed its link may take to end; then it is killed."""
 BALANCE_TICKS = 10
 """How many ticks lie between two looks at who has how many connections."""
 
@@ -365,11 +367,11 @@ class Supervisor:
             if self._roster.workers[link.name].phase is Phase.ENDING:
                 link.kill()
             await self._listen_to(link, reader)
-            return await link.process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await link.process.wait()
         except LinkError as error:
             _log.error("router worker %s is killed: it does not speak our language: %s", link.name, error)
-            link.kill()
-            return await link.process.wait()
         finally:
             link.kill()
             await link.process.wait()
@@ -378,6 +380,7 @@ class Supervisor:
             for future in link.pending.values():
                 if not future.done():
                     future.set_result(None)
+        return await link.process.wait()
 
     def _ended(self, spawn: Spawn, status: int | None, held: Mapping[str, int] | None) -> None:
         if self._roster.workers[spawn.name].phase in PRESENT and not self._roster.closed:
