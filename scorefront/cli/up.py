@@ -1,7 +1,8 @@
 """The command that runs everything on one machine."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,54 +10,60 @@ from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, w
 from scorefront.errors import InvalidInput
 from scorefront.files import read_manifests
 
+Manifests = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-f",
+        "--file",
+        metavar="FILE",
+        help="A manifest to start with; repeatable. Endpoints of the last run come back by themselves.",
+        show_default=False,
+    ),
+]
+StateDir = Annotated[Path, typer.Option("--state-dir", metavar="DIR", help="Where endpoints, keys and logs are kept.")]
+Listen = Annotated[
+    str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score; port 0 lets the system choose.")
+]
+Control = Annotated[
+    str,
+    typer.Option(
+        "--control",
+        metavar="HOST:PORT",
+        help="REST, dashboard, health and metrics. Beyond this machine it demands the token in DIR/control-token.",
+    ),
+]
+WorkerCount = Annotated[
+    str, typer.Option("--workers", metavar="N|auto", help="Router worker processes; this version runs 1.")
+]
+TlsCert = Annotated[
+    list[Path] | None,
+    typer.Option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate chain (PEM); repeatable."),
+]
+TlsKey = Annotated[
+    list[Path] | None, typer.Option("--tls-key", metavar="FILE", help="The key of each --tls-cert, in order.")
+]
+TlsRedirect = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-redirect",
+        metavar="HOST:PORT",
+        help="Also listen here without TLS, and send every client to --listen (308); needs --tls-cert.",
+        show_default=False,
+    ),
+]
+Logged = Annotated[AccessLog, typer.Option("--access-log", help="Which scoring requests to log.")]
+
 
 def up(
-    files: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-f",
-            "--file",
-            metavar="FILE",
-            help="A manifest to start with; repeatable. Endpoints of the last run come back by themselves.",
-            show_default=False,
-        ),
-    ] = None,
-    state: Annotated[
-        Path, typer.Option("--state-dir", metavar="DIR", help="Where endpoints, keys and logs are kept.")
-    ] = Path(".scorefront"),
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score; port 0 lets the system choose.")
-    ] = "127.0.0.1:8080",
-    control: Annotated[
-        str,
-        typer.Option(
-            "--control",
-            metavar="HOST:PORT",
-            help="REST, dashboard, health and metrics. Beyond this machine it demands the token in DIR/control-token.",
-        ),
-    ] = "127.0.0.1:8081",
-    worker_count: Annotated[
-        str, typer.Option("--workers", metavar="N|auto", help="Router worker processes; this version runs 1.")
-    ] = "auto",
-    tls_cert: Annotated[
-        list[Path] | None,
-        typer.Option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate chain (PEM); repeatable."),
-    ] = None,
-    tls_key: Annotated[
-        list[Path] | None, typer.Option("--tls-key", metavar="FILE", help="The key of each --tls-cert, in order.")
-    ] = None,
-    tls_redirect: Annotated[
-        str | None,
-        typer.Option(
-            "--tls-redirect",
-            metavar="HOST:PORT",
-            help="Also listen here without TLS, and send every client to --listen (308); needs --tls-cert.",
-            show_default=False,
-        ),
-    ] = None,
-    access_log: Annotated[
-        AccessLog, typer.Option("--access-log", help="Which scoring requests to log.")
-    ] = AccessLog.ERRORS,
+    files: Manifests = None,
+    state: StateDir = Path(".scorefront"),
+    listen: Listen = "127.0.0.1:8080",
+    control: Control = "127.0.0.1:8081",
+    worker_count: WorkerCount = "auto",
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_redirect: TlsRedirect = None,
+    access_log: Logged = AccessLog.ERRORS,
 ) -> None:
     """Run the router, the autoscaler, the control plane and your models on this machine, in the foreground.
 
@@ -67,18 +74,12 @@ def up(
       scorefront up -f examples/iris/endpoint.yaml
       scorefront up --listen 0.0.0.0:8080 --state-dir /var/lib/scorefront
     """
-    listen_at, control_at = address("--listen", listen), address("--control", control)
-    if listen_at == control_at and listen_at[1] != 0:
-        raise InvalidInput(f"--listen and --control: must differ; both are {listen}")
-    redirect_at = address("--tls-redirect", tls_redirect) if tls_redirect is not None else None
-    if redirect_at is not None and not tls_cert:
-        raise InvalidInput("--tls-redirect: needs --tls-cert and --tls-key, since there is nothing to send clients to")
-    if redirect_at in (listen_at, control_at) and redirect_at is not None and redirect_at[1] != 0:
-        raise InvalidInput(f"--tls-redirect: must differ from --listen and --control; got {tls_redirect}")
+    listen_at, control_at = _addresses(listen, control)
+    redirect_at = _redirect(tls_redirect, bool(tls_cert), (listen_at, control_at))
     count = workers(worker_count)
     tls = tls_pairs(tls_cert or [], tls_key or [])
     folder = state_dir(state)
-    documents = tuple((manifest.source, manifest.document) for manifest in read_manifests(files or []))
+    documents = _documents(files or [])
 
     from scorefront.up import UpOptions, run  # late: only this command needs servers
 
@@ -93,3 +94,28 @@ def up(
         access_log=access_log.value,
     )
     raise typer.Exit(run(options))
+
+
+def _addresses(listen: str, control: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Where to listen for scoring and for control; port 0 twice means two ports."""
+    listen_at, control_at = address("--listen", listen), address("--control", control)
+    if listen_at == control_at and listen_at[1] != 0:
+        raise InvalidInput(f"--listen and --control: must differ; both are {listen}")
+    return listen_at, control_at
+
+
+def _redirect(text: str | None, with_tls: bool, taken: Sequence[tuple[str, int]]) -> tuple[str, int] | None:
+    """Where clients without TLS are sent on, if anywhere."""
+    if text is None:
+        return None
+    redirect_at = address("--tls-redirect", text)
+    if not with_tls:
+        raise InvalidInput("--tls-redirect: needs --tls-cert and --tls-key, since there is nothing to send clients to")
+    if redirect_at in taken and redirect_at[1] != 0:
+        raise InvalidInput(f"--tls-redirect: must differ from --listen and --control; got {text}")
+    return redirect_at
+
+
+def _documents(files: Sequence[str]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """(file name, manifest) of each."""
+    return tuple((manifest.source, manifest.document) for manifest in read_manifests(files))
