@@ -45,6 +45,18 @@ async def settle(turns: int = 50) -> None:
         await asyncio.sleep(0)
 
 
+async def stands_still(value: Callable[[], int], for_s: float = 0.1, within_s: float = 10.0) -> int:
+    """Wait, in real time, until a number has not changed for so long; returns it."""
+    now = asyncio.get_running_loop().time
+    deadline, since, known = now() + within_s, now(), value()
+    while now() < since + for_s:
+        assert now() < deadline, f"it did not stand still within {within_s:g} s"
+        await asyncio.sleep(0.002)
+        if value() != known:
+            since, known = now(), value()
+    return known
+
+
 async def eventually(predicate: Callable[[], object], within_s: float = 5.0) -> None:
     """Wait, in real time, for something that a thread or a socket brings about."""
     deadline = asyncio.get_running_loop().time() + within_s

@@ -91,6 +91,7 @@ class Rig:
         self._ids = itertools.count()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._sweeps = 0
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -169,7 +170,13 @@ class Rig:
     def waiting(self, version: str = "blue") -> int:
         return self.queue(version).waiting
 
+    async def swept(self, times: int) -> None:
+        """Wait for so many sweeps from now on."""
+        enough = self._sweeps + times
+        await eventually(lambda: self._sweeps >= enough)
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
             self.gateway.sweep()
+            self._sweeps += 1

@@ -44,6 +44,12 @@ async def load(rig: Rig, data: bytes, clients: int = 8) -> AsyncIterator[Counter
         await asyncio.gather(*tasks)
 
 
+async def more(counted: Counter[tuple[int, str]], answers: int) -> None:
+    """Wait until so many further answers have come."""
+    enough = counted.total() + answers
+    await eventually(lambda: counted.total() >= enough)
+
+
 # ---- keys
 
 
@@ -67,7 +73,7 @@ async def test_the_other_key_works_on_while_one_is_replaced_under_load(rig: Rig)
     rig.lock(OLD, KEPT)
     async with load(rig, with_key(KEPT)) as counted:
         for turn in range(20):
-            await asyncio.sleep(0.005)
+            await more(counted, 8)
             rig.lock(f"{turn:043}", KEPT)
     assert set(counted) == {(200, "blue")}
 
@@ -130,7 +136,7 @@ async def test_changing_an_endpoint_under_load_fails_nothing(rig: Rig) -> None:
     await rig.replica(slots=4, version="green")
     async with load(rig, request()) as counted:
         for turn in range(30):
-            await asyncio.sleep(0.005)
+            await more(counted, 8)
             share = turn % 5 / 4
             both = version("blue", 1 - share), version("green", share, is_default=False)
             rig.declare(endpoint(*both, description=str(turn)))
@@ -142,7 +148,7 @@ async def test_a_version_that_comes_and_goes_does_not_touch_the_others(rig: Rig)
     await rig.replica(slots=8)
     async with load(rig, request()) as counted:
         for turn in range(20):
-            await asyncio.sleep(0.005)
+            await more(counted, 8)
             extra = (version("green", 0.0, is_default=False),) if turn % 2 else ()
             rig.declare(endpoint(version(), *extra))
     assert set(counted) == {(200, "blue")}
@@ -193,11 +199,11 @@ async def test_a_reset_keeps_what_is_unchanged_and_drops_what_is_absent(rig: Rig
     trust = TokenTrust("https://issuer.test")
     rig.declare(endpoint(name="roses"))
     async with load(rig, request()) as counted:
-        await asyncio.sleep(0.02)
+        await more(counted, 20)
         rig.tell(ResetAll((endpoint(),), (), trust, (declared(rig.id_of(staying), staying.port, 4),)))
         await eventually(lambda: rig.id_of(going) not in rig.queue().replicas)
         seen = len(going.seen)
-        await asyncio.sleep(0.02)
+        await more(counted, 20)
     assert set(counted) == {(200, "blue")}
     assert len(going.seen) == seen
     assert (await (await rig.client()).ask(get(SCORE.replace("iris", "roses")))).status == 404

@@ -79,7 +79,7 @@ async def test_the_same_head_with_another_length_of_body_is_not_mistaken_for_the
     client.send(one + one[:20])
     assert (await client.answer()).body == b"12345"
     client.send(one[20:-2])
-    await asyncio.sleep(0.01)
+    await eventually(lambda: any(each.exchange is not None for each in rig.gateway._clients))
     assert len(replica.seen) == 2
     client.send(one[-2:] + request(b"123456"))
     assert [(await client.answer()).body for _ in range(2)] == [b"12345", b"123456"]

@@ -1,13 +1,13 @@
 """Bodies both ways: whole, streamed, paused, cut short; and the connections that carry them."""
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.fakes.clock import eventually
+from tests.fakes.clock import eventually, stands_still
 from tests.integration.router.clients import SCORE, BrokenOff, get, request
+from tests.integration.router.flood import MB, Flood, held_in_memory, pattern
 from tests.integration.router.replicas import (
     OK,
     Request,
@@ -23,14 +23,7 @@ from tests.integration.router.rig import Rig, endpoint, version
 
 Rigs = Callable[..., Awaitable[Rig]]
 
-MB = 1 << 20
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def pattern(size: int) -> bytes:
-    """Bytes of which no two stretches are alike."""
-    block = b"".join(hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(4096))
-    return (block * (size // len(block) + 1))[: size - 8] + b"the end."
 
 
 def chunks(data: bytes, size: int) -> bytes:
@@ -128,19 +121,6 @@ async def test_a_slow_replica_slows_the_client_down_instead_of_filling_memory(ri
     client.send(b"x" * (size - sent))
     assert (await client.answer()).status == 200
     assert replica.seen[0].body_size == size
-
-
-def held_in_memory(rig: Rig) -> int:
-    """Bytes that the router itself keeps for clients and replicas."""
-    total = 0
-    for client in rig.gateway._clients:
-        total += client.transport.get_write_buffer_size() + len(client._buffer)
-        exchange = client.exchange
-        if exchange is not None:
-            total += sum(map(len, exchange.body))
-            if exchange.upstream is not None:
-                total += exchange.upstream.transport.get_write_buffer_size()
-    return total
 
 
 # ---- answers
@@ -247,33 +227,15 @@ async def test_an_answer_cut_short_does_not_look_whole_to_http_1_0(rig: Rig) -> 
 
 
 async def test_a_slow_reader_pauses_the_replica_and_loses_nothing(rig: Rig) -> None:
-    size = 40 * MB
-    sent = 0
-    body = pattern(MB)
-
-    async def big(wire: Wire, request: Request) -> None:
-        nonlocal sent
-        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        while sent < size:
-            await wire.send(body)
-            sent += MB
-
-    await rig.replica(big)
+    flood = Flood(40)
+    await rig.replica(flood.answer)
     client = await rig.client(receive_buffer=65_536)
     client.send(get())
-    _, _, fields = await client.head()
-    await asyncio.sleep(0.3)
-    paused_at = sent
-    await asyncio.sleep(0.1)
-    assert sent == paused_at < 20 * MB
+    await client.head()
+    await flood.is_paused()
+    assert flood.sent < flood.size / 2
     assert held_in_memory(rig) < MB
-    digest = hashlib.sha256()
-    left = int(dict(fields)["content-length"])
-    while left:
-        data = await client.reader.read(1 << 18)
-        digest.update(data)
-        left -= len(data)
-    assert digest.digest() == hashlib.sha256(body * 40).digest()
+    await flood.arrives(client.reader)
 
 
 async def test_a_client_that_takes_nothing_is_cut_off_and_its_slot_is_free(rigs: Rigs) -> None:
@@ -307,9 +269,8 @@ async def test_a_client_that_sends_and_never_reads_is_not_served_beyond_its_buff
     client = await rig.client(receive_buffer=4096)
     client.send(get(path) * 3000)
     await eventually(lambda: any(each.write_paused for each in rig.gateway._clients))
-    await asyncio.sleep(0.1)
+    assert await stands_still(lambda: len(replica.seen)) < 1000
     assert held_in_memory(rig) < 300_000
-    assert len(replica.seen) < 1000
     for _ in range(3000):
         await client.answer()
     assert len(replica.seen) == (3000 if path == SCORE else 0)

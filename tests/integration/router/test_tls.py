@@ -16,10 +16,11 @@ from router.settings import Settings
 from tests.fakes.certificates import make
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import BrokenOff, get, request
+from tests.integration.router.flood import MB, Flood, held_in_memory, pattern
 from tests.integration.router.replicas import OK, Request, Wire, answer_bytes, answers, echo, plays, silent, when
 from tests.integration.router.rig import endpoint, version
 from tests.integration.router.secure import RawClient, SecureClient, SecureRig, now
-from tests.integration.router.test_streams import CHUNKED_HEAD, MB, pattern
+from tests.integration.router.test_streams import CHUNKED_HEAD
 
 Rigs = Callable[..., Awaitable[SecureRig]]
 
@@ -48,16 +49,6 @@ async def rig(rigs: Rigs) -> SecureRig:
 
 def counted(rig: SecureRig) -> int:
     return rig.gateway.stats.counters["tls_handshakes_failed"]
-
-
-def held_in_memory(rig: SecureRig) -> int:
-    """Bytes that the router itself keeps, encrypted or not."""
-    total = 0
-    for client in rig.gateway._clients:
-        total += client.unsent() + len(client._buffer)
-        if client.exchange is not None and client.exchange.upstream is not None:
-            total += client.exchange.upstream.transport.get_write_buffer_size()
-    return total
 
 
 # ---- requests and answers
@@ -124,31 +115,14 @@ async def test_a_slow_replica_slows_the_client_down(rig: SecureRig) -> None:
 
 
 async def test_a_slow_reader_pauses_the_replica_and_loses_nothing(rig: SecureRig) -> None:
-    size, sent, body = 60 * MB, 0, pattern(MB)
-
-    async def big(wire: Wire, request: Request) -> None:
-        nonlocal sent
-        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        while sent < size:
-            await wire.send(body)
-            sent += MB
-
-    await rig.replica(big)
+    flood = Flood(60)
+    await rig.replica(flood.answer)
     client = await rig.client(receive_buffer=65_536)
     client.send(get())
     await client.head()
-    await asyncio.sleep(0.4)
-    paused_at = sent
-    await asyncio.sleep(0.1)
-    assert sent == paused_at < size
+    await flood.is_paused()
     assert held_in_memory(rig) < MB
-    digest, left = hashlib.sha256(), size
-    while left:
-        data = await client.reader.read(1 << 18)
-        assert data
-        digest.update(data)
-        left -= len(data)
-    assert digest.digest() == hashlib.sha256(body * 60).digest()
+    await flood.arrives(client.reader)
 
 
 async def test_a_client_that_takes_nothing_is_cut_off_and_its_slot_is_free(rigs: Rigs) -> None:
@@ -236,7 +210,7 @@ async def test_a_slow_reader_gets_the_whole_of_its_last_answer(rigs: Rigs) -> No
         client.tls.write(get(fields=("Connection: close",)))
         await client.flush()
         await eventually(lambda: rig.gateway.stats.version(rig.queue().key).requests)
-        await asyncio.sleep(0.2)  # many sweeps
+        await rig.swept(10)
         assert not rig.gateway.empty.is_set()
         assert (await client.rest()).endswith(body)
 
@@ -301,8 +275,7 @@ async def test_a_worker_that_leaves_ends_connections_with_their_next_answer_or_w
         assert (await late.read(1000)).endswith(b"late")
         assert await late.read(1000) == b""
     assert not idle.reader.at_eof()
-    await asyncio.sleep(0.3)
-    rig.gateway.drain()
+    await eventually(lambda: rig.gateway.drain() or idle.reader.at_eof())  # as a worker does, again and again
     assert await idle.end() == b""
     await eventually(rig.gateway.empty.is_set)
 
@@ -416,7 +389,8 @@ async def test_no_request_fails_while_certificates_change_under_load(rig: Secure
 
     clients = [asyncio.create_task(load(), name=f"client {number}") for number in range(4)]
     for number in range(12):
-        await asyncio.sleep(0.05)
+        known = len(statuses)
+        await eventually(lambda known=known: len(statuses) >= known + 6)
         (rig.files.rename if number % 2 else rig.files.write)(make("front.test"))
         assert rig.certificates.reload(now())
     ended.set()

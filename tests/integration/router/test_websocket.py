@@ -10,11 +10,11 @@ import pytest
 from aiohttp import ClientSession, WSMsgType, web
 
 from cluster.link import RemoveReplica, UpsertReplica
-from tests.fakes.clock import eventually
+from tests.fakes.clock import eventually, stands_still
 from tests.integration.router.clients import SCORE, BrokenOff, Client, get, request
+from tests.integration.router.flood import MB, Flood, held_in_memory, pattern
 from tests.integration.router.replicas import OK, Replica, Request, Script, Wire, echo, plays, silent
 from tests.integration.router.rig import Rig, declared, endpoint, version
-from tests.integration.router.test_streams import MB, held_in_memory, pattern
 
 Rigs = Callable[..., Awaitable[Rig]]
 
@@ -155,8 +155,7 @@ async def test_what_the_client_sends_before_the_answer_is_not_lost(rig: Rig, siz
     client = await rig.client()
     client.send(ASKS + pattern(size) if size > 8 else ASKS + b"early")
     await eventually(lambda: rig.busy() == 1)
-    await asyncio.sleep(0.05)
-    assert held_in_memory(rig) < MB
+    assert await stands_still(lambda: held_in_memory(rig)) < MB
     go_on.set()
     assert (await client.answer()).status == 101
     assert await client.reader.readexactly(6) == b"got it"
@@ -173,26 +172,11 @@ async def test_what_the_replica_sends_with_its_answer_is_not_lost(rig: Rig) -> N
 
 
 async def test_a_slow_client_pauses_the_replica_and_loses_nothing(rig: Rig) -> None:
-    size, sent, body = 60 * MB, 0, pattern(MB)  # more than the buffers of the systems on the way take
-
-    async def pour(wire: Wire) -> None:
-        nonlocal sent
-        while sent < size:
-            await wire.send(body)
-            sent += MB
-
-    client = await opened(rig, switches(pour), receive_buffer=65_536)
-    await asyncio.sleep(0.4)
-    paused_at = sent
-    await asyncio.sleep(0.1)
-    assert sent == paused_at < size
+    flood = Flood(60)
+    client = await opened(rig, switches(flood.pour), receive_buffer=65_536)
+    await flood.is_paused()
     assert held_in_memory(rig) < MB
-    digest, left = hashlib.sha256(), size
-    while left:
-        data = await client.reader.read(1 << 18)
-        digest.update(data)
-        left -= len(data)
-    assert digest.digest() == hashlib.sha256(body * 60).digest()
+    await flood.arrives(client.reader)
 
 
 async def test_a_slow_replica_pauses_the_client_and_loses_nothing(rig: Rig) -> None:
@@ -305,12 +289,12 @@ async def test_last_words_that_the_replica_has_no_room_for_yet_arrive_when_it_ha
 
 @pytest.mark.parametrize("who", ["client", "replica"])
 async def test_a_reset_of_one_side_ends_the_other(rig: Rig, who: str) -> None:
-    left = asyncio.Event()
+    heard, left = asyncio.Event(), asyncio.Event()
 
     async def hold(wire: Wire) -> None:
         if who == "replica":
             await wire.send(b"bye")
-            await asyncio.sleep(0.02)
+            await heard.wait()
             wire.reset()
         else:
             await wire.router_left()
@@ -321,6 +305,7 @@ async def test_a_reset_of_one_side_ends_the_other(rig: Rig, who: str) -> None:
         client.leave()
     else:
         assert await client.reader.readexactly(3) == b"bye"
+        heard.set()
         with pytest.raises(BrokenOff):
             await client.end()
     async with asyncio.timeout(5):

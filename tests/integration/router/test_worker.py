@@ -171,6 +171,12 @@ async def test_retiring_takes_the_idle_replica_and_tells_when_it_is_drained(repl
     assert await group.supervisor.retire(BLUE, 1) == ()
 
 
+async def reported_again(group: Group) -> None:
+    """Wait until a worker has said once more what there is to say, as it does at regular times."""
+    known = len(group.reports)
+    await eventually(lambda: len(group.reports) > known + 1)
+
+
 async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, groups: Groups) -> None:
     go_on = asyncio.Event()
     replica = await replicas(when(go_on))
@@ -181,7 +187,7 @@ async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, gr
     await eventually(lambda: replica.at_once)
     delays = []
     for number in range(5):
-        await asyncio.sleep(0.25)
+        await reported_again(group)
         known = len(group.reports)
         client = await group.client()
         began = loop.time()
@@ -204,10 +210,10 @@ async def test_reports_carry_the_exact_integral_of_busy_slots(replicas: Replicas
         (await group.client()).send(get())
     await eventually(lambda: replica.at_once == 3)
     known = len(group.reports)
-    await asyncio.sleep(0.3)
+    await reported_again(group)
     for _ in range(2):  # something must change for a version to be reported
         (await group.client()).send(get())
-        await asyncio.sleep(0.25)
+        await reported_again(group)
     await eventually(lambda: len(group.reports) > known + 2)
     (usages,) = group.usages().values()
     full = [(at, usage) for at, usage in usages if usage.busy >= 3]

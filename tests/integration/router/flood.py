@@ -1,0 +1,63 @@
+"""More bytes than all buffers on the way take, and what becomes of them."""
+
+import asyncio
+import hashlib
+
+from tests.fakes.clock import stands_still
+from tests.integration.router.replicas import Request, Wire
+from tests.integration.router.rig import Rig
+
+MB = 1 << 20
+
+
+def pattern(size: int) -> bytes:
+    """Bytes of which no two stretches are alike."""
+    block = b"".join(hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(4096))
+    return (block * (size // len(block) + 1))[: size - 8] + b"the end."
+
+
+class Flood:
+    """What a replica sends as fast as it is taken."""
+
+    def __init__(self, megabytes: int) -> None:
+        self.size = megabytes * MB
+        self.sent = 0
+        self._piece = pattern(MB)
+
+    async def answer(self, wire: Wire, request: Request) -> None:
+        """As the body of an answer: a script of a replica."""
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self.size)
+        await self.pour(wire)
+
+    async def pour(self, wire: Wire) -> None:
+        """As it is."""
+        while self.sent < self.size:
+            await wire.send(self._piece)
+            self.sent += len(self._piece)
+
+    async def is_paused(self) -> None:
+        """Wait until nothing more is taken, which must be before all of it was."""
+        assert await stands_still(lambda: self.sent) < self.size
+
+    async def arrives(self, reader: asyncio.StreamReader) -> None:
+        """Read it to its end: it is what was sent."""
+        digest, left = hashlib.sha256(), self.size
+        while left:
+            data = await reader.read(1 << 18)
+            assert data, f"{left} bytes are missing"
+            digest.update(data)
+            left -= len(data)
+        assert digest.digest() == hashlib.sha256(self._piece * (self.size // MB)).digest()
+
+
+def held_in_memory(rig: Rig) -> int:
+    """Bytes that the router itself keeps for clients and replicas, encrypted or not."""
+    total = 0
+    for client in rig.gateway._clients:
+        total += client.unsent() + len(client._buffer)
+        exchange = client.exchange
+        if exchange is not None:
+            total += sum(map(len, exchange.body))
+            if exchange.upstream is not None:
+                total += exchange.upstream.transport.get_write_buffer_size()
+    return total
