@@ -1,4 +1,4 @@
-"""A replica to measure with: `python replica.py --port N --work-ms MS [--slots N] [--witness FILE]`.
+"""A replica to measure with: `python replica.py --port N --work-ms MS [--slots N] [--witness FILE] [--host HOST]`.
 
 Answers POST /score after `work-ms` (or after the milliseconds that the body's "work_ms" says), with the id of the
 request and the number of requests that ran at the same time. With --witness it appends one line (start, end, pid,
@@ -57,6 +57,7 @@ class Replica:
 async def main() -> None:
     """Listen until killed."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--work-ms", type=float, default=100.0)
     parser.add_argument("--slots", type=int, default=1)
@@ -65,7 +66,7 @@ async def main() -> None:
     arguments = parser.parse_args()
     await asyncio.sleep(arguments.start_ms / 1000)
     replica = Replica(arguments.work_ms / 1000, arguments.slots, arguments.witness)
-    server = await asyncio.start_server(replica.serve, "127.0.0.1", arguments.port)
+    server = await asyncio.start_server(replica.serve, arguments.host, arguments.port)
     await server.serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""A certificate of its own making for 127.0.0.1, good for a day: what TLS is measured with."""
+"""A certificate of its own making, good for a day: what TLS is measured with."""
 
 import datetime
 import ipaddress
@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 _LIFETIME = datetime.timedelta(days=1)
 
 
-def write_certificate(directory: Path) -> tuple[Path, Path]:
-    """Write `cert.pem` and `key.pem` (ECDSA P-256), and return where."""
+def write_certificate(directory: Path, *hosts: str) -> tuple[Path, Path]:
+    """Write `cert.pem` and `key.pem` (ECDSA P-256), and return where. `hosts`: IP addresses; without any 127.0.0.1."""
+    addresses = [x509.IPAddress(ipaddress.ip_address(host)) for host in hosts or ("127.0.0.1",)]
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loadtest")])
     now = datetime.datetime.now(datetime.UTC)
@@ -25,7 +26,7 @@ def write_certificate(directory: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _LIFETIME)
         .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .sign(key, hashes.SHA256())
     )
     cert_file, key_file = directory / "cert.pem", directory / "key.pem"

@@ -6,7 +6,18 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from loadtests.faults import backpressure, clients, clock, limits, outputs, replicas, upgrade
+from loadtests.faults import (
+    backpressure,
+    clients,
+    clock,
+    limits,
+    outputs,
+    partitions,
+    replicas,
+    routers,
+    stalls,
+    upgrade,
+)
 from loadtests.faults.site import Verdict
 
 SCENARIOS: dict[int, Callable[[bool], Coroutine[Any, Any, Verdict]]] = {
@@ -17,6 +28,10 @@ SCENARIOS: dict[int, Callable[[bool], Coroutine[Any, Any, Verdict]]] = {
     6: replicas.closing_idle,
     7: replicas.resetting,
     8: replicas.truncating,
+    13: routers.terminated,
+    14: routers.killed,
+    15: partitions.partitioned,
+    16: partitions.disturbed,
     20: clock.jumping,
     21: clients.slow,
     22: clients.idle,
@@ -30,6 +45,7 @@ SCENARIOS: dict[int, Callable[[bool], Coroutine[Any, Any, Verdict]]] = {
     30: limits.malformed,
     33: outputs.unread,
     34: outputs.full_disk,
+    36: stalls.stalled,
     37: upgrade.restarting,
 }
 """Numbered as in the table of faults that the project holds itself to."""
@@ -51,7 +67,8 @@ def main() -> int:
         verdict = asyncio.run(scenario(arguments.quick))
         failed += not verdict.passed
         title = (scenario.__doc__ or "").split(": ", 1)[1].strip()
-        print(f"{'pass' if verdict.passed else 'FAIL'} {number:3} {title}", flush=True)
+        word = "skip" if verdict.skipped else "pass" if verdict.passed else "FAIL"
+        print(f"{word} {number:3} {title}", flush=True)
         print(f"         {verdict.figures} ({time.monotonic() - began:.0f} s)", flush=True)
     return 1 if failed else 0
 

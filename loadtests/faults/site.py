@@ -28,6 +28,8 @@ class Verdict:
 
     passed: bool
     figures: str
+    skipped: bool = False
+    """This machine lacks what it takes; `figures` tells what."""
 
 
 def version(witness: Path | str = "", work_ms: float = 20, idle_ms: float = 0, **fields: Any) -> dict[str, Any]:

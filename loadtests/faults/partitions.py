@@ -1,0 +1,127 @@
+"""Workers of several routers cannot hear each other, or hear each other badly. Clients and replicas hear everybody."""
+
+import asyncio
+
+from loadtests.closedloop import Clients, Tally
+from loadtests.faults.site import Verdict
+from loadtests.groups.group import VERSION
+from loadtests.groups.network import NoNetwork
+from loadtests.groups.proxy import GOOD, Mischief
+from loadtests.groups.rig import Groups, Shape, groups
+from router.core.members import owner_of
+
+CLIENTS = 6
+"""Of each router."""
+HEALED_S = 5.0
+SCORING_TIMEOUT_MS = 1_500
+QUEUE_WAIT_MS = 500
+LEASE_S = 1.0
+CUT_S = LEASE_S + SCORING_TIMEOUT_MS / 1000 + 1.5
+"""Long enough that the owner takes back what it has lent, and uses it."""
+BAD = Mischief(delay_s=0.05, life_s=1.0)
+
+
+async def partitioned(quick: bool) -> Verdict:
+    """15: links between two routers are cut, and heal: no slot is used twice, the owner's side goes on."""
+    shape = Shape(
+        queue_wait_ms=QUEUE_WAIT_MS,
+        scoring_timeout_ms=SCORING_TIMEOUT_MS,
+        environment={"SCOREFRONT_LEASE_S": str(LEASE_S)},
+    )
+    try:
+        async with groups(shape, separate=True) as running:
+            return await _cut(running, 1 if quick else 5)
+    except NoNetwork as error:
+        return Verdict(True, f"{error}", skipped=True)
+
+
+async def _cut(running: Groups, times: int) -> Verdict:
+    assert running.network is not None
+    tallies, healed, served = [], [], []
+    granting = _owner(running)
+    for _ in range(times):
+        loads = _started(running)
+        await asyncio.sleep(1)
+        running.network.cut(granting)
+        await asyncio.sleep(CUT_S - 1)
+        before = loads[granting].tally.statuses[200]
+        await asyncio.sleep(1)
+        served.append((loads[granting].tally.statuses[200] - before) / (running.shape.total * 1000 / 20))
+        running.network.heal(granting)
+        tallies += await _stopped(loads)
+        healed.append(await running.home_within(2 * HEALED_S, 1, 2))
+    await running.settled()
+    count, overlaps = await running.counts(1, 2), running.overlaps()
+    statuses = _statuses(tallies)
+    good = set(statuses) <= {200, 503} and not overlaps and max(healed) <= HEALED_S
+    good &= min(served) >= 0.5 and not (count.violations or count.busy) and count.total == running.shape.total
+    return Verdict(
+        good,
+        f"{times} cuts of {CUT_S:g} s, {statuses} (503: waited for longer than {QUEUE_WAIT_MS} ms on the other side), "
+        f"overlaps {overlaps}, the owner's side used {min(served):.0%} of the slots at the end of a cut, all slots at "
+        f"both sides within {max(healed):.2f} s, {count}",
+    )
+
+
+async def disturbed(quick: bool) -> Verdict:
+    """16: what workers say to each other comes late, and links break in mid-sentence: no slot is lost or doubled."""
+    try:
+        async with groups(Shape(groups=3), separate=True, proxied=True) as running:
+            return await _disturb(running, 6.0 if quick else 40.0)
+    except NoNetwork as error:
+        return Verdict(True, f"{error}", skipped=True)
+
+
+async def _disturb(running: Groups, seconds: float) -> Verdict:
+    assert running.proxy is not None
+    loads = _started(running)
+    await asyncio.sleep(1)
+    running.proxy.mischief = BAD
+    running.proxy.break_all()  # a connection has the mischief of its beginning
+    await asyncio.sleep(seconds)
+    running.proxy.mischief = GOOD
+    running.proxy.break_all()
+    tallies = await _stopped(loads)
+    healed = await running.home_within(10.0, *loads)
+    await running.settled()
+    count, overlaps, statuses = await running.counts(*loads), running.overlaps(), _statuses(tallies)
+    good = set(statuses) == {200} and not overlaps and healed <= HEALED_S and running.proxy.broken > 0
+    good &= not (count.violations or count.busy or count.waiting) and count.total == running.shape.total
+    return Verdict(
+        good,
+        f"{seconds:g} s of delays up to {1000 * BAD.delay_s:.0f} ms, {running.proxy.broken} links broken off, "
+        f"{statuses}, overlaps {overlaps}, all slots at every side within {healed:.2f} s, {count}",
+    )
+
+
+def _owner(running: Groups) -> int:
+    """The group whose worker grants the slots, while nobody comes or goes."""
+    names = {
+        member.name: number
+        for number in range(1, running.shape.groups + 1)
+        for member in running.authority.history.members[running.name(number)]
+    }
+    return names[owner_of(VERSION, names)]
+
+
+def _started(running: Groups) -> dict[int, Clients]:
+    loads = {number: running.clients(number, CLIENTS) for number in range(1, running.shape.groups + 1)}
+    for load in loads.values():
+        load.start()
+    return loads
+
+
+async def _stopped(loads: dict[int, Clients]) -> list[Tally]:
+    return [await load.stop() for load in loads.values()]
+
+
+def _statuses(tallies: list[Tally]) -> dict[int, int]:
+    """How many got which status; 0 for none at all, idle connections that were lost among them."""
+    found: dict[int, int] = {}
+    for tally in tallies:
+        for status, count in tally.statuses.items():
+            found[status] = found.get(status, 0) + count
+        idle = sum(each.idle for each in tally.failures)
+        if idle:
+            found[0] = found.get(0, 0) + idle
+    return found

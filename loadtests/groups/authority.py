@@ -1,0 +1,118 @@
+"""One history of views for all groups, over a Unix socket, which no cut of a network touches: what an API server is."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from loadtests.groups.words import Count, Here, HowMany, Say, SetView, from_group, line
+from router.core.members import Departed, Member, View
+from router.membership import Part, merged
+
+LIMIT_BYTES = 1 << 20
+ANSWER_S = 2.0
+
+Rewrite = Callable[[str, str, Member], Member]
+"""(of which group, for which group, member) -> what that group is told: another address, as a rule."""
+
+
+def as_it_is(of: str, told: str, member: Member) -> Member:
+    """Nothing stands between the groups."""
+    return member
+
+
+class History:
+    """The parts of all groups, and what each of them is told. Pure."""
+
+    def __init__(self, rewrite: Rewrite = as_it_is) -> None:
+        self._rewrite = rewrite
+        self._parts: dict[str, Part] = {}
+        self._buried: tuple[Departed, ...] = ()
+        self.epoch = 0
+
+    def say(self, group: str, part: Part) -> None:
+        """A group's part, in place of the one before."""
+        self._parts[group] = part
+        self.epoch += 1
+
+    def bury(self, group: str) -> None:
+        """A group has ended with all of its workers, and nobody can tell what they had in flight."""
+        part = self._parts.pop(group, Part())
+        lost = tuple(Departed(member.name, None) for member in part.members)
+        self._buried = (*self._buried, *part.departed, *lost)
+        self.epoch += 1
+
+    def view(self, told: str) -> View:
+        """As this group sees it."""
+        parts = [
+            replace(
+                part,
+                members=tuple(
+                    member if group == told else self._rewrite(group, told, member) for member in part.members
+                ),
+            )
+            for group, part in sorted(self._parts.items())
+        ]
+        return merged(self.epoch, (*parts, Part((), self._buried)))
+
+    @property
+    def members(self) -> Mapping[str, tuple[Member, ...]]:
+        """By group."""
+        return {group: part.members for group, part in self._parts.items()}
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    writer: asyncio.StreamWriter
+    counts: asyncio.Queue[Count] = field(default_factory=asyncio.Queue)
+
+
+class Authority:
+    """Groups connect to its socket; from `start` to `close`."""
+
+    def __init__(self, path: Path, rewrite: Rewrite = as_it_is) -> None:
+        self.path = path
+        self.history = History(rewrite)
+        self._groups: dict[str, _Group] = {}
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_unix_server(self._serve, self.path, limit=LIMIT_BYTES)
+
+    async def close(self) -> None:
+        """Forget everybody."""
+        self._server.close()
+        for group in self._groups.values():
+            group.writer.close()
+        await asyncio.sleep(0)
+
+    def bury(self, group: str) -> None:
+        """Whoever calls this has seen every process of the group end."""
+        self.history.bury(group)
+        self._groups.pop(group, None)
+        self._tell()
+
+    async def count(self, group: str) -> Count:
+        """What its workers have. Raises TimeoutError, KeyError."""
+        asked = self._groups[group]
+        asked.writer.write(line(HowMany()))
+        async with asyncio.timeout(ANSWER_S):
+            return await asked.counts.get()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name = ""
+        while text := await reader.readline():
+            match from_group(text):
+                case Here(name):
+                    self._groups[name] = _Group(writer)
+                case Say(part):
+                    self.history.say(name, part)
+                    self._tell()
+                case Count() as count:
+                    self._groups[name].counts.put_nowait(count)
+        writer.close()
+
+    def _tell(self) -> None:
+        for name, group in self._groups.items():
+            if not group.writer.is_closing():
+                group.writer.write(line(SetView(self.history.view(name))))

@@ -1,0 +1,63 @@
+"""What a group and the authority say to each other: a line of JSON each. Pure."""
+
+import msgspec
+
+from router.core.members import View
+from router.membership import Part
+
+
+class Here(msgspec.Struct, tag=True, frozen=True):
+    """A group: that is me. First of all."""
+
+    group: str
+
+
+class Say(msgspec.Struct, tag=True, frozen=True):
+    """A group: that is my part now."""
+
+    part: Part
+
+
+class Count(msgspec.Struct, tag=True, frozen=True):
+    """A group, when asked: what its workers have, summed."""
+
+    busy: int
+    total: int
+    waiting: int
+    violations: int
+    double_returns: int
+
+
+class SetView(msgspec.Struct, tag=True, frozen=True):
+    """The authority: who takes part from now on."""
+
+    view: View
+
+
+class HowMany(msgspec.Struct, tag=True, frozen=True):
+    """The authority: answer with `Count`."""
+
+
+FromGroup = Here | Say | Count
+ToGroup = SetView | HowMany
+
+_encoder = msgspec.json.Encoder()
+_from_group = msgspec.json.Decoder(FromGroup)
+_to_group = msgspec.json.Decoder(ToGroup)
+
+
+def line(word: FromGroup | ToGroup) -> bytes:
+    """With its end."""
+    return _encoder.encode(word) + b"\n"
+
+
+def from_group(text: bytes) -> FromGroup:
+    """Raises msgspec.DecodeError."""
+    word: FromGroup = _from_group.decode(text)
+    return word
+
+
+def to_group(text: bytes) -> ToGroup:
+    """Raises msgspec.DecodeError."""
+    word: ToGroup = _to_group.decode(text)
+    return word
