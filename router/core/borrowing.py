@@ -75,6 +75,14 @@ class Borrower:
             del self._tickets[number]
             self._group.send(self.owner, Forget((number,)))
 
+    def ask_again(self, now: float) -> None:
+        """The owner answers again: ask for those whose grants came too late to be used."""
+        if self._queue.borrower is not self:
+            return
+        for ticket, retry in self._queue.tickets():
+            if ticket not in self._asks:
+                self.waits(ticket, retry, now)
+
     def _ask(self, ticket: "Ticket", retry: bool, now: float) -> Ask:
         number = self._group.next_ask()
         self._asks[ticket] = number
@@ -86,16 +94,13 @@ class Borrower:
     def granted(self, message: Grant, now: float) -> "LocalGrant | None":
         """The owner lends a slot."""
         ticket = self._tickets.pop(message.ask, None)
-        retry = False
         if ticket is not None:
             del self._asks[ticket]
-            retry = self._queue.is_retry(ticket)
         self._hear_of_others(message.others_age_s, now)
         if not self._group.is_valid(self.owner, now):
             self._group.count("late_grants")
             self._give_back(message.lease)
-            if ticket is not None:
-                self.waits(ticket, retry, now)
+            self._group.ask_when_valid(self)
             return None
         replica = self._queue.place(message.replica, message.host, message.port)
         self.unwanted.discard(replica.id)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from router.core.accounts import Account, Told, wish
 from router.core.agenda import Agenda
+from router.core.borrowing import Borrower
 from router.core.health import Failure
 from router.core.lending import Lender
 from router.core.members import Departed, View
@@ -73,8 +74,15 @@ class Group:
         self._valid_until: dict[str, float] = {}
         self._heard: dict[str, float] = {}
         self._lost: set[str] = set()
+        # Borrowers with tickets that have to be asked for again, once their owner answers.
+        self._too_late: dict[Borrower, None] = {}
 
     # ---- what lenders and borrowers need
+
+    @property
+    def alone(self) -> bool:
+        """There is no group. A worker with a name belongs to one, even before it has seen whom it consists of."""
+        return not self._me and self._view is None
 
     def send(self, peer: str, message: PeerMessage) -> None:
         """Put it in the outbox. Without a session it is dropped: the next one begins with the whole truth."""
@@ -101,6 +109,10 @@ class Group:
     def next_lease(self) -> int:
         """An id that no lease of any worker has."""
         return next(self._dispatcher.lease_ids)
+
+    def ask_when_valid(self, borrower: Borrower) -> None:
+        """What the owner grants cannot be used until it answers: asking again at once would go round in circles."""
+        self._too_late[borrower] = None
 
     # ---- views
 
@@ -244,7 +256,7 @@ class Group:
             case Ping(number):
                 self.send(peer, Pong(number))
             case Pong(number):
-                self._answered(peer, number)
+                self._answered(peer, number, now)
             case Grant():
                 return self._granted(peer, message, now)
             case Recall():
@@ -335,11 +347,15 @@ class Group:
         for peer in peers:
             self.send(peer, Ping(self._round))
 
-    def _answered(self, peer: str, number: int) -> None:
+    def _answered(self, peer: str, number: int, now: float) -> None:
         sent = self._rounds.get(number)
         if sent is not None and peer in self._others:
             self._valid_until[peer] = max(sent + self._lease_s, self._valid_until.get(peer, 0.0))
             self._lost.discard(peer)
+        if self.is_valid(peer, now):
+            for borrower in [borrower for borrower in self._too_late if borrower.owner == peer]:
+                del self._too_late[borrower]
+                borrower.ask_again(now)
 
     def _look_around(self, last: float, now: float) -> "list[LocalGrant]":
         if not self._others:

@@ -260,7 +260,9 @@ class Lender:
         limbo, self._limbo = self._limbo, {}
         for replica, count in limbo.items():
             for _ in range(count):
-                self.queue.vacate(replica)
+                self.queue.ledger.vacate(replica)
+        for replica in list(self.queue.replicas.values()):
+            self.queue.note_idle(replica)
 
     # ---- replicas
 

@@ -115,7 +115,7 @@ class VersionQueue:
         if again:
             return None
         grant = self.borrower.released(lease, now) if self.borrower is not None else None
-        self._note_idle(lease.replica)
+        self.note_idle(lease.replica)
         return grant
 
     def requeue(self, lease: Lease, now: float) -> Grant | None:
@@ -215,7 +215,7 @@ class VersionQueue:
         self._recall(replica)
         if tell:
             self._dispatcher.retired.add(replica.id)
-            self._note_idle(replica)
+            self.note_idle(replica)
 
     def retire(self, count: int) -> list[str]:
         """Withdraw up to `count` replicas in service: idle ones first, then those with the fewest in flight.
@@ -299,10 +299,6 @@ class VersionQueue:
         yield from ((ticket, True) for ticket in self._retries)
         yield from ((ticket, False) for ticket in self._fifo)
 
-    def is_retry(self, ticket: Ticket) -> bool:
-        """Whether a waiting ticket had a slot before."""
-        return ticket in self._retries
-
     def match_own(self, now: float) -> Grant | None:
         """Give a free slot to the oldest ticket of this worker."""
         line = self._retries or self._fifo
@@ -338,7 +334,15 @@ class VersionQueue:
     def vacate(self, replica: ReplicaSlots) -> None:
         """One less is in flight that was not a lease of this worker."""
         self.ledger.vacate(replica)
-        self._note_idle(replica)
+        self.note_idle(replica)
+
+    def note_idle(self, replica: ReplicaSlots) -> None:
+        """Nothing may be in flight any more on a replica that takes nothing new: only its owner can say so."""
+        if replica.withdrawn and not replica.busy:
+            owned = self.lender is not None or (self.borrower is None and self._dispatcher.group.alone)
+            if owned and replica.id in self._dispatcher.retired:
+                self._dispatcher.drained.append(replica.id)
+            self._forget(replica)
 
     def retired(self) -> tuple[str, ...]:
         """Replicas that are listed and shall never serve again."""
@@ -404,13 +408,6 @@ class VersionQueue:
         if all(replica.withdrawn for replica in self.replicas.values()):
             return NoReadyReplicas(self.key.endpoint)
         return Overloaded(self.key.endpoint)
-
-    def _note_idle(self, replica: ReplicaSlots) -> None:
-        """Nothing may be in flight any more on a replica that takes nothing new: only its owner can say so."""
-        if replica.withdrawn and not replica.busy:
-            if self.borrower is None and replica.id in self._dispatcher.retired:
-                self._dispatcher.drained.append(replica.id)
-            self._forget(replica)
 
     def _forget(self, replica: ReplicaSlots) -> None:
         if not replica.present and not replica.busy:

@@ -1,0 +1,868 @@
+"""One truth about slots in several workers, sentence by sentence. Any order of events: `test_group_model`, `tests/sim`."""
+
+import pytest
+
+from router.core.health import Failure
+from router.core.members import Departed
+from router.core.messages import Declare, Recall, Return
+from serving.replica import ReplicaState
+from tests.unit.router.records import replica
+from tests.unit.router.workers import BLUE, KEEP_S, LEASE_S, Workers, follower, successor
+
+NAMES = ("a", "b", "c")
+
+
+def workers(*replicas) -> tuple[Workers, str, str, str]:
+    """Three workers: the owner of BLUE, and two borrowers."""
+    group = Workers(*NAMES, replicas=replicas or (replica("r"),))
+    one, other = (name for name in NAMES if name != group.owner)
+    return group, group.owner, one, other
+
+
+def fill(group: Workers, name: str, count: int) -> list:
+    """So many requests at once come to one worker."""
+    tickets = [group.request(name) for _ in range(count)]
+    group.flow()
+    return tickets
+
+
+# ---- ask, grant, return
+
+
+def test_a_worker_alone_in_its_view_uses_every_slot_at_once_and_says_nothing():
+    group = Workers("a", replicas=[replica("r", slots=2)])
+    assert group.runs(*fill(group, "a", 3)) == [True, True, False]
+    assert not group.sent
+
+
+def test_a_worker_without_a_name_needs_no_view_but_one_with_a_name_does_not_speak_for_a_group_it_has_not_seen():
+    group = Workers(replicas=[replica("r", ReplicaState.DRAINING)])
+    group.start("")
+    group.start("named")
+    group.did("", []), group.did("named", [])
+    assert group.drained == [("", "r")]
+    group.publish("named")
+    group.see("named")
+    assert group.drained == [("", "r"), ("named", "r")]
+
+
+def test_a_borrower_gets_a_slot_for_an_ask_and_gives_it_back_after_use():
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    assert group.runs(ticket) == [True]
+    assert group.queue(owner).ledger.busy == 0 and group.queue(one).ledger.busy == 1
+    group.end(ticket)
+    group.pass_time(2 * KEEP_S)
+    assert group.runs(*fill(group, owner, 1)) == [True]
+
+
+def test_a_worker_that_all_clients_come_to_gets_every_slot_though_it_owns_none():
+    # Knative gives each activator a part of the pods: with skewed clients the parts of the others lie idle.
+    group, _, one, _ = workers(replica("r", slots=3), replica("s", slots=2))
+    assert group.runs(*fill(group, one, 6)) == [True] * 5 + [False]
+
+
+def test_requests_are_served_in_the_order_of_their_arrival_whichever_worker_they_come_to():
+    group, owner, one, other = workers()
+    (running,) = fill(group, owner, 1)
+    line = []
+    for name in (one, owner, other, other, one, owner):
+        group.pass_time(0.001)
+        line += fill(group, name, 1)
+    while line:
+        assert not any(group.runs(*line))
+        group.end(running)
+        group.flow()
+        assert group.runs(*line) == [True] + [False] * (len(line) - 1)
+        running = line.pop(0)
+
+
+def test_a_ticket_whose_ask_comes_late_takes_its_place_by_its_age():
+    group, owner, one, other = workers()
+    (running,) = fill(group, owner, 1)
+    group.cut(one, owner)
+    early = group.request(one)
+    group.pass_time(0.001)
+    (late,) = fill(group, other, 1)
+    group.connect(one, owner)
+    group.flow()
+    group.end(running)
+    group.flow()
+    assert group.runs(early, late) == [True, False]
+
+
+def test_placement_counts_what_is_lent():
+    group, owner, one, _ = workers(replica("r", slots=2), replica("s", slots=2))
+    (lent,) = fill(group, one, 1)
+    (own,) = fill(group, owner, 1)
+    assert {group.ran_at(lent), group.ran_at(own)} == {"r", "s"}
+
+
+# ---- the mistakes of others
+
+
+def test_a_slot_that_is_returned_twice_frees_nobody_elses():
+    # Ray's capacity queue counts: a second release of the same token makes room beside a request that runs.
+    group, owner, one, other = workers()
+    (ticket,) = fill(group, one, 1)
+    lease = group.running[ticket][1].id
+    (waits,) = fill(group, other, 1)
+    group.end(ticket)
+    group.flow()
+    assert group.runs(waits) == [True]
+    group.say(one, owner, Return((lease,)))
+    assert group.runs(*fill(group, owner, 1)) == [False]
+    assert group.dispatchers[owner].counters["double_returns"] == 1
+
+
+def test_a_slot_is_not_taken_back_on_the_word_of_another_worker():
+    group, owner, one, other = workers()
+    (ticket,) = fill(group, one, 1)
+    group.say(other, owner, Return((group.running[ticket][1].id, 12345)))
+    assert group.runs(*fill(group, owner, 1)) == [False]
+    assert group.dispatchers[owner].counters["double_returns"] == 2
+
+
+def test_a_replica_that_flaps_while_it_is_lent_still_carries_what_runs_on_it():
+    # Ray's comes back with nothing in flight.
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    for dispatcher in group.dispatchers.values():
+        dispatcher.remove("r")
+    group.did(owner, [])
+    group.flow()
+    group.tell(replica("r"))
+    (waits,) = fill(group, owner, 1)
+    assert group.runs(waits) == [False]
+    group.end(ticket)
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_a_grant_for_a_client_that_has_left_meanwhile_goes_to_the_next_one():
+    # Ray's waiters are futures: one that is cancelled right after its grant keeps the token.
+    group, owner, one, other = workers()
+    (running,) = fill(group, owner, 1)
+    gone, waits = *fill(group, one, 1), *fill(group, other, 1)
+    group.end(running)
+    assert group.queue(one).abandon(gone)
+    group.did(one, [])
+    group.flow()
+    assert group.runs(gone, waits) == [False, True]
+
+
+def test_a_slot_whose_request_was_served_otherwise_meanwhile_is_used_by_the_next_one_here():
+    group, owner, one, _ = workers(replica("r"), replica("s"))
+    first, second = fill(group, one, 1), fill(group, owner, 1)
+    waits, more = fill(group, one, 2)
+    group.end(second[0])  # the owner grants to the first ask …
+    group.end(first[0])  # … which is served by the slot at hand: the grant finds another ticket
+    group.flow()
+    assert group.runs(waits, more) == [True, True]
+
+
+def test_a_slot_without_work_goes_home_when_its_moment_is_over():
+    # Join-idle-queue: dispatchers without work hoard idle servers.
+    group, owner, one, _ = workers(replica("r", slots=2))
+    for ticket in fill(group, one, 2):
+        group.end(ticket)
+    group.flow()
+    assert not group.queue(owner).ledger.has_free()
+    group.pass_time(KEEP_S)
+    assert group.runs(*fill(group, owner, 3)) == [True, True, False]
+
+
+def test_a_slot_without_work_goes_home_at_once_when_somebody_waits():
+    group, owner, one, other = workers(replica("r", slots=2))
+    for ticket in fill(group, one, 2):
+        group.end(ticket)
+    assert group.runs(*fill(group, owner, 1), *fill(group, other, 1)) == [True, True]
+
+
+def test_a_slot_without_work_is_used_for_a_request_that_comes_soon_without_a_message():
+    group, _, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    group.end(ticket)
+    before = group.sent.copy()
+    group.pass_time(KEEP_S / 2)
+    assert group.runs(group.request(one)) == [True]
+    group.pass_time(2 * KEEP_S)
+    assert group.sent == before
+
+
+def test_of_several_slots_without_work_the_ones_that_are_not_needed_go_home():
+    group, owner, one, _ = workers(replica("r", slots=2))
+    for ticket in fill(group, one, 2):
+        group.end(ticket)
+    for _ in range(4):
+        group.pass_time(KEEP_S / 2)
+        group.end(group.request(one))
+    assert group.runs(*fill(group, owner, 1)) == [True]
+    assert group.queue(owner).replicas["r"].busy == 2, "one is kept, by one who needs one"
+
+
+def test_a_worker_under_load_pays_one_message_per_request():
+    group, _, one, _ = workers()
+    running, *line = fill(group, one, 50)
+    before = group.sent.total()
+    for ticket in line:
+        group.end(running)
+        group.flow()
+        assert group.runs(ticket) == [True]
+        running = ticket
+    assert group.sent.total() - before == len(line), "Forget, each"
+
+
+def test_a_slot_is_not_used_again_while_an_older_ticket_waits_elsewhere():
+    group, owner, one, other = workers()
+    (running,) = fill(group, one, 1)
+    group.pass_time(0.001)
+    (elder,) = fill(group, other, 1)
+    group.pass_time(0.001)
+    younger, own = *fill(group, one, 1), *fill(group, owner, 1)
+    group.end(running)
+    group.flow()
+    assert group.runs(elder, younger, own) == [True, False, False]
+
+
+def test_who_has_loans_is_told_once_that_somebody_waits():
+    group, owner, one, _ = workers(replica("r", slots=2))
+    fill(group, one, 2)
+    fill(group, owner, 5)
+    assert group.sent["Recall"] == 1
+
+
+# ---- views
+
+
+def test_a_new_owner_gives_nothing_before_everybody_has_declared():
+    group, owner, one, other = workers(replica("r", slots=2))
+    (running,) = fill(group, one, 1)
+    new = successor(*NAMES)
+    group.start(new)
+    group.publish(*NAMES, new)
+    for name in NAMES:
+        group.connect(name, new)
+    group.see(new, owner, one)
+    group.flow()
+    (waits,) = fill(group, new, 1)
+    assert group.runs(waits) == [False] and group.dispatchers[new].retire(BLUE, 1) == []
+    group.see(other)
+    group.flow()
+    assert group.runs(waits, running) == [True, True]
+    assert group.runs(*fill(group, new, 1)) == [False]
+
+
+def test_what_comes_back_to_a_new_owner_it_may_pass_on_before_everybody_has_declared():
+    group, owner, one, other = workers(replica("r", slots=2))
+    (running,) = fill(group, one, 1)
+    new = successor(*NAMES)
+    group.start(new)
+    group.publish(*NAMES, new)
+    for name in NAMES:
+        group.connect(name, new)
+    group.see(new, owner, one)
+    group.flow()
+    waits, more = fill(group, new, 2)
+    group.end(running)
+    group.flow()
+    assert group.runs(waits, more) == [True, False]
+
+
+def test_what_a_new_owner_uses_itself_it_may_go_on_using():
+    group, owner, one, other = workers(replica("r", slots=2))
+    (running,) = fill(group, one, 1)
+    group.publish(one, other, owner, leaving=(owner, other))
+    group.see(one)
+    waits, more = fill(group, one, 2)
+    group.end(running)
+    assert group.runs(waits, more) == [True, False]
+
+
+def test_a_grant_that_is_under_way_when_its_ticket_moves_to_another_view_is_void():
+    group, owner, one, other = workers()
+    ticket = group.request(one)
+    group.deliver(one, owner)
+    new = follower(*NAMES)
+    group.publish(*NAMES, new)
+    group.see(one)
+    assert group.wires[owner, one]
+    group.flow()
+    assert group.runs(ticket) == [False] and group.dispatchers[one].counters["stale_grants"] == 1
+    group.start(new)
+    group.see(owner, other, new)
+    for name in NAMES:
+        group.connect(name, new)
+    group.flow()
+    assert group.runs(ticket) == [True]
+
+
+def test_two_workers_that_have_skipped_different_views_do_not_believe_each_other():
+    # N owns the version in views 1 and 3, M in view 2. P is in 2, declares to M, returns to M; M uses the slot. N goes
+    # from 1 to 3: that P declares nothing in 3 must not make the slot free.
+    group = Workers("a", "b", replicas=[replica("r")])
+    before, borrower = group.owner, next(name for name in "ab" if name != group.owner)
+    (ticket,) = fill(group, borrower, 1)
+    between = successor("a", "b")
+    group.start(between)
+    group.publish("a", "b", between)
+    group.see(borrower, between)
+    group.connect(borrower, between)
+    group.flow()
+    group.end(ticket)
+    group.flow()
+    (used,) = fill(group, between, 1)
+    assert group.runs(used) == [True], "what came back is passed on"
+    group.publish("a", "b", between, leaving=(between,))
+    group.see(before, borrower)
+    group.connect(before, between)
+    group.flow()
+    (waits,) = fill(group, before, 1)
+    assert group.runs(waits) == [False]
+    group.see(between)
+    group.flow()
+    assert group.runs(waits) == [False]
+    group.end(used)
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_what_a_worker_says_in_a_newer_view_is_kept_until_the_others_get_there():
+    group, owner, one, other = workers()
+    (running,) = fill(group, owner, 1)
+    group.publish(*NAMES, "z")
+    group.see(one, other)
+    waits, gone = group.request(one), group.request(one)
+    group.queue(one).abandon(gone)
+    group.did(one, [])
+    group.flow()
+    group.see(owner)
+    group.end(running)
+    group.flow()
+    assert group.runs(waits, gone) == [True, False]
+
+
+def test_an_owner_that_stays_one_goes_on_through_a_change_of_view():
+    group, owner, one, _ = workers(replica("r", slots=3))
+    (lent,) = fill(group, one, 1)
+    group.publish(*NAMES, follower(*NAMES))
+    group.see(owner)
+    assert group.runs(*fill(group, owner, 3)) == [True, True, False]
+    group.end(lent)
+    group.pass_time(2 * KEEP_S)
+    assert group.in_flight("r") == 3, "a slot that is given back in an older view is free"
+
+
+def test_a_version_comes_back_to_its_owner_after_two_changes_in_a_row():
+    group, owner, one, other = workers()
+    (running,) = fill(group, one, 1)
+    group.publish(*NAMES, leaving=(owner,))
+    group.see(owner)
+    group.publish(*NAMES)
+    group.see_all()
+    (waits,) = fill(group, owner, 1)
+    assert group.runs(running, waits) == [True, False]
+    group.end(running)
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_a_worker_that_leaves_serves_its_clients_with_slots_of_others():
+    group, owner, *_ = workers()
+    (running,) = fill(group, owner, 1)
+    group.publish(*NAMES, leaving=(owner,))
+    group.see_all()
+    waits = group.request(owner)
+    group.end(running)
+    group.flow()
+    assert group.runs(waits) == [True] and group.queue(owner).ledger.total == 0
+
+
+def test_where_no_member_may_own_anything_requests_wait_and_nothing_is_lost():
+    group, owner, one, other = workers()
+    (running,) = fill(group, one, 1)
+    group.publish(*NAMES, leaving=NAMES)
+    group.see_all()
+    (waits,) = fill(group, owner, 1)
+    group.publish(*NAMES)
+    group.see_all()
+    assert group.runs(waits) == [False]
+    group.end(running)
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_a_worker_that_is_not_in_its_view_begins_nothing():
+    group, owner, one, other = workers()
+    (running,) = fill(group, owner, 1)
+    group.publish(one, other)
+    group.see(owner)
+    (waits,) = fill(group, owner, 1)
+    group.end(running)
+    group.flow()
+    assert group.runs(waits) == [False]
+
+
+def test_an_old_view_is_ignored():
+    group, owner, *_ = workers()
+    group.publish(owner)
+    old = group.view
+    group.publish(*NAMES)
+    group.see_all()
+    group.see(owner, view=old)
+    assert group.runs(*fill(group, owner, 1)) == [True]
+
+
+# ---- the dead
+
+
+def test_what_a_dead_worker_had_in_flight_is_left_alone_for_a_lease_and_the_rest_of_its_loans_is_free():
+    group, owner, one, other = workers(replica("r", slots=3))
+    fill(group, one, 2)
+    kept = fill(group, one, 1)[0]
+    group.end(kept)  # lent, and idle
+    held = group.kill(one)
+    assert held == {"r": 2}
+    group.publish(owner, other, departed=[Departed(one, held)])
+    group.see_all()
+    running, waits = fill(group, owner, 2)
+    assert group.runs(running, waits) == [True, False]
+    group.pass_time(LEASE_S - 0.01)
+    assert group.runs(waits) == [False]
+    group.ghosts.clear()
+    group.pass_time(0.01)
+    assert group.runs(waits) == [True]
+
+
+def test_an_owner_that_died_is_succeeded_by_one_who_waits_for_what_it_had_in_flight_only():
+    group, owner, one, other = workers(replica("r", slots=2))
+    fill(group, owner, 1)
+    group.publish(one, other, departed=[Departed(owner, group.kill(owner))])
+    group.see_all()
+    assert group.runs(*fill(group, one, 2)) == [True, False]
+
+
+def test_of_a_dead_worker_of_whom_nothing_is_known_everything_is_left_alone_for_a_lease():
+    group, owner, one, other = workers(replica("r", slots=2))
+    (running,) = fill(group, one, 1)
+    fill(group, owner, 1)
+    group.kill(owner)
+    group.publish(one, other, departed=[Departed(owner, None)])
+    group.see_all()
+    waits, more = fill(group, other, 2)
+    assert group.runs(waits, more) == [False, False]
+    group.end(running)
+    group.flow()
+    assert group.runs(waits, more) == [True, False], "what was declared and came back is known to be free"
+    group.ghosts.clear()
+    group.pass_time(LEASE_S)
+    assert group.runs(more) == [True]
+
+
+def test_an_owner_keeps_its_own_free_slots_when_a_borrower_dies_of_whom_nothing_is_known():
+    group, owner, one, other = workers(replica("r", slots=2))
+    fill(group, one, 1)
+    group.kill(one)
+    group.publish(owner, other, departed=[Departed(one, None)])
+    group.see_all()
+    assert group.runs(*fill(group, other, 2)) == [True, False]
+
+
+def test_who_has_been_dead_for_a_while_is_left_alone_only_for_the_rest_of_the_lease():
+    group = Workers(replicas=[replica("r")])
+    group.start("a")
+    group.publish("a", departed=[Departed("x", {"r": 1}, age_s=LEASE_S - 0.5), Departed("y", None, age_s=LEASE_S)])
+    group.see_all()
+    (waits,) = fill(group, "a", 1)
+    assert group.runs(waits) == [False]
+    group.pass_time(0.5)
+    assert group.runs(waits) == [True]
+
+
+def test_a_dead_worker_counts_for_one_who_owns_the_version_only_later():
+    group, owner, one, other = workers()
+    fill(group, one, 1)
+    group.publish(owner, other, departed=[Departed(one, group.kill(one))])
+    group.see_all()
+    group.publish(owner, other, departed=group.view.departed, leaving=(owner,))
+    group.see_all()
+    (waits,) = fill(group, other, 1)
+    group.pass_time(LEASE_S - 0.01)
+    assert group.runs(waits) == [False]
+    group.ghosts.clear()
+    group.pass_time(0.02)
+    assert group.runs(waits) == [True]
+
+
+def test_a_dead_worker_counts_for_a_replica_that_is_heard_of_only_later():
+    group = Workers()
+    group.start("a")
+    group.publish("a", departed=[Departed("x", {"r": 1})])
+    group.see_all()
+    group.tell(replica("r"))
+    assert group.runs(*fill(group, "a", 1)) == [False]
+
+
+def test_what_a_dead_borrower_gave_to_another_owner_is_not_free_before_that_one_has_declared():
+    group = Workers("a", "b", replicas=[replica("r")])
+    before, borrower = group.owner, next(name for name in "ab" if name != group.owner)
+    (ticket,) = fill(group, borrower, 1)
+    between = successor("a", "b")
+    group.start(between)
+    group.publish("a", "b", between)
+    group.see(borrower, between)
+    group.connect(borrower, between)
+    group.flow()
+    group.end(ticket)
+    group.flow()
+    (used,) = fill(group, between, 1)
+    group.publish(before, between, departed=[Departed(borrower, group.kill(borrower))], leaving=(between,))
+    group.see(before)
+    (waits,) = fill(group, before, 1)
+    assert group.runs(used, waits) == [True, False]
+    group.see(between)
+    group.connect(before, between)
+    group.flow()
+    assert group.runs(waits) == [False]
+
+
+# ---- links
+
+
+def test_the_loss_of_a_link_frees_nothing():
+    group, owner, one, _ = workers()
+    fill(group, one, 1)
+    group.cut(owner, one)
+    assert group.runs(*fill(group, owner, 1)) == [False]
+
+
+def test_a_slot_whose_grant_was_lost_with_the_session_is_free_in_the_next_one():
+    group, owner, one, _ = workers()
+    lost = group.request(one)
+    group.deliver(one, owner)
+    group.queue(one).abandon(lost)
+    group.connect(owner, one)
+    group.flow()
+    assert group.runs(*fill(group, owner, 1)) == [True]
+
+
+def test_a_slot_whose_return_was_lost_with_the_session_is_free_in_the_next_one():
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    (waits,) = fill(group, owner, 1)
+    group.end(ticket)
+    group.connect(owner, one)
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_who_waits_is_asked_for_anew_in_the_next_session():
+    group, owner, one, _ = workers()
+    (running,) = fill(group, owner, 1)
+    group.cut(owner, one)
+    waits = group.request(one)
+    group.end(running)
+    group.connect(owner, one)
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_what_comes_without_a_session_is_ignored():
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    lease = group.running[ticket][1].id
+    group.cut(owner, one)
+    group.say(one, owner, Return((lease,)))
+    group.say(one, owner, Declare(group.view.epoch, ()))
+    assert group.runs(*fill(group, owner, 1)) == [False]
+    assert group.dispatchers[owner].counters["messages_without_session"] == 2
+
+
+def test_nothing_begins_on_a_kept_slot_when_its_owner_has_been_silent_for_a_lease():
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    group.end(ticket)
+    group.now += LEASE_S + 0.1  # it was stopped: no timer has run
+    assert group.runs(group.request(one)) == [False]
+
+
+def test_nothing_begins_on_a_slot_that_was_in_use_when_its_owner_has_been_silent_for_a_lease():
+    group, owner, one, _ = workers()
+    running, waits = fill(group, one, 2)
+    group.now += LEASE_S + 0.1
+    group.end(running)
+    assert group.runs(waits) == [False]
+    group.flow()
+    group.pass_time(0.1)
+    assert group.runs(waits) == [True], "given back, and asked for again"
+
+
+def test_nothing_begins_on_a_grant_that_was_read_a_lease_too_late():
+    group, owner, one, _ = workers()
+    ticket = group.request(one)
+    group.deliver(one, owner)
+    group.now += LEASE_S + 0.1
+    group.deliver(owner, one, len(group.wires[owner, one]))
+    assert group.runs(ticket) == [False] and group.dispatchers[one].counters["late_grants"] == 1
+    group.flow()
+    group.pass_time(0.1)
+    assert group.runs(ticket) == [True]
+
+
+def test_an_owner_takes_back_what_a_silent_peer_can_no_longer_use_and_nothing_sooner():
+    group, owner, one, _ = workers()
+    (lost,) = fill(group, one, 1)
+    (waits,) = fill(group, owner, 1)
+    group.queue(owner).queue_wait_s = 1000
+    group.pass_time(1.0)
+    group.cut(owner, one)
+    group.pass_time(LEASE_S + 60.0)  # the scoring timeout
+    assert group.runs(waits) == [False]
+    group.running.pop(lost)  # the borrower has ended it by its timeout
+    group.pass_time(LEASE_S)
+    assert group.runs(waits) == [True]
+
+
+def test_an_owner_that_was_stopped_itself_does_not_blame_the_others():
+    group, owner, one, _ = workers()
+    (lent,) = fill(group, one, 1)
+    (waits,) = fill(group, owner, 1)
+    group.now += 1000.0
+    group.did(owner, group.dispatchers[owner].tick(group.now))
+    assert group.runs(lent, waits) == [True, False]
+
+
+def test_an_owner_that_knows_of_a_newer_view_takes_nothing_back():
+    group, owner, one, other = workers()
+    (lent,) = fill(group, one, 1)
+    group.publish(*NAMES, "z")
+    group.see(other)
+    group.flow()
+    group.cut(owner, one)
+    (waits,) = fill(group, owner, 1)
+    group.pass_time(LEASE_S + 60.0 + LEASE_S)
+    assert group.runs(lent, waits) == [True, False]
+
+
+def test_a_tunnel_ends_at_the_scoring_timeout_after_its_owner_was_lost():
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    lease = group.running[ticket][1]
+    group.queue(one).exempt(lease)
+    group.pass_time(120.0)
+    assert group.dispatchers[one].lapsed == []
+    group.cut(owner, one)
+    group.pass_time(LEASE_S + 59.0)
+    assert group.dispatchers[one].lapsed == []
+    group.pass_time(1.0)
+    assert group.dispatchers[one].lapsed == [lease]
+
+
+# ---- replicas
+
+
+def test_a_replica_that_shrinks_while_it_is_lent_is_given_again_when_enough_has_come_back():
+    group, owner, one, _ = workers(replica("r", slots=3))
+    tickets = fill(group, one, 3)
+    group.tell(replica("r", slots=1))
+    (waits,) = fill(group, owner, 1)
+    for ticket in tickets:
+        assert group.runs(waits) == [False]
+        group.end(ticket)
+        group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_a_replica_that_grows_while_it_is_lent_serves_who_waits_anywhere():
+    group, _, one, other = workers()
+    fill(group, one, 1)
+    (waits,) = fill(group, other, 1)
+    group.tell(replica("r", slots=2))
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_a_replica_that_shrank_may_be_used_by_others_beyond_its_slots_until_they_have_declared():
+    group, owner, one, other = workers(replica("r", slots=2))
+    first, second = *fill(group, one, 1), *fill(group, other, 1)
+    group.tell(replica("r", slots=1))
+    new = successor(*NAMES)
+    group.start(new)
+    group.tell(replica("r", slots=2), new)
+    group.tell(replica("r", slots=1), new)
+    group.publish(*NAMES, new)
+    for name in NAMES:
+        group.connect(name, new)
+    group.see(new, owner, one)
+    group.flow()
+    (waits,) = fill(group, new, 1)
+    group.end(first)
+    group.flow()
+    assert group.runs(second, waits) == [True, False]
+    group.see(other)
+    group.flow()
+    assert group.runs(second, waits) == [True, False]
+
+
+def test_a_replica_that_is_taken_out_of_service_is_used_for_nothing_more_by_borrowers():
+    group, owner, one, _ = workers(replica("r"), replica("s"))
+    running, other = fill(group, one, 2)
+    (waits,) = fill(group, one, 1)
+    gone = group.ran_at(running)
+    group.tell(replica(gone, ReplicaState.FAILED), owner)
+    group.flow()
+    group.end(running)
+    group.flow()
+    assert group.runs(waits) == [False]
+    group.end(other)
+    assert group.runs(waits) == [True]
+
+
+def test_only_the_owner_retires_a_replica_and_says_when_it_is_drained():
+    group, owner, one, other = workers()
+    (ticket,) = fill(group, one, 1)
+    assert group.dispatchers[one].retire(BLUE, 1) == [] == group.dispatchers[other].retire(BLUE, 1)
+    assert group.dispatchers[owner].retire(BLUE, 1) == ["r"]
+    group.tell(replica("r", ReplicaState.DRAINING))
+    group.flow()
+    assert group.drained == []
+    group.end(ticket)
+    group.flow()
+    assert group.drained == [(owner, "r")]
+
+
+def test_a_retired_replica_stays_retired_under_the_next_owner_though_control_has_not_said_so_yet():
+    group, owner, one, other = workers(replica("r"), replica("s"))
+    (retired,) = group.dispatchers[owner].retire(BLUE, 1)
+    group.publish(*NAMES, leaving=(owner,))
+    group.see_all()
+    running, waits = fill(group, one, 2)
+    assert group.runs(running, waits) == [True, False] and group.ran_at(running) != retired
+    assert (group.owner, retired) in group.drained
+
+
+def test_a_replica_on_which_a_dead_worker_had_something_is_drained_after_the_lease():
+    group, owner, one, other = workers()
+    fill(group, one, 1)
+    group.publish(owner, other, departed=[Departed(one, group.kill(one))])
+    group.see_all()
+    group.dispatchers[owner].retire(BLUE, 1)
+    group.did(owner, [])
+    assert group.drained == []
+    group.pass_time(LEASE_S)
+    assert group.drained == [(owner, "r")]
+
+
+def test_a_replica_that_a_borrower_does_not_reach_is_left_alone_by_everybody():
+    group, owner, one, other = workers()
+    (ticket,) = fill(group, one, 1)
+    _, lease = group.running.pop(ticket)
+    queue = group.queue(one)
+    assert queue.replica_failed(lease.replica, Failure.UNREACHABLE, group.now) == 0.0
+    assert queue.requeue(lease, group.now) is None
+    group.did(one, [])
+    group.flow()
+    (waits,) = fill(group, other, 1)
+    assert group.queue(owner).replicas["r"].held and group.runs(ticket, waits) == [False, False]
+    group.pass_time(0.05)
+    assert group.runs(ticket, waits) == [True, False], "it keeps its place"
+
+
+def test_an_answer_ends_a_row_of_failures_that_borrowers_have_told():
+    group, owner, one, _ = workers(replica("r", slots=2))
+    (ticket,) = fill(group, one, 1)
+    _, lease = group.running[ticket]
+    group.queue(one).replica_failed(lease.replica, Failure.BROKEN, group.now)
+    group.did(one, [])
+    group.flow()
+    assert group.queue(owner).replicas["r"].failures == 1
+    lease.replica.failures = 0
+    group.end(ticket)
+    group.flow()
+    assert group.queue(owner).replicas["r"].failures == 0
+
+
+def test_a_borrower_that_fails_on_one_replica_knows_of_the_others():
+    group, _, one, _ = workers(replica("r"), replica("s"))
+    (ticket,) = fill(group, one, 1)
+    _, lease = group.running[ticket]
+    queue = group.queue(one)
+    assert queue.others_in_service(lease.replica)
+    for other in queue.replicas.values():
+        queue.replica_failed(other, Failure.UNREACHABLE, group.now)
+    assert not queue.others_in_service(lease.replica)
+
+
+def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the_shell():
+    group = Workers("a", replicas=[replica("r")])
+    queue = group.queue("a")
+    assert queue.replica_failed(queue.replicas["r"], Failure.UNREACHABLE, group.now) == 0.05
+    (waits,) = fill(group, "a", 1)
+    assert group.runs(waits) == [False]
+    group.pass_time(0.05)
+    assert group.runs(waits) == [True]
+
+
+# ---- what is counted
+
+
+def test_slots_are_counted_by_the_owner_and_requests_by_whom_they_came_to():
+    group, owner, one, other = workers(replica("r", slots=2))
+    fill(group, one, 2), fill(group, other, 1)
+    ledgers = {name: group.queue(name).ledger for name in NAMES}
+    assert {name: ledger.total for name, ledger in ledgers.items() if ledger.total} == {owner: 2}
+    assert {name: ledger.busy for name, ledger in ledgers.items() if ledger.busy} == {one: 2}
+    assert {name: group.queue(name).waiting for name in NAMES} == {owner: 0, one: 0, other: 1}
+    assert group.queue(one).busy_by_replica() == {"r": 2} and group.queue(owner).busy_by_replica() == {}
+    before = ledgers[owner].busy_slot_seconds(group.now)
+    group.pass_time(1.0)
+    assert ledgers[owner].busy_slot_seconds(group.now) == before
+
+
+def test_a_version_that_only_peers_know_is_dropped_when_nothing_of_it_is_left():
+    group, owner, one, _ = workers()
+    for name, dispatcher in group.dispatchers.items():
+        if name != one:
+            dispatcher.forget(BLUE)
+            dispatcher.remove("r")
+    dispatcher = group.dispatchers[owner]
+    (waits,) = fill(group, one, 1)
+    dispatcher.prune()
+    assert BLUE in dispatcher.queues
+    group.queue(one).abandon(waits)
+    group.did(one, [])
+    group.flow()
+    dispatcher.prune()
+    assert BLUE not in dispatcher.queues
+    (waits,) = fill(group, one, 1)
+    assert group.runs(waits) == [False]
+
+
+def test_a_recall_by_one_who_does_not_own_the_version_is_ignored():
+    group, _, one, other = workers()
+    (ticket,) = fill(group, one, 1)
+    group.end(ticket)
+    group.say(other, one, Recall(BLUE, "", 10.0))
+    assert group.runs(group.request(one)) == [True]
+
+
+@pytest.mark.parametrize("name", ["owner", "borrower"])
+def test_what_is_in_flight_is_written_down_where_it_is(name):
+    class Board:
+        def __init__(self) -> None:
+            self.flying: list[str] = []
+
+        def started(self, one) -> None:
+            self.flying.append(one.id)
+
+        def ended(self, one) -> None:
+            self.flying.remove(one.id)
+
+    group, owner, one, _ = workers()
+    board = Board()
+    at = owner if name == "owner" else one
+    group.dispatchers[at].queues[BLUE].ledger._flights = board
+    (ticket,) = fill(group, at, 1)
+    assert board.flying == ["r"]
+    group.end(ticket)
+    assert board.flying == []
