@@ -56,9 +56,9 @@ class Stage:
         self._key = key
         self._path = f"/api/v1/service/{ENDPOINT}/score"
 
-    def clients(self, count: int, think_s: float = 0.0, fresh: bool = False) -> Clients:
-        """Not started yet."""
-        return Clients(self.address, request(self._path, self._key), count, think_s, fresh)
+    def clients(self, count: int, think_s: float = 0.0, fresh: bool = False, work_ms: int = 0) -> Clients:
+        """Not started yet. `work_ms`: of their requests; 0: as the replicas are set."""
+        return Clients(self.address, request(self._path, self._key, body(work_ms)), count, think_s, fresh)
 
     def workers(self) -> list[Worker]:
         """Those that run."""
@@ -91,8 +91,7 @@ class Stage:
 
     async def all_at_once(self) -> bool:
         """Whether as many requests as there are slots run side by side, now that nobody else sends any."""
-        body = b'{"work_ms": %d}' % int(PROBE_S * 1000)
-        probe = Clients(self.address, request(self._path, self._key, body), self.shape.total)
+        probe = self.clients(self.shape.total, work_ms=int(PROBE_S * 1000))
         began = time.monotonic()
         good = await probe.once()
         # Two of them one after the other would have taken twice as long.
@@ -136,6 +135,11 @@ class Stage:
         """What the product itself has counted that must never be: see `scorefront_slot_violations_total`."""
         seen = await self.client.metrics()
         return int(seen["scorefront_slot_violations_total"])
+
+
+def body(work_ms: int) -> bytes:
+    """Of a request to a replica of `loadtests/replica.py`."""
+    return b'{"work_ms": %d}' % work_ms if work_ms else b"{}"
 
 
 @contextlib.asynccontextmanager

@@ -25,6 +25,8 @@ from loadtests.stage import Shape, Stage, stage
 
 SHAPES = (Shape(workers=4, slots=1), Shape(workers=3, slots=2))
 CLIENTS_PER_SLOT = 2
+LONG_MS = 300
+"""Of a third of the clients: their requests run on long after a worker was killed, and nobody may have their slots."""
 KILLS = 200
 EVERY_S = 0.8
 """Between two kills, on average."""
@@ -98,8 +100,10 @@ async def measure(shape: Shape, kills: int, seed: int) -> Record:
     """One installation, killed at again and again."""
     record, chance = Record(shape), random.Random(seed)
     async with stage(shape) as here:
-        load = here.clients(CLIENTS_PER_SLOT * shape.total)
-        load.start()
+        count = CLIENTS_PER_SLOT * shape.total
+        loads = [here.clients(count - count // 3), here.clients(count // 3, work_ms=LONG_MS)]
+        for load in loads:
+            load.start()
         while record.killed < kills:
             await asyncio.sleep(chance.expovariate(1 / EVERY_S))
             struck = strike(here, chance)
@@ -108,23 +112,26 @@ async def measure(shape: Shape, kills: int, seed: int) -> Record:
             record.kills.append(struck[0])
             record.killed += struck[1]
             if len(record.kills) % CHECK_EVERY == 0:
-                record.home_s.append(await _home(here, load, struck[0]))
-        record.home_s.append(await _home(here, load, record.kills[-1]))
+                record.home_s.append(await _home(here, loads, struck[0]))
+        record.home_s.append(await _home(here, loads, record.kills[-1]))
         record.full_s = await here.until_there_are(shape.workers)
-        tally = await load.stop()
+        for load in loads:
+            tally = await load.stop()
+            record.failures += tally.failures
+            record.requests += tally.statuses.total()
         await here.settled()
-        record.failures, record.requests = tally.failures, tally.statuses.total()
         record.overlaps = here.overlaps() + witness.repeated(here.spans())
         record.miscounts = await here.miscounts()
     return record
 
 
-async def _home(here: Stage, load: Clients, kill: Kill) -> float:
+async def _home(here: Stage, loads: Sequence[Clients], kill: Kill) -> float:
     """Seconds from the kill until all slots were home."""
-    await load.hold()
+    await asyncio.gather(*(load.hold() for load in loads))
     began_s = time.monotonic() - kill.at_s
     took_s = began_s + await here.home_within(PATIENCE_S)
-    load.resume()
+    for load in loads:
+        load.resume()
     return took_s
 
 

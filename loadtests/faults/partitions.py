@@ -12,6 +12,8 @@ from router.core.members import owner_of
 
 CLIENTS = 6
 """Of each router."""
+SLOW_CLIENTS, SLOW_MS = 2, 1_200
+"""Of every router that borrows: their requests are still running long after a cut."""
 HEALED_S = 5.0
 SCORING_TIMEOUT_MS = 1_500
 QUEUE_WAIT_MS = 500
@@ -40,13 +42,13 @@ async def _cut(running: Groups, times: int) -> Verdict:
     tallies, healed, served = [], [], []
     granting = _owner(running)
     for _ in range(times):
-        loads = _started(running)
+        loads = _started(running, granting)
         await asyncio.sleep(1)
         running.network.cut(granting)
         await asyncio.sleep(CUT_S - 1)
-        before = loads[granting].tally.statuses[200]
+        before = loads[0].tally.statuses[200]
         await asyncio.sleep(1)
-        served.append((loads[granting].tally.statuses[200] - before) / (running.shape.total * 1000 / 20))
+        served.append((loads[0].tally.statuses[200] - before) / _most_a_second(running))
         running.network.heal(granting)
         tallies += await _stopped(loads)
         healed.append(await running.home_within(2 * HEALED_S, 1, 2))
@@ -74,7 +76,7 @@ async def disturbed(quick: bool) -> Verdict:
 
 async def _disturb(running: Groups, seconds: float) -> Verdict:
     assert running.proxy is not None
-    loads = _started(running)
+    loads, everybody = _started(running, _owner(running)), range(1, running.shape.groups + 1)
     await asyncio.sleep(1)
     running.proxy.mischief = BAD
     running.proxy.break_all()  # a connection has the mischief of its beginning
@@ -82,9 +84,9 @@ async def _disturb(running: Groups, seconds: float) -> Verdict:
     running.proxy.mischief = GOOD
     running.proxy.break_all()
     tallies = await _stopped(loads)
-    healed = await running.home_within(10.0, *loads)
+    healed = await running.home_within(10.0, *everybody)
     await running.settled()
-    count, overlaps, statuses = await running.counts(*loads), running.overlaps(), _statuses(tallies)
+    count, overlaps, statuses = await running.counts(*everybody), running.overlaps(), _statuses(tallies)
     good = set(statuses) == {200} and not overlaps and healed <= HEALED_S and running.proxy.broken > 0
     good &= not (count.violations or count.busy or count.waiting) and count.total == running.shape.total
     return Verdict(
@@ -104,15 +106,23 @@ def _owner(running: Groups) -> int:
     return names[owner_of(VERSION, names)]
 
 
-def _started(running: Groups) -> dict[int, Clients]:
-    loads = {number: running.clients(number, CLIENTS) for number in range(1, running.shape.groups + 1)}
-    for load in loads.values():
+def _started(running: Groups, granting: int) -> list[Clients]:
+    """Clients of every router, those of the one that grants the slots first."""
+    others = [number for number in range(1, running.shape.groups + 1) if number != granting]
+    loads = [running.clients(number, CLIENTS) for number in (granting, *others)]
+    loads += [running.clients(number, SLOW_CLIENTS, SLOW_MS) for number in others]
+    for load in loads:
         load.start()
     return loads
 
 
-async def _stopped(loads: dict[int, Clients]) -> list[Tally]:
-    return [await load.stop() for load in loads.values()]
+async def _stopped(loads: list[Clients]) -> list[Tally]:
+    return [await load.stop() for load in loads]
+
+
+def _most_a_second(running: Groups) -> float:
+    """Requests a second that the replicas can do."""
+    return running.shape.total * 1000 / running.shape.work_ms
 
 
 def _statuses(tallies: list[Tally]) -> dict[int, int]:

@@ -32,7 +32,7 @@ async def stalled(quick: bool) -> Verdict:
         lags = [each.lag_s for each in stalls]
         good = not (tally.failures or overlaps or miscounts or flaps) and tally.statuses[200] > 0
         good &= all(each.same_workers and each.home_s <= 3.0 for each in stalls)
-        good &= min(lags) >= 0.8 * STALL_S
+        good &= min(lags) >= 0.7 * STALL_S  # the loop may have been about to look
         return Verdict(
             good,
             f"{len(stalls)} stalls, {dict(tally.statuses)}, lag told {min(lags):.2f} to {max(lags):.2f} s, "

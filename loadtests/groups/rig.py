@@ -25,6 +25,7 @@ from loadtests.groups.proxy import Proxy
 from loadtests.groups.words import Count
 from loadtests.installation import REPLICA
 from loadtests.peers.rig import ROOT
+from loadtests.stage import body
 from router.core.members import Member
 
 START_S = 30.0
@@ -195,9 +196,9 @@ class Groups:
 
     # ---- what is seen
 
-    def clients(self, number: int, count: int, body: bytes = b"{}") -> Clients:
-        """Of one group; not started yet."""
-        return Clients(self.address(number), request(_PATH, KEY, body), count)
+    def clients(self, number: int, count: int, work_ms: int = 0) -> Clients:
+        """Of one group; not started yet. `work_ms`: of their requests; 0: as the replicas are set."""
+        return Clients(self.address(number), request(_PATH, KEY, body(work_ms)), count)
 
     async def count(self, number: int) -> Count:
         """What the workers of a group have."""
@@ -205,7 +206,7 @@ class Groups:
 
     async def all_at_once(self, number: int) -> bool:
         """Whether as many requests as there are slots run side by side through this group alone."""
-        probe = self.clients(number, self.shape.total, b'{"work_ms": %d}' % int(PROBE_S * 1000))
+        probe = self.clients(number, self.shape.total, int(PROBE_S * 1000))
         began = time.monotonic()
         good = await probe.once()
         return good and time.monotonic() - began < 1.8 * PROBE_S
