@@ -12,8 +12,10 @@ from router.core.members import owner_of
 
 CLIENTS = 6
 """Of each router."""
-SLOW_CLIENTS, SLOW_MS = 2, 1_200
-"""Of every router that borrows: their requests are still running long after a cut."""
+SLOW_CLIENTS = 2
+"""Of every router that borrows, whose requests run for longer."""
+LONG_MS, LONGISH_MS = 1_200, 150
+"""Long after a cut; and not so long that little is said between workers."""
 HEALED_S = 5.0
 SCORING_TIMEOUT_MS = 1_500
 QUEUE_WAIT_MS = 500
@@ -42,7 +44,7 @@ async def _cut(running: Groups, times: int) -> Verdict:
     tallies, healed, served = [], [], []
     granting = _owner(running)
     for _ in range(times):
-        loads = _started(running, granting)
+        loads = _started(running, granting, LONG_MS)
         await asyncio.sleep(1)
         running.network.cut(granting)
         await asyncio.sleep(CUT_S - 1)
@@ -76,7 +78,7 @@ async def disturbed(quick: bool) -> Verdict:
 
 async def _disturb(running: Groups, seconds: float) -> Verdict:
     assert running.proxy is not None
-    loads, everybody = _started(running, _owner(running)), range(1, running.shape.groups + 1)
+    loads, everybody = _started(running, _owner(running), LONGISH_MS), range(1, running.shape.groups + 1)
     await asyncio.sleep(1)
     running.proxy.mischief = BAD
     running.proxy.break_all()  # a connection has the mischief of its beginning
@@ -106,11 +108,11 @@ def _owner(running: Groups) -> int:
     return names[owner_of(VERSION, names)]
 
 
-def _started(running: Groups, granting: int) -> list[Clients]:
+def _started(running: Groups, granting: int, slow_ms: int) -> list[Clients]:
     """Clients of every router, those of the one that grants the slots first."""
     others = [number for number in range(1, running.shape.groups + 1) if number != granting]
     loads = [running.clients(number, CLIENTS) for number in (granting, *others)]
-    loads += [running.clients(number, SLOW_CLIENTS, SLOW_MS) for number in others]
+    loads += [running.clients(number, SLOW_CLIENTS, slow_ms) for number in others]
     for load in loads:
         load.start()
     return loads
