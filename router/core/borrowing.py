@@ -130,7 +130,7 @@ class Borrower:
 
     def _at_hand(self, lease: int, replica: ReplicaSlots, now: float) -> "LocalGrant | None":
         others_since = self._others_since
-        if replica.withdrawn or replica.id in self.unwanted:
+        if replica.withdrawn or replica.busy >= replica.slots or replica.id in self.unwanted:
             self._give_back(lease)
             return None
         own = self._queue.head()

@@ -178,7 +178,7 @@ class Lender:
         for replica_id in account.retired.get(key, ()):
             self.queue.retire_known(replica_id)
         for replica in dict.fromkeys(self._loans.get(peer, {}).values()):
-            if replica.withdrawn or replica.held:
+            if replica.withdrawn or replica.held or replica.busy > replica.slots:
                 self._group.send(peer, Recall(key, replica.id, None))
 
     def _replace_loans(self, peer: str, declared: Mapping[int, str], first: bool) -> None:
@@ -201,7 +201,7 @@ class Lender:
             self._content[peer] = None
 
     def recall_replica(self, replica: ReplicaSlots) -> None:
-        """It takes no new request: whoever has a slot of it shall use it for no other."""
+        """It takes no new request for now: whoever has a slot of it shall use it for no other."""
         for peer, loans in self._loans.items():
             if replica in loans.values():
                 self._group.send(peer, Recall(self.queue.key, replica.id, None))
@@ -232,7 +232,8 @@ class Lender:
         """Take over the version, with what is in flight here."""
         for replica in list(self.queue.replicas.values()):
             self.arrived(replica)
-            self.grown(replica, 0)
+            if not self.learned:
+                self._learn_of(replica, 0)
             if not replica.withdrawn:
                 self.queue.ledger.enter(replica)
 
@@ -270,10 +271,14 @@ class Lender:
         """A replica is new here; a worker that died lately may have used it."""
         self._bury(replica, self._group.graves)
 
-    def grown(self, replica: ReplicaSlots, largest_before: int) -> None:
-        """A replica has more slots than ever: while learning, somebody else may have heard of them before."""
-        if self.learned:
-            return
+    def resized(self, replica: ReplicaSlots, largest_before: int) -> None:
+        """What is lent beyond its slots shall come home. Of slots that are new, others may have heard before."""
+        if replica.busy > replica.slots:
+            self.recall_replica(replica)
+        if not self.learned:
+            self._learn_of(replica, largest_before)
+
+    def _learn_of(self, replica: ReplicaSlots, largest_before: int) -> None:
         accounted = max(largest_before, replica.busy - self._embargo.get(replica, 0))
         if replica.largest > accounted:
             count = replica.largest - accounted

@@ -196,7 +196,7 @@ class VersionQueue:
             largest_before = slots.largest
             self.ledger.resize(slots, replica.slots)
             if self.lender is not None:
-                self.lender.grown(slots, largest_before)
+                self.lender.resized(slots, largest_before)
         if replica.state is ReplicaState.READY:
             # A retired replica is on its way out: an echo of its READY state must not bring it back.
             if slots.id not in self._dispatcher.retired:

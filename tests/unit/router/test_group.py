@@ -673,6 +673,29 @@ def test_a_replica_that_shrinks_while_it_is_lent_is_given_again_when_enough_has_
     assert group.runs(waits) == [True]
 
 
+def test_of_a_replica_that_shrinks_what_is_lent_beyond_its_slots_comes_home_though_its_holder_has_work():
+    group, owner, one, other = workers(replica("r", slots=2))
+    first, second, waits = *fill(group, one, 1), *fill(group, other, 1), group.request(one)
+    group.flow()
+    group.tell(replica("r", slots=1), owner)
+    group.flow()
+    group.end(first)
+    group.flow()
+    assert group.runs(second, waits) == [True, False]
+    group.end(second)
+    group.flow()
+    assert group.runs(waits) == [True]
+
+
+def test_a_borrower_that_knows_that_a_replica_has_shrunk_uses_no_more_of_it_though_its_owner_does_not():
+    group, owner, one, _ = workers(replica("r", slots=2))
+    first, second, waits = fill(group, one, 3)
+    group.tell(replica("r", slots=1), one)
+    group.cut(owner, one)
+    group.end(first)
+    assert group.runs(second, waits) == [True, False]
+
+
 def test_a_replica_that_grows_while_it_is_lent_serves_who_waits_anywhere():
     group, _, one, other = workers()
     fill(group, one, 1)
