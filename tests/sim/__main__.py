@@ -6,8 +6,7 @@ import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.sim.planted import BUGS
-from tests.sim.supervisor import make_dispatcher
+from tests.sim.planted import BUGS, planted
 from tests.sim.world import Outcome, run
 
 CHUNK = 50
@@ -64,7 +63,8 @@ def attempt_all(seeds: range, bug: str | None) -> list[tuple[int, Outcome | str]
 def attempt(seed: int, bug: str | None, trace: bool = False) -> Outcome | str:
     """A run's outcome, or the text of its failure: first what is broken, then where and after which events."""
     try:
-        return run(seed, BUGS[bug] if bug else make_dispatcher, trace)
+        with planted(bug):
+            return run(seed, trace)
     except Exception as error:
         return f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}"
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from router.core.group import RECLAIM_MARGIN_S
+from router.core.health import LONGEST_HOLD_S
+from serving.endpoint import VersionKey
 from tests.sim import scenario as kinds
 
 if TYPE_CHECKING:
     from tests.sim.world import World
-
-LONGEST_HOLD_S = 5.0
-"""How long a replica may be left alone after failures (the rule of passive health)."""
 
 
 class Faults:
@@ -18,6 +18,7 @@ class Faults:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._next_index = world.scenario.workers
+        self._vanished: set[VersionKey] = set()
         self._table: dict[str, Callable[[], None]] = {
             kinds.CRASH: self._crash,
             kinds.PAUSE: self._pause,
@@ -73,8 +74,8 @@ class Faults:
     def _duration_s(self) -> float:
         """Short ones that nobody notices, and some that outlast a lease and the longest request."""
         scenario, random = self._world.scenario, self._world.random
-        longest_s = random.choice((0.05, 0.3 * scenario.lease_s, 3 * scenario.lease_s + scenario.scoring_timeout_s))
-        return longest_s * random.random()
+        reclaimed_s = scenario.lease_s + scenario.scoring_timeout_s + RECLAIM_MARGIN_S
+        return random.choice((0.05, 0.3 * scenario.lease_s, 2 * reclaimed_s)) * random.random()
 
     def _pick(self) -> str | None:
         names = [worker.name for worker in self._world.supervisor.serving()]
@@ -181,7 +182,9 @@ class Faults:
         return self._world.random.choice(ids) if ids else None
 
     def _retire(self) -> None:
-        self._world.supervisor.retire(self._world.random.choice(list(self._world.versions)))
+        key = self._world.random.choice(list(self._world.versions))
+        if key not in self._vanished:
+            self._world.supervisor.retire(key)
 
     def _resize(self) -> None:
         self._change_replica(lambda slots: self._world.random.randint(1, 4))
@@ -206,11 +209,15 @@ class Faults:
         world.supervisor.tell(changed)
 
     def _vanish(self) -> None:
+        """A replica is not listed for a moment. Not one that may be about to be retired: control knows of both."""
+        world = self._world
         replica_id = self._pick_replica()
         if replica_id is None:
             return
-        world = self._world
         one = world.site.replicas[replica_id]
+        if one.declared.key in world.supervisor.retiring:
+            return
+        self._vanished.add(one.declared.key)
         one.change(one.declared, world.clock.now, listed=False)
         world.supervisor.tell_removal(replica_id)
         world.clock.after(0.5 * world.random.random(), self._return, replica_id)

@@ -1,5 +1,155 @@
-"""Mistakes, planted into the real core on purpose: the simulation must find each of them."""
+"""Mistakes, planted into the real core on purpose: the simulation must find each of them.
 
-from tests.sim.world import MakeDispatcher
+Each is one method of the core in a wrong version. Those that would break everything at once do so for few leases only:
+what is found must be rare, as real mistakes are.
+"""
 
-BUGS: dict[str, MakeDispatcher] = {}
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from router.core.borrowing import Borrower
+from router.core.group import Group
+from router.core.ledger import ReplicaSlots
+from router.core.lending import Lender
+from router.core.members import Departed
+from router.core.messages import Declare, Grant, Recall, Return
+
+RARELY = 16
+"""One lease in so many."""
+
+Wrong = tuple[type, str, Callable[[Callable[..., Any]], Callable[..., Any]]]
+
+
+def _lends_and_keeps(right: Callable[..., None]) -> Callable[..., None]:
+    def _lend(self: Lender, peer: str, lease: int, replica: ReplicaSlots) -> None:
+        right(self, peer, lease, replica)
+        if lease % RARELY == 0:
+            self.queue.ledger.vacate(replica)
+
+    return _lend
+
+
+def _loses_returns(right: Callable[..., Any]) -> Callable[..., Any]:
+    def _returned(self: Group, peer: str, message: Return, now: float) -> Any:
+        return right(self, peer, Return(tuple(lease for lease in message.leases if lease % RARELY)), now)
+
+    return _returned
+
+
+def _counts_returns_twice(right: Callable[..., bool]) -> Callable[..., bool]:
+    def returned(self: Lender, peer: str, lease: int) -> bool:
+        replica = self._loans.get(peer, {}).get(lease)
+        known = right(self, peer, lease)
+        if known and replica is not None and replica.busy and lease % RARELY == 0:
+            self.queue.ledger.vacate(replica)
+        return known
+
+    return returned
+
+
+def _does_not_learn(right: Callable[..., Any]) -> Callable[..., Any]:
+    def _settle(self: Group, now: float) -> Any:
+        self._missing.clear()
+        return right(self, now)
+
+    return _settle
+
+
+def _buries_nobody(right: Callable[..., Any]) -> Callable[..., Any]:
+    def _bury(self: Group, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
+        return ()
+
+    return _bury
+
+
+def _takes_grants_of_anybody(right: Callable[..., Any]) -> Callable[..., Any]:
+    def _granted(self: Group, peer: str, message: Grant, now: float) -> Any:
+        borrower = self._dispatcher.queue_for_peer(message.key).borrower
+        grant = None if borrower is None else borrower.granted(message, now)
+        return [] if grant is None else [grant]
+
+    return _granted
+
+
+def _takes_declarations_of_any_view(right: Callable[..., Any]) -> Callable[..., Any]:
+    def _declared(self: Group, peer: str, declare: Declare, now: float) -> Any:
+        epoch = declare.epoch if self._view is None else self._view.epoch
+        return right(self, peer, Declare(epoch, declare.holdings), now)
+
+    return _declared
+
+
+def _keeps_for_ever(right: Callable[..., Any]) -> Callable[..., Any]:
+    def _keep_no_longer(self: Borrower, now: float) -> list[Any]:
+        return []
+
+    return _keep_no_longer
+
+
+def _is_always_valid(right: Callable[..., bool]) -> Callable[..., bool]:
+    def is_valid(self: Group, peer: str, now: float) -> bool:
+        return True
+
+    return is_valid
+
+
+def _is_deaf_to_recalls(right: Callable[..., None]) -> Callable[..., None]:
+    def recalled(self: Borrower, message: Recall, now: float) -> None:
+        return None
+
+    return recalled
+
+
+def _serves_itself_first(right: Callable[..., Any]) -> Callable[..., Any]:
+    def _hear_of_others(self: Borrower, others_age_s: float | None, now: float) -> None:
+        return None
+
+    return _hear_of_others
+
+
+def _prefers_its_own(right: Callable[..., Any]) -> Callable[..., Any]:
+    def match(self: Lender, now: float) -> Any:
+        return self.queue.match_own(now) or right(self, now)
+
+    return match
+
+
+def _keeps_slots_of_lost_sessions(right: Callable[..., None]) -> Callable[..., None]:
+    def _replace_loans(self: Lender, peer: str, declared: dict[int, str], first: bool) -> None:
+        kept = {lease: replica.id for lease, replica in self._loans.get(peer, {}).items()}
+        right(self, peer, {**kept, **declared}, first)
+
+    return _replace_loans
+
+
+BUGS: dict[str, Wrong] = {
+    "double grant": (Lender, "_lend", _lends_and_keeps),
+    "lost return": (Group, "_returned", _loses_returns),
+    "return counted twice": (Lender, "returned", _counts_returns_twice),
+    "no learning": (Group, "_settle", _does_not_learn),
+    "no embargo": (Group, "_bury", _buries_nobody),
+    "grant of an old owner": (Group, "_granted", _takes_grants_of_anybody),
+    "declaration of another view": (Group, "_declared", _takes_declarations_of_any_view),
+    "hoarding": (Borrower, "_keep_no_longer", _keeps_for_ever),
+    "no validity": (Group, "is_valid", _is_always_valid),
+    "deaf to recalls": (Borrower, "recalled", _is_deaf_to_recalls),
+    "selfish borrower": (Borrower, "_hear_of_others", _serves_itself_first),
+    "selfish owner": (Lender, "match", _prefers_its_own),
+    "loans of lost sessions": (Lender, "_replace_loans", _keeps_slots_of_lost_sessions),
+}
+
+
+@contextmanager
+def planted(bug: str | None) -> Iterator[None]:
+    """The core with this mistake; None: as it is."""
+    if bug is None:
+        yield
+        return
+    owner, name, make_wrong = BUGS[bug]
+    right = getattr(owner, name)
+    setattr(owner, name, make_wrong(right))
+    try:
+        yield
+    finally:
+        setattr(owner, name, right)

@@ -27,6 +27,8 @@ class Supervisor:
     def __init__(self, world: "World") -> None:
         self.workers: dict[str, SimWorker] = {}
         """Every process that runs, by name."""
+        self.retiring: set[VersionKey] = set()
+        """Versions of which a worker was ever told to withdraw a replica."""
         self.view = View(0, ())
         self._world = world
         self._members: dict[str, Member] = {}
@@ -43,7 +45,7 @@ class Supervisor:
         ready = world.random.random() < 0.5
         generation = self._generations[index] = self._generations.get(index, 0) + 1
         name = f"w{index}.{generation}"
-        dispatcher = world.make_dispatcher(name, world.random.getrandbits(32), world.scenario.lease_s)
+        dispatcher = Dispatcher(name, world.random.getrandbits(32), world.scenario.lease_s)
         worker = self.workers[name] = SimWorker(name, dispatcher, world)
         world.network.ends[name] = worker
         for key, version in world.versions.items():
@@ -97,6 +99,7 @@ class Supervisor:
         self._departed = [(moment, one) for moment, one in self._departed if moment > now - REMEMBERED_S]
         members = tuple(self._members.values())
         self.view = View(self.view.epoch + 1, members, tuple(one for _, one in self._departed))
+        world.judge.disturb(now, world.scenario.settle_s)
         world.note("supervisor", "publishes", self.view)
         for worker in self.workers.values():
             delay_s = world.random.random() * world.scenario.feed_s
@@ -153,10 +156,11 @@ class Supervisor:
             self._feed(worker, worker.hear_removal, replica_id)
 
     def retire(self, key: VersionKey) -> None:
-        """Scaling down: the owner withdraws a replica."""
+        """Scaling down: the owner withdraws a replica. Orders and news come to it in one stream."""
         owner = self.owner(key)
         if owner is not None:
-            owner.do(self._retire, owner, key)
+            self.retiring.add(key)
+            self._feed(owner, self._retire, owner, key)
 
     def _retire(self, owner: SimWorker, key: VersionKey) -> None:
         world = self._world
@@ -188,8 +192,3 @@ class Supervisor:
         moment = max(self._fed.get(worker.name, 0.0), world.clock.now + delay_s)
         self._fed[worker.name] = moment
         world.clock.at(moment, worker.do, action, *args)
-
-
-def make_dispatcher(name: str, incarnation: int, lease_s: float) -> Dispatcher:
-    """The real one."""
-    return Dispatcher(me=name, incarnation=incarnation, lease_s=lease_s)

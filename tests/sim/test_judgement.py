@@ -84,9 +84,21 @@ def test_nobody_is_judged_until_a_disturbance_has_settled() -> None:
         judge.audit(11.0)
 
 
-def test_who_overtakes_by_more_than_the_bound_is_seen() -> None:
-    judge = Judge(SCENARIO, site_with(1))
+def test_who_is_overtaken_by_more_than_the_bound_and_still_waits_after_a_grant_could_have_come_is_seen() -> None:
+    judge = Judge(SCENARIO, site_with(0))
     judge.waits(request(1, arrived=0.0), 0.0)
-    judge.served(request(2, arrived=SCENARIO.unfair_s * 0.9))
-    with pytest.raises(PromiseBroken, match="served before"):
-        judge.served(request(3, arrived=SCENARIO.unfair_s * 1.1))
+    judge.served(request(2, arrived=SCENARIO.unfair_s * 0.9), 1.0)
+    judge.audit(2.0)
+    judge.served(request(3, arrived=SCENARIO.unfair_s * 1.1), 3.0)
+    judge.audit(3.0 + SCENARIO.link_s * 0.9)
+    with pytest.raises(PromiseBroken, match="is served after #3"):
+        judge.audit(3.0 + SCENARIO.link_s * 1.1)
+
+
+def test_who_is_overtaken_by_a_grant_on_a_shorter_way_is_served_in_time() -> None:
+    judge = Judge(SCENARIO, site_with(0))
+    first = request(1, arrived=0.0)
+    judge.waits(first, 0.0)
+    judge.served(request(2, arrived=0.5), 1.0)
+    judge.served(first, 1.0)
+    judge.audit(2.0)

@@ -202,7 +202,7 @@ class SimWorker:
         self.using[request] = lease
         world, now = self._world, self._clock.now
         world.note(self.name, "starts", request, lease.replica.id, lease.id)
-        world.judge.served(request)
+        world.judge.served(request, now)
         request.attempts += 1
         if world.site.replicas[lease.replica.id].down:
             self._clock.after(CONNECT_S, self.do, self._unreachable, request, lease)
@@ -220,6 +220,8 @@ class SimWorker:
         if request.outcome:
             return
         self._end(request, outcome)
+        if outcome == "served":
+            lease.replica.failures = 0
         grant = self.dispatcher.queue(request.key).release(lease, self._clock.now)
         if grant is not None:
             self._granted((grant,))
@@ -247,4 +249,4 @@ class SimWorker:
         request.outcome = outcome
         self.waiting.pop(request, None)
         self.using.pop(request, None)
-        self._world.judge.ended(request)
+        self._world.judge.ended(request, self._clock.now)

@@ -2,11 +2,10 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from router.core.dispatcher import Dispatcher
+from router.core.health import LONGEST_HOLD_S
 from router.core.ledger import Lease
 from serving.endpoint import AutoscalePolicy, ReplicaKind, ReplicaSource, Version, VersionKey, VersionType
 from tests.sim.clock import Clock
@@ -15,12 +14,10 @@ from tests.sim.faults import Faults
 from tests.sim.judge import Judge
 from tests.sim.network import Network
 from tests.sim.replicas import Site
-from tests.sim.scenario import Scenario, draw
-from tests.sim.supervisor import Supervisor, make_dispatcher
+from tests.sim.scenario import DOWN, Scenario, draw
+from tests.sim.supervisor import Supervisor
 from tests.sim.worker import Request, SimWorker
 
-MakeDispatcher = Callable[[str, int, float], Dispatcher]
-AUDIT_S = 0.002
 REMEMBERED = 120
 """Events that a failure prints."""
 
@@ -36,24 +33,21 @@ class Outcome:
     broken_sessions: int
     double_releases: int
     longest_stuck_s: float
-    longest_overtaking_s: float
 
 
 class World:
     """All parts of one run."""
 
-    def __init__(self, scenario: Scenario, make: MakeDispatcher = make_dispatcher, trace: bool = False) -> None:
+    def __init__(self, scenario: Scenario, trace: bool = False) -> None:
         self.scenario = scenario
         self.random = Random(scenario.seed * 2 + 1)
         self.clock = Clock()
         self.site = Site()
         self.judge = Judge(scenario, self.site)
         self.network = Network(self.clock, self.random, scenario)
-        self.make_dispatcher = make
         self.versions = {VersionKey("iris", name): self._version(name) for name in "abc"[: scenario.versions]}
         self.requests: list[Request] = []
         self.past: deque[tuple[float, tuple[object, ...]]] = deque(maxlen=REMEMBERED)
-        self.ledgers_left: list[int] = []
         self._trace = trace
         self._arrivals_end = 0.0
         self.supervisor = Supervisor(self)
@@ -93,7 +87,7 @@ class World:
         """A worker has ended: its requests are lost; replicas go on with them, which counts until the embargo ends."""
         for request in (*worker.using, *worker.waiting):
             request.outcome = "lost"
-            self.judge.ended(request)
+            self.judge.ended(request, self.clock.now)
         for request, lease in worker.using.items():
             self.clock.after(self.scenario.lease_s, self.site_end, request, lease)
 
@@ -117,7 +111,9 @@ class World:
         self._arrivals_end = calm_from + scenario.settle_s + 1.0
         events = self._run_until(self._arrivals_end)
         quiet_s = scenario.queue_wait_s + scenario.scoring_timeout_s + scenario.settle_s
-        events += self._run_until(self._arrivals_end + quiet_s)
+        if DOWN in scenario.faults:
+            quiet_s = max(quiet_s, scenario.busy_s + LONGEST_HOLD_S + 0.5 - self.clock.now)
+        events += self.clock.run_until(self._arrivals_end + quiet_s)
         self._judge_the_quiet()
         for role in (0, 1):
             events += self._fill_every_slot(role)
@@ -135,8 +131,9 @@ class World:
 
     def _run_until(self, end: float) -> int:
         events = 0
+        pause_s = max(0.002, self.scenario.stuck_s / 8)
         while self.clock.now < end:
-            events += self.clock.run_until(min(end, self.clock.now + AUDIT_S))
+            events += self.clock.run_until(min(end, self.clock.now + pause_s))
             self.judge.audit(self.clock.now)
         return events
 
@@ -197,7 +194,7 @@ class World:
             started = sum(one.attempts for one in requests)
             if started < slots and scenario.stuck_s < work_s * 0.9:
                 raise PromiseBroken(f"{started} of {slots} slots of {key} came to a borrower within the bound")
-        events += self._run_until(self.clock.now + 2 * scenario.scoring_timeout_s + scenario.queue_wait_s)
+        events += self.clock.run_until(self.clock.now + 2 * scenario.scoring_timeout_s + scenario.queue_wait_s)
         self._judge_the_quiet()
         return events
 
@@ -217,7 +214,6 @@ class World:
             self.network.broken_sessions,
             sum(queue.ledger.double_releases for queue in queues),
             self.judge.longest_stuck_s,
-            self.judge.longest_overtaking_s,
         )
 
 
@@ -227,9 +223,9 @@ def told(event: tuple[float, tuple[object, ...]]) -> str:
     return f"{moment:10.6f}  " + "  ".join(str(one) for one in what)
 
 
-def run(seed: int, make: MakeDispatcher = make_dispatcher, trace: bool = False) -> Outcome:
+def run(seed: int, trace: bool = False) -> Outcome:
     """One run. A failure carries the seed, the scenario and the last events."""
-    world = World(draw(seed), make, trace)
+    world = World(draw(seed), trace)
     try:
         return world.run()
     except Exception as error:
