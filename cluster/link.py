@@ -83,28 +83,8 @@ class Collect(msgspec.Struct, tag=True, frozen=True):
     request: int
 
 
-class Announce(msgspec.Struct, tag=True, frozen=True):
-    """`HandOver` will follow in a moment; or, with False, it will not after all."""
-
-    leaving: bool
-
-
-class HandOver(msgspec.Struct, tag=True, frozen=True):
-    """Another worker serves in this one's place: accept no more, end what has been begun; answered by `Holding`."""
-
-
 ToWorker = (
-    ResetAll
-    | UpsertEndpoint
-    | RemoveEndpoint
-    | SetKeys
-    | SetTrust
-    | UpsertReplica
-    | RemoveReplica
-    | Retire
-    | Collect
-    | Announce
-    | HandOver
+    ResetAll | UpsertEndpoint | RemoveEndpoint | SetKeys | SetTrust | UpsertReplica | RemoveReplica | Retire | Collect
 )
 
 # ---- worker -> control plane
@@ -183,18 +163,7 @@ class Metrics(msgspec.Struct, tag=True, frozen=True):
     metrics: WorkerMetrics
 
 
-class Holding(msgspec.Struct, tag=True, frozen=True):
-    """What a worker that hands over still uses; sent again whenever it has become less. It never becomes more."""
-
-    wanting: tuple[VersionKey, ...]
-    """Versions of which requests still wait here: all their slots are this worker's."""
-    busy: dict[str, int]
-    """Replica -> requests in flight here; every other slot of a version that is not wanting is free for others."""
-    retired: tuple[str, ...]
-    """Replicas that `Retire` has withdrawn."""
-
-
-ToControl = Serving | Usage | Retired | Drained | Metrics | Holding
+ToControl = Serving | Usage | Retired | Drained | Metrics
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

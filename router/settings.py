@@ -52,6 +52,8 @@ class Settings:
     """After SIGTERM: how long to go on accepting, so that load balancers see the failed readiness."""
     drain_timeout_s: float = 8.0
     """After SIGTERM: how long requests in flight may take to end."""
+    lease_s: float = 2.0
+    """How long a slot is left alone that a worker had in use when it died: its replica may still be at work."""
     worker_silent_s: float = 5.0
     """A worker whose loop has stood still for this long is killed, and another one started."""
 

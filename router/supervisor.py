@@ -227,6 +227,11 @@ class Supervisor:
     # ---- what can be seen
 
     @property
+    def wanted(self) -> int:
+        """How many workers there shall be."""
+        return self._wanted
+
+    @property
     def view(self) -> View:
         """The newest one."""
         return self._view

@@ -19,12 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.link import (
-    Announce,
     Collect,
     Drained,
     FrameReader,
-    HandOver,
-    Holding,
     Metrics,
     RemoveEndpoint,
     RemoveReplica,
@@ -34,22 +31,20 @@ from cluster.link import (
     Serving,
     SetKeys,
     SetTrust,
-    ToControl,
-    ToWorker,
     UpsertEndpoint,
     UpsertReplica,
     Usage,
     WorkerMetrics,
-    decode_for_worker,
-    encode,
 )
 from router.accesslog import AccessLog, AccessLogMode
-from router.core.dispatcher import VersionQueue
+from router.board import BEAT_S, Flights
+from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.ids import RequestIds
+from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_worker, encode
+from router.peering import Peering
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import SWEEP_S, Gateway
-from router.proxy.handover import Giver, Taker
 from router.proxy.listeners import Listeners
 from router.proxy.tls import Certificates
 from router.settings import Settings
@@ -62,16 +57,12 @@ _log = logging.getLogger("scorefront.router")
 REPORT_S = 0.2
 STARVED_REPORT_S = 0.01
 """At most one report for starved versions in this time: a burst of 1,000 requests is one piece of news."""
-LAG_PROBE_S = 0.1
 SETTLE_S = 0.005
-"""After the end of accepting: connections accepted just before become known, while their requests still get slots."""
-SETTLE_TLS_S = 0.25
-"""The same where connections cannot pass: who has just connected can send a request, and is told to come again. Slots
-pass only then, and requests wait for them at the successor, so this is half of the usual longest wait."""
+"""After the end of accepting: connections accepted just before become known."""
 DRAIN_S = 0.1
 """How often a worker that drains looks for connections that have become idle."""
 HAND_OVER_S = 0.01
-"""How often a worker that hands over looks for what it can give away."""
+"""How often a worker that leaves looks for what it can give away."""
 SHARE_OF_DESCRIPTORS = 3 / 4
 """What clients may have of the file descriptors; the rest is for replicas, since a client without one is no use."""
 
@@ -81,6 +72,7 @@ class WorkerOptions:
     """What a worker process is started with."""
 
     name: str
+    """Its name in views; a restarted worker has another one, and its integrals begin again at 0. "": it is alone."""
     listen: socket.socket
     link: socket.socket
     settings: Settings
@@ -91,10 +83,10 @@ class WorkerOptions:
     certificates: Certificates | None = None
     redirect: socket.socket | None = None
     """Where clients come without TLS that are sent to `listen`."""
-    give: socket.socket | None = None
-    """Where connections go that this worker gives to its successor."""
-    take: socket.socket | None = None
-    """Where those of its predecessor come from."""
+    address: str = ""
+    """Where its peers reach it; "" if it is alone."""
+    flights: Flights | None = None
+    """Its row of the flight board."""
 
 
 class Worker:
@@ -102,10 +94,11 @@ class Worker:
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
-        # A restarted worker is another one: its integrals begin again at 0.
-        self.name = f"{options.name}-{os.getpid()}-{os.urandom(3).hex()}"
+        self.name = options.name
+        incarnation = int.from_bytes(os.urandom(4))
         self.gateway = Gateway(
             options.settings,
+            Dispatcher(options.name, incarnation, options.settings.lease_s, flights=options.flights),
             AccessLog(options.access_log, options.log_fd),
             RequestIds(os.urandom(16)),
             time.monotonic,
@@ -121,7 +114,9 @@ class Worker:
         self._stopping = asyncio.Event()
         self._starved_handle: asyncio.TimerHandle | None = None
         self._synced = asyncio.Event()
+        self._known = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._peering = Peering(self.gateway, options.name, lambda read: Downstream(self.gateway, read))
 
     async def run(self) -> None:
         """Serve until SIGTERM (then drain) or until the link closes (then end at once)."""
@@ -129,11 +124,16 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         reader, self._writer = await asyncio.open_connection(sock=self._options.link)
+        if self._options.address:
+            self._peering.open(self._options.address)
+            self._send(Joined())
+        else:
+            self._known.set()
         background = [
             loop.create_task(self._feed(reader), name="apply what control says"),
             loop.create_task(self._report(), name="report usage"),
             loop.create_task(self._sweep(), name="sweep connections"),
-            loop.create_task(self._measure_lag(), name="measure loop lag"),
+            loop.create_task(self._beat(), name="show that the loop turns"),
         ]
         try:
             await self._serve(background)
@@ -145,6 +145,7 @@ class Worker:
                     _log.error("worker ends: it cannot %s any more", task.get_name(), exc_info=ended)
             if self._starved_handle is not None:
                 self._starved_handle.cancel()
+            await self._peering.close()
             await self.gateway.close()
             self.gateway.access_log.flush()
             self._writer.close()
@@ -153,69 +154,52 @@ class Worker:
         """Until a signal, until another worker has taken over, or until a background task ends: none of them should."""
         loop = asyncio.get_running_loop()
         stopping = loop.create_task(self._stopping.wait(), name="wait for a signal")
-        synced = loop.create_task(self._synced.wait(), name="wait for the first table")
-        leaving = loop.create_task(self._leaving.wait(), name="wait for a successor")
+        told = loop.create_task(self._be_told(), name="wait for the first table and view")
+        leaving = loop.create_task(self._leaving.wait(), name="wait to be sent away")
         ends = {*background, stopping}
         try:
             # Not before the table is here: an early client would be told 404 of an endpoint that exists.
-            await asyncio.wait({*ends, synced}, return_when=asyncio.FIRST_COMPLETED)
-            if not synced.done():
+            await asyncio.wait({*ends, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not told.done():
                 return
             listeners = Listeners(self.gateway, self._options.certificates)
             await listeners.open(self._options.listen, self._options.redirect)
-            taker = self._take_over()
             self._send(Serving(os.getpid()))
             await asyncio.wait({*ends, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done() and not stopping.done():
-                await self._hand_over(listeners, ends)
+                await self._leave(listeners, ends)
             elif stopping.done():
                 await self._drain(listeners, ends)
             listeners.close()
             await listeners.end()
-            if taker is not None:
-                await taker.close()
         finally:
-            for task in (stopping, synced, leaving):
+            for task in (stopping, told, leaving):
                 task.cancel()
 
-    def _take_over(self) -> Taker | None:
-        take = self._options.take
-        return Taker(take, lambda read: Downstream(self.gateway, read)) if take is not None else None
+    async def _be_told(self) -> None:
+        await self._synced.wait()
+        await self._known.wait()
 
-    async def _hand_over(self, listeners: Listeners, ends: set[asyncio.Task[Any]]) -> None:
-        """A successor serves (`cluster.link.HandOver`): nothing is lost, and no slot is used by both."""
+    async def _leave(self, listeners: Listeners, ends: set[asyncio.Task[Any]]) -> None:
+        """Others serve in this worker's place: connections pass to them, requests end where they began."""
+        loop = asyncio.get_running_loop()
         gateway = self.gateway
         listeners.close()
-        gateway.draining = True
-        pause = SETTLE_S if self._options.certificates is None else SETTLE_TLS_S
-        await asyncio.wait(ends, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-        assert self._options.give is not None
-        gateway.successor = Giver(self._options.give)
-        retired = tuple(gateway.dispatcher.retired)
-        holding = None
+        # A connection with TLS cannot pass: its client is told to make a new one with the next answer.
+        gateway.draining = self._options.certificates is not None
+        await asyncio.wait(ends, timeout=SETTLE_S, return_when=asyncio.FIRST_COMPLETED)
+        tunnels_until = loop.time() + self._options.settings.drain_timeout_s
         while not any(task.done() for task in ends):
-            gateway.drain()
-            before, holding = holding, self._holding(retired)
-            if holding != before:
-                self._send(holding)
+            self._peering.give_all()
+            gateway.send_away()
+            if loop.time() >= tunnels_until:
+                gateway.close_tunnels()
             if gateway.empty.is_set():
                 return
             await asyncio.wait(ends, timeout=HAND_OVER_S, return_when=asyncio.FIRST_COMPLETED)
-        gateway.successor = None
+        gateway.onward.order((), 0)
         if self._stopping.is_set():
             await self._drain(listeners, ends)
-
-    def _holding(self, retired: tuple[str, ...]) -> Holding:
-        """What this worker still uses. A version for which nothing waits gives up all of its slots that are free."""
-        gateway = self.gateway
-        queues = gateway.dispatcher.queues
-        for key, queue in queues.items():
-            if not queue.waiting and key not in gateway.handed_over:
-                gateway.handed_over.add(key)
-                for replica in list(queue.replicas.values()):
-                    queue.withdraw(replica, tell=False)
-        busy = {each.id: each.busy for queue in queues.values() for each in queue.replicas.values() if each.busy}
-        return Holding(tuple(key for key in queues if key not in gateway.handed_over), busy, retired)
 
     async def _drain(self, listeners: Listeners, ends: set[asyncio.Task[Any]]) -> None:
         """A signal has come: not ready, then accept no more, then end what has been begun; at last break it off."""
@@ -245,8 +229,8 @@ class Worker:
             for body in frames.feed(data):
                 self.apply(decode_for_worker(body))
 
-    def apply(self, message: ToWorker) -> None:
-        """Do what one message of the control plane says."""
+    def apply(self, message: FromSupervisor) -> None:
+        """Do what one message of the supervisor or the control plane says."""
         gateway = self.gateway
         match message:
             case ResetAll():
@@ -260,16 +244,19 @@ class Worker:
             case SetTrust(trust):
                 self._set_trust(trust)
             case UpsertReplica(replica):
-                if replica.key not in gateway.handed_over:
-                    gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
-            case Announce(leaving):
-                # Connections with TLS cannot pass to another worker: their clients are asked to make new ones, in time.
-                gateway.draining = leaving and self._options.certificates is not None
-            case HandOver():
+                gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+            case SetView(view):
+                self._peering.enter(view)
+                if self._peering.includes_me():
+                    self._known.set()
+            case Leave():
                 self._leaving.set()
+            case Give(taker, count):
+                self._peering.give(taker, count)
             case RemoveReplica(replica_id):
                 gateway.dispatcher.remove(replica_id)
                 gateway.pool.forget(replica_id)
+                gateway.pass_on_all([])
             case Retire(request, key, count):
                 self._send(Retired(request, tuple(gateway.dispatcher.retire(key, count))))
                 gateway.pass_on(None)
@@ -327,7 +314,7 @@ class Worker:
 
     # ---- to the control plane
 
-    def _send(self, message: ToControl) -> None:
+    def _send(self, message: FromWorker) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode(message))
 
@@ -369,6 +356,7 @@ class Worker:
         stats.counters["double_releases"] = sum(ledger.double_releases for ledger in ledgers)
         stats.counters["access_log_dropped"] = self.gateway.access_log.dropped
         stats.counters["log_dropped"] = self._options.logs_dropped()
+        stats.counters.update(self._peering.counters)
         stats.tasks = len(asyncio.all_tasks())
         return stats.snapshot(
             self.name,
@@ -401,11 +389,14 @@ class Worker:
     def _note_expiry(self, certificates: Certificates) -> None:
         self.gateway.stats.certificate_expires_unix = int(certificates.expires_at.timestamp())
 
-    async def _measure_lag(self) -> None:
-        stats, now = self.gateway.stats, self.gateway.now
+    async def _beat(self) -> None:
+        """Also measures how late the loop is."""
+        stats, now, flights = self.gateway.stats, self.gateway.now, self._options.flights
         while True:
-            due = now() + LAG_PROBE_S
-            await asyncio.sleep(LAG_PROBE_S)
+            if flights is not None:
+                flights.beat(stats.connections)
+            due = now() + BEAT_S
+            await asyncio.sleep(BEAT_S)
             stats.loop_lag_s = max(stats.loop_lag_s, now() - due)
 
 
@@ -418,7 +409,7 @@ def _usage(queue: VersionQueue, now: float) -> VersionUsage:
         total=ledger.total,
         waiting=queue.waiting,
         busy_slot_seconds=ledger.busy_slot_seconds(now),
-        busy_by_replica={replica.id: replica.busy for replica in queue.replicas.values() if replica.busy},
+        busy_by_replica=queue.busy_by_replica(),
     )
 
 
@@ -426,7 +417,11 @@ def run(options: WorkerOptions) -> None:
     """Run one worker on the loop that is current policy; returns when it has drained."""
     _raise_descriptor_limit(int(options.settings.max_connections / SHARE_OF_DESCRIPTORS))
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Worker(options).run())
+        asyncio.run(_run(options))
+
+
+async def _run(options: WorkerOptions) -> None:
+    await Worker(options).run()
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

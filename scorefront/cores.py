@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+MAX_WORKERS = 64
+"""More than one for each core is no use; each has a link to every other."""
+
 
 def allowed_cores(root: Path = Path("/")) -> int:
     """At least 1. A part of a core is not counted: a worker that is held back every 100 ms makes requests wait.

@@ -27,9 +27,9 @@ from controlplane.rest import RestSettings, build_app
 from controlplane.store import Store
 from router.folder import FolderError
 from router.settings import SettingError, from_environment
-from router.succession import SuccessionSupervisor
-from router.supervisor import Callbacks, RestartFailed, listening_socket, worker_command
+from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
 from scorefront.banner import Banner
+from scorefront.cores import MAX_WORKERS
 from scorefront.exposition import Exposition
 from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
@@ -51,7 +51,8 @@ class UpOptions:
     state_dir: Path
     listen: tuple[str, int]
     control: tuple[str, int]
-    workers: int = 1
+    workers: int | None = None
+    """Router workers; None: as many as the load needs."""
     tls: tuple[tuple[Path, Path], ...] = ()
     """(certificate chain, key) files, checked."""
     tls_redirect: tuple[str, int] | None = None
@@ -132,9 +133,9 @@ class _Installation:
         self._control_url = f"http://{_reachable(control)}"
         self._store = Store(options.state_dir)
         self._provider = LocalProvider(options.state_dir)
-        self._routers = SuccessionSupervisor(
+        self._routers = Supervisor(
             listen,
-            options.workers,
+            options.workers or 1,
             _worker_command(options),
             _worker_environment(),
             Callbacks(
@@ -172,6 +173,9 @@ class _Installation:
             (stop if on_terminal and not os.isatty(0) else restart).set()
 
         loop.add_signal_handler(signal.SIGHUP, hang_up)
+        changes: asyncio.Queue[int] = asyncio.Queue()
+        loop.add_signal_handler(signal.SIGTTIN, changes.put_nowait, 1)
+        loop.add_signal_handler(signal.SIGTTOU, changes.put_nowait, -1)
         async with contextlib.AsyncExitStack() as stack:
             await self._provider.start()
             stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
@@ -187,12 +191,14 @@ class _Installation:
             dying = asyncio.create_task(self._plane.wait(), name="watch the control plane")
             banner = asyncio.create_task(self._banner.show(), name="tell of readiness")
             restarting = asyncio.create_task(self._restart_on(restart), name="restart workers on SIGHUP")
+            resizing = asyncio.create_task(self._resize_by(changes), name="resize on SIGTTIN and SIGTTOU")
+            beside = (dying, banner, restarting, resizing)
             try:
                 await _first(dying, stopping)
             finally:
-                for task in (dying, banner, restarting):
+                for task in beside:
                     task.cancel()
-                await asyncio.gather(dying, banner, restarting, return_exceptions=True)
+                await asyncio.gather(*beside, return_exceptions=True)
                 with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
                     self._banner.say_stopping()
         return 0
@@ -208,6 +214,16 @@ class _Installation:
                 _log.warning("router workers have been replaced")
             except RestartFailed as error:
                 _log.error("%s", error)
+
+    async def _resize_by(self, changes: "asyncio.Queue[int]") -> None:
+        """One worker more or fewer, by the signals that gunicorn takes for it."""
+        while True:
+            count = self._routers.wanted + await changes.get()
+            if self._options.workers is None or not 1 <= count <= MAX_WORKERS:
+                _log.warning("there are %d router workers still: --workers auto, or a limit", self._routers.wanted)
+                continue
+            _log.warning("there shall be %d router workers", count)
+            await self._routers.resize(count)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
         await self._routers.start()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from router.accesslog import AccessLogMode
+from router.board import Flights
 from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
 from router.worker import WorkerOptions, run
@@ -23,8 +24,8 @@ def main() -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--link-fd", type=int, required=True)
-    parser.add_argument("--give-fd", type=int)
-    parser.add_argument("--take-fd", type=int)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--board-fd", type=int, required=True)
     parser.add_argument("--redirect-fd", type=int)
     parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
     parser.add_argument("--tls-cert", type=Path, action="append", default=[])
@@ -57,8 +58,8 @@ def main() -> int:
             logs_dropped=lambda: handler.dropped,
             certificates=certificates,
             redirect=_socket(arguments.redirect_fd),
-            give=_socket(arguments.give_fd),
-            take=_socket(arguments.take_fd),
+            address=arguments.address,
+            flights=Flights(arguments.board_fd),
         )
     )
     relay.close()

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.membership": ("router.core",),
     "router.orders": ("serving", "router.core", "cluster.link"),
     "router.roster": ("router.core", "router.membership"),
-    "router.succession": ("serving", "cluster", "router"),
+    "router.peering": ("router",),
     "router.worker": ("serving", "cluster", "router"),
     "router.supervisor": ("serving", "cluster", "router"),
     "controlplane": ("serving", "autoscaler", "cluster"),

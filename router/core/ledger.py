@@ -33,6 +33,7 @@ class ReplicaSlots:
     """One replica as the ledger sees it. It is given out only while `in_service` and busy < slots."""
 
     __slots__ = (
+        "board_index",
         "busy",
         "failures",
         "held",
@@ -62,6 +63,8 @@ class ReplicaSlots:
         """Left alone for a while after failures (passive health)."""
         self.in_service = False
         self.failures = 0
+        self.board_index = -1
+        """Where the flight board has it (`router.board`); kept here because this is looked up for each request."""
 
     def __repr__(self) -> str:
         flags = "".join(name[0] for name in ("present", "withdrawn", "held") if getattr(self, name))

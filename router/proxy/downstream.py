@@ -11,6 +11,7 @@ from router.proxy.answer import own_answer
 from router.proxy.chunked import ChunkedBody
 from router.proxy.exchange import Exchange
 from router.proxy.head import RequestHead, check_beginning, parse_request
+from router.proxy.outlet import write_at_once
 from router.proxy.plan import Planner
 
 if TYPE_CHECKING:
@@ -144,7 +145,11 @@ class Downstream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
-        self.transport.write(data)
+        if self._gateway.onward.wanted and self._gateway.onward.may_take(self.transport):
+            # An answer that the loop keeps for the end of its turn would keep the connection from passing.
+            data = write_at_once(self.transport, self.transport.get_extra_info("socket").fileno(), data)
+        if data:
+            self.transport.write(data)
 
     @property
     def held(self) -> bool:
@@ -176,6 +181,8 @@ class Downstream(asyncio.Protocol):
         if self.write_paused:
             # Who does not take answers gets no further ones: they would fill the memory.
             self.hold_reading("answers", True)
+            return
+        if self._gateway.onward.wanted and not self._reading and self.pass_on():
             return
         self.deadline = now + self._gateway.settings.idle_timeout_s
         if self._buffer and not self._reading:
@@ -229,28 +236,26 @@ class Downstream(asyncio.Protocol):
         else:
             self._finish(linger=False)
 
-    def drain(self) -> None:
-        """Give the connection to the worker that takes over, or close it if it is idle; later, if it is being served.
-
-        Its next answer, if there will be one, is the last.
-        """
-        if self.exchange is not None or self._lingering or self.hand_over(b""):
+    def send_away(self) -> None:
+        """Give the connection to another worker, or close it, if it is idle; later, if it is being served."""
+        if self.exchange is not None or self._lingering or self.pass_on():
             return
-        successor = self._gateway.successor
-        if not self._buffer and (successor is None or not successor.may_take(self.transport)):
+        if not self._buffer and not self._gateway.onward.may_take(self.transport):
             self._finish(linger=False)
 
-    def hand_over(self, unserved: bytes) -> bool:
-        """Give the connection to the worker that takes over, with the bytes of a request that nobody serves yet.
-
-        False: there is no such worker, or the connection cannot pass (now).
-        """
-        successor = self._gateway.successor
-        if successor is None or self._lingering or not successor.give(self.transport, unserved + self._buffer):
+    def pass_on(self) -> bool:
+        """Give the connection to another worker. False: it is not idle, nobody takes it, or it cannot pass (now)."""
+        if self.exchange is not None or self._lingering or self.write_paused:
             return False
-        self.exchange = None
+        if not self._gateway.onward.give(self.transport, self._buffer):
+            return False
         self._buffer = b""
         return True
+
+    def close_tunnel(self) -> None:
+        """End the connection, if it has switched protocols."""
+        if self._tunnel and self.exchange is not None:
+            self.exchange.close_tunnel()
 
     # ---- reading
 

@@ -8,7 +8,7 @@ Every way out gives the slot back first (`_release`): whoever waits longest gets
 import math
 from typing import TYPE_CHECKING
 
-from router.core.dispatcher import Ticket, VersionQueue
+from router.core.dispatcher import Ticket
 from router.core.errors import NoReadyReplicas, ReplicaFailed, RouterError, ScoringTimeout
 from router.core.health import Failure
 from router.core.ledger import Lease
@@ -153,19 +153,7 @@ class Exchange(Ticket):
         if lease is not None:
             self.granted(lease, now)
         else:
-            self._await_slot(queue)
-
-    def _await_slot(self, queue: VersionQueue) -> None:
-        if queue.key not in self._gateway.handed_over:
             self._gateway.watch_waiting(queue)
-            return
-        # The slots are another worker's by now: the request goes there, with its connection.
-        queue.abandon(self)
-        passable = self.body_complete or not self.head.chunked  # else its next byte is in the middle of a chunk
-        if not passable or not self.client.hand_over(
-            self.head.written(self.content_length) + self._framed(b"".join(self.body), self.body_complete)
-        ):
-            self.refuse(NoReadyReplicas(queue.key.endpoint))
 
     # ---- the slot
 
@@ -211,7 +199,7 @@ class Exchange(Ticket):
         self._gateway.stats.counters["retries"] += 1
         grant = queue.requeue(lease, self._gateway.now())
         if self.waiting:
-            self._await_slot(queue)
+            self._gateway.watch_waiting(queue)
         self._gateway.pass_on(grant)
 
     def _send(self, connection: UpstreamConnection) -> None:
@@ -421,6 +409,7 @@ class Exchange(Ticket):
         self._gateway.stats.counters["client_gone"] += 1
         self.status = CLIENT_GONE
         self._end(self._gateway.now())
+        self._gateway.pass_on(None)
 
     def _drop_upstream(self) -> None:
         if self.upstream is not None:
@@ -438,8 +427,11 @@ class Exchange(Ticket):
         self.lease = None
         self.replica_id = lease.replica.id
         grant = queue.release(lease, now)
-        if grant is not None or self._gateway.dispatcher.drained:
+        dispatcher = self._gateway.dispatcher
+        if grant is not None or dispatcher.drained or dispatcher.outbox:
             self._gateway.pass_on(grant)
+        if queue.borrower is not None:
+            self._gateway.arm()  # a slot that is kept for the next request goes home after a while
 
     def _account(self, now: float, answering_s: float = 0.0, code: str = "") -> None:
         gateway, version = self._gateway, self.version

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import select
 from collections.abc import Callable
 from email.utils import formatdate
@@ -9,14 +10,14 @@ from email.utils import formatdate
 from router.accesslog import AccessLog
 from router.core.dispatcher import Dispatcher, Grant, VersionQueue
 from router.core.errors import RouterError
-from router.core.health import Failure, hold_seconds
+from router.core.health import Failure
 from router.core.ids import RequestIds, kept_client_id
-from router.core.ledger import Lease, ReplicaSlots
+from router.core.ledger import Lease
 from router.core.table import PREFIXES, Table
 from router.metrics import Stats
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
-from router.proxy.handover import Giver
+from router.proxy.handover import Onward
 from router.proxy.head import RequestHead
 from router.proxy.pool import Pool
 from router.settings import Settings
@@ -36,6 +37,7 @@ class Gateway:
     def __init__(
         self,
         settings: Settings,
+        dispatcher: Dispatcher,
         access_log: AccessLog,
         ids: RequestIds,
         now: Callable[[], float],
@@ -49,7 +51,7 @@ class Gateway:
         self.unix_now = unix_now
         self.draw = draw
         self.table = Table()
-        self.dispatcher = Dispatcher()
+        self.dispatcher = dispatcher
         self.stats = Stats()
         self.pool = Pool(settings)
         self.max_connections = settings.max_connections
@@ -60,10 +62,10 @@ class Gateway:
         """What `/healthz` tells."""
         self._date_second = 0
         self._date_line = b""
-        self.successor: Giver | None = None
-        """Set while another worker takes over: what can be given to it is."""
-        self.handed_over: set[VersionKey] = set()
-        """Versions of which the successor has every slot that was not in use."""
+        self.onward = Onward()
+        """Where connections go that shall not stay."""
+        self.on_outbox: Callable[[], None] = self.dispatcher.outbox.clear
+        """The core has something to say to other workers; a worker without others says it to nobody."""
         self.on_drained: Callable[[str], None] = lambda replica_id: None
         self.on_starved: Callable[[], None] = lambda: None
         self.empty = asyncio.Event()
@@ -72,6 +74,8 @@ class Gateway:
         self._clients: set[Downstream] = set()
         self._wait_timers: dict[VersionQueue, asyncio.TimerHandle] = {}
         self._run_timers: dict[VersionQueue, asyncio.TimerHandle] = {}
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._tick_at = math.inf
 
     # ---- clients
 
@@ -95,10 +99,26 @@ class Gateway:
         self.stats.connections = len(self._clients)
 
     def drain(self) -> None:
-        """No further request on any connection: idle ones are closed (or given away), busy ones after their answer."""
+        """No further request on any connection: every answer is the last, idle ones are closed."""
         self.draining = True
+        self.send_away()
+
+    def send_away(self) -> None:
+        """Idle connections are given to other workers, or closed where that cannot be; later, those that are busy."""
         for client in list(self._clients):
-            client.drain()
+            client.send_away()
+
+    def pass_idle(self) -> None:
+        """Give away as many idle connections as `onward` wants."""
+        for client in list(self._clients):
+            if not self.onward.wanted:
+                return
+            client.pass_on()
+
+    def close_tunnels(self) -> None:
+        """End what would never end by itself."""
+        for client in list(self._clients):
+            client.close_tunnel()
 
     def abort_clients(self) -> None:
         """Break off what is still there."""
@@ -166,6 +186,8 @@ class Gateway:
             self._arm_wait(queue)
         if self.dispatcher.starved:
             self.on_starved()
+        if self.dispatcher.outbox:
+            self.on_outbox()
 
     def _arm_wait(self, queue: VersionQueue) -> None:
         deadline = queue.next_deadline()
@@ -178,6 +200,7 @@ class Gateway:
         for ticket, error in queue.expire(self.now()):
             assert isinstance(ticket, Exchange)
             ticket.refuse(error)
+        self.pass_on(None)
         self._arm_wait(queue)
 
     def watch_running(self, lease: Lease, exchange: Exchange) -> None:
@@ -215,6 +238,21 @@ class Gateway:
         )
         exchange.timed_out()
 
+    def arm(self) -> None:
+        """See to it that the core's clockwork goes on when it is due."""
+        due = self.dispatcher.due()
+        if due is None or due >= self._tick_at:
+            return
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        self._tick_at = due
+        self._tick_timer = asyncio.get_running_loop().call_later(max(0.0, due - self.now()), self._tick)
+
+    def _tick(self) -> None:
+        self._tick_timer = None
+        self._tick_at = math.inf
+        self.pass_on_all(self.dispatcher.tick(self.now()))
+
     def configure(self, endpoint: str, version: Version) -> None:
         """Take over how long requests of a version may wait and run; its timers are set anew."""
         queue = self.dispatcher.configure(endpoint, version)
@@ -227,7 +265,7 @@ class Gateway:
     # ---- effects of the core
 
     def pass_on(self, grant: Grant | None) -> None:
-        """Carry out what the core has decided besides: start the request that got a slot, tell of drained replicas."""
+        """Carry out what the core has decided: start the request that got a slot, tell control and other workers."""
         drained = self.dispatcher.drained
         while drained:
             self.on_drained(drained.pop())
@@ -235,29 +273,29 @@ class Gateway:
             exchange = grant.ticket
             assert isinstance(exchange, Exchange)
             exchange.granted(grant.lease, self.now())
+        if self.dispatcher.outbox:
+            self.on_outbox()
 
     def pass_on_all(self, grants: list[Grant]) -> None:
-        """The same for several grants."""
+        """The same for several grants, after anything that may have set the core's clockwork."""
         self.pass_on(None)
         for grant in grants:
             self.pass_on(grant)
+        while self.dispatcher.lapsed:
+            exchange = self.dispatcher.lapsed.pop().holder
+            assert isinstance(exchange, Exchange)
+            exchange.close_tunnel()
+        self.arm()
 
     def replica_failed(self, exchange: Exchange, failure: Failure, why: str) -> None:
         """Passive health: leave the replica alone for a while, if the rule says so."""
         lease, queue = exchange.lease, exchange.queue
         if lease is None or queue is None:
             return
-        replica = lease.replica
-        replica.failures += 1
         self.stats.counters[f"replica_{failure.value}"] += 1
-        hold = hold_seconds(failure, replica.failures, queue.others_in_service(replica))
-        if hold and not replica.held:
-            queue.hold(replica)
-            asyncio.get_running_loop().call_later(hold, self._unhold, queue, replica)
-        _log.warning("replica %s (%s): %s; left alone for %.2f s", replica.id, queue.key, why, hold)
-
-    def _unhold(self, queue: VersionQueue, replica: ReplicaSlots) -> None:
-        self.pass_on_all(queue.unhold(replica, self.now()))
+        hold_s = queue.replica_failed(lease.replica, failure, self.now())
+        _log.warning("replica %s (%s): %s; left alone for %.2f s", lease.replica.id, queue.key, why, hold_s)
+        self.arm()
 
     # ---- accounting
 
@@ -294,6 +332,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Stop timers and connections."""
-        for handle in [*self._wait_timers.values(), *self._run_timers.values()]:
-            handle.cancel()
+        for handle in [*self._wait_timers.values(), *self._run_timers.values(), self._tick_timer]:
+            if handle is not None:
+                handle.cancel()
         await self.pool.close()

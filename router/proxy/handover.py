@@ -5,7 +5,8 @@ The client notices nothing: bytes that it sends meanwhile wait in the system. TL
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 
 MAX_BYTES = 131_072
 """What may have been read of a request that passes on: a head, and a body that has not been sent to a replica."""
@@ -14,10 +15,10 @@ _MARK = b"+"
 
 
 class Giver:
-    """The side of the worker that leaves."""
+    """The side of the worker that gives."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """`sock`: one end of a pair of SOCK_SEQPACKET."""
+        """`sock`: connected, SOCK_SEQPACKET."""
         self._sock = sock
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_BYTES)
@@ -39,12 +40,60 @@ class Giver:
         transport.abort()  # closes this process's descriptor; the connection lives on in the other's
         return True
 
+    def close(self) -> None:
+        """Give nothing more."""
+        self._sock.close()
+
+
+class Onward:
+    """Where connections of this worker go that shall not stay."""
+
+    __slots__ = ("_givers", "_left", "wanted")
+
+    def __init__(self) -> None:
+        self._givers: deque[Giver] = deque()
+        self._left = 0.0
+        self.wanted = False
+        """Whether a connection that is idle shall go."""
+
+    def order(self, givers: Iterable[Giver], count: float) -> None:
+        """Pass so many connections to these in turn, as they become idle; takes the place of the order before."""
+        self._givers = deque(givers)
+        self._left = count
+        self.wanted = bool(self._givers) and count > 0
+
+    def may_take(self, transport: asyncio.Transport) -> bool:
+        """Whether the connection can pass, now or later."""
+        return self.wanted and self._givers[0].may_take(transport)
+
+    def give(self, transport: asyncio.Transport, read: bytes) -> bool:
+        """Pass on the connection. False, and nothing has changed, where it cannot pass (now)."""
+        if not self.wanted:
+            return False
+        for _ in range(len(self._givers)):
+            giver = self._givers[0]
+            self._givers.rotate(-1)
+            if giver.give(transport, read):
+                self._left -= 1
+                self.wanted = self._left > 0
+                return True
+        return False
+
 
 class Taker:
-    """The side of the worker that takes over."""
+    """The side of the worker that takes."""
 
-    def __init__(self, sock: socket.socket, protocol: Callable[[bytes], asyncio.Protocol]) -> None:
-        """`protocol`: makes the protocol of a connection of which these bytes have been read already."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[bytes], asyncio.Protocol],
+        ended: Callable[["Taker"], None] = lambda taker: None,
+    ) -> None:
+        """`protocol`: makes the protocol of a connection of which these bytes have been read already.
+
+        `ended`: called when the giver gives nothing more.
+        """
+        self._ended = ended
         self._sock = sock
         self._sock.setblocking(False)
         self._protocol = protocol
@@ -61,6 +110,7 @@ class Taker:
             data, fds = b"", []
         if not data:
             self._stop_reading()
+            self._ended(self)
         for fd in fds:
             task = self._loop.create_task(
                 self._adopt(socket.socket(fileno=fd), data[len(_MARK) :]), name="adopt a connection"

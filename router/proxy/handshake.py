@@ -21,13 +21,13 @@ DRAIN_GRACE_S = 1.0
 class SecureDownstream(Downstream):
     """A client over TLS."""
 
-    __slots__ = ("_agreed", "_drained_at", "_tcp")
+    __slots__ = ("_agreed", "_sent_away_at", "_tcp")
 
     def __init__(self, gateway: "Gateway", tcp: asyncio.Transport) -> None:
         super().__init__(gateway)
         self._tcp = self.transport = tcp
         self._agreed = False
-        self._drained_at = math.inf
+        self._sent_away_at = math.inf
 
     def agree(self, transport: asyncio.Transport, early: list[bytes]) -> None:
         """The handshake is over; what came right behind it is read now."""
@@ -36,15 +36,12 @@ class SecureDownstream(Downstream):
         for data in early:
             self.data_received(data)
 
-    def drain(self) -> None:
-        """As for any client, but a connection that cannot be given to another worker is not cut off in mid-use.
-
-        Once another worker has the slots, there is nothing to wait for: clients were told before (`link.Announce`).
-        """
+    def send_away(self) -> None:
+        """As for any client, but the connection cannot pass to another worker, and is not cut off in mid-use."""
         now = self._gateway.now()
-        self._drained_at = min(self._drained_at, now)
-        if self._agreed and (self._gateway.successor is not None or now >= self._drained_at + DRAIN_GRACE_S):
-            super().drain()
+        self._sent_away_at = min(self._sent_away_at, now)
+        if self._agreed and now >= self._sent_away_at + DRAIN_GRACE_S:
+            super().send_away()
 
     def unsent(self) -> int:
         """Bytes that this process still keeps for the client."""

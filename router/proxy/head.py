@@ -131,12 +131,6 @@ class RequestHead:
             return 0, 0
         return end + len(after), int(digits)
 
-    def written(self, length: int) -> bytes:
-        """The head's bytes with another Content-Length."""
-        if length == self.content_length:
-            return self.raw
-        return b"%b%d%b" % (self._before_length, length, self._after_length)
-
     def allow_other_lengths(self) -> None:
         """Let `repeated` find this head with another Content-Length, too; only where a body of known length follows."""
         found = _length.search(self.raw)

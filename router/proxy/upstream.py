@@ -1,7 +1,6 @@
 """One connection to a replica: the request goes out, the answer is checked, nothing of it outlives the exchange."""
 
 import asyncio
-import os
 import socket
 import struct
 from typing import TYPE_CHECKING, cast
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from router.core.errors import BadRequest, ReplicaFailed
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head import ResponseHead, check_answer_beginning, parse_response
+from router.proxy.outlet import write_at_once
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
@@ -132,15 +132,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = exchange
         self._sent_before = self._sent
         self._in_body = False
-        if at_once and not self.transport.is_closing() and not self.transport.get_write_buffer_size():
-            # The loop collects what is written and sends it at the end of its turn, in no particular order. That saves
-            # wake-ups under load (3 us a request), but costs a slot that others wait for the answer to its last client.
-            try:
-                sent = os.write(self._fd, data)
-            except OSError:
-                sent = 0  # full; or broken, which the transport finds out for itself
-            self._sent += sent
-            data = data[sent:]
+        if at_once:
+            rest = write_at_once(self.transport, self._fd, data)
+            self._sent += len(data) - len(rest)
+            data = rest
         if data:
             self.write(data)
 

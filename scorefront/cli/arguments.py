@@ -13,13 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from scorefront.client import DEFAULT_CONTROL_URL, ControlPlane, checked_url
-from scorefront.cores import allowed_cores
+from scorefront.cores import MAX_WORKERS
 from scorefront.errors import InvalidInput
 from scorefront.files import STDIN
 
-MAX_WORKERS = 64
-SUPPORTED_WORKERS = 1
-"""What this version can run; MAX_WORKERS once workers share their slots."""
 MAX_SCORE_BYTES = 100_000_000
 """The most a router takes by default."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -91,14 +88,12 @@ def address(argument: str, text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def workers(text: str) -> int:
-    """The number of router workers; `auto` is one for each core that this process may use."""
+def workers(text: str) -> int | None:
+    """The number of router workers; None for `auto`: as many as the load needs."""
     if text == "auto":
-        return min(allowed_cores(), SUPPORTED_WORKERS)
+        return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_WORKERS):
         raise InvalidInput(f"--workers: must be auto or 1 to {MAX_WORKERS}; got {text!r}")
-    if int(text) > SUPPORTED_WORKERS:
-        raise InvalidInput(f"--workers: this version runs one router worker, so it must be 1 or auto; got {text}")
     return int(text)
 
 

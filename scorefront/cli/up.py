@@ -33,7 +33,7 @@ Control = Annotated[
     ),
 ]
 WorkerCount = Annotated[
-    str, typer.Option("--workers", metavar="N|auto", help="Router worker processes; this version runs 1.")
+    str, typer.Option("--workers", metavar="N|auto", help="Router worker processes; auto: as many as the load needs.")
 ]
 TlsCert = Annotated[
     list[Path] | None,

@@ -72,7 +72,7 @@ async def test_under_load_no_request_is_lost_and_no_replica_has_two(sites: Sites
 async def begin_restart(group: Group) -> asyncio.Task[None]:
     """Returns once the new worker serves and the old one hands over."""
     restarting = asyncio.create_task(group.supervisor.restart(), name="restart")
-    await eventually(lambda: any(link.leaving.is_set() for link in group.supervisor._beside), 20)
+    await eventually(lambda: "leaving" in group.supervisor.phases().values(), 20)
     return restarting
 
 

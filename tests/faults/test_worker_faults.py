@@ -167,7 +167,7 @@ async def test_a_worker_ends_rather_than_live_on_without_one_of_its_tasks(caplog
 
     listen = listening_socket("127.0.0.1", 0)
     link, control = socket.socketpair()
-    worker = Worker(WorkerOptions("w0", listen, link, Settings(), AccessLogMode.OFF, -1))
+    worker = Worker(WorkerOptions("", listen, link, Settings(), AccessLogMode.OFF, -1))
     worker._sweep = fails  # type: ignore[method-assign]  # the fault
     with control:
         control.sendall(encode(snapshot()))

@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil
 
 from cluster.link import ResetAll, ToWorker, WorkerMetrics
-from router.succession import SuccessionSupervisor
-from router.supervisor import Callbacks, listening_socket, worker_command
+from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
 from serving.credentials import TokenTrust
 from serving.replica import Replica as DeclaredReplica
 from serving.usage import UsageReport, VersionUsage
@@ -49,9 +48,7 @@ class Group:
             on_workers=self._workers,
             on_worker_gone=self.gone.append,
         )
-        self.supervisor = SuccessionSupervisor(
-            self._listen, workers, worker_command(), environment(**settings), callbacks
-        )
+        self.supervisor = Supervisor(self._listen, workers, worker_command(), environment(**settings), callbacks)
 
     async def start(self) -> None:
         async with asyncio.timeout(20):

@@ -79,7 +79,7 @@ class Rig:
             self._listen.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.port: int = self._listen.getsockname()[1]
         self._link, self._control = socket.socketpair()
-        options = WorkerOptions("w0", self._listen, self._link, settings or Settings(), AccessLogMode.OFF, -1)
+        options = WorkerOptions("", self._listen, self._link, settings or Settings(), AccessLogMode.OFF, -1)
         self.worker = Worker(options)
         self.gateway = self.worker.gateway
         self.gateway.on_drained = lambda replica_id: self.drained.append(replica_id)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from router.accesslog import AccessLog, AccessLogMode
-from router.core.dispatcher import Ticket, VersionQueue
+from router.core.dispatcher import Dispatcher, Ticket, VersionQueue
 from router.core.errors import Overloaded, RouterError
 from router.core.ids import RequestIds
 from router.core.ledger import Lease
@@ -65,7 +65,13 @@ async def faults() -> AsyncIterator[list[dict[str, Any]]]:
 async def gateway(faults: list[dict[str, Any]]) -> AsyncIterator[Gateway]:
     loop = asyncio.get_running_loop()
     gateway = Gateway(
-        Settings(), AccessLog(AccessLogMode.OFF, -1), RequestIds(bytes(16)), loop.time, lambda: 0.0, lambda: 0.0
+        Settings(),
+        Dispatcher(),
+        AccessLog(AccessLogMode.OFF, -1),
+        RequestIds(bytes(16)),
+        loop.time,
+        lambda: 0.0,
+        lambda: 0.0,
     )
     yield gateway
     await gateway.close()

@@ -446,7 +446,6 @@ def test_what_is_known_again_says_the_same_as_when_it_is_parsed(cut: int, end: i
         assert [field for field in parsed.fields if field[0] != b"content-length"] == [
             field for field in head.fields if field[0] != b"content-length"
         ]
-        assert head.written(length) == data[:size] or data[:size].split(b"\r\n")[2].split(b": ")[1].startswith(b"0")
         assert (parsed.method, parsed.path, parsed.keep_alive) == (head.method, head.path, head.keep_alive)
 
 

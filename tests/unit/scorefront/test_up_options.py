@@ -28,7 +28,7 @@ def test_up_without_a_word_has_the_documented_defaults(
     ran: list[UpOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["up", "--workers", "1"]) == 7
+    assert run(["up"]) == 7
     assert ran == [UpOptions((), tmp_path / ".scorefront", ("127.0.0.1", 8080), ("127.0.0.1", 8081))]
 
 

@@ -55,15 +55,11 @@ def test_a_limit_that_cannot_be_read_is_none(system, limit):
     assert allowed_cores(system("/a", a=limit)) == 8
 
 
-def test_auto_is_one_for_each_core_as_far_as_this_version_runs_so_many(monkeypatch):
-    monkeypatch.setattr(arguments, "allowed_cores", lambda: 3)
-    for supported, count in ((1, 1), (2, 2), (arguments.MAX_WORKERS, 3)):
-        monkeypatch.setattr(arguments, "SUPPORTED_WORKERS", supported)
-        assert arguments.workers("auto") == count
+def test_auto_leaves_it_to_the_load():
+    assert arguments.workers("auto") is None
 
 
-def test_a_number_is_taken_as_it_is(monkeypatch):
-    monkeypatch.setattr(arguments, "SUPPORTED_WORKERS", arguments.MAX_WORKERS)
+def test_a_number_is_taken_as_it_is():
     assert [arguments.workers(text) for text in ("1", "2", "64")] == [1, 2, 64]
 
 
@@ -71,9 +67,3 @@ def test_a_number_is_taken_as_it_is(monkeypatch):
 def test_anything_else_is_refused_with_the_rule(text):
     with pytest.raises(InvalidInput, match=r"^--workers: must be auto or 1 to 64; got "):
         arguments.workers(text)
-
-
-def test_more_than_this_version_runs_is_refused(monkeypatch):
-    monkeypatch.setattr(arguments, "SUPPORTED_WORKERS", 1)
-    with pytest.raises(InvalidInput, match="must be 1 or auto; got 2"):
-        arguments.workers("2")
