@@ -1,4 +1,4 @@
-"""One truth about slots in several workers, sentence by sentence. Any order of events: `test_group_model`, `tests/sim`."""
+"""One truth about slots in several workers, sentence by sentence. Any order of events: test_group_model, tests/sim."""
 
 import pytest
 
@@ -254,7 +254,7 @@ def test_a_new_owner_gives_nothing_before_everybody_has_declared():
 
 
 def test_what_comes_back_to_a_new_owner_it_may_pass_on_before_everybody_has_declared():
-    group, owner, one, other = workers(replica("r", slots=2))
+    group, owner, one, _ = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     new = successor(*NAMES)
     group.start(new)
@@ -354,7 +354,7 @@ def test_an_owner_that_stays_one_goes_on_through_a_change_of_view():
 
 
 def test_a_version_comes_back_to_its_owner_after_two_changes_in_a_row():
-    group, owner, one, other = workers()
+    group, owner, one, _ = workers()
     (running,) = fill(group, one, 1)
     group.publish(*NAMES, leaving=(owner,))
     group.see(owner)
@@ -379,7 +379,7 @@ def test_a_worker_that_leaves_serves_its_clients_with_slots_of_others():
 
 
 def test_where_no_member_may_own_anything_requests_wait_and_nothing_is_lost():
-    group, owner, one, other = workers()
+    group, owner, one, _ = workers()
     (running,) = fill(group, one, 1)
     group.publish(*NAMES, leaving=NAMES)
     group.see_all()
@@ -579,7 +579,7 @@ def test_what_comes_without_a_session_is_ignored():
 
 
 def test_nothing_begins_on_a_kept_slot_when_its_owner_has_been_silent_for_a_lease():
-    group, owner, one, _ = workers()
+    group, _, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     group.end(ticket)
     group.now += LEASE_S + 0.1  # it was stopped: no timer has run
@@ -587,7 +587,7 @@ def test_nothing_begins_on_a_kept_slot_when_its_owner_has_been_silent_for_a_leas
 
 
 def test_nothing_begins_on_a_slot_that_was_in_use_when_its_owner_has_been_silent_for_a_lease():
-    group, owner, one, _ = workers()
+    group, _, one, _ = workers()
     running, waits = fill(group, one, 2)
     group.now += LEASE_S + 0.1
     group.end(running)
@@ -755,7 +755,7 @@ def test_only_the_owner_retires_a_replica_and_says_when_it_is_drained():
 
 
 def test_a_retired_replica_stays_retired_under_the_next_owner_though_control_has_not_said_so_yet():
-    group, owner, one, other = workers(replica("r"), replica("s"))
+    group, owner, one, _ = workers(replica("r"), replica("s"))
     (retired,) = group.dispatchers[owner].retire(BLUE, 1)
     group.publish(*NAMES, leaving=(owner,))
     group.see_all()
