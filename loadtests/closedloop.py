@@ -62,6 +62,24 @@ def request(path: str, key: str, body: bytes = b"{}") -> bytes:
     return head.encode() + body
 
 
+class _Watched(asyncio.StreamReaderProtocol):
+    """Notes when the other end has ended the connection, whether anybody reads or not."""
+
+    ended_s: float | None = None
+
+    def eof_received(self) -> bool | None:
+        self._note()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._note()
+        super().connection_lost(exc)
+
+    def _note(self) -> None:
+        if self.ended_s is None:
+            self.ended_s = time.monotonic()
+
+
 class _Client:
     """One of them."""
 
@@ -70,11 +88,16 @@ class _Client:
         self._all = clients
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._watched: _Watched | None = None
         self._port = 0
 
     async def connect(self) -> None:
         """A new connection. Raises OSError."""
-        self._reader, self._writer = await asyncio.open_connection(*self._all.address)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        transport, protocol = await loop.create_connection(lambda: _Watched(reader), *self._all.address)
+        self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._watched = protocol
         self._port = self._writer.get_extra_info("sockname")[1]
         self._all.tally.connected += 1
 
@@ -111,22 +134,21 @@ class _Client:
 
     def look(self) -> None:
         """Notice that an idle connection has been lost."""
-        if self._reader is None or self._writer is None:
+        if self._reader is None or self._watched is None or self._watched.ended_s is None:
             return
         error = self._reader.exception()
-        if error is not None or self._reader.at_eof() or self._writer.transport.is_closing():
-            self.leave()
-            self._note(LOST, repr(error) if error else "closed while idle", idle=True)
+        self._note(LOST, repr(error) if error else "closed while idle", idle=True, at_s=self._watched.ended_s)
+        self.leave()
 
     def leave(self) -> None:
         """Give up the connection, if there is one."""
         if self._writer is not None:
             self._writer.transport.abort()
-        self._reader = self._writer = None
+        self._reader = self._writer = self._watched = None
 
-    def _note(self, status: int, why: str = "", idle: bool = False) -> None:
+    def _note(self, status: int, why: str = "", idle: bool = False, at_s: float = 0.0) -> None:
         self._all.tally.statuses[status] += not idle
-        self._all.tally.failures.append(Failure(time.monotonic(), self._port, status, why, idle))
+        self._all.tally.failures.append(Failure(at_s or time.monotonic(), self._port, status, why, idle))
 
 
 class Clients:

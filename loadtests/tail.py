@@ -82,7 +82,7 @@ class Row:
     overlaps: int
     failed: int
     bound: float | None = None
-    """What is promised of both ratios."""
+    """What is promised of the ratio of p99; of one worker that of the mean, too."""
     on_busiest: float = float("nan")
     """Share of the connections that one worker had at the end."""
 
@@ -203,8 +203,10 @@ def promises(rows: Sequence[Row]) -> list[Promise]:
     for each in rows:
         if each.bound is not None:
             at = f"at load {each.load:g}{each.name.removeprefix(OURS)}"
+            if each.name == OURS:
+                mean = f"mean latency over the ideal {at}"
+                promised.append(Promise(mean, each.mean_ratio, each.bound, at_least=False, digits=3))
             promised += [
-                Promise(f"mean latency over the ideal {at}", each.mean_ratio, each.bound, at_least=False, digits=3),
                 Promise(f"p99 over the ideal {at}", each.p99_ratio, each.bound, at_least=False, digits=3),
                 Promise(f"overlaps and failures {at}", each.overlaps + each.failed, 0, at_least=False, digits=0),
             ]

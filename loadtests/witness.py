@@ -46,6 +46,18 @@ def most_at_once(spans: Iterable[Span]) -> int:
     return max((running for _, running in _sweep(spans)), default=0)
 
 
+def full_at(spans: Iterable[Span], since_s: float, slots: int) -> float:
+    """The first moment at which so many requests that began after `since_s` ran at the same time; else infinite."""
+    later = [each for each in spans if each.began_s >= since_s]
+    moments = sorted([(each.began_s, 1) for each in later] + [(each.ended_s, -1) for each in later])
+    running = 0
+    for moment, step in moments:
+        running += step
+        if running >= slots:
+            return moment
+    return float("inf")
+
+
 def repeated(spans: Iterable[Span]) -> int:
     """Request ids that ran more than once."""
     return sum(count > 1 for count in Counter(each.request for each in spans).values())

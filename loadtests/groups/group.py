@@ -13,6 +13,7 @@ import hashlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from loadtests.groups.words import Count, Here, HowMany, Say, SetView, line, to_
 from loadtests.installation import manifest
 from router.core.members import View
 from router.membership import Part
-from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from router.supervisor import Callbacks, Supervisor, listening_socket
 from scorefront.loop import use_fast_loop
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import VersionKey
@@ -117,7 +118,8 @@ async def run(options: argparse.Namespace) -> None:
             on_workers=lambda workers: None,
             on_worker_gone=lambda worker: None,
         )
-        command = [*worker_command(), *peer_files(options.certificate)]
+        command = [sys.executable, "-m", "loadtests.groups.worker", "router-worker"]
+        command.append(f"--certificate={options.certificate}")
         group = Group(listen, options.workers, command, dict(os.environ), callbacks, membership=told)
 
         async def count() -> Count:
@@ -130,12 +132,6 @@ async def run(options: argparse.Namespace) -> None:
         await group.close(STOP_S)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-
-
-def peer_files(folder: Path) -> list[str]:
-    """What a worker is told of certificates: one for all, which is its own authority."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    return [f"--peer-ca={cert}", f"--peer-cert={cert}", f"--peer-key={key}"]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.witness import Span, busy_share, most_at_once, over, read, repeated, span
+from loadtests.witness import Span, busy_share, full_at, most_at_once, over, read, repeated, span
 
 
 def ran(began: float, ended: float, replica: str = "r", request: str = "") -> Span:
@@ -50,6 +50,13 @@ def test_replicas_have_slots_of_their_own() -> None:
 
 def test_a_request_that_ran_twice_is_seen() -> None:
     assert repeated([ran(0, 1, request="x"), ran(1, 2, request="y"), ran(5, 6, request="x")]) == 1
+
+
+def test_slots_are_home_when_all_are_in_use_by_requests_that_began_later() -> None:
+    found = [ran(0, 9, "a"), ran(5, 7, "a"), ran(6, 8, "b"), ran(8, 9, "b"), ran(8.5, 9, "a")]
+    assert full_at(found, since_s=4, slots=2) == 6
+    assert full_at(found, since_s=6, slots=2) == 8.5
+    assert full_at(found, since_s=4, slots=3) == float("inf")
 
 
 def test_work_counts_as_far_as_it_lies_in_the_time_that_is_looked_at() -> None:
