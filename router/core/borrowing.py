@@ -2,7 +2,7 @@
 
 A slot that is at hand goes to this worker's own oldest ticket, if nobody else is known to have waited for longer; else
 back at once if somebody waits; else it is kept for a moment, in case the next request comes at once. So a worker under
-load pays no message per request, and one without work hoards nothing.
+load waits for no message between two requests, and one without work hoards nothing.
 
 Nothing is begun on a borrowed slot unless the owner has answered within the lease length: an owner that has heard
 nothing for longer takes the slot back, once what was begun before must be over.
@@ -197,6 +197,11 @@ class Borrower:
         self._failed.add(replica.id)
         self._group.send(self.owner, Failed(self._queue.key, replica.id, failure.value))
         self.return_spares(replica.id)
+
+    def forget_replica(self, replica_id: str) -> None:
+        """It is gone, and nothing of it is in use here."""
+        self.unwanted.discard(replica_id)
+        self._failed.discard(replica_id)
 
     def declare(self, now: float) -> Holding:
         """All that this worker has of the version; everybody who waits is asked for anew."""

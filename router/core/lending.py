@@ -298,6 +298,8 @@ class Lender:
         if self.queue.lender is not self:
             return []
         self._embargo[replica] -= count
+        if not self._embargo[replica]:
+            del self._embargo[replica]
         for _ in range(count):
             self.queue.vacate(replica)
         return self.queue.match_all(now)

@@ -412,3 +412,5 @@ class VersionQueue:
     def _forget(self, replica: ReplicaSlots) -> None:
         if not replica.present and not replica.busy:
             self.replicas.pop(replica.id, None)
+            if self.borrower is not None:
+                self.borrower.forget_replica(replica.id)

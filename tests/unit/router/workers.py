@@ -1,4 +1,4 @@
-"""Several dispatchers joined by a network in memory, in virtual time; each step is checked against what replicas see."""
+"""Dispatchers joined by a network in memory, in virtual time; each step is checked against what replicas see."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
