@@ -6,7 +6,7 @@ import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.sim.planted import BUGS, planted
+from tests.sim.planted import BUGS, WHERE, planted
 from tests.sim.world import Outcome, run
 
 CHUNK = 50
@@ -64,7 +64,7 @@ def attempt(seed: int, bug: str | None, trace: bool = False) -> Outcome | str:
     """A run's outcome, or the text of its failure: first what is broken, then where and after which events."""
     try:
         with planted(bug):
-            return run(seed, trace)
+            return run(seed, trace, WHERE.get(bug or ""))
     except Exception as error:
         return f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}"
 

@@ -14,6 +14,7 @@ from router.core.ledger import ReplicaSlots
 from router.core.lending import Lender
 from router.core.members import Departed
 from router.core.messages import Declare, Grant, Recall, Return
+from tests.sim.scenario import CUT, ONE_WAY
 
 RARELY = 16
 """One lease in so many."""
@@ -138,6 +139,21 @@ BUGS: dict[str, Wrong] = {
     "selfish owner": (Lender, "match", _prefers_its_own),
     "loans of lost sessions": (Lender, "_replace_loans", _keeps_slots_of_lost_sessions),
 }
+
+
+WHERE: dict[str, dict[str, Any]] = {
+    "no validity": {
+        "workers": 3,
+        "faults": (CUT, ONE_WAY),
+        "fault_every_s": 0.5,
+        "busy_s": 4.0,
+        "lease_s": 0.3,
+        "scoring_timeout_s": 0.1,
+        "work_s": 0.05,
+        "requests_per_s": 60.0,
+    }
+}
+"""What a scenario must be like for a mistake to show soon: where silence outlasts a lease and the longest request."""
 
 
 @contextmanager

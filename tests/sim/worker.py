@@ -20,10 +20,14 @@ CONNECT_S = 0.002
 """Until a connection to a replica that is down is refused."""
 
 
+TUNNEL_TIMEOUTS = 4
+"""How long a tunnel stays open, in scoring timeouts."""
+
+
 class Request(Ticket):
     """A request of a client, from its arrival to its end."""
 
-    __slots__ = ("arrived", "attempts", "key", "number", "outcome", "retry", "work_s", "worker")
+    __slots__ = ("arrived", "attempts", "key", "number", "outcome", "retry", "tunnel", "work_s", "worker")
 
     def __init__(self, number: int, key: VersionKey, work_s: float, worker: str, now: float) -> None:
         super().__init__()
@@ -34,6 +38,7 @@ class Request(Ticket):
         self.arrived = now
         self.attempts = 0
         self.retry = False
+        self.tunnel = False
         self.outcome = ""
         """How it ended; "" before."""
 
@@ -91,6 +96,14 @@ class SimWorker:
             for replica_id in drained:
                 self._world.supervisor.drained(self.name, replica_id)
         dispatcher.starved.clear()
+        if dispatcher.lapsed:
+            lapsed = list(dispatcher.lapsed)
+            dispatcher.lapsed.clear()
+            for lease in lapsed:
+                self.do(self._lapse, lease)
+        for queue in dispatcher.queues.values():
+            if queue.waiting and queue.ledger.has_free():
+                raise PromiseBroken(f"{queue.waiting} wait at {self.name}, which may use a slot of {queue.key}")
         due = dispatcher.due()
         if due is not None and due < self._next_tick:
             self._next_tick = due
@@ -208,7 +221,11 @@ class SimWorker:
             self._clock.after(CONNECT_S, self.do, self._unreachable, request, lease)
             return
         world.site_start(request, lease)
-        work_s = min(request.work_s, self.dispatcher.queue(request.key).scoring_timeout_s)
+        queue = self.dispatcher.queue(request.key)
+        work_s = min(request.work_s, queue.scoring_timeout_s)
+        if request.tunnel:
+            queue.exempt(lease)
+            work_s = TUNNEL_TIMEOUTS * queue.scoring_timeout_s
         self._clock.at(now + work_s, self._answered, request, lease)
 
     def _answered(self, request: Request, lease: Lease) -> None:
@@ -225,6 +242,13 @@ class SimWorker:
         grant = self.dispatcher.queue(request.key).release(lease, self._clock.now)
         if grant is not None:
             self._granted((grant,))
+
+    def _lapse(self, lease: Lease) -> None:
+        """A tunnel on a slot of an owner that is out of reach ends."""
+        request = lease.holder
+        assert isinstance(request, Request)
+        self._world.site_end(request, lease)
+        self._finish(request, lease, "lapsed")
 
     def _unreachable(self, request: Request, lease: Lease) -> None:
         if request.outcome:

@@ -2,8 +2,10 @@
 
 import sys
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from router.core.health import LONGEST_HOLD_S
 from router.core.ledger import Lease
@@ -14,10 +16,14 @@ from tests.sim.faults import Faults
 from tests.sim.judge import Judge
 from tests.sim.network import Network
 from tests.sim.replicas import Site
-from tests.sim.scenario import DOWN, Scenario, draw
+from tests.sim.scenario import Scenario, draw
 from tests.sim.supervisor import Supervisor
-from tests.sim.worker import Request, SimWorker
+from tests.sim.worker import TUNNEL_TIMEOUTS, Request, SimWorker
 
+CALM_S = 0.7
+"""How long requests go on arriving after everything has settled."""
+QUIET_S = 0.2
+"""How long nothing happens until every slot must be home: messages arrive, idle slots come back."""
 REMEMBERED = 120
 """Events that a failure prints."""
 
@@ -108,12 +114,12 @@ class World:
         self.clock.after(scenario.feed_s * 4, self._next_arrival)
         Faults(self).start()
         calm_from = scenario.busy_s if scenario.faults else 0.0
-        self._arrivals_end = calm_from + scenario.settle_s + 1.0
+        self._arrivals_end = calm_from + scenario.settle_s + CALM_S
         events = self._run_until(self._arrivals_end)
-        quiet_s = scenario.queue_wait_s + scenario.scoring_timeout_s + scenario.settle_s
-        if DOWN in scenario.faults:
-            quiet_s = max(quiet_s, scenario.busy_s + LONGEST_HOLD_S + 0.5 - self.clock.now)
-        events += self.clock.run_until(self._arrivals_end + quiet_s)
+        longest_s = scenario.scoring_timeout_s * (TUNNEL_TIMEOUTS if scenario.tunnels else 1)
+        events += self.clock.run_until(self.clock.now + scenario.queue_wait_s + longest_s + QUIET_S)
+        while self._is_held() and self.clock.now < self._arrivals_end + 2 * LONGEST_HOLD_S:
+            events += self.clock.run_until(self.clock.now + QUIET_S)
         self._judge_the_quiet()
         for role in (0, 1):
             events += self._fill_every_slot(role)
@@ -148,15 +154,17 @@ class World:
             chosen = {"even": uniform(), "skewed": uniform() ** 3, "one": 0.0}[scenario.skew]
             worker = serving[int(chosen * len(serving))]
             key = self.random.choice(list(self.versions))
-            request = self.request(worker, key, self.random.expovariate(1 / scenario.work_s))
+            work_s = self.random.expovariate(1 / scenario.work_s)
+            request = self.request(worker, key, work_s, tunnel=uniform() < scenario.tunnels)
             if uniform() < scenario.leaving_clients:
                 leaves_s = uniform() * (scenario.queue_wait_s + scenario.work_s)
                 self.clock.after(leaves_s, worker.do, worker.client_leaves, request)
         self.clock.after(self.random.expovariate(scenario.requests_per_s), self._next_arrival)
 
-    def request(self, worker: SimWorker, key: VersionKey, work_s: float) -> Request:
+    def request(self, worker: SimWorker, key: VersionKey, work_s: float, tunnel: bool = False) -> Request:
         """A request comes to a worker."""
         request = Request(len(self.requests), key, work_s, worker.name, self.clock.now)
+        request.tunnel = tunnel
         self.requests.append(request)
         worker.do(worker.arrive, request)
         return request
@@ -173,6 +181,11 @@ class World:
             worker = self.supervisor.workers.get(request.worker)
             if not request.outcome and worker is not None:
                 raise PromiseBroken(f"{request} has been forgotten")
+
+    def _is_held(self) -> bool:
+        """Whether a replica is still left alone because of failures."""
+        queues = [queue for worker in self.supervisor.workers.values() for queue in worker.dispatcher.queues.values()]
+        return any(replica.held for queue in queues if queue.lender is not None for replica in queue.replicas.values())
 
     def _fill_every_slot(self, role: int) -> int:
         """Every slot is home: the owner can use all of them at once, and no more; so can a borrower in a moment."""
@@ -194,7 +207,7 @@ class World:
             started = sum(one.attempts for one in requests)
             if started < slots and scenario.stuck_s < work_s * 0.9:
                 raise PromiseBroken(f"{started} of {slots} slots of {key} came to a borrower within the bound")
-        events += self.clock.run_until(self.clock.now + 2 * scenario.scoring_timeout_s + scenario.queue_wait_s)
+        events += self.clock.run_until(self.clock.now + 2 * scenario.scoring_timeout_s + QUIET_S)
         self._judge_the_quiet()
         return events
 
@@ -223,9 +236,9 @@ def told(event: tuple[float, tuple[object, ...]]) -> str:
     return f"{moment:10.6f}  " + "  ".join(str(one) for one in what)
 
 
-def run(seed: int, trace: bool = False) -> Outcome:
-    """One run. A failure carries the seed, the scenario and the last events."""
-    world = World(draw(seed), trace)
+def run(seed: int, trace: bool = False, changes: Mapping[str, Any] | None = None) -> Outcome:
+    """One run. A failure carries the seed, the scenario and the last events. `changes`: to what the seed draws."""
+    world = World(replace(draw(seed), **(changes or {})), trace)
     try:
         return world.run()
     except Exception as error:
