@@ -7,7 +7,7 @@ serves, the older one leaves.
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from router.core.members import Departed, Member
@@ -258,8 +258,12 @@ class Roster:
         part = self.part()
         if part != self._said:
             self._said = part
-            actions.insert(0, Publish(part))
+            actions.insert(0, Publish(replace(part, departed=self._aged(now))))
         return actions
+
+    def _aged(self, now: float) -> tuple[Departed, ...]:
+        """Who starts late need not leave alone for long what has been left alone for a while already."""
+        return tuple(replace(departed, age_s=now - (until - DEPARTED_S)) for until, departed in self._departed)
 
     def _dismissals(self) -> list[Action]:
         """Of several that serve in one place the newest stays. Beyond the wanted places nobody does.

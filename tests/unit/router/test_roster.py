@@ -150,6 +150,16 @@ def test_who_departed_stays_listed_for_a_minute() -> None:
     assert group.part.departed == ()
 
 
+def test_who_joins_later_hears_for_how_long_others_have_been_gone() -> None:
+    group = grown(2)
+    group.wait(STABLE_S + 0.2)
+    group.end("w0-g-0", {"r1": 3})
+    assert group.part.departed[0].age_s == 0.0
+    group.wait(1.5)
+    group.serve("w0-g-2")
+    assert group.part.departed[0].age_s == pytest.approx(1.5, abs=0.2)
+
+
 def test_workers_that_do_not_live_are_started_later_and_later_but_for_ever() -> None:
     group = grown(1)
     delays = []
