@@ -1,6 +1,7 @@
 """One history of views for all groups, over a Unix socket, which no cut of a network touches: what an API server is."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,15 +102,16 @@ class Authority:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name = ""
-        while text := await reader.readline():
-            match from_group(text):
-                case Here(name):
-                    self._groups[name] = _Group(writer)
-                case Say(part):
-                    self.history.say(name, part)
-                    self._tell()
-                case Count() as count:
-                    self._groups[name].counts.put_nowait(count)
+        with contextlib.suppress(ConnectionError):  # it was killed
+            while text := await reader.readline():
+                match from_group(text):
+                    case Here(name):
+                        self._groups[name] = _Group(writer)
+                    case Say(part):
+                        self.history.say(name, part)
+                        self._tell()
+                    case Count() as count:
+                        self._groups[name].counts.put_nowait(count)
         writer.close()
 
     def _tell(self) -> None:
