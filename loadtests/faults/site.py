@@ -112,7 +112,7 @@ async def site(
         directory = Path(folder)
         witness = directory / "witness"
         declared = version(witness, **how)
-        with installation(directory, *arguments, environment=environment) as started:
+        with installation(directory, "--workers=1", *arguments, environment=environment) as started:
             started.start(manifest(ENDPOINT, [declared], **(spec or {})))
             async with Client(started) as client:
                 key = "" if (spec or {}).get("tokenAuthEnabled") else await client.key(ENDPOINT)
