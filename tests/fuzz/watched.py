@@ -26,7 +26,7 @@ class Watched:
     """Lives as long as a test; conversations run in it one set after the other."""
 
     def __init__(self, script: Script, **changed: Any) -> None:
-        self.rig = Rig(SETTINGS)
+        self.rig: Rig
         self._script = script
         self._version = version(web_socket=True, scoring_timeout_s=2 * SOON_S, queue_wait_s=2.0, **changed)
         self._runner = asyncio.Runner()
@@ -39,6 +39,7 @@ class Watched:
 
     async def _start(self) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self._unhandled.append(context))
+        self.rig = Rig(SETTINGS)
         await self.rig.start()
         self.rig.declare(endpoint(self._version))
         for _ in range(6):

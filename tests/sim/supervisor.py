@@ -8,6 +8,7 @@ from router.core.members import Departed, Member, View
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 from tests.sim.failures import PromiseBroken
+from tests.sim.replicas import SimReplica
 from tests.sim.worker import SimWorker
 
 if TYPE_CHECKING:
@@ -171,18 +172,27 @@ class Supervisor:
             self.tell(one.declared)
 
     def drained(self, name: str, replica_id: str) -> None:
-        """A worker says that nothing runs on a withdrawn replica and nothing will: it is stopped."""
-        world = self._world
-        world.note(name, "says drained", replica_id)
-        one = world.site.replicas[replica_id]
+        """A worker says that nothing runs on a withdrawn replica and nothing will."""
+        self._world.note(name, "says drained", replica_id)
+        one = self._world.site.replicas[replica_id]
         if one.running:
             raise PromiseBroken(f"{name} says that {replica_id} is drained while it runs {list(one.running)}")
+        self._stop(one)
+
+    def _stop(self, one: SimReplica) -> None:
+        """Stop a drained replica once no worker can take it for a ready one: who said so may be dead by now, and its
+        successor may not have heard yet that the replica was withdrawn.
+        """
         if not one.listed:
+            return
+        world, key, replica_id = self._world, one.declared.key, one.declared.id
+        known = [worker.dispatcher.queue(key).replicas.get(replica_id) for worker in self.workers.values()]
+        if one.running or not all(replica is None or replica.withdrawn for replica in known):
+            world.clock.after(0.01, self._stop, one)
             return
         one.change(one.declared, world.clock.now, listed=False)
         one.ceiling = 0
         self.tell_removal(replica_id)
-        key = one.declared.key
         if len(world.site.by_key[key]) < 40:
             world.clock.after(0.1, self.add_replica, key, one.declared.slots)
 
