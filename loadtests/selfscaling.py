@@ -19,6 +19,7 @@ from loadtests.bench.figures import Promise, Table, judged
 from loadtests.bench.throughput import BODY
 from loadtests.closedloop import Clients, Tally, request
 from loadtests.crew import clients, crew
+from loadtests.faults.caller import until
 from loadtests.installation import Client, Installation, manifest
 from loadtests.peers import nginx
 from loadtests.peers.rig import Rig, Target
@@ -83,10 +84,11 @@ async def _step(rig: Rig, target: Target, key: str, up: int, load_s: int, back_s
             second_s = min(second_s, time.monotonic() - began)
         await asyncio.sleep(LOOK_S)
     run = await load
-    ended = time.monotonic()
-    while len(crew(up)) > 1 and time.monotonic() - ended < back_s:
-        await asyncio.sleep(LOOK_S)
-    took_s = time.monotonic() - ended if len(crew(up)) == 1 else float("inf")
+
+    async def alone() -> bool:
+        return len(crew(up)) == 1
+
+    took_s = await until(alone, back_s) if most > 1 else float("nan")
     return Measured(before, second_s, most, took_s, run.rate, await calm.stop())
 
 
@@ -98,7 +100,7 @@ def table(measured: Measured) -> Table:
         "most",
         "one again after s",
         "requests/s",
-        "calm clients",
+        "calm ones",
         "failed",
     )
     row = (
