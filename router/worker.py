@@ -7,6 +7,7 @@ nobody would tell it of a replica that died.
 import asyncio
 import contextlib
 import datetime
+import itertools
 import logging
 import os
 import random
@@ -37,7 +38,7 @@ from cluster.link import (
     WorkerMetrics,
 )
 from router.accesslog import AccessLog, AccessLogMode
-from router.board import BEAT_S, Flights
+from router.board import BEAT_S, Flights, Work
 from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.ids import RequestIds
 from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_worker, encode
@@ -390,14 +391,21 @@ class Worker:
         self.gateway.stats.certificate_expires_unix = int(certificates.expires_at.timestamp())
 
     async def _beat(self) -> None:
-        """Also measures how late the loop is."""
+        """Also measures how late the loop is, and tells the supervisor what has been done."""
         stats, now, flights = self.gateway.stats, self.gateway.now, self._options.flights
-        while True:
+        for beats in itertools.count(1):
+            stats.tally()
             if flights is not None:
-                flights.beat(stats.connections)
+                cpu_s = time.process_time()
+                work = Work(now(), beats, stats.late_s, cpu_s, stats.routed, stats.routing_s)
+                flights.beat(stats.connections, work)
             due = now() + BEAT_S
             await asyncio.sleep(BEAT_S)
-            stats.loop_lag_s = max(stats.loop_lag_s, now() - due)
+            woken = now()
+            stats.loop_lag_s = max(stats.loop_lag_s, woken - due)
+            await asyncio.sleep(0)  # until the loop has turned once
+            # What comes in waits until the loop looks, and then for half of what has come with it.
+            stats.late_s += max(0.0, woken - due) + (now() - woken) / 2
 
 
 def _usage(queue: VersionQueue, now: float) -> VersionUsage:

@@ -270,6 +270,20 @@ async def test_from_one_to_four_to_two_under_load_no_request_fails_and_no_connec
         await each.end()
 
 
+async def test_a_new_worker_leaves_the_group_uneven_until_it_has_its_part_of_the_clients(crews: Crews) -> None:
+    crew = await crews(1)
+    assert crew.supervisor.is_even()
+    load = Load(crew)
+    await load.more()
+    await crew.supervisor.resize(2)
+    await eventually(lambda: not crew.supervisor.is_even())
+    assert crew.supervisor.work().keys() == set(crew.serving())
+    await eventually(crew.supervisor.is_even)
+    served = load.served.copy()
+    await eventually(lambda: len(load.served - served) == 2)
+    await load.end()
+
+
 async def test_a_group_never_has_less_than_one_worker(crews: Crews) -> None:
     crew = await crews(1)
     with pytest.raises(ValueError, match="at least 1; got 0"):

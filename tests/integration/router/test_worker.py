@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from cluster.link import RemoveReplica, ResetAll, SetKeys, UpsertEndpoint, UpsertReplica
+from router.board import BEAT_S
 from serving.credentials import TokenTrust
 from serving.endpoint import Auth, VersionKey
 from tests.fakes.clock import eventually
@@ -81,6 +82,21 @@ async def test_a_worker_serves_its_snapshot_and_follows_what_it_is_told(replicas
     counted = {(each.endpoint, each.version): each.requests for each in metrics.versions}
     assert counted == {("iris", ""): {401: 1}, ("iris", "blue"): {200: 2}}
     assert metrics.connections == 1
+
+
+async def test_a_worker_tells_what_it_has_done_without_being_asked(replicas: Replicas, groups: Groups) -> None:
+    replica = await replicas()
+    group = await groups(snapshot(declared("r1", replica.port)))
+    client = await group.client()
+    (before,) = group.supervisor.work().values()
+    for _ in range(5):
+        await client.ask(request(b"x"))
+    await eventually(lambda: all(work.routed == 5 for work in group.supervisor.work().values()))
+    (after,) = group.supervisor.work().values()
+    assert 0 < after.routing_s < after.at_s - before.at_s
+    assert 0 < after.cpu_s - before.cpu_s < after.at_s - before.at_s
+    assert 0 < after.late_s - before.late_s < after.at_s - before.at_s
+    assert 1 <= after.beats - before.beats <= (after.at_s - before.at_s) / BEAT_S + 1
 
 
 async def told(group: Group) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.board import MAX_ID_BYTES, Flights, Row
+from router.board import MAX_ID_BYTES, Flights, Row, Work
 
 
 class Replica:
@@ -34,6 +34,7 @@ def flights(row):
 def test_nothing_is_in_flight_at_first(row):
     assert row.held() == {}
     assert (row.beats, row.connections) == (0, 0)
+    assert row.work == Work(0, 0, 0, 0, 0, 0)
 
 
 def test_every_request_is_in_flight_from_its_start_to_its_end(row, flights):
@@ -129,6 +130,15 @@ def test_the_pulse_moves_with_every_beat_and_is_never_that_of_an_unborn_worker(r
     flights._header[0] = 0xFFFF_FFFF
     flights.beat(5)
     assert row.beats == 1
+
+
+def test_what_a_worker_has_done_is_told_with_its_pulse_and_stays_when_it_is_not_told_again(row, flights):
+    done = Work(at_s=12345.678, beats=7, late_s=0.25, cpu_s=1e6, routed=2**40, routing_s=0.1)
+    flights.started(Replica("r"))
+    flights.beat(3, done)
+    assert row.work == done
+    flights.beat(4)
+    assert (row.work, row.beats, row.connections, row.held()) == (done, 2, 4, {"r": 1})
 
 
 def test_a_row_of_a_killed_process_shows_what_it_had_promised_to_have_in_flight():

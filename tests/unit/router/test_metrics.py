@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +66,27 @@ def test_a_snapshot_does_not_change_afterwards():
     stats.counters["retries"] += 1
     assert told.versions[0].requests == {200: 1} and sum(told.versions[0].duration.counts) == 0
     assert told.counters == {"retries": 1}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["blue", "green"]), st.floats(0, 10), st.booleans())))
+def test_the_routing_of_all_versions_together_is_that_of_each(requests):
+    stats = Stats()
+    for version, routing_s, tallied in requests:
+        stats.version(VersionKey("iris", version)).observe(200, 20.0, 0.0, routing_s)
+        if tallied:
+            stats.tally()
+    stats.tally()
+    each = [version.routing.snapshot() for version in stats.versions.values()]
+    assert stats.routed == sum(sum(one.counts) for one in each) == len(requests)
+    assert stats.routing_s == pytest.approx(sum(one.sum_s for one in each))
+
+
+def test_what_a_version_that_is_gone_had_routed_still_counts():
+    stats = Stats()
+    stats.version(BLUE).observe(200, 1.0, 0.0, 0.25)
+    stats.forget(BLUE)
+    stats.tally()
+    assert (stats.routed, stats.routing_s) == (1, 0.25)
 
 
 def test_the_longest_lag_is_that_since_the_snapshot_before():
