@@ -3,7 +3,8 @@
 azureml-fe's rule: the time that it takes to route says when more is needed, up first (one more worker in every router,
 to the cores allowed), then out (one more router, where the cluster has room); the CPU says when less will do, first
 down (one worker fewer), then in (one router fewer). One step at a time, judged anew when the step is there. Off for
-DevTest. Its thresholds were never published; those here are explained with each setting.
+DevTest. Its thresholds were never published; those here are explained with each setting. One thing is added: a core
+that is used up counts as slow.
 
 It cannot flap: a step back is taken only where what remains would stay below a CPU threshold, and never to a size that
 proved too small under about the same load. Missing data counts neither as slow nor as idle.
@@ -50,6 +51,9 @@ class FrontEndSettings:
     routing_limit_s: float = 0.003
     """Mean time to route above which a worker is slow. azureml-fe promises 3 ms on average; a request costs a worker
     some 0.035 ms of CPU, so that it comes near 3 ms only when its core is all but used up."""
+    full_cpu: float = 0.95
+    """CPU, as a share of a core, above which a worker is slow whatever its own clock says: what comes in waits where
+    it cannot see it, and clients that wait for an answer ask less because they wait. 1: only the clock counts."""
     up_after_s: float = 0.5
     """So long it must have been slow: in two looks running. With a start of 1 s, the next worker is there in 3 s."""
     down_cpu: float = 0.5
@@ -67,7 +71,7 @@ class FrontEndSettings:
         times = ("period_s", "routing_limit_s", "up_after_s", "down_after_s", "in_after_s", "patience_s")
         for name in times:
             self._demand(name, math.isfinite(getattr(self, name)) and getattr(self, name) > 0, "finite and above 0")
-        for name in ("down_cpu", "in_cpu"):
+        for name in ("full_cpu", "down_cpu", "in_cpu"):
             self._demand(name, 0 < getattr(self, name) <= 1, "above 0 and at most 1")
         self._demand("min_routers", self.least_routers >= 1, "at least 1")
         self._demand("max_routers", self.max_routers >= self.least_routers, f"at least {self.least_routers}")
@@ -263,8 +267,8 @@ def decide(
 def _read(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, now: float) -> _Facts:
     answers = [worker for router in seen.routers for worker in router.answered]
     workers = sum(max(router.workers, len(router.answered)) for router in seen.routers)
-    times = [worker.routing_s + worker.loop_lag_s for worker in answers if worker.routing_s is not None]
-    slow = sum(time_s > settings.routing_limit_s for time_s in times)
+    loads = [(each.routing_s + each.loop_lag_s, each.cpu) for each in answers if each.routing_s is not None]
+    slow = sum(time_s > settings.routing_limit_s or cpu > settings.full_cpu for time_s, cpu in loads)
     used = [sum(worker.cpu for worker in router.answered) for router in seen.routers]
     size = state.size
     is_there = len(seen.routers) == size.routers and all(router.workers == size.workers for router in seen.routers)
@@ -272,7 +276,7 @@ def _read(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, 
         workers=workers,
         silent=workers - len(answers),
         slow=slow,
-        slowest_s=max(times, default=0.0),
+        slowest_s=max((time_s for time_s, _ in loads), default=0.0),
         cores_used=sum(used),
         busiest_cores=max(used, default=0.0),
         # Half of all, the silent ones included: one worker with a bad neighbour must not have the whole grow.
@@ -390,13 +394,17 @@ def _direction(previous: Size, desired: Size) -> Direction:
 
 
 def _told(settings: FrontEndSettings, facts: _Facts) -> str:
-    """`2 of 3 workers take over 3 ms to route (slowest 7.2 ms, 1 did not answer), 1.84 cores in use`."""
+    """`2 of 3 workers take over 3 ms to route or 95 % of a core (slowest 7.2 ms, 1 did not answer), 1.84 cores in use`.
+
+    In the order of the words: how many, the two limits, the longest time to route, who is missing, the CPU of all.
+    """
     limit_ms, slowest_ms = settings.routing_limit_s * 1000, facts.slowest_s * 1000
     silent = f", {facts.silent} did not answer" if facts.silent else ""
     of_all = f"{facts.slow} of {_count(facts.workers, 'worker')}"
     verb = "takes" if facts.slow == 1 else "take"
+    limits = f"{limit_ms:g} ms to route or {settings.full_cpu * 100:g} % of a core"
     slowest = f"slowest {slowest_ms:.1f} ms{silent}"
-    return f"{of_all} {verb} over {limit_ms:g} ms to route ({slowest}), {facts.cores_used:.2f} cores in use"
+    return f"{of_all} {verb} over {limits} ({slowest}), {facts.cores_used:.2f} cores in use"
 
 
 def _bounds(settings: FrontEndSettings, seen: FrontEndLoad) -> str:

@@ -75,6 +75,18 @@ TABLE = {
         (3, 3),
         FrontEndRule.ROUTING,
     ),
+    "a core that is used up is slow, however soon its worker routes": (
+        SIZE,
+        seen(*[router(FAST_S, FAST_S, cpu=0.96)] * 3),
+        (3, 3),
+        FrontEndRule.ROUTING,
+    ),
+    "a core that is used up without a request is not": (
+        SIZE,
+        seen(*[router(None, None, cpu=1.0)] * 3),
+        (2, 3),
+        FrontEndRule.ENOUGH,
+    ),
     "all are slow on every core": (SIZE, seen(SLOW, SLOW, SLOW, cores=2), (2, 4), FrontEndRule.ROUTING),
     "no room": (SIZE, seen(SLOW, SLOW, SLOW, cores=2, room=False), (2, 3), FrontEndRule.NO_ROOM),
     "as many routers as may be": (Size(2, 5), alike(Size(2, 5), SLOW_S, 1.0, cores=2), (2, 5), FrontEndRule.LIMIT),
@@ -278,8 +290,8 @@ def test_an_order_that_the_cluster_cannot_place_is_taken_back_when_the_load_is_g
             PRODUCTION,
             Size(2, 3),
             seen(SLOW, router(SLOW_S, silent=1), router(FAST_S, FAST_S)),
-            "3 of 6 workers take over 3 ms to route (slowest 8.0 ms, 1 did not answer), 3.00 cores in use; "
-            "slow for 0.5 s: up from 2 to 3 workers in each router.",
+            "3 of 6 workers take over 3 ms to route or 95 % of a core (slowest 8.0 ms, 1 did not answer), "
+            "3.00 cores in use; slow for 0.5 s: up from 2 to 3 workers in each router.",
         ),
         (
             PRODUCTION,
@@ -291,14 +303,14 @@ def test_an_order_that_the_cluster_cannot_place_is_taken_back_when_the_load_is_g
             ONE_MACHINE,
             Size(2, 1),
             alike(Size(2, 1), SLOW_S, 1.0, cores=2),
-            "2 of 2 workers take over 3 ms to route (slowest 8.0 ms), 2.00 cores in use; "
+            "2 of 2 workers take over 3 ms to route or 95 % of a core (slowest 8.0 ms), 2.00 cores in use; "
             "allowed are 1 to 2 workers in each of 1 to 1 routers: stays at 2 workers in each of 1 router.",
         ),
         (
             PRODUCTION,
             Size(1, 3),
             alike(Size(1, 3), FAST_S, 0.6),
-            "0 of 3 workers take over 3 ms to route (slowest 0.1 ms), 1.80 cores in use; "
+            "0 of 3 workers take over 3 ms to route or 95 % of a core (slowest 0.1 ms), 1.80 cores in use; "
             "that is the least there may be: stays at 1 worker in each of 3 routers.",
         ),
     ],
@@ -325,6 +337,7 @@ def test_steps_back_say_what_they_rest_on():
         ({"routing_limit_s": 0.0}, r"routing_limit_s must be finite and above 0, not 0\.0"),
         ({"period_s": float("nan")}, "period_s must be finite and above 0, not nan"),
         ({"down_cpu": 1.5}, r"down_cpu must be above 0 and at most 1, not 1\.5"),
+        ({"full_cpu": 0.0}, r"full_cpu must be above 0 and at most 1, not 0\.0"),
         ({"min_routers": 0}, "min_routers must be at least 1, not 0"),
         ({"max_routers": 2}, "max_routers must be at least 3, not 2"),
     ],
