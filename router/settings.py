@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -60,20 +60,28 @@ class Settings:
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings, with what the environment says. Raises SettingError that names the variable and the rule."""
-    changed: dict[str, Any] = {}
-    for field in fields(Settings):
-        name = f"SCOREFRONT_{field.name.upper()}"
-        text = environment.get(name)
-        if text is None:
-            continue
-        whole = isinstance(field.default, int)
-        least = "at least 0" if field.default == 0 else "above 0"
-        rule = f"{name}: must be a {'whole ' if whole else ''}number, {least} and below 1e12 (got {text!r})"
-        try:
-            value = int(text) if whole else float(text)
-        except ValueError as error:
-            raise SettingError(rule) from error
-        if not 0 <= value < 1e12 or (value == 0 and field.default != 0):
-            raise SettingError(rule)
-        changed[field.name] = value
-    return Settings(**changed)
+    defaults = asdict(Settings())
+    told: dict[str, Any] = {
+        name: number(environment, f"SCOREFRONT_{name.upper()}", default) for name, default in defaults.items()
+    }
+    return Settings(**told)
+
+
+def number(environment: Mapping[str, str], name: str, default: float) -> float:
+    """What one variable says, else its default: whole if the default is, above 0 unless the default is 0.
+
+    Raises SettingError that names the variable and the rule.
+    """
+    text = environment.get(name)
+    if text is None:
+        return default
+    whole = isinstance(default, int)
+    least = "at least 0" if default == 0 else "above 0"
+    rule = f"{name}: must be a {'whole ' if whole else ''}number, {least} and below 1e12 (got {text!r})"
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError as error:
+        raise SettingError(rule) from error
+    if not 0 <= value < 1e12 or (value == 0 and default != 0):
+        raise SettingError(rule)
+    return value
