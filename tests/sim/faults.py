@@ -187,7 +187,7 @@ class Faults:
             self._world.supervisor.retire(key)
 
     def _resize(self) -> None:
-        self._change_replica(lambda slots: self._world.random.randint(1, 4))
+        self._change_replica(lambda slots: self._world.random.randint(1, kinds.MOST_SLOTS))
 
     def _change_replica(self, new_slots: Callable[[int], int]) -> None:
         replica_id = self._pick_replica()

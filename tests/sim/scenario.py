@@ -10,6 +10,9 @@ RETIRE, RESIZE, VANISH, DOWN = "retire", "resize", "vanish", "down"
 FEW, MANY = (1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8), (12, 16, 24, 36)
 """Workers. A run's cost grows with their square, and most of what goes wrong goes wrong among three."""
 
+MOST_SLOTS = 4
+"""Of a replica."""
+
 LIFE_FAULTS = (CRASH, PAUSE, LEAVE, JOIN, FLAP)
 LINK_FAULTS = (CUT, STALL, ONE_WAY, RESET)
 REPLICA_FAULTS = (RETIRE, RESIZE, VANISH, DOWN)

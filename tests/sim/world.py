@@ -16,7 +16,7 @@ from tests.sim.faults import Faults
 from tests.sim.judge import Judge
 from tests.sim.network import Network
 from tests.sim.replicas import Site
-from tests.sim.scenario import Scenario, draw
+from tests.sim.scenario import MOST_SLOTS, Scenario, draw
 from tests.sim.supervisor import Supervisor
 from tests.sim.worker import TUNNEL_TIMEOUTS, Request, SimWorker
 
@@ -37,7 +37,7 @@ class Outcome:
     requests: int
     outcomes: dict[str, int]
     broken_sessions: int
-    double_releases: int
+    double_returns: int
     longest_stuck_s: float
 
 
@@ -216,16 +216,24 @@ class World:
         for request in self.requests:
             outcomes[request.outcome] = outcomes.get(request.outcome, 0) + 1
         queues = [queue for worker in self.supervisor.workers.values() for queue in worker.dispatcher.queues.values()]
-        violations = sum(queue.ledger.violations for queue in queues)
+        violations = sum(queue.ledger.violations + queue.ledger.double_releases for queue in queues)
         if violations:
-            raise PromiseBroken(f"ledgers count {violations} violations")
+            raise PromiseBroken(f"ledgers count {violations} violations and double releases")
+        double_returns = sum(
+            worker.dispatcher.counters["double_returns"] for worker in self.supervisor.workers.values()
+        )
+        # A slot comes back to one who has written it off already when a view or a session changes meanwhile; once each.
+        changes = self.supervisor.view.epoch + self.network.broken_sessions
+        slots = sum(len(replicas) * MOST_SLOTS for replicas in self.site.by_key.values())
+        if double_returns > changes * slots:
+            raise PromiseBroken(f"{double_returns} slots of {slots} came back twice in {changes} views and sessions")
         return Outcome(
             self.scenario.seed,
             events,
             len(self.requests),
             outcomes,
             self.network.broken_sessions,
-            sum(queue.ledger.double_releases for queue in queues),
+            double_returns,
             self.judge.longest_stuck_s,
         )
 
