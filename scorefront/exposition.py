@@ -4,7 +4,7 @@ The only module that imports `prometheus_client`.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from scorefront.frontend import FrontEndFigures
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 
@@ -90,7 +91,9 @@ class _Declared:
 class Exposition:
     """Remembers what ended workers had counted, so that no counter goes backwards when one is restarted."""
 
-    def __init__(self) -> None:
+    def __init__(self, front_end: Callable[[], FrontEndFigures] | None = None) -> None:
+        """`front_end`: tells how many workers there are; None: that is not told here."""
+        self._front_end = front_end
         self._last: dict[str, WorkerMetrics] = {}
         self._ended = _Totals()
         self._process = ProcessCollector(registry=None)
@@ -113,6 +116,7 @@ class Exposition:
             *_slots(workers, desired),
             *_scaling(replicas, desired, decisions),
             *_workers(workers),
+            *(_front_end(self._front_end()) if self._front_end is not None else ()),
         ]
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Families(families))
@@ -235,3 +239,18 @@ def _workers(workers: Sequence[WorkerMetrics]) -> list[Metric]:
     if ends:
         expiry.add_metric((), min(ends))
     return [connections, lag, tasks, expiry]
+
+
+def _front_end(figures: FrontEndFigures) -> list[Metric]:
+    serving = GaugeMetricFamily("scorefront_router_workers", "Router workers that serve")
+    serving.add_metric((), figures.workers)
+    desired = GaugeMetricFamily("scorefront_desired_router_workers", "Router workers that there should be")
+    desired.add_metric((), figures.desired)
+    decided = CounterMetricFamily(
+        "scorefront_frontend_decisions_total",
+        "Decisions recorded on the number of router workers",
+        labels=("direction",),
+    )
+    for direction in Direction:
+        decided.add_metric((direction.value,), figures.decisions.get(direction, 0))
+    return [serving, desired, decided]

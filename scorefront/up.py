@@ -29,8 +29,9 @@ from router.folder import FolderError
 from router.settings import SettingError, from_environment
 from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
 from scorefront.banner import Banner
-from scorefront.cores import MAX_WORKERS
+from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
+from scorefront.frontend import FrontEndScaler, front_end_settings
 from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from serving.faults import InvalidManifest
@@ -91,6 +92,7 @@ def run(options: UpOptions) -> int:
 def _run(options: UpOptions) -> int:
     try:
         from_environment()
+        front_end_settings(os.environ)
         with contextlib.ExitStack() as sockets:
             listen = sockets.enter_context(_bind("--listen", options.listen))
             control = sockets.enter_context(_bind("--control", options.control))
@@ -147,11 +149,15 @@ class _Installation:
             ),
             redirect,
         )
+        clock = _Clock()
+        self._front_end = FrontEndScaler(
+            self._routers, front_end_settings(os.environ), allowed_cores, clock, scales=options.workers is None
+        )
         self._plane = ControlPlane(
             self._store,
             self._provider,
             self._routers,
-            _Clock(),
+            clock,
             time.time,  # noqa: TID251 - the shell that reads the wall clock
             PlaneSettings(scoring_url=self._scoring_url),
         )
@@ -192,7 +198,8 @@ class _Installation:
             banner = asyncio.create_task(self._banner.show(), name="tell of readiness")
             restarting = asyncio.create_task(self._restart_on(restart), name="restart workers on SIGHUP")
             resizing = asyncio.create_task(self._resize_by(changes), name="resize on SIGTTIN and SIGTTOU")
-            beside = (dying, banner, restarting, resizing)
+            scaling = asyncio.create_task(self._front_end.run(), name="scale the router workers")
+            beside = (dying, banner, restarting, resizing, scaling)
             try:
                 await _first(dying, stopping)
             finally:
@@ -230,7 +237,8 @@ class _Installation:
         host = self._options.control[0]
         loopback = is_loopback(host)
         token = "" if loopback else self._store.control_token(os.urandom(32))
-        app = build_app(self._plane, RestSettings(loopback=loopback, token=token), Exposition().render)
+        exposition = Exposition(self._front_end.figures)
+        app = build_app(self._plane, RestSettings(loopback=loopback, token=token), exposition.render)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from autoscaler.frontend import FrontEndSettings
 from router.settings import Settings
+from scorefront.frontend import PREFIX, PURPOSE, TOLD
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)} | {
+    f"frontend_{field.name}": field for field in dataclasses.fields(FrontEndSettings) if field.name in TOLD
+}
 UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "max_connections": "connections"}
-UNITS["max_attempts"] = "attempts"
+UNITS |= {"max_attempts": "attempts", "_cpu": "share"}
 
 _row = re.compile(r"^\| `(\w+)` \| ([0-9.]+) \| (\w+) \| `(\w+)` \| (.+) \|$", re.MULTILINE)
 ROWS = {name: (default, unit, variable, text) for name, default, unit, variable, text in _row.findall(PAGE)}
@@ -38,7 +42,8 @@ def test_a_row_has_the_default_the_unit_the_variable_and_what_happens(name: str)
 
 def test_no_variable_is_told_of_that_does_nothing() -> None:
     told = set(re.findall(r"SCOREFRONT_(\w+)", PAGE))
-    assert told == {name.upper() for name in FIELDS}
+    assert told == {name.upper() for name in FIELDS} | {PURPOSE.removeprefix("SCOREFRONT_")}
+    assert f"SCOREFRONT_{'frontend_'.upper()}" == PREFIX
 
 
 @pytest.mark.parametrize("name", re.findall(r"`([a-z_]+_s|[a-z_]+_bytes)`", PAGE))
