@@ -74,7 +74,9 @@ def unexplained(failures: Iterable[Failure], kills: Sequence[Kill]) -> list[Fail
 
 
 def _took(kill: Kill, failure: Failure) -> bool:
-    return 0 <= failure.at_s - kill.at_s <= NOTICED_S and failure.port not in kill.spared
+    # An idle connection may be on its way from a worker that lives to the one that dies: it is lost with that one.
+    mine = failure.idle or failure.port not in kill.spared
+    return 0 <= failure.at_s - kill.at_s <= NOTICED_S and mine
 
 
 def victims(workers: Sequence[Worker], chance: random.Random) -> list[Worker]:

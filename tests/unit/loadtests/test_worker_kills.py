@@ -24,6 +24,13 @@ def test_a_connection_of_a_worker_that_lives_must_not_break() -> None:
     assert unexplained([lost(10.1, SPARED)], [KILL]) == [lost(10.1, SPARED)]
 
 
+def test_an_idle_connection_may_be_on_its_way_to_the_worker_that_dies() -> None:
+    idle = Failure(10.1, SPARED, LOST, idle=True)
+    assert unexplained([idle], [KILL]) == []
+    late = Failure(10.1 + NOTICED_S, SPARED, LOST, idle=True)
+    assert unexplained([late], [KILL]) == [late]
+
+
 def test_nothing_may_break_before_a_kill_or_long_after_it() -> None:
     strange = [lost(9.9), lost(10.1 + NOTICED_S)]
     assert unexplained(strange, [KILL]) == strange
