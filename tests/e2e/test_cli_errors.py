@@ -4,6 +4,7 @@ Run in this process, through the same function as the program, so that hundreds 
 go through the real program. A witness socket shows that nothing invalid is sent.
 """
 
+import os
 import socket
 import subprocess
 import sys
@@ -107,9 +108,26 @@ def test_a_wrong_manifest_is_refused_before_anything_is_sent(
     assert witness.nobody_came()
 
 
-def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scorefront", *arguments]
-    return subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, timeout=30, check=False)
+    env = {**os.environ, **environment}
+    return subprocess.run(command, cwd=TESTS.parent, env=env, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "rule"),
+    [
+        ("SCOREFRONT_HEAD_TIMEOUT_S", "soon", "must be a number"),
+        ("SCOREFRONT_FRONTEND_DOWN_CPU", "50", "must be above 0 and at most 1"),
+        ("SCOREFRONT_CLUSTER_PURPOSE", "Test", "must be FastProd or DevTest"),
+    ],
+)
+def test_up_does_not_start_with_a_wrong_setting(variable: str, text: str, rule: str, tmp_path: Path) -> None:
+    addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
+    done = program("up", *addresses, "--state-dir", str(tmp_path), **{variable: text})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert variable in done.stderr and rule in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
