@@ -291,18 +291,20 @@ def _with_evidence(settings: FrontEndSettings, state: FrontEndState, facts: _Fac
     size = state.size
     workers = replicas_needed(facts.busiest_cores, 1, settings.down_cpu)
     routers = replicas_needed(facts.cores_used, size.workers, settings.in_cpu)
-    stands = facts.is_slow or facts.under_way or not facts.is_complete
-    if stands or state.proved_too_small(_one_less(size), facts.cores_used, now):
-        # What is not known to be needless is needed: the windows must remember that much.
-        workers, routers = max(workers, size.workers), max(routers, size.routers)
-    state.workers_needed.add(workers, now)
-    state.routers_needed.add(routers, now)
     if facts.is_slow and not facts.under_way:
         since_s = now if state.slow_since_s is None else state.slow_since_s
     elif facts.under_way or facts.is_complete:
         since_s = None
     else:
         since_s = state.slow_since_s  # workers that are too busy to answer disprove nothing
+    # Slow for one look is any machine now and then: if that counted, a busy neighbour would keep what nobody needs.
+    is_slow = facts.is_slow and since_s is not None and now - since_s >= settings.up_after_s
+    stands = is_slow or facts.under_way or not facts.is_complete
+    if stands or state.proved_too_small(_one_less(size), facts.cores_used, now):
+        # What is not known to be needless is needed: the windows must remember that much.
+        workers, routers = max(workers, size.workers), max(routers, size.routers)
+    state.workers_needed.add(workers, now)
+    state.routers_needed.add(routers, now)
     return replace(state, slow_since_s=since_s)
 
 

@@ -33,8 +33,6 @@ PURPOSE = "SCOREFRONT_CLUSTER_PURPOSE"
 TOLD = ("routing_limit_s", "full_cpu", "up_after_s", "down_cpu", "down_after_s")
 """The settings that have an environment variable: those that make sense for one machine."""
 
-LONGEST_PERIODS = 2
-"""A worker's numbers are those of the last period, give or take. What is older was with another number of workers."""
 EVEN_S = 5.0
 """How long to wait for the clients to be spread over the workers after a step: some keep theirs for long."""
 LOOK_S = 0.1
@@ -89,9 +87,12 @@ class OneRouter:
         self._last: Mapping[str, Work] = {}
 
     async def observe(self, period_s: float) -> FrontEndLoad:
-        """What the workers have done since the last look. Who has not said anything since, or not before, is silent."""
+        """What the workers have done since the last look, a period ago, or since the last step was there.
+
+        Who has not said anything since, or not before, is silent.
+        """
         before, self._last = self._last, dict(self._group.work())
-        loads = (load_between(before.get(name), work, period_s) for name, work in self._last.items())
+        loads = (load_between(before.get(name), work) for name, work in self._last.items())
         answered = tuple(load for load in loads if load is not None)
         router = RouterLoad(len(self._last), answered)
         return FrontEndLoad((router,), min(self._cores(), MAX_WORKERS), room=False)
@@ -104,18 +105,17 @@ class OneRouter:
         give_up_s = self._clock.now() + EVEN_S
         while not self._group.is_even() and self._clock.now() < give_up_s:
             await self._clock.sleep(LOOK_S)
+        self._last = dict(self._group.work())  # what was before says nothing of the new size
 
     async def scale_out(self, routers: int) -> None:
         """One machine has one router: `max_routers` says so, and this is never called with another number."""
 
 
-def load_between(before: Work | None, after: Work, period_s: float) -> WorkerLoad | None:
-    """What one worker had to do from one beat to another; None where that is not known, or not of the last period."""
-    if before is None or not before.beats < after.beats:
+def load_between(before: Work | None, after: Work) -> WorkerLoad | None:
+    """What one worker had to do from one beat to another; None where that is not known."""
+    if before is None or not 0 < before.beats < after.beats:
         return None
     seconds = after.at_s - before.at_s
-    if not 0 < seconds <= LONGEST_PERIODS * period_s:
-        return None
     routed = after.routed - before.routed
     return WorkerLoad(
         routing_s=(after.routing_s - before.routing_s) / routed if routed else None,

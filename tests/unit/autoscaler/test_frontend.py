@@ -132,6 +132,21 @@ def test_slow_for_a_moment_is_not_slow():
         assert decision.desired == Size(1, 3)
 
 
+def test_slow_for_a_moment_now_and_then_does_not_keep_what_nobody_needs():
+    told = Told(Size(2, 1), ONE_MACHINE)
+    moves = [
+        told.sees(alike(Size(2, 1), SLOW_S if now % 40 == 0 else FAST_S, 0.05), now / 2).workers for now in range(125)
+    ]
+    assert moves.index(1) == 121  # a minute of looks after the first
+
+
+def test_slow_for_a_second_once_a_minute_keeps_what_there_is():
+    told = Told(Size(2, 1), ONE_MACHINE)
+    for now in range(400):
+        decision = told.sees(alike(Size(2, 1), SLOW_S if now % 100 < 2 else FAST_S, 0.05, cores=2), now / 2)
+        assert decision.workers == 2
+
+
 def test_a_worker_too_busy_to_answer_does_not_hide_that_it_was_slow():
     told = Told(Size(1, 1), ONE_MACHINE)
     story = [router(SLOW_S), router(silent=1), router(SLOW_S)]
@@ -235,10 +250,10 @@ def test_what_is_smaller_than_a_size_that_proved_too_small_is_too_small_as_well(
     assert (decision.desired, decision.rule) == (Size(2, 4), FrontEndRule.LESSON)
 
 
-def test_slow_for_a_moment_begins_the_minute_anew():
+def test_slow_for_a_second_begins_the_minute_anew():
     told, size = Told(Size(2, 1), ONE_MACHINE), Size(2, 1)
-    told.for_(40.0, alike(size, FAST_S, 0.0))
-    told.sees(alike(size, SLOW_S, 0.0), 40.5)
+    told.for_(39.5, alike(size, FAST_S, 0.0))
+    told.for_(0.5, alike(size, SLOW_S, 0.0, cores=2), 40.0)
     decisions = [(now / 2, told.sees(alike(size, FAST_S, 0.0), now / 2).workers) for now in range(82, 300)]
     assert next(at_s for at_s, workers in decisions if workers == 1) == 101.0
 
