@@ -427,6 +427,7 @@ class Supervisor:
                 self._do(self._roster.serving(link.name, self._now()))
                 reporting = (Phase.SERVING, Phase.LEAVING)
                 self._callbacks.on_workers([name for name, phase in self.phases().items() if phase in reporting])
+                self._balance()  # it was started because it is needed: it shall not wait for its clients
             case Usage(report):
                 self._callbacks.on_usage(report)
             case Drained(replica_id):

@@ -270,12 +270,28 @@ async def test_from_one_to_four_to_two_under_load_no_request_fails_and_no_connec
         await each.end()
 
 
-async def test_a_new_worker_leaves_the_group_uneven_until_it_has_its_part_of_the_clients(crews: Crews) -> None:
+async def test_a_new_worker_gets_its_part_of_the_clients_at_once(crews: Crews, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.supervisor.BALANCE_TICKS", 10**9)
+    crew = await crews(1)
+    load = Load(crew)
+    await load.more()
+    (link,) = crew.supervisor._links.values()
+    await eventually(lambda: link.row.connections == 8)
+    await crew.supervisor.resize(2)
+    await eventually(lambda: len(load.served) == 2)
+    await load.end()
+
+
+async def test_a_group_is_uneven_until_a_new_worker_has_its_part_of_the_clients(
+    crews: Crews, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crew = await crews(1)
     assert crew.supervisor.is_even()
     load = Load(crew)
     await load.more()
+    monkeypatch.setattr("router.supervisor.moves", lambda clients: [])
     await crew.supervisor.resize(2)
+    monkeypatch.undo()
     await eventually(lambda: not crew.supervisor.is_even())
     assert crew.supervisor.work().keys() == set(crew.serving())
     await eventually(crew.supervisor.is_even)
