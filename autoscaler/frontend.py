@@ -19,6 +19,8 @@ from autoscaler.policy import Direction
 from autoscaler.sizing import replicas_needed
 from autoscaler.window import PeakWindow
 
+EARLY_SHARE = 0.1
+"""Looks lie a period apart, give or take this share of it: timers are not exact, and a look may be late."""
 LESSON_SHARE = 0.8
 """A size that proved too small is tried again when no more than this share of the CPU of then is in use."""
 LESSON_S = 3600.0
@@ -79,6 +81,11 @@ class FrontEndSettings:
     def _demand(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
             raise ValueError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+
+    @property
+    def slow_for_s(self) -> float:
+        """`up_after_s`, less what a look may come early: a hair must not cost a further look."""
+        return self.up_after_s - EARLY_SHARE * self.period_s
 
     @property
     def least_routers(self) -> int:
@@ -298,7 +305,7 @@ def _with_evidence(settings: FrontEndSettings, state: FrontEndState, facts: _Fac
     else:
         since_s = state.slow_since_s  # workers that are too busy to answer disprove nothing
     # Slow for one look is any machine now and then: if that counted, a busy neighbour would keep what nobody needs.
-    is_slow = facts.is_slow and since_s is not None and now - since_s >= settings.up_after_s
+    is_slow = facts.is_slow and since_s is not None and now - since_s >= settings.slow_for_s
     stands = is_slow or facts.under_way or not facts.is_complete
     if stands or state.proved_too_small(_one_less(size), facts.cores_used, now):
         # What is not known to be needless is needed: the windows must remember that much.
@@ -331,7 +338,7 @@ def _more(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, 
     """Up while there are cores, then out."""
     size = state.size
     slow_s = 0.0 if state.slow_since_s is None else now - state.slow_since_s
-    if slow_s < settings.up_after_s:
+    if slow_s < settings.slow_for_s:
         so_far = f"slow for {slow_s:.1f} s so far, and {settings.up_after_s:g} s count"
         return _Outcome(size, FrontEndRule.BRIEF, so_far)
     if size.workers < seen.cores:

@@ -132,6 +132,12 @@ def test_slow_for_a_moment_is_not_slow():
         assert decision.desired == Size(1, 3)
 
 
+def test_a_look_that_comes_a_hair_early_costs_no_further_look():
+    told = Told(Size(1, 1), ONE_MACHINE)
+    assert told.sees(alike(Size(1, 1), SLOW_S, 0.6), 10.001).workers == 1
+    assert told.sees(alike(Size(1, 1), SLOW_S, 0.6), 10.5).workers == 2
+
+
 def test_slow_for_a_moment_now_and_then_does_not_keep_what_nobody_needs():
     told = Told(Size(2, 1), ONE_MACHINE)
     moves = [
