@@ -82,6 +82,7 @@ def _all(options: argparse.Namespace, wanted: Sequence[str]) -> int:
     whole = not options.quick and not options.only
     folder = options.out or (ROOT / "docs" if whole else None)
     if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "benchmarks.md").write_text(markdown(report))
         (folder / "benchmarks.svg").write_text(throughput.chart(measured))
         print(f"written to {folder}/benchmarks.md\n")
