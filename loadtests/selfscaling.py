@@ -10,6 +10,7 @@ help. A few clients go on all the time, and may not notice: no failed request, n
 import argparse
 import asyncio
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ LOOK_S = 0.05
 CALM_CLIENTS, THINK_S = 4, 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measured:
     """Seconds; infinite where it did not happen."""
 
@@ -44,8 +45,15 @@ class Measured:
     most: int
     back_s: float
     """From the end of the load until there is one worker."""
-    rate: float
+    changes: int
+    """How often the number was changed, up or down."""
+    load: wrk.Run
     tally: Tally
+
+    @property
+    def failed(self) -> int:
+        """Requests, of the load and of the calm clients, and connections lost."""
+        return self.load.failed + len(self.tally.failures)
 
 
 async def measure(load_s: int, back_s: float) -> Measured:
@@ -58,11 +66,12 @@ async def measure(load_s: int, back_s: float) -> Measured:
             installation.start(manifest(KEY.endpoint, [routed(KEY.version, [backend])]))
             async with Client(installation) as client:
                 key = await client.key(KEY.endpoint)
-            assert installation.process is not None
-            port = int(installation.scoring.rpartition(":")[2])
-            fields = (("Authorization", f"Bearer {key}"),)
-            target = Target("scorefront", port, f"/api/v1/service/{KEY.endpoint}/score", fields)
-            found = await _step(rig, target, key, installation.process.pid, load_s, back_s)
+                assert installation.process is not None
+                port = int(installation.scoring.rpartition(":")[2])
+                fields = (("Authorization", f"Bearer {key}"),)
+                target = Target("scorefront", port, f"/api/v1/service/{KEY.endpoint}/score", fields)
+                found = await _step(rig, target, key, installation.process.pid, load_s, back_s)
+                found.changes = await _changes(client)
             await asyncio.to_thread(installation.stop)
             return found
 
@@ -90,7 +99,16 @@ async def _step(rig: Rig, target: Target, key: str, up: int, load_s: int, back_s
         return len(crew(up)) == 1
 
     took_s = await until(alone, back_s) if most > 1 else float("nan")
-    return Measured(before, second_s, most, took_s, run.rate, await calm.stop())
+    return Measured(before, second_s, most, took_s, 0, run, await calm.stop())
+
+
+async def _changes(client: Client) -> int:
+    """What the product has counted."""
+    _, text = await client.rest("GET", "/metrics")
+    return sum(
+        int(float(count))
+        for count in re.findall(r'scorefront_frontend_decisions_total{direction="[ud]\w+"} (\S+)', text)
+    )
 
 
 def table(measured: Measured) -> Table:
@@ -100,6 +118,7 @@ def table(measured: Measured) -> Table:
         "a second after s",
         "most",
         "one again after s",
+        "changes",
         "requests/s",
         "calm ones",
         "failed",
@@ -109,21 +128,23 @@ def table(measured: Measured) -> Table:
         f"{measured.second_s:.2f}",
         str(measured.most),
         f"{measured.back_s:.1f}",
-        f"{measured.rate:,.0f}",
+        str(measured.changes),
+        f"{measured.load.rate:,.0f}",
         str(measured.tally.statuses[200]),
-        str(len(measured.tally.failures)),
+        str(measured.failed),
     )
     return Table(columns, (row,), words=())
 
 
 def promises(measured: Measured, back_s: float) -> list[Promise]:
     """What the product promises."""
-    failed = len(measured.tally.failures)
+    to_and_fro = measured.changes - 2 * (measured.most - 1)
     return [
         Promise("workers before the step", measured.before, 1, at_least=False, digits=0),
         Promise("a second worker after, s", measured.second_s, SECOND_S, at_least=False),
         Promise("one worker again after, s", measured.back_s, back_s, at_least=False, digits=1),
-        Promise("requests that failed, connections lost", failed, 0, at_least=False, digits=0),
+        Promise("changes to and fro", to_and_fro, 0, at_least=False, digits=0),
+        Promise("requests that failed, connections lost", measured.failed, 0, at_least=False, digits=0),
     ]
 
 

@@ -83,7 +83,7 @@ async def test_a_worker_that_is_leaving_ends_with_the_others(sites: Sites) -> No
 
 @pytest.mark.timeout(60)
 def test_sighup_replaces_the_worker_of_a_running_installation(tmp_path: Path) -> None:
-    with Installation(tmp_path) as installation:
+    with Installation(tmp_path, "--workers", "1") as installation:
         installation.start(manifest("echo", [witness_version("blue", work_ms=1, numReplicas=1)]))
         site = Site(installation)
         key, _ = site.keys("echo")
