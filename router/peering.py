@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 from router.core.members import View
 from router.core.messages import PeerMessage
+from router.peers.address import Unix, parse_address
 from router.peers.handoff import HandoffListener, connect_handoff
 from router.peers.links import LinkEvents, Links
+from router.peers.trust import Trust
 from router.proxy.gateway import Gateway
 from router.proxy.handover import Giver, Taker
 
@@ -20,12 +22,17 @@ from router.proxy.handover import Giver, Taker
 class Peering:
     """From `open` to `close`."""
 
-    def __init__(self, gateway: Gateway, name: str, adopt: Callable[[bytes], asyncio.Protocol]) -> None:
-        """`adopt`: makes the protocol of a client connection that another worker gives, with what it has read of it."""
+    def __init__(
+        self, gateway: Gateway, name: str, adopt: Callable[[bytes], asyncio.Protocol], trust: Trust | None = None
+    ) -> None:
+        """`adopt`: makes the protocol of a client connection that another worker gives, with what it has read of it.
+
+        `trust`: for peers on other machines.
+        """
         self._gateway = gateway
         self._name = name
         self._adopt = adopt
-        self._links = Links(name, LinkEvents(self._up, self._down, self._hear), random.random)  # noqa: TID251 - a shell
+        self._links = Links(name, LinkEvents(self._up, self._down, self._hear), random.random, trust)  # noqa: TID251 - a shell
         self._handoff: HandoffListener | None = None
         self._givers: dict[str, Giver] = {}
         """Ways to other workers, by address."""
@@ -34,9 +41,10 @@ class Peering:
         gateway.on_outbox = self._flush
 
     def open(self, address: str) -> None:
-        """Let peers come. Raises AddressError, OSError."""
+        """Let peers come. Raises AddressError, TrustError, OSError."""
         self._links.listen(address)
-        self._handoff = HandoffListener(address, self._take)
+        if isinstance(parse_address(address), Unix):  # connections pass between workers of one machine only
+            self._handoff = HandoffListener(address, self._take)
 
     async def close(self) -> None:
         """Part from everybody."""

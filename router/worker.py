@@ -43,6 +43,7 @@ from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.ids import RequestIds
 from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_worker, encode
 from router.peering import Peering
+from router.peers.trust import Trust
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import SWEEP_S, Gateway
@@ -86,6 +87,8 @@ class WorkerOptions:
     """Where clients come without TLS that are sent to `listen`."""
     address: str = ""
     """Where its peers reach it; "" if it is alone."""
+    trust: Trust | None = None
+    """With what it proves to peers on other machines who it is, and whom it believes."""
     flights: Flights | None = None
     """Its row of the flight board."""
 
@@ -117,7 +120,7 @@ class Worker:
         self._synced = asyncio.Event()
         self._known = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._peering = Peering(self.gateway, options.name, lambda read: Downstream(self.gateway, read))
+        self._peering = Peering(self.gateway, options.name, lambda read: Downstream(self.gateway, read), options.trust)
 
     async def run(self) -> None:
         """Serve until SIGTERM (then drain) or until the link closes (then end at once)."""

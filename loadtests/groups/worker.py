@@ -4,44 +4,17 @@ python -m loadtests.groups.worker router-worker --certificate FOLDER …     sta
 """
 
 import argparse
-import asyncio
 import logging
-import random
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from router.accesslog import AccessLogMode
 from router.board import Flights
-from router.peering import Peering
-from router.peers.links import LinkEvents, Links
 from router.peers.trust import Trust
-from router.proxy.downstream import Downstream
-from router.proxy.gateway import Gateway
 from router.settings import from_environment
-from router.worker import Worker, WorkerOptions
+from router.worker import WorkerOptions, run
 from scorefront.loop import use_fast_loop
-
-
-class FarPeering(Peering):
-    """No connections pass: there is no way between machines."""
-
-    def __init__(self, gateway: Gateway, name: str, adopt: Callable[[bytes], asyncio.Protocol], trust: Trust) -> None:
-        super().__init__(gateway, name, adopt)
-        self._links = Links(name, LinkEvents(self._up, self._down, self._hear), random.random, trust)  # noqa: TID251
-
-    def open(self, address: str) -> None:
-        """Let peers come. Raises AddressError, TrustError, OSError."""
-        self._links.listen(address)
-
-
-class FarWorker(Worker):
-    """The product's worker but for that."""
-
-    def __init__(self, options: WorkerOptions, trust: Trust) -> None:
-        super().__init__(options)
-        self._peering = FarPeering(self.gateway, options.name, lambda read: Downstream(self.gateway, read), trust)
 
 
 def main() -> None:
@@ -66,14 +39,10 @@ def main() -> None:
         access_log=AccessLogMode.OFF,
         log_fd=sys.stderr.fileno(),
         address=arguments.address,
+        trust=Trust(cert, cert, key),  # one certificate for all of them, which is its own authority
         flights=Flights(arguments.board_fd),
     )
-    # One certificate for all of them, which is its own authority.
-    asyncio.run(_serve(options, Trust(cert, cert, key)))
-
-
-async def _serve(options: WorkerOptions, trust: Trust) -> None:
-    await FarWorker(options, trust).run()
+    run(options)
 
 
 if __name__ == "__main__":
