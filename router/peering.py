@@ -97,6 +97,7 @@ class Peering:
         for peer, message in outbox:
             send(peer, message)
         outbox.clear()
+        self._links.hurry()
 
     # ---- client connections
 

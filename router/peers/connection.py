@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
-from router.core.messages import PeerMessage
+from router.core.messages import Declare, PeerMessage
+from router.outlet import write_at_once
 from router.peers.messages import MAX_FRAME_BYTES, Frame, FrameError, FrameReader, encode
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
 
@@ -14,6 +15,8 @@ GREET_S = 2.0
 """From a connection to an open session, at either end; then it is broken off."""
 MAX_UNSENT_BYTES = 8 * 1024 * 1024
 """What may wait for a peer that does not read; then its session is broken. One tick's messages may come on top."""
+_FEW = 64
+"""So many messages that are no Declare fit in a frame, whatever is in them."""
 
 
 class Board(Protocol):
@@ -42,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._fd = -1
         self._outgoing: list[PeerMessage] = []
         self._patience: asyncio.TimerHandle | None = None
         self.session = session
@@ -64,7 +68,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._board.connections.add(self)
-        if transport.get_extra_info("socket").family != socket.AF_UNIX:
+        sock = transport.get_extra_info("socket")
+        if sock.family == socket.AF_UNIX:
+            self._fd = sock.fileno()
+        else:
             self.certificate = transport.get_extra_info("peercert") or {}
         self._patience = self._loop.call_later(GREET_S, self.break_off, f"no session within {GREET_S:g} s")
         if not self.incoming and self._board.welcome(self, self.session.peer):
@@ -111,6 +118,20 @@ class Connection(asyncio.Protocol):
         """Keep a message for the next flush; returns whether it is the first."""
         self._outgoing.append(message)
         return len(self._outgoing) == 1
+
+    def hurry(self) -> None:
+        """Send what has been put without waiting for the loop, if nothing can go wrong; else `flush` does it."""
+        assert self._transport is not None
+        outgoing = self._outgoing
+        if not self.live or len(outgoing) > _FEW or self._fd < 0 or self._transport.get_write_buffer_size():
+            return
+        if any(type(message) is Declare for message in outgoing):
+            return
+        frame = bytes(encode(self.session.pack(tuple(outgoing))))
+        outgoing.clear()
+        rest = write_at_once(self._transport, self._fd, frame)
+        if rest:
+            self._transport.write(rest)
 
     def flush(self) -> None:
         """Send what has been put, as one frame."""

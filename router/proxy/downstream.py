@@ -7,11 +7,11 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from router.core.errors import BadRequest, HeadersTooLarge, Overloaded, PayloadTooLarge, RequestTimeout, RouterError
+from router.outlet import write_at_once
 from router.proxy.answer import own_answer
 from router.proxy.chunked import ChunkedBody
 from router.proxy.exchange import Exchange
 from router.proxy.head import RequestHead, check_beginning, parse_request
-from router.proxy.outlet import write_at_once
 from router.proxy.plan import Planner
 
 if TYPE_CHECKING:

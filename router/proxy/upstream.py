@@ -6,9 +6,9 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from router.core.errors import BadRequest, ReplicaFailed
+from router.outlet import write_at_once
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head import ResponseHead, check_answer_beginning, parse_response
-from router.proxy.outlet import write_at_once
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange

@@ -107,6 +107,37 @@ async def test_messages_of_one_tick_travel_as_one_frame_and_no_later_than_the_ti
     await peer.close()
 
 
+async def test_a_hurried_message_is_sent_at_once_and_the_rest_of_the_tick_follows_in_one_frame(
+    node: Make,
+) -> None:
+    b = node("b")
+    peer = await RawPeer.connect("a", b)
+    b.links.enter(View(1, (Member("a", "unix:/nowhere"), b.member)))
+    await peer.greet("b")
+    await eventually(lambda: b.links.up())
+    b.links.send("a", Ping(0))
+    b.links.hurry()
+    for number in range(1, 5):
+        b.links.send("a", Ping(number))
+        b.links.hurry()
+    frames = [await peer.frame(), await peer.frame()]
+    assert [frame.messages for frame in frames if isinstance(frame, Batch)] == [
+        (Ping(0),),
+        tuple(map(Ping, range(1, 5))),
+    ]
+    await peer.close()
+
+
+async def test_what_cannot_be_hurried_goes_at_the_end_of_the_tick(node: Make) -> None:
+    a, b = node("a"), node("b")
+    meet(a, b)
+    await all_linked(a, b)
+    for _ in range(100):
+        b.links.send("a", KILOBYTES)
+        b.links.hurry()
+    await eventually(lambda: len(a.heard) == 100)
+
+
 async def test_what_is_sent_when_a_peer_comes_up_is_the_first_that_it_hears(node: Make) -> None:
     a, b = node("a"), node("b")
     a.greeting = b.greeting = Ping(1)
