@@ -1,7 +1,16 @@
-"""Messages between the control plane and the router workers of one machine: shapes, codec and framing. No I/O.
+"""Messages between the control plane and router workers: shapes, codec and framing. No I/O.
 
-A frame is a 4-byte big-endian length and a msgpack body. The same truth that a router in a cluster reads from the
-Kubernetes API reaches a local worker through here.
+A frame is a 4-byte big-endian length and a msgpack body. On one machine a supervisor feeds its workers with the whole
+truth; the same truth a router in a cluster reads from the Kubernetes API, and has it reach its workers through here.
+Between the leader of a cluster and a group of workers in another pod (TCP with mutual TLS; the group connects) pass
+only the counts that scaling needs, and orders:
+
+    group                                               leader
+      | <-------------------------------------- Leads      |
+      | GroupIs, then a Usage per worker, whole -------->  |
+      | Usage, Drained, GroupLoad --------------------->   |   as it happens; a GroupLoad at least every LOAD_S
+      | <------------------------------ Retire, Resize     |
+      | Retired ---------------------------------------->  |
 """
 
 import struct
@@ -12,9 +21,14 @@ import msgspec
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Endpoint, VersionKey
 from serving.replica import Replica
-from serving.usage import UsageReport
+from serving.usage import UsageReport, Work
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
+MAX_GROUP_FRAME_BYTES = 16 * 1024 * 1024
+"""Between a group and the leader: a report of 6,000 versions is some hundred bytes for each."""
+MAX_GROUP_WORKERS = 64
+LOAD_S = 0.2
+"""How often a group tells its load at least, which also shows that it is alive."""
 
 
 class LinkError(Exception):
@@ -165,12 +179,65 @@ class Metrics(msgspec.Struct, tag=True, frozen=True):
 
 ToControl = Serving | Usage | Retired | Drained | Metrics
 
+# ---- leader -> group of workers in another pod
+
+
+class Leads(msgspec.Struct, tag=True, frozen=True):
+    """First on every link: whom the group has reached."""
+
+    fence: int
+    """Counts the leaders of the cluster. A group that knows of a higher one parts: this leader is none any more."""
+
+
+class Resize(msgspec.Struct, tag=True, frozen=True):
+    """Have so many workers, absolute; what comes of it stands in `GroupLoad`."""
+
+    workers: int
+
+
+ToGroup = Leads | Retire | Resize
+
+# ---- group -> leader
+
+
+class GroupIs(msgspec.Struct, tag=True, frozen=True):
+    """First on every link, and whenever its workers change: who serves or is leaving, at most MAX_GROUP_WORKERS.
+
+    After the first one follows, for each worker, a `Usage` with every version that it has told of: the leader may be a
+    new one, or have missed what was said while there was no link. What is older than the report is brought up to its
+    time: `busy_slot_seconds` has grown by busy x time since.
+    """
+
+    group: str
+    """Unique per start of the supervisor. Of two links of the same group the newer one counts."""
+    workers: tuple[str, ...]
+    pod: str = ""
+    """The pod that it runs in, in the leader's namespace."""
+
+
+class GroupLoad(msgspec.Struct, tag=True, frozen=True):
+    """What the workers of a group have done so far, at least every LOAD_S."""
+
+    wanted: int
+    """Workers there shall be, as the group sees it."""
+    cores: int
+    """The most workers that its pod has cores for now."""
+    even: bool
+    """Every worker that serves has about its part of the clients."""
+    work: dict[str, Work]
+    """Worker -> what it has done; of those that serve."""
+
+
+FromGroup = GroupIs | Usage | Retired | Drained | GroupLoad
+
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _to_control = msgspec.msgpack.Decoder(ToControl)
+_to_group = msgspec.msgpack.Decoder(ToGroup)
+_from_group = msgspec.msgpack.Decoder(FromGroup)
 
 
-def encode(message: ToWorker | ToControl) -> bytes:
+def encode(message: ToWorker | ToControl | ToGroup | FromGroup) -> bytes:
     """One frame."""
     body = _encoder.encode(message)
     return struct.pack(">I", len(body)) + body
@@ -179,8 +246,9 @@ def encode(message: ToWorker | ToControl) -> bytes:
 class FrameReader:
     """Bytes in, message bodies out."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
+        self._max_frame_bytes = max_frame_bytes
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield every body that is complete. Raises LinkError on a frame over the limit."""
@@ -189,8 +257,8 @@ class FrameReader:
         start = 0
         while len(buffer) - start >= 4:
             (size,) = struct.unpack_from(">I", buffer, start)
-            if size > MAX_FRAME_BYTES:
-                raise LinkError(f"frame of {size} bytes, at most {MAX_FRAME_BYTES}")
+            if size > self._max_frame_bytes:
+                raise LinkError(f"frame of {size} bytes, at most {self._max_frame_bytes}")
             if len(buffer) - start - 4 < size:
                 break
             yield bytes(buffer[start + 4 : start + 4 + size])
@@ -211,6 +279,24 @@ def decode_for_control(body: bytes) -> ToControl:
     """A message of a worker. Raises LinkError."""
     try:
         message: ToControl = _to_control.decode(body)
+    except msgspec.DecodeError as error:
+        raise LinkError(str(error)) from error
+    return message
+
+
+def decode_for_group(body: bytes) -> ToGroup:
+    """A message of the leader. Raises LinkError."""
+    try:
+        message: ToGroup = _to_group.decode(body)
+    except msgspec.DecodeError as error:
+        raise LinkError(str(error)) from error
+    return message
+
+
+def decode_from_group(body: bytes) -> FromGroup:
+    """A message of a group. Raises LinkError."""
+    try:
+        message: FromGroup = _from_group.decode(body)
     except msgspec.DecodeError as error:
         raise LinkError(str(error)) from error
     return message

@@ -17,7 +17,9 @@ nothing until it is whole. A request is counted before its first byte goes out, 
 import mmap
 import os
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from serving.usage import Work
 
 ENTRIES = 16_384
 """Replicas that may have requests of one worker at the same time: more than it takes clients by default. Memory is used
@@ -32,23 +34,6 @@ _WORK_AT = 16
 
 BEAT_S = 0.1
 """How often a worker's loop shows that it turns."""
-
-
-class Work(NamedTuple):
-    """What a worker has done from its start to one beat of its loop. Two of them tell its load in between."""
-
-    at_s: float
-    """When the loop beat, on the clock of the machine (monotonic)."""
-    beats: float
-    """As often it had beaten."""
-    late_s: float
-    """How long what came in had to wait until the loop saw it: a sample at every beat, added up."""
-    cpu_s: float
-    """Processor time of the process."""
-    routed: float
-    """Requests that had ended."""
-    routing_s: float
-    """Time inside the router, less waiting for a slot and for the replica, of all of them."""
 
 
 class Target(Protocol):

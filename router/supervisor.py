@@ -32,7 +32,7 @@ from cluster.link import (
     WorkerMetrics,
 )
 from router.balance import Move, moves
-from router.board import Row, Work
+from router.board import Row
 from router.core.members import View
 from router.folder import SocketFolder
 from router.membership import Alone, Membership
@@ -40,7 +40,7 @@ from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetVi
 from router.roster import PRESENT, START_S, Action, Dismiss, Kill, Phase, Publish, Roster, Spawn
 from router.settings import from_environment
 from serving.endpoint import VersionKey
-from serving.usage import UsageReport
+from serving.usage import UsageReport, Work
 
 _log = logging.getLogger("scorefront.supervisor")
 

@@ -38,7 +38,7 @@ from cluster.link import (
     WorkerMetrics,
 )
 from router.accesslog import AccessLog, AccessLogMode
-from router.board import BEAT_S, Flights, Work
+from router.board import BEAT_S, Flights
 from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.ids import RequestIds
 from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_worker, encode
@@ -52,7 +52,7 @@ from router.proxy.tls import Certificates
 from router.settings import Settings
 from serving.credentials import TokenTrust
 from serving.endpoint import Endpoint, VersionKey
-from serving.usage import UsageReport, VersionUsage
+from serving.usage import UsageReport, VersionUsage, Work
 
 _log = logging.getLogger("scorefront.router")
 

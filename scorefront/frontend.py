@@ -22,9 +22,9 @@ from autoscaler.frontend import (
 )
 from autoscaler.loop import Clock, FrontEndLoop
 from autoscaler.policy import Direction
-from router.board import Work
 from router.settings import SettingError, number
 from scorefront.cores import MAX_WORKERS
+from serving.usage import Work
 
 _log = logging.getLogger("scorefront.frontend")
 

@@ -1,6 +1,7 @@
-"""What a router worker knows about the slots of a version, as it reports it to the control plane."""
+"""What a router worker tells the control plane: of the slots of a version, and of its own work."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from serving.endpoint import VersionKey
 
@@ -39,3 +40,20 @@ class UsageReport:
     versions: tuple[VersionUsage, ...]
     starved: tuple[VersionKey, ...] = ()
     """Versions for which a request found no free slot since the report before: scale now, whatever the period."""
+
+
+class Work(NamedTuple):
+    """What a worker has done from its start to one beat of its loop. Two of them tell its load in between."""
+
+    at_s: float
+    """When the loop beat, on the clock of the machine (monotonic)."""
+    beats: float
+    """As often it had beaten."""
+    late_s: float
+    """How long what came in had to wait until the loop saw it: a sample at every beat, added up."""
+    cpu_s: float
+    """Processor time of the process."""
+    routed: float
+    """Requests that had ended."""
+    routing_s: float
+    """Time inside the router, less waiting for a slot and for the replica, of all of them."""

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.proxy": ("serving", "router.core", *BESIDE_THE_CORE),
     "router.peers": ("serving", "router.core", *BESIDE_THE_CORE),
     "router.balance": (),
-    "router.board": (),
+    "router.board": ("serving.usage",),
     "router.folder": (),
     "router.membership": ("router.core",),
     "router.orders": ("serving", "router.core", "cluster.link"),

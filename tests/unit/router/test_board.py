@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.board import MAX_ID_BYTES, Flights, Row, Work
+from router.board import MAX_ID_BYTES, Flights, Row
+from serving.usage import Work
 
 
 class Replica:

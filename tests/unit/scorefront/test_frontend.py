@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoscaler.frontend import ClusterPurpose, FrontEndSettings, WorkerLoad
 from autoscaler.policy import Direction
-from router.board import BEAT_S, Work
+from router.board import BEAT_S
 from router.settings import SettingError
 from scorefront.exposition import Exposition
 from scorefront.frontend import (
@@ -21,6 +21,7 @@ from scorefront.frontend import (
     front_end_settings,
     load_between,
 )
+from serving.usage import Work
 from tests.fakes.clock import VirtualClock, settle
 
 ONE_MACHINE = FrontEndSettings(min_routers=1, max_routers=1)
