@@ -63,6 +63,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
 PURE = (
     *("serving", "autoscaler", "router.core", "router.balance", "router.membership", "router.roster"),
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
+    "cluster.kubernetes.objects",
 )
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)
 NOT_PURE = frozenset(

@@ -1,0 +1,122 @@
+"""A pod as the replica that it is."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cluster.kubernetes.objects import labels
+from serving.endpoint import VersionKey
+from serving.replica import Replica, ReplicaState
+
+STUCK = frozenset({"CrashLoopBackOff", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
+"""Why a container waits, where waiting alone mends nothing; so does every CreateContainer…Error."""
+LONGEST_REASON = 500
+_UID_DIGITS = 8
+
+Pod = Mapping[str, Any]
+
+
+def key_of(pod: Pod) -> VersionKey | None:
+    """The version it belongs to by its labels; None for a pod of an adopted workload, or of nobody's."""
+    return labels.key_of(pod["metadata"])
+
+
+def replica_id(pod: Pod) -> str:
+    """`<name>.<first 8 digits of the uid>`: a pod of a StatefulSet comes back under its name, but with another uid."""
+    return f"{pod['metadata']['name']}.{pod['metadata']['uid'][:_UID_DIGITS]}"
+
+
+def pod_name(replica: str) -> str:
+    """The name of the pod that has this replica id."""
+    return replica.rpartition(".")[0]
+
+
+def replica_of(pod: Pod, key: VersionKey, port: int, slots: int) -> Replica | None:
+    """The replica that `pod` is, listening on `port` with `slots` slots; None where nothing runs and nothing will.
+
+    A replica without an address yet has the host "".
+    """
+    status = pod.get("status") or {}
+    phase, leaving = status.get("phase"), pod["metadata"].get("deletionTimestamp") is not None
+    if phase == "Succeeded" or (leaving and (phase == "Failed" or not status.get("podIP"))):
+        return None
+    state, reason = _condition(pod, status, leaving)
+    host = status.get("podIP") or ""
+    return Replica(replica_id(pod), *key, host, port, state, slots, reason[:LONGEST_REASON])
+
+
+def _condition(pod: Pod, status: Mapping[str, Any], leaving: bool) -> tuple[ReplicaState, str]:
+    if status.get("phase") == "Failed":
+        said = ": ".join(text for text in (status.get("reason"), status.get("message")) if text)
+        return ReplicaState.FAILED, said or "; ".join(_endings(status)) or "the pod has failed"
+    if leaving or labels.DRAINING in (pod["metadata"].get("annotations") or {}):
+        return ReplicaState.DRAINING, ""
+    if _is_true(status, "Ready") and status.get("podIP"):
+        return ReplicaState.READY, ""
+    if failures := list(_failures(status)):
+        return ReplicaState.FAILED, "; ".join(failures)
+    return ReplicaState.STARTING, _awaited(pod, status)
+
+
+def unschedulable(pod: Pod) -> str:
+    """Why the cluster has no room for it, in the words of the scheduler; "" where it has, or has not looked yet."""
+    scheduled = _found(pod.get("status") or {}, "PodScheduled")
+    if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
+        return ""
+    return scheduled.get("message") or "Unschedulable"
+
+
+def _awaited(pod: Pod, status: Mapping[str, Any]) -> str:
+    """What stands between this pod and being READY."""
+    if no_room := unschedulable(pod):
+        return f"no room in the cluster: {no_room}"
+    scheduled = _found(status, "PodScheduled")
+    if scheduled.get("status") != "True":
+        return scheduled.get("message") or "waiting for a node"
+    for container in _containers(status):
+        if waiting := (container.get("state") or {}).get("waiting"):
+            told = waiting.get("message") or waiting.get("reason", "waiting")
+            return "; ".join((f"container {container['name']}: {told}", *_endings(status)))
+    ended = list(_endings(status))
+    if ended:
+        return "; ".join(ended)
+    ready = _found(status, "Ready")
+    return ready.get("message") or "not ready yet"
+
+
+def _failures(status: Mapping[str, Any]) -> Iterator[str]:
+    for container in _containers(status):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        why = waiting.get("reason", "")
+        if why in STUCK or (why.startswith("CreateContainer") and why.endswith("Error")):
+            told = ": ".join(text for text in (why, waiting.get("message")) if text)
+            ended = _ended(container)
+            yield f"container {container['name']}: {told}" + (f"; it {ended}" if ended else "")
+
+
+def _endings(status: Mapping[str, Any]) -> Iterator[str]:
+    for container in _containers(status):
+        if ended := _ended(container):
+            yield f"container {container['name']} {ended}"
+
+
+def _ended(container: Mapping[str, Any]) -> str:
+    """How a container ended last, if it ended badly: `last ended with OOMKilled (exit code 137)`."""
+    for state in ("state", "lastState"):
+        end = (container.get(state) or {}).get("terminated")
+        if end and (end.get("exitCode") or end.get("signal")):
+            return f"last ended with {end.get('reason') or 'Error'} (exit code {end.get('exitCode')})"
+    return ""
+
+
+def _containers(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def _found(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    conditions = status.get("conditions") or ()
+    return next((condition for condition in conditions if condition.get("type") == type_), {})
+
+
+def _is_true(status: Mapping[str, Any], type_: str) -> bool:
+    return _found(status, type_).get("status") == "True"

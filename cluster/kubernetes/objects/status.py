@@ -1,0 +1,195 @@
+"""The status of a ScoringEndpoint: numbers, and conditions whose time moves only when their status does."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.kubernetes.objects.labels import selector
+from serving.credentials import KeyDigests
+from serving.endpoint import VersionKey
+
+READY, PROGRESSING, DEGRADED = "Ready", "Progressing", "Degraded"
+SCALING_LIMITED, SCALING_CONFLICT = "ScalingLimited", "ScalingConflict"
+CONDITIONS = (READY, PROGRESSING, SCALING_LIMITED, SCALING_CONFLICT, DEGRADED)
+LONGEST_MESSAGE = 2048
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """How one version fares. Texts are for people; "" says that there is nothing to say."""
+
+    name: str
+    ready: int = 0
+    desired: int = 0
+    busy: int = 0
+    """Slots in use now, over all routers."""
+    waiting: int = 0
+    """Requests that wait for a slot now."""
+    needed: int = 1
+    """Ready replicas without which the endpoint is not ready."""
+    selector: str | None = None
+    """Label selector of its pods; None stands for the labels of a Deployment that scorefront makes."""
+    message: str = ""
+    """Why fewer are ready than desired."""
+    updating: bool = False
+    """Replicas of an older template are being replaced."""
+    limited: str = ""
+    """Why replicas that are wanted find no room."""
+    conflict: str = ""
+    """Who else sets the number of replicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why what is declared is not what runs."""
+
+    reason: str
+    """One CamelCase word."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """Everything that a status tells of an endpoint at one instant."""
+
+    endpoint: str
+    generation: int
+    """`metadata.generation` of the object that was looked at."""
+    versions: tuple[VersionStatus, ...] = ()
+    default_version: str = ""
+    scoring_uri: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """`secret.digests_of`; empty where no key is demanded."""
+    trouble: Trouble | None = None
+
+
+def status_of(previous: Mapping[str, Any] | None, seen: EndpointStatus, now: str) -> dict[str, Any]:
+    """The whole new `status`; equal to `previous` where nothing has changed. `now` is RFC 3339 in UTC."""
+    ready = sum(version.ready for version in seen.versions)
+    desired = sum(version.desired for version in seen.versions)
+    before = {condition["type"]: condition for condition in (previous or {}).get("conditions") or ()}
+    status = {
+        "observedGeneration": seen.generation,
+        "conditions": [
+            _condition(type_, finding, before.get(type_), seen.generation, now)
+            for type_, finding in _findings(seen).items()
+        ],
+        "ready": f"{ready}/{desired}",
+        "replicas": ready,
+        "defaultVersion": seen.default_version,
+        "scoringUri": seen.scoring_uri,
+        "versions": [_version(seen.endpoint, version) for version in seen.versions],
+        "keys": dict(seen.keys),
+    }
+    return {name: value for name, value in status.items() if value not in ("", {})}
+
+
+def digests_of(cr: Mapping[str, Any]) -> KeyDigests | None:
+    """The digests of the keys that open the endpoint of `cr`; None until the leader has written them.
+
+    What is no SHA-256 opens nothing: it is left out.
+    """
+    written = (cr.get("status") or {}).get("keys") or {}
+    digests = tuple(_digests(written.get(name) for name in ("primarySha256", "secondarySha256")))
+    return KeyDigests(cr["metadata"]["name"], digests) if digests else None
+
+
+def selectors_of(cr: Mapping[str, Any]) -> dict[str, str]:
+    """Version name -> label selector of its pods, as the status tells."""
+    versions = (cr.get("status") or {}).get("versions") or ()
+    return {version["name"]: version["selector"] for version in versions if version.get("selector")}
+
+
+def _digests(texts: Iterable[Any]) -> Iterable[bytes]:
+    for text in texts:
+        try:
+            digest = bytes.fromhex(text or "")
+        except (TypeError, ValueError):
+            continue
+        if len(digest) == DIGEST_BYTES:
+            yield digest
+
+
+def _version(endpoint: str, version: VersionStatus) -> dict[str, Any]:
+    of_pods = version.selector
+    if of_pods is None:
+        of_pods = selector(VersionKey(endpoint, version.name))
+    return {
+        "name": version.name,
+        "ready": version.ready,
+        "desired": version.desired,
+        "busy": version.busy,
+        "waiting": version.waiting,
+        "selector": of_pods,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What a condition says now."""
+
+    holds: bool
+    reason: str
+    message: str = ""
+
+
+def _findings(seen: EndpointStatus) -> dict[str, _Finding]:
+    """Every condition, in the order in which they are shown."""
+    return {
+        READY: _ready(seen),
+        PROGRESSING: _progressing(seen),
+        SCALING_LIMITED: _told(
+            {version.name: version.limited for version in seen.versions}, "NoRoom", "RoomForAll"
+        ),
+        SCALING_CONFLICT: _told(
+            {version.name: version.conflict for version in seen.versions}, "ScaledByAnother", "ScaledByScorefront"
+        ),
+        DEGRADED: _degraded(seen.trouble),
+    }
+
+
+def _ready(seen: EndpointStatus) -> _Finding:
+    missing = [version for version in seen.versions if version.ready < version.needed]
+    if missing:
+        told = (
+            f"{version.name}: {version.ready} of {version.needed} ready: {version.message or 'starting'}"
+            for version in missing
+        )
+        return _Finding(False, "ReplicasMissing", "; ".join(told))
+    if not seen.versions:
+        return _Finding(False, seen.trouble.reason if seen.trouble else "NotReconciled", "nothing of it runs yet")
+    return _Finding(True, "ReplicasReady")
+
+
+def _progressing(seen: EndpointStatus) -> _Finding:
+    moving = [version for version in seen.versions if version.updating or version.ready != version.desired]
+    if not moving:
+        return _Finding(False, "AsDesired")
+    told = (f"{version.name}: {version.ready} ready, {version.desired} desired" for version in moving)
+    reason = "Updating" if any(version.updating for version in moving) else "Scaling"
+    return _Finding(True, reason, "; ".join(told))
+
+
+def _told(by_version: Mapping[str, str], bad: str, good: str) -> _Finding:
+    told = [f"{name}: {text}" for name, text in by_version.items() if text]
+    return _Finding(True, bad, "; ".join(told)) if told else _Finding(False, good)
+
+
+def _degraded(trouble: Trouble | None) -> _Finding:
+    return _Finding(True, trouble.reason, trouble.message) if trouble else _Finding(False, "AsDeclared")
+
+
+def _condition(
+    type_: str, finding: _Finding, before: Mapping[str, Any] | None, generation: int, now: str
+) -> dict[str, Any]:
+    status = "True" if finding.holds else "False"
+    unmoved = before is not None and before.get("status") == status
+    return {
+        "type": type_,
+        "status": status,
+        "reason": finding.reason,
+        "message": finding.message[:LONGEST_MESSAGE],
+        "lastTransitionTime": before.get("lastTransitionTime", now) if before and unmoved else now,
+        "observedGeneration": generation,
+    }
