@@ -1,0 +1,88 @@
+"""Writes the lock files of the images: for each, the part of requirements.lock that it needs, versions and hashes as there.
+
+    python deploy/image/lock.py
+
+Run it with the environment of requirements.lock, whose packages say what they require. The images leave out what only
+a laptop needs (the model server and the example's library), tests and tools.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+TOP = Path(__file__).parent.parent.parent
+REPLICAS_ONLY = frozenset({"azureml-inference-server-http", "scikit-learn"})
+"""Run in replicas. On one machine scorefront starts those; in a cluster they have images of their own."""
+TARGET = {"python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "platform_system": "Linux"}
+"""The environment of the images, whatever this one is."""
+HEAD = "# Written by deploy/image/lock.py; do not edit.\n"
+
+Requires = Callable[[str], Iterable[str]]
+"""Name of a distribution -> its requirements, as its metadata spells them."""
+
+
+def blocks(lock: str) -> dict[str, str]:
+    """Name -> the lines of one requirement, with its hashes."""
+    starts = [*re.finditer(r"^[A-Za-z0-9]", lock, re.MULTILINE)]
+    ends = [start.start() for start in starts[1:]] + [len(lock)]
+    texts = [lock[start.start() : end] for start, end in zip(starts, ends, strict=True)]
+    texts = ["".join(line + "\n" for line in text.splitlines() if line and not line.startswith("#")) for text in texts]
+    return {canonicalize_name(re.split("[=<>~!;@ ]", text, maxsplit=1)[0]): text for text in texts}
+
+
+def closure(roots: Iterable[str], requires: Requires) -> set[str]:
+    """The names of all that `roots` (requirements) need, themselves included, in the environment of the images."""
+    found: set[str] = set()
+    todo = [(Requirement(root), "") for root in roots]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        requirement, extra = todo.pop()
+        if requirement.marker is not None and not requirement.marker.evaluate({**TARGET, "extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        found.add(name)
+        for wanted in {"", *requirement.extras}:
+            if (name, wanted) not in seen:
+                seen.add((name, wanted))
+                todo.extend((Requirement(text), wanted) for text in requires(name))
+    return found
+
+
+def subset(lock: str, names: Iterable[str]) -> str:
+    """The lock of these. Raises KeyError for one that is not locked."""
+    known = blocks(lock)
+    return HEAD + "".join(known[name] for name in sorted(names))
+
+
+def files(lock: str, dependencies: Iterable[str], build: Iterable[str], requires: Requires) -> dict[str, str]:
+    """Path below the top -> what it should hold. `dependencies` of the project, and what its `build` requires."""
+    by_name = {canonicalize_name(Requirement(text).name): text for text in dependencies}
+    serving = [text for name, text in by_name.items() if name not in REPLICAS_ONLY]
+    replicas = [by_name[name] for name in sorted(REPLICAS_ONLY)]
+    return {
+        "deploy/image/build.lock": subset(lock, closure(build, requires)),
+        "deploy/image/runtime.lock": subset(lock, closure(serving, requires)),
+        "examples/iris/requirements.lock": subset(lock, closure(replicas, requires)),
+    }
+
+
+def current() -> dict[str, str]:
+    """What the files should hold now."""
+    document = tomllib.loads((TOP / "pyproject.toml").read_text())
+    return files(
+        (TOP / "requirements.lock").read_text(),
+        document["project"]["dependencies"],
+        document["build-system"]["requires"],
+        lambda name: metadata.requires(name) or (),
+    )
+
+
+if __name__ == "__main__":
+    for path, text in current().items():
+        (TOP / path).write_text(text)
+        print(f"{path}: {text.count('==')} packages")
