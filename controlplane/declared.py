@@ -26,6 +26,8 @@ class Skipped:
 
     why: str
     """The file, the field and the rule."""
+    remedy: str
+    """What people do about it."""
     keys: KeyPair | None = None
     """If these can still be read."""
 
@@ -68,7 +70,7 @@ class Registry:
         """The endpoint. Raises EndpointNotFound; EndpointSkipped, which is one."""
         declared = self._declared.get(name)
         if declared is None and (skipped := self._skipped.get(name)) is not None:
-            raise EndpointSkipped(name, skipped.why)
+            raise EndpointSkipped(name, skipped.why, skipped.remedy)
         if declared is None:
             raise EndpointNotFound(name)
         return declared

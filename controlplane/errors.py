@@ -25,9 +25,9 @@ class EndpointSkipped(EndpointNotFound):
 
     code = "EndpointSkipped"
 
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, remedy: str) -> None:
         super().__init__(name)
-        self.args = (f"endpoint '{name}' is skipped: {why}; mend the file and start again, or declare it anew",)
+        self.args = (f"endpoint '{name}' is skipped: {why}; {remedy}",)
 
 
 class VersionNotFound(ControlError):
@@ -69,9 +69,16 @@ class Conflict(ControlError):
 
 
 class StoreError(ControlError):
-    """The state directory cannot be read or written, or is in use; the text names the file."""
+    """What is kept cannot be read or written, or is in use; the text names the file or object."""
 
     code = "StoreFailed"
+
+
+class StoreUnavailable(StoreError):
+    """What keeps the state does not answer now; nothing was changed."""
+
+    status = 503
+    code = "StoreUnavailable"
 
 
 class DamagedFile(StoreError):

@@ -1,14 +1,15 @@
-"""The control plane of one machine: what REST and the router group call, on top of store, reconciler and autoscaler.
+"""The control plane of one installation: what REST and the routers call, on top of store, reconciler and autoscaler.
 
-Every change of an endpoint goes the same way, under its lock: validate, write to disk, change memory, tell the routers,
-have the provider follow. What is refused on the way to the disk has changed nothing.
+Every change of an endpoint goes the same way, under its lock: validate, write to the store, change memory, tell the
+routers, have the provider follow. What is refused on the way to the store has changed nothing. What somebody else has
+changed in the store comes in by `take_over`, and goes the same way from there.
 """
 
 import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,8 +38,9 @@ from controlplane.records import DecisionLog, Record
 from controlplane.routers import Routers
 from controlplane.scaler import Scaler, clamped
 from controlplane.signing import TokenIssuer
+from controlplane.state import State, StoredEndpoint
 from controlplane.status import LOG_LINES, Sources, to_view
-from controlplane.store import State, Store, StoredEndpoint
+from controlplane.store import Store
 from controlplane.tokens import IssuedToken, TokenAlgorithm
 from controlplane.view import ClusterView, Shortfall, shortfalls
 from controlplane.wanted import WantedNumbers
@@ -111,18 +113,26 @@ class ControlPlane:
 
     async def start(self) -> None:
         """Load what was declared, have it run, keep it so until `stop`. Raises StoreError; then nothing was started."""
-        state = await asyncio.to_thread(self._store.open)
+        await self.begin()
+        await self.reconcile_all()
+
+    async def begin(self) -> None:
+        """The first half of `start`: what is declared is known, scaled and told to the routers. Raises StoreError."""
+        state = await self._store.open()
         try:
             self._load(state)
             self._wanted.load({key: n for key, n in state.wanted.items() if self._is_kept(key)})
             await self._issuer.load(state.keyring)
         except BaseException:
-            self._store.close()
+            await self._store.close()
             raise
         self._routers.publish(self.snapshot())
         for declared in self._registry.all():
             self._track(declared.endpoint)
         self._running = asyncio.create_task(self._run(), name="control plane")
+
+    async def reconcile_all(self) -> None:
+        """The second half: have the provider match everything that is declared."""
         for declared in self._registry.all():
             async with self._registry.lock(declared.endpoint.name):
                 await self._reconciler.reconcile(declared.endpoint.name)
@@ -136,7 +146,7 @@ class ControlPlane:
             self._running = None
         with contextlib.suppress(StoreError):
             await self._wanted.flush()
-        self._store.close()
+        await self._store.close()
 
     async def wait(self) -> None:
         """Return when the control plane was stopped; raise what it died of."""
@@ -157,17 +167,17 @@ class ControlPlane:
     def _load(self, state: State) -> None:
         """Declare what is fit to be declared; what is not keeps nothing else from being served."""
         for name, why in state.damaged.items():
-            self._registry.skip(name, Skipped(why))
+            self._registry.skip(name, Skipped(why, self._store.remedy))
         for name, stored in state.endpoints.items():
             try:
                 manifest = _kept_manifest(name, stored)
             except InvalidManifest as error:
-                why = f"endpoints/{name}.json in the state directory is not valid: {'; '.join(map(str, error.faults))}"
-                self._registry.skip(name, Skipped(why, stored.keys))
+                why = f"{self._store.place(name)} is not valid: {'; '.join(map(str, error.faults))}"
+                self._registry.skip(name, Skipped(why, self._store.remedy, stored.keys))
             else:
                 self._registry.put(Declared(manifest, to_endpoint(manifest), stored.keys))
         for name, skipped in self._registry.skipped().items():
-            _log.error("%s", EndpointSkipped(name, skipped.why))
+            _log.error("%s", EndpointSkipped(name, skipped.why, skipped.remedy))
         for text in state.lost:
             _log.error("%s", text)
 
@@ -252,10 +262,8 @@ class ControlPlane:
                 await self._reconciler.reconcile(name)
                 return
             old = self._registry.get(name)
-            await asyncio.to_thread(self._store.drop_endpoint, name)
-            self._registry.drop(name)
-            self._routers.publish(RemoveEndpoint(name))
-            self._forget(old.endpoint.versions, name)
+            await self._store.drop_endpoint(name)
+            self._drop(old)
             await self._reconciler.reconcile(name)
 
     async def regenerate(self, name: str, which: KeyType) -> KeyPair:
@@ -263,9 +271,38 @@ class ControlPlane:
         async with self._registry.lock(name):
             old = self._registry.get(name)
             pair = regenerated(old.keys, which, self._entropy(ENTROPY_BYTES))
-            await self._put(Declared(old.manifest, old.endpoint, pair))
-            self._routers.publish(SetKeys(digests(name, pair)))
-            return pair
+            kept = await self._put(Declared(old.manifest, old.endpoint, pair))
+            self._routers.publish(SetKeys(digests(name, kept.keys)))
+            return kept.keys
+
+    # ---- what is changed in the store by somebody else
+
+    async def take_over(self, name: str, read: Callable[[], Awaitable[StoredEndpoint | str | None]]) -> None:
+        """Follow what is kept of `name` now, which `read` gives: as `apply` and `delete` do, but for the writing.
+
+        None: it is not kept. Text: what is wrong with it; then what runs goes on as it was declared last. What is
+        known already changes nothing. Raises StoreError when it cannot be read, InvalidManifest.
+        """
+        async with self._registry.lock(name):
+            kept, old = await read(), self._registry.find(name)
+            if isinstance(kept, str):
+                if old is None:
+                    self._registry.skip(name, Skipped(kept, self._store.remedy))
+            elif kept is not None:
+                manifest = _kept_manifest(name, kept)
+                declared = Declared(manifest, to_endpoint(manifest), kept.keys)
+                if old is not None and (old.endpoint, old.keys) == (declared.endpoint, declared.keys):
+                    self._registry.put(declared)
+                else:
+                    await self._follow(declared, old)
+            elif old is not None:
+                self._drop(old)
+                await self._reconciler.reconcile(name)
+            else:
+                self._registry.drop(name)
+                await self._reconciler.reconcile(name)
+
+    # ---- how a change goes on once it is kept
 
     async def _declare(self, manifest: ScoringEndpoint, endpoint: Endpoint, old: Declared | None) -> None:
         skipped = self._registry.skipped().get(endpoint.name)
@@ -273,25 +310,38 @@ class ControlPlane:
         keys = (known.keys if known else None) or pair_from(self._entropy(2 * ENTROPY_BYTES))
         if skipped is not None:
             await self._set_aside(endpoint.name)
-        await self._put(Declared(manifest, endpoint, keys))
+        await self._follow(await self._put(Declared(manifest, endpoint, keys)), old)
+
+    async def _follow(self, declared: Declared, old: Declared | None) -> None:
+        """Have everybody do as `declared` says, which is kept now."""
+        endpoint, keys = declared.endpoint, declared.keys
+        self._registry.put(declared)
         # Routers learn of a version before its replicas exist, and forget it before they are drained.
         self._routers.publish(UpsertEndpoint(endpoint))
-        if old is None:
+        if old is None or old.keys != keys:
             self._routers.publish(SetKeys(digests(endpoint.name, keys)))
-        else:
+        if old is not None:
             names = {version.name for version in endpoint.versions}
             self._forget([version for version in old.endpoint.versions if version.name not in names], endpoint.name)
         self._track(endpoint)
         await self._reconciler.reconcile(endpoint.name)
 
+    def _drop(self, old: Declared) -> None:
+        self._registry.drop(old.endpoint.name)
+        self._routers.publish(RemoveEndpoint(old.endpoint.name))
+        self._forget(old.endpoint.versions, old.endpoint.name)
+
     async def _set_aside(self, name: str) -> None:
-        if (aside := await asyncio.to_thread(self._store.set_endpoint_aside, name)) is not None:
+        if aside := await self._store.set_endpoint_aside(name):
             _log.warning("endpoint %s: its damaged file is kept as %s", name, aside)
 
-    async def _put(self, declared: Declared) -> None:
-        stored = StoredEndpoint(to_document(declared.manifest), declared.keys)
-        await asyncio.to_thread(self._store.put_endpoint, declared.endpoint.name, stored)
-        self._registry.put(declared)
+    async def _put(self, declared: Declared) -> Declared:
+        """Keep it, then know it: with the keys that are kept."""
+        name = declared.endpoint.name
+        kept = await self._store.put_endpoint(name, StoredEndpoint(to_document(declared.manifest), declared.keys))
+        known = replace(declared, keys=kept.keys)
+        self._registry.put(known)
+        return known
 
     # ---- what REST calls: questions
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from autoscaler.loop import Clock
 from controlplane.errors import StoreError
@@ -21,7 +21,7 @@ class TokenIssuer:
     def __init__(
         self,
         algorithm: TokenAlgorithm,
-        write: Callable[[Keyring], None],
+        write: Callable[[Keyring], Awaitable[None]],
         publish: Callable[[TokenTrust], None],
         clock: Clock,
         wall: Callable[[], float],
@@ -38,7 +38,7 @@ class TokenIssuer:
         if keyring is None:
             instance = uuid.uuid4().hex
             keyring = await asyncio.to_thread(new_keyring, instance, self._algorithm, self._wall())
-            await asyncio.to_thread(self._write, keyring)
+            await self._write(keyring)
         self._keyring = keyring
 
     @property
@@ -60,7 +60,7 @@ class TokenIssuer:
             ring = ring.with_key(key, self._wall())
         if ring == self.keyring:
             return
-        await asyncio.to_thread(self._write, ring)
+        await self._write(ring)
         self._keyring = ring
         self._publish(ring.trust())
 

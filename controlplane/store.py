@@ -1,236 +1,95 @@
-"""The durable state of one installation: a directory of small JSON files, each written whole or not at all.
+"""What the control plane needs kept, and the face of the state directory that fits it."""
 
-    lock                    held for as long as this process runs
-    endpoints/NAME.json     the declared document and the keys of one endpoint
-    wanted.json             how many replicas each version should have
-    signing.json            token signing keys and the issuer's name
-    control-token           what a non-loopback client of the REST API must show
-
-A file that is damaged is never written over. That of an endpoint is left as it is, and nothing else is the worse for
-it; the others are renamed (`…damaged-1`), and what they held begins anew.
-
-Blocking: call the `put_…` and `drop_…` methods in a thread. The store keeps no copy in memory; its caller changes its
-own memory only after the write has succeeded.
-"""
-
-import contextlib
-import fcntl
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol
 
-import msgspec
-
-from controlplane import files
-from controlplane.errors import DamagedFile, NewerFormat, StoreError
-from controlplane.keys import KeyPair, key_from
+from controlplane.state import State, StoredEndpoint
+from controlplane.statedir import StateDirectory
 from controlplane.tokens import Keyring
 from serving.endpoint import VersionKey
 
-FORMAT = 1
 
-_T = TypeVar("_T")
+class Store(Protocol):
+    """Where declared endpoints, keys and numbers are kept. Every method raises StoreError; then nothing has changed.
 
+    The control plane changes its own memory only after the write has succeeded.
+    """
 
-@dataclass(frozen=True, slots=True)
-class StoredEndpoint:
-    """What is kept of one endpoint: the document as declared (defaults filled in), and its keys."""
+    remedy: str
+    """What people do about a damaged endpoint, to be read after "; "."""
 
-    document: dict[str, Any]
-    keys: KeyPair
+    async def open(self) -> State:
+        """Everything that is kept; what cannot be read keeps nothing else from being read."""
 
+    async def close(self) -> None:
+        """Give back what `open` took. Harmless without it."""
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything that was found on disk."""
+    async def put_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
+        """Keep an endpoint: what is kept now. A new one may have found its keys there already."""
 
-    endpoints: dict[str, StoredEndpoint] = field(default_factory=dict)
-    wanted: dict[VersionKey, int] = field(default_factory=dict)
-    keyring: Keyring | None = None
-    damaged: dict[str, str] = field(default_factory=dict)
-    """Endpoint -> what is wrong with its file: file, field and rule."""
-    lost: tuple[str, ...] = ()
-    """What else could not be read, and where it is kept; for people."""
+    async def drop_endpoint(self, name: str) -> None:
+        """Forget an endpoint and its keys."""
 
+    async def set_endpoint_aside(self, name: str) -> str:
+        """Make room where something damaged is kept: where that is now, '' if nothing was in the way."""
 
-class _Header(msgspec.Struct):
-    format: int
+    async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+        """Keep all wanted numbers."""
 
+    async def put_keyring(self, keyring: Keyring) -> None:
+        """Keep the token signing keys."""
 
-class _EndpointFile(msgspec.Struct):
-    format: int
-    document: dict[str, Any]
-    keys: KeyPair
+    async def control_token(self, entropy: bytes) -> str:
+        """The token of the REST API; made from `entropy` (32 bytes) the first time."""
 
-
-class _WantedFile(msgspec.Struct):
-    format: int
-    replicas: dict[str, dict[str, int]]
+    def place(self, name: str) -> str:
+        """Where people find what is kept of an endpoint."""
 
 
-class _SigningFile(msgspec.Struct):
-    format: int
-    keyring: Keyring
+class FileStore:
+    """A state directory: what is blocking there happens in threads here."""
 
-
-class Store:
-    """One state directory, owned by one process at a time."""
+    remedy = "mend the file and start again, or declare it anew"
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._endpoints = directory / "endpoints"
-        self._lock: int | None = None
-        self._writing = threading.Lock()
+        self._files = StateDirectory(directory)
 
-    def open(self) -> State:
-        """Take the lock and read everything that can be read. Raises StoreError naming the file that is in the way."""
-        try:
-            for directory in (self._directory, self._endpoints):
-                files.make_private_directory(directory)
-        except OSError as error:
-            raise StoreError(f"cannot use the state directory {self._directory}: {error.strerror}") from error
-        self._take_lock()
-        try:
-            return self._read()
-        except BaseException:
-            self.close()
-            raise
+    async def open(self) -> State:
+        """Take the lock and read everything."""
+        return await asyncio.to_thread(self._files.open)
 
-    def close(self) -> None:
-        """Give the lock back. Harmless when it is not held."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    async def close(self) -> None:
+        """Give the lock back."""
+        self._files.close()
 
-    def put_endpoint(self, name: str, stored: StoredEndpoint) -> None:
-        """Keep an endpoint. Raises StoreError; then what was kept before is kept still."""
-        self._write(self._endpoints / f"{name}.json", _EndpointFile(FORMAT, stored.document, stored.keys))
+    async def put_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
+        """Keep an endpoint: just what was given."""
+        await asyncio.to_thread(self._files.put_endpoint, name, stored)
+        return stored
 
-    def drop_endpoint(self, name: str) -> None:
-        """Forget an endpoint and its keys. Raises StoreError."""
-        path = self._endpoints / f"{name}.json"
-        with _naming(path, "remove"):
-            files.remove_durably(path)
+    async def drop_endpoint(self, name: str) -> None:
+        """Forget an endpoint and its keys."""
+        await asyncio.to_thread(self._files.drop_endpoint, name)
 
-    def set_endpoint_aside(self, name: str) -> Path | None:
-        """Keep its damaged file, unless somebody has taken it away, under the name returned. Raises StoreError."""
-        path = self._endpoints / f"{name}.json"
-        with _naming(path, "rename"):
-            return files.set_aside(path) if path.exists() else None
+    async def set_endpoint_aside(self, name: str) -> str:
+        """Rename its damaged file."""
+        aside = await asyncio.to_thread(self._files.set_endpoint_aside, name)
+        return str(aside or "")
 
-    def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
-        """Keep all wanted numbers. Raises StoreError."""
-        replicas: dict[str, dict[str, int]] = {}
-        for key, number in wanted.items():
-            replicas.setdefault(key.endpoint, {})[key.version] = number
-        self._write(self._directory / "wanted.json", _WantedFile(FORMAT, replicas))
+    async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+        """Keep all wanted numbers."""
+        await asyncio.to_thread(self._files.put_wanted, wanted)
 
-    def put_keyring(self, keyring: Keyring) -> None:
-        """Keep the token signing keys. Raises StoreError."""
-        self._write(self._directory / "signing.json", _SigningFile(FORMAT, keyring))
+    async def put_keyring(self, keyring: Keyring) -> None:
+        """Keep the token signing keys."""
+        await asyncio.to_thread(self._files.put_keyring, keyring)
 
-    def control_token(self, entropy: bytes) -> str:
-        """The token of the REST API; made from `entropy` (32 bytes) the first time. Raises StoreError."""
-        path = self._directory / "control-token"
-        with _naming(path, "read or write"):
-            if path.exists():
-                token = path.read_text("ascii").strip()
-                if not token:
-                    raise StoreError(f"{path} is empty; remove it to have a new control token made")
-                return token
-            token = key_from(entropy)
-            files.write_atomically(path, token.encode() + b"\n")
-            return token
+    async def control_token(self, entropy: bytes) -> str:
+        """The token in the file `control-token`."""
+        return await asyncio.to_thread(self._files.control_token, entropy)
 
-    def _take_lock(self) -> None:
-        path = self._directory / "lock"
-        with _naming(path, "open"):
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(lock, 32).decode("ascii", "replace").strip()
-            os.close(lock)
-            raise StoreError(
-                f"the state directory {self._directory} is in use by another scorefront (process {holder or '?'});"
-                " stop it first, or choose another --state-dir"
-            ) from error
-        self._lock = lock
-        with _naming(path, "write"):
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-
-    def _read(self) -> State:
-        with _naming(self._directory, "tidy"):
-            for directory in (self._directory, self._endpoints):
-                files.sweep(directory)
-            paths = sorted(self._endpoints.glob("*.json"))
-        endpoints, damaged = {}, {}
-        for path in paths:
-            try:
-                kept = _read_file(path, _EndpointFile)
-            except NewerFormat:
-                raise
-            except StoreError as error:
-                damaged[path.stem] = str(error)
-            else:
-                endpoints[path.stem] = StoredEndpoint(kept.document, kept.keys)
-        lost: list[str] = []
-        wanted = self._read_or_set_aside("wanted.json", _read_wanted, "replicas begin with their minimum", lost)
-        keyring = self._read_or_set_aside("signing.json", _read_keyring, "tokens issued before open nothing", lost)
-        return State(endpoints, wanted or {}, keyring, damaged, tuple(lost))
-
-    def _read_or_set_aside(self, name: str, read: Callable[[Path], _T], so_now: str, lost: list[str]) -> _T | None:
-        """None if there is no such file, or a damaged one."""
-        path = self._directory / name
-        if not path.exists():
-            return None
-        try:
-            return read(path)
-        except DamagedFile as error:
-            with _naming(path, "rename"):
-                aside = files.set_aside(path)
-            lost.append(f"{error}; it is kept as {aside.name}, and {so_now}")
-            return None
-
-    def _write(self, path: Path, content: msgspec.Struct) -> None:
-        with self._writing, _naming(path, "write"):
-            files.write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-
-
-@contextlib.contextmanager
-def _naming(path: Path, verb: str) -> Iterator[None]:
-    """Turn what the operating system says into a StoreError that names the file."""
-    try:
-        yield
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise StoreError(f"cannot {verb} {path}: {reason}") from error
-
-
-def _read_wanted(path: Path) -> dict[VersionKey, int]:
-    replicas = _read_file(path, _WantedFile).replicas
-    return {VersionKey(name, version): count for name, counts in replicas.items() for version, count in counts.items()}
-
-
-def _read_keyring(path: Path) -> Keyring:
-    keyring = _read_file(path, _SigningFile).keyring
-    if not keyring.keys:
-        raise DamagedFile(f"{path} is damaged: keyring.keys: must hold at least one signing key")
-    return keyring
-
-
-def _read_file(path: Path, shape: type[_T]) -> _T:
-    """Raises DamagedFile, NewerFormat, StoreError."""
-    with _naming(path, "read"):
-        data = path.read_bytes()
-    try:
-        found = msgspec.json.decode(data, type=_Header).format
-        if found != FORMAT:
-            raise NewerFormat(f"{path} has format {found}; this scorefront reads format {FORMAT}")
-        return msgspec.json.decode(data, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}") from error
+    def place(self, name: str) -> str:
+        """The file, relative to the state directory."""
+        return f"endpoints/{name}.json in the state directory"

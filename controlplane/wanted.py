@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from autoscaler.loop import Clock
 from controlplane.errors import StoreError
@@ -19,7 +19,7 @@ class WantedNumbers:
     A crash loses at most the last second of scaling, which the autoscaler decides again.
     """
 
-    def __init__(self, write: Callable[[Mapping[VersionKey, int]], None], clock: Clock) -> None:
+    def __init__(self, write: Callable[[Mapping[VersionKey, int]], Awaitable[None]], clock: Clock) -> None:
         self._write = write
         self._clock = clock
         self._numbers: dict[VersionKey, int] = {}
@@ -67,4 +67,4 @@ class WantedNumbers:
         """Bring everything to disk now. Raises StoreError."""
         if self._changed.is_set():
             self._changed.clear()
-            await asyncio.to_thread(self._write, dict(self._numbers))
+            await self._write(dict(self._numbers))

@@ -24,7 +24,7 @@ from controlplane.errors import StoreError
 from controlplane.guard import is_loopback
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
-from controlplane.store import Store
+from controlplane.store import FileStore
 from router.folder import FolderError
 from router.settings import SettingError, from_environment
 from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
@@ -133,7 +133,7 @@ class _Installation:
         scheme = "https" if options.tls else "http"
         self._scoring_url = f"{scheme}://{_reachable(listen)}"
         self._control_url = f"http://{_reachable(control)}"
-        self._store = Store(options.state_dir)
+        self._store = FileStore(options.state_dir)
         self._provider = LocalProvider(options.state_dir)
         self._routers = Supervisor(
             listen,
@@ -236,7 +236,7 @@ class _Installation:
         await self._routers.start()
         host = self._options.control[0]
         loopback = is_loopback(host)
-        token = "" if loopback else self._store.control_token(os.urandom(32))
+        token = "" if loopback else await self._store.control_token(os.urandom(32))
         exposition = Exposition(self._front_end.figures)
         app = build_app(self._plane, RestSettings(loopback=loopback, token=token), exposition.render)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

@@ -1,7 +1,7 @@
 """A control plane with fakes around it, and documents to feed it."""
 
 from controlplane.plane import ControlPlane, PlaneSettings
-from controlplane.store import Store
+from controlplane.store import FileStore
 from tests.fakes.clock import VirtualClock, eventually
 from tests.fakes.provider import FakeProvider
 from tests.fakes.routers import FakeRouters
@@ -37,7 +37,7 @@ class Bench:
         self.clock = VirtualClock()
         self.provider = FakeProvider()
         self.routers = FakeRouters()
-        self.store = Store(directory)
+        self.store = FileStore(directory)
         settings = PlaneSettings(scoring_url="http://127.0.0.1:8080")
         self.plane = ControlPlane(self.store, self.provider, self.routers, self.clock, self.clock.wall, settings)
 

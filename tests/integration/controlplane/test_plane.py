@@ -7,7 +7,7 @@ from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, UpsertEndp
 from cluster.provider import ProviderError
 from controlplane.errors import Conflict, EndpointNotFound, StoreError, VersionNotFound
 from controlplane.keys import KeyType, digests
-from controlplane.store import Store
+from controlplane.statedir import StateDirectory
 from controlplane.tokens import ROTATE_EVERY_S
 from serving.endpoint import VersionKey
 from serving.faults import Fault, InvalidManifest
@@ -72,8 +72,8 @@ async def test_a_full_disk_refuses_the_change_and_the_running_state_is_untouched
     def full(*_):
         raise StoreError("cannot write iris.json: No space left on device")
 
-    monkeypatch.setattr(Store, "put_endpoint", full)
-    monkeypatch.setattr(Store, "drop_endpoint", full)
+    monkeypatch.setattr(StateDirectory, "put_endpoint", full)
+    monkeypatch.setattr(StateDirectory, "drop_endpoint", full)
     keys = bench.plane.keys("iris")
     for change in (
         bench.plane.apply(manifest(versions=TWO)),

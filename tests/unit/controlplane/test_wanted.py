@@ -15,7 +15,7 @@ class Disk:
         self.writes = []
         self.full = False
 
-    def write(self, numbers):
+    async def write(self, numbers):
         if self.full:
             raise StoreError("cannot write wanted.json: No space left on device")
         self.writes.append(dict(numbers))

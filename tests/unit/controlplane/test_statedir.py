@@ -8,7 +8,8 @@ import pytest
 
 from controlplane.errors import StoreError
 from controlplane.keys import KeyPair
-from controlplane.store import Store, StoredEndpoint
+from controlplane.state import StoredEndpoint
+from controlplane.statedir import StateDirectory
 from controlplane.tokens import TokenAlgorithm, new_keyring
 from serving.endpoint import VersionKey
 
@@ -24,7 +25,7 @@ def directory(tmp_path):
 
 
 def reopened(directory):
-    store = Store(directory)
+    store = StateDirectory(directory)
     state = store.open()
     store.close()
     return state
@@ -37,7 +38,7 @@ def test_an_empty_directory_is_an_empty_state(directory):
 
 
 def test_everything_put_is_there_after_a_restart(directory):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     ring = new_keyring("here", TokenAlgorithm.EDDSA, 5.0)
     store.put_endpoint("iris", IRIS)
@@ -51,7 +52,7 @@ def test_everything_put_is_there_after_a_restart(directory):
 
 
 def test_a_dropped_endpoint_stays_dropped(directory):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     store.put_endpoint("iris", IRIS)
     store.drop_endpoint("iris")
@@ -61,7 +62,7 @@ def test_a_dropped_endpoint_stays_dropped(directory):
 
 
 def test_files_with_secrets_are_closed_to_other_users(directory):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     store.put_endpoint("iris", IRIS)
     store.put_keyring(new_keyring("here", TokenAlgorithm.EDDSA, 5.0))
@@ -74,7 +75,7 @@ def test_files_with_secrets_are_closed_to_other_users(directory):
 
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
 def test_a_full_disk_is_told_by_file_and_loses_nothing(directory, monkeypatch, step):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     store.put_endpoint("iris", IRIS)
 
@@ -91,7 +92,7 @@ def test_a_full_disk_is_told_by_file_and_loses_nothing(directory, monkeypatch, s
 
 @pytest.mark.parametrize("cut", range(0, 40, 3))
 def test_a_crash_in_the_middle_of_a_write_leaves_the_old_state(directory, monkeypatch, cut):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     store.put_endpoint("iris", IRIS)
     write = os.write
@@ -122,7 +123,7 @@ DAMAGES = {
 
 def stored(directory, name="wine"):
     """A directory with one endpoint that is well."""
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     store.put_endpoint(name, IRIS)
     store.close()
@@ -154,7 +155,7 @@ def test_a_file_that_cannot_be_read_costs_its_own_endpoint_only(directory):
 
 
 def test_a_damaged_endpoint_is_set_aside_under_a_name_of_its_own_each_time(directory):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     folder = directory / "endpoints"
     for content in (b"one", b"two"):
@@ -192,7 +193,7 @@ def test_a_file_of_a_newer_format_is_not_guessed_at(directory, name):
     content = b'{"format":2,"replicas":{}}'
     (directory / name).write_bytes(content)
     with pytest.raises(StoreError, match=r"format 2; this scorefront reads format 1"):
-        Store(directory).open()
+        StateDirectory(directory).open()
     assert (directory / name).read_bytes() == content
 
 
@@ -200,24 +201,24 @@ def test_a_failed_open_gives_the_lock_back(directory):
     reopened(directory)
     (directory / "wanted.json").write_bytes(b'{"format":2}')
     with pytest.raises(StoreError):
-        Store(directory).open()
+        StateDirectory(directory).open()
     (directory / "wanted.json").unlink()
     reopened(directory)
 
 
 def test_two_cannot_use_one_directory(directory):
-    first = Store(directory)
+    first = StateDirectory(directory)
     first.open()
     with pytest.raises(StoreError, match=rf"in use by another scorefront \(process {os.getpid()}\)"):
-        Store(directory).open()
+        StateDirectory(directory).open()
     first.close()
     reopened(directory)
 
 
 def test_the_lock_dies_with_its_process(directory):
     program = (
-        "import sys, os; from pathlib import Path; from controlplane.store import Store;"
-        "store = Store(Path(sys.argv[1])); store.open(); os.kill(os.getpid(), 9)"
+        "import sys, os; from pathlib import Path; from controlplane.statedir import StateDirectory;"
+        "store = StateDirectory(Path(sys.argv[1])); store.open(); os.kill(os.getpid(), 9)"
     )
     ended = subprocess.run([sys.executable, "-c", program, str(directory)], timeout=60, check=False)
     assert ended.returncode == -9
@@ -227,11 +228,11 @@ def test_the_lock_dies_with_its_process(directory):
 def test_a_path_that_cannot_be_a_directory_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot use the state directory"):
-        Store(tmp_path / "file").open()
+        StateDirectory(tmp_path / "file").open()
 
 
 def test_the_control_token_is_made_once(directory):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     first = store.control_token(b"a" * 32)
     assert store.control_token(b"b" * 32) == first
@@ -240,7 +241,7 @@ def test_the_control_token_is_made_once(directory):
 
 
 def test_an_empty_control_token_is_refused(directory):
-    store = Store(directory)
+    store = StateDirectory(directory)
     store.open()
     (directory / "control-token").write_text("\n")
     with pytest.raises(StoreError, match="control-token is empty"):
