@@ -1,0 +1,10 @@
+"""The product in a cluster that has an API server, a controller-manager and a scheduler, but no machines.
+
+    kubelet     plays the agent of a node: a local process for each container, an address of 127.0.0.0/8 for each pod
+    service     plays the Service in front of the routers: connections to those that are ready
+    site        installs the product with kubectl, as a user does, and watches what becomes of it
+    step …      each measures one promise: `python -m loadtests.cluster.step`, `.down`, `.rollout`, `.scale`, `.faults`
+
+What judges here never uses the product's own client of the API: a fault of it would be shared. The product never
+imports this package, and nothing here may touch a cluster that has nodes of its own.
+"""
