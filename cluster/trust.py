@@ -33,7 +33,7 @@ class Trust:
         """For one link. Raises TrustError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False  # `covers` looks at more than the host, and at either end
+        context.check_hostname = False  # whoever makes a link looks at the names, at either end
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(self.ca)

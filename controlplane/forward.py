@@ -1,0 +1,153 @@
+"""What an instance that does not lead does with REST: it passes every request on to the one that leads, as it is.
+
+Bodies stream both ways. Who may speak is for the leader to say: the credential travels with the request.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from controlplane.guard import Handler, error_response, json_errors, security_headers
+
+FORWARDED_BY = "Scorefront-Forwarded-By"
+"""Who has passed a request on: it is passed on once, or two instances that take each other for the leader would play
+with it for ever."""
+CONNECT_S = 2.0
+RETRY_AFTER_S = 1
+"""A new leader is there within seconds."""
+LOOK_S = 0.5
+"""How often it is looked whether there is another leader."""
+
+_HOP_BY_HOP = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
+        *("te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+"""RFC 9110, 7.6.1."""
+_NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+"""What the client library would add where the client did not."""
+_CHUNK_BYTES = 65_536
+
+_log = logging.getLogger(__name__)
+
+
+class Leader(NamedTuple):
+    """Who leads, as far as is known."""
+
+    identity: str
+    rest: str
+    """`http://host:port`."""
+
+
+class Forwarder:
+    """From `app` to `close`."""
+
+    def __init__(self, identity: str, leader: Callable[[], Leader | None]) -> None:
+        """`leader`: who leads now; None: nobody, as far as is known."""
+        self._identity = identity
+        self._leader = leader
+        self._sessions: dict[Leader, aiohttp.ClientSession] = {}
+
+    def app(self, own: Mapping[str, Handler]) -> web.Application:
+        """The application. `own`: path -> who answers a GET of it here, whoever leads."""
+        app = web.Application(middlewares=[security_headers(), json_errors()])
+        for path, handler in own.items():
+            app.router.add_get(path, handler)
+        app.router.add_route("*", "/{rest:.*}", self._pass_on)
+        return app
+
+    def ready(self) -> bool:
+        """Whether there is somebody to pass requests on to."""
+        return self._other() is not None
+
+    async def run(self) -> None:
+        """Part from leaders that are none any more, for ever: what streams from them ends with them."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            leader = self._leader()
+            for former in [each for each in self._sessions if each != leader]:
+                await self._sessions.pop(former).close()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
+
+    def _other(self) -> Leader | None:
+        leader = self._leader()
+        return None if leader is None or leader.identity == self._identity or not leader.rest else leader
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        leader = self._other()
+        if leader is None:
+            return _nobody("no instance of the control plane leads at the moment")
+        if FORWARDED_BY in request.headers:
+            return _nobody("the leader of the control plane is changing")
+        response: web.StreamResponse | None = None
+        try:
+            async with self._asked(leader, request) as answer:
+                response = web.StreamResponse(status=answer.status, reason=answer.reason)
+                response.headers.extend(_end_to_end(answer.headers))
+                await response.prepare(request)
+                async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if response is None or not response.prepared:
+                _log.warning(
+                    "%s %s: the leader %s is not reached: %s", request.method, request.path, leader.rest, error
+                )
+                return _nobody(f"the leader of the control plane is not reached at {leader.rest}")
+            # Half an answer must not look like a whole one.
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the leader ended before its answer did") from error
+
+    def _asked(
+        self, leader: Leader, request: web.Request
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        headers = _end_to_end(request.headers)
+        headers[FORWARDED_BY] = self._identity
+        return self._session(leader).request(
+            request.method,
+            URL(f"{leader.rest}{request.raw_path}", encoded=True),
+            headers=headers,
+            data=request.content if request.body_exists else None,
+            allow_redirects=False,
+        )
+
+    def _session(self, leader: Leader) -> aiohttp.ClientSession:
+        session = self._sessions.get(leader)
+        if session is None:
+            session = self._sessions[leader] = aiohttp.ClientSession(
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=_NOT_OURS,
+                # No limit on the whole: followed logs never end.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            )
+        return session
+
+
+def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Without the fields that concern one connection only."""
+    kept = CIMultiDict(headers.items())
+    named = [name for field in kept.getall("Connection", []) for name in field.split(",")]
+    for name in [*_HOP_BY_HOP, *map(str.strip, named)]:
+        kept.popall(name, None)
+    return kept
+
+
+def _nobody(why: str) -> web.Response:
+    response = error_response(503, "NoLeader", f"{why}; try again")
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response

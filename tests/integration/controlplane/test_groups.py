@@ -1,0 +1,332 @@
+"""The leader of a cluster and its router groups, over real sockets with mutual TLS."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from pathlib import Path
+
+import pytest
+
+from cluster.link import MAX_GROUP_FRAME_BYTES, Drained, GroupIs, Resize, Retire, encode
+from cluster.trust import PEERS, Trust
+from controlplane import grouplink, groups
+from controlplane.groups import GroupEvents, Groups
+from serving.endpoint import VersionKey
+from serving.usage import UsageReport
+from tests.fakes.authority import Authority
+from tests.fakes.clock import eventually
+from tests.fakes.router_group import FakeGroup, usage
+
+BLUE = VersionKey("iris", "blue")
+Join = Callable[..., Awaitable[FakeGroup]]
+
+
+class Heard:
+    """What the leader was told."""
+
+    def __init__(self) -> None:
+        self.reports: list[UsageReport] = []
+        self.drained: list[str] = []
+        self.workers: Collection[str] = ()
+        self.gone: list[str] = []
+        self.events = GroupEvents(self.reports.append, self.drained.append, self._expect, self.gone.append)
+
+    def _expect(self, workers: Collection[str]) -> None:
+        self.workers = workers
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def trust(authority: Authority) -> Trust:
+    return authority.issue(PEERS)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+async def leader(heard: Heard, trust: Trust) -> AsyncIterator[Groups]:
+    made = Groups(heard.events, fence=7, trust=trust)
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    made.open(sock)
+    made.port = sock.getsockname()[1]
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def join(leader: Groups, trust: Trust) -> AsyncIterator[Join]:
+    made: list[FakeGroup] = []
+
+    async def join(name: str, *workers: str, shown: Trust = trust) -> FakeGroup:
+        made.append(FakeGroup(name, workers, shown))
+        return await made[-1].join(leader.port)
+
+    yield join
+    for group in made:
+        await group.leave()
+
+
+async def test_a_group_is_told_who_leads_and_its_workers_are_expected(leader, join, heard) -> None:
+    group = await join("a", "a1", "a2")
+    await eventually(lambda: set(heard.workers) == {"a1", "a2"})
+    assert group.fence() == 7
+    assert leader.linked()["a"].pod == "pod-a"
+    await eventually(lambda: leader.linked()["a"].load == group.load)
+
+
+async def test_what_the_workers_of_all_groups_say_reaches_the_control_plane(join, heard) -> None:
+    first, second = await join("a", "a1"), await join("b", "b1")
+    first.say(usage("a1", waiting=3, starved=True), Drained("r1"))
+    second.say(usage("b1", busy=2))
+    await eventually(lambda: len(heard.reports) == 2 and heard.drained == ["r1"])
+    assert {report.worker: report.versions[0].busy for report in heard.reports} == {"a1": 0, "b1": 2}
+    assert set(heard.workers) == {"a1", "b1"}
+
+
+async def test_nobody_speaks_for_the_worker_of_another(join, heard) -> None:
+    group = await join("a", "a1")
+    group.say(usage("b1", busy=9), usage("a1", busy=1))
+    await eventually(lambda: heard.reports)
+    assert [report.worker for report in heard.reports] == ["a1"]
+
+
+async def test_a_group_that_claims_the_workers_of_another_is_cut_off(join, heard) -> None:
+    await join("a", "a1")
+    await eventually(lambda: heard.workers)
+    thief = await join("b", "a1")
+    await thief.ended.wait()
+    assert set(heard.workers) == {"a1"} and heard.gone == []
+
+
+async def test_the_workers_of_a_group_that_is_gone_are_forgotten(join, heard) -> None:
+    group = await join("a", "a1", "a2")
+    await join("b", "b1")
+    await eventually(lambda: len(heard.workers) == 3)
+    await group.leave()
+    await eventually(lambda: sorted(heard.gone) == ["a1", "a2"])
+    assert set(heard.workers) == {"b1"}
+
+
+async def test_a_worker_that_serves_stays_expected_though_its_group_is_not_linked(leader, join, heard) -> None:
+    leader.expect({"a1", "b1"})
+    group = await join("a", "a1")
+    await eventually(lambda: leader.linked())
+    assert set(leader.silent()) == {"b1"}
+    await group.leave()
+    await eventually(lambda: not leader.linked())
+    assert set(heard.workers) == {"a1", "b1"} and heard.gone == []
+    leader.expect({"b1"})
+    assert set(heard.workers) == {"b1"} and heard.gone == ["a1"]
+
+
+async def test_a_worker_that_a_group_has_no_more_is_forgotten(join, heard) -> None:
+    group = await join("a", "a1", "a2")
+    group.say(GroupIs("a", ("a2", "a3"), "pod-a"))
+    await eventually(lambda: set(heard.workers) == {"a2", "a3"})
+    assert heard.gone == ["a1"]
+
+
+async def test_the_newer_of_two_links_of_one_group_counts(leader, join, heard) -> None:
+    older = await join("a", "a1")
+    await eventually(lambda: heard.workers)
+    newer = await join("a", "a1")
+    await older.ended.wait()
+    newer.say(usage("a1"))
+    await eventually(lambda: heard.reports)
+    assert heard.gone == [] and set(leader.linked()) == {"a"}
+
+
+# ---- orders
+
+
+async def test_only_the_owner_of_the_slots_withdraws_replicas(leader, join) -> None:
+    first, second = await join("a", "a1"), await join("b", "b1")
+    second.owned = ["r1", "r2", "r3"]
+    await eventually(lambda: len(leader.linked()) == 2)
+    assert list(await leader.retire(BLUE, 2)) == ["r1", "r2"]
+    for group in (first, second):
+        assert [(each.key, each.count) for each in group.orders if isinstance(each, Retire)] == [(BLUE, 2)]
+
+
+async def test_without_groups_nothing_is_withdrawn_and_nobody_is_waited_for(leader) -> None:
+    assert await leader.retire(BLUE, 1) == ()
+
+
+async def test_who_does_not_answer_is_not_waited_for_once_the_owner_has(leader, join) -> None:
+    mute, owner = await join("a", "a1"), await join("b", "b1")
+    mute.owned, owner.owned = None, ["r1"]
+    await eventually(lambda: len(leader.linked()) == 2)
+    async with asyncio.timeout(groups.ANSWER_S / 2):
+        assert list(await leader.retire(BLUE, 1)) == ["r1"]
+
+
+async def test_nobody_who_could_answer_is_waited_for_longer_than_a_second(leader, join, monkeypatch) -> None:
+    monkeypatch.setattr(groups, "ANSWER_S", 0.05)
+    mute = await join("a", "a1")
+    mute.owned = None
+    await eventually(lambda: leader.linked())
+    assert await leader.retire(BLUE, 1) == ()
+
+
+async def test_a_group_that_ends_instead_of_answering_is_not_waited_for(leader, join, monkeypatch) -> None:
+    monkeypatch.setattr(groups, "ANSWER_S", 30.0)
+    mute = await join("a", "a1")
+    mute.owned = None
+    await eventually(lambda: leader.linked())
+    asked = asyncio.create_task(leader.retire(BLUE, 1))
+    await eventually(lambda: any(isinstance(each, Retire) for each in mute.orders))
+    await mute.leave()
+    assert await asked == ()
+
+
+async def test_every_group_is_told_its_size_those_too_that_come_later(leader, join, heard) -> None:
+    first = await join("a", "a1")
+    await eventually(lambda: leader.linked())
+    leader.resize(2)
+    second = await join("b", "b1")
+    await eventually(lambda: Resize(2) in first.orders and Resize(2) in second.orders)
+    await eventually(lambda: len(heard.workers) == 4)
+
+
+async def test_the_end_of_leadership_closes_every_link_and_the_port(leader, join) -> None:
+    group = await join("a", "a1")
+    await eventually(lambda: leader.linked())
+    await leader.close()
+    await group.ended.wait()
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.1", leader.port)
+
+
+# ---- who is not to be listened to
+
+
+async def test_a_process_with_a_certificate_for_something_else_is_cut_off(leader, heard, authority) -> None:
+    stranger = await FakeGroup("a", ("a1",), authority.issue("somebody")).join(leader.port)
+    await stranger.ended.wait()
+    await stranger.leave()
+    assert leader.counters["groups_refused"] == 1
+    assert heard.workers == ()
+
+
+async def test_a_certificate_of_another_authority_opens_nothing(leader, heard, trust, tmp_path) -> None:
+    other = Authority(tmp_path / "other").issue(PEERS)
+    stranger = FakeGroup("a", ("a1",), Trust(trust.ca, other.cert, other.key))  # it trusts the leader
+    with contextlib.suppress(OSError):
+        await stranger.join(leader.port)
+        await stranger.ended.wait()
+    await stranger.leave()
+    assert heard.workers == ()
+
+
+async def test_without_tls_nothing_is_heard(leader, heard) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", leader.port)
+    writer.write(encode(GroupIs("a", ("a1",))))
+    await _rest(reader)
+    writer.close()
+    assert heard.workers == ()
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+JUNK = {
+    "not a message": struct.pack(">I", 3) + b"abc",
+    "a frame that is too large": struct.pack(">I", MAX_GROUP_FRAME_BYTES + 1),
+    "too many workers": encode(GroupIs("a", tuple(f"w{number}" for number in range(65)))),
+    "a name that is too long": encode(GroupIs("a", ("w" * 254,))),
+    "no name": encode(GroupIs("", ("w",))),
+    "another name": encode(GroupIs("b", ("w",))),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+async def test_a_group_that_sends_junk_is_cut_off(leader, join, heard, junk) -> None:
+    group = await join("a", "a1")
+    await eventually(lambda: leader.linked())
+    group.write(junk)
+    await group.ended.wait()
+    await eventually(lambda: heard.gone == ["a1"])
+    assert leader.counters["groups_refused"] == 1
+
+
+async def test_who_reports_before_it_says_who_it_is_is_cut_off(leader, trust, heard) -> None:
+    group = await FakeGroup("a", ("a1",), trust).dial(leader.port)
+    group.say(usage("a1"))
+    await group.ended.wait()
+    await group.leave()
+    assert heard.reports == []
+
+
+async def test_a_group_that_floods_is_cut_off_and_the_others_are_heard_all_the_same(
+    leader, join, heard, monkeypatch
+) -> None:
+    monkeypatch.setattr(grouplink, "BURST_MESSAGES", 100.0)
+    monkeypatch.setattr(grouplink, "MESSAGES_PER_S", 1.0)
+    flooder, calm = await join("a", "a1"), await join("b", "b1")
+    await eventually(lambda: len(leader.linked()) == 2)
+    flooder.say(*[Drained("r")] * 200)
+    await flooder.ended.wait()
+    assert len(heard.drained) <= 100
+    calm.say(usage("b1"))
+    await eventually(lambda: heard.reports)
+
+
+async def test_a_group_that_is_silent_or_speaks_drop_by_drop_is_cut_off(leader, join, heard, monkeypatch) -> None:
+    monkeypatch.setattr(grouplink, "SILENT_S", 0.2)
+    group = await join("a", "a1")
+    frame = encode(usage("a1"))
+    for byte in frame[:-1]:
+        group.write(bytes((byte,)))
+        await asyncio.sleep(0.01)
+        if group.ended.is_set():
+            break
+    await group.ended.wait()
+    await eventually(lambda: heard.gone == ["a1"])
+
+
+async def test_who_does_not_say_who_it_is_in_time_is_cut_off(leader, trust, monkeypatch) -> None:
+    monkeypatch.setattr(groups, "GREET_S", 0.2)
+    group = await FakeGroup("a", ("a1",), trust).dial(leader.port)
+    await group.ended.wait()
+    await group.leave()
+
+
+async def test_only_so_many_who_have_not_said_who_they_are_are_waited_for(leader, join, monkeypatch) -> None:
+    monkeypatch.setattr(groups, "MAX_STRANGERS", 2)
+    strangers = [await asyncio.open_connection("127.0.0.1", leader.port) for _ in range(3)]
+    await eventually(lambda: leader.counters["groups_refused"] == 1)
+    assert await _rest(strangers[2][0]) == b""
+    for _, writer in strangers:
+        writer.close()
+    while not leader.linked():  # until it has seen that they are gone
+        with contextlib.suppress(OSError):
+            await join("a", "a1")
+        await asyncio.sleep(0.01)
+
+
+async def test_a_group_that_does_not_read_its_orders_is_cut_off(leader, join) -> None:
+    group = await join("a", "a1")
+    await eventually(lambda: leader.linked())
+    group.writer.transport.pause_reading()
+    for _ in range(400):
+        for _ in range(1000):
+            leader.resize(1)
+        await asyncio.sleep(0)
+        if not leader.linked():
+            break
+    assert not leader.linked()
+    group.writer.transport.abort()
