@@ -89,7 +89,7 @@ class GroupLink:
         self.group, self.pod, self.workers = said.group, said.pod, frozenset(said.workers)
 
     async def messages(self) -> AsyncGenerator[FromGroup, None]:
-        """What comes, until the other side closes. Raises LinkError, OSError; TimeoutError after SILENT_S of silence."""
+        """What comes, until the other side closes. Raises LinkError, OSError; TimeoutError after a silence."""
         frames = FrameReader(MAX_GROUP_FRAME_BYTES)
         budget = Budget(MESSAGES_PER_S, BURST_MESSAGES, self._now())
         heard_s = self._now()

@@ -46,11 +46,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("cluster.local", "controlplane", "scorefront"),
-    "cryptography": ("router.core.credentials", "router.proxy.tls", "controlplane"),
+    "cryptography": (
+        *("router.core.credentials", "router.proxy.tls", "controlplane"),
+        "cluster.kubernetes.certificates",
+    ),
     "httptools": ("router.proxy",),
     "jwt": ("router.core.credentials", "controlplane.tokens"),  # checking and signing: two sides that never meet
     "kubernetes_asyncio": ("cluster.kubernetes",),
     "msgspec": ("cluster.link", "controlplane", "router"),
+    "multidict": ("controlplane.forward",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
     "psutil": ("cluster.local",),
     "pydantic": ("serving",),
@@ -58,6 +62,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "typer": ("scorefront.cli",),
     "uvloop": ("scorefront.loop",),
     "yaml": ("scorefront",),
+    "yarl": ("controlplane.forward",),
 }
 
 PURE = (
