@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PINGS_PER_LEASE = 3
 """Two may be lost before a borrower must stop (doorman: refresh more often than leases run out)."""
+SILENCES_PER_LEASE = 8
+"""Who has said nothing for this part of a lease is granted nothing until it is heard again: a worker that is stopped
+would take every free slot with it, one for each of its tickets. Who has tickets is asked for a sign of life before."""
 RECLAIM_MARGIN_S = 0.25
 """Requests end at their scoring timeout as fast as a loop gets to it; a slot is taken back only after that."""
 _FAILURES = {failure.value: failure for failure in Failure}
@@ -74,6 +77,9 @@ class Group:
         self._valid_until: dict[str, float] = {}
         self._heard: dict[str, float] = {}
         self._lost: set[str] = set()
+        # Peers that could have been granted something, had they been heard lately.
+        self._passed_over: set[str] = set()
+        self._probing = False
         # Borrowers with tickets that have to be asked for again, once their owner answers.
         self._too_late: dict[Borrower, None] = {}
 
@@ -100,6 +106,30 @@ class Group:
     def is_valid(self, peer: str, now: float) -> bool:
         """Whether something may be begun on a slot of the peer's: it has answered what was sent within the lease."""
         return now <= self._valid_until.get(peer, -1.0)
+
+    def is_there(self, peer: str, now: float) -> bool:
+        """Whether something may be granted to the peer now. If not, it is when the peer is heard next."""
+        if now <= self._heard.get(peer, now) + self._lease_s / SILENCES_PER_LEASE:
+            return True
+        if peer not in self._passed_over:
+            self._passed_over.add(peer)
+            self._ping((peer,), now)
+        return False
+
+    def probe(self, now: float) -> None:
+        """A peer waits: from now on see to it that it is known whether it is there when its turn comes."""
+        if not self._probing:
+            self._probing = True
+            self.agenda.at(now + self._lease_s / SILENCES_PER_LEASE / 2, self._probe)
+
+    def _probe(self, now: float) -> "list[LocalGrant]":
+        self._probing = False
+        quiet_since = now - self._lease_s / SILENCES_PER_LEASE / 2
+        waiting = dict.fromkeys(peer for peer, _ in self.askers)
+        if waiting:
+            self._ping(tuple(peer for peer in waiting if self._heard.get(peer, now) <= quiet_since), now)
+            self.probe(now)
+        return []
 
     def next_ask(self) -> int:
         """A number that no ask of this worker has had."""
@@ -225,6 +255,7 @@ class Group:
         """The session is over. Who is a member does not depend on it."""
         self._up.pop(peer, None)
         self._early.pop(peer, None)
+        self._passed_over.discard(peer)
         for queue in self._queues():
             if queue.lender is not None:
                 queue.lender.lose_line(peer)
@@ -252,6 +283,13 @@ class Group:
             self.count("messages_without_session")
             return []
         self._heard[peer] = now
+        grants = self._take(peer, message, now)
+        if peer in self._passed_over:
+            self._passed_over.discard(peer)
+            grants += self._match(now)
+        return grants
+
+    def _take(self, peer: str, message: PeerMessage, now: float) -> "list[LocalGrant]":
         match message:
             case Ping(number):
                 self.send(peer, Pong(number))
@@ -294,6 +332,7 @@ class Group:
         first = peer in self._missing
         for lender in self._lenders():
             lender.declared(peer, account, first)
+        self.probe(now)
         self._missing.discard(peer)
         return self._settle(now)
 

@@ -91,6 +91,7 @@ class Lender:
     def ask(self, peer: str, number: int, wish: Wish, now: float) -> "list[LocalGrant]":
         """A ticket of a peer waits. It may be granted at once."""
         self._enter_line(peer, number, wish)
+        self._group.probe(now)
         grants = self.queue.match_all(now)
         self._recall(now)
         return grants
@@ -112,15 +113,17 @@ class Lender:
 
     def match(self, now: float) -> "LocalGrant | None":
         """Grant free slots to the oldest tickets, until one of them is this worker's own, or nothing is left."""
-        own = self.queue.head()
-        while self.lines:
-            (place, number), peer = min((line.head(), peer) for peer, line in self.lines.items())
+        own, skipped = self.queue.head(), set[str]()
+        while lines := [(line.head(), peer) for peer, line in self.lines.items() if peer not in skipped]:
+            (place, number), peer = min(lines)
             if own is not None and own <= place:
                 return self.queue.match_own(now)
-            replica = self.queue.ledger.pick()
-            if replica is None:
+            if not self.queue.ledger.has_free():
                 return None
-            self._grant(peer, number, replica, now)
+            if not self._group.is_there(peer, now):
+                skipped.add(peer)
+            elif (replica := self.queue.ledger.pick()) is not None:
+                self._grant(peer, number, replica, now)
         return self.queue.match_own(now) if own is not None else None
 
     def _grant(self, peer: str, number: int, replica: ReplicaSlots, now: float) -> None:

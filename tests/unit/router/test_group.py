@@ -623,6 +623,24 @@ def test_an_owner_takes_back_what_a_silent_peer_can_no_longer_use_and_nothing_so
     assert group.runs(waits) == [True]
 
 
+def test_a_worker_that_is_stopped_takes_no_slot_with_it_and_has_its_place_again_when_it_goes_on():
+    group, owner, one, other = workers()
+    (running,) = fill(group, owner, 1)
+    (of_stopped,) = fill(group, one, 1)
+    group.pass_time(0.001)
+    (younger,) = fill(group, other, 1)
+    group.pass_time(LEASE_S / 4, one)
+    to_stopped = [wire for wire in group.wires if wire[1] == one]
+    group.end(running)
+    group.flow(*to_stopped)
+    assert group.runs(of_stopped, younger) == [False, True]
+    (youngest,) = fill(group, other, 1)
+    group.flow()  # it goes on
+    group.end(younger)
+    group.flow()
+    assert group.runs(of_stopped, youngest) == [True, False]
+
+
 def test_an_owner_that_was_stopped_itself_does_not_blame_the_others():
     group, owner, one, _ = workers()
     (lent,) = fill(group, one, 1)
