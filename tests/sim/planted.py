@@ -148,12 +148,14 @@ WHERE: dict[str, dict[str, Any]] = {
         "fault_every_s": 0.5,
         "busy_s": 4.0,
         "lease_s": 0.3,
+        "link_s": 0.004,
         "scoring_timeout_s": 0.1,
         "work_s": 0.05,
         "requests_per_s": 60.0,
     }
 }
-"""What a scenario must be like for a mistake to show soon: where silence outlasts a lease and the longest request."""
+"""What a scenario must be like for a mistake to show soon: where silence outlasts a lease and the longest request.
+Links are fast against a lease, or a sign of life would come too late for its turn."""
 
 
 @contextmanager
