@@ -31,7 +31,7 @@ from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_so
 from scorefront.banner import Banner
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
-from scorefront.frontend import FrontEndScaler, front_end_settings
+from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
 from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from serving.faults import InvalidManifest
@@ -151,7 +151,10 @@ class _Installation:
         )
         clock = _Clock()
         self._front_end = FrontEndScaler(
-            self._routers, front_end_settings(os.environ), allowed_cores, clock, scales=options.workers is None
+            OneMachine(self._routers, allowed_cores),
+            front_end_settings(os.environ),
+            clock,
+            scales=options.workers is None,
         )
         self._plane = ControlPlane(
             self._store,

@@ -17,7 +17,8 @@ from scorefront.frontend import (
     TOLD,
     FrontEndFigures,
     FrontEndScaler,
-    OneRouter,
+    OneMachine,
+    Routers,
     front_end_settings,
     load_between,
 )
@@ -98,7 +99,7 @@ async def rows(clock: VirtualClock) -> AsyncIterator[Rows]:
 
 @pytest.fixture
 async def scaler(rows: Rows, clock: VirtualClock) -> AsyncIterator[FrontEndScaler]:
-    made = FrontEndScaler(rows, ONE_MACHINE, lambda: 4, clock, scales=True)
+    made = FrontEndScaler(OneMachine(rows, lambda: 4), ONE_MACHINE, clock, scales=True)
     running = asyncio.create_task(made.run(), name="scale")
     yield made
     running.cancel()
@@ -155,7 +156,7 @@ def test_without_two_beats_nothing_is_known(before, after):
 
 
 async def test_every_worker_that_serves_is_seen_and_those_that_say_nothing_new_are_silent(rows: Rows) -> None:
-    router = OneRouter(rows, lambda: 99, rows.clock)
+    router = Routers(OneMachine(rows, lambda: 99), rows.clock)
     rows.requests_per_s = 1000.0
     await router.observe(0.5)
     await rows.clock.advance(0.5)
@@ -174,7 +175,7 @@ async def test_every_worker_that_serves_is_seen_and_those_that_say_nothing_new_a
 
 async def test_a_step_has_been_made_when_the_clients_are_spread(rows: Rows, clock: VirtualClock) -> None:
     rows.uneven_until = clock.now() + START_S + 2.0
-    router = OneRouter(rows, lambda: 4, clock)
+    router = Routers(OneMachine(rows, lambda: 4), clock)
     rows.requests_per_s = 1.5 / A_REQUEST_S
     await router.observe(0.5)
     step = asyncio.create_task(router.resize(2))
@@ -190,7 +191,7 @@ async def test_a_step_has_been_made_when_the_clients_are_spread(rows: Rows, cloc
 
 async def test_clients_that_stay_where_they_are_do_not_hold_up_the_next_step(rows: Rows, clock: VirtualClock) -> None:
     rows.uneven_until = clock.now() + 1e6
-    step = asyncio.create_task(OneRouter(rows, lambda: 4, clock).resize(2))
+    step = asyncio.create_task(Routers(OneMachine(rows, lambda: 4), clock).resize(2))
     await clock.advance(START_S + EVEN_S + 0.2)
     assert step.done()
 
@@ -235,10 +236,11 @@ async def test_no_steady_load_makes_the_number_go_to_and_fro(
 
 async def test_more_workers_than_cores_are_allowed_are_sent_away_at_once(clock: VirtualClock) -> None:
     rows = Rows(clock, workers=3)
-    running = asyncio.create_task(FrontEndScaler(rows, ONE_MACHINE, lambda: 2, clock, scales=True).run())
+    running = asyncio.create_task(FrontEndScaler(OneMachine(rows, lambda: 2), ONE_MACHINE, clock, scales=True).run())
     await clock.advance(0.1)
     assert rows.asked == [(0.0, 2)]
     running.cancel()
+    await settle()
 
 
 @pytest.mark.parametrize("how", ["a number was chosen", "DevTest"])
@@ -247,7 +249,7 @@ async def test_where_the_number_is_chosen_or_for_tests_nothing_is_scaled(
 ) -> None:
     purpose = ClusterPurpose.DEV_TEST if how == "DevTest" else ClusterPurpose.FAST_PROD
     settings = FrontEndSettings(purpose, min_routers=1, max_routers=1)
-    scaler = FrontEndScaler(rows, settings, lambda: 4, clock, scales=how == "DevTest")
+    scaler = FrontEndScaler(OneMachine(rows, lambda: 4), settings, clock, scales=how == "DevTest")
     rows.requests_per_s = 2.0 / A_REQUEST_S
     running = asyncio.create_task(scaler.run())
     await clock.advance(10.0)
