@@ -15,6 +15,7 @@ API_VERSION: Final = "scorefront.io/v1alpha1"
 KIND: Final = "ScoringEndpoint"
 MAX_VERSIONS = 6
 MAX_REPLICAS = 10_000
+MAX_VARIABLES = 1000
 DAY_S = 86_400
 
 
@@ -162,9 +163,11 @@ class Replica(Declared):
     )
     env: Annotated[
         dict[EnvName, EnvValue],
+        Field(max_length=MAX_VARIABLES),
         Rule(
-            "a mapping of environment variables: names of letters, digits, '_', '-' and '.', no digit first;"
-            ' values that are text without NUL, at most 32768 characters (put quotes around numbers: "8000")'
+            f"a mapping of at most {MAX_VARIABLES} environment variables: names of letters, digits, '_', '-' and '.',"
+            " no digit first; values that are text without NUL, at most 32768 characters (put quotes around numbers:"
+            ' "8000")'
         ),
     ] = Field(default_factory=dict, description="Environment variables of the replica.")
     port: int | None = Field(

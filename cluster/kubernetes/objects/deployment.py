@@ -176,7 +176,7 @@ def _probes(version: Version) -> dict[str, Any]:
 
 
 def _ready_failures(version: Version, timeout_s: int) -> int:
-    """A replica with one slot cannot answer a probe while it scores: it may be silent for as long as a request may take.
+    """A replica with one slot cannot answer while it scores: it may be silent for as long as a request may take.
 
     One that has gone is seen at once all the same: its container ends, and routers meet a closed port.
     """

@@ -139,9 +139,7 @@ def _findings(seen: EndpointStatus) -> dict[str, _Finding]:
     return {
         READY: _ready(seen),
         PROGRESSING: _progressing(seen),
-        SCALING_LIMITED: _told(
-            {version.name: version.limited for version in seen.versions}, "NoRoom", "RoomForAll"
-        ),
+        SCALING_LIMITED: _told({version.name: version.limited for version in seen.versions}, "NoRoom", "RoomForAll"),
         SCALING_CONFLICT: _told(
             {version.name: version.conflict for version in seen.versions}, "ScaledByAnother", "ScaledByScorefront"
         ),

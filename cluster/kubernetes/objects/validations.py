@@ -1,0 +1,155 @@
+"""The rules that look at more than one field, in CEL, as the API server checks them: `serving.rules` said once more.
+
+Null is the same as absent, here too: `has()` is false for a nullable field that holds null. A rule is judged only where
+every field is sound in itself.
+"""
+
+from dataclasses import dataclass
+
+from serving.declared import MAX_REPLICAS, SCALER_DEFAULTS, Resources
+from serving.rules import COMPANIONS, KINDS
+
+Place = tuple[str, ...]
+"""Where a rule stands in the schema: field names, and `[]` for the items of a list."""
+
+SPEC: Place = ("spec",)
+VERSION: Place = (*SPEC, "versions", "[]")
+REPLICA: Place = (*VERSION, "replica")
+COMMAND: Place = (*REPLICA, "command")
+STATIC: Place = (*REPLICA, "static")
+ADDRESS: Place = (*STATIC, "[]")
+SCALER: Place = (*VERSION, "autoScaler")
+RESOURCES: Place = (*VERSION, "containerResourceRequirements")
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """One rule, in CEL."""
+
+    rule: str
+    message: str
+    field: str = ""
+    """Which field the message is about, relative to where the rule stands; "" for that place itself."""
+
+
+def _at_most_one(condition: str, words: str) -> Validation:
+    return Validation(f"self.versions.filter(version, {condition}).size() <= 1", words, ".versions")
+
+
+_OF_SPEC = (
+    Validation(
+        # 33.3 + 33.3 + 33.4 may come out a hair above 100 in binary.
+        "self.versions.map(version, has(version.trafficPercentile) ? version.trafficPercentile : 0.0).sum()"
+        " <= 100.000000001",
+        "the trafficPercentile values of all versions must add up to at most 100",
+        ".versions",
+    ),
+    _at_most_one("has(version.isDefault) && version.isDefault", "at most one version may be the default"),
+    _at_most_one("has(version.type) && version.type == 'Control'", "at most one version may be the Control"),
+    Validation(
+        "!(has(self.authEnabled) && self.authEnabled && has(self.tokenAuthEnabled) && self.tokenAuthEnabled)",
+        "authEnabled and tokenAuthEnabled exclude each other; one may be true",
+        ".tokenAuthEnabled",
+    ),
+)
+
+_ONE_KIND = Validation(
+    f"[{', '.join(f'has(self.{kind})' for kind in KINDS)}].filter(given, given).size() == 1",
+    f"must have exactly one of {', '.join(KINDS)}",
+)
+
+
+def _companion(field: str, partners: frozenset[str]) -> Validation:
+    kinds = [kind for kind in KINDS if kind in partners]
+    empty = " || self.env.size() == 0" if field == "env" else ""
+    goes = " || ".join(f"has(self.{kind})" for kind in kinds)
+    return Validation(f"!has(self.{field}){empty} || {goes}", f"goes only with {', '.join(kinds)}", f".{field}")
+
+
+_PROGRAM = Validation("self[0] != ''", "the first text must be the program to run, not empty")
+
+# x-kubernetes-list-type: set sees what is there twice to the letter; this sees what differs in case from one that is
+# all lower case. To compare all with all would cost more than the API server allows for 1000 addresses.
+_UNIQUE_ADDRESSES = Validation(
+    "self.all(address, address == address.lowerAscii() || !(address.lowerAscii() in self))",
+    "addresses must be unique in the list; upper and lower case are the same",
+)
+LONGEST_ADDRESS = 253 + len(":65535")
+_LABEL = r"\\w([\\w-]{0,61}\\w)?"
+# Four rules of one meaning: the API server bounds what each of them may cost.
+_VALID_ADDRESS = tuple(
+    Validation(rule, 'must be "host:port": IPv4, [IPv6] or DNS name, and a port from 1 to 65535')
+    for rule in (
+        rf"self.matches('^\\[|^({_LABEL}\\.)*{_LABEL}:\\d+$')",
+        r"self.matches(':[1-9]\\d{0,4}$') && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535",
+        # A host of digits and dots alone is meant to be IPv4.
+        "!self.matches('^[0-9.]+:') || isIP(self.substring(0, self.lastIndexOf(':')))",
+        # isIP() knows no IPv4-mapped IPv6 address.
+        r"!self.startsWith('[') || self.matches('^\\[[0-9A-Fa-f:.]+\\]:\\d+$')"
+        " && (self.lowerAscii().startsWith('[::ffff:') || isIP(self.substring(1, self.indexOf(']'))))",
+    )
+)
+
+_SCALED = tuple(SCALER_DEFAULTS)
+
+
+def _given(fields: tuple[str, ...], of: str) -> str:
+    return " || ".join(f"has({of}.{field})" for field in fields)
+
+
+_ENABLED = "has(self.autoScaler) && has(self.autoScaler.autoscaleEnabled)"
+_OF_VERSION = (
+    Validation(
+        f"!has(self.replica.static) || !has(self.numReplicas) && !(has(self.autoScaler)"
+        f" && ({_given(('autoscaleEnabled', *_SCALED), 'self.autoScaler')}))",
+        "numReplicas and the fields of autoScaler must be left out: static replicas run elsewhere and are never scaled;"
+        " there are as many as addresses",
+    ),
+    Validation(
+        f"has(self.replica.static) || !({_ENABLED} && self.autoScaler.autoscaleEnabled) || !has(self.numReplicas)",
+        "must be left out while autoScaler.autoscaleEnabled is true",
+        ".numReplicas",
+    ),
+    Validation(
+        f"has(self.replica.static) || !({_ENABLED} && !self.autoScaler.autoscaleEnabled) || has(self.numReplicas)",
+        f"numReplicas is required while autoScaler.autoscaleEnabled is false: a whole number from 1 to {MAX_REPLICAS}",
+    ),
+    Validation(
+        f"has(self.replica.static) || !has(self.autoScaler) || !({_given(_SCALED, 'self.autoScaler')})"
+        " || (has(self.autoScaler.autoscaleEnabled) ? self.autoScaler.autoscaleEnabled : !has(self.numReplicas))",
+        f"{', '.join(_SCALED)} must be left out while autoscaling is off (numReplicas is given, or autoscaleEnabled is"
+        " false)",
+        ".autoScaler",
+    ),
+)
+
+
+def _or_default(field: str, default: object) -> str:
+    return f"(has(self.{field}) ? self.{field} : {default})"
+
+
+def _least_below_most() -> Validation:
+    least, most = (_or_default(name, SCALER_DEFAULTS[name]) for name in ("minReplicas", "maxReplicas"))
+    default = SCALER_DEFAULTS["maxReplicas"]
+    words = f"minReplicas must be at most maxReplicas, which is {default} where it is left out"
+    return Validation(f"{least} <= {most}", words)
+
+
+def _request_below_limit(request: str, limit: str) -> Validation:
+    default = Resources.model_fields[request].default
+    rule = f"!has(self.{limit}) || {_or_default(request, float(default))} <= self.{limit}"
+    return Validation(rule, f"must be at least {request}, which is {default} where it is left out", f".{limit}")
+
+
+CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
+    SPEC: _OF_SPEC,
+    VERSION: _OF_VERSION,
+    REPLICA: (_ONE_KIND, *(_companion(field, partners) for field, partners in COMPANIONS.items())),
+    COMMAND: (_PROGRAM,),
+    STATIC: (_UNIQUE_ADDRESSES,),
+    ADDRESS: _VALID_ADDRESS,
+    SCALER: (_least_below_most(),),
+    RESOURCES: (_request_below_limit("cpu", "cpuLimit"), _request_below_limit("memoryInGB", "memoryInGBLimit")),
+}
+"""Place -> the rules that stand there; the number of versions, their unique names and what a pod template must have are
+in the schema itself."""
