@@ -53,7 +53,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "httptools": ("router.proxy",),
     "jwt": ("router.core.credentials", "controlplane.tokens"),  # checking and signing: two sides that never meet
     "kubernetes_asyncio": ("cluster.kubernetes",),
-    "msgspec": ("cluster.link", "controlplane", "router"),
+    "msgspec": ("cluster.link", "controlplane", "router", "scorefront.doctor"),
     "multidict": ("controlplane.forward",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
     "psutil": ("cluster.local",),
@@ -68,7 +68,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
 PURE = (
     *("serving", "autoscaler", "router.core", "router.balance", "router.membership", "router.roster"),
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
-    "cluster.kubernetes.objects",
+    *("cluster.kubernetes.objects", "scorefront.doctor.judge"),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)
 NOT_PURE = frozenset(

@@ -1,4 +1,4 @@
-"""Writes the lock files of the images: for each, the part of requirements.lock that it needs, versions and hashes as there.
+"""Writes the lock files of the images: for each, what it needs of requirements.lock, versions and hashes as there.
 
     python deploy/image/lock.py
 
@@ -18,7 +18,12 @@ from packaging.utils import canonicalize_name
 TOP = Path(__file__).parent.parent.parent
 REPLICAS_ONLY = frozenset({"azureml-inference-server-http", "scikit-learn"})
 """Run in replicas. On one machine scorefront starts those; in a cluster they have images of their own."""
-TARGET = {"python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "platform_system": "Linux"}
+TARGET = {
+    "python_version": "3.11",
+    "python_full_version": "3.11.0",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+}
 """The environment of the images, whatever this one is."""
 HEAD = "# Written by deploy/image/lock.py; do not edit.\n"
 

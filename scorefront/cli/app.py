@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from scorefront import __version__
-from scorefront.cli import azureml, deployment, endpoints, scaling, scoring, up
+from scorefront.cli import azureml, deployment, doctor, endpoints, scaling, scoring, up
 from scorefront.errors import CommandError, InvalidInput
 from serving.faults import InvalidManifest
 
@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "why": (scaling.why, "Explain the number of replicas."),
     "size": (scaling.size, "How many replicas a load needs."),
     "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),
+    "doctor": (doctor.doctor, "Look a cluster over: what is to mend."),
     "router": (deployment.router, "The router of a cluster (not yet)."),
     "control": (deployment.control, "The control plane of a cluster (not yet)."),
 }

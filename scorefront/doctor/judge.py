@@ -84,14 +84,15 @@ def _said(state: Mapping[str, Any]) -> str:
 def dns(check: str, host: str, addresses: Sequence[str], error: str = "") -> Finding:
     """A host's name was looked up."""
     if error:
-        return Finding(check, False, f"{host} is not resolved ({error}): mend DNS (CoreDNS, the network's own, or a VPN)")
-    return Finding(check, True, f"{host} is {', '.join(addresses)}" if host not in addresses else f"{host} is an address")
+        return Finding(check, False, f"{host} is not resolved ({error}): mend DNS (CoreDNS, the network's, or a VPN)")
+    return Finding(check, True, f"{host} is {'an address' if host in addresses else ', '.join(addresses)}")
 
 
 def api_server(check: str, server: str, version: str, error: str = "") -> Finding:
     """The API server was asked for its version."""
     if error:
-        return Finding(check, False, f"{server} does not answer ({error}): let TCP through to it, and check the credentials")
+        advice = "let connections through to it, and check the credentials"
+        return Finding(check, False, f"{server} does not answer ({error}): {advice}")
     return Finding(check, True, f"{server} answers, {version}")
 
 
@@ -103,8 +104,8 @@ def readable(check: str, what: str, where: str, error: str = "", status: int = 0
     if status == 404:
         return Finding(check, False, f"{subject}: not there: apply deploy/ first (its CRD, its Deployments)")
     if status in (401, 403):
-        return Finding(check, False, f"{subject}: not allowed ({error}): bind the Roles of deploy/base/rbac.yaml in {where}")
-    return Finding(check, False, f"{subject}: {error}: a proxy or firewall must let lists and long watches through")
+        return Finding(check, False, f"{subject}: not allowed ({error}): bind the roles of deploy/base/rbac.yaml there")
+    return Finding(check, False, f"{subject}: {error}: let lists and long watches through (proxies, firewalls)")
 
 
 def routers(check: str, pods: Sequence[Pod], said: Iterable[str]) -> list[Finding]:
@@ -156,9 +157,10 @@ def leader(check: str, lease: Mapping[str, Any] | None, now: float, renewed_at: 
 def trust(check: str, keys: int, error: str, needed: bool) -> Finding:
     """The keys that routers check tokens with. `needed`: some endpoint asks for tokens."""
     if error:
-        return Finding(check, False, f"the ConfigMap scorefront-trust cannot be used ({error}): the leader writes it anew")
+        advice = "delete it, the leader writes it anew"
+        return Finding(check, False, f"the ConfigMap scorefront-trust cannot be used ({error}): {advice}")
     if keys == 0 and needed:
-        return Finding(check, False, "an endpoint wants tokens, but no issuer's key is known: see the log of the leader")
+        return Finding(check, False, "an endpoint wants tokens, but no issuer's key is known: see the leader's log")
     return Finding(check, True, f"{keys} key{'' if keys == 1 else 's'} to check tokens with")
 
 
@@ -171,12 +173,9 @@ def models(check: str, endpoints: int, pods: Sequence[Pod]) -> list[Finding]:
         findings.append(Finding(check, False, f"{len(sick) - MOST_NAMED} more pods do not start"))
     if not sick:
         ready = sum(pod.ready for pod in staying)
-        findings.append(Finding(check, True, f"{ready} of {len(staying)} pods ready, for {_count(endpoints, 'endpoint')}"))
+        text = f"{ready} of {len(staying)} pods ready, for {endpoints} endpoint{'' if endpoints == 1 else 's'}"
+        findings.append(Finding(check, True, text))
     return findings
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def registry_of(image: str) -> str:
@@ -201,8 +200,8 @@ def images_declared(endpoints: Iterable[Mapping[str, Any]]) -> set[str]:
 def registry(check: str, host: str, error: str, in_use: bool, stuck: Sequence[str]) -> Finding:
     """A registry was dialled. `in_use`: a pod runs with an image of it; `stuck`: pods that wait for one."""
     if stuck:
-        text = f"{host}: {', '.join(stuck[:3])} cannot pull: check the image's name, imagePullSecrets and the nodes' way to it"
-        return Finding(check, False, text)
+        advice = "check the image's name, imagePullSecrets and the nodes' way to it"
+        return Finding(check, False, f"{host}: {', '.join(stuck[:3])} cannot pull: {advice}")
     if not error:
         return Finding(check, True, f"{host} answers")
     if in_use:
@@ -213,3 +212,9 @@ def registry(check: str, host: str, error: str, in_use: bool, stuck: Sequence[st
 def wants_tokens(endpoints: Iterable[Mapping[str, Any]]) -> bool:
     """Whether some endpoint asks for tokens."""
     return any(endpoint.get("spec", {}).get("tokenAuthEnabled") for endpoint in endpoints)
+
+
+def report(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings as plain data: whether all is well, and each."""
+    checks = [{"check": each.check, "ok": each.ok, "text": each.text} for each in findings]
+    return {"ok": all(each.ok for each in findings), "checks": checks}
