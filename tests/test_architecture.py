@@ -45,14 +45,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("cluster.local", "controlplane", "scorefront"),
+    "aiohttp": ("cluster.local", "cluster.kubernetes.api", "controlplane", "scorefront"),
     "cryptography": (
         *("router.core.credentials", "router.proxy.tls", "controlplane"),
         "cluster.kubernetes.certificates",
     ),
     "httptools": ("router.proxy",),
     "jwt": ("router.core.credentials", "controlplane.tokens"),  # checking and signing: two sides that never meet
-    "kubernetes_asyncio": ("cluster.kubernetes",),
+    "kubernetes_asyncio": ("cluster.kubernetes.kubeconfig",),
     "msgspec": ("cluster.link", "controlplane", "router", "scorefront.doctor"),
     "multidict": ("controlplane.forward",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
@@ -69,6 +69,7 @@ PURE = (
     *("serving", "autoscaler", "router.core", "router.balance", "router.membership", "router.roster"),
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
     *("cluster.kubernetes.objects", "scorefront.doctor.judge"),
+    *(f"cluster.kubernetes.{name}" for name in ("backoff", "cache", "election", "errors", "lines", "paths")),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)
 NOT_PURE = frozenset(

@@ -1,0 +1,89 @@
+"""What is known of one collection, and what a list or an event changes in it. Pure.
+
+Versions are compared for equality only: they have no order that a client may rely on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+Key = tuple[str, str]
+"""(namespace, name); the namespace is "" where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The whole truth: what is not in it does not exist."""
+
+    objects: tuple[Object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """New or changed."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """No longer there; `object` is the last that is known of it."""
+
+    object: Object
+
+
+Change = Listed | Put | Gone
+
+
+def key_of(found: Object) -> Key:
+    """Raises KeyError or TypeError for what is no object of the API."""
+    metadata = found["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+class Cache:
+    """The objects of one collection by key, each as `keep` left it."""
+
+    __slots__ = ("_keep", "_stamps", "objects")
+
+    def __init__(self, keep: Callable[[Object], Object]) -> None:
+        self._keep = keep
+        self._stamps: dict[Key, tuple[str, str]] = {}  # (uid, resourceVersion)
+        self.objects: dict[Key, Object] = {}
+
+    def listed(self, found: Iterable[Object]) -> list[Put | Gone]:
+        """A whole list; returns what is different from what was known, departures first."""
+        there: set[Key] = set()
+        put: list[Put | Gone] = []
+        for each in found:
+            there.add(key_of(each))
+            put += self.put(each)
+        left = [key for key in self.objects if key not in there]
+        return [*(change for key in left for change in self._drop(key)), *put]
+
+    def put(self, found: Object) -> Iterator[Put | Gone]:
+        """An object as it is now. The same version again is no change; another uid is another object of that name."""
+        key = key_of(found)
+        metadata = found["metadata"]
+        stamp = (metadata.get("uid", ""), metadata["resourceVersion"])
+        known = self._stamps.get(key)
+        if known == stamp:
+            return
+        if known is not None and known[0] != stamp[0]:
+            yield from self._drop(key)
+        kept = self._keep(found)
+        self._stamps[key], self.objects[key] = stamp, kept
+        yield Put(kept)
+
+    def gone(self, found: Object) -> Iterator[Put | Gone]:
+        """An object that was deleted, in its last state. One that is not known, or by now is another, is no change."""
+        key = key_of(found)
+        known = self._stamps.get(key)
+        if known is not None and known[0] == found["metadata"].get("uid", ""):
+            del self._stamps[key], self.objects[key]
+            yield Gone(self._keep(found))
+
+    def _drop(self, key: Key) -> Iterator[Put | Gone]:
+        del self._stamps[key]
+        yield Gone(self.objects.pop(key))

@@ -1,0 +1,186 @@
+"""Who leads: the rules of a Lease, for one candidate. Pure: objects and times come in, objects to write come out.
+
+Safe without a common clock. A leader stops at its last renewal, counted from when it *asked*, plus `renew_deadline_s`.
+A standby takes over when it has seen no change of the record for `lease_s`, counted from when it *saw* the last one,
+and never believes a time that stands in the record. Since `lease_s` > `renew_deadline_s`, the first is over before the
+second begins. The *fence* (`leaseTransitions`) grows with every new leader: what carries an older one is of yesterday.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+
+LINK = "scorefront.io/link"
+REST = "scorefront.io/rest"
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionSettings:
+    """lease_s > renew_deadline_s > 2 retry_s, or there would be no room for a lost request."""
+
+    lease_s: float = 8.0
+    """A standby takes over when the leader has not renewed for this long."""
+    renew_deadline_s: float = 5.0
+    """A leader that could not renew for this long leads no more."""
+    retry_s: float = 1.0
+    """Between two renewals, and between two looks of a standby."""
+
+    def __post_init__(self) -> None:
+        assert self.lease_s > self.renew_deadline_s > 2 * self.retry_s > 0, self
+
+    @property
+    def request_s(self) -> float:
+        """How long one request may take: so that a hung one leaves time for another."""
+        return self.renew_deadline_s / 2
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderInfo:
+    """Who leads, and where it is to be found."""
+
+    identity: str
+    link: str
+    """host:port that routers dial; "" if it says none."""
+    rest: str
+    """URL of its REST interface; "" if it says none."""
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """A lease that is held."""
+
+    fence: int
+    renewed_at: float
+    """When the last renewal that went well was asked for."""
+
+    def ends_at(self, settings: ElectionSettings) -> float:
+        """From this moment on nothing may be done in the leader's name."""
+        return self.renewed_at + settings.renew_deadline_s
+
+
+class Election:
+    """What one candidate knows. Times are seconds on its own monotonic clock; `stamp` is the wall clock, for people."""
+
+    def __init__(
+        self, name: str, namespace: str, identity: str, annotations: Mapping[str, str], settings: ElectionSettings
+    ) -> None:
+        self._name = name
+        self._namespace = namespace
+        self._annotations = dict(annotations)
+        self._settings = settings
+        self._lease: Object | None = None  # as last seen
+        self._record: object = None
+        self._changed_at = -math.inf
+        self._highest = 0
+        self.identity = identity
+        self.tenure: Tenure | None = None
+
+    # ---- what is seen
+
+    def seen(self, lease: Object | None, now: float) -> None:
+        """The Lease as the API just told it, or None: there is none."""
+        record = record_of(lease)
+        if record != self._record:
+            self._record, self._changed_at = record, now
+        self._lease = lease
+        self._highest = max(self._highest, transitions_of(lease))
+
+    @property
+    def leader(self) -> LeaderInfo | None:
+        """The newest seen, whether it lives or not; None before any, and once it has stepped down."""
+        if self._lease is None or not holder_of(self._lease):
+            return None
+        notes = self._lease["metadata"].get("annotations") or {}
+        return LeaderInfo(holder_of(self._lease), notes.get(LINK, ""), notes.get(REST, ""), transitions_of(self._lease))
+
+    def is_mine(self) -> bool:
+        """Whether the newest that was seen names this candidate, with the fence of its tenure if it has one."""
+        fence_is_mine = self.tenure is None or transitions_of(self._lease) == self.tenure.fence
+        return holder_of(self._lease) == self.identity and fence_is_mine
+
+    def may_take(self, now: float) -> bool:
+        """Whether the lease is free: stepped down from, run out by this candidate's own clock, or its own."""
+        if self._lease is None and self._highest == 0:
+            return True  # never seen one: the first leader of this installation
+        if self._lease is not None and holder_of(self._lease) in ("", self.identity):
+            return True
+        return now >= self._changed_at + max(self._settings.lease_s, length_of(self._lease))
+
+    # ---- what is written
+
+    def bid(self, stamp: str) -> Object:
+        """The Lease to write to take it; `metadata.resourceVersion` is missing where it must be created."""
+        lease = copy.deepcopy(self._lease) or blank(self._name, self._namespace)
+        annotations = {**(lease["metadata"].get("annotations") or {}), **self._annotations}
+        lease["metadata"]["annotations"] = annotations
+        lease["spec"] = {
+            **(lease.get("spec") or {}),
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": math.ceil(self._settings.lease_s),
+            "acquireTime": stamp,
+            "renewTime": stamp,
+            "leaseTransitions": self._highest + 1,
+        }
+        return lease
+
+    def won(self, lease: Object, asked_at: float, now: float) -> Tenure:
+        """The bid was accepted; `lease` is the answer."""
+        self.seen(lease, now)
+        self.tenure = Tenure(transitions_of(lease), asked_at)
+        return self.tenure
+
+    def renewal(self, stamp: str) -> Object:
+        """The Lease to write so that it goes on."""
+        assert self._lease is not None, "nothing is held"
+        return {**self._lease, "spec": {**self._lease["spec"], "renewTime": stamp}}
+
+    def renewed(self, lease: Object, asked_at: float, now: float) -> None:
+        """The renewal was accepted."""
+        assert self.tenure is not None, "nothing is held"
+        self.seen(lease, now)
+        self.tenure = Tenure(self.tenure.fence, max(asked_at, self.tenure.renewed_at))
+
+    def release(self, stamp: str) -> Object:
+        """The Lease to write so that another candidate takes it at its next look."""
+        lease = self.renewal(stamp)
+        lease["spec"]["holderIdentity"] = ""
+        return lease
+
+    def leads(self, now: float) -> bool:
+        """Whether this candidate may still act as the leader. Ask right before every act."""
+        return self.tenure is not None and now < self.tenure.ends_at(self._settings)
+
+
+def blank(name: str, namespace: str) -> Object:
+    """A Lease that nobody has made yet."""
+    metadata: Object = {"name": name, "namespace": namespace}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
+
+
+def record_of(lease: Object | None) -> object:
+    """What changes with each renewal and each new leader; compared for equality only."""
+    if lease is None:
+        return None
+    spec = lease.get("spec") or {}
+    fields = ("holderIdentity", "leaseTransitions", "acquireTime", "renewTime")
+    return lease["metadata"].get("uid"), *(spec.get(name) for name in fields)
+
+
+def holder_of(lease: Object | None) -> str:
+    """Identity of the holder, "" for none."""
+    return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
+
+
+def transitions_of(lease: Object | None) -> int:
+    """The fence of the record, 0 before the first leader."""
+    return int(((lease or {}).get("spec") or {}).get("leaseTransitions") or 0)
+
+
+def length_of(lease: Object | None) -> float:
+    """Seconds that the record itself wants, 0 if it does not say: its leader may run with other settings than ours."""
+    return float(((lease or {}).get("spec") or {}).get("leaseDurationSeconds") or 0)

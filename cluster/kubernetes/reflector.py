@@ -1,0 +1,224 @@
+"""One collection of the API, listed once and watched for ever: what changes, in order, nothing lost, nothing twice.
+
+The rules, each learnt from an outage of somebody's: list in pages, then watch from the list's version, with bookmarks;
+a watch that is silent is dead; a version that is too old (410, as a status or as an event) means: list again, and tell
+the difference; failures wait longer and longer, with jitter, and never less than the server asks for; a watch that ends
+as soon as it began is a failure too.
+"""
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cluster.kubernetes import errors
+from cluster.kubernetes.backoff import Backoff, BackoffSettings
+from cluster.kubernetes.cache import Cache, Change, Gone, Key, Listed, Object, Put
+from cluster.kubernetes.clock import Clock
+
+__all__ = ["Change", "Gone", "Listed", "Put", "Reflector", "ReflectorSettings", "without_managed_fields"]
+
+UNANSWERED_STATUSES = frozenset({0, 401, 408, 429})
+"""Failures that say nothing about the version that was watched from."""
+
+SERVER_ERRORS_BEFORE_LIST = 3
+"""So many 5xx in a row, and the version is suspected: a server that was set back in time answers 504 for ever."""
+
+_log = logging.getLogger("scorefront.kubernetes")
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectorSettings:
+    """The defaults are those of client-go and kopf."""
+
+    page_objects: int = 500
+    watch_least_s: float = 240.0
+    watch_most_s: float = 480.0
+    """The server is asked to end each watch after a time between these, so that watchers spread over servers."""
+    silent_s: float = 70.0
+    """Bookmarks come about once a minute; a watch on which nothing came for this long is dead."""
+    sudden_s: float = 1.0
+    """A watch that ends well, but earlier than this, is a failure: else an empty answer would become a hot loop."""
+    backoff: BackoffSettings = field(default_factory=BackoffSettings)
+
+
+class Reading(Protocol):
+    """What is needed of `cluster.kubernetes.api.Api`."""
+
+    async def get(self, path: str, query: Mapping[str, str]) -> Object:
+        """One page. Raises ApiError."""
+
+    def lines(self, path: str, query: Mapping[str, str], silent_s: float) -> AsyncGenerator[bytes, None]:
+        """The lines of a watch. Raises ApiError."""
+
+
+def without_managed_fields(found: Object) -> Object:
+    """An object without the longest part of its metadata, which nobody here reads."""
+    found["metadata"].pop("managedFields", None)
+    return found
+
+
+class Reflector:
+    """Follows one collection. One consumer; everything is for the event loop's own thread."""
+
+    def __init__(
+        self,
+        api: Reading,
+        path: str,
+        clock: Clock,
+        u: Callable[[], float],
+        label_selector: str = "",
+        field_selector: str = "",
+        keep: Callable[[Object], Object] = without_managed_fields,
+        settings: ReflectorSettings | None = None,
+    ) -> None:
+        """`u` is uniform on [0, 1). `keep` gets an object once, may change it, and returns what is kept of it."""
+        self._api = api
+        self._path = path
+        self._clock = clock
+        self._u = u
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._query = {name: value for name, value in selectors.items() if value}
+        self._settings = settings or ReflectorSettings()
+        self._cache = Cache(keep)
+        self._version = ""  # where to watch from; opaque; "" means: list first
+        self._heard_at = -math.inf
+        self.synced = False
+        """Whether the first list is done."""
+        self.last_error = ""
+        """Why the API is not heard; "" while it is."""
+
+    @property
+    def objects(self) -> Mapping[Key, Object]:
+        """All that is known, by (namespace, name), as `keep` left it."""
+        return self._cache.objects
+
+    def age_s(self, now: float) -> float:
+        """Seconds since the API was last heard here; infinite if never. A minute is usual where nothing changes."""
+        return now - self._heard_at
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """First a Listed, then every change, for ever. Raises nothing but CancelledError."""
+        backoff = Backoff(self._settings.backoff)
+        while True:
+            began = self._clock.now()
+            try:
+                if not self._version:
+                    for change in await self._list():
+                        yield change
+                    began = self._clock.now()
+                async with contextlib.aclosing(self._watch()) as changes:
+                    async for change in changes:
+                        yield change
+                lasted_s = self._clock.now() - began
+                if lasted_s >= self._settings.sudden_s:
+                    backoff.lasted(lasted_s)
+                    continue
+                raise errors.Unreachable(f"GET {self._path}: the watch ended as soon as it began", reason="Sudden")
+            except errors.ApiError as exc:
+                error = exc
+            except Exception as exc:  # an object that `keep` cannot take must not end discovery for ever
+                _log.exception("reflecting %s", self._path)
+                error = errors.Garbled(f"GET {self._path}: {exc!r}")
+            backoff.lasted(self._clock.now() - began)
+            self._failed(error, backoff.failures)
+            await self._clock.sleep(backoff.failed(self._u(), error.retry_after_s))
+
+    def _failed(self, error: errors.ApiError, before: int) -> None:
+        if not stays(error, before):
+            self._version = ""
+        if error.message != self.last_error:
+            _log.warning("%s%s", error.message, "" if self._version else "; listing again")
+        self.last_error = error.message
+
+    def _heard(self) -> None:
+        self._heard_at = self._clock.now()
+        self.last_error = ""
+
+    # ---- listing
+
+    async def _list(self) -> list[Change]:
+        version, found = await self._whole_list()
+        changes: list[Change] = [*self._cache.listed(found)]
+        if not self.synced:
+            changes = [Listed(tuple(self._cache.objects.values()))]
+        self._version, self.synced = version, True
+        return changes
+
+    async def _whole_list(self) -> tuple[str, list[Object]]:
+        try:
+            return await self._pages(self._settings.page_objects)
+        except errors.Gone:  # the list grew too old between two pages
+            return await self._pages(0)
+
+    async def _pages(self, limit: int) -> tuple[str, list[Object]]:
+        """The version of the first page, and all objects. `limit` 0: in one page."""
+        query = {**self._query, **({"limit": str(limit)} if limit else {})}
+        version, found = "", []
+        while True:
+            page = await self._api.get(self._path, query)
+            try:
+                version = version or page["metadata"]["resourceVersion"]
+                found += [whole(item, page) for item in page.get("items") or ()]
+                more = page["metadata"].get("continue")
+            except (KeyError, TypeError, AttributeError) as exc:
+                raise errors.Garbled(f"GET {self._path}: the answer is not a list", reason="NotAList") from exc
+            self._heard()
+            if not more:
+                return version, found
+            query["continue"] = more
+
+    # ---- watching
+
+    async def _watch(self) -> AsyncGenerator[Change, None]:
+        chosen = self._settings
+        timeout_s = chosen.watch_least_s + self._u() * (chosen.watch_most_s - chosen.watch_least_s)
+        query = {
+            **self._query,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(int(timeout_s)),
+        }
+        async with contextlib.aclosing(self._api.lines(self._path, query, chosen.silent_s)) as lines:
+            async for line in lines:
+                for change in self._event(line):
+                    yield change
+
+    def _event(self, line: bytes) -> Iterator[Change]:
+        """What one event changes. Raises ApiError for an ERROR event, and for what is no event."""
+        try:
+            event = json.loads(line)
+            kind, found = event["type"], event["object"]
+            if kind == "ERROR":
+                raise errors.error_of(int(found.get("code", 500)), "Error", found, "", None, f"watch of {self._path}")
+            version = found["metadata"]["resourceVersion"]
+            if kind in ("ADDED", "MODIFIED"):
+                yield from self._cache.put(found)
+            elif kind == "DELETED":
+                yield from self._cache.gone(found)
+            elif kind != "BOOKMARK":
+                raise ValueError(f"unknown type {kind!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise errors.Garbled(f"watch of {self._path}: not an event: {line[:80]!r}", reason="NotAnEvent") from exc
+        self._version = version
+        self._heard()
+
+
+def whole(item: Object, page: Object) -> Object:
+    """An item of a list as it would be alone: built-in kinds leave out what stands on the list."""
+    if "kind" not in item:
+        item["apiVersion"], item["kind"] = page.get("apiVersion", ""), str(page.get("kind", "")).removesuffix("List")
+    return item
+
+
+def stays(error: errors.ApiError, failures_before: int) -> bool:
+    """Whether a watch may begin again where it was, after this error and so many in a row before it."""
+    if isinstance(error, errors.Garbled):
+        return False  # the same event would come again
+    if error.status >= 500:
+        return failures_before + 1 < SERVER_ERRORS_BEFORE_LIST
+    return error.status in UNANSWERED_STATUSES
