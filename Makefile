@@ -10,11 +10,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 MODELS := examples/iris/models
 
-.PHONY: help run test lint format bench lock clean
+CLUSTER_NEEDED := test-cluster needs KUBECONFIG: an API server (1.33 or newer) with a controller-manager, a scheduler and no node
+
+.PHONY: help run test test-cluster lint format bench lock clean
 
 help:
 	@echo 'make run     the iris example in the foreground: model, router, autoscaler, dashboard'
 	@echo 'make test    lint, types and the whole test suite'
+	@echo 'make test-cluster  the whole path against the API server of KUBECONFIG'
 	@echo 'make lint    ruff and mypy only          make format   let ruff rewrite the layout'
 	@echo 'make bench   load tests on this machine  make lock     renew requirements.lock'
 	@echo 'make clean   remove everything that these made'
@@ -25,6 +28,11 @@ run: .venv/ready $(MODELS)/ready
 
 test: lint
 	@$(BIN)/python -m pytest
+
+# the node is played: pods run as processes of this machine, so the API server must be one that can be spared
+test-cluster: .venv/ready $(MODELS)/ready
+	@[ -n "$$KUBECONFIG" ] || { echo '$(CLUSTER_NEEDED)' >&2; exit 2; }
+	@$(BIN)/python -m pytest tests/cluster
 
 lint: .venv/ready
 	@$(BIN)/ruff check --quiet .

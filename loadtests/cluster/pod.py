@@ -69,6 +69,7 @@ class Pod:
         self._states = {each["name"]: _at_first(each) for each in seen["spec"]["containers"]}
         self._processes: dict[str, Process] = {}
         self._objects: dict[tuple[str, str], Object] = {}
+        self._kubeconfig_file: Path | None = None
         self._leaving = asyncio.Event()
         self._vanished = False
         self._changed = asyncio.Event()
@@ -191,9 +192,9 @@ class Pod:
                 continue
             began = loop.time()
             status = await self._attend(container, process)
-            self._note(journal.ENDED, name, process.pid, str(status))
             if self._leaving.is_set():
                 break
+            self._note(journal.ENDED, name, process.pid, str(status))
             calm = loop.time() - began > CALM_S
             pause_s = FIRST_RESTART_S if calm else pause_s
             restarts = self._states[name].restarts + 1
@@ -227,19 +228,22 @@ class Pod:
         return process
 
     async def _kubeconfig(self) -> Path:
-        """With the rights of the pod's service account. Raises Unplayable."""
+        """With the rights of its service account; made once: a restart may not need the API. Raises Unplayable."""
+        if self._kubeconfig_file is not None:
+            return self._kubeconfig_file
         metadata, cluster = self._seen["metadata"], self._world.kube.cluster
         account = self._seen["spec"].get("serviceAccountName", "default")
         bound = {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"], "uid": self.uid}
-        path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
+        token = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
         try:
             asked = {"spec": {"expirationSeconds": TOKEN_S, "boundObjectRef": bound, "audiences": None}}
-            answer = await self._world.kube.create(path, asked)
+            answer = await self._world.kube.create(token, asked)
         except ApiFailure as failure:
             raise Unplayable("CreateContainerError", f"no token for {account}: {failure}") from failure
-        return write_kubeconfig(
+        self._kubeconfig_file = write_kubeconfig(
             self._folder / "kubeconfig", cluster.server, cluster.ca, metadata["namespace"], answer["status"]["token"]
         )
+        return self._kubeconfig_file
 
     async def _attend(self, container: Object, process: Process) -> int:
         """Probe it until it ends; its exit status."""
@@ -294,6 +298,7 @@ class Pod:
         if not ended.done():
             process.signal(signal.SIGKILL)
         status = await ended
+        self._note(journal.ENDED, container["name"], process.pid, str(status))
         self._set(
             container["name"], state=ENDED, passes=False, reason="Completed" if not status else "Error", message="",
             exit_code=status, since=now(),

@@ -1,0 +1,54 @@
+"""kubectl as a user has it, with the KUBECONFIG of the environment."""
+
+import asyncio
+import json
+from typing import Any
+
+PATIENCE_S = 120.0
+NO_OPENAPI = "failed to download openapi"
+
+
+class Refused(Exception):
+    """kubectl ended with another status than 0; the text is what it said."""
+
+
+async def kubectl(*arguments: str, text: str = "") -> str:
+    """What it prints. `text`: for `-f -`. Raises Refused."""
+    process = await asyncio.create_subprocess_exec(
+        "kubectl",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            out, complaints = await process.communicate(text.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise Refused(complaints.decode().strip())
+    return out.decode()
+
+
+async def apply(*arguments: str, text: str = "") -> str:
+    """`kubectl apply`. Raises Refused.
+
+    Where the API server's description of its objects is unreadable, kubectl cannot look at them first: the API server
+    alone does then, as it does in any case.
+    """
+    try:
+        return await kubectl("apply", *arguments, text=text)
+    except Refused as refused:
+        if NO_OPENAPI not in str(refused):
+            raise
+    return await kubectl("apply", "--validate=false", *arguments, text=text)
+
+
+async def apply_object(*documents: dict[str, Any], namespace: str) -> str:
+    """`kubectl apply -f -`. Raises Refused."""
+    listed = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
+    text = json.dumps(documents[0] if len(documents) == 1 else listed)
+    return await apply("-n", namespace, "-f", "-", text=text)

@@ -1,0 +1,85 @@
+"""Tests against a real API server, with a node that is played: `make test-cluster`, else skipped."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from loadtests.cluster.kube import Kube
+from loadtests.cluster.site import Shape, Site, installed, node
+
+HERE = Path(__file__).parent
+ABSENT = "KUBECONFIG is not set: these tests need an API server without nodes (make test-cluster)"
+IMMOVABLE = "CLUSTER_CONTROL names no command that stops and starts the API server"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One event loop for all of them: the installation is shared. Without a cluster none is run."""
+    for item in items:
+        if HERE in item.path.parents:
+            if asyncio.iscoroutinefunction(getattr(item, "obj", None)):
+                item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            item.add_marker(pytest.mark.timeout(240))
+            if not os.environ.get("KUBECONFIG"):
+                item.add_marker(pytest.mark.skip(reason=ABSENT))
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_the_test() -> None:
+    """Here pods outlive a test, as processes of the played node: `nothing_outlives_the_run` looks at the end."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_run() -> Iterator[None]:
+    """Fails where the node or a pod is still there when all is over."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kube() -> AsyncIterator[Kube]:
+    """With the rights of whoever runs the tests."""
+    async with Kube() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """Journal, logs and witness. Short: sockets are made below it."""
+    with tempfile.TemporaryDirectory(prefix="cluster-") as made:
+        yield Path(made)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def player(folder: Path) -> AsyncIterator[Path]:
+    """A played node; its folder."""
+    async with node(folder, pods=110):
+        yield folder
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def site(kube: Kube, player: Path) -> AsyncIterator[Site]:
+    """The product, with two of each, in charge of all namespaces."""
+    shape = Shape(routers=2, controls=2, components=("all-namespaces",), settings=("SCOREFRONT_NAMESPACES=*",))
+    async with installed(shape, kube, player) as made:
+        yield made
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Of an endpoint that no other test has."""
+    return f"t{abs(hash(request.node.nodeid)) % 10**8}"
+
+
+@pytest.fixture
+def movable() -> None:
+    """Skips where the API server cannot be stopped."""
+    if not os.environ.get("CLUSTER_CONTROL"):
+        pytest.skip(IMMOVABLE)
