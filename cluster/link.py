@@ -226,6 +226,8 @@ class GroupLoad(msgspec.Struct, tag=True, frozen=True):
     """Every worker that serves has about its part of the clients."""
     work: dict[str, Work]
     """Worker -> what it has done; of those that serve."""
+    fixed: bool = False
+    """The number of workers was chosen by whoever started the router: `Resize` is not obeyed."""
 
 
 FromGroup = GroupIs | Usage | Retired | Drained | GroupLoad

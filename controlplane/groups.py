@@ -161,6 +161,8 @@ class Groups:
 
     def resize(self, workers: int) -> None:
         """Tell every group, those too that are linked later, to have so many workers."""
+        if workers == self._workers:
+            return
         self._workers = workers
         for link in tuple(self._links.values()):
             link.send(Resize(workers))

@@ -62,6 +62,9 @@ class RestSettings:
     token: str = ""
     """The control token; demanded, and needed, where `loopback` is False."""
     max_body_bytes: int = MAX_BODY_BYTES
+    in_cluster: bool = False
+    """`/readyz` speaks of this process alone, since a model that is not ready must not take the API away; the status of
+    each endpoint tells what of it is."""
 
 
 def build_app(plane: ControlPlane, settings: RestSettings, render: Render) -> web.Application:
@@ -73,7 +76,7 @@ def build_app(plane: ControlPlane, settings: RestSettings, render: Render) -> we
         client_max_size=settings.max_body_bytes,
     )
     followers = _Followers()
-    handlers = {**_Probes(plane, render).handlers(), **_Endpoints(plane).handlers(), **_pages()}
+    handlers = {**_Probes(plane, render, settings.in_cluster).handlers(), **_Endpoints(plane).handlers(), **_pages()}
     handlers |= {"getLogs": _Logs(plane, followers).get}
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, handlers[operation.id])
@@ -82,9 +85,10 @@ def build_app(plane: ControlPlane, settings: RestSettings, render: Render) -> we
 
 
 class _Probes:
-    def __init__(self, plane: ControlPlane, render: Render) -> None:
+    def __init__(self, plane: ControlPlane, render: Render, in_cluster: bool) -> None:
         self._plane = plane
         self._render = render
+        self._in_cluster = in_cluster
 
     def handlers(self) -> dict[str, guard.Handler]:
         return {"health": self.health, "readiness": self.readiness, "metrics": self.metrics}
@@ -94,7 +98,8 @@ class _Probes:
 
     async def readiness(self, request: web.Request) -> web.StreamResponse:
         missing = [str(shortfall) for shortfall in self._plane.shortfalls()]
-        return web.json_response({"ready": not missing, "waitingFor": missing}, status=503 if missing else 200)
+        ready = self._in_cluster or not missing
+        return web.json_response({"ready": ready, "waitingFor": missing}, status=200 if ready else 503)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         measured = await self._plane.measure()

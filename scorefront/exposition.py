@@ -4,7 +4,7 @@ The only module that imports `prometheus_client`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -91,9 +91,13 @@ class _Declared:
 class Exposition:
     """Remembers what ended workers had counted, so that no counter goes backwards when one is restarted."""
 
-    def __init__(self, front_end: Callable[[], FrontEndFigures] | None = None) -> None:
-        """`front_end`: tells how many workers there are; None: that is not told here."""
+    def __init__(self, front_end: Callable[[], FrontEndFigures] | None = None, routers_elsewhere: bool = False) -> None:
+        """`front_end`: tells how many workers there are; None: that is not told here.
+
+        `routers_elsewhere`: routers are scraped themselves; told here, too, slots and requests would count twice.
+        """
         self._front_end = front_end
+        self._routers_elsewhere = routers_elsewhere
         self._last: dict[str, WorkerMetrics] = {}
         self._ended = _Totals()
         self._process = ProcessCollector(registry=None)
@@ -112,12 +116,34 @@ class Exposition:
         totals = self._totals()
         totals.keep(declared)
         families = [
-            *_counted(totals),
-            *_slots(workers, desired),
+            *(_counters(totals) if self._routers_elsewhere else _counted(totals)),
+            *(() if self._routers_elsewhere else _slots(workers, desired)),
             *_scaling(replicas, desired, decisions),
-            *_workers(workers),
+            *(() if self._routers_elsewhere else _workers(workers)),
             *(_front_end(self._front_end()) if self._front_end is not None else ()),
         ]
+        return self._text(families)
+
+    def render_router(
+        self, workers: Sequence[WorkerMetrics], declared: Collection[VersionKey], gauges: Mapping[str, tuple[str, float]]
+    ) -> bytes:
+        """One scrape of a router of a cluster, whose leader tells of replicas and decisions.
+
+        `gauges`: name -> what it is (for people), and its value.
+        """
+        known = dict.fromkeys(declared, 0)
+        self._remember(workers)
+        self._ended.keep(_Declared(known))
+        totals = self._totals()
+        totals.keep(_Declared(known))
+        families = [*_counted(totals), *_slots(workers, known), *_workers(workers)]
+        for name, (meaning, value) in gauges.items():
+            gauge = GaugeMetricFamily(name, meaning)
+            gauge.add_metric((), value)
+            families.append(gauge)
+        return self._text(families)
+
+    def _text(self, families: Sequence[Metric]) -> bytes:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Families(families))
         registry.register(self._process)
@@ -166,6 +192,11 @@ def _counted(totals: _Totals) -> list[Metric]:
             if of == name:
                 histogram.add_metric(tuple(key), _cumulative(sum_), sum_.sum_s)
         families.append(histogram)
+    return [*families, *_counters(totals)]
+
+
+def _counters(totals: _Totals) -> list[Metric]:
+    families: list[Metric] = []
     for short_name, count in sorted(totals.counters.items()):
         counter = CounterMetricFamily(f"scorefront_{short_name}_total", f"Times counted: {short_name}")
         counter.add_metric((), count)
