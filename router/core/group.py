@@ -30,6 +30,8 @@ PINGS_PER_LEASE = 3
 SILENCES_PER_LEASE = 8
 """Who has said nothing for this part of a lease is granted nothing until it is heard again: a worker that is stopped
 would take every free slot with it, one for each of its tickets. Who has tickets is asked for a sign of life before."""
+PROBES_PER_SILENCE = 4
+"""Who is there has half of that time, a sixteenth of a lease, to say so."""
 RECLAIM_MARGIN_S = 0.25
 """Requests end at their scoring timeout as fast as a loop gets to it; a slot is taken back only after that."""
 _FAILURES = {failure.value: failure for failure in Failure}
@@ -120,11 +122,11 @@ class Group:
         """A peer waits: from now on see to it that it is known whether it is there when its turn comes."""
         if not self._probing:
             self._probing = True
-            self.agenda.at(now + self._lease_s / SILENCES_PER_LEASE / 2, self._probe)
+            self.agenda.at(now + self._lease_s / SILENCES_PER_LEASE / PROBES_PER_SILENCE, self._probe)
 
     def _probe(self, now: float) -> "list[LocalGrant]":
         self._probing = False
-        quiet_since = now - self._lease_s / SILENCES_PER_LEASE / 2
+        quiet_since = now - self._lease_s / SILENCES_PER_LEASE / PROBES_PER_SILENCE
         waiting = dict.fromkeys(peer for peer, _ in self.askers)
         if waiting:
             self._ping(tuple(peer for peer in waiting if self._heard.get(peer, now) <= quiet_since), now)

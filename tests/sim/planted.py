@@ -14,7 +14,7 @@ from router.core.ledger import ReplicaSlots
 from router.core.lending import Lender
 from router.core.members import Departed
 from router.core.messages import Declare, Grant, Recall, Return
-from tests.sim.scenario import CUT, ONE_WAY
+from tests.sim.scenario import CUT, ONE_WAY, PAUSE
 
 RARELY = 16
 """One lease in so many."""
@@ -144,11 +144,12 @@ BUGS: dict[str, Wrong] = {
 WHERE: dict[str, dict[str, Any]] = {
     "no validity": {
         "workers": 3,
-        "faults": (CUT, ONE_WAY),
+        "faults": (CUT, ONE_WAY, PAUSE),
+        "tunnels": 0.0,
         "fault_every_s": 0.5,
         "busy_s": 4.0,
         "lease_s": 0.3,
-        "link_s": 0.004,
+        "link_s": 0.002,
         "scoring_timeout_s": 0.1,
         "work_s": 0.05,
         "requests_per_s": 60.0,

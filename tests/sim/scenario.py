@@ -84,7 +84,9 @@ def draw(seed: int) -> Scenario:
     workers = random.choice(FEW) if random.random() < 0.99 else random.choice(MANY)
     calm = random.random() < 0.3
     lossy = not calm and random.random() < 0.3
-    lease_s = random.choice((0.3, 0.5, 1.0) if workers < 5 else (1.0,))
+    link_s = random.choice((0.0002, 0.001, 0.005, 0.02))
+    # Two ways take less than a sixteenth of a lease (`router.core.group.SILENCES_PER_LEASE`); really, a thousandth.
+    lease_s = random.choice((0.3, 0.5, 1.0) if workers < 5 and link_s < 0.01 else (1.0,))
     replicas, slots = random.choice((1, 1, 2, 3, 4, 8)), random.choice((1, 1, 1, 2, 4))
     versions = random.choice((1, 1, 1, 2, 3)) if workers < 12 else 1
     requests_per_s = random.choice((30.0, 60.0, 120.0))
@@ -108,7 +110,7 @@ def draw(seed: int) -> Scenario:
         queue_wait_s=random.choice((0.1, 0.5, 0.5, 2.0)),
         scoring_timeout_s=scoring_timeout_s * (4 if long_work else 1),
         lease_s=lease_s,
-        link_s=random.choice((0.0002, 0.001, 0.005, 0.02)),
+        link_s=link_s,
         feed_s=random.choice((0.001, 0.02, 0.2)),
         skew=random.choice(("even", "skewed", "one")),
         held_known=random.random() < 0.5,
