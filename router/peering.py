@@ -40,9 +40,11 @@ class Peering:
         self._view = View(0, ())
         gateway.on_outbox = self._flush
 
-    def open(self, address: str) -> None:
-        """Let peers come. Raises AddressError, TrustError, OSError."""
+    def open(self, address: str, door: socket.socket | None = None) -> None:
+        """Let peers come; `door`: where those of other machines do. Raises AddressError, TrustError, OSError."""
         self._links.listen(address)
+        if door is not None:
+            self._links.take_over(door)
         if isinstance(parse_address(address), Unix):  # connections pass between workers of one machine only
             self._handoff = HandoffListener(address, self._take)
 

@@ -152,6 +152,7 @@ class Roster:
         self._not_before: dict[int, float] = {}
         self._said = Part()
         self._looked_at: float | None = None
+        self._others_serve = False
         self.closed = False
 
     # ---- what happens
@@ -213,9 +214,24 @@ class Roster:
                 actions.append(Kill(worker.name, why, silent=True))
         return actions + self._settle(now)
 
-    def close(self) -> None:
-        """Start nobody any more, dismiss nobody; those who end are told of as before."""
+    def reached_at(self, name: str, address: str) -> None:
+        """Workers in other groups reach this one there, not at the address that it was spawned with."""
+        self.workers[name].address = address
+
+    def others(self, serve: bool, now: float) -> list[Action]:
+        """Whether anybody in another group can own what there is to own."""
+        if serve == self._others_serve:
+            return []
+        self._others_serve = serve
+        return self._settle(now)
+
+    def close(self, now: float) -> list[Action]:
+        """Start nobody any more, dismiss nobody; everybody leaves, and those who end are told of as before."""
         self.closed = True
+        for worker in self.workers.values():
+            if worker.phase is Phase.SERVING:
+                worker.phase = NEXT[worker.phase, Step.DISMISS]
+        return self._settle(now)
 
     # ---- what is
 
@@ -231,8 +247,8 @@ class Roster:
 
     def part(self) -> Part:
         """The group as others should see it: while nobody serves, those who are leaving own what there is to own."""
-        phases = {each.phase for each in self.workers.values()}
-        owners = Phase.SERVING if Phase.SERVING in phases else Phase.LEAVING
+        serve = self._others_serve or any(each.phase is Phase.SERVING for each in self.workers.values())
+        owners = Phase.SERVING if serve else Phase.LEAVING
         members = tuple(
             Member(each.name, each.address, eligible=each.phase is owners)
             for each in self.workers.values()

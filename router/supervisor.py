@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.link import (
     Collect,
@@ -34,6 +34,7 @@ from cluster.link import (
 from router.balance import Move, moves
 from router.board import Row
 from router.core.members import View
+from router.doors import Doors, address_of
 from router.folder import SocketFolder
 from router.membership import Alone, Membership
 from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_supervisor, encode
@@ -77,6 +78,8 @@ class _Link:
     process: asyncio.subprocess.Process
     writer: asyncio.StreamWriter
     row: Row
+    address: str
+    """Where workers of this group reach it."""
     metrics: WorkerMetrics | None = None
     pending: dict[int, asyncio.Future[ToControl | None]] = field(default_factory=dict)
 
@@ -100,11 +103,12 @@ class Supervisor:
         callbacks: Callbacks,
         redirect: socket.socket | None = None,
         membership: Membership | None = None,
+        doors: Doors | None = None,
     ) -> None:
         """`command`: argv of a worker, to which its name, address and file descriptors are appended.
 
         `redirect`: a second socket, for clients without TLS that are sent to the first. `membership`: where there are
-        groups beside this one. Raises SettingError.
+        groups beside this one. `doors`: where workers of groups on other machines come in. Raises SettingError.
         """
         self._listen = listen
         self._redirect = redirect
@@ -114,12 +118,15 @@ class Supervisor:
         self._callbacks = callbacks
         self._membership = membership or Alone()
         self._membership.attach(self._on_view)
+        self._doors = doors
         self._group = os.urandom(4).hex()
         self._folder: SocketFolder | None = None
         silent_s = from_environment(environment).worker_silent_s
         self._roster = Roster(self._group, self._address, silent_s)
         self._view = View(0, ())
         self._links: dict[str, _Link] = {}
+        self._dismissed: set[str] = set()
+        """Who shall leave once others know that it owns nothing any more."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = itertools.count(1)
         self._changed = asyncio.Event()
@@ -164,8 +171,7 @@ class Supervisor:
         """Drain and stop the workers; kill what is left after `deadline_s`."""
         if self._folder is None:
             return
-        self._roster.close()
-        self._wake()
+        self._do(self._roster.close(self._now()))
         for link in self._links.values():
             with contextlib.suppress(ProcessLookupError):
                 link.process.send_signal(signal.SIGTERM)
@@ -225,6 +231,11 @@ class Supervisor:
             link.pending.pop(request, None)
 
     # ---- what can be seen
+
+    @property
+    def group(self) -> str:
+        """Its name, which no other group ever has."""
+        return self._group
 
     @property
     def wanted(self) -> int:
@@ -287,13 +298,22 @@ class Supervisor:
                 case Spawn(name):
                     self._task(self._live(action), f"keep router worker {name}")
                 case Dismiss(name):
-                    self._links[name].send(Leave())
+                    self._dismissed.add(name)
                 case Kill(name, why, silent):
                     _log.warning("router worker %s is killed: %s", name, why)
                     self._counters["workers_silent"] += silent
                     if name in self._links:
                         self._links[name].kill()
+        self._send_away()
         self._wake()
+
+    def _send_away(self) -> None:
+        """Whoever ended while others still take it for the owner of something would be waited for in vain."""
+        owners = {member.name for member in self._view.members if member.eligible}
+        for name in self._dismissed - owners:
+            self._dismissed.discard(name)
+            if name in self._links:
+                self._links[name].send(Leave())
 
     def _task(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -313,10 +333,21 @@ class Supervisor:
         if view.epoch <= self._view.epoch:
             return
         self._view = view
-        frame = encode(SetView(view))
+        frame = encode(SetView(self._told_here(view)))
         for name in view.names():
             if name in self._links:
                 self._links[name].writer.write(frame)
+        self._send_away()
+        others = any(member.eligible and member.name not in self._roster.workers for member in view.members)
+        self._do(self._roster.others(others, self._now()))
+
+    def _told_here(self, view: View) -> View:
+        """The workers of this group reach each other without TLS, and can pass connections on."""
+        here = {name: link.address for name, link in self._links.items()}
+        return replace(
+            view,
+            members=tuple(replace(each, address=here.get(each.name, each.address)) for each in view.members),
+        )
 
     async def _until(self, happened: Callable[[], bool]) -> None:
         """Wait for something, or for `close`."""
@@ -359,7 +390,11 @@ class Supervisor:
         if self._redirect is not None:
             fds["redirect"] = self._redirect.fileno()
         try:
-            with theirs:
+            with theirs, contextlib.ExitStack() as stack:
+                if self._doors is not None:
+                    door = stack.enter_context(self._doors.open())
+                    fds["peers"] = door.fileno()
+                    self._roster.reached_at(spawn.name, address_of(door))
                 process = await asyncio.create_subprocess_exec(
                     *self._command,
                     f"--name={spawn.name}",
@@ -375,7 +410,7 @@ class Supervisor:
             raise
         reader, writer = await asyncio.open_connection(sock=ours)
         self._counters["workers_started"] += 1
-        return _Link(spawn.name, process, writer, row), reader
+        return _Link(spawn.name, process, writer, row, spawn.address), reader
 
     async def _attend(self, link: _Link, reader: asyncio.StreamReader) -> int:
         """Tell it everything, listen to it until it ends; its exit status."""
@@ -404,6 +439,7 @@ class Supervisor:
         if self._roster.workers[spawn.name].phase in PRESENT and not self._roster.closed:
             _log.warning("router worker %s ended with status %s; another one is started", spawn.name, status)
         self._counters["workers_ended"] += 1
+        self._dismissed.discard(spawn.name)
         self._do(self._roster.gone(spawn.name, held, self._now()))
         if self._folder is not None:
             self._folder.forget(spawn.address)

@@ -87,6 +87,8 @@ class WorkerOptions:
     """Where clients come without TLS that are sent to `listen`."""
     address: str = ""
     """Where its peers reach it; "" if it is alone."""
+    door: socket.socket | None = None
+    """Where its peers on other machines come in."""
     trust: Trust | None = None
     """With what it proves to peers on other machines who it is, and whom it believes."""
     flights: Flights | None = None
@@ -129,7 +131,7 @@ class Worker:
             loop.add_signal_handler(number, self._stopping.set)
         reader, self._writer = await asyncio.open_connection(sock=self._options.link)
         if self._options.address:
-            self._peering.open(self._options.address)
+            self._peering.open(self._options.address, self._options.door)
             self._send(Joined())
         else:
             self._known.set()

@@ -125,7 +125,10 @@ class Exposition:
         return self._text(families)
 
     def render_router(
-        self, workers: Sequence[WorkerMetrics], declared: Collection[VersionKey], gauges: Mapping[str, tuple[str, float]]
+        self,
+        workers: Sequence[WorkerMetrics],
+        declared: Collection[VersionKey],
+        gauges: Mapping[str, tuple[str, float]],
     ) -> bytes:
         """One scrape of a router of a cluster, whose leader tells of replicas and decisions.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from router.accesslog import AccessLogMode
 from router.board import Flights
+from router.peers.trust import in_folder
 from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
 from router.worker import WorkerOptions, run
@@ -27,6 +28,8 @@ def main() -> int:
     parser.add_argument("--address", required=True)
     parser.add_argument("--board-fd", type=int, required=True)
     parser.add_argument("--redirect-fd", type=int)
+    parser.add_argument("--peers-fd", type=int)
+    parser.add_argument("--peers-dir", type=Path, help="ca.crt, tls.crt and tls.key, for peers on other machines")
     parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
     parser.add_argument("--tls-cert", type=Path, action="append", default=[])
     parser.add_argument("--tls-key", type=Path, action="append", default=[])
@@ -59,6 +62,8 @@ def main() -> int:
             certificates=certificates,
             redirect=_socket(arguments.redirect_fd),
             address=arguments.address,
+            door=_socket(arguments.peers_fd),
+            trust=in_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
             flights=Flights(arguments.board_fd),
         )
     )

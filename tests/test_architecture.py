@@ -29,8 +29,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.outlet": (),
     "router.proxy": ("serving", "router.core", *BESIDE_THE_CORE),
-    "router.peers": ("serving", "router.core", *BESIDE_THE_CORE),
+    "router.peers": ("serving", "router.core", "cluster.trust", *BESIDE_THE_CORE),
     "router.balance": (),
+    "router.doors": ("router.peers.address",),
     "router.board": ("serving.usage",),
     "router.folder": (),
     "router.membership": ("router.core",),
@@ -53,7 +54,10 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "httptools": ("router.proxy",),
     "jwt": ("router.core.credentials", "controlplane.tokens"),  # checking and signing: two sides that never meet
     "kubernetes_asyncio": ("cluster.kubernetes.kubeconfig",),
-    "msgspec": ("cluster.link", "controlplane", "router", "scorefront.doctor"),
+    "msgspec": (
+        *("cluster.link", "cluster.kubernetes.discovery", "cluster.kubernetes.snapshot", "controlplane", "router"),
+        *("scorefront.doctor", "scorefront.history"),
+    ),
     "multidict": ("controlplane.forward",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
     "psutil": ("cluster.local",),
@@ -69,6 +73,8 @@ PURE = (
     *("serving", "autoscaler", "router.core", "router.balance", "router.membership", "router.roster"),
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
     *("cluster.kubernetes.objects", "scorefront.doctor.judge"),
+    *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.kept"),
+    *("cluster.kubernetes.selectors", "scorefront.counts", "scorefront.history", "scorefront.seat"),
     *(f"cluster.kubernetes.{name}" for name in ("backoff", "cache", "election", "errors", "lines", "paths")),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)

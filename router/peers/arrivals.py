@@ -35,7 +35,16 @@ class Arrivals:
         if isinstance(address, Tcp):
             self._authority(address).context(server=True)  # what is wrong with the files is told now
         sock = listen(address)
-        address = bound(sock, address)
+        return self._take(sock, bound(sock, address))
+
+    def take_over(self, sock: socket.socket) -> Address:
+        """A TCP socket that listens already; returns where. Raises TrustError."""
+        address = Tcp(*sock.getsockname()[:2])
+        self._authority(address).context(server=True)
+        sock.setblocking(False)
+        return self._take(sock, address)
+
+    def _take(self, sock: socket.socket, address: Address) -> Address:
         self._listening[sock] = address
         task = self._loop.create_task(self._accept(sock, address), name=f"accept peers at {address}")
         task.add_done_callback(report)

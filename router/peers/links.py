@@ -7,6 +7,7 @@ session makes up for it.
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -75,6 +76,10 @@ class Links:
         Raises AddressError, TrustError, OSError. The directory of a Unix socket must be private to this user.
         """
         return str(self._arrivals.listen(parse_address(address)))
+
+    def take_over(self, door: socket.socket) -> str:
+        """Take links there, too: at a TCP socket that listens already. Returns its address. Raises TrustError."""
+        return str(self._arrivals.take_over(door))
 
     def enter(self, view: View) -> None:
         """Have links with the members of this view and nobody else. A view without this worker ends all."""

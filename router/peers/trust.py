@@ -1,70 +1,35 @@
-"""Who a peer on another machine is: mutual TLS with a certificate authority of the peers' own.
-
-The files are read for every link, which are few: a certificate that was exchanged is used from the next link on.
-"""
+"""Whether a peer on another machine is who it says: what its certificate, proven by mutual TLS, has to name."""
 
 import contextlib
 import ipaddress
-import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.trust import PEERS, Trust, TrustError, names
 from router.core.members import Member
 from router.peers.address import AddressError, Tcp, parse_address
 
-
-class TrustError(Exception):
-    """Files that cannot be used, or a peer that cannot be trusted; the text tells which and why."""
+__all__ = ["Trust", "TrustError", "covers", "in_folder", "names"]
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """PEM files. The certificate is shown both to who connects and to whom this worker connects.
-
-    Where it restricts its use (extendedKeyUsage), it has to allow clientAuth and serverAuth.
-    """
-
-    ca: Path
-    """Certificates of the authority; no other is trusted, the system's neither."""
-    cert: Path
-    key: Path
-
-    def context(self, server: bool) -> ssl.SSLContext:
-        """For one link. Raises TrustError."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False  # `covers` looks at more than the host, and at either end
-        context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(self.ca)
-        except OSError as error:
-            raise TrustError(f"{self.ca}: no authority to trust peers by: {_reason(error)}") from error
-        try:
-            # An empty pass phrase: a key that wants one must fail, not ask on the terminal.
-            context.load_cert_chain(self.cert, self.key, password="")
-        except OSError as error:
-            raise TrustError(f"{self.cert} with {self.key}: cannot be shown to peers: {_reason(error)}") from error
-        return context
+def in_folder(folder: Path) -> Trust:
+    """The files as a Secret of type kubernetes.io/tls names them."""
+    return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
 
 def covers(certificate: Mapping[str, Any], member: Member) -> bool:
-    """Whether a verified certificate (`SSLSocket.getpeercert`) names the member or the host of its address.
+    """Whether a verified certificate (`SSLSocket.getpeercert`) names the member or the host of its address, or is the
+    one that all routers of an installation share.
 
-    Only alternative names count, without wildcards: a name that fits many would make every peer any other.
+    Only alternative names count, without wildcards: a name that fits many would make every peer any other. That is what
+    the shared one does, knowingly: where pods come and go with new addresses, nobody could give each one its own.
     """
-    wanted = {_normal(member.name)}
+    wanted = {_normal(member.name), PEERS}
     with contextlib.suppress(AddressError):  # of a newer version, perhaps; the name counts
         address = parse_address(member.address)
         wanted |= {_normal(address.host)} if isinstance(address, Tcp) else set()
     return not wanted.isdisjoint(map(_normal, names(certificate)))
-
-
-def names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
-    """Host names and addresses that a verified certificate is for."""
-    alternative = certificate.get("subjectAltName", ())
-    return tuple(name for kind, name in alternative if kind in ("DNS", "IP Address"))
 
 
 def _normal(name: str) -> str:
@@ -73,8 +38,3 @@ def _normal(name: str) -> str:
         return str(ipaddress.ip_address(name))
     except ValueError:
         return name.lower().rstrip(".")
-
-
-def _reason(error: OSError) -> str:
-    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-    return (reason or str(error)).replace("_", " ").lower()

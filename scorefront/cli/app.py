@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "size": (scaling.size, "How many replicas a load needs."),
     "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),
     "doctor": (doctor.doctor, "Look a cluster over: what is to mend."),
-    "router": (deployment.router, "The router of a cluster (not yet)."),
+    "router": (deployment.router, "The router of a cluster."),
     "control": (deployment.control, "The control plane of a cluster (not yet)."),
 }
 for word, (command, summary) in COMMANDS.items():

@@ -1,18 +1,111 @@
 """The two processes of a cluster deployment: router, control."""
 
-from scorefront.errors import CommandError
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, whole_number, workers
+from scorefront.cli.up import Logged, TlsCert, TlsKey, TlsRedirect, redirect_address
+from scorefront.errors import CommandError, InvalidInput
 
 NOT_HERE = "needs the Kubernetes provider, which this version does not have; use `scorefront up` on one machine"
 
 
-def router() -> None:
-    """Run the router of a cluster deployment (not in this version).
+Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score.")]
+Admin = Annotated[str, typer.Option("--admin", metavar="HOST:PORT", help="/healthz, /readyz, /metrics.")]
+RouterWorkers = Annotated[
+    str, typer.Option("--workers", metavar="N|auto", help="Worker processes; auto: as many as the leader says.")
+]
+PeersDir = Annotated[
+    Path,
+    typer.Option("--peers-dir", metavar="DIR", help="ca.crt, tls.crt and tls.key, for links with other pods."),
+]
+PeerAddress = Annotated[
+    str,
+    typer.Option(
+        "--peer-address",
+        metavar="HOST",
+        envvar="POD_IP",
+        help="The address of this pod, where the workers of other routers connect.",
+        show_default=False,
+    ),
+]
+PeerPorts = Annotated[
+    str | None,
+    typer.Option(
+        "--peer-ports",
+        metavar="LOW-HIGH",
+        help="Ports for them, one for each worker and as many again for restarts; else the system chooses.",
+        show_default=False,
+    ),
+]
+KeptDir = Annotated[
+    Path, typer.Option("--state-dir", metavar="DIR", help="Where what is known is kept, for a start without the API.")
+]
+
+
+def router(
+    listen: Listen = "0.0.0.0:8080",
+    admin: Admin = "0.0.0.0:8082",
+    worker_count: RouterWorkers = "auto",
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_redirect: TlsRedirect = None,
+    access_log: Logged = AccessLog.ERRORS,
+    peers_dir: PeersDir = Path("/etc/scorefront/peers"),
+    peer_address: PeerAddress = "",
+    peer_ports: PeerPorts = None,
+    state: KeptDir = Path("/var/lib/scorefront"),
+) -> None:
+    """Run one router of a cluster: it follows the Kubernetes API, and shares replicas exactly with the other routers.
+
+    In a pod, the environment tells who it is: POD_NAME, POD_UID, POD_IP. SCOREFRONT_NAMESPACES says where endpoints
+    are looked for.
 
     \b
-    On one machine, use:
+    On one machine, use instead:
       scorefront up -f examples/iris/endpoint.yaml
     """
-    raise CommandError(f"router: {NOT_HERE}")
+    listen_at, admin_at = address("--listen", listen), address("--admin", admin)
+    if listen_at == admin_at and listen_at[1] != 0:
+        raise InvalidInput(f"--listen and --admin: must differ; both are {listen}")
+    redirect_at = redirect_address(tls_redirect, bool(tls_cert), (listen_at, admin_at))
+    if not peer_address:
+        raise InvalidInput("--peer-address: must be this machine's address, unless the environment has POD_IP")
+    count, tls, ports = workers(worker_count), tls_pairs(tls_cert or [], tls_key or []), _ports(peer_ports)
+
+    from scorefront.router import RouterOptions, run  # late: only this command needs it
+
+    options = RouterOptions(
+        listen=listen_at,
+        admin=admin_at,
+        peers_dir=peers_dir.absolute(),
+        peer_address=peer_address,
+        state_dir=state_dir(state),
+        pod=os.environ.get("POD_NAME") or socket.gethostname(),
+        pod_uid=os.environ.get("POD_UID", ""),
+        peer_ports=ports,
+        workers=count,
+        tls=tls,
+        tls_redirect=redirect_at,
+        access_log=access_log.value,
+    )
+    raise typer.Exit(run(options))
+
+
+def _ports(text: str | None) -> range:
+    """LOW-HIGH, both included; the range of 0 alone lets the system choose."""
+    if text is None:
+        return range(1)
+    low, dash, high = text.partition("-")
+    first = whole_number("--peer-ports", low, 1, 65535)
+    last = whole_number("--peer-ports", high, 1, 65535) if dash else first
+    if last < first:
+        raise InvalidInput(f"--peer-ports: must be LOW-HIGH, the lower one first; got {text!r}")
+    return range(first, last + 1)
 
 
 def control() -> None:

@@ -75,7 +75,7 @@ def up(
       scorefront up --listen 0.0.0.0:8080 --state-dir /var/lib/scorefront
     """
     listen_at, control_at = _addresses(listen, control)
-    redirect_at = _redirect(tls_redirect, bool(tls_cert), (listen_at, control_at))
+    redirect_at = redirect_address(tls_redirect, bool(tls_cert), (listen_at, control_at))
     count = workers(worker_count)
     tls = tls_pairs(tls_cert or [], tls_key or [])
     folder = state_dir(state)
@@ -104,7 +104,7 @@ def _addresses(listen: str, control: str) -> tuple[tuple[str, int], tuple[str, i
     return listen_at, control_at
 
 
-def _redirect(text: str | None, with_tls: bool, taken: Sequence[tuple[str, int]]) -> tuple[str, int] | None:
+def redirect_address(text: str | None, with_tls: bool, taken: Sequence[tuple[str, int]]) -> tuple[str, int] | None:
     """Where clients without TLS are sent on, if anywhere."""
     if text is None:
         return None

@@ -349,7 +349,7 @@ def test_the_end_of_one_that_was_leaving_is_no_failure_of_its_place() -> None:
 
 def test_after_the_close_nobody_is_started_and_those_who_end_are_told_of() -> None:
     group = grown(2)
-    group.roster.close()
+    group.do(group.roster.close(group.now))
     group.end("w0-g-0")
     group.wait(10)
     assert len(group.spawned) == 2

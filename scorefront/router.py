@@ -1,0 +1,364 @@
+"""`scorefront router`: one router of a cluster. Here its parts meet.
+
+this process          follows the Kubernetes API, agrees with the other routers on who takes part, talks to the leader
+└── router worker(s)  share the listening socket made here; fed over a socket pair; linked with those of all routers
+
+It serves what it knows. While the API server is away nothing changes; while the leader is away nothing is scaled.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.kubernetes.api import Api, ApiError
+from cluster.kubernetes.snapshot import Snapshot, SnapshotFile
+from cluster.link import RemoveReplica, ToWorker
+from cluster.trust import Trust, TrustError
+from router.doors import ANY_PORT, Doors
+from router.folder import FolderError
+from router.peers.trust import in_folder
+from router.settings import SettingError, from_environment
+from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
+from scorefront.admin import serve_admin
+from scorefront.cores import MAX_WORKERS, allowed_cores
+from scorefront.exposition import Exposition
+from scorefront.logs import unblocked
+from scorefront.loop import use_fast_loop
+from scorefront.membership import ClusterMembership
+from scorefront.seat import Seat
+from scorefront.uplink import Uplink
+from scorefront.watch import Watch, watched_namespaces
+
+_log = logging.getLogger("scorefront.router")
+
+LAME_DUCK = "SCOREFRONT_LAME_DUCK_S"
+LAME_DUCK_S = "1"
+"""Unless the environment says more: how long connections are still accepted after SIGTERM. The pod's preStop hook waits
+for longer, until no balancer sends any more."""
+END_S = 3.0
+"""What workers get to end in, beyond the time for requests in flight."""
+PATIENCE_S = 5.0
+"""How long the API server may take to list everything, before what is known of the last run is served."""
+KEEP_S = 5.0
+"""Least time between two snapshots."""
+SNAPSHOT = "snapshot.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOptions:
+    """What `scorefront router` was told."""
+
+    listen: tuple[str, int]
+    admin: tuple[str, int]
+    peers_dir: Path
+    peer_address: str
+    """This machine's address, for links with other routers."""
+    state_dir: Path
+    pod: str
+    """Its name; outside a cluster any that no other router has."""
+    pod_uid: str = ""
+    peer_ports: Sequence[int] = ANY_PORT
+    workers: int | None = None
+    """None: as many as the leader says."""
+    tls: tuple[tuple[Path, Path], ...] = ()
+    """(certificate chain, key) files, checked."""
+    tls_redirect: tuple[str, int] | None = None
+    access_log: str = "errors"
+
+
+class RouterClock:
+    """The clock of this process."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class CannotStart(Exception):
+    """What has to be mended first."""
+
+
+def run(options: RouterOptions) -> int:
+    """Run until a signal; returns the exit status: 0 then, 1 if it cannot start or go on, 2 for invalid input."""
+    with (
+        unblocked(sys.stdout) as out,
+        unblocked(sys.stderr) as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+        try:
+            return _run(options)
+        except (CannotStart, ApiError, FolderError, TrustError) as error:
+            print(f"scorefront: {error}", file=sys.stderr)
+            return 1
+        except SettingError as error:
+            print(f"scorefront: {error}", file=sys.stderr)
+            return 2
+
+
+def _run(options: RouterOptions) -> int:
+    from_environment()
+    trust = in_folder(options.peers_dir)
+    trust.context(server=True)  # what is wrong with the files is told now
+    with contextlib.ExitStack() as sockets:
+        listen = sockets.enter_context(_bound("--listen", options.listen))
+        admin = sockets.enter_context(_bound("--admin", options.admin))
+        redirect = None
+        if options.tls_redirect is not None:
+            redirect = sockets.enter_context(_bound("--tls-redirect", options.tls_redirect))
+        doors = Doors(options.peer_address, options.peer_ports)
+        with _refused("--peer-address", options.peer_address):
+            doors.open().close()
+        use_fast_loop()
+        return asyncio.run(_serve(options, trust, doors, (listen, admin, redirect)))
+
+
+def _bound(option: str, address: tuple[str, int]) -> socket.socket:
+    with _refused(option, f"{address[0]}:{address[1]}"):
+        return listening_socket(*address)
+
+
+@contextlib.contextmanager
+def _refused(option: str, where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"{option}: cannot listen on {where}: {error.strerror or error}") from error
+
+
+async def _serve(
+    options: RouterOptions,
+    trust: Trust,
+    doors: Doors,
+    sockets: tuple[socket.socket, socket.socket, socket.socket | None],
+) -> int:
+    api = await Api.connect()
+    try:
+        return await _Router(options, api, trust, doors, sockets).run()
+    finally:
+        await api.close()
+
+
+class _Router:
+    """The parts, how they are joined, and the order in which they start and stop."""
+
+    def __init__(
+        self,
+        options: RouterOptions,
+        api: Api,
+        trust: Trust,
+        doors: Doors,
+        sockets: tuple[socket.socket, socket.socket, socket.socket | None],
+    ) -> None:
+        listen, self._admin, redirect = sockets
+        self._options = options
+        self._api = api
+        environment = {**os.environ}
+        environment.setdefault(LAME_DUCK, LAME_DUCK_S)
+        self._settings = from_environment(environment)
+        self._clock = clock = RouterClock()
+        u = random.random  # noqa: TID251 - a shell
+        self._stop = asyncio.Event()
+        self._restart = asyncio.Event()
+        self._draining = False
+        self._expelled = False
+        self._snapshots = SnapshotFile(options.state_dir / SNAPSHOT)
+        self._watch = Watch(api, watched_namespaces(environment, api.home), clock, u, self._publish, self._pod_gone)
+        resizes = options.workers is None
+        self._uplink = Uplink(api, options.pod, trust, clock, u, _most_workers, resizes)
+        callbacks = Callbacks(
+            snapshot=self._watch.discovery.snapshot,
+            on_usage=self._uplink.on_usage,
+            on_drained=self._uplink.on_drained,
+            on_workers=self._uplink.on_workers,
+            on_worker_gone=self._uplink.on_worker_gone,
+        )
+        group = os.urandom(4).hex()
+        self._seat = Seat(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
+        self._membership = ClusterMembership(api, self._seat, clock, u, self._expel)
+        self._supervisor = Supervisor(
+            listen,
+            options.workers or 1,
+            _worker_command(options),
+            environment,
+            callbacks,
+            redirect,
+            self._membership,
+            doors,
+        )
+        self._exposition = Exposition()
+        self._informed = False
+        """Whether the endpoints are known, from the API server or from the last run."""
+        self._kept_epoch = -1
+
+    # ---- life
+
+    async def run(self) -> int:
+        """Start, serve until a signal, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._restart.set)
+        runner = await serve_admin(self._admin, self._why_not_ready, self._metrics)
+        agreeing = asyncio.create_task(self._membership.run(), name="agree on who takes part")
+        parts = [
+            asyncio.create_task(self._watch.run(), name="follow the cluster"),
+            asyncio.create_task(self._uplink.run(self._supervisor), name="talk to the leader"),
+            asyncio.create_task(self._serve(), name="serve"),
+        ]
+        stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
+        tasks = (*parts, agreeing, stopping)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            failed = [task for task in tasks if task.done() and task is not stopping]
+            await self._leave(agreeing)
+            return self._judge(failed)
+        finally:
+            await _ended(*tasks)
+            await runner.cleanup()
+
+    def _judge(self, failed: Sequence[asyncio.Task[Any]]) -> int:
+        """The exit status. `failed`: what ended though it never should. Raises what is for people to mend."""
+        for task in failed:
+            error = task.exception()
+            if isinstance(error, FolderError):
+                raise error
+            _log.error("the router ends: it cannot %s any more", task.get_name(), exc_info=error)
+        return 1 if self._expelled or failed else 0
+
+    async def _serve(self) -> None:
+        """Know what there is, start workers, look after them; returns never."""
+        await self._know()
+        await self._supervisor.start()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep(), name="keep what is known")
+            tasks.create_task(self._restart_when_asked(), name="restart workers on SIGHUP")
+
+    async def _know(self) -> None:
+        """What the API server lists; what was known to the last run of this pod, where it does not answer."""
+        options = self._options
+        snapshot = await asyncio.to_thread(self._snapshots.load, options.pod, options.pod_uid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S if snapshot is not None else None):
+                await self._watch.listed.wait()
+        if snapshot is not None and not self._watch.listed.is_set():
+            _log.warning("the API server does not answer (%s): what was known is served", self._watch.last_error())
+            self._watch.restore(snapshot)
+            self._membership.restore(snapshot.routers)
+        self._informed = True
+
+    async def _leave(self, agreeing: asyncio.Task[None]) -> None:
+        """Not ready; accept for a moment; end what has been begun; be in no view any more."""
+        self._draining = True
+        settings = self._settings
+        patience_s = settings.lame_duck_s + settings.drain_timeout_s + END_S
+        # Who is taken for dead has no slots any more: nothing of it may go on.
+        await self._supervisor.close(0.0 if self._expelled else patience_s)
+        await _ended(agreeing)
+        if not self._expelled:
+            await self._membership.leave()
+
+    async def _restart_when_asked(self) -> None:
+        """New worker processes take over, running what is installed now: see `Supervisor.restart`."""
+        while True:
+            await self._restart.wait()
+            self._restart.clear()
+            _log.warning("router workers are replaced")
+            try:
+                await self._supervisor.restart()
+                _log.warning("router workers have been replaced")
+            except RestartFailed as error:
+                _log.error("%s", error)
+
+    async def _keep(self) -> None:
+        """A snapshot, whenever something has changed since the last one."""
+        while True:
+            await self._watch.listed.wait()
+            routers = self._seat.known()
+            epoch = self._supervisor.view.epoch
+            if self._watch.changed or epoch != self._kept_epoch:
+                self._watch.changed, self._kept_epoch = False, epoch
+                self._uplink.keep(self._watch.discovery.versions())
+                options = self._options
+                snapshot = Snapshot(options.pod, options.pod_uid, *self._watch.known(), routers)
+                try:
+                    await asyncio.to_thread(self._snapshots.write, snapshot)
+                except OSError as error:
+                    _log.warning("%s: cannot be written to: %s", options.state_dir, error.strerror or error)
+            await asyncio.sleep(KEEP_S)
+
+    # ---- what happens
+
+    def _publish(self, message: ToWorker) -> None:
+        self._supervisor.publish(message)
+        if isinstance(message, RemoveReplica):
+            self._uplink.on_replica_gone(message.replica_id)
+
+    def _pod_gone(self, namespace: str, name: str) -> None:
+        if namespace == self._api.home and any(suspect.pod == name for suspect in self._seat.suspects()):
+            self._membership.doubt()
+
+    def _expel(self) -> None:
+        if not self._expelled:
+            _log.error("the other routers have taken this one for dead: it ends, to begin anew")
+            self._expelled = True
+            self._stop.set()
+
+    # ---- what is told
+
+    def _why_not_ready(self) -> str:
+        if self._draining:
+            return "draining"
+        if not self._informed:
+            return "nothing is known of the cluster yet"
+        serving = self._supervisor.work().keys()
+        if not serving:
+            return "no worker serves yet"
+        owners = {member.name for member in self._supervisor.view.members if member.eligible}
+        return "" if serving <= owners else "the other routers do not know of the workers yet"
+
+    async def _metrics(self) -> bytes:
+        watch = self._watch
+        figures = {
+            "scorefront_api_age_seconds": ("Since the Kubernetes API was last heard", watch.age_s()),
+            "scorefront_leader_linked": (
+                "Whether the leader of the control plane hears this router",
+                self._uplink.linked,
+            ),
+            "scorefront_router_workers": ("Router workers that serve", len(self._supervisor.work())),
+            "scorefront_routers": ("Routers that take part, as this one knows", self._seat.routers),
+        }
+        gauges = {name: (meaning, float(value)) for name, (meaning, value) in figures.items()}
+        workers = await self._supervisor.collect()
+        return self._exposition.render_router(workers, watch.discovery.versions(), gauges)
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _most_workers() -> int:
+    return min(allowed_cores(), MAX_WORKERS)
+
+
+def _worker_command(options: RouterOptions) -> list[str]:
+    files = [argument for cert, key in options.tls for argument in (f"--tls-cert={cert}", f"--tls-key={key}")]
+    told = [f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}"]
+    return [*worker_command(), *told, *files]
