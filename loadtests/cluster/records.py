@@ -28,6 +28,7 @@ class Lead:
     """Who led; `fence` counts the transitions."""
 
     at_s: float
+    lease: str
     holder: str
     fence: int
 
@@ -65,7 +66,8 @@ def scale(change: Change) -> Scale:
 def lead(change: Change) -> Lead:
     """Of a Lease."""
     spec = change.object.get("spec", {})
-    return Lead(change.at_s, spec.get("holderIdentity") or "", spec.get("leaseTransitions", 0))
+    name = change.object["metadata"]["name"]
+    return Lead(change.at_s, name, spec.get("holderIdentity") or "", spec.get("leaseTransitions", 0))
 
 
 def scales(kube: Kube, namespace: str) -> Record[Scale]:
@@ -104,7 +106,7 @@ def fallen_back(seen: Sequence[Scale]) -> int:
 
 
 def at_once(seen: Sequence[Lead]) -> int:
-    """Changes of the holder that did not come with a new transition: the count that makes a fence was not kept."""
+    """Changes of one lease's holder that did not come with a new transition: the count that makes a fence is wrong."""
     count = 0
     for before, after in itertools.pairwise(seen):
         taken = after.holder != before.holder and after.holder and before.holder
