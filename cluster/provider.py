@@ -35,6 +35,12 @@ class Provider(Protocol):
         timeout has passed, whichever is first.
         """
 
+    async def hindrance(self, key: VersionKey, fewer: bool) -> str:
+        """Why the number of this version cannot be changed now, up or (`fewer`) down; '' if it can.
+
+        Asked before any replica is withdrawn, for one that is can never serve again.
+        """
+
     async def drained(self, replica_id: str) -> None:
         """The routers say: nothing is in flight on this replica and nothing will be. Unknown ids are ignored."""
 

@@ -85,7 +85,9 @@ class ControlPlane:
         wall: Callable[[], float],
         settings: PlaneSettings | None = None,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
+        acted: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
+        """`acted` is told of every decision that the provider has taken."""
         settings = settings or PlaneSettings()
         self._store = store
         self._provider = provider
@@ -93,6 +95,7 @@ class ControlPlane:
         self._clock = clock
         self._wall = wall
         self._entropy = entropy
+        self._acted = acted
         self._registry = Registry()
         self._view = ClusterView()
         self._feed = UtilizationFeed()
@@ -291,6 +294,7 @@ class ControlPlane:
             elif kept is not None:
                 manifest = _kept_manifest(name, kept)
                 declared = Declared(manifest, to_endpoint(manifest), kept.keys)
+                self._take_numbers(kept)
                 if old is not None and (old.endpoint, old.keys) == (declared.endpoint, declared.keys):
                     self._registry.put(declared)
                 else:
@@ -339,9 +343,16 @@ class ControlPlane:
         """Keep it, then know it: with the keys that are kept."""
         name = declared.endpoint.name
         kept = await self._store.put_endpoint(name, StoredEndpoint(to_document(declared.manifest), declared.keys))
+        self._take_numbers(kept)
         known = replace(declared, keys=kept.keys)
         self._registry.put(known)
         return known
+
+    def _take_numbers(self, kept: StoredEndpoint) -> None:
+        """A version that is new here may run already: it begins with the number that it has."""
+        for key, number in kept.replicas.items():
+            if self._wanted.get(key) is None:
+                self._wanted.set(key, number)
 
     # ---- what REST calls: questions
 
@@ -440,6 +451,7 @@ class ControlPlane:
 
     def _note_acted(self, decision: Decision) -> None:
         self._decisions.acted(decision, self._wall())
+        self._acted(decision)
 
     def _record(self, decision: Decision) -> None:
         self._decisions.add(decision, self._wall() - (self._clock.now() - decision.at_s))

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable
 
 from autoscaler.policy import Decision
-from cluster.provider import Provider
+from cluster.provider import Provider, ProviderError
 from controlplane.declared import Registry, is_scaled
 from controlplane.routers import Routers
 from controlplane.view import ClusterView
 from controlplane.wanted import WantedNumbers
-from serving.endpoint import AutoscalePolicy, VersionKey
+from serving.endpoint import AutoscalePolicy, Version, VersionKey
 from serving.replica import ReplicaState
 
 RETIRE_TIMEOUT_S = 2.0
@@ -56,7 +56,10 @@ class Scaler:
             if version is None or not is_scaled(version):
                 return  # it changed while the decision waited for the lock
             number = clamped(decision.desired, version.autoscale)
-            await self._withdraw(key, number)
+            if why := await self._provider.hindrance(key, fewer=self._surplus(key, number) > 0):
+                raise ProviderError(why)
+            if not leaves_in_order(version):
+                await self._withdraw(key, number)
             await self._tell_provider(key, number)
             self._wanted.set(key, number)
             self._acted(decision)
@@ -88,8 +91,7 @@ class Scaler:
 
     async def _withdraw(self, key: VersionKey, number: int) -> None:
         """Take surplus READY replicas out of service. The others are left to the provider, which drops them first."""
-        ready = self._ready(key)
-        surplus = len(ready) - len(ready & self._withdrawn) - number
+        surplus = self._surplus(key, number)
         if surplus <= 0:
             return
         try:
@@ -116,12 +118,22 @@ class Scaler:
         self._told = (self._told & shown) | victims
         self._withdrawn = (self._withdrawn - victims) & shown
 
+    def _surplus(self, key: VersionKey, number: int) -> int:
+        """READY replicas that nobody has withdrawn, over `number`."""
+        return len(self._ready(key) - self._withdrawn) - number
+
     def _ready(self, key: VersionKey) -> set[str]:
         return {
             replica.id
             for replica in self._view.of(key)
             if replica.state is ReplicaState.READY and replica.id not in self._told
         }
+
+
+def leaves_in_order(version: Version) -> bool:
+    """Of a StatefulSet the last one goes, whoever is idle: the provider drains it, instead of the one that is."""
+    workload = version.replica.workload_ref
+    return workload is not None and workload.kind == "StatefulSet"
 
 
 def clamped(number: int, policy: AutoscalePolicy) -> int:

@@ -14,6 +14,8 @@ class StoredEndpoint:
 
     document: dict[str, Any]
     keys: KeyPair
+    replicas: dict[VersionKey, int] = field(default_factory=dict)
+    """What its versions were last asked to have, where that is kept with it."""
 
 
 @dataclass(frozen=True, slots=True)

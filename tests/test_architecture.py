@@ -76,6 +76,7 @@ PURE = (
     *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.kept"),
     *("cluster.kubernetes.selectors", "scorefront.counts", "scorefront.history", "scorefront.seat"),
     *(f"cluster.kubernetes.{name}" for name in ("backoff", "cache", "election", "errors", "lines", "paths")),
+    *(f"cluster.kubernetes.{name}" for name in ("claims", "conflicts", "labelselector", "pods", "shrinking")),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)
 NOT_PURE = frozenset(

@@ -21,6 +21,8 @@ class FakeProvider:
         self.faults: list[Fault] = []
         self.refusal: ProviderError | None = None
         """Raised by apply, remove and scale while set."""
+        self.hindrances: dict[bool, str] = {}
+        """Whether fewer are wanted -> why that cannot be."""
         self.replicas: dict[str, Replica] = {}
         self.logged: dict[VersionKey, dict[str, list[str]]] = {}
         self.log_feed: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
@@ -54,6 +56,9 @@ class FakeProvider:
         self.calls.append(("scale", key, replicas, frozenset(victims)))
         await self._answer()
         self._resize(key, replicas, victims)
+
+    async def hindrance(self, key: VersionKey, fewer: bool) -> str:
+        return self.hindrances.get(fewer, "")
 
     async def drained(self, replica_id: str) -> None:
         self.calls.append(("drained", replica_id))

@@ -1,0 +1,54 @@
+"""The finalizer of a ScoringEndpoint: it stays until what runs for it is drained."""
+
+from typing import Any
+
+from cluster.kubernetes.api import Api
+from cluster.kubernetes.claims import Claims
+from cluster.kubernetes.errors import ApiError, Conflict, NotFound
+from cluster.kubernetes.objects.labels import FINALIZER
+from cluster.kubernetes.paths import ENDPOINTS, path
+from cluster.provider import ProviderError
+
+ATTEMPTS = 5
+
+Object = dict[str, Any]
+
+
+async def keep_finalizer(api: Api, claims: Claims, found: Object) -> None:
+    """Nothing is made for an object that could go without our seeing it. Raises ProviderError."""
+    await _change(api, claims, found, wanted=True)
+
+
+async def drop_finalizer(api: Api, claims: Claims, found: Object) -> None:
+    """Nothing is left of it: it may go. Raises ProviderError."""
+    await _change(api, claims, found, wanted=False)
+
+
+async def _change(api: Api, claims: Claims, found: Object, wanted: bool) -> None:
+    metadata = found["metadata"]
+    uid, where = metadata["uid"], path(ENDPOINTS, metadata["namespace"], metadata["name"])
+    for _ in range(ATTEMPTS):
+        metadata = found["metadata"]
+        there = list(metadata.get("finalizers") or ())
+        if (FINALIZER in there) is wanted or metadata["uid"] != uid:
+            return
+        # A list is replaced as a whole: the version keeps us from undoing what others have just written.
+        after = [*there, FINALIZER] if wanted else [each for each in there if each != FINALIZER]
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": after}}
+        try:
+            claims.put(await api.merge(where, body))
+            return
+        except NotFound:
+            return
+        except Conflict:
+            found = await _read(api, where)
+        except ApiError as error:
+            raise ProviderError(f"cannot write the finalizer of {where}: {error}") from error
+    raise ProviderError(f"the finalizer of {where} is changed by others again and again")
+
+
+async def _read(api: Api, where: str) -> Object:
+    try:
+        return await api.get(where)
+    except ApiError as error:
+        raise ProviderError(f"cannot read {where}: {error}") from error

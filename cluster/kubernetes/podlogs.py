@@ -1,0 +1,111 @@
+"""What the pods of a version write: their last lines, and lines as they come."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from cluster.kubernetes.api import Api
+from cluster.kubernetes.clock import Clock
+from cluster.kubernetes.errors import ApiError
+from cluster.kubernetes.objects.pod import replica_id
+from cluster.kubernetes.paths import PODS, path
+
+AT_ONCE = 8
+MAX_PODS = 100
+"""A version may have thousands; nobody reads the logs of more at a time."""
+LOOK_EVERY_S = 1.0
+SILENT_S = 3600.0
+MAX_PENDING_LINES = 1000
+
+Pod = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class PodLogs:
+    """Of the first container that a pod names: that is the one that serves, sidecars follow it."""
+
+    def __init__(self, api: Api, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+
+    async def tail(self, pods: list[Pod], lines: int) -> dict[str, list[str]]:
+        """Replica -> its last lines. Of a container that waits to be started again: what it wrote before it ended."""
+        gate = asyncio.Semaphore(AT_ONCE)
+        chosen = [pod for pod in pods if _has_run(pod)][-MAX_PODS:]
+
+        async def read(pod: Pod) -> list[str]:
+            async with gate:
+                return await self._read(pod, lines)
+
+        tails = await asyncio.gather(*(read(pod) for pod in chosen))
+        return {replica_id(pod): tail for pod, tail in zip(chosen, tails, strict=True)}
+
+    async def _read(self, pod: Pod, lines: int) -> list[str]:
+        metadata = pod["metadata"]
+        query = {**_container(pod), "tailLines": str(lines)}
+        if _is_waiting(pod):
+            query["previous"] = "true"
+        try:
+            text = await self._api.text(path(PODS, metadata["namespace"], metadata["name"], "log"), query)
+        except ApiError as error:
+            _log.debug("no log of pod %s: %s", metadata["name"], error)
+            return []
+        return text.splitlines()
+
+    async def follow(self, pods: Callable[[], list[Pod]]) -> AsyncGenerator[tuple[str, str], None]:
+        """(replica, line) of all that are there and of those that come, for ever. Close it to stop."""
+        written: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_PENDING_LINES)
+        looking = asyncio.create_task(self._follow_all(pods, written), name="follow logs of pods")
+        try:
+            while True:
+                yield await written.get()
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _follow_all(self, pods: Callable[[], list[Pod]], written: asyncio.Queue[tuple[str, str]]) -> None:
+        first, followed = True, set[str]()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for pod in [pod for pod in pods() if replica_id(pod) not in followed and _has_run(pod)]:
+                    followed.add(replica_id(pod))
+                    tasks.create_task(self._follow(pod, first, written), name=f"follow log of {replica_id(pod)}")
+                first = False
+                await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _follow(self, pod: Pod, from_now: bool, written: asyncio.Queue[tuple[str, str]]) -> None:
+        metadata = pod["metadata"]
+        query = {**_container(pod), "follow": "true", **({"tailLines": "0"} if from_now else {})}
+        where = path(PODS, metadata["namespace"], metadata["name"], "log")
+        try:
+            async with contextlib.aclosing(self._api.lines(where, query, SILENT_S)) as lines:
+                async for line in lines:
+                    await written.put((replica_id(pod), line.decode(errors="replace")))
+        except ApiError as error:
+            _log.debug("the log of pod %s is followed no more: %s", metadata["name"], error)
+
+
+def _container(pod: Pod) -> dict[str, str]:
+    containers = pod["spec"]["containers"]
+    return {"container": containers[0]["name"]} if containers else {}
+
+
+def _state(pod: Pod) -> dict[str, Any]:
+    """Of its first container."""
+    names = [container["name"] for container in pod["spec"]["containers"][:1]]
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((status for status in statuses if status.get("name") in names), {})
+
+
+def _has_run(pod: Pod) -> bool:
+    found = _state(pod)
+    return bool((found.get("state") or {}).keys() & {"running", "terminated"} or _is_waiting(pod))
+
+
+def _is_waiting(pod: Pod) -> bool:
+    """It has ended, and waits to be started again."""
+    found = _state(pod)
+    return "waiting" in (found.get("state") or {}) and bool(found.get("restartCount"))

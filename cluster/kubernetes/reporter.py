@@ -1,0 +1,70 @@
+"""Events for people who `kubectl describe` an endpoint: few, each once a minute at most, never in anybody's way."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from cluster.kubernetes.api import Api
+from cluster.kubernetes.claims import Claims
+from cluster.kubernetes.clock import Clock
+from cluster.kubernetes.errors import ApiError, Conflict
+from cluster.kubernetes.objects.event import EventType, event, repeated
+from cluster.kubernetes.paths import EVENTS, path
+
+EVERY_S = 60.0
+MAX_PENDING = 100
+"""What comes while the API is away is not worth more memory."""
+
+Object = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """`rfc3339()` is the time now, in UTC. `instance` names this process."""
+
+    def __init__(
+        self, api: Api, claims: Claims, clock: Clock, rfc3339: Callable[[], str], instance: str = "scorefront-control"
+    ) -> None:
+        self._api = api
+        self._claims = claims
+        self._clock = clock
+        self._rfc3339 = rfc3339
+        self._instance = instance
+        self._pending: asyncio.Queue[Object] = asyncio.Queue(MAX_PENDING)
+        self._told_at: dict[tuple[str, str], float] = {}
+
+    def __call__(self, endpoint: str, reason: str, note: str, warning: bool = False) -> None:
+        """Tell of the object that has the name `endpoint`; returns at once."""
+        found = self._claims.holder(endpoint)
+        if found is not None:
+            self.tell(found, reason, note, warning)
+
+    def tell(self, regarding: Object, reason: str, note: str, warning: bool = False) -> None:
+        """Tell of this object, unless the same was said of it within the last minute; returns at once."""
+        now = self._clock.now()
+        self._told_at = {said: at_s for said, at_s in self._told_at.items() if now < at_s + EVERY_S}
+        said = regarding["metadata"]["uid"], reason
+        if said in self._told_at or self._pending.full():
+            return
+        self._told_at[said] = now
+        kind = EventType.WARNING if warning else EventType.NORMAL
+        self._pending.put_nowait(event(regarding, kind, reason, note, self._rfc3339(), instance=self._instance))
+
+    async def run(self) -> None:
+        """Send what is to be told, for ever."""
+        while True:
+            each = await self._pending.get()
+            try:
+                await self._send(each)
+            except ApiError as error:
+                _log.debug("an event was not written: %s", error)
+
+    async def _send(self, each: Object) -> None:
+        metadata = each["metadata"]
+        try:
+            await self._api.create(path(EVENTS, metadata["namespace"]), each)
+        except Conflict:
+            where = path(EVENTS, metadata["namespace"], metadata["name"])
+            await self._api.merge(where, repeated(await self._api.get(where), self._rfc3339()))

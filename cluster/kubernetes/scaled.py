@@ -1,0 +1,229 @@
+"""One version whose number is ours to set: how it comes from the number there is to the number there should be.
+
+Level-triggered: `settle` looks at what is, does what follows, and is called again whenever something has changed. What
+it has begun stands in the API (`shrinking`), so that it may be ended at any point and gone on with by another leader.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.kubernetes import shrinking
+from cluster.kubernetes.api import Api
+from cluster.kubernetes.clock import Clock
+from cluster.kubernetes.conflicts import scaled_by
+from cluster.kubernetes.errors import ApiError, NotFound
+from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING, selector
+from cluster.kubernetes.objects.pod import unschedulable
+from cluster.kubernetes.outlook import Outlook
+from cluster.kubernetes.paths import PODS, path
+from cluster.kubernetes.shrinking import GOING_COST, SPENT_COST, PodNow, Steps, pod_now
+from cluster.kubernetes.workloads import Workloads, is_rolling, number_of, refused_pods
+from cluster.provider import ProviderError
+from serving.endpoint import Version, VersionKey, WorkloadRef
+
+OVERDUE_S = 10.0
+"""A workload's controller removes a pod within a second of a lower number, unless it has chosen another one."""
+DRAIN_MARGIN_S = 1.0
+
+Pod = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Hindered(ProviderError):
+    """Not now; it is tried again by itself."""
+
+
+class Suspended(Hindered):
+    """Somebody else sets this number."""
+
+
+class NoRoom(Hindered):
+    """There are pods already that the cluster has no room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a version runs."""
+
+    namespace: str
+    workload: WorkloadRef
+    pods: str
+    """Label selector of its pods, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What it takes to change the number of pods."""
+
+    api: Api
+    workloads: Workloads
+    outlook: Outlook
+    clock: Clock
+
+
+class Scaled:
+    """One version and its workload."""
+
+    def __init__(self, key: VersionKey, version: Version, place: Place, means: Means) -> None:
+        self.key = key
+        self.version = version
+        self.place = place
+        self.wanted: int | None = None
+        """Replicas that serve; None: nobody has said yet."""
+        self.strange_departures = 0
+        """Pods that stayed although nothing was in flight on them, because others went in their place."""
+        self._api = means.api
+        self._workloads = means.workloads
+        self._outlook = means.outlook
+        self._clock = means.clock
+        self._lock = asyncio.Lock()
+        self._going: dict[str, float] = {}
+        """Replica that is to go -> when it goes at the latest, busy or not."""
+        self._drained: set[str] = set()
+        self._lowered_at: dict[str, float] = {}
+        """Spent replica -> since when the number is low enough for it to be removed."""
+
+    # ---- what is known
+
+    def serving(self, number: int) -> int:
+        """How many of `number` pods are to stay."""
+        return max(0, number - sum(pod.draining for pod in self._pods()))
+
+    def suspended(self) -> str:
+        """Who else sets this number; "" if nobody does."""
+        other = scaled_by(self._outlook.autoscalers(), self.place.namespace, self.place.workload)
+        return f"HorizontalPodAutoscaler {other} scales {self._name}; delete it to have it scaled here" if other else ""
+
+    def limited(self) -> str:
+        """Why pods that are wanted find no room; "" if they do."""
+        for pod in self._outlook.pods_of(self.key):
+            if pod_now(pod) is not None and (why := unschedulable(pod)):
+                return why
+        found = self._workloads.find(self.place.namespace, self.place.workload)
+        return refused_pods(found) if found is not None else ""
+
+    def is_settled(self) -> bool:
+        """There is nothing to do, as far as is known."""
+        found = self._workloads.find(self.place.namespace, self.place.workload)
+        if self.wanted is None or found is None:
+            return self.wanted is None
+        return number_of(found) == self.wanted and not self._going and not any(pod.draining for pod in self._pods())
+
+    async def hindrance(self, fewer: bool) -> str:
+        """Why the number cannot be changed now; "" if it can."""
+        if told := self.suspended():
+            return told
+        try:
+            if fewer:
+                await self._look()
+        except ProviderError as error:
+            return str(error)
+        return ""
+
+    # ---- what is done
+
+    def drained(self, replica_id: str) -> None:
+        """Nothing is in flight on this replica and nothing will be."""
+        self._drained.add(replica_id)
+
+    async def scale(self, replicas: int, victims: Collection[str]) -> int:
+        """Have this many replicas that serve, without `victims`: the number of pods before. Raises ProviderError."""
+        self.wanted = replicas
+        for victim in victims:
+            self._schedule(victim)
+        return await self.settle()
+
+    async def settle(self) -> int:
+        """Do what can be done now: the number of pods before. Raises ProviderError; Hindered where none is at fault."""
+        async with self._lock:
+            found = await self._workloads.current(self.place.namespace, self.place.workload)
+            before = number_of(found)
+            if self.wanted is None:
+                return before
+            if told := self.suspended():
+                raise Suspended(told)
+            steps = self._steps()
+            if steps.replicas > before and (why := self.limited()):
+                await self._mark(steps)
+                raise NoRoom(f"{before} pods are asked for and no more, for the cluster has no room: {why}")
+            if steps.replicas < before or steps.withdraw or steps.delete:
+                await self._look()
+                steps = self._steps()
+                await self._mark(steps)
+                if steps.replicas < before and is_rolling(found):
+                    raise Hindered(f"{self._name} replaces its pods; fewer there will be when that is done")
+            await self._workloads.set_number(self.place.namespace, self.place.workload, steps.replicas)
+            await self._follow_up(steps)
+            return before
+
+    def _steps(self) -> Steps:
+        now, pods = self._clock.now(), self._pods()
+        alive = {pod.id for pod in pods}
+        self._drained &= alive
+        for gone in [each for each in self._going if each not in alive]:
+            del self._going[gone]
+        for pod in pods:
+            if pod.draining:
+                self._schedule(pod.id)
+        late = {each for each, deadline_s in self._going.items() if now >= deadline_s}
+        overdue = {each for each, since_s in self._lowered_at.items() if now >= since_s + OVERDUE_S}
+        rule = shrinking.of_statefulset if self.place.workload.kind == "StatefulSet" else shrinking.of_deployment
+        return rule(self.wanted or 0, pods, self._going, self._drained | late, overdue)
+
+    def _schedule(self, replica_id: str) -> None:
+        latest_s = self._clock.now() + self.version.scoring_timeout_s + DRAIN_MARGIN_S
+        self._going.setdefault(replica_id, latest_s)
+
+    async def _mark(self, steps: Steps) -> None:
+        """Nobody's number falls before its pods are known to be going."""
+        marks = [(pod, GOING_COST) for pod in steps.withdraw] + [(pod, SPENT_COST) for pod in steps.cheapen]
+        for pod in steps.withdraw:
+            self._schedule(pod.id)
+        await asyncio.gather(*(self._annotate(pod, cost) for pod, cost in marks))
+
+    async def _annotate(self, pod: PodNow, cost: int) -> None:
+        annotations = {DRAINING: "true", DELETION_COST: str(cost)}
+        # The uid is a precondition: of a StatefulSet, another may have come under this name.
+        body = {"metadata": {"uid": pod.uid, "annotations": annotations}}
+        try:
+            found = await self._api.merge(path(PODS, self.place.namespace, pod.name), body)
+        except NotFound:
+            return  # gone by itself, which is what was wanted
+        except ApiError as error:
+            raise ProviderError(f"cannot mark pod {self.place.namespace}/{pod.name}: {error}") from error
+        self._outlook.saw(found)
+
+    async def _follow_up(self, steps: Steps) -> None:
+        """See to it that those go that were meant to."""
+        now = self._clock.now()
+        self._lowered_at = {pod.id: self._lowered_at.get(pod.id, now) for pod in steps.spent}
+        for pod in steps.delete:
+            if self.place.workload.kind != "StatefulSet":
+                self.strange_departures += 1
+                _log.warning("%s: pod %s is idle and should have gone; another went in its place", self.key, pod.name)
+            try:
+                await self._api.delete(path(PODS, self.place.namespace, pod.name), uid=pod.uid)
+            except ApiError as error:
+                raise ProviderError(f"cannot delete pod {self.place.namespace}/{pod.name}: {error}") from error
+
+    async def _look(self) -> None:
+        """Be sure of the pods and of who else scales: where the watches have been silent, ask. Raises Hindered."""
+        if self._outlook.is_fresh():
+            return
+        try:
+            await self._outlook.look(self.place.namespace, self.place.pods or selector(self.key), self.key)
+        except ApiError as error:
+            raise Hindered(f"{self.key}: nothing is given back while the API is away: {error}") from error
+        if told := self.suspended():
+            raise Suspended(told)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.place.workload.kind} {self.place.namespace}/{self.place.workload.name}"
+
+    def _pods(self) -> list[PodNow]:
+        return [now for pod in self._outlook.pods_of(self.key) if (now := pod_now(pod)) is not None]

@@ -1,0 +1,138 @@
+"""Which pods of a version go, and when its number may fall. Pure.
+
+A pod that is to go passes through three states, each of which stands in the API, so that a new leader goes on from it:
+
+    staying     serves
+    going       annotated `scorefront.io/draining`: no router gives it a new request
+    spent       nothing is in flight on it: the number may fall by it
+
+The number of a workload is at all times what is wanted plus the pods that are going and not spent: so its controller
+never has a reason to remove one that still works. Of those it may choose from, it takes the one with the lowest
+`pod-deletion-cost`; pods that are not ready go before all others, whatever they cost.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING
+from cluster.kubernetes.objects.pod import replica_id
+
+GOING_COST = -1000
+SPENT_COST = -2000
+
+
+@dataclass(frozen=True, slots=True)
+class PodNow:
+    """One pod that counts for its workload's controller."""
+
+    name: str
+    uid: str
+    id: str
+    """Of the replica."""
+    created: str
+    ready: bool
+    placed: bool
+    """It has a node. One that has none has never served."""
+    draining: bool
+    cost: int
+    """0 where nothing is said."""
+
+    @property
+    def ordinal(self) -> int:
+        """Its place in a StatefulSet."""
+        _, _, number = self.name.rpartition("-")
+        return int(number) if number.isdigit() else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is to be done, in this order."""
+
+    withdraw: tuple[PodNow, ...]
+    """To be marked as going."""
+    cheapen: tuple[PodNow, ...]
+    """To be marked as spent: others are going that are not."""
+    replicas: int
+    """The number that the workload should have now."""
+    delete: tuple[PodNow, ...]
+    """Spent, and its controller will not remove it by itself."""
+    spent: tuple[PodNow, ...]
+    """All that the controller is free to remove."""
+
+
+def pod_now(pod: Mapping[str, Any]) -> PodNow | None:
+    """What counts of a pod here; None for one that ends already, which its controller does not count."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    if metadata.get("deletionTimestamp") is not None or status.get("phase") in ("Failed", "Succeeded"):
+        return None
+    annotations = metadata.get("annotations") or {}
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in status.get("conditions") or ())
+    return PodNow(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        id=replica_id(pod),
+        created=metadata.get("creationTimestamp", ""),
+        ready=ready,
+        placed=bool((pod.get("spec") or {}).get("nodeName")),
+        draining=DRAINING in annotations,
+        cost=_cost(annotations.get(DELETION_COST, "")),
+    )
+
+
+def of_deployment(
+    wanted: int, pods: Collection[PodNow], victims: Collection[str], drained: Collection[str], overdue: Collection[str]
+) -> Steps:
+    """How a workload comes to `wanted` pods that serve, where its controller heeds the deletion cost.
+
+    `victims`: replicas that must go, whatever the number. `drained`: those on which nothing is in flight, or whose time
+    is up. `overdue`: those that should have been removed by now.
+    """
+    going = [pod for pod in pods if pod.draining or pod.id in victims]
+    staying = [pod for pod in pods if not (pod.draining or pod.id in victims)]
+    surplus = max(0, len(staying) - wanted)
+    # Those that serve least first: not ready, then the youngest, as the controller itself would choose.
+    going += sorted(sorted(staying, key=lambda pod: (pod.created, pod.name), reverse=True), key=lambda pod: pod.ready)[
+        :surplus
+    ]
+    spent = [pod for pod in going if _is_spent(pod, drained)]
+    unspent = len(going) - len(spent)
+    return Steps(
+        withdraw=tuple(pod for pod in going if pod.placed and not pod.draining),
+        cheapen=tuple(pod for pod in spent if pod.cost > SPENT_COST) if unspent else (),
+        replicas=wanted + unspent,
+        delete=tuple(pod for pod in spent if pod.id in overdue),
+        spent=tuple(spent),
+    )
+
+
+def of_statefulset(
+    wanted: int, pods: Collection[PodNow], victims: Collection[str], drained: Collection[str], overdue: Collection[str]
+) -> Steps:
+    """The same where the highest ordinals go, whatever they cost.
+
+    Others that must go are deleted once they are spent, and come back as new ones.
+    """
+    top = [pod for pod in pods if pod.ordinal >= wanted]
+    strays = [pod for pod in pods if pod.ordinal < wanted and (pod.draining or pod.id in victims)]
+    busy = [pod.ordinal for pod in top if not _is_spent(pod, drained)]
+    idle_strays = tuple(pod for pod in strays if _is_spent(pod, drained))
+    replicas = max([wanted, *(ordinal + 1 for ordinal in busy)])
+    return Steps(
+        withdraw=tuple(pod for pod in (*top, *strays) if pod.placed and not pod.draining),
+        cheapen=(),
+        replicas=replicas,
+        delete=idle_strays,
+        spent=tuple(pod for pod in top if _is_spent(pod, drained)),
+    )
+
+
+def _is_spent(pod: PodNow, drained: Collection[str]) -> bool:
+    return pod.id in drained or pod.cost <= SPENT_COST or not pod.placed
+
+
+def _cost(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return 0
