@@ -1,0 +1,73 @@
+"""How long to wait, and how fast to write."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.kubernetes.backoff import Backoff, BackoffSettings, TokenBucket
+
+ALMOST = 1 - 1e-12
+
+
+def test_the_most_that_is_waited_doubles_up_to_half_a_minute() -> None:
+    backoff = Backoff()
+    waits = [backoff.failed(ALMOST) for _ in range(10)]
+    assert waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0])
+
+
+def test_jitter_is_full() -> None:
+    backoff = Backoff(failures=20)
+    assert backoff.failed(0.25) == pytest.approx(7.5)
+
+
+def test_even_the_unluckiest_series_of_chances_is_no_hot_loop() -> None:
+    backoff = Backoff()
+    assert all(backoff.failed(0.0) >= BackoffSettings().least_s for _ in range(1000))
+
+
+def test_half_a_minute_of_health_forgives_all_failures() -> None:
+    backoff = Backoff(failures=20)
+    backoff.lasted(29.9)
+    assert backoff.failures == 20
+    backoff.lasted(30.0)
+    assert backoff.failed(ALMOST) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "least_s", "most_s"), [(7.0, 7.0, 7.2), (None, 0.02, 0.2), (-5.0, 0.02, 0.2), (1e9, 120.0, 120.2)]
+)
+def test_what_the_server_asks_for_is_waited_and_the_jitter_on_top(
+    asked_s: float | None, least_s: float, most_s: float
+) -> None:
+    assert Backoff().failed(0.0, asked_s) == pytest.approx(least_s, abs=0.021)
+    assert Backoff().failed(ALMOST, asked_s) == pytest.approx(most_s)
+
+
+def test_a_million_failures_overflow_nothing() -> None:
+    assert Backoff(failures=10**6).failed(ALMOST) == pytest.approx(30.0)
+
+
+def test_a_burst_goes_at_once_and_the_rest_in_its_turn() -> None:
+    bucket = TokenBucket(per_s=50, burst=100)
+    assert [bucket.take(7.0) for _ in range(100)] == [0.0] * 100
+    assert bucket.take(7.0) == pytest.approx(0.02)
+    assert bucket.take(7.0) == pytest.approx(0.04)
+
+
+def test_a_bucket_fills_again() -> None:
+    bucket = TokenBucket(per_s=50, burst=100)
+    for _ in range(150):
+        bucket.take(0.0)
+    assert bucket.take(1.1) == 0.0
+    assert [bucket.take(100.0) for _ in range(101)][-1] > 0
+
+
+@given(st.lists(st.floats(0, 2), max_size=300))
+def test_no_window_of_time_sees_more_writes_than_burst_and_rate_allow(gaps: list[float]) -> None:
+    bucket, now, used = TokenBucket(per_s=10, burst=5), 0.0, []
+    for gap in gaps:
+        now += gap / 20
+        used.append(now + bucket.take(now))
+    for first in range(len(used)):
+        for last in range(first, len(used)):
+            assert last - first + 1 <= 5 + 10 * (used[last] - used[first]) + 1e-6
