@@ -6,7 +6,7 @@ Bodies stream both ways. Who may speak is for the leader to say: the credential 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 import aiohttp
@@ -54,7 +54,8 @@ class Forwarder:
         """`leader`: who leads now; None: nobody, as far as is known."""
         self._identity = identity
         self._leader = leader
-        self._sessions: dict[Leader, aiohttp.ClientSession] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._under_way: dict[asyncio.Timeout, Leader] = {}
 
     def app(self, own: Mapping[str, Handler]) -> web.Application:
         """The application. `own`: path -> who answers a GET of it here, whoever leads."""
@@ -70,16 +71,18 @@ class Forwarder:
 
     async def run(self) -> None:
         """Part from leaders that are none any more, for ever: what streams from them ends with them."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_S)
             leader = self._leader()
-            for former in [each for each in self._sessions if each != leader]:
-                await self._sessions.pop(former).close()
+            for limit in [limit for limit, asked in self._under_way.items() if asked != leader]:
+                limit.reschedule(loop.time())
 
     async def close(self) -> None:
-        """End what is under way."""
-        while self._sessions:
-            await self._sessions.popitem()[1].close()
+        """Let go of connections; requests under way are ended by whoever serves them."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     def _other(self) -> Leader | None:
         leader = self._leader()
@@ -93,7 +96,7 @@ class Forwarder:
             return _nobody("the leader of the control plane is changing")
         response: web.StreamResponse | None = None
         try:
-            async with self._asked(leader, request) as answer:
+            async with self._as_long_as_it_leads(leader), self._asked(leader, request) as answer:
                 response = web.StreamResponse(status=answer.status, reason=answer.reason)
                 response.headers.extend(_end_to_end(answer.headers))
                 await response.prepare(request)
@@ -103,39 +106,44 @@ class Forwarder:
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
             if response is None or not response.prepared:
-                _log.warning(
-                    "%s %s: the leader %s is not reached: %s", request.method, request.path, leader.rest, error
-                )
+                told = str(error) or "it leads no more, or does not answer"
+                _log.warning("%s %s: %s is not reached: %s", request.method, request.path, leader.rest, told)
                 return _nobody(f"the leader of the control plane is not reached at {leader.rest}")
             # Half an answer must not look like a whole one.
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("the leader ended before its answer did") from error
 
+    @contextlib.asynccontextmanager
+    async def _as_long_as_it_leads(self, leader: Leader) -> AsyncIterator[None]:
+        """Raises TimeoutError when `run` sees that another leads."""
+        async with asyncio.timeout(None) as limit:
+            self._under_way[limit] = leader
+            try:
+                yield
+            finally:
+                del self._under_way[limit]
+
     def _asked(
         self, leader: Leader, request: web.Request
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers = _end_to_end(request.headers)
         headers[FORWARDED_BY] = self._identity
-        return self._session(leader).request(
-            request.method,
-            URL(f"{leader.rest}{request.raw_path}", encoded=True),
-            headers=headers,
-            data=request.content if request.body_exists else None,
-            allow_redirects=False,
-        )
-
-    def _session(self, leader: Leader) -> aiohttp.ClientSession:
-        session = self._sessions.get(leader)
-        if session is None:
-            session = self._sessions[leader] = aiohttp.ClientSession(
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_NOT_OURS,
                 # No limit on the whole: followed logs never end.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             )
-        return session
+        return self._session.request(
+            request.method,
+            URL(f"{leader.rest}{request.raw_path}", encoded=True),
+            headers=headers,
+            data=request.content if request.body_exists else None,
+            allow_redirects=False,
+        )
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

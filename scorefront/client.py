@@ -162,7 +162,7 @@ def exchange(
         return _read(_request(connection, base, method, path, headers, data), base)
 
 
-def checked_url(url: str) -> str:
+def checked_url(url: str, option: str = "--control-url (or SCOREFRONT_URL)") -> str:
     """`url` without a slash at its end. Raises InvalidInput unless it is http(s)://host[:port][/path]."""
     try:
         parts = urlsplit(url)
@@ -170,7 +170,7 @@ def checked_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid or parts.query or parts.fragment or parts.username or not re.fullmatch(r"[!-~]+", url):
-        raise InvalidInput(f"--control-url (or SCOREFRONT_URL) must be http(s)://HOST[:PORT], got {url!r}")
+        raise InvalidInput(f"{option} must be http(s)://HOST[:PORT], got {url!r}")
     return url.rstrip("/")
 
 

@@ -1,0 +1,84 @@
+"""A router's own pod: what scaling the front end needs to know of it, and how its cores are changed in place."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.kubernetes.objects.pod import unschedulable
+
+SELECTOR = "app.kubernetes.io/name=scorefront,app.kubernetes.io/component=router"
+DEPLOYMENT = "scorefront-router"
+CONTAINER = "router"
+
+_PARTS = {"m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Cores of the router's container; None: not stated."""
+
+    limit: float | None
+    request: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RouterPod:
+    """One pod of the routers' Deployment."""
+
+    name: str
+    leaving: bool
+    """It is to go, or has ended."""
+    unschedulable: str
+    """Why the cluster has no room for it; "" where it has."""
+    cpu: Cpu
+    """As the API server has it; what the node has made of it yet is another matter."""
+
+
+def router_pod(pod: Mapping[str, Any]) -> RouterPod:
+    """The pod, read."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    leaving = metadata.get("deletionTimestamp") is not None or status.get("phase") in ("Succeeded", "Failed")
+    return RouterPod(metadata["name"], leaving, unschedulable(pod), _cpu(pod.get("spec") or {}))
+
+
+def template_cpu(deployment: Mapping[str, Any]) -> Cpu:
+    """What a pod of the Deployment begins with."""
+    return _cpu(deployment["spec"]["template"]["spec"])
+
+
+def resized(pod: Mapping[str, Any], limit: int, began: Cpu) -> dict[str, Any]:
+    """The pod with a limit of so many cores, and as much of them asked for as at the start; for its `resize`.
+
+    What is asked for moves along, or a node would promise the same cores to several pods.
+    """
+    found = copy.deepcopy(dict(pod))
+    cpu: dict[str, dict[str, str]] = {"limits": {"cpu": str(limit)}}
+    if began.request is not None and began.limit:
+        share = min(1.0, began.request / began.limit)
+        cpu["requests"] = {"cpu": f"{max(1, round(1000 * limit * share))}m"}
+    for container in found["spec"]["containers"]:
+        if container["name"] == CONTAINER:
+            known = container.setdefault("resources", {})
+            for kind, amount in cpu.items():
+                known[kind] = {**(known.get(kind) or {}), **amount}
+    return found
+
+
+def cores(quantity: str) -> float:
+    """`2`, `1.5`, `500m` as the API writes CPU. Raises ValueError."""
+    unit = _PARTS.get(quantity[-1:])
+    return float(quantity) if unit is None else float(quantity[:-1]) * unit
+
+
+def _cpu(spec: Mapping[str, Any]) -> Cpu:
+    for container in spec.get("containers") or ():
+        if container.get("name") == CONTAINER:
+            resources = container.get("resources") or {}
+            return Cpu(*(_stated(resources.get(kind)) for kind in ("limits", "requests")))
+    return Cpu(None, None)
+
+
+def _stated(amounts: Mapping[str, Any] | None) -> float | None:
+    quantity = (amounts or {}).get("cpu")
+    return None if quantity is None else cores(str(quantity))
