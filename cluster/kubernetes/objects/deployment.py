@@ -1,6 +1,7 @@
 """The Deployment that runs a version: an apply configuration with the fields that scorefront owns, and no other.
 
-The number of replicas is stated on creation only; afterwards it is changed through the scale subresource.
+The number of replicas is not among them: it is set through the scale subresource. Applied once and left out the next
+time, it would fall back to its default, 1.
 """
 
 import copy
@@ -57,30 +58,25 @@ def workload_of(endpoint: str, version: Version) -> WorkloadRef | None:
 
 
 def deployment(
-    endpoint: str, namespace: str, version: Version, owner: OwnerRef, replicas: int | None, fence: int
+    endpoint: str, namespace: str, version: Version, owner: OwnerRef, replicas: None = None, fence: int | None = None
 ) -> dict[str, Any]:
-    """The apply configuration of the Deployment of a version whose kind is in MADE; `replicas` on creation only."""
+    """The apply configuration of the Deployment of a version whose kind is in MADE."""
     key = VersionKey(endpoint, version.name)
-    spec: dict[str, Any] = {
+    metadata: dict[str, Any] = {
+        "name": workload_name(key),
+        "namespace": namespace,
+        "labels": {**labels_of(key), MANAGED_BY: MANAGER},
+        "ownerReferences": owner_references(owner),
+    }
+    if fence is not None:
+        metadata["annotations"] = {FENCE: str(fence)}
+    spec = {
         "selector": {"matchLabels": labels_of(key)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "progressDeadlineSeconds": _progress_deadline_s(version),
         "template": pod_template(key, version),
     }
-    if replicas is not None:
-        spec["replicas"] = replicas
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {
-            "name": workload_name(key),
-            "namespace": namespace,
-            "labels": {**labels_of(key), MANAGED_BY: MANAGER},
-            "annotations": {FENCE: str(fence)},
-            "ownerReferences": owner_references(owner),
-        },
-        "spec": spec,
-    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
 def pod_template(key: VersionKey, version: Version) -> dict[str, Any]:

@@ -1,0 +1,227 @@
+"""The Deployment of a version."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.kubernetes.objects import deployment as made
+from cluster.kubernetes.objects.deployment import deployment, faults_of, pod_template, resources_of, workload_of
+from cluster.kubernetes.objects.labels import OwnerRef
+from serving.endpoint import Resources, Version, VersionKey, WorkloadRef
+from serving.manifest import parse, to_endpoint
+from tests.unit.serving.documents import document, version
+
+KEY = VersionKey("iris", "blue")
+IMAGE = {"image": "registry.example.com/model:1"}
+LABELS = {"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"}
+
+
+def declared(replica: dict[str, Any], **fields: Any) -> Version:
+    [only] = to_endpoint(parse(document(version(replica=replica, **fields)))).versions
+    return only
+
+
+def pod_of(replica: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    template = pod_template(KEY, declared(replica, **fields))
+    return template["spec"]
+
+
+def container_of(replica: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return pod_of(replica, **fields)["containers"][0]
+
+
+def test_a_deployment_finds_its_pods_by_endpoint_and_version_and_is_owned_by_the_endpoint():
+    body = deployment("iris", "home", declared(IMAGE), OwnerRef("iris", "u-1"))
+    assert body["metadata"]["name"] == "iris-blue" and body["metadata"]["namespace"] == "home"
+    assert body["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+    assert body["spec"]["selector"] == {"matchLabels": LABELS}
+    assert body["spec"]["template"]["metadata"]["labels"].items() >= LABELS.items()
+
+
+def test_the_number_of_replicas_is_not_applied():
+    assert "replicas" not in deployment("iris", "home", declared(IMAGE), OwnerRef("iris", "u-1"))["spec"]
+
+
+def test_a_rolling_update_never_serves_with_fewer():
+    rolling = deployment("iris", "home", declared(IMAGE), OwnerRef("iris", "u-1"))["spec"]["strategy"]
+    assert rolling == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_the_same_version_makes_the_same_pods_and_another_score_path_or_slot_does_too():
+    before = pod_template(KEY, declared(IMAGE))
+    after = declared({**IMAGE, "scorePath": "/v2"}, maxConcurrentRequestsPerContainer=4, trafficPercentile=50)
+    assert pod_template(KEY, after) == before
+
+
+def test_an_image_listens_on_its_port_with_its_environment():
+    container = container_of({**IMAGE, "port": 8000, "env": {"A": "1", "B": ""}})
+    assert container["image"] == IMAGE["image"]
+    assert container["ports"] == [{"name": "scoring", "containerPort": 8000, "protocol": "TCP"}]
+    assert container["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": ""}]
+
+
+def test_an_image_runs_under_the_restricted_pod_security_standard():
+    pod = pod_of(IMAGE)
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_replicas_are_spread_over_nodes_where_that_can_be_had():
+    [spread] = pod_of(IMAGE)["topologySpreadConstraints"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert spread["labelSelector"] == {"matchLabels": LABELS}
+
+
+def test_a_pod_that_is_to_go_serves_on_and_then_has_time_for_what_it_has():
+    pod = pod_of(IMAGE, scoringTimeoutMs=2500)
+    sleep_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert sleep_s > 1
+    assert pod["terminationGracePeriodSeconds"] >= sleep_s + 3
+
+
+def test_readiness_is_asked_every_second_and_a_replica_may_be_silent_while_it_scores():
+    probe = container_of({**IMAGE, "healthPath": "/healthz"}, scoringTimeoutMs=60_000)["readinessProbe"]
+    assert probe["httpGet"] == {"path": "/healthz", "port": 5001, "scheme": "HTTP"}
+    assert probe["periodSeconds"] == 1
+    assert probe["failureThreshold"] * max(probe["periodSeconds"], probe["timeoutSeconds"]) > 60
+    assert container_of(IMAGE, scoringTimeoutMs=10)["readinessProbe"]["failureThreshold"] >= 3
+
+
+def test_liveness_is_as_declared_and_succeeds_at_once_as_the_api_demands():
+    wanted = {"periodSeconds": 7, "initialDelaySeconds": 0, "timeoutSeconds": 4, "failureThreshold": 5}
+    container = container_of(IMAGE, livenessProbeRequirements={**wanted, "successThreshold": 2})
+    alive = container["livenessProbe"]
+    assert {name: alive[name] for name in wanted} == wanted
+    assert alive["successThreshold"] == 1
+    assert container["readinessProbe"]["successThreshold"] == 2
+    assert "startupProbe" not in container
+
+
+def test_a_rollout_is_stuck_only_after_a_start_may_have_failed_twice():
+    slow = {"initialDelaySeconds": 3000, "periodSeconds": 100, "failureThreshold": 10}
+    body = deployment("iris", "home", declared(IMAGE, livenessProbeRequirements=slow), OwnerRef("iris", "u-1"))
+    assert body["spec"]["progressDeadlineSeconds"] == 8000
+    quick = deployment(
+        "iris", "home", declared(IMAGE, livenessProbeRequirements={"initialDelaySeconds": 0}), OwnerRef("", "")
+    )
+    assert quick["spec"]["progressDeadlineSeconds"] == 600
+
+
+@pytest.mark.parametrize(
+    ("resources", "written"),
+    [
+        (Resources(), {"requests": {"cpu": "100m", "memory": "500000000"}}),
+        (Resources(cpu=2, memory_bytes=1), {"requests": {"cpu": "2", "memory": "1"}}),
+        (Resources(cpu=0.29), {"requests": {"cpu": "290m", "memory": "500000000"}}),
+        (Resources(cpu=0.00001), {"requests": {"cpu": "1m", "memory": "500000000"}}),
+        (
+            Resources(cpu=1.5, cpu_limit=2.5, memory_bytes=10, memory_limit_bytes=20, gpu=2),
+            {
+                "requests": {"cpu": "1500m", "memory": "10"},
+                "limits": {"cpu": "2500m", "memory": "20", "nvidia.com/gpu": "2"},
+            },
+        ),
+    ],
+)
+def test_resources_are_written_as_quantities(resources: Resources, written: dict[str, Any]):
+    assert resources_of(resources) == written
+
+
+@given(st.floats(0.001, 10_000))
+def test_a_replica_is_given_no_less_cpu_than_declared(cores: float):
+    text = resources_of(Resources(cpu=cores))["requests"]["cpu"]
+    given_cores = float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+    assert cores - 1e-8 <= given_cores < cores + 0.001
+
+
+MINE = {
+    "metadata": {"labels": {"team": "flowers", "scorefront.io/endpoint": "other"}, "annotations": {"a": "b"}},
+    "spec": {
+        "terminationGracePeriodSeconds": 7,
+        "volumes": [{"name": "models", "emptyDir": {}}],
+        "containers": [
+            {"name": "logs", "image": "logs:1"},
+            {
+                "name": "mine",
+                "image": "mine:1",
+                "ports": [{"containerPort": 8000}],
+                "readinessProbe": {"exec": {"command": ["true"]}},
+                "resources": {"requests": {"cpu": "3"}},
+                "lifecycle": {"preStop": {"exec": {"command": ["leave"]}}, "postStart": {"sleep": {"seconds": 1}}},
+            },
+        ],
+    },
+}
+
+
+def test_a_template_of_the_user_is_kept_but_for_our_labels():
+    kept = pod_template(KEY, declared({"podTemplate": MINE, "port": 8000}))
+    expected = copy.deepcopy(MINE)
+    expected["metadata"]["labels"] = {"team": "flowers", **LABELS}
+    expected["spec"]["containers"][1]["livenessProbe"] = kept["spec"]["containers"][1]["livenessProbe"]
+    assert kept == expected
+    assert kept["spec"]["containers"][1]["livenessProbe"]["httpGet"]["port"] == 8000
+
+
+def test_what_a_template_leaves_out_is_added_to_the_container_that_serves():
+    bare = {"spec": {"containers": [{"name": "mine", "image": "mine:1"}, {"name": "beside", "image": "b:1"}]}}
+    first, second = pod_of({"podTemplate": bare}, containerResourceRequirements={"gpu": 1})["containers"]
+    assert first["ports"][0]["containerPort"] == 5001
+    assert first["readinessProbe"] and first["livenessProbe"] and first["lifecycle"]["preStop"]
+    assert first["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert "securityContext" not in first
+    assert second == {"name": "beside", "image": "b:1"}
+
+
+@pytest.mark.parametrize("empty", [{"metadata": None}, {"metadata": {"labels": None}}, {}])
+def test_a_template_may_say_nothing_of_its_metadata(empty: dict[str, Any]):
+    template = {**empty, "spec": {"containers": [{"name": "m", "ports": None, "lifecycle": None}]}}
+    assert pod_template(KEY, declared({"podTemplate": template}))["metadata"]["labels"] == LABELS
+
+
+def test_the_declared_template_is_not_written_to():
+    one = declared({"podTemplate": MINE})
+    before = copy.deepcopy(one)
+    pod_template(KEY, one)
+    assert one == before
+
+
+@pytest.mark.parametrize(
+    ("replica", "workload"),
+    [
+        (IMAGE, WorkloadRef("Deployment", "iris-blue")),
+        ({"podTemplate": MINE}, WorkloadRef("Deployment", "iris-blue")),
+        ({"workloadRef": {"kind": "StatefulSet", "name": "own"}}, WorkloadRef("StatefulSet", "own")),
+        ({"static": ["127.0.0.1:80"]}, None),
+    ],
+)
+def test_what_is_scaled_is_what_is_made_or_adopted(replica: dict[str, Any], workload: WorkloadRef | None):
+    assert workload_of("iris", declared(replica)) == workload
+    assert (declared(replica).replica.kind in made.MADE) == (workload is not None and workload.name == "iris-blue")
+
+
+def test_what_runs_on_one_machine_only_is_a_fault_that_names_its_field():
+    endpoint = to_endpoint(
+        parse(
+            document(
+                version("blue", replica=IMAGE),
+                version("green", replica={"entryScript": "score.py"}),
+                version("grey", replica={"command": ["python", "x.py"]}),
+                version("white", replica={"static": ["127.0.0.1:80"]}),
+            )
+        )
+    )
+    faults = faults_of(endpoint)
+    assert [fault.path for fault in faults] == [
+        "spec.versions[1].replica.entryScript",
+        "spec.versions[2].replica.command",
+    ]
+    assert faults[0].value == "score.py"
+    assert all("image" in fault.rule for fault in faults)
