@@ -25,6 +25,8 @@ SILENT_S = 330.0
 """A watch is asked to end after 300 s: one that is silent for longer is dead."""
 AGAIN_S = 0.3
 LINE_BYTES = 8 << 20
+_CLEARINGS = 30
+"""Of a long list: each may take longer than a call waits, and goes on meanwhile."""
 
 
 class ApiFailure(Exception):
@@ -131,6 +133,20 @@ class Kube:
         except ApiFailure as failure:
             if failure.status != 404:
                 raise
+
+    async def clear(self, path: str, **query: str) -> None:
+        """Delete all of a list, without grace. Raises ApiFailure."""
+        for _ in range(_CLEARINGS):
+            if not await self.items(path, **query, limit="1"):
+                return
+            try:
+                await self.call(
+                    "DELETE", path, {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}, query=query
+                )
+            except ApiFailure as failure:
+                if failure.status:
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
     async def call(
         self,

@@ -160,7 +160,11 @@ class Site:
             return (len(routers), len(controls)) == wanted and all(map(is_ready, [*routers, *controls]))
 
         await until(there, "the product", START_S)
-        await until_so(lambda: len(self.service.behind) == self.shape.routers, "the Service", START_S)
+        await self.routed(self.shape.routers)
+
+    async def routed(self, routers: int) -> None:
+        """Once the Service has so many routers behind it. Raises TimeoutError."""
+        await until_so(lambda: len(self.service.behind) == routers, "the Service", START_S)
 
     async def holder(self) -> str:
         """The leader's pod; "" while there is none. Raises ApiFailure."""
@@ -301,10 +305,10 @@ async def _uninstall(kube: Kube, folder: Path) -> None:
 
 async def remove_pods(kube: Kube, namespace: str) -> None:
     """Without grace, with what would make them again."""
-    for path in (f"/apis/apps/v1/namespaces/{namespace}/deployments", f"/api/v1/namespaces/{namespace}/pods"):
+    apps = f"/apis/apps/v1/namespaces/{namespace}"
+    for path in (f"{apps}/deployments", f"{apps}/replicasets", f"/api/v1/namespaces/{namespace}/pods"):
         with contextlib.suppress(ApiFailure):
-            for each in await kube.items(path):
-                await kube.delete(f"{path}/{each['metadata']['name']}", {"gracePeriodSeconds": 0})
+            await kube.clear(path)
 
 
 def named(shown: Sequence[Object]) -> list[str]:
