@@ -13,8 +13,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from autoscaler.loop import Clock, ScalingLoop
 from autoscaler.policy import Decision, Direction, Observation
 from autoscaler.utilization import UtilizationFeed
@@ -23,12 +21,11 @@ from cluster.link import (
     ResetAll,
     SetKeys,
     SetTrust,
-    ToWorker,
     UpsertEndpoint,
     WorkerMetrics,
-    encode,
 )
 from cluster.provider import Provider, ProviderError
+from controlplane.admission import kept_manifest, untellable
 from controlplane.declared import Declared, Registry, Skipped, is_scaled
 from controlplane.errors import Conflict, EndpointSkipped, StoreError
 from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, digests, pair_from, regenerated
@@ -45,7 +42,7 @@ from controlplane.tokens import IssuedToken, TokenAlgorithm
 from controlplane.view import ClusterView, Shortfall, shortfalls
 from controlplane.wanted import WantedNumbers
 from serving.endpoint import Auth, Endpoint, Version, VersionKey
-from serving.faults import Fault, InvalidManifest
+from serving.faults import InvalidManifest
 from serving.manifest import ScoringEndpoint, parse, to_document, to_endpoint
 from serving.replica import ReplicaState
 from serving.traffic import with_traffic
@@ -173,7 +170,7 @@ class ControlPlane:
             self._registry.skip(name, Skipped(why, self._store.remedy))
         for name, stored in state.endpoints.items():
             try:
-                manifest = _kept_manifest(name, stored)
+                manifest = kept_manifest(name, stored)
             except InvalidManifest as error:
                 why = f"{self._store.place(name)} is not valid: {'; '.join(map(str, error.faults))}"
                 self._registry.skip(name, Skipped(why, self._store.remedy, stored.keys))
@@ -232,7 +229,7 @@ class ControlPlane:
         async with self._registry.lock(name):
             old = self._registry.find(name)
             endpoint = to_endpoint(manifest)
-            faults = [*self._provider.check(endpoint), *_untellable(manifest, endpoint)]
+            faults = [*self._provider.check(endpoint), *untellable(manifest, endpoint)]
             if faults:
                 raise InvalidManifest(tuple(faults), subject)
             await self._declare(manifest, endpoint, old)
@@ -258,7 +255,8 @@ class ControlPlane:
         """
         async with self._registry.lock(name):
             if name in self._registry.skipped():
-                await self._set_aside(name)
+                if aside := await self._store.drop_damaged(name):
+                    _log.warning("endpoint %s: its damaged file is kept as %s", name, aside)
                 self._registry.drop(name)
                 for key in [key for key in self._wanted.all() if key.endpoint == name]:
                     self._wanted.forget(key)
@@ -292,7 +290,7 @@ class ControlPlane:
                 if old is None:
                     self._registry.skip(name, Skipped(kept, self._store.remedy))
             elif kept is not None:
-                manifest = _kept_manifest(name, kept)
+                manifest = kept_manifest(name, kept)
                 declared = Declared(manifest, to_endpoint(manifest), kept.keys)
                 self._take_numbers(kept)
                 if old is not None and (old.endpoint, old.keys) == (declared.endpoint, declared.keys):
@@ -415,6 +413,15 @@ class ControlPlane:
             decisions=self._decisions.counts(),
         )
 
+    def declared(self, name: str) -> Declared | None:
+        """What is declared under this name; None: nothing that is served."""
+        return self._registry.find(name)
+
+    @property
+    def sources(self) -> Sources:
+        """Where to learn how endpoints fare."""
+        return self._sources
+
     # ---- scaling
 
     def _numbers(self, endpoint: Endpoint) -> dict[str, int]:
@@ -468,25 +475,3 @@ class ControlPlane:
         except ProviderError:
             return []
         return next((lines for lines in reversed(tails.values()) if lines), [])
-
-
-def _kept_manifest(name: str, stored: StoredEndpoint) -> ScoringEndpoint:
-    """What was declared under this name. Raises InvalidManifest."""
-    manifest = parse(stored.document, f"{name}.json")
-    if manifest.metadata.name != name:
-        raise InvalidManifest((Fault("metadata.name", manifest.metadata.name, f"must be '{name}', as the file"),))
-    return manifest
-
-
-def _untellable(manifest: ScoringEndpoint, endpoint: Endpoint) -> list[Fault]:
-    """A document may hold what no message can: a number beyond 64 bits or half a character in a free-form field.
-
-    Found here it is a fault of the document; found after the write it would be a broken link to every router.
-    """
-    message: ToWorker = UpsertEndpoint(endpoint)
-    try:
-        encode(message)
-        msgspec.json.encode(to_document(manifest))
-    except (ValueError, OverflowError, TypeError, msgspec.MsgspecError) as error:
-        return [Fault("spec", endpoint.name, f"must hold only text and numbers that can be passed on: {error}")]
-    return []

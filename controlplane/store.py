@@ -35,14 +35,14 @@ class Store(Protocol):
     async def set_endpoint_aside(self, name: str) -> str:
         """Make room where something damaged is kept: where that is now, '' if nothing was in the way."""
 
+    async def drop_damaged(self, name: str) -> str:
+        """Forget a damaged endpoint: where what was kept of it is now, '' if it is nowhere any more."""
+
     async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
         """Keep all wanted numbers."""
 
     async def put_keyring(self, keyring: Keyring) -> None:
         """Keep the token signing keys."""
-
-    async def control_token(self, entropy: bytes) -> str:
-        """The token of the REST API; made from `entropy` (32 bytes) the first time."""
 
     def place(self, name: str) -> str:
         """Where people find what is kept of an endpoint."""
@@ -78,6 +78,10 @@ class FileStore:
         aside = await asyncio.to_thread(self._files.set_endpoint_aside, name)
         return str(aside or "")
 
+    async def drop_damaged(self, name: str) -> str:
+        """Rename its damaged file: somebody may want to know what was in it."""
+        return await self.set_endpoint_aside(name)
+
     async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
         """Keep all wanted numbers."""
         await asyncio.to_thread(self._files.put_wanted, wanted)
@@ -87,7 +91,7 @@ class FileStore:
         await asyncio.to_thread(self._files.put_keyring, keyring)
 
     async def control_token(self, entropy: bytes) -> str:
-        """The token in the file `control-token`."""
+        """The token of the REST API; made from `entropy` (32 bytes) the first time."""
         return await asyncio.to_thread(self._files.control_token, entropy)
 
     def place(self, name: str) -> str:

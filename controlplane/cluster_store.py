@@ -1,0 +1,254 @@
+"""The state of a cluster installation: it is in the Kubernetes API, and nowhere else. Fits `controlplane.store.Store`.
+
+ScoringEndpoint NAME        what is declared
+Secret NAME-keys            its keys
+Deployment .spec.replicas   the wanted numbers
+Secret scorefront-signing   token signing keys; their public halves in ConfigMap scorefront-trust
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from cluster.kubernetes.api import Api
+from cluster.kubernetes.claims import Claims, is_leaving, place_of
+from cluster.kubernetes.errors import NotFound
+from cluster.kubernetes.fence import Fence
+from cluster.kubernetes.objects.endpoint import document_of
+from cluster.kubernetes.objects.labels import FINALIZER
+from cluster.kubernetes.paths import ENDPOINTS, path
+from cluster.kubernetes.provider import KubernetesProvider
+from cluster.provider import ProviderError
+from controlplane.cluster_errors import translating
+from controlplane.cluster_keyring import ClusterKeyring
+from controlplane.cluster_keys import EndpointKeys
+from controlplane.errors import Conflict, DamagedFile
+from controlplane.keys import ENTROPY_BYTES, KeyPair, pair_from
+from controlplane.state import State, StoredEndpoint
+from controlplane.tokens import Keyring
+from serving.endpoint import VersionKey
+from serving.faults import InvalidManifest
+from serving.manifest import parse, to_document, to_endpoint
+
+AT_ONCE = 16
+ATTEMPTS = 5
+
+Object = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class ClusterStore:
+    """`claims` is kept up with the API by whoever watches it; here it also learns what is written here."""
+
+    remedy = "mend it with kubectl, or declare it anew"
+
+    def __init__(
+        self,
+        api: Api,
+        claims: Claims,
+        provider: KubernetesProvider,
+        namespaces: Collection[str],
+        fence: Fence,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """`namespaces`: those that are watched; empty: all."""
+        self._api = api
+        self._claims = claims
+        self._provider = provider
+        self._namespaces = namespaces
+        self._fence = fence
+        self._entropy = entropy
+        self._generations: dict[str, int] = {}
+        self._keys = EndpointKeys(api)
+        self._keyring = ClusterKeyring(api, fence)
+
+    # ---- controlplane.store.Store
+
+    async def open(self) -> State:
+        """Everything that is declared. Raises ControlError."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def read(name: str) -> StoredEndpoint | str | None:
+            async with gate:
+                return await self.read(name)
+
+        names = self._claims.names()
+        found = dict(zip(names, await asyncio.gather(*map(read, names)), strict=True))
+        endpoints = {name: each for name, each in found.items() if isinstance(each, StoredEndpoint)}
+        wanted = {key: number for stored in endpoints.values() for key, number in stored.replicas.items()}
+        damaged = {name: each for name, each in found.items() if isinstance(each, str)}
+        keyring, lost = None, list[str]()
+        try:
+            keyring = await self._keyring.read()
+        except DamagedFile as error:
+            lost.append(f"{error}; it is written anew, and tokens issued before open nothing")
+        return State(endpoints, wanted, keyring, damaged, tuple(lost))
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
+    async def put_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
+        """Create the object, or replace its spec; then its keys. A new one takes the keys that are there already."""
+        self._check_fence()
+        found = self._claims.holder(name)
+        if found is None:
+            found = await self._create(name, stored.document)
+            self._generations[name] = found["metadata"].get("generation", 0)
+            return StoredEndpoint(stored.document, await self._made_keys(found, stored.keys))
+        if is_leaving(found):
+            raise Conflict(f"{self.place(name)} is being deleted; declare it again when it is gone")
+        if _spec_of(found) != stored.document["spec"]:
+            found = await self._replace(found, stored.document)
+        self._generations[name] = found["metadata"].get("generation", 0)
+        await self._change_keys(found, stored)
+        return StoredEndpoint(stored.document, stored.keys, self._numbers(found))
+
+    async def drop_endpoint(self, name: str) -> None:
+        """Delete the object: it goes once what runs for it is drained."""
+        self._check_fence()
+        found = self._claims.holder(name)
+        if found is None:
+            return
+        metadata = found["metadata"]
+        where = path(ENDPOINTS, metadata["namespace"], name)
+        with translating(f"delete {self.place(name)}"):
+            await self._api.delete(where, uid=metadata["uid"])
+            try:
+                self._claims.put(await self._api.get(where))
+            except NotFound:
+                self._claims.gone(found)
+
+    async def set_endpoint_aside(self, name: str) -> str:
+        """Nothing is in the way: the object's spec is replaced."""
+        return ""
+
+    async def drop_damaged(self, name: str) -> str:
+        """Delete the object."""
+        await self.drop_endpoint(name)
+        return ""
+
+    async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+        """The workloads themselves hold their numbers."""
+
+    async def put_keyring(self, keyring: Keyring) -> None:
+        """Keep the token signing keys."""
+        self._check_fence()
+        await self._keyring.write(keyring)
+
+    def place(self, name: str) -> str:
+        """Kind, namespace and name."""
+        found = self._claims.holder(name)
+        return f"ScoringEndpoint {place_of(found) if found else name}"
+
+    # ---- what others have changed
+
+    async def read(self, name: str) -> StoredEndpoint | str | None:
+        """What is declared under this name now; text: what is wrong with it. Raises ControlError.
+
+        Where there are no keys yet, they are made.
+        """
+        found = self._claims.holder(name)
+        if found is None or is_leaving(found):
+            return None
+        self._generations[name] = found["metadata"].get("generation", 0)
+        try:
+            endpoint = to_endpoint(parse(document_of(found)))
+            if faults := self._provider.check(endpoint):
+                raise InvalidManifest(tuple(faults))
+        except InvalidManifest as error:
+            return f"{self.place(name)} is not valid: {'; '.join(map(str, error.faults))}"
+        try:
+            keys = await self._keys.make(found, pair_from(self._entropy(2 * ENTROPY_BYTES)))
+        except ProviderError as error:
+            return str(error)
+        return StoredEndpoint(document_of(found), keys, self._numbers(found))
+
+    def generation(self, name: str) -> int:
+        """Of the object as it was read or written last."""
+        return self._generations.get(name, 0)
+
+    # ---- inside
+
+    def _check_fence(self) -> None:
+        with translating("write"):
+            self._fence.check()
+
+    async def _create(self, name: str, document: Mapping[str, Any]) -> Object:
+        metadata = document["metadata"]
+        namespace = metadata.get("namespace") or self._api.home
+        if self._namespaces and namespace not in self._namespaces:
+            raise Conflict(f"namespace {namespace} is not watched; {', '.join(sorted(self._namespaces))} are")
+        body = {
+            "apiVersion": ENDPOINTS.api_version,
+            "kind": ENDPOINTS.kind,
+            "metadata": {**metadata, "namespace": namespace, "finalizers": [FINALIZER]},
+            "spec": document["spec"],
+        }
+        with translating(f"create ScoringEndpoint {namespace}/{name}"):
+            found = await self._api.create(path(ENDPOINTS, namespace), body)
+        self._claims.put(found)
+        return found
+
+    async def _replace(self, found: Object, document: Mapping[str, Any]) -> Object:
+        """Its spec, and the labels and annotations that are given; whoever changed the spec meanwhile is not undone."""
+        generation, asked = found["metadata"].get("generation"), document["metadata"]
+        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+        if asked.get("namespace", namespace) != namespace:
+            raise Conflict(f"name '{name}' is taken by {place_of(found)}")
+        where = path(ENDPOINTS, namespace, name)
+        for _ in range(ATTEMPTS):
+            metadata = dict(found["metadata"])
+            for field in ("labels", "annotations"):
+                if asked.get(field):
+                    metadata[field] = {**(metadata.get(field) or {}), **asked[field]}
+            try:
+                with translating(f"write {self.place(name)}"):
+                    found = await self._api.replace(where, {**found, "metadata": metadata, "spec": document["spec"]})
+            except Conflict:
+                with translating(f"read {self.place(name)}"):
+                    found = await self._api.get(where)
+                if found["metadata"].get("generation") != generation:
+                    self._claims.put(found)
+                    raise
+            else:
+                self._claims.put(found)
+                return found
+        raise Conflict(f"{self.place(name)} is changed by others again and again")
+
+    async def _made_keys(self, found: Object, keys: KeyPair) -> KeyPair:
+        with translating(f"make the keys of {found['metadata']['name']}"):
+            made = await self._keys.make(found, keys)
+        self._claims.put(await self._keys.publish(found, made))
+        return made
+
+    async def _change_keys(self, found: Object, stored: StoredEndpoint) -> None:
+        name, keys = found["metadata"]["name"], stored.keys
+        with translating(f"write the keys of {name}"):
+            before = await self._keys.read(found)
+            if before == keys:
+                return
+            if before is not None and not {before.primary, before.secondary} & {keys.primary, keys.secondary}:
+                raise Conflict(f"the keys of {name} were changed by somebody else; look at them again")
+            await self._keys.change(found, before or keys, keys)
+        self._claims.put(await self._keys.publish(found, keys))
+
+    def _numbers(self, found: Object) -> dict[VersionKey, int]:
+        """What its workloads have now."""
+        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+        try:
+            endpoint = to_endpoint(parse(document_of(found)))
+        except InvalidManifest:
+            return {}
+        keys = {VersionKey(name, version.name): version for version in endpoint.versions}
+        numbers = {key: self._provider.number(namespace, key, version) for key, version in keys.items()}
+        return {key: number for key, number in numbers.items() if number is not None}
+
+
+def _spec_of(found: Object) -> Any:
+    """As `to_document` writes it; None where it cannot be understood."""
+    try:
+        return to_document(parse(document_of(found)))["spec"]
+    except InvalidManifest:
+        return None
