@@ -12,7 +12,7 @@ MODELS := examples/iris/models
 
 CLUSTER_NEEDED := test-cluster needs KUBECONFIG: an API server (1.33 or newer) with a controller-manager, a scheduler and no node
 
-.PHONY: help run test test-cluster lint format bench lock clean
+.PHONY: help run test test-cluster lint format bench lock crd clean
 
 help:
 	@echo 'make run     the iris example in the foreground: model, router, autoscaler, dashboard'
@@ -20,6 +20,7 @@ help:
 	@echo 'make test-cluster  the whole path against the API server of KUBECONFIG'
 	@echo 'make lint    ruff and mypy only          make format   let ruff rewrite the layout'
 	@echo 'make bench   load tests on this machine  make lock     renew requirements.lock'
+	@echo 'make crd     renew deploy/base/crd.yaml from the models'
 	@echo 'make clean   remove everything that these made'
 
 # exec: the process that make waits for is scorefront itself, so signals reach it and its exit status is make's
@@ -72,6 +73,11 @@ lock: .venv/ready
 	@.venv/lock/bin/pip-compile --quiet --all-extras --all-build-deps --allow-unsafe --generate-hashes --strip-extras \
 		--no-annotate --no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
+
+# into a file beside it first: a failure must not leave half a definition
+crd: .venv/ready
+	@$(BIN)/python -m scorefront.crd > .venv/crd.yaml
+	@cat .venv/crd.yaml > deploy/base/crd.yaml
 
 clean:
 	@rm -rf .venv .scorefront $(MODELS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 
+from serving.faults import InvalidManifest
 from serving.manifest import json_schema, parse, to_document
 from tests.unit.serving.documents import document, valid_documents, version
 
@@ -26,6 +28,7 @@ APPLIES_TO: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("minLength", "maxLength", "pattern"), str),
     **dict.fromkeys(("minItems", "maxItems", "items"), list),
     **dict.fromkeys(("properties", "required", "additionalProperties", "patternProperties", "propertyNames"), dict),
+    "maxProperties": dict,
 }
 """A keyword says nothing about values of other types."""
 WRONG = yaml.safe_load((Path(__file__).parents[2] / "data" / "wrong_manifests.yaml").read_text(encoding="utf-8"))
@@ -60,7 +63,7 @@ def holds(keyword: str, bound: Any, value: Any, schema: dict[str, Any]) -> bool:
             return value <= bound
         case "minLength" | "minItems":
             return len(value) >= bound
-        case "maxLength" | "maxItems":
+        case "maxLength" | "maxItems" | "maxProperties":
             return len(value) <= bound
         case "pattern":
             # In JSON Schema, as in Rust, `$` is the very end.
@@ -130,3 +133,14 @@ def test_most_wrong_manifests_are_seen_by_the_schema_alone():
     """The rest breaks rules between fields, or rules that JSON Schema cannot say."""
     seen = [case["name"] for case in WRONG if not conforms(case["manifest"], SCHEMA)]
     assert len(seen) > len(WRONG) / 2
+
+
+def test_more_than_a_thousand_environment_variables_are_refused_by_both():
+    for count in (1000, 1001):
+        many = document(version(replica={"image": "m:1", "env": {f"V{number}": "" for number in range(count)}}))
+        assert conforms(many, SCHEMA) == (count == 1000)
+        if count == 1000:
+            parse(many)
+        else:
+            with pytest.raises(InvalidManifest, match=r"replica.env: must be a mapping of at most 1000"):
+                parse(many)
