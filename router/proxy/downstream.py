@@ -317,17 +317,25 @@ class Downstream(asyncio.Protocol):
         self._head_began = False
         self.deadline = math.inf
         raw, self._buffer = buffer[: end + 4], buffer[end + 4 :]
-        last = self._last
-        size, length = last.repeated(raw, settings.max_body_bytes) if last is not None else (0, 0)
-        if last is not None and size:
-            head = last
-        else:
+        head, length = self._known(raw)
+        if head is None:
             head = parse_request(raw, settings)
             length = head.content_length
         if head.size <= REMEMBERED_HEAD_BYTES:
             self._last = head
         self._open(head, length)
         return True
+
+    def _known(self, raw: bytes) -> tuple[RequestHead | None, int]:
+        """The head and its Content-Length, if it is the last one over again, or like it."""
+        last, max_length = self._last, self._gateway.settings.max_body_bytes
+        if last is None:
+            return None, 0
+        size, length = last.repeated(raw, max_length)
+        if size:
+            return last, length
+        head = last.varied(raw, max_length)
+        return (None, 0) if head is None else (head, head.content_length)
 
     def _open(self, head: RequestHead, length: int) -> None:
         self._remaining = length

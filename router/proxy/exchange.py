@@ -260,7 +260,7 @@ class Exchange(Ticket):
         self._answer_close = close
         if close or request.version_minor == 0:
             lines += connection_line(request, close)
-        if b"date" not in head.values:
+        if b"date" not in head.names:
             lines += self._gateway.date_line()
         self.client.write(b"".join((lines, version.response_lines, self.request_id, b"\r\n\r\n", body)))
 

@@ -20,7 +20,8 @@ from router.core.errors import (
     RouterError,
     UriTooLong,
 )
-from router.core.fields import Field, connection_tokens
+from router.core.fields import HOP_BY_HOP, Field, connection_tokens
+from router.proxy.likeness import Pattern, length_of, with_values
 from router.settings import Settings
 
 _request_line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
@@ -33,6 +34,8 @@ _host = re.compile(
 _digits = re.compile(rb"[0-9]{1,18}")
 _length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 _absolute = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([/?][^#]*)?")
+_JUDGED = HOP_BY_HOP | {b"authorization", b"host", b"expect", b"azureml-model-deployment"}
+"""What a request is routed, framed or admitted by, but for the length of its body: another value is another head."""
 _codings = frozenset({b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"})
 
 
@@ -58,6 +61,7 @@ class RequestHead:
     __slots__ = (
         "_after_length",
         "_before_length",
+        "_pattern",
         "authorization",
         "chunked",
         "client_request_id",
@@ -75,19 +79,19 @@ class RequestHead:
         "query",
         "raw",
         "size",
-        "values",
         "version_minor",
         "web_socket",
     )
 
-    def __init__(self, raw: bytes, method: bytes, version_minor: int, fields: list[Field]) -> None:
+    def __init__(
+        self, raw: bytes, method: bytes, version_minor: int, fields: list[Field], values: dict[bytes, list[bytes]]
+    ) -> None:
+        """`values`: lower-case name -> the values of its fields, in order."""
         self.raw = raw
         self.size = len(raw)
         self.method = method
         self.version_minor = version_minor
         self.fields = fields
-        self.values = values = _by_name(fields)
-        """Lower-case name -> the values of its fields, in order."""
         self.host = b""
         self.path = b""
         self.query = b""
@@ -112,6 +116,7 @@ class RequestHead:
         self.plan: Any = None
         self._before_length = b""
         self._after_length = b""
+        self._pattern: Pattern | None = None
 
     def repeated(self, data: bytes, max_length: int) -> tuple[int, int]:
         """Size and Content-Length of the head that `data` begins with, if it says the same as this one; else 0, 0.
@@ -137,6 +142,37 @@ class RequestHead:
         if found is not None:
             self._before_length, self._after_length = self.raw[: found.start(1)], self.raw[found.end(1) :]
 
+    def varied(self, raw: bytes, max_length: int) -> "RequestHead | None":
+        """The head `raw` if it differs from this one in nothing that it is judged by; else None: parse it.
+
+        `raw` is as long as a head may be, and ends with its empty line.
+        """
+        if self._pattern is None:
+            self._pattern = Pattern.of(self.raw, self.fields, _JUDGED)
+        found = self._pattern.other(raw)
+        if found is None:
+            return None
+        pattern, changes = found
+        length = length_of(changes, self.fields, self.content_length)
+        if length != self.content_length and not (self.has_body and 0 < length <= max_length):
+            return None
+        head = RequestHead.__new__(RequestHead)
+        for name in _SHARED:
+            setattr(head, name, getattr(self, name))
+        head.raw, head.size, head._pattern = raw, len(raw), pattern
+        head._before_length = head._after_length = b""
+        head.fields, head.content_length = with_values(self.fields, changes), length
+        for index, value in changes:
+            if self.fields[index][0] == b"x-ms-client-request-id":
+                head.client_request_id = value
+        head.plan = self.plan.varied(head) if self.plan is not None else None
+        return head
+
+
+_OWN = {"raw", "size", "fields", "content_length", "plan", "_pattern", "_before_length", "_after_length"}
+_SHARED = tuple(name for name in RequestHead.__slots__ if name not in _OWN)
+"""What a varied head has in common with the one before it."""
+
 
 def parse_request(raw: bytes, settings: Settings) -> RequestHead:
     """The head `raw`, which ends with its empty line. Raises BadRequest and the other 4xx and 501 of framing."""
@@ -154,10 +190,11 @@ def parse_request(raw: bytes, settings: Settings) -> RequestHead:
         # llhttp has read every field when it refuses a coding; which answer that is, is decided here.
         _refuse_coding(_by_name(collector.fields).get(b"transfer-encoding", []))
         raise
-    head = RequestHead(raw, line[1], int(line[3]), collector.fields)
+    values = _by_name(collector.fields)
+    head = RequestHead(raw, line[1], int(line[3]), collector.fields, values)
     try:
-        _set_target(head, line[2])
-        _set_framing(head, settings)
+        _set_target(head, line[2], values)
+        _set_framing(head, settings, values)
     except RouterError as error:
         error.client_request_id = head.client_request_id
         raise
@@ -179,27 +216,38 @@ class ResponseHead:
     """A checked answer head."""
 
     __slots__ = (
+        "_pattern",
         "chunked",
         "content_length",
         "fields",
         "keep_alive",
         "lines",
+        "names",
         "nominated",
         "raw",
         "reason",
         "size",
         "status",
         "until_close",
-        "values",
     )
 
-    def __init__(self, raw: bytes, status: int, reason: bytes, version_minor: int, fields: list[Field]) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        status: int,
+        reason: bytes,
+        version_minor: int,
+        fields: list[Field],
+        values: dict[bytes, list[bytes]],
+    ) -> None:
+        """`values`: lower-case name -> the values of its fields, in order."""
         self.raw = raw
         self.size = len(raw)
         self.status = status
         self.reason = reason
         self.fields = fields
-        self.values = values = _by_name(fields)
+        self.names = values.keys()
+        """Lower-case names of its fields."""
         self.nominated = connection_tokens(values.get(b"connection", ()))
         self.keep_alive = _persistent(version_minor, self.nominated)
         self.chunked = False
@@ -207,6 +255,29 @@ class ResponseHead:
         self.until_close = False
         self.lines = b""
         """The head as the client gets it, without ids and the empty line; made by `router.proxy.answer`."""
+        self._pattern: Pattern | None = None
+
+    def varied(self, raw: bytes) -> "ResponseHead | None":
+        """The head `raw` if it differs from this one in nothing that it is judged by; else None: parse it."""
+        if self._pattern is None:
+            self._pattern = Pattern.of(self.raw, self.fields, HOP_BY_HOP)
+        found = self._pattern.other(raw)
+        if found is None:
+            return None
+        pattern, changes = found
+        length = length_of(changes, self.fields, self.content_length)
+        if length < 0 or (length != self.content_length and _has_no_body(self.status)):
+            return None
+        head = ResponseHead.__new__(ResponseHead)
+        for name in _SHARED_BY_ANSWERS:
+            setattr(head, name, getattr(self, name))
+        head.raw, head.size, head.lines, head._pattern = raw, len(raw), b"", pattern
+        head.fields, head.content_length = with_values(self.fields, changes), length
+        return head
+
+
+_OWN_OF_ANSWERS = {"raw", "size", "fields", "content_length", "lines", "_pattern"}
+_SHARED_BY_ANSWERS = tuple(name for name in ResponseHead.__slots__ if name not in _OWN_OF_ANSWERS)
 
 
 def parse_response(raw: bytes) -> ResponseHead:
@@ -219,12 +290,13 @@ def parse_response(raw: bytes) -> ResponseHead:
         _feed(httptools.HttpResponseParser(collector), raw)
     except BadRequest as error:
         raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.") from error
-    head = ResponseHead(raw, int(line[2]), line[3] or b"", int(line[1]), collector.fields)
-    lengths = head.values.get(b"content-length", [])
-    codings = head.values.get(b"transfer-encoding", [])
+    values = _by_name(collector.fields)
+    head = ResponseHead(raw, int(line[2]), line[3] or b"", int(line[1]), collector.fields, values)
+    lengths = values.get(b"content-length", [])
+    codings = values.get(b"transfer-encoding", [])
     if len(lengths) > 1 or len(codings) > 1 or (lengths and codings) or (codings and line[1] == b"0"):
         raise ReplicaFailed("The framing of the replica's answer is ambiguous.")
-    if head.status < 200 or head.status in (204, 304):
+    if _has_no_body(head.status):
         return head
     if codings:
         if codings[0].lower() != b"chunked":
@@ -238,6 +310,11 @@ def parse_response(raw: bytes) -> ResponseHead:
         head.until_close = True
         head.keep_alive = False
     return head
+
+
+def _has_no_body(status: int) -> bool:
+    """RFC 9112 section 6.3: whatever its fields say."""
+    return status < 200 or status in (204, 304)
 
 
 def check_answer_beginning(raw: bytes, settings: Settings) -> None:
@@ -291,8 +368,8 @@ def _persistent(version_minor: int, tokens: frozenset[bytes]) -> bool:
     return version_minor == 1 or b"keep-alive" in tokens
 
 
-def _set_target(head: RequestHead, target: bytes) -> None:
-    hosts = head.values.get(b"host", [])
+def _set_target(head: RequestHead, target: bytes, values: dict[bytes, list[bytes]]) -> None:
+    hosts = values.get(b"host", [])
     if len(hosts) > 1 or (not hosts and head.version_minor == 1):
         raise BadRequest
     head.host = hosts[0] if hosts else b"scorefront"
@@ -306,7 +383,7 @@ def _set_target(head: RequestHead, target: bytes) -> None:
             target = b"/" + target
     if b"#" in target or not _host.fullmatch(head.host):
         raise BadRequest
-    if len(head.values.get(b"content-type", ())) > 1:
+    if len(values.get(b"content-type", ())) > 1:
         raise BadRequest  # a singleton (RFC 9110 section 8.3): some readers take the first, some the last
     path, mark, query = target.partition(b"?")
     head.path, head.query = path, mark + query
@@ -319,10 +396,10 @@ def _refuse_coding(codings: list[bytes]) -> None:
         raise CodingNotImplemented
 
 
-def _set_framing(head: RequestHead, settings: Settings) -> None:
+def _set_framing(head: RequestHead, settings: Settings, values: dict[bytes, list[bytes]]) -> None:
     """RFC 9112 section 6: one length or one coding, never both, never twice."""
-    lengths = head.values.get(b"content-length", [])
-    codings = head.values.get(b"transfer-encoding", [])
+    lengths = values.get(b"content-length", [])
+    codings = values.get(b"transfer-encoding", [])
     if len(lengths) > 1 or len(codings) > 1 or (lengths and codings):
         raise BadRequest
     if codings:

@@ -70,6 +70,10 @@ class Planner:
         plan.admitted = True
         return plan
 
+    def is_current(self, generation: int) -> bool:
+        """Whether the table is still what it was."""
+        return generation == self._table.generation
+
     def version_plan(self, plan: "Plan", version: VersionRoute, head: RequestHead) -> VersionPlan:
         """The part of a head's plan that belongs to one version."""
         web_socket = head.web_socket and version.web_socket and not head.has_body
@@ -122,6 +126,19 @@ class Plan:
         if version is None:
             version = self._versions[route.name] = self._planner.version_plan(self, route, head)
         return version
+
+    def varied(self, head: RequestHead) -> "Plan | None":
+        """The plan of a head that differs in values that are only passed on (`RequestHead.varied`).
+
+        None: this one is of another table, or refused.
+        """
+        if not self.admitted or not self._planner.is_current(self.generation):
+            return None
+        plan = Plan(self._planner, self.match, self.generation)
+        plan.admitted, plan.valid_until = self.admitted, self.valid_until
+        if self.fixed is not None:
+            plan.fixed = plan.version(self.fixed.route, head)
+        return plan
 
 
 def _pin(head: RequestHead, match: Match) -> bytes | None:

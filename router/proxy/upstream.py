@@ -195,7 +195,10 @@ class UpstreamConnection(asyncio.Protocol):
         if len(raw) > self._pool.settings.max_response_head_bytes or raw.count(b"\r\n") > 1000:
             raise ReplicaFailed("The head of the replica's answer is too large.")
         last = self._last
-        head = last if last is not None and last.raw == raw else parse_response(raw)
+        if last is None:
+            head = parse_response(raw)
+        else:
+            head = last if last.raw == raw else last.varied(raw) or parse_response(raw)
         if head.status == 101:
             self._tunnel = exchange.switch_protocols(head)
             if not self._tunnel:
