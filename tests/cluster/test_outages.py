@@ -1,0 +1,93 @@
+"""What a user does not notice: a leader that dies, an API server that goes away and comes back."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from loadtests.closedloop import Tally
+from loadtests.cluster import records
+from loadtests.cluster.patience import until, until_so
+from loadtests.cluster.records import leads, scales
+from loadtests.cluster.site import HOME, LEASE, Site, api_server
+from loadtests.witness import over
+
+TAKEN_OVER_S = 15.0
+AWAY_S = 15.0
+WORDS_OF_REFUSAL = ("forbidden", "Forbidden", "cannot list", "cannot patch", "cannot get")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def endpoint(site: Site, name: str) -> AsyncIterator[str]:
+    """One that scales between one and four pods, and stands at one."""
+    scaler = {"minReplicas": 1, "maxReplicas": 4}
+    await site.apply(name, site.version(work_ms=50, autoScaler=scaler, maxQueueWaitMs=10_000))
+    await site.ready(name, 1)
+    yield name
+    await site.remove(name)
+
+
+def good(site: Site, tally: Tally) -> bool:
+    """Nothing lost, nothing too much on a pod."""
+    return not tally.failures and over(site.spans(), 1) == 0
+
+
+async def test_a_leader_that_is_killed_is_followed_by_the_other_and_no_request_knows(site: Site, endpoint: str) -> None:
+    clients = await site.clients(endpoint, 1, think_s=0.05)
+    async with leads(site.kube, HOME) as led, scales(site.kube, HOME) as scaled:
+        clients.start()
+        old = await site.holder()
+        assert site.signal(old, signal.SIGKILL)
+
+        async def another() -> bool:
+            return await site.holder() not in ("", old)
+
+        await until(another, "another leader", TAKEN_OVER_S)
+        crowd = await site.clients(endpoint, 4)
+        crowd.start()
+        await site.ready(endpoint, 4)
+        many, few = await crowd.stop(), await clients.stop()
+        assert records.at_once([each for each in led.seen if each.lease == LEASE]) == 0
+        assert records.fallen_back(scaled.seen) == 0
+    assert good(site, many) and good(site, few)
+    await site.installed()
+
+
+@pytest.mark.usefixtures("movable")
+async def test_while_the_api_server_is_away_everything_is_served_and_nothing_is_scaled_down(
+    site: Site, endpoint: str
+) -> None:
+    clients = await site.clients(endpoint, 4)
+    async with scales(site.kube, HOME) as scaled:
+        clients.start()
+        await site.ready(endpoint, 4)
+        before = len(records.steps(scaled.seen, f"{endpoint}-blue"))
+        await api_server("stop")
+        try:
+            await asyncio.sleep(AWAY_S)
+        finally:
+            await api_server("start")
+        await until(lambda: _there(site), "the API server")
+        await asyncio.sleep(5)
+        tally = await clients.stop()
+        assert len(records.steps(scaled.seen, f"{endpoint}-blue")) == before
+    assert good(site, tally)
+    await site.installed()
+
+
+async def _there(site: Site) -> bool:
+    return bool(await site.routers())
+
+
+async def test_no_process_of_ours_was_refused_a_right(site: Site, endpoint: str) -> None:
+    logs = sorted((site.folder / "logs").glob(f"{HOME}_scorefront-*.log"))
+    await until_so(lambda: bool(logs), "logs")
+    refused = [
+        f"{log.name}: {line}"
+        for log in logs
+        for line in log.read_text(errors="replace").splitlines()
+        if any(word in line for word in WORDS_OF_REFUSAL)
+    ]
+    assert refused == []
