@@ -18,13 +18,13 @@ from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.objects.endpoint import document_of
 from cluster.kubernetes.objects.labels import FINALIZER
 from cluster.kubernetes.paths import ENDPOINTS, path
-from cluster.kubernetes.provider import KubernetesProvider
+from cluster.kubernetes.provider import KubernetesProvider, Tell
 from cluster.provider import ProviderError
 from controlplane.cluster_errors import translating
 from controlplane.cluster_keyring import ClusterKeyring
 from controlplane.cluster_keys import EndpointKeys
 from controlplane.errors import Conflict, DamagedFile
-from controlplane.keys import ENTROPY_BYTES, KeyPair, pair_from
+from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, pair_from
 from controlplane.state import State, StoredEndpoint
 from controlplane.tokens import Keyring
 from serving.endpoint import VersionKey
@@ -52,6 +52,7 @@ class ClusterStore:
         namespaces: Collection[str],
         fence: Fence,
         entropy: Callable[[int], bytes],
+        tell: Tell,
     ) -> None:
         """`namespaces`: those that are watched; empty: all."""
         self._api = api
@@ -60,6 +61,7 @@ class ClusterStore:
         self._namespaces = namespaces
         self._fence = fence
         self._entropy = entropy
+        self._tell = tell
         self._generations: dict[str, int] = {}
         self._keys = EndpointKeys(api)
         self._keyring = ClusterKeyring(api, fence)
@@ -233,6 +235,9 @@ class ClusterStore:
                 raise Conflict(f"the keys of {name} were changed by somebody else; look at them again")
             await self._keys.change(found, before or keys, keys)
         self._claims.put(await self._keys.publish(found, keys))
+        if before is not None:
+            changed = " and the ".join(kind for kind in KeyType if getattr(before, kind) != getattr(keys, kind))
+            self._tell(name, "KeyRegenerated", f"the {changed} key is new; the old one opens nothing")
 
     def _numbers(self, found: Object) -> dict[VersionKey, int]:
         """What its workloads have now."""

@@ -134,8 +134,12 @@ class ControlPlane:
     async def reconcile_all(self) -> None:
         """The second half: have the provider match everything that is declared."""
         for declared in self._registry.all():
-            async with self._registry.lock(declared.endpoint.name):
-                await self._reconciler.reconcile(declared.endpoint.name)
+            await self.reconcile(declared.endpoint.name)
+
+    async def reconcile(self, name: str) -> None:
+        """Have the provider match what is declared for `name`, be it nothing."""
+        async with self._registry.lock(name):
+            await self._reconciler.reconcile(name)
 
     async def stop(self) -> None:
         """End every task, write the wanted numbers, give the state directory back. Replicas are left as they are."""

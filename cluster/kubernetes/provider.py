@@ -6,7 +6,7 @@ conflict that somebody resolves.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from cluster.kubernetes.objects.labels import FENCE, key_of, selector
 from cluster.kubernetes.outlook import Outlook
 from cluster.kubernetes.podlogs import PodLogs
 from cluster.kubernetes.pods import PodKind, Step
+from cluster.kubernetes.reflector import Gone, Put
 from cluster.kubernetes.scaled import Hindered, Means, Place, Scaled
 from cluster.kubernetes.selectors import SelectorError, parsed
 from cluster.kubernetes.shrinking import pod_now
@@ -62,12 +63,23 @@ class VersionFacts:
 class KubernetesProvider:
     """Under one leadership. `claims` says which objects there are; `tell` makes Events."""
 
-    def __init__(self, api: Api, sight: Sight, claims: Claims, fence: Fence, clock: Clock, tell: Tell) -> None:
+    def __init__(
+        self,
+        api: Api,
+        sight: Sight,
+        claims: Claims,
+        fence: Fence,
+        clock: Clock,
+        tell: Tell,
+        changed: Callable[[str], None],
+    ) -> None:
+        """`changed` is called with the endpoint of which a replica or a workload has changed."""
         self._api = api
         self._claims = claims
         self._fence = fence
         self._clock = clock
         self._tell = tell
+        self._changed = changed
         self._feed = Feed()
         self._outlook = Outlook(api, sight.pods, sight.autoscalers, clock, self._report)
         self._workloads = Workloads(api, fence, sight.deployments, sight.statefulsets)
@@ -78,9 +90,12 @@ class KubernetesProvider:
         """(namespace, Deployment)."""
         self._conflicts: dict[VersionKey, str] = {}
         """Versions with fields that belong to others."""
+        self._templates: dict[tuple[str, str], object] = {}
+        """(namespace, Deployment) -> what it declared, the number left out, when ours was applied last."""
+        self._drifted: set[str] = set()
         self._dirty: set[VersionKey] = set()
         self._wake = asyncio.Event()
-        sight.deployments.listen(lambda change: self._touch(key_of(change.object["metadata"])))
+        sight.deployments.listen(self._deployment)
 
     # ---- cluster.provider.Provider
 
@@ -111,6 +126,19 @@ class KubernetesProvider:
         if troubles:
             raise ProviderError("; ".join(troubles))
 
+    def recognize(self, endpoint: Endpoint) -> None:
+        """Know the versions of an endpoint by what a leader before has left, before anything is written."""
+        owner = self._claims.holder(endpoint.name)
+        for replica in static_replicas(endpoint):
+            self._feed.upsert(replica)
+        for version in endpoint.versions if owner is not None else ():
+            key, workload = VersionKey(endpoint.name, version.name), workload_of(endpoint.name, version)
+            namespace = owner["metadata"]["namespace"] if owner else ""
+            found = self._workloads.find(namespace, workload) if workload else None
+            if workload is not None and found is not None:
+                scaled = self._hold(key, version, Place(namespace, workload, _pods_of(key, version, found)))
+                scaled.wanted = self.number(namespace, key, version)
+
     async def remove(self, endpoint: str) -> None:
         """Drain and delete every Deployment of the endpoint; what was adopted is left as it is."""
         self._forget_static(endpoint, keep=())
@@ -121,11 +149,12 @@ class KubernetesProvider:
             self._find_strays(endpoint, found, declared=())
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:
-        """Have this many replicas that serve. Unknown versions are ignored."""
+        """Have this many replicas that serve."""
         scaled = self._scaled.get(key)
-        if scaled is not None:
-            await scaled.scale(replicas, victims)
-            self._touch(key)
+        if scaled is None:
+            raise ProviderError(f"{key} has no workload yet")
+        await scaled.scale(replicas, victims)
+        self._touch(key)
 
     async def drained(self, replica_id: str) -> None:
         """Nothing is in flight on this replica and nothing will be."""
@@ -190,6 +219,11 @@ class KubernetesProvider:
         going = sum(now.draining for pod in pods if (now := pod_now(pod)) is not None)
         return max(0, number_of(found) - going)
 
+    def drifted(self) -> set[str]:
+        """Endpoints of which somebody has changed or deleted a Deployment; told once."""
+        drifted, self._drifted = self._drifted, set()
+        return drifted
+
     def strange_departures(self) -> int:
         """Pods that stayed although they should have gone, because others went in their place."""
         return sum(scaled.strange_departures for scaled in self._scaled.values())
@@ -247,8 +281,20 @@ class KubernetesProvider:
             if isinstance(step, Upsert):
                 self._feed.upsert(step.replica)
                 self._touch_if_moving(step.replica.key)
+                self._changed(step.replica.endpoint)
             else:
                 self._feed.remove(step.replica_id)
+
+    def _deployment(self, change: Put | Gone) -> None:
+        metadata = change.object["metadata"]
+        key, place = key_of(metadata), (metadata["namespace"], metadata["name"])
+        if key is None:
+            return
+        self._touch(key)
+        self._changed(key.endpoint)
+        known = self._templates.get(place)
+        if known is not None and (isinstance(change, Gone) or known != _template_of(change.object)):
+            self._drifted.add(key.endpoint)
 
     def _touch_if_moving(self, key: VersionKey) -> None:
         scaled = self._scaled.get(key)
@@ -265,12 +311,9 @@ class KubernetesProvider:
         namespace = owner["metadata"]["namespace"]
         self._leaving.pop((namespace, workload.name), None)
         if version.replica.kind in MADE:
-            selected = selector(key)
             await self._make(endpoint.name, version, owner, workload)
-        else:
-            found = await self._workloads.current(namespace, workload)
-            selected = written(found["spec"].get("selector") or {})
-        scaled = self._hold(key, version, Place(namespace, workload, selected))
+        found = await self._workloads.current(namespace, workload)
+        scaled = self._hold(key, version, Place(namespace, workload, _pods_of(key, version, found)))
         await scaled.scale(number, ())
 
     async def _make(self, endpoint: str, version: Version, owner: Mapping[str, Any], workload: WorkloadRef) -> None:
@@ -284,8 +327,11 @@ class KubernetesProvider:
             await self._workloads.apply(namespace, workload, body)
         except FieldConflict as error:
             self._conflicts[key] = str(error)
-            return
-        self._conflicts.pop(key, None)
+            is_new = False
+        else:
+            self._conflicts.pop(key, None)
+        if (found := self._workloads.find(namespace, workload)) is not None:
+            self._templates[namespace, workload.name] = _template_of(found)
         if is_new:
             self._tell(endpoint, "Created", f"made Deployment {workload.name} for version {version.name}")
 
@@ -332,6 +378,7 @@ class KubernetesProvider:
                 self._leave(key, metadata["namespace"], WorkloadRef("Deployment", metadata["name"]), drain_s)
 
     def _leave(self, key: VersionKey, namespace: str, workload: WorkloadRef, drain_s: float) -> None:
+        self._templates.pop((namespace, workload.name), None)
         if (namespace, workload.name) not in self._leaving:
             self._leaving[namespace, workload.name] = Leaving(key, namespace, workload, drain_s, self._means)
         self._touch(key)
@@ -340,3 +387,13 @@ class KubernetesProvider:
         for replica in self._feed.replicas:
             if replica.endpoint == endpoint and replica.id.startswith(f"{replica.key}/") and replica.id not in keep:
                 self._feed.remove(replica.id)
+
+
+def _pods_of(key: VersionKey, version: Version, workload: Mapping[str, Any]) -> str:
+    """The label selector of a version's pods."""
+    return selector(key) if version.replica.kind in MADE else written(workload["spec"].get("selector") or {})
+
+
+def _template_of(deployment: Mapping[str, Any]) -> object:
+    """What it declares, but for the number."""
+    return {name: value for name, value in deployment["spec"].items() if name != "replicas"}
