@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cluster.kubernetes.discovery import TRUST
+from cluster.kubernetes.election import LINK
 from cluster.kubernetes.errors import ApiError
 from cluster.kubernetes.objects.labels import ENDPOINT
 from cluster.kubernetes.objects.status import selectors_of
@@ -21,14 +23,13 @@ from router.peers.address import AddressError, Tcp, parse_address
 from scorefront import history
 from scorefront.doctor import judge
 from scorefront.doctor.judge import Dialled, Finding, Pod
+from scorefront.uplink import LEASE
 from serving.credentials import TokenTrust
 from serving.declared import DEFAULT_PORT
 
 PAGE = "500"
 MOST_DIALLED = 50
 """Of many model pods, so many are tried, spread over all of them."""
-CONTROL, TRUST = "scorefront-control", "scorefront-trust"
-LINK = "scorefront.io/link"
 OF_ROUTERS = "app.kubernetes.io/name=scorefront,app.kubernetes.io/component=router"
 
 Document = Mapping[str, Any]
@@ -128,7 +129,7 @@ async def _read(cluster: Cluster, seen: Seen) -> list[Finding]:
         ("routers", PODS, cluster.home, {"labelSelector": OF_ROUTERS}),
         (f"ConfigMap {TRUST}", CONFIGMAPS, cluster.home, {"fieldSelector": f"metadata.name={TRUST}"}),
         (f"ConfigMap {history.NAME}", CONFIGMAPS, cluster.home, {"fieldSelector": f"metadata.name={history.NAME}"}),
-        (f"Lease {CONTROL}", LEASES, cluster.home, {"fieldSelector": f"metadata.name={CONTROL}"}),
+        (f"Lease {LEASE}", LEASES, cluster.home, {"fieldSelector": f"metadata.name={LEASE}"}),
     ]
     findings = list(await asyncio.gather(*(_listed_and_watched(cluster, *each) for each in wanted)))
     if all(finding.ok for finding in findings):
@@ -171,7 +172,7 @@ async def _peers(cluster: Cluster, seen: Seen) -> list[Finding]:
 
 async def _issuer(cluster: Cluster, seen: Seen) -> list[Finding]:
     """The leader of the control plane issues tokens; routers check them with what it publishes."""
-    lease = await _one(cluster, path(LEASES, cluster.home, CONTROL))
+    lease = await _one(cluster, path(LEASES, cluster.home, LEASE))
     renewed_at = _moment((lease or {}).get("spec", {}).get("renewTime"))
     findings = [judge.leader(ISSUER, lease, cluster.now(), renewed_at)]
     link = (lease or {}).get("metadata", {}).get("annotations", {}).get(LINK, "")

@@ -11,6 +11,7 @@ import aiohttp
 
 from cluster.kubernetes import access
 from cluster.kubernetes.api import Api, ApiSettings
+from scorefront.watch import watched_namespaces
 
 ATTEMPT_S = 3.0
 """For one name, one connection, one answer: less than a step has, so that it tells who did not answer."""
@@ -23,7 +24,7 @@ class Probes:
         """`server`: URL of the API server."""
         self.server = server
         self.home = api.home
-        self.watched = watched(environment.get("SCOREFRONT_NAMESPACES", ""), api.home)
+        self.watched = watched_namespaces(environment, api.home)
         self.inside = access.SERVICE_ACCOUNT.exists()
         self._api = api
 
@@ -80,12 +81,6 @@ class Probes:
         """See Cluster."""
         async for _ in self._api.lines(path, query, silent_s=2 * ATTEMPT_S):
             pass
-
-
-def watched(namespaces: str, home: str) -> tuple[str | None, ...]:
-    """What SCOREFRONT_NAMESPACES says: a list with commas, `*` for all (None), nothing for `home`."""
-    names = [name for name in map(str.strip, namespaces.split(",")) if name]
-    return (None,) if "*" in names else tuple(names) or (home,)
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ from scorefront.cli.app import run
 from scorefront.doctor import judge
 from scorefront.doctor.examine import STEPS, examine
 from scorefront.doctor.judge import Dialled, Finding
-from scorefront.doctor.probes import Probes, watched
+from scorefront.doctor.probes import Probes
 from tests.fakes.doctored import (
     ENDPOINTS,
     HOME,
@@ -218,13 +218,6 @@ def test_of_many_that_are_not_reached_the_first_are_named_and_the_others_counted
 )
 def test_an_image_tells_its_registry(image: str, host: str) -> None:
     assert judge.registry_of(image) == host
-
-
-@pytest.mark.parametrize(
-    ("text", "namespaces"), [("", ("home",)), ("a, b", ("a", "b")), ("*", (None,)), (" , ", ("home",))]
-)
-def test_the_watched_namespaces_are_those_of_the_setting(text: str, namespaces: tuple[str | None, ...]) -> None:
-    assert watched(text, "home") == namespaces
 
 
 # ---- the command

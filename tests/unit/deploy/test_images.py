@@ -1,0 +1,89 @@
+"""The images: built from what is locked, with nothing that only tests, tools or models need."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.test_architecture import PACKAGES
+
+ROOT = Path(__file__).parents[3]
+TOOLS = {"pip", "setuptools", "wheel", "pytest", "mypy", "ruff", "hypothesis"}
+REPLICAS = {"scikit-learn", "scipy", "flask", "gunicorn", "azureml-inference-server-http"}
+
+
+def lock_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("image_lock", ROOT / "deploy/image/lock.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+LOCK = lock_tool()
+MADE_UP = """\
+alpha==1 \\
+    --hash=sha256:aa
+beta==2 \\
+    --hash=sha256:bb
+gamma-x==3 \\
+    --hash=sha256:cc
+
+# a remark
+delta==4 \\
+    --hash=sha256:dd
+"""
+REQUIRES = {
+    "alpha": ['Beta[fast]>=1; python_version >= "3.11"', 'delta; sys_platform == "win32"', 'delta; extra == "more"'],
+    "beta": ['gamma.x; extra == "fast"'],
+}
+
+
+def test_the_lock_files_of_the_images_are_current() -> None:
+    for path, text in LOCK.current().items():
+        assert (ROOT / path).read_text() == text, f"{path}: run python deploy/image/lock.py"
+
+
+def test_the_image_holds_neither_tools_nor_what_replicas_run() -> None:
+    names = set(LOCK.blocks((ROOT / "deploy/image/runtime.lock").read_text()))
+    assert names >= {"aiohttp", "uvloop", "httptools", "msgspec", "typer"}
+    assert not names & (TOOLS | REPLICAS)
+
+
+def test_what_is_needed_follows_extras_and_markers() -> None:
+    assert LOCK.closure(["alpha"], lambda name: REQUIRES.get(name, ())) == {"alpha", "beta", "gamma-x"}
+
+
+def test_a_lock_file_keeps_every_version_and_hash() -> None:
+    text = LOCK.subset(MADE_UP, {"gamma-x", "delta"})
+    assert re.findall(r"^(\S+==\d+)", text, re.MULTILINE) == ["delta==4", "gamma-x==3"]
+    assert re.findall(r"sha256:(\w+)", text) == ["dd", "cc"]
+
+
+def test_a_requirement_that_is_not_locked_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        LOCK.subset(MADE_UP, {"epsilon"})
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "examples/iris/Dockerfile"])
+def test_what_is_copied_exists_and_is_let_through(file: str) -> None:
+    text = (ROOT / file).read_text()
+    let_through = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+            assert any(source == each or source.startswith(f"{each}/") for each in let_through), source
+
+
+def test_every_package_is_in_the_image() -> None:
+    copied = set(re.findall(r"^COPY (\w+) \w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    assert copied >= set(PACKAGES)
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "examples/iris/Dockerfile"])
+def test_an_image_does_not_run_as_root(file: str) -> None:
+    final = (ROOT / file).read_text().rpartition("\nFROM ")[2]
+    assert "\nUSER 10001:10001\n" in final
+    assert final.index("USER ") < final.index("ENTRYPOINT ")

@@ -1,0 +1,186 @@
+"""The overlays of deploy/, as kubectl renders them: what each promises, and what the code that they start expects."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+import pytest
+import typer.main
+import yaml
+
+from autoscaler.frontend import LEAST_ROUTERS, ClusterPurpose
+from scorefront import __version__
+from scorefront.cli.app import app
+from serving.manifest import parse
+from tests.unit.deploy.conftest import CHART, ROOT, Objects
+
+OVERLAYS = ("dev-test", "production", "production-without-prometheus")
+ROUTER, CONTROL = ("Deployment", "scorefront-router"), ("Deployment", "scorefront-control")
+Overlay = Callable[[str], Objects]
+
+
+def pods(rendered: Objects) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(process, pod spec, its container)."""
+    for key, process in ((ROUTER, "router"), (CONTROL, "control")):
+        spec = rendered[key]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        yield process, spec, container
+
+
+def settings(rendered: Objects) -> dict[str, str]:
+    (found,) = (each for (kind, name), each in rendered.items() if kind == "ConfigMap" and "settings" in name)
+    data: dict[str, str] = found["data"]
+    return data
+
+
+def test_dev_test_is_one_router_that_does_not_scale_itself(overlay: Overlay) -> None:
+    rendered = overlay("dev-test")
+    assert rendered[ROUTER]["spec"]["replicas"] == LEAST_ROUTERS[ClusterPurpose.DEV_TEST]
+    assert settings(rendered)["SCOREFRONT_CLUSTER_PURPOSE"] == ClusterPurpose.DEV_TEST
+    kinds = {kind for kind, _ in rendered}
+    assert not kinds & {"PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "PriorityClass"}
+
+
+def test_production_is_three_routers_that_are_kept_apart_and_guarded(overlay: Overlay) -> None:
+    rendered = overlay("production")
+    assert rendered[ROUTER]["spec"]["replicas"] == LEAST_ROUTERS[ClusterPurpose.FAST_PROD]
+    assert rendered[CONTROL]["spec"]["replicas"] == 2
+    assert settings(rendered)["SCOREFRONT_CLUSTER_PURPOSE"] == ClusterPurpose.FAST_PROD
+    kinds = {kind for kind, _ in rendered}
+    assert kinds >= {"PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "PriorityClass"}
+    for process, spec, _ in pods(rendered):
+        assert spec["priorityClassName"] == "scorefront"
+        near = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        apart = [near[0]["podAffinityTerm"], *spec["topologySpreadConstraints"]]
+        assert [each["topologyKey"] for each in apart] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        assert all(each["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == process for each in apart)
+
+
+def test_without_prometheus_production_lacks_just_what_its_operator_needs(overlay: Overlay) -> None:
+    full, plain = overlay("production"), overlay("production-without-prometheus")
+    assert full.keys() - plain.keys() == {
+        ("Service", "scorefront-admin"),
+        ("ServiceMonitor", "scorefront-router"),
+        ("ServiceMonitor", "scorefront-control"),
+    }
+    assert all(plain[key] == full[key] for key in plain)
+
+
+def test_production_serves_https_from_a_mounted_secret(overlay: Overlay) -> None:
+    rendered = overlay("production")
+    (router, _) = pods(rendered)
+    mounts = {mount["name"]: mount["mountPath"] for mount in router[2]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in router[1]["volumes"]}
+    assert volumes["tls"]["secret"]["secretName"] == "scorefront-tls"
+    files = [argument.partition("=")[2] for argument in router[2]["args"] if argument.startswith("--tls-")]
+    assert files == [f"{mounts['tls']}/tls.crt", f"{mounts['tls']}/tls.key"]
+    assert rendered["Service", "scorefront"]["spec"]["ports"][0]["port"] == 443
+    (control,) = (container for process, _, container in pods(rendered) if process == "control")
+    assert "--scoring-url=https://scorefront.$(SCOREFRONT_NAMESPACE)" in control["args"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_pods_are_confined_as_the_restricted_standard_asks_and_write_nowhere_but_to_volumes(
+    name: str, overlay: Overlay
+) -> None:
+    for _, spec, container in pods(overlay(name)):
+        assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 10001
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        confined = container["securityContext"]
+        assert confined["readOnlyRootFilesystem"] and not confined["allowPrivilegeEscalation"]
+        assert confined["capabilities"] == {"drop": ["ALL"]}
+        assert {next(kind for kind in volume if kind != "name") for volume in spec["volumes"]} <= {"emptyDir", "secret"}
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_no_variable_of_a_service_is_taken_for_a_setting(name: str, overlay: Overlay) -> None:
+    assert all(spec["enableServiceLinks"] is False for _, spec, _ in pods(overlay(name)))
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_pods_are_replaced_one_by_one_with_no_gap(name: str, overlay: Overlay) -> None:
+    for key in (ROUTER, CONTROL):
+        assert overlay(name)[key]["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_router_has_time_to_end_what_it_has_begun(name: str, overlay: Overlay) -> None:
+    rendered = overlay(name)
+    (router, _) = pods(rendered)
+    pause_s = router[2]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain_s = float(settings(rendered)["SCOREFRONT_DRAIN_TIMEOUT_S"])
+    assert router[1]["terminationGracePeriodSeconds"] >= math.ceil(pause_s + drain_s) + 10
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_argument_is_one_that_the_command_takes(name: str, overlay: Overlay) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group) or hasattr(group, "commands")
+    for process, _, container in pods(overlay(name)):
+        word, *options = container["args"]
+        assert word == process
+        known = {option for parameter in group.commands[word].params for option in parameter.opts}
+        assert {option.partition("=")[0] for option in options} <= known
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_ports_and_probes_are_those_that_the_arguments_open(name: str, overlay: Overlay) -> None:
+    for _, _, container in pods(overlay(name)):
+        opened = {int(port) for port in re.findall(r"=0\.0\.0\.0:(\d+)", " ".join(container["args"]))}
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert set(ports.values()) == opened
+        for probe in ("readinessProbe", "livenessProbe"):
+            assert container[probe]["httpGet"]["port"] in ports
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_services_budgets_and_policies_find_pods_and_ports_that_exist(name: str, overlay: Overlay) -> None:
+    rendered = overlay(name)
+    labels = {
+        process: rendered[key]["spec"]["template"]["metadata"]["labels"]
+        for process, key in (("router", ROUTER), ("control", CONTROL))
+    }
+    ports = {process: {port["name"] for port in container["ports"]} for process, _, container in pods(rendered)}
+    for (kind, _), each in rendered.items():
+        if kind == "Service":
+            (process,) = (one for one, own in labels.items() if each["spec"]["selector"].items() <= own.items())
+            assert {port["targetPort"] for port in each["spec"]["ports"]} <= ports[process]
+        if kind == "PodDisruptionBudget":
+            assert any(each["spec"]["selector"]["matchLabels"].items() <= own.items() for own in labels.values())
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_bindings_name_accounts_and_roles_that_exist(name: str, overlay: Overlay) -> None:
+    rendered = overlay(name)
+    bindings = [each for (kind, _), each in rendered.items() if kind.endswith("RoleBinding")] + [
+        each for (kind, _), each in rendered.items() if kind == "RoleBinding"
+    ]
+    assert bindings
+    for each in bindings:
+        assert (each["roleRef"]["kind"], each["roleRef"]["name"]) in rendered
+        for subject in each["subjects"]:
+            assert (subject["kind"], subject["name"]) in rendered
+            assert subject["namespace"] == "scorefront"
+
+
+def test_images_bear_the_version_of_the_code() -> None:
+    base = yaml.safe_load((ROOT / "deploy/base/kustomization.yaml").read_text())
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    iris = (ROOT / "examples/iris/cluster.yaml").read_text()
+    assert base["images"] == [{"name": "scorefront", "newTag": __version__}]
+    assert (about["version"], about["appVersion"]) == (__version__, __version__)
+    assert set(re.findall(r"scorefront-iris:(\S+)", iris)) == {__version__}
+
+
+def test_the_example_is_a_valid_endpoint_that_needs_a_cluster() -> None:
+    declared = parse(yaml.safe_load((ROOT / "examples/iris/cluster.yaml").read_text()))
+    assert all(version.replica.image for version in declared.spec.versions)
+
+
+def test_settings_are_documented(overlay: Overlay) -> None:
+    documents = "".join((ROOT / "docs" / name).read_text() for name in ("settings.md", "kubernetes.md"))
+    for name in OVERLAYS:
+        assert all(f"`{setting}`" in documents for setting in settings(overlay(name)))
