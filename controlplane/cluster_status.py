@@ -6,6 +6,7 @@ each write is told to every router.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,7 +59,9 @@ class StatusWriter:
         facts: "Facts",
         clock: Clock,
         rfc3339: Callable[[], str],
+        touched: set[str],
     ) -> None:
+        """`touched`: endpoints of which something has changed; emptied here."""
         self._api = api
         self._claims = claims
         self._fence = fence
@@ -66,39 +69,30 @@ class StatusWriter:
         self._facts = facts
         self._clock = clock
         self._rfc3339 = rfc3339
-        self._dirty: set[str] = set()
+        self._touched = touched
         self._written_at: dict[str, float] = {}
         """Uid of an object -> when."""
 
-    def touch(self, name: str) -> None:
-        """Something has changed that its status may tell."""
-        self._dirty.add(name)
-
     async def run(self) -> None:
         """Write what changes, for ever."""
-        gate = asyncio.Semaphore(AT_ONCE)
-        looked_at_s = -ROUND_S
         names: list[str] = []
+        share = 0
         while True:
-            if not names and self._clock.now() >= looked_at_s + ROUND_S:
-                names, looked_at_s = self._claims.names(), self._clock.now()
-            share = max(1, round(len(names) * PERIOD_S / ROUND_S)) if names else 0
+            if not names:
+                names = self._claims.names()
+                share = math.ceil(len(names) * PERIOD_S / ROUND_S)
             turn, names = names[:share], names[share:]
-            dirty, self._dirty = self._dirty, set()
-            due = list(self._due({*dirty, *turn}))
-            self._dirty |= {found["metadata"]["name"] for found, _ in due[WRITES_PER_PERIOD:]}
-
-            async def write(found: Object, status: Object) -> None:
-                async with gate:
-                    await self._write(found, status)
-
-            await asyncio.gather(*(write(found, status) for found, status in due[:WRITES_PER_PERIOD]))
+            due = self._due({*self._touched, *turn})
+            self._touched |= {found["metadata"]["name"] for found, _ in due[WRITES_PER_PERIOD:]}
+            for batch in range(0, min(len(due), WRITES_PER_PERIOD), AT_ONCE):
+                await asyncio.gather(*(self._write(*each) for each in due[batch : batch + AT_ONCE]))
             await self._clock.sleep(PERIOD_S)
 
-    def _due(self, names: set[str]) -> Iterator[tuple[Object, Object]]:
+    def _due(self, names: set[str]) -> list[tuple[Object, Object]]:
         """Objects whose status is to be written, those first that have none: routers wait for their keys."""
+        self._touched.clear()
         found = [(each, status) for name in names for each in self._objects(name) if (status := self._new(each))]
-        yield from sorted(found, key=lambda pair: "status" in pair[0])
+        return sorted(found, key=lambda pair: "status" in pair[0])
 
     def _objects(self, name: str) -> Iterator[Object]:
         holder = self._claims.holder(name)
@@ -113,7 +107,7 @@ class StatusWriter:
             return None
         since_s = self._clock.now() - self._written_at.get(found["metadata"]["uid"], -COUNTS_EVERY_S)
         if since_s < COUNTS_EVERY_S and _without_counts(status) == _without_counts(before):
-            self.touch(found["metadata"]["name"])
+            self._touched.add(found["metadata"]["name"])
             return None
         return status
 
@@ -128,7 +122,7 @@ class StatusWriter:
             return
         except (ApiError, ProviderError) as error:
             _log.warning("the status of %s is not written: %s", place_of(found), error)
-            self.touch(metadata["name"])
+            self._touched.add(metadata["name"])
             return
         self._written_at[metadata["uid"]] = self._clock.now()
         self._claims.put(written)
