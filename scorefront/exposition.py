@@ -91,11 +91,18 @@ class _Declared:
 class Exposition:
     """Remembers what ended workers had counted, so that no counter goes backwards when one is restarted."""
 
-    def __init__(self, front_end: Callable[[], FrontEndFigures] | None = None, routers_elsewhere: bool = False) -> None:
+    def __init__(
+        self,
+        front_end: Callable[[], FrontEndFigures] | None = None,
+        routers_elsewhere: bool = False,
+        gauges: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
         """`front_end`: tells how many workers there are; None: that is not told here.
 
         `routers_elsewhere`: routers are scraped themselves; told here, too, slots and requests would count twice.
+        `gauges`: further numbers of this process by short name.
         """
+        self._gauges = gauges
         self._front_end = front_end
         self._routers_elsewhere = routers_elsewhere
         self._last: dict[str, WorkerMetrics] = {}
@@ -121,6 +128,7 @@ class Exposition:
             *_scaling(replicas, desired, decisions),
             *(() if self._routers_elsewhere else _workers(workers)),
             *(_front_end(self._front_end()) if self._front_end is not None else ()),
+            *(_gauge(short_name, value) for short_name, value in sorted(self._gauges().items())),
         ]
         return self._text(families)
 
@@ -205,6 +213,12 @@ def _counters(totals: _Totals) -> list[Metric]:
         counter.add_metric((), count)
         families.append(counter)
     return families
+
+
+def _gauge(short_name: str, value: float) -> Metric:
+    gauge = GaugeMetricFamily(f"scorefront_{short_name}", f"Now: {short_name}")
+    gauge.add_metric((), value)
+    return gauge
 
 
 def _cumulative(sum_: _Sum) -> list[tuple[str, float]]:

@@ -1,0 +1,106 @@
+"""The Secrets by which the processes of an installation know each other, and the files that TLS reads."""
+
+import base64
+import datetime
+import socket
+import stat
+
+import pytest
+
+from cluster.kubernetes.certificates import IDENTITY_LIFE, CertificateError
+from cluster.kubernetes.errors import Conflict, Refused
+from cluster.kubernetes.paths import SECRETS, path
+from cluster.kubernetes.peers import AUTHORITY_SECRET, PEERS_SECRET, PeersIdentity
+from controlplane.groups import GroupEvents, Groups
+from tests.fakes.clock import eventually
+from tests.fakes.kube_objects import FakeApi
+from tests.fakes.router_group import FakeGroup
+
+NOW = datetime.datetime.now(datetime.UTC)
+PEERS_PATH = path(SECRETS, "home", PEERS_SECRET)
+AUTHORITY_PATH = path(SECRETS, "home", AUTHORITY_SECRET)
+
+
+@pytest.fixture
+def api():
+    return FakeApi()
+
+
+def identity(api, folder, now=NOW):
+    folder.mkdir(exist_ok=True)
+    return PeersIdentity(api, folder, lambda: now)
+
+
+async def test_both_secrets_are_made_and_only_one_of_them_holds_the_key_of_the_authority(api, tmp_path):
+    made = identity(api, tmp_path / "a")
+    await made.ensure()
+    assert set(api.objects[PEERS_PATH]["data"]) == {"ca.crt", "tls.crt", "tls.key"}
+    assert set(api.objects[AUTHORITY_PATH]["data"]) == {"tls.crt", "tls.key"}
+    assert api.objects[PEERS_PATH]["data"]["ca.crt"] == api.objects[AUTHORITY_PATH]["data"]["tls.crt"]
+    for file in (made.trust.ca, made.trust.cert, made.trust.key):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert made.trust.key.read_bytes() == base64.b64decode(api.objects[PEERS_PATH]["data"]["tls.key"])
+
+
+async def test_a_second_look_changes_nothing(api, tmp_path):
+    await identity(api, tmp_path / "a").ensure()
+    before = dict(api.objects)
+    await identity(api, tmp_path / "b").ensure()
+    assert api.objects == before
+    assert (tmp_path / "a" / "tls.key").read_bytes() == (tmp_path / "b" / "tls.key").read_bytes()
+
+
+async def test_a_router_that_mounts_the_secret_is_linked_with_the_leader(api, tmp_path):
+    ours = identity(api, tmp_path / "leader")
+    await ours.ensure()
+    theirs = identity(api, tmp_path / "router")
+    await theirs.ensure()
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    groups = Groups(GroupEvents(*[lambda told: None] * 4), 1, ours.trust)
+    groups.open(sock)
+    group = await FakeGroup("a", ("a1",), theirs.trust).join(sock.getsockname()[1])
+    await eventually(groups.linked)
+    await group.leave()
+    await groups.close()
+
+
+async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_trusted(api, tmp_path):
+    old = identity(api, tmp_path / "old")
+    await old.ensure()
+    await identity(api, tmp_path / "new", NOW + 0.7 * IDENTITY_LIFE).ensure()
+    assert api.verbs(PEERS_SECRET) == ["replace"] and api.verbs(AUTHORITY_SECRET) == []
+    assert (tmp_path / "old" / "tls.crt").read_bytes() != (tmp_path / "new" / "tls.crt").read_bytes()
+    assert (tmp_path / "old" / "ca.crt").read_bytes() == (tmp_path / "new" / "ca.crt").read_bytes()
+
+
+async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
+    await identity(api, tmp_path / "a").ensure()
+
+    def meanwhile() -> datetime.datetime:
+        """Looked at between what is read and what is written."""
+        api.objects[PEERS_PATH]["metadata"]["resourceVersion"] = "99"
+        return NOW + 0.7 * IDENTITY_LIFE
+
+    (tmp_path / "b").mkdir()
+    with pytest.raises(Conflict):
+        await PeersIdentity(api, tmp_path / "b", meanwhile).ensure()
+
+
+async def test_a_secret_that_somebody_has_spoilt_is_told_and_not_overwritten(api, tmp_path):
+    api.put(SECRETS, PEERS_SECRET, data={"tls.crt": "AAAA"})
+    with pytest.raises(CertificateError, match=r"Secret scorefront-peers is damaged: 'ca\.crt' is missing"):
+        await identity(api, tmp_path / "a").ensure()
+    assert api.written == []
+
+
+async def test_an_empty_secret_is_filled(api, tmp_path):
+    api.put(SECRETS, PEERS_SECRET)
+    await identity(api, tmp_path / "a").ensure()
+    assert api.verbs(PEERS_SECRET) == ["replace"]
+
+
+async def test_a_right_that_is_missing_is_told(api, tmp_path):
+    api.failures[AUTHORITY_SECRET] = Refused("secrets is forbidden", 403)
+    with pytest.raises(Refused):
+        await identity(api, tmp_path / "a").ensure()

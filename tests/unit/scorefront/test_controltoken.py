@@ -1,0 +1,46 @@
+"""The token that REST demands in a cluster."""
+
+import base64
+
+import pytest
+
+from cluster.kubernetes.paths import SECRETS
+from controlplane.errors import StoreError
+from scorefront.controltoken import SECRET, control_token
+from tests.fakes.kube_objects import FakeApi
+
+
+def entropy(count: int) -> bytes:
+    return bytes(range(count))
+
+
+async def test_the_environment_comes_first():
+    api = FakeApi()
+    assert await control_token(api, {"SCOREFRONT_TOKEN": " told \n"}, entropy) == "told"
+    assert api.objects == {}
+
+
+async def test_it_is_made_once_and_read_by_everybody_else():
+    api = FakeApi()
+    made = await control_token(api, {}, entropy)
+    assert len(made) == 43
+    assert await control_token(api, {}, lambda count: b"\xff" * count) == made
+    assert [verb for verb, _, _ in api.written] == ["create"]
+
+
+async def test_who_is_second_takes_what_the_first_has_made():
+    api = FakeApi()
+
+    def slow(count: int) -> bytes:
+        api.put(SECRETS, SECRET, data={"token": base64.b64encode(b"first").decode()})
+        return entropy(count)
+
+    assert await control_token(api, {}, slow) == "first"
+
+
+@pytest.mark.parametrize("data", [None, {}, {"token": ""}, {"token": "%"}, {"token": "/w=="}])
+async def test_a_secret_without_a_token_is_told(data):
+    api = FakeApi()
+    api.put(SECRETS, SECRET, data=data)
+    with pytest.raises(StoreError, match="scorefront-control-token holds no token"):
+        await control_token(api, {}, entropy)
