@@ -73,8 +73,9 @@ class Growth:
 
     async def level(self) -> None:
         """Give pods that have come since as much as the others have."""
-        if self._wanted is not None:
-            await self._set(self._wanted)
+        wanted = self._wanted
+        if wanted is not None and any(pod.cpu.limit not in (None, wanted) for pod in self._pods.pods()):
+            await self._set(wanted)
 
     async def _set(self, cores: int) -> None:
         began = await self._began()

@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),
     "doctor": (doctor.doctor, "Look a cluster over: what is to mend."),
     "router": (deployment.router, "The router of a cluster."),
-    "control": (deployment.control, "The control plane of a cluster (not yet)."),
+    "control": (deployment.control, "The control plane of a cluster."),
 }
 for word, (command, summary) in COMMANDS.items():
     app.command(word, short_help=summary)(command)

@@ -9,10 +9,8 @@ import typer
 
 from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, whole_number, workers
 from scorefront.cli.up import Logged, TlsCert, TlsKey, TlsRedirect, redirect_address
-from scorefront.errors import CommandError, InvalidInput
-
-NOT_HERE = "needs the Kubernetes provider, which this version does not have; use `scorefront up` on one machine"
-
+from scorefront.client import checked_url
+from scorefront.errors import InvalidInput
 
 Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score.")]
 Admin = Annotated[str, typer.Option("--admin", metavar="HOST:PORT", help="/healthz, /readyz, /metrics.")]
@@ -44,6 +42,40 @@ PeerPorts = Annotated[
 ]
 KeptDir = Annotated[
     Path, typer.Option("--state-dir", metavar="DIR", help="Where what is known is kept, for a start without the API.")
+]
+
+Rest = Annotated[
+    str,
+    typer.Option("--control", metavar="HOST:PORT", help="REST, dashboard, health; on standbys passed to the leader."),
+]
+Link = Annotated[str, typer.Option("--link", metavar="HOST:PORT", help="Where the routers connect to the leader.")]
+Advertise = Annotated[
+    str,
+    typer.Option(
+        "--advertise",
+        metavar="HOST",
+        envvar="POD_IP",
+        help="The address of this pod, by which routers and standbys reach it.",
+        show_default=False,
+    ),
+]
+OwnPeersDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--peers-dir",
+        metavar="DIR",
+        help="ca.crt, tls.crt and tls.key of one's own; else they are made, and kept in Secrets.",
+        show_default=False,
+    ),
+]
+ScoringUrl = Annotated[
+    str,
+    typer.Option(
+        "--scoring-url",
+        metavar="URL",
+        help="How clients reach the routers; else the Service of this namespace.",
+        show_default=False,
+    ),
 ]
 
 
@@ -108,11 +140,32 @@ def _ports(text: str | None) -> range:
     return range(first, last + 1)
 
 
-def control() -> None:
-    """Run the control plane of a cluster deployment (not in this version).
+def control(
+    rest: Rest = "0.0.0.0:8081",
+    link: Link = "0.0.0.0:8083",
+    advertise: Advertise = "",
+    peers_dir: OwnPeersDir = None,
+    scoring_url: ScoringUrl = "",
+) -> None:
+    """Run the control plane of a cluster: declares, scales, answers REST. Of several, one leads; the others stand by.
+
+    In a pod, the environment tells who it is: POD_NAME, POD_IP. SCOREFRONT_NAMESPACES says where endpoints are looked
+    for, SCOREFRONT_TOKEN what REST demands (else a Secret that is made: scorefront-control-token).
 
     \b
-    On one machine, use:
+    On one machine, use instead:
       scorefront up -f examples/iris/endpoint.yaml
     """
-    raise CommandError(f"control: {NOT_HERE}")
+    rest_at, link_at = address("--control", rest), address("--link", link)
+    if rest_at == link_at and rest_at[1] != 0:
+        raise InvalidInput(f"--control and --link: must differ; both are {rest}")
+    if not advertise:
+        raise InvalidInput("--advertise: must be this machine's address, unless the environment has POD_IP")
+    address("--advertise", f"[{advertise}]:0" if ":" in advertise else f"{advertise}:0")
+    url = checked_url(scoring_url, "--scoring-url") if scoring_url else ""
+
+    from scorefront.control import ControlOptions, run  # late: only this command needs it
+
+    folder = peers_dir.absolute() if peers_dir is not None else None
+    options = ControlOptions(control=rest_at, link=link_at, advertise=advertise, peers_dir=folder, scoring_url=url)
+    raise typer.Exit(run(options))

@@ -1,0 +1,333 @@
+"""`scorefront control`: the control plane of a cluster. One of its processes leads, the others stand by.
+
+the leader                                          a standby
+├── control plane, autoscaler, provider             └── REST passed on to the leader
+├── links that the router groups dial
+├── scaling of the routers themselves
+└── REST
+
+Whoever loses the lead ends at once, and Kubernetes starts it again: nothing that was decided before is carried out
+after.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from cluster.kubernetes.api import Api, ApiError
+from cluster.kubernetes.certificates import CertificateError
+from cluster.kubernetes.election import LINK, REST
+from cluster.kubernetes.elector import Elector, LeadershipLost
+from cluster.kubernetes.fence import Fenced
+from cluster.kubernetes.peers import PeersIdentity
+from cluster.trust import Trust, TrustError
+from controlplane.cluster_control import ClusterControl, ClusterSettings, cluster_control
+from controlplane.errors import ControlError
+from controlplane.forward import Leader
+from controlplane.groups import GroupEvents, Groups
+from controlplane.rest import RestSettings, build_app
+from router.settings import SettingError, number
+from router.supervisor import listening_socket
+from scorefront.controltoken import control_token
+from scorefront.exposition import Exposition
+from scorefront.fleet import Fleet
+from scorefront.front_door import FrontDoor
+from scorefront.frontend import PREFIX, FrontEndScaler, front_end_settings
+from scorefront.logs import unblocked
+from scorefront.loop import use_fast_loop
+from scorefront.watch import watched_namespaces
+
+_log = logging.getLogger("scorefront.control")
+
+LEASE = "scorefront-control"
+MAX_CORES = f"{PREFIX}MAX_CORES"
+DEFAULT_MAX_CORES = 4
+"""A router is grown to so many cores in place; beyond, there are more routers."""
+STOP_S = 8.0
+"""For the end in order, below the 10 s after which a signal must have ended everything."""
+SEEN_S = 5.0
+"""A new leader waits so long to learn which routers there are."""
+END_S = 2.0
+"""One that does not lead any more must be gone by then, whatever still runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOptions:
+    """What `scorefront control` was told."""
+
+    control: tuple[str, int]
+    """Where REST listens."""
+    link: tuple[str, int]
+    """Where router groups connect."""
+    advertise: str
+    """The host by which the other processes of the cluster reach this one."""
+    peers_dir: Path | None = None
+    """Where ca.crt, tls.crt and tls.key lie; None: they are kept in the cluster, and made there."""
+    scoring_url: str = ""
+    """How clients reach the routers; "": the Service in this namespace."""
+
+
+class _Clock:
+    """The clock of this process."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class _CannotListen(Exception):
+    """An address is taken, or not ours."""
+
+
+def run(options: ControlOptions) -> int:
+    """Run until a signal (0), or until it cannot go on or leads no more (1); 2 for a wrong setting."""
+    with (
+        unblocked(sys.stdout) as out,
+        unblocked(sys.stderr) as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+        return _run(options)
+
+
+def _run(options: ControlOptions) -> int:
+    try:
+        front_end_settings(os.environ, in_cluster=True)
+        number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
+        with contextlib.ExitStack() as sockets:
+            control = sockets.enter_context(_listening("--control", options.control))
+            link = sockets.enter_context(_bound("--link", options.link))
+            use_fast_loop()
+            return asyncio.run(_Process(options, control, link).run())
+    except SettingError as error:
+        print(f"scorefront: {error}", file=sys.stderr)
+        return 2
+    except (_CannotListen, ApiError, CertificateError, TrustError, ControlError) as error:
+        print(f"scorefront: {error}", file=sys.stderr)
+        return 1
+
+
+def _listening(option: str, address: tuple[str, int]) -> socket.socket:
+    try:
+        return listening_socket(*address)
+    except OSError as error:
+        raise _CannotListen(f"{option}: cannot listen on {_shown(*address)}: {error.strerror or error}") from error
+
+
+def _bound(option: str, address: tuple[str, int]) -> socket.socket:
+    """Bound, but not listening yet: routers that come to one that does not lead are refused at once."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise _CannotListen(f"{option}: cannot listen on {_shown(*address)}: {error.strerror or error}") from error
+    return sock
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Process:
+    """From its start to its end: campaigns once, leads once."""
+
+    def __init__(self, options: ControlOptions, control: socket.socket, link: socket.socket) -> None:
+        self._options = options
+        self._link = link
+        self._clock = _Clock()
+        self._identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
+        self._annotations = {
+            LINK: _shown(options.advertise, link.getsockname()[1]),
+            REST: f"http://{_shown(options.advertise, control.getsockname()[1])}",
+        }
+        self._elector: Elector | None = None
+        self._door = FrontDoor(control, self._identity, self._leader)
+
+    async def run(self) -> int:
+        """The exit status. Raises what `_run` tells of."""
+        stop = asyncio.Event()
+        for number_ in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number_, stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._door.stand_by()
+            stack.push_async_callback(self._door.close)
+            api = await Api.connect()
+            stack.push_async_callback(api.close)
+            await stack.enter_async_context(_beside(self._door.run(), "look after who leads"))
+            with tempfile.TemporaryDirectory(prefix="scorefront-control-") as folder:
+                return await self._campaign(api, Path(folder), stop)
+
+    async def _campaign(self, api: Api, folder: Path, stop: asyncio.Event) -> int:
+        u = random.random  # noqa: TID251 - a shell
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
+        elector = self._elector = Elector(api, LEASE, self._identity, self._annotations, self._clock, wall, u)
+        term = _Term(self._options, api, elector, self._clock, self._link, self._door, folder)
+        electing = asyncio.create_task(elector.run(term.lead), name="campaign")
+        stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
+        try:
+            await asyncio.wait({electing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not electing.done():
+                electing.cancel()
+                await asyncio.wait({electing}, timeout=STOP_S)
+                return 0
+            return _told(electing)
+        finally:
+            stopping.cancel()
+            electing.cancel()
+
+    def _leader(self) -> Leader | None:
+        known = self._elector.leader if self._elector is not None else None
+        return None if known is None else Leader(known.identity, known.rest)
+
+
+def _told(electing: asyncio.Task[None]) -> int:
+    """The status after a campaign that has ended by itself; raises what is for `_run` to tell."""
+    error = electing.exception()
+    if isinstance(error, BaseExceptionGroup):
+        error = next(iter(_leaves(error)), error)
+    if isinstance(error, LeadershipLost | Fenced):
+        print(f"scorefront: this process does not lead any more and ends: {error}", file=sys.stderr, flush=True)
+        _end_soon()
+        return 1
+    if error is not None:
+        raise error
+    print("scorefront: the control plane ended by itself", file=sys.stderr)
+    return 1
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]:
+    """The errors in a group, those that are worth a sentence first."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return sorted(found, key=lambda error: not isinstance(error, LeadershipLost | Fenced | ApiError))
+
+
+def _end_soon() -> None:
+    """A thread, so that no task and no blocked loop can keep this process."""
+    timer = threading.Timer(END_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+class _Term:
+    """What a process does as long as it leads."""
+
+    def __init__(
+        self,
+        options: ControlOptions,
+        api: Api,
+        elector: Elector,
+        clock: _Clock,
+        link: socket.socket,
+        door: FrontDoor,
+        folder: Path,
+    ) -> None:
+        self._options = options
+        self._api = api
+        self._elector = elector
+        self._clock = clock
+        self._link = link
+        self._door = door
+        self._identity = PeersIdentity(api, folder, lambda: datetime.datetime.now(datetime.UTC))
+
+    async def lead(self, fence: int) -> None:
+        """Until it is cancelled, or a part of it dies; every part has ended when this returns."""
+        trust = await self._trust()
+        token = await control_token(self._api, os.environ, secrets.token_bytes)
+        groups = Groups(
+            GroupEvents(
+                on_usage=lambda report: control.plane.on_usage(report),
+                on_drained=lambda replica_id: control.plane.on_drained(replica_id),
+                on_workers=lambda workers: control.plane.on_workers(workers),
+                on_worker_gone=lambda worker: control.plane.on_worker_gone(worker),
+            ),
+            fence,
+            trust,
+        )
+        control = self._control(groups, fence)
+        fleet = self._fleet(groups)
+        scaler = FrontEndScaler(fleet, front_end_settings(os.environ, in_cluster=True), self._clock, scales=True)
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            # Who shall report is known before anybody reports: no number is lowered for want of those not heard yet.
+            tasks.create_task(fleet.run(), name="watch the routers")
+            await self._until_seen(fleet)
+            stack.push_async_callback(control.stop)
+            await control.start()
+            stack.push_async_callback(groups.close)
+            groups.open(self._link)
+            await self._door.lead(self._app(control, scaler, token))
+            _log.warning("%s leads, fence %d", self._elector.identity, fence)
+            tasks.create_task(control.run(), name="control plane")
+            tasks.create_task(scaler.run(), name="scale the routers")
+            if self._options.peers_dir is None:
+                tasks.create_task(self._identity.run(), name="renew certificates")
+
+    async def _until_seen(self, fleet: Fleet) -> None:
+        try:
+            async with asyncio.timeout(SEEN_S):
+                await fleet.seen.wait()
+        except TimeoutError:
+            _log.error("it is not known which routers take part: those that do not connect are not missed")
+
+    async def _trust(self) -> Trust:
+        folder = self._options.peers_dir
+        if folder is not None:
+            return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
+        await self._identity.ensure()
+        return self._identity.trust
+
+    def _control(self, groups: Groups, fence: int) -> ClusterControl:
+        places = watched_namespaces(os.environ, self._api.home)
+        namespaces = tuple(place for place in places if place is not None)
+        settings = ClusterSettings(
+            namespaces=namespaces,
+            scoring_url=self._options.scoring_url or f"http://scorefront.{self._api.home}",
+            instance=self._elector.identity.partition("_")[0],
+        )
+        u = random.random  # noqa: TID251 - a shell
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
+        return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector.leads)
+
+    def _fleet(self, groups: Groups) -> Fleet:
+        u = random.random  # noqa: TID251 - a shell
+        most = int(number(os.environ, MAX_CORES, DEFAULT_MAX_CORES))
+        return Fleet(self._api, groups, self._clock, u, most, self._elector.leads)
+
+    def _app(self, control: ClusterControl, scaler: FrontEndScaler, token: str) -> web.Application:
+        exposition = Exposition(scaler.figures, routers_elsewhere=True, gauges=control.counters)
+        settings = RestSettings(loopback=False, token=token, in_cluster=True)
+        return build_app(control.plane, settings, exposition.render)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """A task for as long as the block lasts."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
