@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from cluster.kubernetes.api import Api, ApiError
 from cluster.kubernetes.paths import DEFINITIONS, ENDPOINTS, path
+from serving.declared import DeclaredVersion, Spec
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_document
 from tests.unit.serving.documents import document, valid_documents, version
@@ -172,6 +173,14 @@ async def test_an_address_that_parse_refuses_is_refused(server: Server, address:
     with pytest.raises(InvalidManifest):
         parse(wrong)
     assert await server.refusal(wrong)
+
+
+async def test_null_means_the_default_wherever_a_field_may_be_left_out(server: Server) -> None:
+    optional = [name for name, field in DeclaredVersion.model_fields.items() if not field.is_required()]
+    of_spec = [name for name, field in Spec.model_fields.items() if not field.is_required()]
+    manifest = document(version(**dict.fromkeys(optional)), **dict.fromkeys(of_spec))
+    assert to_document(parse(manifest)) == to_document(parse(document()))
+    await server.create(manifest)
 
 
 async def test_nothing_is_filled_in_or_dropped(server: Server) -> None:

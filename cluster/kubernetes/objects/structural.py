@@ -30,11 +30,13 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sch
     if "$ref" in schema:
         return structural({**_referenced(schema["$ref"], definitions), **_less(schema, "$ref")}, definitions)
     if "anyOf" in schema:
-        return structural({**_or_null(schema["anyOf"]), **_less(schema, "anyOf"), "nullable": True}, definitions)
-    made: Schema = {}
+        made = structural({**_or_null(schema["anyOf"]), **_less(schema, "anyOf"), "nullable": True}, definitions)
+        # The API server takes null for none of the values of an `enum`, not even where null is one of them.
+        return {**_less(made, "enum"), "pattern": f"^({'|'.join(made['enum'])})$"} if "enum" in made else made
+    said: Schema = {}
     for keyword, value in schema.items():
-        made |= _translated(keyword, value, schema, definitions)
-    return made
+        said |= _translated(keyword, value, schema, definitions)
+    return said
 
 
 def _translated(keyword: str, value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:

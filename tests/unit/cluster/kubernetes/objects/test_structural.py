@@ -19,6 +19,10 @@ NAMES = {"maxLength": 9, "minLength": 2}
             {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "d"},
             {"type": "string", "description": "d", "nullable": True},
         ),
+        (
+            {"anyOf": [{"type": "string", "enum": ["a", "b"]}, {"type": "null"}]},
+            {"type": "string", "pattern": "^(a|b)$", "nullable": True},
+        ),
         ({"$ref": "#/$defs/Part", "description": "mine"}, {"type": "boolean", "description": "mine"}),
         (
             {"anyOf": [{"$ref": "#/$defs/Part"}, {"type": "null"}]},
