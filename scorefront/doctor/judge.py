@@ -134,7 +134,7 @@ def dialled(check: str, what: str, tried: Sequence[Dialled], advice: str) -> lis
     if len(failed) > MOST_NAMED:
         findings.append(Finding(check, False, f"{len(failed) - MOST_NAMED} more {what} are not reached either"))
     if tried and not failed:
-        findings.append(Finding(check, True, f"{len(tried)} {what} reached"))
+        findings.append(Finding(check, True, f"{len(tried)} of {len(tried)} {what} reached"))
     return findings
 
 

@@ -25,7 +25,7 @@ class Probes:
         self.server = server
         self.home = api.home
         self.watched = watched_namespaces(environment, api.home)
-        self.inside = access.SERVICE_ACCOUNT.exists()
+        self.inside = bool(environment.get("KUBERNETES_SERVICE_HOST") or environment.get("POD_IP"))
         self._api = api
 
     @classmethod
