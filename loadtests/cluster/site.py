@@ -34,6 +34,7 @@ LEASE = "scorefront-control"
 ENDPOINTS = "/apis/scorefront.io/v1alpha1/namespaces/{}/scoringendpoints"
 SCORING_PORT, ADMIN_PORT, REST_PORT = 8080, 8082, 8081
 START_S, CHANGE_S = 90.0, 60.0
+_NOT_ASKED = (401, 404, 503)
 _ROUTER, _CONTROL = (
     f"app.kubernetes.io/name=scorefront,app.kubernetes.io/component={part}" for part in ("router", "control")
 )
@@ -114,11 +115,13 @@ class Site:
             return len(pods) == replicas and all(map(is_ready, pods))
 
         await until(there, f"{replicas} ready pods of {name}", within_s)
-        await until(lambda: self._answers(name, namespace), f"an answer of {name}", within_s)
+        await until(lambda: self.answers(name, namespace), f"an answer of {name}", within_s)
 
-    async def _answers(self, name: str, namespace: str) -> bool:
+    async def answers(self, name: str, namespace: str = HOME) -> bool:
+        """Whether a request to it reaches a model."""
         try:
-            return (await self.score(name, namespace=namespace))[0] == 200
+            # Whatever a model makes of an empty request: it has been asked.
+            return (await self.score(name, namespace=namespace))[0] not in _NOT_ASKED
         except (ApiFailure, aiohttp.ClientError):
             return False
 

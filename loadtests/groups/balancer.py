@@ -52,6 +52,8 @@ class Balancer:
             await asyncio.gather(_pass(reader, far), _pass(far_reader, writer))
         except OSError:
             pass  # one of both ends is gone; the other hears of it below
+        except asyncio.CancelledError:
+            pass  # by `close`, which waits for it; the stream's own callback takes a cancelled task for an error (3.11)
         finally:
             for end in (writer, far):
                 if end is not None:
