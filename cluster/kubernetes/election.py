@@ -103,13 +103,13 @@ class Election:
         fence_is_mine = self.tenure is None or transitions_of(self._lease) == self.tenure.fence
         return holder_of(self._lease) == self.identity and fence_is_mine
 
-    def may_take(self, now: float) -> bool:
-        """Whether the lease is free: stepped down from, run out by this candidate's own clock, or its own."""
+    def free_at(self) -> float:
+        """From when on the lease may be taken: stepped down from, run out by this candidate's own clock, or its own."""
         if self._lease is None and self._highest == 0:
-            return True  # never seen one: the first leader of this installation
+            return -math.inf  # never seen one: the first leader of this installation
         if self._lease is not None and holder_of(self._lease) in ("", self.identity):
-            return True
-        return now >= self._changed_at + max(self._settings.lease_s, length_of(self._lease))
+            return -math.inf
+        return self._changed_at + max(self._settings.lease_s, length_of(self._lease))
 
     # ---- what is written
 

@@ -24,6 +24,8 @@ Object = dict[str, Any]
 JITTER = 0.2
 """Standbys look a little later than asked for, each by its own chance, so that they do not bid at one moment."""
 
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
 _log = logging.getLogger("scorefront.kubernetes")
 
 
@@ -69,6 +71,7 @@ class Elector:
         self._election = Election(name, api.home, identity, annotations, self._settings)
         self._collection = path(LEASES, api.home)
         self._path = path(LEASES, api.home, name)
+        self._stamped_us = 0
         self.identity = identity
         self.last_error = ""
         """Why the Lease could not be read or written; "" while it can."""
@@ -112,7 +115,7 @@ class Elector:
             asked_after_s = 0.0
             try:
                 await self._look()
-                if self._election.may_take(self._clock.now()):
+                if self._clock.now() >= self._election.free_at():
                     return await self._bid()
                 self.last_error = ""
             except errors.Conflict:
@@ -120,7 +123,13 @@ class Elector:
             except Exception as exc:  # a candidate must outlive whatever the API does
                 self._failed(exc)
                 asked_after_s = (isinstance(exc, errors.ApiError) and exc.retry_after_s) or 0.0
-            await self._clock.sleep(self._settings.retry_s * (1.0 + JITTER * self._u()) + min(asked_after_s, 30.0))
+            await self._clock.sleep(self._next_look_s() + min(asked_after_s, 30.0))
+
+    def _next_look_s(self) -> float:
+        """A look later, but not later than the moment from which the lease may be taken."""
+        look_s = self._settings.retry_s * (1.0 + JITTER * self._u())
+        left_s = self._election.free_at() - self._clock.now()
+        return min(look_s, left_s) if left_s > 0.0 else look_s
 
     async def _look(self) -> None:
         try:
@@ -249,9 +258,9 @@ class Elector:
         self.last_error = told
 
     def _stamp(self) -> str:
-        """The wall clock as Leases have it."""
-        now = datetime.datetime.fromtimestamp(self._wall(), datetime.UTC)
-        return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        """The wall clock as Leases have it, but always later than the last: a renewal that changes nothing is none."""
+        self._stamped_us = max(round(self._wall() * 1e6), self._stamped_us + 1)
+        return (EPOCH + datetime.timedelta(microseconds=self._stamped_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 async def _run(lead: Callable[[int], Awaitable[None]], fence: int) -> None:

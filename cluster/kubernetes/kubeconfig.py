@@ -51,6 +51,9 @@ class Kubeconfig:
         loader = await load_kube_config(self._paths, client_configuration=configuration)
         if not hasattr(loader, "host"):
             raise ConfigException("the cluster of the current context has no server")
+        proved = getattr(loader, "token", None) or getattr(loader, "cert_file", None)
+        if "exec" in (loader._user or {}) and not proved:
+            raise ConfigException("exec: the plugin gave neither a token nor a certificate and its key")
         self._loader, self._configuration, self._tls = loader, configuration, None
 
     def _is_exec(self) -> bool:
@@ -80,5 +83,5 @@ def one_sentence(paths: str) -> Iterator[None]:
     except (ConfigException, OSError, ValueError, ssl.SSLError) as exc:
         raise Misconfigured(f"kubeconfig {paths}: {' '.join(str(exc).split())}") from exc
     except Exception as exc:  # a file that is not a kubeconfig at all is met in many ways: no keys, no dict, not YAML
-        told = " ".join(str(exc).split())
+        told = " ".join(str(exc).split()) or "something in it is empty"
         raise Misconfigured(f"kubeconfig {paths} is not one that can be understood ({told})") from exc

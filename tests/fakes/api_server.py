@@ -1,4 +1,4 @@
-"""A Kubernetes API server in miniature, over real sockets: it lists in pages, watches with history, and fails on demand.
+"""A Kubernetes API server in miniature, over real sockets: lists in pages, watches with history, fails on demand.
 
 One collection of objects, whatever the path. What a test scripts with `plan` is done to the next requests, one each.
 """
@@ -118,6 +118,7 @@ class ApiServer:
     """The one that is let in; "" lets everybody in."""
     gone_as_event: bool = True
     version: int = 0
+    _rests: dict[str, tuple[int, list[Object]]] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _uids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -197,17 +198,19 @@ class ApiServer:
             await stream.whole(200, self._page(asked.query))
 
     def _page(self, query: dict[str, str]) -> Object:
-        names = sorted(self.objects)
-        start, limit = int(query.get("continue", 0)), int(query.get("limit", 0)) or len(names)
-        metadata: Object = {"resourceVersion": str(self.version)}
-        if start + limit < len(names):
-            metadata["continue"] = str(start + limit)
-        # as the real one: what stands on the list is left out of its items
-        items = [
-            {name: value for name, value in self.objects[key].items() if name not in ("apiVersion", "kind")}
-            for key in names[start : start + limit]
-        ]
-        return {"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items}
+        """One page of one moment: what comes after it is kept for whoever continues."""
+        version, items = self._rests.pop(query.get("continue", ""), None) or (self.version, self._items())
+        limit = int(query.get("limit", 0)) or len(items)
+        metadata: Object = {"resourceVersion": str(version)}
+        if items[limit:]:
+            metadata["continue"] = f"{version}:{len(items)}"
+            self._rests[metadata["continue"]] = (version, items[limit:])
+        return {"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items[:limit]}
+
+    def _items(self) -> list[Object]:
+        """As the real one has them: what stands on the list is left out of its items."""
+        everything = (self.objects[key] for key in sorted(self.objects))
+        return [{name: found[name] for name in found if name not in ("apiVersion", "kind")} for found in everything]
 
     async def _watch(self, asked: Asked, stream: Stream) -> None:
         since = int(asked.query["resourceVersion"])

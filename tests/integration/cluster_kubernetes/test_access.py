@@ -3,6 +3,7 @@
 import json
 import ssl
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cluster.kubernetes.api import Api, Misconfigured
 from tests.fakes import certificates
 from tests.fakes.api_server import api_server
 
+EXEC = "client.authentication.k8s.io/v1"
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
 
@@ -138,11 +140,11 @@ def plugin(folder: Path, status_of_call: str) -> dict[str, Any]:
     script.write_text(
         f"#!{sys.executable}\nimport json, pathlib\ncalls = pathlib.Path({str(folder / 'calls')!r})\n"
         "n = int(calls.read_text()) + 1 if calls.exists() else 1\ncalls.write_text(str(n))\n"
-        f"answer = {{'apiVersion': 'client.authentication.k8s.io/v1', 'kind': 'ExecCredential', 'status': {status_of_call}}}\n"
+        f"answer = {{'apiVersion': {EXEC!r}, 'kind': 'ExecCredential', 'status': {status_of_call}}}\n"
         "print(json.dumps(answer))\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script)}}
+    return {"exec": {"apiVersion": EXEC, "command": str(script)}}
 
 
 async def test_a_login_plugin_is_asked_once_and_again_when_its_token_was_refused(tmp_path: Path) -> None:
@@ -201,20 +203,19 @@ WRONG = {
     "no current context": (lambda folder: config(folder, {}, **{"current-context": None}), "current-context"),
     "a context that is not there": (lambda folder: config(folder, {}, **{"current-context": "y"}), "name y"),
     "no clusters": (lambda folder: config(folder, {}, clusters=[]), "name c"),
-    "no server": (lambda folder: config(folder, {}, cluster={"server": None}), "no server"),
+    "an empty cluster": (lambda folder: config(folder, {}, cluster={"server": None}), "empty"),
+    "no server": (lambda folder: config(folder, {}, cluster={"server": None, "proxy-url": "http://p"}), "no server"),
     "a token file that is not there": (lambda folder: config(folder, {"tokenFile": "missing"}), "missing"),
     "an authority that is not there": (
         lambda folder: config(folder, {}, cluster={"server": "https://h", "certificate-authority": "missing"}),
         "missing",
     ),
     "a login plugin that is not there": (
-        lambda folder: config(
-            folder, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such"}}
-        ),
+        lambda folder: config(folder, {"exec": {"apiVersion": EXEC, "command": "/no/such"}}),
         "/no/such",
     ),
     "a login plugin that fails": (
-        lambda folder: config(folder, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}),
+        lambda folder: config(folder, {"exec": {"apiVersion": EXEC, "command": "false"}}),
         "process returned 1",
     ),
     "a login plugin that says nothing of use": (lambda folder: config(folder, plugin(folder, "{}")), "config"),
@@ -234,8 +235,7 @@ async def test_a_kubeconfig_that_is_wrong_is_named_with_what_is_wrong_in_it(
 
 
 def test_a_process_in_a_pod_does_not_load_the_library_that_it_does_not_need() -> None:
-    import subprocess
-
-    code = "import cluster.kubernetes.api, cluster.kubernetes.reflector, cluster.kubernetes.elector, json, sys; print(json.dumps(sorted(sys.modules)))"
+    modules = ", ".join(f"cluster.kubernetes.{name}" for name in ("api", "reflector", "elector"))
+    code = f"import {modules}, json, sys; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
     assert "aiohttp" in loaded and "kubernetes_asyncio" not in loaded

@@ -43,20 +43,30 @@ def whole(code: int, body: object, *fields: str) -> Script:
     return lambda stream: stream.whole(code, body, *fields)
 
 
-async def all_lines(api: Api, **more: Any) -> list[bytes]:
-    found = []
+async def read(api: Api, found: list[bytes], **more: Any) -> None:
+    """Adds lines to `found` until the stream ends."""
     async with contextlib.aclosing(api.lines(PATH, **more)) as lines:
         async for line in lines:
             found.append(line)
-    return found
+
+
+@contextlib.asynccontextmanager
+async def closing(api: Api) -> AsyncIterator[Api]:
+    try:
+        yield api
+    finally:
+        await api.close()
 
 
 # ---- what is sent
 
 SENT = {
-    "get": (lambda api: api.get(PATH, {"limit": "5"}), "GET", PATH, {"limit": "5"}, None, None),
+    "get": (lambda api: api.get(PATH, {"limit": "5"}), *("GET", PATH, {"limit": "5"}, None, None)),
     "create": (lambda api: api.create(PATH, BODY), "POST", PATH, {}, BODY, "application/json"),
-    "create, tried only": (lambda api: api.create(PATH, BODY, {"dryRun": "All"}), "POST", PATH, {"dryRun": "All"}, BODY, "application/json"),
+    "create, tried only": (
+        lambda api: api.create(PATH, BODY, {"dryRun": "All"}),
+        *("POST", PATH, {"dryRun": "All"}, BODY, "application/json"),
+    ),
     "replace": (lambda api: api.replace(f"{PATH}/a", BODY), "PUT", f"{PATH}/a", {}, BODY, "application/json"),
     "merge": (lambda api: api.merge(f"{PATH}/a", BODY), "PATCH", f"{PATH}/a", {}, BODY, "application/merge-patch+json"),
     "apply": (
@@ -223,22 +233,23 @@ async def test_lines_come_whole_however_they_are_sent(server: ApiServer, api: Ap
         await stream.end()
 
     server.plan.append(pieces)
-    assert await all_lines(api) == [b"one", b"two", b"three"]
+    found: list[bytes] = []
+    await read(api, found)
+    assert found == [b"one", b"two", b"three"]
 
 
 async def test_half_a_line_at_the_end_is_an_error_that_holds_it(server: ApiServer, api: Api) -> None:
     server.plan.append(whole(200, b"one\ntw"))
-    found = []
+    found: list[bytes] = []
     with pytest.raises(CutShort) as caught:
-        async for line in api.lines(PATH):
-            found.append(line)
+        await read(api, found)
     assert found == [b"one"] and caught.value.rest == b"tw"
 
 
 async def test_a_line_over_the_limit_is_an_error(server: ApiServer, api: Api) -> None:
     server.plan.append(whole(200, b"x" * 101 + b"\n"))
     with pytest.raises(LineTooLong):
-        await all_lines(api, max_line_bytes=100)
+        await read(api, [], max_line_bytes=100)
 
 
 async def test_silence_ends_a_stream_and_words_go_on_for_ever(server: ApiServer, api: Api) -> None:
@@ -250,17 +261,16 @@ async def test_silence_ends_a_stream_and_words_go_on_for_ever(server: ApiServer,
         await asyncio.sleep(60)
 
     server.plan.append(talks_for_longer_than_that)
-    found = []
+    found: list[bytes] = []
     with pytest.raises(Unreachable, match="nothing was heard"):
-        async for line in api.lines(PATH, silent_s=0.2):
-            found.append(line)
+        await read(api, found, silent_s=0.2)
     assert len(found) == 8
 
 
 async def test_a_refused_stream_is_an_error_as_any_other(server: ApiServer, api: Api) -> None:
     server.plan.append(whole(410, status(410, "Expired")))
     with pytest.raises(Gone):
-        await all_lines(api)
+        await read(api, [])
 
 
 async def test_a_stream_that_is_left_early_gives_its_connection_up(server: ApiServer, api: Api) -> None:
@@ -290,7 +300,7 @@ async def test_an_old_token_is_read_again_and_the_request_sent_once_more(server:
     source = Tokens(server.url, "old")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings())
     source.token = "new"
-    async with contextlib.aclosing(api):
+    async with closing(api):
         await api.get(PATH)
         assert source.reads == [False, True]
         await asyncio.gather(*(api.get(PATH) for _ in range(5)))
@@ -301,7 +311,7 @@ async def test_a_token_that_stays_wrong_is_an_error_after_two_tries(server: ApiS
     server.token = "right"
     async with client_of(server, token="wrong") as api:
         with pytest.raises(ApiError) as caught:
-            await all_lines(api)
+            await read(api, [])
         assert caught.value.status == 401 and len(server.asked) == 2
 
 
@@ -310,7 +320,7 @@ async def test_many_who_are_refused_at_once_read_the_token_once(server: ApiServe
     source = Tokens(server.url, "old")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings())
     source.token = "new"
-    async with contextlib.aclosing(api):
+    async with closing(api):
         await asyncio.gather(*(api.get(PATH) for _ in range(20)))
     assert source.reads.count(True) == 1
 
@@ -319,7 +329,7 @@ async def test_a_token_is_read_again_when_it_is_old_though_nobody_refused_it(ser
     source = Tokens(server.url, "first")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings(token_age_s=0.05))
     source.token = "second"
-    async with contextlib.aclosing(api):
+    async with closing(api):
         await api.get(PATH)
         await asyncio.sleep(0.06)
         await api.get(PATH)

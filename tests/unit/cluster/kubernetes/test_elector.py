@@ -1,0 +1,471 @@
+"""Candidates for one Lease in virtual time: never two who act, and never long nobody."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine
+from random import Random
+from typing import Any
+
+import pytest
+
+from cluster.kubernetes import errors
+from cluster.kubernetes.election import LINK, REST, ElectionSettings, LeaderInfo
+from cluster.kubernetes.elector import Elector, LeadershipLost
+from tests.fakes.leases import LeaseWorld, Machine
+from tests.fakes.virtual_loop import run_virtually
+
+S = ElectionSettings()
+LOOK_S = S.retry_s * 1.2 + 0.1
+"""A standby looks at least this often."""
+
+
+def elector(machine: Machine, identity: str = "me", u: Callable[[], float] = lambda: 0.5) -> Elector:
+    notes = {LINK: f"{identity}:8083", REST: f"http://{identity}:8081"}
+    return Elector(machine, "scorefront-control", identity, notes, machine, lambda: 1_700_000_000.25, u)
+
+
+async def for_ever(fence: int) -> None:
+    await asyncio.sleep(1e9)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Led:
+    """What a leader does: notes when it began and ended."""
+
+    def __init__(self) -> None:
+        self.fences: list[int] = []
+        self.ended_at: list[float] = []
+
+    async def __call__(self, fence: int) -> None:
+        self.fences.append(fence)
+        try:
+            await asyncio.sleep(1e9)
+        finally:
+            self.ended_at.append(now())
+
+
+@contextlib.asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> Any:
+    task = asyncio.create_task(work, name="candidate")
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test in virtual time."""
+
+    def run() -> None:
+        run_virtually(test())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+# ---- one candidate
+
+
+@virtual
+async def test_the_first_candidate_leads_at_once_and_writes_who_it_is() -> None:
+    world = LeaseWorld()
+    me, led = elector(Machine(world)), Led()
+    async with running(me.run(led)):
+        await asyncio.sleep(0.1)
+        assert led.fences == [1] and me.leads()
+        assert me.leader == LeaderInfo("me", "me:8083", "http://me:8081", 1)
+        assert world.lease is not None
+        assert world.lease["spec"]["renewTime"] == "2023-11-14T22:13:20.250000Z"
+        assert world.lease["spec"]["leaseDurationSeconds"] == 8
+
+
+@virtual
+async def test_a_leader_renews_every_second_and_leads_on() -> None:
+    world = LeaseWorld()
+    me, led = elector(Machine(world)), Led()
+    async with running(me.run(led)):
+        await asyncio.sleep(1000)
+        assert led.fences == [1] and not led.ended_at and me.leads()
+    assert 950 < len(world.writes) < 1001
+
+
+@virtual
+async def test_what_was_led_has_ended_so_the_lease_is_released_and_the_call_returns() -> None:
+    world = LeaseWorld()
+
+    async def soon(fence: int) -> None:
+        await asyncio.sleep(3)
+
+    await elector(Machine(world)).run(soon)
+    assert world.writes[-1][1:] == ("", 1)
+
+
+@virtual
+async def test_what_was_led_has_failed_so_the_lease_is_released_and_the_error_goes_on() -> None:
+    world = LeaseWorld()
+
+    async def fails(fence: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await elector(Machine(world)).run(fails)
+    assert world.writes[-1][1:] == ("", 1)
+
+
+@virtual
+async def test_a_leader_that_is_told_to_stop_ends_what_it_leads_while_it_renews_and_then_steps_down() -> None:
+    world = LeaseWorld()
+    ended_at = 0.0
+
+    async def ends_slowly(fence: int) -> None:
+        nonlocal ended_at
+        try:
+            await asyncio.sleep(1e9)
+        finally:
+            await asyncio.sleep(20)
+            ended_at = now()
+
+    me = elector(Machine(world))
+    async with running(me.run(ends_slowly)) as task:
+        await asyncio.sleep(10)
+        task.cancel()
+        await asyncio.sleep(15)
+        assert me.leads() and not task.done()
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled() and not me.leads()
+    assert world.writes[-1][1:] == ("", 1) and world.writes[-1][0] >= ended_at == 30
+
+
+# ---- one candidate and an API in trouble
+
+
+async def lost_after(trouble: Callable[[], str], good_s: float = 3.5) -> tuple[float, Led, str]:
+    """From the last good renewal's second on all requests are in trouble; returns when what was led ended, and why."""
+    world = LeaseWorld()
+    machine = Machine(world)
+    me, led = elector(machine), Led()
+    asyncio.get_running_loop().call_later(good_s, lambda: setattr(machine, "trouble", trouble))
+    with pytest.raises(LeadershipLost) as caught:
+        await me.run(led)
+    assert not me.leads()
+    return led.ended_at[0] - world.writes[-1][0], led, str(caught.value)
+
+
+def test_a_leader_whose_requests_are_refused_stops_at_the_deadline() -> None:
+    after_s, led, told = run_virtually(lost_after(lambda: "refused"))
+    assert after_s == pytest.approx(S.renew_deadline_s, abs=0.02) and led.fences == [1]
+    assert "connection refused" in told
+
+
+def test_a_leader_whose_requests_hang_stops_at_the_deadline() -> None:
+    after_s, _, told = run_virtually(lost_after(lambda: "hangs"))
+    assert after_s == pytest.approx(S.renew_deadline_s, abs=0.02)
+    assert "no answer within 2.5 s" in told
+
+
+def test_a_leader_whose_answers_hang_stops_at_the_deadline_of_what_it_knows() -> None:
+    async def main() -> None:
+        world = LeaseWorld()
+        machine = Machine(world)
+        me, led = elector(machine), Led()
+        asyncio.get_running_loop().call_later(3.5, lambda: setattr(machine, "trouble", lambda: "arrives, then hangs"))
+        with pytest.raises(LeadershipLost):
+            await me.run(led)
+        assert 3 + S.renew_deadline_s - 0.1 < led.ended_at[0] < 3.5 + S.renew_deadline_s + 0.1
+
+    run_virtually(main())
+
+
+@virtual
+async def test_one_lost_request_in_three_harms_nobody() -> None:
+    world = LeaseWorld()
+    machine = Machine(world)
+    turns = itertools.cycle(("", "hangs", ""))
+    machine.trouble = lambda: next(turns)
+    me, led = elector(machine), Led()
+    async with running(me.run(led)):
+        await asyncio.sleep(600)
+        assert led.fences == [1] and not led.ended_at
+
+
+@virtual
+async def test_a_renewal_that_was_given_up_and_arrived_late_is_not_taken_for_a_theft() -> None:
+    world = LeaseWorld()
+    machine = Machine(world)
+    turns = itertools.cycle(("", "", "", "", "arrives, then hangs"))
+    machine.trouble = lambda: next(turns)
+    me, led = elector(machine), Led()
+    async with running(me.run(led)):
+        await asyncio.sleep(600)
+        assert led.fences == [1] and not led.ended_at
+
+
+@virtual
+async def test_a_stolen_lease_is_noticed_at_the_next_renewal() -> None:
+    world = LeaseWorld()
+    me, led = elector(Machine(world)), Led()
+    async with running(me.run(led)) as task:
+        await asyncio.sleep(10.5)
+        stolen = world.read()
+        stolen["spec"] |= {"holderIdentity": "thief", "leaseTransitions": 2}
+        world.write(stolen, create=False)
+        with pytest.raises(LeadershipLost):
+            await task
+        assert led.ended_at[0] < 10.5 + S.retry_s + 0.1
+    assert world.writes[-1][1:] == ("thief", 2)
+
+
+@virtual
+async def test_a_deleted_lease_is_noticed_at_the_next_renewal() -> None:
+    world = LeaseWorld()
+    me, led = elector(Machine(world)), Led()
+    async with running(me.run(led)) as task:
+        await asyncio.sleep(10.5)
+        world.lease = None
+        with pytest.raises(LeadershipLost):
+            await task
+        assert led.ended_at[0] < 10.5 + S.retry_s + 0.1
+
+
+@virtual
+async def test_whatever_else_goes_wrong_in_a_request_is_a_renewal_that_did_not_happen() -> None:
+    world = LeaseWorld()
+    machine = Machine(world)
+    me, led = elector(machine), Led()
+
+    async def garbage(path: str, body: object, *, urgent: bool) -> dict[str, Any]:
+        return {"kind": "surprise"}
+
+    asyncio.get_running_loop().call_later(3.5, lambda: setattr(machine, "replace", garbage))
+    with pytest.raises(LeadershipLost):
+        await me.run(led)
+    assert led.ended_at[0] == pytest.approx(3.0 + S.renew_deadline_s, abs=0.1)
+
+
+@virtual
+async def test_what_will_not_end_does_not_keep_the_loss_from_being_told() -> None:
+    world = LeaseWorld()
+    machine = Machine(world)
+    release = asyncio.Event()
+
+    async def will_not_end(fence: int) -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    asyncio.get_running_loop().call_later(3.5, lambda: setattr(machine, "trouble", lambda: "refused"))
+    with pytest.raises(LeadershipLost):
+        await elector(machine).run(will_not_end)
+    assert now() <= 3.5 + S.lease_s
+    release.set()
+
+
+@virtual
+async def test_a_candidate_outlives_an_api_that_is_away() -> None:
+    world = LeaseWorld()
+    machine = Machine(world)
+    machine.trouble = lambda: "refused"
+    me, led = elector(machine), Led()
+    async with running(me.run(led)):
+        await asyncio.sleep(600)
+        assert not led.fences and me.last_error == "connection refused"
+        machine.trouble = lambda: ""
+        await asyncio.sleep(LOOK_S)
+        assert led.fences == [1] and me.last_error == ""
+
+
+@virtual
+async def test_a_candidate_waits_as_long_as_the_server_asks() -> None:
+    machine = Machine(LeaseWorld())
+    looks = []
+
+    async def busy(path: str) -> dict[str, Any]:
+        looks.append(now())
+        raise errors.ApiError("slow down", 429, "TooManyRequests", retry_after_s=10.0)
+
+    machine.get = busy  # type: ignore[method-assign]
+    async with running(elector(machine).run(for_ever)):
+        await asyncio.sleep(60)
+    assert len(looks) <= 7
+
+
+# ---- two candidates
+
+
+@virtual
+async def test_a_standby_knows_the_leader_and_does_nothing() -> None:
+    world = LeaseWorld()
+    first, second, led = elector(Machine(world), "a"), elector(Machine(world), "b"), Led()
+    async with running(first.run(for_ever)):
+        await asyncio.sleep(1)
+        async with running(second.run(led)):
+            await asyncio.sleep(600)
+            assert not led.fences and not second.leads()
+            assert second.leader == first.leader == LeaderInfo("a", "a:8083", "http://a:8081", 1)
+
+
+@virtual
+async def test_a_standby_takes_over_from_one_who_steps_down_at_its_next_look() -> None:
+    world = LeaseWorld()
+    first, second, led = elector(Machine(world), "a"), elector(Machine(world), "b"), Led()
+    async with running(first.run(for_ever)) as leading:
+        await asyncio.sleep(1)
+        async with running(second.run(led)):
+            await asyncio.sleep(30)
+            leading.cancel()
+            await asyncio.sleep(LOOK_S)
+            assert led.fences == [2] and second.leader is not None and second.leader.identity == "b"
+
+
+def test_a_standby_takes_over_from_one_who_was_killed_within_the_lease_and_one_look() -> None:
+    async def takeover(phase_s: float) -> float:
+        world = LeaseWorld()
+        machine = Machine(world)
+        first, second = elector(machine, "a"), elector(Machine(world), "b", lambda: phase_s)
+        leads = asyncio.Event()
+
+        async def lead(fence: int) -> None:
+            assert fence == 2
+            leads.set()
+            await asyncio.sleep(1e9)
+
+        async with running(first.run(for_ever)):
+            await asyncio.sleep(1)
+            async with running(second.run(lead)):
+                await asyncio.sleep(20 + phase_s)
+                machine.still_until = killed = now() + 1000  # kill -9: it says no other word
+                await leads.wait()
+                return now() - (killed - 1000)
+
+    for phase in range(10):
+        assert run_virtually(takeover(phase / 10)) <= S.lease_s + LOOK_S
+
+
+@virtual
+async def test_a_wall_clock_that_stands_still_or_goes_back_makes_no_renewal_look_like_none() -> None:
+    world = LeaseWorld()
+    hours = itertools.chain([9e8, 9e8, 9e8, 5e8, 7e8], itertools.repeat(1e8))
+    machine = Machine(world)
+    first = Elector(machine, "scorefront-control", "a", {}, machine, lambda: next(hours), lambda: 0.5)
+    second, led = elector(Machine(world), "b"), Led()
+    async with running(first.run(for_ever)):
+        await asyncio.sleep(1)
+        async with running(second.run(led)):
+            await asyncio.sleep(60)
+            assert not led.fences and first.leads()
+
+
+def test_a_leader_that_stood_still_does_nothing_more_when_it_wakes() -> None:
+    async def main() -> None:
+        world = LeaseWorld()
+        machine = Machine(world)
+        first = elector(machine, "a")
+        acts: list[float] = []
+
+        async def act(fence: int) -> None:
+            while True:
+                if first.leads():
+                    acts.append(now())
+                await machine.sleep(0.1)
+
+        async with running(first.run(act)) as task:
+            await asyncio.sleep(10)
+            machine.still_until = 40.0
+            with pytest.raises(LeadershipLost):
+                await task
+            assert now() == pytest.approx(40.0, abs=0.1)
+        assert max(acts) < 10.2
+
+    run_virtually(main())
+
+
+# ---- at random
+
+
+class Drama:
+    """Some candidates on machines in trouble; each that loses or ends comes back as a new process."""
+
+    def __init__(self, seed: int, candidates: int) -> None:
+        self.chance = Random(seed)
+        self.world = LeaseWorld()
+        self.acts: list[tuple[float, int, str]] = []
+        self.machines = [
+            Machine(self.world, self.chance, rate=1 + self.chance.uniform(-0.1, 0.1)) for _ in range(candidates)
+        ]
+        self.fair = False
+
+    def trouble(self) -> str:
+        if self.fair or self.chance.random() < self.calm:
+            return ""
+        return self.chance.choice(("refused", "hangs", "arrives, then hangs", "arrives late"))
+
+    async def process(self, place: int) -> None:
+        machine = self.machines[place]
+        machine.trouble = self.trouble
+        for start in itertools.count():
+            candidate = elector(machine, f"{place}.{start}", self.chance.random)
+
+            async def act(fence: int, candidate: Elector = candidate) -> None:
+                while True:
+                    if candidate.leads():
+                        self.acts.append((now(), fence, candidate.identity))
+                    await machine.sleep(0.25)
+
+            with contextlib.suppress(LeadershipLost):
+                await candidate.run(act)
+            await machine.sleep(1.0)
+
+    async def fate(self) -> None:
+        while True:
+            self.calm = self.chance.choice((1.0, 0.9, 0.5, 0.1))
+            await asyncio.sleep(self.chance.expovariate(1 / 10))
+            if not self.fair and self.chance.random() < 0.5:
+                machine = self.chance.choice(self.machines)
+                machine.still_until = now() + self.chance.expovariate(1 / 6)
+
+    async def run(self) -> None:
+        self.calm = 1.0
+        async with running(self.fate()), contextlib.AsyncExitStack() as stack:
+            for place in range(len(self.machines)):
+                await stack.enter_async_context(running(self.process(place)))
+            await asyncio.sleep(400)
+            self.fair = True
+            for machine in self.machines:
+                machine.still_until = 0.0
+            await asyncio.sleep(2 * (S.lease_s + LOOK_S))
+            leading = self.world.writes[-1]
+            await asyncio.sleep(60)
+            assert self.world.writes[-1][1:] == leading[1:], "in peace the leader stays"
+
+    def judge(self) -> int:
+        """How many led. Fails where two acted at one time, or with one fence, or a fence went back."""
+        spans: dict[tuple[int, str], tuple[float, float]] = {}
+        for moment, fence, identity in self.acts:
+            first, _ = spans.get((fence, identity), (moment, moment))
+            spans[fence, identity] = (first, moment)
+        in_order = sorted(spans)
+        assert len({fence for fence, _ in in_order}) == len(in_order), "two with one fence"
+        for before, after in itertools.pairwise(in_order):
+            assert spans[before][1] < spans[after][0], f"{before} and {after} acted at one time"
+        fences = [fence for _, _, fence in self.world.writes]
+        assert fences == sorted(fences)
+        return len(spans)
+
+
+@pytest.mark.parametrize("candidates", [2, 3])
+def test_there_are_never_two_leaders_whatever_fails_hangs_or_stands_still(candidates: int) -> None:
+    led = 0
+    for seed in range(6):
+        drama = Drama(seed, candidates)
+        try:
+            run_virtually(drama.run())
+            led += drama.judge()
+        except BaseException as exc:
+            exc.add_note(f"seed {seed}")
+            raise
+    assert led > 30
