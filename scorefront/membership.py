@@ -18,6 +18,7 @@ from router.core.members import View
 from router.membership import Part
 from scorefront.history import NAME, HistoryError
 from scorefront.seat import Draft, Seat, Suspect
+from scorefront.solitude import Solitude
 
 _log = logging.getLogger("scorefront.membership")
 
@@ -40,17 +41,25 @@ class ClusterMembership:
     """Satisfies `router.membership.Membership`. Views come as long as `run` does."""
 
     def __init__(
-        self, api: Api, seat: Seat, clock: Clock, u: Callable[[], float], on_expelled: Callable[[], None]
+        self,
+        api: Api,
+        seat: Seat,
+        solitude: Solitude,
+        clock: Clock,
+        u: Callable[[], float],
+        on_expelled: Callable[[], None],
     ) -> None:
         """`u` draws from [0, 1). `on_expelled`: the others take this group for dead; it must end at once."""
         self._api = api
         self._seat = seat
+        self._solitude = solitude
         self._clock = clock
         self._now = clock.now
         self._u = u
         self._on_expelled = on_expelled
         self._on_view: Callable[[View], None] = lambda view: None
         self._told_epoch = -1
+        self._complaint = ""
         self._news = asyncio.Event()
         self._doubts = asyncio.Event()
         self._path = path(CONFIGMAPS, api.home, NAME)
@@ -87,6 +96,7 @@ class ClusterMembership:
     async def leave(self) -> None:
         """Every worker has ended, and `run`, too: be in no view any more. Gives up after a while."""
         self._on_expelled = lambda: None
+        self._solitude.drop()
         with contextlib.suppress(TimeoutError, ApiError, HistoryError):
             async with asyncio.timeout(FAREWELL_S):
                 while draft := self._seat.farewell():
@@ -95,10 +105,11 @@ class ClusterMembership:
                     except (Conflict, NotFound):
                         await self._ask()
 
-    def restore(self, config_map: dict[str, Any] | None) -> None:
-        """What the last run in this pod knew; the API server's own word counts more."""
-        if config_map is not None and self._seat.history is None:
-            self._read(config_map)
+    def restore(self) -> None:
+        """Begin with what the last run in this pod knew, if it was alone; the API server's own word counts more."""
+        known = self._solitude.load()
+        if known is not None and self._seat.history is None:
+            self._read(known)
 
     def doubt(self) -> None:
         """Something has happened to the pod of a router: look now."""
@@ -146,10 +157,19 @@ class ClusterMembership:
         if self._seat.expelled:
             self._on_expelled()
             return
+        self._note_solitude()
         view = self._seat.view(self._now())
         if view is not None and view.epoch > self._told_epoch:
             self._told_epoch = view.epoch
             self._on_view(view)
+
+    def _note_solitude(self) -> None:
+        """Before anybody hears of a view."""
+        known = self._seat.known()
+        if known is not None and self._seat.is_alone():
+            self._solitude.keep(known)
+        elif self._seat.history is not None:
+            self._solitude.drop()
 
     # ---- writing
 
@@ -173,23 +193,24 @@ class ClusterMembership:
                 self._read(await self._put(draft))
             except (Conflict, NotFound):
                 await self._ask()
+            self._complaint = ""
             return True
         except ApiError as error:
             away = error.status == 0 or error.status >= 500
             alone = away and self._seat.cut_off()
             self._tell()
-            _log.log(
-                logging.INFO if alone else logging.WARNING,
-                "the other routers cannot be told who takes part here: %s; %s",
-                error,
-                "there is no other router" if alone else "new workers wait for it, the others go on",
-            )
+            told = "there is no other router" if alone else "new workers wait for it, the others go on"
+            if told != self._complaint:
+                _log.warning("nobody can be told who takes part here: %s; %s", error, told)
+            self._complaint = told
             return False
 
     async def _put(self, draft: Draft) -> dict[str, Any]:
+        if not self._seat.is_alone():
+            self._solitude.drop()
         if draft.fresh:
-            return await self._api.create(path(CONFIGMAPS, self._api.home), draft.body)
-        return await self._api.replace(self._path, draft.body)
+            return await self._api.create(path(CONFIGMAPS, self._api.home), draft.body, urgent=True)
+        return await self._api.replace(self._path, draft.body, urgent=True)
 
     # ---- other routers
 

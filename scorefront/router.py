@@ -36,6 +36,7 @@ from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from scorefront.membership import ClusterMembership
 from scorefront.seat import Seat
+from scorefront.solitude import Solitude
 from scorefront.uplink import Uplink
 from scorefront.watch import Watch, watched_namespaces
 
@@ -52,6 +53,7 @@ PATIENCE_S = 5.0
 KEEP_S = 5.0
 """Least time between two snapshots."""
 SNAPSHOT = "snapshot.json"
+ALONE = "alone.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,8 @@ class _Router:
         )
         group = os.urandom(4).hex()
         self._seat = Seat(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
-        self._membership = ClusterMembership(api, self._seat, clock, u, self._expel)
+        solitude = Solitude(options.state_dir / ALONE, options.pod, options.pod_uid)
+        self._membership = ClusterMembership(api, self._seat, solitude, clock, u, self._expel)
         self._supervisor = Supervisor(
             listen,
             options.workers or 1,
@@ -204,7 +207,6 @@ class _Router:
         self._exposition = Exposition()
         self._informed = False
         """Whether the endpoints are known, from the API server or from the last run."""
-        self._kept_epoch = -1
 
     # ---- life
 
@@ -259,7 +261,7 @@ class _Router:
         if snapshot is not None and not self._watch.listed.is_set():
             _log.warning("the API server does not answer (%s): what was known is served", self._watch.last_error())
             self._watch.restore(snapshot)
-            self._membership.restore(snapshot.routers)
+            self._membership.restore()
         self._informed = True
 
     async def _leave(self, agreeing: asyncio.Task[None]) -> None:
@@ -289,13 +291,11 @@ class _Router:
         """A snapshot, whenever something has changed since the last one."""
         while True:
             await self._watch.listed.wait()
-            routers = self._seat.known()
-            epoch = self._supervisor.view.epoch
-            if self._watch.changed or epoch != self._kept_epoch:
-                self._watch.changed, self._kept_epoch = False, epoch
+            if self._watch.changed:
+                self._watch.changed = False
                 self._uplink.keep(self._watch.discovery.versions())
                 options = self._options
-                snapshot = Snapshot(options.pod, options.pod_uid, *self._watch.known(), routers)
+                snapshot = Snapshot(options.pod, options.pod_uid, *self._watch.known())
                 try:
                     await asyncio.to_thread(self._snapshots.write, snapshot)
                 except OSError as error:

@@ -106,7 +106,7 @@ class Seat:
     def cut_off(self) -> bool:
         """The API server cannot be reached: go on alone if that is safe. Whether this group does."""
         history = self.history
-        if self._local is None and history is not None and self._part is not None and self._may_go_on(history):
+        if self._local is None and history is not None and self._part is not None and self.is_alone():
             self._local = self._with_own(history)
         return self._local is not None
 
@@ -116,6 +116,8 @@ class Seat:
         """What should be written now; None: nothing. Whatever becomes of it, `read` what there is then."""
         if self.history is None or self.expelled:
             return None
+        if self._local is not None and self._part is not None and not self._part.members:
+            return None  # whoever reads that nobody is here any more does not wait for those who come next
         wanted = self._tidied(self.history, now)
         if self._part is not None:
             wanted = wanted.said(self.pod, Record(self._group, self._uid, self._part))
@@ -143,6 +145,16 @@ class Seat:
                 return view(self._local, ages)
             self._local = None
         return view(self.history, ages) if self.history is not None else None
+
+    def is_alone(self) -> bool:
+        """Nobody else may have slots; nor can anybody get any while this pod lives and its router says nothing: it has
+        members for whom the others wait.
+        """
+        records = self.history.records if self.history is not None else {}
+        own = records.get(self.pod)
+        if own is None or self._silenced or self.expelled:
+            return False
+        return len(records) == 1 and own.uid == self._uid and bool(own.part.members)
 
     def suspects(self) -> list[Suspect]:
         """Groups in other pods."""
@@ -187,14 +199,6 @@ class Seat:
         assert self._part is not None, "only who has something to say speaks to itself"
         said = history.said(self.pod, Record(self._group, self._uid, self._part))
         return replace(said, epoch=history.epoch + 1)
-
-    def _may_go_on(self, history: History) -> bool:
-        """Nobody else may have slots; nor can anybody get any before this group is back, since it has members there,
-        and nobody can take them for dead while this pod lives.
-        """
-        own = history.records.get(self.pod)
-        alone = own is not None and len(history.records) == 1 and own.uid == self._uid
-        return own is not None and alone and bool(own.part.members) and not self._silenced
 
     def _look_for_own(self, found: History) -> None:
         before = self.history.records.get(self.pod) if self.history is not None else None

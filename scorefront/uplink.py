@@ -282,8 +282,8 @@ class Uplink:
 
     async def _tell_load(self, group: Group) -> None:
         while True:
-            cores = self._cores() if self._resizes else group.wanted
-            self._send(GroupLoad(group.wanted, cores, group.is_even(), dict(group.work())))
+            fixed = not self._resizes
+            self._send(GroupLoad(group.wanted, self._cores(), group.is_even(), dict(group.work()), fixed))
             await self._clock.sleep(LOAD_S)
 
     # ---- down

@@ -25,8 +25,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     endpoints: Objects
     pods: Objects
     trust: list[dict[str, Any]]
-    routers: dict[str, Any] | None
-    """The ConfigMap that says who takes part."""
 
 
 class SnapshotFile:
