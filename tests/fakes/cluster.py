@@ -1,0 +1,89 @@
+"""The control plane of a cluster on a Kubernetes in memory, with the routers faked and the clock in the test's hand."""
+
+import random
+
+from cluster.kubernetes.paths import ENDPOINTS
+from controlplane.cluster_control import ClusterSettings, cluster_control
+from serving.endpoint import VersionKey
+from serving.usage import UsageReport, VersionUsage
+from tests.fakes.clock import VirtualClock, settle
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.routers import FakeRouters
+
+BLUE = VersionKey("iris", "blue")
+
+
+def image(name="blue", minimum=1, maximum=10, **fields):
+    """A version that runs an image."""
+    scaler = {} if "numReplicas" in fields else {"autoScaler": {"minReplicas": minimum, "maxReplicas": maximum}}
+    return {"name": name, "replica": {"image": "registry/model:1"}, **scaler, **fields}
+
+
+def scoring_endpoint(name="iris", versions=None, namespace="home", **spec):
+    """A ScoringEndpoint as kubectl would send it."""
+    return {
+        "apiVersion": "scorefront.io/v1alpha1",
+        "kind": "ScoringEndpoint",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"versions": versions or [image()], **spec},
+    }
+
+
+class Leadership:
+    """One leader."""
+
+    def __init__(self, kubernetes=None, clock=None, fence=1, namespaces=("home",)):
+        self.kubernetes = kubernetes or FakeKubernetes()
+        self.clock = clock or VirtualClock()
+        self.routers = FakeRouters()
+        settings = ClusterSettings(namespaces, "http://scorefront")
+        chance = random.Random(1)
+        self.control = cluster_control(
+            self.kubernetes, self.routers, fence, self.clock, self.clock.wall, chance.random, settings
+        )
+        self.plane = self.control.plane
+        self.provider = self.control._parts.provider
+        self._integral = 0.0
+
+    async def start(self):
+        await self.control.start()
+        await self.settle()
+        return self
+
+    async def stop(self):
+        await self.control.stop()
+
+    async def settle(self, seconds=0.0):
+        """Let so much time pass, in steps in which everybody gets to do what they would."""
+        end = self.clock.now() + seconds
+        while True:
+            for _ in range(2):
+                await settle()
+            if self.clock.now() >= end:
+                return
+            await self.clock.advance(min(0.2, end - self.clock.now()))
+
+    async def declare(self, document, settle_s=1.0):
+        """As `kubectl apply` does."""
+        self.kubernetes.put(ENDPOINTS, document)
+        await self.settle(settle_s)
+
+    def endpoint(self, name="iris", namespace="home"):
+        return self.kubernetes.find(ENDPOINTS, name, namespace)
+
+    def conditions(self, name="iris", namespace="home"):
+        """Type -> (status, reason, message)."""
+        status = self.endpoint(name, namespace).get("status") or {}
+        return {each["type"]: (each["status"], each["reason"], each["message"]) for each in status["conditions"]}
+
+    def usage(self, busy, waiting=0, total=0, key=BLUE, starved=False, by=()):
+        """What the one worker tells."""
+        row = VersionUsage(*key, busy, total, waiting, self._integral, dict.fromkeys(by, 1))
+        self.plane.on_usage(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
+
+    async def load(self, seconds, busy, waiting=0, total=0, key=BLUE):
+        """Just so much, for so long."""
+        for _ in range(round(seconds / 0.2)):
+            await self.settle(0.2)
+            self._integral += busy * 0.2
+            self.usage(busy, waiting, total, key)

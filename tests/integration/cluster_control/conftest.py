@@ -1,0 +1,12 @@
+import pytest
+
+from tests.fakes.cluster import Leadership
+
+
+@pytest.fixture
+async def leader():
+    made = Leadership()
+    await made.start()
+    made.plane.on_workers(["w1"])
+    yield made
+    await made.stop()

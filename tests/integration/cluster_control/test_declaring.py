@@ -1,0 +1,379 @@
+import base64
+import hashlib
+
+import pytest
+
+from cluster.kubernetes.errors import Refused
+from cluster.kubernetes.paths import CONFIGMAPS, DEPLOYMENTS, ENDPOINTS, EVENTS, PODS, SECRETS
+from controlplane.errors import BadRequest, Conflict, EndpointNotFound, StoreUnavailable
+from controlplane.keys import KeyType
+from serving.endpoint import VersionKey
+from serving.faults import InvalidManifest
+from serving.replica import ReplicaState
+from tests.fakes.cluster import BLUE, Leadership, image, scoring_endpoint
+
+PRIMARY, SECONDARY = "p" * 40, "s" * 40
+TWO = [image("blue", isDefault=True), image("green")]
+
+
+def secret(name="iris-keys", **keys):
+    data = {field: base64.b64encode(key.encode()).decode() for field, key in keys.items()}
+    return {"metadata": {"name": name}, "type": "Opaque", "data": data}
+
+
+def reasons(leader):
+    return [each["reason"] for each in leader.kubernetes.all(EVENTS)]
+
+
+def document(**changes):
+    found = scoring_endpoint(**changes)
+    return {**found, "metadata": {"name": found["metadata"]["name"]}}
+
+
+# ---- by kubectl
+
+
+async def test_what_kubectl_declares_runs_has_keys_and_tells_how_it_fares(leader):
+    await leader.declare(scoring_endpoint())
+    keys = leader.plane.keys("iris")
+    status = leader.endpoint()["status"]
+    assert status["keys"]["primarySha256"] == hashlib.sha256(keys.primary.encode()).hexdigest()
+    assert (status["ready"], status["replicas"], status["observedGeneration"]) == ("1/1", 1, 1)
+    assert status["scoringUri"] == "http://scorefront/api/v1/service/iris/score"
+    assert leader.conditions()["Ready"][0] == "True"
+    assert leader.endpoint()["metadata"]["finalizers"] == ["scorefront.io/drain"]
+    owners = leader.kubernetes.find(DEPLOYMENTS, "iris-blue")["metadata"]["ownerReferences"]
+    assert owners[0]["uid"] == leader.endpoint()["metadata"]["uid"]
+    assert {"Created", "Ready"} <= set(reasons(leader))
+
+
+async def test_a_changed_image_is_applied_and_no_number_is_asked_for(leader):
+    await leader.declare(scoring_endpoint(versions=[image(minimum=3)]))
+    scaled = len(leader.kubernetes.writes("replace", "/scale"))
+    spec = {"versions": [{**image(minimum=3), "replica": {"image": "registry/model:2"}}]}
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": spec})
+    await leader.settle(1)
+    found = leader.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]
+    assert found["template"]["spec"]["containers"][0]["image"] == "registry/model:2" and found["replicas"] == 3
+    assert len(leader.kubernetes.writes("replace", "/scale")) == scaled
+    assert all("replicas" not in body["spec"] for body in leader.kubernetes.writes("apply"))
+
+
+async def test_statuses_that_we_write_ourselves_cause_nothing(leader):
+    await leader.declare(scoring_endpoint())
+    before = len(leader.kubernetes.calls)
+    await leader.settle(20)
+    assert len(leader.kubernetes.calls) == before
+
+
+async def test_what_cannot_run_in_a_cluster_is_told_and_what_runs_goes_on(leader):
+    await leader.declare(scoring_endpoint())
+    keys = leader.plane.keys("iris")
+    broken = [{"name": "blue", "replica": {"entryScript": "/score.py"}}]
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": broken}})
+    await leader.settle(2)
+    status, reason, message = leader.conditions()["Degraded"]
+    assert (status, reason) == ("True", "Invalid") and "entryScript" in message and "home/iris" in message
+    assert leader.conditions()["Ready"][0] == "True" and leader.endpoint()["status"]["observedGeneration"] == 2
+    assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is not None and len(leader.kubernetes.pods()) == 1
+    assert leader.plane.keys("iris") == keys and "Invalid" in reasons(leader)
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": [image()]}})
+    await leader.settle(2)
+    assert leader.conditions()["Degraded"][0] == "False"
+
+
+async def test_every_fault_of_what_never_ran_is_told(leader):
+    wrong = [image("blue", trafficPercentile=70), image("green", trafficPercentile=70, isDefault=True)]
+    await leader.declare(scoring_endpoint(versions=[*wrong, {"name": "x-1", "replica": {"command": ["x"]}}]))
+    await leader.settle(1)
+    assert leader.conditions()["Degraded"][:2] == ("True", "Invalid")
+    assert leader.conditions()["Ready"][0] == "False" and leader.kubernetes.all(DEPLOYMENTS) == []
+    with pytest.raises(EndpointNotFound, match="mend it with kubectl"):
+        await leader.plane.get("iris")
+
+
+async def test_of_one_name_in_two_namespaces_the_older_counts_until_it_is_gone():
+    leader = await Leadership(namespaces=()).start()
+    await leader.declare(scoring_endpoint(namespace="a"))
+    await leader.declare(scoring_endpoint(namespace="b", versions=[image("green")]), 3)
+    assert leader.conditions("iris", "b")["Degraded"] == ("True", "NameTaken", "name is taken by a/iris")
+    assert {each["metadata"]["namespace"] for each in leader.kubernetes.all(DEPLOYMENTS)} == {"a"}
+    leader.kubernetes.take_away(ENDPOINTS, "iris", "a")
+    await leader.settle(3)
+    assert {each["metadata"]["namespace"] for each in leader.kubernetes.all(DEPLOYMENTS)} == {"b"}
+    assert leader.conditions("iris", "b")["Degraded"][0] == "False"
+    await leader.stop()
+
+
+async def test_a_deleted_endpoint_drains_then_its_workload_goes_and_the_object_last(leader):
+    await leader.declare(scoring_endpoint())
+    (pod,) = leader.kubernetes.pods()
+    await leader.kubernetes.delete("/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/iris")
+    await leader.settle(3)
+    with pytest.raises(EndpointNotFound):
+        await leader.plane.get("iris")
+    annotations = leader.kubernetes.find(PODS, pod)["metadata"]["annotations"]
+    assert annotations["scorefront.io/draining"] == "true"
+    assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is not None and leader.endpoint() is not None
+    leader.plane.on_drained(next(iter(leader.routers.replicas)))
+    await leader.settle(3)
+    assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is None and leader.endpoint() is None
+
+
+async def test_a_deleted_endpoint_goes_when_its_requests_have_had_their_time(leader):
+    await leader.declare(scoring_endpoint(versions=[image(scoringTimeoutMs=30_000)]))
+    await leader.kubernetes.delete("/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/iris")
+    await leader.settle(25)
+    assert leader.endpoint() is not None
+    await leader.settle(15)
+    assert leader.endpoint() is None and leader.kubernetes.all(DEPLOYMENTS) == []
+
+
+async def test_a_version_that_is_dropped_drains_before_its_workload_goes(leader):
+    await leader.declare(scoring_endpoint(versions=TWO))
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": [image("blue")]}})
+    await leader.settle(1)
+    (green,) = [each for each in leader.routers.replicas.values() if each.version == "green"]
+    assert green.state is ReplicaState.DRAINING
+    assert leader.kubernetes.find(DEPLOYMENTS, "iris-green") is not None
+    leader.plane.on_drained(green.id)
+    await leader.settle(1)
+    assert [each["metadata"]["name"] for each in leader.kubernetes.all(DEPLOYMENTS)] == ["iris-blue"]
+
+
+async def test_a_new_leader_ends_what_the_old_one_had_begun_to_let_go(leader):
+    await leader.declare(scoring_endpoint(versions=TWO))
+    await leader.stop()
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": [image("blue")]}})
+    after = await Leadership(leader.kubernetes, leader.clock, fence=2).start()
+    await after.settle(75)
+    assert [each["metadata"]["name"] for each in after.kubernetes.all(DEPLOYMENTS)] == ["iris-blue"]
+    await after.stop()
+
+
+# ---- by REST
+
+
+async def test_what_rest_declares_is_an_object_and_its_echo_changes_nothing(leader):
+    view, created = await leader.plane.apply(document())
+    applied = len(leader.kubernetes.writes("apply"))
+    await leader.settle(3)
+    assert created and view["metadata"]["name"] == "iris"
+    assert leader.endpoint()["metadata"]["finalizers"] == ["scorefront.io/drain"]
+    assert len(leader.kubernetes.writes("apply")) == applied == 1
+    assert leader.endpoint()["status"]["keys"]
+
+
+async def test_a_split_set_by_rest_is_in_the_object(leader):
+    await leader.declare(scoring_endpoint(versions=TWO))
+    await leader.plane.set_traffic("iris", {"green": 30}, None, None)
+    await leader.settle(2)
+    found = {each["name"]: each for each in leader.endpoint()["spec"]["versions"]}
+    assert found["green"]["trafficPercentile"] == 30
+    assert leader.endpoint()["metadata"]["generation"] == 2
+    assert (await leader.plane.get("iris"))["status"]["versions"]["green"]["share"] == 0.3
+
+
+async def test_what_kubectl_changes_meanwhile_is_not_undone_by_rest(leader):
+    await leader.declare(scoring_endpoint(versions=TWO))
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"description": "newer"}})
+    with pytest.raises(Conflict):
+        await leader.plane.set_traffic("iris", {"green": 30}, None, None)
+    await leader.settle(1)
+    assert leader.endpoint()["spec"]["description"] == "newer"
+    await leader.plane.set_traffic("iris", {"green": 30}, None, None)
+    assert leader.endpoint()["spec"]["description"] == "newer"
+
+
+async def test_what_the_api_refuses_has_changed_nothing(leader):
+    leader.kubernetes.refusal = lambda verb, where: (
+        Refused("denied by a policy", 422, "Invalid") if verb == "create" and "scoringendpoints" in where else None
+    )
+    with pytest.raises(BadRequest, match="denied by a policy"):
+        await leader.plane.apply(document())
+    assert await leader.plane.views() == []
+
+
+async def test_while_the_api_is_away_rest_says_so_and_nothing_changes(leader):
+    await leader.declare(scoring_endpoint())
+    before = leader.plane.keys("iris")
+    leader.kubernetes.go_away()
+    for change in (
+        leader.plane.set_traffic("iris", {"blue": 5}, None, None),
+        leader.plane.delete("iris"),
+        leader.plane.regenerate("iris", KeyType.PRIMARY),
+    ):
+        with pytest.raises(StoreUnavailable):
+            await change
+    assert leader.plane.keys("iris") == before
+
+
+async def test_an_endpoint_that_only_one_machine_can_run_is_refused(leader):
+    with pytest.raises(InvalidManifest, match="one machine only"):
+        await leader.plane.apply(document(versions=[{"name": "blue", "replica": {"command": ["x"]}}]))
+
+
+async def test_what_rest_deletes_is_gone_at_once_and_its_name_is_free_when_all_is_drained(leader):
+    await leader.declare(scoring_endpoint())
+    await leader.plane.delete("iris")
+    with pytest.raises(EndpointNotFound):
+        await leader.plane.get("iris")
+    await leader.settle(3)
+    with pytest.raises(Conflict, match="is being deleted"):
+        await leader.plane.apply(document())
+    leader.plane.on_drained(next(iter(leader.routers.replicas)))
+    await leader.settle(3)
+    await leader.plane.apply(document())
+
+
+async def test_an_endpoint_of_a_namespace_that_nobody_watches_is_refused(leader):
+    with pytest.raises(Conflict, match="namespace elsewhere is not watched"):
+        await leader.plane.apply(scoring_endpoint(namespace="elsewhere"))
+
+
+# ---- keys
+
+
+async def test_a_users_own_keys_are_taken(leader):
+    leader.kubernetes.put(SECRETS, secret(primaryKey=PRIMARY, secondaryKey=SECONDARY))
+    await leader.plane.apply(document())
+    keys = leader.plane.keys("iris")
+    assert (keys.primary, keys.secondary) == (PRIMARY, SECONDARY)
+    assert "ownerReferences" not in leader.kubernetes.find(SECRETS, "iris-keys")["metadata"]
+
+
+async def test_a_regenerated_key_is_in_the_status_when_the_call_returns(leader):
+    await leader.declare(scoring_endpoint())
+    before = leader.plane.keys("iris")
+    after = await leader.plane.regenerate("iris", KeyType.PRIMARY)
+    digests = leader.endpoint()["status"]["keys"]
+    assert digests["primarySha256"] == hashlib.sha256(after.primary.encode()).hexdigest()
+    await leader.settle(5)
+    assert leader.endpoint()["status"]["keys"] == digests
+    assert leader.plane.keys("iris") == after != before and "KeyRegenerated" in reasons(leader)
+
+
+async def test_keys_that_a_user_changes_are_followed(leader):
+    await leader.declare(scoring_endpoint())
+    data = secret(primaryKey=PRIMARY, secondaryKey=SECONDARY)["data"]
+    leader.kubernetes.edit(SECRETS, "iris-keys", {"data": data})
+    await leader.settle(2)
+    assert leader.plane.keys("iris").primary == PRIMARY
+    assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(PRIMARY.encode()).hexdigest()
+
+
+async def test_keys_that_cannot_be_used_are_told_and_the_old_ones_stay(leader):
+    await leader.declare(scoring_endpoint())
+    before = leader.plane.keys("iris")
+    leader.kubernetes.edit(SECRETS, "iris-keys", {"data": {"primaryKey": None}})
+    await leader.settle(2)
+    assert "has no primaryKey" in leader.conditions()["Degraded"][2]
+    assert leader.plane.keys("iris") == before
+
+
+async def test_keys_of_an_endpoint_of_the_same_name_that_is_gone_are_not_taken_over(leader):
+    left = secret(primaryKey=PRIMARY, secondaryKey=SECONDARY)
+    left["metadata"]["ownerReferences"] = [{"kind": "ScoringEndpoint", "name": "iris", "uid": "of-another"}]
+    leader.kubernetes.put(SECRETS, left)
+    await leader.declare(scoring_endpoint())
+    assert leader.plane.keys("iris").primary != PRIMARY
+
+
+async def test_signing_keys_and_keys_survive_a_change_of_leader_and_routers_trust_them(leader):
+    await leader.declare(scoring_endpoint())
+    trust, keys = leader.plane.snapshot().trust, leader.plane.keys("iris")
+    assert trust.keys[0].kid in leader.kubernetes.find(CONFIGMAPS, "scorefront-trust")["data"]["trust.json"]
+    await leader.stop()
+    after = await Leadership(leader.kubernetes, leader.clock, fence=2).start()
+    assert after.plane.snapshot().trust == trust and after.plane.keys("iris") == keys
+    await after.stop()
+
+
+# ---- workloads
+
+
+async def test_fields_that_others_own_are_reported_and_left_to_them(leader):
+    await leader.declare(scoring_endpoint())
+    theirs = leader.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["template"]["spec"]["containers"]
+    theirs[0]["image"] = "registry/model:theirs"
+    leader.kubernetes.edit(DEPLOYMENTS, "iris-blue", {"spec": {"template": {"spec": {"containers": theirs}}}})
+    await leader.settle(5)
+    status, reason, message = leader.conditions()["Degraded"]
+    assert (status, reason) == ("True", "FieldConflict") and "kubectl-edit" in message
+    found = leader.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["template"]["spec"]["containers"]
+    assert found[0]["image"] == "registry/model:theirs"
+    applies = len(leader.kubernetes.writes("apply"))
+    await leader.settle(30)
+    assert len(leader.kubernetes.writes("apply")) == applies, "it is not fought over"
+
+
+async def test_a_workload_that_somebody_deletes_is_made_again(leader):
+    await leader.declare(scoring_endpoint())
+    leader.kubernetes.take_away(DEPLOYMENTS, "iris-blue")
+    await leader.settle(5)
+    assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is not None
+
+
+def adopted(name="theirs", kind="Deployment"):
+    return {"name": "blue", "replica": {"workloadRef": {"kind": kind, "name": name}, "port": 80}}
+
+
+def theirs(name="theirs", replicas=4):
+    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "x", "image": "y"}]}}
+    return {
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template},
+    }
+
+
+async def test_a_workload_that_is_adopted_keeps_its_number_and_is_found_by_its_selector(leader):
+    leader.kubernetes.put(DEPLOYMENTS, theirs())
+    await leader.settle(0.1)
+    await leader.declare(scoring_endpoint(versions=[adopted()]))
+    assert leader.kubernetes.find(DEPLOYMENTS, "theirs")["spec"]["replicas"] == 4
+    assert {each.port for each in leader.routers.replicas.values()} == {80} and len(leader.routers.replicas) == 4
+    (version,) = leader.endpoint()["status"]["versions"]
+    assert (version["selector"], version["desired"]) == ("app=theirs", 4)
+    await leader.plane.delete("iris")
+    await leader.settle(3)
+    assert leader.endpoint() is None and len(leader.kubernetes.pods()) == 4
+
+
+async def test_a_workload_that_is_not_there_is_told_and_found_when_it_comes(leader):
+    await leader.declare(scoring_endpoint(versions=[adopted()]), 2)
+    assert "there is no Deployment home/theirs" in leader.conditions()["Degraded"][2]
+    leader.kubernetes.put(DEPLOYMENTS, theirs(replicas=2))
+    await leader.settle(8)
+    assert leader.conditions()["Degraded"][0] == "False" and len(leader.routers.replicas) == 2
+
+
+async def test_static_replicas_are_told_and_forgotten(leader):
+    await leader.declare(scoring_endpoint(versions=[{"name": "blue", "replica": {"static": ["127.0.0.1:9400"]}}]))
+    assert leader.endpoint()["status"]["ready"] == "1/1"
+    await leader.plane.delete("iris")
+    await leader.settle(2)
+    assert leader.routers.replicas == {} and leader.endpoint() is None
+
+
+async def test_the_last_lines_of_a_crash_loop_are_those_before_it_ended(leader):
+    await leader.declare(scoring_endpoint())
+    (pod,) = leader.kubernetes.pods()
+    leader.kubernetes.logs[pod, False] = "one\ntwo\nthree\n"
+    leader.kubernetes.logs[pod, True] = "Traceback\n"
+    assert [line.line for line in await leader.plane.logs("iris", "blue", 2)] == ["two", "three"]
+    waiting = {"name": "model", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 3}
+    leader.kubernetes.edit(PODS, pod, {"status": {"containerStatuses": [waiting]}})
+    await leader.settle(0.1)
+    assert [line.line for line in await leader.plane.logs("iris", "blue", 2)] == ["Traceback"]
+
+
+async def test_numbers_that_a_leader_finds_are_those_that_were_asked_for(leader):
+    await leader.declare(scoring_endpoint(versions=[image(minimum=2)]))
+    await leader.provider.scale(VersionKey("iris", "blue"), 5)
+    await leader.stop()
+    after = await Leadership(leader.kubernetes, leader.clock, fence=2).start()
+    await after.settle(2)
+    assert after.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["replicas"] == 5
+    assert (await after.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 5
+    assert after.provider.number("home", BLUE, after.plane.declared("iris").endpoint.versions[0]) == 5
+    await after.stop()

@@ -1,0 +1,46 @@
+import pytest
+
+from cluster.kubernetes.conflicts import field_conflict, scaled_by
+from cluster.kubernetes.errors import Conflict
+from serving.endpoint import WorkloadRef
+
+IRIS = WorkloadRef("Deployment", "iris-blue")
+
+
+def hpa(kind="Deployment", name="iris-blue", namespace="a", api="apps/v1", **metadata):
+    target = {"kind": kind, "name": name, "apiVersion": api}
+    return {"metadata": {"name": "h", "namespace": namespace, **metadata}, "spec": {"scaleTargetRef": target}}
+
+
+def test_an_autoscaler_of_the_same_workload_is_named():
+    assert scaled_by([hpa()], "a", IRIS) == "a/h"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        hpa(kind="StatefulSet"),
+        hpa(name="iris-green"),
+        hpa(namespace="b"),
+        hpa(api="argoproj.io/v1alpha1"),
+        hpa(deletionTimestamp="2026-01-01T00:00:00Z"),
+    ],
+)
+def test_an_autoscaler_of_something_else_or_one_that_goes_is_no_conflict(other):
+    assert scaled_by([other], "a", IRIS) == ""
+
+
+def test_a_refused_apply_tells_whose_the_fields_are():
+    causes = [
+        {
+            "reason": "FieldManagerConflict",
+            "message": 'conflict with "kubectl-edit" using apps/v1',
+            "field": ".spec.template.spec.containers[0].image",
+        }
+    ]
+    error = Conflict("apply failed", 409, "Conflict", body={"details": {"causes": causes}})
+    assert field_conflict(error) == ".spec.template.spec.containers[0].image is owned by kubectl-edit"
+
+
+def test_an_object_that_has_changed_meanwhile_is_no_field_conflict():
+    assert field_conflict(Conflict("modified", 409, "Conflict")) == ""

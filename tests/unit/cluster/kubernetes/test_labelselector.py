@@ -1,0 +1,27 @@
+import pytest
+
+from cluster.kubernetes.labelselector import written
+from cluster.kubernetes.selectors import parsed
+
+SELECTORS = {
+    "app=iris,tier=gold": {"matchLabels": {"tier": "gold", "app": "iris"}},
+    "tier in (gold,silver)": {"matchExpressions": [{"key": "tier", "operator": "In", "values": ["silver", "gold"]}]},
+    "tier notin (lead)": {"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["lead"]}]},
+    "app=iris,!canary": {
+        "matchLabels": {"app": "iris"},
+        "matchExpressions": [{"key": "canary", "operator": "DoesNotExist"}],
+    },
+    "app": {"matchExpressions": [{"key": "app", "operator": "Exists"}]},
+    "": {},
+}
+
+
+@pytest.mark.parametrize(("text", "selector"), SELECTORS.items(), ids=SELECTORS)
+def test_a_selector_is_written_as_a_query_takes_it_and_reads_back(text, selector):
+    assert written(selector) == text
+    parsed(text)
+
+
+def test_an_operator_that_nobody_knows_selects_nothing():
+    strange = {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "a", "operator": "Like", "values": ["b"]}]}
+    assert not parsed(written(strange)).fits({"app": "x", "a": "b"})

@@ -1,0 +1,121 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.kubernetes.shrinking import SPENT_COST, PodNow, of_deployment, of_statefulset, pod_now
+
+NOBODY = frozenset()
+
+
+def pod(number, ready=True, placed=True, draining=False, cost=0):
+    return PodNow(f"p-{number}", f"u{number}", f"p-{number}.u", f"2026-{number:02}", ready, placed, draining, cost)
+
+
+def names(pods):
+    return [each.name for each in pods]
+
+
+def test_more_is_just_a_higher_number():
+    steps = of_deployment(5, [pod(1), pod(2)], NOBODY, NOBODY, NOBODY)
+    assert (steps.replicas, steps.withdraw, steps.delete) == (5, (), ())
+
+
+def test_the_number_does_not_fall_before_those_that_go_are_drained():
+    pods = [pod(1), pod(2), pod(3)]
+    steps = of_deployment(1, pods, {"p-1.u", "p-3.u"}, NOBODY, NOBODY)
+    assert steps.replicas == 3 and names(steps.withdraw) == ["p-1", "p-3"]
+
+
+def test_the_number_falls_by_as_many_as_are_drained_and_those_are_the_cheapest():
+    pods = [pod(1, draining=True, cost=-1000), pod(2), pod(3, draining=True, cost=-1000)]
+    steps = of_deployment(1, pods, NOBODY, {"p-3.u"}, NOBODY)
+    assert steps.replicas == 2 and names(steps.cheapen) == ["p-3"]
+
+
+def test_when_all_that_go_are_drained_there_is_no_need_to_tell_them_apart():
+    pods = [pod(1, draining=True, cost=-1000), pod(2), pod(3, draining=True, cost=-1000)]
+    steps = of_deployment(1, pods, NOBODY, {"p-1.u", "p-3.u"}, NOBODY)
+    assert steps.replicas == 1 and steps.cheapen == ()
+
+
+def test_a_new_leader_goes_on_where_the_old_one_stopped():
+    pods = [pod(1, draining=True, cost=SPENT_COST), pod(2), pod(3, draining=True, cost=-1000)]
+    steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
+    assert steps.replicas == 2 and steps.withdraw == () and steps.cheapen == ()
+
+
+def test_those_that_are_not_ready_go_first_and_then_the_youngest():
+    pods = [pod(1), pod(2, ready=False), pod(3), pod(4)]
+    steps = of_deployment(2, pods, NOBODY, NOBODY, NOBODY)
+    assert names(steps.withdraw) == ["p-2", "p-4"]
+
+
+def test_pods_without_a_node_have_nothing_to_drain():
+    pods = [pod(1), pod(2, ready=False, placed=False)]
+    steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
+    assert steps.replicas == 1 and steps.withdraw == ()
+
+
+def test_what_was_withdrawn_goes_even_when_more_are_wanted_after_all():
+    steps = of_deployment(4, [pod(1), pod(2)], {"p-2.u"}, NOBODY, NOBODY)
+    assert steps.replicas == 5 and names(steps.withdraw) == ["p-2"]
+
+
+def test_one_that_should_have_gone_is_deleted():
+    pods = [pod(1), pod(2, draining=True, cost=-1000)]
+    steps = of_deployment(1, pods, NOBODY, {"p-2.u"}, {"p-2.u"})
+    assert names(steps.delete) == ["p-2"]
+
+
+def test_of_a_stateful_set_the_last_ones_go():
+    pods = [pod(0), pod(1), pod(2)]
+    steps = of_statefulset(1, pods, NOBODY, NOBODY, NOBODY)
+    assert steps.replicas == 3 and names(steps.withdraw) == ["p-1", "p-2"]
+    assert of_statefulset(1, pods, NOBODY, {"p-2.u"}, NOBODY).replicas == 2
+    assert of_statefulset(1, pods, NOBODY, {"p-1.u"}, NOBODY).replicas == 3, "p-2 works still, and would go first"
+
+
+def test_of_a_stateful_set_one_that_must_go_from_the_middle_is_deleted_and_comes_back():
+    steps = of_statefulset(3, [pod(0), pod(1), pod(2)], {"p-1.u"}, {"p-1.u"}, NOBODY)
+    assert steps.replicas == 3 and names(steps.delete) == ["p-1"]
+
+
+def test_a_pod_that_ends_already_does_not_count():
+    metadata = {"name": "p", "uid": "12345678-9", "creationTimestamp": ""}
+    assert pod_now({"metadata": {**metadata, "deletionTimestamp": "now"}, "status": {}}) is None
+    assert pod_now({"metadata": metadata, "status": {"phase": "Failed"}}) is None
+
+
+PODS = st.lists(
+    st.builds(pod, st.just(0), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, -1000, -2000]))
+)
+
+
+@given(PODS, st.integers(1, 8), st.data())
+def test_the_number_always_leaves_room_for_everything_that_still_works(drawn, wanted, data):
+    pods = [
+        PodNow(f"p-{i}", f"u{i}", f"p-{i}.u", f"{i}", p.ready, p.placed, p.draining, p.cost)
+        for i, p in enumerate(drawn)
+    ]
+    ids = [each.id for each in pods]
+    drained = set(data.draw(st.lists(st.sampled_from(ids), unique=True))) if ids else set()
+    victims = set(data.draw(st.lists(st.sampled_from(ids), unique=True))) if ids else set()
+    for rule in (of_deployment, of_statefulset):
+        steps = rule(wanted, pods, victims, drained, NOBODY)
+        spent = {each.id for each in steps.spent} | {each.id for each in steps.delete}
+        assert steps.replicas >= wanted
+        assert (
+            not {each.id for each in steps.delete}
+            - drained
+            - {p.id for p in pods if not p.placed or p.cost <= SPENT_COST}
+        )
+        if rule is of_statefulset:
+            removed = {each.id for each in pods if each.ordinal >= steps.replicas}
+        else:
+            removed = spent
+            working = [each for each in pods if each.id not in spent]
+            assert len(working) <= steps.replicas
+        going = {each.id for each in pods if each.draining or each.id in victims or each in steps.withdraw}
+        assert all(
+            each.id in drained or not each.placed or each.cost <= SPENT_COST for each in pods if each.id in removed
+        )
+        assert len(pods) - len(going) >= min(wanted, len(pods) - len(going))
