@@ -56,6 +56,8 @@ class Forwarder:
         self._leader = leader
         self._session: aiohttp.ClientSession | None = None
         self._under_way: dict[asyncio.Timeout, Leader] = {}
+        self._complaint = ""
+        """What was logged last: the same is not logged for every request."""
 
     def app(self, own: Mapping[str, Handler]) -> web.Application:
         """The application. `own`: path -> who answers a GET of it here, whoever leads."""
@@ -84,6 +86,12 @@ class Forwarder:
             await self._session.close()
             self._session = None
 
+    def _complain(self, leader: Leader, why: str) -> None:
+        complaint = f"the leader is not reached at {leader.rest}: {why}"
+        if complaint != self._complaint:
+            _log.warning("%s", complaint)
+        self._complaint = complaint
+
     def _other(self) -> Leader | None:
         leader = self._leader()
         return None if leader is None or leader.identity == self._identity or not leader.rest else leader
@@ -106,8 +114,7 @@ class Forwarder:
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
             if response is None or not response.prepared:
-                told = str(error) or "it leads no more, or does not answer"
-                _log.warning("%s %s: %s is not reached: %s", request.method, request.path, leader.rest, told)
+                self._complain(leader, str(error) or "it leads no more, or does not answer")
                 return _nobody(f"the leader of the control plane is not reached at {leader.rest}")
             # Half an answer must not look like a whole one.
             if request.transport is not None:

@@ -170,6 +170,7 @@ class _Process:
         stop = asyncio.Event()
         for number_ in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number_, stop.set)
+        print(f"{self._identity}: REST at {self._annotations[REST]}, routers at {self._annotations[LINK]}", flush=True)
         async with contextlib.AsyncExitStack() as stack:
             await self._door.stand_by()
             stack.push_async_callback(self._door.close)

@@ -6,11 +6,12 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+from cluster.kubernetes import paths
 from cluster.kubernetes.errors import ApiError, Conflict, NotFound
 from cluster.kubernetes.paths import Resource, path
 
 Object = dict[str, Any]
-PLURALS = ("pods", "secrets", "configmaps", "deployments", "leases")
+PLURALS = frozenset(each.plural for each in vars(paths).values() if isinstance(each, paths.Resource))
 
 
 class FakeApi:
@@ -123,9 +124,11 @@ class FakeApi:
 def fits(found: Object, query: Mapping[str, str]) -> bool:
     """By the selectors of a query."""
     named = query.get("fieldSelector", "").removeprefix("metadata.name=")
-    labels = dict(each.split("=") for each in query.get("labelSelector", "").split(",") if each)
     metadata = found["metadata"]
-    return named in ("", metadata["name"]) and labels.items() <= (metadata.get("labels") or {}).items()
+    labels = {f"{name}={value}" for name, value in (metadata.get("labels") or {}).items()}
+    known = {*labels, *(metadata.get("labels") or {})}  # `name` alone asks for any value
+    wanted = {each for each in query.get("labelSelector", "").split(",") if each}
+    return named in ("", metadata["name"]) and wanted <= known
 
 
 def merged(found: Object, patch: Object) -> Object:

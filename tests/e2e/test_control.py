@@ -1,0 +1,211 @@
+"""`scorefront control`, as processes: who leads, who stands by, and how they end. The Kubernetes API is played."""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from cluster.kubernetes.paths import CONFIGMAPS, LEASES, SECRETS, path
+from cluster.trust import Trust
+from tests.fakes.clock import eventually
+from tests.fakes.kube_objects import FakeApi
+from tests.fakes.kube_server import serve
+from tests.fakes.router_group import FakeGroup
+
+LEASE = path(LEASES, "home", "scorefront-control")
+TOKEN = "the-token-of-this-test"
+START_S = 20.0
+
+
+class Process:
+    """One control process; its ports stand in the Lease once it leads."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, errors: Path) -> None:
+        self.name = name
+        self.process = process
+        self.errors = errors
+
+    def said(self) -> str:
+        return self.errors.read_text()
+
+    async def rest(self) -> str:
+        """Where it answers, whoever leads."""
+        await eventually(lambda: "REST at " in self.said(), START_S)
+        return self.said().partition("REST at ")[2].partition(",")[0]
+
+    async def ended(self, within_s: float = 10.0) -> int:
+        async with asyncio.timeout(within_s):
+            return await self.process.wait()
+
+
+class Site:
+    """A played API, and the processes on it."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, api: FakeApi) -> None:
+        self.api = api
+        self.folder = folder
+        self.processes: list[Process] = []
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SCOREFRONT")},
+            "KUBECONFIG": str(kubeconfig),
+            "SCOREFRONT_TOKEN": TOKEN,
+            "POD_IP": "127.0.0.1",
+        }
+
+    async def start(self, name: str, **environment: str) -> Process:
+        errors = self.folder / f"{name}.err"
+        listening = ("--control=127.0.0.1:0", "--link=127.0.0.1:0")
+        with errors.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "scorefront", "control", *listening),
+                env={**self._environment, "POD_NAME": name, **environment},
+                stdout=file,
+                stderr=file,
+            )
+        self.processes.append(Process(name, process, errors))
+        return self.processes[-1]
+
+    @property
+    def lease(self) -> dict:
+        return self.api.objects.get(LEASE, {"spec": {}, "metadata": {}})
+
+    async def leads(self, process: Process) -> None:
+        """Wait until it does, and answers REST itself."""
+        await eventually(lambda: f"WARNING: {process.name}_" in process.said(), START_S)
+
+    def annotation(self, what: str) -> str:
+        return self.lease["metadata"]["annotations"][f"scorefront.io/{what}"]
+
+
+@pytest.fixture
+async def site(tmp_path) -> AsyncIterator[Site]:
+    api = FakeApi()
+    async with serve(api, tmp_path) as kubeconfig:
+        made = Site(tmp_path, kubeconfig, api)
+        yield made
+        for each in made.processes:
+            if each.process.returncode is None:
+                each.process.kill()
+            await each.process.wait()
+
+
+async def ask(url: str, token: str = TOKEN) -> tuple[int, dict]:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        return answer.status, json.loads(await answer.text())
+
+
+async def test_the_first_leads_makes_what_is_missing_and_takes_routers_and_rest(site) -> None:
+    first = await site.start("one")
+    await site.leads(first)
+    assert site.lease["spec"]["holderIdentity"].startswith("one_")
+    assert {path(SECRETS, "home", name) for name in ("scorefront-peers", "scorefront-peers-ca")} <= set(
+        site.api.objects
+    )
+    assert path(CONFIGMAPS, "home", "scorefront-trust") in site.api.objects
+    rest = site.annotation("rest")
+    assert await ask(f"{rest}/api/v1/endpoints") == (200, {"value": []})
+    assert (await ask(f"{rest}/api/v1/endpoints", "wrong"))[0] == 401
+    assert await ask(f"{rest}/readyz") == (200, {"ready": True, "waitingFor": []})
+    group = await FakeGroup("a", ("a1",), mounted(site)).join(int(site.annotation("link").rpartition(":")[2]))
+    await eventually(lambda: group.orders)
+    assert group.fence() == 1
+    first.process.send_signal(signal.SIGTERM)
+    await group.ended.wait()
+    await group.leave()
+    assert await first.ended() == 0
+
+
+def mounted(site: Site) -> Trust:
+    """The Secret as a router's pod has it."""
+    folder = site.folder / "mounted"
+    folder.mkdir()
+    for name, value in site.api.objects[path(SECRETS, "home", "scorefront-peers")]["data"].items():
+        (folder / name).write_bytes(base64.b64decode(value))
+    return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
+
+
+async def test_a_standby_passes_on_what_it_is_asked_and_takes_over_when_the_leader_is_told_to_end(
+    site,
+) -> None:
+    first = await site.start("one")
+    await site.leads(first)
+    second = await site.start("two")
+    standby = await second.rest()
+    await eventually_ready(standby)
+    assert await ask(f"{standby}/api/v1/endpoints") == (200, {"value": []})
+    assert (await ask(f"{standby}/api/v1/endpoints", "wrong"))[0] == 401, "the leader says so"
+    first.process.send_signal(signal.SIGTERM)
+    assert await first.ended() == 0
+    await site.leads(second)
+    assert (site.lease["spec"]["leaseTransitions"], site.annotation("rest")) == (2, standby)
+    assert await ask(f"{standby}/api/v1/endpoints") == (200, {"value": []})
+
+
+async def eventually_ready(url: str) -> None:
+    async with asyncio.timeout(START_S):
+        while True:
+            if (await ask(f"{url}/readyz"))[0] == 200:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_who_has_lost_the_lead_ends_with_a_sentence_and_status_1(site) -> None:
+    first = await site.start("one")
+    await site.leads(first)
+    port = int(site.annotation("link").rpartition(":")[2])
+    lease = site.lease
+    stolen = {**lease["spec"], "holderIdentity": "thief_1", "leaseTransitions": 2}
+    site.api.put(LEASES, "scorefront-control", metadata={"annotations": {}}, spec=stolen)
+    assert await first.ended() == 1
+    assert "this process does not lead any more and ends" in first.said()
+    assert "Traceback" not in first.said()
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.1", port)
+    assert site.lease["spec"]["holderIdentity"] == "thief_1", "what is not its own it does not release"
+
+
+async def test_one_that_never_led_ends_at_once_when_told_to(site) -> None:
+    site.api.put(
+        LEASES,
+        "scorefront-control",
+        metadata={"annotations": {}},
+        spec={"holderIdentity": "other_1", "leaseDurationSeconds": 60, "leaseTransitions": 4},
+    )
+    second = await site.start("two")
+    standby = await second.rest()
+    assert (await ask(f"{standby}/api/v1/endpoints"))[0] == 503
+    second.process.send_signal(signal.SIGTERM)
+    assert await second.ended() == 0
+    assert site.lease["spec"]["holderIdentity"] == "other_1"
+
+
+async def test_a_secret_that_is_spoilt_ends_the_start_with_a_sentence(site) -> None:
+    site.api.put(SECRETS, "scorefront-peers", data={"tls.crt": "AAAA"})
+    first = await site.start("one")
+    assert await first.ended(START_S) == 1
+    assert "scorefront: Secret scorefront-peers is damaged" in first.said()
+    assert "Traceback" not in first.said()
+    assert site.lease["spec"]["holderIdentity"] == "", "the next one need not wait"
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"KUBECONFIG": "/nowhere/kubeconfig"}, "/nowhere/kubeconfig"),
+        ({"SCOREFRONT_FRONTEND_MAX_ROUTERS": "many"}, "SCOREFRONT_FRONTEND_MAX_ROUTERS"),
+        ({"POD_IP": ""}, "--advertise"),
+    ],
+)
+async def test_what_is_wrong_at_the_start_is_named(site, environment, told) -> None:
+    process = await site.start("one", **environment)
+    assert await process.ended(START_S) in (1, 2)
+    assert told in process.said()
+    assert "Traceback" not in process.said()
