@@ -8,7 +8,6 @@ from autoscaler.loop import Clock
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.claims import Claims, is_leaving
 from cluster.kubernetes.finalizer import drop_finalizer
-from cluster.kubernetes.objects.labels import ENDPOINT
 from cluster.kubernetes.provider import KubernetesProvider
 from cluster.kubernetes.reflector import Gone, Put
 from cluster.kubernetes.sight import Sight
@@ -21,6 +20,7 @@ from serving.faults import InvalidManifest
 
 AGAIN_AFTER_S = 2.0
 LEAVING_EVERY_S = 1.0
+KEYS_ROUND_S = 60.0
 
 Object = dict[str, Any]
 
@@ -53,7 +53,6 @@ class Follower:
         self._leaving: set[str] = set()
         self._wake = asyncio.Event()
         sight.endpoints.listen(self._endpoint)
-        sight.secrets.listen(self._secret)
 
     def begin(self) -> None:
         """What was seen until now is about to be loaded as a whole."""
@@ -66,6 +65,7 @@ class Follower:
         """Follow, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._let_go(), name="let deleted endpoints go")
+            tasks.create_task(self._look_at_keys(), name="look at keys")
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -98,6 +98,21 @@ class Follower:
         await self._clock.sleep(AGAIN_AFTER_S)
         self._dirty |= names
         self._wake.set()
+
+    async def _look_at_keys(self) -> None:
+        """Secrets are read one by one, by name: nobody is told when they change, so all are read once a minute."""
+        while True:
+            names = self._claims.names()
+            if not names:
+                await self._clock.sleep(AGAIN_AFTER_S)
+            for name in names:
+                await self._clock.sleep(KEYS_ROUND_S / len(names))
+                declared = self._plane.declared(name)
+                try:
+                    if declared is not None and await self._store.keys_changed(name, declared.keys):
+                        self._touch(name)
+                except ControlError as error:
+                    _log.info("the keys of endpoint %s could not be looked at: %s", name, error)
 
     async def _let_go(self) -> None:
         """An object of which nothing is left in the cluster has its finalizer taken away."""
@@ -144,11 +159,6 @@ class Follower:
         holder = self._claims.holder(name)
         found = [each["metadata"] for each in (holder, *self._claims.rivals(name)) if each is not None]
         return tuple((each["uid"], each.get("generation"), "deletionTimestamp" in each) for each in found)
-
-    def _secret(self, change: Put | Gone) -> None:
-        name = (change.object["metadata"].get("labels") or {}).get(ENDPOINT)
-        if name and self._claims.holder(name) is not None:
-            self._touch(name)
 
     def _touch(self, name: str) -> None:
         self._dirty.add(name)

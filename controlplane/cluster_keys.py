@@ -5,9 +5,9 @@ brought their own.
 from typing import Any
 
 from cluster.kubernetes.api import Api
-from cluster.kubernetes.errors import Conflict, NotFound
+from cluster.kubernetes.errors import NotFound
 from cluster.kubernetes.objects.endpoint import owner_of
-from cluster.kubernetes.objects.labels import ENDPOINT, keys_name
+from cluster.kubernetes.objects.labels import keys_name
 from cluster.kubernetes.objects.secret import Keys, digests_of, key_secret, keys_of
 from cluster.kubernetes.paths import ENDPOINTS, SECRETS, path
 from controlplane.cluster_errors import translating
@@ -89,12 +89,6 @@ class EndpointKeys:
                 # Of an endpoint of this name that was deleted: the cluster would collect it a moment later.
                 await self._api.delete(where, uid=secret["metadata"]["uid"])
                 return None
-            if (secret["metadata"].get("labels") or {}).get(ENDPOINT) != metadata["name"]:
-                # A user's own: with the label, later changes of it are seen. It stays theirs.
-                try:
-                    return await self._api.merge(where, {"metadata": {"labels": {ENDPOINT: metadata["name"]}}})
-                except Conflict:
-                    return secret
             return secret
 
 

@@ -167,6 +167,16 @@ class ClusterStore:
             return str(error)
         return StoredEndpoint(document_of(found), keys, self._numbers(found))
 
+    async def keys_changed(self, name: str, known: KeyPair) -> bool:
+        """Somebody has changed, removed or spoilt the Secret since. Raises ControlError."""
+        found = self._claims.holder(name)
+        if found is None or is_leaving(found):
+            return False
+        try:
+            return await self._keys.read(found) != known
+        except ProviderError:
+            return True
+
     def generation(self, name: str) -> int:
         """Of the object as it was read or written last."""
         return self._generations.get(name, 0)

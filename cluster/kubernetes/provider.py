@@ -20,7 +20,7 @@ from cluster.kubernetes.labelselector import written
 from cluster.kubernetes.leaving import Leaving
 from cluster.kubernetes.objects.deployment import MADE, deployment, faults_of, workload_of
 from cluster.kubernetes.objects.endpoint import owner_of, static_replicas
-from cluster.kubernetes.objects.labels import FENCE, key_of, selector
+from cluster.kubernetes.objects.labels import key_of, selector
 from cluster.kubernetes.outlook import Outlook
 from cluster.kubernetes.podlogs import PodLogs
 from cluster.kubernetes.pods import PodKind, Step
@@ -319,11 +319,9 @@ class KubernetesProvider:
     async def _make(self, endpoint: str, version: Version, owner: Mapping[str, Any], workload: WorkloadRef) -> None:
         key, namespace = VersionKey(endpoint, version.name), owner["metadata"]["namespace"]
         is_new = self._workloads.find(namespace, workload) is None
-        # The number is never ours to apply: a field that is left out the next time would fall back to its default.
-        body = deployment(endpoint, namespace, version, owner_of(owner), None, self._fence.number)
-        # The fence is written with every version that is read, also where an apply is refused; so it is no part of it.
-        del body["metadata"]["annotations"][FENCE]
         try:
+            # The fence is no part of it: it is put on also where this is refused.
+            body = deployment(endpoint, namespace, version, owner_of(owner))
             await self._workloads.apply(namespace, workload, body)
         except FieldConflict as error:
             self._conflicts[key] = str(error)

@@ -1,4 +1,4 @@
-"""Everything that the leader watches in the API."""
+"""Everything that the leader watches in the API. Secrets are not: to watch some is to be allowed to read all."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -6,8 +6,7 @@ from typing import Any
 
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.clock import Clock
-from cluster.kubernetes.objects.labels import ENDPOINT
-from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS, HPAS, PODS, SECRETS, STATEFULSETS, path
+from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS, HPAS, PODS, STATEFULSETS, path
 from cluster.kubernetes.pods import kept_of
 from cluster.kubernetes.reflector import Reflector
 from cluster.kubernetes.watched import Watched
@@ -24,8 +23,8 @@ class Sight:
     def __init__(self, api: Api, namespaces: Sequence[str], clock: Clock, u: Callable[[], float]) -> None:
         places: Sequence[str | None] = tuple(namespaces) or (None,)
 
-        def reflector(where: str, keep: Callable[[Object], Object], selector: str = "") -> Reflector:
-            return Reflector(api, where, clock, u, label_selector=selector, keep=keep)
+        def reflector(where: str, keep: Callable[[Object], Object]) -> Reflector:
+            return Reflector(api, where, clock, u, keep=keep)
 
         self._clock = clock
         self.endpoints = Watched("endpoints", [reflector(path(ENDPOINTS, each), _kept) for each in places])
@@ -34,11 +33,10 @@ class Sight:
         self.deployments = Watched("deployments", [reflector(path(DEPLOYMENTS, each), _kept) for each in places])
         self.statefulsets = Watched("stateful sets", [reflector(path(STATEFULSETS, each), _kept) for each in places])
         self.autoscalers = Watched("autoscalers", [reflector(path(HPAS, each), _kept) for each in places])
-        self.secrets = Watched("key secrets", [reflector(path(SECRETS, each), _kept, ENDPOINT) for each in places])
 
     @property
     def _all(self) -> tuple[Watched, ...]:
-        return (self.endpoints, self.pods, self.deployments, self.statefulsets, self.autoscalers, self.secrets)
+        return (self.endpoints, self.pods, self.deployments, self.statefulsets, self.autoscalers)
 
     async def run(self) -> None:
         """Follow the API, for ever."""

@@ -257,7 +257,7 @@ async def test_keys_that_a_user_changes_are_followed(leader):
     await leader.declare(scoring_endpoint())
     data = secret(primaryKey=PRIMARY, secondaryKey=SECONDARY)["data"]
     leader.kubernetes.edit(SECRETS, "iris-keys", {"data": data})
-    await leader.settle(2)
+    await leader.settle(65)
     assert leader.plane.keys("iris").primary == PRIMARY
     assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(PRIMARY.encode()).hexdigest()
 
@@ -266,7 +266,7 @@ async def test_keys_that_cannot_be_used_are_told_and_the_old_ones_stay(leader):
     await leader.declare(scoring_endpoint())
     before = leader.plane.keys("iris")
     leader.kubernetes.edit(SECRETS, "iris-keys", {"data": {"primaryKey": None}})
-    await leader.settle(2)
+    await leader.settle(65)
     assert "has no primaryKey" in leader.conditions()["Degraded"][2]
     assert leader.plane.keys("iris") == before
 
