@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from autoscaler.frontend import Size
 from autoscaler.loop import Clock
-from cluster.kubernetes.api import Api, ApiError
+from cluster.kubernetes.api import Api, ApiError, NotFound
 from cluster.kubernetes.objects.router import DEPLOYMENT, SELECTOR, RouterPod, router_pod
 from cluster.kubernetes.paths import CONFIGMAPS, DEPLOYMENTS, PODS, path
 from cluster.kubernetes.reflector import Change, Gone, Listed, Put, Reflector
@@ -25,6 +25,7 @@ _log = logging.getLogger("scorefront.frontend")
 JOIN_S = 5.0
 """How long a new leader waits for all routers to connect before it takes those for all that are there."""
 LOOK_S = 0.1
+RETRY_S = 2.0
 LEVEL_S = 5.0
 """How often it is looked whether a router that came later lacks the cores of the others."""
 
@@ -136,9 +137,22 @@ class Fleet:
         while not self.groups() or (self.unheard() and self._clock.now() < give_up_s) or self._is_fixed():
             await self._clock.sleep(LOOK_S)
         workers = max(group.wanted for group in self.groups().values())
-        scale = await self._api.get(path(DEPLOYMENTS, self._api.home, DEPLOYMENT, "scale"))
         self._groups.resize(workers)
-        return Size(workers, int(scale["spec"].get("replicas", 1)))
+        return Size(workers, await self._routers())
+
+    async def _routers(self) -> int:
+        """That the Deployment is to have; where there is none, those that are heard."""
+        while True:
+            try:
+                scale = await self._api.get(path(DEPLOYMENTS, self._api.home, DEPLOYMENT, "scale"))
+            except NotFound:
+                _log.error("there is no Deployment %s in %s: routers are not scaled out", DEPLOYMENT, self._api.home)
+                return max(1, len(self.groups()))
+            except ApiError as error:
+                _log.warning("the scale of the routers is not known yet: %s", error)
+                await self._clock.sleep(RETRY_S)
+            else:
+                return int(scale["spec"].get("replicas", 1))
 
     def groups(self) -> Mapping[str, LinkedGroup]:
         """See `Surroundings`. Of routers that stay."""

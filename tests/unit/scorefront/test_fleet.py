@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from autoscaler.frontend import Size
-from cluster.kubernetes.errors import Conflict, NotFound, Refused
+from cluster.kubernetes.errors import Conflict, NotFound, Refused, Unreachable
 from cluster.kubernetes.paths import CONFIGMAPS, DEPLOYMENTS, PODS
 from cluster.link import GroupLoad
 from controlplane.groups import GroupNow
@@ -14,6 +14,7 @@ from router.core.members import Member
 from router.membership import Part
 from router.settings import SettingError
 from scorefront.fleet import JOIN_S, LEVEL_S, Fleet
+from scorefront.fleet import RETRY_S as RETRY_SCALE_S
 from scorefront.frontend import FrontEndScaler, front_end_settings
 from scorefront.growth import GROW_S, RETRY_S, NoCores
 from scorefront.history import NAME, History, Record, encoded
@@ -206,6 +207,22 @@ async def test_where_somebody_has_chosen_the_number_of_workers_it_is_left_alone(
     taking.cancel()
 
 
+async def test_an_api_that_fails_for_a_moment_does_not_end_the_leader(site) -> None:
+    site.api.failures["/scale"] = Unreachable("no answer")
+    taking = asyncio.create_task(site.fleet.take_over())
+    await site.clock.advance(RETRY_SCALE_S / 2)
+    site.api.failures.clear()
+    await site.clock.advance(RETRY_SCALE_S)
+    assert await taking == Size(1, 2)
+
+
+async def test_routers_that_are_no_deployment_are_as_many_as_are_heard(site) -> None:
+    site.api.failures["/scale"] = NotFound("there is none", 404)
+    site.start("c")
+    await settle()
+    assert await site.fleet.take_over() == Size(1, 3)
+
+
 # ---- out
 
 
@@ -279,6 +296,12 @@ async def test_cores_are_given_back_down_to_what_a_pod_began_with(site) -> None:
     assert site.limit("a") == "3"
     await grow(site, 1)
     assert site.limit("a") == "2"
+
+
+async def test_cores_that_are_there_need_nobody_s_leave(site) -> None:
+    site.api.failures[DEPLOYMENT] = Unreachable("no answer")
+    await grow(site, 2, there=False)
+    assert site.fleet.cores() == 4, "nothing was refused"
 
 
 async def test_a_router_that_comes_later_gets_as_many_cores(site) -> None:
