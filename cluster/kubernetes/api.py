@@ -224,10 +224,12 @@ class Api:
         try:
             async with await self._open(ask) as answer:
                 yield answer
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise Unreachable(f"{ask}: no connection in time", reason="ConnectTimeout") from exc
         except TimeoutError as exc:
             raise Unreachable(f"{ask}: nothing was heard in time", reason="Timeout") from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise Unreachable(f"{ask}: {exc or type(exc).__name__}", reason=type(exc).__name__) from exc
+            raise Unreachable(f"{ask}: {told(exc)}", reason=type(exc).__name__) from exc
 
     async def _open(self, ask: "_Ask") -> aiohttp.ClientResponse:
         used = await self._credentials.now(time.monotonic())
@@ -292,6 +294,15 @@ async def error_in(answer: aiohttp.ClientResponse, ask: _Ask) -> ApiError:
         body = None  # a load balancer's page
     known = body if isinstance(body, dict) else {}
     return error_of(answer.status, answer.reason or "", known, text, answer.headers.get("Retry-After"), str(ask))
+
+
+def told(error: Exception) -> str:
+    """A broken connection as people should read it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"the server's certificate is not good: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}:{error.port}: {error.os_error}"
+    return str(error) or type(error).__name__
 
 
 def kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:

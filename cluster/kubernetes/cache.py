@@ -43,11 +43,11 @@ def key_of(found: Object) -> Key:
 
 
 class Cache:
-    """The objects of one collection by key, each as `keep` left it."""
+    """The objects of one collection by key, each as `keep` left it; those of which it kept None are not there."""
 
     __slots__ = ("_keep", "_stamps", "objects")
 
-    def __init__(self, keep: Callable[[Object], Object]) -> None:
+    def __init__(self, keep: Callable[[Object], Object | None]) -> None:
         self._keep = keep
         self._stamps: dict[Key, tuple[str, str]] = {}  # (uid, resourceVersion)
         self.objects: dict[Key, Object] = {}
@@ -70,20 +70,21 @@ class Cache:
         known = self._stamps.get(key)
         if known == stamp:
             return
-        if known is not None and known[0] != stamp[0]:
-            yield from self._drop(key)
         kept = self._keep(found)
-        self._stamps[key], self.objects[key] = stamp, kept
-        yield Put(kept)
+        if known is not None and (kept is None or known[0] != stamp[0]):
+            yield from self._drop(key)
+        if kept is not None:
+            self._stamps[key], self.objects[key] = stamp, kept
+            yield Put(kept)
 
     def gone(self, found: Object) -> Iterator[Put | Gone]:
         """An object that was deleted, in its last state. One that is not known, or by now is another, is no change."""
         key = key_of(found)
         known = self._stamps.get(key)
         if known is not None and known[0] == found["metadata"].get("uid", ""):
-            del self._stamps[key], self.objects[key]
-            yield Gone(self._keep(found))
+            yield from self._drop(key, self._keep(found))
 
-    def _drop(self, key: Key) -> Iterator[Put | Gone]:
+    def _drop(self, key: Key, last: Object | None = None) -> Iterator[Put | Gone]:
         del self._stamps[key]
-        yield Gone(self.objects.pop(key))
+        known = self.objects.pop(key)
+        yield Gone(last or known)

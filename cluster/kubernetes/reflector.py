@@ -16,7 +16,7 @@ from typing import Protocol
 
 from cluster.kubernetes import errors
 from cluster.kubernetes.backoff import Backoff, BackoffSettings
-from cluster.kubernetes.cache import Cache, Change, Gone, Key, Listed, Object, Put
+from cluster.kubernetes.cache import Cache, Change, Gone, Key, Listed, Object, Put, key_of
 from cluster.kubernetes.clock import Clock
 
 __all__ = ["Change", "Gone", "Listed", "Put", "Reflector", "ReflectorSettings", "without_managed_fields"]
@@ -25,7 +25,9 @@ UNANSWERED_STATUSES = frozenset({0, 401, 408, 429})
 """Failures that say nothing about the version that was watched from."""
 
 SERVER_ERRORS_BEFORE_LIST = 3
-"""So many 5xx in a row, and the version is suspected: a server that was set back in time answers 504 for ever."""
+SILENCES_BEFORE_LIST = 2
+"""So many 5xx or silent watches in a row, and the version is suspected: a server that was set back in time (a backup of
+its store) answers 504 or nothing, for ever, to who watches from a version that it does not know yet."""
 
 _log = logging.getLogger("scorefront.kubernetes")
 
@@ -43,6 +45,9 @@ class ReflectorSettings:
     sudden_s: float = 1.0
     """A watch that ends well, but earlier than this, is a failure: else an empty answer would become a hot loop."""
     backoff: BackoffSettings = field(default_factory=BackoffSettings)
+    """After answers that are no good."""
+    away: BackoffSettings = field(default_factory=lambda: BackoffSettings(last_s=5.0))
+    """Where there is no answer: asking costs the server nothing, and its return should be heard within seconds."""
 
 
 class Reading(Protocol):
@@ -72,10 +77,10 @@ class Reflector:
         u: Callable[[], float],
         label_selector: str = "",
         field_selector: str = "",
-        keep: Callable[[Object], Object] = without_managed_fields,
+        keep: Callable[[Object], Object | None] = without_managed_fields,
         settings: ReflectorSettings | None = None,
     ) -> None:
-        """`u` is uniform on [0, 1). `keep` gets an object once, may change it, and returns what is kept of it."""
+        """`u` is uniform on [0, 1). `keep` may change the object it gets; it returns what is kept, None for nothing."""
         self._api = api
         self._path = path
         self._clock = clock
@@ -83,9 +88,13 @@ class Reflector:
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._query = {name: value for name, value in selectors.items() if value}
         self._settings = settings or ReflectorSettings()
-        self._cache = Cache(keep)
+        self._cache = Cache(self._kept)
+        self._keep = keep
         self._version = ""  # where to watch from; opaque; "" means: list first
         self._heard_at = -math.inf
+        self._backoff = Backoff(self._settings.backoff)
+        self._away = Backoff(self._settings.away)
+        self._silences = 0
         self.synced = False
         """Whether the first list is done."""
         self.last_error = ""
@@ -102,7 +111,6 @@ class Reflector:
 
     async def changes(self) -> AsyncIterator[Change]:
         """First a Listed, then every change, for ever. Raises nothing but CancelledError."""
-        backoff = Backoff(self._settings.backoff)
         while True:
             began = self._clock.now()
             try:
@@ -115,27 +123,48 @@ class Reflector:
                         yield change
                 lasted_s = self._clock.now() - began
                 if lasted_s >= self._settings.sudden_s:
-                    backoff.lasted(lasted_s)
+                    self._lasted(lasted_s)
                     continue
-                raise errors.Unreachable(f"GET {self._path}: the watch ended as soon as it began", reason="Sudden")
+                raise errors.ApiError(f"GET {self._path}: the watch ended as soon as it began", reason="Sudden")
             except errors.ApiError as exc:
                 error = exc
-            except Exception as exc:  # an object that `keep` cannot take must not end discovery for ever
+            except Exception as exc:  # discovery must outlive whatever comes
                 _log.exception("reflecting %s", self._path)
                 error = errors.Garbled(f"GET {self._path}: {exc!r}")
-            backoff.lasted(self._clock.now() - began)
-            self._failed(error, backoff.failures)
-            await self._clock.sleep(backoff.failed(self._u(), error.retry_after_s))
+            self._lasted(self._clock.now() - began)
+            await self._clock.sleep(self._failed(error))
 
-    def _failed(self, error: errors.ApiError, before: int) -> None:
-        if not stays(error, before):
-            self._version = ""
+    def _kept(self, found: Object) -> Object | None:
+        try:
+            return self._keep(found)
+        except Exception:  # one object that nobody can read must not hide all others
+            _log.exception("%s: left out %s", self._path, key_of(found))
+            return None
+
+    def _lasted(self, seconds: float) -> None:
+        self._backoff.lasted(seconds)
+        self._away.lasted(seconds)
+
+    def _failed(self, error: errors.ApiError) -> float:
+        """Decides where to go on; returns the seconds until then."""
+        no_answer = isinstance(error, errors.Unreachable) and not isinstance(error, errors.Garbled)
+        self._silences += no_answer and error.reason == "Timeout"
+        if self._silences >= SILENCES_BEFORE_LIST or not stays(error, self._backoff.failures):
+            self._version, self._silences = "", 0
+        self._tell(error)
+        if no_answer:
+            return self._away.failed(self._u())
+        self._away.failures = 0
+        return self._backoff.failed(self._u(), error.retry_after_s)
+
+    def _tell(self, error: errors.ApiError) -> None:
         if error.message != self.last_error:
             _log.warning("%s%s", error.message, "" if self._version else "; listing again")
         self.last_error = error.message
 
     def _heard(self) -> None:
         self._heard_at = self._clock.now()
+        self._silences = 0
         self.last_error = ""
 
     # ---- listing
@@ -209,7 +238,12 @@ class Reflector:
 
 
 def whole(item: Object, page: Object) -> Object:
-    """An item of a list as it would be alone: built-in kinds leave out what stands on the list."""
+    """An item of a list as it would be alone: built-in kinds leave out what stands on the list.
+
+    Raises KeyError, TypeError or AttributeError for what is no object.
+    """
+    if not (key_of(item)[1] and item["metadata"]["resourceVersion"]):
+        raise KeyError("an object without a name or a version")
     if "kind" not in item:
         item["apiVersion"], item["kind"] = page.get("apiVersion", ""), str(page.get("kind", "")).removesuffix("List")
     return item
