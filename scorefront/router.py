@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ END_S = 3.0
 """What workers get to end in, beyond the time for requests in flight."""
 PATIENCE_S = 5.0
 """How long the API server may take to list everything, before what is known of the last run is served."""
+AGAIN_S = 1.0
 KEEP_S = 5.0
 """Least time between two snapshots."""
 SNAPSHOT = "snapshot.json"
@@ -217,10 +218,10 @@ class _Router:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._restart.set)
         runner = await serve_admin(self._admin, self._why_not_ready, self._metrics)
-        agreeing = asyncio.create_task(self._membership.run(), name="agree on who takes part")
+        agreeing = _kept_up(self._membership.run, "agree on who takes part")
         parts = [
-            asyncio.create_task(self._watch.run(), name="follow the cluster"),
-            asyncio.create_task(self._uplink.run(self._supervisor), name="talk to the leader"),
+            _kept_up(self._watch.run, "follow the cluster"),
+            _kept_up(lambda: self._uplink.run(self._supervisor), "talk to the leader"),
             asyncio.create_task(self._serve(), name="serve"),
         ]
         stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
@@ -346,6 +347,20 @@ class _Router:
         gauges = {name: (meaning, float(value)) for name, (meaning, value) in figures.items()}
         workers = await self._supervisor.collect()
         return self._exposition.render_router(workers, watch.discovery.versions(), gauges)
+
+
+def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+    """Begun again where it fails: requests are served all the same, and none may be lost for what is beside them."""
+
+    async def again_and_again() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                _log.exception("the router could not %s; it tries again", name)
+            await asyncio.sleep(AGAIN_S)
+
+    return asyncio.create_task(again_and_again(), name=name)
 
 
 async def _ended(*tasks: asyncio.Task[Any]) -> None:

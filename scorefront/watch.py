@@ -54,7 +54,7 @@ class Watch:
         }
         self._pods = {place: Reflector(api, path(PODS, place), clock, u, keep=kept.pod) for place in namespaces}
         self._trust = Reflector(api, path(CONFIGMAPS, api.home), clock, u, field_selector=f"metadata.name={TRUST}")
-        self._missing = len(self._reflectors())
+        self._unlisted = set(self._reflectors())
 
     async def run(self) -> None:
         """For ever; cancel it to stop."""
@@ -95,18 +95,15 @@ class Watch:
         return [*self._endpoints.values(), *self._pods.values(), self._trust]
 
     async def _follow(self, reflector: Reflector, take: _Take) -> None:
-        first = True
         async for change in reflector.changes():
             for message in take(change):
                 self.changed = True
                 self._publish(message)
             self._tell_problems()
-            if first:
-                first = False
-                self._missing -= 1
-                if not self._missing:
-                    self.changed = True
-                    self.listed.set()
+            self._unlisted.discard(reflector)
+            if not self._unlisted and not self.listed.is_set():
+                self.changed = True
+                self.listed.set()
 
     def _within(self, take: Callable[[Change, str | None], list[ToWorker]], place: str | None) -> _Take:
         return lambda change: take(change, place)

@@ -357,6 +357,38 @@ def test_after_the_close_nobody_is_started_and_those_who_end_are_told_of() -> No
     assert [each.name for each in group.part.departed] == ["w0-g-0"]
 
 
+def test_a_group_that_closes_owns_what_it_has_to_the_end_if_it_is_alone() -> None:
+    group = grown(2)
+    group.do(group.roster.close(group.now))
+    assert group.eligible() == ["w0-g-0", "w1-g-1"]
+
+
+def test_a_group_that_closes_lets_others_own_what_it_has_while_its_workers_still_run() -> None:
+    group = grown(2)
+    group.do(group.roster.others(True, group.now))
+    assert group.eligible() == ["w0-g-0", "w1-g-1"]
+    group.do(group.roster.close(group.now))
+    assert group.eligible() == []
+    assert len(group.part.members) == 2
+
+
+def test_if_the_others_leave_too_the_last_who_leave_own_what_there_is() -> None:
+    group = grown(1)
+    group.do(group.roster.others(True, group.now))
+    group.do(group.roster.close(group.now))
+    assert group.do(group.roster.others(True, group.now)) == []
+    group.do(group.roster.others(False, group.now))
+    assert group.eligible() == ["w0-g-0"]
+
+
+def test_others_reach_a_worker_where_its_door_is() -> None:
+    group = Group()
+    group.resize(1)
+    group.roster.reached_at("w0-g-0", "10.0.0.1:7000")
+    group.serve("w0-g-0")
+    assert [each.address for each in group.part.members] == ["10.0.0.1:7000"]
+
+
 def test_views_have_the_parts_of_all_groups() -> None:
     here, there = Member("a", "unix:a"), Member("b", "10.0.0.2:7000")
     gone = Departed("c", None)

@@ -1,5 +1,6 @@
-"""Several routers, one object, lost races, lost answers, late reads, dead pods, an API server that is away: whatever the
-order, no view leaves out anybody who lives, and in the end all see the same.
+"""Several routers, one object, lost races, lost answers, late reads, dead pods, an API server that is away.
+
+Whatever the order, no view leaves out anybody who lives, and in the end all see the same.
 """
 
 import random

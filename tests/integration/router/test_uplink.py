@@ -1,0 +1,231 @@
+"""A group of workers and the leaders of a cluster: real links with certificates, a Lease that changes hands."""
+
+import asyncio
+import json
+import socket
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.trust import PEERS, Trust
+from controlplane.groups import GroupEvents, Groups
+from scorefront.router import RouterClock
+from scorefront.uplink import LEASE, Uplink, leader_of
+from serving.endpoint import VersionKey
+from serving.usage import UsageReport, VersionUsage, Work
+from tests.fakes.authority import Authority
+from tests.fakes.clock import eventually
+
+BLUE = VersionKey("iris", "blue")
+Object = dict[str, Any]
+
+
+class LeaseApi:
+    """Tells of one Lease."""
+
+    home = "home"
+
+    def __init__(self) -> None:
+        self.lease: Object | None = None
+        self._version = 0
+        self._changed = asyncio.Event()
+
+    def hold(self, port: int, fence: int, holder: str = "leader") -> None:
+        """Somebody has the Lease."""
+        self._version += 1
+        metadata = {"name": LEASE, "namespace": "home", "uid": "1", "resourceVersion": str(self._version)}
+        metadata["annotations"] = {"scorefront.io/link": f"127.0.0.1:{port}"}  # type: ignore[assignment]  # JSON
+        self.lease = {"metadata": metadata, "spec": {"holderIdentity": holder, "leaseTransitions": fence}}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def get(self, path: str, query: Mapping[str, str]) -> Object:
+        items = [self.lease] if self.lease is not None else []
+        return {"metadata": {"resourceVersion": str(self._version)}, "items": items}
+
+    async def lines(self, path: str, query: Mapping[str, str], silent_s: float) -> AsyncGenerator[bytes, None]:
+        at = int(query["resourceVersion"])
+        while True:
+            changed = self._changed
+            if self._version > at:
+                at = self._version
+                yield json.dumps({"type": "MODIFIED", "object": self.lease}).encode()
+            await changed.wait()
+
+
+class Leader:
+    """One that leads, and what it hears."""
+
+    def __init__(self, trust: Trust, fence: int) -> None:
+        self.busy: dict[str, dict[VersionKey, int]] = defaultdict(dict)
+        self.drained: list[str] = []
+        self.workers: Collection[str] = ()
+        self.gone: list[str] = []
+        events = GroupEvents(self._usage, self.drained.append, self._workers, self.gone.append)
+        self.groups = Groups(events, fence, trust)
+        self._sock = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._sock.getsockname()[1]
+        self.groups.open(self._sock)
+
+    def _usage(self, report: UsageReport) -> None:
+        self.busy[report.worker].update({usage.key: usage.busy for usage in report.versions})
+
+    def _workers(self, workers: Collection[str]) -> None:
+        self.workers = workers
+
+    async def close(self) -> None:
+        await self.groups.close()
+        self._sock.close()
+
+
+class Crew:
+    """A group of workers."""
+
+    group = "group-1"
+
+    def __init__(self) -> None:
+        self.wanted = 2
+        self.sizes: list[int] = []
+
+    def work(self) -> Mapping[str, Work]:
+        return {"w1": Work(1.0, 1, 0.0, 0.0, 0, 0.0)}
+
+    def is_even(self) -> bool:
+        return True
+
+    async def retire(self, key: VersionKey, count: int) -> Sequence[str]:
+        return [f"replica-{number}" for number in range(count)] if key == BLUE else []
+
+    async def resize(self, count: int) -> None:
+        self.wanted = count
+        self.sizes.append(count)
+
+
+def report(worker: str, busy: int, key: VersionKey = BLUE) -> UsageReport:
+    return UsageReport(worker, time.monotonic(), (VersionUsage(*key, busy, 4, 0, 0.0, {}),))
+
+
+class Rig:
+    def __init__(self, folder: Path, resizes: bool = True) -> None:
+        self.trust = Authority(folder).issue(PEERS)
+        self.api = LeaseApi()
+        self.crew = Crew()
+        self.uplink = Uplink(
+            self.api,  # type: ignore[arg-type]  # what is asked of it
+            *("pod-1", self.trust, RouterClock(), lambda: 0.5, lambda: 4, resizes),
+        )
+        self.leaders: list[Leader] = []
+        self._running = asyncio.create_task(self.uplink.run(self.crew), name="uplink")
+
+    def leader(self, fence: int, takes_over: bool = True) -> Leader:
+        made = Leader(self.trust, fence)
+        self.leaders.append(made)
+        if takes_over:
+            self.api.hold(made.port, fence)
+        return made
+
+    async def stop(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        for leader in self.leaders:
+            await leader.close()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    made = Rig(tmp_path)
+    await asyncio.sleep(0)
+    yield made
+    await made.stop()
+
+
+async def test_a_leader_hears_who_there_is_and_what_they_have_and_then_every_change(rig: Rig) -> None:
+    rig.uplink.on_usage(report("w1", 1))
+    rig.uplink.on_workers(["w1"])
+    leader = rig.leader(1)
+    await eventually(lambda: leader.busy["w1"] == {BLUE: 1})
+    rig.uplink.on_usage(report("w1", 3))
+    rig.uplink.on_drained("replica")
+    await eventually(lambda: leader.busy["w1"] == {BLUE: 3} and leader.drained == ["replica"])
+    rig.uplink.on_workers(["w1", "w2"])
+    rig.uplink.on_usage(report("w2", 2))
+    await eventually(lambda: leader.busy["w2"] == {BLUE: 2})
+    rig.uplink.on_worker_gone("w1")
+    await eventually(lambda: leader.gone == ["w1"] and set(leader.workers) == {"w2"})
+
+
+async def test_another_leader_is_told_everything_anew(rig: Rig) -> None:
+    rig.uplink.on_workers(["w1"])
+    first = rig.leader(1)
+    rig.uplink.on_usage(report("w1", 1, VersionKey("rose", "red")))
+    rig.uplink.on_usage(report("w1", 2))
+    rig.uplink.on_drained("drained-before")
+    rig.uplink.on_drained("stopped")
+    rig.uplink.on_replica_gone("stopped")
+    await eventually(lambda: len(first.busy["w1"]) == 2)
+    second = rig.leader(2)
+    await eventually(lambda: second.busy["w1"] == {BLUE: 2, VersionKey("rose", "red"): 1})
+    assert second.drained == ["drained-before"]
+    await eventually(lambda: not first.workers)
+
+
+async def test_a_link_that_breaks_is_made_again(rig: Rig) -> None:
+    rig.uplink.on_workers(["w1"])
+    leader = rig.leader(1)
+    await eventually(lambda: rig.uplink.linked)
+    await leader.groups.close()
+    await eventually(lambda: not rig.uplink.linked)
+    again = Groups(GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.trust)
+    leader.groups = again
+    leader._sock.close()
+    leader._sock = socket.create_server(("127.0.0.1", leader.port))
+    again.open(leader._sock)
+    await eventually(lambda: set(leader.workers) == {"w1"}, within_s=10)
+
+
+async def test_one_who_led_before_is_not_obeyed_any_more(rig: Rig) -> None:
+    rig.uplink.on_workers(["w1"])
+    rig.leader(5)
+    await eventually(lambda: rig.uplink.linked)
+    old = rig.leader(4)
+    await eventually(lambda: not rig.uplink.linked)
+    await asyncio.sleep(1)
+    assert not old.workers
+
+
+async def test_replicas_are_withdrawn_where_the_group_owns_the_version(rig: Rig) -> None:
+    rig.uplink.on_workers(["w1"])
+    leader = rig.leader(1)
+    await eventually(lambda: bool(leader.workers))
+    assert list(await leader.groups.retire(BLUE, 2)) == ["replica-0", "replica-1"]
+    assert list(await leader.groups.retire(VersionKey("rose", "red"), 2)) == []
+
+
+@pytest.mark.parametrize("resizes", [True, False])
+async def test_the_leader_says_how_many_workers_there_are_unless_that_was_chosen(tmp_path: Path, resizes: bool) -> None:
+    rig = Rig(tmp_path, resizes)
+    leader = rig.leader(1)
+    await eventually(lambda: rig.uplink.linked)
+    leader.groups.resize(9)
+    if resizes:
+        await eventually(lambda: rig.crew.sizes == [4])
+    else:
+        await asyncio.sleep(0.5)
+        assert rig.crew.sizes == []
+    await rig.stop()
+
+
+def test_a_lease_that_nobody_holds_or_that_says_no_address_has_no_leader() -> None:
+    annotations = {"scorefront.io/link": "10.0.0.1:8083"}
+    held = {"metadata": {"annotations": annotations}, "spec": {"holderIdentity": "a", "leaseTransitions": 3}}
+    found = leader_of(held)
+    assert found is not None
+    assert (str(found.address), found.fence) == ("10.0.0.1:8083", 3)
+    assert leader_of(None) is None
+    assert leader_of({**held, "spec": {"holderIdentity": ""}}) is None
+    assert leader_of({**held, "metadata": {}}) is None
+    assert leader_of({**held, "metadata": {"annotations": {"scorefront.io/link": "here"}}}) is None
