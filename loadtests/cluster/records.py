@@ -91,8 +91,18 @@ def steps(seen: Sequence[Scale], workload: str) -> list[Scale]:
 
 def lowest(seen: Sequence[Scale], since_s: float, until_s: float) -> int:
     """The smallest number wanted at any moment of the time, of one workload's entries; -1 of nothing."""
+    return min(_within(seen, since_s, until_s), default=-1)
+
+
+def highest(seen: Sequence[Scale], since_s: float, until_s: float) -> int:
+    """The largest, likewise."""
+    return max(_within(seen, since_s, until_s), default=-1)
+
+
+def _within(seen: Sequence[Scale], since_s: float, until_s: float) -> list[int]:
+    """What was wanted at the beginning of the time, and what came in it."""
     before = [each.replicas for each in seen if each.at_s <= since_s][-1:]
-    return min([*before, *(each.replicas for each in seen if since_s < each.at_s <= until_s)], default=-1)
+    return [*before, *(each.replicas for each in seen if since_s < each.at_s <= until_s)]
 
 
 def fallen_back(seen: Sequence[Scale]) -> int:

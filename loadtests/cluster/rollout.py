@@ -4,9 +4,10 @@
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. CLUSTER_CONTROL: a command that is called
 as `$CLUSTER_CONTROL stop apiserver` and `… start apiserver`; without it the API server stays. Three routers and two
-control processes; 1 slot per pod, 100 ms of work, min 1, max 12, target 70 %. Clients in a closed loop: four of them
-can never want more than six pods, and always want six, so every other number is a fault. Nobody is on a process that is
-killed: the leader has no requests, and routers and pods are ended as Kubernetes ends them.
+control processes; 1 slot per pod, 100 ms of work, min 1, max 20, target 70 %. Clients in a closed loop: four of them
+always want at least six pods, and twelve at the most (⌈(4 + 4) ÷ 0.7⌉: all wait for a moment in which the mean of busy
+slots still has all that were before). Every other number is a fault. Nobody is on a process that is killed: the leader
+has no requests, and routers and pods are ended as Kubernetes ends them.
 """
 
 import argparse
@@ -32,12 +33,13 @@ from loadtests.witness import Span, over
 
 AWAY_S, KILL_S, CLIENTS = 60.0, 30.0, 4
 QUICK_AWAY_S, QUICK_KILL_S = 12.0, 8.0
-SLOTS_SHARE = 0.7
-MOST, STEADY_S, AFTER_S = 12, 10.0, 20.0
+TARGET = 0.7
+MOST, STEADY_S, AFTER_S = 20, 10.0, 20.0
 SURGE = 1
 """A rolling update makes one pod before it takes one away."""
 NAME = "river"
 PODS = f"{HOME}/{NAME}-"
+AWAY = "API server away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ class Phase:
 class Run:
     """What was seen."""
 
-    wanted: int
+    least: int
+    """Pods that the clients want at any time."""
+    most: int
     phases: list[Phase] = field(default_factory=list)
     kills: list[float] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
@@ -91,13 +95,11 @@ class Course:
     async def update(self) -> None:
         """Another image for every pod of the version."""
         await declare(self._site, tag="2")
-        workload = f"/apis/apps/v1/namespaces/{HOME}/deployments"
 
         async def done() -> bool:
             pods = await self._site.pods(NAME)
             new = all(each["spec"]["containers"][0]["image"].endswith(":2") for each in pods)
-            (told,) = await self._site.kube.items(workload, labelSelector=f"scorefront.io/endpoint={NAME}")
-            return new and told["status"].get("readyReplicas") == len(pods) == self._run.wanted
+            return new and await settled(self._site, self._run)
 
         await until(done, "the rolling update", 180)
 
@@ -127,9 +129,18 @@ async def declare(site: Site, tag: str) -> None:
     await site.apply(NAME, site.version(tag=tag, autoScaler=scaler, maxQueueWaitMs=10_000))
 
 
+async def settled(site: Site, run: Run) -> bool:
+    """Whether there are as many pods as are wanted, all of them Ready, and as many as the clients want."""
+    path = f"/apis/apps/v1/namespaces/{HOME}/deployments"
+    (told,) = await site.kube.items(path, labelSelector=f"scorefront.io/endpoint={NAME}")
+    pods = await site.pods(NAME)
+    wanted: int = told["spec"]["replicas"]
+    return run.least <= wanted and wanted == len(pods) == told["status"].get("readyReplicas", 0)
+
+
 async def measure(away_s: float, kill_s: float, count: int) -> Run:
     """The whole course."""
-    run = Run(math.ceil(round(count / SLOTS_SHARE, 9)))
+    run = Run(math.ceil(round(count / TARGET, 9)), math.ceil(round(2 * count / TARGET, 9)))
     async with (
         site(Shape(routers=3, controls=2)) as installed,
         scales(installed.kube, HOME) as scaled,
@@ -139,7 +150,7 @@ async def measure(away_s: float, kill_s: float, count: int) -> Run:
         await installed.ready(NAME, 1)
         clients = await installed.clients(NAME, count)
         clients.start()
-        await installed.ready(NAME, run.wanted)
+        await until(lambda: settled(installed, run), "as many pods as the clients want")
         course = Course(installed, run, kill_s)
         async with course.phase("steady"):
             await asyncio.sleep(STEADY_S)
@@ -161,7 +172,7 @@ async def _go(course: Course, away_s: float) -> None:
     async with course.phase("routers restarted"):
         await course.restart_routers()
     if os.environ.get("CLUSTER_CONTROL"):
-        async with course.phase("API server away"):
+        async with course.phase(AWAY):
             await course.outage(away_s)
     async with course.phase("afterwards"):
         await asyncio.sleep(AFTER_S)
@@ -171,7 +182,6 @@ def table(run: Run) -> Table:
     """A row for each phase."""
     rows = []
     for each in run.phases:
-        within = [change for change in run.scales if each.since_s < change.at_s <= each.until_s]
         failed = sum(each.since_s < failure.at_s <= each.until_s for failure in run.tally.failures)
         rows.append(
             (
@@ -180,7 +190,7 @@ def table(run: Run) -> Table:
                 f"{sum(each.since_s < span.ended_s <= each.until_s for span in run.spans):,}",
                 f"{failed}",
                 f"{records.lowest(run.scales, each.since_s, each.until_s)}",
-                f"{max([change.replicas for change in within], default=run.wanted)}",
+                f"{records.highest(run.scales, each.since_s, each.until_s)}",
                 f"{judge.most_alive(run.entries, each.since_s, each.until_s, PODS)}",
                 f"{sum(each.since_s < at_s <= each.until_s for at_s in run.kills)}",
             )
@@ -192,18 +202,26 @@ def table(run: Run) -> Table:
 def promises(run: Run) -> list[Promise]:
     """What the product promises."""
     since_s, until_s = run.phases[0].since_s, run.phases[-1].until_s
-    lowest = records.lowest(run.scales, since_s, until_s)
-    most = max([each.replicas for each in run.scales if since_s < each.at_s <= until_s], default=run.wanted)
+    lowest, highest = (find(run.scales, since_s, until_s) for find in (records.lowest, records.highest))
     alive = judge.most_alive(run.entries, since_s, until_s, PODS)
     return [
         Promise("requests and connections that failed", len(run.tally.failures), 0, at_least=False, digits=0),
-        Promise("pods wanted, at the least", lowest, run.wanted, digits=0),
-        Promise("pods wanted, at the most", most, run.wanted, at_least=False, digits=0),
-        Promise("pods at once, at the most", alive, run.wanted + SURGE, at_least=False, digits=0),
+        Promise("pods wanted, at the least", lowest, run.least, digits=0),
+        Promise("pods wanted, at the most", highest, run.most, at_least=False, digits=0),
+        Promise("pods at once, at the most", alive, run.most + SURGE, at_least=False, digits=0),
+        *_of_the_outage(run),
         Promise("writes with an older fence", records.fallen_back(run.scales), 0, at_least=False, digits=0),
         Promise("leads without a transition", records.at_once(run.leads), 0, at_least=False, digits=0),
         Promise("requests that overlapped", over(run.spans, 1), 0, at_least=False, digits=0),
     ]
+
+
+def _of_the_outage(run: Run) -> list[Promise]:
+    for each in run.phases:
+        if each.name == AWAY:
+            before, lowest = (records.lowest(run.scales, each.since_s, end_s) for end_s in (each.since_s, each.until_s))
+            return [Promise("pods wanted less because of the outage", before - lowest, 0, at_least=False, digits=0)]
+    return []
 
 
 def main() -> int:

@@ -270,8 +270,10 @@ def test_only_what_is_wanted_beyond_what_was_wanted_before_counts_as_raised() ->
     assert judge.raised_after_s([], 0) == float("inf")
 
 
-def test_the_lowest_number_includes_what_was_wanted_at_the_beginning() -> None:
+def test_the_lowest_and_the_highest_number_include_what_was_wanted_at_the_beginning() -> None:
     seen = [Scale(1, "w", 2), Scale(5, "w", 6), Scale(9, "w", 1)]
+    assert records.highest(seen, 6, 10) == 6
+    assert records.highest(seen, 9, 10) == 1
     assert records.lowest(seen, 3, 8) == 2
     assert records.lowest(seen, 5, 8) == 6
     assert records.lowest(seen, 5, 9) == 1
