@@ -164,9 +164,9 @@ class Fleet:
 
     def unheard(self) -> int:
         """See `Surroundings`."""
-        heard = self.groups()
+        heard = {now.pod for now in self._groups.linked().values() if now.load is not None}
         return sum(
-            record.group not in heard and bool(record.part.members) and self._stays(pod)
+            pod not in heard and bool(record.part.members) and self._stays(pod)
             for pod, record in self._parts.records.items()
         )
 

@@ -89,7 +89,7 @@ class Site:
         """A router: its pod, its part in the history, its link."""
         self.api.put(PODS, f"pod-{name}", **self._pod(name))
         members = tuple(Member(f"{name}-{number}", "10.0.0.1:1") for number in range(workers))
-        self.records[f"pod-{name}"] = Record(name, f"uid-{name}", Part(members))
+        self.records[f"pod-{name}"] = Record(f"start-of-{name}", f"uid-{name}", Part(members))
         self.write_history()
         if linked:
             self.link(name, workers, cores)
