@@ -56,7 +56,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "kubernetes_asyncio": ("cluster.kubernetes.kubeconfig",),
     "msgspec": (
         *("cluster.link", "cluster.kubernetes.discovery", "cluster.kubernetes.snapshot", "controlplane", "router"),
-        *("scorefront.doctor", "scorefront.history"),
+        *("scorefront.doctor", "scorefront.history", "cluster.kubernetes.api", "cluster.kubernetes.reflector"),
     ),
     "multidict": ("controlplane.forward",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),

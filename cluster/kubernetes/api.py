@@ -5,7 +5,6 @@ for an old token: whoever calls knows what a failure means, and when to come bac
 """
 
 import asyncio
-import json
 import os
 import socket
 import time
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from cluster.kubernetes import access, lines
 from cluster.kubernetes.access import Access, Credentials
@@ -202,8 +202,8 @@ class Api:
         async with self._answer(method, path, query, body, content_type) as answer:
             data = await answer.read()
         try:
-            found = json.loads(data)
-        except ValueError as exc:
+            found = msgspec.json.decode(data)  # lists of pods are long: half the time of the standard library
+        except (msgspec.DecodeError, ValueError) as exc:
             raise Garbled(f"{method} {path}: the answer is not JSON: {data[:80]!r}", reason="NotJson") from exc
         if not isinstance(found, dict):
             raise Garbled(f"{method} {path}: the answer is not an object: {data[:80]!r}", reason="NotJson")
@@ -281,7 +281,7 @@ class _Ask:
 
 def encode(body: Object) -> bytes:
     """JSON as the API takes it."""
-    return json.dumps(body, separators=(",", ":")).encode()
+    return msgspec.json.encode(body)
 
 
 async def error_in(answer: aiohttp.ClientResponse, ask: _Ask) -> ApiError:
@@ -289,8 +289,8 @@ async def error_in(answer: aiohttp.ClientResponse, ask: _Ask) -> ApiError:
     async with answer:
         text = (await answer.read()).decode(errors="replace")
     try:
-        body = json.loads(text)
-    except ValueError:
+        body = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError):
         body = None  # a load balancer's page
     known = body if isinstance(body, dict) else {}
     return error_of(answer.status, answer.reason or "", known, text, answer.headers.get("Retry-After"), str(ask))

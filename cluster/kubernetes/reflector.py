@@ -7,12 +7,13 @@ as soon as it began is a failure too.
 """
 
 import contextlib
-import json
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from cluster.kubernetes import errors
 from cluster.kubernetes.backoff import Backoff, BackoffSettings
@@ -220,7 +221,7 @@ class Reflector:
     def _event(self, line: bytes) -> Iterator[Change]:
         """What one event changes. Raises ApiError for an ERROR event, and for what is no event."""
         try:
-            event = json.loads(line)
+            event = msgspec.json.decode(line)
             kind, found = event["type"], event["object"]
             if kind == "ERROR":
                 raise errors.error_of(int(found.get("code", 500)), "Error", found, "", None, f"watch of {self._path}")
@@ -231,7 +232,7 @@ class Reflector:
                 yield from self._cache.gone(found)
             elif kind != "BOOKMARK":
                 raise ValueError(f"unknown type {kind!r}")
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (msgspec.DecodeError, ValueError, KeyError, TypeError, AttributeError) as exc:
             raise errors.Garbled(f"watch of {self._path}: not an event: {line[:80]!r}", reason="NotAnEvent") from exc
         self._version = version
         self._heard()
