@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -249,7 +250,7 @@ class ApiServer:
 
 
 @contextlib.asynccontextmanager
-async def api_server() -> AsyncIterator[ApiServer]:
+async def api_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[ApiServer]:
     """On a port the system chose, until the block ends."""
     made = ApiServer()
     tasks: set[asyncio.Task[None]] = set()
@@ -262,8 +263,8 @@ async def api_server() -> AsyncIterator[ApiServer]:
         with contextlib.suppress(asyncio.CancelledError):  # asyncio's own callback cannot take a cancelled task
             await made.connected(reader, writer)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    made.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield made
     finally:

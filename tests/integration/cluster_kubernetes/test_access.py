@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cluster.kubernetes import access
-from cluster.kubernetes.api import Api, Misconfigured
+from cluster.kubernetes.api import Api, Misconfigured, Unreachable
 from tests.fakes import certificates
 from tests.fakes.api_server import api_server
 
@@ -181,6 +181,27 @@ async def test_tls_is_checked_against_the_authority_unless_the_kubeconfig_says_o
     blind = {"server": "https://127.0.0.1:1", "insecure-skip-tls-verify": True}
     found = await access.source(config(tmp_path, {}, cluster=blind)).read(anew=False)
     assert found.tls is not None and found.tls.verify_mode == ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_server_is_spoken_to_only_if_its_certificate_is_good(tmp_path: Path, trusted: bool) -> None:
+    made = certificates.make("kubernetes")
+    served = certificates.Folder(tmp_path / "served", made)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(served.cert, served.key)
+    authority = (made if trusted else certificates.make("kubernetes")).cert
+    (tmp_path / "ca.crt").write_bytes(authority)
+    async with api_server(context) as server:
+        cluster = {"server": server.url, "certificate-authority": "ca.crt", "tls-server-name": "kubernetes"}
+        api = await Api.connect(config(tmp_path, {}, cluster=cluster))
+        try:
+            if trusted:
+                assert (await api.get("/api/v1/pods"))["items"] == []
+            else:
+                with pytest.raises(Unreachable, match="certificate is not good"):
+                    await api.get("/api/v1/pods")
+        finally:
+            await api.close()
 
 
 # ---- what is said where nothing is found
