@@ -7,7 +7,7 @@ each write is told to every router.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from autoscaler.loop import Clock
@@ -24,10 +24,9 @@ from cluster.kubernetes.reporter import Reporter
 from cluster.provider import ProviderError
 from controlplane.cluster_follower import Follower
 from controlplane.cluster_store import ClusterStore
-from controlplane.declared import Declared
 from controlplane.plane import ControlPlane
-from controlplane.status import Sources, explain
-from controlplane.view import needed, shortfalls
+from controlplane.status import explain
+from controlplane.view import Shortfall, needed, shortfalls
 from serving.endpoint import Auth, Version, VersionKey
 from serving.replica import ReplicaState
 
@@ -91,13 +90,20 @@ class StatusWriter:
     def _due(self, names: set[str]) -> list[tuple[Object, Object]]:
         """Objects whose status is to be written, those first that have none: routers wait for their keys."""
         self._touched.clear()
-        found = [(each, status) for name in names for each in self._objects(name) if (status := self._new(each))]
+        found = [(each, status) for name in names for each in self._objects(name) if (status := self._judged(each))]
         return sorted(found, key=lambda pair: "status" in pair[0])
 
     def _objects(self, name: str) -> Iterator[Object]:
         holder = self._claims.holder(name)
         if holder is not None:
             yield from (each for each in (holder, *self._claims.rivals(name)) if not is_leaving(each))
+
+    def _judged(self, found: Object) -> Object | None:
+        try:
+            return self._new(found)
+        except Exception:  # one endpoint's fault must not keep the others from being told of
+            _log.exception("the status of %s is not known", place_of(found))
+            return None
 
     def _new(self, found: Object) -> Object | None:
         """The status that is to be written now, if any."""
@@ -155,10 +161,14 @@ class Facts:
             return EndpointStatus(name, self._store.generation(name), trouble=trouble)
         sources = self._plane.sources
         keys = declared.endpoint.auth is Auth.KEY
+        missing = {each.key: each for each in shortfalls((declared.endpoint,), sources.view)}
         return EndpointStatus(
             endpoint=name,
             generation=self._store.generation(name),
-            versions=tuple(self._version(declared, version, sources) for version in declared.endpoint.versions),
+            versions=tuple(
+                self._version(VersionKey(name, version.name), version, missing)
+                for version in declared.endpoint.versions
+            ),
             default_version=declared.endpoint.default.name,
             scoring_uri=f"{sources.scoring_url}/api/v1/service/{name}/score",
             keys=digests_of(Keys(declared.keys.primary, declared.keys.secondary)) if keys else {},
@@ -174,10 +184,9 @@ class Facts:
             return Trouble("NotReconciled", why)
         return None
 
-    def _version(self, declared: Declared, version: Version, sources: Sources) -> VersionStatus:
-        key = VersionKey(declared.endpoint.name, version.name)
+    def _version(self, endpoint: str, version: Version, missing: Mapping[VersionKey, Shortfall]) -> VersionStatus:
+        key, sources = VersionKey(endpoint, version.name), self._plane.sources
         seen, facts = sources.observe(version, key), self._provider.facts(key)
-        missing = next((each for each in shortfalls((declared.endpoint,), sources.view) if each.key == key), None)
         return VersionStatus(
             name=version.name,
             ready=sources.view.counts(key)[ReplicaState.READY],
@@ -186,7 +195,7 @@ class Facts:
             waiting=seen.waiting,
             needed=needed(version),
             selector=facts.selector,
-            message=explain(missing, sources.trouble(key.endpoint), []),
+            message=explain(missing.get(key), sources.trouble(key.endpoint), []),
             updating=facts.updating,
             limited=facts.limited,
             conflict=facts.conflict,

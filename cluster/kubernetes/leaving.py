@@ -1,17 +1,11 @@
 """A Deployment of ours that is declared no more: its pods are drained, then it is deleted."""
 
 import asyncio
-from typing import Any
 
-from cluster.kubernetes.errors import ApiError, NotFound
-from cluster.kubernetes.objects.labels import DRAINING
-from cluster.kubernetes.paths import PODS, path
+from cluster.kubernetes.marking import mark
 from cluster.kubernetes.scaled import Means
-from cluster.kubernetes.shrinking import PodNow, pod_now
-from cluster.provider import ProviderError
+from cluster.kubernetes.shrinking import GOING_COST, PodNow, pod_now
 from serving.endpoint import VersionKey, WorkloadRef
-
-Object = dict[str, Any]
 
 
 class Leaving:
@@ -50,11 +44,6 @@ class Leaving:
             await self._workloads.delete(self.namespace, self.workload)
 
     async def _withdraw(self, pod: PodNow) -> None:
-        body = {"metadata": {"uid": pod.uid, "annotations": {DRAINING: "true"}}}
-        try:
-            found = await self._api.merge(path(PODS, self.namespace, pod.name), body)
-        except NotFound:
-            return
-        except ApiError as error:
-            raise ProviderError(f"cannot mark pod {self.namespace}/{pod.name}: {error}") from error
-        self._outlook.saw(found)
+        found = await mark(self._api, self.namespace, pod, GOING_COST)
+        if found is not None:
+            self._outlook.saw(found)

@@ -93,6 +93,7 @@ class KubernetesProvider:
         self._templates: dict[tuple[str, str], object] = {}
         """(namespace, Deployment) -> what it declared, the number left out, when ours was applied last."""
         self._drifted: set[str] = set()
+        self._complaints: dict[VersionKey, str] = {}
         self._dirty: set[VersionKey] = set()
         self._wake = asyncio.Event()
         sight.deployments.listen(self._deployment)
@@ -257,15 +258,23 @@ class KubernetesProvider:
                 try:
                     await each.settle()
                 except ProviderError as error:
-                    level = logging.INFO if isinstance(error, Hindered) else logging.WARNING
-                    _log.log(level, "%s: %s", each.key, error)
+                    self._complain(each.key, error)
+                else:
+                    self._complaints.pop(each.key, None)
 
-        scaled = [each for key, each in self._scaled.items() if key in keys and not each.is_settled()]
+        known = [self._scaled[key] for key in keys if key in self._scaled]
+        scaled = [each for each in known if not each.is_settled()]
         leaving = [each for each in self._leaving.values() if each.key in keys]
         everything: list[Scaled | Leaving] = [*scaled, *leaving]
         await asyncio.gather(*(settle(each) for each in everything))
         for place in [place for place, each in self._leaving.items() if each.is_over]:
             self._end(self._leaving.pop(place))
+
+    def _complain(self, key: VersionKey, error: ProviderError) -> None:
+        """Once, for what is tried again every few seconds."""
+        if self._complaints.get(key) != str(error):
+            self._complaints[key] = str(error)
+            _log.log(logging.INFO if isinstance(error, Hindered) else logging.WARNING, "%s: %s", key, error)
 
     def _end(self, leaving: Leaving) -> None:
         if leaving.key not in self._scaled:
@@ -359,6 +368,7 @@ class KubernetesProvider:
     def _let_go(self, key: VersionKey) -> None:
         scaled = self._scaled.pop(key)
         self._conflicts.pop(key, None)
+        self._complaints.pop(key, None)
         if scaled.version.replica.kind in MADE:
             self._leave(key, scaled.place.namespace, scaled.place.workload, scaled.version.scoring_timeout_s)
         else:

@@ -14,8 +14,9 @@ from cluster.kubernetes import shrinking
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.clock import Clock
 from cluster.kubernetes.conflicts import scaled_by
-from cluster.kubernetes.errors import ApiError, NotFound
-from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING, selector
+from cluster.kubernetes.errors import ApiError
+from cluster.kubernetes.marking import mark
+from cluster.kubernetes.objects.labels import selector
 from cluster.kubernetes.objects.pod import unschedulable
 from cluster.kubernetes.outlook import Outlook
 from cluster.kubernetes.paths import PODS, path
@@ -186,16 +187,9 @@ class Scaled:
         await asyncio.gather(*(self._annotate(pod, cost) for pod, cost in marks))
 
     async def _annotate(self, pod: PodNow, cost: int) -> None:
-        annotations = {DRAINING: "true", DELETION_COST: str(cost)}
-        # The uid is a precondition: of a StatefulSet, another may have come under this name.
-        body = {"metadata": {"uid": pod.uid, "annotations": annotations}}
-        try:
-            found = await self._api.merge(path(PODS, self.place.namespace, pod.name), body)
-        except NotFound:
-            return  # gone by itself, which is what was wanted
-        except ApiError as error:
-            raise ProviderError(f"cannot mark pod {self.place.namespace}/{pod.name}: {error}") from error
-        self._outlook.saw(found)
+        found = await mark(self._api, self.place.namespace, pod, cost)
+        if found is not None:
+            self._outlook.saw(found)
 
     async def _follow_up(self, steps: Steps) -> None:
         """See to it that those go that were meant to."""

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.kubernetes.errors import ApiError, Conflict, Gone, NotFound, Unreachable
+from cluster.kubernetes.errors import ApiError, Conflict, Gone, NotFound, Refused, Unreachable
 from cluster.kubernetes.paths import PODS, Resource
 from cluster.kubernetes.selectors import parsed
 
@@ -168,6 +168,8 @@ class FakeKubernetes:
         collection, namespace, name, sub = split(where)
         place = (collection, namespace or "", name)
         known = self._found(place, where)
+        if (body.get("metadata") or {}).get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
+            raise Refused(f"{where}: metadata.uid: Invalid value: field is immutable", 422, "Invalid")
         _check(known, body, where)
         patch = copy.deepcopy(body)
         patch.get("metadata", {}).pop("resourceVersion", None)
@@ -180,8 +182,6 @@ class FakeKubernetes:
         collection, namespace, name, _ = split(where)
         place = (collection, namespace or "", name)
         known = self._objects.get(place)
-        if known is None and body["metadata"].get("resourceVersion"):
-            raise Conflict(f"{where}: the object does not exist", 409, "Conflict")
         if known is not None:
             _check(known, body, where)
         before = known or {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": name}}

@@ -1,0 +1,28 @@
+"""Marking a pod as going: annotations that routers and its workload's controller read."""
+
+from typing import Any
+
+from cluster.kubernetes.api import Api
+from cluster.kubernetes.errors import ApiError, NotFound, Refused
+from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING
+from cluster.kubernetes.paths import PODS, path
+from cluster.kubernetes.shrinking import PodNow
+from cluster.provider import ProviderError
+
+Object = dict[str, Any]
+
+
+async def mark(api: Api, namespace: str, pod: PodNow, cost: int) -> Object | None:
+    """The pod after it; None where it has gone by itself, which is what was wanted. Raises ProviderError."""
+    # Of a StatefulSet another one may have come under this name; an object's uid cannot be changed.
+    metadata = {"uid": pod.uid, "annotations": {DRAINING: "true", DELETION_COST: str(cost)}}
+    try:
+        return await api.merge(path(PODS, namespace, pod.name), {"metadata": metadata})
+    except NotFound:
+        return None
+    except Refused as error:
+        if "metadata.uid" in error.message:
+            return None
+        raise ProviderError(f"cannot mark pod {namespace}/{pod.name}: {error}") from error
+    except ApiError as error:
+        raise ProviderError(f"cannot mark pod {namespace}/{pod.name}: {error}") from error
