@@ -323,8 +323,8 @@ async def test_a_group_that_does_not_read_its_orders_is_cut_off(leader, join) ->
     await eventually(lambda: leader.linked())
     group.writer.transport.pause_reading()
     for _ in range(400):
-        for _ in range(1000):
-            leader.resize(1)
+        for number in range(1000):
+            leader.resize(1 + number % 2)
         await asyncio.sleep(0)
         if not leader.linked():
             break
