@@ -165,10 +165,7 @@ class Facts:
         return EndpointStatus(
             endpoint=name,
             generation=self._store.generation(name),
-            versions=tuple(
-                self._version(VersionKey(name, version.name), version, missing)
-                for version in declared.endpoint.versions
-            ),
+            versions=tuple(self._version(name, version, missing) for version in declared.endpoint.versions),
             default_version=declared.endpoint.default.name,
             scoring_uri=f"{sources.scoring_url}/api/v1/service/{name}/score",
             keys=digests_of(Keys(declared.keys.primary, declared.keys.secondary)) if keys else {},
