@@ -206,6 +206,7 @@ class _Router:
             doors,
         )
         self._exposition = Exposition()
+        self._rendering = asyncio.Lock()
         self._informed = False
         """Whether the endpoints are known, from the API server or from the last run."""
 
@@ -346,7 +347,9 @@ class _Router:
         }
         gauges = {name: (meaning, float(value)) for name, (meaning, value) in figures.items()}
         workers = await self._supervisor.collect()
-        return self._exposition.render_router(workers, watch.discovery.versions(), gauges)
+        # With thousands of versions the text takes a second to make; probes must not wait for it.
+        async with self._rendering:
+            return await asyncio.to_thread(self._exposition.render_router, workers, watch.discovery.versions(), gauges)
 
 
 def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:

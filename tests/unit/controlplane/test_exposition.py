@@ -124,3 +124,12 @@ def test_what_ended_workers_counted_ends_with_the_version():
         scraped([worker(f"w{number}", version({200: 1}), version({404: 1}, name=""))], exposition)
     assert not [labels for _, labels in scraped([], exposition, other) if ("endpoint", "iris") in labels]
     assert exposition._ended.requests == {} and exposition._ended.histograms == {}
+
+
+def test_a_router_tells_of_its_workers_and_not_of_decisions_that_are_the_leaders():
+    text = Exposition().render_router([worker("a", version({200: 3}, busy=1, total=2))], [BLUE], {"up": ("Is", 1.0)})
+    samples = {line.split(" ")[0]: line.split(" ")[1] for line in text.decode().splitlines() if line[0] != "#"}
+    assert samples['scorefront_requests_total{code="200",endpoint="iris",version="blue"}'] == "3.0"
+    assert samples['scorefront_utilization_ratio{endpoint="iris",version="blue"}'] == "0.5"
+    assert samples["up"] == "1.0"
+    assert b"scorefront_desired_replicas" not in text
