@@ -31,7 +31,7 @@ from serving.endpoint import Auth, Version, VersionKey
 from serving.replica import ReplicaState
 
 PERIOD_S = 1.0
-ROUND_S = 5.0
+ROUND_S = 10.0
 """All endpoints are looked at within this time, changed or not."""
 COUNTS_EVERY_S = 10.0
 """Where nothing but requests in flight and waiting has changed."""

@@ -25,7 +25,7 @@ from cluster.kubernetes.outlook import Outlook
 from cluster.kubernetes.podlogs import PodLogs
 from cluster.kubernetes.pods import PodKind, Step
 from cluster.kubernetes.reflector import Gone, Put
-from cluster.kubernetes.scaled import Hindered, Means, Place, Scaled
+from cluster.kubernetes.scaled import Hindered, Means, Place, Scaled, Suspended
 from cluster.kubernetes.selectors import SelectorError, parsed
 from cluster.kubernetes.shrinking import pod_now
 from cluster.kubernetes.sight import Sight
@@ -97,6 +97,7 @@ class KubernetesProvider:
         self._dirty: set[VersionKey] = set()
         self._wake = asyncio.Event()
         sight.deployments.listen(self._deployment)
+        sight.autoscalers.listen(self._autoscaler)
 
     # ---- cluster.provider.Provider
 
@@ -154,6 +155,8 @@ class KubernetesProvider:
         scaled = self._scaled.get(key)
         if scaled is None:
             raise ProviderError(f"{key} has no workload yet")
+        if told := scaled.suspended():
+            raise Suspended(told)  # nor is it remembered: by the time that it may be set, another number is right
         await scaled.scale(replicas, victims)
         self._touch(key)
 
@@ -304,6 +307,13 @@ class KubernetesProvider:
         known = self._templates.get(place)
         if known is not None and (isinstance(change, Gone) or known != _template_of(change.object)):
             self._drifted.add(key.endpoint)
+
+    def _autoscaler(self, change: Put | Gone) -> None:
+        target = ((change.object.get("spec") or {}).get("scaleTargetRef") or {}).get("name")
+        for key, scaled in self._scaled.items():
+            if scaled.place.workload.name == target:
+                self._touch(key)
+                self._changed(key.endpoint)
 
     def _touch_if_moving(self, key: VersionKey) -> None:
         scaled = self._scaled.get(key)

@@ -119,6 +119,24 @@ async def test_replicas_that_are_not_ready_go_before_ready_ones(bench, load):
     assert len(bench.provider.of(BLUE, READY)) == 1 and bench.provider.of(BLUE, STARTING) == []
 
 
+async def test_nothing_is_withdrawn_while_the_number_cannot_be_lowered(bench, load):
+    await scaled_to(bench, load, 6)
+    bench.provider.hindrances = {True: "another autoscaler sets it"}
+    load.set(busy=0, waiting=0)
+    await load.run(70)
+    assert bench.routers.retired == [] and len(bench.provider.of(BLUE, READY)) == 6
+    bench.provider.hindrances = {}
+    await load.run(2)
+    assert bench.routers.retired == [(BLUE, 5)]
+
+
+async def test_a_number_that_cannot_be_lowered_can_be_raised(bench, load):
+    bench.provider.hindrances = {True: "the replicas are not known for sure"}
+    load.set(busy=1, waiting=3, starved=True)
+    await bench.clock.advance(0)
+    assert bench.provider.asked("scale") == [("scale", BLUE, 5, frozenset())]
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("link lost"), TimeoutError()])
 async def test_routers_that_cannot_withdraw_do_not_keep_replicas_from_going(bench, load, failure):
     await scaled_to(bench, load, 6)

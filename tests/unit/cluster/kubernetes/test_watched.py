@@ -1,0 +1,85 @@
+import asyncio
+import math
+
+import pytest
+
+from cluster.kubernetes.reflector import Gone, Listed, Put
+from cluster.kubernetes.watched import Watched
+from tests.fakes.clock import settle
+
+
+def thing(name, namespace="a", version=1):
+    return {"metadata": {"name": name, "namespace": namespace}, "version": version}
+
+
+class Script:
+    """A reflector that tells what a test gives it."""
+
+    def __init__(self):
+        self.queue = asyncio.Queue()
+        self.heard_s = 0.0
+
+    def tell(self, change):
+        self.queue.put_nowait(change)
+
+    async def changes(self):
+        while True:
+            yield await self.queue.get()
+
+    def age_s(self, now):
+        return now - self.heard_s
+
+
+@pytest.fixture
+async def scene():
+    scripts, told = (Script(), Script()), []
+    watched = Watched("things", scripts)
+    watched.listen(told.append)
+    task = asyncio.create_task(watched.run(), name="watch")
+    yield scripts, watched, told
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_is_listed_once_every_namespace_is(scene):
+    (first, second), watched, told = scene
+    first.tell(Listed((thing("x"),)))
+    await settle()
+    listed = asyncio.create_task(watched.listed(), name="wait")
+    await settle()
+    assert not listed.done() and watched.age_s(5.0) == math.inf
+    second.tell(Listed(()))
+    await settle()
+    assert listed.done() and told == [Put(thing("x"))] and watched.age_s(5.0) == 5.0
+
+
+async def test_a_second_list_tells_only_what_is_different(scene):
+    (first, second), watched, told = scene
+    second.tell(Listed((thing("z", "b"),)))
+    first.tell(Listed((thing("x"), thing("y"))))
+    await settle()
+    told.clear()
+    first.tell(Listed((thing("y", version=2), thing("w"))))
+    await settle()
+    assert told == [Gone(thing("x")), Put(thing("y", version=2)), Put(thing("w"))]
+    assert watched.find("b", "z") is not None and len(list(watched.all())) == 3
+
+
+async def test_changes_are_told_and_kept(scene):
+    (first, _), watched, told = scene
+    first.tell(Listed(()))
+    first.tell(Put(thing("x")))
+    await settle()
+    assert watched.find("a", "x") == thing("x")
+    first.tell(Gone(thing("x", version=2)))
+    await settle()
+    assert watched.find("a", "x") is None and told == [Put(thing("x")), Gone(thing("x", version=2))]
+
+
+async def test_its_age_is_that_of_the_namespace_that_is_silent_for_longest(scene):
+    (first, second), watched, _ = scene
+    for each in (first, second):
+        each.tell(Listed(()))
+    await settle()
+    first.heard_s = 90.0
+    assert watched.age_s(100.0) == 100.0
