@@ -279,6 +279,14 @@ async def test_keys_of_an_endpoint_of_the_same_name_that_is_gone_are_not_taken_o
     assert leader.plane.keys("iris").primary != PRIMARY
 
 
+async def test_an_endpoint_that_takes_tokens_tells_of_no_keys(leader):
+    await leader.declare(scoring_endpoint())
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"tokenAuthEnabled": True}})
+    await leader.settle(2)
+    assert "keys" not in leader.endpoint()["status"]
+    assert leader.plane.token("iris")
+
+
 async def test_signing_keys_and_keys_survive_a_change_of_leader_and_routers_trust_them(leader):
     await leader.declare(scoring_endpoint())
     trust, keys = leader.plane.snapshot().trust, leader.plane.keys("iris")

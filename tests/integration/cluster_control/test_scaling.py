@@ -283,6 +283,23 @@ async def test_a_leader_that_has_been_replaced_scales_nothing_and_steps_down(eig
     await after.stop()
 
 
+async def test_a_leader_that_has_been_replaced_applies_nothing_that_it_meant_to(eight):
+    old = eight.plane.declared("iris").manifest
+
+    def another_leads_by_now(verb, where):
+        if verb == "apply":
+            fence = {"metadata": {"annotations": {"scorefront.io/fence": "2"}}}
+            eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", fence)
+
+    eight.kubernetes.refusal = another_leads_by_now
+    document = scoring_endpoint(versions=[{**image(maximum=8), "replica": {"image": "registry/model:2"}}])
+    await eight.plane.apply(document)
+    found = eight.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["template"]["spec"]["containers"]
+    assert found[0]["image"] == old.spec.versions[0].replica.image
+    with pytest.raises(Fenced):
+        await eight.control.run()
+
+
 async def test_a_new_leader_puts_its_number_on_every_workload_before_anything_else(eight):
     after = await Leadership(eight.kubernetes, eight.clock, fence=2).start()
     await after.settle(1)
