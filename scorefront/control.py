@@ -42,13 +42,12 @@ from controlplane.forward import Leader
 from controlplane.groups import GroupEvents, Groups
 from controlplane.rest import RestSettings, build_app
 from router.settings import SettingError, number
-from router.supervisor import listening_socket
+from scorefront import process
 from scorefront.controltoken import control_token
 from scorefront.exposition import Exposition
 from scorefront.fleet import Fleet
 from scorefront.front_door import FrontDoor
 from scorefront.frontend import PREFIX, FrontEndScaler, front_end_settings
-from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from scorefront.watch import watched_namespaces
 
@@ -82,72 +81,21 @@ class ControlOptions:
     """How clients reach the routers; "": the Service in this namespace."""
 
 
-class _Clock:
-    """The clock of this process."""
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-class _CannotListen(Exception):
-    """An address is taken, or not ours."""
-
-
 def run(options: ControlOptions) -> int:
     """Run until a signal (0), or until it cannot go on or leads no more (1); 2 for a wrong setting."""
-    with (
-        unblocked(sys.stdout) as out,
-        unblocked(sys.stderr) as err,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-        return _run(options)
+    refused = (ApiError, CertificateError, TrustError, ControlError)
+    return process.main(lambda: _run(options), refused, (SettingError,))
 
 
 def _run(options: ControlOptions) -> int:
-    try:
-        front_end_settings(os.environ, in_cluster=True)
-        number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
-        with contextlib.ExitStack() as sockets:
-            control = sockets.enter_context(_listening("--control", options.control))
-            link = sockets.enter_context(_bound("--link", options.link))
-            use_fast_loop()
-            return asyncio.run(_Process(options, control, link).run())
-    except SettingError as error:
-        print(f"scorefront: {error}", file=sys.stderr)
-        return 2
-    except (_CannotListen, ApiError, CertificateError, TrustError, ControlError) as error:
-        print(f"scorefront: {error}", file=sys.stderr)
-        return 1
-
-
-def _listening(option: str, address: tuple[str, int]) -> socket.socket:
-    try:
-        return listening_socket(*address)
-    except OSError as error:
-        raise _CannotListen(f"{option}: cannot listen on {_shown(*address)}: {error.strerror or error}") from error
-
-
-def _bound(option: str, address: tuple[str, int]) -> socket.socket:
-    """Bound, but not listening yet: routers that come to one that does not lead are refused at once."""
-    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise _CannotListen(f"{option}: cannot listen on {_shown(*address)}: {error.strerror or error}") from error
-    return sock
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    front_end_settings(os.environ, in_cluster=True)
+    number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
+    with contextlib.ExitStack() as sockets:
+        control = sockets.enter_context(process.listening("--control", options.control))
+        # Routers that come to one that does not lead are refused at once.
+        link = sockets.enter_context(process.bound("--link", options.link))
+        use_fast_loop()
+        return asyncio.run(_Process(options, control, link).run())
 
 
 class _Process:
@@ -156,11 +104,11 @@ class _Process:
     def __init__(self, options: ControlOptions, control: socket.socket, link: socket.socket) -> None:
         self._options = options
         self._link = link
-        self._clock = _Clock()
+        self._clock = process.ProcessClock()
         self._identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
         self._annotations = {
-            LINK: _shown(options.advertise, link.getsockname()[1]),
-            REST: f"http://{_shown(options.advertise, control.getsockname()[1])}",
+            LINK: process.shown((options.advertise, link.getsockname()[1])),
+            REST: f"http://{process.shown((options.advertise, control.getsockname()[1]))}",
         }
         self._elector: Elector | None = None
         self._door = FrontDoor(control, self._identity, self._leader)
@@ -241,7 +189,7 @@ class _Term:
         options: ControlOptions,
         api: Api,
         elector: Elector,
-        clock: _Clock,
+        clock: process.ProcessClock,
         link: socket.socket,
         door: FrontDoor,
         folder: Path,

@@ -13,9 +13,7 @@ import os
 import random
 import signal
 import socket
-import sys
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +26,11 @@ from router.doors import ANY_PORT, Doors
 from router.folder import FolderError
 from router.peers.trust import in_folder
 from router.settings import SettingError, from_environment
-from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
+from router.supervisor import Callbacks, RestartFailed, Supervisor, worker_command
+from scorefront import process
 from scorefront.admin import serve_admin
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
-from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from scorefront.membership import ClusterMembership
 from scorefront.seat import Seat
@@ -79,39 +77,9 @@ class RouterOptions:
     access_log: str = "errors"
 
 
-class RouterClock:
-    """The clock of this process."""
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-class CannotStart(Exception):
-    """What has to be mended first."""
-
-
 def run(options: RouterOptions) -> int:
     """Run until a signal; returns the exit status: 0 then, 1 if it cannot start or go on, 2 for invalid input."""
-    with (
-        unblocked(sys.stdout) as out,
-        unblocked(sys.stderr) as err,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-        try:
-            return _run(options)
-        except (CannotStart, ApiError, FolderError, TrustError) as error:
-            print(f"scorefront: {error}", file=sys.stderr)
-            return 1
-        except SettingError as error:
-            print(f"scorefront: {error}", file=sys.stderr)
-            return 2
+    return process.main(lambda: _run(options), (ApiError, FolderError, TrustError), (SettingError,))
 
 
 def _run(options: RouterOptions) -> int:
@@ -119,29 +87,16 @@ def _run(options: RouterOptions) -> int:
     trust = in_folder(options.peers_dir)
     trust.context(server=True)  # what is wrong with the files is told now
     with contextlib.ExitStack() as sockets:
-        listen = sockets.enter_context(_bound("--listen", options.listen))
-        admin = sockets.enter_context(_bound("--admin", options.admin))
+        listen = sockets.enter_context(process.listening("--listen", options.listen))
+        admin = sockets.enter_context(process.listening("--admin", options.admin))
         redirect = None
         if options.tls_redirect is not None:
-            redirect = sockets.enter_context(_bound("--tls-redirect", options.tls_redirect))
+            redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
         doors = Doors(options.peer_address, options.peer_ports)
-        with _refused("--peer-address", options.peer_address):
+        with process.usable("--peer-address", (options.peer_address, 0)):
             doors.open().close()
         use_fast_loop()
         return asyncio.run(_serve(options, trust, doors, (listen, admin, redirect)))
-
-
-def _bound(option: str, address: tuple[str, int]) -> socket.socket:
-    with _refused(option, f"{address[0]}:{address[1]}"):
-        return listening_socket(*address)
-
-
-@contextlib.contextmanager
-def _refused(option: str, where: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CannotStart(f"{option}: cannot listen on {where}: {error.strerror or error}") from error
 
 
 async def _serve(
@@ -174,7 +129,7 @@ class _Router:
         environment = {**os.environ}
         environment.setdefault(LAME_DUCK, LAME_DUCK_S)
         self._settings = from_environment(environment)
-        self._clock = clock = RouterClock()
+        self._clock = clock = process.ProcessClock()
         u = random.random  # noqa: TID251 - a shell
         self._stop = asyncio.Event()
         self._restart = asyncio.Event()

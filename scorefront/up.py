@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,12 @@ from controlplane.rest import RestSettings, build_app
 from controlplane.store import FileStore
 from router.folder import FolderError
 from router.settings import SettingError, from_environment
-from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket, worker_command
+from router.supervisor import Callbacks, RestartFailed, Supervisor, worker_command
+from scorefront import process
 from scorefront.banner import Banner
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
-from scorefront.logs import unblocked
 from scorefront.loop import use_fast_loop
 from serving.faults import InvalidManifest
 
@@ -61,65 +60,22 @@ class UpOptions:
     access_log: str = "errors"
 
 
-class _Clock:
-    """The clock of this process."""
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-class _CannotListen(Exception):
-    """An address is taken, or not ours."""
-
-
 def run(options: UpOptions) -> int:
     """Run until a signal; returns the exit status: 0 after a signal, 1 if it cannot start, 2 for invalid input."""
-    with (
-        unblocked(sys.stdout) as out,
-        unblocked(sys.stderr) as err,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-        return _run(options)
+    return process.main(lambda: _run(options), (StoreError, FolderError), (InvalidManifest, SettingError))
 
 
 def _run(options: UpOptions) -> int:
-    try:
-        from_environment()
-        front_end_settings(os.environ)
-        with contextlib.ExitStack() as sockets:
-            listen = sockets.enter_context(_bind("--listen", options.listen))
-            control = sockets.enter_context(_bind("--control", options.control))
-            redirect = None
-            if options.tls_redirect is not None:
-                redirect = sockets.enter_context(_bind("--tls-redirect", options.tls_redirect))
-            use_fast_loop()
-            return asyncio.run(_Installation(options, listen, control, redirect).run())
-    except (_CannotListen, StoreError, FolderError) as error:
-        print(f"scorefront: {error}", file=sys.stderr)
-        return 1
-    except (InvalidManifest, SettingError) as error:
-        print(f"scorefront: {error}", file=sys.stderr)
-        return 2
-
-
-def _bind(option: str, address: tuple[str, int]) -> socket.socket:
-    host, port = address
-    try:
-        return listening_socket(host, port)
-    except OSError as error:
-        raise _CannotListen(f"{option}: cannot listen on {_shown(address)}: {error.strerror or error}") from error
-
-
-def _shown(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    from_environment()
+    front_end_settings(os.environ)
+    with contextlib.ExitStack() as sockets:
+        listen = sockets.enter_context(process.listening("--listen", options.listen))
+        control = sockets.enter_context(process.listening("--control", options.control))
+        redirect = None
+        if options.tls_redirect is not None:
+            redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
+        use_fast_loop()
+        return asyncio.run(_Installation(options, listen, control, redirect).run())
 
 
 class _Installation:
@@ -149,7 +105,7 @@ class _Installation:
             ),
             redirect,
         )
-        clock = _Clock()
+        clock = process.ProcessClock()
         self._front_end = FrontEndScaler(
             OneMachine(self._routers, allowed_cores),
             front_end_settings(os.environ),
@@ -264,7 +220,7 @@ async def _first(task: asyncio.Task[Any], stopping: asyncio.Task[Any]) -> None:
 def _reachable(sock: socket.socket) -> str:
     """How this machine reaches the socket: a wildcard address is written as loopback."""
     host, port = sock.getsockname()[:2]
-    return _shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))
+    return process.shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))
 
 
 def _worker_command(options: UpOptions) -> list[str]:

@@ -132,7 +132,7 @@ def test_up_does_not_start_with_a_wrong_setting(variable: str, text: str, rule: 
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["size", "--rps", "20", "--seconds", "10"], 0), (["size"], 2), (["router"], 1), (["get", "ab"], 2), (["-h"], 0)],
+    [(["size", "--rps", "20", "--seconds", "10"], 0), (["size"], 2), (["router"], 2), (["get", "ab"], 2), (["-h"], 0)],
 )
 def test_the_program_leaves_with_the_status_of_its_command(arguments: list[str], status: int) -> None:
     done = program(*arguments)

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.trust import PEERS, Trust
 from controlplane.groups import GroupEvents, Groups
-from scorefront.router import RouterClock
+from scorefront.process import ProcessClock
 from scorefront.uplink import LEASE, Uplink, leader_of
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage, Work
@@ -116,7 +116,7 @@ class Rig:
         self.crew = Crew()
         self.uplink = Uplink(
             self.api,  # type: ignore[arg-type]  # what is asked of it
-            *("pod-1", self.trust, RouterClock(), lambda: 0.5, lambda: 4, resizes),
+            *("pod-1", self.trust, ProcessClock(), lambda: 0.5, lambda: 4, resizes),
         )
         self.leaders: list[Leader] = []
         self._running = asyncio.create_task(self.uplink.run(self.crew), name="uplink")

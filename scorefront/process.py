@@ -1,0 +1,87 @@
+"""What the processes that run for long have in common: their clock, their first sockets, and how they end."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from router.supervisor import listening_socket
+from scorefront.logs import unblocked
+
+Address = tuple[str, int]
+
+
+class ProcessClock:
+    """The clock of a process; fits every `Clock` that the other packages declare."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class CannotStart(Exception):
+    """What has to be mended first, e.g. an address that is taken, or not ours."""
+
+
+def main(work: Callable[[], int], refused: tuple[type[Exception], ...], invalid: tuple[type[Exception], ...]) -> int:
+    """Run to the end; returns the exit status: that of `work`, 1 for what is `refused`, 2 for what is `invalid`.
+
+    What it prints and logs never blocks it: see `scorefront.logs`.
+    """
+    refused = (CannotStart, *refused)
+    with (
+        unblocked(sys.stdout) as out,
+        unblocked(sys.stderr) as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+        try:
+            return work()
+        except refused as error:
+            print(f"scorefront: {error}", file=sys.stderr)
+            return 1
+        except invalid as error:
+            print(f"scorefront: {error}", file=sys.stderr)
+            return 2
+
+
+def listening(option: str, address: Address) -> socket.socket:
+    """A socket that listens where `option` says. Raises CannotStart."""
+    with usable(option, address):
+        return listening_socket(*address)
+
+
+def bound(option: str, address: Address) -> socket.socket:
+    """Bound, but not listening: who connects is refused at once. Raises CannotStart."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        with usable(option, address):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+    except CannotStart:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def usable(option: str, address: Address) -> Iterator[None]:
+    """What the system refuses about this address is told by its option. Raises CannotStart."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"{option}: cannot listen on {shown(address)}: {error.strerror or error}") from error
+
+
+def shown(address: Address) -> str:
+    """`host:port`, as in a URL."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
