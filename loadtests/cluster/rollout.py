@@ -28,7 +28,7 @@ from loadtests.cluster.kube import ApiFailure
 from loadtests.cluster.kubectl import kubectl
 from loadtests.cluster.patience import until
 from loadtests.cluster.records import Lead, Scale, leads, scales
-from loadtests.cluster.site import HOME, LEASE, Shape, Site, api_server, site
+from loadtests.cluster.site import HOME, LEASE, Shape, Site, site, without_api_server
 from loadtests.witness import Span, over
 
 AWAY_S, KILL_S, CLIENTS = 60.0, 30.0, 4
@@ -111,16 +111,8 @@ class Course:
 
     async def outage(self, away_s: float) -> None:
         """The API server goes, and comes back."""
-        await api_server("stop")
-        try:
+        async with without_api_server():
             await asyncio.sleep(away_s)
-        finally:
-            await api_server("start")
-
-        async def there() -> bool:
-            return bool(await self._site.holder())
-
-        await until(there, "the API server", 60)
 
 
 async def declare(site: Site, tag: str) -> None:

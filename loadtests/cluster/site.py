@@ -208,8 +208,18 @@ class CannotStop(Exception):
     """CLUSTER_CONTROL is not set, or failed."""
 
 
-async def api_server(verb: str) -> None:
-    """`$CLUSTER_CONTROL stop|start apiserver`. Raises CannotStop."""
+@contextlib.asynccontextmanager
+async def without_api_server() -> AsyncIterator[None]:
+    """`$CLUSTER_CONTROL stop apiserver`, and in the end `… start apiserver`, until it is ready. Raises CannotStop."""
+    await _api_server("stop")
+    try:
+        yield
+    finally:
+        await _api_server("start")
+        await until(_is_ready, "the API server")
+
+
+async def _api_server(verb: str) -> None:
     command = os.environ.get("CLUSTER_CONTROL")
     if not command:
         raise CannotStop("CLUSTER_CONTROL names no command that stops and starts the API server")
@@ -218,6 +228,13 @@ async def api_server(verb: str) -> None:
     )
     if await process.wait():
         raise CannotStop(f"{command} {verb} apiserver ended with status {process.returncode}")
+
+
+async def _is_ready() -> bool:
+    try:
+        return (await kubectl("get", "--raw", "/readyz")).startswith("ok")
+    except Refused:
+        return False
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from loadtests.closedloop import Tally
 from loadtests.cluster import records
 from loadtests.cluster.patience import until, until_so
 from loadtests.cluster.records import leads, scales
-from loadtests.cluster.site import HOME, LEASE, Site, api_server
+from loadtests.cluster.site import HOME, LEASE, Site, without_api_server
 from loadtests.witness import over
 
 TAKEN_OVER_S = 15.0
@@ -64,21 +64,13 @@ async def test_while_the_api_server_is_away_everything_is_served_and_nothing_is_
         clients.start()
         await site.ready(endpoint, 4)
         before = len(records.steps(scaled.seen, f"{endpoint}-blue"))
-        await api_server("stop")
-        try:
+        async with without_api_server():
             await asyncio.sleep(AWAY_S)
-        finally:
-            await api_server("start")
-        await until(lambda: _there(site), "the API server")
         await asyncio.sleep(5)
         tally = await clients.stop()
         assert len(records.steps(scaled.seen, f"{endpoint}-blue")) == before
     assert good(site, tally)
     await site.installed()
-
-
-async def _there(site: Site) -> bool:
-    return bool(await site.routers())
 
 
 async def test_no_process_of_ours_was_refused_a_right(site: Site, endpoint: str) -> None:
