@@ -85,8 +85,13 @@ class Site:
         return await apply_object(manifest(name, versions or [self.version()], **spec), namespace=namespace)
 
     async def remove(self, name: str, namespace: str = HOME) -> None:
-        """`kubectl delete`, until it is gone. Raises Refused."""
+        """`kubectl delete`, until it is gone with its pods. Raises Refused, TimeoutError."""
         await kubectl("-n", namespace, "delete", "scoringendpoint", name, "--ignore-not-found", "--timeout=90s")
+
+        async def no_pod_is_left() -> bool:
+            return not await self.pods(name, namespace)
+
+        await until(no_pod_is_left, f"the end of the pods of {name}", START_S)
 
     async def endpoint(self, name: str, namespace: str = HOME) -> Object:
         """The object. Raises ApiFailure."""
@@ -299,12 +304,14 @@ async def installed(shape: Shape, kube: Kube, folder: Path) -> AsyncIterator[Sit
 async def site(shape: Shape | None = None, keep: Path | None = None) -> AsyncIterator[Site]:
     """Play a node and install everything; remove everything. `keep`: a folder for journal and logs that stays.
 
-    Raises RuntimeError where the cluster has nodes of its own, TimeoutError where the product does not come up.
+    Without it the environment's CLUSTER_KEEP says where a folder of this run is made that stays. Raises RuntimeError
+    where the cluster has nodes of its own, TimeoutError where the product does not come up.
     """
     shape = shape or Shape()
     async with contextlib.AsyncExitStack() as stack:
-        folder = keep or Path(tempfile.mkdtemp(prefix="site-"))
-        if keep is None:
+        beside = os.environ.get("CLUSTER_KEEP")
+        folder = keep or Path(tempfile.mkdtemp(prefix="site-", dir=beside))
+        if not keep and not beside:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
         kube = await stack.enter_async_context(Kube())
         await stack.enter_async_context(node(folder, shape.pods))
