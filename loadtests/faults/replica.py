@@ -122,13 +122,13 @@ class Replica:
         number = found[1].decode() if found else "-"
         _note(self._begun, f"{number} {os.getpid()}\n")
         if path == b"/score":
-            await self._score(number, writer)
+            await self._score(number, reader, writer)
         elif path == b"/large":
             await _write_much(writer)
         else:
             await _break_off(path, writer)
 
-    async def _score(self, number: str, writer: asyncio.StreamWriter) -> None:
+    async def _score(self, number: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._running += 1
         running, began = self._running, time.monotonic()
         try:
@@ -136,7 +136,7 @@ class Replica:
                 await asyncio.sleep(self._work_s)
         finally:
             self._running -= 1
-        if writer.transport.is_closing():
+        if writer.transport.is_closing() or reader.at_eof():
             return  # given up by the router, whose slot it has not been since
         _note(self._ended, f"{began:.6f} {time.monotonic():.6f} {os.getpid()} {number} {running}\n")
         writer.write(_ok(b'{"n": %b}' % number.encode()))
