@@ -5,8 +5,8 @@
     site        installs the product with kubectl, as a user does, and watches what becomes of it
     step …      each measures one promise: `python -m loadtests.cluster.step`, `.down`, `.rollout`, `.scale`, `.faults`
 
-Environment: KUBECONFIG; CLUSTER_CONTROL, a command that is called with `stop apiserver` and `start apiserver` (what needs
-it says so and is left out); CLUSTER_KEEP, a folder in which the journal and all logs of a run stay.
+Environment: KUBECONFIG; CLUSTER_CONTROL, a command that is called with `stop apiserver` and `start apiserver` (without
+it, what needs it is left out, and says so); CLUSTER_KEEP, a folder in which the journal and all logs of a run stay.
 
 What judges here never uses the product's own client of the API: a fault of it would be shared. The product never
 imports this package, and nothing here may touch a cluster that has nodes of its own.
