@@ -75,7 +75,7 @@ async def until_it_is_in_use(api: Api) -> None:
     """Established, and served: a changed schema takes the API server a moment."""
     async with asyncio.timeout(30):
         while True:
-            conditions = (await api.get(DEFINITION)).get("status", {}).get("conditions", [])
+            conditions = (await api.get(DEFINITION)).get("status", {}).get("conditions") or []
             if any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
                 break
             await asyncio.sleep(0.2)
