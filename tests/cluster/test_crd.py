@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,19 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = path(DEFINITIONS, None, "scoringendpoints.scorefront.io")
-WRONG = yaml.safe_load((ROOT / "tests/data/wrong_manifests.yaml").read_text(encoding="utf-8"))
+
+
+def can_be_sent(case: Mapping[str, Any]) -> bool:
+    """JSON has neither NaN nor infinity: what holds one never gets as far as the API server."""
+    try:
+        json.dumps(case["manifest"], allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+EVERY_WRONG = yaml.safe_load((ROOT / "tests/data/wrong_manifests.yaml").read_text(encoding="utf-8"))
+WRONG = [case for case in EVERY_WRONG if can_be_sent(case)]
 EXAMPLES = {
     str(file.relative_to(ROOT)): manifest
     for file in sorted((ROOT / "examples").rglob("*.yaml"))
