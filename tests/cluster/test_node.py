@@ -143,7 +143,7 @@ async def test_a_container_that_is_killed_is_started_again_in_the_same_pod(plain
 
 
 async def test_an_image_that_is_not_played_is_told_as_a_pull_that_failed(plain: Plain) -> None:
-    await plain.start(1, image="registry.local/unknown:1")
+    await plain.start(1, image="registry.example/unknown:1")
 
     async def told() -> bool:
         states = [each["state"] for pod in await plain.pods() for each in pod["status"].get("containerStatuses", ())]

@@ -145,7 +145,7 @@ async def test_an_endpoint_in_another_namespace_is_served_and_a_name_that_is_tak
 
 async def test_what_is_declared_otherwise_by_hand_is_told_and_not_fought_over(site: Site, endpoint: str) -> None:
     workload = await deployment(site, endpoint)
-    container = {"name": "model", "image": "registry.local/model:theirs"}
+    container = {"name": "model", "image": "registry.example/model:theirs"}
     theirs: Object = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -161,7 +161,7 @@ async def test_what_is_declared_otherwise_by_hand_is_told_and_not_fought_over(si
 
     await until(is_told, "the condition Degraded")
     seen = await site.kube.get(path)
-    assert seen["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.local/model:theirs"
+    assert seen["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/model:theirs"
 
 
 async def test_an_autoscaler_on_the_same_workload_is_told_and_left_alone_until_it_is_gone(

@@ -112,9 +112,9 @@ def test_what_is_optional_may_be_absent() -> None:
 
 
 def test_an_image_is_known_by_the_last_part_of_its_name() -> None:
-    assert image_of({"model": IMAGE}, "registry.local:5000/team/model:2@sha256:abc") is IMAGE
+    assert image_of({"model": IMAGE}, "registry.example:5000/team/model:2@sha256:abc") is IMAGE
     with pytest.raises(Unplayable, match="ErrImagePull"):
-        image_of({"model": IMAGE}, "registry.local/models:2")
+        image_of({"model": IMAGE}, "registry.example/models:2")
 
 
 @pytest.mark.parametrize(("text", "value"), [("250m", 0.25), ("2", 2.0), ("1Gi", 2.0**30), ("1.5", 1.5)])
