@@ -92,6 +92,8 @@ class Peering:
 
     def _hear(self, peer: str, message: PeerMessage) -> None:
         gateway = self._gateway
+        if gateway.poller is not None:
+            gateway.poller.stir()
         gateway.pass_on_all(gateway.dispatcher.receive(peer, message, gateway.now()))
 
     def _flush(self) -> None:

@@ -54,6 +54,8 @@ class Settings:
     """After SIGTERM: how long requests in flight may take to end."""
     lease_s: float = 2.0
     """How long a slot is left alone that a worker had in use when it died: its replica may still be at work."""
+    poll_s: float = 0.0
+    """How long a worker goes on looking for more before it sleeps; 0: not at all."""
     worker_silent_s: float = 5.0
     """A worker whose loop has stood still for this long is killed, and another one started."""
 

@@ -44,6 +44,7 @@ from router.core.ids import RequestIds
 from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_worker, encode
 from router.peering import Peering
 from router.peers.trust import Trust
+from router.poller import Poller
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import SWEEP_S, Gateway
@@ -102,6 +103,7 @@ class Worker:
         self._options = options
         self.name = options.name
         incarnation = int.from_bytes(os.urandom(4))
+        self._poller = _poller(options.settings.poll_s)
         self.gateway = Gateway(
             options.settings,
             Dispatcher(options.name, incarnation, options.settings.lease_s, flights=options.flights),
@@ -110,6 +112,7 @@ class Worker:
             time.monotonic,
             time.time,  # noqa: TID251 - this is the shell that reads the clock and draws the numbers
             random.random,  # noqa: TID251
+            self._poller,
         )
         self.gateway.max_connections = self._max_connections()
         if options.certificates is not None:
@@ -401,7 +404,7 @@ class Worker:
         for beats in itertools.count(1):
             stats.tally()
             if flights is not None:
-                cpu_s = time.process_time()
+                cpu_s = time.process_time() - (self._poller.idle_cpu_s if self._poller is not None else 0.0)
                 work = Work(now(), beats, stats.late_s, cpu_s, stats.routed, stats.routing_s)
                 flights.beat(stats.connections, work)
             due = now() + BEAT_S
@@ -431,6 +434,12 @@ def run(options: WorkerOptions) -> None:
     _raise_descriptor_limit(int(options.settings.max_connections / SHARE_OF_DESCRIPTORS))
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(options))
+
+
+def _poller(poll_s: float) -> Poller | None:
+    if not poll_s:
+        return None
+    return Poller(poll_s, time.monotonic, time.thread_time, asyncio.get_running_loop().call_soon, os.sched_yield)
 
 
 async def _run(options: WorkerOptions) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "scorefront")
-BESIDE_THE_CORE = ("router.settings", "router.metrics", "router.accesslog", "router.outlet")
+BESIDE_THE_CORE = ("router.settings", "router.metrics", "router.accesslog", "router.outlet", "router.poller")
 
 # module or folder -> first-party modules or folders that it may import, besides itself; the longest match counts
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.metrics": ("serving", "router.core", "router.settings", "cluster.link"),
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.outlet": (),
+    "router.poller": (),
     "router.proxy": ("serving", "router.core", *BESIDE_THE_CORE),
     "router.peers": ("serving", "router.core", "cluster.trust", *BESIDE_THE_CORE),
     "router.balance": (),
@@ -70,7 +71,8 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
 }
 
 PURE = (
-    *("serving", "autoscaler", "router.core", "router.balance", "router.membership", "router.roster"),
+    *("serving", "autoscaler", "router.core", "router.balance", "router.membership"),
+    *("router.poller", "router.roster"),
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
     *("cluster.kubernetes.objects", "scorefront.doctor.judge"),
     *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.kept"),

@@ -90,6 +90,8 @@ class Exchange(Ticket):
         """Route and authorize; then ask for a slot, or collect the body first."""
         gateway = self._gateway
         self._started_at = gateway.now()
+        if gateway.poller is not None:
+            gateway.poller.stir()
         head = self.head
         plan = head.plan
         if (
@@ -337,6 +339,8 @@ class Exchange(Ticket):
         self.upstream = None
         if self.client.write_paused:
             upstream.transport.resume_reading()  # the pause was this client's; the connection goes on to others
+        if self._gateway.poller is not None:
+            self._gateway.poller.stir()
         lease.replica.failures = 0
         upstream.detach(answer.keep_alive and self.body_complete, now)
         self._release(now)

@@ -15,6 +15,7 @@ from router.core.ids import RequestIds, kept_client_id
 from router.core.ledger import Lease
 from router.core.table import PREFIXES, Table
 from router.metrics import Stats
+from router.poller import Poller
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.handover import Onward
@@ -43,6 +44,7 @@ class Gateway:
         now: Callable[[], float],
         unix_now: Callable[[], float],
         draw: Callable[[], float],
+        poller: Poller | None = None,
     ) -> None:
         self.settings = settings
         self.access_log = access_log
@@ -50,6 +52,8 @@ class Gateway:
         self.now = now
         self.unix_now = unix_now
         self.draw = draw
+        self.poller = poller
+        """To be stirred by what is soon followed by more; None where nobody polls."""
         self.table = Table()
         self.dispatcher = dispatcher
         self.stats = Stats()
