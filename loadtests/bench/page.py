@@ -46,7 +46,8 @@ not busy, the load was the limit and CPU per request is the better measure.
 {report.throughput.markdown()}
 
 A client that keeps its connection repeats its request head, and scorefront recognises it by its bytes; *unique heads*
-sends a head that was never seen before with every request.
+sends a head that was never seen before with every request. *Polling* is scorefront with `SCOREFRONT_POLL_S=0.001`
+([settings](settings.md#sleep)): its worker does not sleep between requests, so its core is always busy.
 
 ## What each feature costs
 

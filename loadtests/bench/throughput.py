@@ -14,8 +14,11 @@ from loadtests.peers.scorefront import Product, routed
 BODY = b'{"data": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]], "x":1}'[:60]
 OURS = "scorefront"
 UNIQUE = "scorefront unique heads"
-PEERS = (OURS, UNIQUE, "nginx", "HAProxy", "Envoy", "aiohttp relay", "direct")
+POLLING = "scorefront polling"
+PEERS = (OURS, UNIQUE, POLLING, "nginx", "HAProxy", "Envoy", "aiohttp relay", "direct")
 PROMISED = (("Envoy", 1.5), ("nginx", 0.6), ("aiohttp relay", 6.0))
+POLL_S = "0.001"
+"""Longer than the pauses between the requests of every part of the benchmarks."""
 UNIQUE_FIELD = ("x-unique", wrk.NEVER_THE_SAME.decode())
 
 
@@ -51,6 +54,9 @@ def targets(rig: Rig, wanted: Sequence[str]) -> list[Target]:
     if OURS in wanted or UNIQUE in wanted:
         product = Product(rig, manifest("bench", [routed("blue", [port])]))
         started += [product.target(name=name) for name in (OURS, UNIQUE) if name in wanted]
+    if POLLING in wanted:
+        polling = Product(rig, manifest("bench", [routed("blue", [port])]), environment={"SCOREFRONT_POLL_S": POLL_S})
+        started.append(polling.target(name=POLLING))
     if "nginx" in wanted:
         started.append(nginx.start(rig, [port]))
     if "HAProxy" in wanted and haproxy.version():

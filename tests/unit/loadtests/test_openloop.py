@@ -57,6 +57,16 @@ def test_what_is_added_is_less_the_backend_in_the_same_round() -> None:
     assert not all(promise.kept for promise in promises([direct, ours]))
 
 
+def test_a_polling_router_is_held_to_the_same_promises_where_it_was_measured() -> None:
+    direct = Measured(Target("direct", 1), [0.001], [0.002])
+    ours, polling = (Measured(Target(name, 2), [0.0011], [0.0025]) for name in ("scorefront", "scorefront polling"))
+    assert all(promise.kept for promise in promises([direct, ours, polling]))
+    polling.failed = 1
+    assert [promise.what for promise in promises([direct, ours, polling]) if not promise.kept] == [
+        "scorefront polling: requests that failed"
+    ]
+
+
 @contextmanager
 def served(serve: Callable[[socket.socket], None], clients: int) -> Iterator[int]:
     """A server in threads of the test, for this many connections; its port."""
