@@ -151,7 +151,7 @@ class Uplink:
         self._workers = tuple(workers)
         self._send(self._introduction())
         for worker in new:  # what it has said before, nobody could place
-            self._send(Usage(self._counts.whole(worker, self._clock.now())))
+            self._send_whole(worker)
 
     def on_worker_gone(self, worker: str) -> None:
         """It has ended."""
@@ -274,11 +274,14 @@ class Uplink:
         """The leader may be new, or have missed something."""
         self._writer = writer
         self._send(self._introduction())
-        now = self._clock.now()
         for worker in self._workers:
-            self._send(Usage(self._counts.whole(worker, now)))
+            self._send_whole(worker)
         for replica_id in self._drained:
             self._send(Drained(replica_id))
+
+    def _send_whole(self, worker: str) -> None:
+        if (report := self._counts.whole(worker)) is not None:
+            self._send(Usage(report))
 
     async def _tell_load(self, group: Group) -> None:
         while True:
