@@ -1,8 +1,8 @@
 """The front end scales itself: the workers of every router, and in a cluster the routers, too.
 
 `autoscaler.frontend` decides; here are the numbers that it decides on, the groups of workers as what it changes, and
-what becomes known of it. One machine is one group; a cluster has one for each router (`scorefront.fleet`). The numbers
-are read from memory that the workers write to: a busy worker need not answer.
+what becomes known of it. One machine is one group; a cluster has one for each router (`scorefront.control_pod`). The
+numbers are read from memory that the workers write to: a busy worker need not answer.
 """
 
 import asyncio

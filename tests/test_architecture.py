@@ -45,6 +45,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "scorefront": PACKAGES,
 }
 
+# processes and commands, each in a folder of its own: nobody knows another, nor does what they share know any of them
+APART = (
+    *("scorefront.cli", "scorefront.doctor"),
+    *("scorefront.laptop", "scorefront.router_pod", "scorefront.control_pod"),
+)
+STARTS = {"scorefront.cli": APART, "scorefront.__main__": ("scorefront.cli",)}
+
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("cluster.local", "cluster.kubernetes.api", "controlplane", "scorefront"),
@@ -63,7 +70,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("scorefront.exposition",),
     "psutil": ("cluster.local",),
     "pydantic": ("serving",),
-    "rich": ("scorefront.cli", "scorefront.banner"),
+    "rich": ("scorefront.cli", "scorefront.laptop.banner"),
     "typer": ("scorefront.cli",),
     "uvloop": ("scorefront.loop",),
     "yaml": ("scorefront",),
@@ -76,7 +83,12 @@ PURE = (
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
     *("cluster.kubernetes.objects", "scorefront.doctor.judge"),
     *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.kept"),
-    *("cluster.kubernetes.selectors", "scorefront.counts", "scorefront.history", "scorefront.seat"),
+    *(
+        "cluster.kubernetes.selectors",
+        "scorefront.router_pod.counts",
+        "scorefront.history",
+        "scorefront.router_pod.seat",
+    ),
     *(f"cluster.kubernetes.{name}" for name in ("backoff", "cache", "election", "errors", "lines", "paths")),
     *(f"cluster.kubernetes.{name}" for name in ("claims", "conflicts", "labelselector", "pods", "shrinking")),
 )
@@ -130,6 +142,17 @@ def import_faults(module: str, source: str) -> list[str]:
     return faults
 
 
+def process_faults(module: str, source: str) -> list[str]:
+    """One process or command that knows another, without being what starts it."""
+    known = [folder for folder in APART if within(module, folder)]
+    known.extend(STARTS.get(longest_match(module, STARTS) or "", ()))
+    return [
+        f"{module}:{lineno} must not know another process: {name}"
+        for lineno, name in imports(ast.parse(source))
+        if (folder := longest_match(name, APART)) and folder not in known
+    ]
+
+
 def relative_import_faults(module: str, source: str) -> list[str]:
     """`from . import x`, anywhere."""
     nodes = ast.walk(ast.parse(source))
@@ -180,7 +203,7 @@ def package_docstring_faults(package: str, source: str, modules: int) -> list[st
     return []
 
 
-CHECKS = (import_faults, relative_import_faults, purity_faults, name_faults)
+CHECKS = (import_faults, process_faults, relative_import_faults, purity_faults, name_faults)
 
 # ---- the house itself
 
@@ -240,6 +263,8 @@ WRONG = {
     "controlplane imports router": ("controlplane.reconciler", "from router.metrics import Counter"),
     "the proxy imports the peers": ("router.proxy.upstream", "import router.peers.links"),
     "an import inside a function counts too": ("cluster.local.start", "def f():\n    import autoscaler.policy"),
+    "one process knows another": ("scorefront.router_pod.watch", "from scorefront.control_pod.fleet import Fleet"),
+    "what is shared knows a process": ("scorefront.frontend", "from scorefront.laptop import up"),
     "a third party outside its module": ("controlplane.rest", "import httptools"),
     "a third party nobody listed": ("scorefront.cli.app", "import requests"),
     "a module of the router without a line": ("router.cache", ""),
@@ -265,6 +290,7 @@ RIGHT = {
     "the standard library": ("serving.endpoint", "import dataclasses, re\nfrom pathlib import PurePath"),
     "a lower layer": ("controlplane.reconciler", "from serving.endpoint import Endpoint\nimport cluster.provider"),
     "its own package": ("router.core.ledger", "from router.core.ids import SlotId"),
+    "what starts a process knows it": ("scorefront.cli.up", "from scorefront.laptop.up import run"),
     "a third party in its module": ("router.core.credentials", "import jwt"),
     "asyncio in the one module that may": ("autoscaler.loop", "import asyncio\nasync def f(): ..."),
     "a word that only contains a forbidden one": ("serving.baseline", "class Commoner: ..."),

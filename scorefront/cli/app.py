@@ -13,7 +13,7 @@ import typer
 
 from scorefront import __version__
 from scorefront.cli import azureml, deployment, doctor, endpoints, scaling, scoring, up
-from scorefront.errors import CommandError, InvalidInput
+from scorefront.cli.errors import CommandError, InvalidInput
 from serving.faults import InvalidManifest
 
 INTERRUPTED = 130

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefront.client import DEFAULT_CONTROL_URL, ControlPlane, checked_url
+from scorefront.cli.client import DEFAULT_CONTROL_URL, ControlPlane, checked_url
+from scorefront.cli.errors import InvalidInput
+from scorefront.cli.files import STDIN
 from scorefront.cores import MAX_WORKERS
-from scorefront.errors import InvalidInput
-from scorefront.files import STDIN
 
 MAX_SCORE_BYTES = 100_000_000
 """The most a router takes by default."""

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, whole_number, workers
+from scorefront.cli.client import checked_url
+from scorefront.cli.errors import InvalidInput
 from scorefront.cli.up import Logged, TlsCert, TlsKey, TlsRedirect, redirect_address
-from scorefront.client import checked_url
-from scorefront.errors import InvalidInput
 
 Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score.")]
 Admin = Annotated[str, typer.Option("--admin", metavar="HOST:PORT", help="/healthz, /readyz, /metrics.")]
@@ -109,7 +109,7 @@ def router(
         raise InvalidInput("--peer-address: must be this machine's address, unless the environment has POD_IP")
     count, tls, ports = workers(worker_count), tls_pairs(tls_cert or [], tls_key or []), _ports(peer_ports)
 
-    from scorefront.router import RouterOptions, run  # late: only this command needs it
+    from scorefront.router_pod.router import RouterOptions, run  # late: only this command needs it
 
     options = RouterOptions(
         listen=listen_at,
@@ -164,7 +164,7 @@ def control(
     address("--advertise", f"[{advertise}]:0" if ":" in advertise else f"{advertise}:0")
     url = checked_url(scoring_url, "--scoring-url") if scoring_url else ""
 
-    from scorefront.control import ControlOptions, run  # late: only this command needs it
+    from scorefront.control_pod.control import ControlOptions, run  # late: only this command needs it
 
     folder = peers_dir.absolute() if peers_dir is not None else None
     options = ControlOptions(control=rest_at, link=link_at, advertise=advertise, peers_dir=folder, scoring_url=url)

@@ -18,8 +18,8 @@ from scorefront.cli.arguments import (
     optional_name,
     split,
 )
-from scorefront.errors import InvalidInput
-from scorefront.files import read_manifests
+from scorefront.cli.errors import InvalidInput
+from scorefront.cli.files import read_manifests
 
 
 def apply(files: Files, control_url: ControlUrl = DEFAULT_URL) -> None:

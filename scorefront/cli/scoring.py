@@ -17,9 +17,9 @@ from scorefront.cli.arguments import (
     scoring_data,
     whole_number,
 )
-from scorefront.client import ControlPlane, Reply
-from scorefront.client import score as send_score
-from scorefront.errors import CommandError
+from scorefront.cli.client import ControlPlane, Reply
+from scorefront.cli.client import score as send_score
+from scorefront.cli.errors import CommandError
 
 MAX_TAIL = 100_000
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, workers
-from scorefront.errors import InvalidInput
-from scorefront.files import read_manifests
+from scorefront.cli.errors import InvalidInput
+from scorefront.cli.files import read_manifests
 
 Manifests = Annotated[
     list[str] | None,
@@ -81,7 +81,7 @@ def up(
     folder = state_dir(state)
     documents = _documents(files or [])
 
-    from scorefront.up import UpOptions, run  # late: only this command needs servers
+    from scorefront.laptop.up import UpOptions, run  # late: only this command needs servers
 
     options = UpOptions(
         documents=documents,

@@ -21,9 +21,9 @@ from cluster.kubernetes.objects.status import selectors_of
 from cluster.kubernetes.paths import CONFIGMAPS, ENDPOINTS, LEASES, PODS, Resource, path
 from router.peers.address import AddressError, Tcp, parse_address
 from scorefront import history
+from scorefront.agreed import LEASE
 from scorefront.doctor import judge
 from scorefront.doctor.judge import Dialled, Finding, Pod
-from scorefront.uplink import LEASE
 from serving.credentials import TokenTrust
 from serving.declared import DEFAULT_PORT
 

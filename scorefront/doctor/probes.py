@@ -11,7 +11,7 @@ import aiohttp
 
 from cluster.kubernetes import access
 from cluster.kubernetes.api import Api, ApiSettings
-from scorefront.watch import watched_namespaces
+from scorefront.agreed import watched_namespaces
 
 ATTEMPT_S = 3.0
 """For one name, one connection, one answer: less than a step has, so that it tells who did not answer."""

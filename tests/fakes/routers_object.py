@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from scorefront.seat import Draft
+from scorefront.router_pod.seat import Draft
 
 
 class RoutersObject:

@@ -13,7 +13,7 @@ from yarl import URL
 
 from controlplane import forward
 from controlplane.forward import FORWARDED_BY, Forwarder, Leader
-from scorefront.front_door import FrontDoor
+from scorefront.control_pod.front_door import FrontDoor
 from tests.fakes.clock import eventually
 
 BIG = bytes(range(256)) * 4096 * 4

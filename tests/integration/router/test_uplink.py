@@ -13,8 +13,9 @@ import pytest
 
 from cluster.trust import PEERS, Trust
 from controlplane.groups import GroupEvents, Groups
+from scorefront.agreed import LEASE
 from scorefront.process import ProcessClock
-from scorefront.uplink import LEASE, Uplink, leader_of
+from scorefront.router_pod.uplink import Uplink, leader_of
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage, Work
 from tests.fakes.authority import Authority

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from scorefront.cli import arguments
+from scorefront.cli.errors import InvalidInput
 from scorefront.cores import allowed_cores
-from scorefront.errors import InvalidInput
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from router.core.members import Departed, Member, View
 from router.membership import Part
 from scorefront.history import decoded
-from scorefront.seat import Seat
+from scorefront.router_pod.seat import Seat
 from tests.fakes.routers_object import RoutersObject
 
 LEASE_S = 2.0

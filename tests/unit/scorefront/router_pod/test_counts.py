@@ -1,7 +1,7 @@
 """What a leader that comes late is told of the workers."""
 
 from autoscaler.utilization import UtilizationFeed
-from scorefront.counts import Counts
+from scorefront.router_pod.counts import Counts
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage
 

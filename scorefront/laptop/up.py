@@ -28,10 +28,10 @@ from router.folder import FolderError
 from router.settings import SettingError, from_environment
 from router.supervisor import Callbacks, RestartFailed, Supervisor, worker_command
 from scorefront import process
-from scorefront.banner import Banner
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
+from scorefront.laptop.banner import Banner
 from scorefront.loop import use_fast_loop
 from serving.faults import InvalidManifest
 

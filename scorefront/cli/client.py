@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
-from scorefront.errors import CommandError, InvalidInput
+from scorefront.cli.errors import CommandError, InvalidInput
 from serving.faults import Fault
 
 DEFAULT_CONTROL_URL = "http://127.0.0.1:8081"

@@ -28,15 +28,16 @@ from router.peers.trust import in_folder
 from router.settings import SettingError, from_environment
 from router.supervisor import Callbacks, RestartFailed, Supervisor, worker_command
 from scorefront import process
-from scorefront.admin import serve_admin
+from scorefront.agreed import watched_namespaces
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.loop import use_fast_loop
-from scorefront.membership import ClusterMembership
-from scorefront.seat import Seat
-from scorefront.solitude import Solitude
-from scorefront.uplink import Uplink
-from scorefront.watch import Watch, watched_namespaces
+from scorefront.router_pod.admin import serve_admin
+from scorefront.router_pod.membership import ClusterMembership
+from scorefront.router_pod.seat import Seat
+from scorefront.router_pod.solitude import Solitude
+from scorefront.router_pod.uplink import Uplink
+from scorefront.router_pod.watch import Watch
 
 _log = logging.getLogger("scorefront.router")
 

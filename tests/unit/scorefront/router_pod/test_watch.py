@@ -10,7 +10,8 @@ from cluster.kubernetes.discovery import TRUST
 from cluster.kubernetes.errors import Unreachable
 from cluster.kubernetes.snapshot import Snapshot
 from cluster.link import RemoveReplica, ToWorker, UpsertEndpoint, UpsertReplica
-from scorefront.watch import Watch, watched_namespaces
+from scorefront.agreed import watched_namespaces
+from scorefront.router_pod.watch import Watch
 from tests.fakes.virtual_loop import LoopClock, run_virtually
 
 Object = dict[str, Any]

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from scorefront.cli.app import run
-from scorefront.up import UpOptions
+from scorefront.laptop.up import UpOptions
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[UpOptions]:
         given.append(options)
         return 7
 
-    monkeypatch.setattr("scorefront.up.run", take)
+    monkeypatch.setattr("scorefront.laptop.up.run", take)
     return given
 
 

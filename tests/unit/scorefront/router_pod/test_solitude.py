@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefront.solitude import Solitude
+from scorefront.router_pod.solitude import Solitude
 
 OBJECT = {"metadata": {"uid": "1", "resourceVersion": "2"}, "data": {"epoch": "3"}}
 

@@ -16,14 +16,7 @@ from cluster.link import ToWorker
 
 _log = logging.getLogger("scorefront.watch")
 
-NAMESPACES = "SCOREFRONT_NAMESPACES"
 _Take = Callable[[Change], list[ToWorker]]
-
-
-def watched_namespaces(environment: Mapping[str, str], home: str) -> tuple[str | None, ...]:
-    """Where endpoints are looked for; None stands for everywhere."""
-    names = [name.strip() for name in environment.get(NAMESPACES, "").split(",") if name.strip()]
-    return (None,) if "*" in names else tuple(dict.fromkeys(names)) or (home,)
 
 
 class Watch:

@@ -5,7 +5,7 @@ import pytest
 from router.core.members import Departed, Member, View
 from router.membership import Part
 from scorefront.history import HistoryError, Record, decoded
-from scorefront.seat import FORGET_LEASES, Seat, Suspect
+from scorefront.router_pod.seat import FORGET_LEASES, Seat, Suspect
 from tests.fakes.routers_object import RoutersObject
 
 LEASE_S = 2.0

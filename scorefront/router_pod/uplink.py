@@ -36,13 +36,13 @@ from cluster.link import (
 from cluster.trust import PEERS, Trust, TrustError, names
 from router.peers.address import Tcp, parse_address
 from router.peers.sockets import connect_tcp
-from scorefront.counts import Counts
+from scorefront.agreed import LEASE
+from scorefront.router_pod.counts import Counts
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, Work
 
 _log = logging.getLogger("scorefront.uplink")
 
-LEASE = "scorefront-control"
 CONNECT_S = 3.0
 PAUSE_S = 0.5
 """Between attempts to reach a leader, at most."""

@@ -13,10 +13,10 @@ from controlplane.groups import GroupNow
 from router.core.members import Member
 from router.membership import Part
 from router.settings import SettingError
-from scorefront.fleet import JOIN_S, LEVEL_S, Fleet
-from scorefront.fleet import RETRY_S as RETRY_SCALE_S
+from scorefront.control_pod.fleet import JOIN_S, LEVEL_S, Fleet
+from scorefront.control_pod.fleet import RETRY_S as RETRY_SCALE_S
+from scorefront.control_pod.growth import GROW_S, RETRY_S, NoCores
 from scorefront.frontend import FrontEndScaler, front_end_settings
-from scorefront.growth import GROW_S, RETRY_S, NoCores
 from scorefront.history import NAME, History, Record, encoded
 from serving.usage import Work
 from tests.fakes.clock import VirtualClock, settle

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from scorefront.errors import InvalidInput
+from scorefront.cli.errors import InvalidInput
 from serving.faults import Fault, InvalidManifest, shown
 from serving.manifest import parse, resolve_paths
 

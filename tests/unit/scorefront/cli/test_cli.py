@@ -16,7 +16,7 @@ from scorefront.cli import app, up
 from scorefront.cli.app import COMMANDS, run
 from tests.fakes.http_server import Answer, ScriptedServer, answer_json, scripted_server
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 IRIS = "/api/v1/endpoints/iris"
 TOKEN = {"accessToken": "abc.def.ghi", "tokenType": "Bearer", "refreshAfter": 1, "expiryOn": 2}
 

@@ -1,6 +1,6 @@
 """How the routers of a cluster agree on who takes part: they write to one ConfigMap, and watch it.
 
-`scorefront.seat` decides; here it is carried out.
+`scorefront.router_pod.seat` decides; here it is carried out.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from cluster.kubernetes.reflector import Listed, Put, Reflector, ReflectorSettin
 from router.core.members import View
 from router.membership import Part
 from scorefront.history import NAME, HistoryError
-from scorefront.seat import Draft, Seat, Suspect
-from scorefront.solitude import Solitude
+from scorefront.router_pod.seat import Draft, Seat, Suspect
+from scorefront.router_pod.solitude import Solitude
 
 _log = logging.getLogger("scorefront.membership")
 

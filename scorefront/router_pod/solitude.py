@@ -1,4 +1,4 @@
-"""A small file that is there only while a router that is started again in its pod may go on alone (`scorefront.seat`).
+"""A small file that is there only while a router that is started again in its pod may go on alone (`seat`).
 
 What it holds is the last version of the object that says who takes part. It is gone, for certain, before the router
 tells its workers of others, or tells others that it has no workers any more: from then on nobody waits for this pod.

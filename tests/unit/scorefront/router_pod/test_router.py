@@ -7,8 +7,8 @@ import pytest
 
 from cluster.trust import PEERS
 from router.supervisor import listening_socket
-from scorefront.admin import serve_admin
 from scorefront.cli.app import run
+from scorefront.router_pod.admin import serve_admin
 from tests.fakes.authority import Authority
 
 

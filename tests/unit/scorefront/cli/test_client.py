@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from scorefront.client import PINNED_VERSION, ControlPlane, Refused, Unreachable, checked_url, score
-from scorefront.errors import CommandError, InvalidInput
+from scorefront.cli.client import PINNED_VERSION, ControlPlane, Refused, Unreachable, checked_url, score
+from scorefront.cli.errors import CommandError, InvalidInput
 from tests.fakes.http_server import Answer, ScriptedServer, answer_json, scripted_server
 
 IRIS = "/api/v1/endpoints/iris"

@@ -28,7 +28,7 @@ class NoCores(Exception):
 
 
 class Pods(Protocol):
-    """Where the pods are seen; `scorefront.fleet.Fleet` fits."""
+    """Where the pods are seen; `scorefront.control_pod.fleet.Fleet` fits."""
 
     def pods(self) -> Collection[RouterPod]:
         """Those that stay."""

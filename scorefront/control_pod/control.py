@@ -43,17 +43,16 @@ from controlplane.groups import GroupEvents, Groups
 from controlplane.rest import RestSettings, build_app
 from router.settings import SettingError, number
 from scorefront import process
-from scorefront.controltoken import control_token
+from scorefront.agreed import LEASE, watched_namespaces
+from scorefront.control_pod.fleet import Fleet
+from scorefront.control_pod.front_door import FrontDoor
+from scorefront.control_pod.token import control_token
 from scorefront.exposition import Exposition
-from scorefront.fleet import Fleet
-from scorefront.front_door import FrontDoor
 from scorefront.frontend import PREFIX, FrontEndScaler, front_end_settings
 from scorefront.loop import use_fast_loop
-from scorefront.watch import watched_namespaces
 
 _log = logging.getLogger("scorefront.control")
 
-LEASE = "scorefront-control"
 MAX_CORES = f"{PREFIX}MAX_CORES"
 DEFAULT_MAX_CORES = 4
 """A router is grown to so many cores in place; beyond, there are more routers."""

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.kubernetes.paths import SECRETS
 from controlplane.errors import StoreError
-from scorefront.controltoken import SECRET, control_token
+from scorefront.control_pod.token import SECRET, control_token
 from tests.fakes.kube_objects import FakeApi
 
 

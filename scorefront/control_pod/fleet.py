@@ -16,7 +16,7 @@ from cluster.kubernetes.paths import CONFIGMAPS, DEPLOYMENTS, PODS, path
 from cluster.kubernetes.reflector import Change, Gone, Listed, Put, Reflector
 from cluster.link import GroupLoad
 from controlplane.groups import Groups
-from scorefront.growth import Growth, NoCores
+from scorefront.control_pod.growth import Growth, NoCores
 from scorefront.history import NAME, History, HistoryError, decoded
 from serving.usage import Work
 

@@ -12,9 +12,9 @@ import pytest
 from cluster.kubernetes.errors import Conflict, NotFound, Unreachable
 from router.core.members import Member, View
 from router.membership import Part
-from scorefront.membership import ASK_S, ClusterMembership
-from scorefront.seat import Draft, Seat
-from scorefront.solitude import Solitude
+from scorefront.router_pod.membership import ASK_S, ClusterMembership
+from scorefront.router_pod.seat import Draft, Seat
+from scorefront.router_pod.solitude import Solitude
 from tests.fakes.routers_object import RoutersObject
 from tests.fakes.virtual_loop import LoopClock, run_virtually
 
