@@ -346,7 +346,7 @@ class Worker:
 
     def _send_report(self) -> None:
         dispatcher, now = self.gateway.dispatcher, self.gateway.now()
-        starved = [queue for queue in dispatcher.starved if queue.waiting]
+        starved = [queue for queue in dispatcher.starved if queue.in_line]
         dispatcher.starved.clear()
         for queue in starved:
             queue.changed = True
@@ -423,7 +423,7 @@ def _usage(queue: VersionQueue, now: float) -> VersionUsage:
         version=queue.key.version,
         busy=ledger.busy,
         total=ledger.total,
-        waiting=queue.waiting,
+        waiting=queue.in_line,
         busy_slot_seconds=ledger.busy_slot_seconds(now),
         busy_by_replica=queue.busy_by_replica(),
     )

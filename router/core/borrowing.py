@@ -63,10 +63,17 @@ class Borrower:
 
     # ---- tickets
 
-    def waits(self, ticket: "Ticket", retry: bool, now: float) -> None:
-        """A ticket has begun to wait: the owner is asked."""
-        if self._group.is_up(self.owner):
-            self._group.send(self.owner, self._ask(ticket, retry, now))
+    @property
+    def asked(self) -> int:
+        """Tickets of which the owner knows, or soon will."""
+        return len(self._asks)
+
+    def waits(self, ticket: "Ticket", retry: bool, now: float) -> bool:
+        """A ticket has begun to wait: the owner is asked. False: it is out of reach."""
+        if not self._group.is_up(self.owner):
+            return False
+        self._group.send(self.owner, self._ask(ticket, retry, now))
+        return True
 
     def left(self, ticket: "Ticket") -> None:
         """A ticket waits no longer, and not because of a grant."""
@@ -84,6 +91,7 @@ class Borrower:
                 self.waits(ticket, retry, now)
 
     def _ask(self, ticket: "Ticket", retry: bool, now: float) -> Ask:
+        self._queue.changed = True
         number = self._group.next_ask()
         self._asks[ticket] = number
         self._tickets[number] = ticket
@@ -95,6 +103,7 @@ class Borrower:
         """The owner lends a slot."""
         ticket = self._tickets.pop(message.ask, None)
         if ticket is not None:
+            self._queue.changed = True
             del self._asks[ticket]
         self._hear_of_others(message.others_age_s, now)
         if not self._group.is_valid(self.owner, now):
@@ -221,5 +230,6 @@ class Borrower:
         self._spares.clear()
 
     def _forget_asks(self) -> None:
+        self._queue.changed = True
         self._asks.clear()
         self._tickets.clear()

@@ -37,8 +37,8 @@ class Line:
         self._retries: OrderedDict[int, float] = OrderedDict()
         self._fifo: OrderedDict[int, float] = OrderedDict()
 
-    def __bool__(self) -> bool:
-        return bool(self._retries or self._fifo)
+    def __len__(self) -> int:
+        return len(self._retries) + len(self._fifo)
 
     def __iter__(self) -> Iterator[int]:
         yield from list(self._retries)
@@ -84,6 +84,11 @@ class Lender:
 
     # ---- tickets
 
+    @property
+    def in_line(self) -> int:
+        """Tickets of peers that wait for a slot."""
+        return sum(len(line) for line in self.lines.values())
+
     def waits(self, now: float) -> None:
         """A ticket of this worker's own has begun to wait."""
         self._recall(now)
@@ -93,6 +98,8 @@ class Lender:
         self._enter_line(peer, number, wish)
         self._group.probe(now)
         grants = self.queue.match_all(now)
+        if (peer, number) in self._group.askers:
+            self.queue.starve()
         self._recall(now)
         return grants
 
@@ -104,6 +111,7 @@ class Lender:
         del self._group.askers[peer, number]
         if not line:
             del self.lines[peer]
+        self.queue.changed = True
         return True
 
     def lose_line(self, peer: str) -> None:
@@ -143,6 +151,7 @@ class Lender:
         if line is None:
             line = self.lines[peer] = Line()
         line.add(number, wish)
+        self.queue.changed = True
         self._group.askers[peer, number] = self
 
     def _others_age_s(self, peer: str, now: float) -> float | None:

@@ -88,6 +88,17 @@ class VersionQueue:
         """Tickets of this worker that wait now."""
         return len(self._retries) + len(self._fifo)
 
+    @property
+    def in_line(self) -> int:
+        """Tickets for which there is no slot, as far as it is this worker that knows.
+
+        An owner knows of everybody who is in its line. A borrower's ticket that is on its way there may well find a
+        slot: counted at once, every request to a borrower would ask for one replica more than there need be.
+        """
+        if self.borrower is not None:
+            return self.waiting - self.borrower.asked
+        return self.waiting + (self.lender.in_line if self.lender is not None else 0)
+
     # ---- requests
 
     def enqueue(self, ticket: Ticket, now: float) -> Lease | None:
@@ -283,6 +294,13 @@ class VersionQueue:
             grants.append(grant)
         return grants
 
+    def starve(self) -> None:
+        """A ticket has found no slot: whoever scales should hear of it at once."""
+        self.changed = True
+        if not self.starved:
+            self.starved = True
+            self._dispatcher.starved.append(self)
+
     # ---- what lender and borrower need
 
     def head(self) -> Place | None:
@@ -385,12 +403,10 @@ class VersionQueue:
         ticket.enqueued_at = now
         ticket.waiting = True
         line[ticket] = None
-        if not self.starved:
-            self.starved = True
-            self._dispatcher.starved.append(self)
-        if self.borrower is not None:
-            self.borrower.waits(ticket, line is self._retries, now)
-        elif self.lender is not None:
+        if self.borrower is not None and self.borrower.waits(ticket, line is self._retries, now):
+            return  # whether there is a slot, the owner knows
+        self.starve()
+        if self.lender is not None:
             self.lender.waits(now)
 
     def _match(self, now: float) -> Grant | None:

@@ -283,6 +283,8 @@ class Gateway:
     def pass_on_all(self, grants: list[Grant]) -> None:
         """The same for several grants, after anything that may have set the core's clockwork."""
         self.pass_on(None)
+        if self.dispatcher.starved:
+            self.on_starved()
         for grant in grants:
             self.pass_on(grant)
         while self.dispatcher.lapsed:

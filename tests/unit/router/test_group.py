@@ -860,6 +860,57 @@ def test_slots_are_counted_by_the_owner_and_requests_by_whom_they_came_to():
     assert ledgers[owner].busy_slot_seconds(group.now) == before
 
 
+def starved(group):
+    return {name for name, dispatcher in group.dispatchers.items() if dispatcher.starved}
+
+
+def in_line(group):
+    return {name: group.queue(name).in_line for name in NAMES if group.queue(name).in_line}
+
+
+def test_a_request_to_a_borrower_for_which_there_is_a_slot_is_never_taken_for_one_that_lacks_one():
+    group, _, one, _ = workers()
+    ticket = group.request(one)
+    assert group.runs(ticket) == [False] and in_line(group) == {} and starved(group) == set()
+    group.flow()
+    assert group.runs(ticket) == [True] and in_line(group) == {} and starved(group) == set()
+
+
+def test_tickets_for_which_there_is_no_slot_are_told_of_by_the_owner():
+    group, owner, one, other = workers()
+    fill(group, one, 1), fill(group, other, 1), fill(group, owner, 1)
+    assert in_line(group) == {owner: 2} and starved(group) == {owner}
+    assert group.queue(owner).changed
+
+
+def test_tickets_of_which_the_owner_cannot_hear_are_told_of_where_they_wait():
+    group, owner, one, _ = workers()
+    fill(group, owner, 1)
+    group.cut(one, owner)
+    fill(group, one, 1)
+    assert in_line(group) == {one: 1} and starved(group) == {one}
+    group.connect(one, owner)
+    group.flow()
+    assert in_line(group) == {owner: 1}
+
+
+def test_the_owner_has_news_whenever_a_ticket_in_line_is_served_or_given_up():
+    group, owner, one, other = workers()
+    (running,) = fill(group, one, 1)
+    _, impatient = fill(group, other, 2)
+    queue = group.queue(owner)
+    assert queue.in_line == 2
+    queue.changed = False
+    group.end(running)
+    group.flow()
+    assert queue.changed and queue.in_line == 1
+    queue.changed = False
+    group.queue(other).abandon(impatient)
+    group.did(other, [])
+    group.flow()
+    assert queue.changed and queue.in_line == 0
+
+
 def test_a_version_that_only_peers_know_is_dropped_when_nothing_of_it_is_left():
     group, owner, one, _ = workers()
     for name, dispatcher in group.dispatchers.items():
