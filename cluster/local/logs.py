@@ -123,10 +123,13 @@ class LogStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._open: dict[VersionKey, dict[str, ReplicaLog]] = {}
+        self._dropped: set[VersionKey] = set()
+        """Their files go with the last of their replicas."""
         self._followers: dict[VersionKey, set[Follower]] = {}
 
     def open(self, key: VersionKey, replica_id: str) -> ReplicaLog:
         """A log for a replica that starts."""
+        self._dropped.discard(key)
         log = ReplicaLog(self._path(key, replica_id), self._followers.setdefault(key, set()), replica_id)
         self._open.setdefault(key, {})[replica_id] = log
         return log
@@ -139,10 +142,34 @@ class LogStore:
         if not logs:
             self._open.pop(key, None)
         self._forget_unused(key)
-        for path in _newest_first(self._path(key, replica_id).parent, logs)[KEPT_GONE:]:
+        self._clear_up(key)
+
+    def drop(self, endpoint: str, keep: Collection[str] = ()) -> None:
+        """No version of the endpoint but those to `keep` exists any more: nothing is left of what it wrote.
+
+        The log of a replica that still ends what it has goes with it.
+        """
+        versions = {key.version for key in self._open if key.endpoint == endpoint}
+        with contextlib.suppress(OSError):
+            versions.update(folder.name for folder in (self._root / endpoint).iterdir())
+        for version in versions.difference(keep):
+            self._dropped.add(VersionKey(endpoint, version))
+            self._clear_up(VersionKey(endpoint, version))
+
+    def _clear_up(self, key: VersionKey) -> None:
+        """Remove the logs that nobody will ask for."""
+        folder = self._root / key.endpoint / key.version
+        open_logs = self._open.get(key, {})
+        kept = 0 if key in self._dropped else KEPT_GONE
+        for path in _newest_first(folder, open_logs)[kept:]:
             for one in (path, path.with_name(path.name + ".1")):
                 with contextlib.suppress(OSError):
                     one.unlink(missing_ok=True)
+        if key in self._dropped and not open_logs:
+            self._dropped.discard(key)
+            with contextlib.suppress(OSError):  # a folder that is not empty is not ours alone
+                folder.rmdir()
+                folder.parent.rmdir()
 
     async def tail(self, key: VersionKey, count: int) -> dict[str, list[str]]:
         """Replica id -> its last `count` lines, of running replicas and those that are kept."""

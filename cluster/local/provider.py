@@ -124,15 +124,17 @@ class LocalProvider:
         for key, fleet in self._fleets_of(endpoint.name):
             if key.version not in names:
                 fleet.undeclare()
+        self._logs.drop(endpoint.name, keep=names)
         for version in endpoint.versions:
             fleet = self._fleet(VersionKey(endpoint.name, version.name))
             present = fleet.wanted if fleet.declared else version.autoscale.min_replicas
             fleet.declare(version, replicas.get(version.name, present))
 
     async def remove(self, endpoint: str) -> None:
-        """Drain and stop every replica of the endpoint."""
+        """Drain and stop every replica of the endpoint; with the last of a version go the version's logs."""
         for _, fleet in self._fleets_of(endpoint):
             fleet.undeclare()
+        self._logs.drop(endpoint)
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:
         """Have this many replicas of a version; static ones are what they are. Unknown versions are ignored."""
@@ -212,5 +214,8 @@ def _lock(directory: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise ProviderError(f"another scorefront is running with the state directory {directory}") from error
+        raise ProviderError(
+            f"another scorefront is running with the state directory {directory};"
+            " stop it first, or choose another --state-dir"
+        ) from error
     return lock

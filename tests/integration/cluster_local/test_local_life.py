@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from cluster.changes import Reset, Upsert
+from cluster.local.logs import ReplicaLog
+from cluster.local.process import READ_BYTES, READ_EVERY_S
 from cluster.local.provider import LocalProvider
 from cluster.local.site import Ports
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource, Resources
@@ -89,6 +91,37 @@ async def test_a_model_that_exits_at_once_fails_with_its_last_lines_and_does_not
     assert took >= 1.0  # two waits of half a second
     kept = await provider.logs(KEY, 10)
     assert len(kept) == 3 and all(lines == ["no model here"] for lines in kept.values())
+
+
+async def test_a_model_that_writes_without_end_is_heard_at_a_bounded_rate(
+    provider: LocalProvider, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    monkeypatch.setattr(ReplicaLog, "write", lambda log, data: heard.append(len(data)))
+    begun = time.monotonic()
+    await provider.apply(endpoint(version(replace(tiny(), command=("yes", "{port}")))), {"blue": 1})
+    await poll(lambda: len(heard) >= 5)
+    took = time.monotonic() - begun
+    assert took >= 4 * READ_EVERY_S * 0.9 and len(heard) <= 1 + took / (READ_EVERY_S * 0.9)
+    assert max(heard) <= READ_BYTES
+
+
+async def test_the_logs_of_an_endpoint_go_with_it(provider: LocalProvider, watcher: Watcher, tmp_path: Path) -> None:
+    logs = tmp_path / "state" / "logs"
+    blue, green = version(), version(name="green", is_default=False, share=0.0)
+    await provider.apply(endpoint(blue, green), {"blue": 1, "green": 1})
+    replicas = await watcher.until_ready(2)
+    for replica in replicas:
+        await get(replica)
+    await poll(lambda: len(list(logs.glob("iris/*/*.log"))) == 2)
+    await provider.apply(endpoint(blue), {"blue": 1})
+    await watcher.until(lambda: watcher.in_state(DRAINING))
+    await provider.drained(watcher.in_state(DRAINING)[0].id)
+    await poll(lambda: [path.name for path in logs.glob("iris/*")] == ["blue"])
+    await provider.remove("iris")
+    await watcher.until(lambda: len(watcher.in_state(DRAINING)) == len(watcher.replicas) == 1)
+    await provider.drained(next(iter(watcher.replicas)))
+    await poll(lambda: not list(logs.iterdir()))
 
 
 async def test_a_program_that_does_not_exist_is_a_failure_like_any_other(

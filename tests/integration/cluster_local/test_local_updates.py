@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.changes import Upsert
+from cluster.local.logs import LINE_BYTES
 from cluster.local.provider import LocalProvider
 from cluster.provider import ProviderError
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource
@@ -134,6 +135,9 @@ async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalP
     (replica,) = await watcher.until_ready()
     replica_id, line = await first
     assert replica_id == replica.id and line.startswith("line ")
+    async with asyncio.timeout(20):  # what it wrote last may still be on its way when it is ready
+        while not (line.startswith("y") and len(line) < LINE_BYTES):
+            _, line = await anext(follower)
     lines = (await provider.logs(KEY, 5000))[replica.id]
     assert len(lines) == 5000
     long = [line for line in lines if line.startswith("y")]

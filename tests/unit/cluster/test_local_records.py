@@ -77,6 +77,28 @@ async def test_the_logs_of_the_last_replicas_that_are_gone_are_kept(tmp_path: Pa
     store.close(KEY, "living")
 
 
+async def test_the_logs_of_a_version_go_with_its_last_replica_once_it_is_no_more(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    green = VersionKey("iris", "green")
+    for key in (KEY, green):
+        for number in range(3):
+            store.open(key, f"r{number}").write(b"hello\n")
+        store.close(key, "r0")
+    store.drop("iris", keep={"green"})
+    assert (await store.tail(KEY, 1)).keys() == {"r1", "r2"}  # those that still end what they have
+    assert (await store.tail(green, 1)).keys() == {"r0", "r1", "r2"}
+    store.close(KEY, "r1")
+    store.close(KEY, "r2")
+    assert os.listdir(tmp_path / "iris") == ["green"]
+    store.drop("iris")
+    store.open(green, "r3").write(b"it is declared anew\n")
+    for number in (1, 2, 3):
+        store.close(green, f"r{number}")
+    assert (await store.tail(green, 1)).keys() == {"r1", "r2", "r3"}
+    store.drop("iris")
+    assert os.listdir(tmp_path) == []
+
+
 async def test_a_slow_listener_loses_the_oldest_lines_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging_, "FOLLOW_BACKLOG", 3)
     store = LogStore(tmp_path)
@@ -103,7 +125,8 @@ async def test_nothing_is_kept_in_memory_of_a_version_that_is_gone(tmp_path: Pat
             store.close(key, "r1")
         await lines.aclose()
         store.close(key, "r1")
-    assert not store._open and not store._followers
+        store.drop(f"iris-{number}")
+    assert not store._open and not store._followers and not store._dropped
 
 
 async def test_one_who_listens_once_more_hears_a_log_that_was_open_all_the_while(tmp_path: Path) -> None:
