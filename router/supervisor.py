@@ -14,42 +14,26 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from cluster.link import (
-    Collect,
-    Drained,
-    FrameReader,
-    LinkError,
-    Metrics,
-    ResetAll,
-    Retire,
-    Retired,
-    Serving,
-    ToControl,
-    ToWorker,
-    Usage,
-    WorkerMetrics,
-)
+from cluster.link import Drained, LinkError, Metrics, ResetAll, Retire, Retired, Serving, ToWorker, Usage, WorkerMetrics
 from router.balance import Move, moves
 from router.board import Row
 from router.core.members import View
 from router.doors import Doors, address_of
 from router.folder import SocketFolder
 from router.membership import Alone, Membership
-from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_supervisor, encode
+from router.orders import FromWorker, Give, Joined, Leave, SetView, encode
 from router.roster import PRESENT, START_S, Action, Dismiss, Kill, Phase, Publish, Roster, Spawn
 from router.settings import from_environment
+from router.workerlink import WorkerLink, started
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, Work
 
 _log = logging.getLogger("scorefront.supervisor")
 
-ANSWER_S = 1.0
 TICK_S = 0.1
 """How often the pulse of the workers is looked at, and whether one is due to be started again."""
-END_S = 5.0
-"""How long a worker that has closed its link may take to end; then it is killed."""
 BALANCE_TICKS = 10
 """How many ticks lie between two looks at who has how many connections."""
 
@@ -68,27 +52,6 @@ class Callbacks:
     on_workers: Callable[[Collection[str]], None]
     """The workers that serve or are leaving: each of them reports what it has."""
     on_worker_gone: Callable[[str], None]
-
-
-@dataclass(slots=True, eq=False)
-class _Link:
-    """One process, as long as it runs."""
-
-    name: str
-    process: asyncio.subprocess.Process
-    writer: asyncio.StreamWriter
-    row: Row
-    address: str
-    """Where workers of this group reach it."""
-    metrics: WorkerMetrics | None = None
-    pending: dict[int, asyncio.Future[ToControl | None]] = field(default_factory=dict)
-
-    def send(self, message: FromSupervisor) -> None:
-        self.writer.write(encode(message))
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
 
 
 class Supervisor:
@@ -124,11 +87,10 @@ class Supervisor:
         silent_s = from_environment(environment).worker_silent_s
         self._roster = Roster(self._group, self._address, silent_s)
         self._view = View(0, ())
-        self._links: dict[str, _Link] = {}
+        self._links: dict[str, WorkerLink] = {}
         self._dismissed: set[str] = set()
         """Who shall leave once others know that it owns nothing any more."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._requests = itertools.count(1)
         self._changed = asyncio.Event()
         """Set, and replaced, whenever something has happened."""
         self._restarting = asyncio.Lock()
@@ -193,42 +155,22 @@ class Supervisor:
         """Tell every worker: each may own any version, now or later."""
         frame = encode(message)
         for link in self._links.values():
-            link.writer.write(frame)
+            link.send_frame(frame)
 
     async def retire(self, key: VersionKey, count: int) -> Sequence[str]:
         """Have the owner of the version's slots withdraw replicas; nobody else may, and it knows by then that it is."""
         link = self._links.get(self._view.owner(key))
-        answer = await self._ask(link, lambda request: Retire(request, key, count)) if link is not None else None
+        answer = await link.ask(lambda request: Retire(request, key, count)) if link is not None else None
         return answer.replicas if isinstance(answer, Retired) else ()
 
     async def collect(self) -> Sequence[WorkerMetrics]:
         """The counts of every worker that takes part, and this supervisor's; the last known ones where none come."""
         links = [link for name, link in self._links.items() if self._roster.workers[name].joined]
-        counts = await asyncio.gather(*map(self._counts, links))
+        counts = await asyncio.gather(*(link.counts() for link in links))
         return [*(metrics for metrics in counts if metrics), self._own_counts()]
-
-    async def _counts(self, link: _Link) -> WorkerMetrics | None:
-        answer = await self._ask(link, Collect)
-        if isinstance(answer, Metrics):
-            link.metrics = answer.metrics
-        return link.metrics
 
     def _own_counts(self) -> WorkerMetrics:
         return WorkerMetrics(f"supervisor-{self._group}", (), 0, 0, 0.0, dict(self._counters))
-
-    async def _ask(self, link: _Link, make: Callable[[int], ToWorker]) -> ToControl | None:
-        """The answer; None if it does not come in time, or the worker ends."""
-        request = next(self._requests)
-        future: asyncio.Future[ToControl | None] = asyncio.get_running_loop().create_future()
-        link.pending[request] = future
-        link.send(make(request))
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                return await future
-        except TimeoutError:
-            return None
-        finally:
-            link.pending.pop(request, None)
 
     # ---- what can be seen
 
@@ -336,7 +278,7 @@ class Supervisor:
         frame = encode(SetView(self._told_here(view)))
         for name in view.names():
             if name in self._links:
-                self._links[name].writer.write(frame)
+                self._links[name].send_frame(frame)
         self._send_away()
         others = any(member.eligible and member.name not in self._roster.workers for member in view.members)
         self._do(self._roster.others(others, self._now()))
@@ -375,64 +317,46 @@ class Supervisor:
         held: dict[str, int] | None = {}
         try:
             with Row() as row:
-                link, reader = await self._begin(spawn, row)
+                link = await self._begin(spawn, row)
                 held = None  # unless the row tells
-                status = await self._attend(link, reader)
+                status = await self._attend(link)
                 held = row.held()
         except OSError as error:
             _log.error("router worker %s cannot be started: %s", spawn.name, error)
         finally:
             self._ended(spawn, status, held)
 
-    async def _begin(self, spawn: Spawn, row: Row) -> tuple[_Link, asyncio.StreamReader]:
-        ours, theirs = socket.socketpair()
-        fds = {"listen": self._listen.fileno(), "link": theirs.fileno(), "board": row.fd}
+    async def _begin(self, spawn: Spawn, row: Row) -> WorkerLink:
+        fds = {"listen": self._listen.fileno()}
         if self._redirect is not None:
             fds["redirect"] = self._redirect.fileno()
-        try:
-            with theirs, contextlib.ExitStack() as stack:
-                if self._doors is not None:
-                    door = stack.enter_context(self._doors.open())
-                    fds["peers"] = door.fileno()
-                    self._roster.reached_at(spawn.name, address_of(door))
-                process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    f"--name={spawn.name}",
-                    f"--address={spawn.address}",
-                    *(f"--{name}-fd={fd}" for name, fd in fds.items()),
-                    pass_fds=list(fds.values()),
-                    env=self._environment,
-                    start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then drains the workers
-                    stdin=asyncio.subprocess.DEVNULL,
-                )
-        except BaseException:
-            ours.close()
-            raise
-        reader, writer = await asyncio.open_connection(sock=ours)
+        with contextlib.ExitStack() as stack:
+            if self._doors is not None:
+                door = stack.enter_context(self._doors.open())
+                fds["peers"] = door.fileno()
+                self._roster.reached_at(spawn.name, address_of(door))
+            link = await started(spawn.name, spawn.address, row, self._command, self._environment, fds)
         self._counters["workers_started"] += 1
-        return _Link(spawn.name, process, writer, row, spawn.address), reader
+        return link
 
-    async def _attend(self, link: _Link, reader: asyncio.StreamReader) -> int:
+    async def _attend(self, link: WorkerLink) -> int:
         """Tell it everything, listen to it until it ends; its exit status."""
         self._links[link.name] = link
         link.send(self._callbacks.snapshot())
         try:
             if self._roster.workers[link.name].phase is Phase.ENDING:
                 link.kill()
-            await self._listen_to(link, reader)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_S):
-                    await link.process.wait()
+            async with contextlib.aclosing(link.heard()) as heard:
+                async for message in heard:
+                    self._take(link, message)
+            await link.may_end()
         except LinkError as error:
             _log.error("router worker %s is killed: it does not speak our language: %s", link.name, error)
         finally:
             link.kill()
             await link.process.wait()
             del self._links[link.name]
-            link.writer.close()
-            for future in link.pending.values():
-                if not future.done():
-                    future.set_result(None)
+            link.close()
         return await link.process.wait()
 
     def _ended(self, spawn: Spawn, status: int | None, held: Mapping[str, int] | None) -> None:
@@ -447,15 +371,7 @@ class Supervisor:
 
     # ---- what workers say
 
-    async def _listen_to(self, link: _Link, reader: asyncio.StreamReader) -> None:
-        """Raises LinkError."""
-        frames = FrameReader()
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(1 << 20):
-                for body in frames.feed(data):
-                    self._take(link, decode_for_supervisor(body))
-
-    def _take(self, link: _Link, message: FromWorker) -> None:
+    def _take(self, link: WorkerLink, message: FromWorker) -> None:
         match message:
             case Joined():
                 self._do(self._roster.joined(link.name, self._now()))
@@ -468,10 +384,8 @@ class Supervisor:
                 self._callbacks.on_usage(report)
             case Drained(replica_id):
                 self._callbacks.on_drained(replica_id)
-            case Retired(request, _) | Metrics(request, _):
-                future = link.pending.get(request)
-                if future is not None and not future.done():
-                    future.set_result(message)
+            case Retired() | Metrics():
+                link.answered(message)
 
 
 def worker_command() -> list[str]:

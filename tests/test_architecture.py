@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.roster": ("router.core", "router.membership"),
     "router.peering": ("router",),
     "router.worker": ("serving", "cluster", "router"),
+    "router.workerlink": ("cluster.link", "router.board", "router.orders"),
     "router.supervisor": ("serving", "cluster", "router"),
     "controlplane": ("serving", "autoscaler", "cluster"),
     "scorefront": PACKAGES,
