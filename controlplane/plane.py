@@ -13,9 +13,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoscaler.loop import Clock, ScalingLoop
-from autoscaler.policy import Decision, Direction, Observation
-from autoscaler.utilization import UtilizationFeed
+from autoscaler.loop import Clock
+from autoscaler.policy import Decision, Direction
 from cluster.link import (
     RemoveEndpoint,
     ResetAll,
@@ -26,22 +25,21 @@ from cluster.link import (
 )
 from cluster.provider import Provider, ProviderError
 from controlplane.admission import kept_manifest, untellable
-from controlplane.declared import Declared, Registry, Skipped, is_scaled
+from controlplane.declared import Declared, Registry, Skipped
 from controlplane.errors import Conflict, EndpointSkipped, StoreError
 from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, digests, pair_from, regenerated
 from controlplane.logs import LogLine, follow
 from controlplane.reconciler import Reconciler
-from controlplane.records import DecisionLog, Record
+from controlplane.records import Record
 from controlplane.routers import Routers
-from controlplane.scaler import Scaler, clamped
+from controlplane.scaling import Scaling
 from controlplane.signing import TokenIssuer
 from controlplane.state import State, StoredEndpoint
 from controlplane.status import LOG_LINES, Sources, to_view
 from controlplane.store import Store
 from controlplane.tokens import IssuedToken, TokenAlgorithm
 from controlplane.view import ClusterView, Shortfall, shortfalls
-from controlplane.wanted import WantedNumbers
-from serving.endpoint import Auth, Endpoint, Version, VersionKey
+from serving.endpoint import Auth, Endpoint, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import ScoringEndpoint, parse, to_document, to_endpoint
 from serving.replica import ReplicaState
@@ -89,23 +87,16 @@ class ControlPlane:
         self._store = store
         self._provider = provider
         self._routers = routers
-        self._clock = clock
-        self._wall = wall
         self._entropy = entropy
-        self._acted = acted
         self._registry = Registry()
         self._view = ClusterView()
-        self._feed = UtilizationFeed()
-        self._decisions = DecisionLog()
-        self._wanted = WantedNumbers(store.put_wanted, clock)
+        self._scaling = Scaling(provider, routers, self._view, self._registry, store.put_wanted, clock, wall, acted)
         self._issuer = TokenIssuer(
             settings.token_algorithm, store.put_keyring, lambda trust: routers.publish(SetTrust(trust)), clock, wall
         )
-        self._scaler = Scaler(provider, routers, self._view, self._registry, self._wanted, self._note_acted)
-        self._loop = ScalingLoop(self._feed, self._scaler, clock, self._record)
-        self._reconciler = Reconciler(provider, routers, self._view, self._registry, self._numbers, clock)
+        self._reconciler = Reconciler(provider, routers, self._view, self._registry, self._scaling.numbers, clock)
         self._sources = Sources(
-            self._view, settings.scoring_url, self._observe, self._desired, self._reconciler.trouble
+            self._view, settings.scoring_url, self._scaling.observe, self._scaling.desired, self._reconciler.trouble
         )
         self._running: asyncio.Task[None] | None = None
 
@@ -121,14 +112,14 @@ class ControlPlane:
         state = await self._store.open()
         try:
             self._load(state)
-            self._wanted.load({key: n for key, n in state.wanted.items() if self._is_kept(key)})
+            self._scaling.load({key: n for key, n in state.wanted.items() if self._is_kept(key)})
             await self._issuer.load(state.keyring)
         except BaseException:
             await self._store.close()
             raise
         self._routers.publish(self.snapshot())
         for declared in self._registry.all():
-            self._track(declared.endpoint)
+            self._scaling.track(declared.endpoint)
         self._running = asyncio.create_task(self._run(), name="control plane")
 
     async def reconcile_all(self) -> None:
@@ -149,7 +140,7 @@ class ControlPlane:
             await asyncio.gather(self._running, return_exceptions=True)
             self._running = None
         with contextlib.suppress(StoreError):
-            await self._wanted.flush()
+            await self._scaling.flush()
         await self._store.close()
 
     async def wait(self) -> None:
@@ -163,9 +154,7 @@ class ControlPlane:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reconciler.watch(), name="watch replicas")
             tasks.create_task(self._reconciler.retry(), name="retry what the provider refused")
-            tasks.create_task(self._scaler.forward_drained(), name="stop drained replicas")
-            tasks.create_task(self._loop.run(), name="scale replicas")
-            tasks.create_task(self._wanted.run(), name="write wanted numbers")
+            self._scaling.start(tasks)
             tasks.create_task(self._issuer.run(), name="rotate signing keys")
 
     def _load(self, state: State) -> None:
@@ -202,27 +191,19 @@ class ControlPlane:
 
     def on_workers(self, workers: Collection[str]) -> None:
         """These workers are alive: as long as one of them is silent, utilization is incomplete and lowers nothing."""
-        self._feed.expect(workers)
+        self._scaling.expect(workers)
 
     def on_usage(self, report: UsageReport) -> None:
-        """Take over a worker's counts; versions that found no free slot are decided on at once.
-
-        Workers speak a little longer of what is no longer declared: nobody would ever forget that again.
-        """
-        known = tuple(usage for usage in report.versions if self._registry.version(usage.key) is not None)
-        self._feed.apply(replace(report, versions=known), self._clock.now())
-        for key in report.starved:
-            version = self._registry.version(key)
-            if version is not None and is_scaled(version):
-                self._loop.poke(key)
+        """Take over a worker's counts; versions that found no free slot are decided on at once."""
+        self._scaling.take(report)
 
     def on_drained(self, replica_id: str) -> None:
         """Nothing is in flight on this withdrawn replica, in any worker, and nothing will be."""
-        self._scaler.drained(replica_id)
+        self._scaling.drained(replica_id)
 
     def on_worker_gone(self, worker: str) -> None:
         """This worker process has ended."""
-        self._feed.forget_worker(worker, self._clock.now())
+        self._scaling.forget_worker(worker)
 
     # ---- what REST calls: changes
 
@@ -262,8 +243,7 @@ class ControlPlane:
                 if aside := await self._store.drop_damaged(name):
                     _log.warning("endpoint %s: its damaged file is kept as %s", name, aside)
                 self._registry.drop(name)
-                for key in [key for key in self._wanted.all() if key.endpoint == name]:
-                    self._wanted.forget(key)
+                self._scaling.forget_wanted(name)
                 await self._reconciler.reconcile(name)
                 return
             old = self._registry.get(name)
@@ -296,7 +276,7 @@ class ControlPlane:
             elif kept is not None:
                 manifest = kept_manifest(name, kept)
                 declared = Declared(manifest, to_endpoint(manifest), kept.keys)
-                self._take_numbers(kept)
+                self._scaling.begin_with(kept.replicas)
                 if old is not None and (old.endpoint, old.keys) == (declared.endpoint, declared.keys):
                     self._registry.put(declared)
                 else:
@@ -328,14 +308,16 @@ class ControlPlane:
             self._routers.publish(SetKeys(digests(endpoint.name, keys)))
         if old is not None:
             names = {version.name for version in endpoint.versions}
-            self._forget([version for version in old.endpoint.versions if version.name not in names], endpoint.name)
-        self._track(endpoint)
+            self._scaling.forget(
+                [version for version in old.endpoint.versions if version.name not in names], endpoint.name
+            )
+        self._scaling.track(endpoint)
         await self._reconciler.reconcile(endpoint.name)
 
     def _drop(self, old: Declared) -> None:
         self._registry.drop(old.endpoint.name)
         self._routers.publish(RemoveEndpoint(old.endpoint.name))
-        self._forget(old.endpoint.versions, old.endpoint.name)
+        self._scaling.forget(old.endpoint.versions, old.endpoint.name)
 
     async def _set_aside(self, name: str) -> None:
         if aside := await self._store.set_endpoint_aside(name):
@@ -345,16 +327,10 @@ class ControlPlane:
         """Keep it, then know it: with the keys that are kept."""
         name = declared.endpoint.name
         kept = await self._store.put_endpoint(name, StoredEndpoint(to_document(declared.manifest), declared.keys))
-        self._take_numbers(kept)
+        self._scaling.begin_with(kept.replicas)
         known = replace(declared, keys=kept.keys)
         self._registry.put(known)
         return known
-
-    def _take_numbers(self, kept: StoredEndpoint) -> None:
-        """A version that is new here may run already: it begins with the number that it has."""
-        for key, number in kept.replicas.items():
-            if self._wanted.get(key) is None:
-                self._wanted.set(key, number)
 
     # ---- what REST calls: questions
 
@@ -388,7 +364,7 @@ class ControlPlane:
 
     def decisions(self, name: str, version: str | None, last: int) -> list[Record]:
         """The newest scaling decisions, newest last. Raises EndpointNotFound, VersionNotFound."""
-        return self._decisions.last(self._registry.keys_of(name, version), last)
+        return self._scaling.decisions.last(self._registry.keys_of(name, version), last)
 
     async def logs(self, name: str, version: str | None, tail: int) -> list[LogLine]:
         """The last lines of every replica. Raises EndpointNotFound, VersionNotFound."""
@@ -413,8 +389,8 @@ class ControlPlane:
         return Measurements(
             workers=workers,
             replicas={key: self._view.counts(key) for _, key in versions},
-            desired={key: self._desired(version, key) for version, key in versions},
-            decisions=self._decisions.counts(),
+            desired={key: self._scaling.desired(version, key) for version, key in versions},
+            decisions=self._scaling.decisions.counts(),
         )
 
     def declared(self, name: str) -> Declared | None:
@@ -425,50 +401,6 @@ class ControlPlane:
     def sources(self) -> Sources:
         """Where to learn how endpoints fare."""
         return self._sources
-
-    # ---- scaling
-
-    def _numbers(self, endpoint: Endpoint) -> dict[str, int]:
-        return {v.name: self._number(v, VersionKey(endpoint.name, v.name)) for v in endpoint.versions}
-
-    def _desired(self, version: Version, key: VersionKey) -> int:
-        """What the autoscaler decided, whether or not the provider has taken it yet."""
-        return self._loop.desired(key) if is_scaled(version) else len(version.replica.static)
-
-    def _number(self, version: Version, key: VersionKey) -> int:
-        """What the provider was last asked for, within the bounds declared now."""
-        if not is_scaled(version):
-            return len(version.replica.static)
-        wanted = self._wanted.get(key)
-        return clamped(version.autoscale.min_replicas if wanted is None else wanted, version.autoscale)
-
-    def _track(self, endpoint: Endpoint) -> None:
-        for version in endpoint.versions:
-            key = VersionKey(endpoint.name, version.name)
-            if is_scaled(version):
-                number = self._number(version, key)
-                self._wanted.set(key, number)
-                self._loop.track(key, version.autoscale, version.slots_per_replica, number)
-            else:
-                self._forget([version], endpoint.name)
-
-    def _forget(self, versions: Sequence[Version], endpoint: str) -> None:
-        for version in versions:
-            key = VersionKey(endpoint, version.name)
-            self._loop.forget(key)
-            self._wanted.forget(key)
-            self._feed.forget_version(key)
-            self._decisions.forget(key)
-
-    def _note_acted(self, decision: Decision) -> None:
-        self._decisions.acted(decision, self._wall())
-        self._acted(decision)
-
-    def _record(self, decision: Decision) -> None:
-        self._decisions.add(decision, self._wall() - (self._clock.now() - decision.at_s))
-
-    def _observe(self, version: Version, key: VersionKey) -> Observation:
-        return self._feed.observe(key, version.autoscale.refresh_period_s, self._clock.now())
 
     def _missing(self, endpoint: Endpoint) -> list[Shortfall]:
         return shortfalls((endpoint,), self._view)

@@ -148,7 +148,7 @@ async def test_routers_that_cannot_withdraw_do_not_keep_replicas_from_going(benc
 
 
 async def test_routers_that_never_answer_are_waited_for_a_short_while_only(bench, load, monkeypatch):
-    monkeypatch.setattr(bench.plane._scaler, "_retire_timeout_s", 0.01)
+    monkeypatch.setattr(bench.plane._scaling._scaler, "_retire_timeout_s", 0.01)
     await scaled_to(bench, load, 6)
     bench.routers.retire_hangs = True
     load.set(busy=0, waiting=0)
