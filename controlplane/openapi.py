@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 JSON = "application/json"
+MAX_TAIL = 10_000
+"""Lines of one replica in one answer."""
+MAX_LAST = 1000
+"""Decisions in one answer, which is as many as are kept of a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,17 @@ OPERATIONS: Final = (
         {200: "application/x-ndjson", 400: "Error", 404: "Error"},
         query={
             "version": _VERSION_QUERY,
-            "tail": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 100},
+            "tail": {"type": "integer", "minimum": 0, "maximum": MAX_TAIL, "default": 100},
             "follow": {"type": "boolean", "default": False, "description": "go on with new lines for ever"},
         },
+    ),
+    Operation(
+        "getFrontEndDecisions",
+        "GET",
+        "/api/v1/front-end/decisions",
+        "Decisions on the number of router workers, and of routers; newest last",
+        {200: "FrontEndDecisionList", 400: "Error"},
+        query={"last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20}},
     ),
     Operation(
         "getDecisions",
@@ -102,7 +114,7 @@ OPERATIONS: Final = (
         {200: "DecisionList", 400: "Error", 404: "Error"},
         query={
             "version": _VERSION_QUERY,
-            "last": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
+            "last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20},
         },
     ),
 )
@@ -139,7 +151,10 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
             )
         }
     ),
-    "Readiness": _record({"ready": _YES_NO, "waitingFor": {"type": "array", "items": _TEXT}}),
+    "Readiness": _record(
+        {"ready": _YES_NO, "waitingFor": {"type": "array", "items": _TEXT}},
+        {"skipped": {"type": "array", "items": _reference("Skipped")}},
+    ),
     "VersionStatus": _record(
         {
             "share": {**_NUMBER, "description": "effective fraction of the traffic"},
@@ -193,6 +208,17 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
         }
     ),
     "DecisionList": _listing("Decision"),
+    "FrontEndSize": _record({"workers": {**_WHOLE, "description": "in every router"}, "routers": _WHOLE}),
+    "FrontEndDecision": _record(
+        {
+            "at": {**_NUMBER, "description": "unix seconds: when it was made"},
+            **dict.fromkeys(("previous", "desired"), _reference("FrontEndSize")),
+            "direction": {"enum": ["up", "down", "hold"]},
+            "rule": _TEXT,
+            "reason": _TEXT,
+        }
+    ),
+    "FrontEndDecisionList": _listing("FrontEndDecision"),
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autoscaler.frontend import FrontEndDecision, Size
 from autoscaler.policy import Decision, Direction
 from serving.endpoint import VersionKey
 
@@ -19,6 +20,14 @@ class Record:
     at: float
     acted_at: float | None = None
     """When the provider had taken the order; None while it has not, or when there was nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndRecord:
+    """One decision on the router workers, made at `at` (unix seconds)."""
+
+    decision: FrontEndDecision
+    at: float
 
 
 class DecisionLog:
@@ -85,3 +94,20 @@ def to_document(record: Record) -> dict[str, Any]:
         "waiting": seen.waiting,
         "totalSlots": seen.total_slots,
     }
+
+
+def front_end_document(record: FrontEndRecord) -> dict[str, Any]:
+    """A record of the front end as REST shows it."""
+    decision = record.decision
+    return {
+        "at": record.at,
+        "previous": _size(decision.previous),
+        "desired": _size(decision.desired),
+        "direction": decision.direction.value,
+        "rule": decision.rule,
+        "reason": decision.reason,
+    }
+
+
+def _size(size: Size) -> dict[str, int]:
+    return {"workers": size.workers, "routers": size.routers}

@@ -7,7 +7,7 @@ logged, and no cache may keep them.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Protocol
@@ -20,9 +20,9 @@ from controlplane import guard, payload
 from controlplane.errors import BadRequest
 from controlplane.keys import KeyPair, KeyType
 from controlplane.logs import LogLine
-from controlplane.openapi import OPERATIONS, document
+from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, document
 from controlplane.plane import ControlPlane
-from controlplane.records import to_document
+from controlplane.records import FrontEndRecord, front_end_document, to_document
 from serving.endpoint import VersionKey
 from serving.faults import Fault, InvalidManifest
 from serving.manifest import json_schema
@@ -67,8 +67,14 @@ class RestSettings:
     each endpoint tells what of it is."""
 
 
-def build_app(plane: ControlPlane, settings: RestSettings, render: Render) -> web.Application:
-    """The application, ready for a runner. `render` makes the body of `/metrics`."""
+def build_app(
+    plane: ControlPlane,
+    settings: RestSettings,
+    render: Render,
+    front_end: Callable[[int], Sequence[FrontEndRecord]] = lambda last: (),
+) -> web.Application:
+    """The application, ready for a runner. `render` makes the body of `/metrics`, `front_end` tells of the last n
+    decisions on the router workers, newest last."""
     open_paths = {operation.path for operation in OPERATIONS if operation.is_open}
     gate = guard.loopback_names_only() if settings.loopback else guard.token_required(settings.token, open_paths)
     app = web.Application(
@@ -77,7 +83,7 @@ def build_app(plane: ControlPlane, settings: RestSettings, render: Render) -> we
     )
     followers = _Followers()
     handlers = {**_Probes(plane, render, settings.in_cluster).handlers(), **_Endpoints(plane).handlers(), **_pages()}
-    handlers |= {"getLogs": _Logs(plane, followers).get}
+    handlers |= {"getLogs": _Logs(plane, followers).get, "getFrontEndDecisions": _front_end(front_end)}
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, handlers[operation.id])
     app.on_shutdown.append(followers.end)
@@ -99,7 +105,9 @@ class _Probes:
     async def readiness(self, request: web.Request) -> web.StreamResponse:
         missing = [str(shortfall) for shortfall in self._plane.shortfalls()]
         ready = self._in_cluster or not missing
-        return web.json_response({"ready": ready, "waitingFor": missing}, status=200 if ready else 503)
+        return web.json_response(
+            {"ready": ready, "waitingFor": missing, **_skipped(self._plane)}, status=200 if ready else 503
+        )
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         measured = await self._plane.measure()
@@ -125,9 +133,7 @@ class _Endpoints:
         }
 
     async def listed(self, request: web.Request) -> web.StreamResponse:
-        skipped = [{"name": name, "message": why} for name, why in self._plane.skipped().items()]
-        views = await self._plane.views()
-        return web.json_response({"value": views, "skipped": skipped} if skipped else {"value": views})
+        return web.json_response({"value": await self._plane.views(), **_skipped(self._plane)})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._plane.get(_name(request)))
@@ -169,9 +175,18 @@ class _Endpoints:
 
     async def decisions(self, request: web.Request) -> web.StreamResponse:
         payload.only(request.query, "version", "last")
-        last = payload.whole_number(request.query, "last", default=20, least=1, most=1000)
+        last = payload.whole_number(request.query, "last", default=20, least=1, most=MAX_LAST)
         records = self._plane.decisions(_name(request), request.query.get("version"), last)
         return web.json_response({"value": [to_document(record) for record in records]})
+
+
+def _front_end(decisions: Callable[[int], Sequence[FrontEndRecord]]) -> guard.Handler:
+    async def show(request: web.Request) -> web.StreamResponse:
+        payload.only(request.query, "last")
+        last = payload.whole_number(request.query, "last", default=20, least=1, most=MAX_LAST)
+        return web.json_response({"value": [front_end_document(record) for record in decisions(last)]})
+
+    return show
 
 
 class _Followers:
@@ -204,7 +219,7 @@ class _Logs:
     async def get(self, request: web.Request) -> web.StreamResponse:
         payload.only(request.query, "version", "tail", "follow")
         version = request.query.get("version")
-        tail = payload.whole_number(request.query, "tail", default=100, least=0, most=10_000)
+        tail = payload.whole_number(request.query, "tail", default=100, least=0, most=MAX_TAIL)
         follow = payload.yes_no(request.query, "follow")
         past = await self._plane.logs(_name(request), version, tail)
         headers = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
@@ -262,6 +277,12 @@ def _pages() -> dict[str, guard.Handler]:
         "dashboardScript": page("dashboard.js", "text/javascript"),
         "openapi": openapi,
     }
+
+
+def _skipped(plane: ControlPlane) -> dict[str, Any]:
+    """Endpoints that keep nobody else from being served; nothing if there are none."""
+    skipped = [{"name": name, "message": why} for name, why in plane.skipped().items()]
+    return {"skipped": skipped} if skipped else {}
 
 
 def _name(request: web.Request) -> str:

@@ -7,7 +7,7 @@ numbers are read from memory that the workers write to: a busy worker need not a
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ from autoscaler.frontend import (
 )
 from autoscaler.loop import Clock, FrontEndLoop
 from autoscaler.policy import Direction
+from controlplane.openapi import MAX_LAST
+from controlplane.records import FrontEndRecord
 from router.settings import SettingError, number
 from scorefront.cores import MAX_WORKERS
 from serving.usage import Work
@@ -218,13 +220,22 @@ class FrontEndFigures:
 class FrontEndScaler:
     """Scales the front end as long as it runs, and knows what became of it."""
 
-    def __init__(self, surroundings: Surroundings, settings: FrontEndSettings, clock: Clock, scales: bool) -> None:
-        """`scales`: False where the number of workers was chosen."""
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        settings: FrontEndSettings,
+        clock: Clock,
+        wall: Callable[[], float],
+        scales: bool,
+    ) -> None:
+        """`wall` gives unix seconds. `scales`: False where the number of workers was chosen."""
         self._settings = settings
         self._surroundings = surroundings
         self._clock = clock
+        self._wall = wall
         self._scales = scales and settings.purpose is not ClusterPurpose.DEV_TEST
         self._decisions: Counter[Direction] = Counter()
+        self._records: deque[FrontEndRecord] = deque(maxlen=MAX_LAST)
 
     async def run(self) -> None:
         """For ever, or not at all. Cancel it to stop. The workers must have been started."""
@@ -239,7 +250,12 @@ class FrontEndScaler:
         serving, wanted = sum(len(group.work()) for group in groups), sum(group.wanted for group in groups)
         return FrontEndFigures(serving, wanted, dict(self._decisions))
 
+    def decisions(self, last: int) -> list[FrontEndRecord]:
+        """The newest, newest last; none where the number of workers was chosen."""
+        return list(self._records)[-last:]
+
     def _record(self, decision: FrontEndDecision) -> None:
         self._decisions[decision.direction] += 1
+        self._records.append(FrontEndRecord(decision, self._wall() - (self._clock.now() - decision.at_s)))
         told = decision.direction is not Direction.HOLD or decision.rule == FrontEndRule.LIMIT
         _log.log(logging.WARNING if told else logging.INFO, "router workers: %s", decision.reason)

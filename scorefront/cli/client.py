@@ -39,6 +39,10 @@ class Refused(CommandError):
         self.exit_status = InvalidInput.exit_status if status == 400 else CommandError.exit_status
         self.status = status
 
+    def of(self, subject: str) -> "Refused":
+        """The same, with what it is about in front of every line."""
+        return Refused(self.status, "\n".join(f"{subject}: {line}" for line in str(self).splitlines()))
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -99,6 +103,10 @@ class ControlPlane:
     def decisions(self, name: str, last: int, version: str | None) -> list[dict[str, Any]]:
         """Scaling decisions, newest last."""
         return list(self._call("GET", _path(name, "decisions", last=last, version=version))["value"])
+
+    def front_end_decisions(self, last: int) -> list[dict[str, Any]]:
+        """Decisions on the number of router workers and of routers, newest last."""
+        return list(self._call("GET", f"{API}/front-end/decisions?last={last}")["value"])
 
     def logs(self, name: str, version: str | None, tail: int, follow: bool) -> Iterator[dict[str, Any]]:
         """`version`, `replica` and `line` of each log line; with `follow` for as long as the replicas live."""

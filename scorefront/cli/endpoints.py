@@ -18,6 +18,7 @@ from scorefront.cli.arguments import (
     optional_name,
     split,
 )
+from scorefront.cli.client import Refused
 from scorefront.cli.errors import InvalidInput
 from scorefront.cli.files import read_manifests
 
@@ -35,7 +36,10 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL) -> None:
     manifests = read_manifests(files)
     control = control_plane(control_url)
     for manifest in manifests:
-        new = control.apply(manifest.name, manifest.document)
+        try:
+            new = control.apply(manifest.name, manifest.document)
+        except Refused as refused:
+            raise refused.of(manifest.source) from refused
         print(f"endpoint {manifest.name} {'created' if new else 'changed'}")
 
 

@@ -33,7 +33,7 @@ class Manifest:
     """One declared endpoint that has passed every check. `document` is as written, with absolute paths."""
 
     source: str
-    """The name of the file it came from."""
+    """The name of the file it came from; with the number of the document, if the file has several."""
     name: str
     """The endpoint's name."""
     document: dict[str, Any]
@@ -61,10 +61,12 @@ def read_json_object(name: str) -> Any:
 
 
 def _checked(name: str, base: Path) -> Iterator[Manifest]:
-    for document in _documents(name):
+    documents = _documents(name)
+    for number, document in enumerate(documents, 1):
+        source = _title(name) if len(documents) == 1 else f"{_title(name)}, document {number}"
         resolved = resolve_paths(document, base)
-        declared = parse(resolved, subject=_title(name))
-        yield Manifest(_title(name), declared.metadata.name, resolved)
+        declared = parse(resolved, subject=source)
+        yield Manifest(source, declared.metadata.name, resolved)
 
 
 def _documents(name: str) -> list[Any]:

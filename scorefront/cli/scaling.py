@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from autoscaler.sizing import replicas_for
+from controlplane.openapi import MAX_LAST
 from scorefront.cli import show
 from scorefront.cli.arguments import (
     DEFAULT_URL,
     ControlUrl,
-    EndpointName,
     TableFormat,
     checked_name,
     control_plane,
@@ -18,15 +18,21 @@ from scorefront.cli.arguments import (
     optional_name,
     whole_number,
 )
+from scorefront.cli.errors import InvalidInput
 
-MAX_LAST = 1000
+NO_FRONT_END_DECISION = (
+    "no decision on the number of router workers yet;"
+    " there is none with `up --workers N`, nor with SCOREFRONT_CLUSTER_PURPOSE=DevTest"
+)
 MAX_RPS = 1_000_000.0
 MAX_SECONDS = 3600.0
 MAX_CONCURRENCY = 10_000
 
 
 def why(
-    name: EndpointName,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="An endpoint; the router's own workers without.")
+    ] = None,
     last: Annotated[str, typer.Option("--last", metavar="N", help=f"How many decisions, 1 to {MAX_LAST}.")] = "20",
     version: Annotated[str | None, typer.Option("--version", metavar="V", help="Only this version.")] = None,
     output: Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")] = TableFormat.TABLE,
@@ -34,20 +40,28 @@ def why(
 ) -> None:
     """Explain the number of replicas: the last scaling decisions, newest last, with inputs, rule and outcome.
 
+    Without NAME, those on the front end itself: how many worker processes each router has, and how many routers.
+
     \b
-    Example:
+    Examples:
       scorefront why iris --last 5
+      scorefront why
     """
-    checked_name("NAME", name)
     version = optional_name("--version", version)
     count = whole_number("--last", last, 1, MAX_LAST)
-    decisions = control_plane(control_url).decisions(name, count, version)
+    if name is None and version is not None:
+        raise InvalidInput("--version: needs the NAME of an endpoint before it, as in: why iris --version green")
+    control = control_plane(control_url)
+    if name is None:
+        decisions = control.front_end_decisions(count)
+    else:
+        decisions = control.decisions(checked_name("NAME", name), count, version)
     if output is not TableFormat.TABLE:
         show.print_object({"value": decisions}, output)
     elif decisions:
-        show.console().print(show.decision_table(decisions))
+        show.console().print(show.decision_table(decisions) if name else show.front_end_table(decisions))
     else:
-        show.note(f"no scaling decision for {name} yet")
+        show.note(f"no scaling decision for {name} yet" if name else NO_FRONT_END_DECISION)
 
 
 def size(

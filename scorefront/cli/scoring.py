@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from controlplane.openapi import MAX_TAIL
 from scorefront.cli import show
 from scorefront.cli.arguments import (
     DEFAULT_URL,
@@ -20,8 +21,6 @@ from scorefront.cli.arguments import (
 from scorefront.cli.client import ControlPlane, Reply
 from scorefront.cli.client import score as send_score
 from scorefront.cli.errors import CommandError
-
-MAX_TAIL = 100_000
 
 
 def score(

@@ -116,6 +116,16 @@ def decision_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+def front_end_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
+    """Time (UTC), previous -> desired workers of each router, and routers, rule, reason."""
+    table = _table("TIME (UTC)", ">WORKERS", ">ROUTERS", "RULE", "REASON")
+    for decision in decisions:
+        previous, desired = decision["previous"], decision["desired"]
+        workers, routers = (f"{previous[part]} → {desired[part]}" for part in ("workers", "routers"))
+        table.add_row(moment(decision["at"]), workers, routers, Text(decision["rule"]), Text(decision["reason"]))
+    return table
+
+
 def moment(at: float) -> str:
     """Unix seconds as a date and time in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -217,7 +217,8 @@ class _Term:
         )
         control = self._control(groups, fence)
         fleet = self._fleet(groups)
-        scaler = FrontEndScaler(fleet, front_end_settings(os.environ, in_cluster=True), self._clock, scales=True)
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
+        scaler = FrontEndScaler(fleet, front_end_settings(os.environ, in_cluster=True), self._clock, wall, scales=True)
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             # Who shall report is known before anybody reports: no number is lowered for want of those not heard yet.
             tasks.create_task(fleet.run(), name="watch the routers")
@@ -267,7 +268,7 @@ class _Term:
     def _app(self, control: ClusterControl, scaler: FrontEndScaler, token: str) -> web.Application:
         exposition = Exposition(scaler.figures, routers_elsewhere=True, gauges=control.counters)
         settings = RestSettings(loopback=False, token=token, in_cluster=True)
-        return build_app(control.plane, settings, exposition.render)
+        return build_app(control.plane, settings, exposition.render, scaler.decisions)
 
 
 @contextlib.asynccontextmanager

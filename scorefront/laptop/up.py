@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from cluster.local.provider import LocalProvider
+from cluster.provider import ProviderError
 from controlplane.errors import StoreError
 from controlplane.guard import is_loopback
 from controlplane.plane import ControlPlane, PlaneSettings
@@ -62,7 +63,8 @@ class UpOptions:
 
 def run(options: UpOptions) -> int:
     """Run until a signal; returns the exit status: 0 after a signal, 1 if it cannot start, 2 for invalid input."""
-    return process.main(lambda: _run(options), (StoreError, FolderError), (InvalidManifest, SettingError))
+    refused = (StoreError, FolderError, ProviderError)
+    return process.main(lambda: _run(options), refused, (InvalidManifest, SettingError))
 
 
 def _run(options: UpOptions) -> int:
@@ -94,7 +96,7 @@ class _Installation:
         self._routers = Supervisor(
             listen,
             options.workers or 1,
-            _worker_command(options),
+            worker_command(f"--access-log={options.access_log}", tls=options.tls),
             _worker_environment(),
             Callbacks(
                 snapshot=lambda: self._plane.snapshot(),
@@ -106,10 +108,12 @@ class _Installation:
             redirect,
         )
         clock = process.ProcessClock()
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         self._front_end = FrontEndScaler(
             OneMachine(self._routers, allowed_cores),
             front_end_settings(os.environ),
             clock,
+            wall,
             scales=options.workers is None,
         )
         self._plane = ControlPlane(
@@ -117,7 +121,7 @@ class _Installation:
             self._provider,
             self._routers,
             clock,
-            time.time,  # noqa: TID251 - the shell that reads the wall clock
+            wall,
             PlaneSettings(scoring_url=self._scoring_url),
         )
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
@@ -197,7 +201,8 @@ class _Installation:
         loopback = is_loopback(host)
         token = "" if loopback else await self._store.control_token(os.urandom(32))
         exposition = Exposition(self._front_end.figures)
-        app = build_app(self._plane, RestSettings(loopback=loopback, token=token), exposition.render)
+        settings = RestSettings(loopback=loopback, token=token)
+        app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -221,11 +226,6 @@ def _reachable(sock: socket.socket) -> str:
     """How this machine reaches the socket: a wildcard address is written as loopback."""
     host, port = sock.getsockname()[:2]
     return process.shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))
-
-
-def _worker_command(options: UpOptions) -> list[str]:
-    files = [argument for cert, key in options.tls for argument in (f"--tls-cert={cert}", f"--tls-key={key}")]
-    return [*worker_command(), f"--access-log={options.access_log}", *files]
 
 
 def _worker_environment() -> dict[str, str]:

@@ -212,6 +212,8 @@ def test_two_installations_cannot_share_an_address_or_a_state_directory(director
             timeout=30,
             check=False,
         )
-        assert (same_state.returncode, "state" in same_state.stderr) == (1, True)
+        told = f"scorefront: another scorefront is running with the state directory {directory / 'state'};"
+        assert same_state.returncode == 1
+        assert same_state.stderr == f"{told} stop it first, or choose another --state-dir\n"
         assert "Traceback" not in same_state.stderr + same_address.stderr
         _end(installation, signal.SIGTERM)

@@ -8,9 +8,12 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
+from autoscaler.frontend import FrontEndDecision, Size
+from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
 from controlplane.openapi import OPERATIONS
 from controlplane.plane import ControlPlane
+from controlplane.records import FrontEndRecord
 from controlplane.rest import RestSettings, build_app
 from scorefront.exposition import Exposition
 from serving.endpoint import VersionKey
@@ -23,8 +26,8 @@ TOKEN = "control-token-of-the-test"
 IRIS = "/api/v1/endpoints/iris"
 
 
-async def served(bench, settings):
-    app = build_app(bench.plane, settings, Exposition().render)
+async def served(bench, settings, *front_end):
+    app = build_app(bench.plane, settings, Exposition().render, *front_end)
     client = TestClient(TestServer(app))
     await client.start_server()
     return client
@@ -84,8 +87,10 @@ async def test_an_endpoint_that_is_skipped_is_listed_apart_with_the_reason(bench
     assert skipped["name"] == "wine" and "wine.json is damaged: " in skipped["message"]
     answer = await error(await api.get("/api/v1/endpoints/wine"), 404, "EndpointSkipped")
     assert "wine.json is damaged: " in answer["message"]
+    assert await (await api.get("/readyz")).json() == {"ready": True, "waitingFor": [], "skipped": [skipped]}
     assert (await api.delete("/api/v1/endpoints/wine")).status == 204
-    assert "skipped" not in await (await api.get("/api/v1/endpoints")).json()
+    for path in ("/api/v1/endpoints", "/readyz"):
+        assert "skipped" not in await (await api.get(path)).json()
     await api.close()
     await after.plane.stop()
 
@@ -296,6 +301,29 @@ async def test_a_decision_query_out_of_range_is_a_bad_request(api, query):
 
 
 # ---- probes, metrics, documents
+
+
+async def test_decisions_on_the_front_end_are_listed_as_they_were_made(bench):
+    one, two = Size(1, 3), Size(2, 3)
+    records = [
+        FrontEndRecord(FrontEndDecision(1.0, one, two, Direction.UP, "routing", "Slow."), 1000.5),
+        FrontEndRecord(FrontEndDecision(9.0, two, two, Direction.HOLD, "enough", "Fast."), 1008.5),
+    ]
+    api = await served(bench, RestSettings(), lambda last: records[-last:])
+    path = "/api/v1/front-end/decisions"
+    first, second = (await (await api.get(path)).json())["value"]
+    assert first == {
+        "at": 1000.5,
+        "previous": {"workers": 1, "routers": 3},
+        "desired": {"workers": 2, "routers": 3},
+        "direction": "up",
+        "rule": "routing",
+        "reason": "Slow.",
+    }
+    assert (await (await api.get(f"{path}?last=1")).json())["value"] == [second]
+    await error(await api.get(f"{path}?last=0"), 400, "BadRequest")
+    await error(await api.get(f"{path}?version=blue"), 400, "BadRequest")
+    await api.close()
 
 
 async def test_health_is_ok(api):

@@ -99,7 +99,7 @@ async def rows(clock: VirtualClock) -> AsyncIterator[Rows]:
 
 @pytest.fixture
 async def scaler(rows: Rows, clock: VirtualClock) -> AsyncIterator[FrontEndScaler]:
-    made = FrontEndScaler(OneMachine(rows, lambda: 4), ONE_MACHINE, clock, scales=True)
+    made = FrontEndScaler(OneMachine(rows, lambda: 4), ONE_MACHINE, clock, lambda: 1000.0 + clock.now(), scales=True)
     running = asyncio.create_task(made.run(), name="scale")
     yield made
     running.cancel()
@@ -221,6 +221,10 @@ async def test_a_step_of_load_is_answered_within_three_seconds_and_its_end_after
     assert up.startswith("router workers: 1 of 1 worker takes over 3 ms to route or 95 % of a core (slowest ")
     assert up.endswith(": up from 1 to 2 workers in each router.")
     assert down.endswith(": down from 2 to 1 worker in each router.")
+    steps = [each for each in scaler.decisions(1000) if each.decision.direction is not Direction.HOLD]
+    assert [f"router workers: {each.decision.reason}" for each in steps] == caplog.messages
+    assert [each.at for each in steps] == [each.decision.at_s + 1000.0 for each in steps]
+    assert scaler.decisions(1) == scaler.decisions(1000)[-1:]
 
 
 @pytest.mark.parametrize("cores_of_load", [0.9, 1.2, 1.8, 2.7])
@@ -236,7 +240,9 @@ async def test_no_steady_load_makes_the_number_go_to_and_fro(
 
 async def test_more_workers_than_cores_are_allowed_are_sent_away_at_once(clock: VirtualClock) -> None:
     rows = Rows(clock, workers=3)
-    running = asyncio.create_task(FrontEndScaler(OneMachine(rows, lambda: 2), ONE_MACHINE, clock, scales=True).run())
+    running = asyncio.create_task(
+        FrontEndScaler(OneMachine(rows, lambda: 2), ONE_MACHINE, clock, lambda: 1000.0 + clock.now(), scales=True).run()
+    )
     await clock.advance(0.1)
     assert rows.asked == [(0.0, 2)]
     running.cancel()
@@ -249,13 +255,15 @@ async def test_where_the_number_is_chosen_or_for_tests_nothing_is_scaled(
 ) -> None:
     purpose = ClusterPurpose.DEV_TEST if how == "DevTest" else ClusterPurpose.FAST_PROD
     settings = FrontEndSettings(purpose, min_routers=1, max_routers=1)
-    scaler = FrontEndScaler(OneMachine(rows, lambda: 4), settings, clock, scales=how == "DevTest")
+    scaler = FrontEndScaler(
+        OneMachine(rows, lambda: 4), settings, clock, lambda: 1000.0 + clock.now(), scales=how == "DevTest"
+    )
     rows.requests_per_s = 2.0 / A_REQUEST_S
     running = asyncio.create_task(scaler.run())
     await clock.advance(10.0)
     assert running.done()
     assert rows.asked == []
-    assert scaler.figures() == FrontEndFigures(1, 1, {})
+    assert scaler.figures() == FrontEndFigures(1, 1, {}) and scaler.decisions(20) == []
 
 
 # ---- what becomes known, what can be set

@@ -116,6 +116,30 @@ def test_apply_checks_every_file_before_it_sends_one(
     assert f"error: {tmp_path}/wrong.yaml: " in capsys.readouterr().err
 
 
+def test_a_refusal_tells_which_of_several_documents_it_is_about(
+    server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "two.yaml"
+    documents = [
+        {
+            "apiVersion": "scorefront.io/v1alpha1",
+            "kind": "ScoringEndpoint",
+            "metadata": {"name": name},
+            "spec": {"versions": [{"name": "one", "replica": {"command": ["absent", "{port}"]}}]},
+        }
+        for name in ("first", "second")
+    ]
+    file.write_text(yaml.safe_dump_all(documents))
+    fault = {"path": "spec.versions[0].replica.command[0]", "value": "absent", "rule": "must be a program"}
+    refusal = {"error": {"code": "InvalidEndpoint", "message": "1 rule is broken", "faults": [fault]}}
+    server.on("PUT /api/v1/endpoints/first", answer_json({}, 201))
+    server.on("PUT /api/v1/endpoints/second", answer_json(refusal, 400))
+    assert run(["apply", "-f", str(file)]) == 2
+    place = "spec.versions[0].replica.command[0]"
+    told = f"error: {file}, document 2: {place}: must be a program (got 'absent')\n"
+    assert capsys.readouterr() == ("endpoint first created\n", told)
+
+
 def test_apply_sends_absolute_paths(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on(f"PUT {IRIS}", answer_json({}, 201))
     assert run(["apply", "-f", str(ROOT / "examples/iris/endpoint.yaml")]) == 0
@@ -135,6 +159,23 @@ def test_what_get_prints_can_be_applied_again(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert run(["apply", "-f", "-"]) == 0
     assert capsys.readouterr().out == "endpoint iris changed\n"
+
+
+def test_why_without_a_name_explains_the_number_of_router_workers(
+    server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = {"workers": 1, "routers": 3}, {"workers": 2, "routers": 3}
+    step = {"at": 0.5, "previous": one, "desired": two, "direction": "up", "rule": "routing", "reason": "Slow [3 ms]."}
+    server.on("GET /api/v1/front-end/decisions", answer_json({"value": [step]}))
+    assert run(["why", "--last", "7"]) == 0
+    words = capsys.readouterr().out.splitlines()[1].split()
+    assert words == ["1970-01-01", "00:00:00.500", "1", "→", "2", "3", "→", "3", "routing", "Slow", "[3", "ms]."]
+    assert server.asked[0].path.endswith("?last=7")
+    assert run(["why", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"value": [step]}
+    server.on("GET /api/v1/front-end/decisions", answer_json({"value": []}))
+    assert run(["why"]) == 0
+    assert "no decision on the number of router workers yet" in capsys.readouterr().err
 
 
 def test_delete_tells_what_is_gone(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,13 @@ def test_broken_rules_are_told_with_the_name_of_the_file(tmp_path: Path) -> None
     assert caught.value.subject == file
 
 
+def test_broken_rules_are_told_with_the_number_of_the_document(tmp_path: Path) -> None:
+    file = write(tmp_path, f"{good()}---\n" + good("other").replace("entryScript", "entryskript"))
+    with pytest.raises(InvalidManifest) as caught:
+        read_manifests([file])
+    assert caught.value.subject == f"{file}, document 2"
+
+
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="no such file"):
         read_manifests([str(tmp_path / "absent.yaml")])

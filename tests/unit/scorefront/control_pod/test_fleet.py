@@ -338,7 +338,7 @@ async def test_cores_are_those_of_the_smallest_router_and_the_last_known_where_n
 async def test_a_front_end_that_is_too_small_grows_up_and_then_out(site) -> None:
     settings = front_end_settings({"SCOREFRONT_FRONTEND_MIN_ROUTERS": "2"}, in_cluster=True)
     site.api.failures["/resize"] = NotFound("no such subresource", 404)
-    scaler = FrontEndScaler(site.fleet, settings, site.clock, scales=True)
+    scaler = FrontEndScaler(site.fleet, settings, site.clock, site.clock.now, scales=True)
     running = asyncio.create_task(scaler.run(), name="scale")
 
     async def be_busy(seconds: float) -> None:
