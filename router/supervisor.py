@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cluster.link import Drained, LinkError, Metrics, ResetAll, Retire, Retired, Serving, ToWorker, Usage, WorkerMetrics
 from router.balance import Move, moves
@@ -388,9 +389,10 @@ class Supervisor:
                 link.answered(message)
 
 
-def worker_command() -> list[str]:
-    """How this installation starts a worker."""
-    return [sys.executable, "-m", "scorefront.worker", "router-worker"]
+def worker_command(*told: str, tls: Iterable[tuple[Path, Path]] = ()) -> list[str]:
+    """How this installation starts a worker: told these arguments, with these certificates and their keys."""
+    files = [argument for cert, key in tls for argument in (f"--tls-cert={cert}", f"--tls-key={key}")]
+    return [sys.executable, "-m", "scorefront.worker", "router-worker", *told, *files]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

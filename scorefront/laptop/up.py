@@ -96,7 +96,7 @@ class _Installation:
         self._routers = Supervisor(
             listen,
             options.workers or 1,
-            _worker_command(options),
+            worker_command(f"--access-log={options.access_log}", tls=options.tls),
             _worker_environment(),
             Callbacks(
                 snapshot=lambda: self._plane.snapshot(),
@@ -226,11 +226,6 @@ def _reachable(sock: socket.socket) -> str:
     """How this machine reaches the socket: a wildcard address is written as loopback."""
     host, port = sock.getsockname()[:2]
     return process.shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))
-
-
-def _worker_command(options: UpOptions) -> list[str]:
-    files = [argument for cert, key in options.tls for argument in (f"--tls-cert={cert}", f"--tls-key={key}")]
-    return [*worker_command(), f"--access-log={options.access_log}", *files]
 
 
 def _worker_environment() -> dict[str, str]:

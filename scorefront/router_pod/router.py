@@ -151,10 +151,11 @@ class _Router:
         self._seat = Seat(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
         solitude = Solitude(options.state_dir / ALONE, options.pod, options.pod_uid)
         self._membership = ClusterMembership(api, self._seat, solitude, clock, u, self._expel)
+        told = (f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}")
         self._supervisor = Supervisor(
             listen,
             options.workers or 1,
-            _worker_command(options),
+            worker_command(*told, tls=options.tls),
             environment,
             callbacks,
             redirect,
@@ -330,9 +331,3 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
 
 def _most_workers() -> int:
     return min(allowed_cores(), MAX_WORKERS)
-
-
-def _worker_command(options: RouterOptions) -> list[str]:
-    files = [argument for cert, key in options.tls for argument in (f"--tls-cert={cert}", f"--tls-key={key}")]
-    told = [f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}"]
-    return [*worker_command(), *told, *files]
