@@ -48,7 +48,7 @@ def covers(grant: Right, use: Right) -> bool:
 
 def used(process: str) -> dict[Right, str]:
     """Right -> a place that uses it. The doctor looks around in a router's pod."""
-    found = used_by(f"scorefront.{process}") | (used_by_the_doctor() if process == "router" else {})
+    found = used_by(f"scorefront.{process}_pod.{process}") | (used_by_the_doctor() if process == "router" else {})
     return {right: place for right, place in found.items() if right not in NEVER}
 
 
