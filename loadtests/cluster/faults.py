@@ -13,9 +13,11 @@ import math
 import os
 import random
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -29,6 +31,7 @@ from loadtests.cluster.kubectl import Refused, kubectl
 from loadtests.cluster.patience import until, until_so
 from loadtests.cluster.records import leads, scales
 from loadtests.cluster.site import ADMIN_PORT, ENDPOINTS, HOME, LEASE, Shape, Site, site, without_api_server
+from loadtests.faults.clock import HOUR_S, WallClock
 from loadtests.faults.site import Verdict
 from loadtests.installation import manifest
 from loadtests.openloop import Generator, Outcomes, poisson
@@ -38,6 +41,8 @@ PODS = f"{HOME}/{NAME}-"
 WORK_MS, RATE = 20, 30.0
 SEED = 5
 P99_TIMES, STALL_S, VISIBLE_S, RECOVERED_S = 2.0, 0.05, 1.0, 5.0
+JUMP_S = 5.0
+"""Between two jumps: a lease is renewed several times in this time."""
 
 
 @dataclass(slots=True)
@@ -266,21 +271,47 @@ def _ended(site: Site, pid: int) -> bool:
     return any(entry.what == journal.ENDED and entry.pid == pid for entry in site.journal())
 
 
-SCENARIOS: dict[int, Callable[[Site, bool], Coroutine[Any, Any, Verdict]]] = {
-    9: updating,
-    10: swinging,
-    12: changing,
-    17: without_api,
-    19: hanging_leader,
+async def jumping_clocks(site: Site, quick: bool) -> Verdict:
+    """19: the wall clocks of all processes jump by an hour, to and fro"""
+    jumps = 2 if quick else 6
+    clock = WallClock(Path(site.shape.modules))
+    await declare(site, 3)
+    await site.ready(NAME, 3)
+    load = Load(site)
+    async with scales(site.kube, HOME) as scaled, leads(site.kube, HOME) as led:
+        load.start(jumps * 3 * JUMP_S)
+        for _ in range(jumps):
+            for offset_s in (HOUR_S, -HOUR_S, 0.0):
+                clock.jump(offset_s)
+                await asyncio.sleep(JUMP_S)
+        outcomes = await load.stop()
+        clock.jump(HOUR_S)
+        await declare(site, 4)
+        await site.ready(NAME, 4)
+        clock.jump(0.0)
+        leaders = {(each.holder, each.fence) for each in led.seen if each.lease == LEASE}
+        steps = [each.replicas for each in records.steps(scaled.seen, scaled.seen[0].workload)]
+    passed = not outcomes.failed and len(leaders) == 1 and steps == [3, 4]
+    return Verdict(passed, f"{told(outcomes)}, {3 * jumps} jumps, {len(leaders)} leader, replicas {steps}")
+
+
+SCENARIOS: dict[int, Sequence[Callable[[Site, bool], Coroutine[Any, Any, Verdict]]]] = {
+    9: (updating,),
+    10: (swinging,),
+    12: (changing,),
+    17: (without_api,),
+    19: (hanging_leader, jumping_clocks),
 }
 
 
 async def measure(numbers: Sequence[int], quick: bool) -> int:
     """How many failed."""
     failed = 0
-    async with site(Shape(routers=2, controls=2)) as installed:
-        for number in numbers:
-            scenario = SCENARIOS[number]
+    async with contextlib.AsyncExitStack() as stack:
+        clock = stack.enter_context(tempfile.TemporaryDirectory(prefix="clock-"))
+        WallClock(Path(clock))  # before anybody looks at it
+        installed = await stack.enter_async_context(site(Shape(routers=2, controls=2, modules=clock)))
+        for number, scenario in [(each, scenario) for each in numbers for scenario in SCENARIOS[each]]:
             began_s = time.monotonic()
             try:
                 verdict = await scenario(installed, quick)

@@ -52,6 +52,8 @@ class Shape:
     components: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     """NAME=value, for both processes."""
+    modules: str = ""
+    """A folder from which every process on the node imports first."""
 
 
 class Site:
@@ -243,14 +245,16 @@ async def _is_ready() -> bool:
 
 
 @contextlib.asynccontextmanager
-async def node(folder: Path, pods: int) -> AsyncIterator[None]:
+async def node(folder: Path, pods: int, modules: str = "") -> AsyncIterator[None]:
     """A played node in a process of its own. Raises RuntimeError with what it said."""
+    paths = filter(None, (modules, os.environ.get("PYTHONPATH")))
     with (folder / "kubelet.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "loadtests.cluster.kubelet", "--folder", str(folder), "--pods", str(pods)),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
     assert process.stdout is not None
     try:
@@ -314,7 +318,7 @@ async def site(shape: Shape | None = None, keep: Path | None = None) -> AsyncIte
         if not keep and not beside:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
         kube = await stack.enter_async_context(Kube())
-        await stack.enter_async_context(node(folder, shape.pods))
+        await stack.enter_async_context(node(folder, shape.pods, shape.modules))
         yield await stack.enter_async_context(installed(shape, kube, folder))
 
 

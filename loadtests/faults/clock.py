@@ -22,7 +22,7 @@ time.time = lambda: _time() + float(_offset.read_text())
 """
 
 
-class _WallClock:
+class WallClock:
     """A wall clock for processes whose PYTHONPATH begins with `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class _WallClock:
 async def jumping(quick: bool) -> Verdict:
     """20: the wall clock jumps by an hour to and fro: nothing times out; what has expired once stays so."""
     with tempfile.TemporaryDirectory() as folder:
-        clock = _WallClock(Path(folder))
+        clock = WallClock(Path(folder))
         async with site(environment={"PYTHONPATH": folder}) as here:
             jumps = asyncio.create_task(_to_and_fro(clock, 1 if quick else 5), name="jump")
             outcomes = await here.caller.open_loop(RATE, 3 if quick else 15)
@@ -58,14 +58,14 @@ async def jumping(quick: bool) -> Verdict:
             )
 
 
-async def _to_and_fro(clock: _WallClock, times: int) -> None:
+async def _to_and_fro(clock: WallClock, times: int) -> None:
     for _ in range(times):
         for offset in (HOUR_S, -HOUR_S, 0.0):
             clock.jump(offset)
             await asyncio.sleep(0.7)
 
 
-async def _tokens(here: Site, clock: _WallClock) -> list[int]:
+async def _tokens(here: Site, clock: WallClock) -> list[int]:
     """Statuses of a token, of the same when it has expired, and with the clock set back, and of a new one."""
     await here.client.rest("PUT", "/api/v1/endpoints/tokened", manifest("tokened", [version()], tokenAuthEnabled=True))
     await here.client.until("tokened", "blue", 30, ready=3)
