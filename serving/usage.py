@@ -17,8 +17,8 @@ class VersionUsage:
     total: int
     """Slots of ready replicas, told by the worker that owns them; 0 elsewhere."""
     waiting: int
-    """Requests that wait for a slot now, of all workers, told by the one that owns the slots; from others only those that
-    it cannot hear of."""
+    """Requests that wait for a slot now: of all workers, told by the one that owns the slots; elsewhere only those of
+    which that one cannot hear."""
     busy_slot_seconds: float
     """Exact time integral of `busy` since the worker started; a mean over a period is a difference of two of these."""
     busy_by_replica: dict[str, int]
