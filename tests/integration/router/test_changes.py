@@ -1,6 +1,7 @@
 """What is declared changes while requests come: the change holds at once, and fails nobody it does not concern."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -220,16 +221,16 @@ async def test_a_thousand_endpoints_of_six_versions_and_ten_thousand_replicas_ar
         for number in range(10)
     )
     digests = tuple(keys(KEPT, OLD, endpoint=name) for name in names)
-    began = rig.gateway.now()
+    began_s = time.thread_time()  # CPU, which other processes do not change
     rig.tell(ResetAll(endpoints, digests, TokenTrust("https://issuer.test"), replicas))
-    assert rig.gateway.now() - began < 3.0
+    assert time.thread_time() - began_s < 3.0
     client = await rig.client()
     for name in names[::97]:
         data = with_key(KEPT).replace(b"/iris/", b"/%b/" % name.encode())
         answer = await client.ask(data)
         assert (answer.status, answer.body) == (200, b"found")
-    began = rig.gateway.now()
+    began_s = time.thread_time()
     rig.tell(UpsertReplica(declared("one-more", replica.port, version="v0", endpoint="e500")))
     rig.lock(NEW, endpoint="e500")
     rig.declare(endpoint(*versions, name="e500"))
-    assert rig.gateway.now() - began < 0.05, "a change costs by its own size, not by that of the table"
+    assert time.thread_time() - began_s < 0.05, "a change costs by its own size, not by that of the table"

@@ -193,12 +193,12 @@ async def test_a_killed_replica_fails_only_what_was_in_flight_on_it(rig: Rig) ->
 async def test_an_answer_that_is_not_http_is_502_at_once_and_its_connection_is_not_used_again(
     rig: Rig, answer: bytes
 ) -> None:
-    replica = await rig.replica(plays(answer, 3.0))
+    replica = await rig.replica(plays(answer, 20.0))
     client = await rig.client()
     began = rig.gateway.now()
     told = await client.ask(get())
     assert (told.status, told.code) == (502, "ReplicaFailed")
-    assert rig.gateway.now() - began < 1.0
+    assert rig.gateway.now() - began < 10
     replica.script = answers()
     assert (await client.ask(get())).body == b"hello"
     assert replica.connections == 2
