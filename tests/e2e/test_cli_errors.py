@@ -139,3 +139,16 @@ def test_the_program_leaves_with_the_status_of_its_command(arguments: list[str],
     assert done.returncode == status, done
     assert bool(done.stderr) == (status != 0)
     assert bool(done.stdout) == (status == 0)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_has_closed_is_like_one_that_nobody_reads(closed: str, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        line = f'exec "$@" {closed}'
+        command = ["sh", "-c", line, "sh", sys.executable, "-m", "scorefront", *arguments]
+        return subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, timeout=30, check=False)
+
+    done = run("size", "--rps", "20", "--seconds", "10")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "" if ">&-" in closed.split() else "286\n", "")
+    wrong = run("size")
+    assert wrong.returncode == 2 and ("2>&-" in closed.split()) == (wrong.stderr == "")

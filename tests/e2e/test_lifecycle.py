@@ -53,6 +53,18 @@ def test_the_printed_curl_line_of_the_iris_example_answers_with_a_prediction(dir
         _end(installation, signal.SIGINT)
 
 
+def test_up_serves_though_its_input_was_closed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starter = directory / "starter"
+    starter.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@" <&-\n')
+    starter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(starter))
+    with Installation(directory) as installation:
+        installation.start(manifest("echo", [witness_version("blue", work_ms=1, numReplicas=1)]))
+        site = Site(installation)
+        assert site.score("echo", site.keys("echo")[0]).status == 200
+        _end(installation, signal.SIGTERM)
+
+
 def test_kill_9_leaves_nothing_and_the_next_start_has_the_same_keys_and_numbers(directory: Path) -> None:
     first = Installation(directory)
     first.start(manifest("phoenix", [witness_version("blue", autoScaler={"autoscaleEnabled": True, "minReplicas": 2})]))
