@@ -1,5 +1,6 @@
 """The REST port of a control process: it passes requests on to the leader as long as that is somebody else."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from scorefront.exposition import Exposition
 
 SHUTDOWN_S = 1.0
 """What is under way when the process ends or begins to lead may take so long."""
+HEAR_OUT_S = 1.0
+"""Who had connected before somebody else began to answer here, and had not asked yet, is heard for so long."""
 
 
 class FrontDoor:
@@ -20,7 +23,9 @@ class FrontDoor:
         """`sock` listens already. `leader`: who leads now, this process included."""
         self._sock = sock
         self._forwarder = Forwarder(identity, leader)
-        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._answering: web.AppRunner | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     async def stand_by(self) -> None:
         """Pass everything on but what concerns this process alone."""
@@ -37,21 +42,40 @@ class FrontDoor:
 
     async def close(self) -> None:
         """End what is under way, and listen no more."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            self._server.close()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.gather(self._leaving, return_exceptions=True)
+        if self._answering is not None:
+            await self._answering.cleanup()
         await self._forwarder.close()
         self._sock.close()
 
     async def _answer_with(self, app: web.Application, handler_cancellation: bool) -> None:
-        before = self._runner
-        self._runner = web.AppRunner(
+        before = self._answering
+        runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=handler_cancellation
         )
-        await self._runner.setup()
-        # A duplicate: a site closes its socket, and clients that come in between must not be refused.
-        await web.SockSite(self._runner, self._sock.dup()).start()
+
+        async def part(request: web.Request, response: web.StreamResponse) -> None:
+            """A connection to who does not answer any more ends with its next answer."""
+            if self._answering is not runner:
+                response.force_close()
+
+        app.on_response_prepare.append(part)
+        await runner.setup()
+        self._answering = runner
+        if self._server is None:
+            # One server for good, which asks for each connection who answers it: with a site for each application, a
+            # connection that the old one has just accepted when it is closed would be answered by nobody.
+            self._server = await asyncio.get_running_loop().create_server(self._attend, sock=self._sock)
         if before is not None:
-            await before.cleanup()
+            self._leaving = asyncio.create_task(_leave(before), name="hear out who has connected before")
+
+    def _attend(self) -> asyncio.BaseProtocol:
+        assert self._answering is not None and self._answering.server is not None
+        return self._answering.server()
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok")
@@ -64,3 +88,10 @@ class FrontDoor:
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         body = Exposition(routers_elsewhere=True).render((), {}, {}, {})
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def _leave(runner: web.AppRunner) -> None:
+    try:
+        await asyncio.sleep(HEAR_OUT_S)
+    finally:
+        await runner.cleanup()

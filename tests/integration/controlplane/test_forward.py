@@ -235,6 +235,19 @@ async def test_the_port_is_never_closed_while_the_process_begins_to_lead(standby
     assert refused == []
 
 
+async def test_who_had_connected_before_the_process_began_to_lead_is_answered_once_and_comes_anew(standby) -> None:
+    url = URL(standby.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    asked = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+    writer.write(asked)
+    assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200 ")
+    await standby.door.lead(web.Application())
+    writer.write(asked)
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 ") and b"connection: close" in answer.lower() and answer.endswith(b"ok")
+    writer.close()
+
+
 async def test_a_forwarder_that_is_closed_leaves_no_connection(leading) -> None:
     made = Forwarder("standby_1", lambda: Leader("leader_1", leading.url))
     app = made.app({})
