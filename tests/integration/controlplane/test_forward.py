@@ -246,6 +246,7 @@ async def test_who_had_connected_before_the_process_began_to_lead_is_answered_on
     answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 200 ") and b"connection: close" in answer.lower() and answer.endswith(b"ok")
     writer.close()
+    await writer.wait_closed()
 
 
 async def test_a_forwarder_that_is_closed_leaves_no_connection(leading) -> None:
