@@ -56,7 +56,7 @@ class InvalidManifest(Exception):
     """What was declared breaks at least one rule; nothing of it was taken over."""
 
     def __init__(self, faults: tuple[Fault, ...], subject: str = "") -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
+        super().__init__("\n".join(f"{subject}: {fault}" if subject else str(fault) for fault in faults))
         self.faults = faults
         self.subject = subject
         """What was being read, e.g. a file name; may be empty."""

@@ -86,8 +86,7 @@ def _run(arguments: Sequence[str]) -> int:
         result = app(list(arguments), prog_name="scorefront", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except InvalidManifest as error:
-        subject = f"{error.subject}: " if error.subject else ""
-        return _fail("\n".join(f"{subject}{fault}" for fault in error.faults), InvalidInput.exit_status)
+        return _fail(str(error), InvalidInput.exit_status)
     except CommandError as error:
         return _fail(str(error), error.exit_status)
     except typer.TyperException as error:

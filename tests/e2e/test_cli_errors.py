@@ -130,6 +130,19 @@ def test_up_does_not_start_with_a_wrong_setting(variable: str, text: str, rule: 
     assert "Traceback" not in done.stderr
 
 
+def test_up_tells_which_document_of_which_file_cannot_run_here(tmp_path: Path) -> None:
+    file, state = tmp_path / "two.yaml", tmp_path / "state"
+    spec = {"versions": [{"name": "one", "replica": {"image": "registry/model:1"}}]}
+    document = {"apiVersion": "scorefront.io/v1alpha1", "kind": "ScoringEndpoint", "spec": spec}
+    file.write_text(yaml.safe_dump_all([{**document, "metadata": {"name": name}} for name in ("first", "second")]))
+    done = program(
+        "up", "-f", str(file), "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state-dir", str(state)
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"scorefront: {file}, document 1: spec.versions[0].replica.image: needs a cluster")
+    assert not list(state.glob("endpoints/*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [(["size", "--rps", "20", "--seconds", "10"], 0), (["size"], 2), (["router"], 2), (["get", "ab"], 2), (["-h"], 0)],

@@ -41,7 +41,8 @@ def test_a_value_is_cut_where_it_is_long_deep_or_endless():
         assert len(shown(value)) <= 80
 
 
-def test_an_error_has_one_line_for_each_fault():
+def test_an_error_has_one_line_for_each_fault_with_what_was_read_in_front():
     faults = (Fault("spec", None, "is required"), Fault("kind", "x\ny", "must be ScoringEndpoint"))
-    error = InvalidManifest(faults, "a.yaml")
-    assert str(error) == "spec: is required (got nothing)\nkind: must be ScoringEndpoint (got 'x\\ny')"
+    lines = ["spec: is required (got nothing)", "kind: must be ScoringEndpoint (got 'x\\ny')"]
+    assert str(InvalidManifest(faults)).split("\n") == lines
+    assert str(InvalidManifest(faults, "a.yaml")).split("\n") == [f"a.yaml: {line}" for line in lines]
