@@ -62,6 +62,7 @@ class FrontDoor:
             """A connection to who does not answer any more ends with its next answer."""
             if self._answering is not runner:
                 response.force_close()
+                response.headers["Connection"] = "close"
 
         app.on_response_prepare.append(part)
         await runner.setup()
