@@ -80,7 +80,7 @@ class Growth:
     async def level(self) -> None:
         """Give pods that have come since as much as the others have."""
         wanted = self._wanted
-        if wanted is not None and any(pod.cpu.limit not in (None, wanted) for pod in self._pods.pods()):
+        if wanted is not None and any(_differs(pod, wanted) for pod in self._pods.pods()):
             await self._set(wanted)
 
     async def _set(self, cores: int) -> None:
@@ -89,7 +89,7 @@ class Growth:
             return
         self._wanted = max(cores, math.ceil(began.limit))
         for pod in self._pods.pods():
-            if pod.cpu.limit is not None and pod.cpu.limit != self._wanted:
+            if _differs(pod, self._wanted):
                 await self._resize(pod.name, self._wanted, began)
 
     async def _began(self) -> Cpu:
@@ -108,3 +108,8 @@ class Growth:
             if self._clock.now() >= give_up_s:
                 raise NoCores(f"after {GROW_S:g} s there are {there}")
             await self._clock.sleep(LOOK_S)
+
+
+def _differs(pod: RouterPod, cores: int) -> bool:
+    """Whether it shall be given so many cores. One that waits for a node shall not: fewer nodes would have room for it."""
+    return pod.placed and pod.cpu.limit not in (None, cores)

@@ -31,6 +31,8 @@ class RouterPod:
     """It is to go, or has ended."""
     unschedulable: str
     """Why the cluster has no room for it; "" where it has."""
+    placed: bool
+    """A node has it."""
     cpu: Cpu
     """As the API server has it; what the node has made of it yet is another matter."""
 
@@ -39,7 +41,8 @@ def router_pod(pod: Mapping[str, Any]) -> RouterPod:
     """The pod, read."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     leaving = metadata.get("deletionTimestamp") is not None or status.get("phase") in ("Succeeded", "Failed")
-    return RouterPod(metadata["name"], leaving, unschedulable(pod), _cpu(pod.get("spec") or {}))
+    spec = pod.get("spec") or {}
+    return RouterPod(metadata["name"], leaving, unschedulable(pod), bool(spec.get("nodeName")), _cpu(spec))
 
 
 def template_cpu(deployment: Mapping[str, Any]) -> Cpu:

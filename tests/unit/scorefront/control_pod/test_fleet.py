@@ -81,7 +81,7 @@ class Site:
         resources = {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}
         return {
             "metadata": {"labels": LABELS},
-            "spec": {"containers": [{"name": "router", "resources": resources}]},
+            "spec": {"nodeName": "node-1", "containers": [{"name": "router", "resources": resources}]},
             "status": {"phase": "Running", **status},
         }
 
@@ -307,6 +307,20 @@ async def test_cores_that_are_there_need_nobody_s_leave(site) -> None:
 async def test_a_router_that_comes_later_gets_as_many_cores(site) -> None:
     await grow(site, 4)
     site.start("c")
+    await site.clock.advance(LEVEL_S + 0.1)
+    assert site.limit("c") == "4"
+
+
+async def test_a_router_that_waits_for_a_node_is_not_made_harder_to_place(site) -> None:
+    site.start("c", linked=False)
+    pod = site.pod("c")
+    del pod["spec"]["nodeName"]
+    site.api.put(PODS, "pod-c", **pod)
+    await settle()
+    await grow(site, 4)
+    await site.clock.advance(LEVEL_S + 0.1)
+    assert (site.limit("a"), site.limit("c")) == ("4", "2")
+    site.api.put(PODS, "pod-c", **site._pod("c"))
     await site.clock.advance(LEVEL_S + 0.1)
     assert site.limit("c") == "4"
 
