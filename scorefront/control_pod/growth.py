@@ -111,5 +111,5 @@ class Growth:
 
 
 def _differs(pod: RouterPod, cores: int) -> bool:
-    """Whether it shall be given so many cores. One that waits for a node shall not: fewer nodes would have room for it."""
+    """Whether it shall be given so many cores. Not while it waits for a node: fewer would have room for it."""
     return pod.placed and pod.cpu.limit not in (None, cores)
