@@ -410,7 +410,7 @@ def _told(settings: FrontEndSettings, facts: _Facts) -> str:
     limit_ms, slowest_ms = settings.routing_limit_s * 1000, facts.slowest_s * 1000
     silent = f", {facts.silent} did not answer" if facts.silent else ""
     of_all = f"{facts.slow} of {_count(facts.workers, 'worker')}"
-    verb = "takes" if facts.slow == 1 else "take"
+    verb = "takes" if 1 in (facts.slow, facts.workers) else "take"
     limits = f"{limit_ms:g} ms to route or {settings.full_cpu * 100:g} % of a core"
     slowest = f"slowest {slowest_ms:.1f} ms{silent}"
     return f"{of_all} {verb} over {limits} ({slowest}), {facts.cores_used:.2f} cores in use"

@@ -334,6 +334,13 @@ def test_an_order_that_the_cluster_cannot_place_is_taken_back_when_the_load_is_g
             "0 of 3 workers take over 3 ms to route or 95 % of a core (slowest 0.1 ms), 1.80 cores in use; "
             "that is the least there may be: stays at 1 worker in each of 3 routers.",
         ),
+        (
+            ONE_MACHINE,
+            Size(1, 1),
+            alike(Size(1, 1), FAST_S, 0.6),
+            "0 of 1 worker takes over 3 ms to route or 95 % of a core (slowest 0.1 ms), 0.60 cores in use; "
+            "that is the least there may be: stays at 1 worker in each of 1 router.",
+        ),
     ],
 )
 def test_a_decision_says_why_with_its_numbers(rules, size, load, sentence):
