@@ -90,7 +90,8 @@ class Arrivals:
                 await self._loop.connect_accepted_socket(lambda: connection, sock)
         except (OSError, TrustError) as error:
             sock.close()
-            text = f"a peer that connects from {where.rpartition(':')[0] or address} is refused: {error}"
+            why = str(error) or type(error).__name__  # one that only looked whether somebody listens has no words
+            text = f"a peer that connects from {where.rpartition(':')[0] or address} is refused: {why}"
             self._complaints.say(str(address), text, logging.WARNING)
         except BaseException:
             sock.close()

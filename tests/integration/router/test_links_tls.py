@@ -220,6 +220,16 @@ async def test_who_does_not_speak_tls_is_refused(
     writer.transport.abort()
 
 
+async def test_who_only_looks_whether_somebody_listens_is_told_of_with_a_reason(
+    node: Make, authority: Authority, log: pytest.LogCaptureFixture
+) -> None:
+    b = node("b", authority.issue("b"))
+    host, _, port = b.address.rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.transport.abort()
+    await eventually(lambda: warned(log, "a peer that connects from 127.0.0.1 is refused: Connection"))
+
+
 async def test_a_peer_whose_certificate_is_exchanged_for_a_good_one_is_linked_without_a_restart(
     node: Make, authority: Authority
 ) -> None:
