@@ -163,7 +163,10 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
             "utilization": {**_NUMBER, "description": "busy / total slots of ready replicas"},
             "isDefault": _YES_NO,
             "type": {"enum": ["Control", "Treatment"]},
-            "message": {**_TEXT, "description": "why it is not ready, with the last log lines, else empty"},
+            "message": {
+                **_TEXT,
+                "description": "why it is not ready, or why replicas fail, with the last log lines; else empty",
+            },
         }
     ),
     "Status": _record(

@@ -36,7 +36,10 @@ def to_view(declared: Declared, sources: Sources, log_tails: dict[VersionKey, li
     versions = {}
     for version in endpoint.versions:
         key = VersionKey(endpoint.name, version.name)
-        message = explain(missing.get(key), trouble, log_tails.get(key, []))
+        shortfall = missing.get(key)
+        # Enough are ready, and others fail: a new model that does not start while the one before it serves.
+        failing = sources.view.message(key) if sources.view.counts(key)[ReplicaState.FAILED] and not shortfall else ""
+        message = explain(shortfall, trouble, log_tails.get(key, [])) or failing
         versions[version.name] = _version_status(version, key, sources, message)
     status = {
         "ready": not missing,

@@ -407,6 +407,19 @@ async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(benc
     assert message == "exit status 1\nTraceback\nModuleNotFoundError: sklearn"
 
 
+async def test_a_version_says_why_a_replica_fails_though_enough_are_ready(bench):
+    await bench.apply(manifest(versions=[version(autoScaler={"minReplicas": 1, "maxReplicas": 4})]))
+    await bench.provider.scale(BLUE, 2)
+    await bench.clock.advance(0)
+    bench.provider.become(bench.provider.of(BLUE)[1], ReplicaState.FAILED, "exit status 1")
+    await bench.clock.advance(0)
+    status = (await bench.plane.get("iris"))["status"]
+    assert status["ready"] and status["versions"]["blue"]["message"] == "exit status 1"
+    bench.provider.become(bench.provider.of(BLUE)[1], READY)
+    await bench.clock.advance(0)
+    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"] == ""
+
+
 async def test_a_version_that_starts_says_so_with_its_last_log_lines(bench):
     bench.provider.starts_ready = False
     await bench.apply(manifest())
