@@ -20,23 +20,40 @@ def allowed_cores(root: Path = Path("/")) -> int:
 
 
 def _limits(root: Path) -> Iterator[float]:
-    """Cores that each control group (v2) from this process's upwards allows, where one limits them."""
-    for group in _groups(root):
+    """Cores that each control group from this process's upwards allows, where one limits them."""
+    for one, group in _groups(root):
         try:
-            quota, period = (root / "sys/fs/cgroup" / group / "cpu.max").read_text().split()
+            quota, period = _quota(root / "sys/fs/cgroup", one, group)
         except (OSError, ValueError):
-            continue  # the topmost group has no such file
+            continue  # the topmost group of version 2 has no such file
         if quota.isdigit() and period.isdigit() and int(period):
             yield int(quota) / int(period)
 
 
-def _groups(root: Path) -> Iterator[PurePosixPath]:
+def _quota(mounted: Path, one: bool, group: PurePosixPath) -> tuple[str, str]:
+    """Microseconds of CPU in a period, and the period; no number means no limit. Raises OSError, ValueError."""
+    if one:
+        files = (mounted / "cpu" / group / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+        quota, period = (file.read_text().strip() for file in files)
+    else:
+        quota, period = (mounted / group / "cpu.max").read_text().split()
+    return quota, period
+
+
+def _groups(root: Path) -> Iterator[tuple[bool, PurePosixPath]]:
+    """Whether it is of version 1, and its path, of each.
+
+    Version 1 tells a container its path on the node, and shows it its own group as the topmost one.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
-        if line.startswith("0::/"):  # the one line of version 2
-            own = PurePosixPath(line.removeprefix("0::/"))
-            yield own
-            yield from own.parents
+        number, controllers, path = line.split(":", 2)
+        one = "cpu" in controllers.split(",")
+        if (one or number == "0") and path.startswith("/"):
+            own = PurePosixPath(path.removeprefix("/"))
+            yield one, own
+            for each in own.parents:
+                yield one, each

@@ -55,6 +55,38 @@ def test_a_limit_that_cannot_be_read_is_none(system, limit):
     assert allowed_cores(system("/a", a=limit)) == 8
 
 
+@pytest.fixture
+def older(tmp_path, monkeypatch):
+    """The same with control groups of version 1, beside version 2 without controllers, as systemd mounts them."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+
+    def make(own: str, **quotas: str) -> Path:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        lines = f"4:memory:/elsewhere\n3:cpuset:/cpus\n2:cpu,cpuacct:{own}\n1:name=systemd:/init\n0::/init\n"
+        (tmp_path / "proc/self/cgroup").write_text(lines)
+        for group, quota in quotas.items():
+            folder = tmp_path / "sys/fs/cgroup/cpu" / group.replace("_", "/").strip("/")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+            (folder / "cpu.cfs_period_us").write_text("100000\n")
+        return tmp_path
+
+    return make
+
+
+def test_a_container_on_a_node_with_older_control_groups_finds_its_own_as_the_topmost(older):
+    assert allowed_cores(older("/kubepods/pod1/abc", _="200000")) == 2
+
+
+def test_the_tightest_of_the_older_groups_counts_too(older):
+    assert allowed_cores(older("/pods/web", _="-1", pods="300000", pods_web="500000")) == 3
+
+
+@pytest.mark.parametrize("quota", ["-1", "", "many"])
+def test_an_older_group_without_a_limit_allows_every_core(older, quota):
+    assert allowed_cores(older("/a", a=quota)) == 8
+
+
 def test_auto_leaves_it_to_the_load():
     assert arguments.workers("auto") is None
 
