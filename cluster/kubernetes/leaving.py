@@ -21,11 +21,7 @@ class Leaving:
         self._outlook = means.outlook
         self._clock = means.clock
         self._ends_at = means.clock.now() + drain_s
-        self._drained: set[str] = set()
-
-    def drained(self, replica_id: str) -> None:
-        """Nothing is in flight on this replica and nothing will be."""
-        self._drained.add(replica_id)
+        self._drained = means.drained
 
     @property
     def is_over(self) -> bool:

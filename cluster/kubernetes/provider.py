@@ -40,6 +40,8 @@ GATHER_S = 0.05
 SWEEP_EVERY_S = 5.0
 """What was hindered, or was changed by somebody else, is put right so often."""
 AT_ONCE = 8
+MAX_DRAINED = 10_000
+"""Drained replicas that are remembered, the newest: more than there are to go at the same time."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +85,9 @@ class KubernetesProvider:
         self._feed = Feed()
         self._outlook = Outlook(api, sight.pods, sight.autoscalers, clock, self._report)
         self._workloads = Workloads(api, fence, sight.deployments, sight.statefulsets)
-        self._means = Means(api, self._workloads, self._outlook, clock)
+        self._drained: dict[str, None] = {}
+        """Kept whoever asks: routers may see that an endpoint goes, and be done with it, before it is seen here."""
+        self._means = Means(api, self._workloads, self._outlook, clock, self._drained)
         self._logs = PodLogs(api, clock)
         self._scaled: dict[VersionKey, Scaled] = {}
         self._leaving: dict[tuple[str, str], Leaving] = {}
@@ -162,13 +166,12 @@ class KubernetesProvider:
 
     async def drained(self, replica_id: str) -> None:
         """Nothing is in flight on this replica and nothing will be."""
-        key = self._outlook.key_of(replica_id)
-        if key is not None and key in self._scaled:
-            self._scaled[key].drained(replica_id)
+        self._drained[replica_id] = None
+        while len(self._drained) > MAX_DRAINED:
+            del self._drained[next(iter(self._drained))]
         for leaving in self._leaving.values():
-            leaving.drained(replica_id)
             self._touch(leaving.key)
-        self._touch(key)
+        self._touch(self._outlook.key_of(replica_id))
 
     async def hindrance(self, key: VersionKey, fewer: bool) -> str:
         """Why the number of a version cannot be changed now; "" if it can."""

@@ -6,7 +6,7 @@ it has begun stands in the API (`shrinking`), so that it may be ended at any poi
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ class Means:
     workloads: Workloads
     outlook: Outlook
     clock: Clock
+    drained: Container[str]
+    """Replicas on which nothing is in flight and nothing will be, as routers have told, be it ever so early."""
 
 
 class Scaled:
@@ -84,7 +86,7 @@ class Scaled:
         self._lock = asyncio.Lock()
         self._going: dict[str, float] = {}
         """Replica that is to go -> when it goes at the latest, busy or not."""
-        self._drained: set[str] = set()
+        self._drained = means.drained
         self._lowered_at: dict[str, float] = {}
         """Spent replica -> since when the number is low enough for it to be removed."""
 
@@ -127,10 +129,6 @@ class Scaled:
 
     # ---- what is done
 
-    def drained(self, replica_id: str) -> None:
-        """Nothing is in flight on this replica and nothing will be."""
-        self._drained.add(replica_id)
-
     async def scale(self, replicas: int, victims: Collection[str]) -> int:
         """Have this many replicas that serve, without `victims`: the number of pods before. Raises ProviderError."""
         self.wanted = replicas
@@ -164,7 +162,7 @@ class Scaled:
     def _steps(self) -> Steps:
         now, pods = self._clock.now(), self._pods()
         alive = {pod.id for pod in pods}
-        self._drained &= alive
+        drained = {each for each in alive if each in self._drained}
         for gone in [each for each in self._going if each not in alive]:
             del self._going[gone]
         for pod in pods:
@@ -173,7 +171,7 @@ class Scaled:
         late = {each for each, deadline_s in self._going.items() if now >= deadline_s}
         overdue = {each for each, since_s in self._lowered_at.items() if now >= since_s + OVERDUE_S}
         rule = shrinking.of_statefulset if self.place.workload.kind == "StatefulSet" else shrinking.of_deployment
-        return rule(self.wanted or 0, pods, self._going, self._drained | late, overdue)
+        return rule(self.wanted or 0, pods, self._going, drained | late, overdue)
 
     def _schedule(self, replica_id: str) -> None:
         latest_s = self._clock.now() + self.version.scoring_timeout_s + DRAIN_MARGIN_S

@@ -120,6 +120,15 @@ async def test_a_deleted_endpoint_drains_then_its_workload_goes_and_the_object_l
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is None and leader.endpoint() is None
 
 
+async def test_routers_that_were_done_with_a_deleted_endpoint_before_it_was_seen_here_are_not_waited_for(leader):
+    await leader.declare(scoring_endpoint())
+    replica_id = next(iter(leader.routers.replicas))
+    await leader.provider.drained(replica_id)
+    await leader.kubernetes.delete("/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/iris")
+    await leader.settle(3)
+    assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is None and leader.endpoint() is None
+
+
 async def test_a_deleted_endpoint_goes_when_its_requests_have_had_their_time(leader):
     await leader.declare(scoring_endpoint(versions=[image(scoringTimeoutMs=30_000)]))
     await leader.kubernetes.delete("/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/iris")
