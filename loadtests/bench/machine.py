@@ -14,7 +14,8 @@ from loadtests.peers.rig import ROOT, first_line_of
 
 def described() -> Table:
     """Machine, date and versions."""
-    revision = first_line_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or ""
+    in_git = (ROOT / ".git").exists()
+    revision = (first_line_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or "") if in_git else ""
     router = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("uvloop", "httptools"))
     rows = [
         ("date", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
