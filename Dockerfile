@@ -1,7 +1,9 @@
 # The image of both processes of a cluster: `scorefront router` and `scorefront control`.
 #   docker build -t registry.example.com/scorefront:0.1.0 .
 
-FROM python:3.11-slim-bookworm AS build
+# The base is pinned by the digest of its multi-platform index (Python 3.11.16, built 2026-09-19, as docker-library/repo-info
+# records it). A newer one: docker buildx imagetools inspect python:3.11-slim-bookworm
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS build
 WORKDIR /src
 RUN python -m venv /opt/build && python -m venv --without-pip /opt/scorefront
 COPY deploy/image/build.lock deploy/image/runtime.lock ./
@@ -19,7 +21,7 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-dep
  && /opt/build/bin/pip --python /opt/scorefront install --no-cache-dir --disable-pip-version-check --no-deps /src/dist/*.whl \
  && /opt/scorefront/bin/scorefront --version
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 # What can install software has no place in an image that only runs it.
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3.11/ensurepip /usr/local/lib/python3.11/site-packages/* \
  && groupadd --gid 10001 scorefront \

@@ -12,7 +12,7 @@ MODELS := examples/iris/models
 
 CLUSTER_NEEDED := test-cluster needs KUBECONFIG: an API server (1.33 or newer) with a controller-manager, a scheduler and no node
 
-.PHONY: help run test test-cluster lint format bench lock crd clean
+.PHONY: help run test test-cluster lint format bench lock crd audit sbom clean
 
 help:
 	@echo 'make run     the iris example in the foreground: model, router, autoscaler, dashboard'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint    ruff and mypy only          make format   let ruff rewrite the layout'
 	@echo 'make bench   load tests on this machine  make lock     renew requirements.lock'
 	@echo 'make crd     renew deploy/base/crd.yaml from the models'
+	@echo 'make audit   locked packages with known advisories   make sbom  the parts of the image: dist/sbom.json'
 	@echo 'make clean   remove everything that these made'
 
 # exec: the process that make waits for is scorefront itself, so signals reach it and its exit status is make's
@@ -54,12 +55,14 @@ bench: .venv/bench
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv >&2 || { rm -rf .venv; \
 		echo '$(PYTHON) cannot make a virtual environment (Debian: apt-get install python3-venv)' >&2; exit 1; }
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: \
+		-r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/bench: loadtests/requirements.txt .venv/ready
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r loadtests/requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+		-r loadtests/requirements.txt
 	@touch $@
 
 # a trained model is a pickle, which fits the scikit-learn that made it: trained anew with every new .venv, never committed
@@ -78,6 +81,27 @@ lock: .venv/ready
 crd: .venv/ready
 	@$(BIN)/python -m scorefront.crd > .venv/crd.yaml
 	@cat .venv/crd.yaml > deploy/base/crd.yaml
+
+# asks the advisory service of PyPI about every locked package: needs the network, so it is run by hand and before a release;
+# strict: a package that cannot be looked up is an error
+audit: .venv/audit
+	@$</bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock
+
+# CycloneDX: the packages of the image with their hashes; needs no network once the tool is installed
+sbom: .venv/sbom
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore $</bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --validate \
+		--output-file dist/sbom.json deploy/image/runtime.lock
+	@echo 'dist/sbom.json'
+
+# tools with environments of their own: their dependencies must not meet those of the product
+.venv/audit: TOOL := pip-audit==2.10.1
+.venv/sbom: TOOL := cyclonedx-bom[validation]==7.5.0
+.venv/audit .venv/sbom: .venv/ready
+	@rm -rf $@
+	@$(BIN)/python -m venv $@
+	@$@/bin/pip install -qq --disable-pip-version-check --only-binary :all: '$(TOOL)' || { rm -rf $@; exit 1; }
+	@touch $@
 
 clean:
 	@rm -rf .venv .scorefront $(MODELS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
