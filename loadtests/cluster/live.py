@@ -39,7 +39,7 @@ FRESH, FRESH_THINK_S = 2, 0.2
 THINK_S = 0.5
 """Between the requests of the one client that is left in the end."""
 SCORE = Path(__file__).with_name("slow_score.py")
-ROUTER = "app.kubernetes.io/name=scorefront,app.kubernetes.io/component=router"
+ROUTER = "scorefront.io/component=router"
 MINE = f"scorefront.io/endpoint={NAME}"
 ON_THE_KILLED = 1
 """Requests that a replica with one slot has on it."""

@@ -35,9 +35,7 @@ ENDPOINTS = "/apis/scorefront.io/v1alpha1/namespaces/{}/scoringendpoints"
 SCORING_PORT, ADMIN_PORT, REST_PORT = 8080, 8082, 8081
 START_S, CHANGE_S = 90.0, 60.0
 _NOT_ASKED = (401, 404, 503)
-_ROUTER, _CONTROL = (
-    f"app.kubernetes.io/name=scorefront,app.kubernetes.io/component={part}" for part in ("router", "control")
-)
+_ROUTER, _CONTROL = (f"scorefront.io/component={part}" for part in ("router", "control"))
 
 
 @dataclass(frozen=True, slots=True)

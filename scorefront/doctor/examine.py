@@ -17,6 +17,7 @@ from cluster.kubernetes.discovery import TRUST
 from cluster.kubernetes.election import LINK
 from cluster.kubernetes.errors import ApiError
 from cluster.kubernetes.objects.labels import ENDPOINT
+from cluster.kubernetes.objects.router import SELECTOR as OF_ROUTERS
 from cluster.kubernetes.objects.status import selectors_of
 from cluster.kubernetes.paths import CONFIGMAPS, ENDPOINTS, LEASES, PODS, Resource, path
 from router.peers.address import AddressError, Tcp, parse_address
@@ -30,7 +31,6 @@ from serving.declared import DEFAULT_PORT
 PAGE = "500"
 MOST_DIALLED = 50
 """Of many model pods, so many are tried, spread over all of them."""
-OF_ROUTERS = "app.kubernetes.io/name=scorefront,app.kubernetes.io/component=router"
 
 Document = Mapping[str, Any]
 

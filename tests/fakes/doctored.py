@@ -42,7 +42,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"conditions": [ready], "containerStatuses": [{"name": "c", "state": state}]}
 
 
-ROUTER = {"app.kubernetes.io/name": "scorefront", "app.kubernetes.io/component": "router"}
+ROUTER = {"scorefront.io/component": "router"}
 MODEL = {"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"}
 
 

@@ -14,6 +14,8 @@ MANAGER = "scorefront"
 ENDPOINT = f"{GROUP}/endpoint"
 VERSION = f"{GROUP}/version"
 MANAGED_BY = "app.kubernetes.io/managed-by"
+COMPONENT = f"{GROUP}/component"
+"""Label of the pods of the installation: `router` or `control`. Reserved, so no pod of an endpoint has it."""
 
 DRAINING = f"{GROUP}/draining"
 """Annotation of a pod that is to go: it takes no new request."""

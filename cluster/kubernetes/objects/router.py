@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.kubernetes.objects.labels import COMPONENT
 from cluster.kubernetes.objects.pod import unschedulable
 
-SELECTOR = "app.kubernetes.io/name=scorefront,app.kubernetes.io/component=router"
+SELECTOR = f"{COMPONENT}=router"
 DEPLOYMENT = "scorefront-router"
 CONTAINER = "router"
 

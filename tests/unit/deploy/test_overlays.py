@@ -55,7 +55,7 @@ def test_production_is_three_routers_that_are_kept_apart_and_guarded(overlay: Ov
         near = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
         apart = [near[0]["podAffinityTerm"], *spec["topologySpreadConstraints"]]
         assert [each["topologyKey"] for each in apart] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-        assert all(each["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == process for each in apart)
+        assert all(each["labelSelector"]["matchLabels"] == {"scorefront.io/component": process} for each in apart)
 
 
 def test_without_prometheus_production_lacks_just_what_its_operator_needs(overlay: Overlay) -> None:

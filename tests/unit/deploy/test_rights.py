@@ -22,6 +22,13 @@ NEVER = {
     Right(False, "apps", "statefulsets", "delete", ANY): "what scorefront makes and removes are Deployments",
 }
 """What could be read into the code, but is not done."""
+ASKED = {
+    "control": {
+        Right(False, "authors.scorefront.io", "scoringendpoints", "represent", ANY): "deploy/base/admission.yaml"
+    },
+    "router": {},
+}
+"""Rights that no request needs; the admission policy asks the authorizer for them."""
 
 
 def roles() -> dict[str, Mapping[str, Any]]:
@@ -49,7 +56,7 @@ def covers(grant: Right, use: Right) -> bool:
 def used(process: str) -> dict[Right, str]:
     """Right -> a place that uses it. The doctor looks around in a router's pod."""
     found = used_by(f"scorefront.{process}_pod.{process}") | (used_by_the_doctor() if process == "router" else {})
-    return {right: place for right, place in found.items() if right not in NEVER}
+    return {right: place for right, place in found.items() if right not in NEVER} | ASKED[process]
 
 
 def used_by_the_doctor() -> dict[Right, str]:

@@ -1,6 +1,17 @@
-{{- define "scorefront.labels" -}}
+{{/* The selector of the Deployments, which cannot be changed once it is there. */}}
+{{- define "scorefront.deployed" -}}
 app.kubernetes.io/name: scorefront
 app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Every other selector: a label that no pod of an endpoint can carry. */}}
+{{- define "scorefront.selector" -}}
+scorefront.io/component: {{ .component }}
+{{- end }}
+
+{{- define "scorefront.labels" -}}
+{{ include "scorefront.deployed" . }}
+{{ include "scorefront.selector" . }}
 {{- end }}
 
 {{- define "scorefront.image" -}}
@@ -24,13 +35,13 @@ affinity:
       podAffinityTerm:
         topologyKey: kubernetes.io/hostname
         labelSelector:
-          matchLabels: {{- include "scorefront.labels" . | nindent 12 }}
+          matchLabels: {{- include "scorefront.selector" . | nindent 12 }}
 topologySpreadConstraints:
 - maxSkew: 1
   topologyKey: topology.kubernetes.io/zone
   whenUnsatisfiable: ScheduleAnyway
   labelSelector:
-    matchLabels: {{- include "scorefront.labels" . | nindent 6 }}
+    matchLabels: {{- include "scorefront.selector" . | nindent 6 }}
 {{- end }}
 tolerations:
 - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}

@@ -23,7 +23,7 @@ from tests.fakes.clock import VirtualClock, settle
 from tests.fakes.kube_objects import FakeApi
 
 DEPLOYMENT = "scorefront-router"
-LABELS = {"app.kubernetes.io/name": "scorefront", "app.kubernetes.io/component": "router"}
+LABELS = {"scorefront.io/component": "router"}
 A_REQUEST_S = 0.00004
 
 
