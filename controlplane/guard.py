@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_SHOWN_VALUE_CHARACTERS = 1000
 
-_PASSED_ON = {404: "NotFound", 405: "MethodNotAllowed", 413: "PayloadTooLarge"}
+_PASSED_ON = {404: "NotFound", 405: "MethodNotAllowed", 408: "RequestTimeout", 413: "PayloadTooLarge"}
 _log = logging.getLogger(__name__)
 
 
@@ -138,6 +139,17 @@ def error_response(status: int, code: str, message: str, faults: list[dict[str, 
     return web.json_response({"error": error}, status=status)
 
 
+def bare_error(status: int, code: str, message: str) -> bytes:
+    """The whole answer as bytes, for a connection that ends without a request; the shape of `error_response`."""
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\nCache-Control: no-store\r\n"
+        "X-Content-Type-Options: nosniff\r\nServer: scorefront\r\n\r\n"
+    )
+    return head.encode() + body
+
+
 def _credential(headers: list[str]) -> str:
     """What a single Authorization header presents: a bearer token, or the password of Basic; '' for anything else."""
     if len(headers) != 1:
@@ -185,6 +197,8 @@ def _said(error: web.HTTPException, request: web.Request) -> str:
             return f"there is nothing at {request.path}"
         case 405:
             return f"{request.method} is not possible on {request.path}"
+        case 408:
+            return "the request body did not arrive in time"
         case 413:
             return "the body is too large"
         case _:

@@ -87,6 +87,7 @@ PURE = (
     *(
         "cluster.kubernetes.selectors",
         "scorefront.router_pod.counts",
+        "scorefront.connections",
         "scorefront.history",
         "scorefront.router_pod.seat",
     ),

@@ -44,12 +44,14 @@ from controlplane.rest import RestSettings, build_app
 from router.settings import SettingError, number
 from scorefront import process
 from scorefront.agreed import LEASE, watched_namespaces
+from scorefront.connections import PortLimits
 from scorefront.control_pod.fleet import Fleet
 from scorefront.control_pod.front_door import FrontDoor
 from scorefront.control_pod.token import control_token
 from scorefront.exposition import Exposition
 from scorefront.frontend import PREFIX, FrontEndScaler, front_end_settings
 from scorefront.loop import use_fast_loop
+from scorefront.ports import port_limits
 
 _log = logging.getLogger("scorefront.control")
 
@@ -89,18 +91,21 @@ def run(options: ControlOptions) -> int:
 def _run(options: ControlOptions) -> int:
     front_end_settings(os.environ, in_cluster=True)
     number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
+    limits = port_limits(os.environ)
     with contextlib.ExitStack() as sockets:
         control = sockets.enter_context(process.listening("--control", options.control))
         # Routers that come to one that does not lead are refused at once.
         link = sockets.enter_context(process.bound("--link", options.link))
         use_fast_loop()
-        return asyncio.run(_Process(options, control, link).run())
+        return asyncio.run(_Process(options, control, link, limits).run())
 
 
 class _Process:
     """From its start to its end: campaigns once, leads once."""
 
-    def __init__(self, options: ControlOptions, control: socket.socket, link: socket.socket) -> None:
+    def __init__(
+        self, options: ControlOptions, control: socket.socket, link: socket.socket, limits: PortLimits
+    ) -> None:
         self._options = options
         self._link = link
         self._clock = process.ProcessClock()
@@ -110,7 +115,7 @@ class _Process:
             REST: f"http://{process.shown((options.advertise, control.getsockname()[1]))}",
         }
         self._elector: Elector | None = None
-        self._door = FrontDoor(control, self._identity, self._leader)
+        self._door = FrontDoor(control, self._identity, self._leader, limits)
 
     async def run(self) -> int:
         """The exit status. Raises what `_run` tells of."""

@@ -8,7 +8,9 @@ from aiohttp import web
 
 from controlplane.forward import Forwarder, Leader
 from controlplane.guard import Handler
+from scorefront.connections import PortLimits
 from scorefront.exposition import Exposition
+from scorefront.ports import Port, runner_of
 
 SHUTDOWN_S = 1.0
 """What is under way when the process ends or begins to lead may take so long."""
@@ -19,11 +21,16 @@ HEAR_OUT_S = 1.0
 class FrontDoor:
     """From `stand_by` to `close`. The port is open all the time."""
 
-    def __init__(self, sock: socket.socket, identity: str, leader: Callable[[], Leader | None]) -> None:
-        """`sock` listens already. `leader`: who leads now, this process included."""
+    def __init__(
+        self, sock: socket.socket, identity: str, leader: Callable[[], Leader | None], limits: PortLimits
+    ) -> None:
+        """`sock` listens already. `identity`: of this process; `leader`: the leader now, this process included;
+        `limits`: of connections."""
         self._sock = sock
+        # One port for good, which asks for each connection which application answers it: a connection that was accepted
+        # just before the change is answered, too.
+        self._port = Port(sock, limits)
         self._forwarder = Forwarder(identity, leader)
-        self._server: asyncio.Server | None = None
         self._answering: web.AppRunner | None = None
         self._leaving: asyncio.Task[None] | None = None
 
@@ -42,8 +49,7 @@ class FrontDoor:
 
     async def close(self) -> None:
         """End what is under way, and listen no more."""
-        if self._server is not None:
-            self._server.close()
+        await self._port.close()
         if self._leaving is not None:
             self._leaving.cancel()
             await asyncio.gather(self._leaving, return_exceptions=True)
@@ -54,9 +60,7 @@ class FrontDoor:
 
     async def _answer_with(self, app: web.Application, handler_cancellation: bool) -> None:
         before = self._answering
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=handler_cancellation
-        )
+        runner = runner_of(app, SHUTDOWN_S, handler_cancellation)
 
         async def part(request: web.Request, response: web.StreamResponse) -> None:
             """A connection to who does not answer any more ends with its next answer."""
@@ -67,16 +71,9 @@ class FrontDoor:
         app.on_response_prepare.append(part)
         await runner.setup()
         self._answering = runner
-        if self._server is None:
-            # One server for good, which asks for each connection who answers it: with a site for each application, a
-            # connection that the old one has just accepted when it is closed would be answered by nobody.
-            self._server = await asyncio.get_running_loop().create_server(self._attend, sock=self._sock)
+        self._port.answer_with(runner)
         if before is not None:
             self._leaving = asyncio.create_task(_leave(before), name="hear out who has connected before")
-
-    def _attend(self) -> asyncio.BaseProtocol:
-        assert self._answering is not None and self._answering.server is not None
-        return self._answering.server()
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok")

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from cluster.local.provider import LocalProvider
 from cluster.provider import ProviderError
 from controlplane.errors import StoreError
@@ -34,10 +32,13 @@ from scorefront.exposition import Exposition
 from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
 from scorefront.laptop.banner import Banner
 from scorefront.loop import use_fast_loop
+from scorefront.ports import Port, port_limits, runner_of
 from serving.faults import InvalidManifest
 
 _log = logging.getLogger("scorefront.up")
 
+SHUTDOWN_S = 1.0
+"""Requests to the control port that are under way get so long at the end."""
 STOP_WORKERS_S = 4.0
 STOP_REPLICAS_S = 4.0
 """Together below the 10 s in which everything has to be gone after a signal."""
@@ -70,6 +71,7 @@ def run(options: UpOptions) -> int:
 def _run(options: UpOptions) -> int:
     from_environment()
     front_end_settings(os.environ)
+    port_limits(os.environ)
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))
         control = sockets.enter_context(process.listening("--control", options.control))
@@ -88,6 +90,7 @@ class _Installation:
     ) -> None:
         self._options = options
         self._control = control
+        self._limits = port_limits(os.environ)
         scheme = "https" if options.tls else "http"
         self._scoring_url = f"{scheme}://{_reachable(listen)}"
         self._control_url = f"http://{_reachable(control)}"
@@ -203,10 +206,12 @@ class _Installation:
         exposition = Exposition(self._front_end.figures)
         settings = RestSettings(loopback=loopback, token=token)
         app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = runner_of(app, SHUTDOWN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, self._control).start()
+        port = Port(self._control, self._limits)
+        stack.push_async_callback(port.close)
+        port.answer_with(runner)
         for name, document in self._options.documents:
             await self._plane.apply(document, name)
 

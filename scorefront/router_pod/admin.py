@@ -3,16 +3,29 @@
 Asked of the supervisor's process, so that the answer does not wait behind scoring requests.
 """
 
+import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
+from scorefront.connections import PortLimits
+from scorefront.ports import Port, runner_of
 
-async def serve_admin(
-    sock: socket.socket, why_not_ready: Callable[[], str], metrics: Callable[[], Awaitable[bytes]]
-) -> web.AppRunner:
-    """Answer at `sock` until the runner is cleaned up. `why_not_ready`: "" if it is."""
+SHUTDOWN_S = 1.0
+
+
+@contextlib.asynccontextmanager
+async def admin_port(
+    sock: socket.socket,
+    limits: PortLimits,
+    why_not_ready: Callable[[], str],
+    metrics: Callable[[], Awaitable[bytes]],
+) -> AsyncIterator[None]:
+    """Answer at `sock` for as long as the block lasts.
+
+    `limits`: of connections; `why_not_ready`: "" if it is ready; `metrics`: the Prometheus text.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -26,7 +39,12 @@ async def serve_admin(
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = runner_of(app, SHUTDOWN_S)
     await runner.setup()
-    await web.SockSite(runner, sock).start()
-    return runner
+    port = Port(sock, limits)
+    port.answer_with(runner)
+    try:
+        yield
+    finally:
+        await port.close()
+        await runner.cleanup()

@@ -32,7 +32,8 @@ from scorefront.agreed import watched_namespaces
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.loop import use_fast_loop
-from scorefront.router_pod.admin import serve_admin
+from scorefront.ports import port_limits
+from scorefront.router_pod.admin import admin_port
 from scorefront.router_pod.membership import ClusterMembership
 from scorefront.router_pod.seat import Seat
 from scorefront.router_pod.solitude import Solitude
@@ -85,6 +86,7 @@ def run(options: RouterOptions) -> int:
 
 def _run(options: RouterOptions) -> int:
     from_environment()
+    port_limits(os.environ)
     trust = in_folder(options.peers_dir)
     trust.context(server=True)  # what is wrong with the files is told now
     with contextlib.ExitStack() as sockets:
@@ -175,7 +177,10 @@ class _Router:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._restart.set)
-        runner = await serve_admin(self._admin, self._why_not_ready, self._metrics)
+        async with admin_port(self._admin, port_limits(os.environ), self._why_not_ready, self._metrics):
+            return await self._run()
+
+    async def _run(self) -> int:
         agreeing = _kept_up(self._membership.run, "agree on who takes part")
         parts = [
             _kept_up(self._watch.run, "follow the cluster"),
@@ -191,7 +196,6 @@ class _Router:
             return self._judge(failed)
         finally:
             await _ended(*tasks)
-            await runner.cleanup()
 
     def _judge(self, failed: Sequence[asyncio.Task[Any]]) -> int:
         """The exit status. `failed`: what ended though it never should. Raises what is for people to mend."""

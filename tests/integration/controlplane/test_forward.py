@@ -13,6 +13,7 @@ from yarl import URL
 
 from controlplane import forward
 from controlplane.forward import FORWARDED_BY, Forwarder, Leader
+from scorefront.connections import PortLimits
 from scorefront.control_pod.front_door import FrontDoor
 from tests.fakes.clock import eventually
 
@@ -72,7 +73,7 @@ class Standby:
         self.leader: Leader | None = None
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.sock.getsockname()[1]}"
-        self.door = FrontDoor(self.sock, "standby_1", lambda: self.leader)
+        self.door = FrontDoor(self.sock, "standby_1", lambda: self.leader, PortLimits())
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ async def test_a_leader_that_is_not_there_is_no_reason_to_hang(standby, client) 
 async def test_two_that_take_each_other_for_the_leader_do_not_play_with_a_request(standby, client) -> None:
     other = Standby()
     other.leader, standby.leader = Leader("standby_1", standby.url), Leader("standby_2", other.url)
-    other.door = FrontDoor(other.sock, "standby_2", lambda: other.leader)
+    other.door = FrontDoor(other.sock, "standby_2", lambda: other.leader, PortLimits())
     await other.door.stand_by()
     async with asyncio.timeout(5), client.get(f"{standby.url}/x") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (503, "NoLeader")

@@ -8,13 +8,16 @@ import pytest
 
 from autoscaler.frontend import FrontEndSettings
 from router.settings import Settings
+from scorefront import ports
+from scorefront.connections import PortLimits
 from scorefront.frontend import PREFIX, PURPOSE, TOLD
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)} | {
     f"frontend_{field.name}": field for field in dataclasses.fields(FrontEndSettings) if field.name in TOLD
 }
-UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "max_connections": "connections"}
+FIELDS |= {f"control_{field.name}": field for field in dataclasses.fields(PortLimits)}
+UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "_connections": "connections"}
 UNITS |= {"max_attempts": "attempts", "_cpu": "share"}
 
 _row = re.compile(r"^\| `(\w+)` \| ([0-9.]+) \| (\w+) \| `(\w+)` \| (.+) \|$", re.MULTILINE)
@@ -44,6 +47,7 @@ def test_no_variable_is_told_of_that_does_nothing() -> None:
     told = set(re.findall(r"SCOREFRONT_(\w+)", PAGE))
     assert told == {name.upper() for name in FIELDS} | {PURPOSE.removeprefix("SCOREFRONT_")}
     assert f"SCOREFRONT_{'frontend_'.upper()}" == PREFIX
+    assert f"SCOREFRONT_{'control_'.upper()}" == ports.PREFIX
 
 
 @pytest.mark.parametrize("name", re.findall(r"`([a-z_]+_s|[a-z_]+_bytes)`", PAGE))

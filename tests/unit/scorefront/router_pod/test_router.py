@@ -8,7 +8,8 @@ import pytest
 from cluster.trust import PEERS
 from router.supervisor import listening_socket
 from scorefront.cli.app import run
-from scorefront.router_pod.admin import serve_admin
+from scorefront.connections import PortLimits
+from scorefront.router_pod.admin import admin_port
 from tests.fakes.authority import Authority
 
 
@@ -55,8 +56,7 @@ async def test_health_readiness_and_metrics_are_answered() -> None:
 
     sock = listening_socket("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    runner = await serve_admin(sock, lambda: why, metrics)
-    async with aiohttp.ClientSession() as session:
+    async with admin_port(sock, PortLimits(), lambda: why, metrics), aiohttp.ClientSession() as session:
 
         async def ask(path: str) -> tuple[int, str]:
             async with session.get(url + path) as answer:
@@ -67,4 +67,4 @@ async def test_health_readiness_and_metrics_are_answered() -> None:
         why = ""
         assert await ask("/readyz") == (200, "ready\n")
         assert await ask("/metrics") == (200, "scorefront_routers 2\n")
-    await runner.cleanup()
+    sock.close()
