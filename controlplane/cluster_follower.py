@@ -100,19 +100,16 @@ class Follower:
         self._wake.set()
 
     async def _look_at_keys(self) -> None:
-        """Secrets are read one by one, by name: nobody is told when they change, so all are read once a minute."""
+        """Poll the Secret with the keys once a minute: the right to watch would be the right to list all Secrets."""
         while True:
-            names = self._claims.names()
-            if not names:
-                await self._clock.sleep(AGAIN_AFTER_S)
-            for name in names:
-                await self._clock.sleep(KEYS_ROUND_S / len(names))
-                declared = self._plane.declared(name)
-                try:
-                    if declared is not None and await self._store.keys_changed(name, declared.keys):
-                        self._touch(name)
-                except ControlError as error:
-                    _log.info("the keys of endpoint %s could not be looked at: %s", name, error)
+            await self._clock.sleep(KEYS_ROUND_S)
+            declared = ((name, self._plane.declared(name)) for name in self._claims.names())
+            known = {name: each.keys for name, each in declared if each is not None}
+            try:
+                for name in await self._store.changed_keys(known):
+                    self._touch(name)
+            except ControlError as error:
+                _log.warning("the keys of endpoints were not looked at: %s", error)
 
     async def _let_go(self) -> None:
         """An object of which nothing is left in the cluster has its finalizer taken away."""
@@ -131,8 +128,9 @@ class Follower:
         # What does not have the name never had anything made for it.
         for found in [each for each in (holder, *self._claims.rivals(name)) if is_leaving(each)]:
             try:
+                await self._store.forget_keys(found)
                 await drop_finalizer(self._api, self._claims, found)
-            except ProviderError as error:
+            except (ControlError, ProviderError) as error:
                 _log.warning("%s", error)
 
     def _has_leaving(self, name: str) -> bool:

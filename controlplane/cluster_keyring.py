@@ -1,7 +1,5 @@
-"""Token signing keys in a cluster: the private halves in a Secret, what routers trust in a ConfigMap."""
+"""Token signing keys in a cluster: the private halves in a Secret, the public halves in a ConfigMap for the routers."""
 
-import base64
-import binascii
 from typing import Any
 
 import msgspec
@@ -10,8 +8,10 @@ from cluster.kubernetes.api import Api
 from cluster.kubernetes.discovery import TRUST, TRUST_FILE
 from cluster.kubernetes.errors import Conflict, NotFound
 from cluster.kubernetes.fence import Fence
+from cluster.kubernetes.home_secret import HomeSecret
 from cluster.kubernetes.objects.labels import MANAGED_BY, MANAGER
-from cluster.kubernetes.paths import CONFIGMAPS, SECRETS, path
+from cluster.kubernetes.objects.secret import DamagedSecret, value_in
+from cluster.kubernetes.paths import CONFIGMAPS, path
 from controlplane.cluster_errors import translating
 from controlplane.errors import DamagedFile, StoreUnavailable
 from controlplane.tokens import Keyring
@@ -29,19 +29,19 @@ class ClusterKeyring:
     def __init__(self, api: Api, fence: Fence) -> None:
         self._api = api
         self._fence = fence
+        self._secret = HomeSecret(api, SIGNING)
 
     async def read(self) -> Keyring | None:
-        """The keys, which the routers trust then; None: there are none yet. Raises ControlError, DamagedFile."""
+        """The keys, once the routers trust them; None: there are none yet. Raises ControlError, DamagedFile."""
         with translating(f"read Secret {SIGNING}"):
-            try:
-                secret = await self._api.get(path(SECRETS, self._api.home, SIGNING))
-            except NotFound:
-                return None
+            secret = await self._secret.read()
         try:
-            encoded = (secret.get("data") or {}).get(KEYRING_FILE, "")
-            keyring = msgspec.json.decode(base64.b64decode(encoded, validate=True), type=Keyring)
-        except (binascii.Error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            encoded = value_in(secret, KEYRING_FILE)
+            keyring = msgspec.json.decode(encoded, type=Keyring) if encoded else None
+        except (DamagedSecret, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DamagedFile(f"Secret {self._api.home}/{SIGNING} is damaged: {error}") from error
+        if keyring is None:
+            return None
         if not keyring.keys:
             raise DamagedFile(f"Secret {self._api.home}/{SIGNING} is damaged: it holds no signing key")
         await self._publish(keyring)
@@ -50,37 +50,35 @@ class ClusterKeyring:
     async def write(self, keyring: Keyring) -> None:
         """Keep them; the routers trust them before they are kept, and so before they sign. Raises ControlError."""
         await self._publish(keyring)
-        body = _object("Secret", self._api.home, SIGNING)
-        encoded = base64.b64encode(msgspec.json.encode(keyring)).decode()
-        body |= {"type": "Opaque", "data": {KEYRING_FILE: encoded}}
+        encoded = msgspec.json.encode(keyring)
         with translating(f"write Secret {SIGNING}"):
-            await self._put(path(SECRETS, self._api.home), path(SECRETS, self._api.home, SIGNING), body)
+            for _ in range(ATTEMPTS):
+                self._fence.check()
+                try:
+                    await self._secret.write(await self._secret.read(), {KEYRING_FILE: encoded})
+                    return
+                except Conflict:
+                    continue
+        raise StoreUnavailable(f"Secret {SIGNING} is changed by others again and again")
 
     async def _publish(self, keyring: Keyring) -> None:
-        body = _object("ConfigMap", self._api.home, TRUST)
-        body["data"] = {TRUST_FILE: msgspec.json.encode(keyring.trust()).decode()}
+        where = path(CONFIGMAPS, self._api.home, TRUST)
+        metadata = {"name": TRUST, "namespace": self._api.home, "labels": {MANAGED_BY: MANAGER}}
+        data = {TRUST_FILE: msgspec.json.encode(keyring.trust()).decode()}
+        body: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
         with translating(f"write ConfigMap {TRUST}"):
-            await self._put(path(CONFIGMAPS, self._api.home), path(CONFIGMAPS, self._api.home, TRUST), body)
-
-    async def _put(self, collection: str, where: str, body: Object) -> None:
-        """Have the object hold what `body` holds."""
-        for _ in range(ATTEMPTS):
-            self._fence.check()
-            try:
-                found = await self._api.get(where)
-            except NotFound:
-                found = None
-            try:
-                if found is None:
-                    await self._api.create(collection, body)
-                elif found.get("data") != body["data"]:
-                    await self._api.replace(where, {**found, "data": body["data"]})
-                return
-            except Conflict:
-                continue
+            for _ in range(ATTEMPTS):
+                self._fence.check()
+                try:
+                    found = await self._api.get(where)
+                except NotFound:
+                    found = None
+                try:
+                    if found is None:
+                        await self._api.create(path(CONFIGMAPS, self._api.home), body)
+                    elif found.get("data") != data:
+                        await self._api.replace(where, {**found, "data": data})
+                    return
+                except Conflict:
+                    continue
         raise StoreUnavailable(f"{where} is changed by others again and again")
-
-
-def _object(kind: str, namespace: str, name: str) -> Object:
-    metadata = {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER}}
-    return {"apiVersion": "v1", "kind": kind, "metadata": metadata}

@@ -1,15 +1,23 @@
-"""The Secrets with the keys of endpoints: made where there is none, kept, changed, and taken as they are where a user
-brought their own.
-"""
+"""The keys of endpoints in the Secret `scorefront-keys`: created, read, changed and removed by the leader."""
 
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cluster.kubernetes.api import Api
-from cluster.kubernetes.errors import NotFound
-from cluster.kubernetes.objects.endpoint import owner_of
-from cluster.kubernetes.objects.labels import keys_name
-from cluster.kubernetes.objects.secret import Keys, digests_of, key_secret, keys_of
-from cluster.kubernetes.paths import ENDPOINTS, SECRETS, path
+from cluster.kubernetes.errors import Conflict
+from cluster.kubernetes.fence import Fence
+from cluster.kubernetes.home_secret import HomeSecret
+from cluster.kubernetes.objects.keys import (
+    KEYS_SECRET,
+    KeyEntry,
+    digests_of,
+    encoded_entry,
+    entry_in,
+    entry_key,
+    stale_entries,
+)
+from cluster.kubernetes.paths import ENDPOINTS, path
 from controlplane.cluster_errors import translating
 from controlplane.errors import Conflict as Contradiction
 from controlplane.errors import StoreUnavailable
@@ -18,85 +26,111 @@ from controlplane.keys import KeyPair
 ATTEMPTS = 5
 
 Object = dict[str, Any]
+Edit = Callable[[Object], Mapping[str, bytes | None]]
+"""The Secret -> the data keys to write; none: nothing to do. May raise."""
 
 
 class EndpointKeys:
-    """`found` is always the ScoringEndpoint object that the keys belong to."""
+    """`found` is always the ScoringEndpoint object that the keys belong to.
 
-    def __init__(self, api: Api) -> None:
+    The Secret is read once and kept. Every write has the kept resourceVersion as its precondition, so a change by
+    others is read before it can be overwritten.
+    """
+
+    def __init__(self, api: Api, fence: Fence) -> None:
         self._api = api
+        self._fence = fence
+        self._secret = HomeSecret(api, KEYS_SECRET)
+        self._kept: Object | None = None
+        self._writing = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Read the Secret anew. Raises ControlError."""
+        with translating("read the keys"):
+            self._kept = await self._secret.read()
 
     async def read(self, found: Object) -> KeyPair | None:
-        """The keys that there are; None: none yet. Raises ControlError, ProviderError where they cannot be used."""
-        secret = await self._secret(found)
-        return None if secret is None else _pair(secret)
+        """The keys; None: none yet. Raises ControlError, ProviderError where they cannot be used."""
+        return _pair(entry_in(await self._known(), found))
 
     async def make(self, found: Object, pair: KeyPair) -> KeyPair:
-        """The keys that there are, else `pair` from now on. Raises ControlError, ProviderError."""
-        metadata = found["metadata"]
-        for _ in range(ATTEMPTS):
-            if (secret := await self._secret(found)) is not None:
-                return _pair(secret)
-            keys = Keys(pair.primary, pair.secondary)
-            body = key_secret(metadata["name"], metadata["namespace"], owner_of(found), keys)
-            try:
-                with translating(f"make the keys of {metadata['name']}"):
-                    await self._api.create(path(SECRETS, metadata["namespace"]), body)
-                return pair
-            except Contradiction:
-                continue  # somebody was faster
-        raise StoreUnavailable(f"the Secret {keys_name(metadata['name'])} comes and goes")
+        """The existing keys, else `pair` from now on. Raises ControlError, ProviderError."""
+
+        def missing(secret: Object) -> Mapping[str, bytes | None]:
+            return {} if entry_in(secret, found) is not None else _written(found, pair)
+
+        made = _pair(entry_in(await self._edit(missing), found))
+        assert made is not None, "the write above has put it there"
+        return made
 
     async def change(self, found: Object, before: KeyPair, after: KeyPair) -> None:
-        """Have `after` where there was `before`. Raises ControlError, ProviderError."""
-        metadata = found["metadata"]
-        where = path(SECRETS, metadata["namespace"], keys_name(metadata["name"]))
-        keys = Keys(after.primary, after.secondary)
-        data = key_secret(metadata["name"], metadata["namespace"], owner_of(found), keys)["data"]
-        for _ in range(ATTEMPTS):
-            secret = await self._secret(found)
-            if secret is None:
-                await self.make(found, after)
-                return
-            if _pair(secret) not in (before, after):
-                raise Contradiction(f"the keys of {metadata['name']} were changed by somebody else; look at them again")
-            try:
-                with translating(f"write the keys of {metadata['name']}"):
-                    version = {"resourceVersion": secret["metadata"]["resourceVersion"]}
-                    await self._api.merge(where, {"metadata": version, "data": data})
-                return
-            except Contradiction:
-                continue
-        raise StoreUnavailable(f"the Secret {keys_name(metadata['name'])} is changed by others again and again")
+        """Replace `before` by `after`. Raises ControlError, ProviderError; Contradiction where others were faster."""
+
+        def changed(secret: Object) -> Mapping[str, bytes | None]:
+            pair = _pair(entry_in(secret, found))
+            if pair not in (None, before, after):
+                name = found["metadata"]["name"]
+                raise Contradiction(f"the keys of {name} were changed by somebody else; look at them again")
+            return {} if pair == after else _written(found, after)
+
+        await self._edit(changed)
+
+    async def forget(self, found: Object) -> None:
+        """Remove the entry of an endpoint that is about to go. Raises ControlError."""
+        uids = {entry_key(found): found["metadata"]["uid"]}
+
+        def own(secret: Object) -> Mapping[str, bytes | None]:
+            key = entry_key(found)
+            there = key in (secret.get("data") or {})
+            return {key: None} if there and key not in stale_entries(secret, uids, frozenset()) else {}
+
+        await self._edit(own)
+
+    async def sweep(self, objects: Iterable[Object], namespaces: frozenset[str]) -> None:
+        """Remove entries of endpoints that no longer exist. Raises ControlError.
+
+        objects: every existing ScoringEndpoint of the watched namespaces.
+        namespaces: those that are watched; empty: all.
+        """
+        uids = {entry_key(each): each["metadata"]["uid"] for each in objects}
+        await self._edit(lambda secret: dict.fromkeys(stale_entries(secret, uids, namespaces)))
 
     async def publish(self, found: Object, pair: KeyPair) -> Object:
         """Let the routers know at once: they compare with the digests in the status. Raises ControlError."""
         metadata = found["metadata"]
-        digests = digests_of(Keys(pair.primary, pair.secondary))
+        digests = digests_of(pair.primary, pair.secondary)
         with translating(f"publish the keys of {metadata['name']}"):
             where = path(ENDPOINTS, metadata["namespace"], metadata["name"], "status")
             return await self._api.merge(where, {"status": {"keys": digests}})
 
-    async def _secret(self, found: Object) -> Object | None:
-        metadata = found["metadata"]
-        where = path(SECRETS, metadata["namespace"], keys_name(metadata["name"]))
-        with translating(f"read the keys of {metadata['name']}"):
-            try:
-                secret = await self._api.get(where)
-            except NotFound:
-                return None
-            if _is_left_over(secret, metadata["uid"]):
-                # Of an endpoint of this name that was deleted: the cluster would collect it a moment later.
-                await self._api.delete(where, uid=secret["metadata"]["uid"])
-                return None
-            return secret
+    async def _known(self) -> Object:
+        if self._kept is None:
+            await self.refresh()
+        assert self._kept is not None
+        return self._kept
+
+    async def _edit(self, edit: Edit) -> Object:
+        """Apply `edit`, again after each conflict; the Secret as it is then. Raises ControlError, ProviderError."""
+        async with self._writing:
+            for _ in range(ATTEMPTS):
+                known = await self._known()
+                data = edit(known)
+                if not data:
+                    return known
+                with translating("write the keys"):
+                    self._fence.check()
+                    try:
+                        self._kept = await self._secret.write(known, data)
+                        return self._kept
+                    except Conflict:
+                        self._kept = None
+        raise StoreUnavailable(f"Secret {KEYS_SECRET} is changed by others again and again")
 
 
-def _is_left_over(secret: Object, uid: str) -> bool:
-    owners = [each for each in secret["metadata"].get("ownerReferences") or () if each["kind"] == "ScoringEndpoint"]
-    return bool(owners) and all(each["uid"] != uid for each in owners)
+def _written(found: Object, pair: KeyPair) -> Mapping[str, bytes | None]:
+    entry = KeyEntry(found["metadata"]["uid"], pair.primary, pair.secondary)
+    return {entry_key(found): encoded_entry(entry)}
 
 
-def _pair(secret: Object) -> KeyPair:
-    keys = keys_of(secret)
-    return KeyPair(keys.primary, keys.secondary)
+def _pair(entry: KeyEntry | None) -> KeyPair | None:
+    return None if entry is None else KeyPair(entry.primary_key, entry.secondary_key)

@@ -16,7 +16,7 @@ from cluster.kubernetes.claims import Claims, is_leaving, place_of
 from cluster.kubernetes.errors import ApiError, NotFound
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.objects import status as shape
-from cluster.kubernetes.objects.secret import Keys, digests_of
+from cluster.kubernetes.objects.keys import digests_of
 from cluster.kubernetes.objects.status import EndpointStatus, Trouble, VersionStatus, status_of
 from cluster.kubernetes.paths import ENDPOINTS, path
 from cluster.kubernetes.provider import KubernetesProvider
@@ -168,7 +168,7 @@ class Facts:
             versions=tuple(self._version(name, version, missing) for version in declared.endpoint.versions),
             default_version=declared.endpoint.default.name,
             scoring_uri=f"{sources.scoring_url}/api/v1/service/{name}/score",
-            keys=digests_of(Keys(declared.keys.primary, declared.keys.secondary)) if keys else {},
+            keys=digests_of(declared.keys.primary, declared.keys.secondary) if keys else {},
             trouble=trouble,
         )
 

@@ -1,7 +1,7 @@
 """The state of a cluster installation: it is in the Kubernetes API, and nowhere else. Fits `controlplane.store.Store`.
 
 ScoringEndpoint NAME        what is declared
-Secret NAME-keys            its keys
+Secret scorefront-keys      the keys of all endpoints, in the namespace of the installation
 Deployment .spec.replicas   the wanted numbers
 Secret scorefront-signing   token signing keys; their public halves in ConfigMap scorefront-trust
 """
@@ -23,7 +23,7 @@ from cluster.provider import ProviderError
 from controlplane.cluster_errors import translating
 from controlplane.cluster_keyring import ClusterKeyring
 from controlplane.cluster_keys import EndpointKeys
-from controlplane.errors import Conflict, DamagedFile
+from controlplane.errors import BadRequest, Conflict, DamagedFile
 from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, pair_from
 from controlplane.state import State, StoredEndpoint
 from controlplane.tokens import Keyring
@@ -33,6 +33,8 @@ from serving.manifest import parse, to_document, to_endpoint
 
 AT_ONCE = 16
 ATTEMPTS = 5
+SYSTEM_PREFIXES = ("kube-", "openshift-")
+SYSTEM_RULE = "endpoints do not belong in a namespace of the cluster itself (kube-*, openshift-*)"
 
 Object = dict[str, Any]
 
@@ -63,7 +65,7 @@ class ClusterStore:
         self._entropy = entropy
         self._tell = tell
         self._generations: dict[str, int] = {}
-        self._keys = EndpointKeys(api)
+        self._keys = EndpointKeys(api, fence)
         self._keyring = ClusterKeyring(api, fence)
 
     # ---- controlplane.store.Store
@@ -76,6 +78,7 @@ class ClusterStore:
             async with gate:
                 return await self.read(name)
 
+        await self._keys.refresh()
         names = self._claims.names()
         found = dict(zip(names, await asyncio.gather(*map(read, names)), strict=True))
         endpoints = {name: each for name, each in found.items() if isinstance(each, StoredEndpoint)}
@@ -155,6 +158,8 @@ class ClusterStore:
         if found is None or is_leaving(found):
             return None
         self._generations[name] = found["metadata"].get("generation", 0)
+        if found["metadata"]["namespace"].startswith(SYSTEM_PREFIXES):
+            return f"{self.place(name)} is not served: {SYSTEM_RULE}"
         try:
             endpoint = to_endpoint(parse(document_of(found)))
             if faults := self._provider.check(endpoint):
@@ -167,8 +172,26 @@ class ClusterStore:
             return str(error)
         return StoredEndpoint(document_of(found), keys, self._numbers(found))
 
-    async def keys_changed(self, name: str, known: KeyPair) -> bool:
-        """Somebody has changed, removed or spoilt the Secret since. Raises ControlError."""
+    async def changed_keys(self, known: Mapping[str, KeyPair]) -> list[str]:
+        """Read the Secret anew and drop entries of endpoints that are gone. Raises ControlError.
+
+        known: endpoint -> the keys in use. Returns the endpoints whose entry differs, is missing or cannot be used.
+        """
+        await self._keys.refresh()
+        await self._keys.sweep(self._claims.all(), frozenset(self._namespaces))
+        return [name for name, keys in known.items() if await self._differ(name, keys)]
+
+    async def forget_keys(self, found: Object) -> None:
+        """Remove the keys of an object that is about to go. Raises ControlError."""
+        await self._keys.forget(found)
+
+    def generation(self, name: str) -> int:
+        """Of the object as it was read or written last."""
+        return self._generations.get(name, 0)
+
+    # ---- inside
+
+    async def _differ(self, name: str, known: KeyPair) -> bool:
         found = self._claims.holder(name)
         if found is None or is_leaving(found):
             return False
@@ -177,12 +200,6 @@ class ClusterStore:
         except ProviderError:
             return True
 
-    def generation(self, name: str) -> int:
-        """Of the object as it was read or written last."""
-        return self._generations.get(name, 0)
-
-    # ---- inside
-
     def _check_fence(self) -> None:
         with translating("write"):
             self._fence.check()
@@ -190,6 +207,8 @@ class ClusterStore:
     async def _create(self, name: str, document: Mapping[str, Any]) -> Object:
         metadata = document["metadata"]
         namespace = metadata.get("namespace") or self._api.home
+        if namespace.startswith(SYSTEM_PREFIXES):
+            raise BadRequest(f"namespace {namespace}: {SYSTEM_RULE}")
         if self._namespaces and namespace not in self._namespaces:
             raise Conflict(f"namespace {namespace} is not watched; {', '.join(sorted(self._namespaces))} are")
         body = {

@@ -66,6 +66,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "msgspec": (
         *("cluster.link", "cluster.kubernetes.discovery", "cluster.kubernetes.snapshot", "controlplane", "router"),
         *("scorefront.doctor", "scorefront.history", "cluster.kubernetes.api", "cluster.kubernetes.reflector"),
+        "cluster.kubernetes.objects.keys",
     ),
     "multidict": ("controlplane.forward",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),

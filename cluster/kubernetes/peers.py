@@ -5,8 +5,6 @@ has read (resourceVersion), so that of two nobody undoes the other's.
 """
 
 import asyncio
-import base64
-import binascii
 import datetime
 import logging
 import os
@@ -14,9 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.kubernetes.api import Api, ApiError, NotFound
+from cluster.kubernetes.api import Api, ApiError
 from cluster.kubernetes.certificates import Authority, CertificateError, Identity, renewed
-from cluster.kubernetes.paths import SECRETS, path
+from cluster.kubernetes.home_secret import HomeSecret
+from cluster.kubernetes.objects.secret import DamagedSecret, clearing, value_in
 from cluster.trust import Trust
 
 PEERS_SECRET = "scorefront-peers"
@@ -32,7 +31,8 @@ class PeersIdentity:
 
     def __init__(self, api: Api, folder: Path, now: Callable[[], datetime.datetime]) -> None:
         """`folder`: an empty one that only this user may enter."""
-        self._api = api
+        self._authority = HomeSecret(api, AUTHORITY_SECRET)
+        self._identity = HomeSecret(api, PEERS_SECRET)
         self._now = now
         self._folder = folder
         self.trust = Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
@@ -40,16 +40,18 @@ class PeersIdentity:
 
     async def ensure(self) -> None:
         """Have both Secrets, good, and the files. Raises ApiError, CertificateError."""
-        kept_authority = await self._read(AUTHORITY_SECRET)
-        kept_identity = await self._read(PEERS_SECRET)
+        kept_authority = await self._authority.read()
+        kept_identity = await self._identity.read()
         authority = _authority(kept_authority)
         identity = _identity(kept_identity)
         new_authority, new_identity = await asyncio.to_thread(renewed, authority, identity, self._now())
         if new_authority != authority:
-            await self._write(AUTHORITY_SECRET, kept_authority, _authority_data(new_authority))
+            await self._authority.write(kept_authority, _authority_data(new_authority))
+            _log.warning("Secret %s has a new certificate authority", AUTHORITY_SECRET)
         if new_identity != identity:
             # The authority is kept by now: one that signed something and is lost could never sign again.
-            await self._write(PEERS_SECRET, kept_identity, _identity_data(new_identity))
+            await self._identity.write(kept_identity, _identity_data(new_identity))
+            _log.warning("Secret %s has a new certificate", PEERS_SECRET)
         await asyncio.to_thread(self._write_files, _identity_data(new_identity))
 
     async def run(self) -> None:
@@ -64,21 +66,6 @@ class PeersIdentity:
                 _log.warning("the certificates of the routers and the control plane were not looked after: %s", error)
                 pause_s = RETRY_S
 
-    async def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            return await self._api.get(path(SECRETS, self._api.home, name))
-        except NotFound:
-            return None
-
-    async def _write(self, name: str, kept: dict[str, Any] | None, data: Mapping[str, bytes]) -> None:
-        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-        if kept is None:
-            body = _secret(name, self._api.home, encoded)
-            await self._api.create(path(SECRETS, self._api.home), body)
-        else:
-            await self._api.replace(path(SECRETS, self._api.home, name), {**kept, "data": encoded})
-        _log.warning("Secret %s was %s", name, "made" if kept is None else "renewed")
-
     def _write_files(self, data: Mapping[str, bytes]) -> None:
         for name, value in data.items():
             beside = self._folder / f"{name}.new"
@@ -87,21 +74,7 @@ class PeersIdentity:
             os.replace(beside, self._folder / name)
 
 
-def _secret(name: str, namespace: str, data: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "Opaque",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {"app.kubernetes.io/name": "scorefront", "app.kubernetes.io/managed-by": "scorefront"},
-        },
-        "data": dict(data),
-    }
-
-
-def _authority(kept: Mapping[str, Any] | None) -> Authority | None:
+def _authority(kept: Mapping[str, Any]) -> Authority | None:
     """Raises CertificateError."""
     values = _values(AUTHORITY_SECRET, kept, "tls.crt", "tls.key")
     return Authority(*values) if values else None
@@ -111,7 +84,7 @@ def _authority_data(authority: Authority) -> dict[str, bytes]:
     return {"tls.crt": authority.cert, "tls.key": authority.key}
 
 
-def _identity(kept: Mapping[str, Any] | None) -> Identity | None:
+def _identity(kept: Mapping[str, Any]) -> Identity | None:
     """Raises CertificateError."""
     values = _values(PEERS_SECRET, kept, "ca.crt", "tls.crt", "tls.key")
     return Identity(*values) if values else None
@@ -121,13 +94,19 @@ def _identity_data(identity: Identity) -> dict[str, bytes]:
     return {"ca.crt": identity.ca, "tls.crt": identity.cert, "tls.key": identity.key}
 
 
-def _values(name: str, kept: Mapping[str, Any] | None, *keys: str) -> list[bytes]:
-    """What the Secret holds; nothing where it holds nothing. Raises CertificateError."""
-    data = (kept or {}).get("data") or {}
-    if not any(data.get(key) for key in keys):
-        return []
+def _values(name: str, kept: Mapping[str, Any], *keys: str) -> list[bytes]:
+    """The values of all keys; empty where the Secret has none. Raises CertificateError."""
     try:
-        return [base64.b64decode(data[key], validate=True) for key in keys]
-    except (KeyError, ValueError, TypeError, binascii.Error) as error:
-        told = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise CertificateError(f"Secret {name} is damaged: {told}; delete it to have it made anew") from error
+        values = [value_in(kept, key) for key in keys]
+    except DamagedSecret as error:
+        raise CertificateError(f"{error}; {_remedy(name, kept)}") from error
+    if not any(values):
+        return []
+    if not all(values):
+        missing = keys[values.index(b"")]
+        raise CertificateError(f"Secret {name} is damaged: {missing!r} is missing; {_remedy(name, kept)}")
+    return values
+
+
+def _remedy(name: str, kept: Mapping[str, Any]) -> str:
+    return f"to have it made anew: {clearing(kept['metadata']['namespace'], name)}"

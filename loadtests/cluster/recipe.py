@@ -212,7 +212,7 @@ def _source(source: Object, facts: Facts, objects: Objects) -> dict[str, bytes]:
     for plural, kind, name in (("configmaps", "configMap", "name"), ("secrets", "secret", "secretName")):
         if kind in source:
             ref = {**source[kind], "name": source[kind].get(name) or source[kind].get("name")}
-            return chosen(contents(plural, ref, objects), ref.get("items"))
+            return chosen(contents(plural, ref, objects), ref.get("items"), bool(ref.get("optional")))
     if "downwardAPI" in source:
         items = source["downwardAPI"].get("items", ())
         return {item["path"]: pod_field(item["fieldRef"]["fieldPath"], facts).encode() for item in items}
@@ -234,11 +234,15 @@ def contents(plural: str, ref: Object, objects: Objects) -> dict[str, bytes]:
     return text | {key: base64.b64decode(value) for key, value in found.get("binaryData", {}).items()}
 
 
-def chosen(data: Mapping[str, bytes], items: Sequence[Object] | None) -> dict[str, bytes]:
-    """Some keys under other names, or all of them under their own."""
+def chosen(data: Mapping[str, bytes], items: Sequence[Object] | None, optional: bool = False) -> dict[str, bytes]:
+    """Some keys under other names, or all of them under their own. Raises Unplayable where a key is missing."""
     if not items:
         return dict(data)
-    return {item["path"]: data[item["key"]] for item in items if item["key"] in data}
+    if missing := [item["key"] for item in items if item["key"] not in data]:
+        if optional:
+            return {item["path"]: data[item["key"]] for item in items if item["key"] in data}
+        raise Unplayable("FailedMount", f"references non-existent key: {missing[0]}")
+    return {item["path"]: data[item["key"]] for item in items}
 
 
 def referred(pod: Object) -> set[tuple[str, str]]:

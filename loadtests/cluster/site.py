@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -103,9 +104,13 @@ class Site:
         return next((each for each in told if each["type"] == kind), {})
 
     async def key(self, name: str, kind: str = "primaryKey", namespace: str = HOME) -> str:
-        """From its Secret. Raises ApiFailure."""
-        secret = await self.kube.get(f"/api/v1/namespaces/{namespace}/secrets/{name}-keys")
-        return base64.b64decode(secret["data"][kind]).decode()
+        """From the Secret of the installation. Raises ApiFailure; status 404 where there are none yet."""
+        secret = await self.kube.get(f"/api/v1/namespaces/{HOME}/secrets/scorefront-keys")
+        encoded = secret.get("data", {}).get(f"{namespace}.{name}")
+        if encoded is None:
+            raise ApiFailure(404, f"there are no keys of {namespace}/{name} yet")
+        entry: dict[str, str] = json.loads(base64.b64decode(encoded))
+        return entry[kind]
 
     async def pods(self, name: str, namespace: str = HOME) -> list[Object]:
         """Of all its versions."""

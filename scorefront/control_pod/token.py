@@ -1,11 +1,11 @@
-"""The token of the REST API in a cluster: from the environment, else from a Secret that the first leader makes."""
+"""The token of the REST API in a cluster: from the environment, else from a Secret that the first leader fills."""
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from cluster.kubernetes.api import Api, Conflict, NotFound
-from cluster.kubernetes.paths import SECRETS, path
+from cluster.kubernetes.api import Api, Conflict
+from cluster.kubernetes.home_secret import HomeSecret
+from cluster.kubernetes.objects.secret import DamagedSecret, clearing, value_in
 from controlplane.errors import StoreError
 from controlplane.keys import ENTROPY_BYTES, key_from
 
@@ -18,36 +18,26 @@ async def control_token(api: Api, environment: Mapping[str, str], entropy: Calla
     """The token; made of `entropy` where there is none. Raises ApiError, StoreError."""
     if told := environment.get(VARIABLE, "").strip():
         return told
-    try:
-        return _read(await api.get(path(SECRETS, api.home, SECRET)))
-    except NotFound:
-        pass
+    secret = HomeSecret(api, SECRET)
+    found = await secret.read()
+    if token := _read(found):
+        return token
     token = key_from(entropy(ENTROPY_BYTES))
     try:
-        await api.create(path(SECRETS, api.home), _secret(api.home, token))
-    except Conflict:  # somebody was faster
-        return _read(await api.get(path(SECRETS, api.home, SECRET)))
+        await secret.write(found, {KEY: token.encode()})
+    except Conflict:  # another process was faster
+        token = _read(await secret.read())
     return token
 
 
-def _secret(namespace: str, token: str) -> dict[str, object]:
-    labels = {"app.kubernetes.io/name": "scorefront", "app.kubernetes.io/managed-by": "scorefront"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "Opaque",
-        "metadata": {"name": SECRET, "namespace": namespace, "labels": labels},
-        "data": {KEY: base64.b64encode(token.encode()).decode()},
-    }
-
-
-def _read(secret: Mapping[str, object]) -> str:
-    data = secret.get("data")
-    text = data.get(KEY) if isinstance(data, Mapping) else None
+def _read(secret: Mapping[str, Any]) -> str:
+    """Empty where there is none yet. Raises StoreError."""
     try:
-        token = base64.b64decode(str(text or ""), validate=True).decode("ascii").strip()
-    except (binascii.Error, ValueError):
-        token = ""
-    if not token:
-        raise StoreError(f"Secret {SECRET} holds no {KEY}; delete it to have one made")
+        value = value_in(secret, KEY)
+        token = value.decode("ascii").strip()
+    except (DamagedSecret, UnicodeDecodeError):
+        value, token = b"?", ""
+    if value and not token:
+        remedy = clearing(secret["metadata"]["namespace"], SECRET)
+        raise StoreError(f"Secret {SECRET} holds no usable {KEY}; to have one made: {remedy}")
     return token

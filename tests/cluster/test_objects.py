@@ -1,5 +1,6 @@
 """What the translation makes, before a real API server: taken as it is, field by field, and nothing of it dropped."""
 
+import base64
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +11,8 @@ import pytest_asyncio
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.objects.deployment import deployment
 from cluster.kubernetes.objects.event import EventType, event
+from cluster.kubernetes.objects.keys import KEYS_SECRET, KeyEntry, encoded_entry, entry_in
 from cluster.kubernetes.objects.labels import OwnerRef
-from cluster.kubernetes.objects.secret import Keys, key_secret, keys_of
 from cluster.kubernetes.paths import DEPLOYMENTS, EVENTS, SECRETS, Resource, path
 from serving.manifest import parse, to_endpoint
 from tests.unit.serving.documents import document, version
@@ -50,8 +51,11 @@ async def test_a_deployment_is_stored_as_it_was_made(api: Api, replica: dict[str
 
 
 async def test_the_keys_come_back_from_their_secret(api: Api) -> None:
-    keys = Keys("p" * 43, "s" * 43)
-    assert keys_of(await applied(api, SECRETS, key_secret("iris", HOME, OWNER, keys))) == keys
+    entry = KeyEntry(OWNER.uid, "p" * 43, "s" * 43)
+    data = {f"{HOME}.iris": base64.b64encode(encoded_entry(entry)).decode()}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": KEYS_SECRET, "namespace": HOME}, "data": data}
+    found = {"metadata": {"name": "iris", "namespace": HOME, "uid": OWNER.uid}}
+    assert entry_in(await applied(api, SECRETS, body), found) == entry
 
 
 async def test_an_event_is_taken(api: Api) -> None:

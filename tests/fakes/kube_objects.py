@@ -9,6 +9,7 @@ from typing import Any
 from cluster.kubernetes import paths
 from cluster.kubernetes.errors import ApiError, Conflict, NotFound
 from cluster.kubernetes.paths import Resource, path
+from tests.fakes.kubernetes import SHIPPED_SECRETS
 
 Object = dict[str, Any]
 PLURALS = frozenset(each.plural for each in vars(paths).values() if isinstance(each, paths.Resource))
@@ -26,6 +27,8 @@ class FakeApi:
         """The end of a path -> what every request for it raises."""
         self._version = 0
         self._watches: dict[str, set[asyncio.Queue[tuple[str, Object]]]] = {}
+        for name in SHIPPED_SECRETS:
+            self.put(paths.SECRETS, name)
 
     # ---- what a test does
 

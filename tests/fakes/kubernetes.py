@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 from cluster.kubernetes.errors import ApiError, Conflict, Gone, NotFound, Refused, Unreachable
-from cluster.kubernetes.paths import PODS, Resource
+from cluster.kubernetes.paths import PODS, SECRETS, Resource
 from cluster.kubernetes.selectors import parsed
 
 Object = dict[str, Any]
@@ -20,6 +20,8 @@ Place = tuple[str, str, str]
 
 WITH_STATUS = frozenset({"deployments", "statefulsets", "scoringendpoints", "pods"})
 WORKLOADS = frozenset({"deployments", "statefulsets"})
+SHIPPED_SECRETS = tuple(f"scorefront-{name}" for name in ("keys", "signing", "control-token", "peers", "peers-ca"))
+"""As deploy/base/secrets.yaml: without data."""
 OF_METADATA = frozenset({"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"})
 
 
@@ -48,6 +50,8 @@ class FakeKubernetes:
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
         self._controls = self._control_again = False
+        for name in SHIPPED_SECRETS:
+            self.put(SECRETS, {"metadata": {"name": name}, "type": "Opaque"})
 
     # ---- what a test does
 

@@ -76,8 +76,3 @@ def workload_name(key: VersionKey) -> str:
         return joined
     # No name has a slash, so no two pairs are written alike.
     return f"{joined}-{hashlib.sha256(str(key).encode()).hexdigest()[:8]}"
-
-
-def keys_name(endpoint: str) -> str:
-    """The name of the Secret with the keys of an endpoint."""
-    return f"{endpoint}-keys"

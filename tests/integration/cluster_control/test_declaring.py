@@ -4,6 +4,7 @@ import hashlib
 import pytest
 
 from cluster.kubernetes.errors import Refused
+from cluster.kubernetes.objects.keys import KeyEntry, encoded_entry
 from cluster.kubernetes.paths import CONFIGMAPS, DEPLOYMENTS, ENDPOINTS, EVENTS, PODS, SECRETS
 from controlplane.errors import BadRequest, Conflict, EndpointNotFound, StoreUnavailable
 from controlplane.keys import KeyType
@@ -16,9 +17,11 @@ PRIMARY, SECONDARY = "p" * 40, "s" * 40
 TWO = [image("blue", isDefault=True), image("green")]
 
 
-def secret(name="iris-keys", **keys):
-    data = {field: base64.b64encode(key.encode()).decode() for field, key in keys.items()}
-    return {"metadata": {"name": name}, "type": "Opaque", "data": data}
+def write_entry(leader, primary, secondary):
+    """A user writes the keys of iris into the Secret."""
+    entry = KeyEntry(leader.endpoint()["metadata"]["uid"], primary, secondary)
+    data = {"home.iris": base64.b64encode(encoded_entry(entry)).decode()}
+    leader.kubernetes.edit(SECRETS, "scorefront-keys", {"data": data})
 
 
 def reasons(leader):
@@ -243,14 +246,6 @@ async def test_an_endpoint_of_a_namespace_that_nobody_watches_is_refused(leader)
 # ---- keys
 
 
-async def test_a_users_own_keys_are_taken(leader):
-    leader.kubernetes.put(SECRETS, secret(primaryKey=PRIMARY, secondaryKey=SECONDARY))
-    await leader.plane.apply(document())
-    keys = leader.plane.keys("iris")
-    assert (keys.primary, keys.secondary) == (PRIMARY, SECONDARY)
-    assert "ownerReferences" not in leader.kubernetes.find(SECRETS, "iris-keys")["metadata"]
-
-
 async def test_a_regenerated_key_is_in_the_status_when_the_call_returns(leader):
     await leader.declare(scoring_endpoint())
     before = leader.plane.keys("iris")
@@ -264,8 +259,7 @@ async def test_a_regenerated_key_is_in_the_status_when_the_call_returns(leader):
 
 async def test_keys_that_a_user_changes_are_followed(leader):
     await leader.declare(scoring_endpoint())
-    data = secret(primaryKey=PRIMARY, secondaryKey=SECONDARY)["data"]
-    leader.kubernetes.edit(SECRETS, "iris-keys", {"data": data})
+    write_entry(leader, PRIMARY, SECONDARY)
     await leader.settle(65)
     assert leader.plane.keys("iris").primary == PRIMARY
     assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(PRIMARY.encode()).hexdigest()
@@ -274,18 +268,22 @@ async def test_keys_that_a_user_changes_are_followed(leader):
 async def test_keys_that_cannot_be_used_are_told_and_the_old_ones_stay(leader):
     await leader.declare(scoring_endpoint())
     before = leader.plane.keys("iris")
-    leader.kubernetes.edit(SECRETS, "iris-keys", {"data": {"primaryKey": None}})
+    write_entry(leader, "short", SECONDARY)
     await leader.settle(65)
-    assert "has no primaryKey" in leader.conditions()["Degraded"][2]
+    message = leader.conditions()["Degraded"][2]
+    assert "primaryKey must have 32 to 256 characters, has 5" in message
+    assert """patch secret scorefront-keys --type=merge -p '{"data":{"home.iris":null}}'""" in message
     assert leader.plane.keys("iris") == before
 
 
-async def test_keys_of_an_endpoint_of_the_same_name_that_is_gone_are_not_taken_over(leader):
-    left = secret(primaryKey=PRIMARY, secondaryKey=SECONDARY)
-    left["metadata"]["ownerReferences"] = [{"kind": "ScoringEndpoint", "name": "iris", "uid": "of-another"}]
-    leader.kubernetes.put(SECRETS, left)
+async def test_keys_that_a_user_removes_are_drawn_anew(leader):
     await leader.declare(scoring_endpoint())
-    assert leader.plane.keys("iris").primary != PRIMARY
+    before = leader.plane.keys("iris")
+    leader.kubernetes.edit(SECRETS, "scorefront-keys", {"data": {"home.iris": None}})
+    await leader.settle(65)
+    after = leader.plane.keys("iris")
+    assert not {after.primary, after.secondary} & {before.primary, before.secondary}
+    assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(after.primary.encode()).hexdigest()
 
 
 async def test_an_endpoint_that_takes_tokens_tells_of_no_keys(leader):

@@ -69,7 +69,7 @@ async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_tru
     old = identity(api, tmp_path / "old")
     await old.ensure()
     await identity(api, tmp_path / "new", NOW + 0.7 * IDENTITY_LIFE).ensure()
-    assert api.verbs(PEERS_SECRET) == ["replace"] and api.verbs(AUTHORITY_SECRET) == []
+    assert api.verbs(PEERS_SECRET) == ["merge", "merge"] and api.verbs(AUTHORITY_SECRET) == ["merge"]
     assert (tmp_path / "old" / "tls.crt").read_bytes() != (tmp_path / "new" / "tls.crt").read_bytes()
     assert (tmp_path / "old" / "ca.crt").read_bytes() == (tmp_path / "new" / "ca.crt").read_bytes()
 
@@ -97,7 +97,7 @@ async def test_a_secret_that_somebody_has_spoilt_is_told_and_not_overwritten(api
 async def test_an_empty_secret_is_filled(api, tmp_path):
     api.put(SECRETS, PEERS_SECRET)
     await identity(api, tmp_path / "a").ensure()
-    assert api.verbs(PEERS_SECRET) == ["replace"]
+    assert api.verbs(PEERS_SECRET) == ["merge"]
 
 
 async def test_a_right_that_is_missing_is_told(api, tmp_path):

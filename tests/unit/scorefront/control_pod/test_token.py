@@ -4,6 +4,7 @@ import base64
 
 import pytest
 
+from cluster.kubernetes.errors import NotFound
 from cluster.kubernetes.paths import SECRETS
 from controlplane.errors import StoreError
 from scorefront.control_pod.token import SECRET, control_token
@@ -17,7 +18,7 @@ def entropy(count: int) -> bytes:
 async def test_the_environment_comes_first():
     api = FakeApi()
     assert await control_token(api, {"SCOREFRONT_TOKEN": " told \n"}, entropy) == "told"
-    assert api.objects == {}
+    assert api.written == []
 
 
 async def test_it_is_made_once_and_read_by_everybody_else():
@@ -25,7 +26,7 @@ async def test_it_is_made_once_and_read_by_everybody_else():
     made = await control_token(api, {}, entropy)
     assert len(made) == 43
     assert await control_token(api, {}, lambda count: b"\xff" * count) == made
-    assert [verb for verb, _, _ in api.written] == ["create"]
+    assert [verb for verb, _, _ in api.written] == ["merge"]
 
 
 async def test_who_is_second_takes_what_the_first_has_made():
@@ -38,9 +39,23 @@ async def test_who_is_second_takes_what_the_first_has_made():
     assert await control_token(api, {}, slow) == "first"
 
 
-@pytest.mark.parametrize("data", [None, {}, {"token": ""}, {"token": "%"}, {"token": "/w=="}])
-async def test_a_secret_without_a_token_is_told(data):
+@pytest.mark.parametrize("data", [None, {}, {"token": ""}])
+async def test_a_secret_without_a_token_is_filled(data):
     api = FakeApi()
     api.put(SECRETS, SECRET, data=data)
-    with pytest.raises(StoreError, match="scorefront-control-token holds no token"):
+    assert len(await control_token(api, {}, entropy)) == 43
+
+
+@pytest.mark.parametrize("token", ["%", "/w==", "ICA="])
+async def test_a_token_that_cannot_be_used_is_told(token):
+    api = FakeApi()
+    api.put(SECRETS, SECRET, data={"token": token})
+    with pytest.raises(StoreError, match="scorefront-control-token holds no usable token; to have one made: kubectl"):
+        await control_token(api, {}, entropy)
+
+
+async def test_a_secret_that_the_manifests_have_not_made_is_told():
+    api = FakeApi()
+    api.remove(SECRETS, SECRET)
+    with pytest.raises(NotFound, match=r"is missing: apply deploy/base/secrets\.yaml"):
         await control_token(api, {}, entropy)

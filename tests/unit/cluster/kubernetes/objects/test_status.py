@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kubernetes.objects.secret import Keys
-from cluster.kubernetes.objects.secret import digests_of as digests_of_keys
+from cluster.kubernetes.objects.keys import digests_of as digests_of_keys
 from cluster.kubernetes.objects.status import (
     CONDITIONS,
     EndpointStatus,
@@ -145,7 +144,7 @@ def test_a_long_message_is_cut():
 
 def test_the_keys_that_a_router_learns_are_those_of_the_secret():
     pair = made.pair_from(bytes(range(64)))
-    keys = digests_of_keys(Keys(pair.primary, pair.secondary))
+    keys = digests_of_keys(pair.primary, pair.secondary)
     cr = {"metadata": {"name": "iris"}, "status": status_of(None, replace(SEEN, keys=keys), NOW)}
     assert digests_of(cr) == made.digests("iris", pair)
 
