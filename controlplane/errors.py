@@ -61,6 +61,12 @@ class Forbidden(ControlError):
     code = "Forbidden"
 
 
+class NotYours(Forbidden):
+    """Refused because the connection belongs to another user of this machine."""
+
+    code = "NotYours"
+
+
 class Conflict(ControlError):
     """It contradicts what is declared."""
 

@@ -1,7 +1,7 @@
 """Who may speak to the REST API, and how it says no: middlewares around every handler.
 
-On loopback any process of this machine may; a web page that someone visits may not (DNS rebinding, cross-site
-requests). Elsewhere the control token is asked for on everything but the probes.
+On loopback the user who runs `up` and root may (`controlplane.callers`); a web page that someone visits may not (DNS
+rebinding, cross-site requests). Elsewhere the control token is asked for on everything but the probes.
 """
 
 import base64
@@ -117,7 +117,7 @@ def loopback_names_only() -> Middleware:
 def token_required(token: str, open_paths: Collection[str]) -> Middleware:
     """Demand the control token on every path but `open_paths`."""
     if not token:
-        raise ValueError("a control token is needed where the API is not on loopback")
+        raise ValueError("the control token must not be empty")
     expected = token.encode()
 
     @web.middleware

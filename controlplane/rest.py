@@ -13,10 +13,12 @@ from importlib import resources
 from typing import Any, Final, Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
 from controlplane import guard, payload
+from controlplane.callers import trusted_users_only
 from controlplane.errors import BadRequest
 from controlplane.keys import KeyPair, KeyType
 from controlplane.logs import LogLine
@@ -58,9 +60,12 @@ class RestSettings:
     """How the API is reached."""
 
     loopback: bool = True
-    """It listens on loopback only (`guard.is_loopback`): no token, but only names of this machine."""
+    """It listens on loopback (`guard.is_loopback`) or on a Unix socket: only names of this machine, and no token unless
+    there is one."""
     token: str = ""
-    """The control token; demanded, and needed, where `loopback` is False."""
+    """The control token; demanded where there is one, and needed where `loopback` is False."""
+    uids: frozenset[int] | None = None
+    """Users of this machine who may connect; None: the kernel is not asked for the user of a connection."""
     max_body_bytes: int = MAX_BODY_BYTES
     in_cluster: bool = False
     """`/readyz` speaks of this process alone, since a model that is not ready must not take the API away; the status of
@@ -75,10 +80,8 @@ def build_app(
 ) -> web.Application:
     """The application, ready for a runner. `render` makes the body of `/metrics`, `front_end` tells of the last n
     decisions on the router workers, newest last."""
-    open_paths = {operation.path for operation in OPERATIONS if operation.is_open}
-    gate = guard.loopback_names_only() if settings.loopback else guard.token_required(settings.token, open_paths)
     app = web.Application(
-        middlewares=[guard.security_headers(), guard.json_errors(), gate, guard.same_site_only()],
+        middlewares=[guard.security_headers(), guard.json_errors(), *_gates(settings), guard.same_site_only()],
         client_max_size=settings.max_body_bytes,
     )
     followers = _Followers()
@@ -88,6 +91,17 @@ def build_app(
         app.router.add_route(operation.method, operation.path, handlers[operation.id])
     app.on_shutdown.append(followers.end)
     return app
+
+
+def _gates(settings: RestSettings) -> Iterator[Middleware]:
+    """What every request has to pass, in order: the user, the name of this machine, the token."""
+    if settings.uids is not None:
+        yield trusted_users_only(settings.uids)
+    if settings.loopback:
+        yield guard.loopback_names_only()
+    if settings.token or not settings.loopback:
+        open_paths = {operation.path for operation in OPERATIONS if operation.is_open}
+        yield guard.token_required(settings.token, open_paths)
 
 
 class _Probes:

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from router.supervisor import listening_socket
 from scorefront.logs import unblocked
@@ -70,6 +73,52 @@ def bound(option: str, address: Address) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+@contextlib.contextmanager
+def listening_unix(option: str, path: Path) -> Iterator[socket.socket]:
+    """A Unix socket of mode 0600 at `path`, removed at the end; one that nobody listens on is replaced.
+
+    Raises CannotStart where somebody listens, or where something else is at `path`.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.closing(sock):
+        try:
+            _remove_stale(option, path)
+            before = os.umask(0o177)  # the mode from the first instant on
+            try:
+                sock.bind(str(path))
+            finally:
+                os.umask(before)
+            made = path.lstat()
+            sock.listen(socket.SOMAXCONN)
+        except OSError as error:
+            raise CannotStart(f"{option}: cannot listen on unix:{path}: {error.strerror or error}") from error
+        sock.setblocking(False)
+        try:
+            yield sock
+        finally:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(path.lstat(), made):
+                    path.unlink()
+
+
+def _remove_stale(option: str, path: Path) -> None:
+    """Remove a Unix socket at `path` that nobody listens on. Raises CannotStart, OSError."""
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise CannotStart(f"{option}: {path} is no socket; remove it, or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except BlockingIOError:  # its backlog is full, so somebody listens
+            pass
+    raise CannotStart(f"{option}: somebody listens on unix:{path} already; is another `scorefront up` running?")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefront.cli.client import DEFAULT_CONTROL_URL, ControlPlane, checked_url
+from scorefront.cli.client import DEFAULT_CONTROL_URL, UNIX, ControlPlane, checked_control_url, unix_path
 from scorefront.cli.errors import InvalidInput
 from scorefront.cli.files import STDIN
 from scorefront.cores import MAX_WORKERS
@@ -59,7 +59,7 @@ def control_plane(url: str) -> ControlPlane:
     token = os.environ.get("SCOREFRONT_TOKEN", "").strip()
     if not token.isascii() or not token.isprintable():
         raise InvalidInput("SCOREFRONT_TOKEN must be printable ASCII on one line")
-    return ControlPlane(checked_url(url), token or None)
+    return ControlPlane(checked_control_url(url), token or None)
 
 
 def checked_name(argument: str, name: str) -> str:
@@ -86,6 +86,16 @@ def address(argument: str, text: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise InvalidInput(f"{argument}: the port must be 0 to 65535 (0 lets the system choose); got {port!r}")
     return host, int(port)
+
+
+def control_address(argument: str, text: str) -> tuple[str, int] | Path:
+    """`HOST:PORT`, or `unix:PATH`, whose folder must exist."""
+    if not text.startswith(UNIX):
+        return address(argument, text)
+    path = unix_path(argument, text)
+    if not path.parent.is_dir():
+        raise InvalidInput(f"{argument}: there is no folder {path.parent}; got {text!r}")
+    return path
 
 
 def workers(text: str) -> int | None:
@@ -218,8 +228,8 @@ ControlUrl = Annotated[
         "--control-url",
         envvar="SCOREFRONT_URL",
         metavar="URL",
-        help="Where `scorefront up` listens for control (its --control). The token for one that is not on this machine "
-        "is taken from the environment variable SCOREFRONT_TOKEN.",
+        help="Where `scorefront up` listens for control (its --control): http(s)://HOST:PORT or unix:PATH. The token, "
+        "where one is demanded, is taken from the environment variable SCOREFRONT_TOKEN.",
     ),
 ]
 DEFAULT_URL = DEFAULT_CONTROL_URL

@@ -4,20 +4,29 @@ Connections are made directly (proxy settings of the environment are not for a c
 followed (they would carry the token elsewhere), and every wait but that for a followed log line ends.
 """
 
+import errno
 import http.client
 import json
+import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
+from cluster.local.socketowner import unix_peer_uid
 from scorefront.cli.errors import CommandError, InvalidInput
 from serving.faults import Fault
 
 DEFAULT_CONTROL_URL = "http://127.0.0.1:8081"
+UNIX = "unix:"
+"""A control URL that begins so goes on with the path of a Unix socket."""
+UNIX_PATH_MAX_BYTES = 107
+CONTROL_URL_OPTION = "--control-url (or SCOREFRONT_URL)"
 API = "/api/v1"
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
@@ -170,7 +179,14 @@ def exchange(
         return _read(_request(connection, base, method, path, headers, data), base)
 
 
-def checked_url(url: str, option: str = "--control-url (or SCOREFRONT_URL)") -> str:
+def checked_control_url(url: str) -> str:
+    """`unix:` with an absolute path, or an URL as in `checked_url`. Raises InvalidInput."""
+    if url.startswith(UNIX):
+        return f"{UNIX}{unix_path(CONTROL_URL_OPTION, url)}"
+    return checked_url(url, CONTROL_URL_OPTION, " or unix:PATH")
+
+
+def checked_url(url: str, option: str, alternative: str = "") -> str:
     """`url` without a slash at its end. Raises InvalidInput unless it is http(s)://host[:port][/path]."""
     try:
         parts = urlsplit(url)
@@ -178,8 +194,35 @@ def checked_url(url: str, option: str = "--control-url (or SCOREFRONT_URL)") -> 
     except ValueError:
         valid = False
     if not valid or parts.query or parts.fragment or parts.username or not re.fullmatch(r"[!-~]+", url):
-        raise InvalidInput(f"{option} must be http(s)://HOST[:PORT], got {url!r}")
+        raise InvalidInput(f"{option} must be http(s)://HOST[:PORT]{alternative}, got {url!r}")
     return url.rstrip("/")
+
+
+def unix_path(option: str, text: str) -> Path:
+    """The absolute path of `unix:PATH`. Raises InvalidInput where it cannot be that of a Unix socket."""
+    path = Path(os.path.abspath(text.removeprefix(UNIX)))
+    if text == UNIX or "\0" in text or len(os.fsencode(path)) > UNIX_PATH_MAX_BYTES:
+        rule = f"PATH must have 1 to {UNIX_PATH_MAX_BYTES} bytes when written as an absolute path"
+        raise InvalidInput(f"{option}: must be unix:PATH; {rule}; got {text!r}")
+    return path
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket that belongs to this user or to root."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=CONNECT_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Raises OSError; PermissionError where another user listens, who would be told the control token."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+        owner = unix_peer_uid(self.sock)
+        if owner not in (os.geteuid(), 0) and os.geteuid() != 0:
+            self.close()
+            raise PermissionError(errno.EPERM, f"uid {owner} listens there, not you")
 
 
 def _path(name: str, rest: str = "", **query: object) -> str:
@@ -192,8 +235,7 @@ def _path(name: str, rest: str = "", **query: object) -> str:
 
 
 def _connect(base: str, timeout_s: float | None) -> http.client.HTTPConnection:
-    parts = urlsplit(base)
-    connection = _connection(parts)
+    connection = _connection(base)
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -205,7 +247,10 @@ def _connect(base: str, timeout_s: float | None) -> http.client.HTTPConnection:
     return connection
 
 
-def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+def _connection(base: str) -> http.client.HTTPConnection:
+    if base.startswith(UNIX):
+        return UnixConnection(base.removeprefix(UNIX))
+    parts = urlsplit(base)
     host = parts.hostname or ""
     if parts.scheme == "https":
         return http.client.HTTPSConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S)
@@ -221,7 +266,8 @@ def _request(
     data: bytes | None,
 ) -> http.client.HTTPResponse:
     try:
-        connection.request(method, urlsplit(base).path + path, body=data, headers=dict(headers))
+        prefix = "" if base.startswith(UNIX) else urlsplit(base).path
+        connection.request(method, prefix + path, body=data, headers=dict(headers))
         return connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(base, error) from error
@@ -252,7 +298,7 @@ def _unreachable(base: str, error: Exception) -> Unreachable:
         return Unreachable(f"{base} did not answer in time")
     if isinstance(error, http.client.HTTPException):
         return Unreachable(f"{base} does not answer in HTTP ({type(error).__name__})")
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         return Unreachable(f"cannot reach {base}: nobody listens there; is `scorefront up` running?")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return Unreachable(f"cannot reach {base}: {reason}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, workers
+from scorefront.cli.arguments import AccessLog, address, control_address, state_dir, tls_pairs, workers
 from scorefront.cli.errors import InvalidInput
 from scorefront.cli.files import read_manifests
 
@@ -28,9 +28,13 @@ Control = Annotated[
     str,
     typer.Option(
         "--control",
-        metavar="HOST:PORT",
-        help="REST, dashboard, health and metrics. Beyond this machine it demands the token in DIR/control-token.",
+        metavar="HOST:PORT|unix:PATH",
+        help="REST, dashboard, health and metrics. On loopback and on a Unix socket it answers you and root; beyond "
+        "this machine it demands the token in DIR/control-token.",
     ),
+]
+ControlToken = Annotated[
+    bool, typer.Option("--control-token", help="Demand the token in DIR/control-token on this machine, too.")
 ]
 WorkerCount = Annotated[
     str, typer.Option("--workers", metavar="N|auto", help="Router worker processes; auto: as many as the load needs.")
@@ -59,6 +63,7 @@ def up(
     state: StateDir = Path(".scorefront"),
     listen: Listen = "127.0.0.1:8080",
     control: Control = "127.0.0.1:8081",
+    control_token: ControlToken = False,
     worker_count: WorkerCount = "auto",
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -75,7 +80,9 @@ def up(
       scorefront up --listen 0.0.0.0:8080 --state-dir /var/lib/scorefront
     """
     listen_at, control_at = _addresses(listen, control)
-    redirect_at = redirect_address(tls_redirect, bool(tls_cert), (listen_at, control_at))
+    redirect_at = redirect_address(
+        tls_redirect, bool(tls_cert), [at for at in (listen_at, control_at) if isinstance(at, tuple)]
+    )
     count = workers(worker_count)
     tls = tls_pairs(tls_cert or [], tls_key or [])
     folder = state_dir(state)
@@ -88,6 +95,7 @@ def up(
         state_dir=folder,
         listen=listen_at,
         control=control_at,
+        control_token=control_token,
         workers=count,
         tls=tls,
         tls_redirect=redirect_at,
@@ -96,9 +104,9 @@ def up(
     raise typer.Exit(run(options))
 
 
-def _addresses(listen: str, control: str) -> tuple[tuple[str, int], tuple[str, int]]:
+def _addresses(listen: str, control: str) -> tuple[tuple[str, int], tuple[str, int] | Path]:
     """Where to listen for scoring and for control; port 0 twice means two ports."""
-    listen_at, control_at = address("--listen", listen), address("--control", control)
+    listen_at, control_at = address("--listen", listen), control_address("--control", control)
     if listen_at == control_at and listen_at[1] != 0:
         raise InvalidInput(f"--listen and --control: must differ; both are {listen}")
     return listen_at, control_at

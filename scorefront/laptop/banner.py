@@ -22,12 +22,23 @@ class Banner:
     """Tells of readiness once; problems as they change."""
 
     def __init__(
-        self, plane: ControlPlane, control_url: str, documents: Sequence[dict[str, Any]], redirect_url: str = ""
+        self,
+        plane: ControlPlane,
+        control_url: str,
+        documents: Sequence[dict[str, Any]],
+        redirect_url: str = "",
+        token_file: Path | None = None,
     ) -> None:
-        """`redirect_url`: where clients without TLS are sent on, if anywhere."""
+        """What the installation is, as far as it is told of.
+
+        control_url: of the control port, http:// or unix:. documents: the manifests it was started with.
+        redirect_url: where clients without TLS are sent on, if anywhere. token_file: with the control token, where one
+        is demanded.
+        """
         self._plane = plane
         self._control_url = control_url
         self._redirect_url = redirect_url
+        self._token_file = token_file
         self._documents = {document["metadata"]["name"]: document for document in documents}
         self._told: set[str] = set()
         """Versions that were said to take their time."""
@@ -48,12 +59,25 @@ class Banner:
             self._endpoint(view)
         if self._redirect_url:
             console.print(f"\n  [bold]redirect[/]   {self._redirect_url} sends its clients to https")
-        console.print(f"\n  [bold]dashboard[/]  {self._control_url}/")
+        self._control()
         console.print("  Ctrl-C ends everything.\n")
 
     def say_stopping(self) -> None:
         """A signal has come."""
         self._console.print("stopping …")
+
+    def _control(self) -> None:
+        """Where the dashboard is, or how to reach the control port without a browser, and its token."""
+        if path := self._control_url.removeprefix("unix:") if self._control_url.startswith("unix:") else "":
+            self._console.print("\n  [bold]control[/]    ", end="")
+            print(f"export SCOREFRONT_URL={shlex.quote(self._control_url)}", flush=True)
+            self._console.print("  [bold]dashboard[/]  ", end="")
+            print(f"curl --unix-socket {shlex.quote(path)} http://localhost/", flush=True)
+        else:
+            self._console.print(f"\n  [bold]dashboard[/]  {self._control_url}/")
+        if self._token_file is not None:
+            self._console.print("  [bold]token[/]      ", end="")
+            print(f'export SCOREFRONT_TOKEN="$(cat {shlex.quote(str(self._token_file))})"', flush=True)
 
     async def _tell_of_slow_ones(self) -> None:
         for view in await self._plane.views():

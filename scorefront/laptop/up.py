@@ -19,7 +19,6 @@ from typing import Any
 from cluster.local.provider import LocalProvider
 from cluster.provider import ProviderError
 from controlplane.errors import StoreError
-from controlplane.guard import is_loopback
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
 from controlplane.store import FileStore
@@ -30,6 +29,7 @@ from scorefront import process
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
+from scorefront.laptop.access import control_access
 from scorefront.laptop.banner import Banner
 from scorefront.loop import use_fast_loop
 from scorefront.ports import Port, port_limits, runner_of
@@ -52,7 +52,10 @@ class UpOptions:
     """(file name, manifest)."""
     state_dir: Path
     listen: tuple[str, int]
-    control: tuple[str, int]
+    control: tuple[str, int] | Path
+    """An address, or the path of a Unix socket."""
+    control_token: bool = False
+    """The control token is demanded on this machine, too."""
     workers: int | None = None
     """Router workers; None: as many as the load needs."""
     tls: tuple[tuple[Path, Path], ...] = ()
@@ -74,7 +77,7 @@ def _run(options: UpOptions) -> int:
     port_limits(os.environ)
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))
-        control = sockets.enter_context(process.listening("--control", options.control))
+        control = sockets.enter_context(_control_socket(options.control))
         redirect = None
         if options.tls_redirect is not None:
             redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
@@ -93,7 +96,8 @@ class _Installation:
         self._limits = port_limits(os.environ)
         scheme = "https" if options.tls else "http"
         self._scoring_url = f"{scheme}://{_reachable(listen)}"
-        self._control_url = f"http://{_reachable(control)}"
+        self._access = control_access(options.control, options.control_token)
+        self._control_url = _control_url(options.control, control)
         self._store = FileStore(options.state_dir)
         self._provider = LocalProvider(options.state_dir)
         self._routers = Supervisor(
@@ -129,7 +133,8 @@ class _Installation:
         )
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
         documents = [document for _, document in options.documents]
-        self._banner = Banner(self._plane, self._control_url, documents, redirect_url)
+        token_file = options.state_dir / "control-token" if self._access.token_demanded else None
+        self._banner = Banner(self._plane, self._control_url, documents, redirect_url, token_file)
 
     async def run(self) -> int:
         """Start, serve until a signal, stop."""
@@ -200,11 +205,10 @@ class _Installation:
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
         await self._routers.start()
-        host = self._options.control[0]
-        loopback = is_loopback(host)
-        token = "" if loopback else await self._store.control_token(os.urandom(32))
+        access = self._access
+        token = await self._store.control_token(os.urandom(32)) if access.token_demanded else ""
         exposition = Exposition(self._front_end.figures)
-        settings = RestSettings(loopback=loopback, token=token)
+        settings = RestSettings(loopback=access.this_machine_only, token=token, uids=access.uids)
         app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
         runner = runner_of(app, SHUTDOWN_S)
         await runner.setup()
@@ -225,6 +229,16 @@ async def _first(task: asyncio.Task[Any], stopping: asyncio.Task[Any]) -> None:
             await task
     elif not task.cancelled():
         task.result()
+
+
+def _control_socket(control: tuple[str, int] | Path) -> contextlib.AbstractContextManager[socket.socket]:
+    if isinstance(control, Path):
+        return process.listening_unix("--control", control)
+    return process.listening("--control", control)
+
+
+def _control_url(control: tuple[str, int] | Path, sock: socket.socket) -> str:
+    return f"unix:{control}" if isinstance(control, Path) else f"http://{_reachable(sock)}"
 
 
 def _reachable(sock: socket.socket) -> str:

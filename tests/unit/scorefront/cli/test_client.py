@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scorefront.cli.client import PINNED_VERSION, ControlPlane, Refused, Unreachable, checked_url, score
+from scorefront.cli.client import PINNED_VERSION, ControlPlane, Refused, Unreachable, checked_control_url, score
 from scorefront.cli.errors import CommandError, InvalidInput
 from tests.fakes.http_server import Answer, ScriptedServer, answer_json, scripted_server
 
@@ -157,7 +157,7 @@ def test_a_score_without_data_is_a_get(server: ScriptedServer) -> None:
     "url", ["http://127.0.0.1:8081/", "https://control.example", "http://[::1]:1", "http://h/base"]
 )
 def test_urls_that_may_name_a_control_plane(url: str) -> None:
-    assert checked_url(url) == url.rstrip("/")
+    assert checked_control_url(url) == url.rstrip("/")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_urls_that_may_name_a_control_plane(url: str) -> None:
 )
 def test_urls_that_may_not(url: str) -> None:
     with pytest.raises(InvalidInput, match="--control-url"):
-        checked_url(url)
+        checked_control_url(url)
 
 
 def test_a_base_path_is_kept(server: ScriptedServer) -> None:
