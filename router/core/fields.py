@@ -22,6 +22,23 @@ HOP_BY_HOP = frozenset(
     }
 )
 
+# A replica that believes these would serve another method or path than the one that was routed and authorized.
+OVERRIDES = frozenset(
+    {
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-http-path-override",
+        b"x-method-override",
+        b"x-original-method",
+        b"x-original-path",
+        b"x-original-uri",
+        b"x-original-url",
+        b"x-rewrite-path",
+        b"x-rewrite-uri",
+        b"x-rewrite-url",
+    }
+)
+
 # What the router says about itself or decides by; what a client or a replica sends under these names is not passed on.
 ROUTER_REQUEST = frozenset(
     {
@@ -41,11 +58,11 @@ ROUTER_RESPONSE = frozenset(
     {b"content-length", b"x-ms-request-id", b"x-ms-client-request-id", b"azureml-model-deployment", b"x-ms-error-code"}
 )
 
-_STOPPED_ON_THE_WAY_IN = HOP_BY_HOP | ROUTER_REQUEST
+_STOPPED_ON_THE_WAY_IN = HOP_BY_HOP | ROUTER_REQUEST | OVERRIDES
 _STOPPED_ON_THE_WAY_OUT = HOP_BY_HOP | ROUTER_RESPONSE
 
 # CGI and WSGI servers cannot tell X_Forwarded_For from X-Forwarded-For (CVE-2025-64484 is of this class).
-_GUARDED = HOP_BY_HOP | ROUTER_REQUEST | ROUTER_RESPONSE | {b"via"}
+_GUARDED = HOP_BY_HOP | ROUTER_REQUEST | ROUTER_RESPONSE | OVERRIDES | {b"via"}
 
 # A Connection field may not take these away (CVE-2022-31813 is of this class).
 _NOT_NOMINABLE = frozenset({b"host", b"content-length", b"authorization", b"content-type"})
