@@ -12,6 +12,8 @@ from autoscaler.policy import Decision, Direction
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.claims import Claims
 from cluster.kubernetes.fence import Fence, Fenced
+from cluster.kubernetes.objects.confinement import PodTemplates
+from cluster.kubernetes.objects.deployment import faults_of
 from cluster.kubernetes.provider import KubernetesProvider
 from cluster.kubernetes.reporter import Reporter
 from cluster.kubernetes.sight import Sight
@@ -21,6 +23,8 @@ from controlplane.cluster_store import ClusterStore
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.routers import Routers
 from controlplane.tokens import TokenAlgorithm
+from serving.endpoint import Endpoint
+from serving.faults import Fault
 
 MEND_EVERY_S = 2.0
 
@@ -33,6 +37,7 @@ class ClusterSettings:
     """Where ScoringEndpoints are looked for; empty: everywhere."""
     scoring_url: str
     """How clients reach the routers: `http(s)://host:port`."""
+    pod_templates: PodTemplates = PodTemplates.RESTRICTED
     token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
     instance: str = "scorefront-control"
     """Names this process in Events."""
@@ -158,7 +163,11 @@ def cluster_control(
     sight = Sight(api, settings.namespaces, clock, u)
     reporter = Reporter(api, claims, clock, rfc3339, settings.instance)
     touched: set[str] = set()
-    provider = KubernetesProvider(api, sight, claims, barrier, clock, reporter, touched.add)
+
+    def faults(endpoint: Endpoint) -> list[Fault]:
+        return faults_of(endpoint, settings.pod_templates)
+
+    provider = KubernetesProvider(api, sight, claims, barrier, clock, reporter, touched.add, faults)
     store = ClusterStore(api, claims, provider, settings.namespaces, barrier, entropy, reporter)
 
     def acted(decision: Decision) -> None:

@@ -36,13 +36,17 @@ def _rule(kind: str, path: Path) -> str:
 
 
 def shareable(path: Path, value: Any) -> Any:
-    """`value`, or HIDDEN where it may hold a secret: what is in `env`, and what speaks of keys, tokens and the like."""
+    """`value`, or HIDDEN where it may hold a secret: in `env`, in `secretEnv`, and where keys, tokens and the like are
+    named.
+    """
     if not isinstance(value, str | dict | list):
         return value
     names = [step for step in path if isinstance(step, str)]
     # A known field of a text kind holds no secret, whatever its name: what it got instead may be shown.
     foreign = _field_at(path) is None or isinstance(value, dict | list)
-    if "env" in names or (foreign and (any(map(_SECRET.search, names)) or _speaks_of_secrets(value))):
+    if {"env", "secretEnv"}.intersection(names) or (
+        foreign and (any(map(_SECRET.search, names)) or _speaks_of_secrets(value))
+    ):
         return HIDDEN
     return value
 
@@ -77,13 +81,16 @@ def _field_at(path: Path) -> FieldInfo | None:
     """The field that holds the value at `path`, or None; what is inside a list or mapping belongs to its field."""
     model: type[BaseModel] | None = ScoringEndpoint
     field: FieldInfo | None = None
+    keyed = False
     for step in path:
-        if isinstance(step, int) or model is None:
+        if keyed or isinstance(step, int) or model is None:
+            keyed = False
             continue
         field = model.model_fields.get(step)
         if field is None:
             return None
         model = _model_in(field.annotation)
+        keyed = model is not None and get_origin(field.annotation) is dict
     return field
 
 
@@ -97,7 +104,8 @@ def _model_at(path: Path) -> type[BaseModel] | None:
 def _sentence_at(path: Path) -> str:
     model = _model_at(path)
     field = _field_at(path)
-    if model is not None:
+    mapping = field is not None and get_origin(field.annotation) is dict and _field_at(path[:-1]) is not field
+    if model is not None and not mapping:
         listed = field is not None and get_origin(field.annotation) is list and not isinstance(path[-1], int)
         return f"{'a list of mappings' if listed else 'a mapping'} with the fields {', '.join(model.model_fields)}"
     return sentence(field) if field else "a mapping of fields"

@@ -16,6 +16,7 @@ KIND: Final = "ScoringEndpoint"
 MAX_VERSIONS = 6
 MAX_REPLICAS = 10_000
 MAX_VARIABLES = 1000
+MAX_SECRET_VARIABLES = 100
 DAY_S = 86_400
 
 
@@ -117,6 +118,21 @@ class WorkloadReference(Declared):
     ] = Field(description="Name of the workload, in the namespace of the endpoint.")
 
 
+class SecretKey(Declared):
+    """One entry of a Secret."""
+
+    secret: Annotated[
+        str,
+        Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253),
+        Rule("1 to 253 lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit"),
+    ] = Field(description="Name of the Secret, in the namespace of the endpoint.")
+    key: Annotated[
+        str,
+        Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253),
+        Rule("1 to 253 letters, digits, dashes, underscores and dots"),
+    ] = Field(description="Key in its data.")
+
+
 class Replica(Declared):
     """Where the replicas of a version come from: exactly one of the six kinds, and how to speak to them."""
 
@@ -170,6 +186,14 @@ class Replica(Declared):
             ' "8000")'
         ),
     ] = Field(default_factory=dict, description="Environment variables of the replica.")
+    secretEnv: Annotated[
+        dict[EnvName, SecretKey],
+        Field(max_length=MAX_SECRET_VARIABLES),
+        Rule(
+            f"a mapping of at most {MAX_SECRET_VARIABLES} environment variables to {{secret, key}}: names of letters,"
+            " digits, '_', '-' and '.', no digit first"
+        ),
+    ] = Field(default_factory=dict, description="Environment variables whose values are entries of Secrets (cluster).")
     port: int | None = Field(
         None,
         ge=1,

@@ -63,6 +63,14 @@ class WorkloadRef:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRef:
+    """One entry of a Secret."""
+
+    secret: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSource:
     """Where the replicas of a version come from; only the fields of its `kind` are set. Paths are absolute."""
 
@@ -77,6 +85,7 @@ class ReplicaSource:
     static: tuple[str, ...] = ()
     """`host:port` each."""
     env: Mapping[str, str] = field(default_factory=dict)
+    secret_env: Mapping[str, SecretRef] = field(default_factory=dict)
     port: int = 5001
     score_path: str = "/score"
     health_path: str = "/"

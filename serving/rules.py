@@ -5,6 +5,7 @@ says nothing: that value has a fault already.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -21,9 +22,26 @@ COMPANIONS: dict[str, frozenset[str]] = {
     "sourceDirectory": frozenset({"entryScript", "command"}),
     "modelDir": frozenset({"entryScript", "command"}),
     "env": frozenset({"entryScript", "command", "image"}),
+    "secretEnv": frozenset({"image", "podTemplate"}),
     "port": frozenset(KINDS) - {"static"},
 }
 """Field of `replica` -> the kinds it goes with; the other fields go with every kind."""
+MAPPINGS = ("env", "secretEnv")
+"""Fields of `replica` that hold nothing where they are empty."""
+
+RESERVED_KEYS = (
+    r"^([-a-z0-9.]+[.])?scorefront[.]io/|^app[.]kubernetes[.]io/(name|part-of|component|managed-by|instance)$"
+)
+"""Keys of labels and annotations that a pod template may not set; upper and lower case are the same."""
+RESERVED_RULE = (
+    "is reserved: labels and annotations of a pod template may not begin with scorefront.io/ or a subdomain of it, nor"
+    " be app.kubernetes.io/name, part-of, component, managed-by or instance"
+)
+MAX_NOTES = 100
+"""Labels of a pod template, and as many annotations."""
+OWN_SECRETS = "scorefront-"
+OWN_SECRETS_RULE = f"must not begin with {OWN_SECRETS}: Secrets of that name belong to scorefront"
+NAMED_TWICE = "must not name a variable that env sets"
 
 
 class Unjudgeable(Exception):
@@ -159,7 +177,8 @@ def _companions(version: Node) -> Iterator[Fault]:
     for field, partners in COMPANIONS.items():
         if kinds[0] not in partners and replica.has(field) and replica.get(field) != {}:
             names = ", ".join(kind for kind in KINDS if kind in partners)
-            shown = replica.fields[field] if field != "env" else f"{len(replica.fields[field])} variables"
+            given = replica.fields[field]
+            shown = f"{len(given)} variables" if field in MAPPINGS else given
             yield Fault(written((*replica.path, field)), shown, f"goes only with {names}, not with {kinds[0]}")
 
 
@@ -194,6 +213,61 @@ def _pod_template(version: Node) -> Iterator[Fault]:
     if not isinstance(containers, list) or not containers or not all(isinstance(one, dict) for one in containers):
         at = written((*template.path, "spec", "containers"))
         yield Fault(at, None, "is required: a list of at least one container, each a mapping")
+
+
+def _template_notes(version: Node) -> Iterator[Fault]:
+    """Labels and annotations of a pod template; by some of them pods of the installation are known."""
+    replica = version.node("replica")
+    if not replica.has("podTemplate"):
+        return
+    template = replica.node("podTemplate")
+    if not template.has("metadata"):
+        return
+    if not isinstance(template.get("metadata"), dict):
+        yield template.fault("metadata", "must be a mapping: metadata of pods")
+        return
+    metadata = template.node("metadata")
+    for field in ("labels", "annotations"):
+        yield from _notes(metadata, field)
+
+
+def _notes(metadata: Node, field: str) -> Iterator[Fault]:
+    if not metadata.has(field):
+        return
+    notes = metadata.get(field)
+    if not isinstance(notes, dict) or len(notes) > MAX_NOTES:
+        yield metadata.fault(field, f"must be a mapping of text to text with at most {MAX_NOTES} entries")
+        return
+    for key, value in notes.items():
+        at = written((*metadata.path, field, key))
+        if re.search(RESERVED_KEYS, key, re.IGNORECASE):
+            yield Fault(at, value, RESERVED_RULE)
+        elif not isinstance(value, str):
+            yield Fault(at, value, 'must be text; put quotes around numbers: "1"')
+
+
+def _literal_names(replica: Node) -> set[str]:
+    """Variables that `env` sets, here and in the containers of a pod template."""
+    env = replica.sound("env", {})
+    found = set(env) if isinstance(env, dict) else set()
+    match replica.sound("podTemplate", {}):
+        case {"spec": {"containers": [*containers]}}:
+            listed = [one.get("env") for one in containers if isinstance(one, dict)]
+            pairs = [pair for each in listed if isinstance(each, list) for pair in each if isinstance(pair, dict)]
+            found |= {pair["name"] for pair in pairs if isinstance(pair.get("name"), str)}
+    return found
+
+
+def _secret_variables(version: Node) -> Iterator[Fault]:
+    replica = version.node("replica")
+    literal = _literal_names(replica)
+    for name, entry in replica.get("secretEnv", {}).items() if isinstance(replica.get("secretEnv", {}), dict) else ():
+        at = (*replica.path, "secretEnv", name)
+        if name in literal:
+            yield Fault(written(at), name, NAMED_TWICE)
+        secret = entry.get("secret") if isinstance(entry, dict) else None
+        if isinstance(secret, str) and secret.startswith(OWN_SECRETS):
+            yield Fault(written((*at, "secret")), secret, OWN_SECRETS_RULE)
 
 
 def _never_scaled(version: Node) -> Iterator[Fault]:
@@ -254,6 +328,8 @@ VERSION_RULES: tuple[Check, ...] = (
     _program,
     _unique_addresses,
     _pod_template,
+    _template_notes,
+    _secret_variables,
     _never_scaled,
     _fixed_or_scaled,
     _least_below_most,

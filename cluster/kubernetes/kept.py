@@ -21,7 +21,30 @@ def endpoint(cr: dict[str, Any]) -> dict[str, Any]:
         if version.get("selector")
     ]
     kept = {name: cr[name] for name in _OF_ENDPOINT if name in cr}
+    if isinstance(spec := kept.get("spec"), dict) and isinstance(spec.get("versions"), list):
+        kept["spec"] = {**spec, "versions": [_version(version) for version in spec["versions"]]}
     return {**kept, "metadata": metadata, "status": {"keys": status.get("keys") or {}, "versions": versions}}
+
+
+def _version(declared: Any) -> Any:
+    """Without what only its replicas need, where secrets may stand; as valid, or not, as it was."""
+    if not isinstance(declared, dict) or not isinstance(replica := declared.get("replica"), dict):
+        return declared
+    kept = {name: value for name, value in replica.items() if name != "secretEnv"}
+    if isinstance(env := kept.get("env"), dict):
+        kept["env"] = {name: "" if isinstance(value, str) else None for name, value in env.items()}
+    if isinstance(template := kept.get("podTemplate"), dict):
+        kept["podTemplate"] = _template(template)
+    return {**declared, "replica": kept}
+
+
+def _template(template: dict[str, Any]) -> dict[str, Any]:
+    """Labels and annotations, by which it may be refused, and how many containers there are."""
+    kept = {name: template[name] for name in ("metadata",) if name in template}
+    match template.get("spec"):
+        case {"containers": [*containers]}:
+            kept["spec"] = {"containers": [{} if isinstance(each, dict) else None for each in containers]}
+    return kept
 
 
 def pod(full: dict[str, Any]) -> dict[str, Any]:

@@ -74,14 +74,18 @@ class KubernetesProvider:
         clock: Clock,
         tell: Tell,
         changed: Callable[[str], None],
+        faults: Callable[[Endpoint], list[Fault]] = faults_of,
     ) -> None:
-        """`changed` is called with the endpoint of which a replica or a workload has changed."""
+        """`changed` is called with the endpoint of which a replica or a workload has changed. `faults`: what of an
+        endpoint this cluster cannot run, or may not.
+        """
         self._api = api
         self._claims = claims
         self._fence = fence
         self._clock = clock
         self._tell = tell
         self._changed = changed
+        self._faults = faults
         self._feed = Feed()
         self._outlook = Outlook(api, sight.pods, sight.autoscalers, clock, self._report)
         self._workloads = Workloads(api, fence, sight.deployments, sight.statefulsets)
@@ -106,8 +110,8 @@ class KubernetesProvider:
     # ---- cluster.provider.Provider
 
     def check(self, endpoint: Endpoint) -> list[Fault]:
-        """Kinds of replica that only one machine can run."""
-        return faults_of(endpoint)
+        """What of the endpoint cannot run in this cluster, or may not."""
+        return self._faults(endpoint)
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Apply the Deployments of its versions, adopt what is to be adopted, and let the others go."""

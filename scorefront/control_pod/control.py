@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ from cluster.kubernetes.certificates import CertificateError
 from cluster.kubernetes.election import LINK, REST
 from cluster.kubernetes.elector import Elector, LeadershipLost
 from cluster.kubernetes.fence import Fenced
+from cluster.kubernetes.objects.confinement import SETTING as POD_TEMPLATE
+from cluster.kubernetes.objects.confinement import PodTemplates
 from cluster.kubernetes.peers import PeersIdentity
 from cluster.trust import Trust, TrustError
 from controlplane.cluster_control import ClusterControl, ClusterSettings, cluster_control
@@ -88,9 +90,18 @@ def run(options: ControlOptions) -> int:
     return process.main(lambda: _run(options), refused, (SettingError,))
 
 
+def pod_templates(environment: Mapping[str, str]) -> PodTemplates:
+    """Which pod templates the environment allows; restricted ones by default. Raises SettingError."""
+    text = environment.get(POD_TEMPLATE, PodTemplates.RESTRICTED)
+    if text not in list(PodTemplates):
+        raise SettingError(f"{POD_TEMPLATE}: must be one of {', '.join(PodTemplates)} (got {text!r})")
+    return PodTemplates(text)
+
+
 def _run(options: ControlOptions) -> int:
     front_end_settings(os.environ, in_cluster=True)
     number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
+    pod_templates(os.environ)
     limits = port_limits(os.environ)
     with contextlib.ExitStack() as sockets:
         control = sockets.enter_context(process.listening("--control", options.control))
@@ -260,6 +271,7 @@ class _Term:
             namespaces=namespaces,
             scoring_url=self._options.scoring_url or f"http://scorefront.{self._api.home}",
             instance=self._elector.identity.partition("_")[0],
+            pod_templates=pod_templates(os.environ),
         )
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock

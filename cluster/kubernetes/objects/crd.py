@@ -18,6 +18,7 @@ from cluster.kubernetes.objects.validations import (
     Validation,
 )
 from serving.declared import KIND
+from serving.rules import MAX_NOTES
 from serving.schema import json_schema
 
 SERVED_VERSION = "v1alpha1"
@@ -84,7 +85,8 @@ def at(made: Schema, place: Place) -> Schema:
     """The part of a schema that describes the values at `place`."""
     part = made
     for step in place:
-        part = part["items"] if step == "[]" else part["properties"][step]
+        inner = {"[]": "items", "{}": "additionalProperties"}.get(step)
+        part = part[inner] if inner else part["properties"][step]
     return part
 
 
@@ -100,7 +102,27 @@ def _bind(made: Schema) -> None:
         "required": ["containers"],
         "properties": {"containers": {"type": "array", "minItems": 1, "items": container}},
     }
-    at(made, (*REPLICA, "podTemplate")).update({"required": ["spec"], "properties": {"spec": inner}})
+    metadata = {
+        "type": "object",
+        PRESERVE: True,
+        "nullable": True,
+        "properties": {"labels": _notes(), "annotations": _notes()},
+    }
+    properties = {"metadata": metadata, "spec": inner}
+    at(made, (*REPLICA, "podTemplate")).update({"required": ["spec"], "properties": properties})
+
+
+def _notes() -> Schema:
+    """Labels or annotations; a null among them would be dropped by the API server if it were not refused."""
+    nulls = {"rule": "self.all(key, dyn(self[key]) != null)", "message": "no value may be null"}
+    values = {"type": "string", "nullable": True}
+    return {
+        "type": "object",
+        "nullable": True,
+        "maxProperties": MAX_NOTES,
+        "additionalProperties": values,
+        VALIDATIONS: [nulls],
+    }
 
 
 def _written(validation: Validation) -> Schema:

@@ -6,9 +6,10 @@ time, it would fall back to its default, 1.
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cluster.kubernetes.objects.confinement import PodTemplates, refused
 from cluster.kubernetes.objects.labels import (
     FENCE,
     MANAGED_BY,
@@ -18,8 +19,8 @@ from cluster.kubernetes.objects.labels import (
     owner_references,
     workload_name,
 )
-from serving.endpoint import Endpoint, ReplicaKind, Resources, Version, VersionKey, WorkloadRef
-from serving.faults import Fault
+from serving.endpoint import Endpoint, ReplicaKind, ReplicaSource, Resources, Version, VersionKey, WorkloadRef
+from serving.faults import Fault, written
 
 CONTAINER = "model"
 PORT_NAME = "scoring"
@@ -41,13 +42,17 @@ ELSEWHERE = {
 NEEDS_IMAGE = "runs on one machine only; in a cluster use image, podTemplate, workloadRef or static"
 
 
-def faults_of(endpoint: Endpoint) -> list[Fault]:
-    """What of this endpoint cannot run in a cluster, whatever cluster it is."""
-    return [
-        Fault(f"spec.versions[{index}].replica.{kind.value}", getattr(version.replica, ELSEWHERE[kind]), NEEDS_IMAGE)
-        for index, version in enumerate(endpoint.versions)
-        if (kind := version.replica.kind) in ELSEWHERE
-    ]
+def faults_of(endpoint: Endpoint, pod_templates: PodTemplates = PodTemplates.RESTRICTED) -> list[Fault]:
+    """What of this endpoint cannot run in a cluster, or may not in one that takes such pod templates."""
+    faults = []
+    for index, version in enumerate(endpoint.versions):
+        source, kind = version.replica, version.replica.kind
+        at = ("spec", "versions", index, "replica", kind.value)
+        if kind in ELSEWHERE:
+            faults.append(Fault(written(at), getattr(source, ELSEWHERE[kind]), NEEDS_IMAGE))
+        if source.pod_template is not None:
+            faults += refused(source.pod_template, at, pod_templates)
+    return faults
 
 
 def workload_of(endpoint: str, version: Version) -> WorkloadRef | None:
@@ -91,7 +96,7 @@ def _from_image(key: VersionKey, version: Version) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": source.image,
-        "env": [{"name": name, "value": value} for name, value in source.env.items()],
+        "env": [*({"name": name, "value": value} for name, value in source.env.items()), *_secret_variables(source)],
         "ports": [_port(version)],
         "resources": resources_of(version.resources),
         **_probes(version),
@@ -121,13 +126,20 @@ def _from_template(key: VersionKey, version: Version) -> dict[str, Any]:
     metadata = template.setdefault("metadata", None) or {}
     template["metadata"] = {**metadata, "labels": {**(metadata.get("labels") or {}), **labels_of(key)}}
     spec = template["spec"]
-    _fill(spec, {"terminationGracePeriodSeconds": grace_s(version)})
+    _fill(spec, {"terminationGracePeriodSeconds": grace_s(version), "automountServiceAccountToken": False})
     container = _scoring_container(spec["containers"], version.replica.port)
     resources = resources_of(version.resources)
     _fill(container, {"ports": [_port(version)], "resources": resources, **_probes(version)})
+    if version.replica.secret_env:
+        container["env"] = [*(container.get("env") or ()), *_secret_variables(version.replica)]
     lifecycle = container.get("lifecycle") or {}
     container["lifecycle"] = {**_lifecycle(), **lifecycle}
     return template
+
+
+def _secret_variables(source: ReplicaSource) -> Iterator[dict[str, Any]]:
+    for name, entry in source.secret_env.items():
+        yield {"name": name, "valueFrom": {"secretKeyRef": {"name": entry.secret, "key": entry.key}}}
 
 
 def _scoring_container(containers: list[dict[str, Any]], port: int) -> dict[str, Any]:

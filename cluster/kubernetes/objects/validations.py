@@ -7,10 +7,19 @@ every field is sound in itself.
 from dataclasses import dataclass
 
 from serving.declared import MAX_REPLICAS, SCALER_DEFAULTS, Resources
-from serving.rules import COMPANIONS, KINDS
+from serving.rules import (
+    COMPANIONS,
+    KINDS,
+    MAPPINGS,
+    NAMED_TWICE,
+    OWN_SECRETS,
+    OWN_SECRETS_RULE,
+    RESERVED_KEYS,
+    RESERVED_RULE,
+)
 
 Place = tuple[str, ...]
-"""Where a rule stands in the schema: field names, and `[]` for the items of a list."""
+"""Where a rule stands in the schema: field names, `[]` for the items of a list, `{}` for the values of a mapping."""
 
 SPEC: Place = ("spec",)
 VERSION: Place = (*SPEC, "versions", "[]")
@@ -18,6 +27,9 @@ REPLICA: Place = (*VERSION, "replica")
 COMMAND: Place = (*REPLICA, "command")
 STATIC: Place = (*REPLICA, "static")
 ADDRESS: Place = (*STATIC, "[]")
+SECRET_NAME: Place = (*REPLICA, "secretEnv", "{}", "secret")
+LABELS: Place = (*REPLICA, "podTemplate", "metadata", "labels")
+ANNOTATIONS: Place = (*REPLICA, "podTemplate", "metadata", "annotations")
 SCALER: Place = (*VERSION, "autoScaler")
 RESOURCES: Place = (*VERSION, "containerResourceRequirements")
 
@@ -61,12 +73,20 @@ _ONE_KIND = Validation(
 
 def _companion(field: str, partners: frozenset[str]) -> Validation:
     kinds = [kind for kind in KINDS if kind in partners]
-    empty = " || self.env.size() == 0" if field == "env" else ""
+    empty = f" || self.{field}.size() == 0" if field in MAPPINGS else ""
     goes = " || ".join(f"has(self.{kind})" for kind in kinds)
     return Validation(f"!has(self.{field}){empty} || {goes}", f"goes only with {', '.join(kinds)}", f".{field}")
 
 
 _PROGRAM = Validation("self[0] != ''", "the first text must be the program to run, not empty")
+
+_NOT_RESERVED = Validation(f"self.all(key, !key.matches('(?i){RESERVED_KEYS}'))", f"a key {RESERVED_RULE}")
+_NOT_OWN = Validation(f"!self.startsWith('{OWN_SECRETS}')", OWN_SECRETS_RULE)
+_NOT_TWICE = Validation(
+    "!has(self.env) || !has(self.secretEnv) || self.secretEnv.all(name, !(name in self.env))",
+    NAMED_TWICE,
+    ".secretEnv",
+)
 
 # x-kubernetes-list-type: set sees what is there twice to the letter; this sees what differs in case from one that is
 # all lower case. To compare all with all would cost more than the API server allows for 1000 addresses.
@@ -144,7 +164,10 @@ def _request_below_limit(request: str, limit: str) -> Validation:
 CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
     SPEC: _OF_SPEC,
     VERSION: _OF_VERSION,
-    REPLICA: (_ONE_KIND, *(_companion(field, partners) for field, partners in COMPANIONS.items())),
+    REPLICA: (_ONE_KIND, *(_companion(field, partners) for field, partners in COMPANIONS.items()), _NOT_TWICE),
+    SECRET_NAME: (_NOT_OWN,),
+    LABELS: (_NOT_RESERVED,),
+    ANNOTATIONS: (_NOT_RESERVED,),
     COMMAND: (_PROGRAM,),
     STATIC: (_UNIQUE_ADDRESSES,),
     ADDRESS: _VALID_ADDRESS,

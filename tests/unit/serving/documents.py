@@ -30,6 +30,10 @@ _seconds = st.integers(1, 3600)
 _cores = st.floats(0.01, 8) | st.integers(1, 8)
 _texts = st.dictionaries(st.text(min_size=1, max_size=9), st.text(max_size=9), max_size=3)
 _env = st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), st.just("value"), max_size=3)
+# Names that _env never draws.
+_secret_env = st.dictionaries(
+    st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True), st.just({"secret": "db.main", "key": "pass.word"}), max_size=3
+)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -74,7 +78,7 @@ _scaled = st.one_of(
     for kind in (
         _joined(st.just(SCRIPT), _run),
         _joined(st.just({"command": ["python", "server.py", "{port}"]}), _run),
-        _joined(st.just({"image": "registry.example.com/model:1"}), _optional(env=_env)),
+        _joined(st.just({"image": "registry.example.com/model:1"}), _optional(env=_env, secretEnv=_secret_env)),
         st.fixed_dictionaries({"podTemplate": _pod}),
         st.just({"workloadRef": {"kind": "Deployment", "name": "model"}}),
     )

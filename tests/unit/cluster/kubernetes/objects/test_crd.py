@@ -12,10 +12,13 @@ from cluster.kubernetes.objects.crd import at, crd, schema
 from cluster.kubernetes.objects.status import EndpointStatus, Trouble, VersionStatus, status_of
 from cluster.kubernetes.objects.validations import (
     ADDRESS,
+    ANNOTATIONS,
     CROSS_FIELD,
+    LABELS,
     REPLICA,
     RESOURCES,
     SCALER,
+    SECRET_NAME,
     SPEC,
     STATIC,
     VERSION,
@@ -68,7 +71,10 @@ def test_every_field_of_the_models_is_in_it_and_no_other():
     found = set(fields(SCHEMA["properties"]["spec"], {}, ("spec",)))
     pod_template = (*REPLICA, "podTemplate")
     assert len(expected) > 50
-    assert found - expected == {(*pod_template, "spec"), (*pod_template, "spec", "containers")}
+    assert found - expected == {
+        *((*pod_template, "spec"), (*pod_template, "spec", "containers")),
+        *((*pod_template, "metadata", *inner) for inner in ((), ("labels",), ("annotations",))),
+    }
     assert expected - found == set()
 
 
@@ -107,6 +113,8 @@ SAID_WHERE = {
     "_program": lambda: says((*REPLICA, "command"), "not empty"),
     "_unique_addresses": lambda: says(STATIC, "unique"),
     "_pod_template": lambda: at(SCHEMA, (*REPLICA, "podTemplate", "spec"))["required"] == ["containers"],
+    "_template_notes": lambda: says(LABELS, "is reserved") and says(ANNOTATIONS, "is reserved"),
+    "_secret_variables": lambda: says(REPLICA, rules.NAMED_TWICE) and says(SECRET_NAME, rules.OWN_SECRETS_RULE),
     "_never_scaled": lambda: says(VERSION, "never scaled"),
     "_fixed_or_scaled": lambda: says(VERSION, "autoscaling is off") and says(VERSION, "is required while"),
     "_least_below_most": lambda: says(SCALER, "at most maxReplicas"),

@@ -142,7 +142,7 @@ def test_a_replica_is_given_no_less_cpu_than_declared(cores: float):
 
 
 MINE = {
-    "metadata": {"labels": {"team": "flowers", "scorefront.io/endpoint": "other"}, "annotations": {"a": "b"}},
+    "metadata": {"labels": {"team": "flowers"}, "annotations": {"a": "b"}},
     "spec": {
         "terminationGracePeriodSeconds": 7,
         "volumes": [{"name": "models", "emptyDir": {}}],
@@ -165,6 +165,7 @@ def test_a_template_of_the_user_is_kept_but_for_our_labels():
     kept = pod_template(KEY, declared({"podTemplate": MINE, "port": 8000}))
     expected = copy.deepcopy(MINE)
     expected["metadata"]["labels"] = {"team": "flowers", **LABELS}
+    expected["spec"]["automountServiceAccountToken"] = False
     expected["spec"]["containers"][1]["livenessProbe"] = kept["spec"]["containers"][1]["livenessProbe"]
     assert kept == expected
     assert kept["spec"]["containers"][1]["livenessProbe"]["httpGet"]["port"] == 8000
