@@ -8,11 +8,11 @@ from aiohttp.typedefs import Middleware
 
 from cluster.local import socketowner
 from controlplane.errors import NotYours
-from controlplane.guard import Handler
+from controlplane.guard import CALLER, Handler
 
 
 def trusted_users_only(uids: Collection[int]) -> Middleware:
-    """Refuse every request whose connection does not belong to one of `uids`; else name the user as `caller`.
+    """Refuse every request whose connection does not belong to one of `uids`; else name the user as `guard.CALLER`.
 
     The kernel is asked for each request, since an answer for a connection would have to be kept as long as that; it
     costs some 30 µs.
@@ -26,7 +26,7 @@ def trusted_users_only(uids: Collection[int]) -> Middleware:
             raise NotYours(f"refused: {error}; use `up --control unix:PATH` or `up --control-token`") from error
         if uid not in uids:
             raise NotYours(_refusal(uid, uids))
-        request["caller"] = f"uid {uid}"
+        request[CALLER] = f"uid {uid}"
         return await handler(request)
 
     return check

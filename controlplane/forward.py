@@ -14,11 +14,9 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from controlplane.guard import Handler, error_response, json_errors, security_headers
+from controlplane.audit import FORWARDED_BY, FORWARDED_FOR
+from controlplane.guard import CALLER, Handler, add_security_headers, error_response, json_errors
 
-FORWARDED_BY = "Scorefront-Forwarded-By"
-"""Who has passed a request on: it is passed on once, or two instances that take each other for the leader would play
-with it for ever."""
 CONNECT_S = 2.0
 RETRY_AFTER_S = 1
 """A new leader is there within seconds."""
@@ -61,7 +59,8 @@ class Forwarder:
 
     def app(self, own: Mapping[str, Handler]) -> web.Application:
         """The application. `own`: path -> who answers a GET of it here, whoever leads."""
-        app = web.Application(middlewares=[security_headers(), json_errors()])
+        app = web.Application(middlewares=[json_errors()])
+        app.on_response_prepare.append(add_security_headers)
         for path, handler in own.items():
             app.router.add_get(path, handler)
         app.router.add_route("*", "/{rest:.*}", self._pass_on)
@@ -105,6 +104,7 @@ class Forwarder:
         response: web.StreamResponse | None = None
         try:
             async with self._as_long_as_it_leads(leader), self._asked(leader, request) as answer:
+                request[CALLER] = "" if answer.status in (401, 403) else "known to the leader"
                 response = web.StreamResponse(status=answer.status, reason=answer.reason)
                 response.headers.extend(_end_to_end(answer.headers))
                 await response.prepare(request)
@@ -135,7 +135,9 @@ class Forwarder:
         self, leader: Leader, request: web.Request
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers = _end_to_end(request.headers)
+        # Passed on once: two instances that take each other for the leader would pass it to and fro for ever.
         headers[FORWARDED_BY] = self._identity
+        headers[FORWARDED_FOR] = request.remote or ""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -24,6 +24,24 @@ from serving.faults import InvalidManifest, shown
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_SHOWN_VALUE_CHARACTERS = 1000
+
+CALLER: Final = web.RequestKey("caller", str)
+"""The caller's identity once a credential or a user is accepted, as text for the audit log: `uid 1000`."""
+ERROR_CODE: Final = web.RequestKey("error_code", str)
+"""The code of a refusal, for the audit log."""
+SERVER = "scorefront"
+SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""On every answer: nothing is sniffed, framed, cached, read by other sites or told to them."""
+FETCHED_FROM_HERE = ("same-origin", "none")
+"""Values of Sec-Fetch-Site of a request that no other site's page has caused."""
 
 _PASSED_ON = {404: "NotFound", 405: "MethodNotAllowed", 408: "RequestTimeout", 413: "PayloadTooLarge"}
 _log = logging.getLogger(__name__)
@@ -40,19 +58,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def security_headers() -> Middleware:
-    """Headers on every answer: nothing is sniffed, framed or told to other sites."""
-
-    @web.middleware
-    async def add(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
-        if not response.prepared:
-            response.headers.setdefault("X-Content-Type-Options", "nosniff")
-            response.headers.setdefault("Referrer-Policy", "no-referrer")
-            response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    return add
+async def add_security_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Set `SECURITY_HEADERS` where the handler has not; fits `Application.on_response_prepare`."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["Server"] = SERVER  # aiohttp has set its own by then
 
 
 def json_errors() -> Middleware:
@@ -68,6 +78,7 @@ def json_errors() -> Middleware:
         except ControlError as error:
             if error.status >= 500:
                 _log.error("%s %s: %s", request.method, request.path, error)
+            request[ERROR_CODE] = error.code
             response = error_response(error.status, error.code, str(error))
             if isinstance(error, Unauthorized):
                 # Basic lets a browser ask for the token (as the password), which makes the dashboard reachable.
@@ -89,17 +100,28 @@ def json_errors() -> Middleware:
     return translate
 
 
-def same_site_only() -> Middleware:
-    """Refuse a request that changes something on behalf of another site's page."""
+def same_site_only(pages: Collection[str] = ()) -> Middleware:
+    """Refuse what another site's page has caused, reading included; a port of the same host is another site.
+
+    `pages`: paths that a link of another site may open in a window of its own; default none.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get("Origin")
-        if origin is not None and request.method != "GET" and not _is_same_site(origin, request.host):
+        if origin is not None and not _is_same_site(origin, request.host):
             raise Forbidden("requests from pages of another origin are refused")
+        fetched_from = request.headers.get("Sec-Fetch-Site", "none").lower()
+        if fetched_from not in FETCHED_FROM_HERE and not (request.path in pages and _is_navigation(request)):
+            raise Forbidden("requests from pages of another site are refused (Sec-Fetch-Site)")
         return await handler(request)
 
     return check
+
+
+def _is_navigation(request: web.Request) -> bool:
+    fetch = (request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest"))
+    return request.method == "GET" and fetch == ("navigate", "document")
 
 
 def loopback_names_only() -> Middleware:
@@ -126,6 +148,8 @@ def token_required(token: str, open_paths: Collection[str]) -> Middleware:
             presented = _credential(request.headers.getall("Authorization", []))
             if not hmac.compare_digest(presented.encode("utf-8", "replace"), expected):
                 raise Unauthorized("the control token is missing or wrong (Authorization: Bearer <control token>)")
+            user = request.get(CALLER)
+            request[CALLER] = f"{user}, control token" if user else "control token"
         return await handler(request)
 
     return check
@@ -142,11 +166,15 @@ def error_response(status: int, code: str, message: str, faults: list[dict[str, 
 def bare_error(status: int, code: str, message: str) -> bytes:
     """The whole answer as bytes, for a connection that ends without a request; the shape of `error_response`."""
     body = json.dumps({"error": {"code": code, "message": message}}).encode()
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\nCache-Control: no-store\r\n"
-        "X-Content-Type-Options: nosniff\r\nServer: scorefront\r\n\r\n"
-    )
+    fields = {
+        "Content-Type": "application/json; charset=utf-8",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **SECURITY_HEADERS,
+        "Server": SERVER,
+    }
+    lines = (f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in fields.items()))
+    head = "\r\n".join(lines) + "\r\n\r\n"
     return head.encode() + body
 
 

@@ -28,7 +28,14 @@ class Operation:
     """Schema name of the request body; '' = none."""
     query: Mapping[str, Mapping[str, Any]] | None = None
     is_open: bool = False
-    """Answered without the control token."""
+    """Answered without a credential."""
+    reads_credential: bool = False
+    """Its answer holds keys or tokens, though it changes nothing."""
+
+    @property
+    def is_audited(self) -> bool:
+        """Each call is a line of the audit log."""
+        return self.method not in ("GET", "HEAD") or self.reads_credential
 
 
 _ENDPOINT = "/api/v1/endpoints/{name}"
@@ -62,7 +69,14 @@ OPERATIONS: Final = (
     Operation(
         "deleteEndpoint", "DELETE", _ENDPOINT, "Answer 404 for it, drain and stop its replicas", {204: "", 404: "Error"}
     ),
-    Operation("getKeys", "GET", f"{_ENDPOINT}/keys", "Both keys", {200: "Keys", 404: "Error"}),
+    Operation(
+        "getKeys",
+        "GET",
+        f"{_ENDPOINT}/keys",
+        "Both keys",
+        {200: "Keys", 404: "Error"},
+        reads_credential=True,
+    ),
     Operation(
         "regenerateKey",
         "POST",

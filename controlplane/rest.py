@@ -18,6 +18,7 @@ from aiohttp.typedefs import Middleware
 from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
 from controlplane import guard, payload
+from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
 from controlplane.errors import BadRequest
 from controlplane.keys import KeyPair, KeyType
@@ -81,14 +82,20 @@ def build_app(
     """The application, ready for a runner. `render` makes the body of `/metrics`, `front_end` tells of the last n
     decisions on the router workers, newest last."""
     app = web.Application(
-        middlewares=[guard.security_headers(), guard.json_errors(), *_gates(settings), guard.same_site_only()],
+        middlewares=[
+            audited({operation.id: operation for operation in OPERATIONS}),
+            guard.json_errors(),
+            *_gates(settings),
+            guard.same_site_only(pages=("/",)),
+        ],
         client_max_size=settings.max_body_bytes,
     )
     followers = _Followers()
     handlers = {**_Probes(plane, render, settings.in_cluster).handlers(), **_Endpoints(plane).handlers(), **_pages()}
     handlers |= {"getLogs": _Logs(plane, followers).get, "getFrontEndDecisions": _front_end(front_end)}
     for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, handlers[operation.id])
+        app.router.add_route(operation.method, operation.path, handlers[operation.id], name=operation.id)
+    app.on_response_prepare.append(guard.add_security_headers)
     app.on_shutdown.append(followers.end)
     return app
 
@@ -236,10 +243,10 @@ class _Logs:
         tail = payload.whole_number(request.query, "tail", default=100, least=0, most=MAX_TAIL)
         follow = payload.yes_no(request.query, "follow")
         past = await self._plane.logs(_name(request), version, tail)
-        headers = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+        headers = {"Content-Type": "application/x-ndjson"}
         if not follow:
             return web.Response(body=b"".join(map(_as_json_line, past)), headers=headers)
-        response = web.StreamResponse(headers={**headers, "X-Content-Type-Options": "nosniff"})
+        response = web.StreamResponse(headers=headers)
         with self._followers.registered():
             await response.prepare(request)
             await response.write(b"".join(map(_as_json_line, past)))

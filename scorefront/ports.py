@@ -19,7 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
-from controlplane.guard import Handler, bare_error
+from controlplane.guard import CALLER, SECURITY_HEADERS, SERVER, Handler, bare_error, error_response
 from router.settings import number
 from scorefront.connections import ConnectionTable, Phase, PortLimits
 
@@ -262,7 +262,30 @@ class TimedConnection(web.RequestHandler):
         finally:
             self._request = None
             if self._port.table.phase(self.number) is not None:
-                self._port.table.answered(self.number, bool(request.get("caller")), self._port.now())
+                self._port.table.answered(self.number, bool(request.get(CALLER)), self._port.now())
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is not HTTP, and to a failure outside the application: neither has come to its handlers.
+
+        `status`: of the answer, default 500; `exc`: what was raised; `message`: what aiohttp says of it.
+        """
+        if status < 500:
+            _log.debug("%s: not HTTP: %r", request.remote, exc)
+            response = error_response(status, "BadRequest", "the request is not valid HTTP/1.1")
+        else:
+            _log.error("%s %s failed", request.method, request.path, exc_info=exc)
+            response = error_response(status, "Internal", "internal error; the log of scorefront tells more")
+        if request.writer.output_size > 0:
+            raise ConnectionResetError("half an answer must not look like a whole one")
+        response.headers.update({**SECURITY_HEADERS, "Server": SERVER})
+        response.force_close()
+        return response
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """It is closed."""

@@ -130,6 +130,15 @@ def usable(option: str, address: Address) -> Iterator[None]:
         raise CannotStart(f"{option}: cannot listen on {shown(address)}: {error.strerror or error}") from error
 
 
+@contextlib.contextmanager
+def usable_file(path: Path) -> Iterator[None]:
+    """What the system refuses about this file is told by its name. Raises CannotStart."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"cannot write to {path}: {error.strerror or error}") from error
+
+
 def shown(address: Address) -> str:
     """`host:port`, as in a URL."""
     host, port = address

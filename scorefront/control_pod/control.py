@@ -46,6 +46,7 @@ from controlplane.rest import RestSettings, build_app
 from router.settings import SettingError, number
 from scorefront import process
 from scorefront.agreed import LEASE, watched_namespaces
+from scorefront.auditing import audit_output
 from scorefront.connections import PortLimits
 from scorefront.control_pod.fleet import Fleet
 from scorefront.control_pod.front_door import FrontDoor
@@ -107,6 +108,7 @@ def _run(options: ControlOptions) -> int:
         control = sockets.enter_context(process.listening("--control", options.control))
         # Routers that come to one that does not lead are refused at once.
         link = sockets.enter_context(process.bound("--link", options.link))
+        sockets.enter_context(audit_output())
         use_fast_loop()
         return asyncio.run(_Process(options, control, link, limits).run())
 

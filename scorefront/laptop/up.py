@@ -18,6 +18,7 @@ from typing import Any
 
 from cluster.local.provider import LocalProvider
 from cluster.provider import ProviderError
+from controlplane import audit
 from controlplane.errors import StoreError
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
@@ -26,6 +27,7 @@ from router.folder import FolderError
 from router.settings import SettingError, from_environment
 from router.supervisor import Callbacks, RestartFailed, Supervisor, worker_command
 from scorefront import process
+from scorefront.auditing import FILE, audit_file
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
@@ -158,6 +160,8 @@ class _Installation:
             stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
             await self._plane.start()
             stack.push_async_callback(self._plane.stop)
+            with process.usable_file(self._options.state_dir / FILE):
+                stack.enter_context(audit_file(self._options.state_dir))
             stack.push_async_callback(self._routers.close, STOP_WORKERS_S)
             stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
             stack.callback(stopping.cancel)
@@ -218,6 +222,13 @@ class _Installation:
         port.answer_with(runner)
         for name, document in self._options.documents:
             await self._plane.apply(document, name)
+            _note_applied(name, document)
+
+
+def _note_applied(file: str, document: dict[str, Any]) -> None:
+    """One line of the audit log; `document` is valid."""
+    owner = {"caller": f"uid {os.getuid()}", "from": "up -f", "operation": "putEndpoint", "file": file}
+    audit.note({**owner, "endpoint": document["metadata"]["name"], "outcome": "done"})
 
 
 async def _first(task: asyncio.Task[Any], stopping: asyncio.Task[Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
+from controlplane.guard import add_security_headers, json_errors, same_site_only
 from scorefront.connections import PortLimits
 from scorefront.ports import Port, runner_of
 
@@ -37,7 +38,8 @@ async def admin_port(
     async def scrape(_: web.Request) -> web.Response:
         return web.Response(body=await metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    app = web.Application()
+    app = web.Application(middlewares=[json_errors(), same_site_only()])
+    app.on_response_prepare.append(add_security_headers)
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
     runner = runner_of(app, SHUTDOWN_S)
     await runner.setup()
