@@ -277,7 +277,7 @@ class _Term:
         )
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
-        return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector.leads)
+        return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector)
 
     def _fleet(self, groups: Groups) -> Fleet:
         u = random.random  # noqa: TID251 - a shell

@@ -35,10 +35,10 @@ class LeaseApi:
         self._version = 0
         self._changed = asyncio.Event()
 
-    def hold(self, port: int, fence: int, holder: str = "leader") -> None:
+    def hold(self, port: int, fence: int, holder: str = "leader", uid: str = "1") -> None:
         """Somebody has the Lease."""
         self._version += 1
-        metadata = {"name": LEASE, "namespace": "home", "uid": "1", "resourceVersion": str(self._version)}
+        metadata = {"name": LEASE, "namespace": "home", "uid": uid, "resourceVersion": str(self._version)}
         metadata["annotations"] = {"scorefront.io/link": f"127.0.0.1:{port}"}  # type: ignore[assignment]  # JSON
         self.lease = {"metadata": metadata, "spec": {"holderIdentity": holder, "leaseTransitions": fence}}
         self._changed.set()
@@ -196,6 +196,15 @@ async def test_one_who_led_before_is_not_obeyed_any_more(rig: Rig) -> None:
     await eventually(lambda: not rig.uplink.linked)
     await asyncio.sleep(1)
     assert not old.workers
+
+
+async def test_a_leader_of_a_lease_that_was_made_anew_is_obeyed_although_its_number_is_lower(rig: Rig) -> None:
+    first = rig.leader(7)
+    rig.uplink.on_workers(["w1"])
+    await eventually(lambda: list(first.workers) == ["w1"])
+    second = rig.leader(1, takes_over=False)
+    rig.api.hold(second.port, 1, uid="2")
+    await eventually(lambda: list(second.workers) == ["w1"])
 
 
 async def test_replicas_are_withdrawn_where_the_group_owns_the_version(rig: Rig) -> None:
