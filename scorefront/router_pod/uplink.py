@@ -33,7 +33,7 @@ from cluster.link import (
     decode_for_group,
     encode,
 )
-from cluster.trust import PEERS, Trust, TrustError, names
+from cluster.trust import CONTROL, Trust, TrustError, names
 from router.peers.address import Tcp, parse_address
 from router.peers.sockets import connect_tcp
 from scorefront.agreed import LEASE
@@ -255,9 +255,9 @@ class Uplink:
         except TimeoutError as error:
             raise LinkError(f"no connection within {CONNECT_S:g} s") from error
         shown = names(writer.get_extra_info("peercert") or {})
-        if PEERS not in shown and leader.address.host not in shown:
+        if CONTROL not in shown:
             writer.transport.abort()
-            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}")
+            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}, not for {CONTROL}")
         return reader, writer
 
     # ---- up

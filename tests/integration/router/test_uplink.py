@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.trust import PEERS, Trust
+from cluster.trust import CONTROL, ROUTER, Trust
 from controlplane.groups import GroupEvents, Groups
 from scorefront.agreed import LEASE
 from scorefront.process import ProcessClock
@@ -112,7 +112,8 @@ def report(worker: str, busy: int, key: VersionKey = BLUE) -> UsageReport:
 
 class Rig:
     def __init__(self, folder: Path, resizes: bool = True) -> None:
-        self.trust = Authority(folder).issue(PEERS)
+        authority = Authority(folder)
+        self.trust, self.control_trust = authority.issue(ROUTER), authority.issue(CONTROL)
         self.api = LeaseApi()
         self.crew = Crew()
         self.uplink = Uplink(
@@ -123,7 +124,7 @@ class Rig:
         self._running = asyncio.create_task(self.uplink.run(self.crew), name="uplink")
 
     def leader(self, fence: int, takes_over: bool = True) -> Leader:
-        made = Leader(self.trust, fence)
+        made = Leader(self.control_trust, fence)
         self.leaders.append(made)
         if takes_over:
             self.api.hold(made.port, fence)
@@ -180,7 +181,7 @@ async def test_a_link_that_breaks_is_made_again(rig: Rig) -> None:
     await eventually(lambda: rig.uplink.linked)
     await leader.groups.close()
     await eventually(lambda: not rig.uplink.linked)
-    again = Groups(GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.trust)
+    again = Groups(GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.control_trust)
     leader.groups = again
     leader._sock.close()
     leader._sock = socket.create_server(("127.0.0.1", leader.port))
