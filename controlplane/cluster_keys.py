@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cluster.kubernetes.api import Api
@@ -15,6 +16,8 @@ from cluster.kubernetes.objects.keys import (
     encoded_entry,
     entry_in,
     entry_key,
+    incarnation_of,
+    part_of,
     stale_entries,
 )
 from cluster.kubernetes.paths import ENDPOINTS, path
@@ -54,10 +57,16 @@ class EndpointKeys:
         return _pair(entry_in(await self._known(), found))
 
     async def make(self, found: Object, pair: KeyPair) -> KeyPair:
-        """The existing keys, else `pair` from now on. Raises ControlError, ProviderError."""
+        """The existing keys, else `pair` from now on. Raises ControlError, ProviderError.
+
+        An entry without an incarnation gets that of `pair`.
+        """
 
         def missing(secret: Object) -> Mapping[str, bytes | None]:
-            return {} if entry_in(secret, found) is not None else _written(found, pair)
+            known = _pair(entry_in(secret, found))
+            if known is None:
+                return _written(found, pair)
+            return {} if known.incarnation else _written(found, replace(known, incarnation=pair.incarnation))
 
         made = _pair(entry_in(await self._edit(missing), found))
         assert made is not None, "the write above has put it there"
@@ -74,6 +83,12 @@ class EndpointKeys:
             return {} if pair == after else _written(found, after)
 
         await self._edit(changed)
+
+    @staticmethod
+    def bound(found: Object, pair: KeyPair) -> KeyPair:
+        """The same keys with the incarnation bound to the uid of `found`."""
+        uid = found["metadata"]["uid"]
+        return replace(pair, incarnation=incarnation_of(uid, part_of(pair.incarnation)))
 
     async def forget(self, found: Object) -> None:
         """Remove the entry of an endpoint that is about to go. Raises ControlError."""
@@ -96,12 +111,12 @@ class EndpointKeys:
         await self._edit(lambda secret: dict.fromkeys(stale_entries(secret, uids, namespaces)))
 
     async def publish(self, found: Object, pair: KeyPair) -> Object:
-        """Let the routers know at once: they compare with the digests in the status. Raises ControlError."""
+        """Write digests and incarnation, which routers compare with, into the status at once. Raises ControlError."""
         metadata = found["metadata"]
         digests = digests_of(pair.primary, pair.secondary)
         with translating(f"publish the keys of {metadata['name']}"):
             where = path(ENDPOINTS, metadata["namespace"], metadata["name"], "status")
-            return await self._api.merge(where, {"status": {"keys": digests}})
+            return await self._api.merge(where, {"status": {"keys": digests, "incarnation": pair.incarnation}})
 
     async def _known(self) -> Object:
         if self._kept is None:
@@ -128,9 +143,11 @@ class EndpointKeys:
 
 
 def _written(found: Object, pair: KeyPair) -> Mapping[str, bytes | None]:
-    entry = KeyEntry(found["metadata"]["uid"], pair.primary, pair.secondary)
+    entry = KeyEntry(found["metadata"]["uid"], pair.primary, pair.secondary, part_of(pair.incarnation))
     return {entry_key(found): encoded_entry(entry)}
 
 
 def _pair(entry: KeyEntry | None) -> KeyPair | None:
-    return None if entry is None else KeyPair(entry.primary_key, entry.secondary_key)
+    if entry is None:
+        return None
+    return KeyPair(entry.primary_key, entry.secondary_key, incarnation_of(entry.uid, entry.incarnation))

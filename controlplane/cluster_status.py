@@ -169,14 +169,13 @@ class Facts:
             default_version=declared.endpoint.default.name,
             scoring_uri=f"{sources.scoring_url}/api/v1/service/{name}/score",
             keys=digests_of(declared.keys.primary, declared.keys.secondary) if keys else {},
+            incarnation=declared.keys.incarnation,
             trouble=trouble,
         )
 
     def _trouble(self, name: str) -> Trouble | None:
         if why := self._follower.refused.get(name) or self._plane.skipped().get(name):
             return Trouble("Invalid", why)
-        if withheld := self._provider.withheld(name):
-            return Trouble(withheld.reason, withheld.message)
         if why := self._provider.conflicts(name):
             return Trouble("FieldConflict", f"{why}; left as it is")
         if why := self._plane.sources.trouble(name):

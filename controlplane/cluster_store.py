@@ -24,7 +24,7 @@ from controlplane.cluster_errors import translating
 from controlplane.cluster_keyring import ClusterKeyring
 from controlplane.cluster_keys import EndpointKeys
 from controlplane.errors import BadRequest, Conflict, DamagedFile
-from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, pair_from
+from controlplane.keys import PAIR_BYTES, KeyPair, KeyType, pair_from
 from controlplane.state import State, StoredEndpoint
 from controlplane.tokens import Keyring
 from serving.endpoint import VersionKey
@@ -107,8 +107,9 @@ class ClusterStore:
         if _spec_of(found) != stored.document["spec"]:
             found = await self._replace(found, stored.document)
         self._generations[name] = found["metadata"].get("generation", 0)
-        await self._change_keys(found, stored)
-        return StoredEndpoint(stored.document, stored.keys, self._numbers(found))
+        keys = self._keys.bound(found, stored.keys)
+        await self._change_keys(found, keys)
+        return StoredEndpoint(stored.document, keys, self._numbers(found))
 
     async def drop_endpoint(self, name: str) -> None:
         """Delete the object: it goes once what runs for it is drained."""
@@ -167,7 +168,7 @@ class ClusterStore:
         except InvalidManifest as error:
             return f"{self.place(name)} is not valid: {'; '.join(map(str, error.faults))}"
         try:
-            keys = await self._keys.make(found, pair_from(self._entropy(2 * ENTROPY_BYTES)))
+            keys = await self._keys.make(found, pair_from(self._entropy(PAIR_BYTES)))
         except ProviderError as error:
             return str(error)
         return StoredEndpoint(document_of(found), keys, self._numbers(found))
@@ -254,8 +255,8 @@ class ClusterStore:
         self._claims.put(await self._keys.publish(found, made))
         return made
 
-    async def _change_keys(self, found: Object, stored: StoredEndpoint) -> None:
-        name, keys = found["metadata"]["name"], stored.keys
+    async def _change_keys(self, found: Object, keys: KeyPair) -> None:
+        name = found["metadata"]["name"]
         with translating(f"write the keys of {name}"):
             before = await self._keys.read(found)
             if before == keys:
@@ -264,19 +265,22 @@ class ClusterStore:
                 raise Conflict(f"the keys of {name} were changed by somebody else; look at them again")
             await self._keys.change(found, before or keys, keys)
         self._claims.put(await self._keys.publish(found, keys))
-        if before is not None:
-            changed = " and the ".join(kind for kind in KeyType if getattr(before, kind) != getattr(keys, kind))
+        if before is None:
+            return
+        if changed := " and the ".join(kind for kind in KeyType if getattr(before, kind) != getattr(keys, kind)):
             self._tell(name, "KeyRegenerated", f"the {changed} key is new; the old one opens nothing")
+        if before.incarnation not in ("", keys.incarnation):
+            self._tell(name, "TokensRevoked", "every token issued before is invalid")
 
     def _numbers(self, found: Object) -> dict[VersionKey, int]:
         """What its workloads have now."""
-        name = found["metadata"]["name"]
+        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
         try:
             endpoint = to_endpoint(parse(document_of(found)))
         except InvalidManifest:
             return {}
         keys = {VersionKey(name, version.name): version for version in endpoint.versions}
-        numbers = {key: self._provider.number(key, version) for key, version in keys.items()}
+        numbers = {key: self._provider.number(namespace, key, version) for key, version in keys.items()}
         return {key: number for key, number in numbers.items() if number is not None}
 
 

@@ -1,4 +1,4 @@
-"""The two keys of an endpoint. Pure: entropy comes in as an argument."""
+"""The two keys of an endpoint, and the incarnation that its tokens name. Pure: entropy comes in as an argument."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,8 @@ from enum import StrEnum
 from serving.credentials import KeyDigests
 
 ENTROPY_BYTES = 32
+INCARNATION_BYTES = 16
+PAIR_BYTES = 2 * ENTROPY_BYTES + INCARNATION_BYTES
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Letters and digits only: a key survives a double click, a shell and an option parser. 62 ** 43 > 2 ** 256.
@@ -22,10 +24,12 @@ class KeyType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Plaintext, because `scorefront keys` shows them; never part of a repr."""
+    """Both keys in plaintext, because `scorefront keys` shows them (never part of a repr), and the incarnation."""
 
     primary: str = field(repr=False)
     secondary: str = field(repr=False)
+    incarnation: str = ""
+    """Named by every valid token; public. "": kept by a version without incarnations, and no token is valid."""
 
 
 def key_from(entropy: bytes) -> str:
@@ -40,9 +44,17 @@ def key_from(entropy: bytes) -> str:
     return "".join(characters)
 
 
+def incarnation_from(entropy: bytes) -> str:
+    """A new incarnation from 16 bytes: 32 hexadecimal digits."""
+    if len(entropy) != INCARNATION_BYTES:
+        raise ValueError(f"an incarnation needs {INCARNATION_BYTES} bytes of entropy, got {len(entropy)}")
+    return entropy.hex()
+
+
 def pair_from(entropy: bytes) -> KeyPair:
-    """Two independent keys from twice 32 bytes."""
-    return KeyPair(primary=key_from(entropy[:ENTROPY_BYTES]), secondary=key_from(entropy[ENTROPY_BYTES:]))
+    """Two independent keys and an incarnation, from PAIR_BYTES bytes."""
+    primary, secondary = entropy[:ENTROPY_BYTES], entropy[ENTROPY_BYTES : 2 * ENTROPY_BYTES]
+    return KeyPair(key_from(primary), key_from(secondary), incarnation_from(entropy[2 * ENTROPY_BYTES :]))
 
 
 def regenerated(pair: KeyPair, which: KeyType, entropy: bytes) -> KeyPair:
@@ -52,6 +64,12 @@ def regenerated(pair: KeyPair, which: KeyType, entropy: bytes) -> KeyPair:
     return replace(pair, secondary=key_from(entropy))
 
 
+def revoked(pair: KeyPair, entropy: bytes) -> KeyPair:
+    """The same keys with a new incarnation, from 16 bytes: every token issued before is invalid."""
+    return replace(pair, incarnation=incarnation_from(entropy))
+
+
 def digests(endpoint: str, pair: KeyPair) -> KeyDigests:
     """What routers compare with; a key has 256 bits of entropy, so a plain SHA-256 cannot be searched backwards."""
-    return KeyDigests(endpoint, tuple(hashlib.sha256(key.encode()).digest() for key in (pair.primary, pair.secondary)))
+    keys = (pair.primary, pair.secondary)
+    return KeyDigests(endpoint, tuple(hashlib.sha256(key.encode()).digest() for key in keys), pair.incarnation)

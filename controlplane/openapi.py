@@ -93,6 +93,13 @@ OPERATIONS: Final = (
         {200: "Token", 404: "Error", 409: "Error"},
     ),
     Operation(
+        "revokeTokens",
+        "POST",
+        f"{_ENDPOINT}/token/revoke",
+        "Make every token issued so far invalid; keys stay valid. A new token",
+        {200: "Token", 404: "Error", 409: "Error"},
+    ),
+    Operation(
         "setTraffic",
         "PATCH",
         f"{_ENDPOINT}/traffic",

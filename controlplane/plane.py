@@ -27,7 +27,17 @@ from cluster.provider import Provider, ProviderError
 from controlplane.admission import kept_manifest, untellable
 from controlplane.declared import Declared, Registry, Skipped
 from controlplane.errors import Conflict, EndpointSkipped, StoreError
-from controlplane.keys import ENTROPY_BYTES, KeyPair, KeyType, digests, pair_from, regenerated
+from controlplane.keys import (
+    ENTROPY_BYTES,
+    INCARNATION_BYTES,
+    PAIR_BYTES,
+    KeyPair,
+    KeyType,
+    digests,
+    pair_from,
+    regenerated,
+    revoked,
+)
 from controlplane.logs import LogLine, follow
 from controlplane.reconciler import Reconciler
 from controlplane.records import Record
@@ -114,6 +124,7 @@ class ControlPlane:
             self._load(state)
             self._scaling.load({key: n for key, n in state.wanted.items() if self._is_kept(key)})
             await self._issuer.load(state.keyring)
+            await self._complete_incarnations()
         except BaseException:
             await self._store.close()
             raise
@@ -173,6 +184,20 @@ class ControlPlane:
             _log.error("%s", EndpointSkipped(name, skipped.why, skipped.remedy))
         for text in state.lost:
             _log.error("%s", text)
+
+    async def _complete_incarnations(self) -> None:
+        """Give endpoints that were kept by a version without incarnations one each; their old tokens stay invalid."""
+        for declared in self._registry.all():
+            name, pair = declared.endpoint.name, declared.keys
+            if pair.incarnation:
+                continue
+            complete = replace(declared, keys=revoked(pair, self._entropy(INCARNATION_BYTES)))
+            try:
+                await self._put(complete)
+            except StoreError as error:
+                # Without it the endpoint serves all the same; its tokens end with this process.
+                self._registry.put(complete)
+                _log.warning("endpoint %s: its tokens end with this process: %s", name, error)
 
     def _is_kept(self, key: VersionKey) -> bool:
         return self._registry.version(key) is not None or key.endpoint in self._registry.skipped()
@@ -255,10 +280,17 @@ class ControlPlane:
         """Replace one key; the old one dies as the routers are told. Raises EndpointNotFound, StoreError."""
         async with self._registry.lock(name):
             old = self._registry.get(name)
-            pair = regenerated(old.keys, which, self._entropy(ENTROPY_BYTES))
-            kept = await self._put(Declared(old.manifest, old.endpoint, pair))
-            self._routers.publish(SetKeys(digests(name, kept.keys)))
-            return kept.keys
+            return await self._replace_keys(old, regenerated(old.keys, which, self._entropy(ENTROPY_BYTES)))
+
+    async def revoke_tokens(self, name: str) -> IssuedToken:
+        """Make every token issued so far invalid; keys stay valid. Returns a new token.
+
+        Raises EndpointNotFound, StoreError; Conflict when the endpoint does not take tokens.
+        """
+        async with self._registry.lock(name):
+            old = self._with_token_auth(name)
+            await self._replace_keys(old, revoked(old.keys, self._entropy(INCARNATION_BYTES)))
+            return self.token(name)
 
     # ---- what is changed in the store by somebody else
 
@@ -293,7 +325,9 @@ class ControlPlane:
     async def _declare(self, manifest: ScoringEndpoint, endpoint: Endpoint, old: Declared | None) -> None:
         skipped = self._registry.skipped().get(endpoint.name)
         known = old or skipped
-        keys = (known.keys if known else None) or pair_from(self._entropy(2 * ENTROPY_BYTES))
+        keys = (known.keys if known else None) or pair_from(self._entropy(PAIR_BYTES))
+        if not keys.incarnation:
+            keys = revoked(keys, self._entropy(INCARNATION_BYTES))
         if skipped is not None:
             await self._set_aside(endpoint.name)
         await self._follow(await self._put(Declared(manifest, endpoint, keys)), old)
@@ -322,6 +356,17 @@ class ControlPlane:
     async def _set_aside(self, name: str) -> None:
         if aside := await self._store.set_endpoint_aside(name):
             _log.warning("endpoint %s: its damaged file is kept as %s", name, aside)
+
+    async def _replace_keys(self, old: Declared, pair: KeyPair) -> KeyPair:
+        kept = await self._put(replace(old, keys=pair))
+        self._routers.publish(SetKeys(digests(old.endpoint.name, kept.keys)))
+        return kept.keys
+
+    def _with_token_auth(self, name: str) -> Declared:
+        declared = self._registry.get(name)
+        if declared.endpoint.auth is not Auth.TOKEN:
+            raise Conflict(f"endpoint '{name}' does not use token auth; set tokenAuthEnabled: true to have it")
+        return declared
 
     async def _put(self, declared: Declared) -> Declared:
         """Keep it, then know it: with the keys that are kept."""
@@ -358,9 +403,7 @@ class ControlPlane:
 
     def token(self, name: str) -> IssuedToken:
         """A token for the endpoint. Raises EndpointNotFound; Conflict when it does not take tokens."""
-        if self._registry.get(name).endpoint.auth is not Auth.TOKEN:
-            raise Conflict(f"endpoint '{name}' does not use token auth; set tokenAuthEnabled: true to have it")
-        return self._issuer.issue(name)
+        return self._issuer.issue(name, self._with_token_auth(name).keys.incarnation)
 
     def decisions(self, name: str, version: str | None, last: int) -> list[Record]:
         """The newest scaling decisions, newest last. Raises EndpointNotFound, VersionNotFound."""

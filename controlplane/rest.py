@@ -26,6 +26,7 @@ from controlplane.logs import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, document
 from controlplane.plane import ControlPlane
 from controlplane.records import FrontEndRecord, front_end_document, to_document
+from controlplane.tokens import IssuedToken
 from serving.endpoint import VersionKey
 from serving.faults import Fault, InvalidManifest
 from serving.manifest import json_schema
@@ -85,7 +86,6 @@ def build_app(
         middlewares=[
             audited({operation.id: operation for operation in OPERATIONS}),
             guard.json_errors(),
-            guard.origin_form_only(),
             *_gates(settings),
             guard.same_site_only(pages=("/",)),
         ],
@@ -150,6 +150,7 @@ class _Endpoints:
             "getKeys": self.keys,
             "regenerateKey": self.regenerate,
             "issueToken": self.token,
+            "revokeTokens": self.revoke,
             "setTraffic": self.traffic,
             "getDecisions": self.decisions,
         }
@@ -180,15 +181,10 @@ class _Endpoints:
         return _shown_keys(await self._plane.regenerate(_name(request), KeyType(choice.key_type)))
 
     async def token(self, request: web.Request) -> web.StreamResponse:
-        token = self._plane.token(_name(request))
-        return web.json_response(
-            {
-                "accessToken": token.access_token,
-                "tokenType": "Bearer",
-                "refreshAfter": token.refresh_after,
-                "expiryOn": token.expires_on,
-            }
-        )
+        return _shown_token(self._plane.token(_name(request)))
+
+    async def revoke(self, request: web.Request) -> web.StreamResponse:
+        return _shown_token(await self._plane.revoke_tokens(_name(request)))
 
     async def traffic(self, request: web.Request) -> web.StreamResponse:
         change = payload.read(await request.read(), payload.Traffic)
@@ -321,6 +317,17 @@ def _same_name(declared: Any, name: str) -> None:
 
 def _shown_keys(pair: KeyPair) -> web.Response:
     return web.json_response({"primaryKey": pair.primary, "secondaryKey": pair.secondary})
+
+
+def _shown_token(token: IssuedToken) -> web.Response:
+    return web.json_response(
+        {
+            "accessToken": token.access_token,
+            "tokenType": "Bearer",
+            "refreshAfter": token.refresh_after,
+            "expiryOn": token.expires_on,
+        }
+    )
 
 
 def _as_json_line(line: LogLine) -> bytes:

@@ -48,9 +48,9 @@ class TokenIssuer:
             raise RuntimeError("the token issuer was not loaded")
         return self._keyring
 
-    def issue(self, endpoint: str) -> IssuedToken:
-        """A token for one endpoint."""
-        return self.keyring.issue(endpoint, self._wall(), str(uuid.uuid4()))
+    def issue(self, endpoint: str, incarnation: str) -> IssuedToken:
+        """A token for one incarnation of one endpoint."""
+        return self.keyring.issue(endpoint, incarnation, self._wall(), str(uuid.uuid4()))
 
     async def rotate(self) -> None:
         """Add a key if one is due and drop what has expired: disk first, then memory and routers. Raises StoreError."""

@@ -18,7 +18,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from serving.credentials import TokenKey, TokenTrust
+from serving.credentials import INCARNATION, TokenKey, TokenTrust
 
 REFRESH_AFTER_S = 3600
 ACCEPTED_AFTER_REFRESH_S = 12 * 3600
@@ -93,13 +93,14 @@ class Keyring:
         )
         return replace(self, keys=(*kept, self.keys[-1]))
 
-    def issue(self, endpoint: str, now: float, jti: str) -> IssuedToken:
-        """A token that opens `endpoint` and nothing else."""
+    def issue(self, endpoint: str, incarnation: str, now: float, jti: str) -> IssuedToken:
+        """A token that opens this incarnation of `endpoint` and nothing else. `jti`: unique id of the token."""
         issued_at = int(now)
         key = self.signer(now)
         claims = {
             "iss": self.issuer,
             "aud": TokenTrust.audience(endpoint),
+            INCARNATION: incarnation,
             "sub": endpoint,
             "iat": issued_at,
             "nbf": issued_at,

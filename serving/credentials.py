@@ -2,13 +2,19 @@
 
 from dataclasses import dataclass
 
+INCARNATION = "inc"
+"""Claim of a scorefront token: the incarnation of the endpoint it was issued for. It changes when the endpoint is
+deleted and declared again, and when its tokens are revoked."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyDigests:
-    """SHA-256 digests (32 bytes each) of the keys that open one endpoint: primary, secondary."""
+    """What opens one endpoint: SHA-256 digests (32 bytes each) of its keys, primary first, and its incarnation."""
 
     endpoint: str
     digests: tuple[bytes, ...]
+    incarnation: str = ""
+    """Value of the claim INCARNATION in every valid token for this endpoint; "": no token is valid. Not a secret."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ def endpoint(cr: dict[str, Any]) -> dict[str, Any]:
     kept = {name: cr[name] for name in _OF_ENDPOINT if name in cr}
     if isinstance(spec := kept.get("spec"), dict) and isinstance(spec.get("versions"), list):
         kept["spec"] = {**spec, "versions": [_version(version) for version in spec["versions"]]}
-    return {**kept, "metadata": metadata, "status": {"keys": status.get("keys") or {}, "versions": versions}}
+    of_status = {"keys": status.get("keys") or {}, "incarnation": status.get("incarnation", ""), "versions": versions}
+    return {**kept, "metadata": metadata, "status": of_status}
 
 
 def _version(declared: Any) -> Any:

@@ -36,12 +36,12 @@ class VersionRoute:
 class Route:
     """What the hot path needs of one endpoint."""
 
-    __slots__ = ("_bounds", "_choices", "auth", "digests", "name", "retry_before_response", "versions")
+    __slots__ = ("_bounds", "_choices", "auth", "keys", "name", "retry_before_response", "versions")
 
-    def __init__(self, endpoint: Endpoint, digests: tuple[bytes, ...]) -> None:
+    def __init__(self, endpoint: Endpoint, keys: KeyDigests) -> None:
         self.name = endpoint.name
         self.auth: Auth = endpoint.auth
-        self.digests = digests
+        self.keys = keys
         self.retry_before_response = endpoint.retry is RetryRule.BEFORE_RESPONSE
         routes = [VersionRoute(endpoint, index) for index in range(len(endpoint.versions))]
         self.versions = {route.name: route for route in routes}
@@ -90,7 +90,7 @@ class Table:
         self.generation = 1
         self.tokens = Tokens(TokenTrust(""))
         self._endpoints: dict[str, Endpoint] = {}
-        self._digests: dict[str, tuple[bytes, ...]] = {}
+        self._keys: dict[str, KeyDigests] = {}
         self._routes: dict[bytes, Route] = {}
 
     def upsert(self, endpoint: Endpoint) -> None:
@@ -101,13 +101,13 @@ class Table:
     def remove(self, name: str) -> None:
         """An endpoint is gone; its keys with it."""
         self._endpoints.pop(name, None)
-        self._digests.pop(name, None)
+        self._keys.pop(name, None)
         self._routes.pop(name.encode(), None)
         self.generation += 1
 
     def set_keys(self, keys: KeyDigests) -> None:
-        """The keys of one endpoint, whole."""
-        self._digests[keys.endpoint] = keys.digests
+        """The keys and the incarnation of one endpoint, whole."""
+        self._keys[keys.endpoint] = keys
         if keys.endpoint in self._endpoints:
             self._rebuild(keys.endpoint)
 
@@ -138,5 +138,5 @@ class Table:
         return Match(route, None if rest == b"/score" else rest, pinned)
 
     def _rebuild(self, name: str) -> None:
-        self._routes[name.encode()] = Route(self._endpoints[name], self._digests.get(name, ()))
+        self._routes[name.encode()] = Route(self._endpoints[name], self._keys.get(name) or KeyDigests(name, ()))
         self.generation += 1

@@ -59,9 +59,7 @@ class Planner:
         if head.method not in (b"GET", b"POST"):
             raise MethodNotAllowed
         route = match.route
-        plan.valid_until = authorize(
-            route.auth, route.name, head.authorization, route.digests, self._table.tokens, now_unix
-        )
+        plan.valid_until = authorize(route.auth, route.keys, head.authorization, self._table.tokens, now_unix)
         pin = _pin(head, match)
         if pin is not None:
             plan.fixed = plan.version(route.pinned(pin), head)

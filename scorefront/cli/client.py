@@ -102,6 +102,10 @@ class ControlPlane:
         """`accessToken`, `tokenType`, `refreshAfter` and `expiryOn` (unix seconds)."""
         return self._object("POST", _path(name, "token"))
 
+    def revoke_tokens(self, name: str) -> dict[str, Any]:
+        """A new token, as `issue_token` gives it, after every token issued so far was made invalid."""
+        return self._object("POST", _path(name, "token/revoke"))
+
     def set_traffic(
         self, name: str, percentiles: Mapping[str, float], default: str | None, control: str | None
     ) -> dict[str, Any]:

@@ -110,6 +110,9 @@ def keys(
 
 def token(
     name: EndpointName,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="First make every token issued so far invalid, within a second.")
+    ] = False,
     output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
     control_url: ControlUrl = DEFAULT_URL,
 ) -> None:
@@ -117,12 +120,18 @@ def token(
 
     Text is the token alone, on one line; JSON says when to fetch the next one (refreshAfter, expiryOn: unix seconds).
 
+    With --revoke the token printed is the only valid one. Open WebSockets of revoked tokens are closed. Keys are not
+    affected, as tokens are not affected by `keys --regenerate`.
+
     \b
     Examples:
       scorefront token iris -o json
+      scorefront token iris --revoke
       curl -H "Authorization: Bearer $(scorefront token iris)" ...
     """
-    issued = control_plane(control_url).issue_token(checked_name("NAME", name))
+    control = control_plane(control_url)
+    checked_name("NAME", name)
+    issued = control.revoke_tokens(name) if revoke else control.issue_token(name)
     print(show.as_json(issued) if output is TextFormat.JSON else issued["accessToken"])
 
 

@@ -182,6 +182,7 @@ def _status() -> Schema:
             primarySha256=_text("Of the primary key, 64 hex digits.", **digest),
             secondarySha256=_text("Of the secondary key, 64 hex digits.", **digest),
         ),
+        incarnation=_text("Named by every valid token; it changes when tokens are revoked.", maxLength=128),
     )
 
 

@@ -1,10 +1,14 @@
 """The Secret `scorefront-keys` with the keys of all endpoints. Routers get SHA-256 digests, through the status.
 
 One entry per endpoint: `<namespace>.<name>` -> JSON, bound to the uid of the ScoringEndpoint. An entry of another uid
-is stale. 1,000 entries take less than 300 KB of the 1 MiB that a Secret may hold.
+is stale. 1,000 entries take less than 450 KB of the 1 MiB that a Secret may hold.
+
+The incarnation of an endpoint, which its tokens name, is `<uid>.<part>`: the entry keeps the part, whose replacement
+revokes all tokens; the uid makes tokens of a deleted endpoint, and a status copied from another object, invalid.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +23,8 @@ MIN_KEY_CHARACTERS = 32
 MAX_KEY_CHARACTERS = 256
 """Keeps the Secret below its 1 MiB."""
 
+_part = re.compile(r"[0-9a-f]{32}")
+
 
 class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """The keys of one endpoint in clear text; its repr shows the uid only."""
@@ -27,6 +33,8 @@ class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     """Of the ScoringEndpoint object."""
     primary_key: str
     secondary_key: str
+    incarnation: str = ""
+    """The revocable part; "": not yet written."""
 
     def __repr__(self) -> str:
         return f"KeyEntry(uid={self.uid!r})"
@@ -60,6 +68,16 @@ def entry_in(secret: Mapping[str, Any], found: Mapping[str, Any]) -> KeyEntry | 
             f"entry {key} in Secret {KEYS_SECRET}: {error}; for new keys remove the entry: {remedy}"
         ) from None
     return entry
+
+
+def incarnation_of(uid: str, part: str) -> str:
+    """The incarnation of the ScoringEndpoint with this uid; "" without a part."""
+    return f"{uid}.{part}" if part else ""
+
+
+def part_of(incarnation: str) -> str:
+    """The revocable part of an incarnation."""
+    return incarnation.rpartition(".")[2]
 
 
 def stale_entries(secret: Mapping[str, Any], uids: Mapping[str, str], namespaces: frozenset[str]) -> Iterator[str]:
@@ -104,3 +122,5 @@ def _check(entry: KeyEntry) -> None:
         if not MIN_KEY_CHARACTERS <= len(value) <= MAX_KEY_CHARACTERS:
             rule = f"must have {MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS} characters"
             raise ValueError(f"{field} {rule}, has {len(value)}")
+    if entry.incarnation and not _part.fullmatch(entry.incarnation):
+        raise ValueError("incarnation must have 32 hexadecimal digits in lower case")

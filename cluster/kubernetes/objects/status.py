@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.kubernetes.objects.keys import incarnation_of, part_of
 from cluster.kubernetes.objects.labels import selector
 from serving.credentials import KeyDigests
 from serving.endpoint import VersionKey
@@ -60,8 +61,10 @@ class EndpointStatus:
     default_version: str = ""
     scoring_uri: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """`secret.digests_of`; empty where no key is demanded."""
+    """`keys.digests_of`; empty where no key is demanded."""
     trouble: Trouble | None = None
+    incarnation: str = ""
+    """`keys.incarnation_of`: named by every valid token."""
 
 
 def status_of(previous: Mapping[str, Any] | None, seen: EndpointStatus, now: str) -> dict[str, Any]:
@@ -81,18 +84,23 @@ def status_of(previous: Mapping[str, Any] | None, seen: EndpointStatus, now: str
         "scoringUri": seen.scoring_uri,
         "versions": [_version(seen.endpoint, version) for version in seen.versions],
         "keys": dict(seen.keys),
+        "incarnation": seen.incarnation,
     }
     return {name: value for name, value in status.items() if value not in ("", {})}
 
 
 def digests_of(cr: Mapping[str, Any]) -> KeyDigests | None:
-    """The digests of the keys that open the endpoint of `cr`; None until the leader has written them.
+    """The digests of the keys that open the endpoint of `cr`, and its incarnation; None until the leader writes them.
 
-    What is no SHA-256 opens nothing: it is left out.
+    A text that is no SHA-256, and an incarnation of another uid (a status copied from another object), are ignored.
     """
-    written = (cr.get("status") or {}).get("keys") or {}
+    metadata, status = cr["metadata"], cr.get("status") or {}
+    written = status.get("keys") or {}
     digests = tuple(_digests(written.get(name) for name in ("primarySha256", "secondarySha256")))
-    return KeyDigests(cr["metadata"]["name"], digests) if digests else None
+    incarnation = str(status.get("incarnation") or "")
+    if not part_of(incarnation) or incarnation != incarnation_of(metadata.get("uid", ""), part_of(incarnation)):
+        incarnation = ""
+    return KeyDigests(metadata["name"], digests, incarnation) if digests or incarnation else None
 
 
 def selectors_of(cr: Mapping[str, Any]) -> dict[str, str]:

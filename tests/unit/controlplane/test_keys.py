@@ -31,14 +31,14 @@ def test_a_key_of_less_or_more_entropy_is_refused(size):
 
 
 def test_the_two_keys_of_a_pair_are_independent():
-    pair = pair_from(b"a" * 32 + b"b" * 32)
-    assert pair == KeyPair(key_from(b"a" * 32), key_from(b"b" * 32))
+    pair = pair_from(b"a" * 32 + b"b" * 32 + b"c" * 16)
+    assert pair == KeyPair(key_from(b"a" * 32), key_from(b"b" * 32), (b"c" * 16).hex())
     assert pair.primary != pair.secondary
 
 
 @pytest.mark.parametrize("which", list(KeyType))
 def test_regenerating_one_key_leaves_the_other(which):
-    before = pair_from(bytes(64))
+    before = pair_from(bytes(80))
     after = regenerated(before, which, b"n" * 32)
     changed = {"primary": before.primary != after.primary, "secondary": before.secondary != after.secondary}
     assert changed == {each.value: each is which for each in KeyType}

@@ -35,10 +35,11 @@ def claims_of(token, ring, endpoint):
 @pytest.mark.parametrize("algorithm", [EDDSA, RS256])
 def test_a_token_is_verified_with_the_published_key_and_says_whom_it_is_for(algorithm):
     ring = new_keyring("here", algorithm, T0)
-    token = ring.issue("iris", T0 + 0.7, "id-1")
+    token = ring.issue("iris", "life-1", T0 + 0.7, "id-1")
     assert claims_of(token, ring, "iris") == {
         "iss": "scorefront/here",
         "aud": "urn:scorefront:endpoint:iris",
+        "inc": "life-1",
         "sub": "iris",
         "iat": T0,
         "nbf": T0,
@@ -51,11 +52,11 @@ def test_a_token_is_verified_with_the_published_key_and_says_whom_it_is_for(algo
 def test_a_token_for_one_endpoint_is_not_for_another():
     ring = new_keyring("here", EDDSA, T0)
     with pytest.raises(jwt.InvalidAudienceError):
-        claims_of(ring.issue("iris", T0, "x"), ring, "wine")
+        claims_of(ring.issue("iris", "life-1", T0, "x"), ring, "wine")
 
 
 def test_a_token_is_accepted_for_12_hours_after_it_should_be_refreshed():
-    token = new_keyring("here", EDDSA, T0).issue("iris", T0, "x")
+    token = new_keyring("here", EDDSA, T0).issue("iris", "life-1", T0, "x")
     assert token.refresh_after == T0 + 3600
     assert token.expires_on == token.refresh_after + 12 * 3600
 
@@ -83,7 +84,7 @@ def test_a_key_is_replaced_after_a_day_or_when_another_algorithm_is_wanted():
 def test_an_old_key_is_trusted_until_its_last_token_has_expired():
     ring = rotated(new_keyring("here", EDDSA, T0), T0 + 100)
     old, new = ring.keys
-    last_token = ring.issue("iris", new.signs_from - 1, "x")
+    last_token = ring.issue("iris", "life-1", new.signs_from - 1, "x")
     assert old in ring.without_expired(last_token.expires_on).keys
     assert ring.without_expired(new.signs_from + LIFETIME_S + CLOCK_SLACK_S).keys == (new,)
 
@@ -100,5 +101,5 @@ def test_a_clock_that_went_back_still_finds_a_signer():
 
 def test_no_private_key_is_in_a_repr_or_in_what_routers_get():
     ring = new_keyring("here", EDDSA, T0)
-    for text in (repr(ring), repr(ring.trust()), repr(ring.issue("iris", T0, "x"))):
+    for text in (repr(ring), repr(ring.trust()), repr(ring.issue("iris", "life-1", T0, "x"))):
         assert "PRIVATE" not in text and "ey" + "J" not in text

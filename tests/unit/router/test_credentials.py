@@ -17,12 +17,16 @@ from router.core import credentials
 from router.core.credentials import CACHED_TOKENS, CLOCK_SKEW_S, CREDENTIAL_MAX_BYTES, Tokens, authorize, opens
 from router.core.errors import Forbidden, Unauthorized
 from router.core.table import Table
-from serving.credentials import TokenKey, TokenTrust
+from serving.credentials import KeyDigests, TokenKey, TokenTrust
 from serving.endpoint import Auth
 
 NOW = 1_700_000_000
 ISSUER = "https://scorefront.example"
 IRIS = TokenTrust.audience("iris")
+LIFE = "incarnation-1"
+PRIMARY, SECONDARY = b"kP3" + b"a" * 40, b"kS3" + b"b" * 40
+DIGESTS = tuple(hashlib.sha256(key).digest() for key in (PRIMARY, SECONDARY))
+KEYS = KeyDigests("iris", DIGESTS, LIFE)
 ED = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_ED = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 RSA = rsa.generate_private_key(65537, 2048)
@@ -57,7 +61,7 @@ def b64(raw: bytes) -> bytes:
 
 def claims(**changed: Any) -> dict[str, Any]:
     """Good claims; a value of None takes one away."""
-    whole = {"iss": ISSUER, "aud": IRIS, "iat": NOW, "nbf": NOW, "exp": NOW + 3600} | changed
+    whole = {"iss": ISSUER, "aud": IRIS, "iat": NOW, "nbf": NOW, "exp": NOW + 3600, "inc": LIFE} | changed
     return {name: value for name, value in whole.items() if value is not None}
 
 
@@ -94,7 +98,7 @@ def token(
 
 def refused(tokens: Tokens, presented: bytes, now: float = NOW) -> None:
     with pytest.raises(Unauthorized):
-        tokens.authorize(presented, "iris", now)
+        tokens.authorize(presented, KEYS, now)
 
 
 # ---- what is good
@@ -103,16 +107,16 @@ def refused(tokens: Tokens, presented: bytes, now: float = NOW) -> None:
 def test_a_token_of_pyjwt_signed_with_either_algorithm_opens_the_endpoint(tokens):
     for key, algorithm, kid in ((ED, "EdDSA", "ed-1"), (RSA, "RS256", "rsa-1")):
         made = jwt.encode(claims(), key, algorithm=algorithm, headers={"kid": kid}).encode()
-        assert tokens.authorize(made, "iris", NOW) == NOW + 3600 + CLOCK_SKEW_S
+        assert tokens.authorize(made, KEYS, NOW) == NOW + 3600 + CLOCK_SKEW_S
 
 
 def test_the_tokens_that_these_tests_make_are_good_until_something_is_changed(tokens):
-    tokens.authorize(token(), "iris", NOW)
-    tokens.authorize(token(sign=by_rsa, alg="RS256", kid="rsa-1"), "iris", NOW)
+    tokens.authorize(token(), KEYS, NOW)
+    tokens.authorize(token(sign=by_rsa, alg="RS256", kid="rsa-1"), KEYS, NOW)
 
 
 def test_a_token_may_name_several_audiences_and_lack_not_before(tokens):
-    tokens.authorize(token(claims(aud=["urn:other", IRIS], nbf=None)), "iris", NOW)
+    tokens.authorize(token(claims(aud=["urn:other", IRIS], nbf=None)), KEYS, NOW)
 
 
 # ---- algorithm and key (items 1 to 8)
@@ -200,7 +204,7 @@ def jwk(private: ed25519.Ed25519PrivateKey) -> dict[str, str]:
 def test_a_key_that_a_token_brings_along_is_ignored(tokens, header):
     refused(tokens, token(sign=OTHER_ED.sign, **header))
     refused(tokens, token(sign=OTHER_ED.sign, kid=None, **header))
-    tokens.authorize(token(**header), "iris", NOW)
+    tokens.authorize(token(**header), KEYS, NOW)
 
 
 @pytest.mark.parametrize("crit", [["exp"], ["b64"], [], None, "exp", {}])
@@ -219,26 +223,26 @@ def test_a_claim_that_is_needed_and_missing_is_refused(tokens, missing):
 
 def test_an_expired_token_is_good_for_59_seconds_and_not_for_61(tokens):
     made = token()
-    assert tokens.authorize(made, "iris", NOW + 3600 + 59)
+    assert tokens.authorize(made, KEYS, NOW + 3600 + 59)
     refused(tokens, made, NOW + 3600 + 60)
     refused(tokens, made, NOW + 3600 + 61)
 
 
 def test_a_token_is_good_59_seconds_before_its_time_and_not_61(tokens):
     made = token(claims(nbf=NOW + 100, iat=NOW))
-    assert tokens.authorize(made, "iris", NOW + 100 - 59)
+    assert tokens.authorize(made, KEYS, NOW + 100 - 59)
     refused(tokens, made, NOW + 100 - 61)
 
 
 def test_a_token_issued_in_the_future_is_refused(tokens):
     made = token(claims(iat=NOW + 1000, nbf=NOW))
-    assert tokens.authorize(made, "iris", NOW + 1000 - 59)
+    assert tokens.authorize(made, KEYS, NOW + 1000 - 59)
     refused(tokens, made, NOW + 1000 - 61)
 
 
 def test_a_token_that_would_live_for_more_than_a_week_is_refused(tokens):
     week = 7 * 24 * 3600
-    tokens.authorize(token(claims(exp=NOW + week)), "iris", NOW)
+    tokens.authorize(token(claims(exp=NOW + week)), KEYS, NOW)
     refused(tokens, token(claims(exp=NOW + week + 1)))
 
 
@@ -272,8 +276,8 @@ def test_a_date_of_an_odd_type_or_size_is_refused(tokens, name, value):
 
 
 def test_odd_dates_lie_on_both_sides_of_the_good_ones(tokens):
-    tokens.authorize(token(claims(iat=0, nbf=0, exp=1)), "iris", 0)
-    tokens.authorize(token(claims(iat=2**53 - 2, nbf=2**53 - 2, exp=2**53 - 1)), "iris", 2**53 - 2)
+    tokens.authorize(token(claims(iat=0, nbf=0, exp=1)), KEYS, 0)
+    tokens.authorize(token(claims(iat=2**53 - 2, nbf=2**53 - 2, exp=2**53 - 1)), KEYS, 2**53 - 2)
 
 
 # ---- issuer and audience (items 13 and 14)
@@ -293,7 +297,7 @@ def test_an_issuer_that_is_not_exactly_ours_is_refused(tokens, issuer):
 )
 def test_a_token_for_another_endpoint_is_forbidden_here(tokens, audience):
     with pytest.raises(Forbidden):
-        tokens.authorize(token(claims(aud=audience)), "iris", NOW)
+        tokens.authorize(token(claims(aud=audience)), KEYS, NOW)
 
 
 @pytest.mark.parametrize("audience", [1, True, {}, {IRIS: 1}, [IRIS, 1], [[IRIS]], [None]], ids=str)
@@ -360,7 +364,7 @@ def test_deep_nesting_in_a_signed_token_is_answered_one_way_or_the_other(tokens)
         nested = b"[" * depth + b"]" * depth
         payload = json.dumps(claims())[:-1].encode() + b',"x":%b}' % nested
         try:
-            tokens.authorize(raw_token(GOOD_HEADER, payload), "iris", NOW)
+            tokens.authorize(raw_token(GOOD_HEADER, payload), KEYS, NOW)
         except Unauthorized:
             continue
 
@@ -387,7 +391,7 @@ def test_only_one_spelling_of_a_part_is_taken(tokens, position):
     for filling in ("", "x", "xx"):
         made = token(claims(jti=filling), typ="JWT" + filling)
         parts = made.split(b".")
-        tokens.authorize(made, "iris", NOW)
+        tokens.authorize(made, KEYS, NOW)
         for alias in aliases_of(parts[position]):
             changed = [*parts[:position], alias, *parts[position + 1 :]]
             refused(tokens, b".".join(changed))
@@ -409,26 +413,26 @@ def test_a_part_that_is_empty_or_of_impossible_length_is_refused(tokens, positio
 
 def test_a_remembered_token_is_still_checked_for_its_dates_and_its_audience(tokens):
     made = token()
-    tokens.authorize(made, "iris", NOW)
+    tokens.authorize(made, KEYS, NOW)
     refused(tokens, made, NOW - 61)
     with pytest.raises(Forbidden):
-        tokens.authorize(made, "roses", NOW)
-    tokens.authorize(made, "iris", NOW)
+        tokens.authorize(made, KeyDigests("roses", (), LIFE), NOW)
+    tokens.authorize(made, KEYS, NOW)
     refused(tokens, made, NOW + 3600 + 61)
 
 
 def test_a_token_that_has_expired_stays_expired_when_the_clock_is_set_back(tokens):
     made = token()
-    tokens.authorize(made, "iris", NOW)
+    tokens.authorize(made, KEYS, NOW)
     refused(tokens, made, NOW + 3600 + 61)
     refused(tokens, made, NOW)
 
 
 def test_a_signature_is_checked_once_per_token(tokens, monkeypatch):
     made = token()
-    tokens.authorize(made, "iris", NOW)
+    tokens.authorize(made, KEYS, NOW)
     monkeypatch.setattr(credentials.jwt, "get_algorithm_by_name", pytest.fail)
-    tokens.authorize(made, "iris", NOW + 1)
+    tokens.authorize(made, KEYS, NOW + 1)
 
 
 def test_a_refused_token_is_not_remembered_as_good(tokens):
@@ -440,7 +444,7 @@ def test_a_refused_token_is_not_remembered_as_good(tokens):
 def test_no_token_of_a_key_that_is_no_longer_trusted_opens_anything():
     table, made = Table(), token()
     table.set_trust(TRUST)
-    table.tokens.authorize(made, "iris", NOW)
+    table.tokens.authorize(made, KEYS, NOW)
     table.set_trust(TokenTrust(ISSUER, TRUST.keys[1:]))
     refused(table.tokens, made)
     table.set_trust(TokenTrust(ISSUER, (TokenKey("ed-1", "EdDSA", pem(OTHER_ED)),)))
@@ -450,7 +454,7 @@ def test_no_token_of_a_key_that_is_no_longer_trusted_opens_anything():
 def test_what_is_remembered_is_bounded(tokens, monkeypatch):
     monkeypatch.setattr(credentials, "CACHED_TOKENS", 8)
     for number in range(20):
-        tokens.authorize(token(claims(jti=str(number))), "iris", NOW)
+        tokens.authorize(token(claims(jti=str(number))), KEYS, NOW)
         assert len(tokens._checked) <= 8
     assert CACHED_TOKENS >= 1000
 
@@ -477,7 +481,7 @@ def test_a_key_that_is_weak_or_not_of_its_algorithm_is_not_trusted():
         with pytest.raises(ValueError, match="not a usable"):
             table.set_trust(TokenTrust(ISSUER, (TokenKey("k", algorithm, pem(private)),)))
         assert table.generation == generation
-        table.tokens.authorize(token(), "iris", NOW)  # what was trusted before still is
+        table.tokens.authorize(token(), KEYS, NOW)  # what was trusted before still is
 
 
 def test_a_secret_or_garbage_is_no_public_key():
@@ -528,17 +532,14 @@ def test_a_token_of_more_than_8_kb_is_refused_before_it_is_looked_at():
     made = token(claims(jti="x" * 7000))
     assert len(made) > CREDENTIAL_MAX_BYTES
     with pytest.raises(Unauthorized):
-        authorize(Auth.TOKEN, "iris", (b"Bearer " + made,), (), Tokens(TRUST), NOW)
+        authorize(Auth.TOKEN, KEYS, (b"Bearer " + made,), Tokens(TRUST), NOW)
 
 
 # ---- keys (items 28 and 29)
 
-PRIMARY, SECONDARY = b"kP3" + b"a" * 40, b"kS3" + b"b" * 40
-DIGESTS = tuple(hashlib.sha256(key).digest() for key in (PRIMARY, SECONDARY))
-
 
 def with_key(key: bytes) -> float:
-    return authorize(Auth.KEY, "iris", (b"Bearer " + key,), DIGESTS, NONE, NOW)
+    return authorize(Auth.KEY, KEYS, (b"Bearer " + key,), NONE, NOW)
 
 
 def test_both_keys_open_the_endpoint_for_ever():
@@ -569,7 +570,7 @@ def test_what_is_only_like_a_key_opens_nothing(key):
 def test_an_endpoint_without_keys_is_open_to_nobody():
     for key in (b"x", b"None", hashlib.sha256(b"").hexdigest().encode()):
         with pytest.raises(Unauthorized):
-            authorize(Auth.KEY, "iris", (b"Bearer " + key,), (), NONE, NOW)
+            authorize(Auth.KEY, KeyDigests("iris", ()), (b"Bearer " + key,), NONE, NOW)
 
 
 def test_every_digest_is_compared_in_constant_time_whichever_key_is_right(monkeypatch):
@@ -592,24 +593,24 @@ def test_every_digest_is_compared_in_constant_time_whichever_key_is_right(monkey
 
 
 def test_an_endpoint_without_auth_asks_for_nothing():
-    assert authorize(Auth.NONE, "iris", (), (), NONE, NOW) == math.inf
-    assert authorize(Auth.NONE, "iris", (b"Basic x", b"y"), (), NONE, NOW) == math.inf
+    assert authorize(Auth.NONE, KEYS, (), NONE, NOW) == math.inf
+    assert authorize(Auth.NONE, KEYS, (b"Basic x", b"y"), NONE, NOW) == math.inf
 
 
 def test_a_token_does_not_open_an_endpoint_with_keys_nor_a_key_one_with_tokens():
     trusted = Tokens(TRUST)
     with pytest.raises(Unauthorized):
-        authorize(Auth.KEY, "iris", (b"Bearer " + token(),), DIGESTS, trusted, NOW)
+        authorize(Auth.KEY, KEYS, (b"Bearer " + token(),), trusted, NOW)
     with pytest.raises(Unauthorized):
-        authorize(Auth.TOKEN, "iris", (b"Bearer " + PRIMARY,), DIGESTS, trusted, NOW)
-    assert authorize(Auth.TOKEN, "iris", (b"Bearer " + token(),), DIGESTS, trusted, NOW) == NOW + 3600 + CLOCK_SKEW_S
+        authorize(Auth.TOKEN, KEYS, (b"Bearer " + PRIMARY,), trusted, NOW)
+    assert authorize(Auth.TOKEN, KEYS, (b"Bearer " + token(),), trusted, NOW) == NOW + 3600 + CLOCK_SKEW_S
 
 
 def test_a_refusal_says_how_to_authenticate_and_not_what_was_wrong():
     texts = set()
     for presented in (b"", b"Bearer x", b"Bearer " + token(alg="none"), b"Bearer " + token(claims(exp=1, iat=0))):
         with pytest.raises(Unauthorized) as refusal:
-            authorize(Auth.TOKEN, "iris", (presented,), (), Tokens(TRUST), NOW)
+            authorize(Auth.TOKEN, KEYS, (presented,), Tokens(TRUST), NOW)
         texts.add(str(refusal.value))
         assert refusal.value.status == 401 and refusal.value.headers[0][0].lower() == b"www-authenticate"
     assert len(texts) == 1

@@ -169,7 +169,7 @@ def test_an_endpoint_that_is_removed_is_not_found_and_its_keys_do_not_come_back_
         table.match(b"/api/v1/service/iris/score")
     assert table.names() == ["iris-2"] and table.endpoint("iris") is None
     table.upsert(endpoint("iris"))
-    assert table.match(b"/api/v1/service/iris/score").route.digests == ()
+    assert table.match(b"/api/v1/service/iris/score").route.keys.digests == ()
 
 
 @pytest.mark.parametrize("keys_first", [True, False])
@@ -178,15 +178,15 @@ def test_keys_hold_whichever_comes_first_keys_or_endpoint(keys_first):
     steps = [lambda: table.set_keys(KeyDigests("iris", (b"1" * 32, b"2" * 32))), lambda: table.upsert(endpoint("iris"))]
     for step in steps if keys_first else reversed(steps):
         step()
-    assert table.match(b"/api/v1/service/iris/score").route.digests == (b"1" * 32, b"2" * 32)
+    assert table.match(b"/api/v1/service/iris/score").route.keys.digests == (b"1" * 32, b"2" * 32)
 
 
 def test_a_regenerated_key_replaces_the_old_one_and_outlives_a_change_of_the_endpoint(table):
     table.set_keys(KeyDigests("iris", (b"1" * 32, b"2" * 32)))
     table.set_keys(KeyDigests("iris", (b"3" * 32, b"2" * 32)))
     table.upsert(endpoint("iris"))
-    assert table.match(b"/api/v1/service/iris/score").route.digests == (b"3" * 32, b"2" * 32)
-    assert table.match(b"/api/v1/service/iris-2/score").route.digests == ()
+    assert table.match(b"/api/v1/service/iris/score").route.keys.digests == (b"3" * 32, b"2" * 32)
+    assert table.match(b"/api/v1/service/iris-2/score").route.keys.digests == ()
 
 
 def test_a_change_of_an_endpoint_replaces_all_of_it(table):

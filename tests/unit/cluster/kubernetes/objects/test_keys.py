@@ -93,20 +93,20 @@ def test_entries_without_their_endpoint_are_stale_where_endpoints_are_watched() 
 
 def test_a_thousand_endpoints_with_the_longest_names_fit_in_a_secret() -> None:
     uid = "6a1f2c34-0000-4000-8000-000000000000"
-    entry = encoded_entry(KeyEntry(uid, "P" * made.KEY_CHARACTERS, "S" * made.KEY_CHARACTERS))
+    entry = encoded_entry(KeyEntry(uid, "P" * made.KEY_CHARACTERS, "S" * made.KEY_CHARACTERS, "f" * 32))
     assert 1_000 * (len(entry) + 63 + 1 + 32) < SECRET_BYTES / 3
-    longest = encoded_entry(KeyEntry(uid, "P" * MAX_KEY_CHARACTERS, "S" * MAX_KEY_CHARACTERS))
+    longest = encoded_entry(KeyEntry(uid, "P" * MAX_KEY_CHARACTERS, "S" * MAX_KEY_CHARACTERS, "f" * 32))
     assert 1_000 * len(longest) < SECRET_BYTES, "also with the longest keys that a user may bring"
 
 
 def test_the_digests_are_those_that_routers_compare_with() -> None:
-    pair = made.pair_from(bytes(range(64)))
+    pair = made.pair_from(bytes(range(80)))
     digests = digests_of(pair.primary, pair.secondary)
     expected = made.digests("iris", pair).digests
     assert (digests["primarySha256"], digests["secondarySha256"]) == tuple(digest.hex() for digest in expected)
 
 
 def test_the_keys_that_scorefront_makes_can_be_used() -> None:
-    pair = made.pair_from(bytes(64))
-    entry = KeyEntry("u-1", pair.primary, pair.secondary)
+    pair = made.pair_from(bytes(80))
+    entry = KeyEntry("u-1", pair.primary, pair.secondary, pair.incarnation)
     assert entry_in(stored(encoded_entry(entry)), found()) == entry

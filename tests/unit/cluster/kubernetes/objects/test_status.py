@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.kubernetes.objects.keys import digests_of as digests_of_keys
+from cluster.kubernetes.objects.keys import incarnation_of
 from cluster.kubernetes.objects.status import (
     CONDITIONS,
     EndpointStatus,
@@ -143,9 +144,10 @@ def test_a_long_message_is_cut():
 
 
 def test_the_keys_that_a_router_learns_are_those_of_the_secret():
-    pair = made.pair_from(bytes(range(64)))
-    keys = digests_of_keys(pair.primary, pair.secondary)
-    cr = {"metadata": {"name": "iris"}, "status": status_of(None, replace(SEEN, keys=keys), NOW)}
+    drawn = made.pair_from(bytes(range(80)))
+    pair = replace(drawn, incarnation=incarnation_of("u-1", drawn.incarnation))
+    seen = replace(SEEN, keys=digests_of_keys(pair.primary, pair.secondary), incarnation=pair.incarnation)
+    cr = {"metadata": {"name": "iris", "uid": "u-1"}, "status": status_of(None, seen, NOW)}
     assert digests_of(cr) == made.digests("iris", pair)
 
 
