@@ -7,7 +7,7 @@ from typing import Any
 
 
 class SettingError(ValueError):
-    """A setting that is not a number, or out of its range."""
+    """A setting that is of the wrong type, or out of its range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,32 @@ class Settings:
     """How long a slot is left alone that a worker had in use when it died: its replica may still be at work."""
     poll_s: float = 0.0
     """How long a worker goes on looking for more before it sleeps; 0: not at all."""
+    hide_endpoints: bool = False
+    """Whether a request to an unknown endpoint is answered 401, as one without a valid credential."""
     worker_silent_s: float = 5.0
     """A worker whose loop has stood still for this long is killed, and another one started."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings, with what the environment says. Raises SettingError that names the variable and the rule."""
-    defaults = asdict(Settings())
-    told: dict[str, Any] = {
-        name: number(environment, f"SCOREFRONT_{name.upper()}", default) for name, default in defaults.items()
-    }
+    told: dict[str, Any] = {}
+    for name, default in asdict(Settings()).items():
+        read = switch if isinstance(default, bool) else number
+        told[name] = read(environment, f"SCOREFRONT_{name.upper()}", default)
     return Settings(**told)
+
+
+def switch(environment: Mapping[str, str], name: str, default: bool) -> bool:
+    """What one variable says (`true` or `false`), else its default.
+
+    Raises SettingError that names the variable and the rule.
+    """
+    text = environment.get(name)
+    if text is None:
+        return default
+    if text not in ("true", "false"):
+        raise SettingError(f"{name}: must be true or false (got {text!r})")
+    return text == "true"
 
 
 def number(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -244,14 +244,19 @@ class Worker:
         match message:
             case ResetAll():
                 self._reset(message)
+                gateway.tunnels.review_all()
             case UpsertEndpoint(endpoint):
                 self._upsert_endpoint(endpoint)
+                gateway.tunnels.review(endpoint.name)
             case RemoveEndpoint(name):
                 self._remove_endpoint(name)
+                gateway.tunnels.review(name)
             case SetKeys(keys):
                 gateway.table.set_keys(keys)
+                gateway.tunnels.review(keys.endpoint)
             case SetTrust(trust):
                 self._set_trust(trust)
+                gateway.tunnels.review_all()
             case UpsertReplica(replica):
                 gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
             case SetView(view):
@@ -380,6 +385,7 @@ class Worker:
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.access_log.flush()
             self.gateway.notice_departures()
+            self.gateway.tunnels.expire()
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.max_connections = self._max_connections()
             self.gateway.sweep()

@@ -16,6 +16,8 @@ from serving.endpoint import Auth, Endpoint, RetryRule, VersionKey
 
 PREFIXES = (b"/api/v1/service/", b"/api/v1/endpoint/")
 _path = re.compile(rb"/api/v1/(?:service|endpoint)/([^/]+)(?:/versions/([^/]+))?(/.*)?", re.DOTALL)
+_UNKNOWN_DIGESTS = (bytes(32), bytes(32))
+"""Digests of no known key; as many as an endpoint has, so that a refusal takes as long."""
 _dot_segment = re.compile(rb"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$|;)")
 
 
@@ -84,14 +86,21 @@ class Match:
 
 
 class Table:
-    """Every endpoint. `generation` rises with each change; whoever keeps what is derived from the table compares it."""
+    """Every endpoint. `generation` rises with each change: results derived from the table are valid for one of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, hide_endpoints: bool = False) -> None:
+        """`hide_endpoints`: a path to an unknown endpoint matches one that has keys, and that no credential opens."""
         self.generation = 1
+        self._unknown = Route(Endpoint("", Auth.KEY, ()), KeyDigests("", _UNKNOWN_DIGESTS)) if hide_endpoints else None
         self.tokens = Tokens(TokenTrust(""))
         self._endpoints: dict[str, Endpoint] = {}
         self._keys: dict[str, KeyDigests] = {}
         self._routes: dict[bytes, Route] = {}
+
+    @property
+    def hides_endpoints(self) -> bool:
+        """Whether answers do not tell which endpoints exist."""
+        return self._unknown is not None
 
     def upsert(self, endpoint: Endpoint) -> None:
         """An endpoint is new or has changed."""
@@ -127,7 +136,7 @@ class Table:
     def match(self, path: bytes) -> Match:
         """Where the path (without query) leads. Raises EndpointNotFound, or RefusedRequest for dot segments."""
         found = _path.fullmatch(path)
-        route = self._routes.get(found[1]) if found else None
+        route = self._routes.get(found[1], self._unknown) if found else None
         if found is None or route is None:
             raise EndpointNotFound
         pinned, rest = found[2], found[3]

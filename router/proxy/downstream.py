@@ -228,7 +228,7 @@ class Downstream(asyncio.Protocol):
             self.transport.abort()
         elif self.exchange is not None:
             if self._tunnel:
-                self.exchange.close_tunnel()
+                self.exchange.close_tunnel("tunnels_idle")
             elif not self.exchange.body_complete:
                 self.exchange.give_up(RequestTimeout("The body did not arrive in time."))
         elif self._buffer:
@@ -252,10 +252,10 @@ class Downstream(asyncio.Protocol):
         self._buffer = b""
         return True
 
-    def close_tunnel(self) -> None:
-        """End the connection, if it has switched protocols."""
+    def close_tunnel(self, counter: str) -> None:
+        """End the connection, if it has switched protocols. `counter`: the one that counts the reason."""
         if self._tunnel and self.exchange is not None:
-            self.exchange.close_tunnel()
+            self.exchange.close_tunnel(counter)
 
     # ---- reading
 

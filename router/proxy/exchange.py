@@ -137,7 +137,21 @@ class Exchange(Ticket):
             self.client.hold_reading("slot", not complete)
         if (complete or full) and self.lease is None and not self.waiting and self.queue is None:
             self._started_at = self._gateway.now()
-            self._enqueue(self._started_at)
+            if self._still_authorized():
+                self._enqueue(self._started_at)
+
+    def _still_authorized(self) -> bool:
+        """Refuse the request if its credential has become invalid while its body came, which may take hours."""
+        plan, gateway = self.head.plan, self._gateway
+        assert plan is not None
+        if plan.generation == gateway.table.generation and plan.valid_until == math.inf:
+            return True
+        try:
+            self.client.planner.valid_until(self.head, gateway.unix_now())
+        except RouterError as error:
+            self.refuse(error)
+            return False
+        return True
 
     def _framed(self, data: bytes, complete: bool) -> bytes:
         if not self.head.chunked:
@@ -292,12 +306,16 @@ class Exchange(Ticket):
             self._complete(began)
 
     def switch_protocols(self, head: ResponseHead) -> bool:
-        """101: from here on bytes pass both ways, if the client asked and the version allows it."""
+        """101: from here on bytes pass both ways, if the client asked and the version allows it.
+
+        Raises RouterError where the credential has become invalid since the request began.
+        """
         version = self.version
         asked = version is not None and version.web_socket and self.queue is not None and self.lease is not None
         if not asked or [value.lower() for name, _, value in head.fields if name == b"upgrade"] != [b"websocket"]:
             return False
         assert version is not None and self.queue is not None and self.lease is not None
+        valid_until = self.client.planner.valid_until(self.head, self._gateway.unix_now())
         self._answer = head
         self.status = 101
         self.queue.exempt(self.lease)
@@ -305,14 +323,15 @@ class Exchange(Ticket):
         self.client.write(
             b"".join((replica_lines(head), upgrade, version.response_lines, self.request_id, b"\r\n\r\n"))
         )
+        self._gateway.tunnels.enter(self.client, self.queue.key.endpoint, valid_until)
         self.client.tunnel()
         if self.client.write_paused:
             self.hold_answer(True)
         return True
 
-    def close_tunnel(self) -> None:
-        """Nothing has passed for a long time: both ends are closed."""
-        self._gateway.stats.counters["tunnels_idle"] += 1
+    def close_tunnel(self, counter: str) -> None:
+        """Close both ends. `counter`: the one that counts the reason."""
+        self._gateway.stats.counters[counter] += 1
         self._leave_tunnel()
         self._end(self._gateway.now())
         self.client.exchange_done(True, True, self._gateway.now())

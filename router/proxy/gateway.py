@@ -21,6 +21,7 @@ from router.proxy.exchange import Exchange
 from router.proxy.handover import Onward
 from router.proxy.head import RequestHead
 from router.proxy.pool import Pool
+from router.proxy.tunnels import Tunnels
 from router.settings import Settings
 from serving.endpoint import Version, VersionKey
 
@@ -54,10 +55,11 @@ class Gateway:
         self.draw = draw
         self.poller = poller
         """To be stirred by what is soon followed by more; None where nobody polls."""
-        self.table = Table()
+        self.table = Table(settings.hide_endpoints)
         self.dispatcher = dispatcher
         self.stats = Stats()
         self.pool = Pool(settings)
+        self.tunnels = Tunnels(unix_now)
         self.max_connections = settings.max_connections
         """Clients that are served at the same time; the worker lowers it where descriptors are fewer."""
         self.draining = False
@@ -98,6 +100,7 @@ class Gateway:
     def dismiss(self, client: Downstream) -> None:
         """A client is gone."""
         self._clients.discard(client)
+        self.tunnels.leave(client)
         if not self._clients:
             self.empty.set()
         self.stats.connections = len(self._clients)
@@ -122,7 +125,7 @@ class Gateway:
     def close_tunnels(self) -> None:
         """End what would never end by itself."""
         for client in list(self._clients):
-            client.close_tunnel()
+            client.close_tunnel("tunnels_drained")
 
     def abort_clients(self) -> None:
         """Break off what is still there."""
@@ -133,6 +136,7 @@ class Gateway:
         """Everything that is late by the second rather than by the millisecond: connections and idle upstreams."""
         now = self.now()
         self.notice_departures()
+        self.tunnels.expire()
         for client in [client for client in self._clients if client.deadline <= now]:
             client.check(now)
         self.pool.sweep(now)
@@ -290,7 +294,7 @@ class Gateway:
         while self.dispatcher.lapsed:
             exchange = self.dispatcher.lapsed.pop().holder
             assert isinstance(exchange, Exchange)
-            exchange.close_tunnel()
+            exchange.close_tunnel("tunnels_lapsed")
         self.arm()
 
     def replica_failed(self, exchange: Exchange, failure: Failure, why: str) -> None:

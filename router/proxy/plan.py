@@ -8,7 +8,7 @@ import math
 
 from router.core.credentials import authorize
 from router.core.dispatcher import Dispatcher, VersionQueue
-from router.core.errors import MethodNotAllowed, RefusedRequest, VersionNotFound
+from router.core.errors import Forbidden, MethodNotAllowed, RefusedRequest, Unauthorized, VersionNotFound
 from router.core.fields import for_replica
 from router.core.ids import kept_client_id
 from router.core.table import Match, Route, Table, VersionRoute
@@ -59,7 +59,7 @@ class Planner:
         if head.method not in (b"GET", b"POST"):
             raise MethodNotAllowed
         route = match.route
-        plan.valid_until = authorize(route.auth, route.keys, head.authorization, self._table.tokens, now_unix)
+        plan.valid_until = self._authorize(route, head, now_unix)
         pin = _pin(head, match)
         if pin is not None:
             plan.fixed = plan.version(route.pinned(pin), head)
@@ -67,6 +67,18 @@ class Planner:
             plan.fixed = plan.version(route.choose(0.0), head)
         plan.admitted = True
         return plan
+
+    def valid_until(self, head: RequestHead, now_unix: float) -> float:
+        """Until when (unix seconds, maybe inf) the head's credential opens its endpoint. Raises RouterError."""
+        return self._authorize(self._table.match(head.path).route, head, now_unix)
+
+    def _authorize(self, route: Route, head: RequestHead, now_unix: float) -> float:
+        try:
+            return authorize(route.auth, route.keys, head.authorization, self._table.tokens, now_unix)
+        except Forbidden as error:
+            if self._table.hides_endpoints:
+                raise Unauthorized from error  # 403 would tell that the endpoint exists
+            raise
 
     def is_current(self, generation: int) -> bool:
         """Whether the table is still what it was."""

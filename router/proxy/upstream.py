@@ -5,7 +5,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from router.core.errors import BadRequest, ReplicaFailed
+from router.core.errors import BadRequest, ReplicaFailed, RouterError
 from router.outlet import write_at_once
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head import ResponseHead, check_answer_beginning, parse_response
@@ -190,6 +190,9 @@ class UpstreamConnection(asyncio.Protocol):
         except ReplicaFailed as error:
             if exchange is not None:
                 exchange.fail(error)
+        except RouterError as error:
+            if exchange is not None:
+                exchange.give_up(error)
 
     def _take_head(self, exchange: "Exchange", raw: bytes) -> None:
         if len(raw) > self._pool.settings.max_response_head_bytes or raw.count(b"\r\n") > 1000:

@@ -14,8 +14,9 @@ def test_without_an_environment_the_defaults_hold():
 
 def test_every_setting_has_its_variable():
     for field in dataclasses.fields(Settings):
-        settings = from_environment({f"SCOREFRONT_{field.name.upper()}": "7"})
-        assert getattr(settings, field.name) == 7
+        text, value = ("true", True) if isinstance(field.default, bool) else ("7", 7)
+        settings = from_environment({f"SCOREFRONT_{field.name.upper()}": text})
+        assert getattr(settings, field.name) == value
         assert type(getattr(settings, field.name)) is type(field.default)
         assert dataclasses.replace(settings, **{field.name: field.default}) == Settings()
 
@@ -42,3 +43,15 @@ def test_what_is_off_by_default_may_be_switched_off():
     assert from_environment({"SCOREFRONT_LAME_DUCK_S": "0"}).lame_duck_s == 0
     with pytest.raises(SettingError, match="SCOREFRONT_LAME_DUCK_S: must be a number, at least 0"):
         from_environment({"SCOREFRONT_LAME_DUCK_S": "-1"})
+
+
+def test_a_switch_is_true_or_false():
+    assert from_environment({"SCOREFRONT_HIDE_ENDPOINTS": "true"}).hide_endpoints is True
+    assert from_environment({"SCOREFRONT_HIDE_ENDPOINTS": "false"}).hide_endpoints is False
+
+
+@pytest.mark.parametrize("text", ["", "1", "0", "yes", "True", "true "])
+def test_anything_else_is_no_switch(text):
+    with pytest.raises(SettingError, match=r"^SCOREFRONT_HIDE_ENDPOINTS: must be true or false") as e:
+        from_environment({"SCOREFRONT_HIDE_ENDPOINTS": text})
+    assert repr(text) in str(e.value)

@@ -1,6 +1,7 @@
 """docs/settings.md tells of every setting, with the unit and the default that hold, and of none that is not there."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -18,9 +19,9 @@ FIELDS = {field.name: field for field in dataclasses.fields(Settings)} | {
 }
 FIELDS |= {f"control_{field.name}": field for field in dataclasses.fields(PortLimits)}
 UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "_connections": "connections"}
-UNITS |= {"max_attempts": "attempts", "_cpu": "share"}
+UNITS |= {"max_attempts": "attempts", "_cpu": "share", "hide_endpoints": "switch"}
 
-_row = re.compile(r"^\| `(\w+)` \| ([0-9.]+) \| (\w+) \| `(\w+)` \| (.+) \|$", re.MULTILINE)
+_row = re.compile(r"^\| `(\w+)` \| ([0-9.]+|true|false) \| (\w+) \| `(\w+)` \| (.+) \|$", re.MULTILINE)
 ROWS = {name: (default, unit, variable, text) for name, default, unit, variable, text in _row.findall(PAGE)}
 
 
@@ -37,7 +38,7 @@ def test_page_and_settings_name_the_same() -> None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_row_has_the_default_the_unit_the_variable_and_what_happens(name: str) -> None:
     default, unit, variable, text = ROWS[name]
-    assert float(default) == FIELDS[name].default
+    assert json.loads(default) == FIELDS[name].default
     assert unit == unit_of(name)
     assert variable == f"SCOREFRONT_{name.upper()}"
     assert len(text) > 30
