@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PEERS = "scorefront-peers"
-"""The name in the certificate that all processes of an installation share: whoever shows it is one of them."""
+ROUTER = "router.scorefront"
+"""The name in the certificate of the routers of an installation."""
+CONTROL = "control.scorefront"
+"""The name in the certificates of its control processes; routers take orders from no other."""
 
 
 class TrustError(Exception):
@@ -29,22 +31,32 @@ class Trust:
     cert: Path
     key: Path
 
+    def verifying(self) -> ssl.SSLContext:
+        """For a client that shows no certificate, and checks the name that it connects for. Raises TrustError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._load_authority(context)
+        return context
+
     def context(self, server: bool) -> ssl.SSLContext:
         """For one link. Raises TrustError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False  # whoever makes a link looks at the names, at either end
         context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(self.ca)
-        except OSError as error:
-            raise TrustError(f"{self.ca}: no authority to trust peers by: {_reason(error)}") from error
+        self._load_authority(context)
         try:
             # An empty pass phrase: a key that wants one must fail, not ask on the terminal.
             context.load_cert_chain(self.cert, self.key, password="")
         except OSError as error:
             raise TrustError(f"{self.cert} with {self.key}: cannot be shown to peers: {_reason(error)}") from error
         return context
+
+    def _load_authority(self, context: ssl.SSLContext) -> None:
+        try:
+            context.load_verify_locations(self.ca)
+        except OSError as error:
+            raise TrustError(f"{self.ca}: no authority to trust peers by: {_reason(error)}") from error
 
 
 def names(certificate: Mapping[str, Any]) -> tuple[str, ...]:

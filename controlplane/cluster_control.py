@@ -11,7 +11,7 @@ from autoscaler.loop import Clock
 from autoscaler.policy import Decision, Direction
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.claims import Claims
-from cluster.kubernetes.fence import Fence, Fenced
+from cluster.kubernetes.fence import Fence, Fenced, Leadership
 from cluster.kubernetes.objects.confinement import PodTemplates
 from cluster.kubernetes.objects.deployment import faults_of
 from cluster.kubernetes.provider import KubernetesProvider
@@ -148,10 +148,10 @@ def cluster_control(
     wall: Callable[[], float],
     u: Callable[[], float],
     settings: ClusterSettings,
-    leads: Callable[[], bool] = lambda: True,
+    leadership: Leadership,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
 ) -> ClusterControl:
-    """Made anew for every leadership, whose number is `fence`; `leads()` is asked before every write.
+    """Made anew for every `leadership`, whose number is `fence`; it is asked before every write.
 
     `wall()` is unix seconds, `u()` uniform on [0, 1).
     """
@@ -159,7 +159,7 @@ def cluster_control(
     def rfc3339() -> str:
         return datetime.fromtimestamp(wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    barrier, claims = Fence(fence, leads), Claims()
+    barrier, claims = Fence(fence, leadership), Claims()
     sight = Sight(api, settings.namespaces, clock, u)
     reporter = Reporter(api, claims, clock, rfc3339, settings.instance)
     touched: set[str] = set()

@@ -176,6 +176,8 @@ class Facts:
     def _trouble(self, name: str) -> Trouble | None:
         if why := self._follower.refused.get(name) or self._plane.skipped().get(name):
             return Trouble("Invalid", why)
+        if withheld := self._provider.withheld(name):
+            return Trouble(withheld.reason, withheld.message)
         if why := self._provider.conflicts(name):
             return Trouble("FieldConflict", f"{why}; left as it is")
         if why := self._plane.sources.trouble(name):

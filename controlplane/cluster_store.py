@@ -274,13 +274,13 @@ class ClusterStore:
 
     def _numbers(self, found: Object) -> dict[VersionKey, int]:
         """What its workloads have now."""
-        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+        name = found["metadata"]["name"]
         try:
             endpoint = to_endpoint(parse(document_of(found)))
         except InvalidManifest:
             return {}
         keys = {VersionKey(name, version.name): version for version in endpoint.versions}
-        numbers = {key: self._provider.number(namespace, key, version) for key, version in keys.items()}
+        numbers = {key: self._provider.number(key, version) for key, version in keys.items()}
         return {key: number for key, number in numbers.items() if number is not None}
 
 

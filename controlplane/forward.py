@@ -1,11 +1,14 @@
-"""What an instance that does not lead does with REST: it passes every request on to the one that leads, as it is.
+"""REST on an instance that does not lead: every request is passed on to the leader, as it is.
 
-Bodies stream both ways. Who may speak is for the leader to say: the credential travels with the request.
+Bodies stream both ways. The leader authorizes: the credential travels with the request, so it is sent to no host
+before that has shown a certificate of this installation with the name of a control process. The Lease says where the
+leader is, and who may write the Lease must not get a credential by it.
 """
 
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
@@ -14,8 +17,9 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from cluster.trust import CONTROL, TrustError
 from controlplane.audit import FORWARDED_BY, FORWARDED_FOR
-from controlplane.guard import CALLER, Handler, add_security_headers, error_response, json_errors
+from controlplane.guard import CALLER, Handler, add_security_headers, error_response, json_errors, origin_form_only
 
 CONNECT_S = 2.0
 RETRY_AFTER_S = 1
@@ -42,16 +46,24 @@ class Leader(NamedTuple):
 
     identity: str
     rest: str
-    """`http://host:port`."""
+    """`https://host:port`, or `http://host:port` where links have no TLS."""
 
 
 class Forwarder:
     """From `app` to `close`."""
 
-    def __init__(self, identity: str, leader: Callable[[], Leader | None]) -> None:
-        """`leader`: who leads now; None: nobody, as far as is known."""
+    def __init__(
+        self, identity: str, leader: Callable[[], Leader | None], tls: Callable[[], ssl.SSLContext] | None = None
+    ) -> None:
+        """A forwarder without connections.
+
+        identity: of this instance.
+        leader: the leader now; None: not known.
+        tls: the context that trusts the installation's authority only, may raise TrustError; default None: plain HTTP.
+        """
         self._identity = identity
         self._leader = leader
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self._under_way: dict[asyncio.Timeout, Leader] = {}
         self._complaint = ""
@@ -59,7 +71,7 @@ class Forwarder:
 
     def app(self, own: Mapping[str, Handler]) -> web.Application:
         """The application. `own`: path -> who answers a GET of it here, whoever leads."""
-        app = web.Application(middlewares=[json_errors()])
+        app = web.Application(middlewares=[json_errors(), origin_form_only()])
         app.on_response_prepare.append(add_security_headers)
         for path, handler in own.items():
             app.router.add_get(path, handler)
@@ -112,6 +124,9 @@ class Forwarder:
                     await response.write(chunk)
                 await response.write_eof()
                 return response
+        except TrustError as error:
+            self._complain(leader, str(error))
+            return _nobody("the leader of the control plane cannot be verified")
         except (aiohttp.ClientError, TimeoutError) as error:
             if response is None or not response.prepared:
                 self._complain(leader, str(error) or "it leads no more, or does not answer")
@@ -146,12 +161,18 @@ class Forwarder:
                 # No limit on the whole: followed logs never end.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             )
+        url = URL(f"{leader.rest}{request.raw_path}", encoded=True)
+        if self._tls is not None and url.scheme != "https":
+            raise TrustError(f"{leader.rest} is not https")
         return self._session.request(
             request.method,
-            URL(f"{leader.rest}{request.raw_path}", encoded=True),
+            url,
             headers=headers,
             data=request.content if request.body_exists else None,
             allow_redirects=False,
+            # The name that the certificate must have, whatever host the Lease names.
+            ssl=self._tls() if self._tls is not None else True,
+            server_hostname=CONTROL if self._tls is not None else None,
         )
 
 

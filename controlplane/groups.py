@@ -26,7 +26,7 @@ from cluster.link import (
     Usage,
     WorkerMetrics,
 )
-from cluster.trust import PEERS, Trust, TrustError, names
+from cluster.trust import ROUTER, Trust, TrustError, names
 from controlplane.grouplink import SILENT_S, GroupLink
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport
@@ -230,9 +230,9 @@ class Groups:
         )
         writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
         shown = names(transport.get_extra_info("peercert") or {})
-        if PEERS not in shown:
+        if ROUTER not in shown:
             transport.abort()
-            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}, not for {PEERS}")
+            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}, not for {ROUTER}")
         return GroupLink(reader, writer, self._loop.time)
 
     def _leave(self, link: GroupLink) -> None:

@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 from typing import Any, Final
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from controlplane.errors import ControlError, Forbidden, Unauthorized
+from controlplane.errors import BadRequest, ControlError, Forbidden, Unauthorized
 from serving.faults import InvalidManifest, shown
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,6 +45,7 @@ FETCHED_FROM_HERE = ("same-origin", "none")
 """Values of Sec-Fetch-Site of a request that no other site's page has caused."""
 
 _PASSED_ON = {404: "NotFound", 405: "MethodNotAllowed", 408: "RequestTimeout", 413: "PayloadTooLarge"}
+_PATH = re.compile(r"/[!-~]*")
 _log = logging.getLogger(__name__)
 
 
@@ -98,6 +100,18 @@ def json_errors() -> Middleware:
             return error_response(500, "Internal", "internal error; the log of scorefront tells more")
 
     return translate
+
+
+def origin_form_only() -> Middleware:
+    """Refuse a request target that is not a path (absolute-form, `*`, the authority of CONNECT) or not ASCII."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "CONNECT" or not _PATH.fullmatch(request.raw_path):
+            raise BadRequest("the request target must be a path of printable ASCII characters, as in /api/v1/endpoints")
+        return await handler(request)
+
+    return check
 
 
 def same_site_only(pages: Collection[str] = ()) -> Middleware:

@@ -86,6 +86,7 @@ def build_app(
         middlewares=[
             audited({operation.id: operation for operation in OPERATIONS}),
             guard.json_errors(),
+            guard.origin_form_only(),
             *_gates(settings),
             guard.same_site_only(pages=("/",)),
         ],

@@ -43,6 +43,10 @@ OWN_SECRETS = "scorefront-"
 OWN_SECRETS_RULE = f"must not begin with {OWN_SECRETS}: Secrets of that name belong to scorefront"
 NAMED_TWICE = "must not name a variable that env sets"
 
+RESERVED_VERSIONS: dict[str, tuple[str, ...]] = {"scorefront": ("router", "control")}
+"""Endpoint -> its versions whose workload would have the name of one of scorefront's own Deployments."""
+RESERVED_WORKLOADS = tuple(f"{name}-{version}" for name, versions in RESERVED_VERSIONS.items() for version in versions)
+
 
 class Unjudgeable(Exception):
     """A value that a rule needs is broken in itself."""
@@ -107,13 +111,23 @@ def broken_rules(document: Any, broken: frozenset[Path]) -> Iterator[Fault]:
         versions = spec.nodes("versions")
     except Unjudgeable:
         return
+    of_document = (check(Node(document, (), broken)) for check in DOCUMENT_RULES)
     of_spec = (check(spec) for check in SPEC_RULES)
     of_versions = (check(version) for version in versions for check in VERSION_RULES)
-    for faults in chain(of_spec, of_versions):
+    for faults in chain(of_document, of_spec, of_versions):
         try:
             yield from faults
         except Unjudgeable:
             continue
+
+
+def _reserved_versions(document: Node) -> Iterator[Fault]:
+    endpoint = document.node("metadata").get("name")
+    reserved = RESERVED_VERSIONS.get(endpoint, ()) if isinstance(endpoint, str) else ()
+    for version in document.node("spec").nodes("versions"):
+        if (name := version.sound("name")) in reserved:
+            rule = f"must not be {name} in the endpoint {endpoint}: {endpoint}-{name} is a Deployment of scorefront"
+            yield version.fault("name", rule)
 
 
 def _number_of_versions(spec: Node) -> Iterator[Fault]:
@@ -130,6 +144,18 @@ def _unique_names(spec: Node) -> Iterator[Fault]:
             yield version.fault("name", "must be unique in the endpoint; another version has this name")
         elif name is not None:
             seen.add(name)
+
+
+def _unique_workloads(spec: Node) -> Iterator[Fault]:
+    """A workload has one number of replicas, so one version sets it."""
+    seen: dict[tuple[str, str], str] = {}
+    for version in spec.nodes("versions"):
+        reference = version.node("replica").node("workloadRef")
+        kind, name = reference.sound("kind"), reference.sound("name")
+        if not isinstance(kind, str) or not isinstance(name, str):
+            continue
+        if (other := seen.setdefault((kind, name), written(version.path))) != written(version.path):
+            yield reference.fault("name", f"must be unique in the endpoint; {other} names this {kind}")
 
 
 def _traffic_sum(spec: Node) -> Iterator[Fault]:
@@ -270,6 +296,12 @@ def _secret_variables(version: Node) -> Iterator[Fault]:
             yield Fault(written((*at, "secret")), secret, OWN_SECRETS_RULE)
 
 
+def _foreign_workload(version: Node) -> Iterator[Fault]:
+    reference = version.node("replica").node("workloadRef")
+    if reference.get("name") in RESERVED_WORKLOADS:
+        yield reference.fault("name", "must not be a Deployment of scorefront itself")
+
+
 def _never_scaled(version: Node) -> Iterator[Fault]:
     if _kinds(version) != ["static"]:
         return
@@ -314,9 +346,11 @@ def _request_below_limit(version: Node) -> Iterator[Fault]:
             yield resources.fault(limit, f"must be at least {request} ({least}{given})")
 
 
+DOCUMENT_RULES: tuple[Check, ...] = (_reserved_versions,)
 SPEC_RULES: tuple[Check, ...] = (
     _number_of_versions,
     _unique_names,
+    _unique_workloads,
     _traffic_sum,
     _one_default,
     _one_control,
@@ -330,6 +364,7 @@ VERSION_RULES: tuple[Check, ...] = (
     _pod_template,
     _template_notes,
     _secret_variables,
+    _foreign_workload,
     _never_scaled,
     _fixed_or_scaled,
     _least_below_most,

@@ -93,7 +93,10 @@ PURE = (
         "scorefront.router_pod.seat",
     ),
     *(f"cluster.kubernetes.{name}" for name in ("backoff", "cache", "election", "errors", "lines", "paths")),
-    *(f"cluster.kubernetes.{name}" for name in ("claims", "conflicts", "labelselector", "pods", "shrinking")),
+    *(
+        f"cluster.kubernetes.{name}"
+        for name in ("claims", "complaints", "conflicts", "labelselector", "ownership", "pods", "shrinking")
+    ),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.loop",)
 NOT_PURE = frozenset(

@@ -1,10 +1,12 @@
-"""The certificates by which the processes of one installation know each other: an authority of its own, one identity.
+"""The certificates of one installation: an authority of its own, and what it signs for routers and control processes.
 
-Times come in as arguments. The authority outlives many identities; when its own time comes, the new one is trusted
-beside the old one before anything is signed by it.
+Times come in as arguments. An authority outlives many identities. A change of authority takes three steps, each
+`SPREAD` after the one before: the new authority is trusted beside the old one; identities are signed by it; the old one
+is trusted no more. So a key that was signed by the old authority opens nothing from then on.
 """
 
 import datetime
+import ipaddress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -19,12 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from cluster.trust import PEERS
-
 AUTHORITY_LIFE = datetime.timedelta(days=3650)
 IDENTITY_LIFE = datetime.timedelta(days=90)
 RENEW_AT = 2 / 3
 """Share of a certificate's life after which it is made anew: a month is left to notice that it is not."""
+SPREAD = datetime.timedelta(minutes=10)
+"""More than the time until every pod has read a changed Secret (the kubelet: up to two minutes)."""
 _BACKDATED = datetime.timedelta(hours=1)
 """Clocks of nodes differ."""
 
@@ -43,7 +45,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """PEM: what every process shows to the others, and whom it trusts."""
+    """PEM: the certificate of a process or of all routers, and the authorities that it trusts."""
 
     ca: bytes
     """Certificates of the authority: the present one first, then one that it followed, if any."""
@@ -51,23 +53,55 @@ class Identity:
     key: bytes
 
 
-def renewed(
-    authority: Authority | None, identity: Identity | None, now: datetime.datetime
-) -> tuple[Authority, Identity]:
-    """Both as they should be at `now`: what is there and good stays as it is.
+def renewed_authority(authority: Authority | None, now: datetime.datetime, rotate: bool = False) -> Authority:
+    """The authority as it should be at `now`: the one that is there unless it is due, or `rotate` asks for another.
 
-    A new authority is only trusted at first; what is signed by the old one is good until its own time comes, and by
-    then everybody has read of the new one. Raises CertificateError.
+    Raises CertificateError.
     """
-    if authority is None or is_due(authority.cert, now):
-        authority = _new_authority(now)
+    return _new_authority(now) if authority is None or rotate or is_due(authority.cert, now) else authority
+
+
+def renewed_identity(
+    authority: Authority,
+    identity: Identity | None,
+    names: tuple[str, ...],
+    now: datetime.datetime,
+    rotate: bool = False,
+) -> Identity:
+    """The identity as it should be at `now`: the one that is there and good stays as it is.
+
+    authority: the present one, which signs; others that `identity.ca` names are trusted as long as they are needed.
+    names: DNS names and IP addresses of the certificate, the role (`cluster.trust`) first.
+    rotate: make a new key and certificate now, or as soon as a new authority is known everywhere; default False.
+    Raises CertificateError.
+    """
     if identity is None or _is_over(identity.cert, now) or not _is_trusted(identity):
-        return authority, _issue(authority, (), now)
+        return _issue(authority, (), names, now)
+    others = _others(identity.ca, authority, now)
     if _load(authority.cert) not in _load_all(identity.ca):
-        return authority, Identity(authority.cert + identity.ca, identity.cert, identity.key)
-    if is_due(identity.cert, now):
-        return authority, _issue(authority, _others(identity.ca, authority, now), now)
-    return authority, identity
+        return Identity(authority.cert + identity.ca, identity.cert, identity.key)
+    is_signed, is_known = _is_signed(identity.cert, authority.cert), now >= _made_at(authority.cert) + SPREAD
+    is_asked = rotate or _names_of(identity.cert) != set(names) or is_due(identity.cert, now)
+    # What a new authority signs before everybody has read of it would be refused.
+    if (is_signed and is_asked) or (not is_signed and is_known):
+        return _issue(authority, others, names, now)
+    if others and is_signed and now >= _made_at(identity.cert) + SPREAD:
+        return Identity(authority.cert, identity.cert, identity.key)
+    return identity
+
+
+def self_signed(names: tuple[str, ...], now: datetime.datetime) -> Identity:
+    """A certificate that nobody trusts: probes can be answered with it before there is an authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    made = _leaf(name, names, key, now).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return Identity(made, made, _pem(key))
+
+
+def bundle(*certificates: bytes) -> bytes:
+    """PEM certificates one after the other, each once."""
+    found = dict.fromkeys(each for part in certificates if part for each in _load_all(part))
+    return b"".join(each.public_bytes(Encoding.PEM) for each in found)
 
 
 def is_due(cert: bytes, now: datetime.datetime) -> bool:
@@ -83,14 +117,39 @@ def _is_over(cert: bytes, now: datetime.datetime) -> bool:
 
 def _is_trusted(identity: Identity) -> bool:
     """Whether one of the authorities that it names has signed it."""
-    cert = _load(identity.cert)
-    for authority in _load_all(identity.ca):
-        try:
-            cert.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return True
-    return False
+    return any(_is_issued(_load(identity.cert), authority) for authority in _load_all(identity.ca))
+
+
+def _is_signed(cert: bytes, authority: bytes) -> bool:
+    return _is_issued(_load(cert), _load(authority))
+
+
+def _is_issued(cert: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        cert.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _made_at(cert: bytes) -> datetime.datetime:
+    return _load(cert).not_valid_before_utc + _BACKDATED
+
+
+def _names_of(cert: bytes) -> set[str]:
+    try:
+        alternative = _load(cert).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return set()
+    addresses = map(str, alternative.get_values_for_type(x509.IPAddress))
+    return {*alternative.get_values_for_type(x509.DNSName), *addresses}
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _others(bundle: bytes, authority: Authority, now: datetime.datetime) -> tuple[bytes, ...]:
@@ -103,7 +162,7 @@ def _others(bundle: bytes, authority: Authority, now: datetime.datetime) -> tupl
 def _new_authority(now: datetime.datetime) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     # The moment stands in the name: two authorities of one name confuse those who look for an issuer.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{PEERS} authority {now:%Y-%m-%dT%H:%M:%SZ}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"scorefront authority {now:%Y-%m-%dT%H:%M:%S.%fZ}")])
     made = (
         _builder(name, name, key.public_key(), now, AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -113,7 +172,7 @@ def _new_authority(now: datetime.datetime) -> Authority:
     return Authority(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), _pem(key))
 
 
-def _issue(authority: Authority, others: tuple[bytes, ...], now: datetime.datetime) -> Identity:
+def _issue(authority: Authority, others: tuple[bytes, ...], names: tuple[str, ...], now: datetime.datetime) -> Identity:
     """Raises CertificateError."""
     try:
         signer = load_pem_private_key(authority.key, None)
@@ -125,18 +184,25 @@ def _issue(authority: Authority, others: tuple[bytes, ...], now: datetime.dateti
     if issuer.public_key() != signer.public_key():
         raise CertificateError("the authority's key does not belong to its certificate")
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PEERS)])
+    issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    made = _leaf(issuer.subject, names, key, now).add_extension(issued_by, critical=False)
+    cert = made.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return Identity(b"".join((authority.cert, *others)), cert, _pem(key))
+
+
+def _leaf(
+    issuer: x509.Name, names: tuple[str, ...], key: ec.EllipticCurvePrivateKey, now: datetime.datetime
+) -> x509.CertificateBuilder:
+    """A certificate for `names` that signs nothing, for both ends of a link."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    made = (
-        _builder(name, issuer.subject, key.public_key(), now, IDENTITY_LIFE)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(PEERS)]), critical=False)
+    return (
+        _builder(subject, issuer, key.public_key(), now, IDENTITY_LIFE)
+        .add_extension(x509.SubjectAlternativeName(list(map(_alternative, names))), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
-    cert = made.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
-    return Identity(b"".join((authority.cert, *others)), cert, _pem(key))
 
 
 def _builder(

@@ -3,10 +3,12 @@
 Safe without a common clock. A leader stops at its last renewal, counted from when it *asked*, plus `renew_deadline_s`.
 A standby takes over when it has seen no change of the record for `lease_s`, counted from when it *saw* the last one,
 and never believes a time that stands in the record. Since `lease_s` > `renew_deadline_s`, the first is over before the
-second begins. The *fence* (`leaseTransitions`) grows with every new leader: what carries an older one is of yesterday.
+second begins. The *fence* (`leaseTransitions`) grows with every new leader of one Lease. A Lease that was deleted and
+made anew has another uid, and the numbers of the old one mean nothing beside it.
 """
 
 import copy
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +59,7 @@ class Tenure:
     fence: int
     renewed_at: float
     """When the last renewal that went well was asked for."""
+    lease_uid: str = ""
 
     def ends_at(self, settings: ElectionSettings) -> float:
         """From this moment on nothing may be done in the leader's name."""
@@ -100,8 +103,14 @@ class Election:
 
     def is_mine(self) -> bool:
         """Whether the newest that was seen names this candidate, with the fence of its tenure if it has one."""
-        fence_is_mine = self.tenure is None or transitions_of(self._lease) == self.tenure.fence
-        return holder_of(self._lease) == self.identity and fence_is_mine
+        return self.names_me(self._lease)
+
+    def names_me(self, lease: Object | None) -> bool:
+        """Whether `lease` names this candidate, and is the one of its tenure with the fence of it, if it has one."""
+        if holder_of(lease) != self.identity:
+            return False
+        tenure = self.tenure
+        return tenure is None or (uid_of(lease), transitions_of(lease)) == (tenure.lease_uid, tenure.fence)
 
     def free_at(self) -> float:
         """From when on the lease may be taken: stepped down from, run out by this candidate's own clock, or its own."""
@@ -131,7 +140,7 @@ class Election:
     def won(self, lease: Object, asked_at: float, now: float) -> Tenure:
         """The bid was accepted; `lease` is the answer."""
         self.seen(lease, now)
-        self.tenure = Tenure(transitions_of(lease), asked_at)
+        self.tenure = Tenure(transitions_of(lease), asked_at, uid_of(lease))
         return self.tenure
 
     def renewal(self, stamp: str) -> Object:
@@ -143,7 +152,7 @@ class Election:
         """The renewal was accepted."""
         assert self.tenure is not None, "nothing is held"
         self.seen(lease, now)
-        self.tenure = Tenure(self.tenure.fence, max(asked_at, self.tenure.renewed_at))
+        self.tenure = dataclasses.replace(self.tenure, renewed_at=max(asked_at, self.tenure.renewed_at))
 
     def release(self, stamp: str) -> Object:
         """The Lease to write so that another candidate takes it at its next look."""
@@ -179,6 +188,11 @@ def holder_of(lease: Object | None) -> str:
 def transitions_of(lease: Object | None) -> int:
     """The fence of the record, 0 before the first leader."""
     return int(((lease or {}).get("spec") or {}).get("leaseTransitions") or 0)
+
+
+def uid_of(lease: Object | None) -> str:
+    """The uid of the Lease, "" for none."""
+    return str(((lease or {}).get("metadata") or {}).get("uid") or "")
 
 
 def length_of(lease: Object | None) -> float:

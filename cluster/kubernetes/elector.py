@@ -85,6 +85,22 @@ class Elector:
         """Whether this process may act as the leader now. Ask before every write: it may have stood still."""
         return self._election.leads(self._clock.now())
 
+    @property
+    def lease_uid(self) -> str:
+        """Uid of the Lease that is held; "" while none is."""
+        tenure = self._election.tenure
+        return tenure.lease_uid if tenure is not None else ""
+
+    async def confirmed(self) -> bool:
+        """Whether the Lease, read now, names this process with its fence. Raises ApiError."""
+        if self._election.tenure is None:
+            return False
+        try:
+            lease = await self._within(self._api.get(self._path))
+        except errors.NotFound:
+            return False
+        return self._election.tenure is not None and self._election.names_me(lease)
+
     async def run(self, lead: Callable[[int], Awaitable[None]]) -> None:
         """Campaign until elected, then run `lead(fence)`.
 

@@ -1,54 +1,130 @@
 """Two leaders never both scale: every workload carries the number of the leadership that wrote it last.
 
-A leader whose lease was taken while it slept does not know it yet. What it is about to write, it has read; if that
-carries a higher number, somebody else leads. If it does not, the write carries the version that was read, and fails if
-the new leader was faster. A new leader puts its number on everything before it changes anything.
+The annotation is `<uid of the Lease>/<number>`. A leader reads an object before it writes it. A number of its own Lease
+above its own means a newer leader, if the Lease says so too. The write carries the resourceVersion that was read, so it
+fails if a newer leader has written meanwhile.
+
+An annotation is not believed by itself: it can be written by anyone who may write the workload. The Lease is read after
+the object. If it still names this leader with its number, then no newer leader wrote the annotation: a higher number of
+this Lease is forged, and the object is not written; a number of another Lease is of one that is gone, and is replaced.
+For the same reason no leader takes its own number from annotations.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from cluster.kubernetes.errors import ApiError
 from cluster.kubernetes.objects.labels import FENCE
+from cluster.kubernetes.ownership import NotWritable
 from cluster.provider import ProviderError
+
+FORGED = "FenceForged"
+HIGHEST = 2**31 - 1
+"""`leaseTransitions` of a Lease is a 32-bit integer."""
+
+_WRITTEN = re.compile(r"([^/\s]{1,128})/([1-9][0-9]{0,9})")
 
 
 class Fenced(ProviderError):
-    """Somebody else leads: this process must not write any more."""
+    """Another process leads: this one must not write any more."""
+
+
+class Leadership(Protocol):
+    """One leadership, as the election knows it."""
+
+    @property
+    def lease_uid(self) -> str:
+        """Uid of the Lease that is held."""
+
+    def leads(self) -> bool:
+        """Whether the lease has not run out by this process's clock."""
+
+    async def confirmed(self) -> bool:
+        """Whether the Lease, read now, names this process with its number. Raises ApiError."""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceMark:
+    """A valid fence annotation."""
+
+    lease_uid: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.lease_uid}/{self.number}"
 
 
 class Fence:
-    """The number of this leadership. `broken` is set for ever once a higher one was seen.
+    """The mark of this leadership. `broken` is set for ever once another leader is known of."""
 
-    `leads` says whether the lease is still ours: a process may have stood still for longer than that lasts.
-    """
-
-    def __init__(self, number: int, leads: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, number: int, leadership: Leadership) -> None:
         self.number = number
         self.broken = asyncio.Event()
-        self._leads = leads
+        self._leadership = leadership
+        self._mark = FenceMark(leadership.lease_uid, number)
 
-    def admit(self, found: Mapping[str, Any]) -> None:
-        """`found` was read and is to be written. Raises Fenced."""
-        if (other := number_on(found)) > self.number:
-            self.broken.set()
-            metadata = found["metadata"]
-            raise Fenced(f"{metadata['namespace']}/{metadata['name']} carries fence {other}, ours is {self.number}")
+    @property
+    def mark(self) -> str:
+        """The annotation to write."""
+        return str(self._mark)
+
+    async def admit(self, found: Mapping[str, Any]) -> None:
+        """`found` was read and is to be written.
+
+        Raises Fenced where another process leads, NotWritable for a forged mark, ProviderError where the Lease had to
+        be read and could not.
+        """
         self.check()
+        text = text_on(found)
+        other = mark_in(text)
+        if not text or other == self._mark:
+            return
+        if other is not None and other.lease_uid == self._mark.lease_uid and other.number < self.number:
+            return
+        await self._confirm(found, text)
+        if other is not None and other.lease_uid == self._mark.lease_uid:
+            metadata = found["metadata"]
+            raise NotWritable(
+                FORGED,
+                f"{metadata['namespace']}/{metadata['name']} carries fence {text}, but {self.mark} leads: remove the"
+                f" annotation {FENCE}",
+            )
 
     def check(self) -> None:
-        """Raises Fenced once a higher number was seen anywhere, or the lease has run out."""
-        if not self._leads():
+        """Raises Fenced once another leader is known of, or the lease has run out."""
+        if not self._leadership.leads():
             self.broken.set()
         if self.broken.is_set():
             raise Fenced(f"the leadership with fence {self.number} is over")
 
     def is_on(self, found: Mapping[str, Any]) -> bool:
-        """It carries our number."""
-        return number_on(found) == self.number
+        """Whether `found` carries the mark of this leadership."""
+        return text_on(found) == self.mark
+
+    async def _confirm(self, found: Mapping[str, Any], text: str) -> None:
+        """Raises Fenced unless the Lease still names this leader."""
+        place = f"{found['metadata']['namespace']}/{found['metadata']['name']}"
+        try:
+            confirmed = await self._leadership.confirmed()
+        except ApiError as error:
+            raise ProviderError(f"{place} carries fence {text}, and the Lease cannot be read: {error}") from error
+        if not confirmed:
+            self.broken.set()
+            raise Fenced(f"{place} carries fence {text}, and the Lease does not name {self.mark} any more")
+        self.check()
 
 
-def number_on(found: Mapping[str, Any]) -> int:
-    """The number that an object carries; what is no number counts as none."""
-    text = (found["metadata"].get("annotations") or {}).get(FENCE, "")
-    return int(text) if text.isascii() and text.isdigit() else -1
+def text_on(found: Mapping[str, Any]) -> str:
+    """The annotation of an object; "" for none."""
+    return str((found["metadata"].get("annotations") or {}).get(FENCE) or "")
+
+
+def mark_in(text: str) -> FenceMark | None:
+    """The mark that an annotation holds; None where it is not valid."""
+    parts = _WRITTEN.fullmatch(text)
+    if parts is None or int(parts[2]) > HIGHEST:
+        return None
+    return FenceMark(parts[1], int(parts[2]))

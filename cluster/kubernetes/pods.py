@@ -7,6 +7,7 @@ from typing import Any
 from cluster.changes import Remove, Upsert
 from cluster.kubernetes.objects.labels import key_of
 from cluster.kubernetes.objects.pod import replica_of
+from cluster.kubernetes.ownership import controller_of
 from cluster.kubernetes.selectors import Selector
 from serving.endpoint import VersionKey
 
@@ -157,8 +158,11 @@ class PodBook:
 def kept_of(pod: Pod) -> Pod:
     """What of a pod is worth its memory here: thousands of them are held."""
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    kept = {name: metadata[name] for name in _METADATA if name in metadata}
+    if (controller := controller_of(pod)) is not None:
+        kept["ownerReferences"] = [{name: controller[name] for name in _OWNER if name in controller}]
     return {
-        "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
+        "metadata": kept,
         "spec": {
             "nodeName": spec.get("nodeName", ""),
             "containers": [{"name": container["name"]} for container in spec.get("containers") or ()],
@@ -171,6 +175,7 @@ _METADATA = (
     *("name", "namespace", "uid", "resourceVersion", "labels", "annotations"),
     *("creationTimestamp", "deletionTimestamp"),
 )
+_OWNER = ("kind", "name", "uid", "controller")
 _STATUS = ("phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses")
 
 

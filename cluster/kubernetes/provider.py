@@ -14,25 +14,27 @@ from cluster.changes import Change, Upsert
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.claims import Claims, is_leaving
 from cluster.kubernetes.clock import Clock
-from cluster.kubernetes.fence import Fence, Fenced
+from cluster.kubernetes.complaints import Complaints
+from cluster.kubernetes.fence import FORGED, Fence, Fenced
 from cluster.kubernetes.finalizer import keep_finalizer
 from cluster.kubernetes.labelselector import written
-from cluster.kubernetes.leaving import Leaving
-from cluster.kubernetes.objects.deployment import MADE, deployment, faults_of, workload_of
-from cluster.kubernetes.objects.endpoint import owner_of, static_replicas
+from cluster.kubernetes.leaving import Departure, Departures
+from cluster.kubernetes.objects.deployment import deployment, faults_of
+from cluster.kubernetes.objects.endpoint import static_replicas
 from cluster.kubernetes.objects.labels import key_of, selector
 from cluster.kubernetes.outlook import Outlook
+from cluster.kubernetes.ownership import CLAIMED, NotWritable, WorkloadClaim, check, claim_of, held_by
 from cluster.kubernetes.podlogs import PodLogs
 from cluster.kubernetes.pods import PodKind, Step
 from cluster.kubernetes.reflector import Gone, Put
 from cluster.kubernetes.scaled import Hindered, Means, Place, Scaled, Suspended
 from cluster.kubernetes.selectors import SelectorError, parsed
-from cluster.kubernetes.shrinking import pod_now
+from cluster.kubernetes.shrinking import pods_now
 from cluster.kubernetes.sight import Sight
 from cluster.kubernetes.workloads import FieldConflict, Workloads, is_rolling, number_of
 from cluster.local.feed import Feed
 from cluster.provider import ProviderError
-from serving.endpoint import Endpoint, ReplicaKind, Version, VersionKey, WorkloadRef
+from serving.endpoint import Endpoint, Version, VersionKey, WorkloadRef
 from serving.faults import Fault
 
 GATHER_S = 0.05
@@ -94,14 +96,11 @@ class KubernetesProvider:
         self._means = Means(api, self._workloads, self._outlook, clock, self._drained)
         self._logs = PodLogs(api, clock)
         self._scaled: dict[VersionKey, Scaled] = {}
-        self._leaving: dict[tuple[str, str], Leaving] = {}
-        """(namespace, Deployment)."""
-        self._conflicts: dict[VersionKey, str] = {}
-        """Versions with fields that belong to others."""
-        self._templates: dict[tuple[str, str], object] = {}
-        """(namespace, Deployment) -> what it declared, the number left out, when ours was applied last."""
+        self._departures = Departures(self._means)
+        self._templates: dict[tuple[str, str, str], object] = {}
+        """(kind, namespace, name) -> what it declared, the number left out, when ours was applied last."""
         self._drifted: set[str] = set()
-        self._complaints: dict[VersionKey, str] = {}
+        self._complaints = Complaints()
         self._dirty: set[VersionKey] = set()
         self._wake = asyncio.Event()
         sight.deployments.listen(self._deployment)
@@ -125,38 +124,49 @@ class KubernetesProvider:
             self._feed.upsert(replica)
         troubles = []
         for version in endpoint.versions:
+            key = VersionKey(endpoint.name, version.name)
             try:
                 await self._apply(endpoint, version, found, replicas[version.name])
             except Hindered as error:
-                _log.info("%s/%s: %s", endpoint.name, version.name, error)
+                _log.info("%s: %s", key, error)
             except Fenced:
                 raise
             except ProviderError as error:
                 troubles.append(f"{version.name}: {error}")
+                if isinstance(error, NotWritable):
+                    self._withhold(key, error)
+                    continue
+            self._complaints.writable(key)
         if troubles:
             raise ProviderError("; ".join(troubles))
 
     def recognize(self, endpoint: Endpoint) -> None:
         """Know the versions of an endpoint by what a leader before has left, before anything is written."""
-        owner = self._claims.holder(endpoint.name)
         for replica in static_replicas(endpoint):
             self._feed.upsert(replica)
-        for version in endpoint.versions if owner is not None else ():
-            key, workload = VersionKey(endpoint.name, version.name), workload_of(endpoint.name, version)
-            namespace = owner["metadata"]["namespace"] if owner else ""
-            found = self._workloads.find(namespace, workload) if workload else None
-            if workload is not None and found is not None:
-                scaled = self._hold(key, version, Place(namespace, workload, _pods_of(key, version, found)))
-                scaled.wanted = self.number(namespace, key, version)
+        for version in endpoint.versions:
+            claim = claim_of(endpoint.name, version, self._claims.holder(endpoint.name))
+            found = self._workloads.find(claim.namespace, claim.workload) if claim else None
+            if claim is None or found is None:
+                continue
+            try:
+                self._check(found, claim)
+                scaled = self._hold(version, Place(claim, _pods_of(claim, found)))
+                scaled.wanted = self.number(claim.key, version)
+            except NotWritable as error:
+                self._withhold(claim.key, error)
+            except ProviderError as error:
+                _log.warning("%s: %s", claim.key, error)
 
     async def remove(self, endpoint: str) -> None:
         """Drain and delete every Deployment of the endpoint; what was adopted is left as it is."""
         self._forget_static(endpoint, keep=())
         for key in [key for key in self._scaled if key.endpoint == endpoint]:
-            self._let_go(key)
+            self._let_go(key, declared=())
+        self._complaints.keep(endpoint, frozenset())
         found = self._claims.holder(endpoint)
         if found is not None:
-            self._find_strays(endpoint, found, declared=())
+            self._let_go_of_strays(found, declared=())
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:
         """Have this many replicas that serve."""
@@ -165,7 +175,11 @@ class KubernetesProvider:
             raise ProviderError(f"{key} has no workload yet")
         if told := scaled.suspended():
             raise Suspended(told)  # nor is it remembered: by the time that it may be set, another number is right
-        await scaled.scale(replicas, victims)
+        try:
+            await scaled.scale(replicas, victims)
+        except NotWritable as error:
+            self._withhold(key, error)
+            raise
         self._touch(key)
 
     async def drained(self, replica_id: str) -> None:
@@ -173,8 +187,8 @@ class KubernetesProvider:
         self._drained[replica_id] = None
         while len(self._drained) > MAX_DRAINED:
             del self._drained[next(iter(self._drained))]
-        for leaving in self._leaving.values():
-            self._touch(leaving.key)
+        for departure in self._departures.all():
+            self._touch(departure.claim.key)
         self._touch(self._outlook.key_of(replica_id))
 
     async def hindrance(self, key: VersionKey, fewer: bool) -> str:
@@ -206,29 +220,32 @@ class KubernetesProvider:
         scaled = self._scaled.get(key)
         if scaled is None:
             return VersionFacts(selector(key), False, "", "")
-        found = self._workloads.find(scaled.place.namespace, scaled.place.workload)
+        found = self._workloads.of(scaled.place.claim)
         updating = found is not None and is_rolling(found)
         return VersionFacts(scaled.place.pods, updating, scaled.limited(), scaled.suspended())
 
     def conflicts(self, endpoint: str) -> str:
         """Fields of its workloads that belong to others; "" if none do."""
-        return "; ".join(f"{key.version}: {told}" for key, told in self._conflicts.items() if key.endpoint == endpoint)
+        return self._complaints.conflicts(endpoint)
+
+    def withheld(self, endpoint: str) -> NotWritable | None:
+        """Why workloads of an endpoint are not written although it declares them; None where all may be."""
+        return self._complaints.withheld(endpoint)
 
     def is_gone(self, endpoint: str) -> bool:
-        """Nothing of it is left to be drained or deleted."""
-        return not any(leaving.key.endpoint == endpoint for leaving in self._leaving.values())
+        """Nothing of it is left to be drained, deleted or released."""
+        return self._departures.is_gone(endpoint)
 
-    def number(self, namespace: str, key: VersionKey, version: Version) -> int | None:
+    def number(self, key: VersionKey, version: Version) -> int | None:
         """How many replicas it was last asked for; None: it has no workload yet."""
-        workload = workload_of(key.endpoint, version)
-        found = self._workloads.find(namespace, workload) if workload else None
-        if found is None:
+        claim = claim_of(key.endpoint, version, self._claims.holder(key.endpoint))
+        found = self._workloads.of(claim) if claim is not None else None
+        if claim is None or found is None:
             return None
-        pods = self._outlook.labelled(namespace, key)
-        if version.replica.kind not in MADE:
-            pods = self._outlook.selected(namespace, written(found["spec"].get("selector") or {}))
-        going = sum(now.draining for pod in pods if (now := pod_now(pod)) is not None)
-        return max(0, number_of(found) - going)
+        pods = self._outlook.labelled(claim.namespace, key)
+        if claim.adopts:
+            pods = self._outlook.selected(claim.namespace, _pods_of(claim, found))
+        return max(0, number_of(found) - sum(now.draining for now in pods_now(pods, found)))
 
     def drifted(self) -> set[str]:
         """Endpoints of which somebody has changed or deleted a Deployment; told once."""
@@ -256,39 +273,38 @@ class KubernetesProvider:
         while True:
             await self._clock.sleep(SWEEP_EVERY_S)
             self._dirty |= {key for key, scaled in self._scaled.items() if not scaled.is_settled()}
-            self._dirty |= {leaving.key for leaving in self._leaving.values()}
+            self._dirty |= {departure.claim.key for departure in self._departures.all()}
             if self._dirty:
                 self._wake.set()
 
     async def _settle_all(self, keys: set[VersionKey]) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def settle(each: Scaled | Leaving) -> None:
+        async def settle(key: VersionKey, each: Scaled | Departure) -> None:
             async with gate:
                 try:
                     await each.settle()
                 except ProviderError as error:
-                    self._complain(each.key, error)
+                    self._complain(key, error)
+                    if isinstance(error, NotWritable) and isinstance(each, Scaled):
+                        self._withhold(key, error)
                 else:
-                    self._complaints.pop(each.key, None)
+                    self._complaints.settled(key)
 
-        known = [self._scaled[key] for key in keys if key in self._scaled]
-        scaled = [each for each in known if not each.is_settled()]
-        leaving = [each for each in self._leaving.values() if each.key in keys]
-        everything: list[Scaled | Leaving] = [*scaled, *leaving]
-        await asyncio.gather(*(settle(each) for each in everything))
-        for place in [place for place, each in self._leaving.items() if each.is_over]:
-            self._end(self._leaving.pop(place))
+        scaled = [(key, self._scaled[key]) for key in keys if key in self._scaled]
+        waiting = [settle(key, each) for key, each in scaled if not each.is_settled()]
+        departing = [settle(each.claim.key, each) for each in self._departures.all() if each.claim.key in keys]
+        await asyncio.gather(*waiting, *departing)
+        for claim in self._departures.take_ended():
+            if claim.key not in self._scaled:
+                self._outlook.forget(claim.key)
 
     def _complain(self, key: VersionKey, error: ProviderError) -> None:
         """Once, for what is tried again every few seconds."""
-        if self._complaints.get(key) != str(error):
-            self._complaints[key] = str(error)
+        if self._complaints.is_new(key, error):
             _log.log(logging.INFO if isinstance(error, Hindered) else logging.WARNING, "%s: %s", key, error)
-
-    def _end(self, leaving: Leaving) -> None:
-        if leaving.key not in self._scaled:
-            self._outlook.forget(leaving.key)
+            if isinstance(error, NotWritable):
+                self._tell(key.endpoint, error.reason, f"{key.version}: {error.message}", warning=True)
 
     def _touch(self, key: VersionKey | None) -> None:
         if key is not None:
@@ -306,7 +322,7 @@ class KubernetesProvider:
 
     def _deployment(self, change: Put | Gone) -> None:
         metadata = change.object["metadata"]
-        key, place = key_of(metadata), (metadata["namespace"], metadata["name"])
+        key, place = key_of(metadata), ("Deployment", metadata["namespace"], metadata["name"])
         if key is None:
             return
         self._touch(key)
@@ -329,84 +345,98 @@ class KubernetesProvider:
 
     # ---- versions
 
+    def _check(self, found: Mapping[str, Any] | None, claim: WorkloadClaim) -> None:
+        """Raises NotWritable where the workload is not ours, or is held for another version already."""
+        check(found, claim)
+        for key, scaled in self._scaled.items():
+            held = scaled.place.claim
+            if claim.adopts and held.adopts and key != claim.key and held.place == claim.place:
+                raise NotWritable(CLAIMED, f"{claim.title} is claimed by {key}; one version scales a workload")
+
+    def _withhold(self, key: VersionKey, error: NotWritable) -> None:
+        """Write nothing for a version until `apply` may again; it is asked for soon."""
+        if self._complaints.withhold(key, error):
+            self._drifted.add(key.endpoint)
+        if error.reason != FORGED and self._scaled.pop(key, None) is not None:
+            self._complaints.conflict(key, "")
+            self._outlook.forget(key)
+        self._changed(key.endpoint)
+
     async def _apply(self, endpoint: Endpoint, version: Version, owner: Mapping[str, Any], number: int) -> None:
-        key = VersionKey(endpoint.name, version.name)
-        workload = workload_of(endpoint.name, version)
-        if workload is None:
+        claim = claim_of(endpoint.name, version, owner)
+        if claim is None:
             return
-        namespace = owner["metadata"]["namespace"]
-        self._leaving.pop((namespace, workload.name), None)
-        if version.replica.kind in MADE:
-            await self._make(endpoint.name, version, owner, workload)
-        found = await self._workloads.current(namespace, workload)
-        scaled = self._hold(key, version, Place(namespace, workload, _pods_of(key, version, found)))
+        self._departures.cancel(claim)
+        self._check(self._workloads.find(claim.namespace, claim.workload), claim)
+        if not claim.adopts:
+            await self._make(endpoint.name, version, claim)
+        found = await self._workloads.current(claim)
+        scaled = self._hold(version, Place(claim, _pods_of(claim, found)))
         await scaled.scale(number, ())
 
-    async def _make(self, endpoint: str, version: Version, owner: Mapping[str, Any], workload: WorkloadRef) -> None:
-        key, namespace = VersionKey(endpoint, version.name), owner["metadata"]["namespace"]
-        is_new = self._workloads.find(namespace, workload) is None
+    async def _make(self, endpoint: str, version: Version, claim: WorkloadClaim) -> None:
+        is_new = self._workloads.find(claim.namespace, claim.workload) is None
         try:
             # The fence is no part of it: it is put on also where this is refused.
-            body = deployment(endpoint, namespace, version, owner_of(owner))
-            await self._workloads.apply(namespace, workload, body)
+            await self._workloads.apply(claim, deployment(endpoint, claim.namespace, version, claim.owner))
         except FieldConflict as error:
-            self._conflicts[key] = str(error)
+            self._complaints.conflict(claim.key, str(error))
             is_new = False
         else:
-            self._conflicts.pop(key, None)
-        if (found := self._workloads.find(namespace, workload)) is not None:
-            self._templates[namespace, workload.name] = _template_of(found)
+            self._complaints.conflict(claim.key, "")
+        if (found := self._workloads.of(claim)) is not None:
+            self._templates[claim.place] = _template_of(found)
         if is_new:
-            self._tell(endpoint, "Created", f"made Deployment {workload.name} for version {version.name}")
+            self._tell(endpoint, "Created", f"made Deployment {claim.workload.name} for version {version.name}")
 
-    def _hold(self, key: VersionKey, version: Version, place: Place) -> Scaled:
-        known = self._scaled.get(key)
+    def _hold(self, version: Version, place: Place) -> Scaled:
+        claim = place.claim
+        known = self._scaled.get(claim.key)
         if known is None or known.place != place:
-            known = Scaled(key, version, place, self._means)
-            self._scaled[key] = known
+            known = Scaled(claim.key, version, place, self._means)
+            self._scaled[claim.key] = known
         known.version = version
         chosen = None
-        if version.replica.kind is ReplicaKind.WORKLOAD_REF:
+        if claim.adopts:
             try:
                 chosen = parsed(place.pods)
             except SelectorError as error:
-                raise ProviderError(f"{place.workload.kind} {place.workload.name}: {error}") from error
-        self._outlook.declare(key, PodKind(place.namespace, version.replica.port, version.slots_per_replica, chosen))
+                raise ProviderError(f"{claim.title}: {error}") from error
+        kind = PodKind(claim.namespace, version.replica.port, version.slots_per_replica, chosen)
+        self._outlook.declare(claim.key, kind)
         return known
 
     def _let_go_of_undeclared(self, endpoint: Endpoint, owner: Mapping[str, Any]) -> None:
-        workloads = {v.name: workload_of(endpoint.name, v) for v in endpoint.versions}
+        claims = {v.name: claim for v in endpoint.versions if (claim := claim_of(endpoint.name, v, owner))}
+        declared = tuple(claims.values())
         for key in [key for key in self._scaled if key.endpoint == endpoint.name]:
-            if workloads.get(key.version) != self._scaled[key].place.workload:
-                self._let_go(key)
-        self._find_strays(endpoint.name, owner, [each.name for each in workloads.values() if each is not None])
+            if claims.get(key.version) != self._scaled[key].place.claim:
+                self._let_go(key, declared)
+        self._complaints.keep(endpoint.name, frozenset(claims))
+        self._let_go_of_strays(owner, declared)
         self._forget_static(endpoint.name, keep={replica.id for replica in static_replicas(endpoint)})
 
-    def _let_go(self, key: VersionKey) -> None:
+    def _let_go(self, key: VersionKey, declared: Collection[WorkloadClaim]) -> None:
         scaled = self._scaled.pop(key)
-        self._conflicts.pop(key, None)
-        self._complaints.pop(key, None)
-        if scaled.version.replica.kind in MADE:
-            self._leave(key, scaled.place.namespace, scaled.place.workload, scaled.version.scoring_timeout_s)
-        else:
+        claim = scaled.place.claim
+        self._complaints.forget(key)
+        if claim.adopts or _is_named(claim.namespace, claim.workload, declared):
             self._outlook.forget(key)
+        self._depart(claim, scaled.version.scoring_timeout_s, declared)
 
-    def _find_strays(self, endpoint: str, owner: Mapping[str, Any], declared: Collection[str]) -> None:
-        """Deployments that a leader before us made, and nobody declares any more."""
-        for found in self._workloads.deployments():
-            metadata = found["metadata"]
-            key = key_of(metadata)
-            if key is None or key.endpoint != endpoint or metadata["name"] in declared:
-                continue
-            if any(each.get("uid") == owner["metadata"]["uid"] for each in metadata.get("ownerReferences") or ()):
-                drain_s = float(found["spec"]["template"]["spec"].get("terminationGracePeriodSeconds") or 0)
-                self._leave(key, metadata["namespace"], WorkloadRef("Deployment", metadata["name"]), drain_s)
+    def _let_go_of_strays(self, owner: Mapping[str, Any], declared: Collection[WorkloadClaim]) -> None:
+        """Workloads that a leader before us made or claimed, and no version declares any more."""
+        for claim, drain_s in held_by(owner, self._workloads.all()):
+            self._depart(claim, drain_s, declared)
 
-    def _leave(self, key: VersionKey, namespace: str, workload: WorkloadRef, drain_s: float) -> None:
-        self._templates.pop((namespace, workload.name), None)
-        if (namespace, workload.name) not in self._leaving:
-            self._leaving[namespace, workload.name] = Leaving(key, namespace, workload, drain_s, self._means)
-        self._touch(key)
+    def _depart(self, claim: WorkloadClaim, drain_s: float, declared: Collection[WorkloadClaim]) -> None:
+        """Hold a workload no more. One that the endpoint still names is not deleted, however it names it."""
+        if claim.adopts and not any(each.same_hold(claim) for each in declared):
+            self._departures.release(claim)
+        elif not claim.adopts and not _is_named(claim.namespace, claim.workload, declared):
+            self._templates.pop(claim.place, None)
+            self._departures.leave(claim, drain_s)
+        self._touch(claim.key)
 
     def _forget_static(self, endpoint: str, keep: Collection[str]) -> None:
         for replica in self._feed.replicas:
@@ -414,9 +444,13 @@ class KubernetesProvider:
                 self._feed.remove(replica.id)
 
 
-def _pods_of(key: VersionKey, version: Version, workload: Mapping[str, Any]) -> str:
+def _pods_of(claim: WorkloadClaim, workload: Mapping[str, Any]) -> str:
     """The label selector of a version's pods."""
-    return selector(key) if version.replica.kind in MADE else written(workload["spec"].get("selector") or {})
+    return written(workload["spec"].get("selector") or {}) if claim.adopts else selector(claim.key)
+
+
+def _is_named(namespace: str, workload: WorkloadRef, declared: Collection[WorkloadClaim]) -> bool:
+    return any((each.namespace, each.workload) == (namespace, workload) for each in declared)
 
 
 def _template_of(deployment: Mapping[str, Any]) -> object:

@@ -19,8 +19,9 @@ from cluster.kubernetes.marking import mark
 from cluster.kubernetes.objects.labels import selector
 from cluster.kubernetes.objects.pod import unschedulable
 from cluster.kubernetes.outlook import Outlook
+from cluster.kubernetes.ownership import WorkloadClaim
 from cluster.kubernetes.paths import PODS, path
-from cluster.kubernetes.shrinking import GOING_COST, SPENT_COST, PodNow, Steps, pod_now
+from cluster.kubernetes.shrinking import GOING_COST, SPENT_COST, PodNow, Steps, pod_now, pods_now
 from cluster.kubernetes.workloads import Workloads, is_rolling, number_of, refused_pods
 from cluster.provider import ProviderError
 from serving.endpoint import Version, VersionKey, WorkloadRef
@@ -50,10 +51,19 @@ class NoRoom(Hindered):
 class Place:
     """Where a version runs."""
 
-    namespace: str
-    workload: WorkloadRef
+    claim: WorkloadClaim
     pods: str
     """Label selector of its pods, in one line."""
+
+    @property
+    def namespace(self) -> str:
+        """Of the workload and its pods."""
+        return self.claim.namespace
+
+    @property
+    def workload(self) -> WorkloadRef:
+        """The workload whose number is set."""
+        return self.claim.workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +116,12 @@ class Scaled:
         for pod in self._outlook.pods_of(self.key):
             if pod_now(pod) is not None and (why := unschedulable(pod)):
                 return why
-        found = self._workloads.find(self.place.namespace, self.place.workload)
+        found = self._workloads.of(self.place.claim)
         return refused_pods(found) if found is not None else ""
 
     def is_settled(self) -> bool:
         """There is nothing to do, as far as is known."""
-        found = self._workloads.find(self.place.namespace, self.place.workload)
+        found = self._workloads.of(self.place.claim)
         if self.wanted is None or found is None:
             return self.wanted is None
         return number_of(found) == self.wanted and not self._going and not any(pod.draining for pod in self._pods())
@@ -139,7 +149,7 @@ class Scaled:
     async def settle(self) -> int:
         """Do what can be done now: the number of pods before. Raises ProviderError; Hindered where none is at fault."""
         async with self._lock:
-            found = await self._workloads.current(self.place.namespace, self.place.workload)
+            found = await self._workloads.current(self.place.claim)
             before = number_of(found)
             if self.wanted is None:
                 return before
@@ -151,11 +161,13 @@ class Scaled:
                 raise NoRoom(f"{before} pods are asked for and no more, for the cluster has no room: {why}")
             if steps.replicas < before or steps.withdraw or steps.delete:
                 await self._look()
+                # Pods are marked of the workload that is there now, not of one that had its name.
+                found = await self._workloads.confirm(self.place.claim)
                 steps = self._steps()
                 await self._mark(steps)
                 if steps.replicas < before and is_rolling(found):
                     raise Hindered(f"{self._name} replaces its pods; fewer there will be when that is done")
-            await self._workloads.set_number(self.place.namespace, self.place.workload, steps.replicas)
+            await self._workloads.set_number(self.place.claim, steps.replicas)
             await self._follow_up(steps)
             return before
 
@@ -215,7 +227,9 @@ class Scaled:
 
     @property
     def _name(self) -> str:
-        return f"{self.place.workload.kind} {self.place.namespace}/{self.place.workload.name}"
+        return self.place.claim.title
 
     def _pods(self) -> list[PodNow]:
-        return [now for pod in self._outlook.pods_of(self.key) if (now := pod_now(pod)) is not None]
+        """The pods that its workload's controller counts; others may carry the same labels."""
+        workload = self._workloads.of(self.place.claim)
+        return pods_now(self._outlook.pods_of(self.key), workload)

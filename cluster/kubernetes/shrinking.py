@@ -11,12 +11,13 @@ never has a reason to remove one that still works. Of those it may choose from, 
 `pod-deletion-cost`; pods that are not ready go before all others, whatever they cost.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING
 from cluster.kubernetes.objects.pod import replica_id
+from cluster.kubernetes.ownership import is_pod_of
 
 GOING_COST = -1000
 SPENT_COST = -2000
@@ -78,6 +79,13 @@ def pod_now(pod: Mapping[str, Any]) -> PodNow | None:
         draining=DRAINING in annotations,
         cost=_cost(annotations.get(DELETION_COST, "")),
     )
+
+
+def pods_now(pods: Iterable[Mapping[str, Any]], workload: Mapping[str, Any] | None) -> list[PodNow]:
+    """The pods of `workload` that count; none without a workload."""
+    if workload is None:
+        return []
+    return [now for pod in pods if is_pod_of(pod, workload) and (now := pod_now(pod)) is not None]
 
 
 def of_deployment(

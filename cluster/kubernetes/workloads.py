@@ -1,14 +1,14 @@
-"""Reading and writing Deployments and StatefulSets, under the fence of this leadership."""
+"""Reading and writing Deployments and StatefulSets: those that are ours, under the fence of this leadership."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.conflicts import field_conflict
-from cluster.kubernetes.errors import ApiError, Conflict, NotFound
+from cluster.kubernetes.errors import ApiError, Conflict, NotFound, Refused
 from cluster.kubernetes.fence import Fence
-from cluster.kubernetes.objects.labels import FENCE, MANAGER
+from cluster.kubernetes.objects.labels import CLAIM, FENCE, MANAGER
+from cluster.kubernetes.ownership import WorkloadClaim, check, is_claimed, may_release, may_write
 from cluster.kubernetes.paths import DEPLOYMENTS, STATEFULSETS, path
 from cluster.kubernetes.reflector import Gone, Put
 from cluster.kubernetes.watched import Watched
@@ -17,10 +17,10 @@ from serving.endpoint import WorkloadRef
 
 ATTEMPTS = 5
 """A write that meets a newer object is made again on that one, so often."""
+ABSENT = "1"
+"""A resourceVersion that no object has: an apply with it creates, and fails as a conflict where there is an object."""
 
 Object = dict[str, Any]
-
-_log = logging.getLogger(__name__)
 
 
 class FieldConflict(ProviderError):
@@ -34,6 +34,7 @@ class Workloads:
         self._api = api
         self._fence = fence
         self._newest: dict[tuple[str, str, str], Object] = {}
+        """(kind, namespace, name)."""
         deployments.listen(lambda change: self._note("Deployment", change))
         statefulsets.listen(lambda change: self._note("StatefulSet", change))
 
@@ -41,72 +42,80 @@ class Workloads:
         """What is known of it; None: there is none, as far as is known."""
         return self._newest.get((workload.kind, namespace, workload.name))
 
-    def deployments(self) -> list[Object]:
-        """Every Deployment that is known."""
-        return [found for (kind, _, _), found in self._newest.items() if kind == "Deployment"]
+    def of(self, claim: WorkloadClaim) -> Object | None:
+        """What is known of the workload of `claim`, if it may be written for it."""
+        found = self.find(claim.namespace, claim.workload)
+        return found if found is not None and may_write(found, claim) else None
 
-    async def current(self, namespace: str, workload: WorkloadRef) -> Object:
-        """It, with our fence on it: nobody whose leadership is over can write it any more. Raises ProviderError."""
-        found = self.find(namespace, workload) or await self.read(namespace, workload)
+    def all(self) -> list[tuple[WorkloadRef, Object]]:
+        """Every Deployment and StatefulSet that is known."""
+        return [(WorkloadRef(kind, name), found) for (kind, _, name), found in self._newest.items()]
+
+    async def current(self, claim: WorkloadClaim) -> Object:
+        """It, with our fence and our claim on it: no process whose leadership is over can write it any more.
+
+        Raises ProviderError; NotWritable, with nothing written, where it is not ours.
+        """
+        found = self.find(claim.namespace, claim.workload) or await self.read(claim)
         for _ in range(ATTEMPTS):
-            self._fence.admit(found)
-            if self._fence.is_on(found):
+            await self._admit(found, claim)
+            if self._fence.is_on(found) and is_claimed(found, claim):
                 return found
-            body = {
-                "metadata": {
-                    "resourceVersion": found["metadata"]["resourceVersion"],
-                    "annotations": {FENCE: str(self._fence.number)},
-                }
-            }
+            notes = {FENCE: self._fence.mark} | ({CLAIM: claim.owner.uid} if claim.adopts else {})
             try:
-                found = await self._api.merge(_path(namespace, workload), body)
+                found = await self._api.merge(_path(claim), _annotating(found, notes))
             except Conflict:
-                found = await self.read(namespace, workload)
+                found = await self.read(claim)
             except ApiError as error:
-                raise ProviderError(f"cannot write {_named(namespace, workload)}: {error}") from error
+                raise ProviderError(f"cannot write {claim.title}: {error}") from error
             else:
-                self._keep(namespace, workload, found)
-        raise ProviderError(f"{_named(namespace, workload)} changes too fast to be written; trying again")
+                self._keep(claim, found)
+        raise ProviderError(f"{claim.title} changes too fast to be written; trying again")
 
-    async def read(self, namespace: str, workload: WorkloadRef) -> Object:
+    async def read(self, claim: WorkloadClaim) -> Object:
         """It, as the API has it now. Raises ProviderError."""
-        try:
-            found = await self._api.get(_path(namespace, workload))
-        except NotFound as error:
-            self._newest.pop((workload.kind, namespace, workload.name), None)
-            raise ProviderError(f"there is no {_named(namespace, workload)}") from error
-        except ApiError as error:
-            raise ProviderError(f"cannot read {_named(namespace, workload)}: {error}") from error
-        self._keep(namespace, workload, found)
+        found = await self._reread(claim)
+        if found is None:
+            raise ProviderError(f"there is no {claim.title}")
         return found
 
-    async def apply(self, namespace: str, workload: WorkloadRef, body: Object) -> Object:
+    async def confirm(self, claim: WorkloadClaim) -> Object:
+        """It, as the API has it now, if it may be written. Raises ProviderError, NotWritable."""
+        found = await self.read(claim)
+        await self._admit(found, claim)
+        return found
+
+    async def apply(self, claim: WorkloadClaim, body: Object) -> Object:
         """Have our fields as in `body`. Raises FieldConflict where others own them; never takes a field by force."""
         for _ in range(ATTEMPTS):
-            found = self.find(namespace, workload)
+            found = self.find(claim.namespace, claim.workload)
             if found is not None:
-                self._fence.admit(found)
-                # What a leader whose time is over meant to write fails, once the new one has written anything.
-                version = {"resourceVersion": found["metadata"]["resourceVersion"]}
-                body = {**body, "metadata": {**body["metadata"], **version}}
+                await self._admit(found, claim)
             self._fence.check()
+            # What a leader whose time is over meant to write fails, once the new one has written anything. And what is
+            # absent is created, never changed: a foreign object may have come under this name meanwhile.
+            version = found["metadata"]["resourceVersion"] if found is not None else ABSENT
+            body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
             try:
-                made = await self._api.apply(_path(namespace, workload), body, MANAGER)
-            except Conflict as error:
-                if told := field_conflict(error):
-                    raise FieldConflict(f"{_named(namespace, workload)}: {told}") from error
-                await self._reread(namespace, workload)
+                made = await self._api.apply(_path(claim), body, MANAGER)
+            except (Conflict, Refused) as error:
+                # Whose it is comes before what is wrong with our fields.
+                check(await self._reread(claim), claim)
+                if isinstance(error, Conflict) and (told := field_conflict(error)):
+                    raise FieldConflict(f"{claim.title}: {told}") from error
+                if isinstance(error, Refused):
+                    raise ProviderError(f"cannot apply {claim.title}: {error}") from error
             except ApiError as error:
-                raise ProviderError(f"cannot apply {_named(namespace, workload)}: {error}") from error
+                raise ProviderError(f"cannot apply {claim.title}: {error}") from error
             else:
-                self._keep(namespace, workload, made)
-                return await self.current(namespace, workload)
-        raise ProviderError(f"{_named(namespace, workload)} changes too fast to be written; trying again")
+                self._keep(claim, made)
+                return await self.current(claim)
+        raise ProviderError(f"{claim.title} changes too fast to be written; trying again")
 
-    async def set_number(self, namespace: str, workload: WorkloadRef, replicas: int) -> int:
+    async def set_number(self, claim: WorkloadClaim, replicas: int) -> int:
         """Have this number of replicas, by the scale subresource: the number before. Raises ProviderError."""
         for _ in range(ATTEMPTS):
-            found = await self.current(namespace, workload)
+            found = await self.current(claim)
             before = number_of(found)
             if before == replicas:
                 return before
@@ -114,48 +123,79 @@ class Workloads:
                 "apiVersion": "autoscaling/v1",
                 "kind": "Scale",
                 "metadata": {
-                    "name": workload.name,
-                    "namespace": namespace,
+                    "name": claim.workload.name,
+                    "namespace": claim.namespace,
                     "resourceVersion": found["metadata"]["resourceVersion"],
                 },
                 "spec": {"replicas": replicas},
             }
             try:
-                scale = await self._api.replace(_path(namespace, workload, "scale"), body)
+                scale = await self._api.replace(_path(claim, "scale"), body)
             except Conflict:
-                await self._reread(namespace, workload)
+                await self._reread(claim)
             except ApiError as error:
-                raise ProviderError(f"cannot scale {_named(namespace, workload)}: {error}") from error
+                raise ProviderError(f"cannot scale {claim.title}: {error}") from error
             else:
                 metadata = {**found["metadata"], "resourceVersion": scale["metadata"]["resourceVersion"]}
                 spec = {**found["spec"], "replicas": replicas}
-                self._keep(namespace, workload, {**found, "metadata": metadata, "spec": spec})
+                self._keep(claim, {**found, "metadata": metadata, "spec": spec})
                 return before
-        raise ProviderError(f"{_named(namespace, workload)} changes too fast to be scaled; trying again")
+        raise ProviderError(f"{claim.title} changes too fast to be scaled; trying again")
 
-    async def delete(self, namespace: str, workload: WorkloadRef) -> None:
-        """Delete it, and its pods with it. Raises ProviderError."""
-        found = self.find(namespace, workload)
-        if found is None:
-            return
-        self._fence.admit(found)
-        try:
-            await self._api.delete(_path(namespace, workload), uid=found["metadata"]["uid"])
-        except Conflict:
-            await self._reread(namespace, workload)
-        except ApiError as error:
-            raise ProviderError(f"cannot delete {_named(namespace, workload)}: {error}") from error
+    async def delete(self, claim: WorkloadClaim) -> None:
+        """Delete it, and its pods with it; one that is not ours is left. Raises ProviderError."""
+        for _ in range(ATTEMPTS):
+            found = self.of(claim)
+            if found is None:
+                return
+            await self._fence.admit(found)
+            metadata = found["metadata"]
+            try:
+                await self._api.delete(_path(claim), metadata["uid"], metadata["resourceVersion"])
+                return
+            except Conflict:
+                await self._reread(claim)
+            except ApiError as error:
+                raise ProviderError(f"cannot delete {claim.title}: {error}") from error
+        raise ProviderError(f"{claim.title} changes too fast to be deleted; trying again")
 
-    async def _reread(self, namespace: str, workload: WorkloadRef) -> None:
+    async def release(self, claim: WorkloadClaim) -> None:
+        """Take our claim off an adopted workload; the fence stays, against leaders of before. Raises ProviderError."""
+        for _ in range(ATTEMPTS):
+            found = self.find(claim.namespace, claim.workload)
+            if found is None or not may_release(found, claim):
+                return
+            await self._fence.admit(found)
+            try:
+                self._keep(claim, await self._api.merge(_path(claim), _annotating(found, {CLAIM: None})))
+                return
+            except Conflict:
+                await self._reread(claim)
+            except NotFound:
+                return
+            except ApiError as error:
+                raise ProviderError(f"cannot write {claim.title}: {error}") from error
+        raise ProviderError(f"{claim.title} changes too fast to be written; trying again")
+
+    async def _admit(self, found: Object, claim: WorkloadClaim) -> None:
+        """Raises NotWritable where it is not ours, and all that `Fence.admit` raises."""
+        check(found, claim)
+        await self._fence.admit(found)
+
+    async def _reread(self, claim: WorkloadClaim) -> Object | None:
+        """It, as the API has it now; None where there is none. Raises ProviderError."""
         try:
-            self._keep(namespace, workload, await self._api.get(_path(namespace, workload)))
+            found = await self._api.get(_path(claim))
         except NotFound:
-            self._newest.pop((workload.kind, namespace, workload.name), None)
+            self._newest.pop((claim.workload.kind, claim.namespace, claim.workload.name), None)
+            return None
         except ApiError as error:
-            raise ProviderError(f"cannot read {_named(namespace, workload)}: {error}") from error
+            raise ProviderError(f"cannot read {claim.title}: {error}") from error
+        self._keep(claim, found)
+        return found
 
-    def _keep(self, namespace: str, workload: WorkloadRef, found: Object) -> None:
-        self._newest[workload.kind, namespace, workload.name] = found
+    def _keep(self, claim: WorkloadClaim, found: Object) -> None:
+        self._newest[claim.workload.kind, claim.namespace, claim.workload.name] = found
 
     def _note(self, kind: str, change: Put | Gone) -> None:
         metadata = change.object["metadata"]
@@ -197,11 +237,13 @@ def refused_pods(deployment: Mapping[str, Any]) -> str:
     )
 
 
-def _path(namespace: str, workload: WorkloadRef, sub: str = "") -> str:
-    if workload.kind == "StatefulSet":
-        return path(STATEFULSETS, namespace, workload.name, sub)
-    return path(DEPLOYMENTS, namespace, workload.name, sub)
+def _annotating(found: Object, notes: Mapping[str, str | None]) -> Object:
+    """The merge patch that sets annotations (None removes one) of the very object that was read."""
+    metadata = found["metadata"]
+    return {"metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": dict(notes)}}
 
 
-def _named(namespace: str, workload: WorkloadRef) -> str:
-    return f"{workload.kind} {namespace}/{workload.name}"
+def _path(claim: WorkloadClaim, sub: str = "") -> str:
+    if claim.workload.kind == "StatefulSet":
+        return path(STATEFULSETS, claim.namespace, claim.workload.name, sub)
+    return path(DEPLOYMENTS, claim.namespace, claim.workload.name, sub)

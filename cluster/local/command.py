@@ -47,11 +47,16 @@ class Launch:
     cwd: str | None
 
 
-def launch(version: Version, endpoint: str, replica_id: str, port: int, host: Host) -> Launch:
-    """How to execute one replica (kinds entryScript and command) that is to listen on 127.0.0.1:`port`."""
-    return Launch(
-        _argv(version, port, host), _environment(version, endpoint, replica_id, port, host), directory(version)
-    )
+def launch(
+    version: Version, endpoint: str, replica_id: str, port: int, host: Host, listener: int | None = None
+) -> Launch:
+    """How to execute one replica (kinds entryScript and command).
+
+    version, endpoint, replica_id: which replica it is. port: where it is to listen on 127.0.0.1. host: what the machine
+    gives. listener: descriptor of a socket that listens there already; an entry script's server inherits it.
+    """
+    env = _environment(version, endpoint, replica_id, port, host)
+    return Launch(_argv(version, port, host, listener), env, directory(version))
 
 
 def template(version: Version) -> tuple[Any, ...]:
@@ -95,17 +100,19 @@ def search_path(host: Host) -> str:
     return os.pathsep.join([os.path.dirname(host.python), host.environ.get("PATH", os.defpath)])
 
 
-def _argv(version: Version, port: int, host: Host) -> tuple[str, ...]:
+def _argv(version: Version, port: int, host: Host, listener: int | None) -> tuple[str, ...]:
     source = version.replica
     if source.kind is ReplicaKind.COMMAND:
         first, *rest = (argument.replace(PORT_FIELD, str(port)) for argument in source.command)
         return (host.python if first in PYTHONS else first, *rest)
     # The inference server's own launcher always listens on 0.0.0.0 (its -b beats every gunicorn setting), which would
-    # open an unguarded way around the front end. So gunicorn is run as the launcher runs it, on loopback only.
+    # open an unguarded way around the front end. So gunicorn is run as the launcher runs it, on loopback only, and on a
+    # socket that listened before it was started: no other user can have taken the port in between.
     # One worker process per slot: a sync worker serves one request at a time.
     return (
         *(host.python, "-m", "gunicorn", "--config", host.server_settings),
-        *("--bind", f"127.0.0.1:{port}", "--workers", str(version.slots_per_replica)),
+        *("--bind", f"127.0.0.1:{port}" if listener is None else f"fd://{listener}"),
+        *("--workers", str(version.slots_per_replica)),
         "azureml_inference_server_http.server.entry:app",
     )
 

@@ -1,4 +1,4 @@
-"""No orphans: finds and kills the processes of a run, and is the small process that does so when its parent dies.
+"""A second line behind the subreapers: finds and kills processes of a run whose subreaper was killed.
 
 Run as a script, in a session of its own, with the read end of a pipe as stdin and the run's marker as argument. The
 parent tells it sessions as they begin and end ("+123", "-123", one a line). The end of the pipe means that the parent
@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -26,6 +26,7 @@ class Process(NamedTuple):
     pid: int
     state: str
     """The letter of proc(5): R, S, D, T (stopped), Z (zombie) …"""
+    parent: int
     session: int
     rss_bytes: int
 
@@ -37,6 +38,7 @@ def parse_stat(stat: bytes) -> Process:
     return Process(
         pid=int(head.split(b"(", 1)[0]),
         state=fields[0].decode(),
+        parent=int(fields[1]),
         session=int(fields[3]),
         rss_bytes=int(fields[21]) * PAGE_BYTES,
     )
@@ -49,6 +51,17 @@ def processes() -> Iterator[Process]:
             stat = _read(f"/proc/{name}/stat")
             if stat and (process := parse_stat(stat)).state not in "ZX":
                 yield process
+
+
+def descendants(table: Iterable[Process], ancestors: Collection[int]) -> Iterator[tuple[int, Process]]:
+    """(ancestor, process) for every process of `table` that descends from one of `ancestors` (pids)."""
+    known = {process.pid: process for process in table}
+    for process in known.values():
+        above, steps = process.parent, 0
+        while above not in ancestors and above in known and steps < len(known):
+            above, steps = known[above].parent, steps + 1
+        if above in ancestors:
+            yield above, process
 
 
 def kill_all(sessions: Collection[int], marker: str, patience_s: float = 1.0) -> int:

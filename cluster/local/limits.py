@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from cluster.local.guard import Process
+from cluster.local.guard import Process, descendants
 
 
 def choose_cores(load: Mapping[int, int], needed: int) -> tuple[int, ...]:
@@ -11,12 +11,11 @@ def choose_cores(load: Mapping[int, int], needed: int) -> tuple[int, ...]:
     return tuple(sorted(sorted(load, key=lambda core: (load[core], core))[:needed]))
 
 
-def memory_by_session(table: Iterable[Process], sessions: Collection[int]) -> dict[int, int]:
-    """Session -> resident bytes of all of its processes. Pages they share are counted once for each."""
+def memory_by_ancestor(table: Iterable[Process], ancestors: Collection[int]) -> dict[int, int]:
+    """Pid -> resident bytes of all processes that descend from it. Pages they share are counted once for each."""
     total: Counter[int] = Counter()
-    for process in table:
-        if process.session in sessions:
-            total[process.session] += process.rss_bytes
+    for ancestor, process in descendants(table, ancestors):
+        total[ancestor] += process.rss_bytes
     return dict(total)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -11,7 +12,7 @@ from cluster.local import command, lifecycle, nurse
 from cluster.local.lifecycle import Event, State, Table
 from cluster.local.process import Child
 from cluster.local.site import LOOPBACK, Site, is_taken
-from serving.endpoint import Version, VersionKey
+from serving.endpoint import ReplicaKind, Version, VersionKey
 from serving.replica import Replica
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ class Member:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def session(self) -> int | None:
-        """The session of its processes, if they are ours and running."""
+    def subreaper(self) -> int | None:
+        """The process that all of its processes descend from, if they are ours and running."""
         return None
 
     def record(self) -> Replica:
@@ -138,7 +139,12 @@ class ChildReplica(Member):
         lineage: Lineage,
     ) -> None:
         super().__init__(site, key, version, replica_id, on_change)
-        self.port = site.ports.take()
+        self._listener: socket.socket | None = None
+        if version.replica.kind is ReplicaKind.ENTRY_SCRIPT:
+            self._listener = site.ports.listen()
+            self.port = int(self._listener.getsockname()[1])
+        else:
+            self.port = site.ports.take()
         self.reason = f"replaces one that failed: {lineage.reason}" if lineage.reason else ""
         self._lineage = lineage
         self._log = site.logs.open(key, replica_id)
@@ -148,9 +154,9 @@ class ChildReplica(Member):
         site.lives.spawn(self._live(), name=f"replica {self.id}")
 
     @property
-    def session(self) -> int | None:
-        """The session of its processes, while they run."""
-        return self._child.pid if self._runs() and self._child else None
+    def subreaper(self) -> int | None:
+        """The process that all of its processes descend from, while they run."""
+        return self._child.subreaper if self._runs() and self._child else None
 
     def kill(self) -> None:
         """End it now, whatever it does."""
@@ -182,30 +188,39 @@ class ChildReplica(Member):
                     return
             tending = self._site.tasks.spawn(nurse.tend_child(self, self._site), name=f"probe {self.id}")
             try:
-                code = await asyncio.shield(child.exited)
+                ending = self._ending(await asyncio.shield(child.exited))
+            except OSError as error:
+                ending = f"cannot be started: {error}"
             finally:
                 tending.cancel()
             self._site.logs.close(self.key, self.id)
-            self.feed(Event.EXITED, self._ending(code))
+            self.feed(Event.EXITED, ending)
         finally:
             await self._clear_up(child)
 
     def _spawn(self) -> Child:
-        site, version = self._site, self.version
-        launch = command.launch(version, self.key.endpoint, self.id, self.port, site.host)
-        child = Child(launch, site.setpriv, self._log.write)
-        site.guardian.began(child.pid)
+        site, version, listener = self._site, self.version, self._listener
+        inherited = listener.fileno() if listener is not None else None
+        launch = command.launch(version, self.key.endpoint, self.id, self.port, site.host, inherited)
         cores = site.cores.take(self.id, command.cores_needed(version.resources))
-        if cores is not None:
-            child.use_cores(cores)
-        return child
+        try:
+            return Child(launch, site.host.python, self._log.write, site.guardian.began, cores or (), listener)
+        finally:
+            self._close_listener()
+
+    def _close_listener(self) -> None:
+        """With the replica's own descriptors of it ends the port."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     async def _clear_up(self, child: Child | None) -> None:
         if child is not None:
             child.kill()
-            await asyncio.shield(child.exited)
             await child.bury()
-            self._site.guardian.ended(child.pid)
+            if child.session is not None:
+                self._site.guardian.ended(child.session)
+        self._close_listener()
         self._site.logs.close(self.key, self.id)
         self._site.cores.give_back(self.id)
         self._site.ports.give_back(self.port)

@@ -4,7 +4,7 @@ import asyncio
 import zlib
 from typing import Protocol
 
-from cluster.local import guard, lifecycle
+from cluster.local import guard, lifecycle, socketowner
 from cluster.local.lifecycle import Event, State
 from cluster.local.probe import Outcome, Sign, has_clients
 from cluster.local.site import Site
@@ -25,8 +25,8 @@ class Patient(Protocol):
     state: State
 
     @property
-    def session(self) -> int | None:
-        """The session of its processes, if they are ours."""
+    def subreaper(self) -> int | None:
+        """The process that all of its processes descend from, if they are ours."""
 
     def feed(self, event: Event, reason: str = "") -> None:
         """Tell it what happened."""
@@ -46,11 +46,28 @@ async def _until_ready(patient: Patient, site: Site) -> None:
         successes = successes + 1 if outcome.sign is Sign.WELL else 0
         waited = site.clock() - begun
         if successes >= liveness.success_threshold:
-            patient.feed(Event.HEALTHY)
+            stranger = await asyncio.to_thread(foreign_listener, patient.host, patient.port)
+            if stranger is None:
+                patient.feed(Event.HEALTHY)
+            else:
+                patient.feed(Event.SICK, f"uid {stranger}, another user, listens on port {patient.port}")
         elif waited >= lifecycle.start_deadline_s(liveness):
             patient.feed(Event.SICK, f"not ready after {waited:.0f} s: {outcome.text}")
         else:
             await asyncio.sleep(lifecycle.start_poll_s(waited))
+
+
+def foreign_listener(host: str, port: int) -> int | None:
+    """The uid that answers on a port where a replica should, if it is neither this user nor root.
+
+    None also where the kernel cannot be asked. Another user can take the port of a `command` replica before its server
+    binds it.
+    """
+    try:
+        uid = socketowner.listener_uid((host, port))
+    except socketowner.Unanswerable:
+        return None
+    return uid if uid is not None and uid not in socketowner.trusted_uids() else None
 
 
 async def _while_ready(patient: Patient, site: Site) -> None:
@@ -104,12 +121,13 @@ async def _is_excused(patient: Patient, outcome: Outcome, silent_s: float) -> bo
 async def _is_busy(patient: Patient) -> bool:
     if not await asyncio.to_thread(has_clients, patient.port):
         return False
-    return not await asyncio.to_thread(_is_stopped, patient.session)
+    return not await asyncio.to_thread(_is_stopped, patient.subreaper)
 
 
-def _is_stopped(session: int | None) -> bool:
+def _is_stopped(subreaper: int | None) -> bool:
     """Is a process of it stopped (SIGSTOP)? Then its silence has nothing to do with its work."""
-    return any(process.session == session and process.state == "T" for process in guard.processes())
+    ancestors = set() if subreaper is None else {subreaper}
+    return any(process.state == "T" for _, process in guard.descendants(guard.processes(), ancestors))
 
 
 async def _probe(patient: Patient, site: Site, timeout_s: float) -> Outcome:

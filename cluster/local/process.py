@@ -1,14 +1,17 @@
-"""One child process: executed in a session of its own, its output read, its end noticed at once, nothing left of it."""
+"""One replica below a subreaper of its own: executed, its output read, its end noticed at once, nothing of it left."""
 
 import asyncio
 import contextlib
+import logging
 import os
-import signal
+import socket
 import subprocess
 from collections.abc import Callable
 
-from cluster.local import guard
+from cluster.local import guard, subreaper
 from cluster.local.command import REPLICA_VARIABLE, Launch
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 65536
 READ_EVERY_S = 0.02
@@ -16,81 +19,145 @@ READ_EVERY_S = 0.02
 turned over three times a second anyhow. Heard as fast as it could write, it took 70 % of the core of this process."""
 LAST_READS = 64
 """Chunks read at most after the end of a process: something that escaped it may hold the pipe open for ever."""
+KILLED = -9
+BURY_S = subreaper.PATIENCE_S + 1.0
 
 
 class Child:
-    """A running replica process; `pid` is also its process group and session.
+    """A running replica process; `subreaper` is the process that it, and all that it starts, descends from.
 
-    The end is seen through a pidfd, on any event loop, and before the process is reaped: until then its number cannot
-    be given to another process, so that killing its group can hit no stranger.
+    Its subreaper reports the start and the end, and ends itself once no descendant is left, which ends the socket.
     """
 
-    def __init__(self, launch: Launch, setpriv: str | None, on_output: Callable[[bytes], None]) -> None:
-        """Execute; raises OSError. Must be called on the main thread: PDEATHSIG fires when the forking thread ends."""
-        # setpriv sets PR_SET_PDEATHSIG and then becomes the replica: no Python runs between fork and exec, where it
-        # could deadlock, and the fork stays a cheap vfork. Without it the guard alone sees to orphans.
-        belt = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
-        self._output, theirs = os.pipe()
-        try:
+    def __init__(
+        self,
+        launch: Launch,
+        python: str,
+        on_output: Callable[[bytes], None],
+        on_start: Callable[[int], None] = lambda session: None,
+        cores: tuple[int, ...] = (),
+        listener: socket.socket | None = None,
+    ) -> None:
+        """Start the subreaper; raises OSError.
+
+        launch: what to execute. python: the interpreter of the subreaper. on_output: takes what the replica prints.
+        on_start: takes the session (and pid) of the replica once it runs. cores: to run on; empty: all. listener: a
+        socket that the replica inherits under the same number.
+        """
+        self.session: int | None = None
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """The return code, as `subprocess` gives it; an OSError where it could not be executed."""
+        self._marker = f"{REPLICA_VARIABLE}={launch.env.get(REPLICA_VARIABLE, '')}\0"
+        self._on_output = on_output
+        self._on_start = on_start
+        self._listening_soon: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lost = False
+        """The subreaper did not report an end of all: it was killed itself, or gave up."""
+        self._heard = b""
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as ours:
+            self._output, theirs = os.pipe()
+            undo.callback(os.close, self._output)
+            ours.callback(os.close, theirs)
+            self._control, far_end = socket.socketpair()
+            undo.enter_context(self._control)
+            ours.enter_context(far_end)
+            specification = os.memfd_create("specification")
+            ours.callback(os.close, specification)
+            with open(specification, "wb", closefd=False) as file:
+                file.write(subreaper.packed(launch.argv, launch.env, launch.cwd))
+            inherited = [far_end.fileno(), specification, *([listener.fileno()] if listener is not None else [])]
+            label = launch.env.get(REPLICA_VARIABLE, "")
+            numbers = [str(far_end.fileno()), str(specification), ",".join(map(str, cores))]
             self._popen = subprocess.Popen(
-                [*belt, *launch.argv],
-                env=dict(launch.env),
-                cwd=launch.cwd,
+                [python, "-I", "-S", subreaper.__file__, label, *numbers],
+                env={},
                 stdin=subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=theirs,
                 start_new_session=True,
+                pass_fds=inherited,
             )
-        except BaseException:
-            os.close(self._output)
-            raise
-        finally:
-            os.close(theirs)
-        self.pid = self._popen.pid
-        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """The return code, as `subprocess` gives it."""
-        self._marker = f"{REPLICA_VARIABLE}={launch.env.get(REPLICA_VARIABLE, '')}\0"
-        self._on_output = on_output
-        self._listening_soon: asyncio.TimerHandle | None = None
-        try:
-            self._watch()
-        except OSError:  # out of descriptors: a process that cannot be watched must not run
-            self.kill()
-            self._popen.wait()
-            os.close(self._output)
-            raise
+            undo.pop_all()
+        self.subreaper = self._popen.pid
+        for descriptor in (self._output, self._control.fileno()):
+            os.set_blocking(descriptor, False)
+        self._listen()
+        asyncio.get_running_loop().add_reader(self._control.fileno(), self._reported)
 
     def terminate(self) -> None:
-        """Ask the whole group to end."""
-        self._signal(signal.SIGTERM)
+        """Ask the whole process group to end."""
+        self._order(b"T")
 
     def kill(self) -> None:
-        """End the whole group."""
-        self._signal(signal.SIGKILL)
-
-    def use_cores(self, cores: tuple[int, ...]) -> None:
-        """Run on these cores only; inherited by what it starts from now on, which is everything."""
-        # It may have ended, or the cores may have been taken from us: the limit cannot be honoured then.
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(self.pid, cores)
+        """End it and everything that descends from it."""
+        self._order(b"K")
 
     async def bury(self) -> None:
-        """After its end: kill what left its group, then let the number go."""
+        """After its end: wait until nothing of it is left."""
         try:
-            await asyncio.to_thread(guard.kill_all, {self.pid}, self._marker)
-        finally:
-            self._popen.wait()
+            async with asyncio.timeout(BURY_S):
+                await asyncio.shield(self._gone)
+        except TimeoutError:  # stopped, maybe by the replica itself
+            self._popen.kill()
+            await asyncio.shield(self._gone)
+        if self._lost:
+            sessions = {self.session} if self.session is not None else set()
+            await asyncio.to_thread(guard.kill_all, sessions, self._marker)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._popen.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # only zombies are left of the group
-                os.killpg(self.pid, number)
+    def _order(self, letter: bytes) -> None:
+        if not self._gone.done():
+            with contextlib.suppress(OSError):  # it is about to end
+                self._control.send(letter)
 
-    def _watch(self) -> None:
-        self._pidfd = os.pidfd_open(self.pid)
-        os.set_blocking(self._output, False)
-        self._listen()
-        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+    def _reported(self) -> None:
+        try:
+            data = self._control.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for line in lines:
+            word, _, rest = os.fsdecode(line).partition(" ")
+            self._take(word, rest)
+        if not data:
+            self._end()
+
+    def _take(self, word: str, rest: str) -> None:
+        match word:
+            case "started":
+                self.session = int(rest)
+                self._on_start(self.session)
+            case "failed":
+                number, _, name = rest.partition(" ")
+                self._exit(OSError(int(number), os.strerror(int(number)), name))
+            case "ended":
+                self._exit(int(rest))
+            case "left":
+                self._lost = True
+                logger.error("%s descendants of %s could not be killed", rest, self._marker.rstrip("\0"))
+
+    def _exit(self, outcome: int | OSError) -> None:
+        if self.exited.done():
+            return
+        self._read_last()
+        if isinstance(outcome, OSError):
+            self.exited.set_exception(outcome)
+        else:
+            self.exited.set_result(outcome)
+
+    def _end(self) -> None:
+        """The subreaper has closed its end of the socket, which it holds until it ends."""
+        asyncio.get_running_loop().remove_reader(self._control.fileno())
+        self._control.close()
+        self._popen.wait()
+        if not self.exited.done():
+            self._lost = True
+            self._exit(KILLED)
+        self._gone.set_result(None)
+
+    # ---- output
 
     def _listen(self) -> None:
         asyncio.get_running_loop().add_reader(self._output, self._readable)
@@ -116,6 +183,12 @@ class Child:
         self._close_output()
         return False
 
+    def _read_last(self) -> None:
+        for _ in range(LAST_READS):
+            if not self._read():
+                break
+        self._close_output()
+
     def _close_output(self) -> None:
         if self._listening_soon is not None:
             self._listening_soon.cancel()
@@ -123,20 +196,3 @@ class Child:
             asyncio.get_running_loop().remove_reader(self._output)
             os.close(self._output)
             self._output = -1
-
-    def _ended(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        self.kill()
-        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
-        os.close(self._pidfd)
-        for _ in range(LAST_READS):
-            if not self._read():
-                break
-        self._close_output()
-        self.exited.set_result(_returncode(result))
-
-
-def _returncode(result: os.waitid_result | None) -> int:
-    if result is None:
-        return 0
-    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection
@@ -77,7 +76,6 @@ class LocalProvider:
         guardian.start()
         self._running = Site(
             host=self._host,
-            setpriv=shutil.which("setpriv"),
             clock=self._clock,
             new_suffix=self._new_suffix,
             prober=Prober(),
@@ -180,12 +178,12 @@ class LocalProvider:
         return [(key, fleet) for key, fleet in self._fleets.items() if key.endpoint == endpoint]
 
     def _limited(self) -> dict[int, Member]:
-        """Session -> replica, of those that run and have a memory limit."""
+        """Subreaper -> replica, of those that run and have a memory limit."""
         return {
-            member.session: member
+            member.subreaper: member
             for fleet in self._fleets.values()
             for member in fleet.members.values()
-            if member.version.resources.memory_limit_bytes is not None and member.session is not None
+            if member.version.resources.memory_limit_bytes is not None and member.subreaper is not None
         }
 
     async def _watch_memory(self) -> None:
@@ -194,12 +192,12 @@ class LocalProvider:
             if not (members := self._limited()):
                 continue
             used = await asyncio.to_thread(
-                lambda among: limits.memory_by_session(guard.processes(), among), set(members)
+                lambda among: limits.memory_by_ancestor(guard.processes(), among), set(members)
             )
-            for session, rss_bytes in used.items():
-                member = members[session]
+            for subreaper, rss_bytes in used.items():
+                member = members[subreaper]
                 reason = limits.over_memory(rss_bytes, member.version.resources.memory_limit_bytes)
-                if reason and member.session == session:
+                if reason and member.subreaper == subreaper:
                     member.feed(Event.SICK, reason)
 
 

@@ -17,6 +17,8 @@ from cluster.local.probe import Prober
 
 logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
+LISTEN_BACKLOG = 2048
+"""As gunicorn has it."""
 
 
 class Tasks:
@@ -66,6 +68,16 @@ class Ports:
                 self._given.add(port)
                 return port
 
+    def listen(self) -> socket.socket:
+        """A socket that listens on a port, for a replica that inherits it. Raises OSError."""
+        while True:
+            listener = socket.create_server((LOOPBACK, 0), backlog=LISTEN_BACKLOG)
+            port = int(listener.getsockname()[1])
+            if port not in self._given:
+                self._given.add(port)
+                return listener
+            listener.close()
+
     def give_back(self, port: int) -> None:
         """The replica on it is gone."""
         self._given.discard(port)
@@ -87,7 +99,6 @@ class Site:
     """The tools of one running provider."""
 
     host: Host
-    setpriv: str | None
     clock: Callable[[], float]
     """Seconds, monotonic."""
     new_suffix: Callable[[], str]

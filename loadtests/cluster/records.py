@@ -59,7 +59,7 @@ class Record(Generic[T]):
 def scale(change: Change) -> Scale:
     """Of a Deployment; one that is gone wants none."""
     metadata = change.object["metadata"]
-    fence = int((metadata.get("annotations") or {}).get(FENCE, 0))
+    fence = int((metadata.get("annotations") or {}).get(FENCE, "0").rpartition("/")[2])
     return Scale(change.at_s, metadata["name"], 0 if change.gone else change.object["spec"].get("replicas", 1), fence)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.trust import PEERS, Trust, TrustError, names
+from cluster.trust import ROUTER, Trust, TrustError, names
 from router.core.members import Member
 from router.peers.address import AddressError, Tcp, parse_address
 
@@ -25,7 +25,7 @@ def covers(certificate: Mapping[str, Any], member: Member) -> bool:
     Only alternative names count, without wildcards: a name that fits many would make every peer any other. That is what
     the shared one does, knowingly: where pods come and go with new addresses, nobody could give each one its own.
     """
-    wanted = {_normal(member.name), PEERS}
+    wanted = {_normal(member.name), ROUTER}
     with contextlib.suppress(AddressError):  # of a newer version, perhaps; the name counts
         address = parse_address(member.address)
         wanted |= {_normal(address.host)} if isinstance(address, Tcp) else set()

@@ -12,7 +12,6 @@ after.
 
 import asyncio
 import contextlib
-import datetime
 import logging
 import os
 import random
@@ -36,13 +35,13 @@ from cluster.kubernetes.elector import Elector, LeadershipLost
 from cluster.kubernetes.fence import Fenced
 from cluster.kubernetes.objects.confinement import SETTING as POD_TEMPLATE
 from cluster.kubernetes.objects.confinement import PodTemplates
-from cluster.kubernetes.peers import PeersIdentity
-from cluster.trust import Trust, TrustError
+from cluster.trust import TrustError
 from controlplane.cluster_control import ClusterControl, ClusterSettings, cluster_control
 from controlplane.errors import ControlError
 from controlplane.forward import Leader
 from controlplane.groups import GroupEvents, Groups
 from controlplane.rest import RestSettings, build_app
+from router.proxy.tls import TlsError
 from router.settings import SettingError, number
 from scorefront import process
 from scorefront.agreed import LEASE, watched_namespaces
@@ -50,6 +49,7 @@ from scorefront.auditing import audit_output
 from scorefront.connections import PortLimits
 from scorefront.control_pod.fleet import Fleet
 from scorefront.control_pod.front_door import FrontDoor
+from scorefront.control_pod.links import Links
 from scorefront.control_pod.token import control_token
 from scorefront.exposition import Exposition
 from scorefront.frontend import PREFIX, FrontEndScaler, front_end_settings
@@ -81,13 +81,15 @@ class ControlOptions:
     """The host by which the other processes of the cluster reach this one."""
     peers_dir: Path | None = None
     """Where ca.crt, tls.crt and tls.key lie; None: they are kept in the cluster, and made there."""
+    tls: tuple[tuple[Path, Path], ...] = ()
+    """Certificate and key files for REST clients; the installation's own certificate where none has the name."""
     scoring_url: str = ""
     """How clients reach the routers; "": the Service in this namespace."""
 
 
 def run(options: ControlOptions) -> int:
     """Run until a signal (0), or until it cannot go on or leads no more (1); 2 for a wrong setting."""
-    refused = (ApiError, CertificateError, TrustError, ControlError)
+    refused = (ApiError, CertificateError, TrustError, TlsError, ControlError)
     return process.main(lambda: _run(options), refused, (SettingError,))
 
 
@@ -125,10 +127,11 @@ class _Process:
         self._identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
         self._annotations = {
             LINK: process.shown((options.advertise, link.getsockname()[1])),
-            REST: f"http://{process.shown((options.advertise, control.getsockname()[1]))}",
+            REST: f"https://{process.shown((options.advertise, control.getsockname()[1]))}",
         }
         self._elector: Elector | None = None
-        self._door = FrontDoor(control, self._identity, self._leader, limits)
+        self._control = control
+        self._limits = limits
 
     async def run(self) -> int:
         """The exit status. Raises what `_run` tells of."""
@@ -137,19 +140,25 @@ class _Process:
             asyncio.get_running_loop().add_signal_handler(number_, stop.set)
         print(f"{self._identity}: REST at {self._annotations[REST]}, routers at {self._annotations[LINK]}", flush=True)
         async with contextlib.AsyncExitStack() as stack:
-            await self._door.stand_by()
-            stack.push_async_callback(self._door.close)
             api = await Api.connect()
             stack.push_async_callback(api.close)
-            await stack.enter_async_context(_beside(self._door.run(), "look after who leads"))
-            with tempfile.TemporaryDirectory(prefix="scorefront-control-") as folder:
-                return await self._campaign(api, Path(folder), stop)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scorefront-control-"))
+            links = Links.own(api, Path(folder), self._options.advertise, self._options.peers_dir, self._options.tls)
+            door = FrontDoor(self._control, self._identity, self._leader, self._limits, links.door)
+            await door.stand_by()
+            stack.push_async_callback(door.close)
+            await stack.enter_async_context(_beside(door.run(), "look after who leads"))
+            await stack.enter_async_context(_beside(links.run(self._leads), "look after certificates"))
+            return await self._campaign(api, links, door, stop)
 
-    async def _campaign(self, api: Api, folder: Path, stop: asyncio.Event) -> int:
+    def _leads(self) -> bool:
+        return self._elector is not None and self._elector.leads()
+
+    async def _campaign(self, api: Api, links: Links, door: FrontDoor, stop: asyncio.Event) -> int:
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         elector = self._elector = Elector(api, LEASE, self._identity, self._annotations, self._clock, wall, u)
-        term = _Term(self._options, api, elector, self._clock, self._link, self._door, folder)
+        term = _Term(self._options, api, elector, self._clock, self._link, door, links)
         electing = asyncio.create_task(elector.run(term.lead), name="campaign")
         stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
         try:
@@ -209,7 +218,7 @@ class _Term:
         clock: process.ProcessClock,
         link: socket.socket,
         door: FrontDoor,
-        folder: Path,
+        links: Links,
     ) -> None:
         self._options = options
         self._api = api
@@ -217,11 +226,11 @@ class _Term:
         self._clock = clock
         self._link = link
         self._door = door
-        self._identity = PeersIdentity(api, folder, lambda: datetime.datetime.now(datetime.UTC))
+        self._links = links
 
     async def lead(self, fence: int) -> None:
         """Until it is cancelled, or a part of it dies; every part has ended when this returns."""
-        trust = await self._trust()
+        await self._links.ensure()
         token = await control_token(self._api, os.environ, secrets.token_bytes)
         groups = Groups(
             GroupEvents(
@@ -231,7 +240,7 @@ class _Term:
                 on_worker_gone=lambda worker: control.plane.on_worker_gone(worker),
             ),
             fence,
-            trust,
+            self._links.trust,
         )
         control = self._control(groups, fence)
         fleet = self._fleet(groups)
@@ -249,8 +258,6 @@ class _Term:
             _log.warning("%s leads, fence %d", self._elector.identity, fence)
             tasks.create_task(control.run(), name="control plane")
             tasks.create_task(scaler.run(), name="scale the routers")
-            if self._options.peers_dir is None:
-                tasks.create_task(self._identity.run(), name="renew certificates")
 
     async def _until_seen(self, fleet: Fleet) -> None:
         try:
@@ -258,13 +265,6 @@ class _Term:
                 await fleet.seen.wait()
         except TimeoutError:
             _log.error("it is not known which routers take part: those that do not connect are not missed")
-
-    async def _trust(self) -> Trust:
-        folder = self._options.peers_dir
-        if folder is not None:
-            return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
-        await self._identity.ensure()
-        return self._identity.trust
 
     def _control(self, groups: Groups, fence: int) -> ClusterControl:
         places = watched_namespaces(os.environ, self._api.home)
@@ -277,7 +277,7 @@ class _Term:
         )
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
-        return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector.leads)
+        return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector)
 
     def _fleet(self, groups: Groups) -> Fleet:
         u = random.random  # noqa: TID251 - a shell
@@ -294,8 +294,14 @@ class _Term:
 async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
     """A task for as long as the block lasts."""
     task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_complain)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("this process cannot %s any more: %s", task.get_name(), error, exc_info=error)

@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -18,19 +20,40 @@ HEAR_OUT_S = 1.0
 """Who had connected before somebody else began to answer here, and had not asked yet, is heard for so long."""
 
 
+@dataclass(frozen=True, slots=True)
+class DoorTls:
+    """The TLS contexts of a control process; each is asked for whenever one is needed."""
+
+    own: Callable[[], ssl.SSLContext]
+    """For connections to this process."""
+    leader: Callable[[], ssl.SSLContext]
+    """For connections to the leader. May raise TrustError."""
+
+
 class FrontDoor:
     """From `stand_by` to `close`. The port is open all the time."""
 
     def __init__(
-        self, sock: socket.socket, identity: str, leader: Callable[[], Leader | None], limits: PortLimits
+        self,
+        sock: socket.socket,
+        identity: str,
+        leader: Callable[[], Leader | None],
+        limits: PortLimits,
+        tls: DoorTls | None = None,
     ) -> None:
-        """`sock` listens already. `identity`: of this process; `leader`: the leader now, this process included;
-        `limits`: of connections."""
+        """The socket is closed by `close`.
+
+        sock: listens already.
+        identity: of this process.
+        leader: the leader now, this process included.
+        limits: of connections.
+        tls: certificates of the port, and how the leader is verified; default None: plain HTTP at both ends.
+        """
         self._sock = sock
         # One port for good, which asks for each connection which application answers it: a connection that was accepted
         # just before the change is answered, too.
-        self._port = Port(sock, limits)
-        self._forwarder = Forwarder(identity, leader)
+        self._port = Port(sock, limits, tls.own if tls is not None else None)
+        self._forwarder = Forwarder(identity, leader, tls.leader if tls is not None else None)
         self._answering: web.AppRunner | None = None
         self._leaving: asyncio.Task[None] | None = None
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.backoff import BackoffSettings
 from cluster.kubernetes.clock import Clock
-from cluster.kubernetes.election import LINK, holder_of, transitions_of
+from cluster.kubernetes.election import LINK, holder_of, transitions_of, uid_of
 from cluster.kubernetes.paths import LEASES, path
 from cluster.kubernetes.reflector import Gone, Listed, Put, Reflector, ReflectorSettings
 from cluster.link import (
@@ -33,7 +33,7 @@ from cluster.link import (
     decode_for_group,
     encode,
 )
-from cluster.trust import PEERS, Trust, TrustError, names
+from cluster.trust import CONTROL, Trust, TrustError, names
 from router.peers.address import Tcp, parse_address
 from router.peers.sockets import connect_tcp
 from scorefront.agreed import LEASE
@@ -78,10 +78,11 @@ class Group(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Where it is reached. `fence` counts leaders."""
+    """Where it is reached. `fence` counts the leaders of one Lease."""
 
     address: Tcp
     fence: int
+    lease_uid: str = ""
 
 
 def leader_of(lease: Mapping[str, Any] | None) -> Leader | None:
@@ -93,7 +94,7 @@ def leader_of(lease: Mapping[str, Any] | None) -> Leader | None:
         address = parse_address(text)
     except ValueError:
         return None
-    return Leader(address, transitions_of(dict(lease))) if isinstance(address, Tcp) else None
+    return Leader(address, transitions_of(dict(lease)), uid_of(dict(lease))) if isinstance(address, Tcp) else None
 
 
 class Uplink:
@@ -122,7 +123,8 @@ class Uplink:
         self._drained: dict[str, None] = {}
         self._leader: Leader | None = None
         self._fence = 0
-        """The highest that was heard of."""
+        """The highest that was heard of, of the Lease with the uid `_lease_uid`."""
+        self._lease_uid = ""
         self._changed = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -199,7 +201,11 @@ class Uplink:
             leader = leader_of(lease)
             if leader != self._leader:
                 self._leader = leader
-                self._fence = max(self._fence, leader.fence if leader is not None else 0)
+                if leader is not None:
+                    if leader.lease_uid != self._lease_uid:
+                        # Made anew: its count begins anew.
+                        self._lease_uid, self._fence = leader.lease_uid, 0
+                    self._fence = max(self._fence, leader.fence)
                 self._changed.set()
 
     async def _keep_link(self, group: Group) -> None:
@@ -249,9 +255,9 @@ class Uplink:
         except TimeoutError as error:
             raise LinkError(f"no connection within {CONNECT_S:g} s") from error
         shown = names(writer.get_extra_info("peercert") or {})
-        if PEERS not in shown and leader.address.host not in shown:
+        if CONTROL not in shown:
             writer.transport.abort()
-            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}")
+            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}, not for {CONTROL}")
         return reader, writer
 
     # ---- up

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -213,6 +214,14 @@ async def deployment(site: Site, name: str) -> Object:
     return found
 
 
+async def authority(site: Site) -> Path:
+    """The file with the certificate authority of the installation."""
+    secret = await site.kube.get(f"/api/v1/namespaces/{HOME}/secrets/scorefront-peers")
+    file = site.folder / "scorefront-ca.crt"
+    file.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
+    return file
+
+
 async def scorefront(site: Site, *arguments: str) -> str:
     """The command line, against any of the control processes. Raises AssertionError with what it said."""
     pods = await site.controls()
@@ -220,7 +229,8 @@ async def scorefront(site: Site, *arguments: str) -> str:
     token = (await site.kube.get(secret))["data"]["token"]
     environment = {
         **os.environ,
-        "SCOREFRONT_URL": f"http://{pods[0]['status']['podIP']}:{REST_PORT}",
+        "SCOREFRONT_URL": f"https://{pods[0]['status']['podIP']}:{REST_PORT}",
+        "SCOREFRONT_CA": str(await authority(site)),
         "SCOREFRONT_TOKEN": base64.b64decode(token).decode(),
     }
     process = await asyncio.create_subprocess_exec(

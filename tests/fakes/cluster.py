@@ -2,7 +2,9 @@
 
 import random
 
-from cluster.kubernetes.paths import ENDPOINTS
+from cluster.kubernetes.election import Election, ElectionSettings
+from cluster.kubernetes.errors import NotFound
+from cluster.kubernetes.paths import ENDPOINTS, LEASES, path
 from controlplane.cluster_control import ClusterSettings, cluster_control
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage
@@ -29,6 +31,39 @@ def scoring_endpoint(name="iris", versions=None, namespace="home", **spec):
     }
 
 
+LEASE = "scorefront-control"
+
+
+class HeldLease:
+    """A leadership by the Lease in `kubernetes`, taken when this is made."""
+
+    def __init__(self, kubernetes, number):
+        self._kubernetes = kubernetes
+        self._name = f"leader-{number}"
+        spec = {"holderIdentity": self._name, "leaseTransitions": number}
+        if kubernetes.find(LEASES, LEASE) is None:
+            self._lease = kubernetes.put(LEASES, {"metadata": {"name": LEASE}, "spec": spec})
+        else:
+            self._lease = kubernetes.edit(LEASES, LEASE, {"spec": spec}, self._name)
+        self._election = Election(LEASE, kubernetes.home, self._name, {}, ElectionSettings())
+        self._election.won(self._lease, 0.0, 0.0)
+        self.has_run_out = False
+
+    @property
+    def lease_uid(self):
+        return self._lease["metadata"]["uid"]
+
+    def leads(self):
+        return not self.has_run_out
+
+    async def confirmed(self):
+        try:
+            lease = await self._kubernetes.get(path(LEASES, self._kubernetes.home, LEASE))
+        except NotFound:
+            return False
+        return self._election.names_me(lease)
+
+
 class Leadership:
     """One leader."""
 
@@ -37,9 +72,10 @@ class Leadership:
         self.clock = clock or VirtualClock()
         self.routers = FakeRouters()
         settings = ClusterSettings(namespaces, "http://scorefront")
+        self.lease = HeldLease(self.kubernetes, fence)
         chance = random.Random(1)
         self.control = cluster_control(
-            self.kubernetes, self.routers, fence, self.clock, self.clock.wall, chance.random, settings
+            self.kubernetes, self.routers, fence, self.clock, self.clock.wall, chance.random, settings, self.lease
         )
         self.plane = self.control.plane
         self.provider = self.control._parts.provider
@@ -49,6 +85,11 @@ class Leadership:
         await self.control.start()
         await self.settle()
         return self
+
+    @property
+    def fence(self):
+        """The mark of this leadership on what it writes."""
+        return self.control._parts.fence.mark
 
     async def stop(self):
         await self.control.stop()

@@ -22,6 +22,10 @@ WITH_STATUS = frozenset({"deployments", "statefulsets", "scoringendpoints", "pod
 WORKLOADS = frozenset({"deployments", "statefulsets"})
 SHIPPED_SECRETS = tuple(f"scorefront-{name}" for name in ("keys", "signing", "control-token", "peers", "peers-ca"))
 """As deploy/base/secrets.yaml: without data."""
+REPLICA_SETS = "apps/replicasets"
+REVISION = "5d4f6"
+"""The hash of a pod template, in names of ReplicaSets and labels of pods."""
+OWNER_REFERENCES = ("metadata", "ownerReferences")
 OF_METADATA = frozenset({"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"})
 
 
@@ -44,7 +48,8 @@ class FakeKubernetes:
         self._objects: dict[Place, Object] = {}
         self._owners: dict[Place, dict[tuple[str, ...], str]] = {}
         """Object -> field -> who wrote it last."""
-        self._history: list[tuple[str, Place, Object]] = []
+        # No object has the first resourceVersion, as in a cluster, whose store begins with one of its own.
+        self._history: list[tuple[str, Place, Object]] = [("BOOKMARK", ("", "", ""), {})]
         self._forgotten = 0
         """Versions up to this one cannot be watched from any more."""
         self._numbers = itertools.count(1)
@@ -179,7 +184,9 @@ class FakeKubernetes:
         patch.get("metadata", {}).pop("resourceVersion", None)
         if sub == "status":
             patch = {"status": patch.get("status")}
-        return copy.deepcopy(self._write(place, merged(known, patch), "scorefront-update"))
+        after = merged(known, patch)
+        _check_invariants(known, after, where)
+        return copy.deepcopy(self._write(place, after, "scorefront-update"))
 
     async def apply(self, where: str, body: Object, manager: str = "scorefront", force: bool = False) -> Object:
         await self._ask("apply", where, body)
@@ -190,6 +197,7 @@ class FakeKubernetes:
             _check(known, body, where)
         before = known or {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": name}}
         owners, leaves = self._owners.setdefault(place, {}), dict(leaves_of(body))
+        references = leaves.pop(OWNER_REFERENCES, [])
         theirs = [
             (field, owners[field])
             for field, value in leaves.items()
@@ -203,6 +211,8 @@ class FakeKubernetes:
             _remove(after, field)
         for field, value in leaves.items():
             _set(after, field, value)
+        _add_owners(after, references)
+        _check_invariants(known, after, where)
         written = self._write(place, after, "")
         for field in leaves:
             if force or owners.get(field, manager) == manager:
@@ -210,7 +220,7 @@ class FakeKubernetes:
         return copy.deepcopy(written)
 
     async def delete(self, where: str, uid: str = "", resource_version: str = "", grace_s: int | None = None) -> None:
-        await self._ask("delete", where, {"uid": uid})
+        await self._ask("delete", where, {"uid": uid, "resourceVersion": resource_version})
         collection, namespace, name, _ = split(where)
         place = (collection, namespace or "", name)
         known = self._objects.get(place)
@@ -347,8 +357,9 @@ class FakeKubernetes:
         self._controls = False
 
     def _have_pods(self, workload: Object, namespace: str) -> None:
-        uid, spec = workload["metadata"]["uid"], workload["spec"]
-        collection = _collection_of(PODS)
+        spec, collection = workload["spec"], _collection_of(PODS)
+        owner = self._maker_of_pods(workload, namespace)
+        uid = owner["metadata"]["uid"]
         owned = [
             (place, pod)
             for place, pod in self._objects.items()
@@ -370,11 +381,30 @@ class FakeKubernetes:
                     return
                 suffix = str(free[0])
             taken.add(f"{name}-{suffix}")
-            self._make_pod(workload, namespace, f"{name}-{suffix}")
+            self._make_pod(owner, namespace, f"{name}-{suffix}")
+
+    def _maker_of_pods(self, workload: Object, namespace: str) -> Object:
+        """A StatefulSet makes its own; a Deployment has a ReplicaSet, the same one whatever its template becomes."""
+        if workload["kind"] == "StatefulSet":
+            return workload
+        name = f"{workload['metadata']['name']}-{REVISION}"
+        place = (REPLICA_SETS, namespace, name)
+        template = copy.deepcopy(workload["spec"]["template"])
+        template.setdefault("metadata", {}).setdefault("labels", {})["pod-template-hash"] = REVISION
+        known = self._objects.get(place)
+        if known is not None:
+            known["spec"]["template"] = template
+            return known
+        made = {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {"name": name, "namespace": namespace, "ownerReferences": [_reference(workload)]},
+            "spec": {"template": template},
+        }
+        return self._write(place, made, "controller")
 
     def _make_pod(self, workload: Object, namespace: str, name: str) -> None:
         template = workload["spec"]["template"]
-        owner = {"kind": workload["kind"], "name": workload["metadata"]["name"], "uid": workload["metadata"]["uid"]}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -382,7 +412,7 @@ class FakeKubernetes:
                 "name": name,
                 "namespace": namespace,
                 "labels": dict(template["metadata"].get("labels") or {}),
-                "ownerReferences": [{**owner, "controller": True}],
+                "ownerReferences": [_reference(workload)],
             },
             "spec": copy.deepcopy(template["spec"]),
             "status": {"phase": "Pending", "conditions": []},
@@ -472,6 +502,31 @@ def _check(known: Object, body: Object, where: str) -> None:
     for field in ("resourceVersion", "uid"):
         if metadata.get(field) and metadata[field] != known["metadata"][field]:
             raise Conflict(f"{where}: the object has been modified", 409, "Conflict")
+
+
+def _add_owners(found: Object, references: list[Object]) -> None:
+    """Owner references are told apart by their uid."""
+    if references:
+        added = {each["uid"] for each in references}
+        kept = [each for each in found["metadata"].get("ownerReferences") or () if each["uid"] not in added]
+        found["metadata"]["ownerReferences"] = [*kept, *copy.deepcopy(references)]
+
+
+def _check_invariants(known: Object | None, after: Object, where: str) -> None:
+    """Raises Refused for what the API server does not take of any object."""
+    controllers = [each for each in after["metadata"].get("ownerReferences") or () if each.get("controller") is True]
+    if len(controllers) > 1:
+        raise Refused(f"{where}: Only one reference can have Controller set to true", 422, "Invalid")
+    if known is not None and known["kind"] in ("Deployment", "StatefulSet"):
+        before = known["spec"].get("selector")
+        if before is not None and before != after["spec"].get("selector"):
+            raise Refused(f"{where}: spec.selector: Invalid value: field is immutable", 422, "Invalid")
+
+
+def _reference(owner: Object) -> Object:
+    metadata = owner["metadata"]
+    named = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+    return {**named, "controller": True}
 
 
 def _field_conflict(where: str, theirs: list[tuple[tuple[str, ...], str]]) -> Conflict:

@@ -36,7 +36,8 @@ class LeaseWorld:
         if known is not None and body["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]:
             raise errors.Conflict("changed", 409, "Conflict")
         self._version += 1
-        metadata = {**body["metadata"], "resourceVersion": str(self._version), "uid": "lease"}
+        uid = known["metadata"]["uid"] if known is not None else f"lease-{self._version}"
+        metadata = {**body["metadata"], "resourceVersion": str(self._version), "uid": uid}
         self.lease = copy.deepcopy({**body, "metadata": metadata})
         spec = self.lease["spec"]
         self.writes.append((asyncio.get_running_loop().time(), spec["holderIdentity"], spec["leaseTransitions"]))

@@ -16,14 +16,18 @@ from serving.rules import (
     OWN_SECRETS_RULE,
     RESERVED_KEYS,
     RESERVED_RULE,
+    RESERVED_VERSIONS,
+    RESERVED_WORKLOADS,
 )
 
 Place = tuple[str, ...]
 """Where a rule stands in the schema: field names, `[]` for the items of a list, `{}` for the values of a mapping."""
 
+OBJECT: Place = ()
 SPEC: Place = ("spec",)
 VERSION: Place = (*SPEC, "versions", "[]")
 REPLICA: Place = (*VERSION, "replica")
+WORKLOAD: Place = (*REPLICA, "workloadRef")
 COMMAND: Place = (*REPLICA, "command")
 STATIC: Place = (*REPLICA, "static")
 ADDRESS: Place = (*STATIC, "[]")
@@ -48,7 +52,27 @@ def _at_most_one(condition: str, words: str) -> Validation:
     return Validation(f"self.versions.filter(version, {condition}).size() <= 1", words, ".versions")
 
 
+_RESERVED = tuple(
+    Validation(
+        f"self.metadata.name != '{endpoint}' || !self.spec.versions.exists(version, version.name in {list(versions)})",
+        f"an endpoint named {endpoint} must not have a version {' or '.join(versions)}:"
+        f" {' and '.join(f'{endpoint}-{version}' for version in versions)} are Deployments of scorefront",
+        ".spec.versions",
+    )
+    for endpoint, versions in RESERVED_VERSIONS.items()
+)
+_FOREIGN_WORKLOAD = Validation(
+    f"!(self.name in {list(RESERVED_WORKLOADS)})", "must not be a Deployment of scorefront itself", ".name"
+)
+
 _OF_SPEC = (
+    Validation(
+        "self.versions.all(version, !has(version.replica.workloadRef) || self.versions.filter(other,"
+        " has(other.replica.workloadRef) && other.replica.workloadRef.kind == version.replica.workloadRef.kind"
+        " && other.replica.workloadRef.name == version.replica.workloadRef.name).size() == 1)",
+        "workloadRef must be unique in the endpoint: a workload has one number of replicas",
+        ".versions",
+    ),
     Validation(
         # 33.3 + 33.3 + 33.4 may come out a hair above 100 in binary.
         "self.versions.map(version, has(version.trafficPercentile) ? version.trafficPercentile : 0.0).sum()"
@@ -162,6 +186,8 @@ def _request_below_limit(request: str, limit: str) -> Validation:
 
 
 CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
+    OBJECT: _RESERVED,
+    WORKLOAD: (_FOREIGN_WORKLOAD,),
     SPEC: _OF_SPEC,
     VERSION: _OF_VERSION,
     REPLICA: (_ONE_KIND, *(_companion(field, partners) for field, partners in COMPANIONS.items()), _NOT_TWICE),

@@ -5,7 +5,7 @@ from cluster.kubernetes.fence import Fenced
 from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, HPAS, PODS, STATEFULSETS
 from cluster.provider import ProviderError
 from serving.replica import ReplicaState
-from tests.fakes.cluster import BLUE, Leadership, image, scoring_endpoint
+from tests.fakes.cluster import BLUE, HeldLease, Leadership, image, scoring_endpoint
 
 READY, DRAINING = ReplicaState.READY, ReplicaState.DRAINING
 DRAINING_MARK, COST = "scorefront.io/draining", "controller.kubernetes.io/pod-deletion-cost"
@@ -288,7 +288,8 @@ async def test_a_leader_that_has_been_replaced_applies_nothing_that_it_meant_to(
 
     def another_leads_by_now(verb, where):
         if verb == "apply":
-            fence = {"metadata": {"annotations": {"scorefront.io/fence": "2"}}}
+            newer = HeldLease(eight.kubernetes, 2)
+            fence = {"metadata": {"annotations": {"scorefront.io/fence": f"{newer.lease_uid}/2"}}}
             eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", fence)
 
     eight.kubernetes.refusal = another_leads_by_now
@@ -303,7 +304,8 @@ async def test_a_leader_that_has_been_replaced_applies_nothing_that_it_meant_to(
 async def test_a_new_leader_puts_its_number_on_every_workload_before_anything_else(eight):
     after = await Leadership(eight.kubernetes, eight.clock, fence=2).start()
     await after.settle(1)
-    assert eight.kubernetes.find(DEPLOYMENTS, "iris-blue")["metadata"]["annotations"]["scorefront.io/fence"] == "2"
+    found = eight.kubernetes.find(DEPLOYMENTS, "iris-blue")["metadata"]["annotations"]
+    assert found["scorefront.io/fence"] == after.fence
     await after.stop()
 
 

@@ -11,6 +11,7 @@ from cluster.kubernetes.certificates import IDENTITY_LIFE, CertificateError
 from cluster.kubernetes.errors import Conflict, Refused
 from cluster.kubernetes.paths import SECRETS, path
 from cluster.kubernetes.peers import AUTHORITY_SECRET, PEERS_SECRET, PeersIdentity
+from cluster.trust import Trust
 from controlplane.groups import GroupEvents, Groups
 from tests.fakes.clock import eventually
 from tests.fakes.kube_objects import FakeApi
@@ -28,7 +29,15 @@ def api():
 
 def identity(api, folder, now=NOW):
     folder.mkdir(exist_ok=True)
-    return PeersIdentity(api, folder, lambda: now)
+    return PeersIdentity(api, folder, lambda: now, "10.0.0.7")
+
+
+def mounted(api, folder):
+    """The Secret as a router's pod has it."""
+    folder.mkdir(exist_ok=True)
+    for name, value in api.objects[PEERS_PATH]["data"].items():
+        (folder / name).write_bytes(base64.b64decode(value))
+    return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
 
 async def test_both_secrets_are_made_and_only_one_of_them_holds_the_key_of_the_authority(api, tmp_path):
@@ -39,7 +48,8 @@ async def test_both_secrets_are_made_and_only_one_of_them_holds_the_key_of_the_a
     assert api.objects[PEERS_PATH]["data"]["ca.crt"] == api.objects[AUTHORITY_PATH]["data"]["tls.crt"]
     for file in (made.trust.ca, made.trust.cert, made.trust.key):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert made.trust.key.read_bytes() == base64.b64decode(api.objects[PEERS_PATH]["data"]["tls.key"])
+    kept = {value for object_ in api.objects.values() for value in (object_.get("data") or {}).values()}
+    assert base64.b64encode(made.trust.key.read_bytes()).decode() not in kept, "that of control is kept nowhere"
 
 
 async def test_a_second_look_changes_nothing(api, tmp_path):
@@ -47,31 +57,30 @@ async def test_a_second_look_changes_nothing(api, tmp_path):
     before = dict(api.objects)
     await identity(api, tmp_path / "b").ensure()
     assert api.objects == before
-    assert (tmp_path / "a" / "tls.key").read_bytes() == (tmp_path / "b" / "tls.key").read_bytes()
+    assert (tmp_path / "a" / "ca.crt").read_bytes() == (tmp_path / "b" / "ca.crt").read_bytes()
 
 
 async def test_a_router_that_mounts_the_secret_is_linked_with_the_leader(api, tmp_path):
     ours = identity(api, tmp_path / "leader")
     await ours.ensure()
-    theirs = identity(api, tmp_path / "router")
-    await theirs.ensure()
+    theirs = mounted(api, tmp_path / "router")
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     groups = Groups(GroupEvents(*[lambda told: None] * 4), 1, ours.trust)
     groups.open(sock)
-    group = await FakeGroup("a", ("a1",), theirs.trust).join(sock.getsockname()[1])
+    group = await FakeGroup("a", ("a1",), theirs).join(sock.getsockname()[1])
     await eventually(groups.linked)
     await group.leave()
     await groups.close()
 
 
 async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_trusted(api, tmp_path):
-    old = identity(api, tmp_path / "old")
-    await old.ensure()
-    await identity(api, tmp_path / "new", NOW + 0.7 * IDENTITY_LIFE).ensure()
+    await identity(api, tmp_path / "leader").ensure()
+    old = mounted(api, tmp_path / "old")
+    await identity(api, tmp_path / "again", NOW + 0.7 * IDENTITY_LIFE).ensure()
+    new = mounted(api, tmp_path / "new")
     assert api.verbs(PEERS_SECRET) == ["merge", "merge"] and api.verbs(AUTHORITY_SECRET) == ["merge"]
-    assert (tmp_path / "old" / "tls.crt").read_bytes() != (tmp_path / "new" / "tls.crt").read_bytes()
-    assert (tmp_path / "old" / "ca.crt").read_bytes() == (tmp_path / "new" / "ca.crt").read_bytes()
+    assert old.cert.read_bytes() != new.cert.read_bytes() and old.ca.read_bytes() == new.ca.read_bytes()
 
 
 async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
@@ -79,12 +88,12 @@ async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
 
     def meanwhile() -> datetime.datetime:
         """Looked at between what is read and what is written."""
-        api.objects[PEERS_PATH]["metadata"]["resourceVersion"] = "99"
+        api.objects[PEERS_PATH]["metadata"]["resourceVersion"] += "0"
         return NOW + 0.7 * IDENTITY_LIFE
 
     (tmp_path / "b").mkdir()
     with pytest.raises(Conflict):
-        await PeersIdentity(api, tmp_path / "b", meanwhile).ensure()
+        await PeersIdentity(api, tmp_path / "b", meanwhile, "10.0.0.7").ensure()
 
 
 async def test_a_secret_that_somebody_has_spoilt_is_told_and_not_overwritten(api, tmp_path):

@@ -17,6 +17,7 @@ from cluster.provider import ProviderError
 from tests.integration.cluster_local.local_rig import PYTHON, Watcher, endpoint, pids_with, poll, tiny, version
 
 GUARD = "cluster/local/guard.py"
+SUBREAPER = "cluster/local/subreaper.py"
 ROOT = Path(__file__).parents[3]
 Parent = tuple[asyncio.subprocess.Process, list[tuple[str, int]]]
 
@@ -39,9 +40,9 @@ def start_parent(tmp_path: Path) -> Callable[..., Awaitable[Parent]]:
     return start
 
 
-def guards_of(parent: int) -> set[int]:
-    """Living guards that this process has started."""
-    return {pid for pid in pids_with(GUARD) if psutil.Process(pid).ppid() == parent}
+def guards_of(parent: int, script: str = GUARD) -> set[int]:
+    """Living guards, or subreapers, that this process has started."""
+    return {pid for pid in pids_with(script) if psutil.Process(pid).ppid() == parent}
 
 
 def left_of(replicas: list[tuple[str, int]]) -> set[int]:
@@ -88,7 +89,7 @@ def _connections(port: int) -> int:
     return Path("/proc/net/tcp").read_text().count(f":{port:04X} 01 ")
 
 
-async def test_a_new_run_clears_up_what_is_left_even_if_the_guard_was_killed_too(
+async def test_a_new_run_clears_up_what_is_left_even_if_guard_and_subreaper_were_killed_too(
     start_parent: Callable[..., Awaitable[Parent]], tmp_path: Path
 ) -> None:
     parent, replicas = await start_parent(1, "asyncio", "tiny")
@@ -96,9 +97,11 @@ async def test_a_new_run_clears_up_what_is_left_even_if_the_guard_was_killed_too
     (guard_pid,) = guards_of(parent.pid)
     os.kill(parent.pid, signal.SIGSTOP)
     os.kill(guard_pid, signal.SIGKILL)
+    for pid in guards_of(parent.pid, SUBREAPER):
+        os.kill(pid, signal.SIGKILL)
     parent.kill()
     await parent.wait()
-    # The replica itself dies with its parent (PDEATHSIG); what it had started does not.
+    # The replica itself dies with its subreaper (PDEATHSIG); what it had started does not.
     await poll(lambda: len(left_of(replicas)) == 1)
     provider = LocalProvider(tmp_path / "state")
     await provider.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.link import MAX_GROUP_FRAME_BYTES, Drained, GroupIs, Resize, Retire, encode
-from cluster.trust import PEERS, Trust
+from cluster.trust import ROUTER, Trust
 from controlplane import grouplink, groups
 from controlplane.groups import GroupEvents, Groups
 from serving.endpoint import VersionKey
@@ -44,7 +44,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def trust(authority: Authority) -> Trust:
-    return authority.issue(PEERS)
+    return authority.issue(ROUTER)
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ async def test_a_process_with_a_certificate_for_something_else_is_cut_off(leader
 
 
 async def test_a_certificate_of_another_authority_opens_nothing(leader, heard, trust, tmp_path) -> None:
-    other = Authority(tmp_path / "other").issue(PEERS)
+    other = Authority(tmp_path / "other").issue(ROUTER)
     stranger = FakeGroup("a", ("a1",), Trust(trust.ca, other.cert, other.key))  # it trusts the leader
     with contextlib.suppress(OSError):
         await stranger.join(leader.port)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.link import ResetAll
-from cluster.trust import PEERS
+from cluster.trust import ROUTER
 from router.core.members import View
 from router.doors import Doors
 from router.membership import Part, merged
@@ -116,7 +116,7 @@ async def replica() -> AsyncIterator[RunningReplica]:
 @pytest.fixture
 async def pair(replica: RunningReplica, tmp_path: Path) -> AsyncIterator[Pair]:
     peers = tmp_path / "peers"
-    made = Authority(peers).issue(PEERS)
+    made = Authority(peers).issue(ROUTER)
     made.cert.rename(in_folder(peers).cert)
     made.key.rename(in_folder(peers).key)
     declared = Replica("r", "iris", "blue", "127.0.0.1", replica.port, ReplicaState.READY, 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.trust import PEERS, Trust
+from cluster.trust import CONTROL, ROUTER, Trust
 from controlplane.groups import GroupEvents, Groups
 from scorefront.agreed import LEASE
 from scorefront.process import ProcessClock
@@ -35,10 +35,10 @@ class LeaseApi:
         self._version = 0
         self._changed = asyncio.Event()
 
-    def hold(self, port: int, fence: int, holder: str = "leader") -> None:
+    def hold(self, port: int, fence: int, holder: str = "leader", uid: str = "1") -> None:
         """Somebody has the Lease."""
         self._version += 1
-        metadata = {"name": LEASE, "namespace": "home", "uid": "1", "resourceVersion": str(self._version)}
+        metadata = {"name": LEASE, "namespace": "home", "uid": uid, "resourceVersion": str(self._version)}
         metadata["annotations"] = {"scorefront.io/link": f"127.0.0.1:{port}"}  # type: ignore[assignment]  # JSON
         self.lease = {"metadata": metadata, "spec": {"holderIdentity": holder, "leaseTransitions": fence}}
         self._changed.set()
@@ -112,7 +112,8 @@ def report(worker: str, busy: int, key: VersionKey = BLUE) -> UsageReport:
 
 class Rig:
     def __init__(self, folder: Path, resizes: bool = True) -> None:
-        self.trust = Authority(folder).issue(PEERS)
+        authority = Authority(folder)
+        self.trust, self.control_trust = authority.issue(ROUTER), authority.issue(CONTROL)
         self.api = LeaseApi()
         self.crew = Crew()
         self.uplink = Uplink(
@@ -123,7 +124,7 @@ class Rig:
         self._running = asyncio.create_task(self.uplink.run(self.crew), name="uplink")
 
     def leader(self, fence: int, takes_over: bool = True) -> Leader:
-        made = Leader(self.trust, fence)
+        made = Leader(self.control_trust, fence)
         self.leaders.append(made)
         if takes_over:
             self.api.hold(made.port, fence)
@@ -180,7 +181,7 @@ async def test_a_link_that_breaks_is_made_again(rig: Rig) -> None:
     await eventually(lambda: rig.uplink.linked)
     await leader.groups.close()
     await eventually(lambda: not rig.uplink.linked)
-    again = Groups(GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.trust)
+    again = Groups(GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.control_trust)
     leader.groups = again
     leader._sock.close()
     leader._sock = socket.create_server(("127.0.0.1", leader.port))
@@ -196,6 +197,15 @@ async def test_one_who_led_before_is_not_obeyed_any_more(rig: Rig) -> None:
     await eventually(lambda: not rig.uplink.linked)
     await asyncio.sleep(1)
     assert not old.workers
+
+
+async def test_a_leader_of_a_lease_that_was_made_anew_is_obeyed_although_its_number_is_lower(rig: Rig) -> None:
+    first = rig.leader(7)
+    rig.uplink.on_workers(["w1"])
+    await eventually(lambda: list(first.workers) == ["w1"])
+    second = rig.leader(1, takes_over=False)
+    rig.api.hold(second.port, 1, uid="2")
+    await eventually(lambda: list(second.workers) == ["w1"])
 
 
 async def test_replicas_are_withdrawn_where_the_group_owns_the_version(rig: Rig) -> None:

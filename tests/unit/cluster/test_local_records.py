@@ -16,7 +16,7 @@ from cluster.local import logs as logging_
 from cluster.local.feed import Feed
 from cluster.local.fleet import REMEMBERED_IDS, Fleet
 from cluster.local.guard import Process, parse_stat
-from cluster.local.limits import Cores, choose_cores, memory_by_session, over_memory
+from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_memory
 from cluster.local.logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, Lines, LogStore
 from cluster.local.probe import has_clients
 from serving.endpoint import VersionKey
@@ -206,8 +206,13 @@ def test_chosen_cores_are_never_busier_than_those_left_out(load: dict[int, int],
 
 
 def test_memory_is_summed_over_all_processes_of_a_replica() -> None:
-    table = [Process(1, "S", 7, 100), Process(2, "S", 7, 50), Process(3, "S", 8, 1000)]
-    assert memory_by_session(table, {7}) == {7: 150}
+    table = [
+        Process(7, "S", 1, 7, 9000),
+        Process(8, "S", 7, 8, 100),
+        Process(9, "S", 8, 9, 50),  # in a session of its own
+        Process(10, "S", 1, 8, 1000),  # of somebody else
+    ]
+    assert memory_by_ancestor(table, {7}) == {7: 150}
 
 
 def test_only_memory_above_the_limit_is_a_reason_to_kill() -> None:

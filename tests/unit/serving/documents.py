@@ -116,6 +116,8 @@ def valid_documents(draw: st.DrawFn) -> dict[str, Any]:
     for index, percentile in enumerate(percentiles):
         drawn = draw(_joined(st.just({"name": f"ver-{index}"}), st.one_of(_scaled, _static), _rest))
         drawn["trafficPercentile"] = percentile
+        if "workloadRef" in drawn["replica"]:
+            drawn["replica"] |= {"workloadRef": {"kind": "Deployment", "name": f"model-{index}"}}
         drawn |= {"isDefault": True} if index == default else {}
         drawn |= {"type": "Control"} if index == control else {}
         versions.append(drawn)

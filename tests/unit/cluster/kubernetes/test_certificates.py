@@ -11,16 +11,28 @@ from cluster.kubernetes.certificates import (
     AUTHORITY_LIFE,
     IDENTITY_LIFE,
     RENEW_AT,
+    SPREAD,
     Authority,
     CertificateError,
     Identity,
+    bundle,
     is_due,
-    renewed,
+    renewed_authority,
+    renewed_identity,
+    self_signed,
 )
-from cluster.trust import PEERS
+from cluster.trust import CONTROL, ROUTER
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)
+
+
+def renewed(
+    authority: Authority | None, identity: Identity | None, now: datetime.datetime
+) -> tuple[Authority, Identity]:
+    """Both, as the leader has them for the routers."""
+    present = renewed_authority(authority, now)
+    return present, renewed_identity(present, identity, (ROUTER,), now)
 
 
 def parsed(pem: bytes) -> x509.Certificate:
@@ -38,11 +50,11 @@ def trusts(one: Identity, other: Identity) -> bool:
     return False
 
 
-def test_an_identity_is_for_the_peers_in_both_roles_and_signs_nothing():
+def test_an_identity_is_for_the_routers_at_both_ends_and_signs_nothing():
     authority, identity = renewed(None, None, NOW)
     cert = parsed(identity.cert)
     names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == [PEERS]
+    assert names.get_values_for_type(x509.DNSName) == [ROUTER]
     uses = cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert set(uses) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
     assert not cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -120,3 +132,63 @@ def test_what_cannot_be_used_is_told(spoil, told):
     authority, _ = renewed(None, None, NOW)
     with pytest.raises(CertificateError, match=told):
         renewed(spoil(authority), None, NOW)
+
+
+# ---- names, and what is made anew when asked for
+
+
+def test_a_control_process_has_a_name_of_its_own_and_its_addresses():
+    authority = renewed_authority(None, NOW)
+    names = (CONTROL, "localhost", "10.0.0.7", "::1")
+    cert = parsed(renewed_identity(authority, None, names, NOW).cert)
+    alternative = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert alternative.get_values_for_type(x509.DNSName) == [CONTROL, "localhost"]
+    assert list(map(str, alternative.get_values_for_type(x509.IPAddress))) == ["10.0.0.7", "::1"]
+
+
+def test_an_identity_with_other_names_is_made_anew_and_the_old_one_trusted():
+    authority = renewed_authority(None, NOW)
+    before = renewed_identity(authority, None, ("scorefront-peers",), NOW)
+    after = renewed_identity(authority, before, (ROUTER,), NOW)
+    assert after.cert != before.cert and trusts(after, before)
+    assert renewed_identity(authority, after, (ROUTER,), NOW) == after
+
+
+def test_a_key_that_leaked_is_replaced_when_asked_for():
+    authority, identity = renewed(None, None, NOW)
+    after = renewed_identity(authority, identity, (ROUTER,), NOW + HOUR, rotate=True)
+    assert after.key != identity.key and trusts(after, identity) and trusts(identity, after)
+
+
+def test_after_a_rotation_of_the_authority_what_the_old_one_signed_opens_nothing_and_nothing_breaks_meanwhile():
+    first, leaked = renewed(None, None, NOW)
+    now = NOW + HOUR
+    second = renewed_authority(first, now, rotate=True)
+    identity, steps = leaked, 0
+    while trusts(identity, leaked):
+        now += SPREAD / 3
+        fresh = renewed_identity(second, identity, (ROUTER,), now)
+        assert trusts(identity, fresh) and trusts(fresh, identity), "some have not read the newest one"
+        identity, steps = fresh, steps + 1
+    assert steps <= 8 and identity.ca == second.cert
+    assert not trusts(leaked, identity)
+
+
+def test_what_is_asked_for_in_the_middle_of_a_rotation_waits_until_the_new_authority_is_known():
+    first, identity = renewed(None, None, NOW)
+    second = renewed_authority(first, NOW + HOUR, rotate=True)
+    early = renewed_identity(second, identity, (ROUTER,), NOW + HOUR, rotate=True)
+    assert early.cert == identity.cert
+    late = renewed_identity(second, early, (ROUTER,), NOW + HOUR + SPREAD, rotate=True)
+    assert late.key != identity.key and trusts(early, late)
+
+
+def test_what_is_self_signed_is_trusted_by_nobody_else():
+    _, identity = renewed(None, None, NOW)
+    alone = self_signed((CONTROL,), NOW)
+    assert not trusts(identity, alone) and not trusts(alone, identity)
+
+
+def test_a_bundle_has_each_certificate_once():
+    one, two = renewed_authority(None, NOW), renewed_authority(None, NOW)
+    assert bundle(one.cert, b"", two.cert + one.cert) == one.cert + two.cert

@@ -233,6 +233,26 @@ async def test_a_deleted_lease_is_noticed_at_the_next_renewal() -> None:
 
 
 @virtual
+async def test_a_leader_is_confirmed_by_the_lease_that_it_holds_and_by_no_other() -> None:
+    world = LeaseWorld()
+    me, led = elector(Machine(world)), Led()
+    assert me.lease_uid == "" and not await me.confirmed()
+    async with running(me.run(led)):
+        await asyncio.sleep(0.1)
+        mine = world.read()
+        assert me.lease_uid == mine["metadata"]["uid"] and await me.confirmed()
+        for change in ({"holderIdentity": "thief"}, {"leaseTransitions": 2}, {"holderIdentity": ""}):
+            world.lease = {**mine, "spec": {**mine["spec"], **change}}
+            assert not await me.confirmed()
+        world.lease = {**mine, "metadata": {**mine["metadata"], "uid": "another"}}
+        assert not await me.confirmed()
+        world.lease = None
+        assert not await me.confirmed()
+        world.lease = mine
+        assert await me.confirmed() and me.leads()
+
+
+@virtual
 async def test_whatever_else_goes_wrong_in_a_request_is_a_renewal_that_did_not_happen() -> None:
     world = LeaseWorld()
     machine = Machine(world)

@@ -5,7 +5,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from cluster.trust import PEERS
+from cluster.trust import ROUTER
 from router.supervisor import listening_socket
 from scorefront.cli.app import run
 from scorefront.connections import PortLimits
@@ -40,7 +40,7 @@ def test_without_certificates_for_links_it_says_which_file_is_missing(
 
 
 def test_an_address_that_is_not_this_machines_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    made = Authority(tmp_path).issue(PEERS)
+    made = Authority(tmp_path).issue(ROUTER)
     made.cert.rename(tmp_path / "tls.crt")
     made.key.rename(tmp_path / "tls.key")
     ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]

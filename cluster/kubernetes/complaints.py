@@ -1,0 +1,66 @@
+"""What keeps the provider from doing what is declared, by version. Pure."""
+
+from cluster.kubernetes.ownership import NotWritable
+from serving.endpoint import VersionKey
+
+
+class Complaints:
+    """Kept for the status until it is over."""
+
+    def __init__(self) -> None:
+        self._withheld: dict[VersionKey, NotWritable] = {}
+        self._conflicts: dict[VersionKey, str] = {}
+        self._told: dict[VersionKey, str] = {}
+
+    def is_new(self, key: VersionKey, error: Exception) -> bool:
+        """Whether this error differs from the last one of a version: what is tried again every few seconds is told
+        once.
+        """
+        before = self._told.get(key)
+        self._told[key] = str(error)
+        return before != str(error)
+
+    def settled(self, key: VersionKey) -> None:
+        """The last try went well."""
+        self._told.pop(key, None)
+
+    def withhold(self, key: VersionKey, error: NotWritable) -> bool:
+        """The workload of a version must not be written; whether that was not known, or for another reason."""
+        before = self._withheld.get(key)
+        self._withheld[key] = error
+        return str(before) != str(error)
+
+    def writable(self, key: VersionKey) -> None:
+        """The workload of a version may be written."""
+        self._withheld.pop(key, None)
+
+    def conflict(self, key: VersionKey, told: str) -> None:
+        """Others own fields of the workload that are declared; "": none do."""
+        if told:
+            self._conflicts[key] = told
+        else:
+            self._conflicts.pop(key, None)
+
+    def forget(self, key: VersionKey) -> None:
+        """The version is declared no more."""
+        self.settled(key)
+        self.writable(key)
+        self._conflicts.pop(key, None)
+
+    def keep(self, endpoint: str, versions: frozenset[str]) -> None:
+        """An endpoint declares these versions and no others."""
+        for key in {*self._withheld, *self._conflicts, *self._told}:
+            if key.endpoint == endpoint and key.version not in versions:
+                self.forget(key)
+
+    def withheld(self, endpoint: str) -> NotWritable | None:
+        """Why workloads of an endpoint are not written; None where all may be."""
+        found = {key: error for key, error in self._withheld.items() if key.endpoint == endpoint}
+        if not found:
+            return None
+        told = "; ".join(f"{key.version}: {error.message}" for key, error in found.items())
+        return NotWritable(next(iter(found.values())).reason, told)
+
+    def conflicts(self, endpoint: str) -> str:
+        """Fields of its workloads that belong to others; "" if none do."""
+        return "; ".join(f"{key.version}: {told}" for key, told in self._conflicts.items() if key.endpoint == endpoint)

@@ -1,0 +1,34 @@
+"""The certificates of a control port: files that are read again when they change."""
+
+import asyncio
+import datetime
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from router.proxy.tls import Certificates, Pair
+
+RELOAD_EVERY_S = 1.0
+
+
+class PortCertificates:
+    """Chosen by server name; the first pair where no other has the name."""
+
+    def __init__(self, pairs: Sequence[tuple[Path, Path]], now: Callable[[], datetime.datetime]) -> None:
+        """`pairs`: certificate chain and key, PEM files. `now`: the time, aware. Raises TlsError."""
+        self._now = now
+        self._certificates = Certificates([Pair(*pair) for pair in pairs], now())
+
+    def context(self) -> ssl.SSLContext:
+        """For the next connection."""
+        return self._certificates.context
+
+    def reload(self) -> None:
+        """Take over changed files now."""
+        self._certificates.reload(self._now())
+
+    async def run(self) -> None:
+        """Take over changed files within a second, for ever."""
+        while True:
+            await asyncio.sleep(RELOAD_EVERY_S)
+            self.reload()
