@@ -23,9 +23,10 @@ class Peering:
     """From `open` to `close`."""
 
     def __init__(
-        self, gateway: Gateway, name: str, adopt: Callable[[bytes], asyncio.Protocol], trust: Trust | None = None
+        self, gateway: Gateway, name: str, adopt: Callable[[bytes, bool], asyncio.Protocol], trust: Trust | None = None
     ) -> None:
-        """`adopt`: makes the protocol of a client connection that another worker gives, with what it has read of it.
+        """`adopt`: makes the protocol of a client connection that another worker gives, with what it has read of it,
+        and whether a request on it has been admitted.
 
         `trust`: for peers on other machines.
         """

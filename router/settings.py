@@ -32,6 +32,8 @@ class Settings:
     """How long a new connection may be silent before it is closed."""
     idle_timeout_s: float = 75.0
     """How long a connection may be idle between requests."""
+    unauthorized_idle_timeout_s: float = 15.0
+    """The same, while no request on the connection has been admitted by an endpoint."""
     tls_handshake_timeout_s: float = 10.0
     """From the connection to the agreement on TLS; later it is broken off."""
     tunnel_idle_s: float = 300.0
@@ -39,7 +41,11 @@ class Settings:
     write_timeout_s: float = 60.0
     """How long a client may take nothing of an answer that waits for it; then the connection is cut."""
     max_connections: int = 15_000
-    """Client connections of one worker; a further one is answered 503 and closed."""
+    """Client connections of one worker; for a further one an idle one without an admitted request is closed."""
+    max_address_connections: int = 0
+    """Of them from one client address (IPv6: from one /64); 0: any number. A further one is answered 503 and closed."""
+    half_heads_bytes: int = 67_108_864
+    """Request heads that are not whole, over all connections of one worker; above it the oldest are answered 408."""
     buffer_bytes: int = 65_536
     """What is buffered of a body in either direction before the sender is paused."""
     connect_timeout_s: float = 1.0

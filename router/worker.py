@@ -125,7 +125,10 @@ class Worker:
         self._synced = asyncio.Event()
         self._known = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._peering = Peering(self.gateway, options.name, lambda read: Downstream(self.gateway, read), options.trust)
+        self._peering = Peering(self.gateway, options.name, self._adopt, options.trust)
+
+    def _adopt(self, read: bytes, known: bool) -> Downstream:
+        return Downstream(self.gateway, read, known)
 
     async def run(self) -> None:
         """Serve until SIGTERM (then drain) or until the link closes (then end at once)."""

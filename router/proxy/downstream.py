@@ -6,12 +6,14 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from router.core.errors import BadRequest, HeadersTooLarge, Overloaded, PayloadTooLarge, RequestTimeout, RouterError
+from router.core.errors import Overloaded, PayloadTooLarge, RequestTimeout, RouterError
 from router.outlet import write_at_once
+from router.proxy.admission import Verdict, blocks
 from router.proxy.answer import own_answer
+from router.proxy.beginning import RequestBeginning
 from router.proxy.chunked import ChunkedBody
 from router.proxy.exchange import Exchange
-from router.proxy.head import RequestHead, check_beginning, parse_request
+from router.proxy.head import RequestHead, parse_request
 from router.proxy.plan import Planner
 
 if TYPE_CHECKING:
@@ -28,13 +30,14 @@ class Downstream(asyncio.Protocol):
     """A client. `exchange` is the request being served; what follows it waits in the buffer."""
 
     __slots__ = (
+        "_beginning",
         "_buffer",
         "_decoder",
         "_discarded",
         "_flushing",
         "_gateway",
-        "_head_began",
         "_held",
+        "_idle_s",
         "_last",
         "_lingering",
         "_read_before",
@@ -43,20 +46,28 @@ class Downstream(asyncio.Protocol):
         "_tunnel",
         "deadline",
         "exchange",
+        "known",
         "planner",
         "transport",
         "write_paused",
     )
 
-    def __init__(self, gateway: "Gateway", read: bytes = b"") -> None:
-        """`read`: what another worker has read of the connection, and not served."""
+    def __init__(self, gateway: "Gateway", read: bytes = b"", known: bool = False) -> None:
+        """`read`: what another worker has read of the connection, and not served. `known`: see the attribute."""
+        settings = gateway.settings
         self._gateway = gateway
+        self.known = known
+        """Whether an endpoint has admitted a request of the connection: by a valid credential, where it demands one."""
+        self._idle_s = settings.idle_timeout_s if known else settings.unauthorized_idle_timeout_s
         self._read_before = read
         self.exchange: Exchange | None = None
         self.write_paused = False
         self.deadline = math.inf
         """When `check` has something to do, on the gateway's clock."""
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
+        """What has come and not been used; a bytearray where it has come, or is used, in pieces."""
+        self._beginning: RequestBeginning | None = None
+        """The head that is not whole, in the same buffer."""
         self._last: RequestHead | None = None
         self._remaining = 0
         self._decoder: ChunkedBody | None = None
@@ -65,7 +76,6 @@ class Downstream(asyncio.Protocol):
         self._lingering = False
         self._flushing = False
         self._discarded = 0
-        self._head_began = False
         self._tunnel = False
 
     # ---- asyncio
@@ -84,12 +94,12 @@ class Downstream(asyncio.Protocol):
             b"https" if secure else b"http",
         )
         self.transport.set_write_buffer_limits(high=gateway.settings.buffer_bytes)
-        self.deadline = gateway.now() + gateway.settings.first_byte_timeout_s
-        if not gateway.admit(self):
-            if gateway.crowded:
-                self.transport.abort()
-            else:
-                self._answer(Overloaded("(too many connections)"))
+        self.deadline = gateway.now() + (self._idle_s if self.known else gateway.settings.first_byte_timeout_s)
+        verdict = gateway.admit(self)
+        if verdict is Verdict.CROWDED_OUT:
+            self.transport.abort()
+        elif verdict is Verdict.REFUSED:
+            self._answer(Overloaded("(too many connections)"))
         elif self._read_before:
             read, self._read_before = self._read_before, b""
             self._read(read)
@@ -105,7 +115,11 @@ class Downstream(asyncio.Protocol):
                 self.exchange = exchange = Exchange(self._gateway, self, last, length)
                 exchange.begin(data[size:], True)
                 return
-        self._read(data)
+        beginning = self._beginning
+        if beginning is None:
+            self._read(data)
+        elif not beginning.grows(data):
+            self._use()
 
     def eof_received(self) -> bool:
         """asyncio: the client has closed its side, which is leaving (RFC 9112 section 9.6 lets a server take it so)."""
@@ -136,10 +150,11 @@ class Downstream(asyncio.Protocol):
         elif self._lingering or self.transport.is_closing():
             self.deadline = self._gateway.now() + LINGER_S
         else:
-            self.deadline = self._gateway.now() + self._gateway.settings.idle_timeout_s
+            self.deadline = self._gateway.now() + self._idle_s
+            self._gateway.heads.free(self)
             self.hold_reading("answers", False)
             if self._buffer and not self._reading:
-                self._read(b"")
+                self._use()
 
     # ---- used by the exchange and the gateway
 
@@ -150,6 +165,18 @@ class Downstream(asyncio.Protocol):
             data = write_at_once(self.transport, self.transport.get_extra_info("socket").fileno(), data)
         if data:
             self.transport.write(data)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served."""
+        return self.exchange is not None
+
+    def note_admission(self) -> None:
+        """An endpoint has admitted a request of the connection."""
+        if not self.known:
+            self.known = True
+            self._idle_s = self._gateway.settings.idle_timeout_s
+            self._gateway.places.recognize(self)
 
     @property
     def held(self) -> bool:
@@ -175,18 +202,27 @@ class Downstream(asyncio.Protocol):
         if close:
             self._finish(linger=not body_complete or bool(self._buffer) or self._tunnel)
             return
+        if not self.known:
+            self._gateway.places.rest(self)
         if self._held:
             self._held.clear()
             self.transport.resume_reading()
         if self.write_paused:
-            # Who does not take answers gets no further ones: they would fill the memory.
+            # A client that takes no answers gets no further ones: they would fill the memory. So would its requests.
             self.hold_reading("answers", True)
+            if self._buffer:
+                self._gateway.charge_head(self, blocks(len(self._buffer)))
             return
         if self._gateway.onward.wanted and not self._reading and self.pass_on():
             return
-        self.deadline = now + self._gateway.settings.idle_timeout_s
-        if self._buffer and not self._reading:
-            self._read(b"")
+        self.deadline = now + self._idle_s
+        if self._buffer:
+            if isinstance(self._buffer, bytes):
+                self._buffer = bytearray(
+                    self._buffer
+                )  # many requests may follow: cutting them off must not copy the rest
+            if not self._reading:
+                self._use()
 
     def exchange_broken(self) -> None:
         """An answer was begun and cannot be ended: reset, so that the client cannot take it for whole."""
@@ -202,7 +238,7 @@ class Downstream(asyncio.Protocol):
         """Protocols have been switched: bytes pass as they are, what was buffered first."""
         self._tunnel = True
         self._keep_tunnel()
-        data, self._buffer = self._buffer, b""
+        data, self._buffer = bytes(self._buffer), b""
         self.hold_reading("pipeline", False)
         if data:
             self._read(data)
@@ -247,10 +283,18 @@ class Downstream(asyncio.Protocol):
         """Give the connection to another worker. False: it is not idle, nobody takes it, or it cannot pass (now)."""
         if self.exchange is not None or self._lingering or self.write_paused:
             return False
-        if not self._gateway.onward.give(self.transport, self._buffer):
+        if not self._gateway.onward.give(self.transport, self._buffer, self.known):
             return False
+        self._end_beginning()
         self._buffer = b""
         return True
+
+    def shed_head(self) -> None:
+        """Unfinished heads take too much in all, and this is the oldest."""
+        if self.write_paused:
+            self.transport.abort()
+        else:
+            self._answer(RequestTimeout("Too many request heads are unfinished, and this one is the oldest."))
 
     def close_tunnel(self, counter: str) -> None:
         """End the connection, if it has switched protocols. `counter`: the one that counts the reason."""
@@ -270,7 +314,16 @@ class Downstream(asyncio.Protocol):
             if self.exchange is not None and self.exchange.upstream is not None:
                 self.exchange.upstream.write(data)
             return
-        self._buffer = self._buffer + data if self._buffer else data
+        if self._buffer:
+            if isinstance(self._buffer, bytes):
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
+        else:
+            self._buffer = data
+        self._use()
+
+    def _use(self) -> None:
+        """Take out of the buffer what can be taken."""
         self._reading = True
         try:
             self._consume()
@@ -296,27 +349,20 @@ class Downstream(asyncio.Protocol):
                 return
 
     def _take_head(self) -> bool:
-        settings = self._gateway.settings
         buffer = self._buffer
-        if buffer.startswith(b"\r\n"):
-            # RFC 9112 section 2.2: an empty line before a request is skipped. One; a flood of them is no request.
-            buffer = self._buffer = buffer[2:]
-            if buffer.startswith(b"\r\n"):
-                raise BadRequest
-        end = buffer.find(b"\r\n\r\n")
-        if end < 0:
-            if not self._head_began:
-                self._head_began = True
-                self.deadline = self._gateway.now() + settings.head_timeout_s
-            if buffer:
-                check_beginning(buffer, settings)
-            return False
-        if end + 4 > settings.max_head_bytes:
-            check_beginning(buffer[: settings.max_target_bytes + 129], settings)
-            raise HeadersTooLarge
-        self._head_began = False
+        size = 0
+        if self._beginning is None and not buffer.startswith(b"\r\n"):
+            size = buffer.find(b"\r\n\r\n") + 4
+        if isinstance(buffer, bytes) and 4 <= size <= self._gateway.plain_head_bytes:
+            raw, self._buffer = buffer[:size], buffer[size:]
+        else:
+            if not 4 <= size <= self._gateway.plain_head_bytes:
+                size = self._begun_head()
+                if not size:
+                    return False
+            raw = self._take_off(size)
         self.deadline = math.inf
-        raw, self._buffer = buffer[: end + 4], buffer[end + 4 :]
+        settings = self._gateway.settings
         head, length = self._known(raw)
         if head is None:
             head = parse_request(raw, settings)
@@ -325,6 +371,40 @@ class Downstream(asyncio.Protocol):
             self._last = head
         self._open(head, length)
         return True
+
+    def _begun_head(self) -> int:
+        """Size of a head that has come in pieces, or is odd; 0 while it is not whole."""
+        gateway, beginning = self._gateway, self._beginning
+        if beginning is None:
+            beginning = self._beginning = RequestBeginning(self._buffer, gateway.settings)
+            self._buffer = beginning.buffer
+            self.deadline = gateway.now() + gateway.settings.head_timeout_s
+        size = beginning.find_end()
+        if size:
+            self._end_beginning()
+        elif not beginning.buffer:
+            self._last = None  # after an empty line, even a head that is known has to pass through here
+        else:
+            if len(beginning.buffer) > beginning.charged_bytes:
+                beginning.charged_bytes = blocks(len(beginning.buffer))
+                gateway.charge_head(self, beginning.charged_bytes)
+            beginning.room = min(beginning.room, beginning.charged_bytes - len(beginning.buffer))
+        return size
+
+    def _end_beginning(self) -> None:
+        if self._beginning is not None:
+            self._beginning = None
+            self._gateway.heads.free(self)
+
+    def _take_off(self, size: int) -> bytes:
+        """Take so many bytes off the buffer."""
+        buffer = self._buffer
+        if isinstance(buffer, bytes):
+            self._buffer = buffer[size:]
+            return buffer[:size]
+        taken = bytes(buffer[:size])
+        del buffer[:size]
+        return taken
 
     def _known(self, raw: bytes) -> tuple[RequestHead | None, int]:
         """The head and its Content-Length, if it is the last one over again, or like it."""
@@ -350,27 +430,23 @@ class Downstream(asyncio.Protocol):
         if not head.has_body:
             exchange.begin(b"", True)
         elif not head.chunked and len(self._buffer) >= length:
-            body, self._buffer = self._buffer[:length], self._buffer[length:]
-            exchange.begin(body, True)
+            exchange.begin(self._take_off(length), True)
         else:
             self.deadline = self._gateway.now() + self._gateway.settings.body_timeout_s
             exchange.begin(b"", False)
 
     def _take_body(self, exchange: Exchange) -> None:
-        data = self._buffer
         settings = self._gateway.settings
         if not self._held:
             self.deadline = self._gateway.now() + settings.body_timeout_s
         if self._decoder is not None:
-            used = self._decoder.feed(data)
-            self._buffer = data[used:]
+            self._take_off(self._decoder.feed(self._buffer))
             if self._decoder.received > settings.max_body_bytes:
                 raise PayloadTooLarge
             complete = self._decoder.complete
             piece = self._decoder.take()
         else:
-            piece = data[: self._remaining]
-            self._buffer = data[self._remaining :]
+            piece = self._take_off(self._remaining)
             self._remaining -= len(piece)
             complete = not self._remaining
         if complete:
@@ -387,6 +463,7 @@ class Downstream(asyncio.Protocol):
         self._finish(linger=True)
 
     def _finish(self, linger: bool) -> None:
+        self._end_beginning()
         self._buffer = b""
         self.deadline = self._gateway.now() + (LINGER_S if linger else 0.0)
         if not linger or not self.transport.can_write_eof():

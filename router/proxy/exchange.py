@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from router.proxy.gateway import Gateway
 
 _TE_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+MAX_PIECES = 1024
+"""Pieces of a body that is being collected; then they are joined, since small ones take many times their size."""
 CLIENT_GONE = 499
 """How a request whose client left is counted (nginx's convention); nobody sees it as an answer."""
 
@@ -106,6 +108,7 @@ class Exchange(Ticket):
                 self.body_complete = complete
                 self.refuse(error)
                 return
+            self.client.note_admission()
         self.version = plan.fixed or plan.version(plan.match.route.choose(gateway.draw()), head)
         if complete:
             if body:
@@ -132,6 +135,8 @@ class Exchange(Ticket):
         if data:
             self.body.append(data)
             self.body_size += len(data)
+            if len(self.body) > MAX_PIECES:
+                self.body = [b"".join(self.body)]
         full = self.body_size >= self._gateway.settings.buffer_bytes
         if full:
             self.client.hold_reading("slot", not complete)

@@ -16,6 +16,8 @@ from router.core.ledger import Lease
 from router.core.table import PREFIXES, Table
 from router.metrics import Stats
 from router.poller import Poller
+from router.proxy.admission import HeadBudget, Places, Verdict
+from router.proxy.beginning import LINE_SPARE_BYTES
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.handover import Onward
@@ -62,6 +64,10 @@ class Gateway:
         self.tunnels = Tunnels(unix_now)
         self.max_connections = settings.max_connections
         """Clients that are served at the same time; the worker lowers it where descriptors are fewer."""
+        self.places: Places[Downstream] = Places(settings.max_address_connections)
+        self.heads: HeadBudget[Downstream] = HeadBudget(settings.half_heads_bytes)
+        self.plain_head_bytes = min(settings.max_head_bytes, settings.max_target_bytes + LINE_SPARE_BYTES)
+        """A request head up to this size breaks no limit but that of its target, which is looked at as it is parsed."""
         self.draining = False
         """Every answer is the last of its connection."""
         self.ready = True
@@ -85,25 +91,34 @@ class Gateway:
 
     # ---- clients
 
-    def admit(self, client: Downstream) -> bool:
-        """A client has connected. False: there are too many."""
+    def admit(self, client: Downstream) -> Verdict:
+        """A client has connected; where there is no place, a stranger that is idle may lose its own to it."""
         self._clients.add(client)
         self.empty.clear()
+        peer = client.transport.get_extra_info("peername")
+        verdict, leaving = self.places.take(client, str(peer[0] if peer else ""), self.max_connections)
+        if leaving is not None:
+            self.stats.counters["connections_evicted"] += 1
+            self.dismiss(leaving)
+            leaving.transport.abort()
         self.stats.connections = len(self._clients)
-        return len(self._clients) <= self.max_connections
-
-    @property
-    def crowded(self) -> bool:
-        """Whether even answering that there are too many would take descriptors that replicas need."""
-        return len(self._clients) > self.max_connections + max(self.max_connections // 8, 16)
+        return verdict
 
     def dismiss(self, client: Downstream) -> None:
         """A client is gone."""
         self._clients.discard(client)
         self.tunnels.leave(client)
+        self.places.leave(client)
+        self.heads.free(client)
         if not self._clients:
             self.empty.set()
         self.stats.connections = len(self._clients)
+
+    def charge_head(self, client: Downstream, size_bytes: int) -> None:
+        """So much is kept of a head that is not whole; where that is too much in all, the oldest are given up."""
+        for oldest in self.heads.charge(client, size_bytes):
+            self.stats.counters["half_heads_shed"] += 1
+            oldest.shed_head()
 
     def drain(self) -> None:
         """No further request on any connection: every answer is the last, idle ones are closed."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 MAX_BYTES = 131_072
 """What may have been read of a request that passes on: a head, and a body that has not been sent to a replica."""
-_MARK = b"+"
-"""Before what was read, since a message without a byte would look like the end."""
+_STRANGER, _KNOWN = b"-", b"+"
+"""Before what was read: whether a request has been admitted. A message without a byte would be the end."""
 
 
 class Giver:
@@ -27,14 +27,19 @@ class Giver:
         """Whether the connection can pass at all, now or later."""
         return transport.get_extra_info("ssl_object") is None
 
-    def give(self, transport: asyncio.Transport, read: bytes) -> bool:
-        """Pass on the connection. False, and nothing has changed, where it cannot pass (now)."""
+    def give(self, transport: asyncio.Transport, read: bytes | bytearray, known: bool) -> bool:
+        """Pass on the connection. False, and nothing has changed, where it cannot pass (now).
+
+        `read`: of the connection, and not served. `known`: a request on it has been admitted.
+        """
         if transport.is_closing() or transport.get_write_buffer_size() or len(read) > MAX_BYTES:
             return False
         if not self.may_take(transport):
             return False
         try:
-            socket.send_fds(self._sock, [_MARK + read], [transport.get_extra_info("socket").fileno()])
+            socket.send_fds(
+                self._sock, [(_KNOWN if known else _STRANGER) + read], [transport.get_extra_info("socket").fileno()]
+            )
         except OSError:
             return False  # the other side is slow, or gone
         transport.abort()  # closes this process's descriptor; the connection lives on in the other's
@@ -66,14 +71,14 @@ class Onward:
         """Whether the connection can pass, now or later."""
         return self.wanted and self._givers[0].may_take(transport)
 
-    def give(self, transport: asyncio.Transport, read: bytes) -> bool:
-        """Pass on the connection. False, and nothing has changed, where it cannot pass (now)."""
+    def give(self, transport: asyncio.Transport, read: bytes | bytearray, known: bool) -> bool:
+        """As `Giver.give`, to the next of the order that takes it."""
         if not self.wanted:
             return False
         for _ in range(len(self._givers)):
             giver = self._givers[0]
             self._givers.rotate(-1)
-            if giver.give(transport, read):
+            if giver.give(transport, read, known):
                 self._left -= 1
                 self.wanted = self._left > 0
                 return True
@@ -86,10 +91,11 @@ class Taker:
     def __init__(
         self,
         sock: socket.socket,
-        protocol: Callable[[bytes], asyncio.Protocol],
+        protocol: Callable[[bytes, bool], asyncio.Protocol],
         ended: Callable[["Taker"], None] = lambda taker: None,
     ) -> None:
-        """`protocol`: makes the protocol of a connection of which these bytes have been read already.
+        """`protocol`: makes the protocol of a connection, by the bytes that have been read of it already, and whether a
+        request on it has been admitted.
 
         `ended`: called when the giver gives nothing more.
         """
@@ -103,7 +109,7 @@ class Taker:
 
     def _readable(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, len(_MARK) + MAX_BYTES, 1)
+            data, fds, _, _ = socket.recv_fds(self._sock, 1 + MAX_BYTES, 1)
         except BlockingIOError:
             return
         except OSError:
@@ -113,15 +119,15 @@ class Taker:
             self._ended(self)
         for fd in fds:
             task = self._loop.create_task(
-                self._adopt(socket.socket(fileno=fd), data[len(_MARK) :]), name="adopt a connection"
+                self._adopt(socket.socket(fileno=fd), data[1:], data[:1] == _KNOWN), name="adopt a connection"
             )
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
 
-    async def _adopt(self, sock: socket.socket, read: bytes) -> None:
+    async def _adopt(self, sock: socket.socket, read: bytes, known: bool) -> None:
         sock.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(lambda: self._protocol(read), sock)
+            await self._loop.connect_accepted_socket(lambda: self._protocol(read, known), sock)
         except OSError:
             sock.close()  # the client has left meanwhile
 

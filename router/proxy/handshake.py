@@ -9,6 +9,7 @@ import math
 import ssl
 from typing import TYPE_CHECKING, cast
 
+from router.proxy.admission import Verdict
 from router.proxy.downstream import Downstream
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Handshakes:
     def begin(self, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
         """A client has connected; where there are too many clients already, it is not worth it."""
         client = SecureDownstream(self._gateway, tcp)
-        if not self._gateway.admit(client):
+        if self._gateway.admit(client) is not Verdict.ADMITTED:
             self._gateway.dismiss(client)
             tcp.abort()
             return

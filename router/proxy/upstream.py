@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, cast
 
 from router.core.errors import BadRequest, ReplicaFailed, RouterError
 from router.outlet import write_at_once
+from router.proxy.beginning import AnswerBeginning, answer_fault
 from router.proxy.chunked import ChunkedBody
-from router.proxy.head import ResponseHead, check_answer_beginning, parse_response
+from router.proxy.head import ResponseHead, has_stray_octets, parse_response
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
     from router.proxy.pool import Pool
 
 REMEMBERED_HEAD_BYTES = 4096
+MAX_ANSWER_LINES = 1000
+MAX_INTERIM_ANSWERS = 1000
+"""1xx answers to one request: three a second for the longest time that a request may take."""
 FINISH_S = 2.0
 """How long a replica may take for the last bytes of a tunnel."""
 _TCP_INFO_BYTES_ACKED = 120
@@ -26,10 +30,12 @@ class UpstreamConnection(asyncio.Protocol):
     """Serves one exchange at a time; `exchange` is None while it is idle in the pool."""
 
     __slots__ = (
+        "_beginning",
         "_buffer",
         "_decoder",
         "_fd",
         "_in_body",
+        "_interim",
         "_last",
         "_pool",
         "_remaining",
@@ -55,7 +61,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Bytes written since the connection began."""
         self._sent_before = 0
         """The same, when the exchange that it serves began."""
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
+        """What has come and not been used; a bytearray where it has come, or is used, in pieces."""
+        self._beginning: AnswerBeginning | None = None
+        """The head that is not whole, in the same buffer."""
+        self._interim = 0
         self._last: ResponseHead | None = None
         self._in_body = False
         self._remaining = 0
@@ -92,7 +102,12 @@ class UpstreamConnection(asyncio.Protocol):
             ):
                 exchange.answer_whole(last, data[last.size :])
                 return
-            self._read_heads(data)
+            beginning = self._beginning
+            if beginning is None:
+                self._buffer = data
+                self._read_heads()
+            elif not beginning.grows(data):
+                self._read_heads()
         else:
             self._read_body(data)
 
@@ -132,6 +147,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = exchange
         self._sent_before = self._sent
         self._in_body = False
+        self._interim = 0
         if at_once:
             rest = write_at_once(self.transport, self._fd, data)
             self._sent += len(data) - len(rest)
@@ -176,16 +192,21 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ---- reading
 
-    def _read_heads(self, data: bytes) -> None:
+    def _read_heads(self) -> None:
         exchange = self.exchange
-        self._buffer += data
         try:
-            while self.exchange is exchange and exchange is not None and not self._in_body:
-                end = self._buffer.find(b"\r\n\r\n")
-                if end < 0:
-                    check_answer_beginning(self._buffer, self._pool.settings)
-                    return
-                raw, self._buffer = self._buffer[: end + 4], self._buffer[end + 4 :]
+            while self.exchange is exchange and exchange is not None and not self._in_body and self._buffer:
+                size = self._buffer.find(b"\r\n\r\n") + 4 if self._beginning is None else 0
+                if not 4 <= size <= self._pool.settings.max_response_head_bytes:
+                    size = self._begun_head()
+                    if not size:
+                        return
+                buffer = self._buffer
+                if isinstance(buffer, bytes):
+                    raw, self._buffer = buffer[:size], buffer[size:]
+                else:
+                    raw = bytes(buffer[:size])
+                    del buffer[:size]
                 self._take_head(exchange, raw)
         except ReplicaFailed as error:
             if exchange is not None:
@@ -194,9 +215,21 @@ class UpstreamConnection(asyncio.Protocol):
             if exchange is not None:
                 exchange.give_up(error)
 
+    def _begun_head(self) -> int:
+        """Size of a head that has come in pieces, or is too large; 0 while it is not whole."""
+        if self._beginning is None:
+            self._beginning = AnswerBeginning(self._buffer, self._pool.settings)
+            self._buffer = self._beginning.buffer
+        size = self._beginning.find_end()
+        if size:
+            self._beginning = None
+        return size
+
     def _take_head(self, exchange: "Exchange", raw: bytes) -> None:
-        if len(raw) > self._pool.settings.max_response_head_bytes or raw.count(b"\r\n") > 1000:
-            raise ReplicaFailed("The head of the replica's answer is too large.")
+        if raw.count(b"\r\n") > MAX_ANSWER_LINES:
+            fault = answer_fault(raw, not has_stray_octets(raw), too_large=True)
+            assert fault is not None
+            raise fault
         last = self._last
         if last is None:
             head = parse_response(raw)
@@ -207,10 +240,15 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._tunnel:
                 raise ReplicaFailed("The replica switched protocols unasked.")
             self._in_body = True
-            rest, self._buffer = self._buffer, b""
+            rest, self._buffer = bytes(self._buffer), b""
             if rest:
                 exchange.client.write_through(rest)
         elif head.status < 200:
+            self._interim += 1
+            if self._interim > MAX_INTERIM_ANSWERS:
+                raise ReplicaFailed("The replica sends interim answers without end.")
+            if isinstance(self._buffer, bytes):
+                self._buffer = bytearray(self._buffer)  # many may follow: cutting them off must not copy the rest
             if head.status != 100:
                 exchange.answer_interim(head)
         else:
@@ -223,7 +261,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._remaining = head.content_length
         self._decoder = ChunkedBody() if head.chunked else None
         self._until_close = head.until_close
-        rest, self._buffer = self._buffer, b""
+        rest, self._buffer = bytes(self._buffer), b""
         if not head.chunked and not head.until_close and len(rest) >= head.content_length:
             self._buffer = rest[head.content_length :]  # bytes too many: the connection will not be reused
             exchange.answer_whole(head, rest[: head.content_length])

@@ -16,8 +16,9 @@ import atheris
 
 with atheris.instrument_imports(include=["router"]):
     from router.core.errors import RouterError
+    from router.proxy.beginning import AnswerBeginning, RequestBeginning
     from router.proxy.chunked import ChunkedBody, chunk
-    from router.proxy.head import check_answer_beginning, check_beginning, parse_request, parse_response
+    from router.proxy.head import parse_request, parse_response
     from router.settings import Settings
 
 SETTINGS = Settings()
@@ -44,7 +45,7 @@ def request(data: bytes) -> None:
         assert parsed.path.startswith(b"/") and b"\r" not in head[:-4].replace(b"\r\n", b""), "a bare CR got through"
         again = parse_request(head, SETTINGS)
         assert (again.content_length, again.chunked, again.path) == (parsed.content_length, parsed.chunked, parsed.path)
-        check_beginning(head[: len(head) // 2], SETTINGS)  # what is accepted whole is not refused in part
+        RequestBeginning(head[: len(head) // 2], SETTINGS).find_end()  # what is accepted whole is not refused in part
 
 
 def answer(data: bytes) -> None:
@@ -55,7 +56,7 @@ def answer(data: bytes) -> None:
         except RouterError:
             continue
         assert sum((parsed.chunked, parsed.until_close, parsed.content_length > 0)) <= 1, "two framings"
-        check_answer_beginning(head[: len(head) // 2], SETTINGS)
+        AnswerBeginning(head[: len(head) // 2], SETTINGS).find_end()
 
 
 def body(data: bytes) -> None:

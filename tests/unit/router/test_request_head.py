@@ -13,7 +13,8 @@ from router.core.errors import (
     RouterError,
     UriTooLong,
 )
-from router.proxy.head import RequestHead, check_beginning, parse_request
+from router.proxy.beginning import RequestBeginning
+from router.proxy.head import RequestHead, parse_request
 from router.settings import Settings
 
 SETTINGS = Settings()
@@ -349,7 +350,7 @@ GOOD = (
 
 def test_no_beginning_of_a_good_head_is_refused():
     for size in range(len(GOOD)):
-        check_beginning(GOOD[:size], SETTINGS)
+        RequestBeginning(GOOD[:size], SETTINGS).find_end()
 
 
 @pytest.mark.parametrize(
@@ -361,19 +362,19 @@ def test_no_beginning_of_a_good_head_is_refused():
 )
 def test_what_can_never_become_a_head_is_refused_at_once(beginning):
     with pytest.raises(BadRequest):
-        check_beginning(beginning, SETTINGS)
+        RequestBeginning(beginning, SETTINGS).find_end()
 
 
 def test_what_grows_without_end_is_refused_at_its_limit():
     line = b"GET /" + b"a" * SETTINGS.max_target_bytes
-    check_beginning(line, SETTINGS)
+    RequestBeginning(line, SETTINGS).find_end()
     with pytest.raises(UriTooLong):
-        check_beginning(line + b"a" * 200, SETTINGS)
+        RequestBeginning(line + b"a" * 200, SETTINGS).find_end()
     fields = b"GET / HTTP/1.1\r\nX: "
     fields += b"a" * (SETTINGS.max_head_bytes - len(fields))
-    check_beginning(fields, SETTINGS)
+    RequestBeginning(fields, SETTINGS).find_end()
     with pytest.raises(HeadersTooLarge):
-        check_beginning(fields + b"a", SETTINGS)
+        RequestBeginning(fields + b"a", SETTINGS).find_end()
 
 
 # ---- anything at all
@@ -400,7 +401,7 @@ def test_any_bytes_are_refused_as_the_clients_fault(raw):
     for attempt in (raw, raw + b"\r\n\r\n", b"GET " + raw + b" HTTP/1.1\r\nHost: x\r\n\r\n"):
         try:
             parse_request(attempt, SETTINGS)
-            check_beginning(attempt, SETTINGS)
+            RequestBeginning(attempt, SETTINGS).find_end()
         except CLIENTS_FAULT:
             continue
 
