@@ -82,7 +82,7 @@ class Installation:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             said = self.output.read_text()
-            dashboard = re.search(r"dashboard +(http://\S+?)/?\s", said)
+            dashboard = re.search(r"dashboard +(https?://\S+?)/?\s", said)
             if dashboard:
                 self.control = dashboard[1]
                 scoring = re.search(r"scoring +(https?://[^/\s]+)", said)

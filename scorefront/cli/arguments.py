@@ -54,12 +54,14 @@ class AccessLog(StrEnum):
     ALL = "all"
 
 
-def control_plane(url: str) -> ControlPlane:
-    """A client for `--control-url`, with the token of the environment."""
+def control_plane(url: str, ca: Path | None) -> ControlPlane:
+    """A client for `--control-url` and `--control-ca`, with the token of the environment."""
     token = os.environ.get("SCOREFRONT_TOKEN", "").strip()
     if not token.isascii() or not token.isprintable():
         raise InvalidInput("SCOREFRONT_TOKEN must be printable ASCII on one line")
-    return ControlPlane(checked_control_url(url), token or None)
+    if ca is not None and not ca.is_file():
+        raise InvalidInput(f"--control-ca (or SCOREFRONT_CA): there is no file {ca}")
+    return ControlPlane(checked_control_url(url), token or None, ca)
 
 
 def checked_name(argument: str, name: str) -> str:
@@ -107,22 +109,27 @@ def workers(text: str) -> int | None:
     return int(text)
 
 
-def tls_pairs(certificates: Sequence[Path], keys: Sequence[Path]) -> tuple[tuple[Path, Path], ...]:
-    """Certificate and key files, first with first and so on; each pair must be good now."""
+def tls_pairs(
+    certificates: Sequence[Path], keys: Sequence[Path], option: str = "--tls"
+) -> tuple[tuple[Path, Path], ...]:
+    """Certificate and key files, first with first and so on; each pair must be good now.
+
+    option: what the options begin with, which end with -cert and -key; default --tls. Raises InvalidInput.
+    """
     if len(certificates) != len(keys):
         counts = f"got {len(certificates)} and {len(keys)}"
-        raise InvalidInput(f"--tls-cert and --tls-key come in pairs, a key for each certificate; {counts}")
+        raise InvalidInput(f"{option}-cert and {option}-key come in pairs, a key for each certificate; {counts}")
     from router.proxy.tls import Certificates, Pair, TlsError  # late: cryptography takes a while to load
 
     pairs = tuple((cert.absolute(), key.absolute()) for cert, key in zip(certificates, keys, strict=True))
     for cert, key in pairs:
-        for option, file in (("--tls-cert", cert), ("--tls-key", key)):
+        for which, file in ((f"{option}-cert", cert), (f"{option}-key", key)):
             if not file.is_file():
-                raise InvalidInput(f"{option}: there is no file {file}")
+                raise InvalidInput(f"{which}: there is no file {file}")
         try:
             Certificates([Pair(cert, key)], datetime.datetime.now(datetime.UTC))
         except TlsError as error:
-            raise InvalidInput(f"--tls-cert {cert} with --tls-key {key}: cannot be used: {error}") from error
+            raise InvalidInput(f"{option}-cert {cert} with {option}-key {key}: cannot be used: {error}") from error
     return pairs
 
 
@@ -233,6 +240,16 @@ ControlUrl = Annotated[
     ),
 ]
 DEFAULT_URL = DEFAULT_CONTROL_URL
+ControlCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--control-ca",
+        envvar="SCOREFRONT_CA",
+        metavar="FILE",
+        help="The authority (PEM) of an https control URL, where the system does not know it.",
+        show_default=False,
+    ),
+]
 EndpointName = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.", show_default=False)]
 Files = Annotated[
     list[str],

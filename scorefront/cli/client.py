@@ -63,11 +63,32 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerTrust:
+    """How a server's certificate is verified, and the option that says so."""
+
+    option: str = "SSL_CERT_FILE"
+    ca: Path | None = None
+    """PEM file with the authorities; None: those of the system."""
+
+    def context(self) -> ssl.SSLContext:
+        """Raises InvalidInput where the file cannot be used."""
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
+            raise InvalidInput(
+                f"{self.option}: {self.ca} must be a file with certificates in PEM form: {reason or 'it has none'}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
 class ControlPlane:
     """The REST API at `url`. Every method raises Unreachable or Refused."""
 
     url: str = DEFAULT_CONTROL_URL
     token: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    """Certificates of the only authority that is trusted; None: those of the system."""
 
     def listing(self) -> dict[str, Any]:
         """`value`: every endpoint's view; `skipped`, if there are any: `name` and `message` of those not served."""
@@ -125,7 +146,7 @@ class ControlPlane:
         """`version`, `replica` and `line` of each log line; with `follow` for as long as the replicas live."""
         path = _path(name, "logs", version=version, tail=tail, follow=str(follow).lower())
         # a model may be silent for hours, so the wait for a followed line has no end; Ctrl-C ends it
-        with closing(_connect(self.url, None if follow else ANSWER_TIMEOUT_S)) as connection:
+        with closing(_connect(self.url, None if follow else ANSWER_TIMEOUT_S, self.trust)) as connection:
             response = _request(connection, self.url, "GET", path, self._headers(), None)
             if response.status != 200:
                 raise _refusal(self.url, _read(response, self.url))
@@ -148,10 +169,15 @@ class ControlPlane:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
-        reply = exchange(self.url, method, path, headers, data, ANSWER_TIMEOUT_S)
+        reply = exchange(self.url, method, path, headers, data, ANSWER_TIMEOUT_S, self.trust)
         if reply.status not in (200, 201, 204):
             raise _refusal(self.url, reply)
         return reply
+
+    @property
+    def trust(self) -> "ServerTrust":
+        """How its certificate is verified."""
+        return ServerTrust("--control-ca (or SCOREFRONT_CA)", self.ca)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json, application/x-ndjson"}
@@ -176,10 +202,22 @@ def score(uri: str, data: bytes | None, credential: str | None, version: str | N
 
 
 def exchange(
-    base: str, method: str, path: str, headers: Mapping[str, str], data: bytes | None, timeout_s: float
+    base: str,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    data: bytes | None,
+    timeout_s: float,
+    trust: ServerTrust = ServerTrust(),
 ) -> Reply:
-    """One request to `base` + `path`, answered within `timeout_s` of silence. Raises Unreachable."""
-    with closing(_connect(base, timeout_s)) as connection:
+    """One request, and its answer read whole.
+
+    base: URL of the server, `unix:` with a path included; method, path, headers, data: of the request.
+    timeout_s: the longest silence.
+    trust: how its certificate is verified; default: by the authorities of the system.
+    Raises Unreachable, InvalidInput.
+    """
+    with closing(_connect(base, timeout_s, trust)) as connection:
         return _read(_request(connection, base, method, path, headers, data), base)
 
 
@@ -238,12 +276,12 @@ def _path(name: str, rest: str = "", **query: object) -> str:
 # ---- HTTP, and what can go wrong with it
 
 
-def _connect(base: str, timeout_s: float | None) -> http.client.HTTPConnection:
-    connection = _connection(base)
+def _connect(base: str, timeout_s: float | None, trust: ServerTrust) -> http.client.HTTPConnection:
+    connection = _connection(base, trust)
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
-        hint = "name its authority's file in SSL_CERT_FILE"
+        hint = f"name its authority's file in {trust.option}"
         raise Unreachable(f"the certificate of {base} is not trusted ({error.verify_message}); {hint}") from error
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
         raise _unreachable(base, error) from error
@@ -251,13 +289,13 @@ def _connect(base: str, timeout_s: float | None) -> http.client.HTTPConnection:
     return connection
 
 
-def _connection(base: str) -> http.client.HTTPConnection:
+def _connection(base: str, trust: ServerTrust) -> http.client.HTTPConnection:
     if base.startswith(UNIX):
         return UnixConnection(base.removeprefix(UNIX))
     parts = urlsplit(base)
     host = parts.hostname or ""
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S)
+        return http.client.HTTPSConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S, context=trust.context())
     return http.client.HTTPConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S)
 
 
@@ -301,7 +339,8 @@ def _unreachable(base: str, error: Exception) -> Unreachable:
     if isinstance(error, TimeoutError):
         return Unreachable(f"{base} did not answer in time")
     if isinstance(error, http.client.HTTPException):
-        return Unreachable(f"{base} does not answer in HTTP ({type(error).__name__})")
+        hint = "; does it speak HTTPS?" if base.startswith("http://") else ""
+        return Unreachable(f"{base} does not answer in HTTP ({type(error).__name__}){hint}")
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         return Unreachable(f"cannot reach {base}: nobody listens there; is `scorefront up` running?")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

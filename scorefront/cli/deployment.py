@@ -10,7 +10,7 @@ import typer
 from scorefront.cli.arguments import AccessLog, address, state_dir, tls_pairs, whole_number, workers
 from scorefront.cli.client import checked_url
 from scorefront.cli.errors import InvalidInput
-from scorefront.cli.up import Logged, TlsCert, TlsKey, TlsRedirect, redirect_address
+from scorefront.cli.up import ControlTlsCert, ControlTlsKey, Logged, TlsCert, TlsKey, TlsRedirect, redirect_address
 
 Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score.")]
 Admin = Annotated[str, typer.Option("--admin", metavar="HOST:PORT", help="/healthz, /readyz, /metrics.")]
@@ -145,12 +145,15 @@ def control(
     link: Link = "0.0.0.0:8083",
     advertise: Advertise = "",
     peers_dir: OwnPeersDir = None,
+    tls_cert: ControlTlsCert = None,
+    tls_key: ControlTlsKey = None,
     scoring_url: ScoringUrl = "",
 ) -> None:
     """Run the control plane of a cluster: declares, scales, answers REST. Of several, one leads; the others stand by.
 
     In a pod, the environment tells who it is: POD_NAME, POD_IP. SCOREFRONT_NAMESPACES says where endpoints are looked
-    for, SCOREFRONT_TOKEN what REST demands (else a Secret that is made: scorefront-control-token).
+    for, SCOREFRONT_TOKEN what REST demands (else it is kept in the Secret scorefront-control-token). REST speaks HTTPS,
+    with a certificate of the installation's own authority where no --control-tls-cert has the name that is asked for.
 
     \b
     On one machine, use instead:
@@ -166,6 +169,12 @@ def control(
 
     from scorefront.control_pod.control import ControlOptions, run  # late: only this command needs it
 
-    folder = peers_dir.absolute() if peers_dir is not None else None
-    options = ControlOptions(control=rest_at, link=link_at, advertise=advertise, peers_dir=folder, scoring_url=url)
+    options = ControlOptions(
+        control=rest_at,
+        link=link_at,
+        advertise=advertise,
+        peers_dir=peers_dir.absolute() if peers_dir is not None else None,
+        tls=tls_pairs(tls_cert or [], tls_key or [], "--control-tls"),
+        scoring_url=url,
+    )
     raise typer.Exit(run(options))

@@ -7,6 +7,7 @@ import typer
 from scorefront.cli import show
 from scorefront.cli.arguments import (
     DEFAULT_URL,
+    ControlCa,
     ControlUrl,
     EndpointName,
     Files,
@@ -23,7 +24,7 @@ from scorefront.cli.errors import InvalidInput
 from scorefront.cli.files import read_manifests
 
 
-def apply(files: Files, control_url: ControlUrl = DEFAULT_URL) -> None:
+def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: ControlCa = None) -> None:
     """Declare endpoints, or change them.
 
     Every file is checked before anything is sent; a change that breaks a rule leaves what runs untouched. Versions that
@@ -34,7 +35,7 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL) -> None:
       scorefront apply -f examples/iris/endpoint.yaml
     """
     manifests = read_manifests(files)
-    control = control_plane(control_url)
+    control = control_plane(control_url, control_ca)
     for manifest in manifests:
         try:
             new = control.apply(manifest.name, manifest.document)
@@ -47,6 +48,7 @@ def get(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One endpoint; all of them without.")] = None,
     output: Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")] = TableFormat.TABLE,
     control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
 ) -> None:
     """Show endpoints: traffic, replicas, busy slots, and what is not well.
 
@@ -55,7 +57,7 @@ def get(
       scorefront get
       scorefront get iris -o yaml
     """
-    control = control_plane(control_url)
+    control = control_plane(control_url, control_ca)
     if name is None:
         listing = control.listing()
         if output is TableFormat.TABLE:
@@ -70,14 +72,14 @@ def get(
         show.print_object(view, output)
 
 
-def delete(name: EndpointName, control_url: ControlUrl = DEFAULT_URL) -> None:
+def delete(name: EndpointName, control_url: ControlUrl = DEFAULT_URL, control_ca: ControlCa = None) -> None:
     """Remove an endpoint: its replicas end what they have and stop, its keys and its name are gone.
 
     \b
     Example:
       scorefront delete iris
     """
-    control_plane(control_url).delete(checked_name("NAME", name))
+    control_plane(control_url, control_ca).delete(checked_name("NAME", name))
     print(f"endpoint {name} deleted")
 
 
@@ -88,6 +90,7 @@ def keys(
     ] = None,
     output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
     control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
 ) -> None:
     """Show the two keys that open an endpoint, or make one of them anew.
 
@@ -99,7 +102,7 @@ def keys(
       scorefront keys iris
       scorefront keys iris --regenerate primary -o json
     """
-    control = control_plane(control_url)
+    control = control_plane(control_url, control_ca)
     checked_name("NAME", name)
     pair = control.regenerate_key(name, regenerate.value) if regenerate else control.keys(name)
     if output is TextFormat.JSON:
@@ -115,6 +118,7 @@ def token(
     ] = False,
     output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
     control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
 ) -> None:
     """Get a token for an endpoint with tokenAuthEnabled: a credential that expires by itself.
 
@@ -129,7 +133,7 @@ def token(
       scorefront token iris --revoke
       curl -H "Authorization: Bearer $(scorefront token iris)" ...
     """
-    control = control_plane(control_url)
+    control = control_plane(control_url, control_ca)
     checked_name("NAME", name)
     issued = control.revoke_tokens(name) if revoke else control.issue_token(name)
     print(show.as_json(issued) if output is TextFormat.JSON else issued["accessToken"])
@@ -148,6 +152,7 @@ def traffic(
         str | None, typer.Option("--control", metavar="V", help="The version that the others are compared with.")
     ] = None,
     control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
 ) -> None:
     """Split traffic between the versions of an endpoint; takes effect at once and drops no request.
 
@@ -164,4 +169,4 @@ def traffic(
     default, control = optional_name("--default", default), optional_name("--control", control)
     if not wanted and default is None and control is None:
         raise InvalidInput("traffic: name at least one V=PERCENT, --default or --control, as in: blue=80 green=20")
-    show.print_endpoint(control_plane(control_url).set_traffic(name, wanted, default, control))
+    show.print_endpoint(control_plane(control_url, control_ca).set_traffic(name, wanted, default, control))

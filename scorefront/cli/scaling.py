@@ -9,6 +9,7 @@ from controlplane.openapi import MAX_LAST
 from scorefront.cli import show
 from scorefront.cli.arguments import (
     DEFAULT_URL,
+    ControlCa,
     ControlUrl,
     TableFormat,
     checked_name,
@@ -37,6 +38,7 @@ def why(
     version: Annotated[str | None, typer.Option("--version", metavar="V", help="Only this version.")] = None,
     output: Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")] = TableFormat.TABLE,
     control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
 ) -> None:
     """Explain the number of replicas: the last scaling decisions, newest last, with inputs, rule and outcome.
 
@@ -51,7 +53,7 @@ def why(
     count = whole_number("--last", last, 1, MAX_LAST)
     if name is None and version is not None:
         raise InvalidInput("--version: needs the NAME of an endpoint before it, as in: why iris --version green")
-    control = control_plane(control_url)
+    control = control_plane(control_url, control_ca)
     if name is None:
         decisions = control.front_end_decisions(count)
     else:

@@ -10,6 +10,7 @@ from controlplane.openapi import MAX_TAIL
 from scorefront.cli import show
 from scorefront.cli.arguments import (
     DEFAULT_URL,
+    ControlCa,
     ControlUrl,
     EndpointName,
     checked_name,
@@ -35,6 +36,7 @@ def score(
         str | None, typer.Option("--version", metavar="V", help="Ask this version, outside the traffic split.")
     ] = None,
     control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
 ) -> None:
     """Send one request to a model and print its answer. The key or token is fetched for you.
 
@@ -48,7 +50,7 @@ def score(
     checked_name("NAME", name)
     version = optional_name("--version", version)
     body = scoring_data(data, sys.stdin.buffer)
-    control = control_plane(control_url)
+    control = control_plane(control_url, control_ca)
     status = control.endpoint(name)["status"]
     reply = send_score(status["scoringUri"], body, _credential(control, name, status["auth"]), version)
     if not 200 <= reply.status < 300:
@@ -86,6 +88,7 @@ def logs(
     ] = "100",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
     control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
 ) -> None:
     """Print what the replicas of an endpoint wrote, each line after its version and replica.
 
@@ -97,7 +100,7 @@ def logs(
     checked_name("NAME", name)
     version = optional_name("--version", version)
     count = whole_number("--tail", tail, 0, MAX_TAIL)
-    for entry in control_plane(control_url).logs(name, version, count, follow):
+    for entry in control_plane(control_url, control_ca).logs(name, version, count, follow):
         print(_line(entry), flush=follow)
     if follow:
         show.note("the control plane has closed the stream")

@@ -10,6 +10,8 @@ from scorefront.cli.arguments import AccessLog, address, control_address, state_
 from scorefront.cli.errors import InvalidInput
 from scorefront.cli.files import read_manifests
 
+TlsPairs = tuple[tuple[Path, Path], ...]
+
 Manifests = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,6 +37,28 @@ Control = Annotated[
 ]
 ControlToken = Annotated[
     bool, typer.Option("--control-token", help="Demand the token in DIR/control-token on this machine, too.")
+]
+ControlTlsCert = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--control-tls-cert",
+        metavar="FILE",
+        help="Serve --control as HTTPS with this certificate chain (PEM); repeatable.",
+        show_default=False,
+    ),
+]
+ControlTlsKey = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--control-tls-key", metavar="FILE", help="The key of each --control-tls-cert, in order.", show_default=False
+    ),
+]
+ControlInsecure = Annotated[
+    bool,
+    typer.Option(
+        "--control-insecure",
+        help="Allow a --control beyond this machine without TLS: token and keys cross the network in clear.",
+    ),
 ]
 WorkerCount = Annotated[
     str, typer.Option("--workers", metavar="N|auto", help="Router worker processes; auto: as many as the load needs.")
@@ -64,6 +88,9 @@ def up(
     listen: Listen = "127.0.0.1:8080",
     control: Control = "127.0.0.1:8081",
     control_token: ControlToken = False,
+    control_tls_cert: ControlTlsCert = None,
+    control_tls_key: ControlTlsKey = None,
+    control_insecure: ControlInsecure = False,
     worker_count: WorkerCount = "auto",
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -85,6 +112,8 @@ def up(
     )
     count = workers(worker_count)
     tls = tls_pairs(tls_cert or [], tls_key or [])
+    own_tls = tls_pairs(control_tls_cert or [], control_tls_key or [], "--control-tls")
+    control_tls = _control_tls(control_at, own_tls, tls, control_insecure)
     folder = state_dir(state)
     documents = _documents(files or [])
 
@@ -96,6 +125,7 @@ def up(
         listen=listen_at,
         control=control_at,
         control_token=control_token,
+        control_tls=control_tls,
         workers=count,
         tls=tls,
         tls_redirect=redirect_at,
@@ -110,6 +140,33 @@ def _addresses(listen: str, control: str) -> tuple[tuple[str, int], tuple[str, i
     if listen_at == control_at and listen_at[1] != 0:
         raise InvalidInput(f"--listen and --control: must differ; both are {listen}")
     return listen_at, control_at
+
+
+def _control_tls(control: tuple[str, int] | Path, own: TlsPairs, scoring: TlsPairs, insecure: bool) -> TlsPairs:
+    """Certificate and key files of the control port; none: plain HTTP.
+
+    control: its address, or the path of a Unix socket.
+    own: those of --control-tls-cert; scoring: those of --tls-cert, in use where TLS is demanded and `own` is empty.
+    insecure: plain HTTP is allowed beyond this machine.
+    Raises InvalidInput.
+    """
+    if own and insecure:
+        raise InvalidInput("--control-insecure: contradicts --control-tls-cert; give one of them")
+    if isinstance(control, Path):
+        if own:
+            raise InvalidInput(f"--control-tls-cert: a Unix socket has no TLS; got --control unix:{control}")
+        return ()
+    from controlplane.guard import is_loopback  # late: it loads a web server
+
+    if own or insecure or is_loopback(control[0]):
+        return own
+    if not scoring:
+        raise InvalidInput(
+            f"--control: {control[0]} is beyond this machine and needs TLS: give --control-tls-cert and"
+            " --control-tls-key (or --tls-cert and --tls-key, which serve both ports), or --control-insecure for plain"
+            " HTTP"
+        )
+    return scoring
 
 
 def redirect_address(text: str | None, with_tls: bool, taken: Sequence[tuple[str, int]]) -> tuple[str, int] | None:

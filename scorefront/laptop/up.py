@@ -7,11 +7,14 @@ this process (control plane, autoscaler, local provider)
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import os
 import signal
 import socket
+import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
 from scorefront.laptop.access import control_access
 from scorefront.laptop.banner import Banner
 from scorefront.loop import use_fast_loop
+from scorefront.port_certificates import PortCertificates
 from scorefront.ports import Port, port_limits, runner_of
 from serving.faults import InvalidManifest
 
@@ -58,6 +62,8 @@ class UpOptions:
     """An address, or the path of a Unix socket."""
     control_token: bool = False
     """The control token is demanded on this machine, too."""
+    control_tls: tuple[tuple[Path, Path], ...] = ()
+    """(certificate chain, key) files of the control port, checked; none: plain HTTP."""
     workers: int | None = None
     """Router workers; None: as many as the load needs."""
     tls: tuple[tuple[Path, Path], ...] = ()
@@ -99,7 +105,7 @@ class _Installation:
         scheme = "https" if options.tls else "http"
         self._scoring_url = f"{scheme}://{_reachable(listen)}"
         self._access = control_access(options.control, options.control_token)
-        self._control_url = _control_url(options.control, control)
+        self._control_url = _control_url(options, control)
         self._store = FileStore(options.state_dir)
         self._provider = LocalProvider(options.state_dir)
         self._routers = Supervisor(
@@ -217,12 +223,21 @@ class _Installation:
         runner = runner_of(app, SHUTDOWN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        port = Port(self._control, self._limits)
+        port = Port(self._control, self._limits, self._control_context(stack))
         stack.push_async_callback(port.close)
         port.answer_with(runner)
         for name, document in self._options.documents:
             await self._plane.apply(document, name)
             _note_applied(name, document)
+
+    def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
+        """The certificates of the control port, read anew when they change for as long as `stack` lasts."""
+        if not self._options.control_tls:
+            return None
+        certificates = PortCertificates(self._options.control_tls, lambda: datetime.datetime.now(datetime.UTC))
+        reading = asyncio.create_task(certificates.run(), name="read changed control certificates")
+        stack.callback(reading.cancel)
+        return certificates.context
 
 
 def _note_applied(file: str, document: dict[str, Any]) -> None:
@@ -248,8 +263,10 @@ def _control_socket(control: tuple[str, int] | Path) -> contextlib.AbstractConte
     return process.listening("--control", control)
 
 
-def _control_url(control: tuple[str, int] | Path, sock: socket.socket) -> str:
-    return f"unix:{control}" if isinstance(control, Path) else f"http://{_reachable(sock)}"
+def _control_url(options: UpOptions, sock: socket.socket) -> str:
+    if isinstance(options.control, Path):
+        return f"unix:{options.control}"
+    return f"{'https' if options.control_tls else 'http'}://{_reachable(sock)}"
 
 
 def _reachable(sock: socket.socket) -> str:

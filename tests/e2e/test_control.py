@@ -59,12 +59,12 @@ class Site:
             "POD_IP": "127.0.0.1",
         }
 
-    async def start(self, name: str, **environment: str) -> Process:
+    async def start(self, name: str, words: tuple[str, ...] = (), **environment: str) -> Process:
         errors = self.folder / f"{name}.err"
         listening = ("--control=127.0.0.1:0", "--link=127.0.0.1:0")
         with errors.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "scorefront", "control", *listening),
+                *(sys.executable, "-m", "scorefront", "control", *listening, *words),
                 env={**self._environment, "POD_NAME": name, **environment},
                 stdout=file,
                 stderr=file,
