@@ -13,6 +13,7 @@ from pathlib import Path
 
 from router.supervisor import listening_socket
 from scorefront.logs import unblocked
+from scorefront.secrecy import keep_memory_private
 
 Address = tuple[str, int]
 
@@ -36,8 +37,9 @@ class CannotStart(Exception):
 def main(work: Callable[[], int], refused: tuple[type[Exception], ...], invalid: tuple[type[Exception], ...]) -> int:
     """Run to the end; returns the exit status: that of `work`, 1 for what is `refused`, 2 for what is `invalid`.
 
-    What it prints and logs never blocks it: see `scorefront.logs`.
+    What it prints and logs never blocks it (see `scorefront.logs`), and its memory is its own (`scorefront.secrecy`).
     """
+    keep_memory_private()
     refused = (CannotStart, *refused)
     with (
         unblocked(sys.stdout) as out,

@@ -16,6 +16,7 @@ from router.settings import SettingError, from_environment
 from router.worker import WorkerOptions, run
 from scorefront.logs import Relay, RelayHandler
 from scorefront.loop import use_fast_loop
+from scorefront.secrecy import keep_memory_private
 
 
 def main() -> int:
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--tls-cert", type=Path, action="append", default=[])
     parser.add_argument("--tls-key", type=Path, action="append", default=[])
     arguments = parser.parse_args()
+    keep_memory_private()
     try:
         settings = from_environment()
         pairs = [Pair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]

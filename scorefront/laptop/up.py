@@ -39,6 +39,7 @@ from scorefront.laptop.banner import Banner
 from scorefront.loop import use_fast_loop
 from scorefront.port_certificates import PortCertificates
 from scorefront.ports import Port, port_limits, runner_of
+from scorefront.secrecy import worker_environment
 from serving.faults import InvalidManifest
 
 _log = logging.getLogger("scorefront.up")
@@ -89,6 +90,8 @@ def _run(options: UpOptions) -> int:
         redirect = None
         if options.tls_redirect is not None:
             redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
+        if os.geteuid() == 0:
+            _log.warning("running as root, so model code runs as root; another user is safer (docs/one-machine.md)")
         use_fast_loop()
         return asyncio.run(_Installation(options, listen, control, redirect).run())
 
@@ -112,7 +115,7 @@ class _Installation:
             listen,
             options.workers or 1,
             worker_command(f"--access-log={options.access_log}", tls=options.tls),
-            _worker_environment(),
+            worker_environment(os.environ),
             Callbacks(
                 snapshot=lambda: self._plane.snapshot(),
                 on_usage=lambda report: self._plane.on_usage(report),
@@ -273,8 +276,3 @@ def _reachable(sock: socket.socket) -> str:
     """How this machine reaches the socket: a wildcard address is written as loopback."""
     host, port = sock.getsockname()[:2]
     return process.shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))
-
-
-def _worker_environment() -> dict[str, str]:
-    """The parent's, without what a worker has no use for."""
-    return {name: value for name, value in os.environ.items() if name != "SCOREFRONT_TOKEN"}

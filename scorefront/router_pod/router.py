@@ -39,6 +39,7 @@ from scorefront.router_pod.seat import Seat
 from scorefront.router_pod.solitude import Solitude
 from scorefront.router_pod.uplink import Uplink
 from scorefront.router_pod.watch import Watch
+from scorefront.secrecy import worker_environment
 
 _log = logging.getLogger("scorefront.router")
 
@@ -158,7 +159,7 @@ class _Router:
             listen,
             options.workers or 1,
             worker_command(*told, tls=options.tls),
-            environment,
+            worker_environment(environment),
             callbacks,
             redirect,
             self._membership,
