@@ -90,8 +90,6 @@ def _run(options: UpOptions) -> int:
         redirect = None
         if options.tls_redirect is not None:
             redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
-        if os.geteuid() == 0:
-            _log.warning("running as root, so model code runs as root; another user is safer (docs/one-machine.md)")
         use_fast_loop()
         return asyncio.run(_Installation(options, listen, control, redirect).run())
 
@@ -167,6 +165,8 @@ class _Installation:
         async with contextlib.AsyncExitStack() as stack:
             await self._provider.start()
             stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
+            if os.geteuid() == 0:
+                _log.warning("running as root, so model code runs as root; another user is safer (docs/one-machine.md)")
             await self._plane.start()
             stack.push_async_callback(self._plane.stop)
             with process.usable_file(self._options.state_dir / FILE):
