@@ -355,6 +355,26 @@ async def test_the_control_plane_reads_and_patches_its_own_secrets_by_name_only(
         assert not await may(kube, CONTROL, verb, "/secrets", HOME)
 
 
+async def test_the_control_plane_writes_no_workload_in_a_namespace_of_the_cluster_itself(
+    kube: Kube, tenant: Tenant, tmp_path: Path
+) -> None:
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    answer = await kube.create(f"/api/v1/namespaces/{HOME}/serviceaccounts/scorefront-control/token", asked)
+    labels = {"app": "bounds"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": IMAGE["image"]}]}}
+    body: Object = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "bounds"},
+        "spec": {"selector": {"matchLabels": labels}, "template": pod},
+    }
+    path = "/apis/apps/v1/namespaces/{}/deployments"
+    async with Kube(kubeconfig(kube, str(answer["status"]["token"]), tmp_path / "control")) as control:
+        await control.call("POST", path.format(tenant.namespace), body, query={"dryRun": "All"})
+        with pytest.raises(ApiFailure, match="writes no workload in a namespace of the cluster itself"):
+            await control.call("POST", path.format("kube-system"), body, query={"dryRun": "All"})
+
+
 @pytest.mark.parametrize(
     ("verb", "resource"),
     [

@@ -73,6 +73,12 @@ def test_all_namespaces_are_a_setting_and_two_bindings(chart: Chart) -> None:
         assert binding["subjects"][0]["namespace"] == "scorefront"
 
 
+def test_with_all_namespaces_those_of_the_cluster_itself_are_out_of_bounds(chart: Chart) -> None:
+    bounds = ("ValidatingAdmissionPolicy", "scorefront-control-bounds")
+    assert bounds in chart("--set", "namespaces={*}")
+    assert bounds not in chart("--set", "namespaces={team-a}")
+
+
 def test_a_named_namespace_gets_bindings_of_its_own(chart: Chart) -> None:
     rendered = chart("--set", "namespaces={team-a}")
     for process in ("router", "control"):
@@ -100,6 +106,7 @@ def test_a_wrong_value_is_refused(chart: Chart) -> None:
         ("files/availability/disruption.yaml", "components/availability/disruption.yaml"),
         ("files/service-monitor/monitor.yaml", "components/service-monitor/monitor.yaml"),
         ("files/all-namespaces/bindings.yaml", "components/all-namespaces/bindings.yaml"),
+        ("files/all-namespaces/bounds.yaml", "components/all-namespaces/bounds.yaml"),
     ],
 )
 def test_what_needs_no_value_is_the_file_of_kustomize_itself(there: str, here: str) -> None:
