@@ -45,6 +45,8 @@ class ResetAll(msgspec.Struct, tag=True, frozen=True):
     keys: tuple[KeyDigests, ...]
     trust: TokenTrust
     replicas: tuple[Replica, ...]
+    own_pods: tuple[str, ...] = ()
+    """As SetOwnPods has them."""
 
 
 class UpsertEndpoint(msgspec.Struct, tag=True, frozen=True):
@@ -83,6 +85,12 @@ class RemoveReplica(msgspec.Struct, tag=True, frozen=True):
     replica_id: str
 
 
+class SetOwnPods(msgspec.Struct, tag=True, frozen=True):
+    """Addresses of the pods of the installation itself, all of them: no static replica is one."""
+
+    addresses: tuple[str, ...]
+
+
 class Retire(msgspec.Struct, tag=True, frozen=True):
     """Withdraw `count` READY replicas of a version from service, idle ones first; answered by `Retired`."""
 
@@ -98,7 +106,16 @@ class Collect(msgspec.Struct, tag=True, frozen=True):
 
 
 ToWorker = (
-    ResetAll | UpsertEndpoint | RemoveEndpoint | SetKeys | SetTrust | UpsertReplica | RemoveReplica | Retire | Collect
+    ResetAll
+    | UpsertEndpoint
+    | RemoveEndpoint
+    | SetKeys
+    | SetTrust
+    | UpsertReplica
+    | RemoveReplica
+    | SetOwnPods
+    | Retire
+    | Collect
 )
 
 # ---- worker -> control plane

@@ -23,10 +23,13 @@ from controlplane.cluster_store import ClusterStore
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.routers import Routers
 from controlplane.tokens import TokenAlgorithm
+from serving.addresses import static_faults
+from serving.destinations import Destinations
 from serving.endpoint import Endpoint
 from serving.faults import Fault
 
 MEND_EVERY_S = 2.0
+NO_NETWORK = Destinations((), in_cluster=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class ClusterSettings:
     scoring_url: str
     """How clients reach the routers: `http(s)://host:port`."""
     pod_templates: PodTemplates = PodTemplates.RESTRICTED
+    static: Destinations = NO_NETWORK
+    """Where static replicas may be."""
     token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
     instance: str = "scorefront-control"
     """Names this process in Events."""
@@ -165,7 +170,7 @@ def cluster_control(
     touched: set[str] = set()
 
     def faults(endpoint: Endpoint) -> list[Fault]:
-        return faults_of(endpoint, settings.pod_templates)
+        return [*faults_of(endpoint, settings.pod_templates), *static_faults(endpoint, settings.static)]
 
     provider = KubernetesProvider(api, sight, claims, barrier, clock, reporter, touched.add, faults)
     store = ClusterStore(api, claims, provider, settings.namespaces, barrier, entropy, reporter)

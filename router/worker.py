@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.link import (
@@ -31,6 +31,7 @@ from cluster.link import (
     Retired,
     Serving,
     SetKeys,
+    SetOwnPods,
     SetTrust,
     UpsertEndpoint,
     UpsertReplica,
@@ -49,10 +50,12 @@ from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import SWEEP_S, Gateway
 from router.proxy.listeners import Listeners
+from router.proxy.statics import StaticAddresses
 from router.proxy.tls import Certificates
 from router.settings import Settings
 from serving.credentials import TokenTrust
 from serving.endpoint import Endpoint, VersionKey
+from serving.replica import Replica
 from serving.usage import UsageReport, VersionUsage, Work
 
 _log = logging.getLogger("scorefront.router")
@@ -94,6 +97,8 @@ class WorkerOptions:
     """With what it proves to peers on other machines who it is, and whom it believes."""
     flights: Flights | None = None
     """Its row of the flight board."""
+    statics: StaticAddresses = field(default_factory=StaticAddresses)
+    """Which addresses of static replicas it connects to."""
 
 
 class Worker:
@@ -115,6 +120,8 @@ class Worker:
             self._poller,
         )
         self.gateway.max_connections = self._max_connections()
+        self.gateway.pool.statics = options.statics
+        self._own = options.statics.own
         if options.certificates is not None:
             self._note_expiry(options.certificates)
         self.gateway.on_drained = lambda replica_id: self._send(Drained(replica_id))
@@ -261,8 +268,11 @@ class Worker:
                 self._set_trust(trust)
                 gateway.tunnels.review_all()
             case UpsertReplica(replica):
-                gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+                self._upsert_replica(replica)
+            case SetOwnPods(addresses):
+                self._own.set_hosts("pods", addresses)
             case SetView(view):
+                self._own.set_hosts("peers", [member.address.rpartition(":")[0].strip("[]") for member in view.members])
                 self._peering.enter(view)
                 if self._peering.includes_me():
                     self._known.set()
@@ -271,6 +281,7 @@ class Worker:
             case Give(taker, count):
                 self._peering.give(taker, count)
             case RemoveReplica(replica_id):
+                self._own.drop(replica_id)
                 gateway.dispatcher.remove(replica_id)
                 gateway.pool.forget(replica_id)
                 gateway.pass_on_all([])
@@ -291,13 +302,23 @@ class Worker:
             gateway.table.set_keys(keys)
         for endpoint in message.endpoints:
             self._upsert_endpoint(endpoint)
+        self._own.set_hosts("pods", message.own_pods)
         listed = {replica.id for replica in message.replicas}
+        self._own.keep(listed)
         for replica_id in gateway.dispatcher.known():
             if replica_id not in listed:
                 gateway.dispatcher.remove(replica_id)
         for replica in message.replicas:
-            gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+            self._upsert_replica(replica)
         self._synced.set()
+
+    def _upsert_replica(self, replica: Replica) -> None:
+        gateway = self.gateway
+        if replica.static:
+            self._own.drop(replica.id)
+        else:
+            self._own.put(replica.id, replica.host, replica.port)
+        gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
 
     def _set_trust(self, trust: TokenTrust) -> None:
         """A key that cannot be used must not end the feed: replicas and keys matter more than a new signing key."""

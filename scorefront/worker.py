@@ -11,12 +11,14 @@ from pathlib import Path
 from router.accesslog import AccessLogMode
 from router.board import Flights
 from router.peers.trust import in_folder
+from router.proxy.statics import StaticAddresses
 from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
 from router.worker import WorkerOptions, run
 from scorefront.logs import Relay, RelayHandler
 from scorefront.loop import use_fast_loop
 from scorefront.secrecy import keep_memory_private
+from serving.destinations import LOOPBACK, Destinations, networks
 
 
 def main() -> int:
@@ -31,6 +33,9 @@ def main() -> int:
     parser.add_argument("--redirect-fd", type=int)
     parser.add_argument("--peers-fd", type=int)
     parser.add_argument("--peers-dir", type=Path, help="ca.crt, tls.crt and tls.key, for peers on other machines")
+    parser.add_argument("--static-cidrs", default=None, help="networks of static replicas; else loopback")
+    parser.add_argument("--own-ports", default="", help="of this installation on this machine, with commas")
+    parser.add_argument("--own-names", default="", help="of its Services, with commas; it is a cluster's then")
     parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
     parser.add_argument("--tls-cert", type=Path, action="append", default=[])
     parser.add_argument("--tls-key", type=Path, action="append", default=[])
@@ -67,10 +72,20 @@ def main() -> int:
             door=_socket(arguments.peers_fd),
             trust=in_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
             flights=Flights(arguments.board_fd),
+            statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
         )
     )
     relay.close()
     return 0
+
+
+def _statics(cidrs: str | None, ports: str, names: str) -> StaticAddresses:
+    """The parent has checked the networks when it started. Raises NotANetwork."""
+    allowed = LOOPBACK if cidrs is None else networks(cidrs)
+    destinations = Destinations(allowed, in_cluster=bool(names))
+    return StaticAddresses(
+        destinations, [int(port) for port in ports.split(",") if port], names.split(",") if names else ()
+    )
 
 
 def _collect_seldom() -> None:

@@ -29,6 +29,8 @@ class Replica:
     """Requests it may have in flight."""
     reason: str = ""
     """Why it is FAILED (or not READY yet), for people."""
+    static: bool = False
+    """Its address was declared: before it is connected to, it is judged (`serving.destinations`)."""
 
     @property
     def key(self) -> VersionKey:

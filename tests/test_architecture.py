@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.outlet": (),
     "router.poller": (),
-    "router.proxy": ("serving", "router.core", *BESIDE_THE_CORE),
+    "router.proxy": ("serving", "router.core", "cluster.lookup", *BESIDE_THE_CORE),
     "router.peers": ("serving", "router.core", "cluster.trust", *BESIDE_THE_CORE),
     "router.balance": (),
     "router.doors": ("router.peers.address",),

@@ -19,6 +19,7 @@ from cluster.link import (
     RemoveReplica,
     ResetAll,
     SetKeys,
+    SetOwnPods,
     SetTrust,
     ToWorker,
     UpsertEndpoint,
@@ -43,6 +44,8 @@ class Discovery:
         """What the workers know, by name."""
         self._trust = TokenTrust("")
         self._trust_problem = ""
+        self._own_pods: dict[Place, str] = {}
+        """Pods of the installation itself, and where they are."""
         self._pods: dict[Place, Mapping[str, Any]] = {}
         self._labelled: dict[Place, set[Place]] = {}
         """Namespace and endpoint -> pods with that label."""
@@ -84,6 +87,19 @@ class Discovery:
             case Gone(pod):
                 return self._forget_pod(_place(pod))
 
+    def own_changes(self, change: Change) -> list[ToWorker]:
+        """Pods of the installation itself."""
+        before = self._own_addresses()
+        match change:
+            case Listed(objects):
+                self._own_pods = {_place(pod): _address(pod) for pod in objects}
+            case Put(pod):
+                self._own_pods[_place(pod)] = _address(pod)
+            case Gone(pod):
+                self._own_pods.pop(_place(pod), None)
+        after = self._own_addresses()
+        return [SetOwnPods(after)] if after != before else []
+
     def trust_changes(self, change: Change) -> list[ToWorker]:
         """The ConfigMap TRUST. Without it, or with one that cannot be read, those who were trusted still are."""
         match change:
@@ -112,7 +128,11 @@ class Discovery:
         """Everything that a worker has to know."""
         told = self._told.values()
         endpoints = tuple(each.endpoint for each in told if each.endpoint is not None)
-        return ResetAll(endpoints, tuple(each.keys for each in told), self._trust, tuple(self._replicas.values()))
+        keys, replicas = tuple(each.keys for each in told), tuple(self._replicas.values())
+        return ResetAll(endpoints, keys, self._trust, replicas, self._own_addresses())
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        return tuple(sorted(set(filter(None, self._own_pods.values()))))
 
     @property
     def revision(self) -> int:
@@ -267,6 +287,10 @@ class Discovery:
         if not homes:
             del self._homes[replica.endpoint]
         return RemoveReplica(replica_id)
+
+
+def _address(pod: Mapping[str, Any]) -> str:
+    return str((pod.get("status") or {}).get("podIP") or "")
 
 
 def _place(object_: Mapping[str, Any]) -> Place:

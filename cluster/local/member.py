@@ -71,6 +71,7 @@ class Member:
             port=self.port,
             state=lifecycle.OUTWARD[self.state],
             slots=self.version.slots_per_replica,
+            static=isinstance(self, StaticReplica),
             reason=self.reason,
         )
 
@@ -145,6 +146,7 @@ class ChildReplica(Member):
             self.port = int(self._listener.getsockname()[1])
         else:
             self.port = site.ports.take()
+        site.own.put(replica_id, self.host, self.port)
         self.reason = f"replaces one that failed: {lineage.reason}" if lineage.reason else ""
         self._lineage = lineage
         self._log = site.logs.open(key, replica_id)
@@ -224,6 +226,7 @@ class ChildReplica(Member):
         self._site.logs.close(self.key, self.id)
         self._site.cores.give_back(self.id)
         self._site.ports.give_back(self.port)
+        self._site.own.drop(self.id)
 
     def _runs(self) -> bool:
         return self._child is not None and not self._child.exited.done()

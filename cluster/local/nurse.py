@@ -8,6 +8,7 @@ from cluster.local import guard, lifecycle, socketowner
 from cluster.local.lifecycle import Event, State
 from cluster.local.probe import Outcome, Sign, has_clients
 from cluster.local.site import Site
+from cluster.lookup import AddressRefused, permitted
 from serving.endpoint import Version
 
 STATIC_PERIOD_S = 1.0
@@ -97,7 +98,7 @@ async def tend_static(patient: Patient, site: Site) -> None:
     phase = zlib.crc32(patient.id.encode()) / 2**32
     while patient.state is not State.GONE:
         async with site.static_gate:
-            outcome = await _probe(patient, site, patient.version.liveness.timeout_s)
+            outcome = await _probe_static(patient, site, patient.version.liveness.timeout_s)
         if outcome.sign is Sign.WELL:
             answered_at = site.clock()
             patient.feed(Event.HEALTHY)
@@ -128,6 +129,21 @@ def _is_stopped(subreaper: int | None) -> bool:
     """Is a process of it stopped (SIGSTOP)? Then its silence has nothing to do with its work."""
     ancestors = set() if subreaper is None else {subreaper}
     return any(process.state == "T" for _, process in guard.descendants(guard.processes(), ancestors))
+
+
+async def _probe_static(patient: Patient, site: Site, timeout_s: float) -> Outcome:
+    """At an address that has been judged, as routers connect to it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            address, *_ = await permitted(patient.host, patient.port, site.allowed, site.own)
+    except TimeoutError:
+        return Outcome(Sign.SILENT, f"{patient.host} was not resolved within {timeout_s:g} s")
+    except AddressRefused as error:
+        return Outcome(Sign.BAD, str(error))
+    except OSError as error:
+        return Outcome(Sign.REFUSED, f"cannot resolve {patient.host}: {error.strerror or error}")
+    path = patient.version.replica.health_path
+    return await site.prober.get(address, patient.port, path, timeout_s, named=patient.host)
 
 
 async def _probe(patient: Patient, site: Site, timeout_s: float) -> Outcome:

@@ -56,13 +56,18 @@ class Prober:
         """Let the session go."""
         await self._session.close()
 
-    async def get(self, host: str, port: int, path: str, timeout_s: float) -> Outcome:
-        """GET `path`: WELL on any 2xx within `timeout_s`."""
-        url = f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}"
+    async def get(self, host: str, port: int, path: str, timeout_s: float, named: str = "") -> Outcome:
+        """GET `path` at `host`:`port`: WELL on any 2xx within `timeout_s` seconds.
+
+        `named`: the host that is asked for, where `host` is one of its addresses.
+        """
+        url = f"http://{_written(host, port)}{path}"
+        headers = {"Host": _written(named, port)} if named and named != host else None
+        untimed = aiohttp.ClientTimeout(None)
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._session.get(url, allow_redirects=False, timeout=aiohttp.ClientTimeout(None)) as response,
+                self._session.get(url, headers=headers, allow_redirects=False, timeout=untimed) as response,
             ):
                 if 200 <= response.status < 300:
                     return Outcome(Sign.WELL)
@@ -75,6 +80,10 @@ class Prober:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(Sign.BAD, f"GET {path} failed: {error or type(error).__name__}")
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def has_clients(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 from cluster.changes import Change
@@ -22,7 +22,10 @@ from cluster.local.logs import LogStore
 from cluster.local.member import Member
 from cluster.local.probe import Prober
 from cluster.local.site import Site
+from cluster.lookup import OwnAddresses
 from cluster.provider import ProviderError
+from serving.addresses import static_faults
+from serving.destinations import Destinations
 from serving.endpoint import Endpoint, VersionKey
 from serving.faults import Fault
 
@@ -49,8 +52,12 @@ class LocalProvider:
         state_dir: Path,
         clock: Callable[[], float] = time.monotonic,
         new_suffix: Callable[[], str] = lambda: secrets.token_hex(4),
+        allowed: Destinations | None = None,
+        own_ports: Sequence[int] = (),
     ) -> None:
-        """`state_dir` holds logs and a lock, and belongs to one provider at a time."""
+        """`state_dir` holds logs and a lock, and belongs to one provider at a time. `allowed`: where static replicas
+        may be, by default on loopback; `own_ports`: no static replica is there.
+        """
         self._dir = state_dir
         self._clock = clock
         self._new_suffix = new_suffix
@@ -58,6 +65,8 @@ class LocalProvider:
         self._lock = -1
         self._running: Site | None = None
         self._feed = Feed()
+        self._allowed = allowed or Destinations()
+        self._own_ports = tuple(own_ports)
         self._logs = LogStore(state_dir / "logs")
         home = hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:16]
         self._host = Host(
@@ -83,6 +92,8 @@ class LocalProvider:
             logs=self._logs,
             cores=limits.Cores(os.sched_getaffinity(0)),
             feed=self._feed,
+            allowed=self._allowed,
+            own=OwnAddresses(self._own_ports),
         )
         self._running.tasks.spawn(self._watch_memory(), name="watch memory of replicas")
 
@@ -108,7 +119,8 @@ class LocalProvider:
 
     def check(self, endpoint: Endpoint) -> list[Fault]:
         """What of this endpoint cannot run here: kinds that need a cluster, files that do not exist."""
-        return checking.check(endpoint, self._host)
+        own = self._running.own if self._running is not None else OwnAddresses(self._own_ports)
+        return [*checking.check(endpoint, self._host), *static_faults(endpoint, self._allowed, own)]
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Make the replicas of `endpoint` match; a version not in `replicas` keeps its number, or gets its minimum."""

@@ -14,6 +14,8 @@ from cluster.local.guardian import Guardian
 from cluster.local.limits import Cores
 from cluster.local.logs import LogStore
 from cluster.local.probe import Prober
+from cluster.lookup import OwnAddresses
+from serving.destinations import Destinations
 
 logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
@@ -108,6 +110,10 @@ class Site:
     logs: LogStore
     cores: Cores
     feed: Feed
+    allowed: Destinations
+    """Where static replicas may be."""
+    own: OwnAddresses
+    """Where none may be: ports of scorefront, and those of replicas that run here."""
     tasks: Tasks = field(default_factory=Tasks)
     lives: Tasks = field(default_factory=Tasks)
     """One task per child process, from its start to the removal of its last trace."""

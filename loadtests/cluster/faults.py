@@ -45,6 +45,10 @@ JUMP_S = 5.0
 """Between two jumps: a lease is renewed several times in this time."""
 
 
+NOBODY = "192.0.2.1"
+"""An address of a network that is for documentation."""
+
+
 @dataclass(slots=True)
 class Load:
     """Requests at random times, RATE a second: in a thread, so that nothing here delays them."""
@@ -76,7 +80,7 @@ async def declare(site: Site, replicas: int, tag: str = "1") -> None:
 
 def nowhere() -> dict[str, Any]:
     """A version at an address at which nobody listens: it is known, and that is all."""
-    return {"name": "blue", "replica": {"static": ["127.0.0.1:9"]}}
+    return {"name": "blue", "replica": {"static": [f"{NOBODY}:9"]}}
 
 
 def told(outcomes: Outcomes) -> str:
@@ -310,7 +314,9 @@ async def measure(numbers: Sequence[int], quick: bool) -> int:
     async with contextlib.AsyncExitStack() as stack:
         clock = stack.enter_context(tempfile.TemporaryDirectory(prefix="clock-"))
         WallClock(Path(clock))  # before anybody looks at it
-        installed = await stack.enter_async_context(site(Shape(routers=2, controls=2, modules=clock)))
+        installed = await stack.enter_async_context(
+            site(Shape(routers=2, controls=2, modules=clock, settings=(f"SCOREFRONT_STATIC_CIDRS={NOBODY}/32",)))
+        )
         for number, scenario in [(each, scenario) for each in numbers for scenario in SCENARIOS[each]]:
             began_s = time.monotonic()
             try:

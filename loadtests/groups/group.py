@@ -86,7 +86,7 @@ def snapshot(options: argparse.Namespace) -> ResetAll:
     replicas = []
     for address in options.replicas.split(","):
         host, _, port = address.rpartition(":")
-        replicas.append(Replica(address, *VERSION, host, int(port), ReplicaState.READY, options.slots))
+        replicas.append(Replica(address, *VERSION, host, int(port), ReplicaState.READY, options.slots, static=True))
     keys = KeyDigests(VERSION.endpoint, (digest, digest))
     return ResetAll((endpoint,), (keys,), TokenTrust("https://issuer.invalid"), tuple(replicas))
 

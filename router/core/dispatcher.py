@@ -16,7 +16,7 @@ from router.core.ledger import Flights, Lease
 from router.core.members import View
 from router.core.messages import PeerMessage
 from router.core.version_queue import Grant, Ticket, VersionQueue
-from serving.endpoint import Version, VersionKey
+from serving.endpoint import ReplicaKind, Version, VersionKey
 from serving.replica import Replica
 
 __all__ = ["Dispatcher", "Grant", "Ticket", "VersionQueue"]
@@ -83,6 +83,7 @@ class Dispatcher:
         queue = self.queue(key)
         queue.queue_wait_s = version.queue_wait_s
         queue.scoring_timeout_s = version.scoring_timeout_s
+        queue.static = version.replica.kind is ReplicaKind.STATIC
         return queue
 
     def upsert(self, replica: Replica, now: float) -> list[Grant]:

@@ -44,6 +44,7 @@ class ReplicaSlots:
         "port",
         "present",
         "slots",
+        "static",
         "withdrawn",
     )
 
@@ -51,6 +52,8 @@ class ReplicaSlots:
         self.id = replica_id
         self.host = host
         self.port = port
+        self.static = False
+        """Its address was declared, and is judged before it is connected to."""
         self.slots = 0
         self.largest = 0
         """Most slots that it ever had."""

@@ -63,6 +63,7 @@ class VersionQueue:
         "replicas",
         "scoring_timeout_s",
         "starved",
+        "static",
     )
 
     def __init__(self, key: VersionKey, dispatcher: "Dispatcher") -> None:
@@ -74,6 +75,8 @@ class VersionQueue:
         self.replicas: dict[str, ReplicaSlots] = {}
         self.queue_wait_s = 0.5
         self.scoring_timeout_s = 60.0
+        self.static = False
+        """Addresses of its replicas are declared."""
         self.changed = True
         """Something worth reporting has happened since the last report."""
         self.starved = False
@@ -202,7 +205,7 @@ class VersionQueue:
         self.changed = True
         slots = self.place(replica.id)
         slots.present = True
-        slots.host, slots.port = replica.host, replica.port
+        slots.host, slots.port, slots.static = replica.host, replica.port, replica.static
         if slots.slots != replica.slots:
             largest_before = slots.largest
             self.ledger.resize(slots, replica.slots)
@@ -343,6 +346,7 @@ class VersionQueue:
         replica = self.replicas.get(replica_id)
         if replica is None:
             replica = self.replicas[replica_id] = ReplicaSlots(replica_id, host, port)
+            replica.static = self.static
             if self.lender is not None:
                 self.lender.arrived(replica)
         elif not replica.present and host:

@@ -5,6 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from router.core.ledger import ReplicaSlots
+from router.proxy.statics import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
 from router.settings import Settings
 
@@ -19,6 +20,7 @@ class Pool:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.statics = StaticAddresses()
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
 
@@ -55,12 +57,9 @@ class Pool:
 
     async def _connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
         lease = exchange.lease
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.settings.connect_timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self, replica.id), replica.host, replica.port
-                )
+                connection = await self._connected(replica)
         except (OSError, TimeoutError) as error:
             if exchange.lease is lease:
                 exchange.unreachable(str(error) or "no connection in time")
@@ -69,6 +68,24 @@ class Pool:
             exchange.connected(connection)
         else:
             connection.close()
+
+    async def _connected(self, replica: ReplicaSlots) -> UpstreamConnection:
+        """Raises OSError; of a static replica no other address is connected to than one that has been judged."""
+        loop = asyncio.get_running_loop()
+        hosts = [replica.host]
+        if replica.static:
+            hosts = await self.statics.of(replica.host, replica.port, loop.time())
+        for last, host in enumerate(hosts, 1 - len(hosts)):
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self, replica.id), host, replica.port
+                )
+            except OSError:
+                if last == 0:
+                    raise
+            else:
+                return connection
+        raise AssertionError("there is at least one address")
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long. A server that closes first races with the next request."""

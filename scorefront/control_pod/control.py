@@ -55,6 +55,7 @@ from scorefront.exposition import Exposition
 from scorefront.frontend import PREFIX, FrontEndScaler, front_end_settings
 from scorefront.loop import use_fast_loop
 from scorefront.ports import port_limits
+from scorefront.statics import destinations
 
 _log = logging.getLogger("scorefront.control")
 
@@ -105,6 +106,7 @@ def _run(options: ControlOptions) -> int:
     front_end_settings(os.environ, in_cluster=True)
     number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
     pod_templates(os.environ)
+    destinations(os.environ, in_cluster=True)
     limits = port_limits(os.environ)
     with contextlib.ExitStack() as sockets:
         control = sockets.enter_context(process.listening("--control", options.control))
@@ -274,6 +276,7 @@ class _Term:
             scoring_url=self._options.scoring_url or f"http://scorefront.{self._api.home}",
             instance=self._elector.identity.partition("_")[0],
             pod_templates=pod_templates(os.environ),
+            static=destinations(os.environ, in_cluster=True),
         )
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock

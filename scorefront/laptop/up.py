@@ -40,6 +40,7 @@ from scorefront.loop import use_fast_loop
 from scorefront.port_certificates import PortCertificates
 from scorefront.ports import Port, port_limits, runner_of
 from scorefront.secrecy import worker_environment
+from scorefront.statics import destinations, ports_of, told_to_workers
 from serving.faults import InvalidManifest
 
 _log = logging.getLogger("scorefront.up")
@@ -84,6 +85,7 @@ def _run(options: UpOptions) -> int:
     from_environment()
     front_end_settings(os.environ)
     port_limits(os.environ)
+    destinations(os.environ, in_cluster=False)
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))
         control = sockets.enter_context(_control_socket(options.control))
@@ -108,11 +110,15 @@ class _Installation:
         self._access = control_access(options.control, options.control_token)
         self._control_url = _control_url(options, control)
         self._store = FileStore(options.state_dir)
-        self._provider = LocalProvider(options.state_dir)
+        allowed = destinations(os.environ, in_cluster=False)
+        ports = ports_of(listen, control, redirect)
+        self._provider = LocalProvider(options.state_dir, allowed=allowed, own_ports=ports)
         self._routers = Supervisor(
             listen,
             options.workers or 1,
-            worker_command(f"--access-log={options.access_log}", tls=options.tls),
+            worker_command(
+                f"--access-log={options.access_log}", *told_to_workers(allowed, own_ports=ports), tls=options.tls
+            ),
             worker_environment(os.environ),
             Callbacks(
                 snapshot=lambda: self._plane.snapshot(),

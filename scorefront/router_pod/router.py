@@ -40,6 +40,7 @@ from scorefront.router_pod.solitude import Solitude
 from scorefront.router_pod.uplink import Uplink
 from scorefront.router_pod.watch import Watch
 from scorefront.secrecy import worker_environment
+from scorefront.statics import destinations, own_names, told_to_workers
 
 _log = logging.getLogger("scorefront.router")
 
@@ -87,6 +88,7 @@ def run(options: RouterOptions) -> int:
 
 def _run(options: RouterOptions) -> int:
     from_environment()
+    destinations(os.environ, in_cluster=True)
     port_limits(os.environ)
     trust = in_folder(options.peers_dir)
     trust.context(server=True)  # what is wrong with the files is told now
@@ -154,7 +156,10 @@ class _Router:
         self._seat = Seat(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
         solitude = Solitude(options.state_dir / ALONE, options.pod, options.pod_uid)
         self._membership = ClusterMembership(api, self._seat, solitude, clock, u, self._expel)
-        told = (f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}")
+        statics = told_to_workers(
+            destinations(environment, in_cluster=True), own_names=own_names(api.home, environment)
+        )
+        told = (f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}", *statics)
         self._supervisor = Supervisor(
             listen,
             options.workers or 1,

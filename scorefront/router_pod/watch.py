@@ -9,12 +9,15 @@ from cluster.kubernetes import kept
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.clock import Clock
 from cluster.kubernetes.discovery import TRUST, Discovery
+from cluster.kubernetes.objects.labels import COMPONENT
 from cluster.kubernetes.paths import CONFIGMAPS, ENDPOINTS, PODS, path
 from cluster.kubernetes.reflector import Change, Gone, Listed, Reflector
 from cluster.kubernetes.snapshot import Objects, Snapshot
 from cluster.link import ToWorker
 
 _log = logging.getLogger("scorefront.watch")
+
+OWN_PODS = f"{COMPONENT} in (router,control)"
 
 _Take = Callable[[Change], list[ToWorker]]
 
@@ -47,6 +50,7 @@ class Watch:
         }
         self._pods = {place: Reflector(api, path(PODS, place), clock, u, keep=kept.pod) for place in namespaces}
         self._trust = Reflector(api, path(CONFIGMAPS, api.home), clock, u, field_selector=f"metadata.name={TRUST}")
+        self._own = Reflector(api, path(PODS, api.home), clock, u, label_selector=OWN_PODS, keep=kept.pod)
         self._unlisted = set(self._reflectors())
 
     async def run(self) -> None:
@@ -59,6 +63,7 @@ class Watch:
             for place, reflector in self._pods.items():
                 take = self._within(self._pod_changes, place)
                 tasks.create_task(self._follow(reflector, take), name=f"watch pods in {place or 'the cluster'}")
+            tasks.create_task(self._follow(self._own, discovery.own_changes), name="watch the installation's own pods")
             tasks.create_task(self._follow(self._trust, discovery.trust_changes), name="watch whose tokens count")
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -85,7 +90,7 @@ class Watch:
         return next((each.last_error for each in self._reflectors() if each.last_error), "")
 
     def _reflectors(self) -> list[Reflector]:
-        return [*self._endpoints.values(), *self._pods.values(), self._trust]
+        return [*self._endpoints.values(), *self._pods.values(), self._own, self._trust]
 
     async def _follow(self, reflector: Reflector, take: _Take) -> None:
         async for change in reflector.changes():

@@ -6,6 +6,7 @@ from cluster.kubernetes.election import Election, ElectionSettings
 from cluster.kubernetes.errors import NotFound
 from cluster.kubernetes.paths import ENDPOINTS, LEASES, path
 from controlplane.cluster_control import ClusterSettings, cluster_control
+from serving.destinations import Destinations, networks
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage
 from tests.fakes.clock import VirtualClock, settle
@@ -71,7 +72,8 @@ class Leadership:
         self.kubernetes = kubernetes or FakeKubernetes()
         self.clock = clock or VirtualClock()
         self.routers = FakeRouters()
-        settings = ClusterSettings(namespaces, "http://scorefront")
+        static = Destinations(networks("10.9.0.0/16"), in_cluster=True)
+        settings = ClusterSettings(namespaces, "http://scorefront", static=static)
         self.lease = HeldLease(self.kubernetes, fence)
         chance = random.Random(1)
         self.control = cluster_control(

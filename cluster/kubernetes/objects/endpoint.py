@@ -59,4 +59,4 @@ def static_replicas(endpoint: Endpoint) -> tuple[Replica, ...]:
 
 def _static(key: VersionKey, address: str, slots: int) -> Replica:
     host, _, port = address.rpartition(":")
-    return Replica(f"{key}/{address}", *key, host.strip("[]"), int(port), ReplicaState.READY, slots)
+    return Replica(f"{key}/{address}", *key, host.strip("[]"), int(port), ReplicaState.READY, slots, static=True)

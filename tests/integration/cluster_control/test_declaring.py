@@ -363,7 +363,7 @@ async def test_a_workload_that_is_not_there_is_told_and_found_when_it_comes(lead
 
 
 async def test_static_replicas_are_told_and_forgotten(leader):
-    await leader.declare(scoring_endpoint(versions=[{"name": "blue", "replica": {"static": ["127.0.0.1:9400"]}}]))
+    await leader.declare(scoring_endpoint(versions=[{"name": "blue", "replica": {"static": ["10.9.0.1:9400"]}}]))
     assert leader.endpoint()["status"]["ready"] == "1/1"
     await leader.plane.delete("iris")
     await leader.settle(2)

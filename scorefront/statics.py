@@ -1,0 +1,46 @@
+"""Where static replicas may be: the setting SCOREFRONT_STATIC_CIDRS, for one machine and for a cluster."""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+
+from router.settings import SettingError
+from serving.destinations import LOOPBACK, SETTING, Destinations, NotANetwork, networks
+
+SERVICES = ("scorefront", "scorefront-control", "scorefront-admin")
+API_SERVER = "kubernetes.default.svc"
+API_HOST = "KUBERNETES_SERVICE_HOST"
+
+
+def destinations(environment: Mapping[str, str], in_cluster: bool) -> Destinations:
+    """What the environment allows: by default loopback on one machine, nothing in a cluster. Raises SettingError."""
+    text = environment.get(SETTING)
+    if text is None:
+        return Destinations(() if in_cluster else LOOPBACK, in_cluster)
+    try:
+        return Destinations(networks(text), in_cluster)
+    except NotANetwork as error:
+        raise SettingError(str(error)) from None
+
+
+def told_to_workers(allowed: Destinations, own_ports: Sequence[int] = (), own_names: Sequence[str] = ()) -> list[str]:
+    """Arguments of a router worker.
+
+    `allowed`: what the environment allows. `own_ports`: of this installation on this machine. `own_names`: host names
+    and addresses of its Services and of the API server, where it is a cluster's.
+    """
+    told = [f"--static-cidrs={','.join(map(str, allowed.networks))}"]
+    told += [f"--own-ports={','.join(map(str, own_ports))}"] if own_ports else []
+    return told + ([f"--own-names={','.join(own_names)}"] if own_names else [])
+
+
+def own_names(home: str, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Host names and addresses at which this installation, and the API server, are reached. `home`: its namespace."""
+    names = [*(f"{service}.{home}.svc" for service in SERVICES), API_SERVER]
+    return names + ([environment[API_HOST]] if environment.get(API_HOST) else [])
+
+
+def ports_of(*sockets: socket.socket | None) -> list[int]:
+    """The TCP ports that these listen on."""
+    inet = (socket.AF_INET, socket.AF_INET6)
+    return [int(each.getsockname()[1]) for each in sockets if each is not None and each.family in inet]
