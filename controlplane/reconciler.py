@@ -100,6 +100,8 @@ class Reconciler:
                 self._troubled.set()
 
     def _note(self, name: str, trouble: str) -> None:
-        _log.warning("endpoint %s: %s; trying again in %g s", name, trouble, RETRY_EVERY_S)
+        # It may last for as long as somebody else owns a workload: told once, not with every try.
+        if self._troubles.get(name) != trouble:
+            _log.warning("endpoint %s: %s; trying again every %g s", name, trouble, RETRY_EVERY_S)
         self._troubles[name] = trouble
         self._troubled.set()

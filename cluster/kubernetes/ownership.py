@@ -71,16 +71,20 @@ def claim_of(endpoint: str, version: Version, owner: Object | None) -> WorkloadC
     return WorkloadClaim(VersionKey(endpoint, version.name), owner_of(owner), namespace, workload, adopts)
 
 
-def held_by(owner: Object, workloads: Iterable[tuple[WorkloadRef, Object]]) -> Iterator[tuple[WorkloadClaim, float]]:
-    """The workloads that were made for `owner` or claimed by it, each with the grace period of its pods in seconds."""
+def held_by(owner: Object, workloads: Iterable[tuple[str, Object]]) -> Iterator[tuple[WorkloadClaim, float]]:
+    """Of `workloads`, each with its kind: those made for `owner` or claimed by it, and the grace period of their pods
+    in seconds.
+    """
     reference, namespace = owner_of(owner), owner["metadata"]["namespace"]
-    for workload, found in workloads:
-        if found["metadata"]["namespace"] != namespace:
+    for kind, found in workloads:
+        metadata = found["metadata"]
+        if metadata["namespace"] != namespace:
             continue
+        workload = WorkloadRef(kind, metadata["name"])
         if claim_on(found) == reference.uid:
             # The version is not written on it, and it does not matter: claims are told apart by their workload.
             yield WorkloadClaim(VersionKey(reference.name, workload.name), reference, namespace, workload, True), 0.0
-        key = key_of(found["metadata"])
+        key = key_of(metadata)
         if key is not None and key.endpoint == reference.name and controls(reference.uid, found):
             grace_s = float(found["spec"]["template"]["spec"].get("terminationGracePeriodSeconds") or 0)
             yield WorkloadClaim(key, reference, namespace, workload, False), grace_s

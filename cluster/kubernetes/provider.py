@@ -348,9 +348,9 @@ class KubernetesProvider:
     def _check(self, found: Mapping[str, Any] | None, claim: WorkloadClaim) -> None:
         """Raises NotWritable where the workload is not ours, or is held for another version already."""
         check(found, claim)
-        for key, scaled in self._scaled.items():
+        for key, scaled in self._scaled.items() if claim.adopts else ():
             held = scaled.place.claim
-            if claim.adopts and held.adopts and key != claim.key and held.place == claim.place:
+            if held.adopts and key != claim.key and held.place == claim.place:
                 raise NotWritable(CLAIMED, f"{claim.title} is claimed by {key}; one version scales a workload")
 
     def _withhold(self, key: VersionKey, error: NotWritable) -> None:

@@ -1,6 +1,6 @@
 """Reading and writing Deployments and StatefulSets: those that are ours, under the fence of this leadership."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cluster.kubernetes.api import Api
@@ -47,9 +47,9 @@ class Workloads:
         found = self.find(claim.namespace, claim.workload)
         return found if found is not None and may_write(found, claim) else None
 
-    def all(self) -> list[tuple[WorkloadRef, Object]]:
-        """Every Deployment and StatefulSet that is known."""
-        return [(WorkloadRef(kind, name), found) for (kind, _, name), found in self._newest.items()]
+    def all(self) -> Iterator[tuple[str, Object]]:
+        """Every Deployment and StatefulSet that is known, with its kind."""
+        return ((kind, found) for (kind, _, _), found in self._newest.items())
 
     async def current(self, claim: WorkloadClaim) -> Object:
         """It, with our fence and our claim on it: no process whose leadership is over can write it any more.
@@ -87,20 +87,24 @@ class Workloads:
 
     async def apply(self, claim: WorkloadClaim, body: Object) -> Object:
         """Have our fields as in `body`. Raises FieldConflict where others own them; never takes a field by force."""
+        precondition = {"resourceVersion": ABSENT}
         for _ in range(ATTEMPTS):
             found = self.find(claim.namespace, claim.workload)
             if found is not None:
                 await self._admit(found, claim)
+                precondition = {"resourceVersion": found["metadata"]["resourceVersion"]}
             self._fence.check()
             # What a leader whose time is over meant to write fails, once the new one has written anything. And what is
             # absent is created, never changed: a foreign object may have come under this name meanwhile.
-            version = found["metadata"]["resourceVersion"] if found is not None else ABSENT
-            body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+            body = {**body, "metadata": {**_without_version(body), **precondition}}
             try:
                 made = await self._api.apply(_path(claim), body, MANAGER)
             except (Conflict, Refused) as error:
                 # Whose it is comes before what is wrong with our fields.
-                check(await self._reread(claim), claim)
+                there = await self._reread(claim)
+                check(there, claim)
+                # Absent all the same: the server takes the version for one of an object that is gone.
+                precondition = {} if there is None else precondition
                 if isinstance(error, Conflict) and (told := field_conflict(error)):
                     raise FieldConflict(f"{claim.title}: {told}") from error
                 if isinstance(error, Refused):
@@ -235,6 +239,10 @@ def refused_pods(deployment: Mapping[str, Any]) -> str:
         ),
         "",
     )
+
+
+def _without_version(body: Object) -> Object:
+    return {name: value for name, value in body["metadata"].items() if name != "resourceVersion"}
 
 
 def _annotating(found: Object, notes: Mapping[str, str | None]) -> Object:
