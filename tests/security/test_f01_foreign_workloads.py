@@ -137,9 +137,13 @@ async def test_a_deployment_that_is_deleted_and_made_anew_by_others_before_a_wri
 async def test_a_foreign_deployment_that_comes_while_ours_is_made_is_not_changed(leader: Leadership) -> None:
     """It even has the selector, the labels and no owner: nothing in it would keep an apply from writing it."""
     labels = {"scorefront.io/endpoint": "payments", "scorefront.io/version": "api"}
-    theirs = foreign.deployment("payments-api", labels=labels)
-    theirs["spec"]["selector"] = {"matchLabels": labels}
-    theirs["spec"]["template"] = {"metadata": {"labels": labels}, "spec": {"containers": []}}
+    theirs = foreign.deployment("payments-api")
+    theirs["metadata"]["labels"] = dict(labels)
+    theirs["spec"] = {
+        "replicas": 5,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {}},
+    }
     untouched: list[Untouched] = []
 
     def come(asked: str, where: str) -> ApiError | None:
