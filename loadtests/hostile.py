@@ -1,6 +1,6 @@
 """What a stranger, a client with a valid key or a replica can make a worker spend by the way it sends its bytes.
 
-    python -m loadtests.hostile [--only half-heads|crowd|crlf] [--connections 5000] [--seconds 10] [--megabytes 100]
+    python -m loadtests.hostile [--only half-heads|crowd|crlf] [--connections 5000] [--rounds 3] [--megabytes 100]
 
 half-heads: CPU for a head of 64 KB that comes byte by byte, from a client and from a replica. crowd: p99 of a client at
 a low rate, beside connections that each send a large half of a head and then single bytes. crlf: CPU to decode a
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
-from loadtests.bench.figures import Promise, judged, percentile
+from loadtests.bench.figures import Promise, judged, middle, percentile
 from loadtests.installation import manifest, witness_version
 from loadtests.openloop import drive
 from loadtests.peers.rig import ROOT, Rig, Target
@@ -44,8 +44,9 @@ CHUNK_BYTES = 16_384
 READS_BYTES = (65_536, 1024)
 CONNECTIONS, RATE, SECONDS, MEGABYTES = 5000, 100.0, 10.0, 100
 WORK_MS = 5.0
-OPENINGS_PER_S = 1000
-"""Of the crowd; connections that the router has closed are opened again, too."""
+ROUNDS = 3
+OPENINGS_PER_S, OPENINGS_AGAIN_PER_S = 1000, 100
+"""Of the crowd: until all have been there, and then in place of those that the router has closed."""
 DRIBBLES_PER_S = 2000
 """Single bytes of the crowd."""
 HALF_BYTES = 60_000
@@ -159,23 +160,28 @@ def _decoding_s(pattern: bytes, megabytes: int, read_bytes: int) -> float:
 # ---- a crowd
 
 
-def crowd(connections: int, rate: float, seconds: float) -> list[Promise]:
-    """p99 without and with the crowd."""
+def crowd(connections: int, rate: float, seconds: float, rounds: int) -> list[Promise]:
+    """p99 without and with the crowd, in turn; medians of the rounds."""
     version = witness_version(KEY.version, work_ms=WORK_MS, slots=SLOTS, maxQueueWaitMs=QUEUE_WAIT_MS)
+    without_s, with_s, failed, crowded = [], [], 0, ""
     with Rig() as rig:
         target = Product(rig, manifest(KEY.endpoint, [version])).target()
         drive(target, rate, 2.0, 0)
-        without = drive(target, rate, seconds, 1)
-        with _besieged(target, connections, seconds) as (process, opened):
-            beside = drive(target, rate, seconds, 1)
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.close()
-            said = process.stdout.readline().decode().strip()
-    p99_s = [percentile(outcomes.latencies_s, 0.99) for outcomes in (without, beside)]
-    print(f"p99 without the crowd {1000 * p99_s[0]:.2f} ms, with it {1000 * p99_s[1]:.2f} ms; crowd: {opened}, {said}")
+        for number in range(1, rounds + 1):
+            without = drive(target, rate, seconds, number)
+            with _besieged(target, connections, seconds) as (process, crowded):
+                beside = drive(target, rate, seconds, number)
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.close()
+                said = process.stdout.readline().decode().strip()
+            without_s.append(percentile(without.latencies_s, 0.99))
+            with_s.append(percentile(beside.latencies_s, 0.99))
+            failed += without.failed + beside.failed
+            print(f"p99 without {1000 * without_s[-1]:.2f} ms, with {1000 * with_s[-1]:.2f} ms; {crowded}: {said}")
+    ratio = middle(with_s) / middle(without_s)
     return [
-        Promise(f"p99 beside {opened}, ratio to without", p99_s[1] / p99_s[0], P99_RATIO, at_least=False),
-        Promise("requests that failed beside them", without.failed + beside.failed, 0, at_least=False, digits=0),
+        Promise(f"p99 beside {crowded}, ratio to without", ratio, P99_RATIO, at_least=False),
+        Promise("requests that failed beside them", failed, 0, at_least=False, digits=0),
     ]
 
 
@@ -234,12 +240,12 @@ class HalfHeads:
             self._open = [sock for sock in self._open if sock not in gone]
             self.closed += len(gone)
 
-    def run(self, until: Callable[[], bool]) -> None:
+    def run(self, until: Callable[[], bool], openings_per_s: float) -> None:
         """Open and dribble at their rates."""
         began, openings, dribbles = time.monotonic(), 0, 0
         while not until():
             elapsed = time.monotonic() - began
-            while openings < OPENINGS_PER_S * elapsed:
+            while openings < openings_per_s * elapsed:
                 openings += 1
                 if len(self._open) < self._wanted:
                     self.open_one()
@@ -260,11 +266,11 @@ def besiege(port: int, connections: int, seconds: float) -> None:
     connections = min(connections, limit - SPARE_DESCRIPTORS)
     siege = HalfHeads(port, connections, seed=1)
     ready_by = time.monotonic() + READY_S
-    siege.run(lambda: siege.opened >= connections or time.monotonic() > ready_by)
+    siege.run(lambda: siege.opened >= connections or time.monotonic() > ready_by, OPENINGS_PER_S)
     print(f"{siege.opened:,} half heads", flush=True)
     with selectors.DefaultSelector() as ended:
         ended.register(sys.stdin, selectors.EVENT_READ)
-        siege.run(lambda: bool(ended.select(0)))
+        siege.run(lambda: bool(ended.select(0)), OPENINGS_AGAIN_PER_S)
     print(
         f"{siege.opened:,} opened, {siege.closed:,} closed by the router, {siege.dribbled:,} single bytes", flush=True
     )
@@ -277,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
     parser.add_argument("--rate", type=float, default=RATE, help="requests per second of the client beside the crowd")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of that client, without and with the crowd")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="without and with the crowd, in turn")
     parser.add_argument("--megabytes", type=int, default=MEGABYTES, help="of the chunked bodies")
     parser.add_argument("--besiege", type=int, metavar="PORT", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
@@ -289,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.only in (None, "crlf"):
         found += crlf(chosen.megabytes)
     if chosen.only in (None, "crowd"):
-        found += crowd(chosen.connections, chosen.rate, chosen.seconds)
+        found += crowd(chosen.connections, chosen.rate, chosen.seconds, chosen.rounds)
     return judged(found, True)
 
 

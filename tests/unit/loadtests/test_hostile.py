@@ -18,7 +18,7 @@ def test_the_ratio_of_line_ends_to_zeros_is_told(capsys: pytest.CaptureFixture[s
 
 
 def test_a_small_crowd_is_opened_beside_a_client(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--only", "crowd", "--connections", "20", "--seconds", "0.5", "--rate", "40"])
+    main(["--only", "crowd", "--connections", "20", "--seconds", "0.5", "--rate", "40", "--rounds", "1"])
     said = capsys.readouterr().out
     assert "20 half heads" in said
     assert "requests that failed beside them: 0" in said
