@@ -57,6 +57,12 @@ class ClusterControl:
         self._started = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
+    def places(self) -> dict[str, str]:
+        """Endpoint -> its namespace, of all that there are."""
+        claims = self._parts.claims
+        holders = {name: claims.holder(name) for name in claims.names()}
+        return {name: found["metadata"]["namespace"] for name, found in holders.items() if found is not None}
+
     async def start(self) -> None:
         """Read everything, serve and scale what is declared. Raises ControlError, and what a part died of."""
         self._running = asyncio.create_task(self._run(), name="control of a cluster")
@@ -143,6 +149,7 @@ class Parts:
     reporter: Reporter
     fence: Fence
     clock: Clock
+    claims: Claims
 
 
 def cluster_control(
@@ -194,7 +201,7 @@ def cluster_control(
     follower = Follower(api, claims, store, provider, plane, clock, sight)
     facts = Facts(claims, plane, provider, store, follower)
     status = StatusWriter(api, claims, barrier, reporter, facts, clock, rfc3339, touched)
-    return ClusterControl(plane, Parts(sight, provider, follower, status, reporter, barrier, clock))
+    return ClusterControl(plane, Parts(sight, provider, follower, status, reporter, barrier, clock, claims))
 
 
 def _first(group: BaseExceptionGroup[Fenced]) -> BaseException:

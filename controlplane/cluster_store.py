@@ -20,6 +20,7 @@ from cluster.kubernetes.objects.labels import FINALIZER
 from cluster.kubernetes.paths import ENDPOINTS, path
 from cluster.kubernetes.provider import KubernetesProvider, Tell
 from cluster.provider import ProviderError
+from controlplane.cluster_callers import as_caller, writer
 from controlplane.cluster_errors import translating
 from controlplane.cluster_keyring import ClusterKeyring
 from controlplane.cluster_keys import EndpointKeys
@@ -120,7 +121,9 @@ class ClusterStore:
         metadata = found["metadata"]
         where = path(ENDPOINTS, metadata["namespace"], name)
         with translating(f"delete {self.place(name)}"):
-            await self._api.delete(where, uid=metadata["uid"])
+            with as_caller():
+                api = writer(self._api)
+                await api.delete(where, uid=metadata["uid"])
             try:
                 self._claims.put(await self._api.get(where))
             except NotFound:
@@ -218,8 +221,9 @@ class ClusterStore:
             "metadata": {**metadata, "namespace": namespace, "finalizers": [FINALIZER]},
             "spec": document["spec"],
         }
-        with translating(f"create ScoringEndpoint {namespace}/{name}"):
-            found = await self._api.create(path(ENDPOINTS, namespace), body)
+        with translating(f"create ScoringEndpoint {namespace}/{name}"), as_caller():
+            api = writer(self._api)
+            found = await api.create(path(ENDPOINTS, namespace), body)
         self._claims.put(found)
         return found
 
@@ -236,8 +240,10 @@ class ClusterStore:
                 if asked.get(field):
                     metadata[field] = {**(metadata.get(field) or {}), **asked[field]}
             try:
-                with translating(f"write {self.place(name)}"):
-                    found = await self._api.replace(where, {**found, "metadata": metadata, "spec": document["spec"]})
+                body = {**found, "metadata": metadata, "spec": document["spec"]}
+                with translating(f"write {self.place(name)}"), as_caller():
+                    api = writer(self._api)
+                    found = await api.replace(where, body)
             except Conflict:
                 with translating(f"read {self.place(name)}"):
                     found = await self._api.get(where)

@@ -67,6 +67,13 @@ class NotYours(Forbidden):
     code = "NotYours"
 
 
+class TooManyRequests(ControlError):
+    """Refused for now; the same may be asked again in a second."""
+
+    status = 429
+    code = "TooManyRequests"
+
+
 class Conflict(ControlError):
     """It contradicts what is declared."""
 

@@ -1,19 +1,18 @@
 """Who may speak to the REST API, and how it says no: middlewares around every handler.
 
 On loopback the user who runs `up` and root may (`controlplane.callers`); a web page that someone visits may not (DNS
-rebinding, cross-site requests). Elsewhere the control token is asked for on everything but the probes.
+rebinding, cross-site requests). Elsewhere a credential is asked for on everything but the probes.
 """
 
 import base64
 import binascii
-import hmac
 import ipaddress
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -28,6 +27,8 @@ MAX_SHOWN_VALUE_CHARACTERS = 1000
 
 CALLER: Final = web.RequestKey("caller", str)
 """The caller's identity once a credential or a user is accepted, as text for the audit log: `uid 1000`."""
+VISIBLE: Final = web.RequestKey("visible", frozenset[str])
+"""Names of the endpoints that the caller may list; all where it is not set."""
 ERROR_CODE: Final = web.RequestKey("error_code", str)
 """The code of a refusal, for the audit log."""
 SERVER = "scorefront"
@@ -150,23 +151,41 @@ def loopback_names_only() -> Middleware:
     return check
 
 
-def token_required(token: str, open_paths: Collection[str]) -> Middleware:
-    """Demand the control token on every path but `open_paths`."""
-    if not token:
-        raise ValueError("the control token must not be empty")
-    expected = token.encode()
+class Judge(Protocol):
+    """Knows one kind of credential."""
+
+    accepts: str
+    """The kind, in words."""
+
+    async def caller(self, credential: str, request: web.Request) -> str | None:
+        """The caller's name for the audit log; None: not a credential of this kind. Raises ControlError."""
+
+
+def credential_required(judges: Sequence[Judge], open_paths: Collection[str]) -> Middleware:
+    """Demand a credential that one of `judges` knows, asked in their order, on every path but `open_paths`."""
+    if not judges:
+        raise ValueError("without a judge no caller could be accepted")
+    accepted = " or ".join(judge.accepts for judge in judges)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in open_paths:
-            presented = _credential(request.headers.getall("Authorization", []))
-            if not hmac.compare_digest(presented.encode("utf-8", "replace"), expected):
-                raise Unauthorized("the control token is missing or wrong (Authorization: Bearer <control token>)")
-            user = request.get(CALLER)
-            request[CALLER] = f"{user}, control token" if user else "control token"
+            user, name = request.get(CALLER), await _judged(judges, request)
+            if name is None:
+                raise Unauthorized(f"the credential is missing or wrong: Authorization: Bearer with {accepted}")
+            request[CALLER] = f"{user}, {name}" if user else name
         return await handler(request)
 
     return check
+
+
+async def _judged(judges: Sequence[Judge], request: web.Request) -> str | None:
+    presented = _credential(request.headers.getall("Authorization", []))
+    if presented:
+        for judge in judges:
+            if name := await judge.caller(presented, request):
+                return name
+    return None
 
 
 def error_response(status: int, code: str, message: str, faults: list[dict[str, Any]] | None = None) -> web.Response:

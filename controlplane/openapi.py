@@ -15,6 +15,21 @@ MAX_LAST = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Right:
+    """The Kubernetes right that a caller of an operation needs in a cluster, unless it has the control token."""
+
+    verb: str = ""
+    """On ScoringEndpoints, or GET of `url`; DECLARE: create, or update where there is one; "": no right, any caller."""
+    subresource: str = ""
+    """Of ScoringEndpoints; such a right can be granted though the API server itself serves nothing there."""
+    url: str = ""
+    """A path without objects (nonResourceURLs)."""
+
+
+DECLARE = "create or update"
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One method on one path."""
 
@@ -29,6 +44,8 @@ class Operation:
     query: Mapping[str, Mapping[str, Any]] | None = None
     is_open: bool = False
     """Answered without a credential."""
+    right: Right | None = None
+    """None: the control token only."""
     reads_credential: bool = False
     """Its answer holds keys or tokens, though it changes nothing."""
 
@@ -51,13 +68,62 @@ OPERATIONS: Final = (
         {200: "Readiness", 503: "Readiness"},
         is_open=True,
     ),
-    Operation("metrics", "GET", "/metrics", "Prometheus text of all workers and the autoscaler", {200: "text/plain"}),
-    Operation("openapi", "GET", "/openapi.json", "This document", {200: "OpenApi"}),
-    Operation("dashboard", "GET", "/", "The dashboard", {200: "text/html"}),
-    Operation("dashboardStyle", "GET", "/dashboard.css", "Its style", {200: "text/css"}),
-    Operation("dashboardScript", "GET", "/dashboard.js", "Its script", {200: "text/javascript"}),
-    Operation("listEndpoints", "GET", "/api/v1/endpoints", "All endpoints, by name", {200: "ViewList"}),
-    Operation("getEndpoint", "GET", _ENDPOINT, "One endpoint and how it fares", {200: "View", 404: "Error"}),
+    Operation(
+        "metrics",
+        "GET",
+        "/metrics",
+        "Prometheus text of all workers and the autoscaler",
+        {200: "text/plain"},
+        right=Right("get", url="/metrics"),
+    ),
+    Operation(
+        "openapi",
+        "GET",
+        "/openapi.json",
+        "This document",
+        {200: "OpenApi"},
+        right=Right(),
+    ),
+    Operation(
+        "dashboard",
+        "GET",
+        "/",
+        "The dashboard",
+        {200: "text/html"},
+        right=Right(),
+    ),
+    Operation(
+        "dashboardStyle",
+        "GET",
+        "/dashboard.css",
+        "Its style",
+        {200: "text/css"},
+        right=Right(),
+    ),
+    Operation(
+        "dashboardScript",
+        "GET",
+        "/dashboard.js",
+        "Its script",
+        {200: "text/javascript"},
+        right=Right(),
+    ),
+    Operation(
+        "listEndpoints",
+        "GET",
+        "/api/v1/endpoints",
+        "All endpoints, by name",
+        {200: "ViewList"},
+        right=Right("list"),
+    ),
+    Operation(
+        "getEndpoint",
+        "GET",
+        _ENDPOINT,
+        "One endpoint and how it fares",
+        {200: "View", 404: "Error"},
+        right=Right("get"),
+    ),
     Operation(
         "putEndpoint",
         "PUT",
@@ -65,9 +131,15 @@ OPERATIONS: Final = (
         "Declare an endpoint, or declare it anew; paths must be absolute",
         {200: "View", 201: "View", 400: "Error"},
         body="ScoringEndpoint",
+        right=Right(DECLARE),
     ),
     Operation(
-        "deleteEndpoint", "DELETE", _ENDPOINT, "Answer 404 for it, drain and stop its replicas", {204: "", 404: "Error"}
+        "deleteEndpoint",
+        "DELETE",
+        _ENDPOINT,
+        "Answer 404 for it, drain and stop its replicas",
+        {204: "", 404: "Error"},
+        right=Right("delete"),
     ),
     Operation(
         "getKeys",
@@ -76,6 +148,7 @@ OPERATIONS: Final = (
         "Both keys",
         {200: "Keys", 404: "Error"},
         reads_credential=True,
+        right=Right("get", "keys"),
     ),
     Operation(
         "regenerateKey",
@@ -84,6 +157,7 @@ OPERATIONS: Final = (
         "Replace one key; the other stays valid",
         {200: "Keys", 400: "Error", 404: "Error"},
         body="KeyChoice",
+        right=Right("update", "keys"),
     ),
     Operation(
         "issueToken",
@@ -91,6 +165,7 @@ OPERATIONS: Final = (
         f"{_ENDPOINT}/token",
         "A token for an endpoint with token auth",
         {200: "Token", 404: "Error", 409: "Error"},
+        right=Right("create", "token"),
     ),
     Operation(
         "revokeTokens",
@@ -98,6 +173,7 @@ OPERATIONS: Final = (
         f"{_ENDPOINT}/token/revoke",
         "Make every token issued so far invalid; keys stay valid. A new token",
         {200: "Token", 404: "Error", 409: "Error"},
+        right=Right("update", "token"),
     ),
     Operation(
         "setTraffic",
@@ -106,6 +182,7 @@ OPERATIONS: Final = (
         "Change the split; versions not named keep theirs",
         {200: "View", 400: "Error", 404: "Error"},
         body="Traffic",
+        right=Right("update"),
     ),
     Operation(
         "getLogs",
@@ -118,6 +195,7 @@ OPERATIONS: Final = (
             "tail": {"type": "integer", "minimum": 0, "maximum": MAX_TAIL, "default": 100},
             "follow": {"type": "boolean", "default": False, "description": "go on with new lines for ever"},
         },
+        right=Right("get", "log"),
     ),
     Operation(
         "getFrontEndDecisions",
@@ -126,6 +204,7 @@ OPERATIONS: Final = (
         "Decisions on the number of router workers, and of routers; newest last",
         {200: "FrontEndDecisionList", 400: "Error"},
         query={"last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20}},
+        right=Right("get", url="/api/v1/front-end/decisions"),
     ),
     Operation(
         "getDecisions",
@@ -137,6 +216,7 @@ OPERATIONS: Final = (
             "version": _VERSION_QUERY,
             "last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20},
         },
+        right=Right("get"),
     ),
 )
 

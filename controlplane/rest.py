@@ -64,8 +64,8 @@ class RestSettings:
     loopback: bool = True
     """It listens on loopback (`guard.is_loopback`) or on a Unix socket: only names of this machine, and no token unless
     there is one."""
-    token: str = ""
-    """The control token; demanded where there is one, and needed where `loopback` is False."""
+    judges: tuple[guard.Judge, ...] = ()
+    """Who knows credentials; one is demanded where there is a judge, and needed where `loopback` is False."""
     uids: frozenset[int] | None = None
     """Users of this machine who may connect; None: the kernel is not asked for the user of a connection."""
     max_body_bytes: int = MAX_BODY_BYTES
@@ -108,9 +108,9 @@ def _gates(settings: RestSettings) -> Iterator[Middleware]:
         yield trusted_users_only(settings.uids)
     if settings.loopback:
         yield guard.loopback_names_only()
-    if settings.token or not settings.loopback:
+    if settings.judges or not settings.loopback:
         open_paths = {operation.path for operation in OPERATIONS if operation.is_open}
-        yield guard.token_required(settings.token, open_paths)
+        yield guard.credential_required(settings.judges, open_paths)
 
 
 class _Probes:
@@ -157,7 +157,12 @@ class _Endpoints:
         }
 
     async def listed(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"value": await self._plane.views(), **_skipped(self._plane)})
+        views, skipped = await self._plane.views(), _skipped(self._plane)
+        visible = request.get(guard.VISIBLE)
+        if visible is not None:
+            views = [view for view in views if view["metadata"]["name"] in visible]
+            skipped = {name: [each for each in some if each["name"] in visible] for name, some in skipped.items()}
+        return web.json_response({"value": views, **skipped})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._plane.get(_name(request)))

@@ -159,17 +159,18 @@ class Port:
 
     async def _connect(self, connection: "TimedConnection", sock: socket.socket) -> None:
         assert self._loop is not None
+        told: dict[str, Any] = {}
         try:
-            if self._tls is None:
-                await self._loop.connect_accepted_socket(lambda: connection, sock)
-            else:
-                await self._loop.connect_accepted_socket(
-                    lambda: connection,
-                    sock,
-                    ssl=self._tls(),
-                    ssl_handshake_timeout=self._limits.head_timeout_s,
-                    ssl_shutdown_timeout=TLS_END_S,
-                )
+            if self._tls is not None:
+                told = {"ssl": self._tls(), "ssl_handshake_timeout": self._limits.head_timeout_s}
+                told["ssl_shutdown_timeout"] = TLS_END_S
+        except Exception as error:  # certificates that cannot be read now
+            self._complain(f"a connection is refused: {error}")
+            self.gone(connection.number)
+            sock.close()
+            return
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, sock, **told)
         except OSError:  # of TLS, too: not a client of this port
             self.gone(connection.number)
         except BaseException:
@@ -199,7 +200,7 @@ class Port:
     def _complain(self, what: str) -> None:
         if self.now() >= self._complained_s + COMPLAIN_S:
             self._complained_s = self.now()
-            _log.warning("%s:%s: %s", *self._sock.getsockname()[:2], what)
+            _log.warning("control port %s: %s", self._sock.getsockname(), what)
 
 
 class TimedConnection(web.RequestHandler):

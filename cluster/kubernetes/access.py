@@ -5,7 +5,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,8 @@ class Access:
     server_name: str | None = None
     """What the server's certificate is checked against, where that is not the host."""
     proxy: str | None = None
+    has_certificate: bool = False
+    """A client certificate is in `tls`: the API server takes every connection for its owner's."""
 
     def __repr__(self) -> str:
         """Without what is secret."""
@@ -141,3 +143,22 @@ class Credentials:
                 except Misconfigured:
                     return None
         return self._access
+
+
+class BorrowedCredentials:
+    """The bearer token of somebody else, for the API server that `own` leads to."""
+
+    def __init__(self, own: "Credentials | BorrowedCredentials", token: str) -> None:
+        self._own = own
+        self._token = token
+
+    async def now(self, now: float) -> Access:
+        """Raises Misconfigured where a request would prove this process's own identity beside the token."""
+        access = await self._own.now(now)
+        if access.has_certificate or not access.authorization:
+            raise Misconfigured("a client certificate or a proxy proves who this process is: it cannot ask for others")
+        return replace(access, authorization=f"Bearer {self._token}")
+
+    async def after_refusal(self, refused: Access, now: float) -> Access | None:
+        """There is no other."""
+        return None

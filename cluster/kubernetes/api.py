@@ -5,6 +5,7 @@ for an old token: whoever calls knows what a failure means, and when to come bac
 """
 
 import asyncio
+import copy
 import os
 import socket
 import time
@@ -18,7 +19,7 @@ import aiohttp
 import msgspec
 
 from cluster.kubernetes import access, lines
-from cluster.kubernetes.access import Access, Credentials
+from cluster.kubernetes.access import Access, BorrowedCredentials, Credentials
 from cluster.kubernetes.backoff import TokenBucket
 from cluster.kubernetes.errors import (
     ApiError,
@@ -82,7 +83,9 @@ class Api:
         """For `connect`; needs a running event loop."""
         self.home = home
         self._settings = settings
-        self._credentials = Credentials(source, found, time.monotonic(), settings.token_age_s)
+        self._credentials: Credentials | BorrowedCredentials = Credentials(
+            source, found, time.monotonic(), settings.token_age_s
+        )
         self._timeout = aiohttp.ClientTimeout(
             total=settings.total_s, connect=settings.connect_s, sock_connect=settings.connect_s
         )
@@ -105,6 +108,15 @@ class Api:
         found = await source.read(anew=False)
         home = environment.get("SCOREFRONT_NAMESPACE") or found.namespace or "default"
         return cls(source, found, home, settings or ApiSettings())
+
+    def with_token(self, token: str) -> "Api":
+        """The same API server and connections, with the bearer token of somebody else; needs no `close` of its own.
+
+        Its requests raise Misconfigured where this process proves itself by something other than a token.
+        """
+        other = copy.copy(self)
+        other._credentials = BorrowedCredentials(self._credentials, token)
+        return other
 
     async def close(self) -> None:
         """Ends every request and stream."""

@@ -44,6 +44,7 @@ class Kubeconfig:
             self._configuration.api_key.get("BearerToken", "").strip(),
             self._configuration.tls_server_name,
             self._configuration.proxy,
+            bool(self._configuration.cert_file),
         )
 
     async def _load(self) -> None:

@@ -36,7 +36,9 @@ from cluster.kubernetes.fence import Fenced
 from cluster.kubernetes.objects.confinement import SETTING as POD_TEMPLATE
 from cluster.kubernetes.objects.confinement import PodTemplates
 from cluster.trust import TrustError
+from controlplane.cluster_callers import KubernetesCallers
 from controlplane.cluster_control import ClusterControl, ClusterSettings, cluster_control
+from controlplane.control_token import ControlToken
 from controlplane.errors import ControlError
 from controlplane.forward import Leader
 from controlplane.groups import GroupEvents, Groups
@@ -233,7 +235,7 @@ class _Term:
     async def lead(self, fence: int) -> None:
         """Until it is cancelled, or a part of it dies; every part has ended when this returns."""
         await self._links.ensure()
-        token = await control_token(self._api, os.environ, secrets.token_bytes)
+        token = ControlToken(await self._token(), self._token)
         groups = Groups(
             GroupEvents(
                 on_usage=lambda report: control.plane.on_usage(report),
@@ -260,6 +262,10 @@ class _Term:
             _log.warning("%s leads, fence %d", self._elector.identity, fence)
             tasks.create_task(control.run(), name="control plane")
             tasks.create_task(scaler.run(), name="scale the routers")
+            tasks.create_task(token.run(self._clock), name="read the control token again")
+
+    async def _token(self) -> str:
+        return await control_token(self._api, os.environ, secrets.token_bytes)
 
     async def _until_seen(self, fleet: Fleet) -> None:
         try:
@@ -287,9 +293,10 @@ class _Term:
         most = int(number(os.environ, MAX_CORES, DEFAULT_MAX_CORES))
         return Fleet(self._api, groups, self._clock, u, most, self._elector.leads)
 
-    def _app(self, control: ClusterControl, scaler: FrontEndScaler, token: str) -> web.Application:
+    def _app(self, control: ClusterControl, scaler: FrontEndScaler, token: ControlToken) -> web.Application:
         exposition = Exposition(scaler.figures, routers_elsewhere=True, gauges=control.counters)
-        settings = RestSettings(loopback=False, token=token, in_cluster=True)
+        callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock)
+        settings = RestSettings(loopback=False, judges=(token, callers), in_cluster=True)
         return build_app(control.plane, settings, exposition.render, scaler.decisions)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from cluster.local.provider import LocalProvider
 from cluster.provider import ProviderError
 from controlplane import audit
+from controlplane.control_token import ControlToken
 from controlplane.errors import StoreError
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
@@ -225,9 +226,9 @@ class _Installation:
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
         await self._routers.start()
         access = self._access
-        token = await self._store.control_token(os.urandom(32)) if access.token_demanded else ""
+        judges = (await self._control_token(stack),) if access.token_demanded else ()
         exposition = Exposition(self._front_end.figures)
-        settings = RestSettings(loopback=access.this_machine_only, token=token, uids=access.uids)
+        settings = RestSettings(loopback=access.this_machine_only, judges=judges, uids=access.uids)
         app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
         runner = runner_of(app, SHUTDOWN_S)
         await runner.setup()
@@ -247,6 +248,17 @@ class _Installation:
         reading = asyncio.create_task(certificates.run(), name="read changed control certificates")
         stack.callback(reading.cancel)
         return certificates.context
+
+    async def _control_token(self, stack: contextlib.AsyncExitStack) -> ControlToken:
+        """The token that is kept in the state directory, read again until the stack ends."""
+
+        async def read() -> str:
+            return await self._store.control_token(os.urandom(32))
+
+        token = ControlToken(await read(), read)
+        refreshing = asyncio.create_task(token.run(process.ProcessClock()), name="read the control token again")
+        stack.callback(refreshing.cancel)
+        return token
 
 
 def _note_applied(file: str, document: dict[str, Any]) -> None:

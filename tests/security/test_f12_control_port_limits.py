@@ -284,6 +284,20 @@ async def test_without_descriptors_the_longest_waiting_connection_is_cut() -> No
             closing.close()
 
 
+async def test_certificates_that_cannot_be_read_cost_one_connection_each() -> None:
+    async with Served(PATIENT) as served:
+
+        def broken() -> ssl.SSLContext:
+            raise ValueError("no certificate")
+
+        served.port._tls = broken
+        for _ in range(20):
+            reader, writer = await sent(served.address, b"")
+            assert await until_closed(reader) == b""
+            writer.close()
+        assert len(served.port.table) == 0
+
+
 # ---- the settings
 
 

@@ -11,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from controlplane.audit import REFUSED_BURST, AttemptLimit, AuditFormatter, note
+from controlplane.control_token import ControlToken
 from controlplane.openapi import OPERATIONS
 from controlplane.rest import RestSettings, build_app
 from scorefront.auditing import audit_file, audit_output
@@ -52,7 +53,7 @@ def kept() -> Iterator[Kept]:
 async def api(tmp_path: Path) -> AsyncIterator[TestClient[Any, Any]]:
     bench = Bench(tmp_path / "state")
     await bench.start()
-    app = build_app(bench.plane, RestSettings(loopback=False, token=TOKEN), Exposition().render)
+    app = build_app(bench.plane, RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN),)), Exposition().render)
     client = TestClient(TestServer(app), headers={"Authorization": f"Bearer {TOKEN}"})
     await client.start_server()
     yield client

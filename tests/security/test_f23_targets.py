@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from controlplane.control_token import ControlToken
 from controlplane.forward import Leader
 from controlplane.rest import RestSettings, build_app
 from scorefront.connections import PortLimits
@@ -59,7 +60,7 @@ class Doors:
         await self.doors[1].stand_by()
 
     def app(self) -> web.Application:
-        settings = RestSettings(loopback=False, token=TOKEN, in_cluster=True)
+        settings = RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN),), in_cluster=True)
         return build_app(self.leadership.plane, settings, Exposition(routers_elsewhere=True).render)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from autoscaler.frontend import FrontEndDecision, Size
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from controlplane.control_token import ControlToken
 from controlplane.openapi import OPERATIONS
 from controlplane.plane import ControlPlane
 from controlplane.records import FrontEndRecord
@@ -42,7 +43,7 @@ async def api(bench):
 
 @pytest.fixture
 async def guarded(bench):
-    client = await served(bench, RestSettings(loopback=False, token=TOKEN))
+    client = await served(bench, RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN),)))
     yield client
     await client.close()
 
@@ -497,5 +498,5 @@ async def test_two_credentials_are_none(guarded):
 
 
 async def test_an_api_beyond_loopback_without_a_token_cannot_be_built(tmp_path):
-    with pytest.raises(ValueError, match="token"):
+    with pytest.raises(ValueError, match="judge"):
         build_app(Bench(tmp_path).plane, RestSettings(loopback=False), Exposition().render)

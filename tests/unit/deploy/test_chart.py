@@ -100,6 +100,7 @@ def test_a_wrong_value_is_refused(chart: Chart) -> None:
     [
         ("crds/crd.yaml", "base/crd.yaml"),
         ("files/rbac.yaml", "base/rbac.yaml"),
+        ("files/roles.yaml", "base/roles.yaml"),
         ("files/admission.yaml", "base/admission.yaml"),
         ("files/secrets.yaml", "base/secrets.yaml"),
         ("files/network-policy/router.yaml", "components/network-policy/router.yaml"),

@@ -20,6 +20,8 @@ PROCESSES = ("router", "control")
 NEVER = {
     Right(False, "apps", "statefulsets", "create", ""): "what scorefront makes and removes are Deployments",
     Right(False, "apps", "statefulsets", "delete", ANY): "what scorefront makes and removes are Deployments",
+    Right(False, "authentication.k8s.io", "selfsubjectreviews", "create", ""): "with the token of the one it is about",
+    Right(False, "authorization.k8s.io", "selfsubjectaccessreviews", "create", ""): "by the same: everybody may",
 }
 """What could be read into the code, but is not done."""
 ASKED = {
