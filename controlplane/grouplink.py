@@ -55,8 +55,11 @@ class Budget:
 class GroupLink:
     """From the handshake to the end of the connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, now: Callable[[], float]) -> None:
-        """`now`: the clock of the running loop."""
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, now: Callable[[], float], host: str
+    ) -> None:
+        """`now`: the clock of the running loop; `host`: the remote address."""
+        self.host = host
         self._reader = reader
         self._writer = writer
         self._now = now
@@ -77,6 +80,11 @@ class GroupLink:
     def cut(self) -> None:
         """End it at once; `messages` ends soon."""
         self._writer.transport.abort()
+
+    @property
+    def claims(self) -> GroupIs:
+        """What it has said of itself."""
+        return GroupIs(self.group, tuple(self.workers), self.pod)
 
     def is_named(self, said: GroupIs) -> None:
         """Take over what the group says of itself. Raises LinkError where that cannot be."""

@@ -26,7 +26,9 @@ from cluster.link import (
     Usage,
     WorkerMetrics,
 )
+from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust, TrustError, names
+from controlplane.groupclaims import claim_fault
 from controlplane.grouplink import SILENT_S, GroupLink
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport
@@ -38,7 +40,9 @@ ANSWER_S = 1.0
 GREET_S = 5.0
 """How long a connection may take to agree on TLS and to say who it is."""
 MAX_STRANGERS = 64
-"""Connections that have not said who they are; a further one is closed."""
+"""Connections that have not said who they are; for a further one the oldest of the most frequent address is closed."""
+MAX_STRANGERS_OF_ONE = 8
+"""Of one address: a router has one link."""
 MAX_GROUPS = 128
 """Ten routers are many; each has one group, and for a moment two."""
 _ACCEPT_PAUSE_S = 0.1
@@ -92,8 +96,11 @@ class Groups:
         self._accepting: asyncio.Task[None] | None = None
         self._links: dict[str, GroupLink] = {}
         self._attending: set[asyncio.Task[None]] = set()
-        self._strangers = 0
-        self._members: frozenset[str] = frozenset()
+        self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
+        self._owners: Mapping[str, str] = {}
+        """Worker -> the pod that it is recorded for."""
+        self._pods: Mapping[str, Collection[str]] = {}
+        """Router pod -> its addresses."""
         self._expected: frozenset[str] = frozenset()
         self._workers: int | None = None
         """How many workers each group was last told to have."""
@@ -146,10 +153,16 @@ class Groups:
 
     # ---- the front end
 
-    def expect(self, members: Collection[str]) -> None:
-        """These workers serve as far as the cluster knows, whether their groups are linked or not."""
-        self._members = frozenset(members)
+    def expect(self, owners: Mapping[str, str]) -> None:
+        """These workers, of these pods, serve as far as the cluster knows, whether their groups are linked or not."""
+        self._owners = dict(owners)
+        self._cut_impostors()
         self._tell_workers()
+
+    def locate(self, pods: Mapping[str, Collection[str]]) -> None:
+        """These routers are at these addresses; a link from elsewhere that speaks for one of them is cut off."""
+        self._pods = dict(pods)
+        self._cut_impostors()
 
     def linked(self) -> Mapping[str, GroupNow]:
         """Every group that is linked."""
@@ -157,7 +170,7 @@ class Groups:
 
     def silent(self) -> Collection[str]:
         """Workers that should report and have no link."""
-        return self._members - frozenset().union(*(link.workers for link in self._links.values()))
+        return frozenset(self._owners).difference(*(link.workers for link in self._links.values()))
 
     def resize(self, workers: int) -> None:
         """Tell every group, those too that are linked later, to have so many workers."""
@@ -178,32 +191,35 @@ class Groups:
                     _log.error("router groups cannot connect: %s", error)
                     await asyncio.sleep(_ACCEPT_PAUSE_S)
                     continue
-                if self._strangers >= MAX_STRANGERS:
+                if (victim := self._strangers.victim(str(host))) is not None:
                     self.counters["groups_refused"] += 1
-                    arrived.close()
-                    continue
-                self._strangers += 1
+                    self._strangers.discard(victim)
+                    victim.cancel()
                 task = self._loop.create_task(self._attend(arrived, str(host)), name="attend to a router group")
+                self._strangers.add(task, str(host))
                 self._attending.add(task)
                 task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._attending.discard(task)
+        self._strangers.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a router group could not be attended to", exc_info=error)
 
     async def _attend(self, sock: socket.socket, host: str) -> None:
         """One connection, from its coming to its end."""
-        link, is_stranger = None, True
+        link, is_stranger, task = None, True, asyncio.current_task()
+        assert task is not None
         try:
             async with asyncio.timeout(GREET_S) as greeting:
-                link = await self._secured(sock)
+                link = await self._secured(sock, host)
                 link.send(Leads(self._fence))
                 async with aclosing(link.messages()) as messages:
                     async for message in messages:
                         self._take(link, message)
                         if is_stranger:
-                            self._strangers, is_stranger = self._strangers - 1, False
+                            self._strangers.discard(task)
+                            is_stranger = False
                             greeting.reschedule(None)
         except (LinkError, TrustError) as error:
             self.counters["groups_refused"] += 1
@@ -214,13 +230,12 @@ class Groups:
         except OSError as error:
             _log.info("the link with a router group at %s ended: %s", host, error)
         finally:
-            self._strangers -= is_stranger
             if link is not None:
                 self._leave(link)
             else:
                 sock.close()
 
-    async def _secured(self, sock: socket.socket) -> GroupLink:
+    async def _secured(self, sock: socket.socket, host: str) -> GroupLink:
         """Raises TrustError, OSError."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = asyncio.StreamReader()
@@ -233,7 +248,7 @@ class Groups:
         if ROUTER not in shown:
             transport.abort()
             raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}, not for {ROUTER}")
-        return GroupLink(reader, writer, self._loop.time)
+        return GroupLink(reader, writer, self._loop.time, host)
 
     def _leave(self, link: GroupLink) -> None:
         link.cut()
@@ -268,6 +283,8 @@ class Groups:
         for other in self._links.values():
             if other.group != said.group and not other.workers.isdisjoint(said.workers):
                 raise LinkError(f"it claims workers of group {other.group}")
+        if fault := claim_fault(said, link.host, self._pods, self._owners):
+            raise LinkError(fault)
         is_new = link.group == ""
         link.is_named(said)
         before = self._links.get(said.group)
@@ -284,10 +301,18 @@ class Groups:
             raise LinkError("it has made a newer link")
         self._tell_workers()
 
+    def _cut_impostors(self) -> None:
+        """Links whose greeting is contradicted by what has become known since."""
+        for link in tuple(self._links.values()):
+            if fault := claim_fault(link.claims, link.host, self._pods, self._owners):
+                self.counters["groups_refused"] += 1
+                _log.warning("router group %s at %s is cut off: %s", link.group, link.host, fault)
+                link.cut()
+
     def _tell_workers(self) -> None:
         """Who is expected, and who is not any more."""
         linked = (link.workers for link in self._links.values())
-        before, self._expected = self._expected, self._members.union(*linked)
+        before, self._expected = self._expected, frozenset(self._owners).union(*linked)
         if self._expected != before:
             self._events.on_workers(self._expected)
         for worker in before - self._expected:

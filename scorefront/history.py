@@ -46,7 +46,11 @@ class History:
 
     def workers(self) -> frozenset[str]:
         """Names of all members: whoever counts requests needs to hear each of them."""
-        return frozenset(member.name for record in self.records.values() for member in record.part.members)
+        return frozenset(self.owners())
+
+    def owners(self) -> dict[str, str]:
+        """Member -> the pod that it is recorded for."""
+        return {member.name: pod for pod, record in self.records.items() for member in record.part.members}
 
     # ---- what may be written next, but for the epoch
 

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.outlet": (),
     "router.poller": (),
     "router.proxy": ("serving", "router.core", "cluster.lookup", *BESIDE_THE_CORE),
-    "router.peers": ("serving", "router.core", "cluster.trust", *BESIDE_THE_CORE),
+    "router.peers": ("serving", "router.core", "cluster.strangers", "cluster.trust", *BESIDE_THE_CORE),
     "router.balance": (),
     "router.doors": ("router.peers.address",),
     "router.board": ("serving.usage",),
@@ -83,7 +83,7 @@ PURE = (
     *("serving", "autoscaler", "router.core", "router.balance", "router.membership"),
     *("router.poller", "router.roster"),
     *("router.peers.address", "router.peers.messages", "router.peers.session"),
-    *("cluster.kubernetes.objects", "scorefront.doctor.judge"),
+    *("cluster.kubernetes.objects", "cluster.strangers", "controlplane.groupclaims", "scorefront.doctor.judge"),
     *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.kept"),
     *(
         "cluster.kubernetes.selectors",

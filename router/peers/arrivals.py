@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import Callable
 
+from cluster.strangers import Strangers
 from router.peers.address import Address, Tcp, Unix
 from router.peers.complaints import Complaints, report
 from router.peers.connection import GREET_S, Connection
@@ -12,7 +13,9 @@ from router.peers.sockets import bound, listen, remove, tune
 from router.peers.trust import Trust, TrustError
 
 MAX_STRANGERS = 256
-"""Connections without a session yet; a further one is closed. A group has tens of workers."""
+"""Connections without a session yet; for a further one the oldest of the most frequent address is closed."""
+MAX_STRANGERS_OF_ONE = 128
+"""Of one address of another machine: each of up to 64 workers of a group makes one, and perhaps a second."""
 _ACCEPT_PAUSE_S = 0.1
 """After a failure to accept, for want of file descriptors as a rule."""
 
@@ -22,13 +25,14 @@ class Arrivals:
 
     def __init__(self, accepted: Callable[[], Connection], trust: Trust | None, complaints: Complaints) -> None:
         """`accepted` makes the protocol of a connection that has come."""
+        self._greeting: set[asyncio.Task[None]] = set()
         self._accepted = accepted
         self._trust = trust
         self._complaints = complaints
         self._loop = asyncio.get_running_loop()
         self._listening: dict[socket.socket, Address] = {}
         self._accepting: list[asyncio.Task[None]] = []
-        self._strangers: set[asyncio.Task[None]] = set()
+        self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
 
     def listen(self, address: Address) -> Address:
         """Returns where, with the port that the system chose for 0. Raises AddressError, TrustError, OSError."""
@@ -59,18 +63,24 @@ class Arrivals:
     async def _accept(self, sock: socket.socket, address: Address) -> None:
         while True:
             try:
-                arrived, _ = await self._loop.sock_accept(sock)
+                arrived, remote = await self._loop.sock_accept(sock)
             except OSError as error:
                 self._complaints.say(str(address), f"peers cannot connect to {address}: {error}", logging.ERROR)
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
-            if len(self._strangers) >= MAX_STRANGERS:
-                arrived.close()
-                continue
+            host = str(remote[0]) if isinstance(address, Tcp) else ""
+            if (victim := self._strangers.victim(host)) is not None:
+                self._strangers.discard(victim)
+                victim.cancel()
             task = self._loop.create_task(self._greet(arrived, address), name="greet a peer")
-            self._strangers.add(task)
-            task.add_done_callback(self._strangers.discard)
+            self._strangers.add(task, host)
+            self._greeting.add(task)
+            task.add_done_callback(self._ended)
             task.add_done_callback(report)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._greeting.discard(task)
+        self._strangers.discard(task)
 
     async def _greet(self, sock: socket.socket, address: Address) -> None:
         """Until the connection has a session, or has ended."""
@@ -97,11 +107,15 @@ class Arrivals:
             sock.close()
             raise
         else:
-            await connection.settled.wait()
+            try:
+                await connection.settled.wait()
+            except asyncio.CancelledError:
+                connection.break_off("it made room for another before it said who it is")
+                raise
 
     async def close(self) -> None:
         """Take nobody more; who has no session yet is sent away by whoever has made its protocol."""
-        tasks = [*self._accepting, *self._strangers]
+        tasks = [*self._accepting, *self._greeting]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

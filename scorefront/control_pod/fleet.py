@@ -100,6 +100,7 @@ class Fleet:
     async def _watch_pods(self) -> None:
         async for _ in self._pods.changes():
             self._known = {name: router_pod(pod) for (_, name), pod in self._pods.objects.items()}
+            self._groups.locate({name: pod.addresses for name, pod in self._known.items()})
 
     async def _watch_history(self) -> None:
         async for change in self._history.changes():
@@ -119,7 +120,7 @@ class Fleet:
         except HistoryError as error:
             _log.error("who takes part cannot be read: %s", error)
             return
-        self._groups.expect(self._parts.workers())
+        self._groups.expect(self._parts.owners())
 
     async def _level(self) -> None:
         while True:

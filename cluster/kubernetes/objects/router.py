@@ -36,6 +36,8 @@ class RouterPod:
     """A node has it."""
     cpu: Cpu
     """As the API server has it; what the node has made of it yet is another matter."""
+    addresses: tuple[str, ...] = ()
+    """Of each address family one; none before a node has it."""
 
 
 def router_pod(pod: Mapping[str, Any]) -> RouterPod:
@@ -43,7 +45,9 @@ def router_pod(pod: Mapping[str, Any]) -> RouterPod:
     metadata, status = pod["metadata"], pod.get("status") or {}
     leaving = metadata.get("deletionTimestamp") is not None or status.get("phase") in ("Succeeded", "Failed")
     spec = pod.get("spec") or {}
-    return RouterPod(metadata["name"], leaving, unschedulable(pod), bool(spec.get("nodeName")), _cpu(spec))
+    addresses = tuple(str(each["ip"]) for each in status.get("podIPs") or () if each.get("ip"))
+    placed = bool(spec.get("nodeName"))
+    return RouterPod(metadata["name"], leaving, unschedulable(pod), placed, _cpu(spec), addresses)
 
 
 def template_cpu(deployment: Mapping[str, Any]) -> Cpu:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.link import MAX_GROUP_FRAME_BYTES, Drained, GroupIs, Resize, Retire, encode
+from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust
 from controlplane import grouplink, groups
 from controlplane.groups import GroupEvents, Groups
@@ -118,14 +119,14 @@ async def test_the_workers_of_a_group_that_is_gone_are_forgotten(join, heard) ->
 
 
 async def test_a_worker_that_serves_stays_expected_though_its_group_is_not_linked(leader, join, heard) -> None:
-    leader.expect({"a1", "b1"})
+    leader.expect({"a1": "pod-a", "b1": "pod-b"})
     group = await join("a", "a1")
     await eventually(lambda: leader.linked())
     assert set(leader.silent()) == {"b1"}
     await group.leave()
     await eventually(lambda: not leader.linked())
     assert set(heard.workers) == {"a1", "b1"} and heard.gone == []
-    leader.expect({"b1"})
+    leader.expect({"b1": "pod-b"})
     assert set(heard.workers) == {"b1"} and heard.gone == ["a1"]
 
 
@@ -305,11 +306,11 @@ async def test_who_does_not_say_who_it_is_in_time_is_cut_off(leader, trust, monk
     await group.leave()
 
 
-async def test_only_so_many_who_have_not_said_who_they_are_are_waited_for(leader, join, monkeypatch) -> None:
-    monkeypatch.setattr(groups, "MAX_STRANGERS", 2)
+async def test_only_so_many_who_have_not_said_who_they_are_are_waited_for(leader, join) -> None:
+    leader._strangers = Strangers(2, 2)
     strangers = [await asyncio.open_connection("127.0.0.1", leader.port) for _ in range(3)]
     await eventually(lambda: leader.counters["groups_refused"] == 1)
-    assert await _rest(strangers[2][0]) == b""
+    assert await _rest(strangers[0][0]) == b""
     for _, writer in strangers:
         writer.close()
     while not leader.linked():  # until it has seen that they are gone

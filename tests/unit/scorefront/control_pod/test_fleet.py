@@ -42,6 +42,9 @@ class FakeGroups:
     def expect(self, members) -> None:
         self.expected = frozenset(members)
 
+    def locate(self, pods) -> None:
+        self.pods = pods
+
     def resize(self, workers: int) -> None:
         self.told.append(workers)
         if self.obeys:
