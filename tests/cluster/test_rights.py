@@ -17,11 +17,12 @@ from loadtests.cluster.patience import until
 from loadtests.cluster.site import ENDPOINTS, HOME, Site
 from loadtests.installation import manifest
 
+OUR_NAMES = ["ours", *(f"ours{index}" for index in range(6))]
 AUTHOR: list[Object] = [{"apiGroups": ["scorefront.io"], "resources": ["scoringendpoints"], "verbs": ["*"]}]
 DEPLOYER: list[Object] = [*AUTHOR, {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["create"]}]
 SCALER: list[Object] = [
     *AUTHOR,
-    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "resourceNames": ["ours"], "verbs": ["update"]},
+    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "resourceNames": OUR_NAMES, "verbs": ["update"]},
 ]
 SECRET: Object = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["theirs"], "verbs": ["get"]}
 READER: list[Object] = [*DEPLOYER, SECRET]
@@ -183,7 +184,7 @@ async def test_an_author_may_not_declare_what_is_beyond_his_own_rights(
 
 @pytest.mark.parametrize("beyond", [1, 5])
 async def test_every_one_of_six_versions_is_judged(tenant: Tenant, beyond: int) -> None:
-    names = ["ours" if index != beyond else "other" for index in range(6)]
+    names = [f"ours{index}" if index != beyond else "other" for index in range(6)]
     adopted = [
         version({"workloadRef": {"kind": "Deployment", "name": name}}, f"ver{index}")
         for index, name in enumerate(names)
