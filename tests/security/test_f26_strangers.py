@@ -1,10 +1,15 @@
 """F26: one address without a certificate does not keep others from linking; policies hold where endpoints are."""
 
 import asyncio
+import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER
@@ -74,7 +79,38 @@ async def test_a_silent_crowd_does_not_keep_a_router_from_its_leader(tmp_path: P
     await leader.close()
 
 
-@pytest.mark.parametrize("name", ["router", "control", "replicas"])
-def test_every_policy_is_there(name: str) -> None:
-    folder = Path(__file__).parents[2] / "deploy" / "components" / "network-policy"
-    assert (folder / f"{name}.yaml").is_file()
+COMPONENTS = Path(__file__).parents[2] / "deploy" / "components"
+
+
+def policy(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(file.read_text())
+    return found
+
+
+def test_a_further_namespace_gets_the_policy_of_the_first_with_the_routers_namespace_named() -> None:
+    first = policy(COMPONENTS / "network-policy" / "replicas.yaml")
+    further = policy(COMPONENTS / "endpoint-namespace" / "replicas.yaml")
+    (peer,) = further["spec"]["ingress"][0]["from"]
+    assert peer.pop("namespaceSelector") == {"matchLabels": {"kubernetes.io/metadata.name": "scorefront"}}
+    assert further == first
+
+
+def test_a_further_namespace_is_one_component(tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("needs kubectl")
+    component = os.path.relpath(COMPONENTS / "endpoint-namespace", tmp_path)
+    document = {"kind": "Kustomization", "namespace": "team-a", "components": [component]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    told = subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=True)
+    found = {each["kind"]: each for each in yaml.safe_load_all(told.stdout)}
+    assert found.keys() == {"NetworkPolicy", "RoleBinding"}
+    assert {each["metadata"]["namespace"] for each in found.values()} == {"team-a"}
+    assert found["RoleBinding"]["subjects"][0]["namespace"] == "scorefront"
+
+
+def test_control_reaches_the_api_server_name_service_and_the_leader_only() -> None:
+    egress = policy(COMPONENTS / "network-policy" / "control.yaml")["spec"]["egress"]
+    ports = {port["port"] for rule in egress for port in rule["ports"]}
+    assert ports == {53, 443, 6443, 8081}
+    assert {port["port"] for port in egress[1]["ports"]} == {443, 6443}, "the rule that docs/kubernetes.md patches"
