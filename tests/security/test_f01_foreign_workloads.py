@@ -141,8 +141,8 @@ async def test_a_foreign_deployment_that_comes_while_ours_is_made_is_not_changed
     theirs["metadata"]["labels"] = dict(labels)
     theirs["spec"] = {
         "replicas": 5,
-        "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": {}},
+        "selector": {"matchLabels": dict(labels)},
+        "template": {"metadata": {"labels": dict(labels)}, "spec": {}},
     }
     untouched: list[Untouched] = []
 
