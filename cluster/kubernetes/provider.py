@@ -4,7 +4,6 @@ What was asked is remembered and seen to until it is so (`run`): a pod that drai
 conflict that somebody resolves.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from cluster.kubernetes.complaints import Complaints
 from cluster.kubernetes.fence import FORGED, Fence, Fenced
 from cluster.kubernetes.finalizer import keep_finalizer
 from cluster.kubernetes.labelselector import written
-from cluster.kubernetes.leaving import Departure, Departures
+from cluster.kubernetes.leaving import Departures
 from cluster.kubernetes.objects.deployment import deployment, faults_of
 from cluster.kubernetes.objects.endpoint import static_replicas
 from cluster.kubernetes.objects.labels import key_of, selector
@@ -29,6 +28,7 @@ from cluster.kubernetes.pods import PodKind, Step
 from cluster.kubernetes.reflector import Gone, Put
 from cluster.kubernetes.scaled import Hindered, Means, Place, Scaled, Suspended
 from cluster.kubernetes.selectors import SelectorError, parsed
+from cluster.kubernetes.settling import Settling
 from cluster.kubernetes.shrinking import pods_now
 from cluster.kubernetes.sight import Sight
 from cluster.kubernetes.workloads import FieldConflict, Workloads, is_rolling, number_of
@@ -37,11 +37,6 @@ from cluster.provider import ProviderError
 from serving.endpoint import Endpoint, Version, VersionKey, WorkloadRef
 from serving.faults import Fault
 
-GATHER_S = 0.05
-"""What happens within this time is answered by one write."""
-SWEEP_EVERY_S = 5.0
-"""What was hindered, or was changed by somebody else, is put right so often."""
-AT_ONCE = 8
 MAX_DRAINED = 10_000
 """Drained replicas that are remembered, the newest: more than there are to go at the same time."""
 
@@ -101,8 +96,7 @@ class KubernetesProvider:
         """(kind, namespace, name) -> what it declared, the number left out, when ours was applied last."""
         self._drifted: set[str] = set()
         self._complaints = Complaints()
-        self._dirty: set[VersionKey] = set()
-        self._wake = asyncio.Event()
+        self._settling = Settling(self._scaled, self._departures, self._complaints, clock, self._withhold, self._end)
         sight.deployments.listen(self._deployment)
         sight.autoscalers.listen(self._autoscaler)
 
@@ -180,7 +174,7 @@ class KubernetesProvider:
         except NotWritable as error:
             self._withhold(key, error)
             raise
-        self._touch(key)
+        self._settling.touch(key)
 
     async def drained(self, replica_id: str) -> None:
         """Nothing is in flight on this replica and nothing will be."""
@@ -188,8 +182,8 @@ class KubernetesProvider:
         while len(self._drained) > MAX_DRAINED:
             del self._drained[next(iter(self._drained))]
         for departure in self._departures.all():
-            self._touch(departure.claim.key)
-        self._touch(self._outlook.key_of(replica_id))
+            self._settling.touch(departure.claim.key)
+        self._settling.touch(self._outlook.key_of(replica_id))
 
     async def hindrance(self, key: VersionKey, fewer: bool) -> str:
         """Why the number of a version cannot be changed now; "" if it can."""
@@ -260,56 +254,12 @@ class KubernetesProvider:
 
     async def run(self) -> None:
         """See to it that what was asked comes about, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._sweep(), name="look after workloads")
-            while True:
-                await self._wake.wait()
-                await self._clock.sleep(GATHER_S)
-                self._wake.clear()
-                dirty, self._dirty = self._dirty, set()
-                await self._settle_all(dirty)
+        await self._settling.run()
 
-    async def _sweep(self) -> None:
-        while True:
-            await self._clock.sleep(SWEEP_EVERY_S)
-            self._dirty |= {key for key, scaled in self._scaled.items() if not scaled.is_settled()}
-            self._dirty |= {departure.claim.key for departure in self._departures.all()}
-            if self._dirty:
-                self._wake.set()
-
-    async def _settle_all(self, keys: set[VersionKey]) -> None:
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def settle(key: VersionKey, each: Scaled | Departure) -> None:
-            async with gate:
-                try:
-                    await each.settle()
-                except ProviderError as error:
-                    self._complain(key, error)
-                    if isinstance(error, NotWritable) and isinstance(each, Scaled):
-                        self._withhold(key, error)
-                else:
-                    self._complaints.settled(key)
-
-        scaled = [(key, self._scaled[key]) for key in keys if key in self._scaled]
-        waiting = [settle(key, each) for key, each in scaled if not each.is_settled()]
-        departing = [settle(each.claim.key, each) for each in self._departures.all() if each.claim.key in keys]
-        await asyncio.gather(*waiting, *departing)
-        for claim in self._departures.take_ended():
-            if claim.key not in self._scaled:
-                self._outlook.forget(claim.key)
-
-    def _complain(self, key: VersionKey, error: ProviderError) -> None:
-        """Once, for what is tried again every few seconds."""
-        if self._complaints.is_new(key, error):
-            _log.log(logging.INFO if isinstance(error, Hindered) else logging.WARNING, "%s: %s", key, error)
-            if isinstance(error, NotWritable):
-                self._tell(key.endpoint, error.reason, f"{key.version}: {error.message}", warning=True)
-
-    def _touch(self, key: VersionKey | None) -> None:
-        if key is not None:
-            self._dirty.add(key)
-            self._wake.set()
+    def _end(self, claim: WorkloadClaim) -> None:
+        if claim.key not in self._scaled:
+            self._complaints.forget(claim.key)
+            self._outlook.forget(claim.key)
 
     def _report(self, steps: list[Step]) -> None:
         for step in steps:
@@ -325,7 +275,7 @@ class KubernetesProvider:
         key, place = key_of(metadata), ("Deployment", metadata["namespace"], metadata["name"])
         if key is None:
             return
-        self._touch(key)
+        self._settling.touch(key)
         self._changed(key.endpoint)
         known = self._templates.get(place)
         if known is not None and (isinstance(change, Gone) or known != _template_of(change.object)):
@@ -335,13 +285,13 @@ class KubernetesProvider:
         target = ((change.object.get("spec") or {}).get("scaleTargetRef") or {}).get("name")
         for key, scaled in self._scaled.items():
             if scaled.place.workload.name == target:
-                self._touch(key)
+                self._settling.touch(key)
                 self._changed(key.endpoint)
 
     def _touch_if_moving(self, key: VersionKey) -> None:
         scaled = self._scaled.get(key)
         if scaled is not None and not scaled.is_settled():
-            self._touch(key)
+            self._settling.touch(key)
 
     # ---- versions
 
@@ -357,6 +307,7 @@ class KubernetesProvider:
         """Write nothing for a version until `apply` may again; it is asked for soon."""
         if self._complaints.withhold(key, error):
             self._drifted.add(key.endpoint)
+            self._tell(key.endpoint, error.reason, f"{key.version}: {error.message}", warning=True)
         if error.reason != FORGED and self._scaled.pop(key, None) is not None:
             self._complaints.conflict(key, "")
             self._outlook.forget(key)
@@ -436,7 +387,7 @@ class KubernetesProvider:
         elif not claim.adopts and not _is_named(claim.namespace, claim.workload, declared):
             self._templates.pop(claim.place, None)
             self._departures.leave(claim, drain_s)
-        self._touch(claim.key)
+        self._settling.touch(claim.key)
 
     def _forget_static(self, endpoint: str, keep: Collection[str]) -> None:
         for replica in self._feed.replicas:

@@ -1,0 +1,93 @@
+"""The loop that brings about what was asked of workloads: at once after a change, and again every few seconds."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from cluster.kubernetes.clock import Clock
+from cluster.kubernetes.complaints import Complaints
+from cluster.kubernetes.fence import FORGED
+from cluster.kubernetes.leaving import Departure, Departures
+from cluster.kubernetes.ownership import NotWritable, WorkloadClaim
+from cluster.kubernetes.scaled import Hindered, Scaled
+from cluster.provider import ProviderError
+from serving.endpoint import VersionKey
+
+GATHER_S = 0.05
+"""What happens within this time is answered by one write."""
+SWEEP_EVERY_S = 5.0
+"""What was hindered, or was changed by somebody else, is put right so often."""
+AT_ONCE = 8
+
+_log = logging.getLogger(__name__)
+
+
+class Settling:
+    """Over the versions in `scaled` and the departures, both kept by the provider."""
+
+    def __init__(
+        self,
+        scaled: Mapping[VersionKey, Scaled],
+        departures: Departures,
+        complaints: Complaints,
+        clock: Clock,
+        withhold: Callable[[VersionKey, NotWritable], None],
+        ended: Callable[[WorkloadClaim], None],
+    ) -> None:
+        """`withhold` is called with a version whose workload must not be written, `ended` with a departure's claim."""
+        self._scaled = scaled
+        self._departures = departures
+        self._complaints = complaints
+        self._clock = clock
+        self._withhold = withhold
+        self._ended = ended
+        self._dirty: set[VersionKey] = set()
+        self._wake = asyncio.Event()
+
+    def touch(self, key: VersionKey | None) -> None:
+        """Look at a version soon; None is harmless."""
+        if key is not None:
+            self._dirty.add(key)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep(), name="look after workloads")
+            while True:
+                await self._wake.wait()
+                await self._clock.sleep(GATHER_S)
+                self._wake.clear()
+                dirty, self._dirty = self._dirty, set()
+                await self._settle_all(dirty)
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_EVERY_S)
+            self._dirty |= {key for key, scaled in self._scaled.items() if not scaled.is_settled()}
+            self._dirty |= {departure.claim.key for departure in self._departures.all()}
+            if self._dirty:
+                self._wake.set()
+
+    async def _settle_all(self, keys: set[VersionKey]) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def settle(key: VersionKey, each: Scaled | Departure) -> None:
+            async with gate:
+                try:
+                    await each.settle()
+                except ProviderError as error:
+                    if self._complaints.is_new(key, error):
+                        level = logging.INFO if isinstance(error, Hindered) else logging.WARNING
+                        _log.log(level, "%s: %s", key, error)
+                    if isinstance(error, NotWritable) and (isinstance(each, Scaled) or error.reason == FORGED):
+                        self._withhold(key, error)
+                else:
+                    self._complaints.settled(key)
+
+        scaled = [(key, self._scaled[key]) for key in keys if key in self._scaled]
+        waiting = [settle(key, each) for key, each in scaled if not each.is_settled()]
+        departing = [settle(each.claim.key, each) for each in self._departures.all() if each.claim.key in keys]
+        await asyncio.gather(*waiting, *departing)
+        for claim in self._departures.take_ended():
+            self._ended(claim)
