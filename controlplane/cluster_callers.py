@@ -22,7 +22,8 @@ from controlplane import payload
 from controlplane.caller_cache import Remembered, ReviewLimit
 from controlplane.errors import ControlError, Forbidden, StoreUnavailable, TooManyRequests, Unauthorized
 from controlplane.guard import CALLER, VISIBLE
-from controlplane.openapi import DECLARE, OPERATIONS, Operation, Right
+from controlplane.openapi import OPERATIONS, Operation
+from controlplane.rights import DECLARE, Right
 
 AT_ONCE = 16
 """Reviews at one time for one list."""

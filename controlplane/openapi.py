@@ -7,26 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controlplane.rights import DECLARE, Right
+
 JSON = "application/json"
 MAX_TAIL = 10_000
 """Lines of one replica in one answer."""
 MAX_LAST = 1000
 """Decisions in one answer, which is as many as are kept of a version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Right:
-    """The Kubernetes right that a caller of an operation needs in a cluster, unless it has the control token."""
-
-    verb: str = ""
-    """On ScoringEndpoints, or GET of `url`; DECLARE: create, or update where there is one; "": no right, any caller."""
-    subresource: str = ""
-    """Of ScoringEndpoints; such a right can be granted though the API server itself serves nothing there."""
-    url: str = ""
-    """A path without objects (nonResourceURLs)."""
-
-
-DECLARE = "create or update"
 
 
 @dataclass(frozen=True, slots=True)
