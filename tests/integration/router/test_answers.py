@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cluster.link import ResetAll, SetTrust
-from serving.credentials import TokenKey, TokenTrust
+from cluster.link import ResetAll, SetKeys, SetTrust
+from serving.credentials import INCARNATION, KeyDigests, TokenKey, TokenTrust
 from serving.endpoint import Auth
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import SCORE, Answer, BrokenOff, get, request
@@ -19,6 +19,8 @@ from tests.integration.router.rig import Rig, endpoint, version
 
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 ISSUER = "https://issuer.test"
+LIFE = KeyDigests("iris", (), "incarnation-1")
+"""No key; tokens of this incarnation open the endpoint."""
 PRIMARY, SECONDARY = "p" * 43, "s" * 43
 UNKNOWN_KIND_PEM = (
     "-----BEGIN PUBLIC KEY-----\n"
@@ -154,11 +156,18 @@ async def test_a_token_for_another_endpoint_is_403_and_one_for_this_is_served(ri
     public = signing.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     rig.tell(SetTrust(TokenTrust(ISSUER, (TokenKey("k1", "EdDSA", public),))))
     rig.declare(endpoint(auth=Auth.TOKEN))
+    rig.tell(SetKeys(LIFE))
     replica = await rig.replica()
     now = int(rig.gateway.unix_now())
 
     def token(name: str) -> str:
-        claims = {"iss": ISSUER, "aud": TokenTrust.audience(name), "iat": now, "exp": now + 600}
+        claims = {
+            "iss": ISSUER,
+            "aud": TokenTrust.audience(name),
+            INCARNATION: LIFE.incarnation,
+            "iat": now,
+            "exp": now + 600,
+        }
         return jwt.encode(claims, signing, "EdDSA", {"kid": "k1"})
 
     client = await rig.client()
@@ -173,9 +182,11 @@ async def test_a_token_that_expires_on_an_open_connection_is_401(rig: Rig) -> No
     public = signing.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     rig.tell(SetTrust(TokenTrust(ISSUER, (TokenKey("k1", "EdDSA", public),))))
     rig.declare(endpoint(auth=Auth.TOKEN))
+    rig.tell(SetKeys(LIFE))
     await rig.replica()
     now = rig.gateway.unix_now()
-    claims = {"iss": ISSUER, "aud": TokenTrust.audience("iris"), "iat": int(now), "exp": int(now) + 600}
+    times = {"iat": int(now), "exp": int(now) + 600}
+    claims = {"iss": ISSUER, "aud": TokenTrust.audience("iris"), INCARNATION: LIFE.incarnation, **times}
     data = request(fields=bearer(jwt.encode(claims, signing, "EdDSA", {"kid": "k1"})))
     client = await rig.client()
     assert (await client.ask(data)).status == 200
@@ -193,12 +204,14 @@ async def test_trust_that_cannot_be_used_is_refused_and_told_and_what_was_truste
     rig.tell(SetTrust(TokenTrust(ISSUER, (TokenKey("k1", "EdDSA", public),))))
     guarded = endpoint(auth=Auth.TOKEN)
     rig.declare(guarded)
+    rig.tell(SetKeys(LIFE))
     wrong = TokenTrust("https://other.test", (TokenKey("k2", "EdDSA", public_pem),))
-    rig.tell(ResetAll((guarded,), (), wrong, ()) if whole else SetTrust(wrong))
+    rig.tell(ResetAll((guarded,), (LIFE,), wrong, ()) if whole else SetTrust(wrong))
     assert "https://other.test" in caplog.text and "are refused" in caplog.text
     await rig.replica()
     now = int(rig.gateway.unix_now())
-    claims = {"iss": ISSUER, "aud": TokenTrust.audience("iris"), "iat": now, "exp": now + 600}
+    times = {"iat": now, "exp": now + 600}
+    claims = {"iss": ISSUER, "aud": TokenTrust.audience("iris"), INCARNATION: LIFE.incarnation, **times}
     client = await rig.client()
     data = request(fields=bearer(jwt.encode(claims, signing, "EdDSA", {"kid": "k1"})))
     assert (await client.ask(data)).status == 200
