@@ -1,8 +1,10 @@
 """Files that are whole or absent: the one place that writes durable state. Blocking; call it in a thread."""
 
 import contextlib
+import errno
 import itertools
 import os
+import stat
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".part-"
@@ -10,10 +12,38 @@ TEMPORARY_PREFIX = ".part-"
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` (and parents) if absent and close it to other users. Raises OSError."""
+    """Make `path` (and parents) if absent and close it to other users.
+
+    Raises OSError, also where it is a symbolic link or belongs to another user: what is in it could be theirs.
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o700)
+    descriptor = _opened(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if os.fstat(descriptor).st_mode & 0o077:
+            os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def read_own(path: Path) -> bytes:
+    """The content of a regular file of this user. Raises OSError, also where it is a link or another user's."""
+    with open(_opened(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        return file.read()
+
+
+def _opened(path: Path, flags: int) -> int:
+    """A descriptor of what is at `path` itself, if it belongs to this user. Raises OSError."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link; name what it points to", str(path))
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    owner = os.fstat(descriptor).st_uid
+    if owner != os.geteuid():
+        os.close(descriptor)
+        rule = f"belongs to uid {owner}, not to uid {os.geteuid()}, who runs this; give it to that user, or use another"
+        raise OSError(errno.EPERM, rule, str(path))
+    return descriptor
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -66,7 +96,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def _write_durably(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         remaining = memoryview(data)
         while remaining:

@@ -65,11 +65,8 @@ class StateDirectory:
 
     def open(self) -> State:
         """Take the lock and read everything that can be read. Raises StoreError naming the file that is in the way."""
-        try:
-            for directory in (self._directory, self._endpoints):
-                files.make_private_directory(directory)
-        except OSError as error:
-            raise StoreError(f"cannot use the state directory {self._directory}: {error.strerror}") from error
+        make_own(self._directory)
+        make_own(self._endpoints)
         self._take_lock()
         try:
             return self._read()
@@ -115,7 +112,7 @@ class StateDirectory:
         path = self._directory / "control-token"
         with _naming(path, "read or write"):
             if path.exists():
-                token = path.read_text("ascii").strip()
+                token = files.read_own(path).decode("ascii").strip()
                 if not token:
                     raise StoreError(f"{path} is empty; remove it to have a new control token made")
                 return token
@@ -126,7 +123,7 @@ class StateDirectory:
     def _take_lock(self) -> None:
         path = self._directory / "lock"
         with _naming(path, "open"):
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -179,6 +176,14 @@ class StateDirectory:
             files.write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
 
 
+def make_own(directory: Path) -> None:
+    """Make a directory of this user that is closed to others. Raises StoreError."""
+    try:
+        files.make_private_directory(directory)
+    except OSError as error:
+        raise StoreError(f"cannot use the state directory {directory}: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def _naming(path: Path, verb: str) -> Iterator[None]:
     """Turn what the operating system says into a StoreError that names the file."""
@@ -204,7 +209,7 @@ def _read_keyring(path: Path) -> Keyring:
 def _read_file(path: Path, shape: type[_T]) -> _T:
     """Raises DamagedFile, NewerFormat, StoreError."""
     with _naming(path, "read"):
-        data = path.read_bytes()
+        data = files.read_own(path)
     try:
         found = msgspec.json.decode(data, type=_Header).format
         if found != FORMAT:

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from serving.printable import one_record
+
 COPY_BYTES = 65_536
 
 
@@ -39,6 +41,14 @@ class Relay:
                 while data:
                     data = data[os.write(self._target, data) :]
         os.close(self._source)  # when the target is gone, writers are told so
+
+
+class RecordFormatter(logging.Formatter):
+    """One record as text in which nothing can be taken for another record, or moves a terminal's cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Its further lines are indented, its control characters escaped."""
+        return one_record(super().format(record))
 
 
 class RelayHandler(logging.Handler):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from router.supervisor import listening_socket
-from scorefront.logs import unblocked
+from scorefront.logs import RecordFormatter, unblocked
 from scorefront.secrecy import keep_memory_private
 
 Address = tuple[str, int]
@@ -47,7 +47,9 @@ def main(work: Callable[[], int], refused: tuple[type[Exception], ...], invalid:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(RecordFormatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
         try:
             return work()
         except refused as error:

@@ -15,7 +15,7 @@ from router.proxy.statics import StaticAddresses
 from router.proxy.tls import Certificates, Pair, TlsError
 from router.settings import SettingError, from_environment
 from router.worker import WorkerOptions, run
-from scorefront.logs import Relay, RelayHandler
+from scorefront.logs import RecordFormatter, Relay, RelayHandler
 from scorefront.loop import use_fast_loop
 from scorefront.secrecy import keep_memory_private
 from serving.destinations import LOOPBACK, Destinations, networks
@@ -55,7 +55,8 @@ def main() -> int:
     _collect_seldom()
     relay = Relay(sys.stderr.fileno())
     handler = RelayHandler(relay.fd)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler])
+    handler.setFormatter(RecordFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     sys.unraisablehook = _log_unraisable
     run(
         WorkerOptions(

@@ -91,7 +91,7 @@ class ReplicaLog:
             os.replace(self._path, f"{self._path}.1")
         if self._fd < 0:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
             self._bytes = 0
         self._bytes += os.write(self._fd, data)
 

@@ -217,7 +217,7 @@ def _lock(directory: Path) -> int:
     """Own the directory until the descriptor is closed or this process ends. Raises ProviderError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / "replicas.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(directory / "replicas.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise ProviderError(f"cannot use the state directory {directory}: {error.strerror}") from error
     try:

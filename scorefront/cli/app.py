@@ -15,6 +15,7 @@ from scorefront import __version__
 from scorefront.cli import azureml, deployment, doctor, endpoints, scaling, scoring, up
 from scorefront.cli.errors import CommandError, InvalidInput
 from serving.faults import InvalidManifest
+from serving.printable import printable
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
@@ -112,5 +113,5 @@ def _usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return status

@@ -1,6 +1,5 @@
 """Commands that use an endpoint: score, logs."""
 
-import os
 import sys
 from typing import Annotated, Any
 
@@ -73,11 +72,12 @@ def _failure(reply: Reply) -> str:
 
 
 def _write(body: bytes) -> None:
-    """As it came; a line's end is added only for a terminal, so that a pipe gets the model's own bytes."""
+    """As it came for a pipe; for a terminal without control characters, and with the end of a line."""
+    if sys.stdout.isatty():
+        print(show.shown(body.decode(errors="replace").removesuffix("\n")))
+        return
     sys.stdout.flush()
     sys.stdout.buffer.write(body)
-    if sys.stdout.isatty() and not body.endswith(b"\n"):
-        sys.stdout.buffer.write(os.linesep.encode())
 
 
 def logs(
@@ -101,7 +101,7 @@ def logs(
     version = optional_name("--version", version)
     count = whole_number("--tail", tail, 0, MAX_TAIL)
     for entry in control_plane(control_url, control_ca).logs(name, version, count, follow):
-        print(_line(entry), flush=follow)
+        print(show.shown(_line(entry)), flush=follow)
     if follow:
         show.note("the control plane has closed the stream")
 

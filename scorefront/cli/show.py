@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scorefront.cli.arguments import TableFormat
+from serving.printable import one_record, printable
 
 PIPE_WIDTH = 4096
 """Columns where nobody looks: a table in a pipe is never cut or wrapped."""
@@ -28,6 +29,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def shown(text: str) -> str:
+    """Text of others for standard output: as it is for a pipe or a file, without control characters on a terminal."""
+    return printable(text) if sys.stdout.isatty() else text
+
+
 def as_json(value: object) -> str:
     """Indented, keys in their order."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -40,7 +46,7 @@ def as_yaml(value: object) -> str:
 
 def print_object(value: object, form: TableFormat) -> None:
     """JSON or YAML on standard output."""
-    print(as_json(value) if form is TableFormat.JSON else as_yaml(value).rstrip("\n"))
+    print(shown(as_json(value) if form is TableFormat.JSON else as_yaml(value).rstrip("\n")))
 
 
 # ---- endpoints
@@ -57,9 +63,9 @@ def print_endpoints(views: Sequence[Mapping[str, Any]], skipped: Sequence[Mappin
     for view in views:
         for version, status in view["status"]["versions"].items():
             if status.get("message"):
-                out.print(Text(f"{view['metadata']['name']}/{version}: {status['message']}"))
+                out.print(Text(one_record(f"{view['metadata']['name']}/{version}: {status['message']}")))
     for each in skipped:
-        out.print(Text(f"{each['name']}: skipped: {each['message']}"))
+        out.print(Text(one_record(f"{each['name']}: skipped: {each['message']}")))
 
 
 def print_endpoint(view: Mapping[str, Any]) -> None:
@@ -111,7 +117,7 @@ def decision_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
     table = _table("TIME (UTC)", "VERSION", ">REPLICAS", "RULE", "REASON")
     for decision in decisions:
         replicas = f"{decision['previous']} → {decision['desired']}"
-        version, rule, reason = (Text(str(decision[key])) for key in ("version", "rule", "reason"))
+        version, rule, reason = (Text(printable(str(decision[key]))) for key in ("version", "rule", "reason"))
         table.add_row(moment(decision["at"]), version, replicas, rule, reason)
     return table
 
@@ -122,7 +128,9 @@ def front_end_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
     for decision in decisions:
         previous, desired = decision["previous"], decision["desired"]
         workers, routers = (f"{previous[part]} → {desired[part]}" for part in ("workers", "routers"))
-        table.add_row(moment(decision["at"]), workers, routers, Text(decision["rule"]), Text(decision["reason"]))
+        table.add_row(
+            moment(decision["at"]), workers, routers, *(Text(printable(decision[key])) for key in ("rule", "reason"))
+        )
     return table
 
 

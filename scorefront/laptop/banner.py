@@ -4,18 +4,42 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from controlplane.plane import ControlPlane
+from router.settings import SettingError
 
 POLL_S = 0.1
 PATIENCE_S = 10.0
 """A model that still starts after this long is mentioned once. One that fails is told of by the provider, at once."""
 SAMPLE_MAX_BYTES = 2000
+SHOW_KEYS = "SCOREFRONT_SHOW_KEYS"
+
+
+class ShowKeys(StrEnum):
+    """Where `up` prints the primary key of an endpoint, rather than the command that tells it."""
+
+    ALWAYS = "always"
+    TERMINAL = "terminal"
+    NEVER = "never"
+
+    def applies(self, on_terminal: bool) -> bool:
+        """Whether to print it, on a terminal or elsewhere (a file, a journal, the log of a build)."""
+        return self is ShowKeys.ALWAYS or (self is ShowKeys.TERMINAL and on_terminal)
+
+
+def show_keys(environment: Mapping[str, str]) -> ShowKeys:
+    """What SCOREFRONT_SHOW_KEYS says. Raises SettingError that names the variable and the rule."""
+    text = environment.get(SHOW_KEYS, ShowKeys.ALWAYS)
+    try:
+        return ShowKeys(text)
+    except ValueError as error:
+        raise SettingError(f"{SHOW_KEYS}: must be one of {', '.join(ShowKeys)} (got {text!r})") from error
 
 
 class Banner:
@@ -28,17 +52,19 @@ class Banner:
         documents: Sequence[dict[str, Any]],
         redirect_url: str = "",
         token_file: Path | None = None,
+        keys: ShowKeys = ShowKeys.ALWAYS,
     ) -> None:
         """What the installation is, as far as it is told of.
 
         control_url: of the control port, http:// or unix:. documents: the manifests it was started with.
         redirect_url: where clients without TLS are sent on, if anywhere. token_file: with the control token, where one
-        is demanded.
+        is demanded. keys: where keys are printed.
         """
         self._plane = plane
         self._control_url = control_url
         self._redirect_url = redirect_url
         self._token_file = token_file
+        self._keys = keys
         self._documents = {document["metadata"]["name"]: document for document in documents}
         self._told: set[str] = set()
         """Versions that were said to take their time."""
@@ -98,8 +124,12 @@ class Banner:
         console.print(f"  [bold]scoring[/]    {status['scoringUri']}")
         credential = ""
         if status["auth"] == "key":
-            credential = self._plane.keys(name).primary
-            console.print(f"  [bold]key[/]        {credential}")
+            if self._keys.applies(console.is_terminal):
+                credential = self._plane.keys(name).primary
+                console.print(f"  [bold]key[/]        {credential}")
+            else:
+                console.print(f"  [bold]key[/]        scorefront keys {name}")
+                credential = "KEY"
         elif status["auth"] == "token":
             console.print(f"  [bold]token[/]      scorefront token {name}")
             credential = "TOKEN"

@@ -26,6 +26,7 @@ from controlplane.control_token import ControlToken
 from controlplane.errors import StoreError
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
+from controlplane.statedir import make_own
 from controlplane.store import FileStore
 from router.folder import FolderError
 from router.settings import SettingError, from_environment
@@ -36,7 +37,7 @@ from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.frontend import FrontEndScaler, OneMachine, front_end_settings
 from scorefront.laptop.access import control_access
-from scorefront.laptop.banner import Banner
+from scorefront.laptop.banner import Banner, show_keys
 from scorefront.loop import use_fast_loop
 from scorefront.port_certificates import PortCertificates
 from scorefront.ports import Port, port_limits, runner_of
@@ -87,6 +88,8 @@ def _run(options: UpOptions) -> int:
     front_end_settings(os.environ)
     port_limits(os.environ)
     destinations(os.environ, in_cluster=False)
+    show_keys(os.environ)
+    make_own(options.state_dir)
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))
         control = sockets.enter_context(_control_socket(options.control))
@@ -150,7 +153,9 @@ class _Installation:
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
         documents = [document for _, document in options.documents]
         token_file = options.state_dir / "control-token" if self._access.token_demanded else None
-        self._banner = Banner(self._plane, self._control_url, documents, redirect_url, token_file)
+        self._banner = Banner(
+            self._plane, self._control_url, documents, redirect_url, token_file, show_keys(os.environ)
+        )
 
     async def run(self) -> int:
         """Start, serve until a signal, stop."""
@@ -172,9 +177,8 @@ class _Installation:
         async with contextlib.AsyncExitStack() as stack:
             await self._provider.start()
             stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
-            if os.geteuid() == 0:
-                _log.warning("running as root, so model code runs as root; another user is safer (docs/one-machine.md)")
             await self._plane.start()
+            await self._tell_of_restored()
             stack.push_async_callback(self._plane.stop)
             with process.usable_file(self._options.state_dir / FILE):
                 stack.enter_context(audit_file(self._options.state_dir))
@@ -185,6 +189,8 @@ class _Installation:
             await _first(serving, stopping)
             if stopping.done():
                 return 0
+            if os.geteuid() == 0:
+                _log.warning("running as root, so model code runs as root; another user is safer (docs/one-machine.md)")
             dying = asyncio.create_task(self._plane.wait(), name="watch the control plane")
             banner = asyncio.create_task(self._banner.show(), name="tell of readiness")
             restarting = asyncio.create_task(self._restart_on(restart), name="restart workers on SIGHUP")
@@ -200,6 +206,13 @@ class _Installation:
                 with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
                     self._banner.say_stopping()
         return 0
+
+    async def _tell_of_restored(self) -> None:
+        """Endpoints that nobody named on the command line run commands, too: say where they come from."""
+        named = {document["metadata"]["name"] for _, document in self._options.documents}
+        names = [name for view in await self._plane.views() if (name := view["metadata"]["name"]) not in named]
+        if names:
+            _log.warning("endpoints restored from %s: %s", self._options.state_dir, ", ".join(sorted(names)))
 
     async def _restart_on(self, asked: asyncio.Event) -> None:
         """New worker processes take over, running what is installed now: see `Supervisor.restart`."""

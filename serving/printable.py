@@ -1,0 +1,26 @@
+"""Text of others as it may be shown in a log or on a terminal: nothing in it moves a cursor or forges a line."""
+
+import re
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # changes of the direction of writing
+    "\u2028\u2029\ufeff\ud800-\udfff]"  # other ends of lines, the byte order mark, halves of surrogate pairs
+)
+CONTINUED = "\n    | "
+"""Stands where a text goes on in another line, which no record of a log begins with."""
+
+
+def printable(text: str) -> str:
+    """`text` with control characters as \\xNN or \\uNNNN; tabs and line feeds stay."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def one_record(text: str) -> str:
+    """`text` so that all of its lines can be told to belong to one record: printable, the further ones indented."""
+    return printable(text).replace("\n", CONTINUED)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
