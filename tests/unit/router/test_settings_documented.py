@@ -12,6 +12,7 @@ from router.settings import Settings
 from scorefront import ports
 from scorefront.connections import PortLimits
 from scorefront.frontend import PREFIX, PURPOSE, TOLD
+from scorefront.laptop.banner import SHOW_KEYS
 from serving.destinations import SETTING as STATIC_CIDRS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
@@ -48,7 +49,7 @@ def test_a_row_has_the_default_the_unit_the_variable_and_what_happens(name: str)
 def test_no_variable_is_told_of_that_does_nothing() -> None:
     told = set(re.findall(r"SCOREFRONT_(\w+)", PAGE))
     assert told == {name.upper() for name in FIELDS} | {
-        name.removeprefix("SCOREFRONT_") for name in (PURPOSE, STATIC_CIDRS)
+        name.removeprefix("SCOREFRONT_") for name in (PURPOSE, STATIC_CIDRS, SHOW_KEYS)
     }
     assert f"SCOREFRONT_{'frontend_'.upper()}" == PREFIX
     assert f"SCOREFRONT_{'control_'.upper()}" == ports.PREFIX
