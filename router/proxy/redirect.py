@@ -26,10 +26,14 @@ class Redirect(Downstream):
         super().__init__(gateway)
         self._port = port
 
-    def drain(self) -> None:
-        """Close the connection if it is idle; it never passes to another worker, which would score what came here."""
+    def send_away(self) -> None:
+        """Close the connection if it is idle."""
         if not self._lingering and not self._buffer:
             self._finish(linger=False)
+
+    def pass_on(self) -> bool:
+        """Always False: another worker would score what comes here."""
+        return False
 
     def _open(self, head: RequestHead, length: int) -> None:
         gateway = self._gateway

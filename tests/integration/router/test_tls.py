@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pytest
 import uvloop
 
 from router.proxy import handshake
+from router.proxy.downstream import Downstream
+from router.proxy.handover import Giver, Taker
 from router.settings import Settings
 from tests.fakes.certificates import make
 from tests.fakes.clock import eventually
-from tests.integration.router.clients import BrokenOff, get, request
+from tests.integration.router.clients import BrokenOff, Client, get, request
 from tests.integration.router.flood import MB, Flood, held_in_memory, pattern
 from tests.integration.router.replicas import OK, Request, Wire, answer_bytes, answers, echo, plays, silent, when
-from tests.integration.router.rig import endpoint, version
+from tests.integration.router.rig import Rig, endpoint, version
 from tests.integration.router.secure import RawClient, SecureClient, SecureRig, now
 from tests.integration.router.test_streams import CHUNKED_HEAD
 
@@ -485,30 +488,66 @@ async def test_plain_clients_are_bounded_in_time(rigs: Rigs) -> None:
     await eventually(rig.gateway.empty.is_set)
 
 
-class AnyGiver:
-    """The way to another worker, that would take everything."""
+async def test_an_idle_redirect_connection_is_never_handed_to_another_worker(rig: SecureRig) -> None:
+    """A plain scoring connection beside it is handed over, so the way is open."""
+    plain, seeking = await plain_beside_redirect(rig)
+    async with other_worker(rig) as other:
+        rig.gateway.pass_idle()
+        await eventually(lambda: other.gateway.stats.connections == 1)
+        assert rig.gateway.stats.connections == 1
+        assert rig.gateway.onward.wanted
+        plain.send(get())
+        assert (await plain.answer()).status == 200  # only the other worker has a replica
+        seeking.send(get())
+        assert (await seeking.head())[0] == 308
+        assert other.gateway.stats.connections == 1
 
-    def __init__(self) -> None:
-        self.given = 0
 
-    def may_take(self, transport: asyncio.Transport) -> bool:
-        return True
+async def test_an_idle_redirect_connection_of_a_worker_that_leaves_is_closed(rig: SecureRig) -> None:
+    plain, seeking = await plain_beside_redirect(rig)
+    async with other_worker(rig) as other:
+        rig.gateway.send_away()
+        await eventually(lambda: other.gateway.stats.connections == 1)
+        assert await seeking.end() == b""
+        plain.send(get())
+        assert (await plain.answer()).status == 200
+        assert other.gateway.stats.connections == 1
 
-    def give(self, transport: asyncio.Transport, read: bytes) -> bool:
-        self.given += 1
-        return True
 
-
-async def test_a_client_to_be_redirected_is_closed_rather_than_passed_to_a_worker_that_would_score(
-    rig: SecureRig,
-) -> None:
+async def test_an_idle_redirect_connection_of_a_draining_worker_is_closed(rig: SecureRig) -> None:
     client = await rig.plain_client(rig.redirect_port)
     await eventually(lambda: rig.gateway.stats.connections == 1)
-    successor: Any = AnyGiver()
-    rig.gateway.successor = successor
     rig.gateway.drain()
     assert await client.end() == b""
-    assert successor.given == 0
+
+
+async def plain_beside_redirect(rig: SecureRig) -> tuple[Client, Client]:
+    """An idle scoring connection without TLS, and an idle one of the listener that redirects."""
+    server = await asyncio.get_running_loop().create_server(lambda: Downstream(rig.gateway), "127.0.0.1", 0)
+    plain = await rig.plain_client(server.sockets[0].getsockname()[1])
+    seeking = await rig.plain_client(rig.redirect_port)
+    await eventually(lambda: rig.gateway.stats.connections == 2)
+    server.close()
+    return plain, seeking
+
+
+@asynccontextmanager
+async def other_worker(rig: SecureRig) -> AsyncIterator[Rig]:
+    """A worker with a replica; the rig hands it up to ten connections."""
+    ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    giver, other = Giver(ours), Rig()
+    await other.start()
+    await other.replica()
+    taker = Taker(theirs, other.worker._adopt)
+    rig.gateway.onward.order([giver], 10)
+    try:
+        yield other
+    finally:
+        for client in rig._clients:
+            client.leave()
+        giver.close()
+        await taker.close()
+        await other.stop()
 
 
 async def test_a_request_in_flight_is_not_disturbed_by_redirects(rig: SecureRig) -> None:
