@@ -190,7 +190,7 @@ async def test_an_address_that_parse_refuses_is_refused(server: Server, address:
 async def test_null_means_the_default_wherever_a_field_may_be_left_out(server: Server) -> None:
     optional = [name for name, field in DeclaredVersion.model_fields.items() if not field.is_required()]
     of_spec = [name for name, field in Spec.model_fields.items() if not field.is_required()]
-    manifest = document(version(**dict.fromkeys(optional)), **dict.fromkeys(of_spec))
+    manifest = document({**version(), **dict.fromkeys(optional)}, **dict.fromkeys(of_spec))
     assert to_document(parse(manifest)) == to_document(parse(document()))
     await server.create(manifest)
 

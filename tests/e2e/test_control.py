@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -73,7 +74,7 @@ class Site:
         return self.processes[-1]
 
     @property
-    def lease(self) -> dict:
+    def lease(self) -> dict[str, Any]:
         return self.api.objects.get(LEASE, {"spec": {}, "metadata": {}})
 
     async def leads(self, process: Process) -> None:
@@ -96,7 +97,7 @@ async def site(tmp_path) -> AsyncIterator[Site]:
             await each.process.wait()
 
 
-async def ask(url: str, token: str = TOKEN) -> tuple[int, dict]:
+async def ask(url: str, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers, ssl=False) as answer:
         return answer.status, json.loads(await answer.text())

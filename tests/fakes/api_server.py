@@ -200,7 +200,7 @@ class ApiServer:
 
     def _page(self, query: dict[str, str]) -> Object:
         """One page of one moment: what comes after it is kept for whoever continues."""
-        version, items = self._rests.pop(query.get("continue", ""), None) or (self.version, self._items())
+        version, items = self._rests.pop(query.get("continue", ""), (self.version, self._items()))
         limit = int(query.get("limit", 0)) or len(items)
         metadata: Object = {"resourceVersion": str(version)}
         if items[limit:]:

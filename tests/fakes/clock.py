@@ -65,3 +65,8 @@ async def eventually(predicate: Callable[[], object], within_s: float = 5.0) -> 
             return
         await asyncio.sleep(0.002)
     raise AssertionError(f"it did not come about within {within_s:g} s")
+
+
+def reaches(number: Callable[[], int], least: int) -> Callable[[], bool]:
+    """For `eventually`: the number is at least this."""
+    return lambda: number() >= least

@@ -1,7 +1,9 @@
 """The control plane of a cluster on a Kubernetes in memory, with the routers faked and the clock in the test's hand."""
 
 import random
+from typing import cast
 
+from cluster.kubernetes.api import Api
 from cluster.kubernetes.election import Election, ElectionSettings
 from cluster.kubernetes.errors import NotFound
 from cluster.kubernetes.paths import ENDPOINTS, LEASES, path
@@ -77,7 +79,14 @@ class Leadership:
         self.lease = HeldLease(self.kubernetes, fence)
         chance = random.Random(1)
         self.control = cluster_control(
-            self.kubernetes, self.routers, fence, self.clock, self.clock.wall, chance.random, settings, self.lease
+            cast(Api, self.kubernetes),
+            self.routers,
+            fence,
+            self.clock,
+            self.clock.wall,
+            chance.random,
+            settings,
+            self.lease,
         )
         self.plane = self.control.plane
         self.provider = self.control._parts.provider
@@ -121,7 +130,7 @@ class Leadership:
 
     def usage(self, busy, waiting=0, total=0, key=BLUE, starved=False, by=()):
         """What the one worker tells."""
-        row = VersionUsage(*key, busy, total, waiting, self._integral, dict.fromkeys(by, 1))
+        row = VersionUsage(key.endpoint, key.version, busy, total, waiting, self._integral, dict.fromkeys(by, 1))
         self.plane.on_usage(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
 
     async def load(self, seconds, busy, waiting=0, total=0, key=BLUE):

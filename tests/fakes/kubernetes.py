@@ -72,6 +72,12 @@ class FakeKubernetes:
         found = self._objects.get(_place_of(resource, namespace or self.home, name))
         return copy.deepcopy(found)
 
+    def must_find(self, resource: Resource, name: str, namespace: str = "") -> Object:
+        """An object. Fails the test where there is none."""
+        found = self.find(resource, name, namespace)
+        assert found is not None, f"no {resource.plural} {name}"
+        return found
+
     def all(self, resource: Resource) -> list[Object]:
         """All objects of a kind, oldest first."""
         collection = _collection_of(resource)

@@ -9,7 +9,7 @@ import pytest
 
 from router.supervisor import RestartFailed
 from tests.fakes.certificates import Folder
-from tests.fakes.clock import eventually
+from tests.fakes.clock import eventually, reaches
 from tests.integration.router.clients import Client, get, request
 from tests.integration.router.group import Group, snapshot
 from tests.integration.router.replicas import Replica, Script, answers, echo, when
@@ -61,7 +61,7 @@ async def test_under_load_no_request_is_lost_and_no_replica_has_two(sites: Sites
     clients = [asyncio.create_task(load(), name=f"client {number}") for number in range(12)]
     for number in range(1, 4):
         await group.supervisor.restart()
-        await eventually(lambda enough=number * 200: len(statuses) > enough)
+        await eventually(reaches(lambda: len(statuses), number * 200 + 1))
     done.set()
     await asyncio.gather(*clients)
     assert set(statuses) == {200}

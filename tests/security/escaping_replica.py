@@ -59,10 +59,15 @@ def sibling() -> None:
         stay("sibling")
 
 
+def parent() -> None:
+    forked(lambda: stay("grandchild"))
+    stay("child")
+
+
 def family() -> None:
     os.setsid()
     for _ in range(3):
-        forked(lambda: (forked(lambda: stay("grandchild")), stay("child"))[0])
+        forked(parent)
     stay("parent")
 
 

@@ -25,7 +25,7 @@ def as_user(uid: int, act: Callable[[], bytes]) -> bytes:
             said = repr(error).encode()
         while said:
             said = said[os.write(writing, said) :]
-        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        sys.stdout = sys.stderr = None
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:

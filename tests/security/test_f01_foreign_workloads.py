@@ -172,7 +172,7 @@ async def test_other_versions_of_the_endpoint_run_on(leader: Leadership) -> None
     untouched = Untouched(leader.kubernetes, "payments-api")
     versions = [image("api", numReplicas=1, isDefault=True), image("blue", numReplicas=2)]
     await leader.declare(scoring_endpoint("payments", versions=versions), 5)
-    assert leader.kubernetes.find(DEPLOYMENTS, "payments-blue")["spec"]["replicas"] == 2
+    assert leader.kubernetes.must_find(DEPLOYMENTS, "payments-blue")["spec"]["replicas"] == 2
     message = leader.conditions("payments")["Degraded"][2]
     assert "api: " in message and "blue" not in message
     untouched.check()
@@ -232,14 +232,14 @@ async def test_pods_that_only_carry_the_labels_are_neither_marked_nor_deleted(le
     untouched, alone = Untouched(leader.kubernetes, "bait"), leader.kubernetes.find(PODS, "bait-alone")
     key = VersionKey("payments", "api")
     await leader.provider.scale(key, 3)
-    assert leader.kubernetes.find(DEPLOYMENTS, "payments-api")["spec"]["replicas"] == 3
+    assert leader.kubernetes.must_find(DEPLOYMENTS, "payments-api")["spec"]["replicas"] == 3
     await leader.settle(2)
     theirs = [each for each in leader.routers.replicas if each.startswith("bait-")]
     await leader.provider.scale(key, 1, theirs)
     for replica in list(leader.routers.replicas):
         leader.plane.on_drained(replica)
     await leader.settle(30)
-    assert leader.kubernetes.find(DEPLOYMENTS, "payments-api")["spec"]["replicas"] == 1
+    assert leader.kubernetes.must_find(DEPLOYMENTS, "payments-api")["spec"]["replicas"] == 1
     await delete(leader, "payments")
     untouched.check()
     assert leader.kubernetes.find(PODS, "bait-alone") == alone

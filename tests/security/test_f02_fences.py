@@ -32,11 +32,11 @@ async def leader() -> AsyncIterator[Leadership]:
 
 
 def fence_on(leader: Leadership, name: str = "iris-blue") -> str | None:
-    return leader.kubernetes.find(DEPLOYMENTS, name)["metadata"].get("annotations", {}).get(FENCE)
+    return leader.kubernetes.must_find(DEPLOYMENTS, name)["metadata"].get("annotations", {}).get(FENCE)
 
 
 def number(leader: Leadership, name: str = "iris-blue") -> int:
-    return int(leader.kubernetes.find(DEPLOYMENTS, name)["spec"]["replicas"])
+    return int(leader.kubernetes.must_find(DEPLOYMENTS, name)["spec"]["replicas"])
 
 
 def forge(leader: Leadership, text: str, name: str = "iris-blue") -> None:
@@ -50,7 +50,8 @@ async def scale_to(leader: Leadership, replicas: int) -> None:
 
 
 def leads_on(leader: Leadership) -> bool:
-    return not leader.control._parts.fence.broken.is_set() and not leader.control._running.done()
+    running = leader.control._running
+    return not leader.control._parts.fence.broken.is_set() and running is not None and not running.done()
 
 
 async def test_a_forged_fence_fails_its_endpoint_and_no_other(leader: Leadership) -> None:

@@ -29,7 +29,7 @@ async def everywhere() -> AsyncIterator[Leadership]:
 
 
 def entries(leader: Leadership) -> dict[str, dict[str, str]]:
-    data = leader.kubernetes.find(SECRETS, KEYS)["data"]
+    data = leader.kubernetes.must_find(SECRETS, KEYS)["data"]
     return {key: json.loads(base64.b64decode(value)) for key, value in data.items()}
 
 
@@ -111,7 +111,7 @@ async def test_a_write_of_another_in_between_is_not_undone(everywhere: Leadershi
 
 
 def entries_raw(leader: Leadership) -> dict[str, str]:
-    data: dict[str, str] = leader.kubernetes.find(SECRETS, KEYS).get("data", {})
+    data: dict[str, str] = leader.kubernetes.must_find(SECRETS, KEYS).get("data", {})
     return data
 
 

@@ -34,7 +34,7 @@ def adopting(name: str = "blue", workload: str = "theirs", **fields: Any) -> Obj
 
 
 def claim(leader: Leadership, name: str = "theirs") -> str | None:
-    return leader.kubernetes.find(DEPLOYMENTS, name)["metadata"].get("annotations", {}).get(CLAIM)
+    return leader.kubernetes.must_find(DEPLOYMENTS, name)["metadata"].get("annotations", {}).get(CLAIM)
 
 
 def uid(leader: Leadership, endpoint: str) -> str:
@@ -89,7 +89,7 @@ async def test_a_deployment_that_was_made_for_a_version_is_not_adopted(leader: L
     else:
         await leader.declare(scoring_endpoint("thief", versions=[adopting(workload="victim-made", numReplicas=1)]), 40)
     assert leader.conditions(endpoint)["Degraded"][:2] == ("True", "AlreadyClaimed")
-    assert leader.kubernetes.find(DEPLOYMENTS, "victim-made")["spec"]["replicas"] == 4
+    assert leader.kubernetes.must_find(DEPLOYMENTS, "victim-made")["spec"]["replicas"] == 4
     assert len(leader.kubernetes.pods()) == 4
     if endpoint == "thief":
         await delete(leader, "thief")
@@ -116,7 +116,7 @@ async def test_two_versions_that_come_to_one_workload_all_the_same_do_not_fight(
     await leader.declare(scoring_endpoint("iris", versions=versions), 40)
     status, reason, message = leader.conditions("iris")["Degraded"]
     assert (status, reason) == ("True", "AlreadyClaimed") and message.startswith("green: ")
-    assert leader.kubernetes.find(DEPLOYMENTS, "theirs")["spec"]["replicas"] == 4
+    assert leader.kubernetes.must_find(DEPLOYMENTS, "theirs")["spec"]["replicas"] == 4
     assert len(leader.kubernetes.pods()) == 4
 
 
@@ -129,7 +129,8 @@ async def test_a_change_of_leader_keeps_the_claims(leader: Leadership) -> None:
     await after.settle(20)
     assert claim(after) == uid(after, "victim")
     assert after.conditions("a-thief")["Degraded"][:2] == ("True", "AlreadyClaimed")
-    assert after.kubernetes.find(DEPLOYMENTS, "theirs")["spec"]["replicas"] == 4 and len(after.kubernetes.pods()) == 4
+    assert after.kubernetes.must_find(DEPLOYMENTS, "theirs")["spec"]["replicas"] == 4
+    assert len(after.kubernetes.pods()) == 4
     await after.stop()
 
 
@@ -153,7 +154,7 @@ async def test_a_claim_that_its_leader_could_not_take_off_is_taken_off_by_the_ne
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": [image("green")]}})
     after = await Leadership(leader.kubernetes, leader.clock, fence=2).start()
     await after.settle(8)
-    assert claim(after) is None and after.kubernetes.find(DEPLOYMENTS, "theirs")["spec"]["replicas"] == 5
+    assert claim(after) is None and after.kubernetes.must_find(DEPLOYMENTS, "theirs")["spec"]["replicas"] == 5
     await after.stop()
 
 
@@ -192,7 +193,7 @@ async def test_pods_that_only_the_selector_means_are_neither_marked_nor_counted(
     for replica in list(leader.routers.replicas):
         leader.plane.on_drained(replica)
     await leader.settle(30)
-    assert leader.kubernetes.find(DEPLOYMENTS, "bait")["spec"]["replicas"] <= 2
+    assert leader.kubernetes.must_find(DEPLOYMENTS, "bait")["spec"]["replicas"] <= 2
     untouched.check()
 
 

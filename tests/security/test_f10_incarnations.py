@@ -389,7 +389,7 @@ async def test_on_a_cluster_an_entry_without_incarnation_gets_one(cluster: Clust
     after = cluster.leader.plane.keys("iris")
     assert (after.primary, after.secondary) == (keys.primary, keys.secondary)
     assert (cluster.answer(old), cluster.answer(cluster.token())) == (401, 200)
-    assert cluster.leader.kubernetes.find(SECRETS, "scorefront-keys")["data"] != edited
+    assert cluster.leader.kubernetes.must_find(SECRETS, "scorefront-keys")["data"] != edited
 
 
 @pytest.mark.parametrize("odd", ["x", "F" * 32, "0" * 31, "0" * 33, "../../", "0" * 31 + "\n"])

@@ -9,6 +9,7 @@ import pytest
 from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, UpsertEndpoint
 from controlplane.tokens import LIFETIME_S, Keyring, TokenAlgorithm, new_keyring
 from router.core.credentials import CLOCK_SKEW_S
+from router.core.table import Match
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Auth
 from tests.fakes.clock import eventually, stands_still
@@ -286,7 +287,12 @@ def counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How often credentials of tunnels are looked at from now on."""
     seen: list[object] = []
     whole = rig.gateway.table.match
-    monkeypatch.setattr(rig.gateway.table, "match", lambda path: (seen.append(path), whole(path))[1])
+
+    def match(path: bytes) -> Match:
+        seen.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(rig.gateway.table, "match", match)
     return lambda: len(seen)
 
 

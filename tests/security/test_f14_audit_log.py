@@ -107,6 +107,7 @@ async def test_a_refused_attempt_is_a_line_without_what_was_shown(
     api: TestClient[Any, Any], kept: Kept, credential: str | None
 ) -> None:
     headers = {} if credential is None else {"Authorization": credential}
+    stranger: TestClient[Any, Any]
     async with TestClient(api.server) as stranger:
         assert (await stranger.get(f"{IRIS}/keys?secret=1", headers=headers)).status == 401
         assert (await stranger.get("/nowhere", headers=headers)).status == 401

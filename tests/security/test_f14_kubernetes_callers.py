@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient, TestServer
 
 from cluster.kubernetes.access import Access, BorrowedCredentials, Credentials
+from cluster.kubernetes.api import Api
 from cluster.kubernetes.errors import Misconfigured, Refused
 from controlplane.caller_cache import ALL_BURST, MAX_REMEMBERED, ONE_BURST, REMEMBER_S, Remembered, ReviewLimit
 from controlplane.cluster_callers import KubernetesCallers
@@ -38,7 +39,7 @@ class Rig:
         await self.leader.declare(scoring_endpoint("iris", namespace="red"))
         await self.leader.declare(scoring_endpoint("wine", namespace="blue"))
         control = self.leader.control
-        callers = KubernetesCallers(self.kubernetes, "home", control.places, self.leader.clock)
+        callers = KubernetesCallers(cast(Api, self.kubernetes), "home", control.places, self.leader.clock)
         settings = RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN), callers), in_cluster=True)
         self.client = TestClient(TestServer(build_app(control.plane, settings, Exposition().render)))
         await self.client.start_server()

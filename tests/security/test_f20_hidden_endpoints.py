@@ -1,5 +1,6 @@
 """F20: with SCOREFRONT_HIDE_ENDPOINTS nobody learns from answers which endpoints exist."""
 
+import hmac
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -8,7 +9,6 @@ import pytest
 
 from cluster.link import SetKeys, SetTrust
 from controlplane.tokens import Keyring, TokenAlgorithm, new_keyring
-from router.core import credentials
 from router.settings import Settings, from_environment
 from serving.endpoint import Auth
 from tests.integration.router.clients import Answer, Client, get, request
@@ -130,7 +130,7 @@ async def test_a_refusal_compares_as_many_digests(rig: Rig, monkeypatch: pytest.
         compared.append(other)
         return one == other
 
-    monkeypatch.setattr(credentials.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     counts = []
     for name in ("iris", "nobody"):
         compared.clear()

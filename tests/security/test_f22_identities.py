@@ -6,10 +6,12 @@ import datetime
 import socket
 import ssl
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
 
+from cluster.kubernetes.api import Api
 from cluster.kubernetes.certificates import SPREAD
 from cluster.kubernetes.paths import SECRETS, path
 from cluster.kubernetes.peers import AUTHORITY_SECRET, PEERS_SECRET, ROTATE, PeersIdentity
@@ -35,7 +37,7 @@ class Installation:
         self.now = NOW
         self._folder = folder
         (folder / "control").mkdir()
-        self.control = PeersIdentity(self.api, folder / "control", lambda: self.now, "10.0.0.7")
+        self.control = PeersIdentity(cast(Api, self.api), folder / "control", lambda: self.now, "10.0.0.7")
 
     def mounted(self, name: str) -> Trust:
         """The Secret of the routers as a pod has it at this moment."""
@@ -160,7 +162,7 @@ async def test_a_rotated_authority_makes_a_leaked_key_worthless_and_no_link_fail
 async def test_a_standby_writes_nothing_and_trusts_the_same(tmp_path: Path) -> None:
     made = Installation(tmp_path)
     (tmp_path / "standby").mkdir()
-    standby = PeersIdentity(made.api, tmp_path / "standby", lambda: made.now, "10.0.0.8")
+    standby = PeersIdentity(cast(Api, made.api), tmp_path / "standby", lambda: made.now, "10.0.0.8")
     assert not await standby.follow() and made.api.written == []
     await made.control.ensure()
     written = len(made.api.written)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ async def test_an_entry_script_closes_connections_of_another_user(watcher: Watch
     address = (replica.host, replica.port)
     for path in ("/", "/score", "/swagger.json"):
         asked = request("POST", path, b"{}")
-        answer = await asyncio.to_thread(as_user, NOBODY, lambda asked=asked: exchange(address, asked))
+        answer = await asyncio.to_thread(as_user, NOBODY, partial(exchange, address, asked))
         assert status(answer) == 0, answer
     assert "Healthy" in await get(replica)
 

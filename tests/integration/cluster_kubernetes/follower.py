@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from cluster.kubernetes.api import Api
 from cluster.kubernetes.cache import Change, Gone, Listed, Object, Put
@@ -37,7 +37,9 @@ class Follower:
         self.seen: list[Change] = []
 
     async def run(self) -> None:
-        async with contextlib.aclosing(self.reflector.changes()) as changes:
+        changes = self.reflector.changes()
+        assert isinstance(changes, AsyncGenerator)
+        async with contextlib.aclosing(changes):
             async for change in changes:
                 self.apply(change)
 
@@ -79,12 +81,11 @@ async def following(
     api: Api,
     settings: ReflectorSettings | None = None,
     u: Callable[[], float] = lambda: 0.5,
-    keep: Callable[[Object], Object] | None = None,
+    keep: Callable[[Object], Object | None] = lambda found: found,
 ) -> AsyncIterator[Follower]:
     clock = HastyClock()
-    kept = {"keep": keep} if keep else {}
     chosen = settings or ReflectorSettings(sudden_s=0.0)  # no time passes while watching, so every good end is sudden
-    follower = Follower(Reflector(api, PATH, clock, u, settings=chosen, **kept), clock)
+    follower = Follower(Reflector(api, PATH, clock, u, settings=chosen, keep=keep), clock)
     task = asyncio.create_task(follower.run(), name="follow")
     try:
         yield follower

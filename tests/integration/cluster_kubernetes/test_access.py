@@ -31,7 +31,9 @@ def account(tmp_path: Path) -> Path:
     return folder
 
 
-def config(folder: Path, user: dict[str, Any], name: str = "config", **changes: Any) -> dict[str, str]:
+def config(
+    folder: Path, user: dict[str, Any], name: str = "config", current: str | None = "x", **changes: Any
+) -> dict[str, str]:
     """Writes a kubeconfig; returns the environment that names it."""
     cluster = {"server": "http://127.0.0.1:1", **changes.pop("cluster", {})}
     document = {
@@ -40,7 +42,7 @@ def config(folder: Path, user: dict[str, Any], name: str = "config", **changes: 
         "clusters": [{"name": "c", "cluster": {key: value for key, value in cluster.items() if value is not None}}],
         "users": [{"name": "u", "user": user}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "from-context"}}],
-        "current-context": "x",
+        "current-context": current,
         **changes,
     }
     file = folder / name
@@ -166,7 +168,7 @@ async def test_a_login_plugin_is_asked_again_when_its_token_has_run_out(tmp_path
 
 
 async def test_several_kubeconfigs_are_one(tmp_path: Path) -> None:
-    first = config(tmp_path, {}, "one", users=None, contexts=None, **{"current-context": None})["KUBECONFIG"]
+    first = config(tmp_path, {}, "one", users=None, contexts=None, current=None)["KUBECONFIG"]
     second = config(tmp_path, {"token": "t"}, "two", clusters=None)["KUBECONFIG"]
     found = await access.source({"KUBECONFIG": f"{first}:{second}:{tmp_path}/missing"}).read(anew=False)
     assert found.authorization == "Bearer t"
@@ -221,8 +223,8 @@ WRONG = {
     "no YAML": (lambda folder: (folder / "config").write_text("a: [b\nc: }"), "config"),
     "a list": (lambda folder: (folder / "config").write_text("- a"), "config"),
     "a directory": (lambda folder: (folder / "config").mkdir(), "directory"),
-    "no current context": (lambda folder: config(folder, {}, **{"current-context": None}), "current-context"),
-    "a context that is not there": (lambda folder: config(folder, {}, **{"current-context": "y"}), "name y"),
+    "no current context": (lambda folder: config(folder, {}, current=None), "current-context"),
+    "a context that is not there": (lambda folder: config(folder, {}, current="y"), "name y"),
     "no clusters": (lambda folder: config(folder, {}, clusters=[]), "name c"),
     "an empty cluster": (lambda folder: config(folder, {}, cluster={"server": None}), "empty"),
     "no server": (lambda folder: config(folder, {}, cluster={"server": None, "proxy-url": "http://p"}), "no server"),

@@ -11,6 +11,7 @@ from cluster.local.provider import LocalProvider
 from cluster.provider import ProviderError
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource
 from serving.replica import ReplicaState
+from tests.fakes.iterators import closed
 from tests.integration.cluster_local.local_rig import KEY, QUICK, Watcher, endpoint, pid_of, tiny, version
 
 
@@ -130,7 +131,7 @@ async def test_a_kind_that_needs_a_cluster_is_refused_and_changes_nothing(
 
 async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalProvider, watcher: Watcher) -> None:
     follower = aiter(provider.follow_logs(KEY))
-    first = asyncio.create_task(anext(follower), name="first line")
+    first = asyncio.ensure_future(anext(follower))
     await provider.apply(endpoint(version(tiny("noisy"))), {"blue": 1})
     (replica,) = await watcher.until_ready()
     replica_id, line = await first
@@ -143,4 +144,4 @@ async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalP
     long = [line for line in lines if line.startswith("y")]
     assert [len(line) for line in long] == [8192, 8192, 20_000 - 2 * 8192]
     assert lines[lines.index(long[0]) - 1].startswith("line 29999 ")
-    await follower.aclose()
+    await closed(follower)

@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from weakref import WeakValueDictionary
 
 from autoscaler.policy import Direction
 from cluster.provider import ProviderError
@@ -26,7 +27,7 @@ def sizes(root: object) -> Counter[str]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, CONTAINERS) or type(value).__name__ == "WeakValueDictionary":
+        if isinstance(value, (*CONTAINERS, WeakValueDictionary)):
             found[path] += len(value)
             parts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else list(value)
             todo += [(f"{path}[]", part) for part in parts]

@@ -12,7 +12,8 @@ from aiohttp import web
 from yarl import URL
 
 from controlplane import forward
-from controlplane.forward import FORWARDED_BY, Forwarder, Leader
+from controlplane.audit import FORWARDED_BY
+from controlplane.forward import Forwarder, Leader
 from scorefront.connections import PortLimits
 from scorefront.control_pod.front_door import FrontDoor
 from tests.fakes.clock import eventually

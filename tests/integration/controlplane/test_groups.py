@@ -54,23 +54,33 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-async def leader(heard: Heard, trust: Trust) -> AsyncIterator[Groups]:
-    made = Groups(heard.events, fence=7, trust=trust)
+def door() -> socket.socket:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    made.open(sock)
-    made.port = sock.getsockname()[1]
+    return sock
+
+
+@pytest.fixture
+def port(door: socket.socket) -> int:
+    number: int = door.getsockname()[1]
+    return number
+
+
+@pytest.fixture
+async def leader(heard: Heard, trust: Trust, door: socket.socket) -> AsyncIterator[Groups]:
+    made = Groups(heard.events, fence=7, trust=trust)
+    made.open(door)
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def join(leader: Groups, trust: Trust) -> AsyncIterator[Join]:
+async def join(leader: Groups, trust: Trust, port: int) -> AsyncIterator[Join]:
     made: list[FakeGroup] = []
 
     async def join(name: str, *workers: str, shown: Trust = trust) -> FakeGroup:
         made.append(FakeGroup(name, workers, shown))
-        return await made[-1].join(leader.port)
+        return await made[-1].join(port)
 
     yield join
     for group in made:
@@ -199,38 +209,38 @@ async def test_every_group_is_told_its_size_those_too_that_come_later(leader, jo
     await eventually(lambda: len(heard.workers) == 4)
 
 
-async def test_the_end_of_leadership_closes_every_link_and_the_port(leader, join) -> None:
+async def test_the_end_of_leadership_closes_every_link_and_the_port(leader, join, port) -> None:
     group = await join("a", "a1")
     await eventually(lambda: leader.linked())
     await leader.close()
     await group.ended.wait()
     with pytest.raises(OSError):
-        await asyncio.open_connection("127.0.0.1", leader.port)
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 # ---- who is not to be listened to
 
 
-async def test_a_process_with_a_certificate_for_something_else_is_cut_off(leader, heard, authority) -> None:
-    stranger = await FakeGroup("a", ("a1",), authority.issue("somebody")).join(leader.port)
+async def test_a_process_with_a_certificate_for_something_else_is_cut_off(leader, heard, authority, port) -> None:
+    stranger = await FakeGroup("a", ("a1",), authority.issue("somebody")).join(port)
     await stranger.ended.wait()
     await stranger.leave()
     assert leader.counters["groups_refused"] == 1
     assert heard.workers == ()
 
 
-async def test_a_certificate_of_another_authority_opens_nothing(leader, heard, trust, tmp_path) -> None:
+async def test_a_certificate_of_another_authority_opens_nothing(leader, heard, trust, port, tmp_path) -> None:
     other = Authority(tmp_path / "other").issue(ROUTER)
     stranger = FakeGroup("a", ("a1",), Trust(trust.ca, other.cert, other.key))  # it trusts the leader
     with contextlib.suppress(OSError):
-        await stranger.join(leader.port)
+        await stranger.join(port)
         await stranger.ended.wait()
     await stranger.leave()
     assert heard.workers == ()
 
 
-async def test_without_tls_nothing_is_heard(leader, heard) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", leader.port)
+async def test_without_tls_nothing_is_heard(leader, heard, port) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(encode(GroupIs("a", ("a1",))))
     await _rest(reader)
     writer.close()
@@ -264,8 +274,8 @@ async def test_a_group_that_sends_junk_is_cut_off(leader, join, heard, junk) -> 
     assert leader.counters["groups_refused"] == 1
 
 
-async def test_who_reports_before_it_says_who_it_is_is_cut_off(leader, trust, heard) -> None:
-    group = await FakeGroup("a", ("a1",), trust).dial(leader.port)
+async def test_who_reports_before_it_says_who_it_is_is_cut_off(leader, trust, heard, port) -> None:
+    group = await FakeGroup("a", ("a1",), trust).dial(port)
     group.say(usage("a1"))
     await group.ended.wait()
     await group.leave()
@@ -299,16 +309,16 @@ async def test_a_group_that_is_silent_or_speaks_drop_by_drop_is_cut_off(leader, 
     await eventually(lambda: heard.gone == ["a1"])
 
 
-async def test_who_does_not_say_who_it_is_in_time_is_cut_off(leader, trust, monkeypatch) -> None:
+async def test_who_does_not_say_who_it_is_in_time_is_cut_off(leader, trust, monkeypatch, port) -> None:
     monkeypatch.setattr(groups, "GREET_S", 0.2)
-    group = await FakeGroup("a", ("a1",), trust).dial(leader.port)
+    group = await FakeGroup("a", ("a1",), trust).dial(port)
     await group.ended.wait()
     await group.leave()
 
 
-async def test_only_so_many_who_have_not_said_who_they_are_are_waited_for(leader, join) -> None:
+async def test_only_so_many_who_have_not_said_who_they_are_are_waited_for(leader, join, port) -> None:
     leader._strangers = Strangers(2, 2)
-    strangers = [await asyncio.open_connection("127.0.0.1", leader.port) for _ in range(3)]
+    strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
     await eventually(lambda: leader.counters["groups_refused"] == 1)
     assert await _rest(strangers[0][0]) == b""
     for _, writer in strangers:

@@ -260,7 +260,7 @@ DAMAGES = {
 }
 
 
-@pytest.fixture(params=DAMAGES.values(), ids=DAMAGES)
+@pytest.fixture(params=list(DAMAGES.values()), ids=list(DAMAGES))
 async def damaged(bench, request):
     """Started again with a file that was damaged meanwhile: (bench, the file, what it holds, what is told of it)."""
     await bench.apply(manifest(versions=[version(minimum=2)]))

@@ -15,7 +15,8 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Workers run on uvloop. A module that says ON_EVERY_LOOP shows that what it tests does not depend on it."""
-    if getattr(item.getparent(pytest.Module).obj, "ON_EVERY_LOOP", False):
+    module = item.getparent(pytest.Module)
+    if module is not None and getattr(module.obj, "ON_EVERY_LOOP", False):
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 

@@ -11,6 +11,7 @@ from cluster.link import RemoveReplica, ResetAll, SetKeys, ToWorker, UpsertEndpo
 from router.accesslog import AccessLogMode
 from router.core.dispatcher import VersionQueue
 from router.proxy.downstream import Downstream
+from router.proxy.listeners import Listeners
 from router.settings import Settings
 from router.supervisor import listening_socket
 from router.worker import Worker, WorkerOptions
@@ -89,7 +90,7 @@ class Rig:
         self.replicas: dict[str, Replica] = {}
         self._clients: list[Client] = []
         self._ids = itertools.count()
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | Listeners | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._sweeps = 0
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 from pathlib import Path
 
+from cluster.link import ResetAll
 from router.proxy.listeners import Listeners
 from router.proxy.tls import Certificates, Pair
 from router.settings import Settings
@@ -13,7 +14,7 @@ from router.supervisor import listening_socket
 from serving.credentials import TokenTrust
 from tests.fakes.certificates import Folder, make
 from tests.integration.router.clients import Client
-from tests.integration.router.rig import ResetAll, Rig, endpoint
+from tests.integration.router.rig import Rig, endpoint
 
 
 def now() -> datetime.datetime:

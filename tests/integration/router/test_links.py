@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,7 +15,7 @@ from router.core.members import Member, View
 from router.core.messages import Ping
 from router.peers import connection
 from router.peers.address import AddressError
-from router.peers.messages import MAJOR, Batch, Hello
+from router.peers.messages import MAJOR, Batch, Hello, encode
 from tests.fakes.clock import eventually, settle
 from tests.integration.router.peers import (
     KILOBYTES,
@@ -244,7 +245,7 @@ async def test_connections_that_were_given_up_before_they_were_answered_never_co
     for _ in range(10):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(b.address.removeprefix("unix:"))
-            sock.sendall(connection.encode(Hello(MAJOR, 0, "a", "b", 5 << 32)))
+            sock.sendall(encode(Hello(MAJOR, 0, "a", "b", 5 << 32)))
     peer = await RawPeer.connect("a", b)
     await peer.greet("b")  # the last in the backlog
     await eventually(lambda: b.links.up() and not b.links._arrivals._strangers)
@@ -299,7 +300,7 @@ async def test_a_peer_of_another_version_is_refused_and_the_log_says_why(
 BAD = {
     "no frame": b"\x00\x00\x00\x01\xc1",
     "a frame without end": b"\xff\xff\xff\xff",
-    "a frame too early": bytes(connection.encode(Batch(0, 9, ()))),
+    "a frame too early": bytes(encode(Batch(0, 9, ()))),
 }
 
 
@@ -346,7 +347,7 @@ async def test_a_peer_that_does_not_read_loses_its_session_and_not_our_memory(no
     peer = await RawPeer.connect("a", b)
     await peer.greet("b")
     await eventually(lambda: b.links.up())
-    peer.writer.transport.pause_reading()
+    cast(asyncio.Transport, peer.writer.transport).pause_reading()
     (link,) = b.links.connections
     most = sent = 0
     while b.links.up():

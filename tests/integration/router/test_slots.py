@@ -9,7 +9,7 @@ import pytest
 from cluster.link import Retire, UpsertReplica
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
-from tests.fakes.clock import eventually
+from tests.fakes.clock import eventually, reaches
 from tests.integration.router.clients import BrokenOff, get, request
 from tests.integration.router.replicas import (
     Request,
@@ -58,7 +58,7 @@ async def test_first_come_is_first_served_across_connections(rig: Rig) -> None:
     for number in range(20):
         client = await rig.client()
         client.send(request(b"%d" % number))
-        await eventually(lambda number=number: rig.busy() + rig.waiting() == number + 1)
+        await eventually(reaches(lambda: rig.busy() + rig.waiting(), number + 1))
     go_on.set()
     await eventually(lambda: len(replica.seen) == 20)
     assert [seen.body for seen in replica.seen] == [b"%d" % number for number in range(20)]
@@ -111,7 +111,7 @@ async def test_a_client_that_leaves_while_it_waits_frees_its_place(rig: Rig) -> 
     first, leaving, last = [await rig.client() for _ in range(3)]
     for number, client in enumerate((first, leaving, last)):
         client.send(request(b"%d" % number))
-        await eventually(lambda number=number: rig.busy() + rig.waiting() == number + 1)
+        await eventually(reaches(lambda: rig.busy() + rig.waiting(), number + 1))
     leaving.leave()
     await eventually(lambda: rig.waiting() == 1)
     go_on.set()
@@ -237,10 +237,10 @@ async def test_scaling_down_and_up_under_load_fails_nothing(rig: Rig) -> None:
 
     tasks = [asyncio.create_task(ask(), name=f"client {number}") for number in range(16)]
     for turn in range(6):
-        known = answered
-        await eventually(lambda known=known: answered >= known + 20)
+        await eventually(reaches(lambda: answered, answered + 20))
         rig.tell(Retire(turn, VersionKey("iris", "blue"), 2))
-        await eventually(lambda turn=turn: len(rig.drained) == 2 * (turn + 1))
+        await eventually(reaches(lambda: len(rig.drained), 2 * (turn + 1)))
+        assert len(rig.drained) == 2 * (turn + 1)
         for replica_id in rig.drained[-2:]:
             rig.remove(rig.replicas[replica_id])
             rig.replicas[replica_id].kill()

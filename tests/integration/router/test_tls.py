@@ -17,7 +17,7 @@ from router.proxy.downstream import Downstream
 from router.proxy.handover import Giver, Taker
 from router.settings import Settings
 from tests.fakes.certificates import make
-from tests.fakes.clock import eventually
+from tests.fakes.clock import eventually, reaches
 from tests.integration.router.clients import BrokenOff, Client, get, request
 from tests.integration.router.flood import MB, Flood, held_in_memory, pattern
 from tests.integration.router.replicas import OK, Request, Wire, answer_bytes, answers, echo, plays, silent, when
@@ -278,7 +278,9 @@ async def test_a_worker_that_leaves_ends_connections_with_their_next_answer_or_w
         assert (await late.read(1000)).endswith(b"late")
         assert await late.read(1000) == b""
     assert not idle.reader.at_eof()
-    await eventually(lambda: rig.gateway.drain() or idle.reader.at_eof())  # as a worker does, again and again
+    while not idle.reader.at_eof():  # as a worker does, again and again
+        rig.gateway.drain()
+        await asyncio.sleep(0.002)
     assert await idle.end() == b""
     await eventually(rig.gateway.empty.is_set)
 
@@ -334,8 +336,9 @@ async def test_clients_that_vanish_in_the_handshake_leave_nothing_behind(rig: Se
             sock.close()
     await eventually(rig.gateway.empty.is_set)
     assert counted(rig) == 30
-    assert rig.listeners._handshakes is not None
-    await eventually(lambda: not rig.listeners._handshakes._tasks)
+    handshakes = rig.listeners._handshakes
+    assert handshakes is not None
+    await eventually(lambda: not handshakes._tasks)
 
 
 async def test_connections_that_only_begin_a_handshake_count_as_clients(rigs: Rigs) -> None:
@@ -395,8 +398,7 @@ async def test_no_request_fails_while_certificates_change_under_load(rig: Secure
 
     clients = [asyncio.create_task(load(), name=f"client {number}") for number in range(4)]
     for number in range(12):
-        known = len(statuses)
-        await eventually(lambda known=known: len(statuses) >= known + 6)
+        await eventually(reaches(lambda: len(statuses), len(statuses) + 6))
         (rig.files.rename if number % 2 else rig.files.write)(make("front.test"))
         assert rig.certificates.reload(now())
     ended.set()

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import psutil
@@ -193,6 +194,10 @@ async def reported_again(group: Group) -> None:
     await eventually(lambda: len(group.reports) > known + 1)
 
 
+def starved_since(group: Group, known: int) -> bool:
+    return any(report.starved for _, report in group.reports[known:])
+
+
 async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, groups: Groups) -> None:
     go_on = asyncio.Event()
     replica = await replicas(when(go_on))
@@ -208,7 +213,7 @@ async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, gr
         client = await group.client()
         began = loop.time()
         client.send(get())
-        await eventually(lambda known=known: any(r.starved for _, r in group.reports[known:]))
+        await eventually(partial(starved_since, group, known))
         at, report = next(each for each in group.reports[known:] if each[1].starved)
         assert report.starved == (BLUE,)
         assert [usage.waiting for usage in report.versions] == [number + 1]

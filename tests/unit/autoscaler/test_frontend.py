@@ -458,8 +458,11 @@ def test_a_worker_is_enough_where_it_has_its_core_half_used():
 
 def test_a_load_on_the_edge_settles():
     for tenths in range(1, 50):
-        world = World(ONE_MACHINE, Size(1, 1), lambda _, cores=tenths / 10: cores)
-        assert all(world.run(300.0).grew)
+        assert all(World(ONE_MACHINE, Size(1, 1), steady(tenths / 10)).run(300.0).grew)
+
+
+def steady(cores: float) -> Callable[[float], float]:
+    return lambda at_s: cores
 
 
 # ---- properties

@@ -152,7 +152,8 @@ def test_a_step_from_rest_is_answered_by_the_first_decision_that_can_see_it():
     simulation.load(10, start_s=100.25, end_s=130.0)
     simulation.run(130.0)
     second_arrival_s = 100.35  # the first one finds a free slot
-    assert simulation.changes[0] == (pytest.approx(second_arrival_s), 2)
+    at_s, desired = simulation.changes[0]
+    assert at_s == pytest.approx(second_arrival_s) and desired == 2
     assert max(desired for at_s, desired in simulation.changes if at_s < 101.5) >= 10
     assert simulation.most_waiting_s <= 1.0
 

@@ -5,6 +5,7 @@ import itertools
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -19,8 +20,10 @@ from cluster.local.guard import Process, parse_stat
 from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_memory
 from cluster.local.logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, Lines, LogStore
 from cluster.local.probe import has_clients
+from cluster.local.site import Site
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
+from tests.fakes.iterators import closed
 
 KEY = VersionKey("iris", "blue")
 
@@ -103,12 +106,12 @@ async def test_a_slow_listener_loses_the_oldest_lines_only(tmp_path: Path, monke
     monkeypatch.setattr(logging_, "FOLLOW_BACKLOG", 3)
     store = LogStore(tmp_path)
     lines = store.follow(KEY)
-    first = asyncio.create_task(anext(lines), name="first line")
+    first = asyncio.ensure_future(anext(lines))
     await asyncio.sleep(0)
     log = store.open(KEY, "r1")
     log.write(b"1\n2\n3\n4\n5\n")
     assert [await first, await anext(lines), await anext(lines)] == [("r1", "3"), ("r1", "4"), ("r1", "5")]
-    await lines.aclose()
+    await closed(lines)
     store.close(KEY, "r1")
 
 
@@ -117,13 +120,13 @@ async def test_nothing_is_kept_in_memory_of_a_version_that_is_gone(tmp_path: Pat
     for number in range(20):
         key = VersionKey(f"iris-{number}", "blue")
         lines = store.follow(key)
-        first = asyncio.create_task(anext(lines), name="first line")
+        first = asyncio.ensure_future(anext(lines))
         await asyncio.sleep(0)
         store.open(key, "r1").write(b"one\n")
         assert await first == ("r1", "one")
         if number % 2:  # the replica may go before its listener, or after
             store.close(key, "r1")
-        await lines.aclose()
+        await closed(lines)
         store.close(key, "r1")
         store.drop(f"iris-{number}")
     assert not store._open and not store._followers and not store._dropped
@@ -134,17 +137,17 @@ async def test_one_who_listens_once_more_hears_a_log_that_was_open_all_the_while
     log = store.open(KEY, "r1")
     for text in ("one", "two"):
         lines = store.follow(KEY)
-        first = asyncio.create_task(anext(lines), name="first line")
+        first = asyncio.ensure_future(anext(lines))
         await asyncio.sleep(0)
         log.write(text.encode() + b"\n")
         assert await first == ("r1", text)
-        await lines.aclose()
+        await closed(lines)
     store.close(KEY, "r1")
 
 
 def test_a_version_remembers_its_latest_ids_only_and_uses_none_of_them_again() -> None:
     suffixes = (f"{number // 2:x}" for number in itertools.count())  # each twice
-    fleet = Fleet(SimpleNamespace(new_suffix=lambda: next(suffixes)), KEY)
+    fleet = Fleet(cast(Site, SimpleNamespace(new_suffix=lambda: next(suffixes))), KEY)
     given = [fleet._new_id() for _ in range(3 * REMEMBERED_IDS)]
     assert len(set(given)) == len(given)
     assert len(fleet._used_ids) == REMEMBERED_IDS
@@ -166,7 +169,7 @@ async def test_a_watcher_gets_a_reset_then_every_change_once_and_in_order() -> N
     feed.remove("r1")
     found = [await anext(watcher) for _ in range(3)]
     assert found == [Upsert(replica(2)), Upsert(replica(1, ReplicaState.DRAINING)), Remove("r1")]
-    await watcher.aclose()
+    await closed(watcher)
 
 
 async def test_a_watcher_that_sleeps_costs_a_bounded_backlog_and_wakes_to_the_truth(
@@ -185,7 +188,7 @@ async def test_a_watcher_that_sleeps_costs_a_bounded_backlog_and_wakes_to_the_tr
                 known = {one.id: one for one in replicas}
             case Upsert(one):
                 known[one.id] = one
-    await watcher.aclose()
+    await closed(watcher)
 
 
 def test_cores_are_shared_out_evenly_and_given_back_once() -> None:

@@ -116,10 +116,11 @@ def test_what_needs_no_value_is_the_file_of_kustomize_itself(there: str, here: s
 
 def test_the_sizes_of_the_values_are_those_of_the_overlays(overlay: Overlay) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    for name, changes in (
-        ("production", {}),
-        ("dev-test", yaml.safe_load((CHART / "values-dev-test.yaml").read_text())),
-    ):
+    overlays: dict[str, dict[str, Any]] = {
+        "production": {},
+        "dev-test": yaml.safe_load((CHART / "values-dev-test.yaml").read_text()),
+    }
+    for name, changes in overlays.items():
         for process in ("router", "control"):
             deployment = overlay(name)["Deployment", f"scorefront-{process}"]["spec"]
             size = {**values[process], **changes.get(process, {})}

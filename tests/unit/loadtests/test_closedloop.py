@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ async def server(answer: Answer) -> AsyncIterator[tuple[str, int]]:
         await asyncio.sleep(0.01)
 
 
-def loop_of(address: tuple[str, int], count: int = 1, **how: float) -> Clients:
+def loop_of(address: tuple[str, int], count: int = 1, **how: Any) -> Clients:
     return Clients(address, request("/score", "key"), count, **how)
 
 

@@ -6,7 +6,8 @@ from loadtests import lending, quota
 from loadtests.bench.wrk import Run
 from loadtests.peers.replicas import Job
 from loadtests.peers.rig import Target
-from loadtests.tail import BOUND, BOUND_OF_SEVERAL, Place, Row, cases, promises
+from loadtests.placing import Place
+from loadtests.tail import BOUND, BOUND_OF_SEVERAL, Row, cases, promises
 from loadtests.utilization import busy_share, gaps
 from loadtests.workers import LIMITED, SHARED, WAYS, Measured, gain
 from loadtests.workers import promises as promises_of_workers

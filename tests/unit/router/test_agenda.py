@@ -4,9 +4,15 @@ from router.core.agenda import Agenda
 
 
 def test_what_is_due_is_done_in_the_order_of_its_moments_and_then_of_its_planning():
-    agenda, done = Agenda(), []
+    agenda = Agenda()
+    done: list[tuple[str, float]] = []
+
+    def note(name: str, now: float) -> list[None]:
+        done.append((name, now))
+        return []
+
     for moment, name in ((2.0, "c"), (1.0, "a"), (1.0, "b"), (3.0, "d")):
-        agenda.at(moment, lambda name, now: done.append((name, now)) or [], name)
+        agenda.at(moment, note, name)
     assert agenda.next() == 1.0
     agenda.run(0.9)
     assert done == []

@@ -165,7 +165,8 @@ def test_a_request_whose_replica_is_not_reached_comes_before_those_who_wait(disp
     lease = served(queue)
     other = waits(queue)
     queue.hold(lease.replica)
-    assert queue.requeue(lease, NOW) is None and lease.holder.waiting
+    ticket = lease.holder
+    assert queue.requeue(lease, NOW) is None and isinstance(ticket, Ticket) and ticket.waiting
     (grant,) = queue.unhold(lease.replica, NOW)
     assert grant.ticket is lease.holder and other.waiting
 

@@ -163,6 +163,7 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
         model = self.models[name]
         drained = model.end(lease)
         self.over.append((name, lease))
+        assert isinstance(lease.holder, Ticket)
         lease.holder.lease = None
         had_free = model.has_free and bool(model.waiting)
         grant = self.queues[name].release(lease, self.now)
@@ -195,6 +196,7 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
     def a_replica_is_not_reached(self, pick: int, hold: bool) -> None:
         name, lease = self.running()[pick % len(self.running())]
         model, ticket = self.models[name], lease.holder
+        assert isinstance(ticket, Ticket)
         if hold:
             self.queues[name].hold(lease.replica)
             model.replicas[lease.replica.id].held = True

@@ -2,6 +2,7 @@
 
 import pytest
 
+from router.core.dispatcher import Ticket
 from router.core.health import Failure
 from router.core.members import Departed
 from router.core.messages import Declare, Recall, Return
@@ -19,7 +20,7 @@ def workers(*replicas) -> tuple[Workers, str, str, str]:
     return group, group.owner, one, other
 
 
-def fill(group: Workers, name: str, count: int) -> list:
+def fill(group: Workers, name: str, count: int) -> list[Ticket]:
     """So many requests at once come to one worker."""
     tickets = [group.request(name) for _ in range(count)]
     group.flow()
@@ -39,7 +40,8 @@ def test_a_worker_without_a_name_needs_no_view_but_one_with_a_name_does_not_spea
     group = Workers(replicas=[replica("r", ReplicaState.DRAINING)])
     group.start("")
     group.start("named")
-    group.did("", []), group.did("named", [])
+    group.did("", [])
+    group.did("named", [])
     assert group.drained == [("", "r")]
     group.publish("named")
     group.see("named")

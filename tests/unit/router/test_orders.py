@@ -20,7 +20,7 @@ def bodies(*frames: bytes) -> list[bytes]:
 
 def test_orders_and_the_news_of_control_come_in_one_order() -> None:
     told = (SetView(VIEW), RemoveReplica("r1"), Leave(), Collect(7), Give("w1-g-2", 3))
-    assert tuple(map(decode_for_worker, bodies(*map(encode, told)))) == told
+    assert tuple(map(decode_for_worker, bodies(*[encode(message) for message in told]))) == told
 
 
 def test_what_is_not_known_of_a_dead_worker_is_not_taken_for_nothing() -> None:
@@ -32,7 +32,7 @@ def test_what_is_not_known_of_a_dead_worker_is_not_taken_for_nothing() -> None:
 
 def test_what_workers_say_comes_in_one_order() -> None:
     said = (Joined(), Serving(42), Drained("r1"))
-    assert tuple(map(decode_for_supervisor, bodies(*map(encode, said)))) == said
+    assert tuple(map(decode_for_supervisor, bodies(*[encode(message) for message in said]))) == said
 
 
 @pytest.mark.parametrize("decode", [decode_for_worker, decode_for_supervisor])

@@ -1,6 +1,7 @@
 """Settings of the data plane come from the environment; a wrong one is told by its name."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ def test_every_setting_has_its_variable():
         settings = from_environment({f"SCOREFRONT_{field.name.upper()}": text})
         assert getattr(settings, field.name) == value
         assert type(getattr(settings, field.name)) is type(field.default)
-        assert dataclasses.replace(settings, **{field.name: field.default}) == Settings()
+        default: Any = field.default
+        assert dataclasses.replace(settings, **{field.name: default}) == Settings()
 
 
 def test_seconds_may_be_fractions():

@@ -204,11 +204,13 @@ def test_a_thousand_endpoints_of_six_versions_are_each_found():
     for number in (0, 1, 10, 100, 999):
         for index in range(6):
             match = table.match(b"/api/v1/service/model-%d/versions/v-%d/score" % (number, index))
+            assert match.pinned is not None
             assert match.route.pinned(match.pinned).key == VersionKey(f"model-{number}", f"v-{index}")
 
 
 # ---- the split
 
+NO_KEYS = KeyDigests("iris", ())
 VECTORS = [
     ({"aaa": 20}, "aaa", {"aaa": 100}),
     ({"aaa": 20, "bbb": 10}, "aaa", {"aaa": 90, "bbb": 10}),
@@ -219,7 +221,7 @@ VECTORS = [
 
 @pytest.mark.parametrize(("percentiles", "default", "expected"), VECTORS)
 def test_shares_of_draws_are_those_of_the_contract(percentiles, default, expected):
-    route = Route(split(percentiles, default), ())
+    route = Route(split(percentiles, default), NO_KEYS)
     drawn = Counter(route.choose((number + 0.5) / 10_000).name.decode() for number in range(10_000))
     assert {name: count / 100 for name, count in drawn.items()} == expected
     chance = random.Random(7)
@@ -229,38 +231,39 @@ def test_shares_of_draws_are_those_of_the_contract(percentiles, default, expecte
 
 
 def test_a_version_without_a_share_is_never_drawn_but_may_be_pinned():
-    for percentiles, default in (
+    splits: list[tuple[dict[str, float], str]] = [
         ({"zero": 0, "all": 100}, "all"),
         ({"all": 100, "zero": 0}, "zero"),
         ({"zero": 0, "half": 50, "null": 0, "rest": 50, "last": 0}, "half"),
-    ):
-        route = Route(split(percentiles, default), ())
+    ]
+    for percentiles, default in splits:
+        route = Route(split(percentiles, default), NO_KEYS)
         edges = [0.0, 0.25, 0.49999, 0.5, 0.75, 1 - 2**-53]
         assert not {route.choose(u).name for u in edges} & {b"zero", b"null", b"last"}
         assert route.pinned(b"zero").name == b"zero"
 
 
 def test_there_is_nothing_to_choose_where_one_version_takes_it_all():
-    assert not Route(split({"all": 100, "zero": 0}, "all"), ()).split
-    assert Route(split({"one": 50, "two": 50}, "one"), ()).split
+    assert not Route(split({"all": 100, "zero": 0}, "all"), NO_KEYS).split
+    assert Route(split({"one": 50, "two": 50}, "one"), NO_KEYS).split
 
 
 @given(st.lists(st.integers(0, 16), min_size=1, max_size=6))
 def test_a_fine_grid_of_draws_reproduces_the_shares(percents):
     names = [f"v-{index}" for index in range(len(percents))]
     declared = split(dict(zip(names, percents, strict=True)), names[0])
-    route, steps = Route(declared, ()), 2000
+    route, steps = Route(declared, NO_KEYS), 2000
     drawn = Counter(route.choose(step / steps).key.version for step in range(steps))
     for each in declared.versions:
         assert abs(drawn[each.name] - each.share * steps) <= 2, each.name
 
 
 def test_an_edge_belongs_to_the_next_version():
-    route = Route(split({"aaa": 0, "bbb": 25, "ccc": 25, "ddd": 50}, "ddd"), ())
+    route = Route(split({"aaa": 0, "bbb": 25, "ccc": 25, "ddd": 50}, "ddd"), NO_KEYS)
     draws = [0.0, math.nextafter(0.25, 0), 0.25, math.nextafter(0.5, 0), 0.5, math.nextafter(1, 0)]
     assert [route.choose(u).name for u in draws] == [b"bbb", b"bbb", b"ccc", b"ccc", b"ddd", b"ddd"]
 
 
 def test_every_draw_falls_somewhere():
-    route = Route(split({"one": 33.3, "two": 33.3, "three": 33.4}, "one"), ())
+    route = Route(split({"one": 33.3, "two": 33.3, "three": 33.4}, "one"), NO_KEYS)
     assert [route.choose(u).name for u in (0.0, 1 - 2**-53)] == [b"one", b"three"]

@@ -22,7 +22,7 @@ def load(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = load("train")
-    train.FOLDER = tmp_path_factory.mktemp("models")
+    vars(train)["FOLDER"] = tmp_path_factory.mktemp("models")
     train.main()
     return Path(train.FOLDER)
 

@@ -57,30 +57,32 @@ def _joined(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
     return st.tuples(*parts).map(lambda drawn: {key: value for part in drawn for key, value in part.items()})
 
 
-_scaled = st.one_of(
-    _joined(
-        st.fixed_dictionaries({"replica": _joined(kind, _how, _port)}),
-        st.one_of(
-            st.fixed_dictionaries({"numReplicas": st.integers(1, 10_000)}),
-            st.fixed_dictionaries({"numReplicas": st.just(2), "autoScaler": st.just({"autoscaleEnabled": False})}),
-            _optional(
-                autoScaler=_optional(
-                    autoscaleEnabled=st.just(True),
-                    minReplicas=st.integers(1, 10),
-                    maxReplicas=st.integers(10, 10_000),
-                    targetUtilization=st.integers(1, 100),
-                    refreshPeriodInSeconds=_seconds,
-                    scaleDownWindowInSeconds=_seconds,
-                )
+_scaled: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    *(
+        _joined(
+            st.fixed_dictionaries({"replica": _joined(kind, _how, _port)}),
+            st.one_of(
+                st.fixed_dictionaries({"numReplicas": st.integers(1, 10_000)}),
+                st.fixed_dictionaries({"numReplicas": st.just(2), "autoScaler": st.just({"autoscaleEnabled": False})}),
+                _optional(
+                    autoScaler=_optional(
+                        autoscaleEnabled=st.just(True),
+                        minReplicas=st.integers(1, 10),
+                        maxReplicas=st.integers(10, 10_000),
+                        targetUtilization=st.integers(1, 100),
+                        refreshPeriodInSeconds=_seconds,
+                        scaleDownWindowInSeconds=_seconds,
+                    )
+                ),
             ),
-        ),
-    )
-    for kind in (
-        _joined(st.just(SCRIPT), _run),
-        _joined(st.just({"command": ["python", "server.py", "{port}"]}), _run),
-        _joined(st.just({"image": "registry.example.com/model:1"}), _optional(env=_env, secretEnv=_secret_env)),
-        st.fixed_dictionaries({"podTemplate": _pod}),
-        st.just({"workloadRef": {"kind": "Deployment", "name": "model"}}),
+        )
+        for kind in (
+            _joined(st.just(SCRIPT), _run),
+            _joined(st.just({"command": ["python", "server.py", "{port}"]}), _run),
+            _joined(st.just({"image": "registry.example.com/model:1"}), _optional(env=_env, secretEnv=_secret_env)),
+            st.fixed_dictionaries({"podTemplate": _pod}),
+            st.just({"workloadRef": {"kind": "Deployment", "name": "model"}}),
+        )
     )
 )
 _static = st.fixed_dictionaries({"replica": _joined(st.fixed_dictionaries({"static": _addresses}), _how)})
@@ -94,7 +96,7 @@ _rest = _optional(
     livenessProbeRequirements=_optional(periodSeconds=_seconds, initialDelaySeconds=st.integers(0, 3600)),
     dataCollection=_optional(storageEnabled=st.booleans()),
 )
-_auth = st.sampled_from(
+_auth: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{}, {"authEnabled": False}, {"authEnabled": True}, {"tokenAuthEnabled": True}, {"authEnabled": None}]
 )
 

@@ -123,7 +123,7 @@ def test_null_means_the_default_in_every_optional_field():
 @pytest.mark.parametrize("field", ["autoScaler", "containerResourceRequirements", "livenessProbeRequirements"])
 def test_null_means_the_default_inside_a_mapping_too(field):
     full = yaml.safe_load(THE_WHOLE_FORMAT)["spec"]["versions"][0][field]
-    assert parse(document(version(**{field: dict.fromkeys(full)}))) == parse(document())
+    assert parse(document({**version(), field: dict.fromkeys(full)})) == parse(document())
 
 
 @pytest.mark.parametrize(

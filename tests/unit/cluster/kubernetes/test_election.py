@@ -1,6 +1,7 @@
 """The rules of a Lease, one at a time."""
 
 import copy
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ def candidate(identity: str = "me", **annotations: str) -> Election:
 
 def lease(
     holder: str = "other", transitions: int = 3, renewed: str = "t1", version: str = "1", length_s: int = 8
-) -> dict:
+) -> dict[str, Any]:
     spec = {
         "holderIdentity": holder,
         "leaseTransitions": transitions,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
@@ -58,7 +58,7 @@ async def running(work: Coroutine[Any, Any, None]) -> Any:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """A test in virtual time."""
 
     def run() -> None:

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from cluster.kubernetes.shrinking import SPENT_COST, PodNow, of_deployment, of_statefulset, pod_now
 
-NOBODY = frozenset()
+NOBODY: frozenset[str] = frozenset()
 
 
 def pod(number, ready=True, placed=True, draining=False, cost=0):

@@ -1,5 +1,6 @@
 import asyncio
 import math
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ class Script:
     """A reflector that tells what a test gives it."""
 
     def __init__(self):
-        self.queue = asyncio.Queue()
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.heard_s = 0.0
 
     def tell(self, change):
@@ -32,7 +33,8 @@ class Script:
 
 @pytest.fixture
 async def scene():
-    scripts, told = (Script(), Script()), []
+    scripts = Script(), Script()
+    told: list[Any] = []
     watched = Watched("things", scripts)
     watched.listen(told.append)
     task = asyncio.create_task(watched.run(), name="watch")

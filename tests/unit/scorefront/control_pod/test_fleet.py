@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 
 from autoscaler.frontend import Size
+from cluster.kubernetes.api import Api
 from cluster.kubernetes.errors import Conflict, NotFound, Refused, Unreachable
 from cluster.kubernetes.paths import CONFIGMAPS, DEPLOYMENTS, PODS
 from cluster.link import GroupLoad
-from controlplane.groups import GroupNow
+from controlplane.groups import GroupNow, Groups
 from router.core.members import Member
 from router.membership import Part
 from router.settings import SettingError
@@ -55,6 +57,7 @@ class FakeGroups:
         """The group says something else of itself."""
         now = self.now[name]
         load = now.load
+        assert load is not None
         workers = changes.get("workers", load.wanted)
         work = {f"{name}-{n}": load.work.get(f"{name}-{n}", Work(0, 1, 0, 0, 0, 0)) for n in range(workers)}
         made = GroupLoad(
@@ -75,12 +78,14 @@ class Site:
         self.groups = FakeGroups()
         self.clock = VirtualClock()
         self.leads = True
-        self.fleet = Fleet(self.api, self.groups, self.clock, lambda: 0.5, 4, lambda: self.leads)
+        self.fleet = Fleet(
+            cast(Api, self.api), cast(Groups, self.groups), self.clock, lambda: 0.5, 4, lambda: self.leads
+        )
         self.records: dict[str, Record] = {}
         self.api.put(DEPLOYMENTS, DEPLOYMENT, spec={"template": self._pod("template")})
         self.api.put(DEPLOYMENTS, DEPLOYMENT, sub="scale", spec={"replicas": 2})
 
-    def _pod(self, name: str, **status) -> dict:
+    def _pod(self, name: str, **status) -> dict[str, Any]:
         resources = {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}
         return {
             "metadata": {"labels": LABELS},
@@ -104,7 +109,7 @@ class Site:
     def write_history(self) -> None:
         self.api.put(CONFIGMAPS, NAME, data=encoded(History(1, self.records)))
 
-    def pod(self, name: str) -> dict:
+    def pod(self, name: str) -> dict[str, Any]:
         return self.api.objects[f"/api/v1/namespaces/home/pods/pod-{name}"]
 
     def limit(self, name: str) -> str:

@@ -1,9 +1,12 @@
 """The token that REST demands in a cluster."""
 
 import base64
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 
+from cluster.kubernetes.api import Api
 from cluster.kubernetes.errors import NotFound
 from cluster.kubernetes.paths import SECRETS
 from controlplane.errors import StoreError
@@ -15,17 +18,21 @@ def entropy(count: int) -> bytes:
     return bytes(range(count))
 
 
+async def token_of(api: FakeApi, environment: dict[str, str], entropy: Callable[[int], bytes]) -> str:
+    return await control_token(cast(Api, api), environment, entropy)
+
+
 async def test_the_environment_comes_first():
     api = FakeApi()
-    assert await control_token(api, {"SCOREFRONT_TOKEN": " told \n"}, entropy) == "told"
+    assert await token_of(api, {"SCOREFRONT_TOKEN": " told \n"}, entropy) == "told"
     assert api.written == []
 
 
 async def test_it_is_made_once_and_read_by_everybody_else():
     api = FakeApi()
-    made = await control_token(api, {}, entropy)
+    made = await token_of(api, {}, entropy)
     assert len(made) == 43
-    assert await control_token(api, {}, lambda count: b"\xff" * count) == made
+    assert await token_of(api, {}, lambda count: b"\xff" * count) == made
     assert [verb for verb, _, _ in api.written] == ["merge"]
 
 
@@ -36,14 +43,14 @@ async def test_who_is_second_takes_what_the_first_has_made():
         api.put(SECRETS, SECRET, data={"token": base64.b64encode(b"first").decode()})
         return entropy(count)
 
-    assert await control_token(api, {}, slow) == "first"
+    assert await token_of(api, {}, slow) == "first"
 
 
 @pytest.mark.parametrize("data", [None, {}, {"token": ""}])
 async def test_a_secret_without_a_token_is_filled(data):
     api = FakeApi()
     api.put(SECRETS, SECRET, data=data)
-    assert len(await control_token(api, {}, entropy)) == 43
+    assert len(await token_of(api, {}, entropy)) == 43
 
 
 @pytest.mark.parametrize("token", ["%", "/w==", "ICA="])
@@ -51,11 +58,11 @@ async def test_a_token_that_cannot_be_used_is_told(token):
     api = FakeApi()
     api.put(SECRETS, SECRET, data={"token": token})
     with pytest.raises(StoreError, match="scorefront-control-token holds no usable token; to have one made: kubectl"):
-        await control_token(api, {}, entropy)
+        await token_of(api, {}, entropy)
 
 
 async def test_a_secret_that_the_manifests_have_not_made_is_told():
     api = FakeApi()
     api.remove(SECRETS, SECRET)
     with pytest.raises(NotFound, match=r"is missing: apply deploy/base/secrets\.yaml"):
-        await control_token(api, {}, entropy)
+        await token_of(api, {}, entropy)

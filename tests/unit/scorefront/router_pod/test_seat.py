@@ -170,11 +170,11 @@ def test_the_dead_grow_older_and_are_forgotten_once_everybody_has_left_their_slo
     a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
     a.write()
     a.now += LEASE_S
-    assert a.view.departed == (Departed("b1", None, LEASE_S),)
+    assert list(a.view.departed) == [Departed("b1", None, LEASE_S)]
     assert not a.write(), "it is too early to forget"
     a.now += (FORGET_LEASES - 1) * LEASE_S
     assert a.write()
-    assert a.view.departed == ()
+    assert list(a.view.departed) == []
 
 
 def test_a_router_that_comes_late_counts_from_when_it_heard_of_the_dead(store: RoutersObject) -> None:

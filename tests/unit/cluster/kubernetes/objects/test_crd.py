@@ -164,7 +164,14 @@ def conforms(value: Any, part: dict[str, Any], place: str = "") -> list[str]:
     """Where a value is not what the schema allows; the rules in CEL aside."""
     if value is None:
         return [] if part.get("nullable") else [f"{place}: null"]
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+    }
     if not isinstance(value, kinds[part["type"]]):
         return [f"{place}: {value!r} is no {part['type']}"]
     found = []

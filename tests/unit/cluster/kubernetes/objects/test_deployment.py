@@ -141,7 +141,7 @@ def test_a_replica_is_given_no_less_cpu_than_declared(cores: float):
     assert cores - 1e-8 <= given_cores < cores + 0.001
 
 
-MINE = {
+MINE: dict[str, Any] = {
     "metadata": {"labels": {"team": "flowers"}, "annotations": {"a": "b"}},
     "spec": {
         "terminationGracePeriodSeconds": 7,

@@ -7,7 +7,7 @@ import pytest
 from cluster.kubernetes.objects.event import EventType, event, micro_time, repeated
 
 NOW = "2026-01-02T03:04:05Z"
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "apiVersion": "scorefront.io/v1alpha1",
     "kind": "ScoringEndpoint",
     "metadata": {"name": "iris", "namespace": "home", "uid": "u-1", "resourceVersion": "5"},
