@@ -191,7 +191,7 @@ OPERATIONS: Final = (
         "Decisions on the number of router workers, and of routers; newest last",
         {200: "FrontEndDecisionList", 400: "Error"},
         query={"last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20}},
-        right=Right("get", url="/api/v1/front-end/decisions"),
+        right=Right("get", url="/scorefront/front-end/decisions"),
     ),
     Operation(
         "getDecisions",

@@ -13,7 +13,7 @@ class Right:
     subresource: str = ""
     """Of ScoringEndpoints; such a right can be granted though the API server itself serves nothing there."""
     url: str = ""
-    """A path without objects (nonResourceURLs)."""
+    """A path without objects (nonResourceURLs). Below /api every authenticated caller has `get` by default."""
 
 
 DECLARE: Final = "create or update"

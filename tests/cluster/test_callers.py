@@ -17,7 +17,7 @@ from controlplane.cluster_callers import KubernetesCallers
 from controlplane.openapi import OPERATIONS
 from loadtests.cluster.kube import Kube, Object
 from scorefront.process import ProcessClock
-from tests.cluster.test_rights import account, kubeconfig
+from tests.cluster.accounts import account, kubeconfig
 
 NAMESPACE = "callers"
 IRIS = "/api/v1/endpoints/iris"

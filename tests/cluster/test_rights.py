@@ -1,6 +1,5 @@
 """Rights before a real API server: authors of endpoints, the processes of scorefront, callers of the REST API."""
 
-import base64
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -10,12 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from loadtests.cluster.kube import APPLY, ApiFailure, Kube, Object
 from loadtests.cluster.patience import until
 from loadtests.cluster.site import ENDPOINTS, HOME, Site
 from loadtests.installation import manifest
+from tests.cluster.accounts import account, kubeconfig
 
 OUR_NAMES = ["ours", *(f"ours{index}" for index in range(6))]
 AUTHOR: list[Object] = [{"apiGroups": ["scorefront.io"], "resources": ["scoringendpoints"], "verbs": ["*"]}]
@@ -92,32 +91,6 @@ async def in_force(tenant: Tenant) -> None:
         return False
 
     await until(they_are, "the policy of authors", IN_FORCE_S)
-
-
-async def account(kube: Kube, namespace: str, name: str, rules: list[Object]) -> str:
-    """A token of a new service account with these rights in the namespace. Raises ApiFailure."""
-    core, rbac = f"/api/v1/namespaces/{namespace}", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    await kube.create(f"{core}/serviceaccounts", {"metadata": {"name": name}})
-    await kube.create(f"{rbac}/roles", {"metadata": {"name": name}, "rules": rules})
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
-    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
-    await kube.create(f"{rbac}/rolebindings", {"metadata": {"name": name}, "roleRef": role, "subjects": subjects})
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    answer = await kube.create(f"{core}/serviceaccounts/{name}/token", asked)
-    return str(answer["status"]["token"])
-
-
-def kubeconfig(kube: Kube, token: str, file: Path) -> Path:
-    """A kubeconfig of the same cluster for a token."""
-    ca = base64.b64encode(kube.cluster.ca.encode()).decode()
-    told = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": kube.cluster.server, "certificate-authority-data": ca}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-    }
-    file.write_text(yaml.safe_dump(told))
-    return file
 
 
 # ---- authors of endpoints: the admission policy

@@ -69,7 +69,12 @@ async def rig() -> AsyncIterator[Rig]:
 
 CALLS: dict[str, tuple[str, str, Any, tuple[str, str, str] | None]] = {
     "metrics": ("GET", "/metrics", None, ("get", "/metrics", "*")),
-    "getFrontEndDecisions": ("GET", "/api/v1/front-end/decisions", None, ("get", "/api/v1/front-end/decisions", "*")),
+    "getFrontEndDecisions": (
+        "GET",
+        "/api/v1/front-end/decisions",
+        None,
+        ("get", "/scorefront/front-end/decisions", "*"),
+    ),
     "getEndpoint": ("GET", IRIS, None, ("get", ENDPOINTS, "red")),
     "getDecisions": ("GET", f"{IRIS}/decisions", None, ("get", ENDPOINTS, "red")),
     "getLogs": ("GET", f"{IRIS}/logs", None, ("get", f"{ENDPOINTS}/log", "red")),
@@ -98,6 +103,13 @@ def test_every_operation_of_an_endpoint_has_a_right_and_a_trial() -> None:
     named = {operation.id for operation in OPERATIONS if operation.right and operation.right.verb}
     assert named == CALLS.keys() | {"listEndpoints"}
     assert all(operation.right or operation.is_open for operation in OPERATIONS)
+
+
+def test_no_right_is_one_that_every_authenticated_caller_has() -> None:
+    """The ClusterRole system:discovery, bound to all of them by default, has `get` below /api, /apis and /openapi."""
+    urls = [operation.right.url for operation in OPERATIONS if operation.right and operation.right.url]
+    assert urls
+    assert [url for url in urls if url.startswith(("/api", "/openapi", "/version"))] == []
 
 
 @pytest.mark.parametrize("operation", CALLS)
