@@ -79,7 +79,7 @@ lock: .venv/ready
 
 # into a file beside it first: a failure must not leave half a definition
 crd: .venv/ready
-	@$(BIN)/python -m scorefront.crd > .venv/crd.yaml
+	@$(BIN)/python -m scorefront.print_crd > .venv/crd.yaml
 	@cat .venv/crd.yaml > deploy/base/crd.yaml
 
 # asks the advisory service of PyPI about every locked package: needs the network, so it is run by hand and before a release;

@@ -1,6 +1,6 @@
 """Which decisions are worth a record: those that change something, and those that explain why nothing changes."""
 
-from autoscaler.frontend import FrontEndDecision
+from autoscaler.frontend_policy import FrontEndDecision
 from autoscaler.policy import Decision, Direction
 
 SAME_RULE_EVERY_S = 60.0

@@ -51,7 +51,7 @@ class Direction(StrEnum):
     HOLD = "hold"
 
 
-class Rule(StrEnum):
+class ScalingRule(StrEnum):
     """Which part of the rule settled a decision."""
 
     DEMAND = "demand"
@@ -81,7 +81,7 @@ class Decision:
     """What the load alone asks for, between min and max; never above `desired`."""
     direction: Direction
     rule: str
-    """One of `Rule`."""
+    """One of `ScalingRule`."""
     reason: str
     """One sentence for people, with the numbers."""
     observation: Observation
@@ -108,7 +108,7 @@ class _Inputs(NamedTuple):
 
 class _Outcome(NamedTuple):
     desired: int
-    rule: Rule
+    rule: ScalingRule
     because: str
 
 
@@ -156,27 +156,27 @@ def _settle(given: _Inputs) -> _Outcome:
     """The rule, first match wins. Every branch gives at least `wanted` and stays between min and max."""
     policy, wanted, current = given.policy, given.wanted, given.current
     if not policy.enabled:
-        return _Outcome(wanted, Rule.FIXED, "the number is fixed")
+        return _Outcome(wanted, ScalingRule.FIXED, "the number is fixed")
     if given.needed > policy.max_replicas:
-        return _Outcome(wanted, Rule.MAX, f"the maximum is {policy.max_replicas}")
+        return _Outcome(wanted, ScalingRule.MAX, f"the maximum is {policy.max_replicas}")
     if wanted > current:
-        return _Outcome(wanted, Rule.DEMAND, "more is asked for at once")
+        return _Outcome(wanted, ScalingRule.DEMAND, "more is asked for at once")
     if current != given.previous:
         return _now_bounded(given)
     if not given.observation.complete:
-        return _Outcome(current, Rule.INCOMPLETE, "counts are missing, which may raise but never lower")
+        return _Outcome(current, ScalingRule.INCOMPLETE, "counts are missing, which may raise but never lower")
     if wanted < current:
         return _given_back(given)
     if wanted == policy.min_replicas:
-        return _Outcome(wanted, Rule.MIN, f"the minimum is {policy.min_replicas}")
-    return _Outcome(wanted, Rule.DEMAND, "that is what there should be")
+        return _Outcome(wanted, ScalingRule.MIN, f"the minimum is {policy.min_replicas}")
+    return _Outcome(wanted, ScalingRule.DEMAND, "that is what there should be")
 
 
 def _now_bounded(given: _Inputs) -> _Outcome:
     """What stands is outside the bounds, because these have changed."""
     if given.current < given.previous:
-        return _Outcome(given.current, Rule.MAX, f"the maximum is {given.current} now")
-    return _Outcome(given.current, Rule.MIN, f"the minimum is {given.current} now")
+        return _Outcome(given.current, ScalingRule.MAX, f"the maximum is {given.current} now")
+    return _Outcome(given.current, ScalingRule.MIN, f"the minimum is {given.current} now")
 
 
 def _given_back(given: _Inputs) -> _Outcome:
@@ -184,9 +184,9 @@ def _given_back(given: _Inputs) -> _Outcome:
     length_s = given.policy.scale_down_window_s
     if given.peak is None:
         known = f"only {given.known_s:.0f} s of the {length_s:g} s window are known"
-        return _Outcome(given.current, Rule.WINDOW, known)
+        return _Outcome(given.current, ScalingRule.WINDOW, known)
     desired = min(given.peak, given.current)
-    return _Outcome(desired, Rule.WINDOW, f"the most that was wanted in the last {length_s:g} s is {given.peak}")
+    return _Outcome(desired, ScalingRule.WINDOW, f"the most that was wanted in the last {length_s:g} s is {given.peak}")
 
 
 def _bounded(number: int, policy: AutoscalePolicy) -> int:

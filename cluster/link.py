@@ -262,7 +262,7 @@ def encode(message: ToWorker | ToControl | ToGroup | FromGroup) -> bytes:
     return struct.pack(">I", len(body)) + body
 
 
-class FrameReader:
+class LinkFrameReader:
     """Bytes in, message bodies out."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:

@@ -1,6 +1,7 @@
 """The audit log: one line of JSON for each change, each reading of a credential and each refused attempt.
 
-Lines go to the logger `scorefront.audit`; the processes choose where that writes to (`scorefront.auditing`). No line
+Lines go to the logger `scorefront.audit`; the processes choose where that writes to (`scorefront.audit_output`). No
+line
 holds a credential, a body or a query string, and JSON keeps what clients send from forging a line.
 """
 
@@ -14,12 +15,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from cluster.kubernetes.backoff import TokenBucket
-from controlplane.guard import CALLER, ERROR_CODE, Handler
+from cluster.kubernetes.client.backoff import TokenBucket
 from controlplane.openapi import Operation
+from controlplane.rest_guard import CALLER, ERROR_CODE, Handler
 
 FORWARDED_BY = "Scorefront-Forwarded-By"
-"""The instance that has passed a request on; see `controlplane.forward`."""
+"""The instance that has passed a request on; see `controlplane.leader_proxy`."""
 FORWARDED_FOR = "Scorefront-Forwarded-For"
 """The address that it was sent from to that instance."""
 CLIENT_REQUEST_ID = "x-ms-client-request-id"

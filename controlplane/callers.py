@@ -6,9 +6,9 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from cluster.local import socketowner
-from controlplane.errors import NotYours
-from controlplane.guard import CALLER, Handler
+from cluster.local import socket_owner as socketowner
+from controlplane.control_errors import NotYours
+from controlplane.rest_guard import CALLER, Handler
 
 
 def trusted_users_only(uids: Collection[int]) -> Middleware:

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from autoscaler.loop import Clock
-from cluster.kubernetes.errors import ApiError
-from controlplane.errors import ControlError
+from autoscaler.scaling_loop import Clock
+from cluster.kubernetes.client.api_errors import ApiError
+from controlplane.control_errors import ControlError
 
 REREAD_S = 20.0
 """A token that has been replaced is refused after this, at most a minute where reading is slow."""
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class ControlToken:
-    """One per process; a `controlplane.guard.Judge`."""
+    """One per process; a `controlplane.rest_guard.Judge`."""
 
     accepts = "the control token"
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from controlplane.errors import BadRequest
+from controlplane.control_errors import InvalidCall
 
 _T = TypeVar("_T")
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
@@ -27,46 +27,46 @@ class Traffic(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def from_json(body: bytes) -> Any:
-    """The JSON in `body`. Raises BadRequest, also for what lax parsers let pass: NaN, a field given twice, half a
+    """The JSON in `body`. Raises InvalidCall, also for what lax parsers let pass: NaN, a field given twice, half a
     surrogate pair, nesting without end."""
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not valid JSON: {error}") from error
+        raise InvalidCall(f"the body is not valid JSON: {error}") from error
     return value
 
 
 def read(body: bytes, shape: type[_T]) -> _T:
-    """The body as a record. Raises BadRequest naming the field."""
+    """The body as a record. Raises InvalidCall naming the field."""
     try:
         return msgspec.convert(from_json(body), shape)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"the body does not fit: {error}") from error
+        raise InvalidCall(f"the body does not fit: {error}") from error
 
 
 def only(query: Mapping[str, str], *names: str) -> None:
-    """Refuse query parameters that nobody reads. Raises BadRequest."""
+    """Refuse query parameters that nobody reads. Raises InvalidCall."""
     unknown = sorted(set(query) - set(names))
     if unknown:
-        raise BadRequest(f"unknown query parameter '{unknown[0]}'; known: {', '.join(names) or 'none'}")
+        raise InvalidCall(f"unknown query parameter '{unknown[0]}'; known: {', '.join(names) or 'none'}")
 
 
 def whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    """A whole number within bounds. Raises BadRequest."""
+    """A whole number within bounds. Raises InvalidCall."""
     text = query.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-        raise BadRequest(f"query parameter '{name}' must be a whole number from {least} to {most} (got {text[:20]!r})")
+        raise InvalidCall(f"query parameter '{name}' must be a whole number from {least} to {most} (got {text[:20]!r})")
     return int(text)
 
 
 def yes_no(query: Mapping[str, str], name: str) -> bool:
-    """A switch, off when absent. Raises BadRequest."""
+    """A switch, off when absent. Raises InvalidCall."""
     text = query.get(name, "false").lower()
     if text not in _WORDS:
-        raise BadRequest(f"query parameter '{name}' must be true or false (got {text[:20]!r})")
+        raise InvalidCall(f"query parameter '{name}' must be true or false (got {text[:20]!r})")
     return _WORDS[text]
 
 

@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoscaler.loop import Clock
 from autoscaler.policy import Decision, Direction
+from autoscaler.scaling_loop import Clock
 from cluster.link import (
     RemoveEndpoint,
     ResetAll,
@@ -25,8 +25,9 @@ from cluster.link import (
 )
 from cluster.provider import Provider, ProviderError
 from controlplane.admission import kept_manifest, untellable
-from controlplane.declared import Declared, Registry, Skipped
-from controlplane.errors import Conflict, EndpointSkipped, StoreError
+from controlplane.cluster_view import ClusterView, Shortfall, shortfalls
+from controlplane.control_errors import ConflictingChange, EndpointSkipped, StoreError
+from controlplane.endpoint_view import LOG_LINES, Sources, to_view
 from controlplane.keys import (
     ENTROPY_BYTES,
     INCARNATION_BYTES,
@@ -38,17 +39,16 @@ from controlplane.keys import (
     regenerated,
     revoked,
 )
-from controlplane.logs import LogLine, follow
+from controlplane.log_streams import LogLine, follow
 from controlplane.reconciler import Reconciler
-from controlplane.records import Record
-from controlplane.routers import Routers
+from controlplane.records import DecisionRecord
+from controlplane.registry import DeclaredEndpoint, Registry, Skipped
+from controlplane.routers import RouterControl
 from controlplane.scaling import Scaling
 from controlplane.signing import TokenIssuer
-from controlplane.state import State, StoredEndpoint
-from controlplane.status import LOG_LINES, Sources, to_view
+from controlplane.state import InstallationState, StoredEndpoint
 from controlplane.store import Store
 from controlplane.tokens import IssuedToken, TokenAlgorithm
-from controlplane.view import ClusterView, Shortfall, shortfalls
 from serving.endpoint import Auth, Endpoint, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import ScoringEndpoint, parse, to_document, to_endpoint
@@ -85,7 +85,7 @@ class ControlPlane:
         self,
         store: Store,
         provider: Provider,
-        routers: Routers,
+        routers: RouterControl,
         clock: Clock,
         wall: Callable[[], float],
         settings: PlaneSettings | None = None,
@@ -168,7 +168,7 @@ class ControlPlane:
             self._scaling.start(tasks)
             tasks.create_task(self._issuer.run(), name="rotate signing keys")
 
-    def _load(self, state: State) -> None:
+    def _load(self, state: InstallationState) -> None:
         """Declare what is fit to be declared; what is not keeps nothing else from being served."""
         for name, why in state.damaged.items():
             self._registry.skip(name, Skipped(why, self._store.remedy))
@@ -179,7 +179,7 @@ class ControlPlane:
                 why = f"{self._store.place(name)} is not valid: {'; '.join(map(str, error.faults))}"
                 self._registry.skip(name, Skipped(why, self._store.remedy, stored.keys))
             else:
-                self._registry.put(Declared(manifest, to_endpoint(manifest), stored.keys))
+                self._registry.put(DeclaredEndpoint(manifest, to_endpoint(manifest), stored.keys))
         for name, skipped in self._registry.skipped().items():
             _log.error("%s", EndpointSkipped(name, skipped.why, skipped.remedy))
         for text in state.lost:
@@ -285,7 +285,7 @@ class ControlPlane:
     async def revoke_tokens(self, name: str) -> IssuedToken:
         """Make every token issued so far invalid; keys stay valid. Returns a new token.
 
-        Raises EndpointNotFound, StoreError; Conflict when the endpoint does not take tokens.
+        Raises EndpointNotFound, StoreError; ConflictingChange when the endpoint does not take tokens.
         """
         async with self._registry.lock(name):
             old = self._with_token_auth(name)
@@ -307,7 +307,7 @@ class ControlPlane:
                     self._registry.skip(name, Skipped(kept, self._store.remedy))
             elif kept is not None:
                 manifest = kept_manifest(name, kept)
-                declared = Declared(manifest, to_endpoint(manifest), kept.keys)
+                declared = DeclaredEndpoint(manifest, to_endpoint(manifest), kept.keys)
                 self._scaling.begin_with(kept.replicas)
                 if old is not None and (old.endpoint, old.keys) == (declared.endpoint, declared.keys):
                     self._registry.put(declared)
@@ -322,7 +322,7 @@ class ControlPlane:
 
     # ---- how a change goes on once it is kept
 
-    async def _declare(self, manifest: ScoringEndpoint, endpoint: Endpoint, old: Declared | None) -> None:
+    async def _declare(self, manifest: ScoringEndpoint, endpoint: Endpoint, old: DeclaredEndpoint | None) -> None:
         skipped = self._registry.skipped().get(endpoint.name)
         known = old or skipped
         keys = (known.keys if known else None) or pair_from(self._entropy(PAIR_BYTES))
@@ -330,9 +330,9 @@ class ControlPlane:
             keys = revoked(keys, self._entropy(INCARNATION_BYTES))
         if skipped is not None:
             await self._set_aside(endpoint.name)
-        await self._follow(await self._put(Declared(manifest, endpoint, keys)), old)
+        await self._follow(await self._put(DeclaredEndpoint(manifest, endpoint, keys)), old)
 
-    async def _follow(self, declared: Declared, old: Declared | None) -> None:
+    async def _follow(self, declared: DeclaredEndpoint, old: DeclaredEndpoint | None) -> None:
         """Have everybody do as `declared` says, which is kept now."""
         endpoint, keys = declared.endpoint, declared.keys
         self._registry.put(declared)
@@ -348,7 +348,7 @@ class ControlPlane:
         self._scaling.track(endpoint)
         await self._reconciler.reconcile(endpoint.name)
 
-    def _drop(self, old: Declared) -> None:
+    def _drop(self, old: DeclaredEndpoint) -> None:
         self._registry.drop(old.endpoint.name)
         self._routers.publish(RemoveEndpoint(old.endpoint.name))
         self._scaling.forget(old.endpoint.versions, old.endpoint.name)
@@ -357,18 +357,18 @@ class ControlPlane:
         if aside := await self._store.set_endpoint_aside(name):
             _log.warning("endpoint %s: its damaged file is kept as %s", name, aside)
 
-    async def _replace_keys(self, old: Declared, pair: KeyPair) -> KeyPair:
+    async def _replace_keys(self, old: DeclaredEndpoint, pair: KeyPair) -> KeyPair:
         kept = await self._put(replace(old, keys=pair))
         self._routers.publish(SetKeys(digests(old.endpoint.name, kept.keys)))
         return kept.keys
 
-    def _with_token_auth(self, name: str) -> Declared:
+    def _with_token_auth(self, name: str) -> DeclaredEndpoint:
         declared = self._registry.get(name)
         if declared.endpoint.auth is not Auth.TOKEN:
-            raise Conflict(f"endpoint '{name}' does not use token auth; set tokenAuthEnabled: true to have it")
+            raise ConflictingChange(f"endpoint '{name}' does not use token auth; set tokenAuthEnabled: true to have it")
         return declared
 
-    async def _put(self, declared: Declared) -> Declared:
+    async def _put(self, declared: DeclaredEndpoint) -> DeclaredEndpoint:
         """Keep it, then know it: with the keys that are kept."""
         name = declared.endpoint.name
         kept = await self._store.put_endpoint(name, StoredEndpoint(to_document(declared.manifest), declared.keys))
@@ -402,10 +402,10 @@ class ControlPlane:
         return self._registry.get(name).keys
 
     def token(self, name: str) -> IssuedToken:
-        """A token for the endpoint. Raises EndpointNotFound; Conflict when it does not take tokens."""
+        """A token for the endpoint. Raises EndpointNotFound; ConflictingChange when it does not take tokens."""
         return self._issuer.issue(name, self._with_token_auth(name).keys.incarnation)
 
-    def decisions(self, name: str, version: str | None, last: int) -> list[Record]:
+    def decisions(self, name: str, version: str | None, last: int) -> list[DecisionRecord]:
         """The newest scaling decisions, newest last. Raises EndpointNotFound, VersionNotFound."""
         return self._scaling.decisions.last(self._registry.keys_of(name, version), last)
 
@@ -436,7 +436,7 @@ class ControlPlane:
             decisions=self._scaling.decisions.counts(),
         )
 
-    def declared(self, name: str) -> Declared | None:
+    def declared(self, name: str) -> DeclaredEndpoint | None:
         """What is declared under this name; None: nothing that is served."""
         return self._registry.find(name)
 

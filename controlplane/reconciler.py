@@ -7,13 +7,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from autoscaler.loop import Clock
+from autoscaler.scaling_loop import Clock
 from cluster.changes import Change, Reset, Upsert
 from cluster.link import RemoveReplica, UpsertReplica
 from cluster.provider import Provider, ProviderError
-from controlplane.declared import Registry
-from controlplane.routers import Routers
-from controlplane.view import ClusterView
+from controlplane.cluster_view import ClusterView
+from controlplane.registry import Registry
+from controlplane.routers import RouterControl
 from serving.endpoint import Endpoint
 
 RETRY_EVERY_S = 5.0
@@ -28,7 +28,7 @@ class Reconciler:
     def __init__(
         self,
         provider: Provider,
-        routers: Routers,
+        routers: RouterControl,
         view: ClusterView,
         registry: Registry,
         numbers: Callable[[Endpoint], dict[str, int]],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoscaler.frontend import FrontEndDecision, Size
+from autoscaler.frontend_policy import FrontEndDecision, Size
 from autoscaler.policy import Decision, Direction
 from serving.endpoint import VersionKey
 
@@ -13,7 +13,7 @@ PER_VERSION = 1000
 
 
 @dataclass(slots=True)
-class Record:
+class DecisionRecord:
     """One decision. Times are unix seconds."""
 
     decision: Decision
@@ -35,13 +35,13 @@ class DecisionLog:
 
     def __init__(self, per_version: int = PER_VERSION) -> None:
         self._per_version = per_version
-        self._records: dict[VersionKey, deque[Record]] = {}
+        self._records: dict[VersionKey, deque[DecisionRecord]] = {}
         self._acted: dict[VersionKey, tuple[Decision, float]] = {}
         self._counts: Counter[tuple[VersionKey, Direction]] = Counter()
 
     def add(self, decision: Decision, at: float) -> None:
         """Keep a decision that was made at `at`. It may come before or after `acted`."""
-        record = Record(decision, at)
+        record = DecisionRecord(decision, at)
         acted = self._acted.get(decision.key)
         if acted is not None and acted[0] == decision:
             record.acted_at = acted[1]
@@ -56,7 +56,7 @@ class DecisionLog:
                 record.acted_at = at
                 break
 
-    def last(self, keys: list[VersionKey], count: int) -> list[Record]:
+    def last(self, keys: list[VersionKey], count: int) -> list[DecisionRecord]:
         """The newest `count` records of these versions, newest last."""
         if count <= 0:
             return []
@@ -75,7 +75,7 @@ class DecisionLog:
         return self._counts
 
 
-def to_document(record: Record) -> dict[str, Any]:
+def to_document(record: DecisionRecord) -> dict[str, Any]:
     """A record as REST shows it."""
     decision, seen = record.decision, record.decision.observation
     return {

@@ -17,12 +17,13 @@ from aiohttp.typedefs import Middleware
 
 from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
-from controlplane import guard, payload
+from controlplane import payload
+from controlplane import rest_guard as guard
 from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
-from controlplane.errors import BadRequest
+from controlplane.control_errors import InvalidCall
 from controlplane.keys import KeyPair, KeyType
-from controlplane.logs import LogLine
+from controlplane.log_streams import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, document
 from controlplane.plane import ControlPlane
 from controlplane.records import FrontEndRecord, front_end_document, to_document
@@ -183,7 +184,7 @@ class _Endpoints:
     async def regenerate(self, request: web.Request) -> web.StreamResponse:
         choice = payload.read(await request.read(), payload.KeyChoice)
         if choice.key_type not in set(KeyType):
-            raise BadRequest("keyType must be 'primary' or 'secondary'")
+            raise InvalidCall("keyType must be 'primary' or 'secondary'")
         return _shown_keys(await self._plane.regenerate(_name(request), KeyType(choice.key_type)))
 
     async def token(self, request: web.Request) -> web.StreamResponse:

@@ -7,7 +7,7 @@ from cluster.link import ToWorker, WorkerMetrics
 from serving.endpoint import VersionKey
 
 
-class Routers(Protocol):
+class RouterControl(Protocol):
     """The group of router workers that this control plane feeds."""
 
     def publish(self, message: ToWorker) -> None:

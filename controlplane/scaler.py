@@ -1,4 +1,5 @@
-"""Carries scaling decisions out (it fits `autoscaler.loop.Target`): idle replicas are withdrawn first, and drained.
+"""Carries scaling decisions out (it fits `autoscaler.scaling_loop.Target`): idle replicas are withdrawn first, and
+drained.
 
 A replica that the routers have withdrawn never serves again, so it has to go, whatever becomes of the decision that it
 was withdrawn for.
@@ -10,10 +11,10 @@ from collections.abc import Callable
 
 from autoscaler.policy import Decision
 from cluster.provider import Provider, ProviderError
-from controlplane.declared import Registry, is_scaled
-from controlplane.routers import Routers
-from controlplane.view import ClusterView
-from controlplane.wanted import WantedNumbers
+from controlplane.cluster_view import ClusterView
+from controlplane.desired_counts import DesiredCounts
+from controlplane.registry import Registry, is_scaled
+from controlplane.routers import RouterControl
 from serving.endpoint import AutoscalePolicy, Version, VersionKey
 from serving.replica import ReplicaState
 
@@ -29,10 +30,10 @@ class Scaler:
     def __init__(
         self,
         provider: Provider,
-        routers: Routers,
+        routers: RouterControl,
         view: ClusterView,
         registry: Registry,
-        wanted: WantedNumbers,
+        wanted: DesiredCounts,
         acted: Callable[[Decision], None],
         retire_timeout_s: float = RETIRE_TIMEOUT_S,
     ) -> None:

@@ -7,16 +7,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from autoscaler.loop import Clock, ScalingLoop
 from autoscaler.policy import Decision, Observation
+from autoscaler.scaling_loop import Clock, ScalingLoop
 from autoscaler.utilization import UtilizationFeed
 from cluster.provider import Provider
-from controlplane.declared import Registry, is_scaled
+from controlplane.cluster_view import ClusterView
+from controlplane.desired_counts import DesiredCounts
 from controlplane.records import DecisionLog
-from controlplane.routers import Routers
+from controlplane.registry import Registry, is_scaled
+from controlplane.routers import RouterControl
 from controlplane.scaler import Scaler, clamped
-from controlplane.view import ClusterView
-from controlplane.wanted import WantedNumbers
 from serving.endpoint import Endpoint, Version, VersionKey
 from serving.usage import UsageReport
 
@@ -27,7 +27,7 @@ class Scaling:
     def __init__(
         self,
         provider: Provider,
-        routers: Routers,
+        routers: RouterControl,
         view: ClusterView,
         registry: Registry,
         put_wanted: Callable[[Mapping[VersionKey, int]], Awaitable[None]],
@@ -41,7 +41,7 @@ class Scaling:
         self._wall = wall
         self._acted = acted
         self._feed = UtilizationFeed()
-        self._wanted = WantedNumbers(put_wanted, clock)
+        self._wanted = DesiredCounts(put_wanted, clock)
         self._decisions = DecisionLog()
         self._scaler = Scaler(provider, routers, view, registry, self._wanted, self._note_acted)
         self._loop = ScalingLoop(self._feed, self._scaler, clock, self._record)

@@ -5,8 +5,8 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
-from autoscaler.loop import Clock
-from controlplane.errors import StoreError
+from autoscaler.scaling_loop import Clock
+from controlplane.control_errors import StoreError
 from controlplane.tokens import IssuedToken, Keyring, TokenAlgorithm, new_keyring, new_signing_key
 from serving.credentials import TokenTrust
 

@@ -19,7 +19,7 @@ class StoredEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class InstallationState:
     """Everything that was found."""
 
     endpoints: dict[str, StoredEndpoint] = field(default_factory=dict)

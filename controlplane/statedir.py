@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from controlplane import files
-from controlplane.errors import DamagedFile, NewerFormat, StoreError
+from controlplane.control_errors import DamagedFile, NewerFormat, StoreError
 from controlplane.keys import KeyPair, key_from
-from controlplane.state import State, StoredEndpoint
+from controlplane.state import InstallationState, StoredEndpoint
 from controlplane.tokens import Keyring
 from serving.endpoint import VersionKey
 
@@ -63,7 +63,7 @@ class StateDirectory:
         self._lock: int | None = None
         self._writing = threading.Lock()
 
-    def open(self) -> State:
+    def open(self) -> InstallationState:
         """Take the lock and read everything that can be read. Raises StoreError naming the file that is in the way."""
         make_own(self._directory)
         make_own(self._endpoints)
@@ -138,7 +138,7 @@ class StateDirectory:
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
-    def _read(self) -> State:
+    def _read(self) -> InstallationState:
         with _naming(self._directory, "tidy"):
             for directory in (self._directory, self._endpoints):
                 files.sweep(directory)
@@ -156,7 +156,7 @@ class StateDirectory:
         lost: list[str] = []
         wanted = self._read_or_set_aside("wanted.json", _read_wanted, "replicas begin with their minimum", lost)
         keyring = self._read_or_set_aside("signing.json", _read_keyring, "tokens issued before open nothing", lost)
-        return State(endpoints, wanted or {}, keyring, damaged, tuple(lost))
+        return InstallationState(endpoints, wanted or {}, keyring, damaged, tuple(lost))
 
     def _read_or_set_aside(self, name: str, read: Callable[[Path], _T], so_now: str, lost: list[str]) -> _T | None:
         """None if there is no such file, or a damaged one."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from controlplane.state import State, StoredEndpoint
+from controlplane.state import InstallationState, StoredEndpoint
 from controlplane.statedir import StateDirectory
 from controlplane.tokens import Keyring
 from serving.endpoint import VersionKey
@@ -20,7 +20,7 @@ class Store(Protocol):
     remedy: str
     """What people do about a damaged endpoint, to be read after "; "."""
 
-    async def open(self) -> State:
+    async def open(self) -> InstallationState:
         """Everything that is kept; what cannot be read keeps nothing else from being read."""
 
     async def close(self) -> None:
@@ -56,7 +56,7 @@ class FileStore:
     def __init__(self, directory: Path) -> None:
         self._files = StateDirectory(directory)
 
-    async def open(self) -> State:
+    async def open(self) -> InstallationState:
         """Take the lock and read everything."""
         return await asyncio.to_thread(self._files.open)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from router.core.members import owner_of
+from router.core.view import owner_of
 from serving.endpoint import VersionKey
 
 WORD = "router-worker"

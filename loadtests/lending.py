@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from loadtests.bench.figures import Table
 from router.core.dispatcher import Dispatcher, Ticket
-from router.core.members import Member, View
-from router.core.messages import PeerMessage
-from router.peers.messages import Batch, decode, encode
+from router.core.slot_messages import PeerMessage
+from router.core.view import Member, View
+from router.peers.frames import Batch, decode, encode
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 

@@ -1,9 +1,8 @@
-"""What people type and import: the command line, and the composition of router, autoscaler, control plane and provider.
+"""Command line and composition: the only place where router, autoscaler, control plane and providers meet.
 
-The only package where concrete parts meet, each kind of process in a folder of its own: `cli` and `doctor` are what is
-typed, `laptop` is everything on one machine, `router_pod` and `control_pod` are the processes of a cluster. What more
-than one of them needs stands here. It must never hold a rule of routing or scaling itself, and importing it must stay
-cheap: worker processes do.
+Must never hold a rule of routing or scaling. One folder per process or group of commands: `cli` and `doctor`; `up`
+(everything on one machine), `router` and `control` (the processes of a cluster). Modules at the top level are shared by
+several processes.
 """
 
 __version__ = "0.1.0"

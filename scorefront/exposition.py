@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
-from scorefront.frontend import FrontEndFigures
+from scorefront.frontend_scaling import FrontEndFigures
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 

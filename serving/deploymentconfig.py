@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serving.complaints import HIDDEN, shareable, unknown_field
-from serving.declared import API_VERSION, KIND
 from serving.faults import Fault, InvalidManifest, Path, written
 from serving.manifest import parse
+from serving.models import API_VERSION, KIND
 from serving.plain import plain
+from serving.validation_messages import HIDDEN, shareable, unknown_field
 
 VERSION = ("spec", "versions", 0)
 PLACES: dict[str, Path] = {

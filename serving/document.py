@@ -3,7 +3,7 @@
 from pathlib import PurePath
 from typing import Any
 
-from serving.declared import DEFAULT_PORT, SCALER_DEFAULTS, DeclaredVersion, ScoringEndpoint
+from serving.models import DEFAULT_PORT, SCALER_DEFAULTS, DeclaredVersion, ScoringEndpoint
 
 
 def default_version(declared: ScoringEndpoint) -> str:

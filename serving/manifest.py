@@ -1,14 +1,11 @@
 """The declared object, from a document to the domain: what users write goes in, Endpoints come out.
 
-This is the border: percent, milliseconds and GB end here. The models are in `serving.declared`, the rules between
+This is the border: percent, milliseconds and GB end here. The models are in `serving.models`, the rules between
 fields in `serving.rules`.
 """
 
 from pydantic import ValidationError
 
-from serving.complaints import complaints
-from serving.declared import DEFAULT_PORT, DeclaredVersion, Replica, ScoringEndpoint
-from serving.declared import Resources as DeclaredResources
 from serving.document import default_version, key_auth, resolve_paths, scaler_settings, to_document
 from serving.endpoint import (
     Auth,
@@ -25,10 +22,13 @@ from serving.endpoint import (
     WorkloadRef,
 )
 from serving.faults import Fault, InvalidManifest, Path
+from serving.models import DEFAULT_PORT, DeclaredReplica, DeclaredVersion, ScoringEndpoint
+from serving.models import DeclaredResources as DeclaredResources
 from serving.plain import plain
 from serving.rules import broken_rules
 from serving.schema import json_schema
 from serving.traffic import effective_shares
+from serving.validation_messages import complaints
 
 __all__ = ["ScoringEndpoint", "json_schema", "parse", "resolve_paths", "to_document", "to_endpoint"]
 
@@ -104,7 +104,7 @@ def _version(declared: DeclaredVersion, share: float, is_default: bool) -> Versi
     )
 
 
-def _source(replica: Replica) -> ReplicaSource:
+def _source(replica: DeclaredReplica) -> ReplicaSource:
     reference = replica.workloadRef
     return ReplicaSource(
         kind=next(kind for kind in ReplicaKind if getattr(replica, kind.value) is not None),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from serving.declared import MAX_REPLICAS, MAX_VERSIONS, SCALER_DEFAULTS, Resources
 from serving.endpoint import ReplicaKind
 from serving.faults import Fault, Path, written
+from serving.models import MAX_REPLICAS, MAX_VERSIONS, SCALER_DEFAULTS, DeclaredResources
 
 KINDS = tuple(kind.value for kind in ReplicaKind)
 
@@ -339,7 +339,7 @@ def _least_below_most(version: Node) -> Iterator[Fault]:
 def _request_below_limit(version: Node) -> Iterator[Fault]:
     resources = version.node("containerResourceRequirements")
     for request, limit in (("cpu", "cpuLimit"), ("memoryInGB", "memoryInGBLimit")):
-        least = resources.sound(request, Resources.model_fields[request].default)
+        least = resources.sound(request, DeclaredResources.model_fields[request].default)
         most = resources.sound(limit)
         if most is not None and (*resources.path, request) not in resources.broken and most < least:
             given = "" if resources.has(request) else ", the default"

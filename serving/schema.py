@@ -5,9 +5,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from serving.complaints import sentence
-from serving.declared import Declared, ScoringEndpoint
 from serving.faults import shown
+from serving.models import DeclaredModel, ScoringEndpoint
+from serving.validation_messages import sentence
 
 
 def json_schema() -> dict[str, Any]:
@@ -16,7 +16,7 @@ def json_schema() -> dict[str, Any]:
     Rules between fields are not in it; `parse` holds them. Null is allowed where `parse` takes it for the default.
     """
     schema = ScoringEndpoint.model_json_schema()
-    models: dict[str, type[BaseModel]] = {model.__name__: model for model in Declared.__subclasses__()}
+    models: dict[str, type[BaseModel]] = {model.__name__: model for model in DeclaredModel.__subclasses__()}
     for name, part in ((ScoringEndpoint.__name__, schema), *schema["$defs"].items()):
         for field, info in models[name].model_fields.items():
             part["properties"][field] = _described(part["properties"][field], info)

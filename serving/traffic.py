@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from serving.declared import ScoringEndpoint
 from serving.document import to_document
 from serving.faults import Fault, InvalidManifest, Path, written
+from serving.models import ScoringEndpoint
 
 
 def effective_shares(percentiles: Mapping[str, float | None], default: str) -> dict[str, float]:

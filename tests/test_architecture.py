@@ -14,33 +14,33 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "scorefront")
-BESIDE_THE_CORE = ("router.settings", "router.metrics", "router.accesslog", "router.outlet", "router.poller")
+BESIDE_THE_CORE = (
+    "router.settings",
+    "router.metrics",
+    "router.accesslog",
+    "router.socket_write",
+    "router.busy_polling",
+)
 
 # module or folder -> first-party modules or folders that it may import, besides itself; the longest match counts
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "serving": (),
     "autoscaler": ("serving",),
-    "autoscaler.loop": ("serving", "autoscaler"),
+    "autoscaler.scaling_loop": ("serving", "autoscaler"),
     "cluster": ("serving",),
     "router": (),  # the package's own docstring; every module below it has a line of its own
     "router.core": ("serving",),
     "router.settings": ("serving", "router.core"),
     "router.metrics": ("serving", "router.core", "router.settings", "cluster.link"),
     "router.accesslog": ("serving", "router.core", "router.settings"),
-    "router.outlet": (),
-    "router.poller": (),
+    "router.socket_write": (),
+    "router.busy_polling": (),
     "router.proxy": ("serving", "router.core", "cluster.lookup", *BESIDE_THE_CORE),
     "router.peers": ("serving", "router.core", "cluster.strangers", "cluster.trust", *BESIDE_THE_CORE),
-    "router.balance": (),
-    "router.doors": ("router.peers.address",),
-    "router.board": ("serving.usage",),
-    "router.folder": (),
+    "router.inflight_table": ("serving.usage",),
     "router.membership": ("router.core",),
-    "router.orders": ("serving", "router.core", "cluster.link"),
-    "router.roster": ("router.core", "router.membership"),
-    "router.peering": ("router",),
+    "router.supervisor_messages": ("serving", "router.core", "cluster.link"),
     "router.worker": ("serving", "cluster", "router"),
-    "router.workerlink": ("cluster.link", "router.board", "router.orders"),
     "router.supervisor": ("serving", "cluster", "router"),
     "controlplane": ("serving", "autoscaler", "cluster"),
     "scorefront": PACKAGES,
@@ -49,48 +49,46 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # processes and commands, each in a folder of its own: nobody knows another, nor does what they share know any of them
 APART = (
     *("scorefront.cli", "scorefront.doctor"),
-    *("scorefront.laptop", "scorefront.router_pod", "scorefront.control_pod"),
+    *("scorefront.up", "scorefront.router", "scorefront.control"),
 )
 STARTS = {"scorefront.cli": APART, "scorefront.__main__": ("scorefront.cli",)}
 
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("cluster.local", "cluster.kubernetes.api", "controlplane", "scorefront"),
+    "aiohttp": ("cluster.local", "cluster.kubernetes.client.api", "controlplane", "scorefront"),
     "cryptography": (
-        *("router.core.credentials", "router.proxy.tls", "controlplane"),
+        *("router.core.authorization", "router.proxy.tls", "controlplane"),
         "cluster.kubernetes.certificates",
     ),
     "httptools": ("router.proxy",),
-    "jwt": ("router.core.credentials", "controlplane.tokens"),  # checking and signing: two sides that never meet
-    "kubernetes_asyncio": ("cluster.kubernetes.kubeconfig",),
+    "jwt": ("router.core.authorization", "controlplane.tokens"),  # checking and signing: two sides that never meet
+    "kubernetes_asyncio": ("cluster.kubernetes.client.kubeconfig",),
     "msgspec": (
         *("cluster.link", "cluster.kubernetes.discovery", "cluster.kubernetes.snapshot", "controlplane", "router"),
-        *("scorefront.doctor", "scorefront.history", "cluster.kubernetes.api", "cluster.kubernetes.reflector"),
+        *("scorefront.doctor", "cluster.kubernetes.client.api", "cluster.kubernetes.client.reflector"),
         "cluster.kubernetes.objects.keys",
     ),
-    "multidict": ("controlplane.forward",),  # aiohttp speaks in its terms, and in yarl's
+    "multidict": ("controlplane.leader_proxy",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
     "psutil": ("cluster.local",),
     "pydantic": ("serving",),
-    "rich": ("scorefront.cli", "scorefront.laptop.banner"),
+    "rich": ("scorefront.cli", "scorefront.up.banner"),
     "typer": ("scorefront.cli",),
-    "uvloop": ("scorefront.loop",),
+    "uvloop": ("scorefront.event_loop",),
     "yaml": ("scorefront",),
-    "yarl": ("controlplane.forward",),
+    "yarl": ("controlplane.leader_proxy",),
 }
 
 PURE = (
-    *("serving", "autoscaler", "router.core", "router.balance", "router.membership"),
-    *("router.poller", "router.roster"),
-    *("router.peers.address", "router.peers.messages", "router.peers.session"),
-    *("cluster.kubernetes.objects", "cluster.strangers", "controlplane.groupclaims", "scorefront.doctor.judge"),
-    *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.kept"),
+    *("serving", "autoscaler", "router.core", "router.supervisor.connection_balance", "router.membership"),
+    *("router.busy_polling", "router.supervisor.roster"),
+    *("router.peers.address", "router.peers.frames", "router.peers.session"),
+    *("cluster.kubernetes.objects", "cluster.strangers", "controlplane.group_claims", "scorefront.doctor.judge"),
+    *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.slim_objects"),
     *(
-        "cluster.kubernetes.selectors",
-        "scorefront.router_pod.counts",
-        "scorefront.connections",
-        "scorefront.history",
-        "scorefront.router_pod.seat",
+        "cluster.kubernetes.client.selectors",
+        "scorefront.router.usage_cache",
+        "scorefront.connection_table",
     ),
     *(f"cluster.kubernetes.{name}" for name in ("backoff", "cache", "election", "errors", "lines", "paths")),
     *(
@@ -98,7 +96,7 @@ PURE = (
         for name in ("claims", "complaints", "conflicts", "labelselector", "ownership", "pods", "shrinking")
     ),
 )
-IMPURE_EXCEPTIONS = ("autoscaler.loop",)
+IMPURE_EXCEPTIONS = ("autoscaler.scaling_loop",)
 NOT_PURE = frozenset(
     {
         *("asyncio", "concurrent", "multiprocessing", "selectors", "signal", "subprocess", "threading"),
@@ -239,7 +237,7 @@ def test_a_package_says_what_it_must_never_do(init: Path) -> None:
         assert package_docstring_faults(package, init.read_text(), len(list(init.parent.glob("*.py")))) == []
 
 
-@pytest.mark.parametrize("process", ["router.worker", "scorefront.worker"])
+@pytest.mark.parametrize("process", ["router.worker.router_worker", "scorefront.worker_process"])
 def test_a_worker_process_never_loads_what_only_the_command_line_needs(process: str) -> None:
     assert not {"typer", "rich", "yaml"} & loaded_by(process, SOURCES)
 
@@ -269,8 +267,11 @@ WRONG = {
     "controlplane imports router": ("controlplane.reconciler", "from router.metrics import Counter"),
     "the proxy imports the peers": ("router.proxy.upstream", "import router.peers.links"),
     "an import inside a function counts too": ("cluster.local.start", "def f():\n    import autoscaler.policy"),
-    "one process knows another": ("scorefront.router_pod.watch", "from scorefront.control_pod.fleet import Fleet"),
-    "what is shared knows a process": ("scorefront.frontend", "from scorefront.laptop import up"),
+    "one process knows another": (
+        "scorefront.router.cluster_watch",
+        "from scorefront.control.router_fleet import Fleet",
+    ),
+    "what is shared knows a process": ("scorefront.frontend_scaling", "from scorefront.up import up"),
     "a third party outside its module": ("controlplane.rest", "import httptools"),
     "a third party nobody listed": ("scorefront.cli.app", "import requests"),
     "a module of the router without a line": ("router.cache", ""),
@@ -296,9 +297,9 @@ RIGHT = {
     "the standard library": ("serving.endpoint", "import dataclasses, re\nfrom pathlib import PurePath"),
     "a lower layer": ("controlplane.reconciler", "from serving.endpoint import Endpoint\nimport cluster.provider"),
     "its own package": ("router.core.ledger", "from router.core.ids import SlotId"),
-    "what starts a process knows it": ("scorefront.cli.up", "from scorefront.laptop.up import run"),
-    "a third party in its module": ("router.core.credentials", "import jwt"),
-    "asyncio in the one module that may": ("autoscaler.loop", "import asyncio\nasync def f(): ..."),
+    "what starts a process knows it": ("scorefront.cli.up_command", "from scorefront.up.installation import run"),
+    "a third party in its module": ("router.core.authorization", "import jwt"),
+    "asyncio in the one module that may": ("autoscaler.scaling_loop", "import asyncio\nasync def f(): ..."),
     "a word that only contains a forbidden one": ("serving.baseline", "class Commoner: ..."),
 }
 
@@ -316,9 +317,9 @@ def test_a_package_that_does_not_say_what_it_must_never_do_is_found() -> None:
 def test_what_a_worker_loads_is_followed_through_its_imports() -> None:
     texts = {
         "scorefront": "",
-        "scorefront.worker": "from router.worker import run",
+        "scorefront.worker_process": "from router.worker.router_worker import run",
         "router": "",
-        "router.worker": "import scorefront.cli",
+        "router.worker.router_worker": "import scorefront.cli",
         "scorefront.cli": "import typer",
     }
-    assert loaded_by("scorefront.worker", texts) == {"typer"}
+    assert loaded_by("scorefront.worker_process", texts) == {"typer"}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cluster.kubernetes.errors import Conflict
+from cluster.kubernetes.client.api_errors import WriteConflict
 from serving.endpoint import WorkloadRef
 
 
@@ -13,7 +13,7 @@ def scaled_by(autoscalers: Iterable[Mapping[str, Any]], namespace: str, workload
     return next((_name(each) for each in autoscalers if _aims_at(each, namespace, workload)), "")
 
 
-def field_conflict(error: Conflict) -> str:
+def field_conflict(error: WriteConflict) -> str:
     """What an apply was refused for, because others own it: `.spec.template… is owned by kubectl-edit`; else ""."""
     causes = (error.body.get("details") or {}).get("causes") or ()
     told = [

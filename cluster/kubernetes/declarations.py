@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.kubernetes.objects.endpoint import endpoint_of, static_replicas
-from cluster.kubernetes.objects.status import digests_of, selectors_of
-from cluster.kubernetes.selectors import Selector, SelectorError, parsed
+from cluster.kubernetes.client.selectors import Selector, SelectorError, parsed
+from cluster.kubernetes.objects.endpoint_status import digests_of, selectors_of
+from cluster.kubernetes.objects.scoring_endpoint import endpoint_of, static_replicas
 from serving.credentials import KeyDigests
 from serving.endpoint import Endpoint, ReplicaKind
 from serving.faults import InvalidManifest

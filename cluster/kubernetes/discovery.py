@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from cluster.kubernetes.cache import Change, Gone, Listed, Put
+from cluster.kubernetes.client.cache import Change, ObjectGone, ObjectPut, ObjectsListed
+from cluster.kubernetes.client.selectors import Selector
 from cluster.kubernetes.declarations import Declaration, Declarations, Place
 from cluster.kubernetes.objects.pod import key_of, replica_of
-from cluster.kubernetes.selectors import Selector
 from cluster.link import (
     RemoveEndpoint,
     RemoveReplica,
@@ -64,38 +64,38 @@ class Discovery:
     def endpoint_changes(self, change: Change, scope: str | None = None) -> list[ToWorker]:
         """ScoringEndpoints."""
         match change:
-            case Listed(objects):
+            case ObjectsListed(objects):
                 listed = {_place(cr) for cr in objects}
                 names = [self._drop(place) for place in self._declarations.within(scope) if place not in listed]
                 names += [cr["metadata"]["name"] for cr in objects if self._declarations.put(cr)]
-            case Put(cr):
+            case ObjectPut(cr):
                 names = [cr["metadata"]["name"]] if self._declarations.put(cr) else []
-            case Gone(cr):
+            case ObjectGone(cr):
                 names = [self._drop(_place(cr))]
         return [message for name in dict.fromkeys(names) for message in self._update(name)]
 
     def pod_changes(self, change: Change, scope: str | None = None) -> list[ToWorker]:
         """Pods, whosever they are."""
         match change:
-            case Listed(objects):
+            case ObjectsListed(objects):
                 listed = {_place(pod): pod for pod in objects}
                 known = [place for place in self._pods if scope is None or place[0] == scope]
                 messages = [each for place in known if place not in listed for each in self._forget_pod(place)]
                 return messages + [each for place, pod in listed.items() for each in self._keep_pod(place, pod)]
-            case Put(pod):
+            case ObjectPut(pod):
                 return self._keep_pod(_place(pod), pod)
-            case Gone(pod):
+            case ObjectGone(pod):
                 return self._forget_pod(_place(pod))
 
     def own_changes(self, change: Change) -> list[ToWorker]:
         """Pods of the installation itself."""
         before = self._own_addresses()
         match change:
-            case Listed(objects):
+            case ObjectsListed(objects):
                 self._own_pods = {_place(pod): _address(pod) for pod in objects}
-            case Put(pod):
+            case ObjectPut(pod):
                 self._own_pods[_place(pod)] = _address(pod)
-            case Gone(pod):
+            case ObjectGone(pod):
                 self._own_pods.pop(_place(pod), None)
         after = self._own_addresses()
         return [SetOwnPods(after)] if after != before else []
@@ -103,11 +103,11 @@ class Discovery:
     def trust_changes(self, change: Change) -> list[ToWorker]:
         """The ConfigMap TRUST. Without it, or with one that cannot be read, those who were trusted still are."""
         match change:
-            case Listed(objects):
+            case ObjectsListed(objects):
                 found = next((each for each in objects if each["metadata"]["name"] == TRUST), None)
-            case Put(found):
+            case ObjectPut(found):
                 pass
-            case Gone(_):
+            case ObjectGone(_):
                 found = None
         if found is None:
             return []

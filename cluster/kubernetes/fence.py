@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cluster.kubernetes.errors import ApiError
+from cluster.kubernetes.client.api_errors import ApiError
 from cluster.kubernetes.objects.labels import FENCE
 from cluster.kubernetes.ownership import NotWritable
 from cluster.provider import ProviderError

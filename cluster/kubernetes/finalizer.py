@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.claims import Claims
-from cluster.kubernetes.errors import ApiError, Conflict, NotFound
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError, NotFound, WriteConflict
+from cluster.kubernetes.client.paths import ENDPOINTS, path
+from cluster.kubernetes.name_claims import NameClaims
 from cluster.kubernetes.objects.labels import FINALIZER
-from cluster.kubernetes.paths import ENDPOINTS, path
 from cluster.provider import ProviderError
 
 ATTEMPTS = 5
@@ -14,17 +14,17 @@ ATTEMPTS = 5
 Object = dict[str, Any]
 
 
-async def keep_finalizer(api: Api, claims: Claims, found: Object) -> None:
+async def keep_finalizer(api: Api, claims: NameClaims, found: Object) -> None:
     """Nothing is made for an object that could go without our seeing it. Raises ProviderError."""
     await _change(api, claims, found, wanted=True)
 
 
-async def drop_finalizer(api: Api, claims: Claims, found: Object) -> None:
+async def drop_finalizer(api: Api, claims: NameClaims, found: Object) -> None:
     """Nothing is left of it: it may go. Raises ProviderError."""
     await _change(api, claims, found, wanted=False)
 
 
-async def _change(api: Api, claims: Claims, found: Object, wanted: bool) -> None:
+async def _change(api: Api, claims: NameClaims, found: Object, wanted: bool) -> None:
     metadata = found["metadata"]
     uid, where = metadata["uid"], path(ENDPOINTS, metadata["namespace"], metadata["name"])
     for _ in range(ATTEMPTS):
@@ -40,7 +40,7 @@ async def _change(api: Api, claims: Claims, found: Object, wanted: bool) -> None
             return
         except NotFound:
             return
-        except Conflict:
+        except WriteConflict:
             found = await _read(api, where)
         except ApiError as error:
             raise ProviderError(f"cannot write the finalizer of {where}: {error}") from error

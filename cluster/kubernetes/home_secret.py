@@ -7,9 +7,9 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.errors import NotFound
-from cluster.kubernetes.paths import SECRETS, path
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import NotFound
+from cluster.kubernetes.client.paths import SECRETS, path
 
 Object = dict[str, Any]
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.errors import ApiError, NotFound, Refused
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError, NotFound, RequestRefused
+from cluster.kubernetes.client.paths import PODS, path
 from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING
-from cluster.kubernetes.paths import PODS, path
 from cluster.kubernetes.shrinking import PodNow
 from cluster.provider import ProviderError
 
@@ -20,7 +20,7 @@ async def mark(api: Api, namespace: str, pod: PodNow, cost: int) -> Object | Non
         return await api.merge(path(PODS, namespace, pod.name), {"metadata": metadata})
     except NotFound:
         return None
-    except Refused as error:
+    except RequestRefused as error:
         if "metadata.uid" in error.message:
             return None
         raise ProviderError(f"cannot mark pod {namespace}/{pod.name}: {error}") from error

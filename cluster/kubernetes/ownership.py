@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.kubernetes.objects.deployment import MADE, workload_of
-from cluster.kubernetes.objects.endpoint import owner_of
 from cluster.kubernetes.objects.labels import CLAIM, COMPONENT, ENDPOINT, GROUP, VERSION, OwnerRef, key_of
+from cluster.kubernetes.objects.scoring_endpoint import owner_of
 from cluster.provider import ProviderError
 from serving.endpoint import Version, VersionKey, WorkloadRef
 from serving.rules import RESERVED_WORKLOADS

@@ -6,11 +6,11 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.clock import Clock
-from cluster.kubernetes.errors import ApiError
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError
+from cluster.kubernetes.client.clock import Clock
+from cluster.kubernetes.client.paths import PODS, path
 from cluster.kubernetes.objects.pod import replica_id
-from cluster.kubernetes.paths import PODS, path
 
 AT_ONCE = 8
 MAX_PODS = 100

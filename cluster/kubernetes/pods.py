@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.changes import Remove, Upsert
+from cluster.kubernetes.client.selectors import Selector
 from cluster.kubernetes.objects.labels import key_of
 from cluster.kubernetes.objects.pod import replica_of
 from cluster.kubernetes.ownership import controller_of
-from cluster.kubernetes.selectors import Selector
 from serving.endpoint import VersionKey
 
 Pod = dict[str, Any]

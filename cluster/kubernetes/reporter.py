@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.claims import Claims
-from cluster.kubernetes.clock import Clock
-from cluster.kubernetes.errors import ApiError, Conflict
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError, WriteConflict
+from cluster.kubernetes.client.clock import Clock
+from cluster.kubernetes.client.paths import EVENTS, path
+from cluster.kubernetes.name_claims import NameClaims
 from cluster.kubernetes.objects.event import EventType, event, repeated
-from cluster.kubernetes.paths import EVENTS, path
 
 EVERY_S = 60.0
 MAX_PENDING = 100
@@ -25,7 +25,12 @@ class Reporter:
     """`rfc3339()` is the time now, in UTC. `instance` names this process."""
 
     def __init__(
-        self, api: Api, claims: Claims, clock: Clock, rfc3339: Callable[[], str], instance: str = "scorefront-control"
+        self,
+        api: Api,
+        claims: NameClaims,
+        clock: Clock,
+        rfc3339: Callable[[], str],
+        instance: str = "scorefront-control",
     ) -> None:
         self._api = api
         self._claims = claims
@@ -65,6 +70,6 @@ class Reporter:
         metadata = each["metadata"]
         try:
             await self._api.create(path(EVENTS, metadata["namespace"]), each)
-        except Conflict:
+        except WriteConflict:
             where = path(EVENTS, metadata["namespace"], metadata["name"])
             await self._api.merge(where, repeated(await self._api.get(where), self._rfc3339()))

@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from cluster.kubernetes.clock import Clock
-from cluster.kubernetes.complaints import Complaints
+from cluster.kubernetes.client.clock import Clock
+from cluster.kubernetes.draining_deployment import Departure, Departures
 from cluster.kubernetes.fence import FORGED
-from cluster.kubernetes.leaving import Departure, Departures
 from cluster.kubernetes.ownership import NotWritable, WorkloadClaim
-from cluster.kubernetes.scaled import Hindered, Scaled
+from cluster.kubernetes.scaled_version import RetryLater, ScaledVersion
+from cluster.kubernetes.trouble_log import Complaints
 from cluster.provider import ProviderError
 from serving.endpoint import VersionKey
 
@@ -27,7 +27,7 @@ class Settling:
 
     def __init__(
         self,
-        scaled: Mapping[VersionKey, Scaled],
+        scaled: Mapping[VersionKey, ScaledVersion],
         departures: Departures,
         complaints: Complaints,
         clock: Clock,
@@ -72,15 +72,15 @@ class Settling:
     async def _settle_all(self, keys: set[VersionKey]) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def settle(key: VersionKey, each: Scaled | Departure) -> None:
+        async def settle(key: VersionKey, each: ScaledVersion | Departure) -> None:
             async with gate:
                 try:
                     await each.settle()
                 except ProviderError as error:
                     if self._complaints.is_new(key, error):
-                        level = logging.INFO if isinstance(error, Hindered) else logging.WARNING
+                        level = logging.INFO if isinstance(error, RetryLater) else logging.WARNING
                         _log.log(level, "%s: %s", key, error)
-                    if isinstance(error, NotWritable) and (isinstance(each, Scaled) or error.reason == FORGED):
+                    if isinstance(error, NotWritable) and (isinstance(each, ScaledVersion) or error.reason == FORGED):
                         self._withhold(key, error)
                 else:
                     self._complaints.settled(key)

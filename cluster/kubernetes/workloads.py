@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster.kubernetes.api import Api
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError, NotFound, RequestRefused, WriteConflict
+from cluster.kubernetes.client.paths import DEPLOYMENTS, STATEFULSETS, path
+from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
+from cluster.kubernetes.client.watched import Watched
 from cluster.kubernetes.conflicts import field_conflict
-from cluster.kubernetes.errors import ApiError, Conflict, NotFound, Refused
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.objects.labels import CLAIM, FENCE, MANAGER
 from cluster.kubernetes.ownership import WorkloadClaim, check, is_claimed, may_release, may_write
-from cluster.kubernetes.paths import DEPLOYMENTS, STATEFULSETS, path
-from cluster.kubernetes.reflector import Gone, Put
-from cluster.kubernetes.watched import Watched
 from cluster.provider import ProviderError
 from serving.endpoint import WorkloadRef
 
@@ -64,7 +64,7 @@ class Workloads:
             notes = {FENCE: self._fence.mark} | ({CLAIM: claim.owner.uid} if claim.adopts else {})
             try:
                 found = await self._api.merge(_path(claim), _annotating(found, notes))
-            except Conflict:
+            except WriteConflict:
                 found = await self.read(claim)
             except ApiError as error:
                 raise ProviderError(f"cannot write {claim.title}: {error}") from error
@@ -99,15 +99,15 @@ class Workloads:
             body = {**body, "metadata": {**_without_version(body), **precondition}}
             try:
                 made = await self._api.apply(_path(claim), body, MANAGER)
-            except (Conflict, Refused) as error:
+            except (WriteConflict, RequestRefused) as error:
                 # Whose it is comes before what is wrong with our fields.
                 there = await self._reread(claim)
                 check(there, claim)
                 # Absent all the same: the server takes the version for one of an object that is gone.
                 precondition = {} if there is None else precondition
-                if isinstance(error, Conflict) and (told := field_conflict(error)):
+                if isinstance(error, WriteConflict) and (told := field_conflict(error)):
                     raise FieldConflict(f"{claim.title}: {told}") from error
-                if isinstance(error, Refused):
+                if isinstance(error, RequestRefused):
                     raise ProviderError(f"cannot apply {claim.title}: {error}") from error
             except ApiError as error:
                 raise ProviderError(f"cannot apply {claim.title}: {error}") from error
@@ -135,7 +135,7 @@ class Workloads:
             }
             try:
                 scale = await self._api.replace(_path(claim, "scale"), body)
-            except Conflict:
+            except WriteConflict:
                 await self._reread(claim)
             except ApiError as error:
                 raise ProviderError(f"cannot scale {claim.title}: {error}") from error
@@ -157,7 +157,7 @@ class Workloads:
             try:
                 await self._api.delete(_path(claim), metadata["uid"], metadata["resourceVersion"])
                 return
-            except Conflict:
+            except WriteConflict:
                 await self._reread(claim)
             except ApiError as error:
                 raise ProviderError(f"cannot delete {claim.title}: {error}") from error
@@ -173,7 +173,7 @@ class Workloads:
             try:
                 self._keep(claim, await self._api.merge(_path(claim), _annotating(found, {CLAIM: None})))
                 return
-            except Conflict:
+            except WriteConflict:
                 await self._reread(claim)
             except NotFound:
                 return
@@ -201,10 +201,10 @@ class Workloads:
     def _keep(self, claim: WorkloadClaim, found: Object) -> None:
         self._newest[claim.workload.kind, claim.namespace, claim.workload.name] = found
 
-    def _note(self, kind: str, change: Put | Gone) -> None:
+    def _note(self, kind: str, change: ObjectPut | ObjectGone) -> None:
         metadata = change.object["metadata"]
         place = (kind, metadata["namespace"], metadata["name"])
-        if isinstance(change, Put):
+        if isinstance(change, ObjectPut):
             self._newest[place] = change.object
         elif self._newest.get(place, change.object)["metadata"]["uid"] == metadata["uid"]:
             self._newest.pop(place, None)

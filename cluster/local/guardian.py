@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 
-from cluster.local import guard
+from cluster.local import process_guard as guard
 
 logger = logging.getLogger(__name__)
 RESTART_S = 0.5

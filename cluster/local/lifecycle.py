@@ -7,7 +7,7 @@ from serving.endpoint import LivenessProbe
 from serving.replica import ReplicaState
 
 
-class State(StrEnum):
+class LifecycleState(StrEnum):
     """Where a replica stands; STOPPING has been told to end, GONE has left no trace but its log."""
 
     STARTING = "starting"
@@ -18,7 +18,7 @@ class State(StrEnum):
     GONE = "gone"
 
 
-class Event(StrEnum):
+class LifecycleEvent(StrEnum):
     """What can happen to a replica."""
 
     HEALTHY = "healthy"
@@ -35,57 +35,57 @@ class Event(StrEnum):
     """Its backoff is over: another may take its place."""
 
 
-Table = dict[tuple[State, Event], State]
+Table = dict[tuple[LifecycleState, LifecycleEvent], LifecycleState]
 
 
 def _table(moves: Table) -> Table:
     """`moves`, and staying put for every other pair of state and event."""
-    return {pair: moves.get(pair, pair[0]) for pair in itertools.product(State, Event)}
+    return {pair: moves.get(pair, pair[0]) for pair in itertools.product(LifecycleState, LifecycleEvent)}
 
 
 # A replica that never was READY has nothing in flight, so it is stopped without a drain.
 PROCESS: Table = _table(
     {
-        (State.STARTING, Event.HEALTHY): State.READY,
-        (State.STARTING, Event.SICK): State.FAILED,
-        (State.STARTING, Event.EXITED): State.FAILED,
-        (State.STARTING, Event.RETIRED): State.STOPPING,
-        (State.READY, Event.SICK): State.FAILED,
-        (State.READY, Event.EXITED): State.FAILED,
-        (State.READY, Event.RETIRED): State.DRAINING,
-        (State.DRAINING, Event.SICK): State.STOPPING,
-        (State.DRAINING, Event.EXITED): State.GONE,
-        (State.DRAINING, Event.RELEASED): State.STOPPING,
-        (State.STOPPING, Event.EXITED): State.GONE,
-        (State.FAILED, Event.RETIRED): State.STOPPING,
-        (State.FAILED, Event.DUE): State.GONE,
+        (LifecycleState.STARTING, LifecycleEvent.HEALTHY): LifecycleState.READY,
+        (LifecycleState.STARTING, LifecycleEvent.SICK): LifecycleState.FAILED,
+        (LifecycleState.STARTING, LifecycleEvent.EXITED): LifecycleState.FAILED,
+        (LifecycleState.STARTING, LifecycleEvent.RETIRED): LifecycleState.STOPPING,
+        (LifecycleState.READY, LifecycleEvent.SICK): LifecycleState.FAILED,
+        (LifecycleState.READY, LifecycleEvent.EXITED): LifecycleState.FAILED,
+        (LifecycleState.READY, LifecycleEvent.RETIRED): LifecycleState.DRAINING,
+        (LifecycleState.DRAINING, LifecycleEvent.SICK): LifecycleState.STOPPING,
+        (LifecycleState.DRAINING, LifecycleEvent.EXITED): LifecycleState.GONE,
+        (LifecycleState.DRAINING, LifecycleEvent.RELEASED): LifecycleState.STOPPING,
+        (LifecycleState.STOPPING, LifecycleEvent.EXITED): LifecycleState.GONE,
+        (LifecycleState.FAILED, LifecycleEvent.RETIRED): LifecycleState.STOPPING,
+        (LifecycleState.FAILED, LifecycleEvent.DUE): LifecycleState.GONE,
     }
 )
 """A child process of ours. A failed one never recovers: it is replaced under a new id."""
 
 STATIC: Table = _table(
     {
-        (State.STARTING, Event.HEALTHY): State.READY,
-        (State.STARTING, Event.RETIRED): State.GONE,
-        (State.READY, Event.SICK): State.FAILED,
-        (State.READY, Event.RETIRED): State.DRAINING,
-        (State.DRAINING, Event.RELEASED): State.GONE,
-        (State.FAILED, Event.HEALTHY): State.READY,
-        (State.FAILED, Event.RETIRED): State.GONE,
+        (LifecycleState.STARTING, LifecycleEvent.HEALTHY): LifecycleState.READY,
+        (LifecycleState.STARTING, LifecycleEvent.RETIRED): LifecycleState.GONE,
+        (LifecycleState.READY, LifecycleEvent.SICK): LifecycleState.FAILED,
+        (LifecycleState.READY, LifecycleEvent.RETIRED): LifecycleState.DRAINING,
+        (LifecycleState.DRAINING, LifecycleEvent.RELEASED): LifecycleState.GONE,
+        (LifecycleState.FAILED, LifecycleEvent.HEALTHY): LifecycleState.READY,
+        (LifecycleState.FAILED, LifecycleEvent.RETIRED): LifecycleState.GONE,
     }
 )
 """A replica that somebody else runs: it comes and goes with its answers, and there is nothing to stop."""
 
-OUTWARD: dict[State, ReplicaState] = {
-    State.STARTING: ReplicaState.STARTING,
-    State.READY: ReplicaState.READY,
-    State.DRAINING: ReplicaState.DRAINING,
-    State.STOPPING: ReplicaState.DRAINING,
-    State.FAILED: ReplicaState.FAILED,
+OUTWARD: dict[LifecycleState, ReplicaState] = {
+    LifecycleState.STARTING: ReplicaState.STARTING,
+    LifecycleState.READY: ReplicaState.READY,
+    LifecycleState.DRAINING: ReplicaState.DRAINING,
+    LifecycleState.STOPPING: ReplicaState.DRAINING,
+    LifecycleState.FAILED: ReplicaState.FAILED,
 }
 """How a state is reported; GONE is reported by a Remove."""
 
-WANTED = frozenset({State.STARTING, State.READY, State.FAILED})
+WANTED = frozenset({LifecycleState.STARTING, LifecycleState.READY, LifecycleState.FAILED})
 """States that count as replicas of the version; the others are on their way out."""
 
 FIRST_BACKOFF_S = 0.5

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from cluster.local.guard import Process, descendants
+from cluster.local.process_guard import Process, descendants
 
 
 def choose_cores(load: Mapping[int, int], needed: int) -> tuple[int, ...]:

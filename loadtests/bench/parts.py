@@ -14,7 +14,7 @@ from router.core.table import Table as RoutingTable
 from router.metrics import Stats, VersionStats
 from router.proxy.answer import replica_lines
 from router.proxy.head import parse_request, parse_response
-from router.proxy.plan import Planner
+from router.proxy.request_plan import Planner
 from router.settings import Settings
 from serving.credentials import KeyDigests
 from serving.endpoint import VersionKey

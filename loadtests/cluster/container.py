@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from cluster.local import guard
+from cluster.local import process_guard as guard
 from loadtests.cluster.recipe import Recipe
 
 MARK = "PLAYED_CONTAINER"

@@ -8,7 +8,7 @@ from loadtests.groups.group import VERSION
 from loadtests.groups.network import NoNetwork
 from loadtests.groups.proxy import GOOD, Mischief
 from loadtests.groups.rig import Groups, Shape, groups
-from router.core.members import owner_of
+from router.core.view import owner_of
 
 CLIENTS = 6
 """Of each router."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loadtests.groups.words import Count, Here, HowMany, Say, SetView, from_group, line
-from router.core.members import Departed, Member, View
-from router.membership import Part, merged
+from router.core.view import Departed, Member, View
+from router.membership.agreement import Part, merged
 
 LIMIT_BYTES = 1 << 20
 ANSWER_S = 2.0

@@ -20,10 +20,10 @@ from pathlib import Path
 from cluster.link import ResetAll, WorkerMetrics
 from loadtests.groups.words import Count, Here, HowMany, Say, SetView, line, to_group
 from loadtests.installation import manifest
-from router.core.members import View
-from router.membership import Part
-from router.supervisor import Callbacks, Supervisor, listening_socket
-from scorefront.loop import use_fast_loop
+from router.core.view import View
+from router.membership.agreement import Part
+from router.supervisor.worker_supervisor import Callbacks, Supervisor, listening_socket
+from scorefront.event_loop import use_fast_loop
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import VersionKey
 from serving.manifest import parse, to_endpoint
@@ -35,7 +35,7 @@ STOP_S = 10.0
 
 
 class Told:
-    """Satisfies `router.membership.Membership`: the authority has the last word."""
+    """Satisfies `router.membership.agreement.Membership`: the authority has the last word."""
 
     def __init__(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

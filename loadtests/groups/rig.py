@@ -26,7 +26,7 @@ from loadtests.groups.words import Count
 from loadtests.installation import REPLICA
 from loadtests.peers.rig import ROOT
 from loadtests.stage import body
-from router.core.members import Member
+from router.core.view import Member
 
 START_S = 30.0
 STOP_S = 15.0

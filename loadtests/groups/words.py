@@ -2,8 +2,8 @@
 
 import msgspec
 
-from router.core.members import View
-from router.membership import Part
+from router.core.view import View
+from router.membership.agreement import Part
 
 
 class Here(msgspec.Struct, tag=True, frozen=True):

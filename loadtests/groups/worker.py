@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from router.accesslog import AccessLogMode
-from router.board import Flights
-from router.peers.trust import Trust
+from router.inflight_table import InflightTable
+from router.peers.peer_identity import Trust
 from router.settings import from_environment
-from router.worker import WorkerOptions, run
-from scorefront.loop import use_fast_loop
+from router.worker.router_worker import WorkerOptions, run
+from scorefront.event_loop import use_fast_loop
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
         log_fd=sys.stderr.fileno(),
         address=arguments.address,
         trust=Trust(cert, cert, key),  # one certificate for all of them, which is its own authority
-        flights=Flights(arguments.board_fd),
+        flights=InflightTable(arguments.board_fd),
     )
     run(options)
 

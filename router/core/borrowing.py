@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from router.core.health import Failure
 from router.core.ledger import Lease, ReplicaSlots
-from router.core.messages import Ask, Failed, Forget, Grant, Holding, Recall, Return
+from router.core.slot_messages import Ask, Failed, Forget, Holding, Recall, Return, SlotGranted
 
 if TYPE_CHECKING:
-    from router.core.group import Group
+    from router.core.peer_group import PeerGroup
     from router.core.version_queue import Grant as LocalGrant
     from router.core.version_queue import Ticket, VersionQueue
 
@@ -44,7 +44,7 @@ class Borrower:
         "unwanted",
     )
 
-    def __init__(self, queue: "VersionQueue", group: "Group", owner: str) -> None:
+    def __init__(self, queue: "VersionQueue", group: "PeerGroup", owner: str) -> None:
         self.owner = owner
         """"" where nobody owns the version: no member may."""
         self.unwanted: set[str] = set()
@@ -99,7 +99,7 @@ class Borrower:
 
     # ---- slots that come
 
-    def granted(self, message: Grant, now: float) -> "LocalGrant | None":
+    def granted(self, message: SlotGranted, now: float) -> "LocalGrant | None":
         """The owner lends a slot."""
         ticket = self._tickets.pop(message.ask, None)
         if ticket is not None:

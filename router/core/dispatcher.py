@@ -3,19 +3,19 @@
 What the shell must be told besides leases (a withdrawn replica is idle, a version is starved) collects in
 `Dispatcher.drained` and `Dispatcher.starved`, what must be said to other workers in `Dispatcher.outbox`.
 
-A worker is alone until it enters a view (`router.core.group`).
+A worker is alone until it enters a view (`router.core.peer_group`).
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 
-from router.core.errors import NoReadyReplicas, RouterError
-from router.core.group import Group
-from router.core.ledger import Flights, Lease
-from router.core.members import View
-from router.core.messages import PeerMessage
+from router.core.ledger import InflightRecorder, Lease
+from router.core.peer_group import PeerGroup
+from router.core.router_errors import NoReadyReplicas, RouterError
+from router.core.slot_messages import PeerMessage
 from router.core.version_queue import Grant, Ticket, VersionQueue
+from router.core.view import View
 from serving.endpoint import ReplicaKind, Version, VersionKey
 from serving.replica import Replica
 
@@ -34,7 +34,7 @@ class Dispatcher:
         incarnation: int = 0,
         lease_s: float = 2.0,
         keep_s: float = 0.005,
-        flights: Flights | None = None,
+        flights: InflightRecorder | None = None,
     ) -> None:
         """`me`: this worker's name in views. `incarnation`: 32 random bits, so that lease ids differ between workers.
 
@@ -51,7 +51,7 @@ class Dispatcher:
         """Things between workers that are harmless, but worth a number."""
         self.lapsed: list[Lease] = []
         """Tunnels on slots of an owner that has been out of reach for too long; the shell ends them now."""
-        self.group = Group(self, me, lease_s, keep_s)
+        self.group = PeerGroup(self, me, lease_s, keep_s)
         self.queues: dict[VersionKey, VersionQueue] = {}
         self.drained: list[str] = []
         """Withdrawn replicas on which nothing is in flight any more; the shell takes them from here."""

@@ -67,14 +67,16 @@ class ReplicaSlots:
         self.in_service = False
         self.failures = 0
         self.board_index = -1
-        """Where the flight board has it (`router.board`); kept here because this is looked up for each request."""
+        """Where the flight board has it (`router.inflight_table`); kept here because this is looked up for each
+        request.
+        """
 
     def __repr__(self) -> str:
         flags = "".join(name[0] for name in ("present", "withdrawn", "held") if getattr(self, name))
         return f"<{self.id} {self.busy}/{self.slots} {flags}>"
 
 
-class Flights(Protocol):
+class InflightRecorder(Protocol):
     """Hears of every lease of this worker: the shell writes down what would be in flight if it ended now."""
 
     def started(self, replica: ReplicaSlots) -> None:
@@ -100,7 +102,7 @@ class Ledger:
         "violations",
     )
 
-    def __init__(self, ids: Iterator[int] | None = None, flights: Flights | None = None) -> None:
+    def __init__(self, ids: Iterator[int] | None = None, flights: InflightRecorder | None = None) -> None:
         """`ids`: where the ids of leases come from; 1, 2, 3 … without."""
         self.leases: dict[int, Lease] = {}
         """Every lease that is out, oldest grant first."""

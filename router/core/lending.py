@@ -15,12 +15,12 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from router.core.accounts import Account, Wish
+from router.core.declared_leases import DeclaredLeases, PeerAsk
 from router.core.ledger import ReplicaSlots
-from router.core.messages import Grant, Recall
+from router.core.slot_messages import Recall, SlotGranted
 
 if TYPE_CHECKING:
-    from router.core.group import Group
+    from router.core.peer_group import PeerGroup
     from router.core.version_queue import Grant as LocalGrant
     from router.core.version_queue import VersionQueue
 
@@ -44,7 +44,7 @@ class Line:
         yield from list(self._retries)
         yield from list(self._fifo)
 
-    def add(self, number: int, wish: Wish) -> None:
+    def add(self, number: int, wish: PeerAsk) -> None:
         """A ticket takes its place: the last one, unless it comes late."""
         line = self._retries if wish.retry else self._fifo
         late = bool(line) and wish.since < next(reversed(line.values()))
@@ -69,7 +69,7 @@ class Lender:
 
     __slots__ = ("_content", "_embargo", "_group", "_limbo", "_loans", "learned", "lines", "queue")
 
-    def __init__(self, queue: "VersionQueue", group: "Group", learned: bool) -> None:
+    def __init__(self, queue: "VersionQueue", group: "PeerGroup", learned: bool) -> None:
         self.learned = learned
         """Every member has declared at least once since this worker owns the version."""
         self.lines: dict[str, Line] = {}
@@ -93,7 +93,7 @@ class Lender:
         """A ticket of this worker's own has begun to wait."""
         self._recall(now)
 
-    def ask(self, peer: str, number: int, wish: Wish, now: float) -> "list[LocalGrant]":
+    def ask(self, peer: str, number: int, wish: PeerAsk, now: float) -> "list[LocalGrant]":
         """A ticket of a peer waits. It may be granted at once."""
         self._enter_line(peer, number, wish)
         self._group.probe(now)
@@ -144,9 +144,9 @@ class Lender:
         else:
             self._content.pop(peer, None)
         key = self.queue.key
-        self._group.send(peer, Grant(key, number, lease, replica.id, replica.host, replica.port, others_age_s))
+        self._group.send(peer, SlotGranted(key, number, lease, replica.id, replica.host, replica.port, others_age_s))
 
-    def _enter_line(self, peer: str, number: int, wish: Wish) -> None:
+    def _enter_line(self, peer: str, number: int, wish: PeerAsk) -> None:
         line = self.lines.get(peer)
         if line is None:
             line = self.lines[peer] = Line()
@@ -180,7 +180,7 @@ class Lender:
         self.queue.vacate(self._unlend(peer, lease))
         return True
 
-    def declared(self, peer: str, account: Account, first: bool) -> None:
+    def declared(self, peer: str, account: DeclaredLeases, first: bool) -> None:
         """All that the peer has of this version; `first`: in this view. The caller lets what is free be given on."""
         key = self.queue.key
         self._replace_loans(peer, account.leases.get(key, {}), first)

@@ -9,8 +9,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
-from router.core.credentials import Tokens
-from router.core.errors import EndpointNotFound, RefusedRequest, VersionNotFound
+from router.core.authorization import Tokens
+from router.core.router_errors import EndpointNotFound, RefusedRequest, VersionNotFound
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Auth, Endpoint, RetryRule, VersionKey
 

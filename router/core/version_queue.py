@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from router.core.borrowing import Borrower
-from router.core.errors import NoReadyReplicas, Overloaded, RouterError
 from router.core.health import Failure, hold_seconds
 from router.core.ledger import Lease, Ledger, ReplicaSlots
 from router.core.lending import Lender, Place
+from router.core.router_errors import NoReadyReplicas, Overloaded, RouterError
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 
 if TYPE_CHECKING:
     from router.core.dispatcher import Dispatcher
-    from router.core.group import Group
+    from router.core.peer_group import PeerGroup
 
 MAX_WAITING = 10_000
 """Tickets that may wait for one version; more are refused at once: a queue is bounded in count as well as in time."""
@@ -381,14 +381,14 @@ class VersionQueue:
         """Leases that know no scoring timeout."""
         return [lease for lease in self.ledger.leases.values() if lease.granted_at == math.inf]
 
-    def lend(self, group: "Group", learned: bool) -> None:
+    def lend(self, group: "PeerGroup", learned: bool) -> None:
         """This worker owns the version from now on."""
         self.changed = True
         self.borrower = None
         self.lender = Lender(self, group, learned)
         self.lender.open()
 
-    def borrow(self, owner: str, group: "Group") -> None:
+    def borrow(self, owner: str, group: "PeerGroup") -> None:
         """Another member owns the version from now on; what is lent is its affair."""
         if self.borrower is not None and self.borrower.owner == owner:
             return

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from cluster.strangers import Strangers
 from router.peers.address import Address, Tcp, Unix
-from router.peers.complaints import Complaints, report
 from router.peers.connection import GREET_S, Connection
+from router.peers.log_limit import PeerLogLimit, report
+from router.peers.peer_identity import Trust, TrustError
 from router.peers.sockets import bound, listen, remove, tune
-from router.peers.trust import Trust, TrustError
 
 MAX_STRANGERS = 256
 """Connections without a session yet; for a further one the oldest of the most frequent address is closed."""
@@ -23,7 +23,7 @@ _ACCEPT_PAUSE_S = 0.1
 class Arrivals:
     """Of all addresses of one worker, from `listen` to `close`."""
 
-    def __init__(self, accepted: Callable[[], Connection], trust: Trust | None, complaints: Complaints) -> None:
+    def __init__(self, accepted: Callable[[], Connection], trust: Trust | None, complaints: PeerLogLimit) -> None:
         """`accepted` makes the protocol of a connection that has come."""
         self._greeting: set[asyncio.Task[None]] = set()
         self._accepted = accepted

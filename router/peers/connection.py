@@ -6,10 +6,10 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
-from router.core.messages import Declare, PeerMessage
-from router.outlet import write_at_once
-from router.peers.messages import MAX_FRAME_BYTES, Frame, FrameError, FrameReader, encode
+from router.core.slot_messages import Declare, PeerMessage
+from router.peers.frames import MAX_FRAME_BYTES, Frame, FrameError, PeerFrameReader, encode
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
+from router.socket_write import write_at_once
 
 GREET_S = 2.0
 """From a connection to an open session, at either end; then it is broken off."""
@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, board: Board, session: Session, incoming: bool) -> None:
         self._board = board
         self._loop = asyncio.get_running_loop()
-        self._reader = FrameReader()
+        self._reader = PeerFrameReader()
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._outgoing: list[PeerMessage] = []

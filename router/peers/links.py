@@ -13,15 +13,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from router.core.members import Member, View
-from router.core.messages import PeerMessage
+from router.core.slot_messages import PeerMessage
+from router.core.view import Member, View
 from router.peers.address import Address, Unix, parse_address
 from router.peers.arrivals import Arrivals
-from router.peers.complaints import Complaints, report
 from router.peers.connection import GREET_S, Connection
+from router.peers.log_limit import PeerLogLimit, report
+from router.peers.peer_identity import Trust, TrustError, covers, names
 from router.peers.session import Session
 from router.peers.sockets import connect_tcp, connect_unix
-from router.peers.trust import Trust, TrustError, covers, names
 
 _log = logging.getLogger("scorefront.router")
 
@@ -54,7 +54,7 @@ class Links:
         self._u = u
         self._trust = trust
         self._loop = asyncio.get_running_loop()
-        self._complaints = Complaints(self._loop.time)
+        self._complaints = PeerLogLimit(self._loop.time)
         self._members: dict[str, Member] = {}
         self._dialers: dict[str, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()

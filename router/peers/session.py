@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from router.core.messages import PeerMessage
-from router.peers.messages import MAJOR, MINOR, Batch, Frame, Hello
+from router.core.slot_messages import PeerMessage
+from router.peers.frames import MAJOR, MINOR, Batch, Frame, Hello
 
 _HALF_BITS = 32
 
 
-class State(StrEnum):
+class SessionState(StrEnum):
     """Of one end."""
 
     GREETING = "greeting"
@@ -81,7 +81,7 @@ class Session:
         self._sent = self._received = 0
         self.peer = peer
         self.peer_minor = 0
-        self.state = State.GREETING if peer else State.AWAITING
+        self.state = SessionState.GREETING if peer else SessionState.AWAITING
         self.duplicates = 0
         """Frames that came twice, and were dropped."""
 
@@ -91,7 +91,7 @@ class Session:
 
     def pack(self, messages: tuple[PeerMessage, ...]) -> Batch:
         """The next frame to send; only on a session that is open."""
-        assert self.state is State.OPEN
+        assert self.state is SessionState.OPEN
         self._sent += 1
         return Batch(self._id, self._sent, messages)
 
@@ -101,7 +101,7 @@ class Session:
 
     def break_off(self, reason: str) -> Broken:
         """For a reason of this end or of the channel."""
-        self.state = State.BROKEN
+        self.state = SessionState.BROKEN
         return Broken(reason)
 
     def _greeted(self, hello: Hello) -> Step:
@@ -111,7 +111,7 @@ class Session:
         self.peer = hello.name
         self._id = hello.session | self._half
         self._know(hello)
-        self.state = State.ANSWERED
+        self.state = SessionState.ANSWERED
         return Answered(self.peer, Hello(MAJOR, MINOR, self._name, self.peer, self._id))
 
     def _answered(self, hello: Hello) -> Step:
@@ -120,14 +120,14 @@ class Session:
             return self.break_off(fault)
         self._id = hello.session
         self._know(hello)
-        self.state = State.OPEN
+        self.state = SessionState.OPEN
         return Opened(self.pack(()), ())
 
     def _confirmed(self, batch: Batch) -> Step | None:
         step = self._continued(batch)
         if not isinstance(step, Delivered):
             return step
-        self.state = State.OPEN
+        self.state = SessionState.OPEN
         return Opened(None, step.messages)
 
     def _continued(self, batch: Batch) -> Step | None:
@@ -171,16 +171,16 @@ class Session:
         return ""
 
 
-_ON: dict[tuple[State, type[Frame]], Callable[[Session, Any], Step | None]] = {
-    (State.GREETING, Hello): Session._answered,
-    (State.GREETING, Batch): Session._early,
-    (State.AWAITING, Hello): Session._greeted,
-    (State.AWAITING, Batch): Session._early,
-    (State.ANSWERED, Hello): Session._again,
-    (State.ANSWERED, Batch): Session._confirmed,
-    (State.OPEN, Hello): Session._again,
-    (State.OPEN, Batch): Session._continued,
-    (State.BROKEN, Hello): Session._over,
-    (State.BROKEN, Batch): Session._over,
+_ON: dict[tuple[SessionState, type[Frame]], Callable[[Session, Any], Step | None]] = {
+    (SessionState.GREETING, Hello): Session._answered,
+    (SessionState.GREETING, Batch): Session._early,
+    (SessionState.AWAITING, Hello): Session._greeted,
+    (SessionState.AWAITING, Batch): Session._early,
+    (SessionState.ANSWERED, Hello): Session._again,
+    (SessionState.ANSWERED, Batch): Session._confirmed,
+    (SessionState.OPEN, Hello): Session._again,
+    (SessionState.OPEN, Batch): Session._continued,
+    (SessionState.BROKEN, Hello): Session._over,
+    (SessionState.BROKEN, Batch): Session._over,
 }
-assert _ON.keys() == set(itertools.product(State, (Hello, Batch)))
+assert _ON.keys() == set(itertools.product(SessionState, (Hello, Batch)))

@@ -1,7 +1,7 @@
 """Heads as clients get them: of a replica's answer, and of an answer that the router gives itself."""
 
-from router.core.errors import ModelError, RouterError
-from router.core.fields import for_client
+from router.core.header_fields import for_client
+from router.core.router_errors import ModelError, RouterError
 from router.proxy.head import RequestHead, ResponseHead
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -7,7 +7,7 @@ its bytes and its chunks, whatever its data looks like.
 
 import httptools
 
-from router.core.errors import BadRequest
+from router.core.router_errors import BadRequest
 
 # "close": llhttp stops at the first byte behind the body instead of reading on.
 _HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"

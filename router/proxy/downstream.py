@@ -6,15 +6,15 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from router.core.errors import Overloaded, PayloadTooLarge, RequestTimeout, RouterError
-from router.outlet import write_at_once
-from router.proxy.admission import Verdict, blocks
+from router.core.router_errors import Overloaded, PayloadTooLarge, RequestTimeout, RouterError
 from router.proxy.answer import own_answer
-from router.proxy.beginning import RequestBeginning
 from router.proxy.chunked import ChunkedBody
+from router.proxy.connection_admission import Verdict, blocks
 from router.proxy.exchange import Exchange
 from router.proxy.head import RequestHead, parse_request
-from router.proxy.plan import Planner
+from router.proxy.request_plan import Planner
+from router.proxy.unfinished_head import RequestBeginning
+from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
     from router.proxy.gateway import Gateway

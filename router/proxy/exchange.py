@@ -9,13 +9,13 @@ import math
 from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Ticket
-from router.core.errors import NoReadyReplicas, ReplicaFailed, RouterError, ScoringTimeout
 from router.core.health import Failure
 from router.core.ledger import Lease
+from router.core.router_errors import NoReadyReplicas, ReplicaFailed, RouterError, ScoringTimeout
 from router.proxy.answer import CONTINUE, connection_line, interim, own_answer, replica_lines
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.head import RequestHead, ResponseHead
-from router.proxy.plan import VersionPlan
+from router.proxy.request_plan import VersionPlan
 from router.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from router.accesslog import AccessLog
+from router.busy_polling import BusyPoller
 from router.core.dispatcher import Dispatcher, Grant, VersionQueue
-from router.core.errors import RouterError
 from router.core.health import Failure
 from router.core.ids import RequestIds, kept_client_id
 from router.core.ledger import Lease
+from router.core.router_errors import RouterError
 from router.core.table import PREFIXES, Table
 from router.metrics import Stats
-from router.poller import Poller
-from router.proxy.admission import HeadBudget, Places, Verdict
-from router.proxy.beginning import LINE_SPARE_BYTES
+from router.proxy.connection_admission import HeadBudget, Places, Verdict
+from router.proxy.connection_handoff import ConnectionHandoff
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
-from router.proxy.handover import Onward
 from router.proxy.head import RequestHead
 from router.proxy.pool import Pool
 from router.proxy.tunnels import Tunnels
+from router.proxy.unfinished_head import LINE_SPARE_BYTES
 from router.settings import Settings
 from serving.endpoint import Version, VersionKey
 
@@ -47,7 +47,7 @@ class Gateway:
         now: Callable[[], float],
         unix_now: Callable[[], float],
         draw: Callable[[], float],
-        poller: Poller | None = None,
+        poller: BusyPoller | None = None,
     ) -> None:
         self.settings = settings
         self.access_log = access_log
@@ -74,7 +74,7 @@ class Gateway:
         """What `/healthz` tells."""
         self._date_second = 0
         self._date_line = b""
-        self.onward = Onward()
+        self.onward = ConnectionHandoff()
         """Where connections go that shall not stay."""
         self.on_outbox: Callable[[], None] = self.dispatcher.outbox.clear
         """The core has something to say to other workers; a worker without others says it to nobody."""

@@ -9,7 +9,7 @@ import math
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from router.proxy.admission import Verdict
+from router.proxy.connection_admission import Verdict
 from router.proxy.downstream import Downstream
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any
 
 import httptools
 
-from router.core.errors import (
+from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
+from router.core.router_errors import (
     BadRequest,
     CodingNotImplemented,
     HeadersTooLarge,
@@ -20,8 +21,7 @@ from router.core.errors import (
     RouterError,
     UriTooLong,
 )
-from router.core.fields import HOP_BY_HOP, Field, connection_tokens
-from router.proxy.likeness import Pattern, length_of, with_values
+from router.proxy.head_cache import HeadPattern, length_of, with_values
 from router.settings import Settings
 
 _request_line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
@@ -55,7 +55,7 @@ class _Collector:
 
 
 class RequestHead:
-    """A checked request head. `plan` belongs to the exchange that serves it (see `router.proxy.plan`)."""
+    """A checked request head. `plan` belongs to the exchange that serves it (see `router.proxy.request_plan`)."""
 
     __slots__ = (
         "_after_length",
@@ -115,7 +115,7 @@ class RequestHead:
         self.plan: Any = None
         self._before_length = b""
         self._after_length = b""
-        self._pattern: Pattern | None = None
+        self._pattern: HeadPattern | None = None
 
     def repeated(self, data: bytes, max_length: int) -> tuple[int, int]:
         """Size and Content-Length of the head that `data` begins with, if it says the same as this one; else 0, 0.
@@ -147,7 +147,7 @@ class RequestHead:
         `raw` is as long as a head may be, and ends with its empty line.
         """
         if self._pattern is None:
-            self._pattern = Pattern.of(self.raw, self.fields, _JUDGED)
+            self._pattern = HeadPattern.of(self.raw, self.fields, _JUDGED)
         found = self._pattern.other(raw)
         if found is None:
             return None
@@ -248,12 +248,12 @@ class ResponseHead:
         self.until_close = False
         self.lines = b""
         """The head as the client gets it, without ids and the empty line; made by `router.proxy.answer`."""
-        self._pattern: Pattern | None = None
+        self._pattern: HeadPattern | None = None
 
     def varied(self, raw: bytes) -> "ResponseHead | None":
         """The head `raw` if it differs from this one in nothing that it is judged by; else None: parse it."""
         if self._pattern is None:
-            self._pattern = Pattern.of(self.raw, self.fields, HOP_BY_HOP)
+            self._pattern = HeadPattern.of(self.raw, self.fields, HOP_BY_HOP)
         found = self._pattern.other(raw)
         if found is None:
             return None

@@ -5,7 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from router.core.ledger import ReplicaSlots
-from router.proxy.statics import StaticAddresses
+from router.proxy.static_addresses import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
 from router.settings import Settings
 

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from router.core.errors import BadRequest
+from router.core.router_errors import BadRequest
 from router.proxy.downstream import Downstream
 from router.proxy.head import RequestHead
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from router.core.errors import RouterError
+from router.core.router_errors import RouterError
 
 if TYPE_CHECKING:
     from router.proxy.downstream import Downstream

@@ -5,11 +5,11 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from router.core.errors import BadRequest, ReplicaFailed, RouterError
-from router.outlet import write_at_once
-from router.proxy.beginning import AnswerBeginning, answer_fault
+from router.core.router_errors import BadRequest, ReplicaFailed, RouterError
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head import ResponseHead, has_stray_octets, parse_response
+from router.proxy.unfinished_head import AnswerBeginning, answer_fault
+from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange

@@ -12,8 +12,12 @@ from typing import Annotated
 import typer
 
 from scorefront import __version__
-from scorefront.cli import azureml, deployment, doctor, endpoints, scaling, scoring, up
-from scorefront.cli.errors import CommandError, InvalidInput
+from scorefront.cli import azureml, endpoints, scoring
+from scorefront.cli import decisions as scaling
+from scorefront.cli import doctor_command as doctor
+from scorefront.cli import processes as deployment
+from scorefront.cli import up_command as up
+from scorefront.cli.command_errors import CommandError, InvalidInput
 from serving.faults import InvalidManifest
 from serving.printable import printable
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefront.cli.client import DEFAULT_CONTROL_URL, UNIX, ControlPlane, checked_control_url, unix_path
-from scorefront.cli.errors import InvalidInput
-from scorefront.cli.files import STDIN
+from scorefront.cli.client import DEFAULT_CONTROL_URL, UNIX, ControlClient, checked_control_url, unix_path
+from scorefront.cli.command_errors import InvalidInput
+from scorefront.cli.manifest_files import STDIN
 from scorefront.cores import MAX_WORKERS
 
 MAX_SCORE_BYTES = 100_000_000
@@ -38,14 +38,14 @@ class TextFormat(StrEnum):
     JSON = "json"
 
 
-class KeyType(StrEnum):
+class KeyChoiceArgument(StrEnum):
     """Which of an endpoint's two keys."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
 
 
-class AccessLog(StrEnum):
+class AccessLogChoice(StrEnum):
     """Which scoring requests are written to the access log."""
 
     OFF = "off"
@@ -54,14 +54,14 @@ class AccessLog(StrEnum):
     ALL = "all"
 
 
-def control_plane(url: str, ca: Path | None) -> ControlPlane:
+def control_plane(url: str, ca: Path | None) -> ControlClient:
     """A client for `--control-url` and `--control-ca`, with the token of the environment."""
     token = os.environ.get("SCOREFRONT_TOKEN", "").strip()
     if not token.isascii() or not token.isprintable():
         raise InvalidInput("SCOREFRONT_TOKEN must be printable ASCII on one line")
     if ca is not None and not ca.is_file():
         raise InvalidInput(f"--control-ca (or SCOREFRONT_CA): there is no file {ca}")
-    return ControlPlane(checked_control_url(url), token or None, ca)
+    return ControlClient(checked_control_url(url), token or None, ca)
 
 
 def checked_name(argument: str, name: str) -> str:

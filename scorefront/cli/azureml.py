@@ -8,8 +8,8 @@ import typer
 
 from scorefront.cli import show
 from scorefront.cli.arguments import checked_name
-from scorefront.cli.errors import CommandError, InvalidInput
-from scorefront.cli.files import read_json_object
+from scorefront.cli.command_errors import CommandError, InvalidInput
+from scorefront.cli.manifest_files import read_json_object
 from serving.deploymentconfig import DeclaredKeys, declared_keys, from_deploymentconfig, from_inferenceconfig
 from serving.faults import InvalidManifest
 

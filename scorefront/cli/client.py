@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from cluster.local.socketowner import unix_peer_uid
-from scorefront.cli.errors import CommandError, InvalidInput
+from cluster.local.socket_owner import unix_peer_uid
+from scorefront.cli.command_errors import CommandError, InvalidInput
 from serving.faults import Fault
 
 DEFAULT_CONTROL_URL = "http://127.0.0.1:8081"
@@ -36,11 +36,11 @@ SCORING_TIMEOUT_S = 660.0
 PINNED_VERSION = "azureml-model-deployment"
 
 
-class Unreachable(CommandError):
+class ControlUnreachable(CommandError):
     """Nobody answered, or not in HTTP, or not in time."""
 
 
-class Refused(CommandError):
+class ControlRefused(CommandError):
     """The control plane said no. A 400 is invalid input; everything else is a refusal."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -48,9 +48,9 @@ class Refused(CommandError):
         self.exit_status = InvalidInput.exit_status if status == 400 else CommandError.exit_status
         self.status = status
 
-    def of(self, subject: str) -> "Refused":
+    def of(self, subject: str) -> "ControlRefused":
         """The same, with what it is about in front of every line."""
-        return Refused(self.status, "\n".join(f"{subject}: {line}" for line in str(self).splitlines()))
+        return ControlRefused(self.status, "\n".join(f"{subject}: {line}" for line in str(self).splitlines()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class ServerTrust:
 
 
 @dataclass(frozen=True, slots=True)
-class ControlPlane:
-    """The REST API at `url`. Every method raises Unreachable or Refused."""
+class ControlClient:
+    """The REST API at `url`. Every method raises ControlUnreachable or ControlRefused."""
 
     url: str = DEFAULT_CONTROL_URL
     token: str | None = field(default=None, repr=False)
@@ -187,7 +187,7 @@ class ControlPlane:
 
 
 def score(uri: str, data: bytes | None, credential: str | None, version: str | None) -> Reply:
-    """One scoring request: POST with data, else GET. Any status is returned, not raised. Raises Unreachable."""
+    """One scoring request: POST with data, else GET. Any status is returned, not raised. Raises ControlUnreachable."""
     headers = {"Accept": "application/json"}
     if data is not None:
         headers["Content-Type"] = "application/json"
@@ -215,7 +215,7 @@ def exchange(
     base: URL of the server, `unix:` with a path included; method, path, headers, data: of the request.
     timeout_s: the longest silence.
     trust: how its certificate is verified; default: by the authorities of the system.
-    Raises Unreachable, InvalidInput.
+    Raises ControlUnreachable, InvalidInput.
     """
     with closing(_connect(base, timeout_s, trust)) as connection:
         return _read(_request(connection, base, method, path, headers, data), base)
@@ -282,7 +282,9 @@ def _connect(base: str, timeout_s: float | None, trust: ServerTrust) -> http.cli
         connection.connect()
     except ssl.SSLCertVerificationError as error:
         hint = f"name its authority's file in {trust.option}"
-        raise Unreachable(f"the certificate of {base} is not trusted ({error.verify_message}); {hint}") from error
+        raise ControlUnreachable(
+            f"the certificate of {base} is not trusted ({error.verify_message}); {hint}"
+        ) from error
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
         raise _unreachable(base, error) from error
     connection.sock.settimeout(timeout_s)
@@ -335,16 +337,16 @@ def _lines(response: http.client.HTTPResponse, base: str) -> Iterator[bytes]:
         raise _unreachable(base, error) from error
 
 
-def _unreachable(base: str, error: Exception) -> Unreachable:
+def _unreachable(base: str, error: Exception) -> ControlUnreachable:
     if isinstance(error, TimeoutError):
-        return Unreachable(f"{base} did not answer in time")
+        return ControlUnreachable(f"{base} did not answer in time")
     if isinstance(error, http.client.HTTPException):
         hint = "; does it speak HTTPS?" if base.startswith("http://") else ""
-        return Unreachable(f"{base} does not answer in HTTP ({type(error).__name__}){hint}")
+        return ControlUnreachable(f"{base} does not answer in HTTP ({type(error).__name__}){hint}")
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return Unreachable(f"cannot reach {base}: nobody listens there; is `scorefront up` running?")
+        return ControlUnreachable(f"cannot reach {base}: nobody listens there; is `scorefront up` running?")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Unreachable(f"cannot reach {base}: {reason}")
+    return ControlUnreachable(f"cannot reach {base}: {reason}")
 
 
 # ---- what the control plane says
@@ -357,8 +359,10 @@ def _json(body: bytes, base: str, status: int) -> Any:
         raise _not_a_control_plane(base, status) from None
 
 
-def _not_a_control_plane(base: str, status: int) -> Unreachable:
-    return Unreachable(f"{base} does not answer like a scorefront control plane (status {status}); see --control-url")
+def _not_a_control_plane(base: str, status: int) -> ControlUnreachable:
+    return ControlUnreachable(
+        f"{base} does not answer like a scorefront control plane (status {status}); see --control-url"
+    )
 
 
 def _refusal(base: str, reply: Reply) -> CommandError:
@@ -370,4 +374,4 @@ def _refusal(base: str, reply: Reply) -> CommandError:
         return _not_a_control_plane(base, reply.status)
     if reply.status == 401:
         message += "\nput the control token (STATE_DIR/control-token, on the machine of `up`) into SCOREFRONT_TOKEN"
-    return Refused(reply.status, "\n".join(faults) or message)
+    return ControlRefused(reply.status, "\n".join(faults) or message)

@@ -11,7 +11,7 @@ from scorefront.cli.arguments import (
     ControlUrl,
     EndpointName,
     Files,
-    KeyType,
+    KeyChoiceArgument,
     TableFormat,
     TextFormat,
     checked_name,
@@ -19,9 +19,9 @@ from scorefront.cli.arguments import (
     optional_name,
     split,
 )
-from scorefront.cli.client import Refused
-from scorefront.cli.errors import InvalidInput
-from scorefront.cli.files import read_manifests
+from scorefront.cli.client import ControlRefused
+from scorefront.cli.command_errors import InvalidInput
+from scorefront.cli.manifest_files import read_manifests
 
 
 def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: ControlCa = None) -> None:
@@ -39,7 +39,7 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: Contr
     for manifest in manifests:
         try:
             new = control.apply(manifest.name, manifest.document)
-        except Refused as refused:
+        except ControlRefused as refused:
             raise refused.of(manifest.source) from refused
         print(f"endpoint {manifest.name} {'created' if new else 'changed'}")
 
@@ -86,7 +86,8 @@ def delete(name: EndpointName, control_url: ControlUrl = DEFAULT_URL, control_ca
 def keys(
     name: EndpointName,
     regenerate: Annotated[
-        KeyType | None, typer.Option("--regenerate", help="Make this key anew; the old one dies within a second.")
+        KeyChoiceArgument | None,
+        typer.Option("--regenerate", help="Make this key anew; the old one dies within a second."),
     ] = None,
     output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
     control_url: ControlUrl = DEFAULT_URL,

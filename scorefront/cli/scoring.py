@@ -18,9 +18,9 @@ from scorefront.cli.arguments import (
     scoring_data,
     whole_number,
 )
-from scorefront.cli.client import ControlPlane, Reply
+from scorefront.cli.client import ControlClient, Reply
 from scorefront.cli.client import score as send_score
-from scorefront.cli.errors import CommandError
+from scorefront.cli.command_errors import CommandError
 
 
 def score(
@@ -57,7 +57,7 @@ def score(
     _write(reply.body)
 
 
-def _credential(control: ControlPlane, name: str, auth: str) -> str | None:
+def _credential(control: ControlClient, name: str, auth: str) -> str | None:
     if auth == "key":
         return str(control.keys(name)["primaryKey"])
     if auth == "token":

@@ -13,20 +13,20 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cluster.kubernetes.client.api_errors import ApiError
+from cluster.kubernetes.client.election import LINK
+from cluster.kubernetes.client.paths import CONFIGMAPS, ENDPOINTS, LEASES, PODS, Resource, path
 from cluster.kubernetes.discovery import TRUST
-from cluster.kubernetes.election import LINK
-from cluster.kubernetes.errors import ApiError
+from cluster.kubernetes.objects.endpoint_status import selectors_of
 from cluster.kubernetes.objects.labels import ENDPOINT
-from cluster.kubernetes.objects.router import SELECTOR as OF_ROUTERS
-from cluster.kubernetes.objects.status import selectors_of
-from cluster.kubernetes.paths import CONFIGMAPS, ENDPOINTS, LEASES, PODS, Resource, path
+from cluster.kubernetes.objects.router_pod import SELECTOR as OF_ROUTERS
+from router.membership import history
 from router.peers.address import AddressError, Tcp, parse_address
-from scorefront import history
-from scorefront.agreed import LEASE
+from scorefront.cluster_names import LEASE
 from scorefront.doctor import judge
 from scorefront.doctor.judge import Dialled, Finding, Pod
 from serving.credentials import TokenTrust
-from serving.declared import DEFAULT_PORT
+from serving.models import DEFAULT_PORT
 
 PAGE = "500"
 MOST_DIALLED = 50
@@ -70,7 +70,7 @@ class Cluster(Protocol):
 
 
 @dataclass(slots=True)
-class Seen:
+class ClusterFindings:
     """What earlier steps have learnt."""
 
     endpoints: list[Document] = field(default_factory=list)
@@ -78,14 +78,14 @@ class Seen:
     """Of routers and models."""
 
 
-Step = Callable[[Cluster, Seen], Awaitable[list[Finding]]]
+Step = Callable[[Cluster, ClusterFindings], Awaitable[list[Finding]]]
 
 
 async def examine(cluster: Cluster, timeout_s: float) -> AsyncIterator[Finding]:
     """Findings as they are made; each step has `timeout_s`. Nothing can be asked of an API server that does not answer,
     so there it ends.
     """
-    seen = Seen()
+    seen = ClusterFindings()
     for name, step, needed in STEPS:
         try:
             async with asyncio.timeout(timeout_s):
@@ -103,7 +103,7 @@ async def examine(cluster: Cluster, timeout_s: float) -> AsyncIterator[Finding]:
 # ---- the API server
 
 
-async def _name(cluster: Cluster, seen: Seen) -> list[Finding]:
+async def _name(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
     host = urlsplit(cluster.server).hostname or cluster.server
     try:
         addresses, error = await cluster.resolve(host), ""
@@ -112,7 +112,7 @@ async def _name(cluster: Cluster, seen: Seen) -> list[Finding]:
     return [judge.dns(NAME, host, addresses, error)]
 
 
-async def _server(cluster: Cluster, seen: Seen) -> list[Finding]:
+async def _server(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
     try:
         version, error = await cluster.version(), ""
     except ApiError as caught:
@@ -120,7 +120,7 @@ async def _server(cluster: Cluster, seen: Seen) -> list[Finding]:
     return [judge.api_server(SERVER, cluster.server, version, error)]
 
 
-async def _read(cluster: Cluster, seen: Seen) -> list[Finding]:
+async def _read(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
     """What a router lists and watches; a single object by its name, as its rights are."""
     wanted: list[tuple[str, Resource, str | None, dict[str, str]]] = []
     for namespace in cluster.watched:
@@ -153,7 +153,7 @@ async def _listed_and_watched(
 # ---- the installation
 
 
-async def _peers(cluster: Cluster, seen: Seen) -> list[Finding]:
+async def _peers(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
     routers = [judge.pod_of(pod) async for pod in _all(cluster, PODS, cluster.home, {"labelSelector": OF_ROUTERS})]
     seen.pods += routers
     config_map = await _one(cluster, path(CONFIGMAPS, cluster.home, history.NAME))
@@ -170,7 +170,7 @@ async def _peers(cluster: Cluster, seen: Seen) -> list[Finding]:
     return findings
 
 
-async def _issuer(cluster: Cluster, seen: Seen) -> list[Finding]:
+async def _issuer(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
     """The leader of the control plane issues tokens; routers check them with what it publishes."""
     lease = await _one(cluster, path(LEASES, cluster.home, LEASE))
     renewed_at = _moment((lease or {}).get("spec", {}).get("renewTime"))
@@ -194,7 +194,7 @@ def _trusted(config_map: Document | None) -> tuple[int, str]:
         return 0, str(error)
 
 
-async def _models(cluster: Cluster, seen: Seen) -> list[Finding]:
+async def _models(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
     pods: list[tuple[Pod, int]] = []
     for namespace in cluster.watched:
         async for document in _all(cluster, PODS, namespace, {"labelSelector": ENDPOINT}):
@@ -237,7 +237,7 @@ def _static(endpoints: Iterable[Document]) -> Iterable[tuple[str, int]]:
                 yield host.strip("[]"), int(port)
 
 
-async def _registry(cluster: Cluster, seen: Seen) -> list[Finding]:
+async def _registry(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
     declared = judge.images_declared(seen.endpoints)
     declared |= {image for pod in seen.pods for image in pod.images}
     hosts = sorted({judge.registry_of(image) for image in declared})

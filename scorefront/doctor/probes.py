@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 
-from cluster.kubernetes import access
-from cluster.kubernetes.api import Api, ApiSettings
-from scorefront.agreed import watched_namespaces
+from cluster.kubernetes.client import access
+from cluster.kubernetes.client.api import Api, ApiSettings
+from scorefront.cluster_names import watched_namespaces
 
 ATTEMPT_S = 3.0
 """For one name, one connection, one answer: less than a step has, so that it tells who did not answer."""

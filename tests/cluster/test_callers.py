@@ -9,14 +9,14 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.errors import ApiError, Misconfigured
-from cluster.kubernetes.paths import CONFIGMAPS, path
-from controlplane import guard
-from controlplane.cluster_callers import KubernetesCallers
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError, Misconfigured
+from cluster.kubernetes.client.paths import CONFIGMAPS, path
+from controlplane import rest_guard as guard
+from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.openapi import OPERATIONS
 from loadtests.cluster.kube import Kube, Object
-from scorefront.process import ProcessClock
+from scorefront.process_main import ProcessClock
 from tests.cluster.accounts import account, kubeconfig
 
 NAMESPACE = "callers"

@@ -12,11 +12,11 @@ import pytest_asyncio
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from cluster.kubernetes.api import Api, ApiError
-from cluster.kubernetes.paths import DEFINITIONS, ENDPOINTS, path
-from serving.declared import DeclaredVersion, Spec
+from cluster.kubernetes.client.api import Api, ApiError
+from cluster.kubernetes.client.paths import DEFINITIONS, ENDPOINTS, path
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_document
+from serving.models import DeclaredVersion, Spec
 from tests.unit.serving.documents import document, valid_documents, version
 
 pytestmark = [

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cluster.kubernetes.api import Api
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.paths import DEPLOYMENTS, EVENTS, SECRETS, Resource, path
 from cluster.kubernetes.objects.deployment import deployment
 from cluster.kubernetes.objects.event import EventType, event
 from cluster.kubernetes.objects.keys import KEYS_SECRET, KeyEntry, encoded_entry, entry_in
 from cluster.kubernetes.objects.labels import OwnerRef
-from cluster.kubernetes.paths import DEPLOYMENTS, EVENTS, SECRETS, Resource, path
 from serving.manifest import parse, to_endpoint
 from tests.unit.serving.documents import document, version
 

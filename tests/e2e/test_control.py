@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cluster.kubernetes.paths import CONFIGMAPS, LEASES, SECRETS, path
+from cluster.kubernetes.client.paths import CONFIGMAPS, LEASES, SECRETS, path
 from cluster.trust import Trust
 from tests.fakes.clock import eventually
 from tests.fakes.kube_objects import FakeApi

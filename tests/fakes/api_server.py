@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from cluster.kubernetes.access import Access
-from cluster.kubernetes.api import Api, ApiSettings
+from cluster.kubernetes.client.access import Access
+from cluster.kubernetes.client.api import Api, ApiSettings
 
 Object = dict[str, Any]
 

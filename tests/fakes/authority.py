@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from router.peers.trust import Trust
+from router.peers.peer_identity import Trust
 
 _DAY = datetime.timedelta(days=1)
 

@@ -3,11 +3,11 @@
 import random
 from typing import cast
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.election import Election, ElectionSettings
-from cluster.kubernetes.errors import NotFound
-from cluster.kubernetes.paths import ENDPOINTS, LEASES, path
-from controlplane.cluster_control import ClusterSettings, cluster_control
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import NotFound
+from cluster.kubernetes.client.election import Election, ElectionSettings
+from cluster.kubernetes.client.paths import ENDPOINTS, LEASES, path
+from controlplane.kubernetes.cluster_control import ClusterSettings, cluster_control
 from serving.destinations import Destinations, networks
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from cluster.kubernetes.errors import ApiError, NotFound
-from router.core.members import Member
-from router.membership import Part
-from scorefront import history
+from cluster.kubernetes.client.api_errors import ApiError, NotFound
+from router.core.view import Member
+from router.membership import history
+from router.membership.agreement import Part
 from serving.credentials import TokenKey, TokenTrust
 
 NOW = 1_800_000_000.0
@@ -48,7 +48,7 @@ MODEL = {"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"}
 
 def membership() -> dict[str, str]:
     records = {
-        f"router-{number}": history.Record(
+        f"router-{number}": history.ViewRecord(
             f"g{number}", f"uid{number}", Part((Member(f"w{number}", f"10.0.0.{number}:4000{number}", True),))
         )
         for number in (1, 2)

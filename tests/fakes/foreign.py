@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cluster.kubernetes.paths import DEPLOYMENTS
+from cluster.kubernetes.client.paths import DEPLOYMENTS
 from tests.fakes.kubernetes import FakeKubernetes
 
 Object = dict[str, Any]

@@ -16,7 +16,7 @@ import time
 from cluster.link import (
     Collect,
     Drained,
-    FrameReader,
+    LinkFrameReader,
     Metrics,
     ResetAll,
     Retire,
@@ -25,10 +25,19 @@ from cluster.link import (
     Usage,
     WorkerMetrics,
 )
-from router.board import BEAT_S, Flights
-from router.core.members import View
-from router.orders import FromSupervisor, FromWorker, Give, Joined, Leave, SetView, decode_for_worker, encode
-from router.peers.handoff import HandoffListener, connect_handoff
+from router.core.view import View
+from router.inflight_table import BEAT_S, InflightTable
+from router.peers.handoff_socket import HandoffListener, connect_handoff
+from router.supervisor_messages import (
+    FromSupervisor,
+    FromWorker,
+    Give,
+    Joined,
+    Leave,
+    SetView,
+    decode_for_worker,
+    encode,
+)
 from serving.usage import UsageReport
 
 
@@ -73,7 +82,7 @@ class FakeWorker:
         self.address: str = options.address
         self.listen = socket.socket(fileno=options.listen_fd)
         self.link = socket.socket(fileno=options.link_fd)
-        self.flights = Flights(options.board_fd)
+        self.flights = InflightTable(options.board_fd)
         self.clients: set[Client] = set()
         self.told: list[str] = []
         self.view = View(0, ())
@@ -114,7 +123,7 @@ class FakeWorker:
         self.writer.write(encode(message))
 
     async def feed(self, reader: asyncio.StreamReader) -> None:
-        frames = FrameReader()
+        frames = LinkFrameReader()
         while data := await reader.read(1 << 16):
             for body in frames.feed(data):
                 self.take(decode_for_worker(body))

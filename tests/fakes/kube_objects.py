@@ -6,9 +6,9 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from cluster.kubernetes import paths
-from cluster.kubernetes.errors import ApiError, Conflict, NotFound
-from cluster.kubernetes.paths import Resource, path
+from cluster.kubernetes.client import paths
+from cluster.kubernetes.client.api_errors import ApiError, NotFound, WriteConflict
+from cluster.kubernetes.client.paths import Resource, path
 from tests.fakes.kubernetes import SHIPPED_SECRETS
 
 Object = dict[str, Any]
@@ -16,7 +16,7 @@ PLURALS = frozenset(each.plural for each in vars(paths).values() if isinstance(e
 
 
 class FakeApi:
-    """Fits what is needed of `cluster.kubernetes.api.Api`."""
+    """Fits what is needed of `cluster.kubernetes.client.api.Api`."""
 
     def __init__(self, home: str = "home") -> None:
         self.home = home
@@ -66,7 +66,7 @@ class FakeApi:
         self.written.append(("create", where, body))
         name = f"{where}/{body['metadata']['name']}"
         if name in self.objects:
-            raise Conflict(f"{name}: 409", 409, "AlreadyExists")
+            raise WriteConflict(f"{name}: 409", 409, "AlreadyExists")
         return self._keep(name, body)
 
     async def replace(self, where: str, body: Object, urgent: bool = False) -> Object:
@@ -108,7 +108,7 @@ class FakeApi:
             raise NotFound(f"{where}: 404", 404, "NotFound")
         asked = body["metadata"].get("resourceVersion")
         if asked is not None and asked != self.objects[where]["metadata"]["resourceVersion"]:
-            raise Conflict(f"{where}: 409", 409, "Conflict")
+            raise WriteConflict(f"{where}: 409", 409, "Conflict")
 
     def _keep(self, where: str, found: Object) -> Object:
         self._version += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from aiohttp import web
 
-from cluster.kubernetes.errors import ApiError
+from cluster.kubernetes.client.api_errors import ApiError
 from tests.fakes.kube_objects import FakeApi
 
 

@@ -10,9 +10,16 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.kubernetes.errors import ApiError, Conflict, Gone, NotFound, Refused, Unreachable
-from cluster.kubernetes.paths import PODS, SECRETS, Resource
-from cluster.kubernetes.selectors import parsed
+from cluster.kubernetes.client.api_errors import (
+    ApiError,
+    ApiUnreachable,
+    NotFound,
+    RequestRefused,
+    ResourceExpired,
+    WriteConflict,
+)
+from cluster.kubernetes.client.paths import PODS, SECRETS, Resource
+from cluster.kubernetes.client.selectors import parsed
 
 Object = dict[str, Any]
 Place = tuple[str, str, str]
@@ -30,7 +37,9 @@ OF_METADATA = frozenset({"name", "namespace", "uid", "resourceVersion", "generat
 
 
 class FakeKubernetes:
-    """Fits `cluster.kubernetes.api.Api`. `starts_ready`: pods are ready as soon as they are made; none is ever full."""
+    """Fits `cluster.kubernetes.client.api.Api`. `starts_ready`: pods are ready as soon as they are made; none is
+    ever full.
+    """
 
     def __init__(self, home: str = "home", starts_ready: bool = True) -> None:
         self.home = home
@@ -136,7 +145,7 @@ class FakeKubernetes:
         """What was written so, to paths that end so."""
         return [body for each, where, body in self.calls if each == verb and where.endswith(end)]
 
-    # ---- cluster.kubernetes.api.Api
+    # ---- cluster.kubernetes.client.api.Api
 
     async def get(self, where: str, query: Mapping[str, str] | None = None) -> Object:
         self.reads.append(where)
@@ -153,7 +162,7 @@ class FakeKubernetes:
         collection, namespace, _, _ = split(where)
         place = (collection, namespace or "", body["metadata"]["name"])
         if place in self._objects:
-            raise Conflict(f"{where}: {place[2]} already exists", 409, "AlreadyExists")
+            raise WriteConflict(f"{where}: {place[2]} already exists", 409, "AlreadyExists")
         found = copy.deepcopy(body)
         found["metadata"]["namespace"] = place[1]
         if _plural(collection) in WITH_STATUS:
@@ -184,7 +193,7 @@ class FakeKubernetes:
         place = (collection, namespace or "", name)
         known = self._found(place, where)
         if (body.get("metadata") or {}).get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
-            raise Refused(f"{where}: metadata.uid: Invalid value: field is immutable", 422, "Invalid")
+            raise RequestRefused(f"{where}: metadata.uid: Invalid value: field is immutable", 422, "Invalid")
         _check(known, body, where)
         patch = copy.deepcopy(body)
         patch.get("metadata", {}).pop("resourceVersion", None)
@@ -250,7 +259,7 @@ class FakeKubernetes:
         collection, namespace, _, _ = split(where)
         at = int(query.get("resourceVersion") or len(self._history))
         if at < self._forgotten:
-            raise Gone(f"{where}: too old", 410, "Expired")
+            raise ResourceExpired(f"{where}: too old", 410, "Expired")
         while True:
             while at < len(self._history):
                 kind, place, found = self._history[at]
@@ -260,7 +269,7 @@ class FakeKubernetes:
             if not self.is_away:
                 await self._changed.wait()
             if self.is_away:
-                raise Unreachable(f"{where}: the connection is lost")
+                raise ApiUnreachable(f"{where}: the connection is lost")
 
     async def version(self) -> str:
         return "v1.33.0"
@@ -275,7 +284,7 @@ class FakeKubernetes:
             self.calls.append((verb, where, copy.deepcopy(body)))
         await asyncio.sleep(0)
         if self.is_away:
-            raise Unreachable(f"{where}: connection refused")
+            raise ApiUnreachable(f"{where}: connection refused")
         if (error := self.refusal(verb, where)) is not None:
             raise error
 
@@ -503,11 +512,11 @@ def _remove(found: Object, field: tuple[str, ...]) -> None:
 
 
 def _check(known: Object, body: Object, where: str) -> None:
-    """Raises Conflict where a precondition in `body` does not hold."""
+    """Raises WriteConflict where a precondition in `body` does not hold."""
     metadata = body.get("metadata") or {}
     for field in ("resourceVersion", "uid"):
         if metadata.get(field) and metadata[field] != known["metadata"][field]:
-            raise Conflict(f"{where}: the object has been modified", 409, "Conflict")
+            raise WriteConflict(f"{where}: the object has been modified", 409, "Conflict")
 
 
 def _add_owners(found: Object, references: list[Object]) -> None:
@@ -519,14 +528,14 @@ def _add_owners(found: Object, references: list[Object]) -> None:
 
 
 def _check_invariants(known: Object | None, after: Object, where: str) -> None:
-    """Raises Refused for what the API server does not take of any object."""
+    """Raises RequestRefused for what the API server does not take of any object."""
     controllers = [each for each in after["metadata"].get("ownerReferences") or () if each.get("controller") is True]
     if len(controllers) > 1:
-        raise Refused(f"{where}: Only one reference can have Controller set to true", 422, "Invalid")
+        raise RequestRefused(f"{where}: Only one reference can have Controller set to true", 422, "Invalid")
     if known is not None and known["kind"] in ("Deployment", "StatefulSet"):
         before = known["spec"].get("selector")
         if before is not None and before != after["spec"].get("selector"):
-            raise Refused(f"{where}: spec.selector: Invalid value: field is immutable", 422, "Invalid")
+            raise RequestRefused(f"{where}: spec.selector: Invalid value: field is immutable", 422, "Invalid")
 
 
 def _reference(owner: Object) -> Object:
@@ -535,13 +544,13 @@ def _reference(owner: Object) -> Object:
     return {**named, "controller": True}
 
 
-def _field_conflict(where: str, theirs: list[tuple[tuple[str, ...], str]]) -> Conflict:
+def _field_conflict(where: str, theirs: list[tuple[tuple[str, ...], str]]) -> WriteConflict:
     reason = "FieldManagerConflict"
     causes = [
         {"reason": reason, "message": f'conflict with "{owner}" using apps/v1', "field": "." + ".".join(field)}
         for field, owner in theirs
     ]
-    return Conflict(f"{where}: conflicts", 409, "Conflict", body={"details": {"causes": causes}})
+    return WriteConflict(f"{where}: conflicts", 409, "Conflict", body={"details": {"causes": causes}})
 
 
 def _scale_of(found: Object) -> Object:

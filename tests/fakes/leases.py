@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from cluster.kubernetes import errors
+from cluster.kubernetes.client import api_errors as errors
 
 Object = dict[str, Any]
 
@@ -30,11 +30,11 @@ class LeaseWorld:
     def write(self, body: Object, create: bool) -> Object:
         known = self.lease
         if create and known is not None:
-            raise errors.Conflict("exists", 409, "AlreadyExists")
+            raise errors.WriteConflict("exists", 409, "AlreadyExists")
         if not create and known is None:
             raise errors.NotFound("no lease", 404, "NotFound")
         if known is not None and body["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]:
-            raise errors.Conflict("changed", 409, "Conflict")
+            raise errors.WriteConflict("changed", 409, "Conflict")
         self._version += 1
         uid = known["metadata"]["uid"] if known is not None else f"lease-{self._version}"
         metadata = {**body["metadata"], "resourceVersion": str(self._version), "uid": uid}

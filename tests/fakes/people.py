@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.kubernetes.errors import ApiError, Refused, Unreachable
+from cluster.kubernetes.client.api_errors import ApiError, ApiUnreachable, RequestRefused
 from tests.fakes.kubernetes import FakeKubernetes, Object
 
 _VERBS = {"create": "create", "replace": "update", "delete": "delete"}
@@ -58,7 +58,7 @@ class _Asked:
 
     def _person(self, verb: str, where: str) -> Person:
         if self._kubernetes.is_away:
-            raise Unreachable("nobody answers")
+            raise ApiUnreachable("nobody answers")
         self._kubernetes.asked.append((self._token, verb, where))
         person = self._kubernetes.people.get(self._token)
         if person is None:
@@ -69,7 +69,7 @@ class _Asked:
         parts = where.split("/")
         namespace, resource = parts[parts.index("namespaces") + 1], parts[parts.index("namespaces") + 2]
         if not person.may(_VERBS[verb], resource, namespace):
-            raise Refused(f"{where}: 403", 403, "Forbidden")
+            raise RequestRefused(f"{where}: 403", 403, "Forbidden")
         if self._kubernetes.admission is not None:
             raise self._kubernetes.admission
 

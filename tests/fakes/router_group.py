@@ -5,11 +5,11 @@ import ssl
 
 from cluster.link import (
     MAX_GROUP_FRAME_BYTES,
-    FrameReader,
     FromGroup,
     GroupIs,
     GroupLoad,
     Leads,
+    LinkFrameReader,
     Resize,
     Retire,
     Retired,
@@ -78,7 +78,7 @@ class FakeGroup:
             await self._listening
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        frames = FrameReader(MAX_GROUP_FRAME_BYTES)
+        frames = LinkFrameReader(MAX_GROUP_FRAME_BYTES)
         try:
             while data := await reader.read(65_536):
                 for body in frames.feed(data):

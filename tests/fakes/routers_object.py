@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from scorefront.router_pod.seat import Draft
+from router.membership.seat import Draft
 
 
 class RoutersObject:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefront.logs import Relay, RelayHandler, unblocked
+from scorefront.process_log import Relay, RelayHandler, unblocked
 
 LINE = "x" * 1000
 
@@ -123,7 +123,7 @@ def test_a_file_is_written_to_as_it_is(tmp_path: Path) -> None:
 
 def test_a_process_whose_output_nobody_reads_ends_all_the_same() -> None:
     program = (
-        "import sys; from scorefront.logs import unblocked\n"
+        "import sys; from scorefront.process_log import unblocked\n"
         "with unblocked(sys.stdout) as out:\n"
         "    for _ in range(500): print('x' * 1000, file=out)\n"
     )

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from router.supervisor import RestartFailed
+from router.supervisor.worker_supervisor import RestartFailed
 from tests.fakes.certificates import Folder
 from tests.fakes.clock import eventually, reaches
 from tests.integration.router.clients import Client, get, request

@@ -15,10 +15,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["router"]):
-    from router.core.errors import RouterError
-    from router.proxy.beginning import AnswerBeginning, RequestBeginning
+    from router.core.router_errors import RouterError
     from router.proxy.chunked import ChunkedBody, chunk
     from router.proxy.head import parse_request, parse_response
+    from router.proxy.unfinished_head import AnswerBeginning, RequestBeginning
     from router.settings import Settings
 
 SETTINGS = Settings()

@@ -5,8 +5,8 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.messages import PeerMessage
-from router.peers.messages import MAJOR, MAX_FRAME_BYTES, Batch, Frame, FrameError, FrameReader, Hello, encode
+from router.core.slot_messages import PeerMessage
+from router.peers.frames import MAJOR, MAX_FRAME_BYTES, Batch, Frame, FrameError, Hello, PeerFrameReader, encode
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
 from tests.unit.router.test_peer_messages import EVERY_KIND, HELLO
 
@@ -25,7 +25,7 @@ edits = st.lists(
 
 def read(data: bytes) -> tuple[list[Frame], bool]:
     """The frames, and whether they end in an error."""
-    reader = FrameReader()
+    reader = PeerFrameReader()
     reader.max_bytes = MAX_FRAME_BYTES
     found: list[Frame] = []
     try:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.errors import ApiError
-from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, PODS
+from cluster.kubernetes.client.api_errors import ApiError
+from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, PODS
 from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.election import Election, ElectionSettings
-from cluster.kubernetes.errors import Unreachable
+from cluster.kubernetes.client.api_errors import ApiUnreachable
+from cluster.kubernetes.client.election import Election, ElectionSettings
+from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, LEASES
 from cluster.kubernetes.fence import Fenced
-from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, LEASES
-from scorefront.router_pod.uplink import leader_of
+from scorefront.router.uplink import leader_of
 from serving.endpoint import VersionKey
 from tests.fakes import foreign
 from tests.fakes.cluster import BLUE, LEASE, HeldLease, Leadership, image, scoring_endpoint
@@ -172,7 +172,7 @@ async def test_while_the_lease_cannot_be_read_a_higher_fence_keeps_from_writing_
     leader: Leadership,
 ) -> None:
     forge(leader, f"{leader.lease.lease_uid}/8")
-    leader.kubernetes.refusal = lambda verb, where: Unreachable("away") if "/leases/" in where else None
+    leader.kubernetes.refusal = lambda verb, where: ApiUnreachable("away") if "/leases/" in where else None
     await scale_to(leader, 3)
     assert number(leader) == 2 and leads_on(leader)
     leader.kubernetes.refusal = lambda verb, where: None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.declared import MAX_VERSIONS
+from serving.models import MAX_VERSIONS
 from tests.unit.deploy.conftest import CHART, Objects, chart, overlay
 
 __all__ = ["chart", "overlay"]

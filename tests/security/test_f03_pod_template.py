@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS
 from cluster.kubernetes.objects.confinement import PodTemplates
 from cluster.kubernetes.objects.deployment import faults_of, pod_template
-from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS
 from router.settings import SettingError
-from scorefront.control_pod.control import pod_templates
+from scorefront.control.control_process import pod_templates
 from serving.endpoint import Endpoint, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint

@@ -10,7 +10,7 @@ import yaml
 
 from cluster.kubernetes.objects.crd import at, schema
 from cluster.kubernetes.objects.deployment import pod_template
-from cluster.kubernetes.objects.router import SELECTOR
+from cluster.kubernetes.objects.router_pod import SELECTOR
 from cluster.kubernetes.objects.validations import ANNOTATIONS, LABELS
 from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest

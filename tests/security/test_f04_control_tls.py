@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.kubernetes.paths import SECRETS, path
+from cluster.kubernetes.client.paths import SECRETS, path
 from loadtests.installation import Installation
 from scorefront.cli.app import run
-from scorefront.laptop.up import UpOptions
+from scorefront.up.installation import UpOptions
 from tests.e2e.test_control import TOKEN, Site, ask, eventually_ready
 from tests.fakes.certificates import Folder, Made, make
 from tests.fakes.clock import eventually
@@ -152,7 +152,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[UpOptions]:
         given.append(options)
         return 7
 
-    monkeypatch.setattr("scorefront.laptop.up.run", take)
+    monkeypatch.setattr("scorefront.up.installation.run", take)
     return given
 
 

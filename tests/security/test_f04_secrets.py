@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.kubernetes.errors import ApiError, Refused
-from cluster.kubernetes.paths import ENDPOINTS, SECRETS
-from controlplane.errors import BadRequest
+from cluster.kubernetes.client.api_errors import ApiError, RequestRefused
+from cluster.kubernetes.client.paths import ENDPOINTS, SECRETS
+from controlplane.control_errors import InvalidCall
 from controlplane.keys import KeyType
 from tests.fakes.cluster import Leadership, scoring_endpoint
 
@@ -125,7 +125,7 @@ async def test_many_endpoints_at_once_all_get_their_keys(everywhere: Leadership)
 
 @pytest.mark.parametrize("namespace", ["kube-system", "kube-public", "kube-node-lease", "openshift-ingress"])
 async def test_nothing_is_declared_in_a_namespace_of_the_cluster_itself(namespace: str, everywhere: Leadership) -> None:
-    with pytest.raises(BadRequest, match=f"namespace {namespace}: endpoints do not belong"):
+    with pytest.raises(InvalidCall, match=f"namespace {namespace}: endpoints do not belong"):
         await everywhere.plane.apply(scoring_endpoint(namespace=namespace))
     assert everywhere.endpoint(namespace=namespace) is None
 
@@ -147,7 +147,7 @@ async def test_a_secret_that_is_missing_is_told_with_its_remedy(everywhere: Lead
 
 async def test_a_right_that_is_missing_is_an_error_and_makes_no_keys(everywhere: Leadership) -> None:
     everywhere.kubernetes.refusal = lambda verb, where: (
-        Refused("secrets is forbidden", 403) if where.endswith(KEYS) and verb == "merge" else None
+        RequestRefused("secrets is forbidden", 403) if where.endswith(KEYS) and verb == "merge" else None
     )
     with pytest.raises(Exception, match="secrets is forbidden"):
         await everywhere.plane.apply(scoring_endpoint())

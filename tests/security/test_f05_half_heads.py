@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.core.errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
-from router.proxy.beginning import ANSWER_TOO_LARGE, NOT_HTTP, AnswerBeginning, HeadBeginning, RequestBeginning
+from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
 from router.proxy.downstream import Downstream
 from router.proxy.head import parse_request, parse_response
+from router.proxy.unfinished_head import ANSWER_TOO_LARGE, NOT_HTTP, AnswerBeginning, HeadBeginning, RequestBeginning
 from router.proxy.upstream import MAX_INTERIM_ANSWERS, UpstreamConnection
 from router.settings import Settings
 from tests.integration.router.clients import get, request

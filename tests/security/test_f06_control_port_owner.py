@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cluster.local import socketowner
+from cluster.local import socket_owner as socketowner
 from controlplane.openapi import OPERATIONS
 from loadtests.installation import Installation, manifest
-from scorefront import process
-from scorefront.laptop.access import control_access
+from scorefront import process_main as process
+from scorefront.up.access import control_access
 from tests.security.other_user import NOBODY, as_user, exchange, needs_root, request, status
 
 PATHS = [

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.kubernetes.cache import Gone, Listed, Put
+from cluster.kubernetes.client.cache import ObjectGone, ObjectPut, ObjectsListed
+from cluster.kubernetes.client.paths import ENDPOINTS
 from cluster.kubernetes.discovery import Discovery
-from cluster.kubernetes.objects.endpoint import static_replicas
-from cluster.kubernetes.paths import ENDPOINTS
+from cluster.kubernetes.objects.scoring_endpoint import static_replicas
 from cluster.link import RemoveReplica, ResetAll, SetOwnPods, UpsertReplica
-from cluster.local import nurse
+from cluster.local import health_prober as nurse
+from cluster.local.local_provider import LocalProvider
 from cluster.local.probe import Outcome, Sign
-from cluster.local.provider import LocalProvider
 from cluster.lookup import AddressRefused, OwnAddresses, permitted
-from router.core.members import Member, View
-from router.orders import SetView
-from router.proxy.statics import StaticAddresses
+from router.core.view import Member, View
+from router.proxy.static_addresses import StaticAddresses
 from router.settings import SettingError
-from scorefront.statics import destinations, own_names, ports_of, told_to_workers
-from scorefront.worker import _statics
+from router.supervisor_messages import SetView
+from scorefront.static_networks import destinations, own_names, ports_of, told_to_workers
+from scorefront.worker_process import _statics
 from serving.credentials import TokenTrust
 from serving.destinations import LOOPBACK, Destinations, networks
 from serving.faults import InvalidManifest
@@ -134,10 +134,10 @@ def test_discovery_tells_workers_of_the_installations_own_pods() -> None:
     def pod(name: str, address: str) -> dict[str, Any]:
         return {"metadata": {"name": name, "namespace": "home"}, "status": {"podIP": address} if address else {}}
 
-    assert discovery.own_changes(Listed((pod("a", "10.0.0.1"), pod("b", "")))) == [SetOwnPods(("10.0.0.1",))]
-    assert discovery.own_changes(Put(pod("b", "10.0.0.2"))) == [SetOwnPods(("10.0.0.1", "10.0.0.2"))]
-    assert discovery.own_changes(Put(pod("b", "10.0.0.2"))) == []
-    assert discovery.own_changes(Gone(pod("a", "10.0.0.1"))) == [SetOwnPods(("10.0.0.2",))]
+    assert discovery.own_changes(ObjectsListed((pod("a", "10.0.0.1"), pod("b", "")))) == [SetOwnPods(("10.0.0.1",))]
+    assert discovery.own_changes(ObjectPut(pod("b", "10.0.0.2"))) == [SetOwnPods(("10.0.0.1", "10.0.0.2"))]
+    assert discovery.own_changes(ObjectPut(pod("b", "10.0.0.2"))) == []
+    assert discovery.own_changes(ObjectGone(pod("a", "10.0.0.1"))) == [SetOwnPods(("10.0.0.2",))]
     assert discovery.snapshot().own_pods == ("10.0.0.2",)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, EVENTS
 from cluster.kubernetes.ownership import NotWritable, claim_of
 from cluster.kubernetes.ownership import check as check_ownership
-from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS, EVENTS
 from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint

@@ -12,16 +12,16 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kubernetes.cache import Put
+from cluster.kubernetes.client.cache import ObjectPut
+from cluster.kubernetes.client.paths import ENDPOINTS, EVENTS, SECRETS
 from cluster.kubernetes.discovery import Discovery
-from cluster.kubernetes.kept import endpoint as kept
-from cluster.kubernetes.paths import ENDPOINTS, EVENTS, SECRETS
+from cluster.kubernetes.slim_objects import endpoint as kept
 from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, ToWorker, UpsertEndpoint
-from controlplane.errors import Conflict, EndpointNotFound, StoreError
+from controlplane.control_errors import ConflictingChange, NoSuchEndpoint, StoreError
 from controlplane.keys import KeyType
 from controlplane.tokens import IssuedToken, TokenAlgorithm, new_keyring
-from router.core.credentials import Tokens, authorize
-from router.core.errors import Forbidden, RouterError, Unauthorized
+from router.core.authorization import Tokens, authorize
+from router.core.router_errors import Forbidden, RouterError, Unauthorized
 from router.core.table import Table
 from serving.credentials import KeyDigests
 from tests.fakes.cluster import Leadership, scoring_endpoint
@@ -159,9 +159,9 @@ async def test_incarnations_survive_a_restart_and_so_do_revocations(laptop: Lapt
 
 async def test_tokens_of_an_endpoint_without_token_auth_cannot_be_revoked(laptop: Laptop) -> None:
     await laptop.declare(authEnabled=True)
-    with pytest.raises(Conflict, match="tokenAuthEnabled"):
+    with pytest.raises(ConflictingChange, match="tokenAuthEnabled"):
         await laptop.bench.plane.revoke_tokens("iris")
-    with pytest.raises(EndpointNotFound):
+    with pytest.raises(NoSuchEndpoint):
         await laptop.bench.plane.revoke_tokens("nobody")
 
 
@@ -305,7 +305,7 @@ class Cluster:
     def answer(self, credential: str) -> int:
         discovery = Discovery()
         for message in (*self.leader.kubernetes.all(ENDPOINTS),):
-            discovery.endpoint_changes(Put(kept(json.loads(json.dumps(message)))))
+            discovery.endpoint_changes(ObjectPut(kept(json.loads(json.dumps(message)))))
         told = discovery.snapshot()
         whole = ResetAll(told.endpoints, told.keys, self.leader.plane.snapshot().trust, ())
         return answer(fed([whole]), credential, self.leader.clock.wall())
@@ -373,7 +373,7 @@ async def test_on_a_cluster_a_status_copied_from_another_object_brings_no_token_
     old, before = cluster.token(), cluster.leader.endpoint()
     discovery = Discovery()
     restored = {**before, "metadata": {**before["metadata"], "uid": "restored-from-a-backup"}}
-    discovery.endpoint_changes(Put(restored))
+    discovery.endpoint_changes(ObjectPut(restored))
     told = discovery.snapshot()
     table = fed([ResetAll(told.endpoints, told.keys, cluster.leader.plane.snapshot().trust, ())])
     assert answer(table, old, cluster.leader.clock.wall()) == 401
@@ -412,5 +412,5 @@ async def test_on_a_cluster_an_odd_status_opens_nothing() -> None:
         discovery = Discovery()
         cr = {**scoring_endpoint(), "status": {"incarnation": odd}}
         cr["metadata"] = {**cr["metadata"], "uid": "u-1", "namespace": "home"}
-        discovery.endpoint_changes(Put(cr))
+        discovery.endpoint_changes(ObjectPut(cr))
         assert [each.incarnation for each in discovery.snapshot().keys] == [""], odd

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, UpsertEndpoint
 from controlplane.tokens import LIFETIME_S, Keyring, TokenAlgorithm, new_keyring
-from router.core.credentials import CLOCK_SKEW_S
+from router.core.authorization import CLOCK_SKEW_S
 from router.core.table import Match
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Auth

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 
 from router.settings import SettingError
-from scorefront import ports
-from scorefront.connections import END_S, Admission, ConnectionTable, Phase, PortLimits
-from scorefront.control_pod.front_door import FrontDoor
-from scorefront.ports import Port, port_limits, runner_of
-from scorefront.router_pod.admin import admin_port
+from scorefront import timed_port as ports
+from scorefront.connection_table import END_S, Admission, ConnectionTable, Phase, PortLimits
+from scorefront.control.rest_port import RestPort
+from scorefront.router.admin_port import admin_port
+from scorefront.timed_port import Port, port_limits, runner_of
 from tests.fakes.certificates import make
 from tests.fakes.clock import eventually
 
@@ -247,7 +247,7 @@ async def test_the_ports_of_a_cluster_are_limited(port: str) -> None:
             await outlived()
         sock.close()
     else:
-        door = FrontDoor(sock, "standby", lambda: None, QUICK)
+        door = RestPort(sock, "standby", lambda: None, QUICK)
         await door.stand_by()
         await outlived()
         await door.lead(web.Application())

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from router.proxy.admission import Places, Verdict
-from router.proxy.handover import Giver, Onward, Taker
+from router.proxy.connection_admission import Places, Verdict
+from router.proxy.connection_handoff import ConnectionHandoff, Giver, Taker
 from router.settings import Settings
 from serving.endpoint import Auth
 from tests.fakes.clock import eventually
@@ -160,7 +160,7 @@ async def test_a_connection_that_passes_to_another_worker_stays_what_it_was(lock
     assert await is_open(stranger)
     giving, taking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     giver, taker = Giver(giving), Taker(taking, other.worker._adopt)
-    rig.gateway.onward = Onward()
+    rig.gateway.onward = ConnectionHandoff()
     rig.gateway.onward.order([giver], 2)
     rig.gateway.pass_idle()
     await eventually(lambda: other.gateway.stats.connections == 2)

@@ -14,7 +14,7 @@ from controlplane.audit import REFUSED_BURST, AttemptLimit, AuditFormatter, note
 from controlplane.control_token import ControlToken
 from controlplane.openapi import OPERATIONS
 from controlplane.rest import RestSettings, build_app
-from scorefront.auditing import audit_file, audit_output
+from scorefront.audit_output import audit_file, audit_output
 from scorefront.exposition import Exposition
 from tests.fakes.plane import Bench, manifest
 
@@ -145,7 +145,7 @@ async def test_no_line_can_be_forged(api: TestClient[Any, Any], kept: Kept) -> N
 
 
 def test_the_file_is_private_bounded_and_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefront.auditing.FILE_BYTES", 2000)
+    monkeypatch.setattr("scorefront.audit_output.FILE_BYTES", 2000)
     with audit_file(tmp_path):
         for number in range(200):
             note({"caller": "uid 1", "number": number})

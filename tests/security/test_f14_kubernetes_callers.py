@@ -8,12 +8,12 @@ import pytest
 from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient, TestServer
 
-from cluster.kubernetes.access import Access, BorrowedCredentials, Credentials
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.errors import Misconfigured, Refused
+from cluster.kubernetes.client.access import Access, BorrowedCredentials, Credentials
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import Misconfigured, RequestRefused
 from controlplane.caller_cache import ALL_BURST, MAX_REMEMBERED, ONE_BURST, REMEMBER_S, Remembered, ReviewLimit
-from controlplane.cluster_callers import KubernetesCallers
 from controlplane.control_token import ControlToken
+from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.openapi import OPERATIONS
 from controlplane.rest import RestSettings, build_app
 from scorefront.exposition import Exposition
@@ -142,7 +142,7 @@ async def test_endpoints_are_declared_changed_and_deleted_with_the_callers_own_t
 async def test_an_admission_policy_sees_the_caller_and_its_words_come_back(rig: Rig) -> None:
     header = rig.person("ann", ("create", ENDPOINTS, "red"))
     message = "ann may not create deployments"
-    rig.kubernetes.admission = Refused("403", 403, "Forbidden", body={"message": message})
+    rig.kubernetes.admission = RequestRefused("403", 403, "Forbidden", body={"message": message})
     status, told = await rig.ask("PUT", "/api/v1/endpoints/new", header, scoring_endpoint("new", namespace="red"))
     assert status == 403 and message in told["error"]["message"]
     assert (await rig.ask("GET", "/api/v1/endpoints/new", {"Authorization": f"Bearer {TOKEN}"}))[0] == 404

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.errors import BadRequest
+from router.core.router_errors import BadRequest
 from router.proxy.chunked import LAST_CHUNK, ChunkedBody, chunk
 
 CHUNK_BYTES = 16_384

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controlplane import files
-from controlplane.errors import StoreError
+from controlplane.control_errors import StoreError
 from controlplane.keys import KeyPair
 from controlplane.state import StoredEndpoint
 from controlplane.statedir import StateDirectory

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from router.core.fields import for_client, for_replica
+from router.core.header_fields import for_client, for_replica
 from tests.integration.router.clients import request
 from tests.integration.router.replicas import echo
 from tests.integration.router.rig import Rig

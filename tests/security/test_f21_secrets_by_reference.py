@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes import kept
+from cluster.kubernetes import slim_objects as kept
 from cluster.kubernetes.objects.deployment import pod_template
-from cluster.kubernetes.objects.endpoint import endpoint_of
+from cluster.kubernetes.objects.scoring_endpoint import endpoint_of
 from cluster.kubernetes.snapshot import Snapshot, SnapshotFile
 from serving.endpoint import SecretRef, VersionKey
 from serving.faults import InvalidManifest

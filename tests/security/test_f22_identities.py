@@ -11,14 +11,14 @@ from typing import cast
 import pytest
 import yaml
 
-from cluster.kubernetes.api import Api
 from cluster.kubernetes.certificates import SPREAD
-from cluster.kubernetes.paths import SECRETS, path
-from cluster.kubernetes.peers import AUTHORITY_SECRET, PEERS_SECRET, ROTATE, PeersIdentity
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.paths import SECRETS, path
+from cluster.kubernetes.peer_certificates import AUTHORITY_SECRET, PEERS_SECRET, ROTATE, PeersIdentity
 from cluster.trust import CONTROL, ROUTER, Trust, names
-from controlplane.groups import GroupEvents, Groups
-from router.core.members import Member
-from router.peers.trust import covers
+from controlplane.router_groups import GroupEvents, Groups
+from router.core.view import Member
+from router.peers.peer_identity import covers
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.fakes.kube_objects import FakeApi

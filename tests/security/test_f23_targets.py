@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 
 from controlplane.control_token import ControlToken
-from controlplane.forward import Leader
+from controlplane.leader_proxy import LeaderEndpoint
 from controlplane.rest import RestSettings, build_app
-from scorefront.connections import PortLimits
-from scorefront.control_pod.front_door import FrontDoor
+from scorefront.connection_table import PortLimits
+from scorefront.control.rest_port import RestPort
 from scorefront.exposition import Exposition
 from tests.fakes.cluster import Leadership
 
@@ -48,9 +48,9 @@ class Doors:
         self.leadership = Leadership()
         self.socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         self.ports = [sock.getsockname()[1] for sock in self.socks]
-        known = Leader("leader_1", f"http://127.0.0.1:{self.ports[0]}")
+        known = LeaderEndpoint("leader_1", f"http://127.0.0.1:{self.ports[0]}")
         self.doors = [
-            FrontDoor(sock, name, lambda: known, PortLimits())
+            RestPort(sock, name, lambda: known, PortLimits())
             for sock, name in zip(self.socks, ("leader_1", "standby_1"), strict=True)
         ]
 

@@ -10,13 +10,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from controlplane.guard import SECURITY_HEADERS
 from controlplane.rest import RestSettings, build_app
-from scorefront.connections import PortLimits
-from scorefront.control_pod.front_door import FrontDoor
+from controlplane.rest_guard import SECURITY_HEADERS
+from scorefront.connection_table import PortLimits
+from scorefront.control.rest_port import RestPort
 from scorefront.exposition import Exposition
-from scorefront.ports import Port, runner_of
-from scorefront.router_pod.admin import admin_port
+from scorefront.router.admin_port import admin_port
+from scorefront.timed_port import Port, runner_of
 from tests.fakes.plane import Bench
 
 HERE = "127.0.0.1"
@@ -103,7 +103,7 @@ async def test_every_answer_has_the_headers_and_names_no_library(bench: Bench, w
         await runner.cleanup()
         sock.close()
     elif where == "standby":
-        door = FrontDoor(sock, "standby", lambda: None, PortLimits())
+        door = RestPort(sock, "standby", lambda: None, PortLimits())
         await door.stand_by()
         await ask()
         await door.close()

@@ -13,7 +13,7 @@ import yaml
 
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER
-from controlplane.groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, GroupEvents, Groups
+from controlplane.router_groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, GroupEvents, Groups
 from router.peers import arrivals
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually

@@ -8,7 +8,7 @@ import pytest
 
 from loadtests.installation import Installation, manifest, witness_version
 from router.settings import SettingError
-from scorefront.laptop.banner import ShowKeys, show_keys
+from scorefront.up.banner import ShowKeys, show_keys
 
 
 @pytest.mark.parametrize(

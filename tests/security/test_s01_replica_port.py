@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import nurse
-from cluster.local.provider import LocalProvider
-from cluster.local.site import Ports
+from cluster.local import health_prober as nurse
+from cluster.local.local_provider import LocalProvider
+from cluster.local.machine import Ports
 from serving.endpoint import ReplicaKind, ReplicaSource
 from tests.integration.cluster_local.local_rig import HERE, Watcher, endpoint, get, tiny, version
 from tests.security.other_user import NOBODY, as_user, exchange, needs_root, request, status

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.kubernetes.objects.router import router_pod
+from cluster.kubernetes.objects.router_pod import router_pod
 from cluster.link import GroupIs
 from cluster.trust import ROUTER
-from controlplane.groupclaims import claim_fault
-from controlplane.groups import GroupEvents, Groups
+from controlplane.group_claims import claim_fault
+from controlplane.router_groups import GroupEvents, Groups
 from serving.usage import UsageReport
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually

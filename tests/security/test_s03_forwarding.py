@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from cluster.trust import CONTROL, ROUTER, Trust, TrustError
-from controlplane.forward import Leader
-from scorefront.connections import PortLimits
-from scorefront.control_pod.front_door import DoorTls, FrontDoor
+from controlplane.leader_proxy import LeaderEndpoint
+from scorefront.connection_table import PortLimits
+from scorefront.control.rest_port import DoorTls, RestPort
 from tests.fakes.authority import Authority
 
 CREDENTIAL = {"Authorization": "Bearer the-control-token"}
@@ -51,20 +51,20 @@ async def host() -> AsyncIterator[Host]:
 class Standby:
     """A control process that does not lead; its REST port speaks TLS with its own certificate."""
 
-    def __init__(self, folder: Path, leader: Callable[[], Leader | None]) -> None:
+    def __init__(self, folder: Path, leader: Callable[[], LeaderEndpoint | None]) -> None:
         self.authority = Authority(folder)
         trust = self.authority.issue("localhost", CONTROL, "127.0.0.1")
         self.own = Trust(trust.ca, trust.cert, trust.key)
         sock = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{sock.getsockname()[1]}"
         tls = DoorTls(lambda: server(self.own), self.own.verifying)
-        self.door = FrontDoor(sock, "standby_1", leader, PortLimits(), tls)
+        self.door = RestPort(sock, "standby_1", leader, PortLimits(), tls)
         self.client = ssl.create_default_context(cafile=trust.ca)
 
 
 @pytest.fixture
 async def standby(tmp_path: Path, host: Host) -> AsyncIterator[Standby]:
-    made = Standby(tmp_path / "ours", lambda: Leader("leader_1", host.rest))
+    made = Standby(tmp_path / "ours", lambda: LeaderEndpoint("leader_1", host.rest))
     await made.door.stand_by()
     yield made
     await made.door.close()
@@ -114,11 +114,15 @@ async def test_before_there_is_an_authority_nothing_is_sent(host: Host, tmp_path
     def nothing() -> ssl.SSLContext:
         raise TrustError("there is no authority yet")
 
-    standby = Standby(tmp_path / "ours", lambda: Leader("leader_1", host.rest))
+    standby = Standby(tmp_path / "ours", lambda: LeaderEndpoint("leader_1", host.rest))
     sock = socket.create_server(("127.0.0.1", 0))
     standby.url = f"https://127.0.0.1:{sock.getsockname()[1]}"
-    door = FrontDoor(
-        sock, "s", lambda: Leader("leader_1", host.rest), PortLimits(), DoorTls(lambda: server(standby.own), nothing)
+    door = RestPort(
+        sock,
+        "s",
+        lambda: LeaderEndpoint("leader_1", host.rest),
+        PortLimits(),
+        DoorTls(lambda: server(standby.own), nothing),
     )
     await host.start(server(standby.authority.issue(CONTROL)))
     await door.stand_by()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.proxy.admission import HEAD_BLOCK_BYTES, HeadBudget, blocks
+from router.proxy.connection_admission import HEAD_BLOCK_BYTES, HeadBudget, blocks
 from router.settings import Settings
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import get, request

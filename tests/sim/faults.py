@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from router.core.group import RECLAIM_MARGIN_S
 from router.core.health import LONGEST_HOLD_S
+from router.core.peer_group import RECLAIM_MARGIN_S
 from serving.endpoint import VersionKey
 from tests.sim import scenario as kinds
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from router.core.messages import PeerMessage
-from router.peers.messages import Frame, decode, encode
+from router.core.slot_messages import PeerMessage
+from router.peers.frames import Frame, decode, encode
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
 from tests.sim.clock import Clock
 from tests.sim.scenario import Scenario

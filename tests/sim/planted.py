@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from router.core.borrowing import Borrower
-from router.core.group import Group
 from router.core.ledger import ReplicaSlots
 from router.core.lending import Lender
-from router.core.members import Departed
-from router.core.messages import Declare, Grant, Recall, Return
+from router.core.peer_group import PeerGroup
+from router.core.slot_messages import Declare, Recall, Return, SlotGranted
+from router.core.view import Departed
 from tests.sim.scenario import CUT, ONE_WAY, PAUSE
 
 RARELY = 16
@@ -32,7 +32,7 @@ def _lends_and_keeps(right: Callable[..., None]) -> Callable[..., None]:
 
 
 def _loses_returns(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _returned(self: Group, peer: str, message: Return, now: float) -> Any:
+    def _returned(self: PeerGroup, peer: str, message: Return, now: float) -> Any:
         return right(self, peer, Return(tuple(lease for lease in message.leases if lease % RARELY)), now)
 
     return _returned
@@ -50,7 +50,7 @@ def _counts_returns_twice(right: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def _does_not_learn(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _settle(self: Group, now: float) -> Any:
+    def _settle(self: PeerGroup, now: float) -> Any:
         self._missing.clear()
         return right(self, now)
 
@@ -58,14 +58,14 @@ def _does_not_learn(right: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _buries_nobody(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _bury(self: Group, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
+    def _bury(self: PeerGroup, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
         return ()
 
     return _bury
 
 
 def _takes_grants_of_anybody(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _granted(self: Group, peer: str, message: Grant, now: float) -> Any:
+    def _granted(self: PeerGroup, peer: str, message: SlotGranted, now: float) -> Any:
         borrower = self._dispatcher.queue_for_peer(message.key).borrower
         grant = None if borrower is None else borrower.granted(message, now)
         return [] if grant is None else [grant]
@@ -74,7 +74,7 @@ def _takes_grants_of_anybody(right: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _takes_declarations_of_any_view(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _declared(self: Group, peer: str, declare: Declare, now: float) -> Any:
+    def _declared(self: PeerGroup, peer: str, declare: Declare, now: float) -> Any:
         epoch = declare.epoch if self._view is None else self._view.epoch
         return right(self, peer, Declare(epoch, declare.holdings), now)
 
@@ -89,7 +89,7 @@ def _keeps_for_ever(right: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_always_valid(right: Callable[..., bool]) -> Callable[..., bool]:
-    def is_valid(self: Group, peer: str, now: float) -> bool:
+    def is_valid(self: PeerGroup, peer: str, now: float) -> bool:
         return True
 
     return is_valid
@@ -126,14 +126,14 @@ def _keeps_slots_of_lost_sessions(right: Callable[..., None]) -> Callable[..., N
 
 BUGS: dict[str, Wrong] = {
     "double grant": (Lender, "_lend", _lends_and_keeps),
-    "lost return": (Group, "_returned", _loses_returns),
+    "lost return": (PeerGroup, "_returned", _loses_returns),
     "return counted twice": (Lender, "returned", _counts_returns_twice),
-    "no learning": (Group, "_settle", _does_not_learn),
-    "no embargo": (Group, "_bury", _buries_nobody),
-    "grant of an old owner": (Group, "_granted", _takes_grants_of_anybody),
-    "declaration of another view": (Group, "_declared", _takes_declarations_of_any_view),
+    "no learning": (PeerGroup, "_settle", _does_not_learn),
+    "no embargo": (PeerGroup, "_bury", _buries_nobody),
+    "grant of an old owner": (PeerGroup, "_granted", _takes_grants_of_anybody),
+    "declaration of another view": (PeerGroup, "_declared", _takes_declarations_of_any_view),
     "hoarding": (Borrower, "_keep_no_longer", _keeps_for_ever),
-    "no validity": (Group, "is_valid", _is_always_valid),
+    "no validity": (PeerGroup, "is_valid", _is_always_valid),
     "deaf to recalls": (Borrower, "recalled", _is_deaf_to_recalls),
     "selfish borrower": (Borrower, "_hear_of_others", _serves_itself_first),
     "selfish owner": (Lender, "match", _prefers_its_own),

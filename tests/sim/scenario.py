@@ -85,7 +85,8 @@ def draw(seed: int) -> Scenario:
     calm = random.random() < 0.3
     lossy = not calm and random.random() < 0.3
     link_s = random.choice((0.0002, 0.001, 0.005, 0.02))
-    # Two ways take less than a sixteenth of a lease (`router.core.group.SILENCES_PER_LEASE`); really, a thousandth.
+    # Two ways take less than a sixteenth of a lease (`router.core.peer_group.SILENCES_PER_LEASE`); really, a
+    # thousandth.
     lease_s = random.choice((0.3, 0.5, 1.0) if workers < 5 and link_s < 0.01 else (1.0,))
     replicas, slots = random.choice((1, 1, 2, 3, 4, 8)), random.choice((1, 1, 1, 2, 4))
     versions = random.choice((1, 1, 1, 2, 3)) if workers < 12 else 1

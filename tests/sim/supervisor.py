@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Dispatcher
-from router.core.members import Departed, Member, View
+from router.core.view import Departed, Member, View
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 from tests.sim.failures import PromiseBroken

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
-from router.core.messages import PeerMessage, Ping
+from router.core.slot_messages import PeerMessage, Ping
 from tests.sim.clock import Clock
 from tests.sim.network import Network
 from tests.sim.scenario import draw

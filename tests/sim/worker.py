@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
-from router.core.errors import RouterError
 from router.core.health import Failure
 from router.core.ledger import Lease
-from router.core.members import View
-from router.core.messages import PeerMessage
+from router.core.router_errors import RouterError
+from router.core.slot_messages import PeerMessage
+from router.core.view import View
 from serving.endpoint import VersionKey
 from serving.replica import Replica
 from tests.sim.failures import PromiseBroken

@@ -1,12 +1,12 @@
 """The CustomResourceDefinition of ScoringEndpoint, from the models that judge a manifest everywhere else.
 
-`deploy/base/crd.yaml` is this, printed by `scorefront.crd`.
+`deploy/base/crd.yaml` is this, printed by `scorefront.print_crd`.
 """
 
 from typing import Any
 
+from cluster.kubernetes.objects.endpoint_status import CONDITIONS, LONGEST_MESSAGE
 from cluster.kubernetes.objects.labels import GROUP
-from cluster.kubernetes.objects.status import CONDITIONS, LONGEST_MESSAGE
 from cluster.kubernetes.objects.structural import PRESERVE, VALIDATIONS, Schema, structural
 from cluster.kubernetes.objects.validations import (
     ADDRESS,
@@ -17,7 +17,7 @@ from cluster.kubernetes.objects.validations import (
     Place,
     Validation,
 )
-from serving.declared import KIND
+from serving.models import KIND
 from serving.rules import MAX_NOTES
 from serving.schema import json_schema
 

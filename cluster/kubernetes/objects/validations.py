@@ -6,7 +6,7 @@ every field is sound in itself.
 
 from dataclasses import dataclass
 
-from serving.declared import MAX_REPLICAS, SCALER_DEFAULTS, Resources
+from serving.models import MAX_REPLICAS, SCALER_DEFAULTS, DeclaredResources
 from serving.rules import (
     COMPANIONS,
     KINDS,
@@ -180,7 +180,7 @@ def _least_below_most() -> Validation:
 
 
 def _request_below_limit(request: str, limit: str) -> Validation:
-    default = Resources.model_fields[request].default
+    default = DeclaredResources.model_fields[request].default
     rule = f"!has(self.{limit}) || {_or_default(request, float(default))} <= self.{limit}"
     return Validation(rule, f"must be at least {request}, which is {default} where it is left out", f".{limit}")
 

@@ -3,10 +3,10 @@ import hashlib
 
 import pytest
 
-from cluster.kubernetes.errors import Refused
+from cluster.kubernetes.client.api_errors import RequestRefused
+from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, ENDPOINTS, EVENTS, PODS, SECRETS
 from cluster.kubernetes.objects.keys import KeyEntry, encoded_entry
-from cluster.kubernetes.paths import CONFIGMAPS, DEPLOYMENTS, ENDPOINTS, EVENTS, PODS, SECRETS
-from controlplane.errors import BadRequest, Conflict, EndpointNotFound, StoreUnavailable
+from controlplane.control_errors import ConflictingChange, InvalidCall, NoSuchEndpoint, StoreUnavailable
 from controlplane.keys import KeyType
 from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest
@@ -91,7 +91,7 @@ async def test_every_fault_of_what_never_ran_is_told(leader):
     await leader.settle(1)
     assert leader.conditions()["Degraded"][:2] == ("True", "Invalid")
     assert leader.conditions()["Ready"][0] == "False" and leader.kubernetes.all(DEPLOYMENTS) == []
-    with pytest.raises(EndpointNotFound, match="mend it with kubectl"):
+    with pytest.raises(NoSuchEndpoint, match="mend it with kubectl"):
         await leader.plane.get("iris")
 
 
@@ -113,7 +113,7 @@ async def test_a_deleted_endpoint_drains_then_its_workload_goes_and_the_object_l
     (pod,) = leader.kubernetes.pods()
     await leader.kubernetes.delete("/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/iris")
     await leader.settle(3)
-    with pytest.raises(EndpointNotFound):
+    with pytest.raises(NoSuchEndpoint):
         await leader.plane.get("iris")
     annotations = leader.kubernetes.find(PODS, pod)["metadata"]["annotations"]
     assert annotations["scorefront.io/draining"] == "true"
@@ -189,7 +189,7 @@ async def test_a_split_set_by_rest_is_in_the_object(leader):
 async def test_what_kubectl_changes_meanwhile_is_not_undone_by_rest(leader):
     await leader.declare(scoring_endpoint(versions=TWO))
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"description": "newer"}})
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictingChange):
         await leader.plane.set_traffic("iris", {"green": 30}, None, None)
     await leader.settle(1)
     assert leader.endpoint()["spec"]["description"] == "newer"
@@ -199,9 +199,11 @@ async def test_what_kubectl_changes_meanwhile_is_not_undone_by_rest(leader):
 
 async def test_what_the_api_refuses_has_changed_nothing(leader):
     leader.kubernetes.refusal = lambda verb, where: (
-        Refused("denied by a policy", 422, "Invalid") if verb == "create" and "scoringendpoints" in where else None
+        RequestRefused("denied by a policy", 422, "Invalid")
+        if verb == "create" and "scoringendpoints" in where
+        else None
     )
-    with pytest.raises(BadRequest, match="denied by a policy"):
+    with pytest.raises(InvalidCall, match="denied by a policy"):
         await leader.plane.apply(document())
     assert await leader.plane.views() == []
 
@@ -228,10 +230,10 @@ async def test_an_endpoint_that_only_one_machine_can_run_is_refused(leader):
 async def test_what_rest_deletes_is_gone_at_once_and_its_name_is_free_when_all_is_drained(leader):
     await leader.declare(scoring_endpoint())
     await leader.plane.delete("iris")
-    with pytest.raises(EndpointNotFound):
+    with pytest.raises(NoSuchEndpoint):
         await leader.plane.get("iris")
     await leader.settle(3)
-    with pytest.raises(Conflict, match="is being deleted"):
+    with pytest.raises(ConflictingChange, match="is being deleted"):
         await leader.plane.apply(document())
     leader.plane.on_drained(next(iter(leader.routers.replicas)))
     await leader.settle(3)
@@ -239,7 +241,7 @@ async def test_what_rest_deletes_is_gone_at_once_and_its_name_is_free_when_all_i
 
 
 async def test_an_endpoint_of_a_namespace_that_nobody_watches_is_refused(leader):
-    with pytest.raises(Conflict, match="namespace elsewhere is not watched"):
+    with pytest.raises(ConflictingChange, match="namespace elsewhere is not watched"):
         await leader.plane.apply(scoring_endpoint(namespace="elsewhere"))
 
 

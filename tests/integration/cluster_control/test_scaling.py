@@ -1,8 +1,8 @@
 import pytest
 
-from cluster.kubernetes.errors import Conflict
+from cluster.kubernetes.client.api_errors import WriteConflict
+from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, HPAS, PODS, STATEFULSETS
 from cluster.kubernetes.fence import Fenced
-from cluster.kubernetes.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, HPAS, PODS, STATEFULSETS
 from cluster.provider import ProviderError
 from serving.replica import ReplicaState
 from tests.fakes.cluster import BLUE, HeldLease, Leadership, image, scoring_endpoint
@@ -66,7 +66,7 @@ async def test_a_waiting_request_brings_more_by_one_write_to_the_scale_subresour
 
 async def test_a_workload_that_has_changed_meanwhile_is_read_again(leader):
     await leader.declare(scoring_endpoint())
-    refused = [Conflict("modified", 409, "Conflict")] * 2
+    refused = [WriteConflict("modified", 409, "Conflict")] * 2
     leader.kubernetes.refusal = lambda verb, where: refused.pop() if where.endswith("/scale") and refused else None
     await leader.provider.scale(BLUE, 4)
     assert number(leader) == 4

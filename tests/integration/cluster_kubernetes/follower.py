@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.cache import Change, Gone, Listed, Object, Put
-from cluster.kubernetes.reflector import Reflector, ReflectorSettings
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.cache import Change, Object, ObjectGone, ObjectPut, ObjectsListed
+from cluster.kubernetes.client.reflector import Reflector, ReflectorSettings
 
 PATH = "/api/v1/namespaces/ns/pods"
 
@@ -44,11 +44,11 @@ class Follower:
                 self.apply(change)
 
     def apply(self, change: Change) -> None:
-        assert isinstance(change, Listed) == (not self.seen), "the first change, and only it, is the whole list"
+        assert isinstance(change, ObjectsListed) == (not self.seen), "the first change, and only it, is the whole list"
         self.seen.append(change)
-        if isinstance(change, Listed):
+        if isinstance(change, ObjectsListed):
             self.known = {key(found): found for found in change.objects}
-        elif isinstance(change, Put):
+        elif isinstance(change, ObjectPut):
             known = self.known.get(key(change.object))
             assert known is None or uid(known) == uid(change.object), "another object of that name, unannounced"
             assert known is None or version(known) != version(change.object), "the same twice"
@@ -60,7 +60,7 @@ class Follower:
     def names(self) -> set[str]:
         return {name for _, name in self.known}
 
-    def told(self, kind: type[Put] | type[Gone]) -> list[str]:
+    def told(self, kind: type[ObjectPut] | type[ObjectGone]) -> list[str]:
         return [change.object["metadata"]["name"] for change in self.seen if type(change) is kind]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.kubernetes import access
-from cluster.kubernetes.api import Api, Misconfigured, Unreachable
+from cluster.kubernetes.client import access
+from cluster.kubernetes.client.api import Api, ApiUnreachable, Misconfigured
 from tests.fakes import certificates
 from tests.fakes.api_server import api_server
 
@@ -200,7 +200,7 @@ async def test_a_server_is_spoken_to_only_if_its_certificate_is_good(tmp_path: P
             if trusted:
                 assert (await api.get("/api/v1/pods"))["items"] == []
             else:
-                with pytest.raises(Unreachable, match="certificate is not good"):
+                with pytest.raises(ApiUnreachable, match="certificate is not good"):
                     await api.get("/api/v1/pods")
         finally:
             await api.close()

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.api import (
+from cluster.kubernetes.client.api import (
     Api,
     ApiError,
     ApiSettings,
-    Conflict,
+    ApiUnreachable,
     CutShort,
     Garbled,
-    Gone,
-    LineTooLong,
     NotFound,
-    Refused,
-    Unreachable,
+    RequestRefused,
+    ResourceExpired,
+    ResponseLineTooLong,
+    WriteConflict,
 )
 from tests.fakes.api_server import ApiServer, Script, Stream, Tokens, api_server, client_of, status
 
@@ -118,12 +118,12 @@ async def test_logs_come_as_text_and_the_version_in_a_word(server: ApiServer, ap
 @pytest.mark.parametrize(
     ("code", "reason", "error"),
     [
-        (400, "BadRequest", Refused),
-        (403, "Forbidden", Refused),
+        (400, "BadRequest", RequestRefused),
+        (403, "Forbidden", RequestRefused),
         (404, "NotFound", NotFound),
-        (409, "AlreadyExists", Conflict),
-        (410, "Expired", Gone),
-        (422, "Invalid", Refused),
+        (409, "AlreadyExists", WriteConflict),
+        (410, "Expired", ResourceExpired),
+        (422, "Invalid", RequestRefused),
         (429, "TooManyRequests", ApiError),
         (500, "InternalError", ApiError),
     ],
@@ -184,7 +184,7 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # not listening
         async with client_of(ApiServer(f"http://127.0.0.1:{taken.getsockname()[1]}")) as api:
-            with pytest.raises(Unreachable, match="Connect call failed"):
+            with pytest.raises(ApiUnreachable, match="Connect call failed"):
                 await api.get(PATH)
 
 
@@ -200,7 +200,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time(server: ApiServ
     server.plan += [never, half]
     async with client_of(server, total_s=0.1) as api:
         for _ in range(2):
-            with pytest.raises(Unreachable, match="nothing was heard in time"):
+            with pytest.raises(ApiUnreachable, match="nothing was heard in time"):
                 await api.get(PATH)
 
 
@@ -211,13 +211,13 @@ async def test_an_answer_that_is_cut_is_unreachable(server: ApiServer, api: Api)
         stream.close()
 
     server.plan.append(half)
-    with pytest.raises(Unreachable):
+    with pytest.raises(ApiUnreachable):
         await api.get(PATH)
 
 
 async def test_a_client_that_is_closed_says_so(server: ApiServer, api: Api) -> None:
     await api.close()
-    with pytest.raises(Unreachable, match="closed"):
+    with pytest.raises(ApiUnreachable, match="closed"):
         await api.get(PATH)
 
 
@@ -248,7 +248,7 @@ async def test_half_a_line_at_the_end_is_an_error_that_holds_it(server: ApiServe
 
 async def test_a_line_over_the_limit_is_an_error(server: ApiServer, api: Api) -> None:
     server.plan.append(whole(200, b"x" * 101 + b"\n"))
-    with pytest.raises(LineTooLong):
+    with pytest.raises(ResponseLineTooLong):
         await read(api, [], max_line_bytes=100)
 
 
@@ -262,14 +262,14 @@ async def test_silence_ends_a_stream_and_words_go_on_for_ever(server: ApiServer,
 
     server.plan.append(talks_for_longer_than_that)
     found: list[bytes] = []
-    with pytest.raises(Unreachable, match="nothing was heard"):
+    with pytest.raises(ApiUnreachable, match="nothing was heard"):
         await read(api, found, silent_s=1.0)
     assert len(found) == 8
 
 
 async def test_a_refused_stream_is_an_error_as_any_other(server: ApiServer, api: Api) -> None:
     server.plan.append(whole(410, status(410, "Expired")))
-    with pytest.raises(Gone):
+    with pytest.raises(ResourceExpired):
         await read(api, [])
 
 

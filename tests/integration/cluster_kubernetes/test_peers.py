@@ -8,11 +8,11 @@ import stat
 import pytest
 
 from cluster.kubernetes.certificates import IDENTITY_LIFE, CertificateError
-from cluster.kubernetes.errors import Conflict, Refused
-from cluster.kubernetes.paths import SECRETS, path
-from cluster.kubernetes.peers import AUTHORITY_SECRET, PEERS_SECRET, PeersIdentity
+from cluster.kubernetes.client.api_errors import RequestRefused, WriteConflict
+from cluster.kubernetes.client.paths import SECRETS, path
+from cluster.kubernetes.peer_certificates import AUTHORITY_SECRET, PEERS_SECRET, PeersIdentity
 from cluster.trust import Trust
-from controlplane.groups import GroupEvents, Groups
+from controlplane.router_groups import GroupEvents, Groups
 from tests.fakes.clock import eventually
 from tests.fakes.kube_objects import FakeApi
 from tests.fakes.router_group import FakeGroup
@@ -92,7 +92,7 @@ async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
         return NOW + 0.7 * IDENTITY_LIFE
 
     (tmp_path / "b").mkdir()
-    with pytest.raises(Conflict):
+    with pytest.raises(WriteConflict):
         await PeersIdentity(api, tmp_path / "b", meanwhile, "10.0.0.7").ensure()
 
 
@@ -110,6 +110,6 @@ async def test_an_empty_secret_is_filled(api, tmp_path):
 
 
 async def test_a_right_that_is_missing_is_told(api, tmp_path):
-    api.failures[AUTHORITY_SECRET] = Refused("secrets is forbidden", 403)
-    with pytest.raises(Refused):
+    api.failures[AUTHORITY_SECRET] = RequestRefused("secrets is forbidden", 403)
+    with pytest.raises(RequestRefused):
         await identity(api, tmp_path / "a").ensure()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.api import Api
-from cluster.kubernetes.backoff import BackoffSettings
-from cluster.kubernetes.cache import Gone, Listed, Object, Put
-from cluster.kubernetes.reflector import ReflectorSettings
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.backoff import BackoffSettings
+from cluster.kubernetes.client.cache import Object, ObjectGone, ObjectPut, ObjectsListed
+from cluster.kubernetes.client.reflector import ReflectorSettings
 from tests.fakes.api_server import ApiServer, Script, Stream, api_server, client_of, line, status
 from tests.fakes.clock import eventually
 from tests.integration.cluster_kubernetes.follower import following
@@ -40,7 +40,7 @@ async def test_first_comes_the_whole_list_and_then_what_changes(server: ApiServe
         server.put("a", image="new")
         server.remove("b")
         await eventually(lambda: len(follower.seen) == 4)
-    assert [type(change) for change in follower.seen] == [Listed, Put, Put, Gone]
+    assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectPut, ObjectPut, ObjectGone]
     assert follower.known == server.objects == dict(follower.reflector.objects)
     assert len(server.lists) == len(server.watches) == 1
 
@@ -218,7 +218,7 @@ async def test_the_watch_goes_on_where_it_was_after(scripts: list[Script], serve
         server.put("b")
         server.remove("a")
         await eventually(lambda: follower.names == {"b"})
-        assert follower.told(Put) == ["b"] and follower.told(Gone) == ["a"]
+        assert follower.told(ObjectPut) == ["b"] and follower.told(ObjectGone) == ["a"]
         assert follower.reflector.last_error == ""
     assert len(server.lists) == 1
     assert follower.clock.slept and all(seconds >= 0.02 for seconds in follower.clock.slept)
@@ -242,7 +242,7 @@ async def test_the_difference_is_told_from_a_new_list_after(scripts: list[Script
         server.put("c")
         missed.set()
         await eventually(lambda: follower.names == {"b", "c"})
-        assert follower.told(Gone) == ["a"] and sorted(follower.told(Put)) == ["b", "c"]
+        assert follower.told(ObjectGone) == ["a"] and sorted(follower.told(ObjectPut)) == ["b", "c"]
         server.put("d")
         await eventually(lambda: "d" in follower.names)
     assert len(server.lists) == 2
@@ -295,7 +295,7 @@ async def test_the_first_list_is_tried_again_as_a_watch_is(script: Script, serve
     server.plan += [script] * 2
     async with following(api) as follower:
         await eventually(lambda: follower.names == {"a"})
-        assert follower.seen and isinstance(follower.seen[0], Listed)
+        assert follower.seen and isinstance(follower.seen[0], ObjectsListed)
     assert follower.clock.slept
 
 
@@ -314,7 +314,7 @@ async def test_an_object_of_the_same_name_is_another_one(server: ApiServer, api:
         server.put("a")
         missed.set()
         await eventually(lambda: len(follower.seen) == 3)
-    assert [type(change) for change in follower.seen] == [Listed, Gone, Put]
+    assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectGone, ObjectPut]
 
 
 async def test_the_same_event_twice_is_told_once(server: ApiServer, api: Api) -> None:
@@ -324,7 +324,7 @@ async def test_the_same_event_twice_is_told_once(server: ApiServer, api: Api) ->
     server.watch_plan.append(events(*[line("ADDED", pod)] * 2, line("MODIFIED", pod), *[line("DELETED", dead)] * 2))
     async with following(api) as follower:
         await eventually(lambda: len(server.watches) == 2)
-    assert [type(change) for change in follower.seen] == [Listed, Put, Gone]
+    assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectPut, ObjectGone]
 
 
 async def test_an_object_that_nobody_can_read_hides_no_other(server: ApiServer, api: Api) -> None:
@@ -339,7 +339,7 @@ async def test_an_object_that_nobody_can_read_hides_no_other(server: ApiServer, 
         server.put("a", number=4)
         server.put("b", number="two")
         await eventually(lambda: follower.names == {"a"})
-    assert follower.told(Gone) == ["b"]
+    assert follower.told(ObjectGone) == ["b"]
 
 
 async def test_what_is_not_kept_at_all_is_as_if_it_were_not_there(server: ApiServer, api: Api) -> None:
@@ -351,7 +351,7 @@ async def test_what_is_not_kept_at_all_is_as_if_it_were_not_there(server: ApiSer
         server.put("a", mine=False)
         server.remove("a")
         await eventually(lambda: follower.names == {"b"})
-    assert follower.told(Gone) == ["a"] and follower.told(Put) == ["b"]
+    assert follower.told(ObjectGone) == ["a"] and follower.told(ObjectPut) == ["b"]
 
 
 async def test_a_server_set_back_in_time_that_says_nothing_is_asked_for_a_new_list(server: ApiServer, api: Api) -> None:
@@ -439,9 +439,9 @@ async def test_ten_thousand_events_with_the_connection_cut_anywhere(seed: int, c
             told = [
                 (type(each), each.object["metadata"]["resourceVersion"])
                 for each in follower.seen[1:]
-                if not isinstance(each, Listed)
+                if not isinstance(each, ObjectsListed)
             ]
-            kinds = {"ADDED": Put, "MODIFIED": Put, "DELETED": Gone}
+            kinds = {"ADDED": ObjectPut, "MODIFIED": ObjectPut, "DELETED": ObjectGone}
             after = [event for event in server.history if event[0] > start and event[1] in kinds]
             assert told == [(kinds[kind], str(version)) for version, kind, _ in after]
             assert len(server.lists) == 2

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from cluster.changes import Change, Remove, Reset, Upsert
-from cluster.local import guard
-from cluster.local.provider import LocalProvider
+from cluster.local import process_guard as guard
+from cluster.local.local_provider import LocalProvider
 from serving.endpoint import (
     Auth,
     AutoscalePolicy,

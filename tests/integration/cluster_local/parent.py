@@ -6,7 +6,7 @@ from pathlib import Path
 
 import uvloop
 
-from cluster.local.provider import LocalProvider
+from cluster.local.local_provider import LocalProvider
 from serving.endpoint import ReplicaKind, ReplicaSource
 from tests.integration.cluster_local.local_rig import Watcher, endpoint, tiny, version
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from cluster.local.provider import LocalProvider
+from cluster.local.local_provider import LocalProvider
 from serving.endpoint import ReplicaKind, ReplicaSource
 from serving.replica import Replica
 from tests.integration.cluster_local.local_rig import HERE, KEY, Watcher, endpoint, pids_with, version

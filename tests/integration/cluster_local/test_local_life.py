@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from cluster.changes import Reset, Upsert
-from cluster.local.logs import ReplicaLog
-from cluster.local.process import READ_BYTES, READ_EVERY_S
-from cluster.local.provider import LocalProvider
-from cluster.local.site import Ports
+from cluster.local.child_process import READ_BYTES, READ_EVERY_S
+from cluster.local.local_provider import LocalProvider
+from cluster.local.machine import Ports
+from cluster.local.replica_logs import ReplicaLog
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource, Resources
 from serving.replica import ReplicaState
 from tests.integration.cluster_local.local_rig import (

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.local.provider import LocalProvider
+from cluster.local.local_provider import LocalProvider
 from cluster.provider import ProviderError
 from tests.integration.cluster_local.local_rig import PYTHON, Watcher, endpoint, pids_with, poll, tiny, version
 
-GUARD = "cluster/local/guard.py"
+GUARD = "cluster/local/process_guard.py"
 SUBREAPER = "cluster/local/subreaper.py"
 ROOT = Path(__file__).parents[3]
 Parent = tuple[asyncio.subprocess.Process, list[tuple[str, int]]]

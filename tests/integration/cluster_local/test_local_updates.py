@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from cluster.changes import Upsert
-from cluster.local.logs import LINE_BYTES
-from cluster.local.provider import LocalProvider
+from cluster.local.local_provider import LocalProvider
+from cluster.local.replica_logs import LINE_BYTES
 from cluster.provider import ProviderError
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource
 from serving.replica import ReplicaState

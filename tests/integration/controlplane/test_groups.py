@@ -12,8 +12,9 @@ import pytest
 from cluster.link import MAX_GROUP_FRAME_BYTES, Drained, GroupIs, Resize, Retire, encode
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust
-from controlplane import grouplink, groups
-from controlplane.groups import GroupEvents, Groups
+from controlplane import group_link as grouplink
+from controlplane import router_groups as groups
+from controlplane.router_groups import GroupEvents, Groups
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport
 from tests.fakes.authority import Authority

@@ -5,7 +5,7 @@ import pytest
 
 from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, UpsertEndpoint, UpsertReplica
 from cluster.provider import ProviderError
-from controlplane.errors import Conflict, EndpointNotFound, StoreError, VersionNotFound
+from controlplane.control_errors import ConflictingChange, NoSuchEndpoint, NoSuchVersion, StoreError
 from controlplane.keys import KeyType, digests
 from controlplane.statedir import StateDirectory
 from controlplane.tokens import ROTATE_EVERY_S
@@ -139,7 +139,7 @@ async def test_a_deleted_endpoint_is_unknown_at_once_and_its_replicas_drain(benc
     await bench.clock.advance(0)
     assert bench.routers.told(RemoveEndpoint) == [RemoveEndpoint("iris")]
     assert bench.routers.replicas[replica].state is DRAINING
-    with pytest.raises(EndpointNotFound):
+    with pytest.raises(NoSuchEndpoint):
         await bench.plane.get("iris")
     bench.plane.on_drained(replica)
     await bench.clock.advance(0)
@@ -163,11 +163,11 @@ async def test_what_does_not_exist_is_not_found(bench):
         bench.plane.delete("wine"),
         bench.plane.regenerate("wine", KeyType.PRIMARY),
     ):
-        with pytest.raises(EndpointNotFound):
+        with pytest.raises(NoSuchEndpoint):
             await question
-    with pytest.raises(VersionNotFound):
+    with pytest.raises(NoSuchVersion):
         await bench.plane.logs("iris", "red", 10)
-    with pytest.raises(VersionNotFound):
+    with pytest.raises(NoSuchVersion):
         bench.plane.decisions("iris", "red", 10)
 
 
@@ -184,7 +184,7 @@ async def test_a_regenerated_key_is_told_to_the_routers_with_the_other_unchanged
 
 async def test_a_token_needs_an_endpoint_with_token_auth(bench):
     await bench.apply(manifest())
-    with pytest.raises(Conflict, match="tokenAuthEnabled"):
+    with pytest.raises(ConflictingChange, match="tokenAuthEnabled"):
         bench.plane.token("iris")
     await bench.apply(manifest(tokenAuthEnabled=True))
     assert bench.plane.token("iris").expires_on == int(bench.clock.wall()) + 13 * 3600
@@ -290,7 +290,7 @@ async def test_a_damaged_endpoint_is_skipped_and_told_of_and_everything_else_sta
     assert re.search(f"'iris' is skipped: .*endpoints/iris.json.*{told}", logged)
     assert re.search(told, bench.plane.skipped()["iris"])
     for question in (bench.plane.get("iris"), bench.plane.regenerate("iris", KeyType.PRIMARY)):
-        with pytest.raises(EndpointNotFound, match=told):
+        with pytest.raises(NoSuchEndpoint, match=told):
             await question
     assert path.read_text() == content
 
@@ -332,7 +332,7 @@ async def test_a_damaged_endpoint_that_is_deleted_is_gone_and_its_file_is_kept(d
     await bench.plane.delete("iris")
     assert bench.provider.asked("remove") == [("remove", "iris")]
     assert path.with_name("iris.json.damaged-1").read_text() == content and not path.exists()
-    with pytest.raises(EndpointNotFound, match="there is no endpoint 'iris'"):
+    with pytest.raises(NoSuchEndpoint, match="there is no endpoint 'iris'"):
         await bench.plane.get("iris")
     after = await bench.again()
     assert after.plane.skipped() == {}

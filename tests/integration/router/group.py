@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from cluster.link import ResetAll, ToWorker, WorkerMetrics
-from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from router.supervisor.worker_supervisor import Callbacks, Supervisor, listening_socket, worker_command
 from serving.credentials import TokenTrust
 from serving.replica import Replica as DeclaredReplica
 from serving.usage import UsageReport, VersionUsage

@@ -7,11 +7,11 @@ import random
 import socket
 from pathlib import Path
 
-from router.core.members import Member, View
-from router.core.messages import Forget, PeerMessage, Ping
+from router.core.slot_messages import Forget, PeerMessage, Ping
+from router.core.view import Member, View
+from router.peers.frames import MAJOR, Batch, Frame, Hello, PeerFrameReader, encode
 from router.peers.links import LinkEvents, Links
-from router.peers.messages import MAJOR, Batch, Frame, FrameReader, Hello, encode
-from router.peers.trust import Trust
+from router.peers.peer_identity import Trust
 from tests.fakes.clock import eventually
 
 KILOBYTES = Forget(tuple(range(2**63, 2**63 + 7000)))
@@ -89,7 +89,7 @@ class RawPeer:
         self.reader = reader
         self.writer = writer
         self.session = 0
-        self._frames = FrameReader()
+        self._frames = PeerFrameReader()
         self._frames.max_bytes = 1 << 26
         self._read: list[Frame] = []
 

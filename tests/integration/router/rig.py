@@ -13,8 +13,8 @@ from router.core.dispatcher import VersionQueue
 from router.proxy.downstream import Downstream
 from router.proxy.listeners import Listeners
 from router.settings import Settings
-from router.supervisor import listening_socket
-from router.worker import Worker, WorkerOptions
+from router.supervisor.worker_supervisor import listening_socket
+from router.worker.router_worker import RouterWorker, WorkerOptions
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import (
     Auth,
@@ -81,7 +81,7 @@ class Rig:
         self.port: int = self._listen.getsockname()[1]
         self._link, self._control = socket.socketpair()
         options = WorkerOptions("", self._listen, self._link, settings or Settings(), AccessLogMode.OFF, -1)
-        self.worker = Worker(options)
+        self.worker = RouterWorker(options)
         self.gateway = self.worker.gateway
         self.gateway.on_drained = lambda replica_id: self.drained.append(replica_id)
         self.gateway.on_starved = lambda: self.starved.append(self.gateway.now())

@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from router.peers import handoff
+from router.peers import handoff_socket as handoff
 from router.peers.address import AddressError
-from router.peers.handoff import HandoffListener, connect_handoff
-from router.proxy.handover import Giver, Taker
+from router.peers.handoff_socket import HandoffListener, connect_handoff
+from router.proxy.connection_handoff import Giver, Taker
 from tests.fakes.clock import eventually
 from tests.integration.router.peers import Node, all_linked, close, meet, sockets, unix
 

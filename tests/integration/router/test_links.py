@@ -11,11 +11,11 @@ from typing import cast
 
 import pytest
 
-from router.core.members import Member, View
-from router.core.messages import Ping
+from router.core.slot_messages import Ping
+from router.core.view import Member, View
 from router.peers import connection
 from router.peers.address import AddressError
-from router.peers.messages import MAJOR, Batch, Hello, encode
+from router.peers.frames import MAJOR, Batch, Hello, encode
 from tests.fakes.clock import eventually, settle
 from tests.integration.router.peers import (
     KILOBYTES,

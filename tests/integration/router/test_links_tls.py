@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from router.core.members import Member, View
-from router.core.messages import Ping
+from router.core.slot_messages import Ping
+from router.core.view import Member, View
 from router.peers import arrivals
 from router.peers.connection import MAX_UNSENT_BYTES
-from router.peers.messages import MAJOR, Hello, encode
-from router.peers.trust import Trust, TrustError
+from router.peers.frames import MAJOR, Hello, encode
+from router.peers.peer_identity import Trust, TrustError
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.integration.router.peers import (

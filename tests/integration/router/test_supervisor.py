@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from cluster.link import ResetAll, SetKeys
-from router.core.members import Departed, Member, View
-from router.membership import Membership, Part, merged
-from router.roster import Phase
-from router.supervisor import Callbacks, RestartFailed, Supervisor, listening_socket
+from router.core.view import Departed, Member, View
+from router.membership.agreement import Membership, Part, merged
+from router.supervisor.roster import Phase
+from router.supervisor.worker_supervisor import Callbacks, RestartFailed, Supervisor, listening_socket
 from serving.credentials import TokenTrust
 from serving.endpoint import VersionKey
 from tests.fakes.clock import eventually
@@ -272,7 +272,7 @@ async def test_from_one_to_four_to_two_under_load_no_request_fails_and_no_connec
 
 
 async def test_a_new_worker_gets_its_part_of_the_clients_at_once(crews: Crews, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.supervisor.BALANCE_TICKS", 10**9)
+    monkeypatch.setattr("router.supervisor.worker_supervisor.BALANCE_TICKS", 10**9)
     crew = await crews(1)
     load = Load(crew)
     await load.more()
@@ -290,7 +290,7 @@ async def test_a_group_is_uneven_until_a_new_worker_has_its_part_of_the_clients(
     assert crew.supervisor.is_even()
     load = Load(crew)
     await load.more()
-    monkeypatch.setattr("router.supervisor.moves", lambda clients: [])
+    monkeypatch.setattr("router.supervisor.worker_supervisor.moves", lambda clients: [])
     await crew.supervisor.resize(2)
     monkeypatch.undo()
     await eventually(lambda: not crew.supervisor.is_even())
@@ -358,7 +358,7 @@ async def test_a_successor_that_does_not_come_up_changes_nothing(crews: Crews) -
 
 
 async def test_a_successor_that_hangs_is_given_up(crews: Crews, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.supervisor.START_S", 0.5)
+    monkeypatch.setattr("router.supervisor.worker_supervisor.START_S", 0.5)
     crew = await crews(1)
     crew.misbehaving("mute")
     before = crew.serving()

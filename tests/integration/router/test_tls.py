@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from router.proxy import handshake
+from router.proxy.connection_handoff import Giver, Taker
 from router.proxy.downstream import Downstream
-from router.proxy.handover import Giver, Taker
 from router.settings import Settings
 from tests.fakes.certificates import make
 from tests.fakes.clock import eventually, reaches

@@ -8,12 +8,12 @@ import pytest
 
 from cluster.link import ResetAll
 from cluster.trust import ROUTER
-from router.core.members import View
-from router.doors import Doors
-from router.membership import Part, merged
-from router.peers.trust import in_folder
-from router.roster import Phase
-from router.supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from router.core.view import View
+from router.membership.agreement import Part, merged
+from router.peers.peer_identity import in_folder
+from router.supervisor.peer_ports import PeerPorts
+from router.supervisor.roster import Phase
+from router.supervisor.worker_supervisor import Callbacks, Supervisor, listening_socket, worker_command
 from serving.replica import Replica, ReplicaState
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
@@ -52,7 +52,7 @@ class Agreement:
 
 
 class Seat:
-    """Satisfies `router.membership.Membership`."""
+    """Satisfies `router.membership.agreement.Membership`."""
 
     def __init__(self, agreement: Agreement, name: str) -> None:
         self._agreement = agreement
@@ -84,7 +84,7 @@ class Pair:
                 environment(),
                 Callbacks(lambda: told, lambda _: None, lambda _: None, lambda _: None, lambda _: None),
                 membership=self.agreement.seat(name),
-                doors=Doors("127.0.0.1"),
+                doors=PeerPorts("127.0.0.1"),
             )
 
     async def start(self) -> None:

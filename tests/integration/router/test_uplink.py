@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cluster.trust import CONTROL, ROUTER, Trust
-from controlplane.groups import GroupEvents, Groups
-from scorefront.agreed import LEASE
-from scorefront.process import ProcessClock
-from scorefront.router_pod.uplink import Uplink, leader_of
+from controlplane.router_groups import GroupEvents, Groups
+from scorefront.cluster_names import LEASE
+from scorefront.process_main import ProcessClock
+from scorefront.router.uplink import Uplink, leader_of
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage, Work
 from tests.fakes.authority import Authority

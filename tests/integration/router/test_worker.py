@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from cluster.link import RemoveReplica, ResetAll, SetKeys, UpsertEndpoint, UpsertReplica
-from router.board import BEAT_S
+from router.inflight_table import BEAT_S
 from serving.credentials import TokenTrust
 from serving.endpoint import Auth, VersionKey
 from tests.fakes.clock import eventually

@@ -10,7 +10,7 @@ TURNS = 150
 
 
 class VirtualClock:
-    """Fits `autoscaler.loop.Clock`."""
+    """Fits `autoscaler.scaling_loop.Clock`."""
 
     def __init__(self) -> None:
         self._now_s = 1000.0

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.agenda import Agenda
+from autoscaler.due_times import DueTimes
 from serving.endpoint import VersionKey
 
 KEYS = [VersionKey("iris", name) for name in "abcd"]
@@ -17,7 +17,7 @@ ACTIONS = st.lists(
 
 @given(ACTIONS)
 def test_what_is_taken_is_what_is_due_longest(actions):
-    agenda, due = Agenda(), {}
+    agenda, due = DueTimes(), {}
     for action, key, at_s in actions:
         if action == "set":
             agenda.set(key, at_s)

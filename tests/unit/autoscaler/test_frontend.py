@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.frontend import (
+from autoscaler.frontend_policy import (
     LESSON_S,
     ClusterPurpose,
     FrontEndDecision,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from autoscaler.frontend import (
+from autoscaler.frontend_policy import (
     ClusterPurpose,
     FrontEndDecision,
     FrontEndLoad,
@@ -15,7 +15,7 @@ from autoscaler.frontend import (
     Size,
     WorkerLoad,
 )
-from autoscaler.loop import FrontEndLoop
+from autoscaler.scaling_loop import FrontEndLoop
 from tests.unit.autoscaler.conftest import VirtualClock
 
 FAST, SLOW = WorkerLoad(0.0001, 0.1), WorkerLoad(0.008, 1.0)

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 
-from autoscaler.loop import POKE_GAP_S, ScalingLoop
-from autoscaler.policy import Decision, Direction, Observation, Rule
+from autoscaler.policy import Decision, Direction, Observation, ScalingRule
+from autoscaler.scaling_loop import POKE_GAP_S, ScalingLoop
 from autoscaler.utilization import UtilizationFeed
 from serving.endpoint import AutoscalePolicy, VersionKey
 from serving.usage import UsageReport, VersionUsage
@@ -302,7 +302,7 @@ async def test_a_fixed_number_is_asked_for_once(loop, clock, load, provider, rec
     loop.track(KEY, AutoscalePolicy(enabled=False, min_replicas=4, max_replicas=4), 1, desired=1)
     await clock.advance(10.0)
     assert provider.numbers() == [4]
-    assert [record.rule for record in records] == [Rule.FIXED]
+    assert [record.rule for record in records] == [ScalingRule.FIXED]
 
 
 # ---- getting the number to the target
@@ -439,11 +439,11 @@ async def test_every_change_is_recorded_and_the_first_decision_that_holds_by_ano
     await clock.advance(100.0)
     told = [(record.rule, record.direction, record.desired) for record in records]
     assert told == [
-        (Rule.MIN, Direction.HOLD, 1),
-        (Rule.DEMAND, Direction.UP, 5),
-        (Rule.WINDOW, Direction.HOLD, 5),
-        (Rule.WINDOW, Direction.DOWN, 2),
-        (Rule.DEMAND, Direction.HOLD, 2),
+        (ScalingRule.MIN, Direction.HOLD, 1),
+        (ScalingRule.DEMAND, Direction.UP, 5),
+        (ScalingRule.WINDOW, Direction.HOLD, 5),
+        (ScalingRule.WINDOW, Direction.DOWN, 2),
+        (ScalingRule.DEMAND, Direction.HOLD, 2),
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.policy import Decision, Direction, Observation, Rule, ScalingState, decide
+from autoscaler.policy import Decision, Direction, Observation, ScalingRule, ScalingState, decide
 from serving.endpoint import AutoscalePolicy, VersionKey
 
 KEY = VersionKey("iris", "blue")
@@ -91,7 +91,7 @@ def test_after_a_restart_the_number_stands_until_a_whole_window_is_known():
     version = Version(desired=8)
     for second in range(60):
         decision = version.sees(seen(0.5), 1000.0 + second)
-        assert (decision.desired, decision.rule) == (8, Rule.WINDOW)
+        assert (decision.desired, decision.rule) == (8, ScalingRule.WINDOW)
     assert version.sees(seen(0.5), 1060.0).desired == 1
 
 
@@ -104,7 +104,7 @@ def test_missing_data_does_not_lower_and_the_end_of_an_outage_does_not_either():
     version = Version(desired=1).settled(seen(3.5))
     for second in range(300):
         decision = version.sees(seen(0.0, complete=False), 100.0 + second)
-        assert (decision.desired, decision.rule) == (5, Rule.INCOMPLETE)
+        assert (decision.desired, decision.rule) == (5, ScalingRule.INCOMPLETE)
     lowered = [second for second in range(100) if version.sees(seen(0.0), 400.0 + second).direction is Direction.DOWN]
     assert lowered == [60]
 
@@ -119,7 +119,7 @@ def test_missing_data_does_not_lower_although_the_window_ran_out_just_now():
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize(
     ("least", "most", "desired", "rule"),
-    [(1, 3, 3, Rule.MAX), (7, 9, 7, Rule.MIN), (1, 10, 5, None), (5, 5, 5, None)],
+    [(1, 3, 3, ScalingRule.MAX), (7, 9, 7, ScalingRule.MIN), (1, 10, 5, None), (5, 5, 5, None)],
 )
 def test_a_changed_policy_bounds_the_number_at_once(least, most, desired, rule, complete):
     version = Version(desired=1).settled(seen(3.5))
@@ -151,9 +151,9 @@ def test_a_changed_window_counts_from_the_next_decision(length_s, lowered_s):
 def test_a_fixed_number_is_kept_whatever_happens():
     version = Version(desired=2, rules=policy(4, 4, enabled=False))
     decision = version.sees(seen(0.0, waiting=100, complete=False), 0.0)
-    assert (decision.desired, decision.rule, decision.direction) == (4, Rule.FIXED, Direction.UP)
+    assert (decision.desired, decision.rule, decision.direction) == (4, ScalingRule.FIXED, Direction.UP)
     decision = version.sees(seen(0.0), 1.0)
-    assert (decision.desired, decision.rule, decision.direction) == (4, Rule.FIXED, Direction.HOLD)
+    assert (decision.desired, decision.rule, decision.direction) == (4, ScalingRule.FIXED, Direction.HOLD)
 
 
 def test_a_number_that_was_fixed_is_given_back_only_after_a_window_of_its_own():
@@ -169,16 +169,16 @@ def test_a_number_that_was_fixed_is_given_back_only_after_a_window_of_its_own():
         (
             2,
             seen(4.2, waiting=3),
-            Rule.MAX,
+            ScalingRule.MAX,
             "Demand 7.20 (4.20 busy on average + 3 waiting) ÷ (1 slot × 70 %) needs 11 replicas; "
             "the maximum is 10: up from 2 to 10.",
         ),
-        (2, seen(1.4), Rule.DEMAND, "needs 2 replicas; that is what there should be: stays at 2."),
-        (1, seen(1.4), Rule.DEMAND, "needs 2 replicas; more is asked for at once: up from 1 to 2."),
-        (1, seen(0.5), Rule.MIN, "needs 1 replica; the minimum is 1: stays at 1."),
-        (6, seen(0.5), Rule.WINDOW, "only 0 s of the 60 s window are known: stays at 6."),
-        (6, seen(0.5, complete=False), Rule.INCOMPLETE, "which may raise but never lower: stays at 6."),
-        (12, seen(0.5), Rule.MAX, "the maximum is 10 now: down from 12 to 10."),
+        (2, seen(1.4), ScalingRule.DEMAND, "needs 2 replicas; that is what there should be: stays at 2."),
+        (1, seen(1.4), ScalingRule.DEMAND, "needs 2 replicas; more is asked for at once: up from 1 to 2."),
+        (1, seen(0.5), ScalingRule.MIN, "needs 1 replica; the minimum is 1: stays at 1."),
+        (6, seen(0.5), ScalingRule.WINDOW, "only 0 s of the 60 s window are known: stays at 6."),
+        (6, seen(0.5, complete=False), ScalingRule.INCOMPLETE, "which may raise but never lower: stays at 6."),
+        (12, seen(0.5), ScalingRule.MAX, "the maximum is 10 now: down from 12 to 10."),
     ],
 )
 def test_a_decision_says_why_with_its_numbers(desired, observation, rule, sentence):

@@ -7,41 +7,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.local import lifecycle
-from cluster.local.lifecycle import PROCESS, STATIC, Event, State, backoff, start_deadline_s, start_poll_s
+from cluster.local.lifecycle import (
+    PROCESS,
+    STATIC,
+    LifecycleEvent,
+    LifecycleState,
+    backoff,
+    start_deadline_s,
+    start_poll_s,
+)
 from serving.endpoint import LivenessProbe
 
 
 @pytest.mark.parametrize("table", [PROCESS, STATIC])
 def test_every_state_says_what_every_event_means(table: lifecycle.Table) -> None:
-    assert table.keys() == set(itertools.product(State, Event))
-    assert all(table[State.GONE, event] is State.GONE for event in Event)
+    assert table.keys() == set(itertools.product(LifecycleState, LifecycleEvent))
+    assert all(table[LifecycleState.GONE, event] is LifecycleState.GONE for event in LifecycleEvent)
 
 
 def test_every_state_but_gone_is_reported() -> None:
-    assert lifecycle.OUTWARD.keys() == set(State) - {State.GONE}
+    assert lifecycle.OUTWARD.keys() == set(LifecycleState) - {LifecycleState.GONE}
 
 
-@given(st.sampled_from([PROCESS, STATIC]), st.lists(st.sampled_from(Event)))
-def test_a_retired_replica_never_serves_again(table: lifecycle.Table, events: list[Event]) -> None:
-    for state in State:
-        at = table[state, Event.RETIRED]
+@given(st.sampled_from([PROCESS, STATIC]), st.lists(st.sampled_from(LifecycleEvent)))
+def test_a_retired_replica_never_serves_again(table: lifecycle.Table, events: list[LifecycleEvent]) -> None:
+    for state in LifecycleState:
+        at = table[state, LifecycleEvent.RETIRED]
         for event in events:
             at = table[at, event]
             assert at not in lifecycle.WANTED
 
 
-@given(st.lists(st.sampled_from(Event)))
-def test_a_replica_that_served_drains_before_it_is_stopped(events: list[Event]) -> None:
-    at = State.STARTING
+@given(st.lists(st.sampled_from(LifecycleEvent)))
+def test_a_replica_that_served_drains_before_it_is_stopped(events: list[LifecycleEvent]) -> None:
+    at = LifecycleState.STARTING
     for event in events:
         before, at = at, PROCESS[at, event]
-        if before is State.READY:
-            assert at in (State.READY, State.DRAINING, State.FAILED)
+        if before is LifecycleState.READY:
+            assert at in (LifecycleState.READY, LifecycleState.DRAINING, LifecycleState.FAILED)
 
 
 def test_a_failed_child_is_only_ever_replaced_while_a_static_replica_recovers() -> None:
-    assert PROCESS[State.FAILED, Event.HEALTHY] is State.FAILED
-    assert STATIC[State.FAILED, Event.HEALTHY] is State.READY
+    assert PROCESS[LifecycleState.FAILED, LifecycleEvent.HEALTHY] is LifecycleState.FAILED
+    assert STATIC[LifecycleState.FAILED, LifecycleEvent.HEALTHY] is LifecycleState.READY
 
 
 def waits(ready_s: float | None, count: int) -> list[float]:

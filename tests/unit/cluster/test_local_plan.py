@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.local.plan import SURGE, Plan, Standing, plan
+from cluster.local.replacement import SURGE, ReplacementPlan, Standing, plan
 
 
 def standing(*marks: str) -> list[Standing]:
@@ -14,11 +14,11 @@ def standing(*marks: str) -> list[Standing]:
 
 
 def test_what_is_missing_is_started_all_at_once() -> None:
-    assert plan(50, standing("r")) == Plan(start=49)
+    assert plan(50, standing("r")) == ReplacementPlan(start=49)
 
 
 def test_as_many_as_wanted_is_left_alone() -> None:
-    assert plan(2, standing("r", "s")) == Plan()
+    assert plan(2, standing("r", "s")) == ReplacementPlan()
 
 
 def test_those_not_ready_go_first_then_the_youngest() -> None:
@@ -27,21 +27,21 @@ def test_those_not_ready_go_first_then_the_youngest() -> None:
 
 
 def test_a_new_template_starts_one_before_it_takes_one() -> None:
-    assert plan(3, standing("R", "R", "R")) == Plan(start=1)
-    assert plan(3, standing("R", "R", "R", "s")) == Plan()
-    assert plan(3, standing("R", "R", "R", "r")) == Plan(start=1, retire=("2",))
+    assert plan(3, standing("R", "R", "R")) == ReplacementPlan(start=1)
+    assert plan(3, standing("R", "R", "R", "s")) == ReplacementPlan()
+    assert plan(3, standing("R", "R", "R", "r")) == ReplacementPlan(start=1, retire=("2",))
 
 
 def test_a_large_fleet_is_replaced_a_quarter_at_a_time() -> None:
-    assert plan(8, standing(*"RRRRRRRR")) == Plan(start=2)
+    assert plan(8, standing(*"RRRRRRRR")) == ReplacementPlan(start=2)
 
 
 def test_old_replicas_that_serve_nothing_go_at_once() -> None:
-    assert plan(2, standing("S", "S")) == Plan(start=2, retire=("0", "1"))
+    assert plan(2, standing("S", "S")) == ReplacementPlan(start=2, retire=("0", "1"))
 
 
 def test_scaling_up_goes_on_while_templates_change() -> None:
-    assert plan(6, standing("R", "R")) == Plan(start=5)
+    assert plan(6, standing("R", "R")) == ReplacementPlan(start=5)
 
 
 @dataclass

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import feed as feeding
 from cluster.changes import Remove, Reset, Upsert
-from cluster.local import feed as feeding
-from cluster.local import logs as logging_
-from cluster.local.feed import Feed
-from cluster.local.fleet import REMEMBERED_IDS, Fleet
-from cluster.local.guard import Process, parse_stat
+from cluster.feed import Feed
+from cluster.local import replica_logs as logging_
 from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_memory
-from cluster.local.logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, Lines, LogStore
+from cluster.local.machine import Site
 from cluster.local.probe import has_clients
-from cluster.local.site import Site
+from cluster.local.process_guard import Process, parse_stat
+from cluster.local.replica_logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, LineBuffer, LogStore
+from cluster.local.version_replicas import REMEMBERED_IDS, VersionReplicas
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 from tests.fakes.iterators import closed
@@ -30,7 +30,7 @@ KEY = VersionKey("iris", "blue")
 
 @given(st.lists(st.binary(max_size=50)))
 def test_lines_are_the_same_however_they_are_cut_on_the_way(chunks: list[bytes]) -> None:
-    whole, pieces = Lines(), Lines()
+    whole, pieces = LineBuffer(), LineBuffer()
     data = b"".join(chunks)
     expected = whole.feed(data) + whole.finish()
     assert [line for chunk in chunks for line in pieces.feed(chunk)] + pieces.finish() == expected
@@ -38,7 +38,7 @@ def test_lines_are_the_same_however_they_are_cut_on_the_way(chunks: list[bytes])
 
 
 def test_a_line_without_end_does_not_grow_for_ever() -> None:
-    lines = Lines()
+    lines = LineBuffer()
     found = [piece for _ in range(10) for piece in lines.feed(b"x" * 5000)] + lines.finish()
     assert sum(map(len, found)) == 50_000 and max(map(len, found)) <= LINE_BYTES
 
@@ -147,7 +147,7 @@ async def test_one_who_listens_once_more_hears_a_log_that_was_open_all_the_while
 
 def test_a_version_remembers_its_latest_ids_only_and_uses_none_of_them_again() -> None:
     suffixes = (f"{number // 2:x}" for number in itertools.count())  # each twice
-    fleet = Fleet(cast(Site, SimpleNamespace(new_suffix=lambda: next(suffixes))), KEY)
+    fleet = VersionReplicas(cast(Site, SimpleNamespace(new_suffix=lambda: next(suffixes))), KEY)
     given = [fleet._new_id() for _ in range(3 * REMEMBERED_IDS)]
     assert len(set(given)) == len(given)
     assert len(fleet._used_ids) == REMEMBERED_IDS

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from controlplane.errors import StoreError
+from controlplane.control_errors import StoreError
 from controlplane.keys import KeyPair
 from controlplane.state import StoredEndpoint
 from controlplane.statedir import StateDirectory

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.changes import Remove, Reset, Upsert
-from controlplane.view import ClusterView, shortfalls
+from controlplane.cluster_view import ClusterView, shortfalls
 from serving.endpoint import (
     Auth,
     AutoscalePolicy,

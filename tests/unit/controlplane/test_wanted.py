@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from controlplane.errors import StoreError
-from controlplane.wanted import WRITE_EVERY_S, WantedNumbers
+from controlplane.control_errors import StoreError
+from controlplane.desired_counts import WRITE_EVERY_S, DesiredCounts
 from serving.endpoint import VersionKey
 from tests.fakes.clock import VirtualClock, eventually
 
@@ -24,7 +24,7 @@ class Disk:
 @pytest.fixture
 async def kept():
     disk, clock = Disk(), VirtualClock()
-    wanted = WantedNumbers(disk.write, clock)
+    wanted = DesiredCounts(disk.write, clock)
     task = asyncio.create_task(wanted.run(), name="write wanted numbers")
     yield wanted, disk, clock
     task.cancel()
@@ -67,7 +67,7 @@ async def test_a_full_disk_stops_no_scaling_and_is_tried_again(kept, caplog):
 
 async def test_flush_writes_what_is_pending_now():
     disk = Disk()
-    wanted = WantedNumbers(disk.write, VirtualClock())
+    wanted = DesiredCounts(disk.write, VirtualClock())
     wanted.set(BLUE, 2)
     wanted.forget(BLUE)
     await wanted.flush()

@@ -12,11 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.kubernetes import paths
+from cluster.kubernetes.client import paths
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "scorefront")
-PASSES_ON = ("cluster.kubernetes.api", "cluster.kubernetes.reflector", "scorefront.doctor", "scorefront.cli")
+PASSES_ON = (
+    "cluster.kubernetes.client.api",
+    "cluster.kubernetes.client.reflector",
+    "scorefront.doctor",
+    "scorefront.cli",
+)
 """They take paths from others, whose calls are counted. What the doctor asks for is seen when it runs."""
 ANY = "*"
 """A name that is known only at run time."""
@@ -191,7 +196,9 @@ class Reader:
     def _made(self, call: ast.Call, place: str, bound: Mapping[str, ast.expr]) -> set[Where]:
         resource_name = call.args[0]
         if not isinstance(resource_name, ast.Name) or not hasattr(paths, resource_name.id):
-            raise Unclear(f"{place}: {ast.unparse(call)}: the resource must be a constant of cluster.kubernetes.paths")
+            raise Unclear(
+                f"{place}: {ast.unparse(call)}: the resource must be a constant of cluster.kubernetes.client.paths"
+            )
         resource: paths.Resource = getattr(paths, resource_name.id)
         home = "home" in ast.unparse(call.args[1])
         names = self._texts(call.args[2], place, bound) if len(call.args) > 2 else {""}

@@ -57,7 +57,7 @@ def covers(grant: Right, use: Right) -> bool:
 
 def used(process: str) -> dict[Right, str]:
     """Right -> a place that uses it. The doctor looks around in a router's pod."""
-    found = used_by(f"scorefront.{process}_pod.{process}") | (used_by_the_doctor() if process == "router" else {})
+    found = used_by(f"scorefront.{process}.{process}_process") | (used_by_the_doctor() if process == "router" else {})
     return {right: place for right, place in found.items() if right not in NEVER} | ASKED[process]
 
 
@@ -125,7 +125,7 @@ def rights_of(source: str, monkeypatch: pytest.MonkeyPatch) -> set[Right]:
     return {right for _, right in Reader("made.up", ("made.up",)).rights()}
 
 
-IMPORTS = "from cluster.kubernetes.paths import PODS, CONFIGMAPS, path\n"
+IMPORTS = "from cluster.kubernetes.client.paths import PODS, CONFIGMAPS, path\n"
 READ = {
     "a path on the spot": ("await api.merge(path(PODS, ns, n), {})", {Right(False, "", "pods", "patch", ANY)}),
     "a list": ("await self._api.get(path(PODS, ns))", {Right(False, "", "pods", "list", ANY)}),

@@ -9,7 +9,7 @@ from loadtests.bench.page import Report, markdown
 from loadtests.bench.throughput import BODY, PEERS, Measured
 from loadtests.bench.wrk import Run
 from loadtests.peers.rig import Target
-from router.proxy.plan import Plan
+from router.proxy.request_plan import RequestPlan
 
 
 def measured(**rates: float) -> list[Measured]:
@@ -74,7 +74,7 @@ def test_every_part_that_is_timed_runs() -> None:
     timed = parts.parts()
     assert [row[0] for row in parts.table(loops=2).rows] == list(timed)
     plan = next(part() for name, part in timed.items() if "plan" in name)
-    assert isinstance(plan, Plan) and plan.admitted
+    assert isinstance(plan, RequestPlan) and plan.admitted
 
 
 def test_the_page_has_every_table_the_chart_and_each_promise() -> None:

@@ -13,7 +13,15 @@ import pytest
 from loadtests.crew import Worker, alone, clients, crew, named, owner, standing_still
 from serving.endpoint import VersionKey
 
-COMMAND = ("python", "-m", "scorefront.worker", "router-worker", "--access-log=errors", "--name=w0-ab-7", "--link-fd=3")
+COMMAND = (
+    "python",
+    "-m",
+    "scorefront.worker_process",
+    "router-worker",
+    "--access-log=errors",
+    "--name=w0-ab-7",
+    "--link-fd=3",
+)
 
 
 def test_a_worker_is_known_by_its_command() -> None:

@@ -14,8 +14,8 @@ from loadtests.groups.balancer import Balancer, is_healthy
 from loadtests.groups.network import Network, NoNetwork, refusal
 from loadtests.groups.proxy import Mischief, Proxy
 from loadtests.groups.words import Count, Here, HowMany, Say, SetView, from_group, line, to_group
-from router.core.members import Departed, Member, View
-from router.membership import Part
+from router.core.view import Departed, Member, View
+from router.membership.agreement import Part
 from tests.fakes.clock import eventually
 
 A, B = Member("a", "127.0.0.1:1"), Member("b", "127.0.0.1:2")

@@ -1,10 +1,10 @@
 """What is to be done later is done in order, once, and not too early."""
 
-from router.core.agenda import Agenda
+from router.core.timers import Timers
 
 
 def test_what_is_due_is_done_in_the_order_of_its_moments_and_then_of_its_planning():
-    agenda = Agenda()
+    agenda = Timers()
     done: list[tuple[str, float]] = []
 
     def note(name: str, now: float) -> list[None]:
@@ -23,7 +23,7 @@ def test_what_is_due_is_done_in_the_order_of_its_moments_and_then_of_its_plannin
 
 
 def test_what_is_done_may_plan_more_which_is_done_in_the_same_run_if_it_is_due():
-    agenda = Agenda()
+    agenda = Timers()
 
     def first(now: float) -> list[str]:
         agenda.at(now, second)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.balance import LEAST, MOST_AT_ONCE, SLACK, Move, moves
+from router.supervisor.connection_balance import LEAST, MOST_AT_ONCE, SLACK, Move, moves
 
 CLIENTS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 20_000), max_size=8)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.board import MAX_ID_BYTES, Flights, Row
+from router.inflight_table import MAX_ID_BYTES, InflightTable, WorkerRow
 from serving.usage import Work
 
 
@@ -21,13 +21,13 @@ class Replica:
 
 @pytest.fixture
 def row():
-    with Row() as made:
+    with WorkerRow() as made:
         yield made
 
 
 @pytest.fixture
 def flights(row):
-    made = Flights(row.fd)
+    made = InflightTable(row.fd)
     yield made
     made.close()
 
@@ -75,8 +75,8 @@ def test_while_a_request_without_an_entry_runs_nothing_is_said(row, flights):
 
 
 def test_the_entry_of_an_idle_replica_is_used_again():
-    with Row() as row:
-        flights = Flights(row.fd, entries=2)
+    with WorkerRow() as row:
+        flights = InflightTable(row.fd, entries=2)
         busy, idle, new = Replica("busy"), Replica("idle"), Replica("new")
         flights.started(busy)
         flights.started(idle)
@@ -100,8 +100,8 @@ STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60)
 @given(STEPS)
 def test_the_row_says_exactly_what_is_in_flight_or_that_it_does_not_know(steps):
     """Three entries for six replicas: each is taken from one replica and given to another all the time."""
-    with Row() as row:
-        flights = Flights(row.fd, entries=3)
+    with WorkerRow() as row:
+        flights = InflightTable(row.fd, entries=3)
         replicas = [Replica(f"r{number}") for number in range(6)]
         running = [0] * 6
         for start, number in steps:
@@ -145,7 +145,7 @@ def test_what_a_worker_has_done_is_told_with_its_pulse_and_stays_when_it_is_not_
 def test_a_row_of_a_killed_process_shows_what_it_had_promised_to_have_in_flight():
     """The child keeps r0 to r4 in flight at all times, and takes and frees entries as fast as it can beside."""
     for seed in range(5):
-        with Row() as row:
+        with WorkerRow() as row:
             child = os.fork()
             if child == 0:
                 churn(row.fd)
@@ -164,7 +164,7 @@ def test_a_row_of_a_killed_process_shows_what_it_had_promised_to_have_in_flight(
 def churn(fd: int) -> None:
     """Never returns."""
     try:
-        flights = Flights(fd, entries=7)
+        flights = InflightTable(fd, entries=7)
         for number in range(5):
             flights.started(Replica(f"r{number}"))
         flights.beat(0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.core.errors import BadRequest
+from router.core.router_errors import BadRequest
 from router.proxy.chunked import BYTES_PER_CHUNK, LAST_CHUNK, SPARE_BYTES, ChunkedBody, chunk
 
 NEXT_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

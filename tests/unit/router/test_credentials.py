@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
-from router.core import credentials
-from router.core.credentials import CACHED_TOKENS, CLOCK_SKEW_S, CREDENTIAL_MAX_BYTES, Tokens, authorize, opens
-from router.core.errors import Forbidden, Unauthorized
+from router.core import authorization as credentials
+from router.core.authorization import CACHED_TOKENS, CLOCK_SKEW_S, CREDENTIAL_MAX_BYTES, Tokens, authorize, opens
+from router.core.router_errors import Forbidden, Unauthorized
 from router.core.table import Table
 from serving.credentials import KeyDigests, TokenKey, TokenTrust
 from serving.endpoint import Auth

@@ -6,8 +6,8 @@ import pytest
 
 from router.core import version_queue
 from router.core.dispatcher import Dispatcher, Ticket, VersionQueue
-from router.core.errors import NoReadyReplicas, Overloaded
 from router.core.ledger import Lease
+from router.core.router_errors import NoReadyReplicas, Overloaded
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 from tests.unit.router.records import replica, version

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
-from router.core.errors import NoReadyReplicas, Overloaded
 from router.core.ledger import Lease, ReplicaSlots
+from router.core.router_errors import NoReadyReplicas, Overloaded
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 from tests.unit.router.records import replica, version

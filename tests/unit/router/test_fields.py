@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.fields import HOP_BY_HOP, Field, connection_tokens, for_client, for_replica
+from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens, for_client, for_replica
 
 HOP_BY_HOP_NAMES = (
     *("Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade"),

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from router.folder import MAX_PATH_BYTES, PREFIX, FolderError, SocketFolder
+from router.supervisor.socket_folder import MAX_PATH_BYTES, PREFIX, FolderError, SocketFolder
 
 
 @pytest.fixture

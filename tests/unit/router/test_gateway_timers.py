@@ -9,9 +9,9 @@ import pytest
 
 from router.accesslog import AccessLog, AccessLogMode
 from router.core.dispatcher import Dispatcher, Ticket, VersionQueue
-from router.core.errors import Overloaded, RouterError
 from router.core.ids import RequestIds
 from router.core.ledger import Lease
+from router.core.router_errors import Overloaded, RouterError
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import Gateway
 from router.settings import Settings

@@ -4,8 +4,8 @@ import pytest
 
 from router.core.dispatcher import Ticket
 from router.core.health import Failure
-from router.core.members import Departed
-from router.core.messages import Declare, Recall, Return
+from router.core.slot_messages import Declare, Recall, Return
+from router.core.view import Departed
 from serving.replica import ReplicaState
 from tests.unit.router.records import replica
 from tests.unit.router.workers import BLUE, KEEP_S, LEASE_S, Workers, follower, successor

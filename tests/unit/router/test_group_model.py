@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from router.core.members import Departed, View
+from router.core.view import Departed, View
 from tests.unit.router.records import replica
 from tests.unit.router.workers import KEEP_S, LEASE_S, Workers
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.core.errors import ReplicaFailed, RouterError
+from router.core.router_errors import ReplicaFailed, RouterError
 from router.proxy.head import RequestHead, ResponseHead, parse_request, parse_response
 from router.settings import Settings
 

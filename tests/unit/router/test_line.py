@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.accounts import Wish
+from router.core.declared_leases import PeerAsk
 from router.core.lending import Line
 
 
@@ -18,8 +18,8 @@ def drain(line: Line) -> list[int]:
 
 def test_those_that_had_a_slot_before_come_first():
     line = Line()
-    line.add(1, Wish(1.0, False))
-    line.add(2, Wish(5.0, True))
+    line.add(1, PeerAsk(1.0, False))
+    line.add(2, PeerAsk(5.0, True))
     assert line.head() == ((0, 5.0), 2) and list(line) == [2, 1]
     assert drain(line) == [2, 1]
 
@@ -27,7 +27,7 @@ def test_those_that_had_a_slot_before_come_first():
 def test_equally_old_tickets_keep_the_order_in_which_they_came():
     line = Line()
     for number in (3, 1, 2):
-        line.add(number, Wish(1.0, False))
+        line.add(number, PeerAsk(1.0, False))
     assert drain(line) == [3, 1, 2]
 
 
@@ -35,6 +35,6 @@ def test_equally_old_tickets_keep_the_order_in_which_they_came():
 def test_whenever_a_ticket_comes_its_place_is_that_of_its_age(wishes: list[tuple[int, bool]]):
     line = Line()
     for number, (since, retry) in enumerate(wishes):
-        line.add(number, Wish(float(since), retry))
+        line.add(number, PeerAsk(float(since), retry))
     expected = sorted(range(len(wishes)), key=lambda number: (not wishes[number][1], wishes[number][0]))
     assert drain(line) == expected

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from cluster.link import Collect, Drained, FrameReader, LinkError, RemoveReplica, Serving
-from router.core.members import Departed, Member, View
-from router.orders import Give, Joined, Leave, SetView, decode_for_supervisor, decode_for_worker, encode
+from cluster.link import Collect, Drained, LinkError, LinkFrameReader, RemoveReplica, Serving
+from router.core.view import Departed, Member, View
+from router.supervisor_messages import Give, Joined, Leave, SetView, decode_for_supervisor, decode_for_worker, encode
 
 VIEW = View(
     3,
@@ -15,7 +15,7 @@ VIEW = View(
 
 
 def bodies(*frames: bytes) -> list[bytes]:
-    return list(FrameReader().feed(b"".join(frames)))
+    return list(LinkFrameReader().feed(b"".join(frames)))
 
 
 def test_orders_and_the_news_of_control_come_in_one_order() -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from router.core.members import Member
+from router.core.view import Member
 from router.peers.address import AddressError, Tcp, Unix, parse_address
-from router.peers.trust import covers
+from router.peers.peer_identity import covers
 
 GOOD = {
     "unix:/run/scorefront/a": Unix(PurePath("/run/scorefront/a")),

@@ -7,21 +7,21 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from router.core.messages import (
+from router.core.slot_messages import (
     Ask,
     Declare,
     Failed,
     Forget,
-    Grant,
     Holding,
     PeerMessage,
     Ping,
     Pong,
     Recall,
     Return,
+    SlotGranted,
 )
-from router.peers import messages
-from router.peers.messages import (
+from router.peers import frames as messages
+from router.peers.frames import (
     MAJOR,
     MAX_FRAME_BYTES,
     MAX_GREETING_BYTES,
@@ -29,8 +29,8 @@ from router.peers.messages import (
     Batch,
     Frame,
     FrameError,
-    FrameReader,
     Hello,
+    PeerFrameReader,
     encode,
 )
 from serving.endpoint import VersionKey
@@ -40,8 +40,8 @@ HELLO = Hello(MAJOR, MINOR, "a", "b", 7 << 32)
 EVERY_KIND: tuple[PeerMessage, ...] = (
     Ask(KEY, 1, 0.25, True),
     Forget((1, 2)),
-    Grant(KEY, 1, 2**64 - 1, "r1", "127.0.0.1", 65535, None),
-    Grant(KEY, 2, 5, "r1", "fd00::1", 1, 0.5),
+    SlotGranted(KEY, 1, 2**64 - 1, "r1", "127.0.0.1", 65535, None),
+    SlotGranted(KEY, 2, 5, "r1", "fd00::1", 1, 0.5),
     Return((5,)),
     Failed(KEY, "r1", "connect"),
     Recall(KEY, "", 0.125),
@@ -52,7 +52,7 @@ EVERY_KIND: tuple[PeerMessage, ...] = (
 
 
 def read(data: bytes | bytearray, pieces: int = 1) -> list[Frame]:
-    reader = FrameReader()
+    reader = PeerFrameReader()
     reader.max_bytes = MAX_FRAME_BYTES
     size = -(-len(data) // pieces)
     return [frame for at in range(0, len(data), size) for frame in reader.feed(bytes(data[at : at + size]))]
@@ -101,7 +101,7 @@ NOT_FRAMES = {
     "an age that is no number, declared": msgspec.msgpack.encode(
         Batch(1, 1, (Declare(1, (Holding(KEY, (), (Ask(KEY, 1, math.nan),)),)),))
     ),
-    "a port that is none": msgspec.msgpack.encode(Batch(1, 1, (Grant(KEY, 1, 1, "r", "h", 65536, None),))),
+    "a port that is none": msgspec.msgpack.encode(Batch(1, 1, (SlotGranted(KEY, 1, 1, "r", "h", 65536, None),))),
 }
 
 
@@ -112,7 +112,7 @@ def test_what_is_not_a_frame_is_refused_with_one_class_of_error(body: bytes) -> 
 
 
 def test_frames_before_one_that_is_refused_have_arrived() -> None:
-    reader = FrameReader()
+    reader = PeerFrameReader()
     frames = reader.feed(bytes(encode(HELLO)) + framed(b"\xc1"))
     assert next(frames) == HELLO
     with pytest.raises(FrameError):
@@ -136,14 +136,14 @@ def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
 
 
 def test_who_is_not_known_yet_may_send_little() -> None:
-    reader = FrameReader()
+    reader = PeerFrameReader()
     with pytest.raises(FrameError, match=str(MAX_GREETING_BYTES)):
         exhaust(reader.feed(struct.pack(">I", MAX_GREETING_BYTES + 1)))
 
 
 def test_the_limit_is_lifted_between_two_frames_of_one_piece() -> None:
     long = Batch(7, 1, (Forget(tuple(range(MAX_GREETING_BYTES))),))
-    reader = FrameReader()
+    reader = PeerFrameReader()
     frames = reader.feed(bytes(encode(HELLO) + encode(long)))
     assert next(frames) == HELLO
     reader.max_bytes = MAX_FRAME_BYTES

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.messages import PeerMessage, Ping
-from router.peers.messages import MAJOR, Batch, Frame, Hello
-from router.peers.session import Answered, Broken, Delivered, Opened, Session, State, Step
+from router.core.slot_messages import PeerMessage, Ping
+from router.peers.frames import MAJOR, Batch, Frame, Hello
+from router.peers.session import Answered, Broken, Delivered, Opened, Session, SessionState, Step
 
 
 def opened() -> tuple[Session, Session]:
@@ -29,7 +29,7 @@ def reason(step: Step | None) -> str:
 
 def test_a_session_is_open_at_both_ends_after_hello_answer_and_confirmation() -> None:
     a, b = opened()
-    assert (a.state, a.peer, b.state, b.peer) == (State.OPEN, "b", State.OPEN, "a")
+    assert (a.state, a.peer, b.state, b.peer) == (SessionState.OPEN, "b", SessionState.OPEN, "a")
 
 
 def test_messages_go_both_ways_in_order() -> None:
@@ -43,7 +43,7 @@ def test_the_end_that_was_connected_to_is_not_open_before_the_other_has_confirme
     """Else a connection that waited in a backlog, whose maker has long given up, would count as a link."""
     a, b = Session("a", "b", 11), Session("b", "", 22)
     assert isinstance(b.receive(a.greet()), Answered)
-    assert b.state is State.ANSWERED
+    assert b.state is SessionState.ANSWERED
 
 
 def test_a_frame_that_comes_twice_is_dropped_and_counted() -> None:
@@ -51,21 +51,21 @@ def test_a_frame_that_comes_twice_is_dropped_and_counted() -> None:
     batch = a.pack((Ping(1),))
     assert b.receive(batch) == Delivered((Ping(1),))
     assert b.receive(batch) is None
-    assert (b.duplicates, b.state) == (1, State.OPEN)
+    assert (b.duplicates, b.state) == (1, SessionState.OPEN)
 
 
 def test_a_hello_that_comes_twice_is_dropped_and_counted() -> None:
     a, b = Session("a", "b", 11), Session("b", "", 22)
     b.receive(a.greet())
     assert b.receive(a.greet()) is None
-    assert (b.duplicates, b.state) == (1, State.ANSWERED)
+    assert (b.duplicates, b.state) == (1, SessionState.ANSWERED)
 
 
 def test_a_frame_that_is_missing_breaks_the_session() -> None:
     a, b = opened()
     a.pack((Ping(1),))
     assert reason(b.receive(a.pack((Ping(2),)))) == "frame 3 after frame 1"
-    assert b.state is State.BROKEN
+    assert b.state is SessionState.BROKEN
 
 
 def test_nothing_is_delivered_by_a_session_that_is_broken() -> None:
@@ -155,7 +155,7 @@ class Channel:
 
     def send(self, end: int) -> None:
         """One more message, where the session is open."""
-        if self.ends[end].state is State.OPEN:
+        if self.ends[end].state is SessionState.OPEN:
             message = Ping(len(self.sent[end]))
             self.sent[end].append(message)
             self.on_the_way[end].append(self.ends[end].pack((message,)))
@@ -233,7 +233,7 @@ def test_a_channel_that_only_repeats_what_it_has_just_brought_breaks_nothing(mov
             play(channel, [(kind, end, 0)])
     while any(channel.on_the_way):
         play(channel, [("first", 0, 0), ("first", 1, 0)])
-    assert [end.state for end in channel.ends] == [State.OPEN, State.OPEN]
+    assert [end.state for end in channel.ends] == [SessionState.OPEN, SessionState.OPEN]
     assert channel.delivered == channel.sent
 
 
@@ -243,4 +243,4 @@ def test_a_channel_that_loses_is_found_out_with_the_next_frame() -> None:
     play(channel, [("first", 0, 0), ("first", 1, 0), ("first", 0, 0)])
     play(channel, [("send", 0, 0), ("send", 0, 0), ("send", 0, 0), ("first", 0, 0), ("lose", 0, 0), ("first", 0, 0)])
     assert channel.delivered[0] == [Ping(0)]
-    assert channel.ends[1].state is State.BROKEN
+    assert channel.ends[1].state is SessionState.BROKEN

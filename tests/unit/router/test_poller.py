@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.poller import Poller
+from router.busy_polling import BusyPoller
 
 POLL_S = 0.010
 TURN_S = 0.001
@@ -17,7 +17,7 @@ class Loop:
         self.now = 100.0
         self.due: list[Callable[[], None]] = []
         self.gave_way = 0
-        self.poller = Poller(POLL_S, lambda: self.now, lambda: self.now - 100.0, self.due.append, self._give_way)
+        self.poller = BusyPoller(POLL_S, lambda: self.now, lambda: self.now - 100.0, self.due.append, self._give_way)
 
     def _give_way(self) -> None:
         self.gave_way += 1

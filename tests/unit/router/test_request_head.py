@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.core.errors import (
+from router.core.router_errors import (
     BadRequest,
     CodingNotImplemented,
     HeadersTooLarge,
@@ -13,8 +13,8 @@ from router.core.errors import (
     RouterError,
     UriTooLong,
 )
-from router.proxy.beginning import RequestBeginning
 from router.proxy.head import RequestHead, parse_request
+from router.proxy.unfinished_head import RequestBeginning
 from router.settings import Settings
 
 SETTINGS = Settings()

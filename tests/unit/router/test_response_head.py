@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.errors import ReplicaFailed
+from router.core.router_errors import ReplicaFailed
 from router.proxy.head import ResponseHead, parse_response
 
 

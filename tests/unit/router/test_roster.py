@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.members import Departed, Member
-from router.membership import Part, merged
-from router.roster import (
+from router.core.view import Departed, Member
+from router.membership.agreement import Part, merged
+from router.supervisor.roster import (
     DEPARTED_S,
     MOST_BETWEEN_TICKS_S,
     NEXT,

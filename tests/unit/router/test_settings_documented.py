@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.frontend import FrontEndSettings
+from autoscaler.frontend_policy import FrontEndSettings
 from router.settings import Settings
-from scorefront import ports
-from scorefront.connections import PortLimits
-from scorefront.frontend import PREFIX, PURPOSE, TOLD
-from scorefront.laptop.banner import SHOW_KEYS
+from scorefront import timed_port as ports
+from scorefront.connection_table import PortLimits
+from scorefront.frontend_scaling import PREFIX, PURPOSE, TOLD
+from scorefront.up.banner import SHOW_KEYS
 from serving.destinations import SETTING as STATIC_CIDRS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()

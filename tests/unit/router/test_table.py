@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.errors import EndpointNotFound, RefusedRequest, VersionNotFound
+from router.core.router_errors import EndpointNotFound, RefusedRequest, VersionNotFound
 from router.core.table import Route, Table
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Auth, Endpoint, VersionKey

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from router.core.dispatcher import Dispatcher, Grant, Ticket
 from router.core.ledger import Lease
-from router.core.members import Departed, Member, View, owner_of
-from router.core.messages import PeerMessage
+from router.core.slot_messages import PeerMessage
+from router.core.view import Departed, Member, View, owner_of
 from serving.endpoint import VersionKey
 from serving.replica import Replica
 from tests.unit.router.records import version

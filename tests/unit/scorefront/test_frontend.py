@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from autoscaler.frontend import ClusterPurpose, FrontEndSettings, WorkerLoad
+from autoscaler.frontend_policy import ClusterPurpose, FrontEndSettings, WorkerLoad
 from autoscaler.policy import Direction
-from router.board import BEAT_S
+from router.inflight_table import BEAT_S
 from router.settings import SettingError
 from scorefront.exposition import Exposition
-from scorefront.frontend import (
+from scorefront.frontend_scaling import (
     EVEN_S,
     TOLD,
     FrontEndFigures,
+    FrontEndFleet,
     FrontEndScaler,
     OneMachine,
-    Routers,
     front_end_settings,
     load_between,
 )
@@ -31,7 +31,8 @@ A_REQUEST_S = 0.00004
 
 
 class Rows:
-    """Fits `scorefront.frontend.Group`: the load is shared by those who serve, and a core carries no more than it can.
+    """Fits `scorefront.frontend_scaling.Group`: the load is shared by those who serve, and a core carries no more
+    than it can.
 
     A worker whose core is used up is late: 10 ms whenever something comes in.
     """
@@ -156,7 +157,7 @@ def test_without_two_beats_nothing_is_known(before, after):
 
 
 async def test_every_worker_that_serves_is_seen_and_those_that_say_nothing_new_are_silent(rows: Rows) -> None:
-    router = Routers(OneMachine(rows, lambda: 99), rows.clock)
+    router = FrontEndFleet(OneMachine(rows, lambda: 99), rows.clock)
     rows.requests_per_s = 1000.0
     await router.observe(0.5)
     await rows.clock.advance(0.5)
@@ -175,7 +176,7 @@ async def test_every_worker_that_serves_is_seen_and_those_that_say_nothing_new_a
 
 async def test_a_step_has_been_made_when_the_clients_are_spread(rows: Rows, clock: VirtualClock) -> None:
     rows.uneven_until = clock.now() + START_S + 2.0
-    router = Routers(OneMachine(rows, lambda: 4), clock)
+    router = FrontEndFleet(OneMachine(rows, lambda: 4), clock)
     rows.requests_per_s = 1.5 / A_REQUEST_S
     await router.observe(0.5)
     step = asyncio.create_task(router.resize(2))
@@ -191,7 +192,7 @@ async def test_a_step_has_been_made_when_the_clients_are_spread(rows: Rows, cloc
 
 async def test_clients_that_stay_where_they_are_do_not_hold_up_the_next_step(rows: Rows, clock: VirtualClock) -> None:
     rows.uneven_until = clock.now() + 1e6
-    step = asyncio.create_task(Routers(OneMachine(rows, lambda: 4), clock).resize(2))
+    step = asyncio.create_task(FrontEndFleet(OneMachine(rows, lambda: 4), clock).resize(2))
     await clock.advance(START_S + EVEN_S + 0.2)
     assert step.done()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scorefront.cli import arguments
-from scorefront.cli.errors import InvalidInput
+from scorefront.cli.command_errors import InvalidInput
 from scorefront.cores import allowed_cores
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kubernetes.backoff import Backoff, BackoffSettings, TokenBucket
+from cluster.kubernetes.client.backoff import Backoff, BackoffSettings, TokenBucket
 
 ALMOST = 1 - 1e-12
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from cluster.kubernetes.claims import Claims, place_of
+from cluster.kubernetes.name_claims import NameClaims, place_of
 
 
 def cr(namespace="a", uid="1", generation=1, created="2026-01-01T00:00:00Z", name="iris", **metadata):
@@ -8,14 +8,14 @@ def cr(namespace="a", uid="1", generation=1, created="2026-01-01T00:00:00Z", nam
     return {"metadata": {"name": name, "namespace": namespace, **of_server, **metadata}}
 
 
-def holder(claims: Claims) -> dict[str, Any]:
+def holder(claims: NameClaims) -> dict[str, Any]:
     found = claims.holder("iris")
     assert found is not None
     return found
 
 
 def test_the_oldest_object_has_its_name_and_the_others_are_its_rivals():
-    claims = Claims()
+    claims = NameClaims()
     claims.put(cr("a", "2", created="2026-01-01T00:00:02Z"))
     claims.put(cr("b", "1", created="2026-01-01T00:00:01Z"))
     assert place_of(holder(claims)) == "b/iris"
@@ -23,14 +23,14 @@ def test_the_oldest_object_has_its_name_and_the_others_are_its_rivals():
 
 
 def test_of_objects_of_the_same_second_the_lower_uid_has_the_name():
-    claims = Claims()
+    claims = NameClaims()
     claims.put(cr("a", "2"))
     claims.put(cr("b", "1"))
     assert place_of(holder(claims)) == "b/iris"
 
 
 def test_a_name_passes_on_when_its_holder_is_gone():
-    claims = Claims()
+    claims = NameClaims()
     old, young = cr("a", "1"), cr("b", "2", created="2026-01-01T00:00:09Z")
     claims.put(old)
     claims.put(young)
@@ -41,21 +41,21 @@ def test_a_name_passes_on_when_its_holder_is_gone():
 
 
 def test_what_a_watch_tells_late_does_not_undo_what_was_written_since():
-    claims = Claims()
+    claims = NameClaims()
     assert claims.put(cr(generation=3))
     assert not claims.put(cr(generation=2))
     assert holder(claims)["metadata"]["generation"] == 3
 
 
 def test_a_change_of_the_status_alone_is_taken_over():
-    claims = Claims()
+    claims = NameClaims()
     claims.put(cr())
     assert claims.put({**cr(), "status": {"ready": "1/1"}})
     assert holder(claims)["status"] == {"ready": "1/1"}
 
 
 def test_late_words_of_an_object_that_another_has_replaced_are_ignored():
-    claims = Claims()
+    claims = NameClaims()
     claims.put(cr(uid="1"))
     claims.put(cr(uid="2"))
     assert not claims.put(cr(uid="1", deletionTimestamp="2026-01-01T00:00:05Z"))

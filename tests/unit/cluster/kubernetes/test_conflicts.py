@@ -1,7 +1,7 @@
 import pytest
 
+from cluster.kubernetes.client.api_errors import WriteConflict
 from cluster.kubernetes.conflicts import field_conflict, scaled_by
-from cluster.kubernetes.errors import Conflict
 from serving.endpoint import WorkloadRef
 
 IRIS = WorkloadRef("Deployment", "iris-blue")
@@ -38,9 +38,9 @@ def test_a_refused_apply_tells_whose_the_fields_are():
             "field": ".spec.template.spec.containers[0].image",
         }
     ]
-    error = Conflict("apply failed", 409, "Conflict", body={"details": {"causes": causes}})
+    error = WriteConflict("apply failed", 409, "Conflict", body={"details": {"causes": causes}})
     assert field_conflict(error) == ".spec.template.spec.containers[0].image is owned by kubectl-edit"
 
 
 def test_an_object_that_has_changed_meanwhile_is_no_field_conflict():
-    assert field_conflict(Conflict("modified", 409, "Conflict")) == ""
+    assert field_conflict(WriteConflict("modified", 409, "Conflict")) == ""

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster.kubernetes import kept
-from cluster.kubernetes.cache import Gone, Listed, Put
+from cluster.kubernetes import slim_objects as kept
+from cluster.kubernetes.client.cache import ObjectGone, ObjectPut, ObjectsListed
 from cluster.kubernetes.discovery import TRUST, TRUST_FILE, Discovery
 from cluster.link import (
     RemoveEndpoint,
@@ -86,8 +86,8 @@ def told(messages: list[ToWorker]) -> list[str]:
 
 def known(*endpoints: Object, pods: tuple[Object, ...] = ()) -> Discovery:
     discovery = Discovery()
-    discovery.endpoint_changes(Listed(endpoints))
-    discovery.pod_changes(Listed(pods))
+    discovery.endpoint_changes(ObjectsListed(endpoints))
+    discovery.pod_changes(ObjectsListed(pods))
     return discovery
 
 
@@ -95,7 +95,7 @@ def known(*endpoints: Object, pods: tuple[Object, ...] = ()) -> Discovery:
 
 
 def test_an_endpoint_is_told_of_with_its_keys_first() -> None:
-    messages = Discovery().endpoint_changes(Put(endpoint()))
+    messages = Discovery().endpoint_changes(ObjectPut(endpoint()))
     assert told(messages) == ["SetKeys", "UpsertEndpoint"]
     assert isinstance(messages[0], SetKeys)
     assert messages[0].keys.digests == (bytes.fromhex(DIGEST),)
@@ -105,20 +105,20 @@ def test_keys_that_are_made_later_are_told_of_alone() -> None:
     cr = endpoint()
     discovery = known({**cr, "status": {}})
     assert discovery.snapshot().keys[0].digests == ()
-    assert told(discovery.endpoint_changes(Put(cr))) == ["SetKeys"]
+    assert told(discovery.endpoint_changes(ObjectPut(cr))) == ["SetKeys"]
 
 
 def test_numbers_in_a_status_are_no_news() -> None:
     discovery = known(endpoint())
     counted = endpoint()
     counted["status"]["versions"] = [{"name": "blue", "busy": 3}]
-    assert discovery.endpoint_changes(Put(counted)) == []
+    assert discovery.endpoint_changes(ObjectPut(counted)) == []
 
 
 def test_a_changed_endpoint_is_told_of_and_its_replicas_with_it() -> None:
     cr = endpoint()
     discovery = known(cr, pods=(pod(),))
-    messages = discovery.endpoint_changes(Put(changed(cr, version(maxConcurrentRequestsPerContainer=3))))
+    messages = discovery.endpoint_changes(ObjectPut(changed(cr, version(maxConcurrentRequestsPerContainer=3))))
     assert told(messages) == ["UpsertEndpoint", "UpsertReplica"]
     assert messages[1] == UpsertReplica(replica(slots=3))
 
@@ -126,17 +126,17 @@ def test_a_changed_endpoint_is_told_of_and_its_replicas_with_it() -> None:
 def test_an_endpoint_that_is_being_deleted_takes_no_more_requests_and_one_that_is_gone_neither() -> None:
     discovery = known(endpoint())
     leaving = endpoint(deletionTimestamp="2030-01-02T00:00:00Z")
-    assert discovery.endpoint_changes(Put(leaving)) == [RemoveEndpoint("iris")]
-    assert discovery.endpoint_changes(Gone(leaving)) == []
+    assert discovery.endpoint_changes(ObjectPut(leaving)) == [RemoveEndpoint("iris")]
+    assert discovery.endpoint_changes(ObjectGone(leaving)) == []
 
 
 def test_of_two_with_one_name_the_oldest_counts_until_it_is_gone() -> None:
     old, young = endpoint(namespace="b", age=1), endpoint("iris", version("green"), namespace="a", age=2)
     discovery = Discovery()
-    discovery.endpoint_changes(Put(young))
-    assert told(discovery.endpoint_changes(Put(old))) == ["UpsertEndpoint"]
+    discovery.endpoint_changes(ObjectPut(young))
+    assert told(discovery.endpoint_changes(ObjectPut(old))) == ["UpsertEndpoint"]
     assert discovery.problems() == {"a/iris": "name is taken by b/iris"}
-    messages = discovery.endpoint_changes(Gone(old))
+    messages = discovery.endpoint_changes(ObjectGone(old))
     assert isinstance(messages[0], UpsertEndpoint)
     assert messages[0].endpoint.versions[0].name == "green"
     assert discovery.problems() == {}
@@ -151,7 +151,7 @@ def test_an_endpoint_that_cannot_be_understood_is_skipped_and_told_of_to_people(
 def test_an_endpoint_that_was_good_stays_what_it_was() -> None:
     cr = endpoint()
     discovery = known(cr)
-    assert discovery.endpoint_changes(Put(changed(cr, version(trafficPercentile=200)))) == []
+    assert discovery.endpoint_changes(ObjectPut(changed(cr, version(trafficPercentile=200)))) == []
     assert [each.name for each in discovery.snapshot().endpoints] == ["iris"]
     assert "trafficPercentile" in discovery.problems()["ns/iris"]
 
@@ -159,10 +159,10 @@ def test_an_endpoint_that_was_good_stays_what_it_was() -> None:
 def test_replicas_that_run_elsewhere_are_told_of_with_the_endpoint() -> None:
     cr = endpoint("iris", version(replica={"static": ["10.9.9.9:80"]}))
     discovery = Discovery()
-    assert told(discovery.endpoint_changes(Put(cr))) == ["SetKeys", "UpsertEndpoint", "UpsertReplica"]
-    messages = discovery.endpoint_changes(Put(changed(cr, version(replica={"static": ["10.9.9.8:80"]}))))
+    assert told(discovery.endpoint_changes(ObjectPut(cr))) == ["SetKeys", "UpsertEndpoint", "UpsertReplica"]
+    messages = discovery.endpoint_changes(ObjectPut(changed(cr, version(replica={"static": ["10.9.9.8:80"]}))))
     assert told(messages) == ["UpsertEndpoint", "RemoveReplica", "UpsertReplica"]
-    assert told(discovery.endpoint_changes(Gone(cr))) == ["RemoveEndpoint", "RemoveReplica"]
+    assert told(discovery.endpoint_changes(ObjectGone(cr))) == ["RemoveEndpoint", "RemoveReplica"]
 
 
 # ---- pods
@@ -171,7 +171,7 @@ def test_replicas_that_run_elsewhere_are_told_of_with_the_endpoint() -> None:
 @pytest.mark.parametrize("pod_first", [False, True])
 def test_a_replica_is_known_once_its_pod_and_its_endpoint_are(pod_first: bool) -> None:
     discovery = Discovery()
-    steps = [lambda: discovery.endpoint_changes(Put(endpoint())), lambda: discovery.pod_changes(Put(pod()))]
+    steps = [lambda: discovery.endpoint_changes(ObjectPut(endpoint())), lambda: discovery.pod_changes(ObjectPut(pod()))]
     if pod_first:
         steps.reverse()
     assert UpsertReplica(replica()) not in steps[0]()
@@ -180,28 +180,28 @@ def test_a_replica_is_known_once_its_pod_and_its_endpoint_are(pod_first: bool) -
 
 def test_a_pod_is_told_of_once_for_every_change_that_matters() -> None:
     discovery = known(endpoint(), pods=(pod(ready=False),))
-    assert discovery.pod_changes(Put(pod(resourceVersion="2"))) == [UpsertReplica(replica())]
-    assert discovery.pod_changes(Put(pod(resourceVersion="3"))) == []
+    assert discovery.pod_changes(ObjectPut(pod(resourceVersion="2"))) == [UpsertReplica(replica())]
+    assert discovery.pod_changes(ObjectPut(pod(resourceVersion="3"))) == []
 
 
 def test_a_pod_that_is_not_ready_or_is_to_go_takes_no_request_from_that_moment() -> None:
     discovery = known(endpoint(), pods=(pod(),))
-    (message,) = discovery.pod_changes(Put(pod(ready=False)))
+    (message,) = discovery.pod_changes(ObjectPut(pod(ready=False)))
     assert isinstance(message, UpsertReplica)
     assert message.replica.state is ReplicaState.STARTING
     for leaving in (
         pod(deletionTimestamp="2030-01-01T00:00:00Z"),
         pod(annotations={"scorefront.io/draining": "1"}),
     ):
-        discovery.pod_changes(Put(pod()))
-        assert discovery.pod_changes(Put(leaving)) == [UpsertReplica(replica(ReplicaState.DRAINING))]
-    assert discovery.pod_changes(Gone(pod())) == [RemoveReplica("p1.01234567")]
-    assert discovery.pod_changes(Gone(pod())) == []
+        discovery.pod_changes(ObjectPut(pod()))
+        assert discovery.pod_changes(ObjectPut(leaving)) == [UpsertReplica(replica(ReplicaState.DRAINING))]
+    assert discovery.pod_changes(ObjectGone(pod())) == [RemoveReplica("p1.01234567")]
+    assert discovery.pod_changes(ObjectGone(pod())) == []
 
 
 def test_a_pod_that_comes_again_under_its_name_is_another_replica() -> None:
     discovery = known(endpoint(), pods=(pod(),))
-    messages = discovery.pod_changes(Put(pod(uid="9876543210")))
+    messages = discovery.pod_changes(ObjectPut(pod(uid="9876543210")))
     assert told(messages) == ["RemoveReplica", "UpsertReplica"]
 
 
@@ -212,22 +212,22 @@ def test_pods_of_another_namespace_are_not_replicas() -> None:
 def test_replicas_of_a_version_that_is_gone_end_what_they_have() -> None:
     cr = endpoint()
     discovery = known(cr, pods=(pod(),))
-    messages = discovery.endpoint_changes(Put(changed(cr, version("green"))))
+    messages = discovery.endpoint_changes(ObjectPut(changed(cr, version("green"))))
     assert messages[-1] == UpsertReplica(replica(ReplicaState.DRAINING))
-    assert discovery.pod_changes(Gone(pod())) == [RemoveReplica("p1.01234567")]
+    assert discovery.pod_changes(ObjectGone(pod())) == [RemoveReplica("p1.01234567")]
 
 
 def test_replicas_of_an_endpoint_that_is_gone_end_what_they_have_and_new_ones_are_none() -> None:
     discovery = known(endpoint(), pods=(pod(),))
-    assert told(discovery.endpoint_changes(Gone(endpoint()))) == ["RemoveEndpoint", "UpsertReplica"]
-    assert discovery.pod_changes(Put(pod("p2", uid="22222222"))) == []
+    assert told(discovery.endpoint_changes(ObjectGone(endpoint()))) == ["RemoveEndpoint", "UpsertReplica"]
+    assert discovery.pod_changes(ObjectPut(pod("p2", uid="22222222"))) == []
     assert [each.state for each in discovery.snapshot().replicas] == [ReplicaState.DRAINING]
 
 
 def test_a_pod_that_changes_its_version_leaves_the_one_before() -> None:
     discovery = known(endpoint("iris", version(), version("green")), pods=(pod(),))
     moved = pod(labels={"scorefront.io/endpoint": "iris", "scorefront.io/version": "green"})
-    assert told(discovery.pod_changes(Put(moved))) == ["RemoveReplica", "UpsertReplica"]
+    assert told(discovery.pod_changes(ObjectPut(moved))) == ["RemoveReplica", "UpsertReplica"]
     assert discovery.snapshot().replicas[0].version == "green"
 
 
@@ -236,27 +236,31 @@ def test_pods_of_an_adopted_workload_are_found_by_its_selector() -> None:
     discovery = known(adopted("app=mine,tier in (a,b)"), pods=pods)
     assert [each.id for each in discovery.snapshot().replicas] == ["p1.01234567"]
     assert discovery.snapshot().replicas[0].port == 80
-    assert told(discovery.pod_changes(Put(pod(labels={"app": "mine"})))) == ["RemoveReplica"]
+    assert told(discovery.pod_changes(ObjectPut(pod(labels={"app": "mine"})))) == ["RemoveReplica"]
 
 
 def test_a_selector_that_changes_changes_the_replicas() -> None:
     discovery = known(adopted("app=mine"), pods=(pod(labels={"app": "mine"}), pod("p2", "2" * 8, labels={"app": "b"})))
-    assert told(discovery.endpoint_changes(Put(adopted("app=b")))) == ["RemoveReplica", "UpsertReplica"]
-    assert told(discovery.endpoint_changes(Put(adopted("tier!=a")))) == ["UpsertReplica"]
-    assert told(discovery.endpoint_changes(Gone(adopted("")))) == ["RemoveEndpoint", "RemoveReplica", "RemoveReplica"]
-    assert discovery.pod_changes(Put(pod("p3", "3" * 8, labels={"app": "b"}))) == []
+    assert told(discovery.endpoint_changes(ObjectPut(adopted("app=b")))) == ["RemoveReplica", "UpsertReplica"]
+    assert told(discovery.endpoint_changes(ObjectPut(adopted("tier!=a")))) == ["UpsertReplica"]
+    assert told(discovery.endpoint_changes(ObjectGone(adopted("")))) == [
+        "RemoveEndpoint",
+        "RemoveReplica",
+        "RemoveReplica",
+    ]
+    assert discovery.pod_changes(ObjectPut(pod("p3", "3" * 8, labels={"app": "b"}))) == []
 
 
 def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
     here, there = endpoint("iris", namespace="a"), endpoint("rose", namespace="b")
     discovery = Discovery()
-    discovery.endpoint_changes(Listed((here,)), "a")
-    discovery.endpoint_changes(Listed((there,)), "b")
-    discovery.pod_changes(Listed((pod(namespace="a"),)), "a")
-    assert discovery.pod_changes(Listed(()), "b") == []
-    assert discovery.endpoint_changes(Listed(()), "b") == [RemoveEndpoint("rose")]
-    assert told(discovery.pod_changes(Listed(()), "a")) == ["RemoveReplica"]
-    assert told(discovery.endpoint_changes(Listed(()), "a")) == ["RemoveEndpoint"]
+    discovery.endpoint_changes(ObjectsListed((here,)), "a")
+    discovery.endpoint_changes(ObjectsListed((there,)), "b")
+    discovery.pod_changes(ObjectsListed((pod(namespace="a"),)), "a")
+    assert discovery.pod_changes(ObjectsListed(()), "b") == []
+    assert discovery.endpoint_changes(ObjectsListed(()), "b") == [RemoveEndpoint("rose")]
+    assert told(discovery.pod_changes(ObjectsListed(()), "a")) == ["RemoveReplica"]
+    assert told(discovery.endpoint_changes(ObjectsListed(()), "a")) == ["RemoveEndpoint"]
 
 
 # ---- trust
@@ -269,12 +273,12 @@ def trust_map(trust: TokenTrust) -> Object:
 def test_whose_tokens_count_is_told_of_and_stays_where_it_cannot_be_read() -> None:
     trust = TokenTrust("https://issuer.test", (TokenKey("k", "EdDSA", "pem"),))
     discovery = Discovery()
-    assert discovery.trust_changes(Listed(())) == []
-    assert discovery.trust_changes(Put(trust_map(trust))) == [SetTrust(trust)]
-    assert discovery.trust_changes(Put(trust_map(trust))) == []
-    assert discovery.trust_changes(Put({"metadata": {"name": TRUST}, "data": {TRUST_FILE: "{"}})) == []
+    assert discovery.trust_changes(ObjectsListed(())) == []
+    assert discovery.trust_changes(ObjectPut(trust_map(trust))) == [SetTrust(trust)]
+    assert discovery.trust_changes(ObjectPut(trust_map(trust))) == []
+    assert discovery.trust_changes(ObjectPut({"metadata": {"name": TRUST}, "data": {TRUST_FILE: "{"}})) == []
     assert f"ConfigMap {TRUST}" in discovery.problems()
-    assert discovery.trust_changes(Gone(trust_map(trust))) == []
+    assert discovery.trust_changes(ObjectGone(trust_map(trust))) == []
     assert discovery.snapshot().trust == trust
 
 
@@ -357,12 +361,12 @@ def test_what_is_told_step_by_step_comes_to_what_a_new_worker_is_told_at_once(se
         take = discovery.endpoint_changes if objects is crs else discovery.pod_changes
         place = made["metadata"]["namespace"], made["metadata"]["name"]
         if draw.random() < 0.1:
-            messages = take(Listed(tuple(objects.values())))
+            messages = take(ObjectsListed(tuple(objects.values())))
         elif place in objects and draw.random() < 0.4:
-            messages = take(Gone(objects.pop(place)))
+            messages = take(ObjectGone(objects.pop(place)))
         else:
             objects[place] = made
-            messages = take(Put(made))
+            messages = take(ObjectPut(made))
         state = applied(state, messages)
         assert by_name(state) == by_name(discovery.snapshot())
     if not any(each["spec"]["versions"][0].get("trafficPercentile") == 200 for each in crs.values()):
@@ -372,13 +376,13 @@ def test_what_is_told_step_by_step_comes_to_what_a_new_worker_is_told_at_once(se
 def test_a_pods_change_costs_far_less_than_a_millisecond_among_thousands() -> None:
     names = [f"e{number:04}" for number in range(1000)]
     discovery = Discovery()
-    discovery.endpoint_changes(Listed(tuple(adopted(f"app={name}", name) for name in names)))
+    discovery.endpoint_changes(ObjectsListed(tuple(adopted(f"app={name}", name) for name in names)))
     pods = [pod(f"p{number}", f"{number:08}", labels={"app": names[number % 1000]}) for number in range(5000)]
-    discovery.pod_changes(Listed(tuple(pods)))
+    discovery.pod_changes(ObjectsListed(tuple(pods)))
     assert len(discovery.snapshot().replicas) == 5000
     began = time.process_time()
     for each in pods[:1000]:
-        discovery.pod_changes(Put({**each, "status": {"phase": "Running"}}))
+        discovery.pod_changes(ObjectPut({**each, "status": {"phase": "Running"}}))
     assert (time.process_time() - began) / 1000 < 0.0005
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.election import LINK, REST, Election, ElectionSettings, LeaderInfo
+from cluster.kubernetes.client.election import LINK, REST, Election, ElectionSettings, LeaderInfo
 
 S = ElectionSettings(lease_s=8.0, renew_deadline_s=5.0, retry_s=1.0)
 

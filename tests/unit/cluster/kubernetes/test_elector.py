@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes import errors
-from cluster.kubernetes.election import LINK, REST, ElectionSettings, LeaderInfo
-from cluster.kubernetes.elector import Elector, LeadershipLost
+from cluster.kubernetes.client import api_errors as errors
+from cluster.kubernetes.client.election import LINK, REST, ElectionSettings, LeaderInfo
+from cluster.kubernetes.client.elector import Elector, LeadershipLost
 from tests.fakes.leases import LeaseWorld, Machine
 from tests.fakes.virtual_loop import run_virtually
 

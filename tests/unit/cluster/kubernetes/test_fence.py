@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.errors import ApiError, Unreachable
+from cluster.kubernetes.client.api_errors import ApiError, ApiUnreachable
 from cluster.kubernetes.fence import HIGHEST, Fence, Fenced, FenceMark, mark_in
 from cluster.kubernetes.ownership import NotWritable
 from cluster.provider import ProviderError
@@ -71,7 +71,7 @@ async def test_while_the_lease_cannot_be_read_nothing_is_written_and_nobody_ends
     lease = LeaseInHand()
 
     def away() -> bool:
-        raise Unreachable("connection refused")
+        raise ApiUnreachable("connection refused")
 
     lease.answer = away
     fence = Fence(3, lease)

@@ -1,7 +1,7 @@
 import pytest
 
-from cluster.kubernetes.labelselector import written
-from cluster.kubernetes.selectors import parsed
+from cluster.kubernetes.client.labelselector import written
+from cluster.kubernetes.client.selectors import parsed
 
 SELECTORS = {
     "app=iris,tier=gold": {"matchLabels": {"tier": "gold", "app": "iris"}},

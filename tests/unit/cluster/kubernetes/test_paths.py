@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.kubernetes import paths
-from cluster.kubernetes.paths import Resource, path
+from cluster.kubernetes.client import paths
+from cluster.kubernetes.client.paths import Resource, path
 
 
 @pytest.mark.parametrize(

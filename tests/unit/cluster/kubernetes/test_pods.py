@@ -1,8 +1,8 @@
 import pytest
 
 from cluster.changes import Remove, Upsert
+from cluster.kubernetes.client.selectors import parsed
 from cluster.kubernetes.pods import PodBook, PodKind, kept_of
-from cluster.kubernetes.selectors import parsed
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 

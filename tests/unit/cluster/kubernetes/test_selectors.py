@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.kubernetes.selectors import SelectorError, parsed
+from cluster.kubernetes.client.selectors import SelectorError, parsed
 
 LABELS = {"app": "iris", "tier": "gold", "empty": ""}
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.reflector import Gone, Listed, Put
-from cluster.kubernetes.watched import Watched
+from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut, ObjectsListed
+from cluster.kubernetes.client.watched import Watched
 from tests.fakes.clock import settle
 
 
@@ -45,43 +45,43 @@ async def scene():
 
 async def test_it_is_listed_once_every_namespace_is(scene):
     (first, second), watched, told = scene
-    first.tell(Listed((thing("x"),)))
+    first.tell(ObjectsListed((thing("x"),)))
     await settle()
     listed = asyncio.create_task(watched.listed(), name="wait")
     await settle()
     assert not listed.done() and watched.age_s(5.0) == math.inf
-    second.tell(Listed(()))
+    second.tell(ObjectsListed(()))
     await settle()
-    assert listed.done() and told == [Put(thing("x"))] and watched.age_s(5.0) == 5.0
+    assert listed.done() and told == [ObjectPut(thing("x"))] and watched.age_s(5.0) == 5.0
 
 
 async def test_a_second_list_tells_only_what_is_different(scene):
     (first, second), watched, told = scene
-    second.tell(Listed((thing("z", "b"),)))
-    first.tell(Listed((thing("x"), thing("y"))))
+    second.tell(ObjectsListed((thing("z", "b"),)))
+    first.tell(ObjectsListed((thing("x"), thing("y"))))
     await settle()
     told.clear()
-    first.tell(Listed((thing("y", version=2), thing("w"))))
+    first.tell(ObjectsListed((thing("y", version=2), thing("w"))))
     await settle()
-    assert told == [Gone(thing("x")), Put(thing("y", version=2)), Put(thing("w"))]
+    assert told == [ObjectGone(thing("x")), ObjectPut(thing("y", version=2)), ObjectPut(thing("w"))]
     assert watched.find("b", "z") is not None and len(list(watched.all())) == 3
 
 
 async def test_changes_are_told_and_kept(scene):
     (first, _), watched, told = scene
-    first.tell(Listed(()))
-    first.tell(Put(thing("x")))
+    first.tell(ObjectsListed(()))
+    first.tell(ObjectPut(thing("x")))
     await settle()
     assert watched.find("a", "x") == thing("x")
-    first.tell(Gone(thing("x", version=2)))
+    first.tell(ObjectGone(thing("x", version=2)))
     await settle()
-    assert watched.find("a", "x") is None and told == [Put(thing("x")), Gone(thing("x", version=2))]
+    assert watched.find("a", "x") is None and told == [ObjectPut(thing("x")), ObjectGone(thing("x", version=2))]
 
 
 async def test_its_age_is_that_of_the_namespace_that_is_silent_for_longest(scene):
     (first, second), watched, _ = scene
     for each in (first, second):
-        each.tell(Listed(()))
+        each.tell(ObjectsListed(()))
     await settle()
     first.heard_s = 90.0
     assert watched.age_s(100.0) == 100.0

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scorefront.cli import app, up
+from scorefront.cli import app
+from scorefront.cli import up_command as up
 from scorefront.cli.app import COMMANDS, run
 from tests.fakes.http_server import Answer, ScriptedServer, answer_json, scripted_server
 

@@ -6,8 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from scorefront.cli.client import PINNED_VERSION, ControlPlane, Refused, Unreachable, checked_control_url, score
-from scorefront.cli.errors import CommandError, InvalidInput
+from scorefront.cli.client import (
+    PINNED_VERSION,
+    ControlClient,
+    ControlRefused,
+    ControlUnreachable,
+    checked_control_url,
+    score,
+)
+from scorefront.cli.command_errors import CommandError, InvalidInput
 from tests.fakes.http_server import Answer, ScriptedServer, answer_json, scripted_server
 
 IRIS = "/api/v1/endpoints/iris"
@@ -20,8 +27,8 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def control(server: ScriptedServer) -> ControlPlane:
-    return ControlPlane(server.url, "secret-token")
+def control(server: ScriptedServer) -> ControlClient:
+    return ControlClient(server.url, "secret-token")
 
 
 @pytest.fixture
@@ -31,30 +38,30 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_the_token_travels_as_a_bearer(server: ScriptedServer, control: ControlPlane) -> None:
+def test_the_token_travels_as_a_bearer(server: ScriptedServer, control: ControlClient) -> None:
     server.on(f"GET {IRIS}", answer_json({"kind": "ScoringEndpoint"}))
     assert control.endpoint("iris") == {"kind": "ScoringEndpoint"}
     assert server.asked[0].headers["authorization"] == "Bearer secret-token"
 
 
-def test_the_token_is_not_shown_by_a_repr(control: ControlPlane) -> None:
+def test_the_token_is_not_shown_by_a_repr(control: ControlClient) -> None:
     assert "secret-token" not in repr(control)
 
 
 @pytest.mark.parametrize(("status", "new"), [(201, True), (200, False)])
-def test_apply_tells_new_from_changed(server: ScriptedServer, control: ControlPlane, status: int, new: bool) -> None:
+def test_apply_tells_new_from_changed(server: ScriptedServer, control: ControlClient, status: int, new: bool) -> None:
     server.on(f"PUT {IRIS}", answer_json({}, status))
     assert control.apply("iris", {"kind": "ScoringEndpoint"}) is new
     assert server.asked[0].document == {"kind": "ScoringEndpoint"}
 
 
-def test_traffic_sends_the_split_and_the_roles(server: ScriptedServer, control: ControlPlane) -> None:
+def test_traffic_sends_the_split_and_the_roles(server: ScriptedServer, control: ControlClient) -> None:
     server.on(f"PATCH {IRIS}/traffic", answer_json({}))
     control.set_traffic("iris", {"blue": 12.5}, default="blue", control=None)
     assert server.asked[0].document == {"percentiles": {"blue": 12.5}, "default": "blue", "control": None}
 
 
-def test_decisions_and_logs_say_what_they_want_in_the_query(server: ScriptedServer, control: ControlPlane) -> None:
+def test_decisions_and_logs_say_what_they_want_in_the_query(server: ScriptedServer, control: ControlClient) -> None:
     server.on(f"GET {IRIS}/decisions", answer_json({"value": []}))
     server.on(f"GET {IRIS}/logs", Answer(200, b'{"line": "one"}\n\n{"line": "two"}\n'))
     assert control.decisions("iris", 5, None) == []
@@ -63,11 +70,11 @@ def test_decisions_and_logs_say_what_they_want_in_the_query(server: ScriptedServ
     assert queries == ["last=5", "version=blue&tail=10&follow=false"]
 
 
-def test_broken_rules_are_invalid_input_and_all_told(server: ScriptedServer, control: ControlPlane) -> None:
+def test_broken_rules_are_invalid_input_and_all_told(server: ScriptedServer, control: ControlClient) -> None:
     faults = [{"path": f"spec.versions[{n}].name", "value": n, "rule": "must be text"} for n in range(2)]
     error = {"code": "InvalidEndpoint", "message": "2 rules are broken", "faults": faults}
     server.on(f"PUT {IRIS}", answer_json({"error": error}, 400))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ControlRefused) as caught:
         control.apply("iris", {})
     assert caught.value.exit_status == InvalidInput.exit_status
     assert str(caught.value).splitlines() == [f"spec.versions[{n}].name: must be text (got {n})" for n in range(2)]
@@ -75,10 +82,10 @@ def test_broken_rules_are_invalid_input_and_all_told(server: ScriptedServer, con
 
 @pytest.mark.parametrize(("status", "words"), [(404, "no endpoint iris"), (409, "no endpoint iris"), (401, "TOKEN")])
 def test_a_refusal_tells_the_message_of_the_control_plane(
-    server: ScriptedServer, control: ControlPlane, status: int, words: str
+    server: ScriptedServer, control: ControlClient, status: int, words: str
 ) -> None:
     server.on(f"GET {IRIS}", answer_json({"error": {"code": "X", "message": "no endpoint iris"}}, status))
-    with pytest.raises(Refused, match=words) as caught:
+    with pytest.raises(ControlRefused, match=words) as caught:
         control.endpoint("iris")
     assert caught.value.exit_status == CommandError.exit_status
 
@@ -95,22 +102,24 @@ def test_a_refusal_tells_the_message_of_the_control_plane(
     ],
 )
 def test_something_else_that_speaks_http_is_told_from_a_control_plane(
-    server: ScriptedServer, control: ControlPlane, answer: Answer
+    server: ScriptedServer, control: ControlClient, answer: Answer
 ) -> None:
     server.on(f"GET {IRIS}", answer)
-    with pytest.raises(Unreachable, match="does not answer like a scorefront control plane"):
+    with pytest.raises(ControlUnreachable, match="does not answer like a scorefront control plane"):
         control.endpoint("iris")
 
 
 def test_a_closed_port_is_told_with_its_address_and_a_hint(closed_port: int) -> None:
-    with pytest.raises(Unreachable, match=f"127.0.0.1:{closed_port}: nobody listens there; is `scorefront up` running"):
-        ControlPlane(f"http://127.0.0.1:{closed_port}").endpoints()
+    with pytest.raises(
+        ControlUnreachable, match=f"127.0.0.1:{closed_port}: nobody listens there; is `scorefront up` running"
+    ):
+        ControlClient(f"http://127.0.0.1:{closed_port}").endpoints()
 
 
 @pytest.mark.parametrize("url", ["http://a..b", "http://" + "a" * 70])
 def test_a_host_without_an_address_is_unreachable(url: str) -> None:
-    with pytest.raises(Unreachable, match="cannot reach"):
-        ControlPlane(url).endpoints()
+    with pytest.raises(ControlUnreachable, match="cannot reach"):
+        ControlClient(url).endpoints()
 
 
 @pytest.mark.parametrize("reply", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"])
@@ -125,13 +134,13 @@ def test_a_peer_that_breaks_off_or_speaks_no_http_is_unreachable(reply: bytes) -
 
         thread = threading.Thread(target=answer_once)
         thread.start()
-        with pytest.raises(Unreachable):
-            ControlPlane(f"http://127.0.0.1:{listener.getsockname()[1]}").endpoints()
+        with pytest.raises(ControlUnreachable):
+            ControlClient(f"http://127.0.0.1:{listener.getsockname()[1]}").endpoints()
         thread.join()
 
 
 def test_proxies_of_the_environment_are_not_used(
-    server: ScriptedServer, control: ControlPlane, monkeypatch: pytest.MonkeyPatch, closed_port: int
+    server: ScriptedServer, control: ControlClient, monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port}")
     server.on("GET /api/v1/endpoints", answer_json({"value": []}))
@@ -181,4 +190,4 @@ def test_urls_that_may_not(url: str) -> None:
 
 def test_a_base_path_is_kept(server: ScriptedServer) -> None:
     server.on("GET /base/api/v1/endpoints", answer_json({"value": [{"a": 1}]}))
-    assert ControlPlane(f"{server.url}/base").endpoints() == [{"a": 1}]
+    assert ControlClient(f"{server.url}/base").endpoints() == [{"a": 1}]

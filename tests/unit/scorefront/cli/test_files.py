@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefront.cli.files import MAX_FILE_BYTES, UnreadableFile, read_json_object, read_manifests
+from scorefront.cli.manifest_files import MAX_FILE_BYTES, UnreadableFile, read_json_object, read_manifests
 from serving.faults import InvalidManifest
 
 GOOD = """\

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from cluster.kubernetes.objects.crd import at, crd, schema
-from cluster.kubernetes.objects.status import EndpointStatus, Trouble, VersionStatus, status_of
+from cluster.kubernetes.objects.endpoint_status import EndpointStatus, Trouble, VersionStatus, status_of
 from cluster.kubernetes.objects.validations import (
     ADDRESS,
     ANNOTATIONS,
@@ -25,9 +25,9 @@ from cluster.kubernetes.objects.validations import (
     VERSION,
     WORKLOAD,
 )
-from scorefront.crd import text
+from scorefront.print_crd import text
 from serving import rules
-from serving.declared import API_VERSION, KIND
+from serving.models import API_VERSION, KIND
 from serving.schema import json_schema
 from tests.unit.serving.documents import valid_documents
 

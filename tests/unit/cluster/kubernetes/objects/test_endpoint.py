@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from cluster.kubernetes.objects.endpoint import document_of, endpoint_of, owner_of, static_replicas
 from cluster.kubernetes.objects.labels import OwnerRef
+from cluster.kubernetes.objects.scoring_endpoint import document_of, endpoint_of, owner_of, static_replicas
 from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint

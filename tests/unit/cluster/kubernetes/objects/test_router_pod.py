@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.kubernetes.objects.router import Cpu, cores, resized, router_pod, template_cpu
+from cluster.kubernetes.objects.router_pod import Cpu, cores, resized, router_pod, template_cpu
 
 
 def pod(limits=None, requests=None, name="router-1", **more):

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kubernetes.objects.keys import digests_of as digests_of_keys
-from cluster.kubernetes.objects.keys import incarnation_of
-from cluster.kubernetes.objects.status import (
+from cluster.kubernetes.objects.endpoint_status import (
     CONDITIONS,
     EndpointStatus,
     Trouble,
@@ -18,6 +16,8 @@ from cluster.kubernetes.objects.status import (
     selectors_of,
     status_of,
 )
+from cluster.kubernetes.objects.keys import digests_of as digests_of_keys
+from cluster.kubernetes.objects.keys import incarnation_of
 from controlplane import keys as made
 
 THEN, NOW = "2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z"

@@ -1,0 +1,120 @@
+"""What an endpoint holds no more: its own Deployments are drained and deleted, adopted workloads lose its claim."""
+
+import asyncio
+from typing import Protocol
+
+from cluster.kubernetes.marking import mark
+from cluster.kubernetes.ownership import WorkloadClaim, may_release
+from cluster.kubernetes.scaled_version import Means
+from cluster.kubernetes.shrinking import GOING_COST, PodNow, pods_now
+
+
+class Departure(Protocol):
+    """`settle` does what can be done now, and is called again until `is_over`."""
+
+    @property
+    def claim(self) -> WorkloadClaim:
+        """The workload that is held no more, and the version that held it."""
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left to be done."""
+
+    async def settle(self) -> None:
+        """Raises ProviderError."""
+
+
+class DrainingDeployment:
+    """A Deployment that was made here."""
+
+    def __init__(self, claim: WorkloadClaim, drain_s: float, means: Means) -> None:
+        """`drain_s`: how long pods may be busy still."""
+        self.claim = claim
+        self._api = means.api
+        self._workloads = means.workloads
+        self._outlook = means.outlook
+        self._clock = means.clock
+        self._ends_at = means.clock.now() + drain_s
+        self._drained = means.drained
+
+    @property
+    def is_over(self) -> bool:
+        """It does not exist any more, or what exists under its name is not ours."""
+        return self._workloads.of(self.claim) is None
+
+    async def settle(self) -> None:
+        """Withdraw every pod; delete the Deployment once nothing is in flight on any. Raises ProviderError."""
+        if self.is_over:
+            return
+        found = await self._workloads.current(self.claim)
+        labelled = self._outlook.labelled(self.claim.namespace, self.claim.key)
+        pods = pods_now(labelled, found)
+        staying = [pod for pod in pods if pod.placed and not pod.draining]
+        if staying:
+            found = await self._workloads.confirm(self.claim)
+            staying = [pod for pod in pods_now(labelled, found) if pod.placed and not pod.draining]
+        await asyncio.gather(*(self._withdraw(pod) for pod in staying))
+        busy = [pod for pod in pods if pod.placed and pod.id not in self._drained]
+        if not busy or self._clock.now() >= self._ends_at:
+            await self._workloads.delete(self.claim)
+
+    async def _withdraw(self, pod: PodNow) -> None:
+        found = await mark(self._api, self.claim.namespace, pod, GOING_COST)
+        if found is not None:
+            self._outlook.saw(found)
+
+
+class Releasing:
+    """A workload that was adopted: it stays as it is."""
+
+    def __init__(self, claim: WorkloadClaim, means: Means) -> None:
+        self.claim = claim
+        self._workloads = means.workloads
+
+    @property
+    def is_over(self) -> bool:
+        """Our claim is not on it, or it does not exist any more."""
+        return not may_release(self._workloads.find(self.claim.namespace, self.claim.workload), self.claim)
+
+    async def settle(self) -> None:
+        """Take the claim off. Raises ProviderError."""
+        await self._workloads.release(self.claim)
+
+
+class Departures:
+    """Everything that is held no more and not over yet."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._all: list[Departure] = []
+
+    def leave(self, claim: WorkloadClaim, drain_s: float) -> None:
+        """Drain and delete a Deployment that was made; `drain_s`: how long its pods may be busy still."""
+        if not self._has(claim):
+            self._all.append(DrainingDeployment(claim, drain_s, self._means))
+
+    def release(self, claim: WorkloadClaim) -> None:
+        """Take the claim off an adopted workload."""
+        if not self._has(claim):
+            self._all.append(Releasing(claim, self._means))
+
+    def cancel(self, claim: WorkloadClaim) -> None:
+        """The workload is held again."""
+        self._all = [each for each in self._all if not each.claim.same_hold(claim)]
+
+    def all(self) -> tuple[Departure, ...]:
+        """Those that have begun."""
+        return tuple(self._all)
+
+    def take_ended(self) -> list[WorkloadClaim]:
+        """The claims of those that are over; they are forgotten."""
+        ended = [each.claim for each in self._all if each.is_over]
+        self._all = [each for each in self._all if each.claim not in ended]
+        return ended
+
+    def is_gone(self, endpoint: str) -> bool:
+        """Whether nothing of an endpoint is left to be drained, deleted or released."""
+        return not any(each.claim.key.endpoint == endpoint for each in self._all)
+
+    def _has(self, claim: WorkloadClaim) -> bool:
+        return any(each.claim.same_hold(claim) for each in self._all)

@@ -1,0 +1,102 @@
+"""What is known of pods and of other autoscalers, from the watches, and by asking where these have been silent."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.clock import Clock
+from cluster.kubernetes.client.paths import HPAS, PODS, path
+from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
+from cluster.kubernetes.client.selectors import SelectorError, parsed
+from cluster.kubernetes.client.watched import Watched
+from cluster.kubernetes.pods import PodBook, PodKind, Step, kept_of
+from serving.endpoint import VersionKey
+
+FRESH_S = 10.0
+"""Watches tell at least once a minute that they live; what was heard this lately needs no second look."""
+
+Object = dict[str, Any]
+
+
+class PodCache:
+    """`tell` is called with what changes for replicas."""
+
+    def __init__(
+        self, api: Api, pods: Watched, autoscalers: Watched, clock: Clock, tell: Callable[[list[Step]], None]
+    ) -> None:
+        self._api = api
+        self._watched = (pods, autoscalers)
+        self._clock = clock
+        self._tell = tell
+        self._book = PodBook()
+        self._autoscalers: dict[tuple[str, str], Object] = {}
+        pods.listen(self._pod)
+        autoscalers.listen(self._autoscaler)
+
+    # ---- what is known
+
+    def pods_of(self, key: VersionKey) -> list[Object]:
+        """The pods of a version that has declared itself."""
+        return self._book.of(key)
+
+    def labelled(self, namespace: str, key: VersionKey) -> list[Object]:
+        """The pods with a version's labels, whether or not it has."""
+        return self._book.labelled(namespace, key)
+
+    def selected(self, namespace: str, pods: str) -> list[Object]:
+        """The pods that a selector means, whether or not a version has declared them."""
+        try:
+            return self._book.selected(namespace, parsed(pods))
+        except SelectorError:
+            return []
+
+    def key_of(self, replica_id: str) -> VersionKey | None:
+        """The version of a replica."""
+        return self._book.key_of(replica_id)
+
+    def autoscalers(self) -> Iterable[Object]:
+        """Every HorizontalPodAutoscaler."""
+        return self._autoscalers.values()
+
+    def is_fresh(self) -> bool:
+        """The API was heard about both a moment ago."""
+        now = self._clock.now()
+        return all(watched.age_s(now) <= FRESH_S for watched in self._watched)
+
+    # ---- what is done
+
+    def declare(self, key: VersionKey, kind: PodKind) -> None:
+        """The pods of this version are such."""
+        self._tell(self._book.declare(key, kind))
+
+    def forget(self, key: VersionKey) -> None:
+        """The version is no more."""
+        self._tell(self._book.forget(key))
+
+    def saw(self, pod: Object) -> None:
+        """A pod was read, or written."""
+        self._tell(self._book.put(kept_of(pod)))
+
+    async def look(self, namespace: str, pods: str, key: VersionKey) -> None:
+        """Ask for the pods of one version (`pods`: their selector) and for autoscalers. Raises ApiError."""
+        listed = await self._api.get(path(PODS, namespace), {"labelSelector": pods})
+        found = {pod["metadata"]["uid"]: kept_of(pod) for pod in listed["items"]}
+        for known in self._book.of(key):
+            if known["metadata"]["uid"] not in found:
+                self._tell(self._book.gone(known))
+        for pod in found.values():
+            self._tell(self._book.put(pod))
+        autoscalers = await self._api.get(path(HPAS, namespace))
+        self._autoscalers = {place: each for place, each in self._autoscalers.items() if place[0] != namespace}
+        for each in autoscalers["items"]:
+            self._autoscalers[namespace, each["metadata"]["name"]] = each
+
+    def _pod(self, change: ObjectPut | ObjectGone) -> None:
+        self._tell(self._book.put(change.object) if isinstance(change, ObjectPut) else self._book.gone(change.object))
+
+    def _autoscaler(self, change: ObjectPut | ObjectGone) -> None:
+        place = change.object["metadata"]["namespace"], change.object["metadata"]["name"]
+        if isinstance(change, ObjectPut):
+            self._autoscalers[place] = change.object
+        else:
+            self._autoscalers.pop(place, None)

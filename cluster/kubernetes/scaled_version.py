@@ -1,0 +1,237 @@
+"""One version whose number is ours to set: how it comes from the number there is to the number there should be.
+
+Level-triggered: `settle` looks at what is, does what follows, and is called again whenever something has changed. What
+it has begun stands in the API (`shrinking`), so that it may be ended at any point and gone on with by another leader.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Container
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.kubernetes import shrinking
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError
+from cluster.kubernetes.client.clock import Clock
+from cluster.kubernetes.client.paths import PODS, path
+from cluster.kubernetes.conflicts import scaled_by
+from cluster.kubernetes.marking import mark
+from cluster.kubernetes.objects.labels import selector
+from cluster.kubernetes.objects.pod import unschedulable
+from cluster.kubernetes.ownership import WorkloadClaim
+from cluster.kubernetes.pod_cache import PodCache
+from cluster.kubernetes.shrinking import GOING_COST, SPENT_COST, PodNow, Steps, pod_now, pods_now
+from cluster.kubernetes.workloads import Workloads, is_rolling, number_of, refused_pods
+from cluster.provider import ProviderError
+from serving.endpoint import Version, VersionKey, WorkloadRef
+
+OVERDUE_S = 10.0
+"""A workload's controller removes a pod within a second of a lower number, unless it has chosen another one."""
+DRAIN_MARGIN_S = 1.0
+
+Pod = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class RetryLater(ProviderError):
+    """Not now; it is tried again by itself."""
+
+
+class ScaledByOther(RetryLater):
+    """Somebody else sets this number."""
+
+
+class NoRoom(RetryLater):
+    """There are pods already that the cluster has no room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a version runs."""
+
+    claim: WorkloadClaim
+    pods: str
+    """Label selector of its pods, in one line."""
+
+    @property
+    def namespace(self) -> str:
+        """Of the workload and its pods."""
+        return self.claim.namespace
+
+    @property
+    def workload(self) -> WorkloadRef:
+        """The workload whose number is set."""
+        return self.claim.workload
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What it takes to change the number of pods."""
+
+    api: Api
+    workloads: Workloads
+    outlook: PodCache
+    clock: Clock
+    drained: Container[str]
+    """Replicas on which nothing is in flight and nothing will be, as routers have told, be it ever so early."""
+
+
+class ScaledVersion:
+    """One version and its workload."""
+
+    def __init__(self, key: VersionKey, version: Version, place: Place, means: Means) -> None:
+        self.key = key
+        self.version = version
+        self.place = place
+        self.wanted: int | None = None
+        """Replicas that serve; None: nobody has said yet."""
+        self.strange_departures = 0
+        """Pods that stayed although nothing was in flight on them, because others went in their place."""
+        self._api = means.api
+        self._workloads = means.workloads
+        self._outlook = means.outlook
+        self._clock = means.clock
+        self._lock = asyncio.Lock()
+        self._going: dict[str, float] = {}
+        """Replica that is to go -> when it goes at the latest, busy or not."""
+        self._drained = means.drained
+        self._lowered_at: dict[str, float] = {}
+        """Spent replica -> since when the number is low enough for it to be removed."""
+
+    # ---- what is known
+
+    def serving(self, number: int) -> int:
+        """How many of `number` pods are to stay."""
+        return max(0, number - sum(pod.draining for pod in self._pods()))
+
+    def suspended(self) -> str:
+        """Who else sets this number; "" if nobody does."""
+        other = scaled_by(self._outlook.autoscalers(), self.place.namespace, self.place.workload)
+        return f"HorizontalPodAutoscaler {other} scales {self._name}; delete it to have it scaled here" if other else ""
+
+    def limited(self) -> str:
+        """Why pods that are wanted find no room; "" if they do."""
+        for pod in self._outlook.pods_of(self.key):
+            if pod_now(pod) is not None and (why := unschedulable(pod)):
+                return why
+        found = self._workloads.of(self.place.claim)
+        return refused_pods(found) if found is not None else ""
+
+    def is_settled(self) -> bool:
+        """There is nothing to do, as far as is known."""
+        found = self._workloads.of(self.place.claim)
+        if self.wanted is None or found is None:
+            return self.wanted is None
+        return number_of(found) == self.wanted and not self._going and not any(pod.draining for pod in self._pods())
+
+    async def hindrance(self, fewer: bool) -> str:
+        """Why the number cannot be changed now; "" if it can."""
+        if told := self.suspended():
+            return told
+        try:
+            if fewer:
+                await self._look()
+        except ProviderError as error:
+            return str(error)
+        return ""
+
+    # ---- what is done
+
+    async def scale(self, replicas: int, victims: Collection[str]) -> int:
+        """Have this many replicas that serve, without `victims`: the number of pods before. Raises ProviderError."""
+        self.wanted = replicas
+        for victim in victims:
+            self._schedule(victim)
+        return await self.settle()
+
+    async def settle(self) -> int:
+        """Do what can be done now: the number of pods before. Raises ProviderError; RetryLater where none is at
+        fault.
+        """
+        async with self._lock:
+            found = await self._workloads.current(self.place.claim)
+            before = number_of(found)
+            if self.wanted is None:
+                return before
+            if told := self.suspended():
+                raise ScaledByOther(told)
+            steps = self._steps()
+            if steps.replicas > before and (why := self.limited()):
+                await self._mark(steps)
+                raise NoRoom(f"{before} pods are asked for and no more, for the cluster has no room: {why}")
+            if steps.replicas < before or steps.withdraw or steps.delete:
+                await self._look()
+                # Pods are marked of the workload that is there now, not of one that had its name.
+                found = await self._workloads.confirm(self.place.claim)
+                steps = self._steps()
+                await self._mark(steps)
+                if steps.replicas < before and is_rolling(found):
+                    raise RetryLater(f"{self._name} replaces its pods; fewer there will be when that is done")
+            await self._workloads.set_number(self.place.claim, steps.replicas)
+            await self._follow_up(steps)
+            return before
+
+    def _steps(self) -> Steps:
+        now, pods = self._clock.now(), self._pods()
+        alive = {pod.id for pod in pods}
+        drained = {each for each in alive if each in self._drained}
+        for gone in [each for each in self._going if each not in alive]:
+            del self._going[gone]
+        for pod in pods:
+            if pod.draining:
+                self._schedule(pod.id)
+        late = {each for each, deadline_s in self._going.items() if now >= deadline_s}
+        overdue = {each for each, since_s in self._lowered_at.items() if now >= since_s + OVERDUE_S}
+        rule = shrinking.of_statefulset if self.place.workload.kind == "StatefulSet" else shrinking.of_deployment
+        return rule(self.wanted or 0, pods, self._going, drained | late, overdue)
+
+    def _schedule(self, replica_id: str) -> None:
+        latest_s = self._clock.now() + self.version.scoring_timeout_s + DRAIN_MARGIN_S
+        self._going.setdefault(replica_id, latest_s)
+
+    async def _mark(self, steps: Steps) -> None:
+        """Nobody's number falls before its pods are known to be going."""
+        marks = [(pod, GOING_COST) for pod in steps.withdraw] + [(pod, SPENT_COST) for pod in steps.cheapen]
+        for pod in steps.withdraw:
+            self._schedule(pod.id)
+        await asyncio.gather(*(self._annotate(pod, cost) for pod, cost in marks))
+
+    async def _annotate(self, pod: PodNow, cost: int) -> None:
+        found = await mark(self._api, self.place.namespace, pod, cost)
+        if found is not None:
+            self._outlook.saw(found)
+
+    async def _follow_up(self, steps: Steps) -> None:
+        """See to it that those go that were meant to."""
+        now = self._clock.now()
+        self._lowered_at = {pod.id: self._lowered_at.get(pod.id, now) for pod in steps.spent}
+        for pod in steps.delete:
+            if self.place.workload.kind != "StatefulSet":
+                self.strange_departures += 1
+                _log.warning("%s: pod %s is idle and should have gone; another went in its place", self.key, pod.name)
+            try:
+                await self._api.delete(path(PODS, self.place.namespace, pod.name), uid=pod.uid)
+            except ApiError as error:
+                raise ProviderError(f"cannot delete pod {self.place.namespace}/{pod.name}: {error}") from error
+
+    async def _look(self) -> None:
+        """Be sure of the pods and of who else scales: where the watches have been silent, ask. Raises RetryLater."""
+        if self._outlook.is_fresh():
+            return
+        try:
+            await self._outlook.look(self.place.namespace, self.place.pods or selector(self.key), self.key)
+        except ApiError as error:
+            raise RetryLater(f"{self.key}: nothing is given back while the API is away: {error}") from error
+        if told := self.suspended():
+            raise ScaledByOther(told)
+
+    @property
+    def _name(self) -> str:
+        return self.place.claim.title
+
+    def _pods(self) -> list[PodNow]:
+        """The pods that its workload's controller counts; others may carry the same labels."""
+        workload = self._workloads.of(self.place.claim)
+        return pods_now(self._outlook.pods_of(self.key), workload)

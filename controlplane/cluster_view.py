@@ -1,0 +1,138 @@
+"""What runs, as the provider reports it. Pure; `ClusterView` has a single writer, the reconciler."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from cluster.changes import Change, Remove, Reset, Upsert
+from serving.endpoint import Endpoint, ReplicaKind, Version, VersionKey
+from serving.replica import Replica, ReplicaState
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedVersion:
+    """A replica as last reported."""
+
+    replica: Replica
+    changed_at_s: float
+    """When its state or reason became what it is, on the event-loop clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A version that has fewer ready replicas than it must have."""
+
+    key: VersionKey
+    ready: int
+    needed: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.ready} of {self.needed} ready: {self.message or 'starting'}"
+
+
+class ClusterView:
+    """Every replica that exists, by version."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, ObservedVersion] = {}
+        self._by_key: dict[VersionKey, dict[str, ObservedVersion]] = {}
+
+    def apply(self, change: Change, now: float) -> tuple[Upsert | Remove, ...]:
+        """Take over a change; return what is new to us, in order. Applying the same change twice returns nothing."""
+        match change:
+            case Reset(replicas):
+                kept = {replica.id for replica in replicas}
+                steps: list[Upsert | Remove] = [Remove(gone) for gone in self._by_id if gone not in kept]
+                steps += [Upsert(replica) for replica in replicas]
+            case _:
+                steps = [change]
+        return tuple(step for step in steps if self._step(step, now))
+
+    def _step(self, step: Upsert | Remove, now: float) -> bool:
+        match step:
+            case Upsert(replica):
+                before = self._by_id.get(replica.id)
+                if before is not None and before.replica == replica:
+                    return False
+                if before is not None and _same_condition(before.replica, replica):
+                    now = before.changed_at_s
+                self._put(ObservedVersion(replica, now))
+                return True
+            case Remove(replica_id):
+                return self._drop(replica_id)
+
+    def _put(self, seen: ObservedVersion) -> None:
+        self._by_id[seen.replica.id] = seen
+        self._by_key.setdefault(seen.replica.key, {})[seen.replica.id] = seen
+
+    def _drop(self, replica_id: str) -> bool:
+        seen = self._by_id.pop(replica_id, None)
+        if seen is None:
+            return False
+        siblings = self._by_key[seen.replica.key]
+        del siblings[replica_id]
+        if not siblings:
+            del self._by_key[seen.replica.key]
+        return True
+
+    def replicas(self) -> Iterator[Replica]:
+        """All of them."""
+        return (seen.replica for seen in self._by_id.values())
+
+    def find(self, replica_id: str) -> Replica | None:
+        """The replica of that id, or None."""
+        seen = self._by_id.get(replica_id)
+        return seen.replica if seen else None
+
+    def endpoints(self) -> set[str]:
+        """Names of endpoints that have a replica."""
+        return {key.endpoint for key in self._by_key}
+
+    def of(self, key: VersionKey) -> list[Replica]:
+        """The replicas of one version, oldest first."""
+        return [seen.replica for seen in self._by_key.get(key, {}).values()]
+
+    def counts(self, key: VersionKey) -> dict[ReplicaState, int]:
+        """How many replicas are in each state; every state is present."""
+        found = Counter(seen.replica.state for seen in self._by_key.get(key, {}).values())
+        return {state: found[state] for state in ReplicaState}
+
+    def ready_slots(self, key: VersionKey) -> int:
+        """Slots of the ready replicas."""
+        return sum(replica.slots for replica in self.of(key) if replica.state is ReplicaState.READY)
+
+    def message(self, key: VersionKey) -> str:
+        """Why replicas are not ready: what the one that changed last says. A failure outranks a start."""
+        told = [seen for seen in self._by_key.get(key, {}).values() if seen.replica.reason]
+        for state in (ReplicaState.FAILED, ReplicaState.STARTING):
+            of_state = [seen for seen in told if seen.replica.state is state]
+            if of_state:
+                return max(of_state, key=lambda seen: seen.changed_at_s).replica.reason
+        return ""
+
+
+def needed(version: Version) -> int:
+    """Ready replicas without which a version is not ready: its minimum (that is the number, when it is fixed).
+
+    Static replicas are not ours to start, so one that answers is enough.
+    """
+    if version.replica.kind is ReplicaKind.STATIC:
+        return 1
+    return version.autoscale.min_replicas
+
+
+def shortfalls(endpoints: Iterable[Endpoint], view: ClusterView) -> list[Shortfall]:
+    """The versions that are not ready; an endpoint is ready when none of its versions is in the list."""
+    found = []
+    for endpoint in endpoints:
+        for version in endpoint.versions:
+            key = VersionKey(endpoint.name, version.name)
+            ready = view.counts(key)[ReplicaState.READY]
+            if ready < needed(version):
+                found.append(Shortfall(key, ready, needed(version), view.message(key)))
+    return found
+
+
+def _same_condition(before: Replica, after: Replica) -> bool:
+    return replace(before, host=after.host, port=after.port, slots=after.slots) == after

@@ -1,0 +1,81 @@
+"""The View: what REST shows of an endpoint, its manifest with the defaults filled in plus how it fares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from autoscaler.policy import Observation
+from controlplane.cluster_view import ClusterView, Shortfall, shortfalls
+from controlplane.registry import DeclaredEndpoint
+from serving.endpoint import Version, VersionKey
+from serving.manifest import to_document
+from serving.replica import ReplicaState
+
+LOG_LINES = 10
+"""How much of a replica's log is shown with a version that is not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the parts of a View come from."""
+
+    view: ClusterView
+    scoring_url: str
+    """`http://host:port` of the routers."""
+    observe: Callable[[Version, VersionKey], Observation]
+    desired: Callable[[Version, VersionKey], int]
+    trouble: Callable[[str], str]
+
+
+def to_view(declared: DeclaredEndpoint, sources: Sources, log_tails: dict[VersionKey, list[str]]) -> dict[str, Any]:
+    """One endpoint as REST shows it. `log_tails`: the last log lines of versions that are not ready."""
+    endpoint = declared.endpoint
+    missing = {shortfall.key: shortfall for shortfall in shortfalls((endpoint,), sources.view)}
+    base = f"{sources.scoring_url}/api/v1/service/{endpoint.name}"
+    trouble = sources.trouble(endpoint.name)
+    versions = {}
+    for version in endpoint.versions:
+        key = VersionKey(endpoint.name, version.name)
+        shortfall = missing.get(key)
+        # Enough are ready, and others fail: a new model that does not start while the one before it serves.
+        failing = sources.view.message(key) if sources.view.counts(key)[ReplicaState.FAILED] and not shortfall else ""
+        message = explain(shortfall, trouble, log_tails.get(key, [])) or failing
+        versions[version.name] = _version_status(version, key, sources, message)
+    status = {
+        "ready": not missing,
+        "scoringUri": f"{base}/score",
+        "swaggerUri": f"{base}/swagger.json",
+        "auth": endpoint.auth.value,
+        "versions": versions,
+    }
+    return {**to_document(declared.manifest), "status": status}
+
+
+def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> str:
+    """Why a version is not as declared, for people: '' when it is."""
+    if shortfall is None:
+        return trouble
+    said = shortfall.message
+    # A provider may quote the log in its reason already; nobody wants to read it twice.
+    tail = [] if "\n" in said else log_tail
+    if not said and not trouble:
+        said = "starting; its last log lines:" if tail else "starting"
+    return "\n".join(part for part in (trouble, said, *tail) if part)
+
+
+def _version_status(version: Version, key: VersionKey, sources: Sources, message: str) -> dict[str, Any]:
+    counts = sources.view.counts(key)
+    seen = sources.observe(version, key)
+    total = sources.view.ready_slots(key)
+    return {
+        "share": version.share,
+        "desired": sources.desired(version, key),
+        **{state.value: counts[state] for state in ReplicaState},
+        "busy": seen.busy,
+        "total": total,
+        "waiting": seen.waiting,
+        "utilization": seen.busy / total if total else 0.0,
+        "isDefault": version.is_default,
+        "type": version.type.value,
+        "message": message,
+    }

@@ -1,0 +1,214 @@
+"""REST callers who show a Kubernetes bearer token: the API server says who they are and what they may.
+
+Every question is asked with the caller's own token (SelfSubjectReview, SelfSubjectAccessReview), and ScoringEndpoints
+are created, changed and deleted with it: so REST gives no right that the caller has not, admission policies see the
+caller, and this process needs no right to review anybody. A token goes to the API server only.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+from aiohttp import web
+
+from autoscaler.scaling_loop import Clock
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError, Misconfigured
+from cluster.kubernetes.client.paths import ACCESS_REVIEWS, ENDPOINTS, IDENTITY_REVIEWS, path
+from controlplane import payload
+from controlplane.caller_cache import Remembered, ReviewLimit
+from controlplane.control_errors import ControlError, MissingCredential, NotPermitted, StoreUnavailable, TooManyRequests
+from controlplane.openapi import OPERATIONS, Operation
+from controlplane.rest_guard import CALLER, VISIBLE
+from controlplane.rights import DECLARE, Right
+
+AT_ONCE = 16
+"""Reviews at one time for one list."""
+
+_acting: ContextVar[str] = ContextVar("acting", default="")
+_BY_ID: Final = {operation.id: operation for operation in OPERATIONS}
+
+
+def writer(api: Api) -> Api:
+    """The client that ScoringEndpoints are written with: with the token of the request's caller, else with our own."""
+    token = _acting.get()
+    return api.with_token(token) if token else api
+
+
+@contextlib.contextmanager
+def as_caller() -> Iterator[None]:
+    """Around a write: what the API server refuses to the caller is the caller's 403. Raises NotPermitted,
+    MissingCredential.
+    """
+    try:
+        yield
+    except ApiError as error:
+        if _acting.get() and error.status == 403:
+            raise NotPermitted(f"the Kubernetes API refuses it: {_said(error)}") from error
+        if _acting.get() and error.status == 401:
+            raise MissingCredential("the Kubernetes API takes this token no more") from error
+        raise
+
+
+class KubernetesCallers:
+    """A `controlplane.rest_guard.Judge`."""
+
+    accepts = "a Kubernetes bearer token"
+
+    def __init__(self, api: Api, home: str, places: Callable[[], Mapping[str, str]], clock: Clock) -> None:
+        """`api`: leads to the API server; its own token is not used. `home`: the namespace of what names none.
+
+        `places`: endpoint -> its namespace, of all that there are.
+        """
+        self._api = api
+        self._home = home
+        self._places = places
+        self._clock = clock
+        self._callers: Remembered[str | None] = Remembered()
+        self._rights: Remembered[bool] = Remembered()
+        self._limit = ReviewLimit()
+
+    async def caller(self, credential: str, request: web.Request) -> str | None:
+        """The caller's name where the API server knows the token, and the operation is allowed; None: unknown.
+
+        Raises NotPermitted that names the right that is missing, StoreUnavailable, TooManyRequests.
+        """
+        if not credential.isascii() or not credential.isprintable():
+            return None
+        name = await self._name(credential, request.remote or "")
+        if name is None:
+            return None
+        request[CALLER] = name  # of a refusal, too
+        operation = _BY_ID.get(request.match_info.route.name or "")
+        if operation is not None:
+            await self._check(credential, name, operation, request)
+        _acting.set(credential)  # for the task of this request
+        return name
+
+    # ---- who
+
+    async def _name(self, token: str, address: str) -> str | None:
+        key, now = _digest(token), self._clock.now()
+        if (known := self._callers.get(key, now)) is not None:
+            return known[0]
+        if not self._limit.admits(address, now):
+            raise TooManyRequests("too many credentials that are not known yet; try again in a second")
+        name = await self._reviewed_name(token)
+        self._callers.put(key, name, now)
+        return name
+
+    async def _reviewed_name(self, token: str) -> str | None:
+        body = {"apiVersion": IDENTITY_REVIEWS.api_version, "kind": IDENTITY_REVIEWS.kind}
+        api = self._api.with_token(token)
+        try:
+            found = await api.create(path(IDENTITY_REVIEWS, None), body, urgent=True)
+        except Misconfigured:
+            return None
+        except ApiError as error:
+            if error.status == 401:
+                return None
+            raise _unanswered(error) from error
+        name = found.get("status", {}).get("userInfo", {}).get("username")
+        return str(name) if name and name != "system:anonymous" else None
+
+    # ---- what
+
+    async def _check(self, token: str, name: str, operation: Operation, request: web.Request) -> None:
+        right = operation.right
+        if right is None:
+            raise NotPermitted(f"{operation.id} is for the control token")
+        if right.url:
+            await self._demand(token, name, {"nonResourceAttributes": {"verb": right.verb, "path": right.url}})
+        elif right.verb == "list":
+            request[VISIBLE] = await self._visible(token)
+        elif right.verb:
+            endpoint = request.match_info["name"]
+            namespace = self._places().get(endpoint)
+            verb = right.verb
+            if verb == DECLARE:
+                verb = "create" if namespace is None else "update"
+                namespace = namespace or _namespace_in(await request.read())
+            await self._demand(token, name, _on_endpoint(right, verb, namespace or self._home, endpoint))
+
+    async def _visible(self, token: str) -> frozenset[str]:
+        """Endpoints in namespaces where the caller may list them."""
+        places = dict(self._places())
+        if await self._may(token, _on_endpoints("list", "")):
+            return frozenset(places)
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def look(namespace: str) -> bool:
+            async with gate:
+                return await self._may(token, _on_endpoints("list", namespace))
+
+        namespaces = sorted(set(places.values()))
+        told = dict(zip(namespaces, await asyncio.gather(*map(look, namespaces)), strict=True))
+        return frozenset(name for name, namespace in places.items() if told[namespace])
+
+    async def _demand(self, token: str, name: str, asked: Mapping[str, Any]) -> None:
+        if not await self._may(token, asked):
+            raise NotPermitted(f"{name} may not {_in_words(asked)}")
+
+    async def _may(self, token: str, asked: Mapping[str, Any]) -> bool:
+        key, now = (_digest(token), repr(asked)), self._clock.now()
+        if (known := self._rights.get(key, now)) is not None:
+            return known[0]
+        body = {"apiVersion": ACCESS_REVIEWS.api_version, "kind": ACCESS_REVIEWS.kind, "spec": dict(asked)}
+        api = self._api.with_token(token)
+        try:
+            found = await api.create(path(ACCESS_REVIEWS, None), body, urgent=True)
+        except ApiError as error:
+            raise _unanswered(error) from error
+        allowed = found.get("status", {}).get("allowed") is True
+        self._rights.put(key, allowed, now)
+        return allowed
+
+
+def _on_endpoints(verb: str, namespace: str) -> dict[str, Any]:
+    """`namespace` "": all of them."""
+    attributes = {"verb": verb, "group": ENDPOINTS.group, "resource": ENDPOINTS.plural, "namespace": namespace}
+    return {"resourceAttributes": attributes}
+
+
+def _on_endpoint(right: Right, verb: str, namespace: str, name: str) -> dict[str, Any]:
+    asked = _on_endpoints(verb, namespace)
+    asked["resourceAttributes"] |= {"name": name, "subresource": right.subresource}
+    return asked
+
+
+def _in_words(asked: Mapping[str, Any]) -> str:
+    if (url := asked.get("nonResourceAttributes")) is not None:
+        return f"{url['verb']} {url['path']} (nonResourceURLs)"
+    attributes = asked["resourceAttributes"]
+    resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource", ""))))
+    return f"{attributes['verb']} {resource}.{attributes['group']} in namespace {attributes['namespace']}"
+
+
+def _namespace_in(body: bytes) -> str:
+    """What a document says, "" if it says nothing that can be used: its faults are told by whoever parses it."""
+    try:
+        declared = payload.from_json(body)
+    except ControlError:
+        return ""
+    metadata = declared.get("metadata") if isinstance(declared, dict) else None
+    namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
+    return namespace if isinstance(namespace, str) else ""
+
+
+def _unanswered(error: ApiError) -> ControlError:
+    if error.status == 401:
+        return MissingCredential("the Kubernetes API takes this token no more")
+    if error.status == 403:
+        return NotPermitted(f"the Kubernetes API lets this caller ask nothing about itself: {_said(error)}")
+    return StoreUnavailable(f"the Kubernetes API does not say whether this is allowed: {error}")
+
+
+def _said(error: ApiError) -> str:
+    return str(error.body.get("message") or error.message)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,212 @@
+"""The control plane of a cluster, for as long as this process leads: the parts, and the order in which they start."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from autoscaler.policy import Decision, Direction
+from autoscaler.scaling_loop import Clock
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.fence import Fence, Fenced, Leadership
+from cluster.kubernetes.kubernetes_provider import KubernetesProvider
+from cluster.kubernetes.leader_watches import LeaderWatches
+from cluster.kubernetes.name_claims import NameClaims
+from cluster.kubernetes.objects.confinement import PodTemplates
+from cluster.kubernetes.objects.deployment import faults_of
+from cluster.kubernetes.reporter import Reporter
+from controlplane.kubernetes.cluster_store import ClusterStore
+from controlplane.kubernetes.endpoint_follower import EndpointFollower
+from controlplane.kubernetes.status_writer import Facts, StatusWriter
+from controlplane.plane import ControlPlane, PlaneSettings
+from controlplane.routers import RouterControl
+from controlplane.tokens import TokenAlgorithm
+from serving.addresses import static_faults
+from serving.destinations import Destinations
+from serving.endpoint import Endpoint
+from serving.faults import Fault
+
+MEND_EVERY_S = 2.0
+NO_NETWORK = Destinations((), in_cluster=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """What a cluster's control plane can be told."""
+
+    namespaces: tuple[str, ...]
+    """Where ScoringEndpoints are looked for; empty: everywhere."""
+    scoring_url: str
+    """How clients reach the routers: `http(s)://host:port`."""
+    pod_templates: PodTemplates = PodTemplates.RESTRICTED
+    static: Destinations = NO_NETWORK
+    """Where static replicas may be."""
+    token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
+    instance: str = "scorefront-control"
+    """Names this process in Events."""
+
+
+class ClusterControl:
+    """One leadership. `start` it, `run` it, and `stop` it in any case."""
+
+    def __init__(self, plane: ControlPlane, parts: "Parts") -> None:
+        self.plane = plane
+        self._parts = parts
+        self._started = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    def places(self) -> dict[str, str]:
+        """Endpoint -> its namespace, of all that there are."""
+        claims = self._parts.claims
+        holders = {name: claims.holder(name) for name in claims.names()}
+        return {name: found["metadata"]["namespace"] for name, found in holders.items() if found is not None}
+
+    async def start(self) -> None:
+        """Read everything, serve and scale what is declared. Raises ControlError, and what a part died of."""
+        self._running = asyncio.create_task(self._run(), name="control of a cluster")
+        listed = asyncio.create_task(self._parts.sight.listed(), name="list the cluster")
+        try:
+            await asyncio.wait({listed, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listed.cancel()
+            await asyncio.gather(listed, return_exceptions=True)
+        if self._running.done():
+            await self.run()
+        self._parts.follower.begin()
+        await self.plane.begin()
+        for endpoint in self.plane.snapshot().endpoints:
+            self._parts.provider.recognize(endpoint)
+        self._started.set()
+
+    async def run(self) -> None:
+        """For ever. Raises Fenced when another leader was seen, else what a part died of."""
+        if self._running is not None:
+            try:
+                await self._running
+            except* Fenced as group:
+                raise Fenced(str(_first(group))) from None
+
+    async def stop(self) -> None:
+        """End every task. What runs in the cluster is left as it is."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(self._running, return_exceptions=True)
+            self._running = None
+        if self._started.is_set():
+            self._started.clear()
+            await self.plane.stop()
+
+    def counters(self) -> Mapping[str, float]:
+        """Numbers by short name, for /metrics."""
+        parts = self._parts
+        return {
+            "strange_departures": parts.provider.strange_departures(),
+            "api_silent_seconds": parts.sight.age_s(),
+            "fence": parts.fence.number,
+        }
+
+    async def _run(self) -> None:
+        parts = self._parts
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(parts.sight.run(), name="watch the cluster")
+            tasks.create_task(parts.reporter.run(), name="write events")
+            tasks.create_task(self._step_down(), name="watch for another leader")
+            await self._started.wait()
+            tasks.create_task(parts.provider.run(), name="look after workloads")
+            tasks.create_task(parts.follower.run(), name="follow what others declare")
+            tasks.create_task(parts.status.run(), name="write status")
+            tasks.create_task(self.plane.reconcile_all(), name="reconcile everything")
+            tasks.create_task(self._mend(), name="mend what others have changed")
+            tasks.create_task(self._outlive_plane(), name="wait for the control plane")
+
+    async def _step_down(self) -> None:
+        await self._parts.fence.broken.wait()
+        raise Fenced(f"the leadership with fence {self._parts.fence.number} is over")
+
+    async def _mend(self) -> None:
+        """What others have changed in our Deployments is applied again, or reported where it is theirs now."""
+        while True:
+            await self._parts.clock.sleep(MEND_EVERY_S)
+            for name in sorted(self._parts.provider.drifted()):
+                await self.plane.reconcile(name)
+
+    async def _outlive_plane(self) -> None:
+        await self.plane.wait()
+        raise RuntimeError("the control plane has stopped by itself")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs beside the control plane."""
+
+    sight: LeaderWatches
+    provider: KubernetesProvider
+    follower: EndpointFollower
+    status: StatusWriter
+    reporter: Reporter
+    fence: Fence
+    clock: Clock
+    claims: NameClaims
+
+
+def cluster_control(
+    api: Api,
+    routers: RouterControl,
+    fence: int,
+    clock: Clock,
+    wall: Callable[[], float],
+    u: Callable[[], float],
+    settings: ClusterSettings,
+    leadership: Leadership,
+    entropy: Callable[[int], bytes] = secrets.token_bytes,
+) -> ClusterControl:
+    """Made anew for every `leadership`, whose number is `fence`; it is asked before every write.
+
+    `wall()` is unix seconds, `u()` uniform on [0, 1).
+    """
+
+    def rfc3339() -> str:
+        return datetime.fromtimestamp(wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    barrier, claims = Fence(fence, leadership), NameClaims()
+    sight = LeaderWatches(api, settings.namespaces, clock, u)
+    reporter = Reporter(api, claims, clock, rfc3339, settings.instance)
+    touched: set[str] = set()
+
+    def faults(endpoint: Endpoint) -> list[Fault]:
+        return [*faults_of(endpoint, settings.pod_templates), *static_faults(endpoint, settings.static)]
+
+    provider = KubernetesProvider(api, sight, claims, barrier, clock, reporter, touched.add, faults)
+    store = ClusterStore(api, claims, provider, settings.namespaces, barrier, entropy, reporter)
+
+    def acted(decision: Decision) -> None:
+        if decision.direction is not Direction.HOLD:
+            numbers = f"{decision.key.version} from {decision.previous} to {decision.desired} replicas"
+            reporter(decision.key.endpoint, "Scaled", f"{numbers}: {decision.reason}")
+        touched.add(decision.key.endpoint)
+
+    plane = ControlPlane(
+        store,
+        provider,
+        routers,
+        clock,
+        wall,
+        PlaneSettings(scoring_url=settings.scoring_url, token_algorithm=settings.token_algorithm),
+        entropy,
+        acted,
+    )
+    follower = EndpointFollower(api, claims, store, provider, plane, clock, sight)
+    facts = Facts(claims, plane, provider, store, follower)
+    status = StatusWriter(api, claims, barrier, reporter, facts, clock, rfc3339, touched)
+    return ClusterControl(plane, Parts(sight, provider, follower, status, reporter, barrier, clock, claims))
+
+
+def _first(group: BaseExceptionGroup[Fenced]) -> BaseException:
+    """One of them, however deep."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -1,0 +1,298 @@
+"""The state of a cluster installation: it is in the Kubernetes API, and nowhere else. Fits `controlplane.store.Store`.
+
+ScoringEndpoint NAME        what is declared
+Secret scorefront-keys      the keys of all endpoints, in the namespace of the installation
+Deployment .spec.replicas   the wanted numbers
+Secret scorefront-signing   token signing keys; their public halves in ConfigMap scorefront-trust
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import NotFound
+from cluster.kubernetes.client.paths import ENDPOINTS, path
+from cluster.kubernetes.fence import Fence
+from cluster.kubernetes.kubernetes_provider import KubernetesProvider, Tell
+from cluster.kubernetes.name_claims import NameClaims, is_leaving, place_of
+from cluster.kubernetes.objects.labels import FINALIZER
+from cluster.kubernetes.objects.scoring_endpoint import document_of
+from cluster.provider import ProviderError
+from controlplane.control_errors import ConflictingChange, DamagedFile, InvalidCall
+from controlplane.keys import PAIR_BYTES, KeyPair, KeyType, pair_from
+from controlplane.kubernetes.cluster_callers import as_caller, writer
+from controlplane.kubernetes.endpoint_keys import EndpointKeys
+from controlplane.kubernetes.error_mapping import translating
+from controlplane.kubernetes.signing_secret import ClusterKeyring
+from controlplane.state import InstallationState, StoredEndpoint
+from controlplane.tokens import Keyring
+from serving.endpoint import VersionKey
+from serving.faults import InvalidManifest
+from serving.manifest import parse, to_document, to_endpoint
+
+AT_ONCE = 16
+ATTEMPTS = 5
+SYSTEM_PREFIXES = ("kube-", "openshift-")
+SYSTEM_RULE = "endpoints do not belong in a namespace of the cluster itself (kube-*, openshift-*)"
+
+Object = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class ClusterStore:
+    """`claims` is kept up with the API by whoever watches it; here it also learns what is written here."""
+
+    remedy = "mend it with kubectl, or declare it anew"
+
+    def __init__(
+        self,
+        api: Api,
+        claims: NameClaims,
+        provider: KubernetesProvider,
+        namespaces: Collection[str],
+        fence: Fence,
+        entropy: Callable[[int], bytes],
+        tell: Tell,
+    ) -> None:
+        """`namespaces`: those that are watched; empty: all."""
+        self._api = api
+        self._claims = claims
+        self._provider = provider
+        self._namespaces = namespaces
+        self._fence = fence
+        self._entropy = entropy
+        self._tell = tell
+        self._generations: dict[str, int] = {}
+        self._keys = EndpointKeys(api, fence)
+        self._keyring = ClusterKeyring(api, fence)
+
+    # ---- controlplane.store.Store
+
+    async def open(self) -> InstallationState:
+        """Everything that is declared. Raises ControlError."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def read(name: str) -> StoredEndpoint | str | None:
+            async with gate:
+                return await self.read(name)
+
+        await self._keys.refresh()
+        names = self._claims.names()
+        found = dict(zip(names, await asyncio.gather(*map(read, names)), strict=True))
+        endpoints = {name: each for name, each in found.items() if isinstance(each, StoredEndpoint)}
+        wanted = {key: number for stored in endpoints.values() for key, number in stored.replicas.items()}
+        damaged = {name: each for name, each in found.items() if isinstance(each, str)}
+        keyring, lost = None, list[str]()
+        try:
+            keyring = await self._keyring.read()
+        except DamagedFile as error:
+            lost.append(f"{error}; it is written anew, and tokens issued before open nothing")
+        return InstallationState(endpoints, wanted, keyring, damaged, tuple(lost))
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
+    async def put_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
+        """Create the object, or replace its spec; then its keys. A new one takes the keys that are there already."""
+        self._check_fence()
+        found = self._claims.holder(name)
+        if found is None:
+            found = await self._create(name, stored.document)
+            self._generations[name] = found["metadata"].get("generation", 0)
+            return StoredEndpoint(stored.document, await self._made_keys(found, stored.keys))
+        if is_leaving(found):
+            raise ConflictingChange(f"{self.place(name)} is being deleted; declare it again when it is gone")
+        if _spec_of(found) != stored.document["spec"]:
+            found = await self._replace(found, stored.document)
+        self._generations[name] = found["metadata"].get("generation", 0)
+        keys = self._keys.bound(found, stored.keys)
+        await self._change_keys(found, keys)
+        return StoredEndpoint(stored.document, keys, self._numbers(found))
+
+    async def drop_endpoint(self, name: str) -> None:
+        """Delete the object: it goes once what runs for it is drained."""
+        self._check_fence()
+        found = self._claims.holder(name)
+        if found is None:
+            return
+        metadata = found["metadata"]
+        where = path(ENDPOINTS, metadata["namespace"], name)
+        with translating(f"delete {self.place(name)}"):
+            with as_caller():
+                api = writer(self._api)
+                await api.delete(where, uid=metadata["uid"])
+            try:
+                self._claims.put(await self._api.get(where))
+            except NotFound:
+                self._claims.gone(found)
+
+    async def set_endpoint_aside(self, name: str) -> str:
+        """Nothing is in the way: the object's spec is replaced."""
+        return ""
+
+    async def drop_damaged(self, name: str) -> str:
+        """Delete the object."""
+        await self.drop_endpoint(name)
+        return ""
+
+    async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+        """The workloads themselves hold their numbers."""
+
+    async def put_keyring(self, keyring: Keyring) -> None:
+        """Keep the token signing keys."""
+        self._check_fence()
+        await self._keyring.write(keyring)
+
+    def place(self, name: str) -> str:
+        """Kind, namespace and name."""
+        found = self._claims.holder(name)
+        return f"ScoringEndpoint {place_of(found) if found else name}"
+
+    # ---- what others have changed
+
+    async def read(self, name: str) -> StoredEndpoint | str | None:
+        """What is declared under this name now; text: what is wrong with it. Raises ControlError.
+
+        Where there are no keys yet, they are made.
+        """
+        found = self._claims.holder(name)
+        if found is None or is_leaving(found):
+            return None
+        self._generations[name] = found["metadata"].get("generation", 0)
+        if found["metadata"]["namespace"].startswith(SYSTEM_PREFIXES):
+            return f"{self.place(name)} is not served: {SYSTEM_RULE}"
+        try:
+            endpoint = to_endpoint(parse(document_of(found)))
+            if faults := self._provider.check(endpoint):
+                raise InvalidManifest(tuple(faults))
+        except InvalidManifest as error:
+            return f"{self.place(name)} is not valid: {'; '.join(map(str, error.faults))}"
+        try:
+            keys = await self._keys.make(found, pair_from(self._entropy(PAIR_BYTES)))
+        except ProviderError as error:
+            return str(error)
+        return StoredEndpoint(document_of(found), keys, self._numbers(found))
+
+    async def changed_keys(self, known: Mapping[str, KeyPair]) -> list[str]:
+        """Read the Secret anew and drop entries of endpoints that are gone. Raises ControlError.
+
+        known: endpoint -> the keys in use. Returns the endpoints whose entry differs, is missing or cannot be used.
+        """
+        await self._keys.refresh()
+        await self._keys.sweep(self._claims.all(), frozenset(self._namespaces))
+        return [name for name, keys in known.items() if await self._differ(name, keys)]
+
+    async def forget_keys(self, found: Object) -> None:
+        """Remove the keys of an object that is about to go. Raises ControlError."""
+        await self._keys.forget(found)
+
+    def generation(self, name: str) -> int:
+        """Of the object as it was read or written last."""
+        return self._generations.get(name, 0)
+
+    # ---- inside
+
+    async def _differ(self, name: str, known: KeyPair) -> bool:
+        found = self._claims.holder(name)
+        if found is None or is_leaving(found):
+            return False
+        try:
+            return await self._keys.read(found) != known
+        except ProviderError:
+            return True
+
+    def _check_fence(self) -> None:
+        with translating("write"):
+            self._fence.check()
+
+    async def _create(self, name: str, document: Mapping[str, Any]) -> Object:
+        metadata = document["metadata"]
+        namespace = metadata.get("namespace") or self._api.home
+        if namespace.startswith(SYSTEM_PREFIXES):
+            raise InvalidCall(f"namespace {namespace}: {SYSTEM_RULE}")
+        if self._namespaces and namespace not in self._namespaces:
+            raise ConflictingChange(f"namespace {namespace} is not watched; {', '.join(sorted(self._namespaces))} are")
+        body = {
+            "apiVersion": ENDPOINTS.api_version,
+            "kind": ENDPOINTS.kind,
+            "metadata": {**metadata, "namespace": namespace, "finalizers": [FINALIZER]},
+            "spec": document["spec"],
+        }
+        with translating(f"create ScoringEndpoint {namespace}/{name}"), as_caller():
+            api = writer(self._api)
+            found = await api.create(path(ENDPOINTS, namespace), body)
+        self._claims.put(found)
+        return found
+
+    async def _replace(self, found: Object, document: Mapping[str, Any]) -> Object:
+        """Its spec, and the labels and annotations that are given; whoever changed the spec meanwhile is not undone."""
+        generation, asked = found["metadata"].get("generation"), document["metadata"]
+        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+        if asked.get("namespace", namespace) != namespace:
+            raise ConflictingChange(f"name '{name}' is taken by {place_of(found)}")
+        where = path(ENDPOINTS, namespace, name)
+        for _ in range(ATTEMPTS):
+            metadata = dict(found["metadata"])
+            for field in ("labels", "annotations"):
+                if asked.get(field):
+                    metadata[field] = {**(metadata.get(field) or {}), **asked[field]}
+            try:
+                body = {**found, "metadata": metadata, "spec": document["spec"]}
+                with translating(f"write {self.place(name)}"), as_caller():
+                    api = writer(self._api)
+                    found = await api.replace(where, body)
+            except ConflictingChange:
+                with translating(f"read {self.place(name)}"):
+                    found = await self._api.get(where)
+                if found["metadata"].get("generation") != generation:
+                    self._claims.put(found)
+                    raise
+            else:
+                self._claims.put(found)
+                return found
+        raise ConflictingChange(f"{self.place(name)} is changed by others again and again")
+
+    async def _made_keys(self, found: Object, keys: KeyPair) -> KeyPair:
+        with translating(f"make the keys of {found['metadata']['name']}"):
+            made = await self._keys.make(found, keys)
+        self._claims.put(await self._keys.publish(found, made))
+        return made
+
+    async def _change_keys(self, found: Object, keys: KeyPair) -> None:
+        name = found["metadata"]["name"]
+        with translating(f"write the keys of {name}"):
+            before = await self._keys.read(found)
+            if before == keys:
+                return
+            if before is not None and not {before.primary, before.secondary} & {keys.primary, keys.secondary}:
+                raise ConflictingChange(f"the keys of {name} were changed by somebody else; look at them again")
+            await self._keys.change(found, before or keys, keys)
+        self._claims.put(await self._keys.publish(found, keys))
+        if before is None:
+            return
+        if changed := " and the ".join(kind for kind in KeyType if getattr(before, kind) != getattr(keys, kind)):
+            self._tell(name, "KeyRegenerated", f"the {changed} key is new; the old one opens nothing")
+        if before.incarnation not in ("", keys.incarnation):
+            self._tell(name, "TokensRevoked", "every token issued before is invalid")
+
+    def _numbers(self, found: Object) -> dict[VersionKey, int]:
+        """What its workloads have now."""
+        name = found["metadata"]["name"]
+        try:
+            endpoint = to_endpoint(parse(document_of(found)))
+        except InvalidManifest:
+            return {}
+        keys = {VersionKey(name, version.name): version for version in endpoint.versions}
+        numbers = {key: self._provider.number(key, version) for key, version in keys.items()}
+        return {key: number for key, number in numbers.items() if number is not None}
+
+
+def _spec_of(found: Object) -> Any:
+    """As `to_document` writes it; None where it cannot be understood."""
+    try:
+        return to_document(parse(document_of(found)))["spec"]
+    except InvalidManifest:
+        return None

@@ -1,0 +1,163 @@
+"""Brings to the control plane what others change in the API, and lets go what they have deleted."""
+
+import asyncio
+import logging
+from typing import Any
+
+from autoscaler.scaling_loop import Clock
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
+from cluster.kubernetes.finalizer import drop_finalizer
+from cluster.kubernetes.kubernetes_provider import KubernetesProvider
+from cluster.kubernetes.leader_watches import LeaderWatches
+from cluster.kubernetes.name_claims import NameClaims, is_leaving
+from cluster.provider import ProviderError
+from controlplane.control_errors import ControlError
+from controlplane.kubernetes.cluster_store import ClusterStore
+from controlplane.plane import ControlPlane
+from controlplane.state import StoredEndpoint
+from serving.faults import InvalidManifest
+
+AGAIN_AFTER_S = 2.0
+LEAVING_EVERY_S = 1.0
+KEYS_ROUND_S = 60.0
+
+Object = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class EndpointFollower:
+    """Level-triggered: it notes whose object has changed, and looks at what that is now."""
+
+    def __init__(
+        self,
+        api: Api,
+        claims: NameClaims,
+        store: ClusterStore,
+        provider: KubernetesProvider,
+        plane: ControlPlane,
+        clock: Clock,
+        sight: LeaderWatches,
+    ) -> None:
+        self._api = api
+        self._claims = claims
+        self._store = store
+        self._provider = provider
+        self._plane = plane
+        self._clock = clock
+        self.refused: dict[str, str] = {}
+        """Endpoint -> why what is declared now is not what is followed."""
+        self._seen: dict[str, tuple[object, ...]] = {}
+        self._dirty: set[str] = set()
+        self._leaving: set[str] = set()
+        self._wake = asyncio.Event()
+        sight.endpoints.listen(self._endpoint)
+
+    def begin(self) -> None:
+        """What was seen until now is about to be loaded as a whole."""
+        self._dirty = {name for name in self._claims.names() if self._has_leaving(name)}
+        self._leaving = set(self._dirty)
+        if self._dirty:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Follow, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._let_go(), name="let deleted endpoints go")
+            tasks.create_task(self._look_at_keys(), name="look at keys")
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                dirty, self._dirty = self._dirty, set()
+                failed = {name for name in sorted(dirty) if not await self._take(name)}
+                if failed:
+                    tasks.create_task(self._again(failed), name="look again at what could not be read")
+
+    async def _take(self, name: str) -> bool:
+        if self._has_leaving(name):
+            self._leaving.add(name)
+        try:
+            await self._plane.take_over(name, lambda: self._read(name))
+        except (ControlError, InvalidManifest) as error:
+            _log.warning("endpoint %s is not followed yet: %s", name, error)
+            return False
+        return True
+
+    async def _read(self, name: str) -> StoredEndpoint | str | None:
+        kept = await self._store.read(name)
+        if isinstance(kept, str):
+            if self.refused.get(name) != kept:
+                _log.warning("endpoint %s: %s", name, kept)
+            self.refused[name] = kept
+        else:
+            self.refused.pop(name, None)
+        return kept
+
+    async def _again(self, names: set[str]) -> None:
+        await self._clock.sleep(AGAIN_AFTER_S)
+        self._dirty |= names
+        self._wake.set()
+
+    async def _look_at_keys(self) -> None:
+        """Poll the Secret with the keys once a minute: the right to watch would be the right to list all Secrets."""
+        while True:
+            await self._clock.sleep(KEYS_ROUND_S)
+            declared = ((name, self._plane.declared(name)) for name in self._claims.names())
+            known = {name: each.keys for name, each in declared if each is not None}
+            try:
+                for name in await self._store.changed_keys(known):
+                    self._touch(name)
+            except ControlError as error:
+                _log.warning("the keys of endpoints were not looked at: %s", error)
+
+    async def _let_go(self) -> None:
+        """An object of which nothing is left in the cluster has its finalizer taken away."""
+        while True:
+            await self._clock.sleep(LEAVING_EVERY_S)
+            for name in sorted(self._leaving):
+                await self._let_go_of(name)
+
+    async def _let_go_of(self, name: str) -> None:
+        holder = self._claims.holder(name)
+        if holder is None or not self._has_leaving(name):
+            self._leaving.discard(name)
+            return
+        if is_leaving(holder) and (self._plane.declared(name) is not None or not self._provider.is_gone(name)):
+            return
+        # What does not have the name never had anything made for it.
+        for found in [each for each in (holder, *self._claims.rivals(name)) if is_leaving(each)]:
+            try:
+                await self._store.forget_keys(found)
+                await drop_finalizer(self._api, self._claims, found)
+            except (ControlError, ProviderError) as error:
+                _log.warning("%s", error)
+
+    def _has_leaving(self, name: str) -> bool:
+        holder = self._claims.holder(name)
+        return any(is_leaving(each) for each in (holder, *self._claims.rivals(name)) if each is not None)
+
+    def _endpoint(self, change: ObjectPut | ObjectGone) -> None:
+        name = change.object["metadata"]["name"]
+        if isinstance(change, ObjectPut):
+            self._claims.put(change.object)
+        else:
+            self._claims.gone(change.object)
+        seen = self._what(name)
+        # The status is written by us, many times as often as anything else changes.
+        if seen != self._seen.get(name):
+            self._seen[name] = seen
+            self._touch(name)
+        if not seen:
+            self._seen.pop(name, None)
+            self.refused.pop(name, None)
+
+    def _what(self, name: str) -> tuple[object, ...]:
+        """What of the objects of this name makes a difference."""
+        holder = self._claims.holder(name)
+        found = [each["metadata"] for each in (holder, *self._claims.rivals(name)) if each is not None]
+        return tuple((each["uid"], each.get("generation"), "deletionTimestamp" in each) for each in found)
+
+    def _touch(self, name: str) -> None:
+        self._dirty.add(name)
+        self._wake.set()

@@ -1,0 +1,233 @@
+"""Writes the status of every ScoringEndpoint, and tells in Events what has changed in it.
+
+Conditions and numbers of replicas are written within a second or two, requests in flight and waiting at a slower pace:
+each write is told to every router.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from autoscaler.scaling_loop import Clock
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.api_errors import ApiError, NotFound
+from cluster.kubernetes.client.paths import ENDPOINTS, path
+from cluster.kubernetes.fence import Fence
+from cluster.kubernetes.kubernetes_provider import KubernetesProvider
+from cluster.kubernetes.name_claims import NameClaims, is_leaving, place_of
+from cluster.kubernetes.objects import endpoint_status as shape
+from cluster.kubernetes.objects.endpoint_status import EndpointStatus, Trouble, VersionStatus, status_of
+from cluster.kubernetes.objects.keys import digests_of
+from cluster.kubernetes.reporter import Reporter
+from cluster.provider import ProviderError
+from controlplane.cluster_view import Shortfall, needed, shortfalls
+from controlplane.endpoint_view import explain
+from controlplane.kubernetes.cluster_store import ClusterStore
+from controlplane.kubernetes.endpoint_follower import EndpointFollower
+from controlplane.plane import ControlPlane
+from serving.endpoint import Auth, Version, VersionKey
+from serving.replica import ReplicaState
+
+PERIOD_S = 1.0
+ROUND_S = 10.0
+"""All endpoints are looked at within this time, changed or not."""
+COUNTS_EVERY_S = 10.0
+"""Where nothing but requests in flight and waiting has changed."""
+WRITES_PER_PERIOD = 20
+"""The rest of what may be written in a second is for scaling."""
+AT_ONCE = 4
+
+COUNTS = ("busy", "waiting")
+
+Object = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class StatusWriter:
+    """The leader's only. `rfc3339()` is the time now, in UTC."""
+
+    def __init__(
+        self,
+        api: Api,
+        claims: NameClaims,
+        fence: Fence,
+        reporter: Reporter,
+        facts: "Facts",
+        clock: Clock,
+        rfc3339: Callable[[], str],
+        touched: set[str],
+    ) -> None:
+        """`touched`: endpoints of which something has changed; emptied here."""
+        self._api = api
+        self._claims = claims
+        self._fence = fence
+        self._reporter = reporter
+        self._facts = facts
+        self._clock = clock
+        self._rfc3339 = rfc3339
+        self._touched = touched
+        self._written_at: dict[str, float] = {}
+        """Uid of an object -> when."""
+
+    async def run(self) -> None:
+        """Write what changes, for ever."""
+        names: list[str] = []
+        share = 0
+        while True:
+            if not names:
+                names = self._claims.names()
+                share = math.ceil(len(names) * PERIOD_S / ROUND_S)
+            turn, names = names[:share], names[share:]
+            due = self._due({*self._touched, *turn})
+            self._touched |= {found["metadata"]["name"] for found, _ in due[WRITES_PER_PERIOD:]}
+            for batch in range(0, min(len(due), WRITES_PER_PERIOD), AT_ONCE):
+                await asyncio.gather(*(self._write(*each) for each in due[batch : batch + AT_ONCE]))
+            await self._clock.sleep(PERIOD_S)
+
+    def _due(self, names: set[str]) -> list[tuple[Object, Object]]:
+        """Objects whose status is to be written, those first that have none: routers wait for their keys."""
+        self._touched.clear()
+        found = [(each, status) for name in names for each in self._objects(name) if (status := self._judged(each))]
+        return sorted(found, key=lambda pair: "status" in pair[0])
+
+    def _objects(self, name: str) -> Iterator[Object]:
+        holder = self._claims.holder(name)
+        if holder is not None:
+            yield from (each for each in (holder, *self._claims.rivals(name)) if not is_leaving(each))
+
+    def _judged(self, found: Object) -> Object | None:
+        try:
+            return self._new(found)
+        except Exception:  # one endpoint's fault must not keep the others from being told of
+            _log.exception("the status of %s is not known", place_of(found))
+            return None
+
+    def _new(self, found: Object) -> Object | None:
+        """The status that is to be written now, if any."""
+        before = found.get("status") or {}
+        status = status_of(before, self._facts.of(found), self._rfc3339())
+        if status == before:
+            return None
+        since_s = self._clock.now() - self._written_at.get(found["metadata"]["uid"], -COUNTS_EVERY_S)
+        if since_s < COUNTS_EVERY_S and _without_counts(status) == _without_counts(before):
+            self._touched.add(found["metadata"]["name"])
+            return None
+        return status
+
+    async def _write(self, found: Object, status: Object) -> None:
+        metadata, before = found["metadata"], found.get("status") or {}
+        patch = {**{name: None for name in before if name not in status}, **status}
+        try:
+            self._fence.check()
+            where = path(ENDPOINTS, metadata["namespace"], metadata["name"], "status")
+            written = await self._api.merge(where, {"status": patch})
+        except NotFound:
+            return
+        except (ApiError, ProviderError) as error:
+            _log.warning("the status of %s is not written: %s", place_of(found), error)
+            self._touched.add(metadata["name"])
+            return
+        self._written_at[metadata["uid"]] = self._clock.now()
+        self._claims.put(written)
+        for reason, note, warning in told(before, status):
+            self._reporter.tell(found, reason, note, warning)
+
+
+class Facts:
+    """What there is to tell of an endpoint."""
+
+    def __init__(
+        self,
+        claims: NameClaims,
+        plane: ControlPlane,
+        provider: KubernetesProvider,
+        store: ClusterStore,
+        follower: EndpointFollower,
+    ) -> None:
+        self._claims = claims
+        self._plane = plane
+        self._provider = provider
+        self._store = store
+        self._follower = follower
+
+    def of(self, found: Object) -> EndpointStatus:
+        """Of one object, be it the one that has its name or not."""
+        name, generation = found["metadata"]["name"], found["metadata"].get("generation", 0)
+        holder = self._claims.holder(name)
+        if holder is None or holder["metadata"]["uid"] != found["metadata"]["uid"]:
+            taken = Trouble("NameTaken", f"name is taken by {place_of(holder) if holder else name}")
+            return EndpointStatus(name, generation, trouble=taken)
+        declared = self._plane.declared(name)
+        trouble = self._trouble(name)
+        if declared is None:
+            return EndpointStatus(name, self._store.generation(name), trouble=trouble)
+        sources = self._plane.sources
+        keys = declared.endpoint.auth is Auth.KEY
+        missing = {each.key: each for each in shortfalls((declared.endpoint,), sources.view)}
+        return EndpointStatus(
+            endpoint=name,
+            generation=self._store.generation(name),
+            versions=tuple(self._version(name, version, missing) for version in declared.endpoint.versions),
+            default_version=declared.endpoint.default.name,
+            scoring_uri=f"{sources.scoring_url}/api/v1/service/{name}/score",
+            keys=digests_of(declared.keys.primary, declared.keys.secondary) if keys else {},
+            incarnation=declared.keys.incarnation,
+            trouble=trouble,
+        )
+
+    def _trouble(self, name: str) -> Trouble | None:
+        if why := self._follower.refused.get(name) or self._plane.skipped().get(name):
+            return Trouble("Invalid", why)
+        if withheld := self._provider.withheld(name):
+            return Trouble(withheld.reason, withheld.message)
+        if why := self._provider.conflicts(name):
+            return Trouble("FieldConflict", f"{why}; left as it is")
+        if why := self._plane.sources.trouble(name):
+            return Trouble("NotReconciled", why)
+        return None
+
+    def _version(self, endpoint: str, version: Version, missing: Mapping[VersionKey, Shortfall]) -> VersionStatus:
+        key, sources = VersionKey(endpoint, version.name), self._plane.sources
+        seen, facts = sources.observe(version, key), self._provider.facts(key)
+        return VersionStatus(
+            name=version.name,
+            ready=sources.view.counts(key)[ReplicaState.READY],
+            desired=sources.desired(version, key),
+            busy=seen.busy,
+            waiting=seen.waiting,
+            needed=needed(version),
+            selector=facts.selector,
+            message=explain(missing.get(key), sources.trouble(key.endpoint), []),
+            updating=facts.updating,
+            limited=facts.limited,
+            conflict=facts.conflict,
+        )
+
+
+WARNINGS = (shape.SCALING_LIMITED, shape.SCALING_CONFLICT, shape.DEGRADED)
+
+
+def told(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
+    """What people should know of a change: (reason, note, whether it is a warning)."""
+    known = {each["type"]: each for each in before.get("conditions") or ()}
+    for condition in after.get("conditions") or ():
+        type_, holds = condition["type"], condition["status"] == "True"
+        held = known.get(type_, {}).get("status") == "True"
+        if type_ in WARNINGS and holds and (not held or known[type_].get("message") != condition["message"]):
+            reason = condition["reason"] if type_ == shape.DEGRADED else type_
+            yield reason, condition["message"], True
+        elif type_ == shape.READY and holds and not held:
+            yield "Ready", f"{after.get('ready')} replicas are ready", False
+        elif type_ == shape.READY and held and not holds:
+            yield "NotReady", condition["message"], True
+
+
+def _without_counts(status: Object) -> Object:
+    versions = [
+        {name: value for name, value in version.items() if name not in COUNTS}
+        for version in status.get("versions") or ()
+    ]
+    return {**status, "versions": versions}

@@ -1,0 +1,103 @@
+"""What is declared now, in memory: one record per endpoint, and the lock that serialises its changes."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from controlplane.control_errors import EndpointSkipped, NoSuchEndpoint, NoSuchVersion
+from controlplane.keys import KeyPair
+from serving.endpoint import Endpoint, ReplicaKind, Version, VersionKey
+from serving.manifest import ScoringEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredEndpoint:
+    """One endpoint: as the user wrote it, as the domain sees it, and its keys."""
+
+    manifest: ScoringEndpoint
+    endpoint: Endpoint
+    keys: KeyPair
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An endpoint that was declared, but what is kept of it is damaged."""
+
+    why: str
+    """The file, the field and the rule."""
+    remedy: str
+    """What people do about it."""
+    keys: KeyPair | None = None
+    """If these can still be read."""
+
+
+class Registry:
+    """All declared endpoints. Change an entry only while holding its lock, and only after the store has it."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, DeclaredEndpoint] = {}
+        self._skipped: dict[str, Skipped] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """The lock of one endpoint, declared or not; it lives for as long as someone holds it or waits for it."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def put(self, declared: DeclaredEndpoint) -> None:
+        """Declare, or declare anew."""
+        self._declared[declared.endpoint.name] = declared
+        self._skipped.pop(declared.endpoint.name, None)
+
+    def skip(self, name: str, skipped: Skipped) -> None:
+        """It cannot be declared as it should be."""
+        self._skipped[name] = skipped
+
+    def drop(self, name: str) -> None:
+        """Forget an endpoint, declared or skipped."""
+        self._declared.pop(name, None)
+        self._skipped.pop(name, None)
+
+    def skipped(self) -> Mapping[str, Skipped]:
+        """Every endpoint that is skipped."""
+        return self._skipped
+
+    def find(self, name: str) -> DeclaredEndpoint | None:
+        """The endpoint, or None."""
+        return self._declared.get(name)
+
+    def get(self, name: str) -> DeclaredEndpoint:
+        """The endpoint. Raises NoSuchEndpoint; EndpointSkipped, which is one."""
+        declared = self._declared.get(name)
+        if declared is None and (skipped := self._skipped.get(name)) is not None:
+            raise EndpointSkipped(name, skipped.why, skipped.remedy)
+        if declared is None:
+            raise NoSuchEndpoint(name)
+        return declared
+
+    def all(self) -> tuple[DeclaredEndpoint, ...]:
+        """Every endpoint, by name."""
+        return tuple(self._declared[name] for name in sorted(self._declared))
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The domain records of all."""
+        return tuple(declared.endpoint for declared in self.all())
+
+    def version(self, key: VersionKey) -> Version | None:
+        """The version, or None when it is not declared (any more)."""
+        declared = self._declared.get(key.endpoint)
+        return declared.endpoint.version(key.version) if declared else None
+
+    def keys_of(self, name: str, version: str | None) -> list[VersionKey]:
+        """The keys of one version, or of all. Raises NoSuchEndpoint, NoSuchVersion."""
+        endpoint = self.get(name).endpoint
+        if version is None:
+            return [VersionKey(name, each.name) for each in endpoint.versions]
+        if endpoint.version(version) is None:
+            raise NoSuchVersion(VersionKey(name, version))
+        return [VersionKey(name, version)]
+
+
+def is_scaled(version: Version) -> bool:
+    """Its number of replicas is ours to change; static replicas run somewhere else, as many as there are."""
+    return version.replica.kind is not ReplicaKind.STATIC

@@ -1,0 +1,145 @@
+"""Heads that arrive in pieces: each byte is looked at once, however small the pieces are. Pure.
+
+A head is refused at the byte that makes it wrong, in pieces as in one read: the first fault decides which answer it is.
+"""
+
+from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
+from router.proxy.head import has_stray_octets, is_request_line
+from router.settings import Settings
+
+_PLAIN = bytes(octet for octet in range(256) if (octet >= 0x20 and octet != 0x7F) or octet == 0x09)
+LINE_SPARE_BYTES = 128
+"""What a request line may have beside its target while it has no end."""
+NOT_HTTP = "The replica's answer is not valid HTTP/1.1."
+ANSWER_TOO_LARGE = "The head of the replica's answer is too large."
+
+
+class HeadBeginning:
+    """The bytes of a head that is incomplete, and how far they have been looked at."""
+
+    __slots__ = ("_checked", "_searched", "buffer", "room")
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.buffer = data if type(data) is bytearray else bytearray(data)
+        """What has come; what follows the head as well."""
+        self.room = 0
+        """Bytes that may still come before `find_end` must look, if none of them is a line end."""
+        self._checked = 0
+        """Bytes known to hold no control character and no stray CR or LF."""
+        self._searched = 0
+        """Where the next search for the empty line begins."""
+
+    def grows(self, data: bytes) -> bool:
+        """Keep more bytes; whether that is all, since they neither end nor break anything."""
+        self.buffer += data
+        self.room -= len(data)
+        if self.room < 0:
+            return False
+        if data in _PLAIN:  # one octet, as a rule: the quickest way to know
+            return True
+        if data == b"\r":
+            self.room = 0  # whatever follows it is looked at
+            return True
+        return not data.translate(None, _PLAIN)
+
+    def find_end(self) -> int:
+        """Size of the head once it is complete; 0 before. Raises RouterError at the first fault."""
+        buffer = self.buffer
+        if not self._searched:
+            self._skip_empty_line()
+        found = buffer.find(b"\r\n\r\n", self._searched)
+        if found >= 0:
+            self._judge(found + 4, complete=True)
+            return found + 4
+        size = len(buffer)
+        limit = self._judge(size, complete=False)
+        self._searched = size - 3 if size > 3 else 0
+        self.room = 0 if buffer.endswith(b"\r") else limit - size
+        return 0
+
+    def _skip_empty_line(self) -> None:
+        """Before the first byte of a head."""
+
+    def _judge(self, size: int, complete: bool) -> int:
+        """How large the beginning may become before it is judged again. Raises RouterError at its first fault.
+
+        `size`: bytes that belong to this head. `complete`: all its bytes are here, and its fields are parsed next.
+        """
+        raise NotImplementedError
+
+    def _is_clean(self, stop: int) -> bool:
+        """Whether the bytes before `stop` hold no control character and no stray CR or LF; a last CR may get its LF."""
+        part = self.buffer[self._checked : stop]
+        if part.endswith(b"\r"):
+            del part[-1:]
+        self._checked += len(part)
+        return part == b"\r\n" or not has_stray_octets(part)
+
+
+class RequestBeginning(HeadBeginning):
+    """Of a request. One empty line before it is skipped (RFC 9112 section 2.2); a flood of them is no request."""
+
+    __slots__ = ("_has_line", "_max_bytes", "_max_line_bytes", "_skipped", "charged_bytes")
+
+    def __init__(self, data: bytes | bytearray, settings: Settings) -> None:
+        super().__init__(data)
+        self.charged_bytes = 0
+        """What the worker's budget for unfinished heads has been charged."""
+        self._max_bytes = settings.max_head_bytes
+        self._max_line_bytes = settings.max_target_bytes + LINE_SPARE_BYTES
+        self._has_line = False
+        self._skipped = False
+
+    def _skip_empty_line(self) -> None:
+        buffer = self.buffer
+        while buffer.startswith(b"\r\n"):
+            if self._skipped:
+                raise BadRequest
+            self._skipped = True
+            self._checked = 0
+            del buffer[:2]
+
+    def _judge(self, size: int, complete: bool) -> int:
+        stop = size
+        fault: type[RouterError] | None = None
+        if size > self._max_bytes:
+            stop, fault = self._max_bytes, HeadersTooLarge
+        line_end = -1
+        if not self._has_line:
+            line_end = self.buffer.find(b"\r\n", self._searched, min(size, self._max_line_bytes + 1))
+            self._has_line = line_end >= 0
+            if not self._has_line and size > self._max_line_bytes <= stop:
+                stop, fault = self._max_line_bytes, UriTooLong
+        if complete and fault is None:
+            return size
+        if not self._is_clean(stop) or (0 <= line_end <= stop - 2 and not is_request_line(self.buffer)):
+            raise BadRequest
+        if fault is not None:
+            raise fault
+        return self._max_bytes if self._has_line else min(self._max_bytes, self._max_line_bytes)
+
+
+class AnswerBeginning(HeadBeginning):
+    """Of a replica's answer."""
+
+    __slots__ = ("_max_bytes",)
+
+    def __init__(self, data: bytes | bytearray, settings: Settings) -> None:
+        super().__init__(data)
+        self._max_bytes = settings.max_response_head_bytes
+
+    def _judge(self, size: int, complete: bool) -> int:
+        too_large = size > self._max_bytes
+        if complete and not too_large:
+            return size
+        fault = answer_fault(self.buffer, self._is_clean(min(size, self._max_bytes)), too_large)
+        if fault is not None:
+            raise fault
+        return self._max_bytes
+
+
+def answer_fault(raw: bytes | bytearray, clean: bool, too_large: bool) -> RouterError | None:
+    """Why the bytes cannot be, or begin, the head of an answer; None: they can."""
+    if not clean or not b"HTTP/1.".startswith(raw[:7]):
+        return ReplicaFailed(NOT_HTTP)
+    return ReplicaFailed(ANSWER_TOO_LARGE) if too_large else None

@@ -1,0 +1,84 @@
+"""What a supervisor and its workers say to each other, besides what the control plane and the workers do.
+
+Both travel in one order on one link, framed as `cluster.link` does. From a worker's start to its end:
+
+    worker       Joined                  its peers can reach it
+    supervisor   SetView                 it is a member now; so are the others, and they know of it
+    worker       Serving                 it has a table and a view that names it, and accepts connections
+    supervisor   SetView                 it may own versions
+    supervisor   SetView, then Leave     another worker serves in its place, or there shall be fewer
+    worker       (ends)                  nothing is left
+
+No slot is handed over here: that is between the workers (`router.core.slot_messages`), as the views tell them to.
+"""
+
+import struct
+
+import msgspec
+
+from cluster.link import LinkError, ToControl, ToWorker
+from router.core.view import View
+
+# ---- supervisor -> worker
+
+
+class SetView(msgspec.Struct, tag=True, frozen=True):
+    """Who takes part from now on. A worker is sent every view that it is a member of, in the order of their epochs."""
+
+    view: View
+
+
+class Leave(msgspec.Struct, tag=True, frozen=True):
+    """Accept no more, give idle connections to other members, end what has been begun; then end, with status 0.
+
+    Slots for what is left are had as before: the worker is a member until it has ended.
+    """
+
+
+class Give(msgspec.Struct, tag=True, frozen=True):
+    """Pass so many connections to this member of the same group: idle ones now, others once they are.
+
+    Fewer is fine, and none is where none can pass. A new order stands in the place of what is left of the one before.
+    """
+
+    taker: str
+    count: int
+
+
+# ---- worker -> supervisor
+
+
+class Joined(msgspec.Struct, tag=True, frozen=True):
+    """Its peers can reach the worker at its address: it can be told of as a member."""
+
+
+FromSupervisor = ToWorker | SetView | Leave | Give
+FromWorker = ToControl | Joined
+
+_encoder = msgspec.msgpack.Encoder()
+_from_supervisor = msgspec.msgpack.Decoder(FromSupervisor)
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: FromSupervisor | FromWorker) -> bytes:
+    """One frame."""
+    body = _encoder.encode(message)
+    return struct.pack(">I", len(body)) + body
+
+
+def decode_for_worker(body: bytes) -> FromSupervisor:
+    """What a worker was told. Raises LinkError."""
+    try:
+        message: FromSupervisor = _from_supervisor.decode(body)
+    except msgspec.DecodeError as error:
+        raise LinkError(str(error)) from error
+    return message
+
+
+def decode_for_supervisor(body: bytes) -> FromWorker:
+    """What a worker says. Raises LinkError."""
+    try:
+        message: FromWorker = _from_worker.decode(body)
+    except msgspec.DecodeError as error:
+        raise LinkError(str(error)) from error
+    return message

@@ -1,0 +1,127 @@
+"""A worker among others: what the core has to say goes to its peers, what they say goes to the core.
+
+Also the ways by which client connections pass from one worker of this machine to another.
+"""
+
+import asyncio
+import math
+import random
+import socket
+from collections.abc import Callable
+
+from router.core.slot_messages import PeerMessage
+from router.core.view import View
+from router.peers.address import Unix, parse_address
+from router.peers.handoff_socket import HandoffListener, connect_handoff
+from router.peers.links import LinkEvents, Links
+from router.peers.peer_identity import Trust
+from router.proxy.connection_handoff import Giver, Taker
+from router.proxy.gateway import Gateway
+
+
+class Peering:
+    """From `open` to `close`."""
+
+    def __init__(
+        self, gateway: Gateway, name: str, adopt: Callable[[bytes, bool], asyncio.Protocol], trust: Trust | None = None
+    ) -> None:
+        """`adopt`: makes the protocol of a client connection that another worker gives, with what it has read of it,
+        and whether a request on it has been admitted.
+
+        `trust`: for peers on other machines.
+        """
+        self._gateway = gateway
+        self._name = name
+        self._adopt = adopt
+        self._links = Links(name, LinkEvents(self._up, self._down, self._hear), random.random, trust)  # noqa: TID251 - a shell
+        self._handoff: HandoffListener | None = None
+        self._givers: dict[str, Giver] = {}
+        """Ways to other workers, by address."""
+        self._takers: set[Taker] = set()
+        self._view = View(0, ())
+        gateway.on_outbox = self._flush
+
+    def open(self, address: str, door: socket.socket | None = None) -> None:
+        """Let peers come; `door`: where those of other machines do. Raises AddressError, TrustError, OSError."""
+        self._links.listen(address)
+        if door is not None:
+            self._links.take_over(door)
+        if isinstance(parse_address(address), Unix):  # connections pass between workers of one machine only
+            self._handoff = HandoffListener(address, self._take)
+
+    async def close(self) -> None:
+        """Part from everybody."""
+        await self._links.close()
+        if self._handoff is not None:
+            self._handoff.close()
+        for giver in self._givers.values():
+            giver.close()
+        for taker in list(self._takers):
+            await taker.close()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What went wrong between workers, harmless or not, by short name."""
+        return {**self._links.counters, **self._gateway.dispatcher.counters}
+
+    # ---- views
+
+    def enter(self, view: View) -> None:
+        """Somebody has come, left, or begun to leave."""
+        gateway = self._gateway
+        self._view = view
+        self._links.enter(view)
+        addresses = {member.address for member in view.members}
+        for address in self._givers.keys() - addresses:
+            self._givers.pop(address).close()
+        gateway.pass_on_all(gateway.dispatcher.enter(view, gateway.now()))
+
+    def includes_me(self) -> bool:
+        """Whether the others know of this worker."""
+        return self._name in self._view.names()
+
+    # ---- slots
+
+    def _up(self, peer: str) -> None:
+        gateway = self._gateway
+        gateway.pass_on_all(gateway.dispatcher.link_up(peer, gateway.now()))
+
+    def _down(self, peer: str) -> None:
+        gateway = self._gateway
+        gateway.dispatcher.link_down(peer, gateway.now())
+        gateway.pass_on_all([])
+
+    def _hear(self, peer: str, message: PeerMessage) -> None:
+        gateway = self._gateway
+        if gateway.poller is not None:
+            gateway.poller.stir()
+        gateway.pass_on_all(gateway.dispatcher.receive(peer, message, gateway.now()))
+
+    def _flush(self) -> None:
+        outbox, send = self._gateway.dispatcher.outbox, self._links.send
+        for peer, message in outbox:
+            send(peer, message)
+        outbox.clear()
+        self._links.hurry()
+
+    # ---- client connections
+
+    def give(self, taker: str, count: int) -> None:
+        """Pass so many connections to this member, now or as they become idle."""
+        addresses = [member.address for member in self._view.members if member.name == taker and member.eligible]
+        self._gateway.onward.order(self._ways(addresses), count)
+        self._gateway.pass_idle()
+
+    def give_all(self) -> None:
+        """Pass every connection to whoever stays."""
+        staying = [member.address for member in self._view.members if member.eligible and member.name != self._name]
+        self._gateway.onward.order(self._ways(staying), math.inf)
+
+    def _ways(self, addresses: list[str]) -> list[Giver]:
+        for address in addresses:
+            if address not in self._givers and (sock := connect_handoff(address)) is not None:
+                self._givers[address] = Giver(sock)
+        return [self._givers[address] for address in addresses if address in self._givers]
+
+    def _take(self, sock: socket.socket) -> None:
+        self._takers.add(Taker(sock, self._adopt, self._takers.discard))

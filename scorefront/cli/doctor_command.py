@@ -1,0 +1,64 @@
+"""The command that looks a cluster over."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scorefront.cli import show
+from scorefront.cli.arguments import TextFormat, number_above_zero
+
+if TYPE_CHECKING:
+    from scorefront.doctor.judge import Finding
+
+MAX_TIMEOUT_S = 600.0
+
+
+def doctor(
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="S", help="Seconds that each step may take, over 0.")
+    ] = "15",
+    output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
+) -> None:
+    """Look a cluster over: what its network and rights must allow, in the order in which a front end needs it.
+
+    Each line is `ok`, or tells what to mend; with something to mend the exit status is 1. From a pod it also connects
+    to other pods. KUBECONFIG, SCOREFRONT_NAMESPACE and SCOREFRONT_NAMESPACES say where to look.
+
+    \b
+    Examples:
+      scorefront doctor
+      kubectl exec deployment/scorefront-router -- scorefront doctor
+    """
+    timeout_s = number_above_zero("--timeout", timeout, MAX_TIMEOUT_S)
+    raise typer.Exit(asyncio.run(_run(timeout_s, output)))
+
+
+async def _run(timeout_s: float, output: TextFormat) -> int:
+    from cluster.kubernetes.client.api_errors import ApiError  # late: only this command needs a client of the API
+    from scorefront.doctor.examine import examine
+    from scorefront.doctor.judge import Finding, report
+    from scorefront.doctor.probes import Probes
+
+    findings = []
+    try:
+        probes = await Probes.open()
+    except ApiError as error:
+        findings.append(Finding("credentials", False, error.message))
+        if output is TextFormat.TEXT:
+            _print(findings[0])
+    else:
+        try:
+            async for finding in examine(probes, timeout_s):
+                findings.append(finding)
+                if output is TextFormat.TEXT:
+                    _print(finding)
+        finally:
+            await probes.close()
+    if output is TextFormat.JSON:
+        print(show.as_json(report(findings)))
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _print(finding: "Finding") -> None:
+    print(f"{'ok  ' if finding.ok else 'mend'}  {finding.check}: {finding.text}", flush=True)

@@ -1,0 +1,188 @@
+"""The two processes of a cluster deployment: router, control."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorefront.cli.arguments import AccessLogChoice, address, state_dir, tls_pairs, whole_number, workers
+from scorefront.cli.client import checked_url
+from scorefront.cli.command_errors import InvalidInput
+from scorefront.cli.up_command import (
+    ControlTlsCert,
+    ControlTlsKey,
+    Logged,
+    TlsCert,
+    TlsKey,
+    TlsRedirect,
+    redirect_address,
+)
+
+Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score.")]
+Admin = Annotated[str, typer.Option("--admin", metavar="HOST:PORT", help="/healthz, /readyz, /metrics.")]
+RouterWorkers = Annotated[
+    str, typer.Option("--workers", metavar="N|auto", help="Worker processes; auto: as many as the leader says.")
+]
+PeersDir = Annotated[
+    Path,
+    typer.Option("--peers-dir", metavar="DIR", help="ca.crt, tls.crt and tls.key, for links with other pods."),
+]
+PeerAddress = Annotated[
+    str,
+    typer.Option(
+        "--peer-address",
+        metavar="HOST",
+        envvar="POD_IP",
+        help="The address of this pod, where the workers of other routers connect.",
+        show_default=False,
+    ),
+]
+PeerPorts = Annotated[
+    str | None,
+    typer.Option(
+        "--peer-ports",
+        metavar="LOW-HIGH",
+        help="Ports for them, one for each worker and as many again for restarts; else the system chooses.",
+        show_default=False,
+    ),
+]
+KeptDir = Annotated[
+    Path, typer.Option("--state-dir", metavar="DIR", help="Where what is known is kept, for a start without the API.")
+]
+
+Rest = Annotated[
+    str,
+    typer.Option("--control", metavar="HOST:PORT", help="REST, dashboard, health; on standbys passed to the leader."),
+]
+Link = Annotated[str, typer.Option("--link", metavar="HOST:PORT", help="Where the routers connect to the leader.")]
+Advertise = Annotated[
+    str,
+    typer.Option(
+        "--advertise",
+        metavar="HOST",
+        envvar="POD_IP",
+        help="The address of this pod, by which routers and standbys reach it.",
+        show_default=False,
+    ),
+]
+OwnPeersDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--peers-dir",
+        metavar="DIR",
+        help="ca.crt, tls.crt and tls.key of one's own; else they are made, and kept in Secrets.",
+        show_default=False,
+    ),
+]
+ScoringUrl = Annotated[
+    str,
+    typer.Option(
+        "--scoring-url",
+        metavar="URL",
+        help="How clients reach the routers; else the Service of this namespace.",
+        show_default=False,
+    ),
+]
+
+
+def router(
+    listen: Listen = "0.0.0.0:8080",
+    admin: Admin = "0.0.0.0:8082",
+    worker_count: RouterWorkers = "auto",
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_redirect: TlsRedirect = None,
+    access_log: Logged = AccessLogChoice.ERRORS,
+    peers_dir: PeersDir = Path("/etc/scorefront/peers"),
+    peer_address: PeerAddress = "",
+    peer_ports: PeerPorts = None,
+    state: KeptDir = Path("/var/lib/scorefront"),
+) -> None:
+    """Run one router of a cluster: it follows the Kubernetes API, and shares replicas exactly with the other routers.
+
+    In a pod, the environment tells who it is: POD_NAME, POD_UID, POD_IP. SCOREFRONT_NAMESPACES says where endpoints
+    are looked for.
+
+    \b
+    On one machine, use instead:
+      scorefront up -f examples/iris/endpoint.yaml
+    """
+    listen_at, admin_at = address("--listen", listen), address("--admin", admin)
+    if listen_at == admin_at and listen_at[1] != 0:
+        raise InvalidInput(f"--listen and --admin: must differ; both are {listen}")
+    redirect_at = redirect_address(tls_redirect, bool(tls_cert), (listen_at, admin_at))
+    if not peer_address:
+        raise InvalidInput("--peer-address: must be this machine's address, unless the environment has POD_IP")
+    count, tls, ports = workers(worker_count), tls_pairs(tls_cert or [], tls_key or []), _ports(peer_ports)
+
+    from scorefront.router.router_process import RouterOptions, run  # late: only this command needs it
+
+    options = RouterOptions(
+        listen=listen_at,
+        admin=admin_at,
+        peers_dir=peers_dir.absolute(),
+        peer_address=peer_address,
+        state_dir=state_dir(state),
+        pod=os.environ.get("POD_NAME") or socket.gethostname(),
+        pod_uid=os.environ.get("POD_UID", ""),
+        peer_ports=ports,
+        workers=count,
+        tls=tls,
+        tls_redirect=redirect_at,
+        access_log=access_log.value,
+    )
+    raise typer.Exit(run(options))
+
+
+def _ports(text: str | None) -> range:
+    """LOW-HIGH, both included; the range of 0 alone lets the system choose."""
+    if text is None:
+        return range(1)
+    low, dash, high = text.partition("-")
+    first = whole_number("--peer-ports", low, 1, 65535)
+    last = whole_number("--peer-ports", high, 1, 65535) if dash else first
+    if last < first:
+        raise InvalidInput(f"--peer-ports: must be LOW-HIGH, the lower one first; got {text!r}")
+    return range(first, last + 1)
+
+
+def control(
+    rest: Rest = "0.0.0.0:8081",
+    link: Link = "0.0.0.0:8083",
+    advertise: Advertise = "",
+    peers_dir: OwnPeersDir = None,
+    tls_cert: ControlTlsCert = None,
+    tls_key: ControlTlsKey = None,
+    scoring_url: ScoringUrl = "",
+) -> None:
+    """Run the control plane of a cluster: declares, scales, answers REST. Of several, one leads; the others stand by.
+
+    In a pod, the environment tells who it is: POD_NAME, POD_IP. SCOREFRONT_NAMESPACES says where endpoints are looked
+    for, SCOREFRONT_TOKEN what REST demands (else it is kept in the Secret scorefront-control-token). REST speaks HTTPS,
+    with a certificate of the installation's own authority where no --control-tls-cert has the name that is asked for.
+
+    \b
+    On one machine, use instead:
+      scorefront up -f examples/iris/endpoint.yaml
+    """
+    rest_at, link_at = address("--control", rest), address("--link", link)
+    if rest_at == link_at and rest_at[1] != 0:
+        raise InvalidInput(f"--control and --link: must differ; both are {rest}")
+    if not advertise:
+        raise InvalidInput("--advertise: must be this machine's address, unless the environment has POD_IP")
+    address("--advertise", f"[{advertise}]:0" if ":" in advertise else f"{advertise}:0")
+    url = checked_url(scoring_url, "--scoring-url") if scoring_url else ""
+
+    from scorefront.control.control_process import ControlOptions, run  # late: only this command needs it
+
+    options = ControlOptions(
+        control=rest_at,
+        link=link_at,
+        advertise=advertise,
+        peers_dir=peers_dir.absolute() if peers_dir is not None else None,
+        tls=tls_pairs(tls_cert or [], tls_key or [], "--control-tls"),
+        scoring_url=url,
+    )
+    raise typer.Exit(run(options))

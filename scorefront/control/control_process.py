@@ -1,0 +1,317 @@
+"""`scorefront control`: the control plane of a cluster. One of its processes leads, the others stand by.
+
+the leader                                          a standby
+├── control plane, autoscaler, provider             └── REST passed on to the leader
+├── links that the router groups dial
+├── scaling of the routers themselves
+└── REST
+
+Whoever loses the lead ends at once, and Kubernetes starts it again: nothing that was decided before is carried out
+after.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from cluster.kubernetes.certificates import CertificateError
+from cluster.kubernetes.client.api import Api, ApiError
+from cluster.kubernetes.client.election import LINK, REST
+from cluster.kubernetes.client.elector import Elector, LeadershipLost
+from cluster.kubernetes.fence import Fenced
+from cluster.kubernetes.objects.confinement import SETTING as POD_TEMPLATE
+from cluster.kubernetes.objects.confinement import PodTemplates
+from cluster.trust import TrustError
+from controlplane.control_errors import ControlError
+from controlplane.control_token import ControlToken
+from controlplane.kubernetes.cluster_callers import KubernetesCallers
+from controlplane.kubernetes.cluster_control import ClusterControl, ClusterSettings, cluster_control
+from controlplane.leader_proxy import LeaderEndpoint
+from controlplane.rest import RestSettings, build_app
+from controlplane.router_groups import GroupEvents, Groups
+from router.proxy.tls import TlsError
+from router.settings import SettingError, number
+from scorefront import process_main as process
+from scorefront.audit_output import audit_output
+from scorefront.cluster_names import LEASE, watched_namespaces
+from scorefront.connection_table import PortLimits
+from scorefront.control.links import Links
+from scorefront.control.rest_port import RestPort
+from scorefront.control.router_fleet import RouterFleet
+from scorefront.control.token import control_token
+from scorefront.event_loop import use_fast_loop
+from scorefront.exposition import Exposition
+from scorefront.frontend_scaling import PREFIX, FrontEndScaler, front_end_settings
+from scorefront.static_networks import destinations
+from scorefront.timed_port import port_limits
+
+_log = logging.getLogger("scorefront.control")
+
+MAX_CORES = f"{PREFIX}MAX_CORES"
+DEFAULT_MAX_CORES = 4
+"""A router is grown to so many cores in place; beyond, there are more routers."""
+STOP_S = 8.0
+"""For the end in order, below the 10 s after which a signal must have ended everything."""
+SEEN_S = 5.0
+"""A new leader waits so long to learn which routers there are."""
+END_S = 2.0
+"""One that does not lead any more must be gone by then, whatever still runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOptions:
+    """What `scorefront control` was told."""
+
+    control: tuple[str, int]
+    """Where REST listens."""
+    link: tuple[str, int]
+    """Where router groups connect."""
+    advertise: str
+    """The host by which the other processes of the cluster reach this one."""
+    peers_dir: Path | None = None
+    """Where ca.crt, tls.crt and tls.key lie; None: they are kept in the cluster, and made there."""
+    tls: tuple[tuple[Path, Path], ...] = ()
+    """Certificate and key files for REST clients; the installation's own certificate where none has the name."""
+    scoring_url: str = ""
+    """How clients reach the routers; "": the Service in this namespace."""
+
+
+def run(options: ControlOptions) -> int:
+    """Run until a signal (0), or until it cannot go on or leads no more (1); 2 for a wrong setting."""
+    refused = (ApiError, CertificateError, TrustError, TlsError, ControlError)
+    return process.main(lambda: _run(options), refused, (SettingError,))
+
+
+def pod_templates(environment: Mapping[str, str]) -> PodTemplates:
+    """Which pod templates the environment allows; restricted ones by default. Raises SettingError."""
+    text = environment.get(POD_TEMPLATE, PodTemplates.RESTRICTED)
+    if text not in list(PodTemplates):
+        raise SettingError(f"{POD_TEMPLATE}: must be one of {', '.join(PodTemplates)} (got {text!r})")
+    return PodTemplates(text)
+
+
+def _run(options: ControlOptions) -> int:
+    front_end_settings(os.environ, in_cluster=True)
+    number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
+    pod_templates(os.environ)
+    destinations(os.environ, in_cluster=True)
+    limits = port_limits(os.environ)
+    with contextlib.ExitStack() as sockets:
+        control = sockets.enter_context(process.listening("--control", options.control))
+        # Routers that come to one that does not lead are refused at once.
+        link = sockets.enter_context(process.bound("--link", options.link))
+        sockets.enter_context(audit_output())
+        use_fast_loop()
+        return asyncio.run(_Process(options, control, link, limits).run())
+
+
+class _Process:
+    """From its start to its end: campaigns once, leads once."""
+
+    def __init__(
+        self, options: ControlOptions, control: socket.socket, link: socket.socket, limits: PortLimits
+    ) -> None:
+        self._options = options
+        self._link = link
+        self._clock = process.ProcessClock()
+        self._identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
+        self._annotations = {
+            LINK: process.shown((options.advertise, link.getsockname()[1])),
+            REST: f"https://{process.shown((options.advertise, control.getsockname()[1]))}",
+        }
+        self._elector: Elector | None = None
+        self._control = control
+        self._limits = limits
+
+    async def run(self) -> int:
+        """The exit status. Raises what `_run` tells of."""
+        stop = asyncio.Event()
+        for number_ in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number_, stop.set)
+        print(f"{self._identity}: REST at {self._annotations[REST]}, routers at {self._annotations[LINK]}", flush=True)
+        async with contextlib.AsyncExitStack() as stack:
+            api = await Api.connect()
+            stack.push_async_callback(api.close)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scorefront-control-"))
+            links = Links.own(api, Path(folder), self._options.advertise, self._options.peers_dir, self._options.tls)
+            door = RestPort(self._control, self._identity, self._leader, self._limits, links.door)
+            await door.stand_by()
+            stack.push_async_callback(door.close)
+            await stack.enter_async_context(_beside(door.run(), "look after who leads"))
+            await stack.enter_async_context(_beside(links.run(self._leads), "look after certificates"))
+            return await self._campaign(api, links, door, stop)
+
+    def _leads(self) -> bool:
+        return self._elector is not None and self._elector.leads()
+
+    async def _campaign(self, api: Api, links: Links, door: RestPort, stop: asyncio.Event) -> int:
+        u = random.random  # noqa: TID251 - a shell
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
+        elector = self._elector = Elector(api, LEASE, self._identity, self._annotations, self._clock, wall, u)
+        term = _Term(self._options, api, elector, self._clock, self._link, door, links)
+        electing = asyncio.create_task(elector.run(term.lead), name="campaign")
+        stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
+        try:
+            await asyncio.wait({electing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not electing.done():
+                electing.cancel()
+                await asyncio.wait({electing}, timeout=STOP_S)
+                return 0
+            return _told(electing)
+        finally:
+            stopping.cancel()
+            electing.cancel()
+
+    def _leader(self) -> LeaderEndpoint | None:
+        known = self._elector.leader if self._elector is not None else None
+        return None if known is None else LeaderEndpoint(known.identity, known.rest)
+
+
+def _told(electing: asyncio.Task[None]) -> int:
+    """The status after a campaign that has ended by itself; raises what is for `_run` to tell."""
+    error = electing.exception()
+    if isinstance(error, BaseExceptionGroup):
+        error = next(iter(_leaves(error)), error)
+    if isinstance(error, LeadershipLost | Fenced):
+        print(f"scorefront: this process does not lead any more and ends: {error}", file=sys.stderr, flush=True)
+        _end_soon()
+        return 1
+    if error is not None:
+        raise error
+    print("scorefront: the control plane ended by itself", file=sys.stderr)
+    return 1
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]:
+    """The errors in a group, those that are worth a sentence first."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return sorted(found, key=lambda error: not isinstance(error, LeadershipLost | Fenced | ApiError))
+
+
+def _end_soon() -> None:
+    """A thread, so that no task and no blocked loop can keep this process."""
+    timer = threading.Timer(END_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+class _Term:
+    """What a process does as long as it leads."""
+
+    def __init__(
+        self,
+        options: ControlOptions,
+        api: Api,
+        elector: Elector,
+        clock: process.ProcessClock,
+        link: socket.socket,
+        door: RestPort,
+        links: Links,
+    ) -> None:
+        self._options = options
+        self._api = api
+        self._elector = elector
+        self._clock = clock
+        self._link = link
+        self._door = door
+        self._links = links
+
+    async def lead(self, fence: int) -> None:
+        """Until it is cancelled, or a part of it dies; every part has ended when this returns."""
+        await self._links.ensure()
+        token = ControlToken(await self._token(), self._token)
+        groups = Groups(
+            GroupEvents(
+                on_usage=lambda report: control.plane.on_usage(report),
+                on_drained=lambda replica_id: control.plane.on_drained(replica_id),
+                on_workers=lambda workers: control.plane.on_workers(workers),
+                on_worker_gone=lambda worker: control.plane.on_worker_gone(worker),
+            ),
+            fence,
+            self._links.trust,
+        )
+        control = self._control(groups, fence)
+        fleet = self._fleet(groups)
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
+        scaler = FrontEndScaler(fleet, front_end_settings(os.environ, in_cluster=True), self._clock, wall, scales=True)
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            # Who shall report is known before anybody reports: no number is lowered for want of those not heard yet.
+            tasks.create_task(fleet.run(), name="watch the routers")
+            await self._until_seen(fleet)
+            stack.push_async_callback(control.stop)
+            await control.start()
+            stack.push_async_callback(groups.close)
+            groups.open(self._link)
+            await self._door.lead(self._app(control, scaler, token))
+            _log.warning("%s leads, fence %d", self._elector.identity, fence)
+            tasks.create_task(control.run(), name="control plane")
+            tasks.create_task(scaler.run(), name="scale the routers")
+            tasks.create_task(token.run(self._clock), name="read the control token again")
+
+    async def _token(self) -> str:
+        return await control_token(self._api, os.environ, secrets.token_bytes)
+
+    async def _until_seen(self, fleet: RouterFleet) -> None:
+        try:
+            async with asyncio.timeout(SEEN_S):
+                await fleet.seen.wait()
+        except TimeoutError:
+            _log.error("it is not known which routers take part: those that do not connect are not missed")
+
+    def _control(self, groups: Groups, fence: int) -> ClusterControl:
+        places = watched_namespaces(os.environ, self._api.home)
+        namespaces = tuple(place for place in places if place is not None)
+        settings = ClusterSettings(
+            namespaces=namespaces,
+            scoring_url=self._options.scoring_url or f"http://scorefront.{self._api.home}",
+            instance=self._elector.identity.partition("_")[0],
+            pod_templates=pod_templates(os.environ),
+            static=destinations(os.environ, in_cluster=True),
+        )
+        u = random.random  # noqa: TID251 - a shell
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
+        return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector)
+
+    def _fleet(self, groups: Groups) -> RouterFleet:
+        u = random.random  # noqa: TID251 - a shell
+        most = int(number(os.environ, MAX_CORES, DEFAULT_MAX_CORES))
+        return RouterFleet(self._api, groups, self._clock, u, most, self._elector.leads)
+
+    def _app(self, control: ClusterControl, scaler: FrontEndScaler, token: ControlToken) -> web.Application:
+        exposition = Exposition(scaler.figures, routers_elsewhere=True, gauges=control.counters)
+        callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock)
+        settings = RestSettings(loopback=False, judges=(token, callers), in_cluster=True)
+        return build_app(control.plane, settings, exposition.render, scaler.decisions)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """A task for as long as the block lasts."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_complain)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("this process cannot %s any more: %s", task.get_name(), error, exc_info=error)

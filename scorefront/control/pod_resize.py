@@ -1,0 +1,115 @@
+"""Cores of the routers' pods, changed in place where the cluster can (the subresource `resize`, Kubernetes 1.33 on).
+
+A pod whose node has no more cores, or whose cluster cannot do this at all, keeps what it has: then the routers have no
+more workers than that, and there are more routers instead.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from autoscaler.scaling_loop import Clock
+from cluster.kubernetes.client.api import Api, ApiError
+from cluster.kubernetes.client.paths import DEPLOYMENTS, PODS, path
+from cluster.kubernetes.objects.router_pod import DEPLOYMENT, Cpu, RouterPod, resized, template_cpu
+
+_log = logging.getLogger("scorefront.frontend_scaling")
+
+GROW_S = 15.0
+"""Within this a node has given the cores, or it will not: the kubelet looks after a pod every few seconds."""
+LOOK_S = 0.2
+RETRY_S = 600.0
+"""What a node had no room for is not asked for again before."""
+
+
+class NoCores(Exception):
+    """The pods did not get their cores; the text tells why."""
+
+
+class Pods(Protocol):
+    """Where the pods are seen; `scorefront.control.router_fleet.Fleet` fits."""
+
+    def pods(self) -> Collection[RouterPod]:
+        """Those that stay."""
+
+    def cores_there(self) -> int | None:
+        """What every router that is heard has cores for by now; None: none is heard."""
+
+
+class PodResizer:
+    """One per leader."""
+
+    def __init__(self, api: Api, pods: Pods, clock: Clock, most: int, leads: Callable[[], bool]) -> None:
+        """`most`: cores that a router is grown to. `leads`: whether this process may write."""
+        self._api = api
+        self._pods = pods
+        self._clock = clock
+        self._most = most
+        self._leads = leads
+        self._refused_s = -math.inf
+        self._wanted: int | None = None
+
+    def possible(self, there: int) -> int:
+        """Cores that a router may have, where it has `there`."""
+        limited = any(pod.cpu.limit is not None for pod in self._pods.pods())
+        if not limited or self._clock.now() < self._refused_s + RETRY_S:
+            return there
+        return max(there, self._most)
+
+    async def have(self, cores: int) -> None:
+        """Have so many cores in every router, no fewer than it began with.
+
+        Raises NoCores where they are needed and do not come; ApiError where what was asked for cannot be taken back.
+        """
+        limits = [pod.cpu.limit for pod in self._pods.pods() if pod.cpu.limit is not None]
+        if not limits:
+            return
+        there, before = self._pods.cores_there(), self._wanted
+        try:
+            await self._set(cores)
+            await self._until_there(cores)
+        except (NoCores, ApiError) as error:
+            if there is not None and cores <= there:
+                _log.warning("the routers keep more cores than they need: %s", error)
+                return
+            self._refused_s = self._clock.now()
+            await self._set(before or math.floor(min(limits)) or 1)
+            raise NoCores(f"the routers did not get {cores} cores each: {error}") from error
+
+    async def level(self) -> None:
+        """Give pods that have come since as much as the others have."""
+        wanted = self._wanted
+        if wanted is not None and any(_differs(pod, wanted) for pod in self._pods.pods()):
+            await self._set(wanted)
+
+    async def _set(self, cores: int) -> None:
+        began = await self._began()
+        if began.limit is None:
+            return
+        self._wanted = max(cores, math.ceil(began.limit))
+        for pod in self._pods.pods():
+            if _differs(pod, self._wanted):
+                await self._resize(pod.name, self._wanted, began)
+
+    async def _began(self) -> Cpu:
+        return template_cpu(await self._api.get(path(DEPLOYMENTS, self._api.home, DEPLOYMENT)))
+
+    async def _resize(self, name: str, cores: int, began: Cpu) -> None:
+        found: Mapping[str, object] = await self._api.get(path(PODS, self._api.home, name))
+        if not self._leads():
+            raise NoCores("another instance leads")
+        await self._api.replace(path(PODS, self._api.home, name, "resize"), resized(found, cores, began))
+        _log.warning("router %s: %d cores asked for in place", name, cores)
+
+    async def _until_there(self, cores: int) -> None:
+        give_up_s = self._clock.now() + GROW_S
+        while (there := self._pods.cores_there()) is not None and there < cores:
+            if self._clock.now() >= give_up_s:
+                raise NoCores(f"after {GROW_S:g} s there are {there}")
+            await self._clock.sleep(LOOK_S)
+
+
+def _differs(pod: RouterPod, cores: int) -> bool:
+    """Whether it shall be given so many cores. Not while it waits for a node: fewer would have room for it."""
+    return pod.placed and pod.cpu.limit not in (None, cores)

@@ -1,0 +1,215 @@
+"""The routers of a cluster, as the leader scales them: their groups, their pods, their Deployment.
+
+Fits `scorefront.frontend_scaling.Surroundings`. Who takes part stands in the routers' own history
+(`router.membership.history`): a
+router that stands there and is not heard is missing data, for their own scaling as for that of replicas.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+
+from autoscaler.frontend_policy import Size
+from autoscaler.scaling_loop import Clock
+from cluster.kubernetes.client.api import Api, ApiError, NotFound
+from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, PODS, path
+from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectPut, ObjectsListed, Reflector
+from cluster.kubernetes.objects.router_pod import DEPLOYMENT, SELECTOR, RouterPod, router_pod
+from cluster.link import GroupLoad
+from controlplane.router_groups import Groups
+from router.membership.history import NAME, History, HistoryError, decoded
+from scorefront.control.pod_resize import NoCores, PodResizer
+from serving.usage import Work
+
+_log = logging.getLogger("scorefront.frontend_scaling")
+
+JOIN_S = 5.0
+"""How long a new leader waits for all routers to connect before it takes those for all that are there."""
+LOOK_S = 0.1
+RETRY_S = 2.0
+LEVEL_S = 5.0
+"""How often it is looked whether a router that came later lacks the cores of the others."""
+
+
+class LinkedGroup:
+    """The workers of one router at the other end of a link; fits `scorefront.frontend_scaling.Group`."""
+
+    def __init__(self, name: str, load: GroupLoad, groups: Groups, clock: Clock) -> None:
+        self._name = name
+        self._load = load
+        self._groups = groups
+        self._clock = clock
+
+    @property
+    def wanted(self) -> int:
+        """See `Group`."""
+        return self._load.wanted
+
+    def work(self) -> Mapping[str, Work]:
+        """See `Group`."""
+        return self._load.work
+
+    def is_even(self) -> bool:
+        """As it is now; a group that is gone is no reason to wait."""
+        load = self._now()
+        return load is None or load.even
+
+    async def resize(self, count: int) -> None:
+        """See `Group`; returns too when the link has ended: whoever links anew is told again."""
+        self._groups.resize(count)
+        while (load := self._now()) is not None and (load.wanted != count or len(load.work) != count):
+            await self._clock.sleep(LOOK_S)
+
+    def _now(self) -> GroupLoad | None:
+        group = self._groups.linked().get(self._name)
+        return None if group is None else group.load
+
+
+class RouterFleet:
+    """One per leader. Sees as long as `run` does."""
+
+    def __init__(
+        self,
+        api: Api,
+        groups: Groups,
+        clock: Clock,
+        u: Callable[[], float],
+        most_cores: int,
+        leads: Callable[[], bool],
+    ) -> None:
+        """`most_cores`: that a router is grown to in place. `leads`: whether this process may write."""
+        self._api = api
+        self._groups = groups
+        self._clock = clock
+        self._leads = leads
+        self._pods = Reflector(api, path(PODS, api.home), clock, u, label_selector=SELECTOR)
+        self._history = Reflector(api, path(CONFIGMAPS, api.home), clock, u, field_selector=f"metadata.name={NAME}")
+        self._known: dict[str, RouterPod] = {}
+        self._parts = History()
+        self._cores = 1
+        self._growth = PodResizer(api, self, clock, most_cores, leads)
+        self.seen = asyncio.Event()
+        """Who takes part is known."""
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_pods(), name="watch the routers' pods")
+            tasks.create_task(self._watch_history(), name="watch who takes part")
+            tasks.create_task(self._level(), name="give later routers as many cores")
+
+    async def _watch_pods(self) -> None:
+        async for _ in self._pods.changes():
+            self._known = {name: router_pod(pod) for (_, name), pod in self._pods.objects.items()}
+            self._groups.locate({name: pod.addresses for name, pod in self._known.items()})
+
+    async def _watch_history(self) -> None:
+        async for change in self._history.changes():
+            self._take(change)
+            self.seen.set()
+
+    def _take(self, change: Change) -> None:
+        match change:
+            case ObjectsListed(objects):
+                found = objects[0] if objects else {}
+            case ObjectPut(found):
+                pass
+            case ObjectGone():
+                return  # the routers make it anew, and run on until they have
+        try:
+            self._parts = decoded(found)
+        except HistoryError as error:
+            _log.error("who takes part cannot be read: %s", error)
+            return
+        self._groups.expect(self._parts.owners())
+
+    async def _level(self) -> None:
+        while True:
+            await self._clock.sleep(LEVEL_S)
+            try:
+                await self._growth.level()
+            except (ApiError, NoCores) as error:
+                _log.info("routers that came later have fewer cores still: %s", error)
+
+    # ---- Surroundings
+
+    async def take_over(self) -> Size:
+        """See `Surroundings`. Waits for a router to scale, and for its number of workers not to be chosen by hand."""
+        give_up_s = self._clock.now() + JOIN_S
+        while not self.groups() or (self.unheard() and self._clock.now() < give_up_s) or self._is_fixed():
+            await self._clock.sleep(LOOK_S)
+        workers = max(group.wanted for group in self.groups().values())
+        self._groups.resize(workers)
+        return Size(workers, await self._routers())
+
+    async def _routers(self) -> int:
+        """That the Deployment is to have; where there is none, those that are heard."""
+        while True:
+            try:
+                scale = await self._api.get(path(DEPLOYMENTS, self._api.home, DEPLOYMENT, "scale"))
+            except NotFound:
+                _log.error("there is no Deployment %s in %s: routers are not scaled out", DEPLOYMENT, self._api.home)
+                return max(1, len(self.groups()))
+            except ApiError as error:
+                _log.warning("the scale of the routers is not known yet: %s", error)
+                await self._clock.sleep(RETRY_S)
+            else:
+                return int(scale["spec"].get("replicas", 1))
+
+    def groups(self) -> Mapping[str, LinkedGroup]:
+        """See `Surroundings`. Of routers that stay."""
+        return {
+            name: LinkedGroup(name, now.load, self._groups, self._clock)
+            for name, now in self._groups.linked().items()
+            if now.load is not None and self._stays(now.pod)
+        }
+
+    def unheard(self) -> int:
+        """See `Surroundings`."""
+        heard = {now.pod for now in self._groups.linked().values() if now.load is not None}
+        return sum(
+            pod not in heard and bool(record.part.members) and self._stays(pod)
+            for pod, record in self._parts.records.items()
+        )
+
+    def cores(self) -> int:
+        """See `Surroundings`; what was known last where no router is heard."""
+        there = self.cores_there()
+        if there is not None:
+            self._cores = self._growth.possible(there)
+        return self._cores
+
+    def room(self) -> bool:
+        """See `Surroundings`: no router waits for a node."""
+        return not any(pod.unschedulable for pod in self.pods())
+
+    async def make_room(self, workers: int) -> None:
+        """See `Surroundings`."""
+        await self._growth.have(workers)
+
+    async def scale_out(self, routers: int) -> None:
+        """See `Surroundings`."""
+        where = path(DEPLOYMENTS, self._api.home, DEPLOYMENT, "scale")
+        scale = await self._api.get(where)
+        if not self._leads():
+            raise NoCores("another instance leads")
+        version = scale["metadata"]["resourceVersion"]
+        await self._api.merge(where, {"metadata": {"resourceVersion": version}, "spec": {"replicas": routers}})
+
+    # ---- Pods
+
+    def pods(self) -> Collection[RouterPod]:
+        """Those that stay."""
+        return [pod for pod in self._known.values() if not pod.leaving]
+
+    def cores_there(self) -> int | None:
+        """What every router that is heard has cores for by now; None: none is heard."""
+        loads = [now.load for now in self._groups.linked().values() if now.load is not None and self._stays(now.pod)]
+        return min((load.cores for load in loads), default=None)
+
+    def _stays(self, pod: str) -> bool:
+        known = self._known.get(pod)
+        return known is None or not known.leaving
+
+    def _is_fixed(self) -> bool:
+        return any(now.load is not None and now.load.fixed for now in self._groups.linked().values())

@@ -1,0 +1,52 @@
+"""What a router of a cluster answers to those who run it: whether it lives, whether it is ready, its metrics.
+
+Asked of the supervisor's process, so that the answer does not wait behind scoring requests.
+"""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from controlplane.rest_guard import add_security_headers, json_errors, same_site_only
+from scorefront.connection_table import PortLimits
+from scorefront.timed_port import Port, runner_of
+
+SHUTDOWN_S = 1.0
+
+
+@contextlib.asynccontextmanager
+async def admin_port(
+    sock: socket.socket,
+    limits: PortLimits,
+    why_not_ready: Callable[[], str],
+    metrics: Callable[[], Awaitable[bytes]],
+) -> AsyncIterator[None]:
+    """Answer at `sock` for as long as the block lasts.
+
+    `limits`: of connections; `why_not_ready`: "" if it is ready; `metrics`: the Prometheus text.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        why = why_not_ready()
+        return web.Response(text=f"{why or 'ready'}\n", status=503 if why else 200)
+
+    async def scrape(_: web.Request) -> web.Response:
+        return web.Response(body=await metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    app = web.Application(middlewares=[json_errors(), same_site_only()])
+    app.on_response_prepare.append(add_security_headers)
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
+    runner = runner_of(app, SHUTDOWN_S)
+    await runner.setup()
+    port = Port(sock, limits)
+    port.answer_with(runner)
+    try:
+        yield
+    finally:
+        await port.close()
+        await runner.cleanup()

@@ -1,0 +1,123 @@
+"""What a router knows of a cluster: followed through the API, passed on to its workers, kept for a start without it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cluster.kubernetes import slim_objects as kept
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.clock import Clock
+from cluster.kubernetes.client.paths import CONFIGMAPS, ENDPOINTS, PODS, path
+from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectsListed, Reflector
+from cluster.kubernetes.discovery import TRUST, Discovery
+from cluster.kubernetes.objects.labels import COMPONENT
+from cluster.kubernetes.snapshot import Objects, Snapshot
+from cluster.link import ToWorker
+
+_log = logging.getLogger("scorefront.watch")
+
+OWN_PODS = f"{COMPONENT} in (router,control)"
+
+_Take = Callable[[Change], list[ToWorker]]
+
+
+class ClusterWatch:
+    """Endpoints and pods of some namespaces, and whose tokens count."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespaces: Sequence[str | None],
+        clock: Clock,
+        u: Callable[[], float],
+        publish: Callable[[ToWorker], None],
+        on_pod_gone: Callable[[str, str], None],
+    ) -> None:
+        """`u` draws from [0, 1). `on_pod_gone`: namespace and name."""
+        self.discovery = Discovery()
+        self.listed = asyncio.Event()
+        """Everything has been listed once."""
+        self.changed = False
+        """Something has changed since somebody has set this to False: what is kept is to be kept anew."""
+        self._publish = publish
+        self._on_pod_gone = on_pod_gone
+        self._clock = clock
+        self._problems: Mapping[str, str] = {}
+        self._told_revision = 0
+        self._endpoints = {
+            place: Reflector(api, path(ENDPOINTS, place), clock, u, keep=kept.endpoint) for place in namespaces
+        }
+        self._pods = {place: Reflector(api, path(PODS, place), clock, u, keep=kept.pod) for place in namespaces}
+        self._trust = Reflector(api, path(CONFIGMAPS, api.home), clock, u, field_selector=f"metadata.name={TRUST}")
+        self._own = Reflector(api, path(PODS, api.home), clock, u, label_selector=OWN_PODS, keep=kept.pod)
+        self._unlisted = set(self._reflectors())
+
+    async def run(self) -> None:
+        """For ever; cancel it to stop."""
+        discovery = self.discovery
+        async with asyncio.TaskGroup() as tasks:
+            for place, reflector in self._endpoints.items():
+                take = self._within(discovery.endpoint_changes, place)
+                tasks.create_task(self._follow(reflector, take), name=f"watch endpoints in {place or 'the cluster'}")
+            for place, reflector in self._pods.items():
+                take = self._within(self._pod_changes, place)
+                tasks.create_task(self._follow(reflector, take), name=f"watch pods in {place or 'the cluster'}")
+            tasks.create_task(self._follow(self._own, discovery.own_changes), name="watch the installation's own pods")
+            tasks.create_task(self._follow(self._trust, discovery.trust_changes), name="watch whose tokens count")
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Begin with what was known. What is listed later is compared with it."""
+        for place, objects in snapshot.endpoints.items():
+            self.discovery.endpoint_changes(ObjectsListed(tuple(objects)), place or None)
+        for place, objects in snapshot.pods.items():
+            self.discovery.pod_changes(ObjectsListed(tuple(objects)), place or None)
+        self.discovery.trust_changes(ObjectsListed(tuple(snapshot.trust)))
+
+    def known(self) -> tuple[Objects, Objects, list[dict[str, Any]]]:
+        """Endpoints, pods, trust: to be kept. Worth it only once everything is listed."""
+        endpoints = {place or "": list(each.objects.values()) for place, each in self._endpoints.items()}
+        pods = {place or "": list(each.objects.values()) for place, each in self._pods.items()}
+        return endpoints, pods, list(self._trust.objects.values())
+
+    def age_s(self) -> float:
+        """For how long the API server has not been heard of something that is watched."""
+        now = self._clock.now()
+        return max(reflector.age_s(now) for reflector in self._reflectors())
+
+    def last_error(self) -> str:
+        """Of any of them; "" if all are well."""
+        return next((each.last_error for each in self._reflectors() if each.last_error), "")
+
+    def _reflectors(self) -> list[Reflector]:
+        return [*self._endpoints.values(), *self._pods.values(), self._own, self._trust]
+
+    async def _follow(self, reflector: Reflector, take: _Take) -> None:
+        async for change in reflector.changes():
+            for message in take(change):
+                self.changed = True
+                self._publish(message)
+            self._tell_problems()
+            self._unlisted.discard(reflector)
+            if not self._unlisted and not self.listed.is_set():
+                self.changed = True
+                self.listed.set()
+
+    def _within(self, take: Callable[[Change, str | None], list[ToWorker]], place: str | None) -> _Take:
+        return lambda change: take(change, place)
+
+    def _pod_changes(self, change: Change, place: str | None) -> list[ToWorker]:
+        if isinstance(change, ObjectGone):
+            metadata = change.object["metadata"]
+            self._on_pod_gone(metadata.get("namespace", ""), metadata["name"])
+        return self.discovery.pod_changes(change, place)
+
+    def _tell_problems(self) -> None:
+        if self._told_revision == self.discovery.revision:
+            return
+        self._told_revision = self.discovery.revision
+        problems = self.discovery.problems()
+        for place, problem in problems.items():
+            if self._problems.get(place) != problem:
+                _log.warning("%s is not followed: %s", place, problem)
+        self._problems = problems

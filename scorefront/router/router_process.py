@@ -1,0 +1,345 @@
+"""`scorefront router`: one router of a cluster. Here its parts meet.
+
+this process          follows the Kubernetes API, agrees with the other routers on who takes part, talks to the leader
+└── router worker(s)  share the listening socket made here; fed over a socket pair; linked with those of all routers
+
+It serves what it knows. While the API server is away nothing changes; while the leader is away nothing is scaled.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.kubernetes.client.api import Api, ApiError
+from cluster.kubernetes.snapshot import Snapshot, SnapshotFile
+from cluster.link import RemoveReplica, ToWorker
+from cluster.trust import Trust, TrustError
+from router.membership.seat import Seat
+from router.peers.peer_identity import in_folder
+from router.settings import SettingError, from_environment
+from router.supervisor.peer_ports import ANY_PORT, PeerPorts
+from router.supervisor.socket_folder import FolderError
+from router.supervisor.worker_supervisor import Callbacks, RestartFailed, Supervisor, worker_command
+from scorefront import process_main as process
+from scorefront.cluster_names import watched_namespaces
+from scorefront.cores import MAX_WORKERS, allowed_cores
+from scorefront.event_loop import use_fast_loop
+from scorefront.exposition import Exposition
+from scorefront.process_hardening import worker_environment
+from scorefront.router.admin_port import admin_port
+from scorefront.router.cluster_watch import ClusterWatch
+from scorefront.router.configmap_membership import ClusterMembership
+from scorefront.router.sole_member import SoleMemberMarker
+from scorefront.router.uplink import Uplink
+from scorefront.static_networks import destinations, own_names, told_to_workers
+from scorefront.timed_port import port_limits
+
+_log = logging.getLogger("scorefront.router")
+
+LAME_DUCK = "SCOREFRONT_LAME_DUCK_S"
+LAME_DUCK_S = "1"
+"""Unless the environment says more: how long connections are still accepted after SIGTERM. The pod's preStop hook waits
+for longer, until no balancer sends any more."""
+END_S = 3.0
+"""What workers get to end in, beyond the time for requests in flight."""
+PATIENCE_S = 5.0
+"""How long the API server may take to list everything, before what is known of the last run is served."""
+AGAIN_S = 1.0
+KEEP_S = 5.0
+"""Least time between two snapshots."""
+SNAPSHOT = "snapshot.json"
+ALONE = "alone.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOptions:
+    """What `scorefront router` was told."""
+
+    listen: tuple[str, int]
+    admin: tuple[str, int]
+    peers_dir: Path
+    peer_address: str
+    """This machine's address, for links with other routers."""
+    state_dir: Path
+    pod: str
+    """Its name; outside a cluster any that no other router has."""
+    pod_uid: str = ""
+    peer_ports: Sequence[int] = ANY_PORT
+    workers: int | None = None
+    """None: as many as the leader says."""
+    tls: tuple[tuple[Path, Path], ...] = ()
+    """(certificate chain, key) files, checked."""
+    tls_redirect: tuple[str, int] | None = None
+    access_log: str = "errors"
+
+
+def run(options: RouterOptions) -> int:
+    """Run until a signal; returns the exit status: 0 then, 1 if it cannot start or go on, 2 for invalid input."""
+    return process.main(lambda: _run(options), (ApiError, FolderError, TrustError), (SettingError,))
+
+
+def _run(options: RouterOptions) -> int:
+    from_environment()
+    destinations(os.environ, in_cluster=True)
+    port_limits(os.environ)
+    trust = in_folder(options.peers_dir)
+    trust.context(server=True)  # what is wrong with the files is told now
+    with contextlib.ExitStack() as sockets:
+        listen = sockets.enter_context(process.listening("--listen", options.listen))
+        admin = sockets.enter_context(process.listening("--admin", options.admin))
+        redirect = None
+        if options.tls_redirect is not None:
+            redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
+        doors = PeerPorts(options.peer_address, options.peer_ports)
+        with process.usable("--peer-address", (options.peer_address, 0)):
+            doors.open().close()
+        use_fast_loop()
+        return asyncio.run(_serve(options, trust, doors, (listen, admin, redirect)))
+
+
+async def _serve(
+    options: RouterOptions,
+    trust: Trust,
+    doors: PeerPorts,
+    sockets: tuple[socket.socket, socket.socket, socket.socket | None],
+) -> int:
+    api = await Api.connect()
+    try:
+        return await _Router(options, api, trust, doors, sockets).run()
+    finally:
+        await api.close()
+
+
+class _Router:
+    """The parts, how they are joined, and the order in which they start and stop."""
+
+    def __init__(
+        self,
+        options: RouterOptions,
+        api: Api,
+        trust: Trust,
+        doors: PeerPorts,
+        sockets: tuple[socket.socket, socket.socket, socket.socket | None],
+    ) -> None:
+        listen, self._admin, redirect = sockets
+        self._options = options
+        self._api = api
+        environment = {**os.environ}
+        environment.setdefault(LAME_DUCK, LAME_DUCK_S)
+        self._settings = from_environment(environment)
+        self._clock = clock = process.ProcessClock()
+        u = random.random  # noqa: TID251 - a shell
+        self._stop = asyncio.Event()
+        self._restart = asyncio.Event()
+        self._draining = False
+        self._expelled = False
+        self._snapshots = SnapshotFile(options.state_dir / SNAPSHOT)
+        self._watch = ClusterWatch(
+            api, watched_namespaces(environment, api.home), clock, u, self._publish, self._pod_gone
+        )
+        resizes = options.workers is None
+        self._uplink = Uplink(api, options.pod, trust, clock, u, _most_workers, resizes)
+        callbacks = Callbacks(
+            snapshot=self._watch.discovery.snapshot,
+            on_usage=self._uplink.on_usage,
+            on_drained=self._uplink.on_drained,
+            on_workers=self._uplink.on_workers,
+            on_worker_gone=self._uplink.on_worker_gone,
+        )
+        group = os.urandom(4).hex()
+        self._seat = Seat(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
+        solitude = SoleMemberMarker(options.state_dir / ALONE, options.pod, options.pod_uid)
+        self._membership = ClusterMembership(api, self._seat, solitude, clock, u, self._expel)
+        statics = told_to_workers(
+            destinations(environment, in_cluster=True), own_names=own_names(api.home, environment)
+        )
+        told = (f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}", *statics)
+        self._supervisor = Supervisor(
+            listen,
+            options.workers or 1,
+            worker_command(*told, tls=options.tls),
+            worker_environment(environment),
+            callbacks,
+            redirect,
+            self._membership,
+            doors,
+        )
+        self._exposition = Exposition()
+        self._rendering = asyncio.Lock()
+        self._informed = False
+        """Whether the endpoints are known, from the API server or from the last run."""
+
+    # ---- life
+
+    async def run(self) -> int:
+        """Start, serve until a signal, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._restart.set)
+        async with admin_port(self._admin, port_limits(os.environ), self._why_not_ready, self._metrics):
+            return await self._run()
+
+    async def _run(self) -> int:
+        agreeing = _kept_up(self._membership.run, "agree on who takes part")
+        parts = [
+            _kept_up(self._watch.run, "follow the cluster"),
+            _kept_up(lambda: self._uplink.run(self._supervisor), "talk to the leader"),
+            asyncio.create_task(self._serve(), name="serve"),
+        ]
+        stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
+        tasks = (*parts, agreeing, stopping)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            failed = [task for task in tasks if task.done() and task is not stopping]
+            await self._leave(agreeing)
+            return self._judge(failed)
+        finally:
+            await _ended(*tasks)
+
+    def _judge(self, failed: Sequence[asyncio.Task[Any]]) -> int:
+        """The exit status. `failed`: what ended though it never should. Raises what is for people to mend."""
+        for task in failed:
+            error = task.exception()
+            if isinstance(error, FolderError):
+                raise error
+            _log.error("the router ends: it cannot %s any more", task.get_name(), exc_info=error)
+        return 1 if self._expelled or failed else 0
+
+    async def _serve(self) -> None:
+        """Know what there is, start workers, look after them; returns never."""
+        await self._know()
+        await self._supervisor.start()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep(), name="keep what is known")
+            tasks.create_task(self._restart_when_asked(), name="restart workers on SIGHUP")
+
+    async def _know(self) -> None:
+        """What the API server lists; what was known to the last run of this pod, where it does not answer."""
+        options = self._options
+        snapshot = await asyncio.to_thread(self._snapshots.load, options.pod, options.pod_uid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S if snapshot is not None else None):
+                await self._watch.listed.wait()
+        if snapshot is not None and not self._watch.listed.is_set():
+            _log.warning("the API server does not answer (%s): what was known is served", self._watch.last_error())
+            self._watch.restore(snapshot)
+            self._membership.restore()
+        self._informed = True
+
+    async def _leave(self, agreeing: asyncio.Task[None]) -> None:
+        """Not ready; accept for a moment; end what has been begun; be in no view any more."""
+        self._draining = True
+        settings = self._settings
+        patience_s = settings.lame_duck_s + settings.drain_timeout_s + END_S
+        # Who is taken for dead has no slots any more: nothing of it may go on.
+        await self._supervisor.close(0.0 if self._expelled else patience_s)
+        await _ended(agreeing)
+        if not self._expelled:
+            await self._membership.leave()
+
+    async def _restart_when_asked(self) -> None:
+        """New worker processes take over, running what is installed now: see `Supervisor.restart`."""
+        while True:
+            await self._restart.wait()
+            self._restart.clear()
+            _log.warning("router workers are replaced")
+            try:
+                await self._supervisor.restart()
+                _log.warning("router workers have been replaced")
+            except RestartFailed as error:
+                _log.error("%s", error)
+
+    async def _keep(self) -> None:
+        """A snapshot, whenever something has changed since the last one."""
+        while True:
+            await self._watch.listed.wait()
+            if self._watch.changed:
+                self._watch.changed = False
+                self._uplink.keep(self._watch.discovery.versions())
+                options = self._options
+                snapshot = Snapshot(options.pod, options.pod_uid, *self._watch.known())
+                try:
+                    await asyncio.to_thread(self._snapshots.write, snapshot)
+                except OSError as error:
+                    _log.warning("%s: cannot be written to: %s", options.state_dir, error.strerror or error)
+            await asyncio.sleep(KEEP_S)
+
+    # ---- what happens
+
+    def _publish(self, message: ToWorker) -> None:
+        self._supervisor.publish(message)
+        if isinstance(message, RemoveReplica):
+            self._uplink.on_replica_gone(message.replica_id)
+
+    def _pod_gone(self, namespace: str, name: str) -> None:
+        if namespace == self._api.home and any(suspect.pod == name for suspect in self._seat.suspects()):
+            self._membership.doubt()
+
+    def _expel(self) -> None:
+        if not self._expelled:
+            _log.error("the other routers have taken this one for dead: it ends, to begin anew")
+            self._expelled = True
+            self._stop.set()
+
+    # ---- what is told
+
+    def _why_not_ready(self) -> str:
+        if self._draining:
+            return "draining"
+        if not self._informed:
+            return "nothing is known of the cluster yet"
+        serving = self._supervisor.work().keys()
+        if not serving:
+            return "no worker serves yet"
+        owners = {member.name for member in self._supervisor.view.members if member.eligible}
+        return "" if serving <= owners else "the other routers do not know of the workers yet"
+
+    async def _metrics(self) -> bytes:
+        watch = self._watch
+        figures = {
+            "scorefront_api_age_seconds": ("Since the Kubernetes API was last heard", watch.age_s()),
+            "scorefront_leader_linked": (
+                "Whether the leader of the control plane hears this router",
+                self._uplink.linked,
+            ),
+            "scorefront_router_workers": ("Router workers that serve", len(self._supervisor.work())),
+            "scorefront_routers": ("Routers that take part, as this one knows", self._seat.routers),
+        }
+        gauges = {name: (meaning, float(value)) for name, (meaning, value) in figures.items()}
+        workers = await self._supervisor.collect()
+        # With thousands of versions the text takes a second to make; probes must not wait for it.
+        async with self._rendering:
+            return await asyncio.to_thread(self._exposition.render_router, workers, watch.discovery.versions(), gauges)
+
+
+def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+    """Begun again where it fails: requests are served all the same, and none may be lost for what is beside them."""
+
+    async def again_and_again() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                _log.exception("the router could not %s; it tries again", name)
+            await asyncio.sleep(AGAIN_S)
+
+    return asyncio.create_task(again_and_again(), name=name)
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _most_workers() -> int:
+    return min(allowed_cores(), MAX_WORKERS)

@@ -1,0 +1,309 @@
+"""`scorefront up`: control plane, autoscaler, router workers and replicas on one machine. Here they meet.
+
+this process (control plane, autoscaler, local provider)
+├── router worker(s)      share the listening socket made here; fed over a socket pair
+└── replicas              children of the local provider
+"""
+
+import asyncio
+import contextlib
+import datetime
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.local.local_provider import LocalProvider
+from cluster.provider import ProviderError
+from controlplane import audit
+from controlplane.control_errors import StoreError
+from controlplane.control_token import ControlToken
+from controlplane.plane import ControlPlane, PlaneSettings
+from controlplane.rest import RestSettings, build_app
+from controlplane.statedir import make_own
+from controlplane.store import FileStore
+from router.settings import SettingError, from_environment
+from router.supervisor.socket_folder import FolderError
+from router.supervisor.worker_supervisor import Callbacks, RestartFailed, Supervisor, worker_command
+from scorefront import process_main as process
+from scorefront.audit_output import FILE, audit_file
+from scorefront.cores import MAX_WORKERS, allowed_cores
+from scorefront.event_loop import use_fast_loop
+from scorefront.exposition import Exposition
+from scorefront.frontend_scaling import FrontEndScaler, OneMachine, front_end_settings
+from scorefront.port_certificates import PortCertificates
+from scorefront.process_hardening import worker_environment
+from scorefront.static_networks import destinations, ports_of, told_to_workers
+from scorefront.timed_port import Port, port_limits, runner_of
+from scorefront.up.access import control_access
+from scorefront.up.banner import Banner, show_keys
+from serving.faults import InvalidManifest
+
+_log = logging.getLogger("scorefront.up")
+
+SHUTDOWN_S = 1.0
+"""Requests to the control port that are under way get so long at the end."""
+STOP_WORKERS_S = 4.0
+STOP_REPLICAS_S = 4.0
+"""Together below the 10 s in which everything has to be gone after a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `scorefront up` was told; documents are valid manifests with absolute paths."""
+
+    documents: tuple[tuple[str, dict[str, Any]], ...]
+    """(file name, manifest)."""
+    state_dir: Path
+    listen: tuple[str, int]
+    control: tuple[str, int] | Path
+    """An address, or the path of a Unix socket."""
+    control_token: bool = False
+    """The control token is demanded on this machine, too."""
+    control_tls: tuple[tuple[Path, Path], ...] = ()
+    """(certificate chain, key) files of the control port, checked; none: plain HTTP."""
+    workers: int | None = None
+    """Router workers; None: as many as the load needs."""
+    tls: tuple[tuple[Path, Path], ...] = ()
+    """(certificate chain, key) files, checked."""
+    tls_redirect: tuple[str, int] | None = None
+    """Where clients without TLS are sent to `listen`."""
+    access_log: str = "errors"
+
+
+def run(options: UpOptions) -> int:
+    """Run until a signal; returns the exit status: 0 after a signal, 1 if it cannot start, 2 for invalid input."""
+    refused = (StoreError, FolderError, ProviderError)
+    return process.main(lambda: _run(options), refused, (InvalidManifest, SettingError))
+
+
+def _run(options: UpOptions) -> int:
+    from_environment()
+    front_end_settings(os.environ)
+    port_limits(os.environ)
+    destinations(os.environ, in_cluster=False)
+    show_keys(os.environ)
+    make_own(options.state_dir)
+    with contextlib.ExitStack() as sockets:
+        listen = sockets.enter_context(process.listening("--listen", options.listen))
+        control = sockets.enter_context(_control_socket(options.control))
+        redirect = None
+        if options.tls_redirect is not None:
+            redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
+        use_fast_loop()
+        return asyncio.run(_Installation(options, listen, control, redirect).run())
+
+
+class _Installation:
+    """The parts, how they are joined, and the order in which they start and stop."""
+
+    def __init__(
+        self, options: UpOptions, listen: socket.socket, control: socket.socket, redirect: socket.socket | None
+    ) -> None:
+        self._options = options
+        self._control = control
+        self._limits = port_limits(os.environ)
+        scheme = "https" if options.tls else "http"
+        self._scoring_url = f"{scheme}://{_reachable(listen)}"
+        self._access = control_access(options.control, options.control_token)
+        self._control_url = _control_url(options, control)
+        self._store = FileStore(options.state_dir)
+        allowed = destinations(os.environ, in_cluster=False)
+        ports = ports_of(listen, control, redirect)
+        self._provider = LocalProvider(options.state_dir, allowed=allowed, own_ports=ports)
+        self._routers = Supervisor(
+            listen,
+            options.workers or 1,
+            worker_command(
+                f"--access-log={options.access_log}", *told_to_workers(allowed, own_ports=ports), tls=options.tls
+            ),
+            worker_environment(os.environ),
+            Callbacks(
+                snapshot=lambda: self._plane.snapshot(),
+                on_usage=lambda report: self._plane.on_usage(report),
+                on_drained=lambda replica_id: self._plane.on_drained(replica_id),
+                on_workers=lambda workers: self._plane.on_workers(workers),
+                on_worker_gone=lambda worker: self._plane.on_worker_gone(worker),
+            ),
+            redirect,
+        )
+        clock = process.ProcessClock()
+        wall = time.time  # noqa: TID251 - the shell that reads the wall clock
+        self._front_end = FrontEndScaler(
+            OneMachine(self._routers, allowed_cores),
+            front_end_settings(os.environ),
+            clock,
+            wall,
+            scales=options.workers is None,
+        )
+        self._plane = ControlPlane(
+            self._store,
+            self._provider,
+            self._routers,
+            clock,
+            wall,
+            PlaneSettings(scoring_url=self._scoring_url),
+        )
+        redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
+        documents = [document for _, document in options.documents]
+        token_file = options.state_dir / "control-token" if self._access.token_demanded else None
+        self._banner = Banner(
+            self._plane, self._control_url, documents, redirect_url, token_file, show_keys(os.environ)
+        )
+
+    async def run(self) -> int:
+        """Start, serve until a signal, stop."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        restart = asyncio.Event()
+        on_terminal = os.isatty(0)
+
+        def hang_up() -> None:
+            # A terminal that is closed sends the same signal as `kill -HUP`; by then it is no terminal any more.
+            (stop if on_terminal and not os.isatty(0) else restart).set()
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        changes: asyncio.Queue[int] = asyncio.Queue()
+        loop.add_signal_handler(signal.SIGTTIN, changes.put_nowait, 1)
+        loop.add_signal_handler(signal.SIGTTOU, changes.put_nowait, -1)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._provider.start()
+            stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
+            await self._plane.start()
+            await self._tell_of_restored()
+            stack.push_async_callback(self._plane.stop)
+            with process.usable_file(self._options.state_dir / FILE):
+                stack.enter_context(audit_file(self._options.state_dir))
+            stack.push_async_callback(self._routers.close, STOP_WORKERS_S)
+            stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
+            stack.callback(stopping.cancel)
+            serving = asyncio.create_task(self._serve(stack), name="start serving")
+            await _first(serving, stopping)
+            if stopping.done():
+                return 0
+            if os.geteuid() == 0:
+                _log.warning("running as root, so model code runs as root; another user is safer (docs/one-machine.md)")
+            dying = asyncio.create_task(self._plane.wait(), name="watch the control plane")
+            banner = asyncio.create_task(self._banner.show(), name="tell of readiness")
+            restarting = asyncio.create_task(self._restart_on(restart), name="restart workers on SIGHUP")
+            resizing = asyncio.create_task(self._resize_by(changes), name="resize on SIGTTIN and SIGTTOU")
+            scaling = asyncio.create_task(self._front_end.run(), name="scale the router workers")
+            beside = (dying, banner, restarting, resizing, scaling)
+            try:
+                await _first(dying, stopping)
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+                with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
+                    self._banner.say_stopping()
+        return 0
+
+    async def _tell_of_restored(self) -> None:
+        """Endpoints that nobody named on the command line run commands, too: say where they come from."""
+        named = {document["metadata"]["name"] for _, document in self._options.documents}
+        names = [name for view in await self._plane.views() if (name := view["metadata"]["name"]) not in named]
+        if names:
+            _log.warning("endpoints restored from %s: %s", self._options.state_dir, ", ".join(sorted(names)))
+
+    async def _restart_on(self, asked: asyncio.Event) -> None:
+        """New worker processes take over, running what is installed now: see `Supervisor.restart`."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            _log.warning("router workers are replaced")
+            try:
+                await self._routers.restart()
+                _log.warning("router workers have been replaced")
+            except RestartFailed as error:
+                _log.error("%s", error)
+
+    async def _resize_by(self, changes: "asyncio.Queue[int]") -> None:
+        """One worker more or fewer, by the signals that gunicorn takes for it."""
+        while True:
+            count = self._routers.wanted + await changes.get()
+            if self._options.workers is None or not 1 <= count <= MAX_WORKERS:
+                _log.warning("there are %d router workers still: --workers auto, or a limit", self._routers.wanted)
+                continue
+            _log.warning("there shall be %d router workers", count)
+            await self._routers.resize(count)
+
+    async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
+        await self._routers.start()
+        access = self._access
+        judges = (await self._control_token(stack),) if access.token_demanded else ()
+        exposition = Exposition(self._front_end.figures)
+        settings = RestSettings(loopback=access.this_machine_only, judges=judges, uids=access.uids)
+        app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
+        runner = runner_of(app, SHUTDOWN_S)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        port = Port(self._control, self._limits, self._control_context(stack))
+        stack.push_async_callback(port.close)
+        port.answer_with(runner)
+        for name, document in self._options.documents:
+            await self._plane.apply(document, name)
+            _note_applied(name, document)
+
+    def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
+        """The certificates of the control port, read anew when they change for as long as `stack` lasts."""
+        if not self._options.control_tls:
+            return None
+        certificates = PortCertificates(self._options.control_tls, lambda: datetime.datetime.now(datetime.UTC))
+        reading = asyncio.create_task(certificates.run(), name="read changed control certificates")
+        stack.callback(reading.cancel)
+        return certificates.context
+
+    async def _control_token(self, stack: contextlib.AsyncExitStack) -> ControlToken:
+        """The token that is kept in the state directory, read again until the stack ends."""
+
+        async def read() -> str:
+            return await self._store.control_token(os.urandom(32))
+
+        token = ControlToken(await read(), read)
+        refreshing = asyncio.create_task(token.run(process.ProcessClock()), name="read the control token again")
+        stack.callback(refreshing.cancel)
+        return token
+
+
+def _note_applied(file: str, document: dict[str, Any]) -> None:
+    """One line of the audit log; `document` is valid."""
+    owner = {"caller": f"uid {os.getuid()}", "from": "up -f", "operation": "putEndpoint", "file": file}
+    audit.note({**owner, "endpoint": document["metadata"]["name"], "outcome": "done"})
+
+
+async def _first(task: asyncio.Task[Any], stopping: asyncio.Task[Any]) -> None:
+    """Wait for the task or the signal; what the task died of is raised, and it is not left behind."""
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    elif not task.cancelled():
+        task.result()
+
+
+def _control_socket(control: tuple[str, int] | Path) -> contextlib.AbstractContextManager[socket.socket]:
+    if isinstance(control, Path):
+        return process.listening_unix("--control", control)
+    return process.listening("--control", control)
+
+
+def _control_url(options: UpOptions, sock: socket.socket) -> str:
+    if isinstance(options.control, Path):
+        return f"unix:{options.control}"
+    return f"{'https' if options.control_tls else 'http'}://{_reachable(sock)}"
+
+
+def _reachable(sock: socket.socket) -> str:
+    """How this machine reaches the socket: a wildcard address is written as loopback."""
+    host, port = sock.getsockname()[:2]
+    return process.shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))

@@ -1,0 +1,113 @@
+"""The process of one router worker: `python -m scorefront.worker_process router-worker …`. Started by the
+supervisor only.
+"""
+
+import argparse
+import datetime
+import gc
+import logging
+import socket
+import sys
+from pathlib import Path
+
+from router.accesslog import AccessLogMode
+from router.inflight_table import InflightTable
+from router.peers.peer_identity import in_folder
+from router.proxy.static_addresses import StaticAddresses
+from router.proxy.tls import Certificates, Pair, TlsError
+from router.settings import SettingError, from_environment
+from router.worker.router_worker import WorkerOptions, run
+from scorefront.event_loop import use_fast_loop
+from scorefront.process_hardening import keep_memory_private
+from scorefront.process_log import RecordFormatter, Relay, RelayHandler
+from serving.destinations import LOOPBACK, Destinations, networks
+
+
+def main() -> int:
+    """Parse what the supervisor appended, take over the sockets, serve."""
+    parser = argparse.ArgumentParser(prog="scorefront-router-worker")
+    parser.add_argument("role", choices=["router-worker"])
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--link-fd", type=int, required=True)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--board-fd", type=int, required=True)
+    parser.add_argument("--redirect-fd", type=int)
+    parser.add_argument("--peers-fd", type=int)
+    parser.add_argument("--peers-dir", type=Path, help="ca.crt, tls.crt and tls.key, for peers on other machines")
+    parser.add_argument("--static-cidrs", default=None, help="networks of static replicas; else loopback")
+    parser.add_argument("--own-ports", default="", help="of this installation on this machine, with commas")
+    parser.add_argument("--own-names", default="", help="of its Services, with commas; it is a cluster's then")
+    parser.add_argument("--access-log", type=AccessLogMode, default=AccessLogMode.ERRORS)
+    parser.add_argument("--tls-cert", type=Path, action="append", default=[])
+    parser.add_argument("--tls-key", type=Path, action="append", default=[])
+    arguments = parser.parse_args()
+    keep_memory_private()
+    try:
+        settings = from_environment()
+        pairs = [Pair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
+        # The parent has checked them when it started. A worker that takes the place of one whose certificate has
+        # expired meanwhile must serve it, too: no service at all would be worse.
+        now = datetime.datetime.now(datetime.UTC)
+        certificates = Certificates(pairs, now, even_expired=True) if pairs else None
+    except (SettingError, TlsError) as error:
+        print(f"scorefront: {error}", file=sys.stderr)
+        return 2
+    use_fast_loop()
+    _collect_seldom()
+    relay = Relay(sys.stderr.fileno())
+    handler = RelayHandler(relay.fd)
+    handler.setFormatter(RecordFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    sys.unraisablehook = _log_unraisable
+    run(
+        WorkerOptions(
+            name=arguments.name,
+            listen=socket.socket(fileno=arguments.listen_fd),
+            link=socket.socket(fileno=arguments.link_fd),
+            settings=settings,
+            access_log=arguments.access_log,
+            log_fd=relay.fd,
+            logs_dropped=lambda: handler.dropped,
+            certificates=certificates,
+            redirect=_socket(arguments.redirect_fd),
+            address=arguments.address,
+            door=_socket(arguments.peers_fd),
+            trust=in_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
+            flights=InflightTable(arguments.board_fd),
+            statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
+        )
+    )
+    relay.close()
+    return 0
+
+
+def _statics(cidrs: str | None, ports: str, names: str) -> StaticAddresses:
+    """The parent has checked the networks when it started. Raises NotANetwork."""
+    allowed = LOOPBACK if cidrs is None else networks(cidrs)
+    destinations = Destinations(allowed, in_cluster=bool(names))
+    return StaticAddresses(
+        destinations, [int(port) for port in ports.split(",") if port], names.split(",") if names else ()
+    )
+
+
+def _collect_seldom() -> None:
+    """What is loaded stays and need not be looked at; requests leave no cycles, so a look now and then will do."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """By default Python writes these to standard error, which may block."""
+    if isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes):
+        return  # a server name in a TLS handshake that is not ASCII; that the handshake failed is counted
+    logging.getLogger("scorefront.router").error("ignored: %r in %r", unraisable.exc_value, unraisable.object)
+
+
+def _socket(fd: int | None) -> socket.socket | None:
+    return socket.socket(fileno=fd) if fd is not None else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,355 @@
+"""One history of views for several routers: who writes what, who is buried when, and who may go on alone."""
+
+import pytest
+
+from router.core.view import Departed, Member, View
+from router.membership.agreement import Part
+from router.membership.history import HistoryError, ViewRecord, decoded
+from router.membership.seat import FORGET_LEASES, Seat, Suspect
+from tests.fakes.routers_object import RoutersObject
+
+LEASE_S = 2.0
+
+
+class Router:
+    """A seat that reads and writes without delay."""
+
+    def __init__(self, store: RoutersObject, pod: str, uid: str = "", group: str = "") -> None:
+        self.store = store
+        self.now = 100.0
+        self.seat = Seat(pod, uid or f"uid-{pod}", group or f"group-{pod}", "home", LEASE_S)
+
+    def read(self) -> "Router":
+        self.seat.read(self.store.newest, self.now)
+        return self
+
+    def write(self) -> bool:
+        """Whether there was something to write, and it was taken."""
+        draft = self.seat.draft(self.now)
+        taken = self.store.put(draft) if draft is not None else None
+        if taken is not None:
+            self.seat.read(taken, self.now)
+        return taken is not None
+
+    def say(self, *names: str, gone: tuple[Departed, ...] = ()) -> "Router":
+        self.seat.say(Part(tuple(Member(name, f"{name}:1") for name in names), gone))
+        return self
+
+    @property
+    def view(self) -> View:
+        view = self.seat.view(self.now)
+        assert view is not None
+        return view
+
+    def names(self) -> tuple[str, ...]:
+        return self.view.names()
+
+
+@pytest.fixture
+def store() -> RoutersObject:
+    return RoutersObject()
+
+
+def joined(store: RoutersObject, pod: str, *names: str, group: str = "") -> Router:
+    router = Router(store, pod, group=group).read().say(*names)
+    assert router.write()
+    return router
+
+
+def test_nothing_is_written_before_somebody_has_looked(store: RoutersObject) -> None:
+    assert Router(store, "a").say("a1").seat.draft(100.0) is None
+
+
+def test_nothing_is_written_where_there_is_nothing_to_say(store: RoutersObject) -> None:
+    assert not Router(store, "a").read().write()
+    a = joined(store, "a", "a1")
+    assert not a.write()
+
+
+def test_a_view_has_the_members_of_all_routers(store: RoutersObject) -> None:
+    a, b = joined(store, "a", "a1", "a2"), joined(store, "b", "b1")
+    assert b.names() == ("a1", "a2", "b1")
+    assert a.read().names() == b.names()
+    assert b.view.epoch == 2
+
+
+def test_of_two_that_write_at_once_the_second_reads_again_and_nothing_is_lost(store: RoutersObject) -> None:
+    a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
+    a.read().say("a1", "a2")
+    b.read().say("b1", "b2")
+    assert a.write()
+    assert not b.write(), "b did not know what a had written"
+    assert b.read().write()
+    assert a.read().names() == ("a1", "a2", "b1", "b2")
+
+
+def test_an_older_version_that_comes_late_changes_nothing(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    old = store.newest
+    joined(store, "b", "b1")
+    a.read().seat.read(old, a.now)
+    assert a.names() == ("a1", "b1")
+
+
+def test_whoever_has_changed_the_object_otherwise_takes_no_write_from_it(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    labelled = store.newest
+    assert labelled is not None
+    labelled["metadata"]["labels"] = {"team": "x"}
+    labelled["metadata"]["resourceVersion"] = "77"
+    store.versions.append(labelled)
+    assert a.read().say("a1", "a2").write()
+    assert store.newest is not None
+    assert store.newest["metadata"]["labels"] == {"team": "x"}
+
+
+# ---- the end of routers
+
+
+def test_a_router_whose_pod_is_gone_is_buried_and_nobody_knows_what_it_had(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    joined(store, "b", "b1", "b2")
+    (suspect,) = a.read().seat.suspects()
+    a.seat.gone(suspect)
+    assert a.write()
+    assert a.names() == ("a1",)
+    assert a.view.departed == (Departed("b1", None), Departed("b2", None))
+
+
+def test_who_was_buried_by_another_is_not_buried_twice(store: RoutersObject) -> None:
+    a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
+    joined(store, "c", "c1")
+    for router in (a, b):
+        router.read().seat.gone(Suspect("c", "uid-c", "group-c"))
+    assert a.write()
+    assert not b.write()
+    assert not b.read().write()
+    assert b.view.departed == (Departed("c1", None),)
+
+
+def test_a_router_that_came_back_in_time_is_not_buried_for_its_predecessor(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    joined(store, "b", "b1", group="first")
+    a.read().seat.gone(Suspect("b", "uid-b", "first"))
+    joined(store, "b", "b2", group="second")
+    assert not a.read().write()
+    assert a.names() == ("a1", "b2")
+
+
+def test_a_new_process_in_a_pod_buries_the_one_before_in_the_same_write(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    joined(store, "b", "b1", group="first")
+    joined(store, "b", "b2", group="second")
+    assert a.read().names() == ("a1", "b2")
+    assert a.view.departed == (Departed("b1", None),)
+
+
+def test_what_a_buried_router_had_told_of_its_own_dead_stays_told(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    Router(store, "b").read().say("b2", gone=(Departed("b1", {"replica": 2}),)).write()
+    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    assert a.write()
+    assert set(map(repr, a.view.departed)) == {repr(Departed("b1", {"replica": 2})), repr(Departed("b2", None))}
+
+
+def test_a_router_that_leaves_tells_what_its_last_workers_had(store: RoutersObject) -> None:
+    a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
+    b.say(gone=(Departed("b1", {}),))
+    assert b.write()
+    farewell = b.seat.farewell()
+    assert farewell is not None
+    assert store.put(farewell)
+    assert a.read().names() == ("a1",)
+    assert a.view.departed == (Departed("b1", {}),)
+    assert not a.seat.suspects()
+
+
+def test_the_dead_grow_older_and_are_forgotten_once_everybody_has_left_their_slots_alone(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    joined(store, "b", "b1")
+    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    a.write()
+    a.now += LEASE_S
+    assert list(a.view.departed) == [Departed("b1", None, LEASE_S)]
+    assert not a.write(), "it is too early to forget"
+    a.now += (FORGET_LEASES - 1) * LEASE_S
+    assert a.write()
+    assert list(a.view.departed) == []
+
+
+def test_a_router_that_comes_late_counts_from_when_it_heard_of_the_dead(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    joined(store, "b", "b1")
+    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    a.write()
+    late = Router(store, "c")
+    late.now = 5000.0
+    late.read()
+    assert late.view.departed == (Departed("b1", None),)
+    assert not late.write(), "what is new to it, it does not forget"
+
+
+def test_a_router_that_was_taken_for_dead_knows_that_it_has_to_end(store: RoutersObject) -> None:
+    a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
+    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    a.write()
+    assert not b.seat.expelled
+    b.read()
+    assert b.seat.expelled
+    assert not b.say("b2").write(), "nobody would wait for its workers"
+
+
+def test_a_group_outside_a_pod_is_nobodys_to_bury(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    by_hand = Router(store, "b")
+    by_hand.seat = Seat("b", "", "group-b", "home", LEASE_S)
+    by_hand.read().say("b1").write()
+    assert a.read().seat.suspects() == []
+
+
+# ---- without the API server
+
+
+def restarted(store: RoutersObject, pod: str) -> Router:
+    """A new process in the pod, with what the one before has kept."""
+    return Router(store, pod, group="again").read()
+
+
+def test_a_router_that_was_alone_goes_on_alone(store: RoutersObject) -> None:
+    joined(store, "a", "a1", "a2")
+    again = restarted(store, "a").say("a3")
+    assert again.seat.cut_off()
+    assert again.names() == ("a3",)
+    assert again.view.departed == (Departed("a1", None), Departed("a2", None))
+    first = again.view.epoch
+    again.say("a3", "a4")
+    assert again.names() == ("a3", "a4")
+    assert again.view.epoch > first
+
+
+def test_a_router_that_was_not_alone_waits(store: RoutersObject) -> None:
+    joined(store, "a", "a1")
+    joined(store, "b", "b1")
+    again = restarted(store, "a").say("a2")
+    assert not again.seat.cut_off()
+    assert "a2" not in again.names()
+
+
+def test_a_router_that_never_knew_anything_waits(store: RoutersObject) -> None:
+    assert not Router(store, "a").say("a1").seat.cut_off()
+
+
+def test_a_router_in_a_new_pod_of_the_old_name_waits_since_others_may_bury_the_old_one(store: RoutersObject) -> None:
+    joined(store, "a", "a1")
+    again = Router(store, "a", uid="another", group="again").read().say("a2")
+    assert not again.seat.cut_off()
+
+
+def test_a_router_without_members_in_the_last_view_waits_since_nobody_waits_for_it(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    a.say().write()
+    assert not a.say("a2").seat.cut_off()
+
+
+def test_a_router_that_may_have_said_that_it_has_nobody_waits(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1").say()
+    assert a.seat.draft(a.now) is not None, "sent, and nobody knows whether it was taken"
+    a.say("a2")
+    assert not a.seat.cut_off()
+
+
+def test_back_from_alone_the_first_view_shown_holds_what_the_router_has_become(store: RoutersObject) -> None:
+    joined(store, "a", "a1")
+    again = restarted(store, "a").say("a2")
+    assert again.seat.cut_off()
+    alone = again.view
+    b = joined(store, "b", "b1")
+    assert b.names() == ("a1", "b1"), "b waits for a1, which will never answer"
+    assert again.read().view == alone, "a view without a2 would cost it what it has"
+    assert again.write()
+    assert again.names() == ("a2", "b1")
+    assert again.view.epoch > alone.epoch
+    assert b.read().view == again.view
+
+
+def test_alone_and_changed_while_a_write_was_on_its_way_nothing_of_in_between_is_shown(store: RoutersObject) -> None:
+    joined(store, "a", "a1")
+    again = restarted(store, "a").say("a2")
+    again.seat.cut_off()
+    draft = again.seat.draft(again.now)
+    assert draft is not None
+    again.say("a2", "a3")
+    again.seat.read(store.put(draft), again.now)
+    assert again.names() == ("a2", "a3")
+    local = again.view.epoch
+    assert again.write()
+    assert again.names() == ("a2", "a3")
+    assert again.view.epoch > local
+
+
+def test_who_goes_on_alone_does_not_tell_that_it_has_nobody_for_a_moment(store: RoutersObject) -> None:
+    joined(store, "a", "a1")
+    again = restarted(store, "a").say("a2")
+    assert again.seat.cut_off()
+    again.say()
+    assert not again.write(), "others would take what the next worker begins to use"
+    assert again.say("a3").write()
+    assert again.names() == ("a3",)
+
+
+# ---- accidents
+
+
+def test_an_object_that_was_deleted_is_made_anew_with_all_that_was_known(store: RoutersObject) -> None:
+    a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
+    epoch = a.read().view.epoch
+    store.delete()
+    assert a.read().write()
+    assert a.names() == ("a1", "b1")
+    assert a.view.epoch > epoch
+    assert b.read().names() == ("a1", "b1")
+    assert not b.seat.expelled
+
+
+def test_who_begins_anew_after_a_deletion_is_joined_by_those_who_were_there(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    store.delete()
+    new = joined(store, "c", "c1")
+    assert new.names() == ("c1",)
+    assert a.read().write()
+    assert not a.seat.expelled
+    assert a.names() == ("a1", "c1")
+    assert new.read().names() == ("a1", "c1")
+
+
+def test_an_object_that_was_put_back_from_a_backup_is_brought_up_to_date(store: RoutersObject) -> None:
+    a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
+    epoch = a.read().view.epoch
+    store.put_back(1)
+    a.seat.read(store.newest, a.now, asked_at=epoch)
+    assert a.write()
+    assert a.names() == ("a1", "b1")
+    assert a.view.epoch > epoch
+    assert b.read().names() == ("a1", "b1")
+    assert not b.seat.expelled
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"epoch": "many"}, {"epoch": "1", "pod.a": "{"}, {"epoch": "1", "departed": "{}"}, {"epoch": "1", "pod.a": "[]"}],
+)
+def test_an_object_that_cannot_be_read_changes_nothing(store: RoutersObject, data: dict[str, str]) -> None:
+    a = joined(store, "a", "a1")
+    with pytest.raises(HistoryError):
+        a.seat.read({"metadata": {"resourceVersion": "9", "uid": "object-1"}, "data": data}, a.now)
+    assert a.names() == ("a1",)
+
+
+def test_the_workers_of_all_routers_can_be_read_off_the_object(store: RoutersObject) -> None:
+    joined(store, "a", "a1", "a2")
+    joined(store, "b", "b1")
+    assert store.newest is not None
+    history = decoded(store.newest)
+    assert history.workers() == {"a1", "a2", "b1"}
+    assert isinstance(history.records["a"], ViewRecord)
+    assert decoded({"metadata": {}}).workers() == frozenset()
