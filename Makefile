@@ -28,8 +28,9 @@ help:
 run: .venv/ready $(MODELS)/ready
 	@exec $(BIN)/scorefront up -f examples/iris/endpoint.yaml
 
+# a worker per core, a file at a time: tests of a file share fixtures; in order, so that the long files come first
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # the node is played: pods run as processes of this machine, so the API server must be one that can be spared
 test-cluster: .venv/ready $(MODELS)/ready

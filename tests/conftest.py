@@ -3,14 +3,26 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import settings
 
+HERE = Path(__file__).parent
+OF_PROCESSES = ("cluster", "e2e", "faults", "integration/cluster_local")
+
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of folders whose tests start processes."""
+    folders = [HERE / name for name in OF_PROCESSES]
+    for item in items:
+        if any(folder in item.path.parents for folder in folders):
+            item.add_marker(pytest.mark.process)
 
 
 @pytest.fixture(autouse=True)

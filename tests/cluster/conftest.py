@@ -15,6 +15,7 @@ from loadtests.cluster.site import Shape, Site, installed, node
 
 HERE = Path(__file__).parent
 ABSENT = "KUBECONFIG is not set: these tests need an API server without nodes (make test-cluster)"
+SHARED = "one process runs these tests, which share an installation (make test-cluster)"
 IMMOVABLE = "CLUSTER_CONTROL names no command that stops and starts the API server"
 
 
@@ -27,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
             if not os.environ.get("KUBECONFIG"):
                 item.add_marker(pytest.mark.skip(reason=ABSENT))
+            elif "PYTEST_XDIST_WORKER" in os.environ:
+                item.add_marker(pytest.mark.skip(reason=SHARED))
 
 
 @pytest.fixture(autouse=True)
