@@ -9,7 +9,7 @@ from serving.faults import Fault, InvalidManifest
 from serving.manifest import ScoringEndpoint, parse, to_document
 
 
-def kept_manifest(name: str, stored: StoredEndpoint) -> ScoringEndpoint:
+def stored_manifest(name: str, stored: StoredEndpoint) -> ScoringEndpoint:
     """What was declared under this name. Raises InvalidManifest."""
     manifest = parse(stored.document, f"{name}.json")
     if manifest.metadata.name != name:
@@ -17,7 +17,7 @@ def kept_manifest(name: str, stored: StoredEndpoint) -> ScoringEndpoint:
     return manifest
 
 
-def untellable(manifest: ScoringEndpoint, endpoint: Endpoint) -> list[Fault]:
+def unencodable(manifest: ScoringEndpoint, endpoint: Endpoint) -> list[Fault]:
     """A document may hold what no message can: a number beyond 64 bits or half a character in a free-form field.
 
     Found here it is a fault of the document; found after the write it would be a broken link to every router.

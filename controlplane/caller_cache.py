@@ -17,7 +17,7 @@ MAX_ADDRESSES = 1024
 _V = TypeVar("_V")
 
 
-class Remembered(Generic[_V]):
+class ExpiringCache(Generic[_V]):
     """Values by key for ten seconds, the newest 4,096 of them."""
 
     def __init__(self) -> None:

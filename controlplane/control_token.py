@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class ControlToken:
-    """One per process; a `controlplane.rest_guard.Judge`."""
+    """One per process; a `controlplane.rest_guard.Authenticator`."""
 
     accepts = "the control token"
 

@@ -16,7 +16,7 @@ LOG_LINES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ViewSources:
     """Where the parts of a View come from."""
 
     view: ClusterView
@@ -27,7 +27,7 @@ class Sources:
     trouble: Callable[[str], str]
 
 
-def to_view(declared: DeclaredEndpoint, sources: Sources, log_tails: dict[VersionKey, list[str]]) -> dict[str, Any]:
+def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[VersionKey, list[str]]) -> dict[str, Any]:
     """One endpoint as REST shows it. `log_tails`: the last log lines of versions that are not ready."""
     endpoint = declared.endpoint
     missing = {shortfall.key: shortfall for shortfall in shortfalls((endpoint,), sources.view)}
@@ -63,7 +63,7 @@ def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> s
     return "\n".join(part for part in (trouble, said, *tail) if part)
 
 
-def _version_status(version: Version, key: VersionKey, sources: Sources, message: str) -> dict[str, Any]:
+def _version_status(version: Version, key: VersionKey, sources: ViewSources, message: str) -> dict[str, Any]:
     counts = sources.view.counts(key)
     seen = sources.observe(version, key)
     total = sources.view.ready_slots(key)

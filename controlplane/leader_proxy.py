@@ -49,7 +49,7 @@ class LeaderEndpoint(NamedTuple):
     """`https://host:port`, or `http://host:port` where links have no TLS."""
 
 
-class Forwarder:
+class LeaderProxy:
     """From `app` to `close`."""
 
     def __init__(

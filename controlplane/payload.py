@@ -18,7 +18,7 @@ class KeyChoice(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     key_type: str
 
 
-class Traffic(msgspec.Struct, forbid_unknown_fields=True):
+class TrafficChange(msgspec.Struct, forbid_unknown_fields=True):
     """A change of the split: version -> percent; the default and the control version, None = as they are."""
 
     percentiles: dict[str, int | float]

@@ -24,10 +24,10 @@ from cluster.link import (
     WorkerMetrics,
 )
 from cluster.provider import Provider, ProviderError
-from controlplane.admission import kept_manifest, untellable
+from controlplane.admission import stored_manifest, unencodable
 from controlplane.cluster_view import ClusterView, Shortfall, shortfalls
 from controlplane.control_errors import ConflictingChange, EndpointSkipped, StoreError
-from controlplane.endpoint_view import LOG_LINES, Sources, to_view
+from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
 from controlplane.keys import (
     ENTROPY_BYTES,
     INCARNATION_BYTES,
@@ -42,7 +42,7 @@ from controlplane.keys import (
 from controlplane.log_streams import LogLine, follow
 from controlplane.reconciler import Reconciler
 from controlplane.records import DecisionRecord
-from controlplane.registry import DeclaredEndpoint, Registry, Skipped
+from controlplane.registry import DeclaredEndpoint, Registry, SkippedEndpoint
 from controlplane.routers import RouterControl
 from controlplane.scaling import Scaling
 from controlplane.signing import TokenIssuer
@@ -100,12 +100,12 @@ class ControlPlane:
         self._entropy = entropy
         self._registry = Registry()
         self._view = ClusterView()
-        self._scaling = Scaling(provider, routers, self._view, self._registry, store.put_wanted, clock, wall, acted)
+        self._scaling = Scaling(provider, routers, self._view, self._registry, store.save_desired, clock, wall, acted)
         self._issuer = TokenIssuer(
-            settings.token_algorithm, store.put_keyring, lambda trust: routers.publish(SetTrust(trust)), clock, wall
+            settings.token_algorithm, store.save_keyring, lambda trust: routers.publish(SetTrust(trust)), clock, wall
         )
         self._reconciler = Reconciler(provider, routers, self._view, self._registry, self._scaling.numbers, clock)
-        self._sources = Sources(
+        self._sources = ViewSources(
             self._view, settings.scoring_url, self._scaling.observe, self._scaling.desired, self._reconciler.trouble
         )
         self._running: asyncio.Task[None] | None = None
@@ -171,13 +171,13 @@ class ControlPlane:
     def _load(self, state: InstallationState) -> None:
         """Declare what is fit to be declared; what is not keeps nothing else from being served."""
         for name, why in state.damaged.items():
-            self._registry.skip(name, Skipped(why, self._store.remedy))
+            self._registry.skip(name, SkippedEndpoint(why, self._store.remedy))
         for name, stored in state.endpoints.items():
             try:
-                manifest = kept_manifest(name, stored)
+                manifest = stored_manifest(name, stored)
             except InvalidManifest as error:
                 why = f"{self._store.place(name)} is not valid: {'; '.join(map(str, error.faults))}"
-                self._registry.skip(name, Skipped(why, self._store.remedy, stored.keys))
+                self._registry.skip(name, SkippedEndpoint(why, self._store.remedy, stored.keys))
             else:
                 self._registry.put(DeclaredEndpoint(manifest, to_endpoint(manifest), stored.keys))
         for name, skipped in self._registry.skipped().items():
@@ -239,7 +239,7 @@ class ControlPlane:
         async with self._registry.lock(name):
             old = self._registry.find(name)
             endpoint = to_endpoint(manifest)
-            faults = [*self._provider.check(endpoint), *untellable(manifest, endpoint)]
+            faults = [*self._provider.check(endpoint), *unencodable(manifest, endpoint)]
             if faults:
                 raise InvalidManifest(tuple(faults), subject)
             await self._declare(manifest, endpoint, old)
@@ -265,14 +265,14 @@ class ControlPlane:
         """
         async with self._registry.lock(name):
             if name in self._registry.skipped():
-                if aside := await self._store.drop_damaged(name):
+                if aside := await self._store.delete_damaged(name):
                     _log.warning("endpoint %s: its damaged file is kept as %s", name, aside)
                 self._registry.drop(name)
                 self._scaling.forget_wanted(name)
                 await self._reconciler.reconcile(name)
                 return
             old = self._registry.get(name)
-            await self._store.drop_endpoint(name)
+            await self._store.delete_endpoint(name)
             self._drop(old)
             await self._reconciler.reconcile(name)
 
@@ -304,11 +304,11 @@ class ControlPlane:
             kept, old = await read(), self._registry.find(name)
             if isinstance(kept, str):
                 if old is None:
-                    self._registry.skip(name, Skipped(kept, self._store.remedy))
+                    self._registry.skip(name, SkippedEndpoint(kept, self._store.remedy))
             elif kept is not None:
-                manifest = kept_manifest(name, kept)
+                manifest = stored_manifest(name, kept)
                 declared = DeclaredEndpoint(manifest, to_endpoint(manifest), kept.keys)
-                self._scaling.begin_with(kept.replicas)
+                self._scaling.adopt_counts(kept.replicas)
                 if old is not None and (old.endpoint, old.keys) == (declared.endpoint, declared.keys):
                     self._registry.put(declared)
                 else:
@@ -371,8 +371,8 @@ class ControlPlane:
     async def _put(self, declared: DeclaredEndpoint) -> DeclaredEndpoint:
         """Keep it, then know it: with the keys that are kept."""
         name = declared.endpoint.name
-        kept = await self._store.put_endpoint(name, StoredEndpoint(to_document(declared.manifest), declared.keys))
-        self._scaling.begin_with(kept.replicas)
+        kept = await self._store.save_endpoint(name, StoredEndpoint(to_document(declared.manifest), declared.keys))
+        self._scaling.adopt_counts(kept.replicas)
         known = replace(declared, keys=kept.keys)
         self._registry.put(known)
         return known
@@ -441,7 +441,7 @@ class ControlPlane:
         return self._registry.find(name)
 
     @property
-    def sources(self) -> Sources:
+    def sources(self) -> ViewSources:
         """Where to learn how endpoints fare."""
         return self._sources
 

@@ -21,7 +21,7 @@ class DeclaredEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class SkippedEndpoint:
     """An endpoint that was declared, but what is kept of it is damaged."""
 
     why: str
@@ -37,7 +37,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._declared: dict[str, DeclaredEndpoint] = {}
-        self._skipped: dict[str, Skipped] = {}
+        self._skipped: dict[str, SkippedEndpoint] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, name: str) -> asyncio.Lock:
@@ -49,7 +49,7 @@ class Registry:
         self._declared[declared.endpoint.name] = declared
         self._skipped.pop(declared.endpoint.name, None)
 
-    def skip(self, name: str, skipped: Skipped) -> None:
+    def skip(self, name: str, skipped: SkippedEndpoint) -> None:
         """It cannot be declared as it should be."""
         self._skipped[name] = skipped
 
@@ -58,7 +58,7 @@ class Registry:
         self._declared.pop(name, None)
         self._skipped.pop(name, None)
 
-    def skipped(self) -> Mapping[str, Skipped]:
+    def skipped(self) -> Mapping[str, SkippedEndpoint]:
         """Every endpoint that is skipped."""
         return self._skipped
 

@@ -65,8 +65,8 @@ class RestSettings:
     loopback: bool = True
     """It listens on loopback (`guard.is_loopback`) or on a Unix socket: only names of this machine, and no token unless
     there is one."""
-    judges: tuple[guard.Judge, ...] = ()
-    """Who knows credentials; one is demanded where there is a judge, and needed where `loopback` is False."""
+    authenticators: tuple[guard.Authenticator, ...] = ()
+    """Who knows credentials; one is demanded where there is a authenticator, and needed where `loopback` is False."""
     uids: frozenset[int] | None = None
     """Users of this machine who may connect; None: the kernel is not asked for the user of a connection."""
     max_body_bytes: int = MAX_BODY_BYTES
@@ -109,9 +109,9 @@ def _gates(settings: RestSettings) -> Iterator[Middleware]:
         yield trusted_users_only(settings.uids)
     if settings.loopback:
         yield guard.loopback_names_only()
-    if settings.judges or not settings.loopback:
+    if settings.authenticators or not settings.loopback:
         open_paths = {operation.path for operation in OPERATIONS if operation.is_open}
-        yield guard.credential_required(settings.judges, open_paths)
+        yield guard.credential_required(settings.authenticators, open_paths)
 
 
 class _Probes:
@@ -194,7 +194,7 @@ class _Endpoints:
         return _shown_token(await self._plane.revoke_tokens(_name(request)))
 
     async def traffic(self, request: web.Request) -> web.StreamResponse:
-        change = payload.read(await request.read(), payload.Traffic)
+        change = payload.read(await request.read(), payload.TrafficChange)
         view = await self._plane.set_traffic(_name(request), change.percentiles, change.default, change.control)
         return web.json_response(view)
 

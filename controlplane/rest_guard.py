@@ -153,7 +153,7 @@ def loopback_names_only() -> Middleware:
     return check
 
 
-class Judge(Protocol):
+class Authenticator(Protocol):
     """Knows one kind of credential."""
 
     accepts: str
@@ -163,16 +163,16 @@ class Judge(Protocol):
         """The caller's name for the audit log; None: not a credential of this kind. Raises ControlError."""
 
 
-def credential_required(judges: Sequence[Judge], open_paths: Collection[str]) -> Middleware:
-    """Demand a credential that one of `judges` knows, asked in their order, on every path but `open_paths`."""
-    if not judges:
-        raise ValueError("without a judge no caller could be accepted")
-    accepted = " or ".join(judge.accepts for judge in judges)
+def credential_required(authenticators: Sequence[Authenticator], open_paths: Collection[str]) -> Middleware:
+    """Demand a credential that one of `authenticators` knows, asked in their order, on every path but `open_paths`."""
+    if not authenticators:
+        raise ValueError("without an authenticator no caller could be accepted")
+    accepted = " or ".join(authenticator.accepts for authenticator in authenticators)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in open_paths:
-            user, name = request.get(CALLER), await _judged(judges, request)
+            user, name = request.get(CALLER), await _authenticated(authenticators, request)
             if name is None:
                 raise MissingCredential(f"the credential is missing or wrong: Authorization: Bearer with {accepted}")
             request[CALLER] = f"{user}, {name}" if user else name
@@ -181,11 +181,11 @@ def credential_required(judges: Sequence[Judge], open_paths: Collection[str]) ->
     return check
 
 
-async def _judged(judges: Sequence[Judge], request: web.Request) -> str | None:
+async def _authenticated(authenticators: Sequence[Authenticator], request: web.Request) -> str | None:
     presented = _credential(request.headers.getall("Authorization", []))
     if presented:
-        for judge in judges:
-            if name := await judge.caller(presented, request):
+        for authenticator in authenticators:
+            if name := await authenticator.caller(presented, request):
                 return name
     return None
 

@@ -61,7 +61,7 @@ class GroupEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupNow:
+class GroupState:
     """One group that is linked."""
 
     pod: str
@@ -84,7 +84,7 @@ class _Question:
             self.answer.set_result(replicas)
 
 
-class Groups:
+class RouterGroups:
     """From `open` to `close`, under one leader; satisfies `controlplane.routers.Routers`."""
 
     def __init__(self, events: GroupEvents, fence: int, trust: Trust) -> None:
@@ -164,9 +164,9 @@ class Groups:
         self._pods = dict(pods)
         self._cut_impostors()
 
-    def linked(self) -> Mapping[str, GroupNow]:
+    def linked(self) -> Mapping[str, GroupState]:
         """Every group that is linked."""
-        return {name: GroupNow(link.pod, link.load) for name, link in self._links.items()}
+        return {name: GroupState(link.pod, link.load) for name, link in self._links.items()}
 
     def silent(self) -> Collection[str]:
         """Workers that should report and have no link."""

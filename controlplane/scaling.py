@@ -30,18 +30,18 @@ class Scaling:
         routers: RouterControl,
         view: ClusterView,
         registry: Registry,
-        put_wanted: Callable[[Mapping[VersionKey, int]], Awaitable[None]],
+        save_desired: Callable[[Mapping[VersionKey, int]], Awaitable[None]],
         clock: Clock,
         wall: Callable[[], float],
         acted: Callable[[Decision], None],
     ) -> None:
-        """`put_wanted` keeps the wanted numbers; `acted` is told of every decision that the provider has taken."""
+        """`save_desired` keeps the wanted numbers; `acted` is told of every decision that the provider has taken."""
         self._registry = registry
         self._clock = clock
         self._wall = wall
         self._acted = acted
         self._feed = UtilizationFeed()
-        self._wanted = DesiredCounts(put_wanted, clock)
+        self._wanted = DesiredCounts(save_desired, clock)
         self._decisions = DecisionLog()
         self._scaler = Scaler(provider, routers, view, registry, self._wanted, self._note_acted)
         self._loop = ScalingLoop(self._feed, self._scaler, clock, self._record)
@@ -90,7 +90,7 @@ class Scaling:
         """Start with the numbers that are kept."""
         self._wanted.load(wanted)
 
-    def begin_with(self, replicas: Mapping[VersionKey, int]) -> None:
+    def adopt_counts(self, replicas: Mapping[VersionKey, int]) -> None:
         """A version that is new here may run already: it begins with the number that it has."""
         for key, number in replicas.items():
             if self._wanted.get(key) is None:

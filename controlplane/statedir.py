@@ -80,11 +80,11 @@ class StateDirectory:
             os.close(self._lock)
             self._lock = None
 
-    def put_endpoint(self, name: str, stored: StoredEndpoint) -> None:
+    def save_endpoint(self, name: str, stored: StoredEndpoint) -> None:
         """Keep an endpoint. Raises StoreError; then what was kept before is kept still."""
         self._write(self._endpoints / f"{name}.json", _EndpointFile(FORMAT, stored.document, stored.keys))
 
-    def drop_endpoint(self, name: str) -> None:
+    def delete_endpoint(self, name: str) -> None:
         """Forget an endpoint and its keys. Raises StoreError."""
         path = self._endpoints / f"{name}.json"
         with _naming(path, "remove"):
@@ -96,14 +96,14 @@ class StateDirectory:
         with _naming(path, "rename"):
             return files.set_aside(path) if path.exists() else None
 
-    def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+    def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
         """Keep all wanted numbers. Raises StoreError."""
         replicas: dict[str, dict[str, int]] = {}
         for key, number in wanted.items():
             replicas.setdefault(key.endpoint, {})[key.version] = number
         self._write(self._directory / "wanted.json", _WantedFile(FORMAT, replicas))
 
-    def put_keyring(self, keyring: Keyring) -> None:
+    def save_keyring(self, keyring: Keyring) -> None:
         """Keep the token signing keys. Raises StoreError."""
         self._write(self._directory / "signing.json", _SigningFile(FORMAT, keyring))
 

@@ -26,22 +26,22 @@ class Store(Protocol):
     async def close(self) -> None:
         """Give back what `open` took. Harmless without it."""
 
-    async def put_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
+    async def save_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
         """Keep an endpoint: what is kept now. A new one may have found its keys there already."""
 
-    async def drop_endpoint(self, name: str) -> None:
+    async def delete_endpoint(self, name: str) -> None:
         """Forget an endpoint and its keys."""
 
     async def set_endpoint_aside(self, name: str) -> str:
         """Make room where something damaged is kept: where that is now, '' if nothing was in the way."""
 
-    async def drop_damaged(self, name: str) -> str:
+    async def delete_damaged(self, name: str) -> str:
         """Forget a damaged endpoint: where what was kept of it is now, '' if it is nowhere any more."""
 
-    async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+    async def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
         """Keep all wanted numbers."""
 
-    async def put_keyring(self, keyring: Keyring) -> None:
+    async def save_keyring(self, keyring: Keyring) -> None:
         """Keep the token signing keys."""
 
     def place(self, name: str) -> str:
@@ -64,31 +64,31 @@ class FileStore:
         """Give the lock back."""
         self._files.close()
 
-    async def put_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
+    async def save_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
         """Keep an endpoint: just what was given."""
-        await asyncio.to_thread(self._files.put_endpoint, name, stored)
+        await asyncio.to_thread(self._files.save_endpoint, name, stored)
         return stored
 
-    async def drop_endpoint(self, name: str) -> None:
+    async def delete_endpoint(self, name: str) -> None:
         """Forget an endpoint and its keys."""
-        await asyncio.to_thread(self._files.drop_endpoint, name)
+        await asyncio.to_thread(self._files.delete_endpoint, name)
 
     async def set_endpoint_aside(self, name: str) -> str:
         """Rename its damaged file."""
         aside = await asyncio.to_thread(self._files.set_endpoint_aside, name)
         return str(aside or "")
 
-    async def drop_damaged(self, name: str) -> str:
+    async def delete_damaged(self, name: str) -> str:
         """Rename its damaged file: somebody may want to know what was in it."""
         return await self.set_endpoint_aside(name)
 
-    async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+    async def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
         """Keep all wanted numbers."""
-        await asyncio.to_thread(self._files.put_wanted, wanted)
+        await asyncio.to_thread(self._files.save_desired, wanted)
 
-    async def put_keyring(self, keyring: Keyring) -> None:
+    async def save_keyring(self, keyring: Keyring) -> None:
         """Keep the token signing keys."""
-        await asyncio.to_thread(self._files.put_keyring, keyring)
+        await asyncio.to_thread(self._files.save_keyring, keyring)
 
     async def control_token(self, entropy: bytes) -> str:
         """The token of the REST API; made from `entropy` (32 bytes) the first time."""

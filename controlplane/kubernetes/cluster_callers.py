@@ -19,7 +19,7 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, Misconfigured
 from cluster.kubernetes.client.paths import ACCESS_REVIEWS, ENDPOINTS, IDENTITY_REVIEWS, path
 from controlplane import payload
-from controlplane.caller_cache import Remembered, ReviewLimit
+from controlplane.caller_cache import ExpiringCache, ReviewLimit
 from controlplane.control_errors import ControlError, MissingCredential, NotPermitted, StoreUnavailable, TooManyRequests
 from controlplane.openapi import OPERATIONS, Operation
 from controlplane.rest_guard import CALLER, VISIBLE
@@ -54,7 +54,7 @@ def as_caller() -> Iterator[None]:
 
 
 class KubernetesCallers:
-    """A `controlplane.rest_guard.Judge`."""
+    """A `controlplane.rest_guard.Authenticator`."""
 
     accepts = "a Kubernetes bearer token"
 
@@ -67,8 +67,8 @@ class KubernetesCallers:
         self._home = home
         self._places = places
         self._clock = clock
-        self._callers: Remembered[str | None] = Remembered()
-        self._rights: Remembered[bool] = Remembered()
+        self._callers: ExpiringCache[str | None] = ExpiringCache()
+        self._rights: ExpiringCache[bool] = ExpiringCache()
         self._limit = ReviewLimit()
 
     async def caller(self, credential: str, request: web.Request) -> str | None:

@@ -19,7 +19,7 @@ from cluster.kubernetes.objects.deployment import faults_of
 from cluster.kubernetes.reporter import Reporter
 from controlplane.kubernetes.cluster_store import ClusterStore
 from controlplane.kubernetes.endpoint_follower import EndpointFollower
-from controlplane.kubernetes.status_writer import Facts, StatusWriter
+from controlplane.kubernetes.status_writer import StatusFacts, StatusWriter
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.routers import RouterControl
 from controlplane.tokens import TokenAlgorithm
@@ -51,7 +51,7 @@ class ClusterSettings:
 class ClusterControl:
     """One leadership. `start` it, `run` it, and `stop` it in any case."""
 
-    def __init__(self, plane: ControlPlane, parts: "Parts") -> None:
+    def __init__(self, plane: ControlPlane, parts: "LeaderParts") -> None:
         self.plane = plane
         self._parts = parts
         self._started = asyncio.Event()
@@ -139,7 +139,7 @@ class ClusterControl:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class LeaderParts:
     """What runs beside the control plane."""
 
     sight: LeaderWatches
@@ -199,9 +199,9 @@ def cluster_control(
         acted,
     )
     follower = EndpointFollower(api, claims, store, provider, plane, clock, sight)
-    facts = Facts(claims, plane, provider, store, follower)
+    facts = StatusFacts(claims, plane, provider, store, follower)
     status = StatusWriter(api, claims, barrier, reporter, facts, clock, rfc3339, touched)
-    return ClusterControl(plane, Parts(sight, provider, follower, status, reporter, barrier, clock, claims))
+    return ClusterControl(plane, LeaderParts(sight, provider, follower, status, reporter, barrier, clock, claims))
 
 
 def _first(group: BaseExceptionGroup[Fenced]) -> BaseException:

@@ -25,7 +25,7 @@ from controlplane.keys import PAIR_BYTES, KeyPair, KeyType, pair_from
 from controlplane.kubernetes.cluster_callers import as_caller, writer
 from controlplane.kubernetes.endpoint_keys import EndpointKeys
 from controlplane.kubernetes.error_mapping import translating
-from controlplane.kubernetes.signing_secret import ClusterKeyring
+from controlplane.kubernetes.signing_secret import SigningSecret
 from controlplane.state import InstallationState, StoredEndpoint
 from controlplane.tokens import Keyring
 from serving.endpoint import VersionKey
@@ -67,7 +67,7 @@ class ClusterStore:
         self._tell = tell
         self._generations: dict[str, int] = {}
         self._keys = EndpointKeys(api, fence)
-        self._keyring = ClusterKeyring(api, fence)
+        self._keyring = SigningSecret(api, fence)
 
     # ---- controlplane.store.Store
 
@@ -95,7 +95,7 @@ class ClusterStore:
     async def close(self) -> None:
         """There is nothing to give back."""
 
-    async def put_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
+    async def save_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
         """Create the object, or replace its spec; then its keys. A new one takes the keys that are there already."""
         self._check_fence()
         found = self._claims.holder(name)
@@ -112,7 +112,7 @@ class ClusterStore:
         await self._change_keys(found, keys)
         return StoredEndpoint(stored.document, keys, self._numbers(found))
 
-    async def drop_endpoint(self, name: str) -> None:
+    async def delete_endpoint(self, name: str) -> None:
         """Delete the object: it goes once what runs for it is drained."""
         self._check_fence()
         found = self._claims.holder(name)
@@ -133,15 +133,15 @@ class ClusterStore:
         """Nothing is in the way: the object's spec is replaced."""
         return ""
 
-    async def drop_damaged(self, name: str) -> str:
+    async def delete_damaged(self, name: str) -> str:
         """Delete the object."""
-        await self.drop_endpoint(name)
+        await self.delete_endpoint(name)
         return ""
 
-    async def put_wanted(self, wanted: Mapping[VersionKey, int]) -> None:
+    async def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
         """The workloads themselves hold their numbers."""
 
-    async def put_keyring(self, keyring: Keyring) -> None:
+    async def save_keyring(self, keyring: Keyring) -> None:
         """Keep the token signing keys."""
         self._check_fence()
         await self._keyring.write(keyring)

@@ -23,7 +23,7 @@ ATTEMPTS = 5
 Object = dict[str, Any]
 
 
-class ClusterKeyring:
+class SigningSecret:
     """Both objects are in the namespace that the control plane runs in."""
 
     def __init__(self, api: Api, fence: Fence) -> None:

@@ -55,7 +55,7 @@ class StatusWriter:
         claims: NameClaims,
         fence: Fence,
         reporter: Reporter,
-        facts: "Facts",
+        facts: "StatusFacts",
         clock: Clock,
         rfc3339: Callable[[], str],
         touched: set[str],
@@ -136,7 +136,7 @@ class StatusWriter:
             self._reporter.tell(found, reason, note, warning)
 
 
-class Facts:
+class StatusFacts:
     """What there is to tell of an endpoint."""
 
     def __init__(

@@ -42,7 +42,7 @@ from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.kubernetes.cluster_control import ClusterControl, ClusterSettings, cluster_control
 from controlplane.leader_proxy import LeaderEndpoint
 from controlplane.rest import RestSettings, build_app
-from controlplane.router_groups import GroupEvents, Groups
+from controlplane.router_groups import GroupEvents, RouterGroups
 from router.proxy.tls import TlsError
 from router.settings import SettingError, number
 from scorefront import process_main as process
@@ -236,7 +236,7 @@ class _Term:
         """Until it is cancelled, or a part of it dies; every part has ended when this returns."""
         await self._links.ensure()
         token = ControlToken(await self._token(), self._token)
-        groups = Groups(
+        groups = RouterGroups(
             GroupEvents(
                 on_usage=lambda report: control.plane.on_usage(report),
                 on_drained=lambda replica_id: control.plane.on_drained(replica_id),
@@ -274,7 +274,7 @@ class _Term:
         except TimeoutError:
             _log.error("it is not known which routers take part: those that do not connect are not missed")
 
-    def _control(self, groups: Groups, fence: int) -> ClusterControl:
+    def _control(self, groups: RouterGroups, fence: int) -> ClusterControl:
         places = watched_namespaces(os.environ, self._api.home)
         namespaces = tuple(place for place in places if place is not None)
         settings = ClusterSettings(
@@ -288,7 +288,7 @@ class _Term:
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector)
 
-    def _fleet(self, groups: Groups) -> RouterFleet:
+    def _fleet(self, groups: RouterGroups) -> RouterFleet:
         u = random.random  # noqa: TID251 - a shell
         most = int(number(os.environ, MAX_CORES, DEFAULT_MAX_CORES))
         return RouterFleet(self._api, groups, self._clock, u, most, self._elector.leads)
@@ -296,7 +296,7 @@ class _Term:
     def _app(self, control: ClusterControl, scaler: FrontEndScaler, token: ControlToken) -> web.Application:
         exposition = Exposition(scaler.figures, routers_elsewhere=True, gauges=control.counters)
         callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock)
-        settings = RestSettings(loopback=False, judges=(token, callers), in_cluster=True)
+        settings = RestSettings(loopback=False, authenticators=(token, callers), in_cluster=True)
         return build_app(control.plane, settings, exposition.render, scaler.decisions)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from controlplane.leader_proxy import Forwarder, LeaderEndpoint
+from controlplane.leader_proxy import LeaderEndpoint, LeaderProxy
 from controlplane.rest_guard import Handler
 from scorefront.connection_table import PortLimits
 from scorefront.exposition import Exposition
@@ -53,7 +53,7 @@ class RestPort:
         # One port for good, which asks for each connection which application answers it: a connection that was accepted
         # just before the change is answered, too.
         self._port = Port(sock, limits, tls.own if tls is not None else None)
-        self._forwarder = Forwarder(identity, leader, tls.leader if tls is not None else None)
+        self._forwarder = LeaderProxy(identity, leader, tls.leader if tls is not None else None)
         self._answering: web.AppRunner | None = None
         self._leaving: asyncio.Task[None] | None = None
 

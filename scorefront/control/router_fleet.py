@@ -16,7 +16,7 @@ from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, PODS, path
 from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectPut, ObjectsListed, Reflector
 from cluster.kubernetes.objects.router_pod import DEPLOYMENT, SELECTOR, RouterPod, router_pod
 from cluster.link import GroupLoad
-from controlplane.router_groups import Groups
+from controlplane.router_groups import RouterGroups
 from router.membership.history import NAME, History, HistoryError, decoded
 from scorefront.control.pod_resize import NoCores, PodResizer
 from serving.usage import Work
@@ -34,7 +34,7 @@ LEVEL_S = 5.0
 class LinkedGroup:
     """The workers of one router at the other end of a link; fits `scorefront.frontend_scaling.Group`."""
 
-    def __init__(self, name: str, load: GroupLoad, groups: Groups, clock: Clock) -> None:
+    def __init__(self, name: str, load: GroupLoad, groups: RouterGroups, clock: Clock) -> None:
         self._name = name
         self._load = load
         self._groups = groups
@@ -71,7 +71,7 @@ class RouterFleet:
     def __init__(
         self,
         api: Api,
-        groups: Groups,
+        groups: RouterGroups,
         clock: Clock,
         u: Callable[[], float],
         most_cores: int,

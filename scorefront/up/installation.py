@@ -239,9 +239,9 @@ class _Installation:
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
         await self._routers.start()
         access = self._access
-        judges = (await self._control_token(stack),) if access.token_demanded else ()
+        authenticators = (await self._control_token(stack),) if access.token_demanded else ()
         exposition = Exposition(self._front_end.figures)
-        settings = RestSettings(loopback=access.this_machine_only, judges=judges, uids=access.uids)
+        settings = RestSettings(loopback=access.this_machine_only, authenticators=authenticators, uids=access.uids)
         app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
         runner = runner_of(app, SHUTDOWN_S)
         await runner.setup()

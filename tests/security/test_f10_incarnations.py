@@ -174,7 +174,7 @@ async def test_a_revocation_that_cannot_be_kept_changes_nothing(
     async def full(*arguments: object) -> None:
         raise StoreError("no space left")
 
-    monkeypatch.setattr(laptop.bench.store, "put_endpoint", full)
+    monkeypatch.setattr(laptop.bench.store, "save_endpoint", full)
     with pytest.raises(StoreError):
         await laptop.bench.plane.revoke_tokens("iris")
     assert laptop.answer(token) == 200
@@ -219,7 +219,7 @@ async def test_an_older_state_on_a_full_disk_is_served_all_the_same(
     async def full(*arguments: object) -> None:
         raise StoreError("no space left")
 
-    monkeypatch.setattr(after.store, "put_endpoint", full)
+    monkeypatch.setattr(after.store, "save_endpoint", full)
     laptop.bench = await after.start()
     assert laptop.answer(laptop.token()) == 200
 

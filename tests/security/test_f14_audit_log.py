@@ -53,7 +53,9 @@ def kept() -> Iterator[Kept]:
 async def api(tmp_path: Path) -> AsyncIterator[TestClient[Any, Any]]:
     bench = Bench(tmp_path / "state")
     await bench.start()
-    app = build_app(bench.plane, RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN),)), Exposition().render)
+    app = build_app(
+        bench.plane, RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN),)), Exposition().render
+    )
     client = TestClient(TestServer(app), headers={"Authorization": f"Bearer {TOKEN}"})
     await client.start_server()
     yield client

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cluster.kubernetes.client.access import Access, BorrowedCredentials, Credentials
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import Misconfigured, RequestRefused
-from controlplane.caller_cache import ALL_BURST, MAX_REMEMBERED, ONE_BURST, REMEMBER_S, Remembered, ReviewLimit
+from controlplane.caller_cache import ALL_BURST, MAX_REMEMBERED, ONE_BURST, REMEMBER_S, ExpiringCache, ReviewLimit
 from controlplane.control_token import ControlToken
 from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.openapi import OPERATIONS
@@ -40,7 +40,7 @@ class Rig:
         await self.leader.declare(scoring_endpoint("wine", namespace="blue"))
         control = self.leader.control
         callers = KubernetesCallers(cast(Api, self.kubernetes), "home", control.places, self.leader.clock)
-        settings = RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN), callers), in_cluster=True)
+        settings = RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN), callers), in_cluster=True)
         self.client = TestClient(TestServer(build_app(control.plane, settings, Exposition().render)))
         await self.client.start_server()
 
@@ -227,7 +227,7 @@ def test_one_address_leaves_others_their_share() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    remembered: Remembered[int] = Remembered()
+    remembered: ExpiringCache[int] = ExpiringCache()
     for number in range(2 * MAX_REMEMBERED):
         remembered.put(number, number, 0.0)
     assert remembered.get(0, 0.0) is None and remembered.get(2 * MAX_REMEMBERED - 1, 0.0) is not None
@@ -272,7 +272,7 @@ async def test_a_replaced_control_token_dies_without_a_restart() -> None:
     token = ControlToken("first", read)
     leader = Leadership(namespaces=("home",))
     await leader.start()
-    settings = RestSettings(loopback=False, judges=(token,))
+    settings = RestSettings(loopback=False, authenticators=(token,))
     client = TestClient(TestServer(build_app(leader.plane, settings, Exposition().render)))
     await client.start_server()
     running = asyncio.create_task(token.run(leader.clock))

@@ -24,7 +24,7 @@ def state(tmp_path: Path) -> Path:
     store = StateDirectory(directory)
     store.open()
     document = manifest("iris", [{"name": "blue", "replica": {"command": ["true"]}}])
-    store.put_endpoint("iris", StoredEndpoint(document, KeyPair("p" * 43, "s" * 43)))
+    store.save_endpoint("iris", StoredEndpoint(document, KeyPair("p" * 43, "s" * 43)))
     store.control_token(bytes(32))
     store.close()
     return directory
@@ -96,7 +96,7 @@ def test_nothing_is_written_through_a_link(state: Path, name: str, tmp_path: Pat
     store = StateDirectory(state)
     try:
         store.open()
-        store.put_wanted({})
+        store.save_desired({})
     except StoreError:
         pass
     store.close()

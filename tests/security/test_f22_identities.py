@@ -16,7 +16,7 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.paths import SECRETS, path
 from cluster.kubernetes.peer_certificates import AUTHORITY_SECRET, PEERS_SECRET, ROTATE, PeersIdentity
 from cluster.trust import CONTROL, ROUTER, Trust, names
-from controlplane.router_groups import GroupEvents, Groups
+from controlplane.router_groups import GroupEvents, RouterGroups
 from router.core.view import Member
 from router.peers.peer_identity import covers
 from tests.fakes.authority import Authority
@@ -113,7 +113,7 @@ async def test_the_leader_links_with_routers_only(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    groups = Groups(GroupEvents(*[lambda told: None] * 4), 1, authority.issue(CONTROL))
+    groups = RouterGroups(GroupEvents(*[lambda told: None] * 4), 1, authority.issue(CONTROL))
     groups.open(sock)
     stranger = FakeGroup("a", ("a1",), authority.issue("model.example.com"))
     with contextlib.suppress(OSError):

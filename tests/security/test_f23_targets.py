@@ -60,7 +60,7 @@ class Doors:
         await self.doors[1].stand_by()
 
     def app(self) -> web.Application:
-        settings = RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN),), in_cluster=True)
+        settings = RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN),), in_cluster=True)
         return build_app(self.leadership.plane, settings, Exposition(routers_elsewhere=True).render)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER
-from controlplane.router_groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, GroupEvents, Groups
+from controlplane.router_groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, GroupEvents, RouterGroups
 from router.peers import arrivals
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
@@ -64,7 +64,7 @@ def test_the_shares_leave_room_for_a_whole_group() -> None:
 async def test_a_silent_crowd_does_not_keep_a_router_from_its_leader(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     events = GroupEvents(lambda report: None, lambda replica: None, lambda workers: None, lambda worker: None)
-    leader = Groups(events, fence=1, trust=authority.issue(ROUTER))
+    leader = RouterGroups(events, fence=1, trust=authority.issue(ROUTER))
     sock = socket.create_server(("127.0.0.1", 0), backlog=256)
     leader.open(sock)
     port = sock.getsockname()[1]

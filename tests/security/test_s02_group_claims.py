@@ -11,7 +11,7 @@ from cluster.kubernetes.objects.router_pod import router_pod
 from cluster.link import GroupIs
 from cluster.trust import ROUTER
 from controlplane.group_claims import claim_fault
-from controlplane.router_groups import GroupEvents, Groups
+from controlplane.router_groups import GroupEvents, RouterGroups
 from serving.usage import UsageReport
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
@@ -68,9 +68,9 @@ class Heard:
 
 
 @pytest.fixture
-async def leader(tmp_path: Path) -> AsyncIterator[tuple[Groups, Heard, Authority, int]]:
+async def leader(tmp_path: Path) -> AsyncIterator[tuple[RouterGroups, Heard, Authority, int]]:
     heard, authority = Heard(), Authority(tmp_path)
-    made = Groups(heard.events, fence=7, trust=authority.issue(ROUTER))
+    made = RouterGroups(heard.events, fence=7, trust=authority.issue(ROUTER))
     sock = socket.create_server(("127.0.0.1", 0))
     made.open(sock)
     yield made, heard, authority, sock.getsockname()[1]
@@ -78,7 +78,7 @@ async def leader(tmp_path: Path) -> AsyncIterator[tuple[Groups, Heard, Authority
 
 
 async def test_an_unlinked_worker_of_another_pod_cannot_be_claimed(
-    leader: tuple[Groups, Heard, Authority, int],
+    leader: tuple[RouterGroups, Heard, Authority, int],
 ) -> None:
     groups, heard, authority, port = leader
     groups.expect({"a1": "pod-a", "b1": "pod-b"})
@@ -91,7 +91,7 @@ async def test_an_unlinked_worker_of_another_pod_cannot_be_claimed(
 
 
 async def test_a_link_that_claimed_too_early_is_cut_when_the_truth_is_known(
-    leader: tuple[Groups, Heard, Authority, int],
+    leader: tuple[RouterGroups, Heard, Authority, int],
 ) -> None:
     groups, heard, authority, port = leader
     rogue = await FakeGroup("rogue", ("a1",), authority.issue(ROUTER), pod="pod-b").join(port)
@@ -108,7 +108,7 @@ async def test_a_link_that_claimed_too_early_is_cut_when_the_truth_is_known(
 
 
 async def test_counts_of_a_worker_that_is_not_ones_own_are_left_out(
-    leader: tuple[Groups, Heard, Authority, int],
+    leader: tuple[RouterGroups, Heard, Authority, int],
 ) -> None:
     _, heard, authority, port = leader
     group = await FakeGroup("b", ("b1",), authority.issue(ROUTER), pod="pod-b").join(port)

@@ -13,7 +13,7 @@ from yarl import URL
 
 from controlplane import leader_proxy as forward
 from controlplane.audit import FORWARDED_BY
-from controlplane.leader_proxy import Forwarder, LeaderEndpoint
+from controlplane.leader_proxy import LeaderEndpoint, LeaderProxy
 from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort
 from tests.fakes.clock import eventually
@@ -252,7 +252,7 @@ async def test_who_had_connected_before_the_process_began_to_lead_is_answered_on
 
 
 async def test_a_forwarder_that_is_closed_leaves_no_connection(leading) -> None:
-    made = Forwarder("standby_1", lambda: LeaderEndpoint("leader_1", leading.url))
+    made = LeaderProxy("standby_1", lambda: LeaderEndpoint("leader_1", leading.url))
     app = made.app({})
     runner = web.AppRunner(app)
     await runner.setup()

@@ -14,7 +14,7 @@ from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust
 from controlplane import group_link as grouplink
 from controlplane import router_groups as groups
-from controlplane.router_groups import GroupEvents, Groups
+from controlplane.router_groups import GroupEvents, RouterGroups
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport
 from tests.fakes.authority import Authority
@@ -68,15 +68,15 @@ def port(door: socket.socket) -> int:
 
 
 @pytest.fixture
-async def leader(heard: Heard, trust: Trust, door: socket.socket) -> AsyncIterator[Groups]:
-    made = Groups(heard.events, fence=7, trust=trust)
+async def leader(heard: Heard, trust: Trust, door: socket.socket) -> AsyncIterator[RouterGroups]:
+    made = RouterGroups(heard.events, fence=7, trust=trust)
     made.open(door)
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def join(leader: Groups, trust: Trust, port: int) -> AsyncIterator[Join]:
+async def join(leader: RouterGroups, trust: Trust, port: int) -> AsyncIterator[Join]:
     made: list[FakeGroup] = []
 
     async def join(name: str, *workers: str, shown: Trust = trust) -> FakeGroup:

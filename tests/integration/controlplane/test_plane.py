@@ -72,8 +72,8 @@ async def test_a_full_disk_refuses_the_change_and_the_running_state_is_untouched
     def full(*_):
         raise StoreError("cannot write iris.json: No space left on device")
 
-    monkeypatch.setattr(StateDirectory, "put_endpoint", full)
-    monkeypatch.setattr(StateDirectory, "drop_endpoint", full)
+    monkeypatch.setattr(StateDirectory, "save_endpoint", full)
+    monkeypatch.setattr(StateDirectory, "delete_endpoint", full)
     keys = bench.plane.keys("iris")
     for change in (
         bench.plane.apply(manifest(versions=TWO)),

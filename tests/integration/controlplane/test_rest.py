@@ -43,7 +43,7 @@ async def api(bench):
 
 @pytest.fixture
 async def guarded(bench):
-    client = await served(bench, RestSettings(loopback=False, judges=(ControlToken.fixed(TOKEN),)))
+    client = await served(bench, RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN),)))
     yield client
     await client.close()
 
@@ -498,5 +498,5 @@ async def test_two_credentials_are_none(guarded):
 
 
 async def test_an_api_beyond_loopback_without_a_token_cannot_be_built(tmp_path):
-    with pytest.raises(ValueError, match="judge"):
+    with pytest.raises(ValueError, match="authenticator"):
         build_app(Bench(tmp_path).plane, RestSettings(loopback=False), Exposition().render)

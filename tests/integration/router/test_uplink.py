@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.trust import CONTROL, ROUTER, Trust
-from controlplane.router_groups import GroupEvents, Groups
+from controlplane.router_groups import GroupEvents, RouterGroups
 from scorefront.cluster_names import LEASE
 from scorefront.process_main import ProcessClock
 from scorefront.router.uplink import Uplink, leader_of
@@ -67,7 +67,7 @@ class Leader:
         self.workers: Collection[str] = ()
         self.gone: list[str] = []
         events = GroupEvents(self._usage, self.drained.append, self._workers, self.gone.append)
-        self.groups = Groups(events, fence, trust)
+        self.groups = RouterGroups(events, fence, trust)
         self._sock = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._sock.getsockname()[1]
         self.groups.open(self._sock)
@@ -181,7 +181,9 @@ async def test_a_link_that_breaks_is_made_again(rig: Rig) -> None:
     await eventually(lambda: rig.uplink.linked)
     await leader.groups.close()
     await eventually(lambda: not rig.uplink.linked)
-    again = Groups(GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.control_trust)
+    again = RouterGroups(
+        GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.control_trust
+    )
     leader.groups = again
     leader._sock.close()
     leader._sock = socket.create_server(("127.0.0.1", leader.port))

@@ -41,9 +41,9 @@ def test_everything_put_is_there_after_a_restart(directory):
     store = StateDirectory(directory)
     store.open()
     ring = new_keyring("here", TokenAlgorithm.EDDSA, 5.0)
-    store.put_endpoint("iris", IRIS)
-    store.put_wanted({VersionKey("iris", "blue"): 4})
-    store.put_keyring(ring)
+    store.save_endpoint("iris", IRIS)
+    store.save_desired({VersionKey("iris", "blue"): 4})
+    store.save_keyring(ring)
     store.close()
     state = reopened(directory)
     assert state.endpoints == {"iris": IRIS}
@@ -54,9 +54,9 @@ def test_everything_put_is_there_after_a_restart(directory):
 def test_a_dropped_endpoint_stays_dropped(directory):
     store = StateDirectory(directory)
     store.open()
-    store.put_endpoint("iris", IRIS)
-    store.drop_endpoint("iris")
-    store.drop_endpoint("iris")
+    store.save_endpoint("iris", IRIS)
+    store.delete_endpoint("iris")
+    store.delete_endpoint("iris")
     store.close()
     assert reopened(directory).endpoints == {}
 
@@ -64,8 +64,8 @@ def test_a_dropped_endpoint_stays_dropped(directory):
 def test_files_with_secrets_are_closed_to_other_users(directory):
     store = StateDirectory(directory)
     store.open()
-    store.put_endpoint("iris", IRIS)
-    store.put_keyring(new_keyring("here", TokenAlgorithm.EDDSA, 5.0))
+    store.save_endpoint("iris", IRIS)
+    store.save_keyring(new_keyring("here", TokenAlgorithm.EDDSA, 5.0))
     store.control_token(b"x" * 32)
     store.close()
     for path in directory.rglob("*"):
@@ -77,7 +77,7 @@ def test_files_with_secrets_are_closed_to_other_users(directory):
 def test_a_full_disk_is_told_by_file_and_loses_nothing(directory, monkeypatch, step):
     store = StateDirectory(directory)
     store.open()
-    store.put_endpoint("iris", IRIS)
+    store.save_endpoint("iris", IRIS)
 
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -85,7 +85,7 @@ def test_a_full_disk_is_told_by_file_and_loses_nothing(directory, monkeypatch, s
     with monkeypatch.context() as patched:
         patched.setattr(os, step, full)
         with pytest.raises(StoreError, match=r"cannot write .*iris\.json: No space left"):
-            store.put_endpoint("iris", OTHER)
+            store.save_endpoint("iris", OTHER)
     store.close()
     assert reopened(directory).endpoints == {"iris": IRIS}
 
@@ -94,7 +94,7 @@ def test_a_full_disk_is_told_by_file_and_loses_nothing(directory, monkeypatch, s
 def test_a_crash_in_the_middle_of_a_write_leaves_the_old_state(directory, monkeypatch, cut):
     store = StateDirectory(directory)
     store.open()
-    store.put_endpoint("iris", IRIS)
+    store.save_endpoint("iris", IRIS)
     write = os.write
 
     class Killed(BaseException):
@@ -107,7 +107,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_state(directory, monkey
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", killed_after)
         with pytest.raises(Killed):
-            store.put_endpoint("iris", OTHER)
+            store.save_endpoint("iris", OTHER)
     store.close()
     assert reopened(directory).endpoints == {"iris": IRIS}
 
@@ -125,7 +125,7 @@ def stored(directory, name="wine"):
     """A directory with one endpoint that is well."""
     store = StateDirectory(directory)
     store.open()
-    store.put_endpoint(name, IRIS)
+    store.save_endpoint(name, IRIS)
     store.close()
 
 

@@ -11,7 +11,7 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiUnreachable, NotFound, RequestRefused, WriteConflict
 from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, PODS
 from cluster.link import GroupLoad
-from controlplane.router_groups import GroupNow, Groups
+from controlplane.router_groups import GroupState, RouterGroups
 from router.core.view import Member
 from router.membership.agreement import Part
 from router.membership.history import NAME, History, ViewRecord, encoded
@@ -30,10 +30,10 @@ A_REQUEST_S = 0.00004
 
 
 class FakeGroups:
-    """Fits what is needed of `controlplane.router_groups.Groups`: every group obeys at once."""
+    """Fits what is needed of `controlplane.router_groups.RouterGroups`: every group obeys at once."""
 
     def __init__(self) -> None:
-        self.now: dict[str, GroupNow] = {}
+        self.now: dict[str, GroupState] = {}
         self.told: list[int] = []
         self.expected: frozenset[str] = frozenset()
         self.obeys = True
@@ -67,7 +67,7 @@ class FakeGroups:
             changes.get("work", work),
             changes.get("fixed", load.fixed),
         )
-        self.now[name] = GroupNow(now.pod, made)
+        self.now[name] = GroupState(now.pod, made)
 
 
 class Site:
@@ -79,7 +79,7 @@ class Site:
         self.clock = VirtualClock()
         self.leads = True
         self.fleet = RouterFleet(
-            cast(Api, self.api), cast(Groups, self.groups), self.clock, lambda: 0.5, 4, lambda: self.leads
+            cast(Api, self.api), cast(RouterGroups, self.groups), self.clock, lambda: 0.5, 4, lambda: self.leads
         )
         self.records: dict[str, ViewRecord] = {}
         self.api.put(DEPLOYMENTS, DEPLOYMENT, spec={"template": self._pod("template")})
@@ -104,7 +104,7 @@ class Site:
 
     def link(self, name: str, workers: int = 1, cores: int = 2) -> None:
         work = {f"{name}-{number}": Work(0, 1, 0, 0, 0, 0) for number in range(workers)}
-        self.groups.now[name] = GroupNow(f"pod-{name}", GroupLoad(workers, cores, True, work))
+        self.groups.now[name] = GroupState(f"pod-{name}", GroupLoad(workers, cores, True, work))
 
     def write_history(self) -> None:
         self.api.put(CONFIGMAPS, NAME, data=encoded(History(1, self.records)))
