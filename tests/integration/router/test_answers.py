@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cluster.link import ResetAll, SetKeys, SetTrust
 from serving.credentials import INCARNATION, KeyDigests, TokenKey, TokenTrust
-from serving.endpoint import Auth
+from serving.endpoint import Auth, VersionKey
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import SCORE, Answer, BrokenOff, get, request
+from tests.integration.router.logged_requests import LoggedRequests
 from tests.integration.router.replicas import answers, plays, silent, when
 from tests.integration.router.rig import Rig, endpoint, version
 
@@ -353,6 +354,15 @@ async def test_a_models_500_becomes_502_and_its_body_is_kept(rig: Rig, chunked: 
     answer = await refused(rig, request())
     assert (answer.status, answer.reason, answer.code) == (502, "Bad Gateway", "ModelError")
     assert (answer.value("content-type"), answer.body) == ("text/x-trace", b"trace")
+
+
+@pytest.mark.parametrize("size", [5, 100_000], ids=["whole", "streamed"])
+async def test_a_models_500_is_counted_and_logged_as_the_502_that_the_client_gets(rig: Rig, size: int) -> None:
+    await rig.replica(answers(b"x" * size, status="500 Oops"))
+    log = LoggedRequests(rig)
+    answer = await (await rig.client()).ask(request())
+    assert (answer.status, log.read()[0]["status"]) == (502, 502)
+    assert rig.gateway.stats.version(VersionKey("iris", "blue")).requests == {502: 1}
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,18 @@ def test_a_request_whose_replica_is_not_reached_is_served_by_another_one_at_once
     assert grant is not None and grant.ticket is lease.holder and grant.lease.replica is not lease.replica
 
 
+def test_the_next_deadline_is_that_of_the_oldest_ticket_though_a_retry_waits_before_it(dispatcher, queue):
+    dispatcher.upsert(replica("a"), NOW)
+    lease = served(queue)
+    waits(queue, NOW + 0.1)
+    queue.hold(lease.replica)
+    assert queue.requeue(lease, NOW + 0.3) is None
+    assert queue.next_deadline() == pytest.approx(NOW + 0.1 + queue.queue_wait_s)
+    ((ticket, _),) = queue.expire(NOW + 0.1 + queue.queue_wait_s)
+    assert ticket.enqueued_at == NOW + 0.1
+    assert queue.next_deadline() == pytest.approx(NOW + 0.3 + queue.queue_wait_s)
+
+
 def test_a_request_whose_replica_is_not_reached_comes_before_those_who_wait(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)

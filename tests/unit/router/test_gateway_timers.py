@@ -29,8 +29,9 @@ class Request(Exchange):
 
     __slots__ = ("ended",)
 
-    def ask(self, queue: VersionQueue) -> "Request":
-        now = self._gateway.now()
+    def ask(self, queue: VersionQueue, later_s: float = 0.0) -> "Request":
+        """`later_s`: the request comes as long after now."""
+        now = self._gateway.now() + later_s
         lease = queue.enqueue(self, now)
         if lease is None:
             self._gateway.watch_waiting(queue)
@@ -91,6 +92,25 @@ async def test_one_that_runs_too_long_makes_way_for_the_next_each_with_its_own_t
         assert [await request.ended for request in requests] == ["timed out"] * 4
     await asyncio.sleep(0.03)  # a timer that was armed twice would fire once more
     assert queue.ledger.busy == queue.waiting == 0 and gateway.stats.counters["scoring_timeouts"] == 4
+
+
+async def test_the_scoring_timeout_is_armed_again_for_each_running_request(gateway):
+    queue = configure(gateway, queue_wait_s=10, scoring_timeout_s=0.02)
+    gateway.dispatcher.upsert(replica("a", slots=3), gateway.now())
+    requests = [Request(gateway).ask(queue, later_s=0.01 * number) for number in range(3)]
+    async with asyncio.timeout(5):
+        assert [await request.ended for request in requests] == ["timed out"] * 3
+    assert queue.ledger.busy == 0
+
+
+async def test_the_wait_timer_is_armed_again_for_each_waiting_request(gateway):
+    queue = configure(gateway, queue_wait_s=0.02, scoring_timeout_s=10)
+    gateway.dispatcher.upsert(replica("a"), gateway.now())
+    Request(gateway).ask(queue)
+    requests = [Request(gateway).ask(queue, later_s=0.01 * number) for number in range(3)]
+    async with asyncio.timeout(5):
+        assert [type(await request.ended) for request in requests] == [Overloaded] * 3
+    assert queue.waiting == 0
 
 
 async def test_one_that_asks_again_while_waits_end_is_waited_for_by_one_timer(gateway):

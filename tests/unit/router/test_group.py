@@ -117,6 +117,29 @@ def test_a_slot_that_is_returned_twice_frees_nobody_elses():
     assert group.dispatchers[owner].counters["double_returns"] == 1
 
 
+def test_the_second_release_of_a_borrowed_slot_changes_nothing():
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    _, lease = group.running[ticket]
+    group.end(ticket)
+    assert group.queue(one).release(lease, group.now) is None
+    group.did(one, [])
+    assert group.queue(one).ledger.double_releases == 1
+    first, second = fill(group, one, 2)  # the slot was kept once, not twice
+    assert group.runs(first, second) == [True, False]
+    group.end(first)
+    group.flow()
+    assert group.queue(one).release(lease, group.now) is None, "not that of the request that runs now"
+    group.did(one, [])
+    group.flow()
+    assert group.runs(second) == [True]
+    group.end(second)
+    group.pass_time(2 * KEEP_S)
+    assert group.sent["Return"] == 1
+    assert group.dispatchers[owner].counters["double_returns"] == 0
+    assert group.runs(*fill(group, owner, 2)) == [True, False]
+
+
 def test_a_slot_is_not_taken_back_on_the_word_of_another_worker():
     group, owner, one, other = workers()
     (ticket,) = fill(group, one, 1)
