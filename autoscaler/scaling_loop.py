@@ -2,7 +2,7 @@
 that does the same for the front end itself.
 
 The only asyncio module of the package. It knows neither where observations come from nor what a replica or a router is:
-`UsageSource`, `ScalingTarget`, `FrontEndSource`, `FrontEnd` and `Clock` are declared here and satisfied by others.
+`UsageSource`, `ScalingTarget`, `FrontEndSource` and `FrontEnd` are declared here and satisfied by others.
 All methods are
 for the event loop's own thread.
 """
@@ -20,6 +20,7 @@ from autoscaler.due_times import DueTimes
 from autoscaler.frontend_policy import FrontEndDecision, FrontEndLoad, FrontEndSettings, FrontEndState, Size
 from autoscaler.journal import Journal
 from autoscaler.policy import Decision, Direction, Observation, ScalingState, decide
+from serving.clock import Clock
 from serving.endpoint import AutoscalePolicy, VersionKey
 
 POKE_GAP_S = 0.05
@@ -66,16 +67,6 @@ class FrontEnd(Protocol):
 
     async def scale_out(self, routers: int) -> None:
         """Have so many routers: more or fewer than now."""
-
-
-class Clock(Protocol):
-    """Time in seconds that never goes back."""
-
-    def now(self) -> float:
-        """The time now."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Return when that much time has passed."""
 
 
 @dataclass(slots=True, eq=False)

@@ -251,7 +251,6 @@ FromGroup = GroupIs | Usage | Retired | Drained | GroupLoad
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
-_to_control = msgspec.msgpack.Decoder(ToControl)
 _to_group = msgspec.msgpack.Decoder(ToGroup)
 _from_group = msgspec.msgpack.Decoder(FromGroup)
 
@@ -289,15 +288,6 @@ def decode_for_worker(body: bytes) -> ToWorker:
     """A message of the control plane. Raises LinkError."""
     try:
         message: ToWorker = _to_worker.decode(body)
-    except msgspec.DecodeError as error:
-        raise LinkError(str(error)) from error
-    return message
-
-
-def decode_for_control(body: bytes) -> ToControl:
-    """A message of a worker. Raises LinkError."""
-    try:
-        message: ToControl = _to_control.decode(body)
     except msgspec.DecodeError as error:
         raise LinkError(str(error)) from error
     return message

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from autoscaler.scaling_loop import Clock
 from cluster.kubernetes.client.api_errors import ApiError
 from controlplane.control_errors import ControlError
+from serving.clock import Clock
 
 REREAD_S = 20.0
 """A token that has been replaced is refused after this, at most a minute where reading is slow."""

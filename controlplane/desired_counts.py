@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from autoscaler.scaling_loop import Clock
 from controlplane.control_errors import StoreError
+from serving.clock import Clock
 from serving.endpoint import VersionKey
 
 WRITE_EVERY_S = 1.0

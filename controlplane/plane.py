@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoscaler.policy import Decision, Direction
-from autoscaler.scaling_loop import Clock
 from cluster.link import (
     RemoveEndpoint,
     ResetAll,
@@ -49,6 +48,7 @@ from controlplane.signing import TokenIssuer
 from controlplane.state import InstallationState, StoredEndpoint
 from controlplane.store import Store
 from controlplane.tokens import IssuedToken, TokenAlgorithm
+from serving.clock import Clock
 from serving.endpoint import Auth, Endpoint, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import ScoringEndpoint, parse, to_document, to_endpoint

@@ -7,13 +7,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from autoscaler.scaling_loop import Clock
 from cluster.changes import Change, Reset, Upsert
 from cluster.link import RemoveReplica, UpsertReplica
 from cluster.provider import Provider, ProviderError
 from controlplane.cluster_view import ClusterView
 from controlplane.registry import Registry
 from controlplane.routers import RouterControl
+from serving.clock import Clock
 from serving.endpoint import Endpoint
 
 RETRY_EVERY_S = 5.0

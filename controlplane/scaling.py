@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from autoscaler.policy import Decision, Observation
-from autoscaler.scaling_loop import Clock, ScalingLoop
+from autoscaler.scaling_loop import ScalingLoop
 from autoscaler.utilization import UtilizationFeed
 from cluster.provider import Provider
 from controlplane.cluster_view import ClusterView
@@ -17,6 +17,7 @@ from controlplane.records import DecisionLog
 from controlplane.registry import Registry, is_scaled
 from controlplane.routers import RouterControl
 from controlplane.scaler import Scaler, clamped
+from serving.clock import Clock
 from serving.endpoint import Endpoint, Version, VersionKey
 from serving.usage import UsageReport
 

@@ -5,9 +5,9 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
-from autoscaler.scaling_loop import Clock
 from controlplane.control_errors import StoreError
 from controlplane.tokens import IssuedToken, Keyring, TokenAlgorithm, new_keyring, new_signing_key
+from serving.clock import Clock
 from serving.credentials import TokenTrust
 
 CHECK_EVERY_S = 60.0

@@ -24,11 +24,12 @@ from autoscaler.frontend_policy import (
     WorkerLoad,
 )
 from autoscaler.policy import Direction
-from autoscaler.scaling_loop import Clock, FrontEndLoop
+from autoscaler.scaling_loop import FrontEndLoop
 from controlplane.openapi import MAX_LAST
 from controlplane.records import FrontEndRecord
 from router.settings import SettingError, number
 from scorefront.cores import MAX_WORKERS
+from serving.clock import Clock
 from serving.usage import Work
 
 _log = logging.getLogger("scorefront.frontend_scaling")

@@ -70,7 +70,6 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     ),
     "multidict": ("controlplane.leader_proxy",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
-    "psutil": ("cluster.local",),
     "pydantic": ("serving",),
     "rich": ("scorefront.cli", "scorefront.up.banner"),
     "typer": ("scorefront.cli",),

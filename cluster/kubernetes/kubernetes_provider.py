@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from cluster.changes import Change, Upsert
 from cluster.feed import Feed
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.labelselector import written
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.selectors import SelectorError, parsed
@@ -34,6 +33,7 @@ from cluster.kubernetes.shrinking import pods_now
 from cluster.kubernetes.trouble_log import Complaints
 from cluster.kubernetes.workloads import FieldConflict, Workloads, is_rolling, number_of
 from cluster.provider import ProviderError
+from serving.clock import Clock
 from serving.endpoint import Endpoint, Version, VersionKey, WorkloadRef
 from serving.faults import Fault
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, HPAS, PODS, STATEFULSETS, path
 from cluster.kubernetes.client.reflector import Reflector
 from cluster.kubernetes.client.watched import Watched
 from cluster.kubernetes.pods import kept_of
+from serving.clock import Clock
 
 Object = dict[str, Any]
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.paths import HPAS, PODS, path
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.selectors import SelectorError, parsed
 from cluster.kubernetes.client.watched import Watched
 from cluster.kubernetes.pods import PodBook, PodKind, Step, kept_of
+from serving.clock import Clock
 from serving.endpoint import VersionKey
 
 FRESH_S = 10.0

@@ -8,9 +8,9 @@ from typing import Any
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.paths import PODS, path
 from cluster.kubernetes.objects.pod import replica_id
+from serving.clock import Clock
 
 AT_ONCE = 8
 MAX_PODS = 100

@@ -7,10 +7,10 @@ from typing import Any
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, WriteConflict
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.paths import EVENTS, path
 from cluster.kubernetes.name_claims import NameClaims
 from cluster.kubernetes.objects.event import EventType, event, repeated
+from serving.clock import Clock
 
 EVERY_S = 60.0
 MAX_PENDING = 100

@@ -13,7 +13,6 @@ from typing import Any
 from cluster.kubernetes import shrinking
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.paths import PODS, path
 from cluster.kubernetes.conflicts import scaled_by
 from cluster.kubernetes.marking import mark
@@ -24,6 +23,7 @@ from cluster.kubernetes.pod_cache import PodCache
 from cluster.kubernetes.shrinking import GOING_COST, SPENT_COST, PodNow, Steps, pod_now, pods_now
 from cluster.kubernetes.workloads import Workloads, is_rolling, number_of, refused_pods
 from cluster.provider import ProviderError
+from serving.clock import Clock
 from serving.endpoint import Version, VersionKey, WorkloadRef
 
 OVERDUE_S = 10.0

@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.draining_deployment import Departure, Departures
 from cluster.kubernetes.fence import FORGED
 from cluster.kubernetes.ownership import NotWritable, WorkloadClaim
 from cluster.kubernetes.scaled_version import RetryLater, ScaledVersion
 from cluster.kubernetes.trouble_log import Complaints
 from cluster.provider import ProviderError
+from serving.clock import Clock
 from serving.endpoint import VersionKey
 
 GATHER_S = 0.05

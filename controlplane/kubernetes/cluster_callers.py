@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from autoscaler.scaling_loop import Clock
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, Misconfigured
 from cluster.kubernetes.client.paths import ACCESS_REVIEWS, ENDPOINTS, IDENTITY_REVIEWS, path
@@ -24,6 +23,7 @@ from controlplane.control_errors import ControlError, MissingCredential, NotPerm
 from controlplane.openapi import OPERATIONS, Operation
 from controlplane.rest_guard import CALLER, VISIBLE
 from controlplane.rights import DECLARE, Right
+from serving.clock import Clock
 
 AT_ONCE = 16
 """Reviews at one time for one list."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from autoscaler.policy import Decision, Direction
-from autoscaler.scaling_loop import Clock
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.fence import Fence, Fenced, Leadership
 from cluster.kubernetes.kubernetes_provider import KubernetesProvider
@@ -24,6 +23,7 @@ from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.routers import RouterControl
 from controlplane.tokens import TokenAlgorithm
 from serving.addresses import static_faults
+from serving.clock import Clock
 from serving.destinations import Destinations
 from serving.endpoint import Endpoint
 from serving.faults import Fault

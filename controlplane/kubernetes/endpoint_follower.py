@@ -4,7 +4,6 @@ import asyncio
 import logging
 from typing import Any
 
-from autoscaler.scaling_loop import Clock
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.finalizer import drop_finalizer
@@ -16,6 +15,7 @@ from controlplane.control_errors import ControlError
 from controlplane.kubernetes.cluster_store import ClusterStore
 from controlplane.plane import ControlPlane
 from controlplane.state import StoredEndpoint
+from serving.clock import Clock
 from serving.faults import InvalidManifest
 
 AGAIN_AFTER_S = 2.0

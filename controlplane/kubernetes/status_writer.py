@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from autoscaler.scaling_loop import Clock
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, NotFound
 from cluster.kubernetes.client.paths import ENDPOINTS, path
@@ -27,6 +26,7 @@ from controlplane.endpoint_view import explain
 from controlplane.kubernetes.cluster_store import ClusterStore
 from controlplane.kubernetes.endpoint_follower import EndpointFollower
 from controlplane.plane import ControlPlane
+from serving.clock import Clock
 from serving.endpoint import Auth, Version, VersionKey
 from serving.replica import ReplicaState
 

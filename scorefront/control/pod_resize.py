@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from autoscaler.scaling_loop import Clock
 from cluster.kubernetes.client.api import Api, ApiError
 from cluster.kubernetes.client.paths import DEPLOYMENTS, PODS, path
 from cluster.kubernetes.objects.router_pod import DEPLOYMENT, Cpu, RouterPod, resized, template_cpu
+from serving.clock import Clock
 
 _log = logging.getLogger("scorefront.frontend_scaling")
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 
 from autoscaler.frontend_policy import Size
-from autoscaler.scaling_loop import Clock
 from cluster.kubernetes.client.api import Api, ApiError, NotFound
 from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, PODS, path
 from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectPut, ObjectsListed, Reflector
@@ -19,6 +18,7 @@ from cluster.link import GroupLoad
 from controlplane.router_groups import RouterGroups
 from router.membership.history import NAME, History, HistoryError, decoded
 from scorefront.control.pod_resize import NoCores, PodResizer
+from serving.clock import Clock
 from serving.usage import Work
 
 _log = logging.getLogger("scorefront.frontend_scaling")

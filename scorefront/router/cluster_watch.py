@@ -7,13 +7,13 @@ from typing import Any
 
 from cluster.kubernetes import slim_objects as kept
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.paths import CONFIGMAPS, ENDPOINTS, PODS, path
 from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectsListed, Reflector
 from cluster.kubernetes.discovery import TRUST, Discovery
 from cluster.kubernetes.objects.labels import COMPONENT
 from cluster.kubernetes.snapshot import Objects, Snapshot
 from cluster.link import ToWorker
+from serving.clock import Clock
 
 _log = logging.getLogger("scorefront.watch")
 

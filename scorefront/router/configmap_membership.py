@@ -11,7 +11,6 @@ from typing import Any
 
 from cluster.kubernetes.client.api import Api, ApiError, NotFound, WriteConflict
 from cluster.kubernetes.client.backoff import BackoffSettings
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.paths import CONFIGMAPS, PODS, path
 from cluster.kubernetes.client.reflector import ObjectPut, ObjectsListed, Reflector, ReflectorSettings
 from router.core.view import View
@@ -19,6 +18,7 @@ from router.membership.agreement import Part
 from router.membership.history import NAME, HistoryError
 from router.membership.seat import Draft, Seat, Suspect
 from scorefront.router.sole_member import SoleMemberMarker
+from serving.clock import Clock
 
 _log = logging.getLogger("scorefront.membership")
 

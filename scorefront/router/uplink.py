@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.backoff import BackoffSettings
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.election import LINK, holder_of, transitions_of, uid_of
 from cluster.kubernetes.client.paths import LEASES, path
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut, ObjectsListed, Reflector, ReflectorSettings
@@ -38,6 +37,7 @@ from router.peers.address import Tcp, parse_address
 from router.peers.sockets import connect_tcp
 from scorefront.cluster_names import LEASE
 from scorefront.router.usage_cache import UsageCache
+from serving.clock import Clock
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, Work
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class VirtualClock:
-    """Fits `autoscaler.scaling_loop.Clock`; also a wall clock, with `wall`."""
+    """Fits `serving.clock.Clock`; also a wall clock, with `wall`."""
 
     def __init__(self, now: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
         self._now = now

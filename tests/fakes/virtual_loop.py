@@ -34,7 +34,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """The running loop's time, as `cluster.kubernetes.client.clock.Clock`."""
+    """The running loop's time, as `serving.clock.Clock`."""
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()

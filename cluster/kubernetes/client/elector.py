@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
 from cluster.kubernetes.client import api_errors as errors
-from cluster.kubernetes.client.clock import Clock
 from cluster.kubernetes.client.election import Election, ElectionSettings, LeaderInfo
 from cluster.kubernetes.client.paths import LEASES, path
+from serving.clock import Clock
 
 __all__ = ["ElectionSettings", "Elector", "LeaderInfo", "LeadershipLost"]
 

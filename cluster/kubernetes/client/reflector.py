@@ -27,7 +27,7 @@ from cluster.kubernetes.client.cache import (
     ObjectsListed,
     key_of,
 )
-from cluster.kubernetes.client.clock import Clock
+from serving.clock import Clock
 
 __all__ = [
     "Change",

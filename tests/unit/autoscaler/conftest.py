@@ -10,7 +10,7 @@ TURNS = 150
 
 
 class VirtualClock:
-    """Fits `autoscaler.scaling_loop.Clock`."""
+    """Fits `serving.clock.Clock`."""
 
     def __init__(self) -> None:
         self._now_s = 1000.0
