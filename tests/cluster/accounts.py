@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from loadtests.cluster.kube import Kube, Object
+from tests.cluster.played.kube import Kube, Object
 
 _RBAC = "rbac.authorization.k8s.io"
 

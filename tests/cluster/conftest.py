@@ -10,8 +10,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from loadtests.cluster.kube import Kube
-from loadtests.cluster.site import Shape, Site, installed, node
+from tests.cluster.played.kube import Kube
+from tests.cluster.played.site import Shape, Site, installed, node
 
 HERE = Path(__file__).parent
 ABSENT = "KUBECONFIG is not set: these tests need an API server without nodes (make test-cluster)"

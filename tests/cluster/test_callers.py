@@ -15,9 +15,9 @@ from cluster.kubernetes.client.paths import CONFIGMAPS, path
 from controlplane import rest_guard as guard
 from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.openapi import OPERATIONS
-from loadtests.cluster.kube import Kube, Object
 from scorefront.process_main import ProcessClock
 from tests.cluster.accounts import account, kubeconfig
+from tests.cluster.played.kube import Kube, Object
 
 NAMESPACE = "callers"
 IRIS = "/api/v1/endpoints/iris"

@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 
 from loadtests import witness
-from loadtests.cluster import journal
-from loadtests.cluster.images import MODEL
-from loadtests.cluster.kube import MERGE, Kube, Object
-from loadtests.cluster.kubectl import Refused, kubectl
-from loadtests.cluster.patience import until, until_so
-from loadtests.cluster.podstatus import is_ready
+from tests.cluster.played import journal
+from tests.cluster.played.images import MODEL
+from tests.cluster.played.kube import MERGE, Kube, Object
+from tests.cluster.played.kubectl import Refused, kubectl
+from tests.cluster.played.patience import until, until_so
+from tests.cluster.played.podstatus import is_ready
 
 LABEL = "app=plain"
 

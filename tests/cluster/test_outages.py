@@ -9,12 +9,12 @@ import pytest
 import pytest_asyncio
 
 from loadtests.closedloop import Tally
-from loadtests.cluster import records
-from loadtests.cluster.kubectl import kubectl
-from loadtests.cluster.patience import until, until_so
-from loadtests.cluster.records import leads, scales
-from loadtests.cluster.site import HOME, LEASE, Site, without_api_server
 from loadtests.witness import over
+from tests.cluster.played import records
+from tests.cluster.played.kubectl import kubectl
+from tests.cluster.played.patience import until, until_so
+from tests.cluster.played.records import leads, scales
+from tests.cluster.played.site import HOME, LEASE, Site, without_api_server
 
 TAKEN_OVER_S = 15.0
 AWAY_S = 15.0

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from loadtests.cluster.images import MODEL
-from loadtests.cluster.kube import MERGE, ApiFailure, Kube, Object
-from loadtests.cluster.kubectl import Refused, kubectl
-from loadtests.cluster.patience import until
-from loadtests.cluster.podstatus import is_ready
-from loadtests.cluster.site import ENDPOINTS, HOME, LEASE, Site
+from tests.cluster.played.images import MODEL
+from tests.cluster.played.kube import MERGE, ApiFailure, Kube, Object
+from tests.cluster.played.kubectl import Refused, kubectl
+from tests.cluster.played.patience import until
+from tests.cluster.played.podstatus import is_ready
+from tests.cluster.played.site import ENDPOINTS, HOME, LEASE, Site
 
 FENCE, CLAIM = "scorefront.io/fence", "scorefront.io/claimed-by"
 TAKEN, CLAIMED, FORGED = "WorkloadTaken", "AlreadyClaimed", "FenceForged"

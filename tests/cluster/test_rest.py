@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from loadtests.cluster.kube import MERGE, Kube, Object
-from loadtests.cluster.patience import until, until_so
-from loadtests.cluster.site import HOME, REST_PORT, Site
 from loadtests.installation import manifest
 from tests.cluster.accounts import account, bind
+from tests.cluster.played.kube import MERGE, Kube, Object
+from tests.cluster.played.patience import until, until_so
+from tests.cluster.played.site import HOME, REST_PORT, Site
 
 NAMESPACE = "rest"
 IN_FORCE_S, REPLACED_S = 30.0, 90.0

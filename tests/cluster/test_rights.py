@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from loadtests.cluster.kube import APPLY, ApiFailure, Kube, Object
-from loadtests.cluster.patience import until
-from loadtests.cluster.site import ENDPOINTS, HOME, Site
 from loadtests.installation import manifest
 from tests.cluster.accounts import account, kubeconfig
+from tests.cluster.played.kube import APPLY, ApiFailure, Kube, Object
+from tests.cluster.played.patience import until
+from tests.cluster.played.site import ENDPOINTS, HOME, Site
 
 OUR_NAMES = ["ours", *(f"ours{index}" for index in range(6))]
 AUTHOR: list[Object] = [{"apiGroups": ["scorefront.io"], "resources": ["scoringendpoints"], "verbs": ["*"]}]

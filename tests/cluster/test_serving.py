@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from loadtests.cluster.images import ROOT
-from loadtests.cluster.kube import Kube, Object
-from loadtests.cluster.kubectl import Refused, apply, kubectl
-from loadtests.cluster.patience import until
-from loadtests.cluster.site import HOME, REST_PORT, Site, named
 from loadtests.witness import over
+from tests.cluster.played.images import ROOT
+from tests.cluster.played.kube import Kube, Object
+from tests.cluster.played.kubectl import Refused, apply, kubectl
+from tests.cluster.played.patience import until
+from tests.cluster.played.site import HOME, REST_PORT, Site, named
 
 SAMPLE = json.loads((ROOT / "examples" / "iris" / "sample.json").read_text())
 DIES_WITHIN_S = 1.0

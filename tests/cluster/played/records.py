@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from loadtests.cluster.kube import Change, Kube
+from tests.cluster.played.kube import Change, Kube
 
 FENCE = "scorefront.io/fence"
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """Faults of a cluster, by their number in the project's table, each with its own pass criteria.
 
-    python -m loadtests.cluster.faults [9 10 12 17 19] [--quick]
+    python -m tests.cluster.played.faults [9 10 12 17 19] [--quick]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node; 17 needs CLUSTER_CONTROL (see rollout).
 Two routers, two control processes, pods with one slot and 20 ms of work; 30 requests a second at random times.
@@ -25,16 +25,16 @@ import aiohttp
 from loadtests import witness
 from loadtests.bench.figures import percentile
 from loadtests.closedloop import request
-from loadtests.cluster import journal, judge, records
-from loadtests.cluster.kube import ApiFailure
-from loadtests.cluster.kubectl import Refused, kubectl
-from loadtests.cluster.patience import until, until_so
-from loadtests.cluster.records import leads, scales
-from loadtests.cluster.site import ADMIN_PORT, ENDPOINTS, HOME, LEASE, Shape, Site, site, without_api_server
 from loadtests.faults.clock import HOUR_S, WallClock
 from loadtests.faults.site import Verdict
 from loadtests.installation import manifest
 from loadtests.openloop import Generator, Outcomes, poisson
+from tests.cluster.played import journal, judge, records
+from tests.cluster.played.kube import ApiFailure
+from tests.cluster.played.kubectl import Refused, kubectl
+from tests.cluster.played.patience import until, until_so
+from tests.cluster.played.records import leads, scales
+from tests.cluster.played.site import ADMIN_PORT, ENDPOINTS, HOME, LEASE, Shape, Site, site, without_api_server
 
 NAME = "victim"
 PODS = f"{HOME}/{NAME}-"
@@ -334,7 +334,7 @@ async def measure(numbers: Sequence[int], quick: bool) -> int:
 
 def main() -> int:
     """Run, print, judge."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.faults")
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.played.faults")
     parser.add_argument("numbers", type=int, nargs="*", metavar="NUMBER", help=f"of {list(SCENARIOS)}; all if none")
     parser.add_argument("--quick", action="store_true", help="some seconds each")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Plays the agent of a node: `python -m loadtests.cluster.kubelet [--pods 110] [--name player] [--folder DIR]`.
+"""Plays the agent of a node: `python -m tests.cluster.played.kubelet [--pods 110] [--name player] [--folder DIR]`.
 
 For a cluster (KUBECONFIG) with an API server, a controller-manager and a scheduler, and no node: every pod that is
 bound to the played node runs as processes of this machine, with an address of 127.0.0.0/8. SIGTERM or ^C ends them all
@@ -19,12 +19,12 @@ from pathlib import Path
 import aiohttp
 
 from cluster.local.guardian import Guardian
-from loadtests.cluster.images import IMAGES
-from loadtests.cluster.journal import Journal
-from loadtests.cluster.kube import ApiFailure, Kube
-from loadtests.cluster.logs import Logs
-from loadtests.cluster.node import Foreign, Node, check_that_all_are_played
-from loadtests.cluster.pod import Pod, World
+from tests.cluster.played.images import IMAGES
+from tests.cluster.played.journal import Journal
+from tests.cluster.played.kube import ApiFailure, Kube
+from tests.cluster.played.logs import Logs
+from tests.cluster.played.node import Foreign, Node, check_that_all_are_played
+from tests.cluster.played.pod import Pod, World
 
 READY = "the node is ready"
 MARK = "PLAYED_BY"
@@ -129,7 +129,7 @@ async def _leave(node: Node) -> None:
 
 def main() -> int:
     """Play until told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.kubelet")
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.played.kubelet")
     parser.add_argument("--name", default="player", help="of the node")
     parser.add_argument("--pods", type=int, default=110, help="how many the node has room for")
     parser.add_argument("--folder", type=Path, help="for journal and logs; default: a new one, removed afterwards")

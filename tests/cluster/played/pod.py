@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 
 from cluster.local.guardian import Guardian
-from loadtests.cluster import journal, volumes
-from loadtests.cluster.container import Process
-from loadtests.cluster.journal import Journal
-from loadtests.cluster.kube import STRATEGIC, ApiFailure, Kube
-from loadtests.cluster.podstatus import ENDED, RUNNING, WAITING, ContainerState, is_ready, pod_status
-from loadtests.cluster.probe import Probe
-from loadtests.cluster.recipe import Facts, Image, Object, Unplayable, files, image_of, needs, recipe, referred
+from tests.cluster.played import journal, volumes
+from tests.cluster.played.container import Process
+from tests.cluster.played.journal import Journal
+from tests.cluster.played.kube import STRATEGIC, ApiFailure, Kube
+from tests.cluster.played.podstatus import ENDED, RUNNING, WAITING, ContainerState, is_ready, pod_status
+from tests.cluster.played.probe import Probe
+from tests.cluster.played.recipe import Facts, Image, Object, Unplayable, files, image_of, needs, recipe, referred
 
 AGAIN_S = 0.3
 LACKING_S = 0.5

@@ -1,6 +1,6 @@
 """Five clients in a closed loop come from rest upon one pod: how soon does the cluster know that more are wanted?
 
-    python -m loadtests.cluster.step [--trials 30] [--quick] [--check]
+    python -m tests.cluster.played.step [--trials 30] [--quick] [--check]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. Every trial has an endpoint of its own,
 one after the other: 1 slot per pod, 100 ms of work, min 1, max 6, target 70 %, queue wait 10 s. The clock starts when
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtests.bench.figures import Promise, Table, judged, middle, percentile
-from loadtests.cluster import judge
-from loadtests.cluster.records import Record, Scale, scales
-from loadtests.cluster.site import HOME, Shape, Site, site
 from loadtests.witness import over
+from tests.cluster.played import judge
+from tests.cluster.played.records import Record, Scale, scales
+from tests.cluster.played.site import HOME, Shape, Site, site
 
 TRIALS, QUICK = 30, 3
 CLIENTS, MOST = 5, 6
@@ -101,7 +101,7 @@ def promises(trials: Sequence[Trial]) -> list[Promise]:
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.step")
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.played.step")
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} trials")
     parser.add_argument("--check", action="store_true", help="exit status 1 when a promise is not kept")

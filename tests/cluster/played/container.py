@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from cluster.local import process_guard as guard
-from loadtests.cluster.recipe import Recipe
+from tests.cluster.played.recipe import Recipe
 
 MARK = "PLAYED_CONTAINER"
 """Environment variable that every process of a container carries: what leaves its session is found by it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from loadtests.cluster.kube import MERGE, STRATEGIC, ApiFailure, Kube
+from tests.cluster.played.kube import MERGE, STRATEGIC, ApiFailure, Kube
 
 PLAYED = "loadtests.scorefront.io/played"
 BEAT_S = 2.0

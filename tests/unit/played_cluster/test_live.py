@@ -7,11 +7,11 @@ import pytest
 
 from cluster.kubernetes.objects.deployment import faults_of, pod_template
 from loadtests.closedloop import Failure, Tally
-from loadtests.cluster import live
-from loadtests.cluster.live import Run, Step
-from loadtests.cluster.slow_score import run as score
 from serving.endpoint import VersionKey
 from serving.manifest import parse, to_endpoint
+from tests.cluster import live
+from tests.cluster.live import Run, Step
+from tests.cluster.slow_score import run as score
 
 IMAGE = "registry.example.com/scorefront-iris:0.1.0"
 STEPS = (Step("up", 10.0, 20.0), Step("kill", 21.0, 30.0, may_fail=1))

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.cluster import journal, judge, records, scale, volumes
-from loadtests.cluster.journal import Entry, Journal
-from loadtests.cluster.podstatus import ENDED, RUNNING, ContainerState, is_ready, phase, pod_status
-from loadtests.cluster.recipe import (
+from loadtests.witness import Span
+from tests.cluster.played import journal, judge, records, scale, volumes
+from tests.cluster.played.journal import Entry, Journal
+from tests.cluster.played.podstatus import ENDED, RUNNING, ContainerState, is_ready, phase, pod_status
+from tests.cluster.played.recipe import (
     Facts,
     Image,
     Unplayable,
@@ -23,8 +24,7 @@ from loadtests.cluster.recipe import (
     recipe,
     referred,
 )
-from loadtests.cluster.records import Lead, Scale
-from loadtests.witness import Span
+from tests.cluster.played.records import Lead, Scale
 
 IMAGE = Image(("serve", "--host", "{ip}", "--port", "{port}", "$(MODE)"), {"MODE": "fast", "DATA": "/srv/x"})
 IP = "127.99.0.1"

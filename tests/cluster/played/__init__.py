@@ -3,7 +3,7 @@
     kubelet     plays the agent of a node: a local process for each container, an address of 127.0.0.0/8 for each pod
     service     plays the Service in front of the routers: connections to those that are ready
     site        installs the product with kubectl, as a user does, and watches what becomes of it
-    step …      each measures one promise: `python -m loadtests.cluster.step`, `.down`, `.rollout`, `.scale`, `.faults`
+    step …      measure one promise each: `python -m tests.cluster.played.step`, `.down`, `.rollout`, …
 
 Environment: KUBECONFIG; CLUSTER_CONTROL, a command that is called with `stop apiserver` and `start apiserver` (without
 it, what needs it is left out, and says so); CLUSTER_KEEP, a folder in which the journal and all logs of a run stay.

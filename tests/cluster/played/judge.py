@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from loadtests.cluster import journal
-from loadtests.cluster.journal import Entry
-from loadtests.cluster.records import Scale
 from loadtests.witness import Span
+from tests.cluster.played import journal
+from tests.cluster.played.journal import Entry
+from tests.cluster.played.records import Scale
 
 
 def raised_after_s(seen: Sequence[Scale], since_s: float) -> float:

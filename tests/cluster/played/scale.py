@@ -1,6 +1,6 @@
 """A thousand endpoints and five thousand pods: how long does a router take to start, and to see that a pod changed?
 
-    python -m loadtests.cluster.scale [--endpoints 1000] [--pods 5] [--starts 3] [--changes 200] [--quick] [--check]
+    python -m tests.cluster.played.scale [--endpoints 1000] [--pods 5] [--starts 3] [--changes 200] [--quick] [--check]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. Endpoints and pods are objects only, with
 a status that is written here, on a node that is told of and plays nothing; all of the pods' addresses (127.0.0.0/8) are
@@ -26,14 +26,14 @@ import aiohttp
 import psutil
 
 from loadtests.bench.figures import Promise, Table, judged, middle, percentile
-from loadtests.cluster import journal
-from loadtests.cluster.images import MODEL
-from loadtests.cluster.kube import STRATEGIC, Kube, Object
-from loadtests.cluster.kubectl import kubectl
-from loadtests.cluster.node import Node
-from loadtests.cluster.patience import until, until_so
-from loadtests.cluster.site import ADMIN_PORT, ENDPOINTS, HOME, Shape, Site, named, site
 from loadtests.installation import REPLICA, manifest
+from tests.cluster.played import journal
+from tests.cluster.played.images import MODEL
+from tests.cluster.played.kube import STRATEGIC, Kube, Object
+from tests.cluster.played.kubectl import kubectl
+from tests.cluster.played.node import Node
+from tests.cluster.played.patience import until, until_so
+from tests.cluster.played.site import ADMIN_PORT, ENDPOINTS, HOME, Shape, Site, named, site
 
 ENDPOINT_COUNT, PODS_EACH, STARTS, CHANGES = 1000, 5, 3, 200
 QUICK = (100, 5, 1, 20)
@@ -315,7 +315,7 @@ def promises(measured: Measured) -> list[Promise]:
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.scale")
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.played.scale")
     parser.add_argument("--endpoints", type=int, default=ENDPOINT_COUNT)
     parser.add_argument("--pods", type=int, default=PODS_EACH, help="of each endpoint, at most 8")
     parser.add_argument("--starts", type=int, default=STARTS)

@@ -1,6 +1,6 @@
 """On a cluster with nodes: pods come, go, are killed and replaced under a modest load, and no request may fail.
 
-    python -m loadtests.cluster.live --model IMAGE [--overlay FOLDER] [--address HOST:PORT] [--clients 4] [--check]
+    python -m tests.cluster.live --model IMAGE [--overlay FOLDER] [--address HOST:PORT] [--clients 4] [--check]
 
 KUBECONFIG: a cluster that runs pods; scorefront is installed in it (docs/kubernetes.md), or `--overlay` names the
 kustomization that installs it. `--model`: the image of examples/iris/Dockerfile; it hosts a model of 100 ms a request,
@@ -23,12 +23,12 @@ from pathlib import Path
 
 from loadtests.bench.figures import Promise, Table, judged
 from loadtests.closedloop import Clients, Failure, Tally, request
-from loadtests.cluster.kube import Object
-from loadtests.cluster.kubectl import Refused, apply, apply_object, kubectl
-from loadtests.cluster.patience import until
-from loadtests.cluster.podstatus import is_ready
-from loadtests.cluster.site import HOME, LEASE
 from loadtests.installation import manifest
+from tests.cluster.played.kube import Object
+from tests.cluster.played.kubectl import Refused, apply, apply_object, kubectl
+from tests.cluster.played.patience import until
+from tests.cluster.played.podstatus import is_ready
+from tests.cluster.played.site import HOME, LEASE
 
 NAME, MODEL_MAP, PORT = "live-trial", "live-trial-model", 5001
 LEAST, MOST, WINDOW_S = 1, 3, 5
@@ -395,7 +395,7 @@ async def measure(arguments: argparse.Namespace) -> Run:
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.live")
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.live")
     parser.add_argument("--model", required=True, help="the image of examples/iris/Dockerfile")
     parser.add_argument("--overlay", default="", help="a kustomization that is applied first")
     parser.add_argument("--address", default="", help="HOST:PORT of the Service scorefront, as seen from here")

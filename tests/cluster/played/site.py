@@ -19,15 +19,15 @@ import yaml
 
 from loadtests import witness
 from loadtests.closedloop import Clients, request
-from loadtests.cluster import journal
-from loadtests.cluster.images import MODEL, ROOT
-from loadtests.cluster.kube import MERGE, ApiFailure, Kube, Object
-from loadtests.cluster.kubectl import Refused, apply, apply_object, kubectl
-from loadtests.cluster.kubelet import READY
-from loadtests.cluster.patience import until, until_so
-from loadtests.cluster.podstatus import is_ready
-from loadtests.cluster.service import Service
 from loadtests.installation import manifest
+from tests.cluster.played import journal
+from tests.cluster.played.images import MODEL, ROOT
+from tests.cluster.played.kube import MERGE, ApiFailure, Kube, Object
+from tests.cluster.played.kubectl import Refused, apply, apply_object, kubectl
+from tests.cluster.played.kubelet import READY
+from tests.cluster.played.patience import until, until_so
+from tests.cluster.played.podstatus import is_ready
+from tests.cluster.played.service import Service
 
 HOME = "scorefront"
 """The namespace that the overlay names."""
@@ -253,7 +253,7 @@ async def node(folder: Path, pods: int, modules: str = "") -> AsyncIterator[None
     paths = filter(None, (modules, os.environ.get("PYTHONPATH")))
     with (folder / "kubelet.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "loadtests.cluster.kubelet", "--folder", str(folder), "--pods", str(pods)),
+            *(sys.executable, "-m", "tests.cluster.played.kubelet", "--folder", str(folder), "--pods", str(pods)),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             cwd=ROOT,

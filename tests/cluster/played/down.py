@@ -1,6 +1,6 @@
 """From 8 pods to 1 while requests of a second trickle in: is anything lost, and was each pod idle when it was deleted?
 
-    python -m loadtests.cluster.down [--times 20] [--clients 1] [--quick] [--check]
+    python -m tests.cluster.played.down [--times 20] [--clients 1] [--quick] [--check]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. 1 slot per pod, 1 s of work, min 1, max 8,
 target 100 %, window 5 s. A pod was idle if the replica's own log has no request that ended, or began, after its node
@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtests.bench.figures import Promise, Table, judged, middle
-from loadtests.cluster import judge
-from loadtests.cluster.judge import Removal
-from loadtests.cluster.patience import until
-from loadtests.cluster.site import HOME, Shape, Site, site
 from loadtests.witness import over
+from tests.cluster.played import judge
+from tests.cluster.played.judge import Removal
+from tests.cluster.played.patience import until
+from tests.cluster.played.site import HOME, Shape, Site, site
 
 TIMES, QUICK = 20, 2
 MOST, WORK_MS, WINDOW_S = 8, 1000, 5
@@ -106,7 +106,7 @@ def promises(ebbs: Sequence[Ebb], overlaps: int, trickle: int) -> list[Promise]:
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.down")
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.played.down")
     parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--clients", type=int, default=1, help="of the trickle, each with one request at a time")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} times")

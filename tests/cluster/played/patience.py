@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-from loadtests.cluster.kube import ApiFailure
+from tests.cluster.played.kube import ApiFailure
 
 LOOK_S = 0.05
 

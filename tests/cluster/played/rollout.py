@@ -1,6 +1,6 @@
 """Everything is replaced under load: the pods of a version, the routers, the leader; and the API server goes away.
 
-    python -m loadtests.cluster.rollout [--away 60] [--kill-every 30] [--clients 4] [--quick] [--check]
+    python -m tests.cluster.played.rollout [--away 60] [--kill-every 30] [--clients 4] [--quick] [--check]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. CLUSTER_CONTROL: a command that is called
 as `$CLUSTER_CONTROL stop apiserver` and `… start apiserver`; without it the API server stays. Three routers and two
@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 
 from loadtests.bench.figures import Promise, Table, judged
 from loadtests.closedloop import Tally
-from loadtests.cluster import judge, records
-from loadtests.cluster.journal import Entry
-from loadtests.cluster.kube import ApiFailure
-from loadtests.cluster.kubectl import kubectl
-from loadtests.cluster.patience import until
-from loadtests.cluster.records import Lead, Scale, leads, scales
-from loadtests.cluster.site import HOME, LEASE, Shape, Site, site, without_api_server
 from loadtests.witness import Span, over
+from tests.cluster.played import judge, records
+from tests.cluster.played.journal import Entry
+from tests.cluster.played.kube import ApiFailure
+from tests.cluster.played.kubectl import kubectl
+from tests.cluster.played.patience import until
+from tests.cluster.played.records import Lead, Scale, leads, scales
+from tests.cluster.played.site import HOME, LEASE, Shape, Site, site, without_api_server
 
 AWAY_S, KILL_S, CLIENTS = 60.0, 30.0, 4
 QUICK_AWAY_S, QUICK_KILL_S = 12.0, 8.0
@@ -218,7 +218,7 @@ def _of_the_outage(run: Run) -> list[Promise]:
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.rollout")
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.played.rollout")
     parser.add_argument("--away", type=float, default=AWAY_S, help="seconds without the API server")
     parser.add_argument("--kill-every", type=float, default=KILL_S, help="seconds between two kills of the leader")
     parser.add_argument("--clients", type=int, default=CLIENTS)

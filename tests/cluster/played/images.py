@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from loadtests.cluster.recipe import Image
+from tests.cluster.played.recipe import Image
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODEL = "registry.example/model"
 """Reference of a model server for measurements: its settings are its environment (MODEL_DEFAULTS)."""
 MODEL_DEFAULTS = {"WORK_MS": "100", "START_MS": "0", "SLOTS": "1", "WITNESS": ""}
