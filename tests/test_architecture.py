@@ -83,17 +83,13 @@ PURE = (
     *("router.busy_polling", "router.supervisor.roster"),
     *("router.peers.address", "router.peers.frames", "router.peers.session"),
     *("cluster.kubernetes.objects", "cluster.strangers", "controlplane.group_claims", "scorefront.doctor.judge"),
-    *("cluster.kubernetes.declarations", "cluster.kubernetes.discovery", "cluster.kubernetes.slim_objects"),
+    *("scorefront.router.usage_cache", "scorefront.connection_table"),
     *(
-        "cluster.kubernetes.client.selectors",
-        "scorefront.router.usage_cache",
-        "scorefront.connection_table",
+        f"cluster.kubernetes.client.{name}"
+        for name in ("api_errors", "backoff", "cache", "election", "labelselector", "lines", "paths", "selectors")
     ),
-    *(f"cluster.kubernetes.{name}" for name in ("backoff", "cache", "election", "errors", "lines", "paths")),
-    *(
-        f"cluster.kubernetes.{name}"
-        for name in ("claims", "complaints", "conflicts", "labelselector", "ownership", "pods", "shrinking")
-    ),
+    *(f"cluster.kubernetes.{name}" for name in ("conflicts", "declarations", "discovery", "endpoint_objects")),
+    *(f"cluster.kubernetes.{name}" for name in ("ownership", "pods", "shrinking", "slim_objects", "version_problems")),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.scaling_loop",)
 NOT_PURE = frozenset(

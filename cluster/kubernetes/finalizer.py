@@ -5,7 +5,7 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, NotFound, WriteConflict
 from cluster.kubernetes.client.paths import ENDPOINTS, path
-from cluster.kubernetes.name_claims import NameClaims
+from cluster.kubernetes.endpoint_objects import EndpointObjects
 from cluster.kubernetes.objects.labels import FINALIZER
 from cluster.provider import ProviderError
 
@@ -14,17 +14,17 @@ ATTEMPTS = 5
 Object = dict[str, Any]
 
 
-async def keep_finalizer(api: Api, claims: NameClaims, found: Object) -> None:
+async def add_finalizer(api: Api, objects: EndpointObjects, found: Object) -> None:
     """Nothing is made for an object that could go without our seeing it. Raises ProviderError."""
-    await _change(api, claims, found, wanted=True)
+    await _change(api, objects, found, wanted=True)
 
 
-async def drop_finalizer(api: Api, claims: NameClaims, found: Object) -> None:
+async def remove_finalizer(api: Api, objects: EndpointObjects, found: Object) -> None:
     """Nothing is left of it: it may go. Raises ProviderError."""
-    await _change(api, claims, found, wanted=False)
+    await _change(api, objects, found, wanted=False)
 
 
-async def _change(api: Api, claims: NameClaims, found: Object, wanted: bool) -> None:
+async def _change(api: Api, objects: EndpointObjects, found: Object, wanted: bool) -> None:
     metadata = found["metadata"]
     uid, where = metadata["uid"], path(ENDPOINTS, metadata["namespace"], metadata["name"])
     for _ in range(ATTEMPTS):
@@ -36,7 +36,7 @@ async def _change(api: Api, claims: NameClaims, found: Object, wanted: bool) -> 
         after = [*there, FINALIZER] if wanted else [each for each in there if each != FINALIZER]
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": after}}
         try:
-            claims.put(await api.merge(where, body))
+            objects.put(await api.merge(where, body))
             return
         except NotFound:
             return

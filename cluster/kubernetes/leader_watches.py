@@ -7,7 +7,7 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, HPAS, PODS, STATEFULSETS, path
 from cluster.kubernetes.client.reflector import Reflector
-from cluster.kubernetes.client.watched import Watched
+from cluster.kubernetes.client.watched import ResourceWatch
 from cluster.kubernetes.pods import kept_of
 from serving.clock import Clock
 
@@ -27,15 +27,17 @@ class LeaderWatches:
             return Reflector(api, where, clock, u, keep=keep)
 
         self._clock = clock
-        self.endpoints = Watched("endpoints", [reflector(path(ENDPOINTS, each), _kept) for each in places])
+        self.endpoints = ResourceWatch("endpoints", [reflector(path(ENDPOINTS, each), _kept) for each in places])
         # All pods of the namespaces: those of adopted workloads have labels of their own.
-        self.pods = Watched("pods", [reflector(path(PODS, each), kept_of) for each in places])
-        self.deployments = Watched("deployments", [reflector(path(DEPLOYMENTS, each), _kept) for each in places])
-        self.statefulsets = Watched("stateful sets", [reflector(path(STATEFULSETS, each), _kept) for each in places])
-        self.autoscalers = Watched("autoscalers", [reflector(path(HPAS, each), _kept) for each in places])
+        self.pods = ResourceWatch("pods", [reflector(path(PODS, each), kept_of) for each in places])
+        self.deployments = ResourceWatch("deployments", [reflector(path(DEPLOYMENTS, each), _kept) for each in places])
+        self.statefulsets = ResourceWatch(
+            "stateful sets", [reflector(path(STATEFULSETS, each), _kept) for each in places]
+        )
+        self.autoscalers = ResourceWatch("autoscalers", [reflector(path(HPAS, each), _kept) for each in places])
 
     @property
-    def _all(self) -> tuple[Watched, ...]:
+    def _all(self) -> tuple[ResourceWatch, ...]:
         return (self.endpoints, self.pods, self.deployments, self.statefulsets, self.autoscalers)
 
     async def run(self) -> None:

@@ -7,8 +7,8 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.paths import HPAS, PODS, path
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.selectors import SelectorError, parsed
-from cluster.kubernetes.client.watched import Watched
-from cluster.kubernetes.pods import PodBook, PodKind, Step, kept_of
+from cluster.kubernetes.client.watched import ResourceWatch
+from cluster.kubernetes.pods import ReplicaIndex, ReplicaRule, Step, kept_of
 from serving.clock import Clock
 from serving.endpoint import VersionKey
 
@@ -22,13 +22,18 @@ class PodCache:
     """`tell` is called with what changes for replicas."""
 
     def __init__(
-        self, api: Api, pods: Watched, autoscalers: Watched, clock: Clock, tell: Callable[[list[Step]], None]
+        self,
+        api: Api,
+        pods: ResourceWatch,
+        autoscalers: ResourceWatch,
+        clock: Clock,
+        tell: Callable[[list[Step]], None],
     ) -> None:
         self._api = api
         self._watched = (pods, autoscalers)
         self._clock = clock
         self._tell = tell
-        self._book = PodBook()
+        self._book = ReplicaIndex()
         self._autoscalers: dict[tuple[str, str], Object] = {}
         pods.listen(self._pod)
         autoscalers.listen(self._autoscaler)
@@ -65,7 +70,7 @@ class PodCache:
 
     # ---- what is done
 
-    def declare(self, key: VersionKey, kind: PodKind) -> None:
+    def declare(self, key: VersionKey, kind: ReplicaRule) -> None:
         """The pods of this version are such."""
         self._tell(self._book.declare(key, kind))
 

@@ -16,7 +16,7 @@ Step = Upsert | Remove
 
 
 @dataclass(frozen=True, slots=True)
-class PodKind:
+class ReplicaRule:
     """What is known of the pods of one version."""
 
     namespace: str
@@ -35,13 +35,13 @@ class PodKind:
         return key_of(metadata) == key
 
 
-class PodBook:
+class ReplicaIndex:
     """Every pod of the watched namespaces, and the versions that have declared themselves."""
 
     def __init__(self) -> None:
         self._pods: dict[tuple[str, str], Pod] = {}
-        self._kinds: dict[VersionKey, PodKind] = {}
-        self._adopted: dict[VersionKey, PodKind] = {}
+        self._kinds: dict[VersionKey, ReplicaRule] = {}
+        self._adopted: dict[VersionKey, ReplicaRule] = {}
         self._labelled: dict[VersionKey, set[tuple[str, str]]] = {}
         self._of: dict[VersionKey, dict[tuple[str, str], str]] = {}
         """Version -> its pods -> the replica that each is."""
@@ -49,7 +49,7 @@ class PodBook:
         """Pod -> the versions that it is a replica of: one, unless selectors of adopted workloads overlap."""
         self._by_replica: dict[str, VersionKey] = {}
 
-    def declare(self, key: VersionKey, kind: PodKind) -> list[Step]:
+    def declare(self, key: VersionKey, kind: ReplicaRule) -> list[Step]:
         """The pods of this version are such; what follows for replicas."""
         if self._kinds.get(key) == kind:
             return []

@@ -15,12 +15,12 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError
 from cluster.kubernetes.client.paths import PODS, path
 from cluster.kubernetes.conflicts import scaled_by
-from cluster.kubernetes.marking import mark
+from cluster.kubernetes.drain_mark import mark
 from cluster.kubernetes.objects.labels import selector
 from cluster.kubernetes.objects.pod import unschedulable
 from cluster.kubernetes.ownership import WorkloadClaim
 from cluster.kubernetes.pod_cache import PodCache
-from cluster.kubernetes.shrinking import GOING_COST, SPENT_COST, PodNow, Steps, pod_now, pods_now
+from cluster.kubernetes.shrinking import DRAINED_COST, DRAINING_COST, PodNow, Steps, pod_now, pods_now
 from cluster.kubernetes.workloads import Workloads, is_rolling, number_of, refused_pods
 from cluster.provider import ProviderError
 from serving.clock import Clock
@@ -48,11 +48,11 @@ class NoRoom(RetryLater):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ClaimedWorkload:
     """Where a version runs."""
 
     claim: WorkloadClaim
-    pods: str
+    pod_selector: str
     """Label selector of its pods, in one line."""
 
     @property
@@ -61,18 +61,18 @@ class Place:
         return self.claim.namespace
 
     @property
-    def workload(self) -> WorkloadRef:
+    def ref(self) -> WorkloadRef:
         """The workload whose number is set."""
         return self.claim.workload
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ScalingContext:
     """What it takes to change the number of pods."""
 
     api: Api
     workloads: Workloads
-    outlook: PodCache
+    pod_cache: PodCache
     clock: Clock
     drained: Container[str]
     """Replicas on which nothing is in flight and nothing will be, as routers have told, be it ever so early."""
@@ -81,22 +81,22 @@ class Means:
 class ScaledVersion:
     """One version and its workload."""
 
-    def __init__(self, key: VersionKey, version: Version, place: Place, means: Means) -> None:
+    def __init__(self, key: VersionKey, version: Version, workload: ClaimedWorkload, context: ScalingContext) -> None:
         self.key = key
         self.version = version
-        self.place = place
+        self.workload = workload
         self.wanted: int | None = None
         """Replicas that serve; None: nobody has said yet."""
-        self.strange_departures = 0
+        self.unexpected_removals = 0
         """Pods that stayed although nothing was in flight on them, because others went in their place."""
-        self._api = means.api
-        self._workloads = means.workloads
-        self._outlook = means.outlook
-        self._clock = means.clock
+        self._api = context.api
+        self._workloads = context.workloads
+        self._pod_cache = context.pod_cache
+        self._clock = context.clock
         self._lock = asyncio.Lock()
         self._going: dict[str, float] = {}
         """Replica that is to go -> when it goes at the latest, busy or not."""
-        self._drained = means.drained
+        self._drained = context.drained
         self._lowered_at: dict[str, float] = {}
         """Spent replica -> since when the number is low enough for it to be removed."""
 
@@ -108,20 +108,20 @@ class ScaledVersion:
 
     def suspended(self) -> str:
         """Who else sets this number; "" if nobody does."""
-        other = scaled_by(self._outlook.autoscalers(), self.place.namespace, self.place.workload)
+        other = scaled_by(self._pod_cache.autoscalers(), self.workload.namespace, self.workload.ref)
         return f"HorizontalPodAutoscaler {other} scales {self._name}; delete it to have it scaled here" if other else ""
 
     def limited(self) -> str:
         """Why pods that are wanted find no room; "" if they do."""
-        for pod in self._outlook.pods_of(self.key):
+        for pod in self._pod_cache.pods_of(self.key):
             if pod_now(pod) is not None and (why := unschedulable(pod)):
                 return why
-        found = self._workloads.of(self.place.claim)
+        found = self._workloads.of(self.workload.claim)
         return refused_pods(found) if found is not None else ""
 
     def is_settled(self) -> bool:
         """There is nothing to do, as far as is known."""
-        found = self._workloads.of(self.place.claim)
+        found = self._workloads.of(self.workload.claim)
         if self.wanted is None or found is None:
             return self.wanted is None
         return number_of(found) == self.wanted and not self._going and not any(pod.draining for pod in self._pods())
@@ -151,7 +151,7 @@ class ScaledVersion:
         fault.
         """
         async with self._lock:
-            found = await self._workloads.current(self.place.claim)
+            found = await self._workloads.current(self.workload.claim)
             before = number_of(found)
             if self.wanted is None:
                 return before
@@ -164,12 +164,12 @@ class ScaledVersion:
             if steps.replicas < before or steps.withdraw or steps.delete:
                 await self._look()
                 # Pods are marked of the workload that is there now, not of one that had its name.
-                found = await self._workloads.confirm(self.place.claim)
+                found = await self._workloads.confirm(self.workload.claim)
                 steps = self._steps()
                 await self._mark(steps)
                 if steps.replicas < before and is_rolling(found):
                     raise RetryLater(f"{self._name} replaces its pods; fewer there will be when that is done")
-            await self._workloads.set_number(self.place.claim, steps.replicas)
+            await self._workloads.set_number(self.workload.claim, steps.replicas)
             await self._follow_up(steps)
             return before
 
@@ -184,7 +184,7 @@ class ScaledVersion:
                 self._schedule(pod.id)
         late = {each for each, deadline_s in self._going.items() if now >= deadline_s}
         overdue = {each for each, since_s in self._lowered_at.items() if now >= since_s + OVERDUE_S}
-        rule = shrinking.of_statefulset if self.place.workload.kind == "StatefulSet" else shrinking.of_deployment
+        rule = shrinking.of_statefulset if self.workload.ref.kind == "StatefulSet" else shrinking.of_deployment
         return rule(self.wanted or 0, pods, self._going, drained | late, overdue)
 
     def _schedule(self, replica_id: str) -> None:
@@ -193,35 +193,37 @@ class ScaledVersion:
 
     async def _mark(self, steps: Steps) -> None:
         """Nobody's number falls before its pods are known to be going."""
-        marks = [(pod, GOING_COST) for pod in steps.withdraw] + [(pod, SPENT_COST) for pod in steps.cheapen]
+        marks = [(pod, DRAINING_COST) for pod in steps.withdraw] + [(pod, DRAINED_COST) for pod in steps.cheapen]
         for pod in steps.withdraw:
             self._schedule(pod.id)
         await asyncio.gather(*(self._annotate(pod, cost) for pod, cost in marks))
 
     async def _annotate(self, pod: PodNow, cost: int) -> None:
-        found = await mark(self._api, self.place.namespace, pod, cost)
+        found = await mark(self._api, self.workload.namespace, pod, cost)
         if found is not None:
-            self._outlook.saw(found)
+            self._pod_cache.saw(found)
 
     async def _follow_up(self, steps: Steps) -> None:
         """See to it that those go that were meant to."""
         now = self._clock.now()
         self._lowered_at = {pod.id: self._lowered_at.get(pod.id, now) for pod in steps.spent}
         for pod in steps.delete:
-            if self.place.workload.kind != "StatefulSet":
-                self.strange_departures += 1
+            if self.workload.ref.kind != "StatefulSet":
+                self.unexpected_removals += 1
                 _log.warning("%s: pod %s is idle and should have gone; another went in its place", self.key, pod.name)
             try:
-                await self._api.delete(path(PODS, self.place.namespace, pod.name), uid=pod.uid)
+                await self._api.delete(path(PODS, self.workload.namespace, pod.name), uid=pod.uid)
             except ApiError as error:
-                raise ProviderError(f"cannot delete pod {self.place.namespace}/{pod.name}: {error}") from error
+                raise ProviderError(f"cannot delete pod {self.workload.namespace}/{pod.name}: {error}") from error
 
     async def _look(self) -> None:
         """Be sure of the pods and of who else scales: where the watches have been silent, ask. Raises RetryLater."""
-        if self._outlook.is_fresh():
+        if self._pod_cache.is_fresh():
             return
         try:
-            await self._outlook.look(self.place.namespace, self.place.pods or selector(self.key), self.key)
+            await self._pod_cache.look(
+                self.workload.namespace, self.workload.pod_selector or selector(self.key), self.key
+            )
         except ApiError as error:
             raise RetryLater(f"{self.key}: nothing is given back while the API is away: {error}") from error
         if told := self.suspended():
@@ -229,9 +231,9 @@ class ScaledVersion:
 
     @property
     def _name(self) -> str:
-        return self.place.claim.title
+        return self.workload.claim.title
 
     def _pods(self) -> list[PodNow]:
         """The pods that its workload's controller counts; others may carry the same labels."""
-        workload = self._workloads.of(self.place.claim)
-        return pods_now(self._outlook.pods_of(self.key), workload)
+        workload = self._workloads.of(self.workload.claim)
+        return pods_now(self._pod_cache.pods_of(self.key), workload)

@@ -19,8 +19,8 @@ from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING
 from cluster.kubernetes.objects.pod import replica_id
 from cluster.kubernetes.ownership import is_pod_of
 
-GOING_COST = -1000
-SPENT_COST = -2000
+DRAINING_COST = -1000
+DRAINED_COST = -2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def of_deployment(
     unspent = len(going) - len(spent)
     return Steps(
         withdraw=tuple(pod for pod in going if pod.placed and not pod.draining),
-        cheapen=tuple(pod for pod in spent if pod.cost > SPENT_COST) if unspent else (),
+        cheapen=tuple(pod for pod in spent if pod.cost > DRAINED_COST) if unspent else (),
         replicas=wanted + unspent,
         delete=tuple(pod for pod in spent if pod.id in overdue),
         spent=tuple(spent),
@@ -136,7 +136,7 @@ def of_statefulset(
 
 
 def _is_spent(pod: PodNow, drained: Collection[str]) -> bool:
-    return pod.id in drained or pod.cost <= SPENT_COST or not pod.placed
+    return pod.id in drained or pod.cost <= DRAINED_COST or not pod.placed
 
 
 def _cost(text: str) -> int:

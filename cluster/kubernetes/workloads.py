@@ -7,7 +7,7 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, NotFound, RequestRefused, WriteConflict
 from cluster.kubernetes.client.paths import DEPLOYMENTS, STATEFULSETS, path
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
-from cluster.kubernetes.client.watched import Watched
+from cluster.kubernetes.client.watched import ResourceWatch
 from cluster.kubernetes.conflicts import field_conflict
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.objects.labels import CLAIM, FENCE, MANAGER
@@ -30,7 +30,7 @@ class FieldConflict(ProviderError):
 class Workloads:
     """The newest that is known of every workload, be it from a watch or from the answer to a write of ours."""
 
-    def __init__(self, api: Api, fence: Fence, deployments: Watched, statefulsets: Watched) -> None:
+    def __init__(self, api: Api, fence: Fence, deployments: ResourceWatch, statefulsets: ResourceWatch) -> None:
         self._api = api
         self._fence = fence
         self._newest: dict[tuple[str, str, str], Object] = {}

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 from autoscaler.policy import Decision, Direction
 from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.endpoint_objects import EndpointObjects
+from cluster.kubernetes.event_recorder import EventRecorder
 from cluster.kubernetes.fence import Fence, Fenced, Leadership
 from cluster.kubernetes.kubernetes_provider import KubernetesProvider
 from cluster.kubernetes.leader_watches import LeaderWatches
-from cluster.kubernetes.name_claims import NameClaims
 from cluster.kubernetes.objects.confinement import PodTemplates
 from cluster.kubernetes.objects.deployment import faults_of
-from cluster.kubernetes.reporter import Reporter
 from controlplane.kubernetes.cluster_store import ClusterStore
 from controlplane.kubernetes.endpoint_follower import EndpointFollower
 from controlplane.kubernetes.status_writer import StatusFacts, StatusWriter
@@ -59,9 +59,9 @@ class ClusterControl:
 
     def places(self) -> dict[str, str]:
         """Endpoint -> its namespace, of all that there are."""
-        claims = self._parts.claims
-        holders = {name: claims.holder(name) for name in claims.names()}
-        return {name: found["metadata"]["namespace"] for name, found in holders.items() if found is not None}
+        objects = self._parts.objects
+        owners = {name: objects.owner(name) for name in objects.names()}
+        return {name: found["metadata"]["namespace"] for name, found in owners.items() if found is not None}
 
     async def start(self) -> None:
         """Read everything, serve and scale what is declared. Raises ControlError, and what a part died of."""
@@ -103,7 +103,7 @@ class ClusterControl:
         """Numbers by short name, for /metrics."""
         parts = self._parts
         return {
-            "strange_departures": parts.provider.strange_departures(),
+            "unexpected_removals": parts.provider.unexpected_removals(),
             "api_silent_seconds": parts.sight.age_s(),
             "fence": parts.fence.number,
         }
@@ -146,10 +146,10 @@ class LeaderParts:
     provider: KubernetesProvider
     follower: EndpointFollower
     status: StatusWriter
-    reporter: Reporter
+    reporter: EventRecorder
     fence: Fence
     clock: Clock
-    claims: NameClaims
+    objects: EndpointObjects
 
 
 def cluster_control(
@@ -171,16 +171,16 @@ def cluster_control(
     def rfc3339() -> str:
         return datetime.fromtimestamp(wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    barrier, claims = Fence(fence, leadership), NameClaims()
+    barrier, objects = Fence(fence, leadership), EndpointObjects()
     sight = LeaderWatches(api, settings.namespaces, clock, u)
-    reporter = Reporter(api, claims, clock, rfc3339, settings.instance)
+    reporter = EventRecorder(api, objects, clock, rfc3339, settings.instance)
     touched: set[str] = set()
 
     def faults(endpoint: Endpoint) -> list[Fault]:
         return [*faults_of(endpoint, settings.pod_templates), *static_faults(endpoint, settings.static)]
 
-    provider = KubernetesProvider(api, sight, claims, barrier, clock, reporter, touched.add, faults)
-    store = ClusterStore(api, claims, provider, settings.namespaces, barrier, entropy, reporter)
+    provider = KubernetesProvider(api, sight, objects, barrier, clock, reporter, touched.add, faults)
+    store = ClusterStore(api, objects, provider, settings.namespaces, barrier, entropy, reporter)
 
     def acted(decision: Decision) -> None:
         if decision.direction is not Direction.HOLD:
@@ -198,10 +198,10 @@ def cluster_control(
         entropy,
         acted,
     )
-    follower = EndpointFollower(api, claims, store, provider, plane, clock, sight)
-    facts = StatusFacts(claims, plane, provider, store, follower)
-    status = StatusWriter(api, claims, barrier, reporter, facts, clock, rfc3339, touched)
-    return ClusterControl(plane, LeaderParts(sight, provider, follower, status, reporter, barrier, clock, claims))
+    follower = EndpointFollower(api, objects, store, provider, plane, clock, sight)
+    facts = StatusFacts(objects, plane, provider, store, follower)
+    status = StatusWriter(api, objects, barrier, reporter, facts, clock, rfc3339, touched)
+    return ClusterControl(plane, LeaderParts(sight, provider, follower, status, reporter, barrier, clock, objects))
 
 
 def _first(group: BaseExceptionGroup[Fenced]) -> BaseException:

@@ -14,9 +14,9 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import NotFound
 from cluster.kubernetes.client.paths import ENDPOINTS, path
+from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, place_of
 from cluster.kubernetes.fence import Fence
-from cluster.kubernetes.kubernetes_provider import KubernetesProvider, Tell
-from cluster.kubernetes.name_claims import NameClaims, is_leaving, place_of
+from cluster.kubernetes.kubernetes_provider import KubernetesProvider, RecordEvent
 from cluster.kubernetes.objects.labels import FINALIZER
 from cluster.kubernetes.objects.scoring_endpoint import document_of
 from cluster.provider import ProviderError
@@ -43,23 +43,23 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterStore:
-    """`claims` is kept up with the API by whoever watches it; here it also learns what is written here."""
+    """`objects` is kept up with the API by whoever watches it; here it also learns what is written here."""
 
     remedy = "mend it with kubectl, or declare it anew"
 
     def __init__(
         self,
         api: Api,
-        claims: NameClaims,
+        objects: EndpointObjects,
         provider: KubernetesProvider,
         namespaces: Collection[str],
         fence: Fence,
         entropy: Callable[[int], bytes],
-        tell: Tell,
+        tell: RecordEvent,
     ) -> None:
         """`namespaces`: those that are watched; empty: all."""
         self._api = api
-        self._claims = claims
+        self._objects = objects
         self._provider = provider
         self._namespaces = namespaces
         self._fence = fence
@@ -80,7 +80,7 @@ class ClusterStore:
                 return await self.read(name)
 
         await self._keys.refresh()
-        names = self._claims.names()
+        names = self._objects.names()
         found = dict(zip(names, await asyncio.gather(*map(read, names)), strict=True))
         endpoints = {name: each for name, each in found.items() if isinstance(each, StoredEndpoint)}
         wanted = {key: number for stored in endpoints.values() for key, number in stored.replicas.items()}
@@ -98,7 +98,7 @@ class ClusterStore:
     async def save_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
         """Create the object, or replace its spec; then its keys. A new one takes the keys that are there already."""
         self._check_fence()
-        found = self._claims.holder(name)
+        found = self._objects.owner(name)
         if found is None:
             found = await self._create(name, stored.document)
             self._generations[name] = found["metadata"].get("generation", 0)
@@ -115,7 +115,7 @@ class ClusterStore:
     async def delete_endpoint(self, name: str) -> None:
         """Delete the object: it goes once what runs for it is drained."""
         self._check_fence()
-        found = self._claims.holder(name)
+        found = self._objects.owner(name)
         if found is None:
             return
         metadata = found["metadata"]
@@ -125,9 +125,9 @@ class ClusterStore:
                 api = writer(self._api)
                 await api.delete(where, uid=metadata["uid"])
             try:
-                self._claims.put(await self._api.get(where))
+                self._objects.put(await self._api.get(where))
             except NotFound:
-                self._claims.gone(found)
+                self._objects.gone(found)
 
     async def set_endpoint_aside(self, name: str) -> str:
         """Nothing is in the way: the object's spec is replaced."""
@@ -148,7 +148,7 @@ class ClusterStore:
 
     def place(self, name: str) -> str:
         """Kind, namespace and name."""
-        found = self._claims.holder(name)
+        found = self._objects.owner(name)
         return f"ScoringEndpoint {place_of(found) if found else name}"
 
     # ---- what others have changed
@@ -158,7 +158,7 @@ class ClusterStore:
 
         Where there are no keys yet, they are made.
         """
-        found = self._claims.holder(name)
+        found = self._objects.owner(name)
         if found is None or is_leaving(found):
             return None
         self._generations[name] = found["metadata"].get("generation", 0)
@@ -182,7 +182,7 @@ class ClusterStore:
         known: endpoint -> the keys in use. Returns the endpoints whose entry differs, is missing or cannot be used.
         """
         await self._keys.refresh()
-        await self._keys.sweep(self._claims.all(), frozenset(self._namespaces))
+        await self._keys.sweep(self._objects.all(), frozenset(self._namespaces))
         return [name for name, keys in known.items() if await self._differ(name, keys)]
 
     async def forget_keys(self, found: Object) -> None:
@@ -196,7 +196,7 @@ class ClusterStore:
     # ---- inside
 
     async def _differ(self, name: str, known: KeyPair) -> bool:
-        found = self._claims.holder(name)
+        found = self._objects.owner(name)
         if found is None or is_leaving(found):
             return False
         try:
@@ -224,7 +224,7 @@ class ClusterStore:
         with translating(f"create ScoringEndpoint {namespace}/{name}"), as_caller():
             api = writer(self._api)
             found = await api.create(path(ENDPOINTS, namespace), body)
-        self._claims.put(found)
+        self._objects.put(found)
         return found
 
     async def _replace(self, found: Object, document: Mapping[str, Any]) -> Object:
@@ -248,17 +248,17 @@ class ClusterStore:
                 with translating(f"read {self.place(name)}"):
                     found = await self._api.get(where)
                 if found["metadata"].get("generation") != generation:
-                    self._claims.put(found)
+                    self._objects.put(found)
                     raise
             else:
-                self._claims.put(found)
+                self._objects.put(found)
                 return found
         raise ConflictingChange(f"{self.place(name)} is changed by others again and again")
 
     async def _made_keys(self, found: Object, keys: KeyPair) -> KeyPair:
         with translating(f"make the keys of {found['metadata']['name']}"):
             made = await self._keys.make(found, keys)
-        self._claims.put(await self._keys.publish(found, made))
+        self._objects.put(await self._keys.publish(found, made))
         return made
 
     async def _change_keys(self, found: Object, keys: KeyPair) -> None:
@@ -270,7 +270,7 @@ class ClusterStore:
             if before is not None and not {before.primary, before.secondary} & {keys.primary, keys.secondary}:
                 raise ConflictingChange(f"the keys of {name} were changed by somebody else; look at them again")
             await self._keys.change(found, before or keys, keys)
-        self._claims.put(await self._keys.publish(found, keys))
+        self._objects.put(await self._keys.publish(found, keys))
         if before is None:
             return
         if changed := " and the ".join(kind for kind in KeyType if getattr(before, kind) != getattr(keys, kind)):

@@ -6,10 +6,10 @@ from typing import Any
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
-from cluster.kubernetes.finalizer import drop_finalizer
+from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving
+from cluster.kubernetes.finalizer import remove_finalizer
 from cluster.kubernetes.kubernetes_provider import KubernetesProvider
 from cluster.kubernetes.leader_watches import LeaderWatches
-from cluster.kubernetes.name_claims import NameClaims, is_leaving
 from cluster.provider import ProviderError
 from controlplane.control_errors import ControlError
 from controlplane.kubernetes.cluster_store import ClusterStore
@@ -33,7 +33,7 @@ class EndpointFollower:
     def __init__(
         self,
         api: Api,
-        claims: NameClaims,
+        objects: EndpointObjects,
         store: ClusterStore,
         provider: KubernetesProvider,
         plane: ControlPlane,
@@ -41,7 +41,7 @@ class EndpointFollower:
         sight: LeaderWatches,
     ) -> None:
         self._api = api
-        self._claims = claims
+        self._objects = objects
         self._store = store
         self._provider = provider
         self._plane = plane
@@ -56,7 +56,7 @@ class EndpointFollower:
 
     def begin(self) -> None:
         """What was seen until now is about to be loaded as a whole."""
-        self._dirty = {name for name in self._claims.names() if self._has_leaving(name)}
+        self._dirty = {name for name in self._objects.names() if self._has_leaving(name)}
         self._leaving = set(self._dirty)
         if self._dirty:
             self._wake.set()
@@ -103,7 +103,7 @@ class EndpointFollower:
         """Poll the Secret with the keys once a minute: the right to watch would be the right to list all Secrets."""
         while True:
             await self._clock.sleep(KEYS_ROUND_S)
-            declared = ((name, self._plane.declared(name)) for name in self._claims.names())
+            declared = ((name, self._plane.declared(name)) for name in self._objects.names())
             known = {name: each.keys for name, each in declared if each is not None}
             try:
                 for name in await self._store.changed_keys(known):
@@ -119,30 +119,30 @@ class EndpointFollower:
                 await self._let_go_of(name)
 
     async def _let_go_of(self, name: str) -> None:
-        holder = self._claims.holder(name)
-        if holder is None or not self._has_leaving(name):
+        owner = self._objects.owner(name)
+        if owner is None or not self._has_leaving(name):
             self._leaving.discard(name)
             return
-        if is_leaving(holder) and (self._plane.declared(name) is not None or not self._provider.is_gone(name)):
+        if is_leaving(owner) and (self._plane.declared(name) is not None or not self._provider.is_gone(name)):
             return
         # What does not have the name never had anything made for it.
-        for found in [each for each in (holder, *self._claims.rivals(name)) if is_leaving(each)]:
+        for found in [each for each in (owner, *self._objects.rivals(name)) if is_leaving(each)]:
             try:
                 await self._store.forget_keys(found)
-                await drop_finalizer(self._api, self._claims, found)
+                await remove_finalizer(self._api, self._objects, found)
             except (ControlError, ProviderError) as error:
                 _log.warning("%s", error)
 
     def _has_leaving(self, name: str) -> bool:
-        holder = self._claims.holder(name)
-        return any(is_leaving(each) for each in (holder, *self._claims.rivals(name)) if each is not None)
+        owner = self._objects.owner(name)
+        return any(is_leaving(each) for each in (owner, *self._objects.rivals(name)) if each is not None)
 
     def _endpoint(self, change: ObjectPut | ObjectGone) -> None:
         name = change.object["metadata"]["name"]
         if isinstance(change, ObjectPut):
-            self._claims.put(change.object)
+            self._objects.put(change.object)
         else:
-            self._claims.gone(change.object)
+            self._objects.gone(change.object)
         seen = self._what(name)
         # The status is written by us, many times as often as anything else changes.
         if seen != self._seen.get(name):
@@ -154,8 +154,8 @@ class EndpointFollower:
 
     def _what(self, name: str) -> tuple[object, ...]:
         """What of the objects of this name makes a difference."""
-        holder = self._claims.holder(name)
-        found = [each["metadata"] for each in (holder, *self._claims.rivals(name)) if each is not None]
+        owner = self._objects.owner(name)
+        found = [each["metadata"] for each in (owner, *self._objects.rivals(name)) if each is not None]
         return tuple((each["uid"], each.get("generation"), "deletionTimestamp" in each) for each in found)
 
     def _touch(self, name: str) -> None:

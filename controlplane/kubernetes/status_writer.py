@@ -13,13 +13,13 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, NotFound
 from cluster.kubernetes.client.paths import ENDPOINTS, path
+from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, place_of
+from cluster.kubernetes.event_recorder import EventRecorder
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.kubernetes_provider import KubernetesProvider
-from cluster.kubernetes.name_claims import NameClaims, is_leaving, place_of
 from cluster.kubernetes.objects import endpoint_status as shape
 from cluster.kubernetes.objects.endpoint_status import EndpointStatus, Trouble, VersionStatus, status_of
 from cluster.kubernetes.objects.keys import digests_of
-from cluster.kubernetes.reporter import Reporter
 from cluster.provider import ProviderError
 from controlplane.cluster_view import Shortfall, needed, shortfalls
 from controlplane.endpoint_view import explain
@@ -52,9 +52,9 @@ class StatusWriter:
     def __init__(
         self,
         api: Api,
-        claims: NameClaims,
+        objects: EndpointObjects,
         fence: Fence,
-        reporter: Reporter,
+        reporter: EventRecorder,
         facts: "StatusFacts",
         clock: Clock,
         rfc3339: Callable[[], str],
@@ -62,7 +62,7 @@ class StatusWriter:
     ) -> None:
         """`touched`: endpoints of which something has changed; emptied here."""
         self._api = api
-        self._claims = claims
+        self._objects = objects
         self._fence = fence
         self._reporter = reporter
         self._facts = facts
@@ -78,7 +78,7 @@ class StatusWriter:
         share = 0
         while True:
             if not names:
-                names = self._claims.names()
+                names = self._objects.names()
                 share = math.ceil(len(names) * PERIOD_S / ROUND_S)
             turn, names = names[:share], names[share:]
             due = self._due({*self._touched, *turn})
@@ -90,13 +90,13 @@ class StatusWriter:
     def _due(self, names: set[str]) -> list[tuple[Object, Object]]:
         """Objects whose status is to be written, those first that have none: routers wait for their keys."""
         self._touched.clear()
-        found = [(each, status) for name in names for each in self._objects(name) if (status := self._judged(each))]
+        found = [(each, status) for name in names for each in self._reported(name) if (status := self._judged(each))]
         return sorted(found, key=lambda pair: "status" in pair[0])
 
-    def _objects(self, name: str) -> Iterator[Object]:
-        holder = self._claims.holder(name)
-        if holder is not None:
-            yield from (each for each in (holder, *self._claims.rivals(name)) if not is_leaving(each))
+    def _reported(self, name: str) -> Iterator[Object]:
+        owner = self._objects.owner(name)
+        if owner is not None:
+            yield from (each for each in (owner, *self._objects.rivals(name)) if not is_leaving(each))
 
     def _judged(self, found: Object) -> Object | None:
         try:
@@ -131,7 +131,7 @@ class StatusWriter:
             self._touched.add(metadata["name"])
             return
         self._written_at[metadata["uid"]] = self._clock.now()
-        self._claims.put(written)
+        self._objects.put(written)
         for reason, note, warning in told(before, status):
             self._reporter.tell(found, reason, note, warning)
 
@@ -141,13 +141,13 @@ class StatusFacts:
 
     def __init__(
         self,
-        claims: NameClaims,
+        objects: EndpointObjects,
         plane: ControlPlane,
         provider: KubernetesProvider,
         store: ClusterStore,
         follower: EndpointFollower,
     ) -> None:
-        self._claims = claims
+        self._objects = objects
         self._plane = plane
         self._provider = provider
         self._store = store
@@ -156,9 +156,9 @@ class StatusFacts:
     def of(self, found: Object) -> EndpointStatus:
         """Of one object, be it the one that has its name or not."""
         name, generation = found["metadata"]["name"], found["metadata"].get("generation", 0)
-        holder = self._claims.holder(name)
-        if holder is None or holder["metadata"]["uid"] != found["metadata"]["uid"]:
-            taken = Trouble("NameTaken", f"name is taken by {place_of(holder) if holder else name}")
+        owner = self._objects.owner(name)
+        if owner is None or owner["metadata"]["uid"] != found["metadata"]["uid"]:
+            taken = Trouble("NameTaken", f"name is taken by {place_of(owner) if owner else name}")
             return EndpointStatus(name, generation, trouble=taken)
         declared = self._plane.declared(name)
         trouble = self._trouble(name)

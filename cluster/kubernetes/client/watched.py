@@ -21,7 +21,7 @@ class Reflecting(Protocol):
         """Since the API was last heard."""
 
 
-class Watched:
+class ResourceWatch:
     """Call `run` once. Those who listen are called for every object that is new, has changed or is gone."""
 
     def __init__(self, what: str, reflectors: Sequence[Reflecting]) -> None:

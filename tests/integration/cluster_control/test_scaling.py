@@ -122,7 +122,7 @@ async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_what_is_d
     eight.kubernetes.end_all()
     await eight.settle(1)
     assert len(ids(eight)) == 3 and ids(eight, DRAINING) == []
-    assert eight.control.counters()["strange_departures"] == 0
+    assert eight.control.counters()["unexpected_removals"] == 0
 
 
 async def test_what_drains_at_the_same_time_is_one_write(eight):
@@ -193,7 +193,7 @@ async def test_a_pod_that_should_have_gone_is_deleted_and_counted(eight):
     assert eight.kubernetes.pods(leaving=True) == [other]
     await eight.settle(16)
     assert name_of(victim) in eight.kubernetes.pods(leaving=True)
-    assert eight.control.counters()["strange_departures"] == 1 and number(eight) == 7
+    assert eight.control.counters()["unexpected_removals"] == 1 and number(eight) == 7
 
 
 async def test_nothing_is_given_back_in_the_middle_of_a_rollout(eight):

@@ -2,14 +2,14 @@ import pytest
 
 from cluster.changes import Remove, Upsert
 from cluster.kubernetes.client.selectors import parsed
-from cluster.kubernetes.pods import PodBook, PodKind, kept_of
+from cluster.kubernetes.pods import ReplicaIndex, ReplicaRule, kept_of
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 
 BLUE, OWN = VersionKey("iris", "blue"), VersionKey("iris", "own")
 LABELS = {"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"}
-MADE = PodKind("a", 5001, 2)
-ADOPTED = PodKind("a", 80, 1, parsed("app=x"))
+MADE = ReplicaRule("a", 5001, 2)
+ADOPTED = ReplicaRule("a", 80, 1, parsed("app=x"))
 
 
 def pod(name="p1", uid="12345678-1", namespace="a", labels=None, phase="Running", **metadata):
@@ -22,7 +22,7 @@ def pod(name="p1", uid="12345678-1", namespace="a", labels=None, phase="Running"
 
 @pytest.fixture
 def book():
-    made = PodBook()
+    made = ReplicaIndex()
     made.declare(BLUE, MADE)
     return made
 
@@ -35,7 +35,7 @@ def test_a_pod_with_the_labels_of_a_version_is_its_replica(book):
 
 
 def test_pods_that_were_there_before_their_version_are_found():
-    book = PodBook()
+    book = ReplicaIndex()
     assert book.put(pod()) == []
     (step,) = book.declare(BLUE, MADE)
     assert isinstance(step, Upsert) and book.declare(BLUE, MADE) == []
@@ -74,7 +74,7 @@ def test_adopted_pods_are_known_by_the_selector_of_their_workload(book):
 
 def test_another_port_is_told_without_a_gap(book):
     book.put(pod())
-    (step,) = book.declare(BLUE, PodKind("a", 8080, 2))
+    (step,) = book.declare(BLUE, ReplicaRule("a", 8080, 2))
     assert isinstance(step, Upsert) and step.replica.port == 8080
 
 
@@ -86,13 +86,13 @@ def test_a_version_that_is_forgotten_has_no_replicas_but_its_pods_are_still_know
 
 def test_what_is_kept_of_a_pod_is_enough():
     whole = pod(creationTimestamp="2026", managedFields=[{"manager": "kubelet"}])
-    book = PodBook()
+    book = ReplicaIndex()
     book.declare(BLUE, MADE)
     assert "managedFields" not in kept_of(whole)["metadata"]
     assert book.put(kept_of(whole)) == steps_of(whole)
 
 
 def steps_of(whole):
-    book = PodBook()
+    book = ReplicaIndex()
     book.declare(BLUE, MADE)
     return book.put(whole)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kubernetes.shrinking import SPENT_COST, PodNow, of_deployment, of_statefulset, pod_now
+from cluster.kubernetes.shrinking import DRAINED_COST, PodNow, of_deployment, of_statefulset, pod_now
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -38,7 +38,7 @@ def test_when_all_that_go_are_drained_there_is_no_need_to_tell_them_apart():
 
 
 def test_a_new_leader_goes_on_where_the_old_one_stopped():
-    pods = [pod(1, draining=True, cost=SPENT_COST), pod(2), pod(3, draining=True, cost=-1000)]
+    pods = [pod(1, draining=True, cost=DRAINED_COST), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
     assert steps.replicas == 2 and steps.withdraw == () and steps.cheapen == ()
 
@@ -106,7 +106,7 @@ def test_the_number_always_leaves_room_for_everything_that_still_works(drawn, wa
         assert (
             not {each.id for each in steps.delete}
             - drained
-            - {p.id for p in pods if not p.placed or p.cost <= SPENT_COST}
+            - {p.id for p in pods if not p.placed or p.cost <= DRAINED_COST}
         )
         if rule is of_statefulset:
             removed = {each.id for each in pods if each.ordinal >= steps.replicas}
@@ -116,6 +116,6 @@ def test_the_number_always_leaves_room_for_everything_that_still_works(drawn, wa
             assert len(working) <= steps.replicas
         going = {each.id for each in pods if each.draining or each.id in victims or each in steps.withdraw}
         assert all(
-            each.id in drained or not each.placed or each.cost <= SPENT_COST for each in pods if each.id in removed
+            each.id in drained or not each.placed or each.cost <= DRAINED_COST for each in pods if each.id in removed
         )
         assert len(pods) - len(going) >= min(wanted, len(pods) - len(going))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut, ObjectsListed
-from cluster.kubernetes.client.watched import Watched
+from cluster.kubernetes.client.watched import ResourceWatch
 from tests.fakes.clock import settle
 
 
@@ -35,7 +35,7 @@ class Script:
 async def scene():
     scripts = Script(), Script()
     told: list[Any] = []
-    watched = Watched("things", scripts)
+    watched = ResourceWatch("things", scripts)
     watched.listen(told.append)
     task = asyncio.create_task(watched.run(), name="watch")
     yield scripts, watched, told

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from cluster.kubernetes.draining_deployment import Departure, Departures
 from cluster.kubernetes.fence import FORGED
 from cluster.kubernetes.ownership import NotWritable, WorkloadClaim
 from cluster.kubernetes.scaled_version import RetryLater, ScaledVersion
-from cluster.kubernetes.trouble_log import Complaints
+from cluster.kubernetes.version_problems import VersionProblems
+from cluster.kubernetes.workload_removal import WorkloadRemoval, WorkloadRemovals
 from cluster.provider import ProviderError
 from serving.clock import Clock
 from serving.endpoint import VersionKey
@@ -22,22 +22,22 @@ AT_ONCE = 8
 _log = logging.getLogger(__name__)
 
 
-class Settling:
-    """Over the versions in `scaled` and the departures, both kept by the provider."""
+class WorkloadReconciler:
+    """Over the versions in `scaled` and the removals, both kept by the provider."""
 
     def __init__(
         self,
         scaled: Mapping[VersionKey, ScaledVersion],
-        departures: Departures,
-        complaints: Complaints,
+        removals: WorkloadRemovals,
+        problems: VersionProblems,
         clock: Clock,
         withhold: Callable[[VersionKey, NotWritable], None],
         ended: Callable[[WorkloadClaim], None],
     ) -> None:
-        """`withhold` is called with a version whose workload must not be written, `ended` with a departure's claim."""
+        """`withhold` is called with a version whose workload must not be written, `ended` with a removal's claim."""
         self._scaled = scaled
-        self._departures = departures
-        self._complaints = complaints
+        self._removals = removals
+        self._problems = problems
         self._clock = clock
         self._withhold = withhold
         self._ended = ended
@@ -65,29 +65,29 @@ class Settling:
         while True:
             await self._clock.sleep(SWEEP_EVERY_S)
             self._dirty |= {key for key, scaled in self._scaled.items() if not scaled.is_settled()}
-            self._dirty |= {departure.claim.key for departure in self._departures.all()}
+            self._dirty |= {removal.claim.key for removal in self._removals.all()}
             if self._dirty:
                 self._wake.set()
 
     async def _settle_all(self, keys: set[VersionKey]) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def settle(key: VersionKey, each: ScaledVersion | Departure) -> None:
+        async def settle(key: VersionKey, each: ScaledVersion | WorkloadRemoval) -> None:
             async with gate:
                 try:
                     await each.settle()
                 except ProviderError as error:
-                    if self._complaints.is_new(key, error):
+                    if self._problems.is_new(key, error):
                         level = logging.INFO if isinstance(error, RetryLater) else logging.WARNING
                         _log.log(level, "%s: %s", key, error)
                     if isinstance(error, NotWritable) and (isinstance(each, ScaledVersion) or error.reason == FORGED):
                         self._withhold(key, error)
                 else:
-                    self._complaints.settled(key)
+                    self._problems.settled(key)
 
         scaled = [(key, self._scaled[key]) for key in keys if key in self._scaled]
         waiting = [settle(key, each) for key, each in scaled if not each.is_settled()]
-        departing = [settle(each.claim.key, each) for each in self._departures.all() if each.claim.key in keys]
-        await asyncio.gather(*waiting, *departing)
-        for claim in self._departures.take_ended():
+        removing = [settle(each.claim.key, each) for each in self._removals.all() if each.claim.key in keys]
+        await asyncio.gather(*waiting, *removing)
+        for claim in self._removals.take_ended():
             self._ended(claim)

@@ -9,7 +9,7 @@ from typing import Any
 Object = dict[str, Any]
 
 
-class NameClaims:
+class EndpointObjects:
     """The newest that is known of every object, be it from a watch or the answer to a write of ours."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class NameClaims:
             if not same_name:
                 del self._by_name[metadata["name"]]
 
-    def holder(self, name: str) -> Object | None:
+    def owner(self, name: str) -> Object | None:
         """The object that has this name, be it about to go; None if there is none."""
         return min(self._by_name.get(name, {}).values(), key=_seniority, default=None)
 

@@ -8,7 +8,7 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, WriteConflict
 from cluster.kubernetes.client.paths import EVENTS, path
-from cluster.kubernetes.name_claims import NameClaims
+from cluster.kubernetes.endpoint_objects import EndpointObjects
 from cluster.kubernetes.objects.event import EventType, event, repeated
 from serving.clock import Clock
 
@@ -21,19 +21,19 @@ Object = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
-class Reporter:
+class EventRecorder:
     """`rfc3339()` is the time now, in UTC. `instance` names this process."""
 
     def __init__(
         self,
         api: Api,
-        claims: NameClaims,
+        objects: EndpointObjects,
         clock: Clock,
         rfc3339: Callable[[], str],
         instance: str = "scorefront-control",
     ) -> None:
         self._api = api
-        self._claims = claims
+        self._objects = objects
         self._clock = clock
         self._rfc3339 = rfc3339
         self._instance = instance
@@ -42,7 +42,7 @@ class Reporter:
 
     def __call__(self, endpoint: str, reason: str, note: str, warning: bool = False) -> None:
         """Tell of the object that has the name `endpoint`; returns at once."""
-        found = self._claims.holder(endpoint)
+        found = self._objects.owner(endpoint)
         if found is not None:
             self.tell(found, reason, note, warning)
 

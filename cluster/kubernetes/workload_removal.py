@@ -3,13 +3,13 @@
 import asyncio
 from typing import Protocol
 
-from cluster.kubernetes.marking import mark
+from cluster.kubernetes.drain_mark import mark
 from cluster.kubernetes.ownership import WorkloadClaim, may_release
-from cluster.kubernetes.scaled_version import Means
-from cluster.kubernetes.shrinking import GOING_COST, PodNow, pods_now
+from cluster.kubernetes.scaled_version import ScalingContext
+from cluster.kubernetes.shrinking import DRAINING_COST, PodNow, pods_now
 
 
-class Departure(Protocol):
+class WorkloadRemoval(Protocol):
     """`settle` does what can be done now, and is called again until `is_over`."""
 
     @property
@@ -27,15 +27,15 @@ class Departure(Protocol):
 class DrainingDeployment:
     """A Deployment that was made here."""
 
-    def __init__(self, claim: WorkloadClaim, drain_s: float, means: Means) -> None:
+    def __init__(self, claim: WorkloadClaim, drain_s: float, context: ScalingContext) -> None:
         """`drain_s`: how long pods may be busy still."""
         self.claim = claim
-        self._api = means.api
-        self._workloads = means.workloads
-        self._outlook = means.outlook
-        self._clock = means.clock
-        self._ends_at = means.clock.now() + drain_s
-        self._drained = means.drained
+        self._api = context.api
+        self._workloads = context.workloads
+        self._pod_cache = context.pod_cache
+        self._clock = context.clock
+        self._ends_at = context.clock.now() + drain_s
+        self._drained = context.drained
 
     @property
     def is_over(self) -> bool:
@@ -47,7 +47,7 @@ class DrainingDeployment:
         if self.is_over:
             return
         found = await self._workloads.current(self.claim)
-        labelled = self._outlook.labelled(self.claim.namespace, self.claim.key)
+        labelled = self._pod_cache.labelled(self.claim.namespace, self.claim.key)
         pods = pods_now(labelled, found)
         staying = [pod for pod in pods if pod.placed and not pod.draining]
         if staying:
@@ -59,17 +59,17 @@ class DrainingDeployment:
             await self._workloads.delete(self.claim)
 
     async def _withdraw(self, pod: PodNow) -> None:
-        found = await mark(self._api, self.claim.namespace, pod, GOING_COST)
+        found = await mark(self._api, self.claim.namespace, pod, DRAINING_COST)
         if found is not None:
-            self._outlook.saw(found)
+            self._pod_cache.saw(found)
 
 
-class Releasing:
+class ClaimRelease:
     """A workload that was adopted: it stays as it is."""
 
-    def __init__(self, claim: WorkloadClaim, means: Means) -> None:
+    def __init__(self, claim: WorkloadClaim, context: ScalingContext) -> None:
         self.claim = claim
-        self._workloads = means.workloads
+        self._workloads = context.workloads
 
     @property
     def is_over(self) -> bool:
@@ -81,28 +81,28 @@ class Releasing:
         await self._workloads.release(self.claim)
 
 
-class Departures:
+class WorkloadRemovals:
     """Everything that is held no more and not over yet."""
 
-    def __init__(self, means: Means) -> None:
-        self._means = means
-        self._all: list[Departure] = []
+    def __init__(self, context: ScalingContext) -> None:
+        self._context = context
+        self._all: list[WorkloadRemoval] = []
 
     def leave(self, claim: WorkloadClaim, drain_s: float) -> None:
         """Drain and delete a Deployment that was made; `drain_s`: how long its pods may be busy still."""
         if not self._has(claim):
-            self._all.append(DrainingDeployment(claim, drain_s, self._means))
+            self._all.append(DrainingDeployment(claim, drain_s, self._context))
 
     def release(self, claim: WorkloadClaim) -> None:
         """Take the claim off an adopted workload."""
         if not self._has(claim):
-            self._all.append(Releasing(claim, self._means))
+            self._all.append(ClaimRelease(claim, self._context))
 
     def cancel(self, claim: WorkloadClaim) -> None:
         """The workload is held again."""
         self._all = [each for each in self._all if not each.claim.same_hold(claim)]
 
-    def all(self) -> tuple[Departure, ...]:
+    def all(self) -> tuple[WorkloadRemoval, ...]:
         """Those that have begun."""
         return tuple(self._all)
 

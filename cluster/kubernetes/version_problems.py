@@ -4,7 +4,7 @@ from cluster.kubernetes.ownership import NotWritable
 from serving.endpoint import VersionKey
 
 
-class Complaints:
+class VersionProblems:
     """Kept for the status until it is over."""
 
     def __init__(self) -> None:

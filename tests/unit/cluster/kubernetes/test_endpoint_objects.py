@@ -1,0 +1,63 @@
+from typing import Any
+
+from cluster.kubernetes.endpoint_objects import EndpointObjects, place_of
+
+
+def cr(namespace="a", uid="1", generation=1, created="2026-01-01T00:00:00Z", name="iris", **metadata):
+    of_server = {"uid": uid, "generation": generation, "creationTimestamp": created}
+    return {"metadata": {"name": name, "namespace": namespace, **of_server, **metadata}}
+
+
+def owner(objects: EndpointObjects) -> dict[str, Any]:
+    found = objects.owner("iris")
+    assert found is not None
+    return found
+
+
+def test_the_oldest_object_has_its_name_and_the_others_are_its_rivals():
+    objects = EndpointObjects()
+    objects.put(cr("a", "2", created="2026-01-01T00:00:02Z"))
+    objects.put(cr("b", "1", created="2026-01-01T00:00:01Z"))
+    assert place_of(owner(objects)) == "b/iris"
+    assert [place_of(each) for each in objects.rivals("iris")] == ["a/iris"]
+
+
+def test_of_objects_of_the_same_second_the_lower_uid_has_the_name():
+    objects = EndpointObjects()
+    objects.put(cr("a", "2"))
+    objects.put(cr("b", "1"))
+    assert place_of(owner(objects)) == "b/iris"
+
+
+def test_a_name_passes_on_when_its_holder_is_gone():
+    objects = EndpointObjects()
+    old, young = cr("a", "1"), cr("b", "2", created="2026-01-01T00:00:09Z")
+    objects.put(old)
+    objects.put(young)
+    objects.gone(old)
+    assert objects.owner("iris") == young
+    objects.gone(young)
+    assert objects.owner("iris") is None and objects.names() == []
+
+
+def test_what_a_watch_tells_late_does_not_undo_what_was_written_since():
+    objects = EndpointObjects()
+    assert objects.put(cr(generation=3))
+    assert not objects.put(cr(generation=2))
+    assert owner(objects)["metadata"]["generation"] == 3
+
+
+def test_a_change_of_the_status_alone_is_taken_over():
+    objects = EndpointObjects()
+    objects.put(cr())
+    assert objects.put({**cr(), "status": {"ready": "1/1"}})
+    assert owner(objects)["status"] == {"ready": "1/1"}
+
+
+def test_late_words_of_an_object_that_another_has_replaced_are_ignored():
+    objects = EndpointObjects()
+    objects.put(cr(uid="1"))
+    objects.put(cr(uid="2"))
+    assert not objects.put(cr(uid="1", deletionTimestamp="2026-01-01T00:00:05Z"))
+    objects.gone(cr(uid="1"))
+    assert owner(objects)["metadata"]["uid"] == "2"
