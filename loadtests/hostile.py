@@ -34,7 +34,7 @@ from router.proxy.chunked import LAST_CHUNK, ChunkedBody, chunk
 from router.proxy.downstream import Downstream
 from router.proxy.gateway import Gateway
 from router.proxy.upstream import UpstreamConnection
-from router.settings import Settings
+from router.settings import RouterSettings
 
 HEAD_BYTES = 65_000
 HEAD_S = 0.050
@@ -92,7 +92,7 @@ class _Asker:
 async def half_heads(size_bytes: int) -> list[Promise]:
     """CPU for a head of this size, one byte at a time, on either side."""
     gateway = Gateway(
-        Settings(),
+        RouterSettings(),
         Dispatcher("hostile", 0, 2.0),
         AccessLog(AccessLogMode.OFF, -1),
         RequestIds(os.urandom(16)),

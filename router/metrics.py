@@ -11,7 +11,7 @@ WAIT_BOUNDS_S = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 ROUTING_BOUNDS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
 
 
-class Buckets:
+class HistogramBuckets:
     """A histogram: 0.2 µs an observation."""
 
     __slots__ = ("bounds", "counts", "sum")
@@ -37,12 +37,12 @@ class VersionStats:
     __slots__ = ("_recent", "duration", "queue_wait", "requests", "routing")
 
     def __init__(self, recent: list[float] | None = None) -> None:
-        """`recent`: gets every routing time in seconds; of all versions of a worker (see `Stats.tally`)."""
+        """`recent`: gets every routing time in seconds; of all versions of a worker (see `WorkerStats.tally`)."""
         self._recent = [] if recent is None else recent
         self.requests: dict[int, int] = defaultdict(int)
-        self.duration = Buckets(DURATION_BOUNDS_S)
-        self.queue_wait = Buckets(WAIT_BOUNDS_S)
-        self.routing = Buckets(ROUTING_BOUNDS_S)
+        self.duration = HistogramBuckets(DURATION_BOUNDS_S)
+        self.queue_wait = HistogramBuckets(WAIT_BOUNDS_S)
+        self.routing = HistogramBuckets(ROUTING_BOUNDS_S)
 
     def observe(self, status: int, duration_s: float, waited_s: float, routing_s: float) -> None:
         """Count one request: 0.6 µs."""
@@ -71,7 +71,7 @@ class VersionStats:
         )
 
 
-class Stats:
+class WorkerStats:
     """Everything one worker counts. Requests that reached no version are counted under version ""."""
 
     def __init__(self) -> None:

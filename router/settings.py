@@ -11,7 +11,7 @@ class SettingError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RouterSettings:
     """Each is documented with its unit; the defaults are meant for clients on the open internet."""
 
     max_head_bytes: int = 65_536
@@ -68,13 +68,13 @@ class Settings:
     """A worker whose loop has stood still for this long is killed, and another one started."""
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+def from_environment(environment: Mapping[str, str] = os.environ) -> RouterSettings:
     """The settings, with what the environment says. Raises SettingError that names the variable and the rule."""
     told: dict[str, Any] = {}
-    for name, default in asdict(Settings()).items():
+    for name, default in asdict(RouterSettings()).items():
         read = switch if isinstance(default, bool) else number
         told[name] = read(environment, f"SCOREFRONT_{name.upper()}", default)
-    return Settings(**told)
+    return RouterSettings(**told)
 
 
 def switch(environment: Mapping[str, str], name: str, default: bool) -> bool:

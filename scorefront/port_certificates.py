@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from router.proxy.tls import Certificates, Pair
+from router.proxy.tls import CertificatePair, Certificates
 
 RELOAD_EVERY_S = 1.0
 
@@ -17,7 +17,7 @@ class PortCertificates:
     def __init__(self, pairs: Sequence[tuple[Path, Path]], now: Callable[[], datetime.datetime]) -> None:
         """`pairs`: certificate chain and key, PEM files. `now`: the time, aware. Raises TlsError."""
         self._now = now
-        self._certificates = Certificates([Pair(*pair) for pair in pairs], now())
+        self._certificates = Certificates([CertificatePair(*pair) for pair in pairs], now())
 
     def context(self) -> ssl.SSLContext:
         """For the next connection."""

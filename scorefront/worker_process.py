@@ -14,7 +14,7 @@ from router.accesslog import AccessLogMode
 from router.inflight_table import InflightTable
 from router.peers.peer_identity import in_folder
 from router.proxy.static_addresses import StaticAddresses
-from router.proxy.tls import Certificates, Pair, TlsError
+from router.proxy.tls import CertificatePair, Certificates, TlsError
 from router.settings import SettingError, from_environment
 from router.worker.router_worker import WorkerOptions, run
 from scorefront.event_loop import use_fast_loop
@@ -45,7 +45,7 @@ def main() -> int:
     keep_memory_private()
     try:
         settings = from_environment()
-        pairs = [Pair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
+        pairs = [CertificatePair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
         # The parent has checked them when it started. A worker that takes the place of one whose certificate has
         # expired meanwhile must serve it, too: no service at all would be worse.
         now = datetime.datetime.now(datetime.UTC)

@@ -11,11 +11,11 @@ from loadtests.peers.scorefront import routed
 from router.core.dispatcher import Dispatcher, Ticket
 from router.core.ids import RequestIds
 from router.core.table import Table as RoutingTable
-from router.metrics import Stats, VersionStats
+from router.metrics import VersionStats, WorkerStats
 from router.proxy.answer import replica_lines
 from router.proxy.head import parse_request, parse_response
 from router.proxy.request_plan import Planner
-from router.settings import Settings
+from router.settings import RouterSettings
 from serving.credentials import KeyDigests
 from serving.endpoint import VersionKey
 from serving.manifest import parse, to_endpoint
@@ -33,7 +33,7 @@ def parts() -> dict[str, Part]:
     """What is timed, by what it is."""
     fields = (("Authorization", f"Bearer {KEY}"), ("Content-Length", "60"))
     raw = Target("", 80, "/api/v1/service/bench/score", fields).head()
-    settings, ids = Settings(), RequestIds(bytes(range(16)))
+    settings, ids = RouterSettings(), RequestIds(bytes(range(16)))
     return {
         "a request head: llhttp, and the rules that llhttp lacks": lambda: parse_request(raw, settings),
         "its plan: route, key, head lines for the replica": _planning(raw, settings),
@@ -53,11 +53,11 @@ def table(loops: int = 20_000) -> Table:
     return Table(("pure part", "ns"), tuple(rows))
 
 
-def _planning(raw: bytes, settings: Settings) -> Part:
+def _planning(raw: bytes, settings: RouterSettings) -> Part:
     table = RoutingTable()
     table.upsert(to_endpoint(parse(manifest("bench", [routed("blue", [80])]))))
     table.set_keys(KeyDigests("bench", (hashlib.sha256(KEY.encode()).digest(), bytes(32))))
-    planner = Planner(table, Dispatcher(), Stats(), b"127.0.0.1", b"http")
+    planner = Planner(table, Dispatcher(), WorkerStats(), b"127.0.0.1", b"http")
     head = parse_request(raw, settings)
     return lambda: planner.plan(head, 0.0)
 

@@ -15,7 +15,7 @@ _SHARED_PREFIX_BITS = 64
 """An IPv6 network of this size belongs to one customer as a rule (RFC 6177)."""
 
 
-class Occupant(Protocol):
+class AdmittedClient(Protocol):
     """A client, as far as its place is concerned."""
 
     @property
@@ -26,11 +26,11 @@ class Occupant(Protocol):
     """Whether a request of it has been admitted."""
 
 
-Client = TypeVar("Client", bound=Occupant)
+Client = TypeVar("Client", bound=AdmittedClient)
 Owner = TypeVar("Owner", bound=Hashable)
 
 
-class Verdict(Enum):
+class ConnectionVerdict(Enum):
     """On a client that wants a place."""
 
     ADMITTED = "admitted"
@@ -40,26 +40,26 @@ class Verdict(Enum):
     """So many are being told already that it is dropped: answers would take descriptors that replicas need."""
 
 
-class Places(Generic[Client]):
+class ConnectionAdmission(Generic[Client]):
     """Who is among the clients of one worker. A full table makes room by the stranger that has been idle longest."""
 
     def __init__(self, limit_per_address: int) -> None:
         """`limit_per_address`: clients from one address at the same time; 0: any number."""
         self._limit_per_address = limit_per_address
         self._held: dict[Client, str] = {}
-        """Occupant -> the address that it counts for; "" where addresses do not count."""
+        """AdmittedClient -> the address that it counts for; "" where addresses do not count."""
         self._per_address: Counter[str] = Counter()
         self._refused: set[Client] = set()
         self._strangers: OrderedDict[Client, None] = OrderedDict()
         """Longest idle first. One that is found busy is left out until its request has ended."""
 
-    def take(self, client: Client, address: str, limit: int) -> tuple[Verdict, Client | None]:
+    def take(self, client: Client, address: str, limit: int) -> tuple[ConnectionVerdict, Client | None]:
         """Give the client a place, and return the one that has to leave for it, if any. Harmless when repeated.
 
         `address`: of the client. `limit`: clients at the same time.
         """
         if client in self._held:
-            return Verdict.ADMITTED, None
+            return ConnectionVerdict.ADMITTED, None
         group = _group(address) if self._limit_per_address else ""
         if group and self._per_address[group] >= self._limit_per_address:
             return self._refuse(client, limit), None
@@ -74,7 +74,7 @@ class Places(Generic[Client]):
             self._per_address[group] += 1
         if not client.known:
             self._strangers[client] = None
-        return Verdict.ADMITTED, leaving
+        return ConnectionVerdict.ADMITTED, leaving
 
     def rest(self, client: Client) -> None:
         """A request of a stranger has ended: it is idle from now on."""
@@ -96,11 +96,11 @@ class Places(Generic[Client]):
             if not self._per_address[group]:
                 del self._per_address[group]
 
-    def _refuse(self, client: Client, limit: int) -> Verdict:
+    def _refuse(self, client: Client, limit: int) -> ConnectionVerdict:
         if len(self._refused) >= max(limit // 8, 16):
-            return Verdict.CROWDED_OUT
+            return ConnectionVerdict.CROWDED_OUT
         self._refused.add(client)
-        return Verdict.REFUSED
+        return ConnectionVerdict.REFUSED
 
     def _longest_idle(self) -> Client | None:
         while self._strangers:

@@ -14,7 +14,7 @@ _STRANGER, _KNOWN = b"-", b"+"
 """Before what was read: whether a request has been admitted. A message without a byte would be the end."""
 
 
-class Giver:
+class HandoffSender:
     """The side of the worker that gives."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -56,12 +56,12 @@ class ConnectionHandoff:
     __slots__ = ("_givers", "_left", "wanted")
 
     def __init__(self) -> None:
-        self._givers: deque[Giver] = deque()
+        self._givers: deque[HandoffSender] = deque()
         self._left = 0.0
         self.wanted = False
         """Whether a connection that is idle shall go."""
 
-    def order(self, givers: Iterable[Giver], count: float) -> None:
+    def order(self, givers: Iterable[HandoffSender], count: float) -> None:
         """Pass so many connections to these in turn, as they become idle; takes the place of the order before."""
         self._givers = deque(givers)
         self._left = count
@@ -72,7 +72,7 @@ class ConnectionHandoff:
         return self.wanted and self._givers[0].may_take(transport)
 
     def give(self, transport: asyncio.Transport, read: bytes | bytearray, known: bool) -> bool:
-        """As `Giver.give`, to the next of the order that takes it."""
+        """As `HandoffSender.give`, to the next of the order that takes it."""
         if not self.wanted:
             return False
         for _ in range(len(self._givers)):
@@ -85,14 +85,14 @@ class ConnectionHandoff:
         return False
 
 
-class Taker:
+class HandoffReceiver:
     """The side of the worker that takes."""
 
     def __init__(
         self,
         sock: socket.socket,
         protocol: Callable[[bytes, bool], asyncio.Protocol],
-        ended: Callable[["Taker"], None] = lambda taker: None,
+        ended: Callable[["HandoffReceiver"], None] = lambda taker: None,
     ) -> None:
         """`protocol`: makes the protocol of a connection, by the bytes that have been read of it already, and whether a
         request on it has been admitted.

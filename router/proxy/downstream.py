@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 from router.core.router_errors import Overloaded, PayloadTooLarge, RequestTimeout, RouterError
 from router.proxy.answer import own_answer
 from router.proxy.chunked import ChunkedBody
-from router.proxy.connection_admission import Verdict, blocks
+from router.proxy.connection_admission import ConnectionVerdict, blocks
 from router.proxy.exchange import Exchange
 from router.proxy.head import RequestHead, parse_request
+from router.proxy.partial_head import PartialRequestHead
 from router.proxy.request_plan import Planner
-from router.proxy.unfinished_head import RequestBeginning
 from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Downstream(asyncio.Protocol):
         """When `check` has something to do, on the gateway's clock."""
         self._buffer: bytes | bytearray = b""
         """What has come and not been used; a bytearray where it has come, or is used, in pieces."""
-        self._beginning: RequestBeginning | None = None
+        self._beginning: PartialRequestHead | None = None
         """The head that is not whole, in the same buffer."""
         self._last: RequestHead | None = None
         self._remaining = 0
@@ -96,9 +96,9 @@ class Downstream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=gateway.settings.buffer_bytes)
         self.deadline = gateway.now() + (self._idle_s if self.known else gateway.settings.first_byte_timeout_s)
         verdict = gateway.admit(self)
-        if verdict is Verdict.CROWDED_OUT:
+        if verdict is ConnectionVerdict.CROWDED_OUT:
             self.transport.abort()
-        elif verdict is Verdict.REFUSED:
+        elif verdict is ConnectionVerdict.REFUSED:
             self._answer(Overloaded("(too many connections)"))
         elif self._read_before:
             read, self._read_before = self._read_before, b""
@@ -376,7 +376,7 @@ class Downstream(asyncio.Protocol):
         """Size of a head that has come in pieces, or is odd; 0 while it is not whole."""
         gateway, beginning = self._gateway, self._beginning
         if beginning is None:
-            beginning = self._beginning = RequestBeginning(self._buffer, gateway.settings)
+            beginning = self._beginning = PartialRequestHead(self._buffer, gateway.settings)
             self._buffer = beginning.buffer
             self.deadline = gateway.now() + gateway.settings.head_timeout_s
         size = beginning.find_end()

@@ -15,16 +15,16 @@ from router.core.ids import RequestIds, kept_client_id
 from router.core.ledger import Lease
 from router.core.router_errors import RouterError
 from router.core.table import PREFIXES, Table
-from router.metrics import Stats
-from router.proxy.connection_admission import HeadBudget, Places, Verdict
+from router.metrics import WorkerStats
+from router.proxy.connection_admission import ConnectionAdmission, ConnectionVerdict, HeadBudget
 from router.proxy.connection_handoff import ConnectionHandoff
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.head import RequestHead
-from router.proxy.pool import Pool
-from router.proxy.tunnels import Tunnels
-from router.proxy.unfinished_head import LINE_SPARE_BYTES
-from router.settings import Settings
+from router.proxy.partial_head import LINE_SPARE_BYTES
+from router.proxy.tunnels import OpenTunnels
+from router.proxy.upstream_pool import UpstreamPool
+from router.settings import RouterSettings
 from serving.endpoint import Version, VersionKey
 
 _log = logging.getLogger("scorefront.router")
@@ -40,7 +40,7 @@ class Gateway:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RouterSettings,
         dispatcher: Dispatcher,
         access_log: AccessLog,
         ids: RequestIds,
@@ -59,12 +59,12 @@ class Gateway:
         """To be stirred by what is soon followed by more; None where nobody polls."""
         self.table = Table(settings.hide_endpoints)
         self.dispatcher = dispatcher
-        self.stats = Stats()
-        self.pool = Pool(settings)
-        self.tunnels = Tunnels(unix_now)
+        self.stats = WorkerStats()
+        self.pool = UpstreamPool(settings)
+        self.tunnels = OpenTunnels(unix_now)
         self.max_connections = settings.max_connections
         """Clients that are served at the same time; the worker lowers it where descriptors are fewer."""
-        self.places: Places[Downstream] = Places(settings.max_address_connections)
+        self.places: ConnectionAdmission[Downstream] = ConnectionAdmission(settings.max_address_connections)
         self.heads: HeadBudget[Downstream] = HeadBudget(settings.half_heads_bytes)
         self.plain_head_bytes = min(settings.max_head_bytes, settings.max_target_bytes + LINE_SPARE_BYTES)
         """A request head up to this size breaks no limit but that of its target, which is looked at as it is parsed."""
@@ -91,7 +91,7 @@ class Gateway:
 
     # ---- clients
 
-    def admit(self, client: Downstream) -> Verdict:
+    def admit(self, client: Downstream) -> ConnectionVerdict:
         """A client has connected; where there is no place, a stranger that is idle may lose its own to it."""
         self._clients.add(client)
         self.empty.clear()

@@ -22,7 +22,7 @@ from router.core.router_errors import (
     UriTooLong,
 )
 from router.proxy.head_cache import HeadPattern, length_of, with_values
-from router.settings import Settings
+from router.settings import RouterSettings
 
 _request_line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
@@ -173,7 +173,7 @@ _SHARED = tuple(name for name in RequestHead.__slots__ if name not in _OWN)
 """What a varied head has in common with the one before it."""
 
 
-def parse_request(raw: bytes, settings: Settings) -> RequestHead:
+def parse_request(raw: bytes, settings: RouterSettings) -> RequestHead:
     """The head `raw`, which ends with its empty line. Raises BadRequest and the other 4xx and 501 of framing."""
     line = _request_line.match(raw)
     if line is None or _malformed(raw):
@@ -377,7 +377,7 @@ def _refuse_coding(codings: list[bytes]) -> None:
         raise CodingNotImplemented
 
 
-def _set_framing(head: RequestHead, settings: Settings, values: dict[bytes, list[bytes]]) -> None:
+def _set_framing(head: RequestHead, settings: RouterSettings, values: dict[bytes, list[bytes]]) -> None:
     """RFC 9112 section 6: one length or one coding, never both, never twice."""
     lengths = values.get(b"content-length", [])
     codings = values.get(b"transfer-encoding", [])

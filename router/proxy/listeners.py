@@ -5,9 +5,9 @@ import socket
 
 from router.proxy.downstream import Downstream
 from router.proxy.gateway import Gateway
-from router.proxy.handshake import Handshakes
-from router.proxy.redirect import Redirect
+from router.proxy.redirect import RedirectDownstream
 from router.proxy.tls import Certificates
+from router.proxy.tls_handshake import TlsHandshakes
 
 BACKLOG = 4096
 
@@ -17,7 +17,7 @@ class Listeners:
 
     def __init__(self, gateway: Gateway, certificates: Certificates | None) -> None:
         self._gateway = gateway
-        self._handshakes = Handshakes(gateway, certificates.context) if certificates is not None else None
+        self._handshakes = TlsHandshakes(gateway, certificates.context) if certificates is not None else None
         self._servers: list[asyncio.AbstractServer] = []
 
     async def open(self, scoring: socket.socket, redirect: socket.socket | None = None) -> None:
@@ -28,7 +28,7 @@ class Listeners:
         self._servers.append(await loop.create_server(accept, sock=scoring, backlog=BACKLOG))
         if redirect is not None:
             port: int = scoring.getsockname()[1]
-            server = await loop.create_server(lambda: Redirect(gateway, port), sock=redirect, backlog=BACKLOG)
+            server = await loop.create_server(lambda: RedirectDownstream(gateway, port), sock=redirect, backlog=BACKLOG)
             self._servers.append(server)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ STATUS = 308
 _host = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 
-class Redirect(Downstream):
+class RedirectDownstream(Downstream):
     """A client that came without TLS: one answer, and the connection ends. Limits and times are those of any client."""
 
     __slots__ = ("_port",)

@@ -12,7 +12,7 @@ from router.core.header_fields import for_replica
 from router.core.ids import kept_client_id
 from router.core.router_errors import Forbidden, MethodNotAllowed, RefusedRequest, Unauthorized, VersionNotFound
 from router.core.table import Match, Route, Table, VersionRoute
-from router.metrics import Stats, VersionStats
+from router.metrics import VersionStats, WorkerStats
 from router.proxy.head import RequestHead
 
 
@@ -45,7 +45,7 @@ class VersionPlan:
 class Planner:
     """Makes plans for the heads of one client connection."""
 
-    def __init__(self, table: Table, dispatcher: Dispatcher, stats: Stats, client: bytes, proto: bytes) -> None:
+    def __init__(self, table: Table, dispatcher: Dispatcher, stats: WorkerStats, client: bytes, proto: bytes) -> None:
         self._table = table
         self._dispatcher = dispatcher
         self._stats = stats

@@ -35,7 +35,7 @@ class TlsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CertificatePair:
     """A certificate chain and its key, both PEM."""
 
     cert: Path
@@ -43,7 +43,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedCertificate:
     """A pair that is good: the names it covers, when it ends, and the context that serves it."""
 
     names: frozenset[str]
@@ -54,7 +54,7 @@ class Served:
 class Certificates:
     """The certificates of one listener. `context` is what the server is started with; it never changes."""
 
-    def __init__(self, pairs: Sequence[Pair], now: datetime.datetime, even_expired: bool = False) -> None:
+    def __init__(self, pairs: Sequence[CertificatePair], now: datetime.datetime, even_expired: bool = False) -> None:
         """`now` is aware. Raises TlsError for the first pair that is not good.
 
         `even_expired`: begin with what there is, though it has expired: it is what was in use.
@@ -81,7 +81,7 @@ class Certificates:
         connection.context = choose(self._served, name).context
 
 
-def choose(served: Sequence[Served], name: str | None) -> Served:
+def choose(served: Sequence[ServedCertificate], name: str | None) -> ServedCertificate:
     """The certificate with the server name; else one with a wildcard for it; else the first, as without a name."""
     wanted = (name or "").lower().rstrip(".")
     for candidate in (wanted, "*." + wanted.partition(".")[2]):
@@ -94,7 +94,7 @@ def choose(served: Sequence[Served], name: str | None) -> Served:
 class _Source:
     """One pair of files, and what of them is served: what they last held that was good."""
 
-    def __init__(self, pair: Pair, now: datetime.datetime, even_expired: bool) -> None:
+    def __init__(self, pair: CertificatePair, now: datetime.datetime, even_expired: bool) -> None:
         self._pair = pair
         self._stamp = _stamp(pair)
         self._good_from: datetime.datetime | None = None
@@ -122,7 +122,7 @@ class _Source:
         return True
 
 
-def _load(pair: Pair, now: datetime.datetime, even_expired: bool = False) -> Served:
+def _load(pair: CertificatePair, now: datetime.datetime, even_expired: bool = False) -> ServedCertificate:
     certificate, key = _read_certificate(pair.cert), _read_key(pair.key)
     begins_at, expires_at = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= expires_at and not even_expired:
@@ -131,7 +131,7 @@ def _load(pair: Pair, now: datetime.datetime, even_expired: bool = False) -> Ser
         raise TlsError(pair.key, f"is not the key of {pair.cert}")
     if now < begins_at:
         raise TlsError(pair.cert, f"is not valid before {_shown(begins_at)}", begins_at)
-    return Served(_names(certificate), expires_at, _context(pair))
+    return ServedCertificate(_names(certificate), expires_at, _context(pair))
 
 
 def _read_certificate(path: Path) -> x509.Certificate:
@@ -168,7 +168,7 @@ def _names(certificate: x509.Certificate) -> frozenset[str]:
     return frozenset(name.lower() for name in alternative.get_values_for_type(x509.DNSName))
 
 
-def _context(pair: Pair) -> ssl.SSLContext:
+def _context(pair: CertificatePair) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
@@ -185,7 +185,7 @@ def _context(pair: Pair) -> ssl.SSLContext:
     return context
 
 
-def _stamp(pair: Pair) -> Stamp:
+def _stamp(pair: CertificatePair) -> Stamp:
     return tuple(_file_stamp(path) for path in (pair.cert, pair.key))
 
 

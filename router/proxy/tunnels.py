@@ -17,7 +17,7 @@ UNAUTHORIZED = "tunnels_unauthorized"
 """Counter of tunnels closed by a review."""
 
 
-class Tunnels:
+class OpenTunnels:
     """The client side of every open tunnel, by endpoint. `unix_now`: wall clock in unix seconds."""
 
     def __init__(self, unix_now: Callable[[], float]) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, cast
 from router.core.router_errors import BadRequest, ReplicaFailed, RouterError
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head import ResponseHead, has_stray_octets, parse_response
-from router.proxy.unfinished_head import AnswerBeginning, answer_fault
+from router.proxy.partial_head import PartialResponseHead, answer_fault
 from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
-    from router.proxy.pool import Pool
+    from router.proxy.upstream_pool import UpstreamPool
 
 REMEMBERED_HEAD_BYTES = 4096
 MAX_ANSWER_LINES = 1000
@@ -51,7 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, pool: "Pool", replica_id: str) -> None:
+    def __init__(self, pool: "UpstreamPool", replica_id: str) -> None:
         self._pool = pool
         self.replica_id = replica_id
         self.exchange: Exchange | None = None
@@ -63,7 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The same, when the exchange that it serves began."""
         self._buffer: bytes | bytearray = b""
         """What has come and not been used; a bytearray where it has come, or is used, in pieces."""
-        self._beginning: AnswerBeginning | None = None
+        self._beginning: PartialResponseHead | None = None
         """The head that is not whole, in the same buffer."""
         self._interim = 0
         self._last: ResponseHead | None = None
@@ -218,7 +218,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _begun_head(self) -> int:
         """Size of a head that has come in pieces, or is too large; 0 while it is not whole."""
         if self._beginning is None:
-            self._beginning = AnswerBeginning(self._buffer, self._pool.settings)
+            self._beginning = PartialResponseHead(self._buffer, self._pool.settings)
             self._buffer = self._beginning.buffer
         size = self._beginning.find_end()
         if size:

@@ -15,7 +15,7 @@ from router.peers.address import Unix, parse_address
 from router.peers.handoff_socket import HandoffListener, connect_handoff
 from router.peers.links import LinkEvents, Links
 from router.peers.peer_identity import Trust
-from router.proxy.connection_handoff import Giver, Taker
+from router.proxy.connection_handoff import HandoffReceiver, HandoffSender
 from router.proxy.gateway import Gateway
 
 
@@ -35,9 +35,9 @@ class Peering:
         self._adopt = adopt
         self._links = Links(name, LinkEvents(self._up, self._down, self._hear), random.random, trust)  # noqa: TID251 - a shell
         self._handoff: HandoffListener | None = None
-        self._givers: dict[str, Giver] = {}
+        self._givers: dict[str, HandoffSender] = {}
         """Ways to other workers, by address."""
-        self._takers: set[Taker] = set()
+        self._takers: set[HandoffReceiver] = set()
         self._view = View(0, ())
         gateway.on_outbox = self._flush
 
@@ -117,11 +117,11 @@ class Peering:
         staying = [member.address for member in self._view.members if member.eligible and member.name != self._name]
         self._gateway.onward.order(self._ways(staying), math.inf)
 
-    def _ways(self, addresses: list[str]) -> list[Giver]:
+    def _ways(self, addresses: list[str]) -> list[HandoffSender]:
         for address in addresses:
             if address not in self._givers and (sock := connect_handoff(address)) is not None:
-                self._givers[address] = Giver(sock)
+                self._givers[address] = HandoffSender(sock)
         return [self._givers[address] for address in addresses if address in self._givers]
 
     def _take(self, sock: socket.socket) -> None:
-        self._takers.add(Taker(sock, self._adopt, self._takers.discard))
+        self._takers.add(HandoffReceiver(sock, self._adopt, self._takers.discard))

@@ -50,7 +50,7 @@ from router.proxy.gateway import SWEEP_S, Gateway
 from router.proxy.listeners import Listeners
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.tls import Certificates
-from router.settings import Settings
+from router.settings import RouterSettings
 from router.supervisor_messages import (
     FromSupervisor,
     FromWorker,
@@ -90,7 +90,7 @@ class WorkerOptions:
     """Its name in views; a restarted worker has another one, and its integrals begin again at 0. "": it is alone."""
     listen: socket.socket
     link: socket.socket
-    settings: Settings
+    settings: RouterSettings
     access_log: AccessLogMode
     log_fd: int
     logs_dropped: Callable[[], int] = lambda: 0

@@ -119,7 +119,7 @@ def tls_pairs(
     if len(certificates) != len(keys):
         counts = f"got {len(certificates)} and {len(keys)}"
         raise InvalidInput(f"{option}-cert and {option}-key come in pairs, a key for each certificate; {counts}")
-    from router.proxy.tls import Certificates, Pair, TlsError  # late: cryptography takes a while to load
+    from router.proxy.tls import CertificatePair, Certificates, TlsError  # late: cryptography takes a while to load
 
     pairs = tuple((cert.absolute(), key.absolute()) for cert, key in zip(certificates, keys, strict=True))
     for cert, key in pairs:
@@ -127,7 +127,7 @@ def tls_pairs(
             if not file.is_file():
                 raise InvalidInput(f"{which}: there is no file {file}")
         try:
-            Certificates([Pair(cert, key)], datetime.datetime.now(datetime.UTC))
+            Certificates([CertificatePair(cert, key)], datetime.datetime.now(datetime.UTC))
         except TlsError as error:
             raise InvalidInput(f"{option}-cert {cert} with {option}-key {key}: cannot be used: {error}") from error
     return pairs

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.link import RemoveEndpoint, encode
 from router.accesslog import AccessLogMode
-from router.settings import Settings
+from router.settings import RouterSettings
 from router.supervisor.worker_supervisor import listening_socket
 from router.worker.router_worker import RouterWorker, WorkerOptions
 from serving.endpoint import Auth, RetryRule
@@ -167,7 +167,7 @@ async def test_a_worker_ends_rather_than_live_on_without_one_of_its_tasks(caplog
 
     listen = listening_socket("127.0.0.1", 0)
     link, control = socket.socketpair()
-    worker = RouterWorker(WorkerOptions("", listen, link, Settings(), AccessLogMode.OFF, -1))
+    worker = RouterWorker(WorkerOptions("", listen, link, RouterSettings(), AccessLogMode.OFF, -1))
     worker._sweep = fails  # type: ignore[method-assign]  # the fault
     with control:
         control.sendall(encode(snapshot()))

@@ -18,10 +18,10 @@ with atheris.instrument_imports(include=["router"]):
     from router.core.router_errors import RouterError
     from router.proxy.chunked import ChunkedBody, chunk
     from router.proxy.head import parse_request, parse_response
-    from router.proxy.unfinished_head import AnswerBeginning, RequestBeginning
-    from router.settings import Settings
+    from router.proxy.partial_head import PartialRequestHead, PartialResponseHead
+    from router.settings import RouterSettings
 
-SETTINGS = Settings()
+SETTINGS = RouterSettings()
 SEEDS = (
     b"Content-Length: 5",
     b"Transfer-Encoding: chunked",
@@ -45,7 +45,7 @@ def request(data: bytes) -> None:
         assert parsed.path.startswith(b"/") and b"\r" not in head[:-4].replace(b"\r\n", b""), "a bare CR got through"
         again = parse_request(head, SETTINGS)
         assert (again.content_length, again.chunked, again.path) == (parsed.content_length, parsed.chunked, parsed.path)
-        RequestBeginning(head[: len(head) // 2], SETTINGS).find_end()  # what is accepted whole is not refused in part
+        PartialRequestHead(head[: len(head) // 2], SETTINGS).find_end()  # what is accepted whole is not refused in part
 
 
 def answer(data: bytes) -> None:
@@ -56,7 +56,7 @@ def answer(data: bytes) -> None:
         except RouterError:
             continue
         assert sum((parsed.chunked, parsed.until_close, parsed.content_length > 0)) <= 1, "two framings"
-        AnswerBeginning(head[: len(head) // 2], SETTINGS).find_end()
+        PartialResponseHead(head[: len(head) // 2], SETTINGS).find_end()
 
 
 def body(data: bytes) -> None:

@@ -5,14 +5,14 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
 
-from router.settings import Settings
+from router.settings import RouterSettings
 from tests.fakes.clock import eventually
 from tests.integration.router.replicas import Script
 from tests.integration.router.rig import Rig, endpoint, version
 
 SOON_S = 0.05
 """Whatever is incomplete is given up this soon, so that every conversation ends."""
-SETTINGS = Settings(
+SETTINGS = RouterSettings(
     head_timeout_s=SOON_S,
     body_timeout_s=SOON_S,
     first_byte_timeout_s=SOON_S,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
 from router.proxy.downstream import Downstream
 from router.proxy.head import parse_request, parse_response
-from router.proxy.unfinished_head import ANSWER_TOO_LARGE, NOT_HTTP, AnswerBeginning, HeadBeginning, RequestBeginning
+from router.proxy.partial_head import ANSWER_TOO_LARGE, NOT_HTTP, PartialHead, PartialRequestHead, PartialResponseHead
 from router.proxy.upstream import MAX_INTERIM_ANSWERS, UpstreamConnection
-from router.settings import Settings
+from router.settings import RouterSettings
 from tests.integration.router.clients import get, request
 from tests.integration.router.replicas import Request as Received
 from tests.integration.router.replicas import Wire, answer_bytes, echo
@@ -133,11 +133,11 @@ class Counting(bytearray):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", [RequestBeginning, AnswerBeginning])
+@pytest.mark.parametrize("kind", [PartialRequestHead, PartialResponseHead])
 def test_every_byte_is_searched_a_few_times_at_most(kind: Any, shape: str, size: int) -> None:
-    data = (REQUEST_LINE if kind is RequestBeginning else STATUS_LINE) + SHAPES[shape]
+    data = (REQUEST_LINE if kind is PartialRequestHead else STATUS_LINE) + SHAPES[shape]
     first, *rest = pieces_of(data, size)
-    beginning: HeadBeginning = kind(first, Settings())
+    beginning: PartialHead = kind(first, RouterSettings())
     counting = beginning.buffer = Counting(first)
     beginning.find_end()
     for piece in rest:
@@ -148,7 +148,7 @@ def test_every_byte_is_searched_a_few_times_at_most(kind: Any, shape: str, size:
 
 # ---- what it is judged by
 
-SMALL = Settings(max_head_bytes=420, max_target_bytes=40, max_response_head_bytes=90, max_fields=6)
+SMALL = RouterSettings(max_head_bytes=420, max_target_bytes=40, max_response_head_bytes=90, max_fields=6)
 LINE_LIMIT = SMALL.max_target_bytes + 128
 _stray = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
 _line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
@@ -203,7 +203,7 @@ def slowly(stream: bytes) -> int | type[RouterError]:
 
 def in_pieces(pieces: list[bytes]) -> int | type[RouterError]:
     first, *rest = pieces
-    beginning = RequestBeginning(first, SMALL)
+    beginning = PartialRequestHead(first, SMALL)
     try:
         size = beginning.find_end()
         for piece in rest:
@@ -229,7 +229,7 @@ def answer_slowly(stream: bytes) -> int | str:
 
 def answer_in_pieces(pieces: list[bytes]) -> int | str:
     first, *rest = pieces
-    beginning = AnswerBeginning(first, SMALL)
+    beginning = PartialResponseHead(first, SMALL)
     try:
         size = beginning.find_end()
         for piece in rest:

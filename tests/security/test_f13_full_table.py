@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from router.proxy.connection_admission import Places, Verdict
-from router.proxy.connection_handoff import ConnectionHandoff, Giver, Taker
-from router.settings import Settings
+from router.proxy.connection_admission import ConnectionAdmission, ConnectionVerdict
+from router.proxy.connection_handoff import ConnectionHandoff, HandoffReceiver, HandoffSender
+from router.settings import RouterSettings
 from serving.endpoint import Auth
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import Client, get, request
@@ -28,7 +28,7 @@ async def locked() -> AsyncIterator[Rigs]:
     async with AsyncExitStack() as stack:
 
         async def start(**changed: Any) -> Rig:
-            rig = Rig(Settings(**changed))
+            rig = Rig(RouterSettings(**changed))
             await rig.start()
             stack.push_async_callback(rig.stop)
             rig.declare(endpoint(auth=Auth.KEY))
@@ -159,7 +159,7 @@ async def test_a_connection_that_passes_to_another_worker_stays_what_it_was(lock
     stranger, known = await rig.client(), await knows(rig)
     assert await is_open(stranger)
     giving, taking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    giver, taker = Giver(giving), Taker(taking, other.worker._adopt)
+    giver, taker = HandoffSender(giving), HandoffReceiver(taking, other.worker._adopt)
     rig.gateway.onward = ConnectionHandoff()
     rig.gateway.onward.order([giver], 2)
     rig.gateway.pass_idle()
@@ -182,18 +182,18 @@ class Guest:
 
 
 def test_a_busy_stranger_keeps_its_place_and_is_found_again_when_it_rests() -> None:
-    places: Places[Guest] = Places(0)
+    places: ConnectionAdmission[Guest] = ConnectionAdmission(0)
     first, second, third = Guest(), Guest(), Guest()
     for guest in (first, second):
-        assert places.take(guest, "", 2) == (Verdict.ADMITTED, None)
+        assert places.take(guest, "", 2) == (ConnectionVerdict.ADMITTED, None)
     first.busy = True
-    assert places.take(third, "", 2) == (Verdict.ADMITTED, second)
-    assert places.take(second, "", 2) == (Verdict.ADMITTED, third)
+    assert places.take(third, "", 2) == (ConnectionVerdict.ADMITTED, second)
+    assert places.take(second, "", 2) == (ConnectionVerdict.ADMITTED, third)
     first.busy, second.busy = False, True
-    assert places.take(third, "", 2) == (Verdict.REFUSED, None)
+    assert places.take(third, "", 2) == (ConnectionVerdict.REFUSED, None)
     places.rest(first)
     places.leave(third)
-    assert places.take(third, "", 2) == (Verdict.ADMITTED, first)
+    assert places.take(third, "", 2) == (ConnectionVerdict.ADMITTED, first)
 
 
 def test_evicting_costs_the_same_however_many_places_there_are() -> None:
@@ -209,18 +209,18 @@ def test_evicting_costs_the_same_however_many_places_there_are() -> None:
         @busy.setter
         def busy(self, value: bool) -> None: ...
 
-    places: Places[Counted] = Places(0)
+    places: ConnectionAdmission[Counted] = ConnectionAdmission(0)
     for _ in range(10_000):
         places.take(Counted(), "", 1000)
     assert looked == 9000
 
 
 def test_many_that_are_refused_are_dropped_without_an_answer() -> None:
-    places: Places[Guest] = Places(0)
+    places: ConnectionAdmission[Guest] = ConnectionAdmission(0)
     for _ in range(2):
         places.take(Guest(known=True), "", 2)
     verdicts = [places.take(Guest(), "", 2)[0] for _ in range(20)]
-    assert verdicts == [Verdict.REFUSED] * 16 + [Verdict.CROWDED_OUT] * 4
+    assert verdicts == [ConnectionVerdict.REFUSED] * 16 + [ConnectionVerdict.CROWDED_OUT] * 4
 
 
 @pytest.mark.parametrize(
@@ -234,6 +234,6 @@ def test_many_that_are_refused_are_dropped_without_an_answer() -> None:
     ],
 )
 def test_an_address_is_one_of_ipv4_and_a_network_of_ipv6(one: str, another: str, together: bool) -> None:
-    places: Places[Guest] = Places(1)
-    assert places.take(Guest(), one, 9)[0] is Verdict.ADMITTED
-    assert (places.take(Guest(), another, 9)[0] is Verdict.REFUSED) == together
+    places: ConnectionAdmission[Guest] = ConnectionAdmission(1)
+    assert places.take(Guest(), one, 9)[0] is ConnectionVerdict.ADMITTED
+    assert (places.take(Guest(), another, 9)[0] is ConnectionVerdict.REFUSED) == together

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.link import SetKeys, SetTrust
 from controlplane.tokens import Keyring, TokenAlgorithm, new_keyring
-from router.settings import Settings, from_environment
+from router.settings import RouterSettings, from_environment
 from serving.endpoint import Auth
 from tests.integration.router.clients import Answer, Client, get, request
 from tests.integration.router.rig import Rig, endpoint, keys
@@ -42,7 +42,7 @@ PATHS = [
 async def rig() -> AsyncIterator[Rig]:
     """Hides endpoints; knows `iris` and `roses` with keys, `mint` with tokens and `open-door` without either."""
     async with AsyncExitStack() as stack:
-        rig = Rig(Settings(hide_endpoints=True))
+        rig = Rig(RouterSettings(hide_endpoints=True))
         await rig.start()
         stack.push_async_callback(rig.stop)
         await rig.replica(slots=5)

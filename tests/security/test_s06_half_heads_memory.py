@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.proxy.connection_admission import HEAD_BLOCK_BYTES, HeadBudget, blocks
-from router.settings import Settings
+from router.settings import RouterSettings
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import get, request
 from tests.integration.router.replicas import echo
@@ -24,7 +24,7 @@ async def rigs() -> AsyncIterator[Rigs]:
     async with AsyncExitStack() as stack:
 
         async def start(**changed: Any) -> Rig:
-            rig = Rig(Settings(**changed))
+            rig = Rig(RouterSettings(**changed))
             await rig.start()
             stack.push_async_callback(rig.stop)
             return rig

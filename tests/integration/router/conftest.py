@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.settings import Settings
+from router.settings import RouterSettings
 from tests.integration.router.rig import Rig
 
 
@@ -27,7 +27,7 @@ async def rigs() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     async with AsyncExitStack() as stack:
 
         async def start(send_buffer: int | None = None, **changed: Any) -> Rig:
-            rig = Rig(Settings(**changed), send_buffer)
+            rig = Rig(RouterSettings(**changed), send_buffer)
             await rig.start()
             stack.push_async_callback(rig.stop)
             return rig

@@ -12,7 +12,7 @@ from router.accesslog import AccessLogMode
 from router.core.dispatcher import VersionQueue
 from router.proxy.downstream import Downstream
 from router.proxy.listeners import Listeners
-from router.settings import Settings
+from router.settings import RouterSettings
 from router.supervisor.worker_supervisor import listening_socket
 from router.worker.router_worker import RouterWorker, WorkerOptions
 from serving.credentials import KeyDigests, TokenTrust
@@ -73,14 +73,14 @@ def declared(
 class Rig:
     """One worker without its process: no link, the rest is real. `draw` is what the traffic split draws next."""
 
-    def __init__(self, settings: Settings | None = None, send_buffer: int | None = None) -> None:
+    def __init__(self, settings: RouterSettings | None = None, send_buffer: int | None = None) -> None:
         """`send_buffer`: bytes that the system may take in for a client that does not read."""
         self._listen = listening_socket("127.0.0.1", 0)
         if send_buffer is not None:
             self._listen.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.port: int = self._listen.getsockname()[1]
         self._link, self._control = socket.socketpair()
-        options = WorkerOptions("", self._listen, self._link, settings or Settings(), AccessLogMode.OFF, -1)
+        options = WorkerOptions("", self._listen, self._link, settings or RouterSettings(), AccessLogMode.OFF, -1)
         self.worker = RouterWorker(options)
         self.gateway = self.worker.gateway
         self.gateway.on_drained = lambda replica_id: self.drained.append(replica_id)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cluster.link import ResetAll
 from router.proxy.listeners import Listeners
-from router.proxy.tls import Certificates, Pair
-from router.settings import Settings
+from router.proxy.tls import CertificatePair, Certificates
+from router.settings import RouterSettings
 from router.supervisor.worker_supervisor import listening_socket
 from serving.credentials import TokenTrust
 from tests.fakes.certificates import Folder, make
@@ -41,10 +41,10 @@ class SecureClient(Client):
 class SecureRig(Rig):
     """Also listens for clients without TLS, which it redirects."""
 
-    def __init__(self, folder: Path, settings: Settings | None = None, send_buffer: int | None = None) -> None:
+    def __init__(self, folder: Path, settings: RouterSettings | None = None, send_buffer: int | None = None) -> None:
         super().__init__(settings, send_buffer)
         self.files = Folder(folder, make("front.test"))
-        self.certificates = Certificates([Pair(self.files.cert, self.files.key)], now())
+        self.certificates = Certificates([CertificatePair(self.files.cert, self.files.key)], now())
         self._redirect = listening_socket("127.0.0.1", 0)
         self.redirect_port: int = self._redirect.getsockname()[1]
         self.listeners = Listeners(self.gateway, self.certificates)

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from cluster.link import UpsertEndpoint, UpsertReplica
-from router.settings import Settings
+from router.settings import RouterSettings
 from tests.integration.router.cases import Case, Observation, Player, faults, load
 from tests.integration.router.replicas import (
     OK,
@@ -28,7 +28,7 @@ from tests.integration.router.rig import Rig, declared, endpoint, version
 CASES = load()
 MUST = [case for case in CASES if case["level"] == "must"]
 SHOULD = [case for case in CASES if case["level"] == "should"]
-SHORT = Settings(head_timeout_s=1.0, first_byte_timeout_s=1.0)
+SHORT = RouterSettings(head_timeout_s=1.0, first_byte_timeout_s=1.0)
 """Waiting is not what the cases are about."""
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"

@@ -12,7 +12,7 @@ import pytest
 from router.peers import handoff_socket as handoff
 from router.peers.address import AddressError
 from router.peers.handoff_socket import HandoffListener, connect_handoff
-from router.proxy.connection_handoff import Giver, Taker
+from router.proxy.connection_handoff import HandoffReceiver, HandoffSender
 from tests.fakes.clock import eventually
 from tests.integration.router.peers import Node, all_linked, close, meet, sockets, unix
 
@@ -41,11 +41,11 @@ class Receiver:
 
     def __init__(self, name: str, address: str) -> None:
         self._name = name
-        self.takers: list[Taker] = []
+        self.takers: list[HandoffReceiver] = []
         self.listener = HandoffListener(address, self._way)
 
     def _way(self, sock: socket.socket) -> None:
-        self.takers.append(Taker(sock, lambda read, known: Echo(self._name, read)))
+        self.takers.append(HandoffReceiver(sock, lambda read, known: Echo(self._name, read)))
 
     async def close(self) -> None:
         self.listener.close()
@@ -86,7 +86,7 @@ async def test_a_client_passes_to_another_worker_and_notices_nothing(receiver: R
     assert await loop.sock_recv(sock, 100) == b"a got 1"
     way = connect_handoff(unix(folder, "b"))
     assert way is not None
-    assert Giver(way).give(served.transport, b"2", False)
+    assert HandoffSender(way).give(served.transport, b"2", False)
     assert await loop.sock_recv(sock, 100) == b"b got 2"
     await loop.sock_sendall(sock, b"3")
     assert await loop.sock_recv(sock, 100) == b"b got 3"
@@ -100,7 +100,7 @@ async def test_many_workers_give_to_the_same_one(receiver: Receiver, folder: Pat
     ways = [way for _ in range(5) if (way := connect_handoff(unix(folder, "b"))) is not None]
     for way in ways:
         sock, served, server = await client()
-        assert Giver(way).give(served.transport, b"hello", False)
+        assert HandoffSender(way).give(served.transport, b"hello", False)
         assert await loop.sock_recv(sock, 100) == b"b got hello"
         sock.close()
         server.close()
@@ -116,7 +116,7 @@ async def test_to_a_worker_that_has_gone_there_is_no_way_and_the_client_stays(re
     assert way is not None
     await eventually(lambda: receiver.takers)
     await receiver.close()
-    assert not Giver(way).give(served.transport, b"2", False)
+    assert not HandoffSender(way).give(served.transport, b"2", False)
     assert connect_handoff(unix(folder, "b")) is None
     await loop.sock_sendall(sock, b"1")
     assert await loop.sock_recv(sock, 100) == b"a got 1"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.proxy import handshake
-from router.proxy.connection_handoff import Giver, Taker
+from router.proxy import tls_handshake
+from router.proxy.connection_handoff import HandoffReceiver, HandoffSender
 from router.proxy.downstream import Downstream
-from router.settings import Settings
+from router.settings import RouterSettings
 from tests.fakes.certificates import make
 from tests.fakes.clock import eventually, reaches
 from tests.integration.router.clients import BrokenOff, Client, get, request
@@ -37,7 +37,7 @@ async def rigs(tmp_path: Path) -> AsyncIterator[Rigs]:
     async with AsyncExitStack() as stack:
 
         async def start(send_buffer: int | None = None, **changed: Any) -> SecureRig:
-            rig = SecureRig(tmp_path / "certificates", Settings(**changed), send_buffer)
+            rig = SecureRig(tmp_path / "certificates", RouterSettings(**changed), send_buffer)
             await rig.start()
             stack.push_async_callback(rig.stop)
             return rig
@@ -260,7 +260,7 @@ async def test_a_client_that_leaves_frees_its_slot_at_once(rig: SecureRig, how: 
 async def test_a_worker_that_leaves_ends_connections_with_their_next_answer_or_when_they_are_idle(
     rigs: Rigs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "DRAIN_GRACE_S", 0.3)
+    monkeypatch.setattr(tls_handshake, "DRAIN_GRACE_S", 0.3)
     rig = await rigs()
     await rig.replica(echo)
     active, idle = await rig.client(), await rig.client()
@@ -537,10 +537,10 @@ async def plain_beside_redirect(rig: SecureRig) -> tuple[Client, Client]:
 async def other_worker(rig: SecureRig) -> AsyncIterator[Rig]:
     """A worker with a replica; the rig hands it up to ten connections."""
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-    giver, other = Giver(ours), Rig()
+    giver, other = HandoffSender(ours), Rig()
     await other.start()
     await other.replica()
-    taker = Taker(theirs, other.worker._adopt)
+    taker = HandoffReceiver(theirs, other.worker._adopt)
     rig.gateway.onward.order([giver], 10)
     try:
         yield other

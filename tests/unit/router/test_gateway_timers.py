@@ -14,7 +14,7 @@ from router.core.ledger import Lease
 from router.core.router_errors import Overloaded, RouterError
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import Gateway
-from router.settings import Settings
+from router.settings import RouterSettings
 from serving.endpoint import VersionKey
 from tests.unit.router.records import replica, version
 
@@ -66,7 +66,7 @@ async def faults() -> AsyncIterator[list[dict[str, Any]]]:
 async def gateway(faults: list[dict[str, Any]]) -> AsyncIterator[Gateway]:
     loop = asyncio.get_running_loop()
     gateway = Gateway(
-        Settings(),
+        RouterSettings(),
         Dispatcher(),
         AccessLog(AccessLogMode.OFF, -1),
         RequestIds(bytes(16)),

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from router.core.router_errors import ReplicaFailed, RouterError
 from router.proxy.head import RequestHead, ResponseHead, parse_request, parse_response
-from router.settings import Settings
+from router.settings import RouterSettings
 
-SETTINGS = Settings()
+SETTINGS = RouterSettings()
 MAX = SETTINGS.max_body_bytes
 REQUEST = b"\r\n".join(
     [

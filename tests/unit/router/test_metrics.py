@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.metrics import DURATION_BOUNDS_S, ROUTING_BOUNDS_S, WAIT_BOUNDS_S, Buckets, Stats
+from router.metrics import DURATION_BOUNDS_S, ROUTING_BOUNDS_S, WAIT_BOUNDS_S, HistogramBuckets, WorkerStats
 from serving.endpoint import VersionKey
 
 BLUE = VersionKey("iris", "blue")
 
 
 def test_a_value_on_a_bound_belongs_below_it_as_prometheus_has_it():
-    buckets = Buckets((1.0, 2.0))
+    buckets = HistogramBuckets((1.0, 2.0))
     for seconds in (0.0, 1.0, 1.5, 2.0, 2.1, 1e9):
         buckets.observe(seconds)
     assert buckets.snapshot().counts == (2, 2, 2)
 
 
 def test_a_request_that_did_not_wait_is_told_from_one_that_did():
-    buckets = Buckets(WAIT_BOUNDS_S)
+    buckets = HistogramBuckets(WAIT_BOUNDS_S)
     buckets.observe(0.0)
     buckets.observe(1e-9)
     assert buckets.snapshot().counts[:2] == (1, 1)
@@ -28,7 +28,7 @@ def test_a_request_that_did_not_wait_is_told_from_one_that_did():
 
 @given(st.lists(st.floats(0, 1000, allow_nan=False)))
 def test_no_observation_is_lost(seconds):
-    buckets = Buckets(DURATION_BOUNDS_S)
+    buckets = HistogramBuckets(DURATION_BOUNDS_S)
     for value in seconds:
         buckets.observe(value)
     told = buckets.snapshot()
@@ -40,12 +40,12 @@ def test_no_observation_is_lost(seconds):
 def test_bounds_rise_and_there_is_one_count_more_than_bounds():
     for bounds in (DURATION_BOUNDS_S, WAIT_BOUNDS_S, ROUTING_BOUNDS_S):
         assert list(bounds) == sorted(set(bounds))
-        assert len(Buckets(bounds).snapshot().counts) == len(bounds) + 1
+        assert len(HistogramBuckets(bounds).snapshot().counts) == len(bounds) + 1
         assert bisect_left(bounds, float("inf")) == len(bounds)
 
 
 def test_a_snapshot_tells_every_version_that_was_counted_or_has_slots():
-    stats = Stats()
+    stats = WorkerStats()
     stats.version(BLUE).requests[200] += 3
     stats.version(VersionKey("", "")).requests[404] += 1
     green = VersionKey("iris", "green")
@@ -57,7 +57,7 @@ def test_a_snapshot_tells_every_version_that_was_counted_or_has_slots():
 
 
 def test_a_snapshot_does_not_change_afterwards():
-    stats = Stats()
+    stats = WorkerStats()
     stats.version(BLUE).requests[200] += 1
     stats.counters["retries"] += 1
     told = stats.snapshot("w", {}, 0)
@@ -70,7 +70,7 @@ def test_a_snapshot_does_not_change_afterwards():
 
 @given(st.lists(st.tuples(st.sampled_from(["blue", "green"]), st.floats(0, 10), st.booleans())))
 def test_the_routing_of_all_versions_together_is_that_of_each(requests):
-    stats = Stats()
+    stats = WorkerStats()
     for version, routing_s, tallied in requests:
         stats.version(VersionKey("iris", version)).observe(200, 20.0, 0.0, routing_s)
         if tallied:
@@ -82,7 +82,7 @@ def test_the_routing_of_all_versions_together_is_that_of_each(requests):
 
 
 def test_what_a_version_that_is_gone_had_routed_still_counts():
-    stats = Stats()
+    stats = WorkerStats()
     stats.version(BLUE).observe(200, 1.0, 0.0, 0.25)
     stats.forget(BLUE)
     stats.tally()
@@ -90,7 +90,7 @@ def test_what_a_version_that_is_gone_had_routed_still_counts():
 
 
 def test_the_longest_lag_is_that_since_the_snapshot_before():
-    stats = Stats()
+    stats = WorkerStats()
     stats.connections, stats.loop_lag_s = 5, 0.3
     told = stats.snapshot("w", {}, 2)
     assert (told.worker, told.connections, told.slot_violations, told.loop_lag_s) == ("w", 5, 2, 0.3)

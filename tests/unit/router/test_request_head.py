@@ -14,10 +14,10 @@ from router.core.router_errors import (
     UriTooLong,
 )
 from router.proxy.head import RequestHead, parse_request
-from router.proxy.unfinished_head import RequestBeginning
-from router.settings import Settings
+from router.proxy.partial_head import PartialRequestHead
+from router.settings import RouterSettings
 
-SETTINGS = Settings()
+SETTINGS = RouterSettings()
 CLIENTS_FAULT = (BadRequest, CodingNotImplemented, HeadersTooLarge, MethodNotAllowed, PayloadTooLarge, UriTooLong)
 
 
@@ -350,7 +350,7 @@ GOOD = (
 
 def test_no_beginning_of_a_good_head_is_refused():
     for size in range(len(GOOD)):
-        RequestBeginning(GOOD[:size], SETTINGS).find_end()
+        PartialRequestHead(GOOD[:size], SETTINGS).find_end()
 
 
 @pytest.mark.parametrize(
@@ -362,19 +362,19 @@ def test_no_beginning_of_a_good_head_is_refused():
 )
 def test_what_can_never_become_a_head_is_refused_at_once(beginning):
     with pytest.raises(BadRequest):
-        RequestBeginning(beginning, SETTINGS).find_end()
+        PartialRequestHead(beginning, SETTINGS).find_end()
 
 
 def test_what_grows_without_end_is_refused_at_its_limit():
     line = b"GET /" + b"a" * SETTINGS.max_target_bytes
-    RequestBeginning(line, SETTINGS).find_end()
+    PartialRequestHead(line, SETTINGS).find_end()
     with pytest.raises(UriTooLong):
-        RequestBeginning(line + b"a" * 200, SETTINGS).find_end()
+        PartialRequestHead(line + b"a" * 200, SETTINGS).find_end()
     fields = b"GET / HTTP/1.1\r\nX: "
     fields += b"a" * (SETTINGS.max_head_bytes - len(fields))
-    RequestBeginning(fields, SETTINGS).find_end()
+    PartialRequestHead(fields, SETTINGS).find_end()
     with pytest.raises(HeadersTooLarge):
-        RequestBeginning(fields + b"a", SETTINGS).find_end()
+        PartialRequestHead(fields + b"a", SETTINGS).find_end()
 
 
 # ---- anything at all
@@ -401,7 +401,7 @@ def test_any_bytes_are_refused_as_the_clients_fault(raw):
     for attempt in (raw, raw + b"\r\n\r\n", b"GET " + raw + b" HTTP/1.1\r\nHost: x\r\n\r\n"):
         try:
             parse_request(attempt, SETTINGS)
-            RequestBeginning(attempt, SETTINGS).find_end()
+            PartialRequestHead(attempt, SETTINGS).find_end()
         except CLIENTS_FAULT:
             continue
 

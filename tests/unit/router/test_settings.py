@@ -5,22 +5,22 @@ from typing import Any
 
 import pytest
 
-from router.settings import SettingError, Settings, from_environment
+from router.settings import RouterSettings, SettingError, from_environment
 
 
 def test_without_an_environment_the_defaults_hold():
-    assert from_environment({}) == Settings()
-    assert from_environment({"PATH": "/bin", "SCOREFRONT_URL": "http://127.0.0.1:8081"}) == Settings()
+    assert from_environment({}) == RouterSettings()
+    assert from_environment({"PATH": "/bin", "SCOREFRONT_URL": "http://127.0.0.1:8081"}) == RouterSettings()
 
 
 def test_every_setting_has_its_variable():
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(RouterSettings):
         text, value = ("true", True) if isinstance(field.default, bool) else ("7", 7)
         settings = from_environment({f"SCOREFRONT_{field.name.upper()}": text})
         assert getattr(settings, field.name) == value
         assert type(getattr(settings, field.name)) is type(field.default)
         default: Any = field.default
-        assert dataclasses.replace(settings, **{field.name: default}) == Settings()
+        assert dataclasses.replace(settings, **{field.name: default}) == RouterSettings()
 
 
 def test_seconds_may_be_fractions():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.frontend_policy import FrontEndSettings
-from router.settings import Settings
+from router.settings import RouterSettings
 from scorefront import timed_port as ports
 from scorefront.connection_table import PortLimits
 from scorefront.frontend_scaling import PREFIX, PURPOSE, TOLD
@@ -16,7 +16,7 @@ from scorefront.up.banner import SHOW_KEYS
 from serving.destinations import SETTING as STATIC_CIDRS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)} | {
+FIELDS = {field.name: field for field in dataclasses.fields(RouterSettings)} | {
     f"frontend_{field.name}": field for field in dataclasses.fields(FrontEndSettings) if field.name in TOLD
 }
 FIELDS |= {f"control_{field.name}": field for field in dataclasses.fields(PortLimits)}

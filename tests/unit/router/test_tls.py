@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from router.proxy import tls
-from router.proxy.tls import Certificates, Pair, Served, TlsError, choose
+from router.proxy.tls import CertificatePair, Certificates, ServedCertificate, TlsError, choose
 from tests.fakes.certificates import DAY, NOW, Folder, Made, SecretMount, make
 
 GOOD = make("good.test", begins=NOW - DAY, ends=NOW + DAY)
@@ -18,7 +18,7 @@ OTHER = make("other.test", begins=NOW - DAY, ends=NOW + 2 * DAY)
 
 
 def loaded(folder: Folder, now: datetime.datetime = NOW) -> Certificates:
-    return Certificates([Pair(folder.cert, folder.key)], now)
+    return Certificates([CertificatePair(folder.cert, folder.key)], now)
 
 
 def presented(certificates: Certificates, name: str | None = None, **client: ssl.TLSVersion) -> bytes:
@@ -179,7 +179,7 @@ def test_a_change_reaches_new_clients_with_and_without_a_server_name(
 
 
 SERVED = [
-    Served(frozenset(names), NOW, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    ServedCertificate(frozenset(names), NOW, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     for names in (["first.test"], ["*.example.com", "*.test"], ["api.example.com", "Upper.test".lower()])
 ]
 
@@ -206,7 +206,7 @@ def test_a_name_gets_its_own_certificate_then_a_wildcard_then_the_first(name: st
 
 def test_each_name_is_shown_its_certificate_and_a_bad_change_of_one_does_not_stop_the_others(tmp_path: Path) -> None:
     first, second = Folder(tmp_path / "first", GOOD), Folder(tmp_path / "second", OTHER)
-    certificates = Certificates([Pair(first.cert, first.key), Pair(second.cert, second.key)], NOW)
+    certificates = Certificates([CertificatePair(first.cert, first.key), CertificatePair(second.cert, second.key)], NOW)
     assert presented(certificates, "good.test") == GOOD.der
     assert presented(certificates, "other.test") == OTHER.der
     assert certificates.expires_at == NOW + DAY
@@ -309,7 +309,7 @@ def test_a_worker_that_takes_the_place_of_another_begins_with_what_was_in_use_th
 ) -> None:
     folder = Folder(tmp_path, GOOD)
     late = NOW + 5 * DAY
-    certificates = Certificates([Pair(folder.cert, folder.key)], late, even_expired=True)
+    certificates = Certificates([CertificatePair(folder.cert, folder.key)], late, even_expired=True)
     assert presented(certificates) == GOOD.der
     folder.write(OTHER)  # expired as well, and that is no reason to change
     assert not certificates.reload(late)

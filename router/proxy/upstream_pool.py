@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from router.core.ledger import ReplicaSlots
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
-from router.settings import Settings
+from router.settings import RouterSettings
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("scorefront.router")
 
 
-class Pool:
+class UpstreamPool:
     """Idle connections per replica. One replica never has more of them than it has slots."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
         self.statics = StaticAddresses()
         self._idle: dict[str, list[UpstreamConnection]] = {}

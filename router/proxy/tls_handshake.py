@@ -9,7 +9,7 @@ import math
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from router.proxy.connection_admission import Verdict
+from router.proxy.connection_admission import ConnectionVerdict
 from router.proxy.downstream import Downstream
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ DRAIN_GRACE_S = 1.0
 """Before an idle connection is closed by a worker that leaves: a client that uses it is told with its next answer."""
 
 
-class SecureDownstream(Downstream):
+class TlsDownstream(Downstream):
     """A client over TLS."""
 
     __slots__ = ("_agreed", "_sent_away_at", "_tcp")
@@ -49,7 +49,7 @@ class SecureDownstream(Downstream):
         return super().unsent() + self._tcp.get_write_buffer_size()
 
 
-class Handshakes:
+class TlsHandshakes:
     """Those of one listener that are not over. `arrival` makes the protocols of its connections."""
 
     def __init__(self, gateway: "Gateway", context: ssl.SSLContext) -> None:
@@ -63,8 +63,8 @@ class Handshakes:
 
     def begin(self, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
         """A client has connected; where there are too many clients already, it is not worth it."""
-        client = SecureDownstream(self._gateway, tcp)
-        if self._gateway.admit(client) is not Verdict.ADMITTED:
+        client = TlsDownstream(self._gateway, tcp)
+        if self._gateway.admit(client) is not ConnectionVerdict.ADMITTED:
             self._gateway.dismiss(client)
             tcp.abort()
             return
@@ -72,7 +72,7 @@ class Handshakes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _agree(self, client: SecureDownstream, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
+    async def _agree(self, client: TlsDownstream, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
         settings = self._gateway.settings
         secure = None
         try:
@@ -109,7 +109,7 @@ class Handshakes:
 class _Arrival(asyncio.Protocol):
     """A connection until TLS is agreed. Keeps what comes before the handshake begins, and what comes with its end."""
 
-    def __init__(self, handshakes: Handshakes) -> None:
+    def __init__(self, handshakes: TlsHandshakes) -> None:
         self._handshakes = handshakes
         self._kept: list[bytes] = []
         self.lost = False

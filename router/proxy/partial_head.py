@@ -5,7 +5,7 @@ A head is refused at the byte that makes it wrong, in pieces as in one read: the
 
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
 from router.proxy.head import has_stray_octets, is_request_line
-from router.settings import Settings
+from router.settings import RouterSettings
 
 _PLAIN = bytes(octet for octet in range(256) if (octet >= 0x20 and octet != 0x7F) or octet == 0x09)
 LINE_SPARE_BYTES = 128
@@ -14,7 +14,7 @@ NOT_HTTP = "The replica's answer is not valid HTTP/1.1."
 ANSWER_TOO_LARGE = "The head of the replica's answer is too large."
 
 
-class HeadBeginning:
+class PartialHead:
     """The bytes of a head that is incomplete, and how far they have been looked at."""
 
     __slots__ = ("_checked", "_searched", "buffer", "room")
@@ -76,12 +76,12 @@ class HeadBeginning:
         return part == b"\r\n" or not has_stray_octets(part)
 
 
-class RequestBeginning(HeadBeginning):
+class PartialRequestHead(PartialHead):
     """Of a request. One empty line before it is skipped (RFC 9112 section 2.2); a flood of them is no request."""
 
     __slots__ = ("_has_line", "_max_bytes", "_max_line_bytes", "_skipped", "charged_bytes")
 
-    def __init__(self, data: bytes | bytearray, settings: Settings) -> None:
+    def __init__(self, data: bytes | bytearray, settings: RouterSettings) -> None:
         super().__init__(data)
         self.charged_bytes = 0
         """What the worker's budget for unfinished heads has been charged."""
@@ -119,12 +119,12 @@ class RequestBeginning(HeadBeginning):
         return self._max_bytes if self._has_line else min(self._max_bytes, self._max_line_bytes)
 
 
-class AnswerBeginning(HeadBeginning):
+class PartialResponseHead(PartialHead):
     """Of a replica's answer."""
 
     __slots__ = ("_max_bytes",)
 
-    def __init__(self, data: bytes | bytearray, settings: Settings) -> None:
+    def __init__(self, data: bytes | bytearray, settings: RouterSettings) -> None:
         super().__init__(data)
         self._max_bytes = settings.max_response_head_bytes
 
