@@ -12,7 +12,7 @@ from pathlib import Path
 
 from router.accesslog import AccessLogMode
 from router.inflight_table import InflightTable
-from router.peers.peer_identity import in_folder
+from router.peers.peer_identity import trust_from_folder
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.tls import CertificatePair, Certificates, TlsError
 from router.settings import SettingError, from_environment
@@ -73,7 +73,7 @@ def main() -> int:
             redirect=_socket(arguments.redirect_fd),
             address=arguments.address,
             door=_socket(arguments.peers_fd),
-            trust=in_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
+            trust=trust_from_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
             flights=InflightTable(arguments.board_fd),
             statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
         )

@@ -40,14 +40,14 @@ class Borrower:
         "_queue",
         "_spares",
         "_tickets",
+        "blocked",
         "owner",
-        "unwanted",
     )
 
     def __init__(self, queue: "VersionQueue", group: "PeerGroup", owner: str) -> None:
         self.owner = owner
         """"" where nobody owns the version: no member may."""
-        self.unwanted: set[str] = set()
+        self.blocked: set[str] = set()
         """Replicas that shall be used for nothing more than what runs on them."""
         self._queue = queue
         self._group = group
@@ -64,18 +64,18 @@ class Borrower:
     # ---- tickets
 
     @property
-    def asked(self) -> int:
+    def open_asks(self) -> int:
         """Tickets of which the owner knows, or soon will."""
         return len(self._asks)
 
-    def waits(self, ticket: "Ticket", retry: bool, now: float) -> bool:
+    def request_slot(self, ticket: "Ticket", retry: bool, now: float) -> bool:
         """A ticket has begun to wait: the owner is asked. False: it is out of reach."""
         if not self._group.is_up(self.owner):
             return False
         self._group.send(self.owner, self._ask(ticket, retry, now))
         return True
 
-    def left(self, ticket: "Ticket") -> None:
+    def cancel_ask(self, ticket: "Ticket") -> None:
         """A ticket waits no longer, and not because of a grant."""
         number = self._asks.pop(ticket, None)
         if number is not None:
@@ -88,7 +88,7 @@ class Borrower:
             return
         for ticket, retry in self._queue.tickets():
             if ticket not in self._asks:
-                self.waits(ticket, retry, now)
+                self.request_slot(ticket, retry, now)
 
     def _ask(self, ticket: "Ticket", retry: bool, now: float) -> Ask:
         self._queue.changed = True
@@ -108,13 +108,13 @@ class Borrower:
         self._hear_of_others(message.others_age_s, now)
         if not self._group.is_valid(self.owner, now):
             self._group.count("late_grants")
-            self._give_back(message.lease)
-            self._group.ask_when_valid(self)
+            self._return_slot(message.lease)
+            self._group.ask_again_when_valid(self)
             return None
-        replica = self._queue.place(message.replica, message.host, message.port)
-        self.unwanted.discard(replica.id)
+        replica = self._queue.ensure_replica(message.replica, message.host, message.port)
+        self.blocked.discard(replica.id)
         if ticket is not None:
-            return self._queue.serve(ticket, self._use(ticket, message.lease, replica, now))
+            return self._queue.assign(ticket, self._use(ticket, message.lease, replica, now))
         return self._at_hand(message.lease, replica, now)
 
     def released(self, lease: Lease, now: float) -> "LocalGrant | None":
@@ -124,40 +124,40 @@ class Borrower:
             self._failed.discard(replica.id)
             self._group.send(self.owner, Failed(self._queue.key, replica.id, ""))
         if not self._group.is_valid(self.owner, now):
-            self._give_back(lease.id)
+            self._return_slot(lease.id)
             return None
         return self._at_hand(lease.id, replica, now)
 
-    def reuse(self, ticket: "Ticket", now: float) -> Lease | None:
+    def reuse_spare(self, ticket: "Ticket", now: float) -> Lease | None:
         """A kept slot for a request that has just come, or None."""
         while self._spares:
             spare = self._spares.pop()
             if self._group.is_valid(self.owner, now):
                 return self._use(ticket, spare.lease, spare.replica, now)
-            self._give_back(spare.lease)
+            self._return_slot(spare.lease)
         return None
 
     def _at_hand(self, lease: int, replica: ReplicaSlots, now: float) -> "LocalGrant | None":
         others_since = self._others_since
-        if replica.withdrawn or replica.busy >= replica.slots or replica.id in self.unwanted:
-            self._give_back(lease)
+        if replica.disabled or replica.busy >= replica.slots or replica.id in self.blocked:
+            self._return_slot(lease)
             return None
         own = self._queue.head()
         if own is not None and (others_since is None or own <= (1, others_since)):
             ticket = self._queue.oldest()
-            self.left(ticket)
-            return self._queue.serve(ticket, self._use(ticket, lease, replica, now))
+            self.cancel_ask(ticket)
+            return self._queue.assign(ticket, self._use(ticket, lease, replica, now))
         if own is None and others_since is None and self._group.keep_s > 0:
             self._keep(Spare(lease, replica, now))
         else:
-            self._give_back(lease)
+            self._return_slot(lease)
         return None
 
     def _use(self, ticket: "Ticket", lease: int, replica: ReplicaSlots, now: float) -> Lease:
         self._queue.ledger.occupy(replica)
         return self._queue.ledger.adopt(lease, replica, ticket, now)
 
-    def _give_back(self, lease: int) -> None:
+    def _return_slot(self, lease: int) -> None:
         self._group.send(self.owner, Return((lease,)))
 
     # ---- slots that are kept
@@ -166,17 +166,17 @@ class Borrower:
         self._spares.append(spare)
         if not self._keeping:
             self._keeping = True
-            self._group.agenda.at(spare.since + self._group.keep_s, self._keep_no_longer)
+            self._group.timers.at(spare.since + self._group.keep_s, self._keep_no_longer)
 
     def _keep_no_longer(self, now: float) -> "list[LocalGrant]":
         self._keeping = False
         late = [spare for spare in self._spares if spare.since + self._group.keep_s <= now]
         self._spares = self._spares[len(late) :]
         for spare in late:
-            self._give_back(spare.lease)
+            self._return_slot(spare.lease)
         if self._spares:
             self._keeping = True
-            self._group.agenda.at(self._spares[0].since + self._group.keep_s, self._keep_no_longer)
+            self._group.timers.at(self._spares[0].since + self._group.keep_s, self._keep_no_longer)
         return []
 
     def return_spares(self, replica_id: str = "") -> None:
@@ -184,7 +184,7 @@ class Borrower:
         kept = [spare for spare in self._spares if replica_id and spare.replica.id != replica_id]
         for spare in self._spares:
             if spare not in kept:
-                self._give_back(spare.lease)
+                self._return_slot(spare.lease)
         self._spares = kept
 
     # ---- what the owner says, and hears
@@ -192,7 +192,7 @@ class Borrower:
     def recalled(self, message: Recall, now: float) -> None:
         """Somebody else waits, or a replica is taken out of service."""
         if message.replica:
-            self.unwanted.add(message.replica)
+            self.blocked.add(message.replica)
         else:
             self._hear_of_others(message.others_age_s, now)
         self.return_spares(message.replica)
@@ -202,14 +202,14 @@ class Borrower:
 
     def replica_failed(self, replica: ReplicaSlots, failure: Failure) -> None:
         """It is the owner that leaves it alone; from here on this worker does, too, until it is granted again."""
-        self.unwanted.add(replica.id)
+        self.blocked.add(replica.id)
         self._failed.add(replica.id)
         self._group.send(self.owner, Failed(self._queue.key, replica.id, failure.value))
         self.return_spares(replica.id)
 
     def forget_replica(self, replica_id: str) -> None:
         """It is gone, and nothing of it is in use here."""
-        self.unwanted.discard(replica_id)
+        self.blocked.discard(replica_id)
         self._failed.discard(replica_id)
 
     def declare(self, now: float) -> Holding:
@@ -224,7 +224,7 @@ class Borrower:
             queue.retired(),
         )
 
-    def lose_link(self) -> None:
+    def link_lost(self) -> None:
         """The session is over: the owner hears in the next one what is still in use and who waits."""
         self._forget_asks()
         self._spares.clear()

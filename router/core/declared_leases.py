@@ -6,7 +6,7 @@ from typing import NamedTuple
 from router.core.slot_messages import Ask, Declare, Failed, Forget, Return
 from serving.endpoint import VersionKey
 
-Told = Ask | Forget | Return | Failed
+LeaseUpdate = Ask | Forget | Return | Failed
 """What a borrower says to an owner after its Declare."""
 
 
@@ -18,7 +18,7 @@ class PeerAsk(NamedTuple):
     retry: bool
 
 
-def wish(ask: Ask, now: float) -> PeerAsk:
+def peer_ask(ask: Ask, now: float) -> PeerAsk:
     """What an ask that has just come means."""
     return PeerAsk(now - ask.age_s, ask.retry)
 
@@ -36,13 +36,13 @@ class DeclaredLeases:
         for holding in declare.holdings:
             self.leases[holding.key] = dict(holding.leases)
             self.retired[holding.key] = holding.retired
-            self.asks[holding.key] = {ask.ask: wish(ask, now) for ask in holding.asks}
+            self.asks[holding.key] = {ask.ask: peer_ask(ask, now) for ask in holding.asks}
 
-    def update(self, told: Told, now: float) -> None:
+    def update(self, told: LeaseUpdate, now: float) -> None:
         """What the peer says next."""
         match told:
             case Ask():
-                self.asks.setdefault(told.key, {})[told.ask] = wish(told, now)
+                self.asks.setdefault(told.key, {})[told.ask] = peer_ask(told, now)
             case Forget():
                 for asks in self.asks.values():
                     for ask in told.asks:

@@ -67,7 +67,7 @@ class Dispatcher:
         queue = self.queues.get(key)
         if queue is None:
             queue = self.queues[key] = VersionQueue(key, self)
-            self.group.join(queue)
+            self.group.add_queue(queue)
         return queue
 
     def queue_for_peer(self, key: VersionKey) -> VersionQueue:
@@ -115,7 +115,7 @@ class Dispatcher:
         """Drop what is kept of forgotten versions that nothing runs on any more; called from time to time."""
         for key in list(self._forgotten):
             queue = self.queues[key]
-            asked = queue.lender is not None and queue.lender.lines
+            asked = queue.lender is not None and queue.lender.peer_queues
             idle = not queue.replicas and not queue.waiting and not queue.ledger.busy and not asked
             if idle and not queue.ledger.violations:
                 self._forgotten.discard(key)
@@ -145,8 +145,8 @@ class Dispatcher:
 
     def due(self) -> float | None:
         """When `tick` has something to do, or None."""
-        return self.group.agenda.next()
+        return self.group.timers.next()
 
     def tick(self, now: float) -> list[Grant]:
         """Do what is due by now."""
-        return self.group.agenda.run(now)
+        return self.group.timers.run(now)

@@ -17,17 +17,17 @@ class Failure(Enum):
     """Closed or reset after the request was sent, or an answer that is not HTTP."""
 
 
-FIRST_HOLD_S = {Failure.UNREACHABLE: 0.05, Failure.BROKEN: 0.1}
-LONGEST_HOLD_S = 5.0
-LAST_REPLICA_HOLD_S = 0.02
+FIRST_EJECTION_S = {Failure.UNREACHABLE: 0.05, Failure.BROKEN: 0.1}
+LONGEST_EJECTION_S = 5.0
+LAST_REPLICA_EJECTION_S = 0.02
 """For the last replica in service, unless it is unreachable: the fault may be the request's."""
 
 
-def hold_seconds(failure: Failure, failures: int, others: bool) -> float:
+def ejection_seconds(failure: Failure, failures: int, others: bool) -> float:
     """How long to leave a replica alone after its `failures`-th failure in a row (1, 2, …).
 
     `others`: whether another replica is in service and not left alone itself.
     """
     if failure is Failure.BROKEN and not others:
-        return LAST_REPLICA_HOLD_S
-    return float(min(LONGEST_HOLD_S, FIRST_HOLD_S[failure] * 2 ** min(failures - 1, 30)))
+        return LAST_REPLICA_EJECTION_S
+    return float(min(LONGEST_EJECTION_S, FIRST_EJECTION_S[failure] * 2 ** min(failures - 1, 30)))

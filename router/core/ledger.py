@@ -4,7 +4,7 @@ A replica stays in the ledger as long as a lease on it is out, even when it is r
 returns under the same id still carries what runs on it.
 
 What others have of a replica (a slot lent to another worker, or one that must not be given yet) counts as in flight on
-it, without a lease here: `pick` and `occupy` begin that, `vacate` ends it.
+it, without a lease here: `reserve` and `occupy` begin that, `vacate` ends it.
 
 Placement: the replica with the fewest requests in flight; among equals the one that became free last. With one slot per
 replica that is a stack of idle replicas, so those at its bottom stay idle, which is what scaling down wants.
@@ -35,8 +35,9 @@ class ReplicaSlots:
     __slots__ = (
         "board_index",
         "busy",
+        "disabled",
+        "ejected",
         "failures",
-        "held",
         "host",
         "id",
         "in_service",
@@ -45,7 +46,6 @@ class ReplicaSlots:
         "present",
         "slots",
         "static",
-        "withdrawn",
     )
 
     def __init__(self, replica_id: str, host: str, port: int) -> None:
@@ -60,9 +60,9 @@ class ReplicaSlots:
         self.busy = 0
         """In flight: the leases of this ledger, and what others have."""
         self.present = True
-        self.withdrawn = True
+        self.disabled = True
         """Not READY, draining or retired: takes no new request."""
-        self.held = False
+        self.ejected = False
         """Left alone for a while after failures (passive health)."""
         self.in_service = False
         self.failures = 0
@@ -72,7 +72,7 @@ class ReplicaSlots:
         """
 
     def __repr__(self) -> str:
-        flags = "".join(name[0] for name in ("present", "withdrawn", "held") if getattr(self, name))
+        flags = "".join(name[0] for name in ("present", "disabled", "ejected") if getattr(self, name))
         return f"<{self.id} {self.busy}/{self.slots} {flags}>"
 
 
@@ -123,12 +123,12 @@ class Ledger:
         """Exact integral of `busy` over time: end - start of past leases, now - start of current ones."""
         return self._accrued + self.busy * now
 
-    def take(self, holder: object, now: float) -> Lease | None:
+    def acquire(self, holder: object, now: float) -> Lease | None:
         """A free slot on the best replica, or None."""
-        replica = self.pick()
+        replica = self.reserve()
         return None if replica is None else self.adopt(next(self._ids), replica, holder, now)
 
-    def pick(self) -> ReplicaSlots | None:
+    def reserve(self) -> ReplicaSlots | None:
         """The best replica, with one more in flight, or None where no slot is free. Who calls it ends that."""
         levels = self._levels
         level = self._lowest
@@ -147,7 +147,7 @@ class Ledger:
         return replica
 
     def adopt(self, lease_id: int, replica: ReplicaSlots, holder: object, now: float) -> Lease:
-        """A lease for what is in flight on the replica already (`pick`, `occupy`)."""
+        """A lease for what is in flight on the replica already (`reserve`, `occupy`)."""
         lease = self.leases[lease_id] = Lease(lease_id, replica, holder, now)
         self.busy += 1
         self._accrued -= now
@@ -155,7 +155,7 @@ class Ledger:
             self._flights.started(replica)
         return lease
 
-    def give_back(self, lease: Lease, now: float) -> bool:
+    def release(self, lease: Lease, now: float) -> bool:
         """End a lease; returns whether its replica has a free slot now. A second time is counted, no more."""
         if lease.released:
             self.double_releases += 1
@@ -173,7 +173,7 @@ class Ledger:
         """One less is in flight; returns whether the replica has a free slot now."""
         level = replica.busy
         replica.busy = level - 1
-        if replica.in_service and not replica.held:
+        if replica.in_service and not replica.ejected:
             if level < replica.slots:
                 self._levels[level].pop(replica, None)
             if level <= replica.slots:
@@ -188,17 +188,17 @@ class Ledger:
         self._leave_levels(replica)
         replica.busy += count
         if replica.in_service:
-            self.enter(replica)
+            self.enable(replica)
 
     def recount(self, replicas: Iterable[ReplicaSlots]) -> None:
         """What others have of these replicas is theirs from now on: they leave, and only leases count."""
         for replica in replicas:
-            self.leave(replica)
+            self.disable(replica)
             replica.busy = 0
         for lease in self.leases.values():
             lease.replica.busy += 1
 
-    def enter(self, replica: ReplicaSlots) -> None:
+    def enable(self, replica: ReplicaSlots) -> None:
         """Make the replica available, with whatever is already in flight on it."""
         self._leave_levels(replica)
         while len(self._levels) < max(1, replica.slots):
@@ -206,11 +206,11 @@ class Ledger:
         if not replica.in_service:
             replica.in_service = True
             self.total += replica.slots
-        if not replica.held and replica.busy < replica.slots:
+        if not replica.ejected and replica.busy < replica.slots:
             self._levels[replica.busy][replica] = None
             self._lowest = min(self._lowest, replica.busy)
 
-    def leave(self, replica: ReplicaSlots) -> None:
+    def disable(self, replica: ReplicaSlots) -> None:
         """Take the replica out of service; what is in flight on it ends as it will."""
         self._leave_levels(replica)
         if replica.in_service:
@@ -220,20 +220,20 @@ class Ledger:
     def resize(self, replica: ReplicaSlots, slots: int) -> None:
         """Change the number of slots; with fewer than are busy, none is given until enough have come back."""
         in_service = replica.in_service
-        self.leave(replica)
+        self.disable(replica)
         replica.slots = slots
         replica.largest = max(replica.largest, slots)
         if in_service:
-            self.enter(replica)
+            self.enable(replica)
 
-    def hold(self, replica: ReplicaSlots, held: bool) -> None:
-        """Leave a replica alone (`held`), or stop leaving it alone."""
-        replica.held = held
+    def set_ejected(self, replica: ReplicaSlots, ejected: bool) -> None:
+        """Leave a replica alone (`ejected`), or stop leaving it alone."""
+        replica.ejected = ejected
         if replica.in_service:
-            self.enter(replica)
+            self.enable(replica)
 
     def has_free(self) -> bool:
-        """Whether `take` would succeed."""
+        """Whether `acquire` would succeed."""
         return any(self._levels)
 
     def idle_first(self) -> Iterator[ReplicaSlots]:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from router.core.borrowing import Borrower
-from router.core.declared_leases import DeclaredLeases, Told, wish
+from router.core.declared_leases import DeclaredLeases, LeaseUpdate, peer_ask
 from router.core.health import Failure
 from router.core.lending import Lender
 from router.core.slot_messages import Ask, Declare, Failed, Forget, PeerMessage, Ping, Pong, Recall, Return, SlotGranted
@@ -50,12 +50,12 @@ class PeerGroup:
 
     def __init__(self, dispatcher: "Dispatcher", me: str, lease_s: float, keep_s: float) -> None:
         self.keep_s = keep_s
-        self.agenda = Timers()
-        self.graves: dict[str, DeadMember] = {}
+        self.timers = Timers()
+        self.dead_members: dict[str, DeadMember] = {}
         """Members that died less than a lease ago."""
-        self.lenders: dict[tuple[str, int], Lender] = {}
+        self.loans: dict[tuple[str, int], Lender] = {}
         """Who has lent what: by peer and lease."""
-        self.askers: dict[tuple[str, int], Lender] = {}
+        self.peer_asks: dict[tuple[str, int], Lender] = {}
         """Who has the tickets of peers: by peer and number."""
         self._dispatcher = dispatcher
         self._me = me
@@ -109,7 +109,7 @@ class PeerGroup:
         """Whether something may be begun on a slot of the peer's: it has answered what was sent within the lease."""
         return now <= self._valid_until.get(peer, -1.0)
 
-    def is_there(self, peer: str, now: float) -> bool:
+    def is_responsive(self, peer: str, now: float) -> bool:
         """Whether something may be granted to the peer now. If not, it is when the peer is heard next."""
         if now <= self._heard.get(peer, now) + self._lease_s / SILENCES_PER_LEASE:
             return True
@@ -118,19 +118,19 @@ class PeerGroup:
             self._ping((peer,), now)
         return False
 
-    def probe(self, now: float) -> None:
+    def start_probing(self, now: float) -> None:
         """A peer waits: from now on see to it that it is known whether it is there when its turn comes."""
         if not self._probing:
             self._probing = True
-            self.agenda.at(now + self._lease_s / SILENCES_PER_LEASE / PROBES_PER_SILENCE, self._probe)
+            self.timers.at(now + self._lease_s / SILENCES_PER_LEASE / PROBES_PER_SILENCE, self._probe)
 
     def _probe(self, now: float) -> "list[LocalGrant]":
         self._probing = False
         quiet_since = now - self._lease_s / SILENCES_PER_LEASE / PROBES_PER_SILENCE
-        waiting = dict.fromkeys(peer for peer, _ in self.askers)
+        waiting = dict.fromkeys(peer for peer, _ in self.peer_asks)
         if waiting:
             self._ping(tuple(peer for peer in waiting if self._heard.get(peer, now) <= quiet_since), now)
-            self.probe(now)
+            self.start_probing(now)
         return []
 
     def next_ask(self) -> int:
@@ -142,7 +142,7 @@ class PeerGroup:
         """An id that no lease of any worker has."""
         return next(self._dispatcher.lease_ids)
 
-    def ask_when_valid(self, borrower: Borrower) -> None:
+    def ask_again_when_valid(self, borrower: Borrower) -> None:
         """What the owner grants cannot be used until it answers: asking again at once would go round in circles."""
         self._too_late[borrower] = None
 
@@ -172,7 +172,7 @@ class PeerGroup:
                     grants += self._apply(peer, account, now)
         return grants + self._match(now)
 
-    def join(self, queue: "VersionQueue") -> None:
+    def add_queue(self, queue: "VersionQueue") -> None:
         """A version that this worker has not known before."""
         if self._view is not None:
             self._assign(queue, ())
@@ -190,26 +190,26 @@ class PeerGroup:
         if queue.borrower is not None:
             queue.borrower.return_spares()
         if owner != self._me:
-            queue.borrow(owner, self)
+            queue.become_borrower(owner, self)
         elif queue.lender is not None:
             queue.lender.change_view(self._others, buried)
         else:
-            queue.lend(self, self._settled)
+            queue.become_owner(self, self._settled)
 
     def _bury(self, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
         """Note who has died; returns those of whom this worker has not known."""
         new = [one for one in departed if one.name not in self._buried]
-        self._buried = {one.name for one in departed} | set(self.graves)
+        self._buried = {one.name for one in departed} | set(self.dead_members)
         for one in new:
             until = now + max(0.0, self._lease_s - one.age_s)
             if until > now:
-                self.graves[one.name] = DeadMember(one.held, until)
+                self.dead_members[one.name] = DeadMember(one.held, until)
                 self._buried.add(one.name)
-                self.agenda.at(until, self._forget_grave, one.name)
+                self.timers.at(until, self._forget_grave, one.name)
         return tuple(one.name for one in new)
 
     def _forget_grave(self, name: str, now: float) -> "list[LocalGrant]":
-        del self.graves[name]
+        del self.dead_members[name]
         return self._settle(now)
 
     def _meet(self, now: float) -> None:
@@ -222,24 +222,24 @@ class PeerGroup:
         self._ping(tuple(peer for peer in self._others if peer not in self._valid_until), now)
         if self._others and not self._pinging:
             self._pinging = True
-            self.agenda.at(now + self._lease_s / PINGS_PER_LEASE, self._look_around, now)
+            self.timers.at(now + self._lease_s / PINGS_PER_LEASE, self._look_around, now)
 
     def _settle(self, now: float) -> "list[LocalGrant]":
         """Everything is known once every member has declared, and nobody has died of whom nothing is known."""
-        if self._settled or self._missing or any(grave.held is None for grave in self.graves.values()):
+        if self._settled or self._missing or any(grave.held is None for grave in self.dead_members.values()):
             return []
         self._settled = True
         for lender in list(self._lenders()):
-            lender.settle()
+            lender.finish_learning()
         return self._match(now)
 
     def _match(self, now: float) -> "list[LocalGrant]":
         """What has become free goes to who waits; who has loans hears of those who go on waiting."""
         grants = []
         for queue in self._queues():
-            if queue.lender is not None and (queue.waiting or queue.lender.lines):
+            if queue.lender is not None and (queue.waiting or queue.lender.peer_queues):
                 grants += queue.match_all(now)
-                queue.lender.waits(now)
+                queue.lender.recall_idle(now)
         return grants
 
     # ---- sessions
@@ -260,9 +260,9 @@ class PeerGroup:
         self._passed_over.discard(peer)
         for queue in self._queues():
             if queue.lender is not None:
-                queue.lender.lose_line(peer)
+                queue.lender.drop_peer_queue(peer)
             elif queue.borrower is not None and queue.borrower.owner == peer:
-                queue.borrower.lose_link()
+                queue.borrower.link_lost()
 
     def _declare(self, peer: str, now: float) -> None:
         if peer not in self._up:
@@ -334,11 +334,11 @@ class PeerGroup:
         first = peer in self._missing
         for lender in self._lenders():
             lender.declared(peer, account, first)
-        self.probe(now)
+        self.start_probing(now)
         self._missing.discard(peer)
         return self._settle(now)
 
-    def _told(self, peer: str, message: Told, now: float) -> "list[LocalGrant]":
+    def _told(self, peer: str, message: LeaseUpdate, now: float) -> "list[LocalGrant]":
         if peer in self._early:
             self._early[peer].update(message, now)
             return []
@@ -350,11 +350,11 @@ class PeerGroup:
             case Ask():
                 lender = self._dispatcher.queue_for_peer(message.key).lender
                 if lender is not None:
-                    return lender.ask(peer, message.ask, wish(message, now), now)
+                    return lender.ask(peer, message.ask, peer_ask(message, now), now)
             case Forget():
                 for ask in message.asks:
-                    if (peer, ask) in self.askers:
-                        self.askers[peer, ask].forget(peer, ask)
+                    if (peer, ask) in self.peer_asks:
+                        self.peer_asks[peer, ask].forget(peer, ask)
             case Failed():
                 self._failed(message, now)
         return []
@@ -362,7 +362,7 @@ class PeerGroup:
     def _returned(self, peer: str, message: Return, now: float) -> "list[LocalGrant]":
         queues: dict[VersionQueue, None] = {}
         for lease in message.leases:
-            lender = self.lenders.get((peer, lease))
+            lender = self.loans.get((peer, lease))
             if lender is None or not lender.returned(peer, lease):
                 self.count("double_returns")
             else:
@@ -407,7 +407,7 @@ class PeerGroup:
         if slept_s > pause_s:  # it was this worker that was silent: what others said meanwhile is still to be read
             self._heard = {peer: min(now, heard + slept_s) for peer, heard in self._heard.items()}
         self._ping(self._others, now)
-        self.agenda.at(now + pause_s, self._look_around, now)
+        self.timers.at(now + pause_s, self._look_around, now)
         self._lose_tunnels(now)
         return self._reclaim(now)
 
@@ -431,7 +431,7 @@ class PeerGroup:
                 self._lost.add(peer)
                 for queue in self._queues():
                     if queue.borrower is not None and queue.borrower.owner == peer and queue.ledger.busy:
-                        self.agenda.at(max(now, lost_at + queue.scoring_timeout_s), self._lapse, queue, peer)
+                        self.timers.at(max(now, lost_at + queue.scoring_timeout_s), self._lapse, queue, peer)
 
     def _lapse(self, queue: "VersionQueue", peer: str, now: float) -> "list[LocalGrant]":
         if queue.borrower is not None and queue.borrower.owner == peer and not self.is_valid(peer, now):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from router.core.borrowing import Borrower
-from router.core.health import Failure, hold_seconds
+from router.core.health import Failure, ejection_seconds
 from router.core.ledger import Lease, Ledger, ReplicaSlots
 from router.core.lending import Lender, Place
 from router.core.router_errors import NoReadyReplicas, Overloaded, RouterError
@@ -92,15 +92,15 @@ class VersionQueue:
         return len(self._retries) + len(self._fifo)
 
     @property
-    def in_line(self) -> int:
+    def queue_length(self) -> int:
         """Tickets for which there is no slot, as far as it is this worker that knows.
 
         An owner knows of everybody who is in its line. A borrower's ticket that is on its way there may well find a
         slot: counted at once, every request to a borrower would ask for one replica more than there need be.
         """
         if self.borrower is not None:
-            return self.waiting - self.borrower.asked
-        return self.waiting + (self.lender.in_line if self.lender is not None else 0)
+            return self.waiting - self.borrower.open_asks
+        return self.waiting + (self.lender.queue_length if self.lender is not None else 0)
 
     # ---- requests
 
@@ -109,9 +109,9 @@ class VersionQueue:
         self.changed = True
         ticket.queue = self
         ticket.enqueued_at = now
-        lease = self.ledger.take(ticket, now)
+        lease = self.ledger.acquire(ticket, now)
         if lease is None and self.borrower is not None:
-            lease = self.borrower.reuse(ticket, now)
+            lease = self.borrower.reuse_spare(ticket, now)
         if lease is not None:
             ticket.lease = lease
             return lease
@@ -124,12 +124,12 @@ class VersionQueue:
         """The request has ended. The slot goes to the oldest ticket, if any waits. A second time changes nothing."""
         self.changed = True
         again = lease.released
-        if self.ledger.give_back(lease, now):
+        if self.ledger.release(lease, now):
             return self._match(now)
         if again:
             return None
         grant = self.borrower.released(lease, now) if self.borrower is not None else None
-        self.note_idle(lease.replica)
+        self.check_drained(lease.replica)
         return grant
 
     def requeue(self, lease: Lease, now: float) -> Grant | None:
@@ -151,7 +151,7 @@ class VersionQueue:
         del (self._retries if ticket in self._retries else self._fifo)[ticket]
         self.changed = True
         if self.borrower is not None:
-            self.borrower.left(ticket)
+            self.borrower.cancel_ask(ticket)
         return True
 
     def expire(self, now: float) -> list[tuple[Ticket, RouterError]]:
@@ -203,20 +203,20 @@ class VersionQueue:
     def upsert(self, replica: Replica, now: float) -> list[Grant]:
         """A replica is new or has changed."""
         self.changed = True
-        slots = self.place(replica.id)
+        slots = self.ensure_replica(replica.id)
         slots.present = True
         slots.host, slots.port, slots.static = replica.host, replica.port, replica.static
         if slots.slots != replica.slots:
             largest_before = slots.largest
             self.ledger.resize(slots, replica.slots)
             if self.lender is not None:
-                self.lender.resized(slots, largest_before)
+                self.lender.replica_resized(slots, largest_before)
         if replica.state is ReplicaState.READY:
             # A retired replica is on its way out: an echo of its READY state must not bring it back.
             if slots.id not in self._dispatcher.retired:
-                slots.withdrawn = False
+                slots.disabled = False
                 if self.borrower is None:
-                    self.ledger.enter(slots)
+                    self.ledger.enable(slots)
         else:
             self.withdraw(slots, tell=replica.state is ReplicaState.DRAINING)
         return self.match_all(now)
@@ -224,12 +224,12 @@ class VersionQueue:
     def withdraw(self, replica: ReplicaSlots, tell: bool = True) -> None:
         """The replica takes no new request; with `tell`, `drained` says when nothing is in flight on it."""
         self.changed = True
-        replica.withdrawn = True
-        self.ledger.leave(replica)
+        replica.disabled = True
+        self.ledger.disable(replica)
         self._recall(replica)
         if tell:
             self._dispatcher.retired.add(replica.id)
-            self.note_idle(replica)
+            self.check_drained(replica)
 
     def retire(self, count: int) -> list[str]:
         """Withdraw up to `count` replicas in service: idle ones first, then those with the fewest in flight.
@@ -241,7 +241,7 @@ class VersionQueue:
             return []
         candidates = dict.fromkeys([*self.ledger.idle_first(), *self.replicas.values()])
         in_service = [replica for replica in candidates if replica.in_service]
-        in_service.sort(key=lambda replica: (replica.busy, not replica.held))
+        in_service.sort(key=lambda replica: (replica.busy, not replica.ejected))
         for replica in in_service[:count]:
             self.withdraw(replica)
         return [replica.id for replica in in_service[:count]]
@@ -264,27 +264,27 @@ class VersionQueue:
         if self.borrower is not None:
             self.borrower.replica_failed(replica, failure)
             return 0.0
-        hold_s = hold_seconds(failure, replica.failures, self.others_in_service(replica))
-        if hold_s and not replica.held:
-            self.hold(replica)
-            self._dispatcher.group.agenda.at(now + hold_s, self.unhold, replica)
+        hold_s = ejection_seconds(failure, replica.failures, self.others_in_service(replica))
+        if hold_s and not replica.ejected:
+            self.eject(replica)
+            self._dispatcher.group.timers.at(now + hold_s, self.readmit, replica)
         return hold_s
 
-    def hold(self, replica: ReplicaSlots) -> None:
-        """Leave the replica alone until `unhold`."""
-        self.ledger.hold(replica, True)
+    def eject(self, replica: ReplicaSlots) -> None:
+        """Leave the replica alone until `readmit`."""
+        self.ledger.set_ejected(replica, True)
         self._recall(replica)
 
-    def unhold(self, replica: ReplicaSlots, now: float) -> list[Grant]:
+    def readmit(self, replica: ReplicaSlots, now: float) -> list[Grant]:
         """Stop leaving it alone."""
-        self.ledger.hold(replica, False)
+        self.ledger.set_ejected(replica, False)
         return self.match_all(now)
 
     def others_in_service(self, replica: ReplicaSlots) -> bool:
         """Whether another replica could take what this one cannot, as far as this worker knows."""
-        unwanted = self.borrower.unwanted if self.borrower is not None else ()
+        blocked = self.borrower.blocked if self.borrower is not None else ()
         others = [other for other in self.replicas.values() if other is not replica]
-        return any(not other.withdrawn and not other.held and other.id not in unwanted for other in others)
+        return any(not other.disabled and not other.ejected and other.id not in blocked for other in others)
 
     def busy_by_replica(self) -> dict[str, int]:
         """Requests of this worker in flight, by replica."""
@@ -297,7 +297,7 @@ class VersionQueue:
             grants.append(grant)
         return grants
 
-    def starve(self) -> None:
+    def mark_starved(self) -> None:
         """A ticket has found no slot: whoever scales should hear of it at once."""
         self.changed = True
         if not self.starved:
@@ -326,14 +326,14 @@ class VersionQueue:
         if not line:
             return None
         ticket = next(iter(line))
-        lease = self.ledger.take(ticket, now)
+        lease = self.ledger.acquire(ticket, now)
         if lease is None and self.borrower is not None:
-            lease = self.borrower.reuse(ticket, now)
+            lease = self.borrower.reuse_spare(ticket, now)
             if lease is not None:
-                self.borrower.left(ticket)
-        return None if lease is None else self.serve(ticket, lease)
+                self.borrower.cancel_ask(ticket)
+        return None if lease is None else self.assign(ticket, lease)
 
-    def serve(self, ticket: Ticket, lease: Lease) -> Grant:
+    def assign(self, ticket: Ticket, lease: Lease) -> Grant:
         """A waiting ticket has a lease now."""
         del (self._retries if ticket in self._retries else self._fifo)[ticket]
         ticket.waiting = False
@@ -341,14 +341,14 @@ class VersionQueue:
         self.changed = True
         return Grant(ticket, lease)
 
-    def place(self, replica_id: str, host: str = "", port: int = 0) -> ReplicaSlots:
+    def ensure_replica(self, replica_id: str, host: str = "", port: int = 0) -> ReplicaSlots:
         """The replica's record. One of which only peers have told takes nothing by this worker's own decision."""
         replica = self.replicas.get(replica_id)
         if replica is None:
             replica = self.replicas[replica_id] = ReplicaSlots(replica_id, host, port)
             replica.static = self.static
             if self.lender is not None:
-                self.lender.arrived(replica)
+                self.lender.replica_added(replica)
         elif not replica.present and host:
             replica.host, replica.port = host, port
         return replica
@@ -356,11 +356,11 @@ class VersionQueue:
     def vacate(self, replica: ReplicaSlots) -> None:
         """One less is in flight that was not a lease of this worker."""
         self.ledger.vacate(replica)
-        self.note_idle(replica)
+        self.check_drained(replica)
 
-    def note_idle(self, replica: ReplicaSlots) -> None:
+    def check_drained(self, replica: ReplicaSlots) -> None:
         """Nothing may be in flight any more on a replica that takes nothing new: only its owner can say so."""
-        if replica.withdrawn and not replica.busy:
+        if replica.disabled and not replica.busy:
             owned = self.lender is not None or (self.borrower is None and self._dispatcher.group.alone)
             if owned and replica.id in self._dispatcher.retired:
                 self._dispatcher.drained.append(replica.id)
@@ -371,7 +371,7 @@ class VersionQueue:
         retired = self._dispatcher.retired
         return tuple(replica.id for replica in self.replicas.values() if replica.present and replica.id in retired)
 
-    def retire_known(self, replica_id: str) -> None:
+    def retire_declared(self, replica_id: str) -> None:
         """A former owner has withdrawn the replica for good."""
         replica = self.replicas.get(replica_id)
         if replica is not None and replica.present and replica_id not in self._dispatcher.retired:
@@ -381,14 +381,14 @@ class VersionQueue:
         """Leases that know no scoring timeout."""
         return [lease for lease in self.ledger.leases.values() if lease.granted_at == math.inf]
 
-    def lend(self, group: "PeerGroup", learned: bool) -> None:
+    def become_owner(self, group: "PeerGroup", learned: bool) -> None:
         """This worker owns the version from now on."""
         self.changed = True
         self.borrower = None
         self.lender = Lender(self, group, learned)
         self.lender.open()
 
-    def borrow(self, owner: str, group: "PeerGroup") -> None:
+    def become_borrower(self, owner: str, group: "PeerGroup") -> None:
         """Another member owns the version from now on; what is lent is its affair."""
         if self.borrower is not None and self.borrower.owner == owner:
             return
@@ -407,14 +407,14 @@ class VersionQueue:
         ticket.enqueued_at = now
         ticket.waiting = True
         line[ticket] = None
-        if self.borrower is not None and self.borrower.waits(ticket, line is self._retries, now):
+        if self.borrower is not None and self.borrower.request_slot(ticket, line is self._retries, now):
             return  # whether there is a slot, the owner knows
-        self.starve()
+        self.mark_starved()
         if self.lender is not None:
-            self.lender.waits(now)
+            self.lender.recall_idle(now)
 
     def _match(self, now: float) -> Grant | None:
-        if self.lender is not None and self.lender.lines:
+        if self.lender is not None and self.lender.peer_queues:
             return self.lender.match(now)
         return self.match_own(now)
 
@@ -425,7 +425,7 @@ class VersionQueue:
             self.lender.recall_replica(replica)
 
     def _refusal(self) -> RouterError:
-        if all(replica.withdrawn for replica in self.replicas.values()):
+        if all(replica.disabled for replica in self.replicas.values()):
             return NoReadyReplicas(self.key.endpoint)
         return Overloaded(self.key.endpoint)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from router.peers.address import Address, AddressError, Unix, parse_address
-from router.peers.sockets import connect_unix, listen, remove
+from router.peers.sockets import connect_unix, listen, remove_socket_file
 
 _log = logging.getLogger("scorefront.router")
 
@@ -73,7 +73,7 @@ class HandoffListener:
             self._pause.cancel()
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
-        remove(self._path)
+        remove_socket_file(self._path)
 
 
 def _beside(address: Address) -> PurePath | None:

@@ -1,7 +1,7 @@
 """The links of one worker: a session with every other member, made, kept and made anew. The asyncio shell.
 
 Of two members the one with the smaller name connects. Messages of one loop tick travel as one frame, but for the first
-that are in a hurry; what is sent to a peer that is not linked is dropped, for the Declare at the start of the next
+that are in a flush_now; what is sent to a peer that is not linked is dropped, for the Declare at the start of the next
 session makes up for it.
 """
 
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from router.core.slot_messages import PeerMessage
 from router.core.view import Member, View
 from router.peers.address import Address, Unix, parse_address
-from router.peers.arrivals import Arrivals
-from router.peers.connection import GREET_S, Connection
 from router.peers.log_limit import PeerLogLimit, report
+from router.peers.peer_connection import HANDSHAKE_S, PeerConnection
 from router.peers.peer_identity import Trust, TrustError, covers, names
+from router.peers.peer_listener import PeerListener
 from router.peers.session import Session
 from router.peers.sockets import connect_tcp, connect_unix
 
@@ -54,17 +54,17 @@ class Links:
         self._u = u
         self._trust = trust
         self._loop = asyncio.get_running_loop()
-        self._complaints = PeerLogLimit(self._loop.time)
+        self._log_limit = PeerLogLimit(self._loop.time)
         self._members: dict[str, Member] = {}
         self._dialers: dict[str, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._up: dict[str, Connection] = {}
-        self._unflushed: list[Connection] = []
+        self._up: dict[str, PeerConnection] = {}
+        self._unflushed: list[PeerConnection] = []
         self._hurried = False
-        self._arrivals = Arrivals(self._accepted, trust, self._complaints)
+        self._listener = PeerListener(self._accepted, trust, self._log_limit)
         self._closing = False
         self.on_message = events.on_message
-        self.connections: set[Connection] = set()
+        self.connections: set[PeerConnection] = set()
         self.counters: Counter[str] = Counter()
         """`link_frames_duplicate`, `links_broken` (were open), `links_refused`, `link_messages_unsent`."""
 
@@ -75,11 +75,11 @@ class Links:
 
         Raises AddressError, TrustError, OSError. The directory of a Unix socket must be private to this user.
         """
-        return str(self._arrivals.listen(parse_address(address)))
+        return str(self._listener.listen(parse_address(address)))
 
-    def take_over(self, door: socket.socket) -> str:
+    def listen_on(self, door: socket.socket) -> str:
         """Take links there, too: at a TCP socket that listens already. Returns its address. Raises TrustError."""
-        return str(self._arrivals.take_over(door))
+        return str(self._listener.listen_on(door))
 
     def enter(self, view: View) -> None:
         """Have links with the members of this view and nobody else. A view without this worker ends all."""
@@ -100,12 +100,12 @@ class Links:
         connection = self._up.get(peer)
         if connection is None:
             self.counters["link_messages_unsent"] += 1
-        elif connection.put(message):
+        elif connection.enqueue(message):
             if not self._unflushed:
                 self._loop.call_soon(self._flush)
             self._unflushed.append(connection)
 
-    def hurry(self) -> None:
+    def flush_now(self) -> None:
         """What was sent goes out now, unless something has been hurried in this tick already.
 
         A slot on its way to another worker is one that nobody uses: while little happens, it does not wait for the end
@@ -114,7 +114,7 @@ class Links:
         if not self._hurried and self._unflushed:
             self._hurried = True
             for connection in self._unflushed:
-                connection.hurry()
+                connection.flush_now()
 
     def up(self) -> frozenset[str]:
         """Peers with an open session."""
@@ -125,23 +125,23 @@ class Links:
         self._closing = True
         for peer in list(self._dialers):
             self._stop_dialing(peer)
-        await self._arrivals.close()
+        await self._listener.close()
         await asyncio.gather(*self._ending, return_exceptions=True)
         for connection in list(self.connections):
             connection.break_off("this worker ends")
             await connection.closed.wait()
 
-    # ---- what connections tell (`router.peers.connection.Board`)
+    # ---- what connections tell (`router.peers.peer_connection.ConnectionOwner`)
 
-    def welcome(self, connection: Connection, peer: str) -> bool:
-        """See `Board`."""
+    def admit(self, connection: PeerConnection, peer: str) -> bool:
+        """See `ConnectionOwner`."""
         refusal, level = self._refusal(connection, peer)
         if refusal:
             self.counters["links_refused"] += 1
             connection.break_off(refusal, level)
         return not refusal
 
-    def _refusal(self, connection: Connection, peer: str) -> tuple[str, int]:
+    def _refusal(self, connection: PeerConnection, peer: str) -> tuple[str, int]:
         """Why not to talk to this peer ("": nothing speaks against it), and how loud to say so."""
         member = self._members.get(peer)
         if self._closing:
@@ -155,8 +155,8 @@ class Links:
             return f"its certificate is for {shown}, not for {peer} at {member.address}", logging.WARNING
         return "", logging.INFO
 
-    def opened(self, connection: Connection) -> None:
-        """See `Board`."""
+    def opened(self, connection: PeerConnection) -> None:
+        """See `ConnectionOwner`."""
         peer = connection.session.peer
         before = self._up.get(peer)
         if before is not None:
@@ -164,12 +164,12 @@ class Links:
             if not connection.live:
                 return  # whoever was told of the end of the old one has ended this one, too
         self._up[peer] = connection
-        self._complaints.forget(peer)
+        self._log_limit.forget(peer)
         _log.info("link to %s is up", peer)
         self._events.on_up(peer)
 
-    def ended(self, connection: Connection, reason: str, level: int) -> None:
-        """See `Board`."""
+    def ended(self, connection: PeerConnection, reason: str, level: int) -> None:
+        """See `ConnectionOwner`."""
         self.counters["link_frames_duplicate"] += connection.session.duplicates
         peer = connection.session.peer
         was_up = self._up.get(peer) is connection
@@ -178,14 +178,14 @@ class Links:
             self.counters["links_broken"] += 1
         if self._closing:
             return
-        self._complaints.say(connection.peer, f"no link with {connection.peer}: {reason}", level)
+        self._log_limit.log(connection.peer, f"no link with {connection.peer}: {reason}", level)
         if was_up:
             self._events.on_down(peer)
 
     # ---- connecting and being connected to
 
-    def _accepted(self) -> Connection:
-        return Connection(self, Session(self._name, "", self._draw()), incoming=True)
+    def _accepted(self) -> PeerConnection:
+        return PeerConnection(self, Session(self._name, "", self._draw()), incoming=True)
 
     def _draw(self) -> int:
         return int(self._u() * (1 << 32))
@@ -204,18 +204,18 @@ class Links:
             await asyncio.sleep(pause_s * (0.5 + self._u() / 2))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _connect(self, member: Member) -> Connection | None:
+    async def _connect(self, member: Member) -> PeerConnection | None:
         try:
-            async with asyncio.timeout(GREET_S):
+            async with asyncio.timeout(HANDSHAKE_S):
                 return await self._reach(parse_address(member.address), member.name)
         except (OSError, ValueError, TrustError) as error:
-            told = str(error) or f"no connection within {GREET_S:g} s"
+            told = str(error) or f"no connection within {HANDSHAKE_S:g} s"
             level = logging.WARNING if isinstance(error, _FAULTS) else logging.INFO
-            self._complaints.say(member.name, f"no link to {member.name} at {member.address}: {told}", level)
+            self._log_limit.log(member.name, f"no link to {member.name} at {member.address}: {told}", level)
             return None
 
-    async def _reach(self, address: Address, peer: str) -> Connection:
-        connection = Connection(self, Session(self._name, peer, self._draw()), incoming=False)
+    async def _reach(self, address: Address, peer: str) -> PeerConnection:
+        connection = PeerConnection(self, Session(self._name, peer, self._draw()), incoming=False)
         if isinstance(address, Unix):
             sock = connect_unix(address.path)
             await self._loop.create_unix_connection(lambda: connection, sock=sock)

@@ -18,7 +18,7 @@ class PeerLogLimit:
         self._now = now
         self._said: dict[str, tuple[str, float]] = {}
 
-    def say(self, subject: str, text: str, level: int) -> None:
+    def log(self, subject: str, text: str, level: int) -> None:
         """Log it, unless it was the last thing said about this subject, less than a minute ago."""
         now = self._now()
         last, said_at = self._said.get(subject, ("", now))

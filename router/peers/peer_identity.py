@@ -10,10 +10,10 @@ from cluster.trust import ROUTER, Trust, TrustError, names
 from router.core.view import Member
 from router.peers.address import AddressError, Tcp, parse_address
 
-__all__ = ["Trust", "TrustError", "covers", "in_folder", "names"]
+__all__ = ["Trust", "TrustError", "covers", "names", "trust_from_folder"]
 
 
-def in_folder(folder: Path) -> Trust:
+def trust_from_folder(folder: Path) -> Trust:
     """The files as a Secret of type kubernetes.io/tls names them."""
     return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 

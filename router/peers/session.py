@@ -32,7 +32,7 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """`peer` says Hello: send `hello`, or, where it is not welcome, break off."""
+    """`peer` says Hello: send `hello`, or, where it is not admit, break off."""
 
     peer: str
     hello: Hello

@@ -32,7 +32,7 @@ def _listen_unix(path: PurePath, kind: socket.SocketKind) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
-        remove(path)  # of a predecessor that was killed
+        remove_socket_file(path)  # of a predecessor that was killed
         sock.bind(str(path))
         sock.listen(_BACKLOG)
     except BaseException:
@@ -41,12 +41,12 @@ def _listen_unix(path: PurePath, kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
-def bound(sock: socket.socket, address: Address) -> Address:
+def bound_address(sock: socket.socket, address: Address) -> Address:
     """Where a socket that was asked to listen at `address` does: the system chooses a port for 0."""
     return Tcp(address.host, sock.getsockname()[1]) if isinstance(address, Tcp) else address
 
 
-def remove(path: PurePath) -> None:
+def remove_socket_file(path: PurePath) -> None:
     """Take away a socket file, if it is there."""
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -75,7 +75,7 @@ async def connect_tcp(address: Tcp) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
-        tune(sock)
+        set_link_options(sock)
         await loop.sock_connect(sock, where)
     except BaseException:
         sock.close()
@@ -83,7 +83,7 @@ async def connect_tcp(address: Tcp) -> socket.socket:
     return sock
 
 
-def tune(sock: socket.socket) -> None:
+def set_link_options(sock: socket.socket) -> None:
     """A TCP socket of a link: nothing waits to be sent with more, and a link that was cut ends soon."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -45,7 +45,7 @@ class Peering:
         """Let peers come; `door`: where those of other machines do. Raises AddressError, TrustError, OSError."""
         self._links.listen(address)
         if door is not None:
-            self._links.take_over(door)
+            self._links.listen_on(door)
         if isinstance(parse_address(address), Unix):  # connections pass between workers of one machine only
             self._handoff = HandoffListener(address, self._take)
 
@@ -102,7 +102,7 @@ class Peering:
         for peer, message in outbox:
             send(peer, message)
         outbox.clear()
-        self._links.hurry()
+        self._links.flush_now()
 
     # ---- client connections
 

@@ -384,7 +384,7 @@ class RouterWorker:
 
     def _send_report(self) -> None:
         dispatcher, now = self.gateway.dispatcher, self.gateway.now()
-        starved = [queue for queue in dispatcher.starved if queue.in_line]
+        starved = [queue for queue in dispatcher.starved if queue.queue_length]
         dispatcher.starved.clear()
         for queue in starved:
             queue.changed = True
@@ -462,7 +462,7 @@ def _usage(queue: VersionQueue, now: float) -> VersionUsage:
         version=queue.key.version,
         busy=ledger.busy,
         total=ledger.total,
-        waiting=queue.in_line,
+        waiting=queue.queue_length,
         busy_slot_seconds=ledger.busy_slot_seconds(now),
         busy_by_replica=queue.busy_by_replica(),
     )

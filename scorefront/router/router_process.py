@@ -23,7 +23,7 @@ from cluster.kubernetes.snapshot import Snapshot, SnapshotFile
 from cluster.link import RemoveReplica, ToWorker
 from cluster.trust import Trust, TrustError
 from router.membership.seat import Seat
-from router.peers.peer_identity import in_folder
+from router.peers.peer_identity import trust_from_folder
 from router.settings import SettingError, from_environment
 from router.supervisor.peer_ports import ANY_PORT, PeerPorts
 from router.supervisor.socket_folder import FolderError
@@ -90,7 +90,7 @@ def _run(options: RouterOptions) -> int:
     from_environment()
     destinations(os.environ, in_cluster=True)
     port_limits(os.environ)
-    trust = in_folder(options.peers_dir)
+    trust = trust_from_folder(options.peers_dir)
     trust.context(server=True)  # what is wrong with the files is told now
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))

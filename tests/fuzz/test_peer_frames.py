@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from router.core.slot_messages import PeerMessage
 from router.peers.frames import MAJOR, MAX_FRAME_BYTES, Batch, Frame, FrameError, Hello, PeerFrameReader, encode
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
-from tests.unit.router.test_peer_messages import EVERY_KIND, HELLO
+from tests.unit.router.test_frames import EVERY_KIND, HELLO
 
 messages = st.one_of([st.from_type(kind) for kind in PeerMessage.__args__])
 frames = st.one_of(

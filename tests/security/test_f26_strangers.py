@@ -14,7 +14,7 @@ import yaml
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER
 from controlplane.router_groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, GroupEvents, RouterGroups
-from router.peers import arrivals
+from router.peers import peer_listener
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.fakes.router_group import FakeGroup
@@ -58,7 +58,7 @@ def test_one_that_is_known_makes_no_room_and_is_discarded_once() -> None:
 
 def test_the_shares_leave_room_for_a_whole_group() -> None:
     assert MAX_STRANGERS_OF_ONE * 2 <= MAX_STRANGERS
-    assert 2 * 64 <= arrivals.MAX_STRANGERS_OF_ONE < arrivals.MAX_STRANGERS
+    assert 2 * 64 <= peer_listener.MAX_STRANGERS_OF_ONE < peer_listener.MAX_STRANGERS
 
 
 async def test_a_silent_crowd_does_not_keep_a_router_from_its_leader(tmp_path: Path) -> None:

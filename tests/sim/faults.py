@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from router.core.health import LONGEST_HOLD_S
+from router.core.health import LONGEST_EJECTION_S
 from router.core.peer_group import RECLAIM_MARGIN_S
 from serving.endpoint import VersionKey
 from tests.sim import scenario as kinds
@@ -241,4 +241,4 @@ class Faults:
     def _up(self, replica_id: str) -> None:
         one = self._world.site.replicas[replica_id]
         one.down = False
-        one.hide(self._world.clock.now + LONGEST_HOLD_S)
+        one.hide(self._world.clock.now + LONGEST_EJECTION_S)

@@ -187,7 +187,7 @@ class Supervisor:
             return
         world, key, replica_id = self._world, one.declared.key, one.declared.id
         known = [worker.dispatcher.queue(key).replicas.get(replica_id) for worker in self.workers.values()]
-        if one.running or not all(replica is None or replica.withdrawn for replica in known):
+        if one.running or not all(replica is None or replica.disabled for replica in known):
             world.clock.after(0.01, self._stop, one)
             return
         one.change(one.declared, world.clock.now, listed=False)

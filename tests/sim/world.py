@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from router.core.health import LONGEST_HOLD_S
+from router.core.health import LONGEST_EJECTION_S
 from router.core.ledger import Lease
 from serving.endpoint import AutoscalePolicy, ReplicaKind, ReplicaSource, Version, VersionKey, VersionType
 from tests.sim.clock import Clock
@@ -118,7 +118,7 @@ class World:
         events = self._run_until(self._arrivals_end)
         longest_s = scenario.scoring_timeout_s * (TUNNEL_TIMEOUTS if scenario.tunnels else 1)
         events += self.clock.run_until(self.clock.now + scenario.queue_wait_s + longest_s + QUIET_S)
-        while self._is_held() and self.clock.now < self._arrivals_end + 2 * LONGEST_HOLD_S:
+        while self._is_held() and self.clock.now < self._arrivals_end + 2 * LONGEST_EJECTION_S:
             events += self.clock.run_until(self.clock.now + QUIET_S)
         self._judge_the_quiet()
         for role in (0, 1):
@@ -185,7 +185,9 @@ class World:
     def _is_held(self) -> bool:
         """Whether a replica is still left alone because of failures."""
         queues = [queue for worker in self.supervisor.workers.values() for queue in worker.dispatcher.queues.values()]
-        return any(replica.held for queue in queues if queue.lender is not None for replica in queue.replicas.values())
+        return any(
+            replica.ejected for queue in queues if queue.lender is not None for replica in queue.replicas.values()
+        )
 
     def _fill_every_slot(self, role: int) -> int:
         """Every slot is home: the owner can use all of them at once, and no more; so can a borrower in a moment."""

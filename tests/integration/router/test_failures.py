@@ -66,7 +66,7 @@ async def test_a_replica_that_listens_again_is_used_again(rig: Rig) -> None:
     replica.refuse()
     assert await ask_all(rig, 2, 20) == {200: 40}
     await replica.start()
-    await eventually(lambda: not any(slots.held for slots in rig.queue().replicas.values()))
+    await eventually(lambda: not any(slots.ejected for slots in rig.queue().replicas.values()))
     assert await ask_all(rig, 4, 20) == {200: 80}
     assert replica.seen and other.seen
 

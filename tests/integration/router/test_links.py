@@ -13,7 +13,7 @@ import pytest
 
 from router.core.slot_messages import Ping
 from router.core.view import Member, View
-from router.peers import connection
+from router.peers import peer_connection
 from router.peers.address import AddressError
 from router.peers.frames import MAJOR, Batch, Hello, encode
 from tests.fakes.clock import eventually, settle
@@ -117,10 +117,10 @@ async def test_a_hurried_message_is_sent_at_once_and_the_rest_of_the_tick_follow
     await peer.greet("b")
     await eventually(lambda: b.links.up())
     b.links.send("a", Ping(0))
-    b.links.hurry()
+    b.links.flush_now()
     for number in range(1, 5):
         b.links.send("a", Ping(number))
-        b.links.hurry()
+        b.links.flush_now()
     frames = [await peer.frame(), await peer.frame()]
     assert [frame.messages for frame in frames if isinstance(frame, Batch)] == [
         (Ping(0),),
@@ -135,7 +135,7 @@ async def test_what_cannot_be_hurried_goes_at_the_end_of_the_tick(node: Make) ->
     await all_linked(a, b)
     for _ in range(100):
         b.links.send("a", KILOBYTES)
-        b.links.hurry()
+        b.links.flush_now()
     await eventually(lambda: len(a.heard) == 100)
 
 
@@ -248,7 +248,7 @@ async def test_connections_that_were_given_up_before_they_were_answered_never_co
             sock.sendall(encode(Hello(MAJOR, 0, "a", "b", 5 << 32)))
     peer = await RawPeer.connect("a", b)
     await peer.greet("b")  # the last in the backlog
-    await eventually(lambda: b.links.up() and not b.links._arrivals._strangers)
+    await eventually(lambda: b.links.up() and not b.links._listener._strangers)
     assert b.events == [("up", "a")]
     await peer.close()
 
@@ -321,7 +321,7 @@ async def test_a_peer_that_sends_what_it_must_not_loses_its_session(
 
 
 async def test_who_says_nothing_is_sent_away_in_time(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "GREET_S", 0.05)
+    monkeypatch.setattr(peer_connection, "HANDSHAKE_S", 0.05)
     b = node("b")
     peer = await RawPeer.connect("a", b)
     async with asyncio.timeout(5):
@@ -330,11 +330,11 @@ async def test_who_says_nothing_is_sent_away_in_time(node: Make, monkeypatch: py
 
 
 async def test_strangers_beyond_a_number_make_room_oldest_first(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.peers.arrivals.MAX_STRANGERS", 3)
+    monkeypatch.setattr("router.peers.peer_listener.MAX_STRANGERS", 3)
     a, b = node("a"), node("b")
     crowd = [await RawPeer.connect("x", b) for _ in range(4)]
     assert await crowd[0].ended()
-    assert len(b.links._arrivals._strangers) == 3
+    assert len(b.links._listener._strangers) == 3
     for peer in crowd:
         await peer.close()
     meet(a, b)
@@ -357,7 +357,7 @@ async def test_a_peer_that_does_not_read_loses_its_session_and_not_our_memory(no
         await asyncio.sleep(0)
         assert link._transport is not None
         most = max(most, link._transport.get_write_buffer_size())
-    assert connection.MAX_UNSENT_BYTES < most < connection.MAX_UNSENT_BYTES + 200_000
+    assert peer_connection.MAX_UNSENT_BYTES < most < peer_connection.MAX_UNSENT_BYTES + 200_000
     assert b.events == [("up", "a"), ("down", "a")]
     await eventually(lambda: not b.links.connections)
     await peer.close()

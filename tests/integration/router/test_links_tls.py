@@ -14,9 +14,9 @@ import pytest
 
 from router.core.slot_messages import Ping
 from router.core.view import Member, View
-from router.peers import arrivals
-from router.peers.connection import MAX_UNSENT_BYTES
+from router.peers import peer_listener
 from router.peers.frames import MAJOR, Hello, encode
+from router.peers.peer_connection import MAX_UNSENT_BYTES
 from router.peers.peer_identity import Trust, TrustError
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
@@ -80,7 +80,7 @@ async def test_workers_with_certificates_for_their_names_are_linked(node: Make, 
     a.links.send("b", Ping(1))
     b.links.send("a", Ping(2))
     await eventually(lambda: b.numbers("a") == [1] and a.numbers("b") == [2])
-    await eventually(lambda: not b.links._arrivals._strangers)
+    await eventually(lambda: not b.links._listener._strangers)
 
 
 async def test_workers_with_certificates_for_their_addresses_are_linked(node: Make, authority: Authority) -> None:
@@ -311,13 +311,13 @@ async def test_a_peer_that_does_not_read_loses_its_session_over_tls_too(node: Ma
 async def test_a_handshake_that_stands_still_ends_in_time(
     node: Make, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "GREET_S", 0.05)
+    monkeypatch.setattr(peer_listener, "HANDSHAKE_S", 0.05)
     b = node("b", authority.issue("b"))
     host, _, port = b.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     async with asyncio.timeout(5):
         await end(reader)
-    await eventually(lambda: not b.links._arrivals._strangers)
+    await eventually(lambda: not b.links._listener._strangers)
     writer.transport.abort()
 
 

@@ -10,7 +10,7 @@ from cluster.link import ResetAll
 from cluster.trust import ROUTER
 from router.core.view import View
 from router.membership.agreement import Part, merged
-from router.peers.peer_identity import in_folder
+from router.peers.peer_identity import trust_from_folder
 from router.supervisor.peer_ports import PeerPorts
 from router.supervisor.roster import Phase
 from router.supervisor.worker_supervisor import Callbacks, Supervisor, listening_socket, worker_command
@@ -117,8 +117,8 @@ async def replica() -> AsyncIterator[RunningReplica]:
 async def pair(replica: RunningReplica, tmp_path: Path) -> AsyncIterator[Pair]:
     peers = tmp_path / "peers"
     made = Authority(peers).issue(ROUTER)
-    made.cert.rename(in_folder(peers).cert)
-    made.key.rename(in_folder(peers).key)
+    made.cert.rename(trust_from_folder(peers).cert)
+    made.key.rename(trust_from_folder(peers).key)
     declared = Replica("r", "iris", "blue", "127.0.0.1", replica.port, ReplicaState.READY, 1)
     found = Pair(snapshot(declared), peers)
     await found.start()

@@ -829,7 +829,7 @@ def test_a_replica_that_a_borrower_does_not_reach_is_left_alone_by_everybody():
     group.did(one, [])
     group.flow()
     (waits,) = fill(group, other, 1)
-    assert group.queue(owner).replicas["r"].held and group.runs(ticket, waits) == [False, False]
+    assert group.queue(owner).replicas["r"].ejected and group.runs(ticket, waits) == [False, False]
     group.pass_time(0.05)
     assert group.runs(ticket, waits) == [True, False], "it keeps its place"
 
@@ -889,22 +889,22 @@ def starved(group):
     return {name for name, dispatcher in group.dispatchers.items() if dispatcher.starved}
 
 
-def in_line(group):
-    return {name: group.queue(name).in_line for name in NAMES if group.queue(name).in_line}
+def queue_length(group):
+    return {name: group.queue(name).queue_length for name in NAMES if group.queue(name).queue_length}
 
 
 def test_a_request_to_a_borrower_for_which_there_is_a_slot_is_never_taken_for_one_that_lacks_one():
     group, _, one, _ = workers()
     ticket = group.request(one)
-    assert group.runs(ticket) == [False] and in_line(group) == {} and starved(group) == set()
+    assert group.runs(ticket) == [False] and queue_length(group) == {} and starved(group) == set()
     group.flow()
-    assert group.runs(ticket) == [True] and in_line(group) == {} and starved(group) == set()
+    assert group.runs(ticket) == [True] and queue_length(group) == {} and starved(group) == set()
 
 
 def test_tickets_for_which_there_is_no_slot_are_told_of_by_the_owner():
     group, owner, one, other = workers()
     fill(group, one, 1), fill(group, other, 1), fill(group, owner, 1)
-    assert in_line(group) == {owner: 2} and starved(group) == {owner}
+    assert queue_length(group) == {owner: 2} and starved(group) == {owner}
     assert group.queue(owner).changed
 
 
@@ -913,10 +913,10 @@ def test_tickets_of_which_the_owner_cannot_hear_are_told_of_where_they_wait():
     fill(group, owner, 1)
     group.cut(one, owner)
     fill(group, one, 1)
-    assert in_line(group) == {one: 1} and starved(group) == {one}
+    assert queue_length(group) == {one: 1} and starved(group) == {one}
     group.connect(one, owner)
     group.flow()
-    assert in_line(group) == {owner: 1}
+    assert queue_length(group) == {owner: 1}
 
 
 def test_the_owner_has_news_whenever_a_ticket_in_line_is_served_or_given_up():
@@ -924,16 +924,16 @@ def test_the_owner_has_news_whenever_a_ticket_in_line_is_served_or_given_up():
     (running,) = fill(group, one, 1)
     _, impatient = fill(group, other, 2)
     queue = group.queue(owner)
-    assert queue.in_line == 2
+    assert queue.queue_length == 2
     queue.changed = False
     group.end(running)
     group.flow()
-    assert queue.changed and queue.in_line == 1
+    assert queue.changed and queue.queue_length == 1
     queue.changed = False
     group.queue(other).abandon(impatient)
     group.did(other, [])
     group.flow()
-    assert queue.changed and queue.in_line == 0
+    assert queue.changed and queue.queue_length == 0
 
 
 def test_a_version_that_only_peers_know_is_dropped_when_nothing_of_it_is_left():

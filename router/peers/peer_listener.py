@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from cluster.strangers import Strangers
 from router.peers.address import Address, Tcp, Unix
-from router.peers.connection import GREET_S, Connection
 from router.peers.log_limit import PeerLogLimit, report
+from router.peers.peer_connection import HANDSHAKE_S, PeerConnection
 from router.peers.peer_identity import Trust, TrustError
-from router.peers.sockets import bound, listen, remove, tune
+from router.peers.sockets import bound_address, listen, remove_socket_file, set_link_options
 
 MAX_STRANGERS = 256
 """Connections without a session yet; for a further one the oldest of the most frequent address is closed."""
@@ -20,15 +20,15 @@ _ACCEPT_PAUSE_S = 0.1
 """After a failure to accept, for want of file descriptors as a rule."""
 
 
-class Arrivals:
+class PeerListener:
     """Of all addresses of one worker, from `listen` to `close`."""
 
-    def __init__(self, accepted: Callable[[], Connection], trust: Trust | None, complaints: PeerLogLimit) -> None:
+    def __init__(self, accepted: Callable[[], PeerConnection], trust: Trust | None, log_limit: PeerLogLimit) -> None:
         """`accepted` makes the protocol of a connection that has come."""
         self._greeting: set[asyncio.Task[None]] = set()
         self._accepted = accepted
         self._trust = trust
-        self._complaints = complaints
+        self._log_limit = log_limit
         self._loop = asyncio.get_running_loop()
         self._listening: dict[socket.socket, Address] = {}
         self._accepting: list[asyncio.Task[None]] = []
@@ -39,9 +39,9 @@ class Arrivals:
         if isinstance(address, Tcp):
             self._authority(address).context(server=True)  # what is wrong with the files is told now
         sock = listen(address)
-        return self._take(sock, bound(sock, address))
+        return self._take(sock, bound_address(sock, address))
 
-    def take_over(self, sock: socket.socket) -> Address:
+    def listen_on(self, sock: socket.socket) -> Address:
         """A TCP socket that listens already; returns where. Raises TrustError."""
         address = Tcp(*sock.getsockname()[:2])
         self._authority(address).context(server=True)
@@ -65,7 +65,7 @@ class Arrivals:
             try:
                 arrived, remote = await self._loop.sock_accept(sock)
             except OSError as error:
-                self._complaints.say(str(address), f"peers cannot connect to {address}: {error}", logging.ERROR)
+                self._log_limit.log(str(address), f"peers cannot connect to {address}: {error}", logging.ERROR)
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
             host = str(remote[0]) if isinstance(address, Tcp) else ""
@@ -89,12 +89,12 @@ class Arrivals:
             sock.setblocking(False)
             if isinstance(address, Tcp):
                 where = str(Tcp(*sock.getpeername()[:2]))
-                tune(sock)
+                set_link_options(sock)
                 await self._loop.connect_accepted_socket(
                     lambda: connection,
                     sock,
                     ssl=self._authority(address).context(server=True),
-                    ssl_handshake_timeout=GREET_S,
+                    ssl_handshake_timeout=HANDSHAKE_S,
                 )
             else:
                 await self._loop.connect_accepted_socket(lambda: connection, sock)
@@ -102,13 +102,13 @@ class Arrivals:
             sock.close()
             why = str(error) or type(error).__name__  # one that only looked whether somebody listens has no words
             text = f"a peer that connects from {where.rpartition(':')[0] or address} is refused: {why}"
-            self._complaints.say(str(address), text, logging.WARNING)
+            self._log_limit.log(str(address), text, logging.WARNING)
         except BaseException:
             sock.close()
             raise
         else:
             try:
-                await connection.settled.wait()
+                await connection.handshake_done.wait()
             except asyncio.CancelledError:
                 connection.break_off("it made room for another before it said who it is")
                 raise
@@ -122,5 +122,5 @@ class Arrivals:
         for sock, address in self._listening.items():
             sock.close()
             if isinstance(address, Unix):
-                remove(address.path)
+                remove_socket_file(address.path)
         self._listening.clear()

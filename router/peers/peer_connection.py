@@ -11,7 +11,7 @@ from router.peers.frames import MAX_FRAME_BYTES, Frame, FrameError, PeerFrameRea
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
 from router.socket_write import write_at_once
 
-GREET_S = 2.0
+HANDSHAKE_S = 2.0
 """From a connection to an open session, at either end; then it is broken off."""
 MAX_UNSENT_BYTES = 8 * 1024 * 1024
 """What may wait for a peer that does not read; then its session is broken. One tick's messages may come on top."""
@@ -19,35 +19,35 @@ _FEW = 64
 """So many messages that are no Declare fit in a frame, whatever is in them."""
 
 
-class Board(Protocol):
+class ConnectionOwner(Protocol):
     """What connections belong to. Its methods may break off any of them."""
 
     on_message: Callable[[str, PeerMessage], None]
     """A message has come from this peer."""
-    connections: set["Connection"]
+    connections: set["PeerConnection"]
     """Those that have a transport."""
 
-    def welcome(self, connection: "Connection", peer: str) -> bool:
+    def admit(self, connection: "PeerConnection", peer: str) -> bool:
         """Whether to talk to who says, or proves, to be this peer; where not, the connection is broken off."""
 
-    def opened(self, connection: "Connection") -> None:
+    def opened(self, connection: "PeerConnection") -> None:
         """Messages may be sent."""
 
-    def ended(self, connection: "Connection", reason: str, level: int) -> None:
+    def ended(self, connection: "PeerConnection", reason: str, level: int) -> None:
         """Nothing more will come or go; told once, also of one that never opened. `level`: of `logging`."""
 
 
-class Connection(asyncio.Protocol):
+class PeerConnection(asyncio.Protocol):
     """Made for a socket that is connected already, from either side."""
 
-    def __init__(self, board: Board, session: Session, incoming: bool) -> None:
-        self._board = board
+    def __init__(self, owner: ConnectionOwner, session: Session, incoming: bool) -> None:
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._reader = PeerFrameReader()
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._outgoing: list[PeerMessage] = []
-        self._patience: asyncio.TimerHandle | None = None
+        self._handshake_timer: asyncio.TimerHandle | None = None
         self.session = session
         self.incoming = incoming
         self.certificate: Mapping[str, Any] | None = None
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         self.opened_at: float | None = None
         """On the loop's clock; None: it never was."""
         self.live = True
-        self.settled = asyncio.Event()
+        self.handshake_done = asyncio.Event()
         """The session is open, or will never be."""
         self.closed = asyncio.Event()
         """The transport has gone, too."""
@@ -67,14 +67,16 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._board.connections.add(self)
+        self._owner.connections.add(self)
         sock = transport.get_extra_info("socket")
         if sock.family == socket.AF_UNIX:
             self._fd = sock.fileno()
         else:
             self.certificate = transport.get_extra_info("peercert") or {}
-        self._patience = self._loop.call_later(GREET_S, self.break_off, f"no session within {GREET_S:g} s")
-        if not self.incoming and self._board.welcome(self, self.session.peer):
+        self._handshake_timer = self._loop.call_later(
+            HANDSHAKE_S, self.break_off, f"no session within {HANDSHAKE_S:g} s"
+        )
+        if not self.incoming and self._owner.admit(self, self.session.peer):
             self._write(self.session.greet())
 
     def data_received(self, data: bytes) -> None:
@@ -89,7 +91,7 @@ class Connection(asyncio.Protocol):
         if isinstance(step, Delivered):
             self._deliver(step.messages)
         elif isinstance(step, Answered):
-            if self._board.welcome(self, step.peer):
+            if self._owner.admit(self, step.peer):
                 self._write(step.hello)
         elif isinstance(step, Opened):
             self._open(step)
@@ -97,29 +99,29 @@ class Connection(asyncio.Protocol):
             self.break_off(step.reason, logging.WARNING)
 
     def _open(self, step: Opened) -> None:
-        assert self._patience is not None
-        self._patience.cancel()
+        assert self._handshake_timer is not None
+        self._handshake_timer.cancel()
         self._reader.max_bytes = MAX_FRAME_BYTES
         self.opened_at = self._loop.time()
-        self.settled.set()
+        self.handshake_done.set()
         if step.confirm is not None:
             self._write(step.confirm)
-        self._board.opened(self)
+        self._owner.opened(self)
         self._deliver(step.messages)
 
     def _deliver(self, messages: tuple[PeerMessage, ...]) -> None:
-        on_message, peer = self._board.on_message, self.session.peer
+        on_message, peer = self._owner.on_message, self.session.peer
         for message in messages:
             if not self.live:
                 return  # what a message before this one has led to
             on_message(peer, message)
 
-    def put(self, message: PeerMessage) -> bool:
+    def enqueue(self, message: PeerMessage) -> bool:
         """Keep a message for the next flush; returns whether it is the first."""
         self._outgoing.append(message)
         return len(self._outgoing) == 1
 
-    def hurry(self) -> None:
+    def flush_now(self) -> None:
         """Send what has been put without waiting for the loop, if nothing can go wrong; else `flush` does it."""
         assert self._transport is not None
         outgoing = self._outgoing
@@ -158,14 +160,14 @@ class Connection(asyncio.Protocol):
             self.live = False
             self.session.break_off(reason)
             self._outgoing.clear()
-            if self._patience is not None:
-                self._patience.cancel()
-            self.settled.set()
-            self._board.ended(self, reason, level)
+            if self._handshake_timer is not None:
+                self._handshake_timer.cancel()
+            self.handshake_done.set()
+            self._owner.ended(self, reason, level)
         if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.break_off(str(exc) if exc else "the other end has closed it")
-        self._board.connections.discard(self)
+        self._owner.connections.discard(self)
         self.closed.set()

@@ -4,7 +4,7 @@ from router.core.timers import Timers
 
 
 def test_what_is_due_is_done_in_the_order_of_its_moments_and_then_of_its_planning():
-    agenda = Timers()
+    timers = Timers()
     done: list[tuple[str, float]] = []
 
     def note(name: str, now: float) -> list[None]:
@@ -12,26 +12,26 @@ def test_what_is_due_is_done_in_the_order_of_its_moments_and_then_of_its_plannin
         return []
 
     for moment, name in ((2.0, "c"), (1.0, "a"), (1.0, "b"), (3.0, "d")):
-        agenda.at(moment, note, name)
-    assert agenda.next() == 1.0
-    agenda.run(0.9)
+        timers.at(moment, note, name)
+    assert timers.next() == 1.0
+    timers.run(0.9)
     assert done == []
-    agenda.run(2.0)
-    assert done == [("a", 2.0), ("b", 2.0), ("c", 2.0)] and agenda.next() == 3.0
-    agenda.run(5.0)
-    assert done[3:] == [("d", 5.0)] and agenda.next() is None
+    timers.run(2.0)
+    assert done == [("a", 2.0), ("b", 2.0), ("c", 2.0)] and timers.next() == 3.0
+    timers.run(5.0)
+    assert done[3:] == [("d", 5.0)] and timers.next() is None
 
 
 def test_what_is_done_may_plan_more_which_is_done_in_the_same_run_if_it_is_due():
-    agenda = Timers()
+    timers = Timers()
 
     def first(now: float) -> list[str]:
-        agenda.at(now, second)
-        agenda.at(now + 1, second)
+        timers.at(now, second)
+        timers.at(now + 1, second)
         return ["first"]
 
     def second(now: float) -> list[str]:
         return ["second"]
 
-    agenda.at(1.0, first)
-    assert agenda.run(1.0) == ["first", "second"] and agenda.next() == 2.0
+    timers.at(1.0, first)
+    assert timers.run(1.0) == ["first", "second"] and timers.next() == 2.0
