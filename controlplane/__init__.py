@@ -1,6 +1,6 @@
-"""Declared to running: keeps what users declared, has a provider make it so, tells the routers, answers REST.
+"""Control plane: stores declared endpoints, reconciles them with the provider, publishes them to routers, serves REST.
 
-This package holds the only durable state of a laptop installation. It must never route a request, never decide how
-many replicas a version needs (`autoscaler` does), and never import `router` or `prometheus_client`: `scorefront`
+This package holds the only durable state of a laptop installation. It must never route a request, never compute the
+desired replicas of a version (`autoscaler` does), and never import `router` or `prometheus_client`: `scorefront`
 composes them.
 """

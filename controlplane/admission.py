@@ -1,4 +1,4 @@
-"""What a document must be, beyond what it declares, to be taken over."""
+"""Checks of a declared document beyond the rules of the manifest. Pure."""
 
 import msgspec
 
@@ -10,7 +10,7 @@ from serving.manifest import ScoringEndpoint, parse, to_document
 
 
 def stored_manifest(name: str, stored: StoredEndpoint) -> ScoringEndpoint:
-    """What was declared under this name. Raises InvalidManifest."""
+    """The stored document, parsed. Raises InvalidManifest, also for a document with another name."""
     manifest = parse(stored.document, f"{name}.json")
     if manifest.metadata.name != name:
         raise InvalidManifest((Fault("metadata.name", manifest.metadata.name, f"must be '{name}', as the file"),))
@@ -18,14 +18,14 @@ def stored_manifest(name: str, stored: StoredEndpoint) -> ScoringEndpoint:
 
 
 def unencodable(manifest: ScoringEndpoint, endpoint: Endpoint) -> list[Fault]:
-    """A document may hold what no message can: a number beyond 64 bits or half a character in a free-form field.
+    """The fault of a document that no message can carry: a number beyond 64 bits, half a surrogate pair.
 
-    Found here it is a fault of the document; found after the write it would be a broken link to every router.
+    Checked before the write; afterwards it would break the link to every router.
     """
     message: ToWorker = UpsertEndpoint(endpoint)
     try:
         encode(message)
         msgspec.json.encode(to_document(manifest))
     except (ValueError, OverflowError, TypeError, msgspec.MsgspecError) as error:
-        return [Fault("spec", endpoint.name, f"must hold only text and numbers that can be passed on: {error}")]
+        return [Fault("spec", endpoint.name, f"must hold only text and numbers that can be encoded: {error}")]
     return []

@@ -1,8 +1,7 @@
 """The audit log: one line of JSON for each change, each reading of a credential and each refused attempt.
 
-Lines go to the logger `scorefront.audit`; the processes choose where that writes to (`scorefront.audit_output`). No
-line
-holds a credential, a body or a query string, and JSON keeps what clients send from forging a line.
+Lines go to the logger `scorefront.audit`; `scorefront.audit_output` selects its destination. No line holds a
+credential, a body or a query string; JSON escapes keep clients from forging a line.
 """
 
 import asyncio
@@ -20,36 +19,36 @@ from controlplane.openapi import Operation
 from controlplane.rest_guard import CALLER, ERROR_CODE, Handler
 
 FORWARDED_BY = "Scorefront-Forwarded-By"
-"""The instance that has passed a request on; see `controlplane.leader_proxy`."""
+"""Identity of the standby that forwarded the request; see `controlplane.leader_proxy`."""
 FORWARDED_FOR = "Scorefront-Forwarded-For"
-"""The address that it was sent from to that instance."""
+"""Client address as seen by the forwarding standby."""
 CLIENT_REQUEST_ID = "x-ms-client-request-id"
 REFUSED_PER_S = 1.0
 REFUSED_BURST = 20.0
-"""Refused attempts in a row that get a line each; further ones are counted, at one line a second."""
+"""Consecutive refused attempts that are logged one by one; further ones are counted, at one line a second."""
 MAX_CHARACTERS = 256
-"""Of each text that a client chose."""
+"""Longest text from a client; the rest is cut."""
 
 _REFUSED = (401, 403)
 _log = logging.getLogger("scorefront.audit")
 
 
 def note(entry: Mapping[str, Any]) -> None:
-    """Write one line. `entry`: JSON values by name; the formatter adds the time."""
+    """Write one line. `entry`: JSON values by field name; the formatter adds the time."""
     _log.info("%s", json.dumps(entry))
 
 
 class AuditFormatter(logging.Formatter):
-    """A record of `note` as one line of JSON: `audit`, `time` and the entry."""
+    """Formats an audit entry as one line of JSON: `audit`, `time` and the fields of the entry."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without its newline."""
         at = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
         return json.dumps({"audit": True, "time": at.replace("+00:00", "Z"), **json.loads(record.getMessage())})
 
 
 class AttemptLimit:
-    """How many refused attempts get a line. Pure."""
+    """Rate limit of the lines for refused attempts. Pure."""
 
     def __init__(self) -> None:
         self._bucket = TokenBucket(REFUSED_PER_S, REFUSED_BURST)
@@ -57,7 +56,7 @@ class AttemptLimit:
         self._left_out = 0
 
     def take(self, now: float) -> int | None:
-        """The number of attempts left out since the last line; None: this one is left out, too."""
+        """Number of attempts skipped since the last line; None: skip this one too. `now`: seconds, monotonic."""
         if now < self._next_s:
             self._left_out += 1
             return None
@@ -67,7 +66,7 @@ class AttemptLimit:
 
 
 def audited(operations: Mapping[str, Operation]) -> Middleware:
-    """Note what is changed, which credentials are read, and what is refused. `operations`: by their id."""
+    """Middleware that logs changes, readings of credentials and refusals. `operations`: operations by id."""
     limit = AttemptLimit()
 
     @web.middleware
@@ -77,7 +76,7 @@ def audited(operations: Mapping[str, Operation]) -> Middleware:
         try:
             response = await handler(request)
         except BaseException:
-            # Cancelled, or the client is gone: whether it was done is not known.
+            # Cancelled, or the client has disconnected: the outcome is unknown.
             if is_audited:
                 note({**described(request, operation), "outcome": "unknown"})
             raise
@@ -97,7 +96,7 @@ def audited(operations: Mapping[str, Operation]) -> Middleware:
 
 
 def described(request: web.Request, operation: Operation | None) -> dict[str, Any]:
-    """Who asked for what, from where."""
+    """Caller, address, operation and path of a request, as fields of an audit entry."""
     entry: dict[str, Any] = {
         "caller": _shortened(str(request.get(CALLER) or "unknown")),
         "from": request.remote or "local",
@@ -108,7 +107,7 @@ def described(request: web.Request, operation: Operation | None) -> dict[str, An
     if name := request.match_info.get("name"):
         entry["endpoint"] = _shortened(name)
     if instance := request.headers.get(FORWARDED_BY):
-        # Claims of the instance in between: `from` is its address.
+        # Unverified claims of the forwarding instance; `from` is its address.
         entry |= {"forwardedBy": _shortened(instance), "forwardedFor": _shortened(_header(request, FORWARDED_FOR))}
     if identifier := _header(request, CLIENT_REQUEST_ID):
         entry["clientRequestId"] = _shortened(identifier)

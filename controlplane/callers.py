@@ -1,4 +1,4 @@
-"""The user behind a connection from this machine, asked of the kernel for each request."""
+"""Identification of local callers: the kernel is queried for the user of a connection, once per request."""
 
 import socket
 from collections.abc import Collection
@@ -12,10 +12,9 @@ from controlplane.rest_guard import CALLER, Handler
 
 
 def trusted_users_only(uids: Collection[int]) -> Middleware:
-    """Refuse every request whose connection does not belong to one of `uids`; else name the user as `guard.CALLER`.
+    """Middleware that refuses connections of other users than `uids`, and sets `rest_guard.CALLER`.
 
-    The kernel is asked for each request, since an answer for a connection would have to be kept as long as that; it
-    costs some 30 µs.
+    The kernel is queried for each request (about 30 µs), because a cached answer could outlive the connection.
     """
 
     @web.middleware
@@ -33,23 +32,23 @@ def trusted_users_only(uids: Collection[int]) -> Middleware:
 
 
 def peer_uid(transport: object) -> int | None:
-    """The user at the other end of a TCP or Unix connection from this machine; None: unknown, e.g. gone already.
+    """Uid of the peer of a local TCP or Unix connection; None: unknown, e.g. already closed.
 
     Raises socketowner.Unanswerable.
     """
-    told = getattr(transport, "get_extra_info", lambda name: None)
-    sock = told("socket")
+    extra_info = getattr(transport, "get_extra_info", lambda name: None)
+    sock = extra_info("socket")
     if sock is None:
         return None
     if sock.family == socket.AF_UNIX:
         return socketowner.unix_peer_uid(sock)
-    peer, here = told("peername"), told("sockname")
+    peer, here = extra_info("peername"), extra_info("sockname")
     if not peer or not here:
         return None
     return socketowner.connection_uid(peer[:2], here[:2])
 
 
 def _refusal(uid: int | None, uids: Collection[int]) -> str:
-    owners = " and ".join(f"uid {one}" for one in sorted(uids, reverse=True)) or "nobody"
-    who = "the connection belongs to no process of this machine" if uid is None else f"you are uid {uid}"
-    return f"this control port answers {owners} only; {who}. Ask the user who runs `scorefront up`"
+    allowed = " and ".join(f"uid {one}" for one in sorted(uids, reverse=True)) or "no user"
+    actual = "the connection belongs to no process of this machine" if uid is None else f"you are uid {uid}"
+    return f"this control port serves {allowed} only; {actual}. Ask the user that runs `scorefront up`"

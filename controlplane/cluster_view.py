@@ -1,4 +1,4 @@
-"""What runs, as the provider reports it. Pure; `ClusterView` has a single writer, the reconciler."""
+"""Observed replicas, as reported by the provider. Pure; `ClusterView` has a single writer, the reconciler."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,16 +11,16 @@ from serving.replica import Replica, ReplicaState
 
 @dataclass(frozen=True, slots=True)
 class ObservedVersion:
-    """A replica as last reported."""
+    """Last report of a replica."""
 
     replica: Replica
     changed_at_s: float
-    """When its state or reason became what it is, on the event-loop clock."""
+    """Time of the last change of state or reason, on the event-loop clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A version that has fewer ready replicas than it must have."""
+    """A version with fewer ready replicas than it needs."""
 
     key: VersionKey
     ready: int
@@ -32,14 +32,14 @@ class Shortfall:
 
 
 class ClusterView:
-    """Every replica that exists, by version."""
+    """All existing replicas, by version."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, ObservedVersion] = {}
         self._by_key: dict[VersionKey, dict[str, ObservedVersion]] = {}
 
     def apply(self, change: Change, now: float) -> tuple[Upsert | Remove, ...]:
-        """Take over a change; return what is new to us, in order. Applying the same change twice returns nothing."""
+        """Apply a change; returns the effective steps in order. Applying the same change twice returns nothing."""
         match change:
             case Reset(replicas):
                 kept = {replica.id for replica in replicas}
@@ -77,7 +77,7 @@ class ClusterView:
         return True
 
     def replicas(self) -> Iterator[Replica]:
-        """All of them."""
+        """All replicas."""
         return (seen.replica for seen in self._by_id.values())
 
     def find(self, replica_id: str) -> Replica | None:
@@ -94,7 +94,7 @@ class ClusterView:
         return [seen.replica for seen in self._by_key.get(key, {}).values()]
 
     def counts(self, key: VersionKey) -> dict[ReplicaState, int]:
-        """How many replicas are in each state; every state is present."""
+        """Number of replicas in each state; every state is present."""
         found = Counter(seen.replica.state for seen in self._by_key.get(key, {}).values())
         return {state: found[state] for state in ReplicaState}
 
@@ -103,19 +103,19 @@ class ClusterView:
         return sum(replica.slots for replica in self.of(key) if replica.state is ReplicaState.READY)
 
     def message(self, key: VersionKey) -> str:
-        """Why replicas are not ready: what the one that changed last says. A failure outranks a start."""
-        told = [seen for seen in self._by_key.get(key, {}).values() if seen.replica.reason]
+        """Reason of the replica that changed last among the failed, else among the starting ones; '' if none."""
+        explained = [seen for seen in self._by_key.get(key, {}).values() if seen.replica.reason]
         for state in (ReplicaState.FAILED, ReplicaState.STARTING):
-            of_state = [seen for seen in told if seen.replica.state is state]
+            of_state = [seen for seen in explained if seen.replica.state is state]
             if of_state:
                 return max(of_state, key=lambda seen: seen.changed_at_s).replica.reason
         return ""
 
 
 def needed(version: Version) -> int:
-    """Ready replicas without which a version is not ready: its minimum (that is the number, when it is fixed).
+    """Ready replicas that make a version ready: its minimum, or its fixed number.
 
-    Static replicas are not ours to start, so one that answers is enough.
+    Static replicas are started elsewhere, so one is enough.
     """
     if version.replica.kind is ReplicaKind.STATIC:
         return 1
@@ -123,7 +123,7 @@ def needed(version: Version) -> int:
 
 
 def shortfalls(endpoints: Iterable[Endpoint], view: ClusterView) -> list[Shortfall]:
-    """The versions that are not ready; an endpoint is ready when none of its versions is in the list."""
+    """The versions that are not ready; an endpoint without any is ready."""
     found = []
     for endpoint in endpoints:
         for version in endpoint.versions:

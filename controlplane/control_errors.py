@@ -1,10 +1,10 @@
-"""What the control plane can say no with. A class knows its HTTP status and its machine-readable code."""
+"""Errors of the control plane. Each class has its HTTP status and machine-readable code."""
 
 from serving.endpoint import VersionKey
 
 
 class ControlError(Exception):
-    """The root; the text is for people."""
+    """Base class; the text is for people."""
 
     status = 500
     code = "Internal"
@@ -21,7 +21,7 @@ class NoSuchEndpoint(ControlError):
 
 
 class EndpointSkipped(NoSuchEndpoint):
-    """It was declared, but what is kept of it is damaged, so that it is not served."""
+    """The stored record of the endpoint is damaged, so it is not served."""
 
     code = "EndpointSkipped"
 
@@ -41,62 +41,62 @@ class NoSuchVersion(ControlError):
 
 
 class InvalidCall(ControlError):
-    """The request itself makes no sense, whatever is declared."""
+    """The request is malformed, independent of the declared endpoints."""
 
     status = 400
     code = "BadRequest"
 
 
 class MissingCredential(ControlError):
-    """The control token is missing or wrong."""
+    """The credential is missing or invalid."""
 
     status = 401
     code = "Unauthorized"
 
 
 class NotPermitted(ControlError):
-    """Refused because of where the request comes from."""
+    """The caller lacks the right, or the request comes from a refused origin."""
 
     status = 403
     code = "Forbidden"
 
 
 class NotYours(NotPermitted):
-    """Refused because the connection belongs to another user of this machine."""
+    """The connection belongs to another user of this machine."""
 
     code = "NotYours"
 
 
 class TooManyRequests(ControlError):
-    """Refused for now; the same may be asked again in a second."""
+    """Rate limit exceeded; retry after a second."""
 
     status = 429
     code = "TooManyRequests"
 
 
 class ConflictingChange(ControlError):
-    """It contradicts what is declared."""
+    """The change contradicts the declared state, or another change."""
 
     status = 409
     code = "Conflict"
 
 
 class StoreError(ControlError):
-    """What is kept cannot be read or written, or is in use; the text names the file or object."""
+    """The store cannot be read or written, or is in use; the text names the file or object."""
 
     code = "StoreFailed"
 
 
 class StoreUnavailable(StoreError):
-    """What keeps the state does not answer now; nothing was changed."""
+    """The store does not answer; nothing was changed."""
 
     status = 503
     code = "StoreUnavailable"
 
 
 class DamagedFile(StoreError):
-    """What is in a file is not what was written there; the text names the file, the field and the rule."""
+    """A stored file is damaged; the text names the file, the field and the rule."""
 
 
 class NewerFormat(StoreError):
-    """The file was written by a later scorefront: it is not damaged, this is the wrong program to read it."""
+    """The file was written by a newer scorefront and cannot be read by this one."""

@@ -1,4 +1,4 @@
-"""How many replicas each version should have, mirrored to disk behind the back of whoever scales."""
+"""Desired replicas of each version, written to the store in the background."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ _log = logging.getLogger(__name__)
 
 
 class DesiredCounts:
-    """The numbers in memory are the truth while we run; at most one write a second brings them to disk.
+    """Desired replicas in memory, written to the store at most once a second.
 
-    A crash loses at most the last second of scaling, which the autoscaler decides again.
+    A crash loses at most the last second of scaling, and the autoscaler decides again.
     """
 
     def __init__(self, write: Callable[[Mapping[VersionKey, int]], Awaitable[None]], clock: Clock) -> None:
@@ -26,45 +26,45 @@ class DesiredCounts:
         self._changed = asyncio.Event()
 
     def load(self, numbers: Mapping[VersionKey, int]) -> None:
-        """Start with what is on disk."""
+        """Use the stored numbers."""
         self._numbers = dict(numbers)
 
     def get(self, key: VersionKey) -> int | None:
-        """The wanted number, or None if none was ever set."""
+        """The desired number, or None if none was set."""
         return self._numbers.get(key)
 
     def all(self) -> Mapping[VersionKey, int]:
-        """Every number."""
+        """All numbers."""
         return self._numbers
 
     def set(self, key: VersionKey, number: int) -> None:
-        """Change one; returns at once."""
+        """Change one number; it is written later."""
         if self._numbers.get(key) != number:
             self._numbers[key] = number
             self._changed.set()
 
     def forget(self, key: VersionKey) -> None:
-        """The version is gone."""
+        """Drop the number of a removed version."""
         if self._numbers.pop(key, None) is not None:
             self._changed.set()
 
     async def run(self) -> None:
-        """Write what changes, for ever; a write that fails is tried again and told once."""
-        told = False
+        """Write changes until cancelled; a failed write is retried and logged once."""
+        is_logged = False
         while True:
             await self._changed.wait()
             try:
                 await self.flush()
-                told = False
+                is_logged = False
             except StoreError as error:
                 self._changed.set()
-                if not told:
-                    _log.warning("wanted replica numbers are not on disk yet: %s", error)
-                    told = True
+                if not is_logged:
+                    _log.warning("desired replicas: not stored yet: %s", error)
+                    is_logged = True
             await self._clock.sleep(WRITE_EVERY_S)
 
     async def flush(self) -> None:
-        """Bring everything to disk now. Raises StoreError."""
+        """Write changed numbers now. Raises StoreError."""
         if self._changed.is_set():
             self._changed.clear()
             await self._write(dict(self._numbers))

@@ -1,4 +1,4 @@
-"""The View: what REST shows of an endpoint, its manifest with the defaults filled in plus how it fares."""
+"""The View of an endpoint in REST: its manifest with defaults filled in, plus its status."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from serving.manifest import to_document
 from serving.replica import ReplicaState
 
 LOG_LINES = 10
-"""How much of a replica's log is shown with a version that is not ready."""
+"""Log lines of a replica shown with a version that is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewSources:
-    """Where the parts of a View come from."""
+    """Sources of the status of endpoints."""
 
     view: ClusterView
     scoring_url: str
@@ -28,7 +28,12 @@ class ViewSources:
 
 
 def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[VersionKey, list[str]]) -> dict[str, Any]:
-    """One endpoint as REST shows it. `log_tails`: the last log lines of versions that are not ready."""
+    """The View of one endpoint.
+
+    declared: the endpoint.
+    sources: of its status.
+    log_tails: last log lines of versions that are not ready.
+    """
     endpoint = declared.endpoint
     missing = {shortfall.key: shortfall for shortfall in shortfalls((endpoint,), sources.view)}
     base = f"{sources.scoring_url}/api/v1/service/{endpoint.name}"
@@ -37,7 +42,7 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
     for version in endpoint.versions:
         key = VersionKey(endpoint.name, version.name)
         shortfall = missing.get(key)
-        # Enough are ready, and others fail: a new model that does not start while the one before it serves.
+        # Enough replicas are ready and others fail: a new model does not start while the previous one serves.
         failing = sources.view.message(key) if sources.view.counts(key)[ReplicaState.FAILED] and not shortfall else ""
         message = explain(shortfall, trouble, log_tails.get(key, [])) or failing
         versions[version.name] = _version_status(version, key, sources, message)
@@ -52,15 +57,20 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
 
 
 def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> str:
-    """Why a version is not as declared, for people: '' when it is."""
+    """The reason why a version is not as declared, as text for people; '' if it is.
+
+    shortfall: None if enough replicas are ready.
+    trouble: last error of the provider, or ''.
+    log_tail: last log lines of a replica.
+    """
     if shortfall is None:
         return trouble
-    said = shortfall.message
-    # A provider may quote the log in its reason already; nobody wants to read it twice.
-    tail = [] if "\n" in said else log_tail
-    if not said and not trouble:
-        said = "starting; its last log lines:" if tail else "starting"
-    return "\n".join(part for part in (trouble, said, *tail) if part)
+    reason = shortfall.message
+    # The reason of a provider may already quote the log.
+    tail = [] if "\n" in reason else log_tail
+    if not reason and not trouble:
+        reason = "starting; its last log lines:" if tail else "starting"
+    return "\n".join(part for part in (trouble, reason, *tail) if part)
 
 
 def _version_status(version: Version, key: VersionKey, sources: ViewSources, message: str) -> dict[str, Any]:

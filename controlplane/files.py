@@ -1,4 +1,4 @@
-"""Files that are whole or absent: the one place that writes durable state. Blocking; call it in a thread."""
+"""Atomic and durable file writes. Blocking; call in a thread."""
 
 import contextlib
 import errno
@@ -8,13 +8,13 @@ import stat
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".part-"
-"""A file that was being written when the process died; nothing ever reads one."""
+"""Prefix of incomplete files; never read."""
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` (and parents) if absent and close it to other users.
+    """Create `path` and its parents if absent, with access for this user only.
 
-    Raises OSError, also where it is a symbolic link or belongs to another user: what is in it could be theirs.
+    Raises OSError, also if it is a symbolic link or belongs to another user, who could control its content.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = _opened(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -26,7 +26,7 @@ def make_private_directory(path: Path) -> None:
 
 
 def read_own(path: Path) -> bytes:
-    """The content of a regular file of this user. Raises OSError, also where it is a link or another user's."""
+    """The content of a regular file of this user. Raises OSError, also for a link or a file of another user."""
     with open(_opened(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(path))
@@ -34,22 +34,22 @@ def read_own(path: Path) -> bytes:
 
 
 def _opened(path: Path, flags: int) -> int:
-    """A descriptor of what is at `path` itself, if it belongs to this user. Raises OSError."""
+    """A descriptor of `path`, without following links, if it belongs to this user. Raises OSError."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, "is a symbolic link; name what it points to", str(path))
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     owner = os.fstat(descriptor).st_uid
     if owner != os.geteuid():
         os.close(descriptor)
-        rule = f"belongs to uid {owner}, not to uid {os.geteuid()}, who runs this; give it to that user, or use another"
+        rule = f"belongs to uid {owner}, not to uid {os.geteuid()} of this process; change its owner, or use another"
         raise OSError(errno.EPERM, rule, str(path))
     return descriptor
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, mode 0600. A reader, also after a crash at any instant, finds the old or the new whole.
+    """Replace the content of `path` by `data`, mode 0600. After a crash at any instant the old or the new is complete.
 
-    Raises OSError; then the old content stands, unless only the last step failed (making the rename itself durable).
+    Raises OSError; then the old content is intact, unless only the last step failed (syncing the directory).
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}"
     try:
@@ -63,7 +63,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename `path` to the first free `NAME.damaged-1`, `-2`, …; returns the new name. Raises OSError."""
+    """Rename `path` to the first free `NAME.damaged-1`, `-2`, …; returns the new path. Raises OSError."""
     aside = next(
         place
         for number in itertools.count(1)
@@ -75,19 +75,19 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_durably(path: Path) -> None:
-    """Unlink `path`, absent or not. Raises OSError."""
+    """Unlink `path` if present, and sync its directory. Raises OSError."""
     path.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
 def sweep(directory: Path) -> None:
-    """Remove what an interrupted write left behind. Raises OSError."""
+    """Remove incomplete files of interrupted writes. Raises OSError."""
     for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:
-    """Make names in `directory` durable: a rename is safe from a power cut only after this."""
+    """Sync a directory: a rename survives a power loss only afterwards. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

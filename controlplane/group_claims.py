@@ -1,7 +1,7 @@
-"""Whether a router group may call itself what it does. Pure.
+"""Check of the identity that a router group claims. Pure.
 
-All routers show certificates of one name. What tells them apart is the address of their pod, and the workers that the
-routers' own record (`router.membership.history`) has for it.
+All routers have certificates with the same name. They are distinguished by the address of their pod and by the workers
+recorded for it in the membership history (`router.membership.history`).
 """
 
 import ipaddress
@@ -11,16 +11,17 @@ from cluster.link import GroupIs
 
 
 def claim_fault(said: GroupIs, host: str, pods: Mapping[str, Collection[str]], owners: Mapping[str, str]) -> str:
-    """What is wrong with a greeting; "" if nothing.
+    """The fault in the identity claimed by a group, as text; "" if there is none.
 
-    host: the address that the link comes from; one of loopback is that of a proxy in this pod, and says nothing.
-    pods: addresses of the routers' pods by name, as far as they are known; without any, addresses are not judged.
-    owners: worker -> the pod that it is recorded for.
+    said: the claimed identity.
+    host: remote address of the link; a loopback address is that of a proxy in this pod and is not checked.
+    pods: known addresses of the router pods by name; if none is known, addresses are not checked.
+    owners: worker -> the pod it is recorded for.
     """
     for worker in said.workers:
         owner = owners.get(worker, said.pod)
         if owner != said.pod:
-            return f"worker {worker} is of router {owner}, not of {said.pod or 'one without a name'}"
+            return f"worker {worker} belongs to router {owner}, not to {said.pod or 'one without a name'}"
     if not any(pods.values()) or _is_loopback(host):
         return ""
     if said.pod not in pods:

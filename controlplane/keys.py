@@ -1,4 +1,4 @@
-"""The two keys of an endpoint, and the incarnation that its tokens name. Pure: entropy comes in as an argument."""
+"""The two keys of an endpoint and the incarnation in its tokens. Pure: entropy is an argument."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ KEY_CHARACTERS = 43
 
 
 class KeyType(StrEnum):
-    """Which of the two; the values are those of the REST payload."""
+    """Primary or secondary key; the values are those of the REST payload."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
@@ -24,16 +24,16 @@ class KeyType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Both keys in plaintext, because `scorefront keys` shows them (never part of a repr), and the incarnation."""
+    """Both keys in plaintext, because `scorefront keys` shows them (hidden in the repr), and the incarnation."""
 
     primary: str = field(repr=False)
     secondary: str = field(repr=False)
     incarnation: str = ""
-    """Named by every valid token; public. "": kept by a version without incarnations, and no token is valid."""
+    """Part of every valid token; public. "": written by a release without incarnations, and no token is valid."""
 
 
 def key_from(entropy: bytes) -> str:
-    """43 letters and digits that hold all of the 32 bytes of `entropy`."""
+    """A key of 43 letters and digits, which encodes all 32 bytes of `entropy`. Raises ValueError for another length."""
     if len(entropy) != ENTROPY_BYTES:
         raise ValueError(f"a key needs {ENTROPY_BYTES} bytes of entropy, got {len(entropy)}")
     number = int.from_bytes(entropy, "big")
@@ -45,31 +45,36 @@ def key_from(entropy: bytes) -> str:
 
 
 def incarnation_from(entropy: bytes) -> str:
-    """A new incarnation from 16 bytes: 32 hexadecimal digits."""
+    """A new incarnation from 16 bytes: 32 hexadecimal digits. Raises ValueError for another length."""
     if len(entropy) != INCARNATION_BYTES:
         raise ValueError(f"an incarnation needs {INCARNATION_BYTES} bytes of entropy, got {len(entropy)}")
     return entropy.hex()
 
 
 def pair_from(entropy: bytes) -> KeyPair:
-    """Two independent keys and an incarnation, from PAIR_BYTES bytes."""
+    """Two independent keys and an incarnation from PAIR_BYTES bytes."""
     primary, secondary = entropy[:ENTROPY_BYTES], entropy[ENTROPY_BYTES : 2 * ENTROPY_BYTES]
     return KeyPair(key_from(primary), key_from(secondary), incarnation_from(entropy[2 * ENTROPY_BYTES :]))
 
 
 def regenerated(pair: KeyPair, which: KeyType, entropy: bytes) -> KeyPair:
-    """The pair with one key replaced; the other stays valid, so that clients can move over."""
+    """The pair with one key replaced; the other stays valid while clients switch.
+
+    pair: both keys.
+    which: the key to replace.
+    entropy: 32 random bytes.
+    """
     if which is KeyType.PRIMARY:
         return replace(pair, primary=key_from(entropy))
     return replace(pair, secondary=key_from(entropy))
 
 
 def revoked(pair: KeyPair, entropy: bytes) -> KeyPair:
-    """The same keys with a new incarnation, from 16 bytes: every token issued before is invalid."""
+    """The same keys with a new incarnation from 16 bytes, so that every token issued before is invalid."""
     return replace(pair, incarnation=incarnation_from(entropy))
 
 
 def digests(endpoint: str, pair: KeyPair) -> KeyDigests:
-    """What routers compare with; a key has 256 bits of entropy, so a plain SHA-256 cannot be searched backwards."""
+    """Key digests for routers. A key has 256 bits of entropy, so a plain SHA-256 cannot be inverted by search."""
     keys = (pair.primary, pair.secondary)
     return KeyDigests(endpoint, tuple(hashlib.sha256(key.encode()).digest() for key in keys), pair.incarnation)

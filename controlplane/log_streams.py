@@ -1,4 +1,4 @@
-"""The logs of all replicas of some versions as one stream."""
+"""Merged log stream of the replicas of several versions."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -8,11 +8,11 @@ from cluster.provider import Provider
 from serving.endpoint import VersionKey
 
 MAX_PENDING_LINES = 1000
-"""A reader that is slower than the models write holds them up no further than this; then reading pauses."""
+"""Most lines buffered for a slow client; then reading pauses."""
 
 
 class LogLine(NamedTuple):
-    """One line of one replica."""
+    """One log line of one replica."""
 
     version: str
     replica: str
@@ -20,7 +20,7 @@ class LogLine(NamedTuple):
 
 
 async def follow(provider: Provider, keys: Sequence[VersionKey]) -> AsyncGenerator[LogLine, None]:
-    """Lines as they are written, of all these versions, for ever. Close the iterator to stop."""
+    """New log lines of these versions, without end. Close the iterator to stop."""
     lines: asyncio.Queue[LogLine] = asyncio.Queue(MAX_PENDING_LINES)
 
     async def pump(key: VersionKey) -> None:

@@ -1,4 +1,4 @@
-"""Reading what a REST request carries: strict JSON bodies and query parameters. Every refusal names what it refuses."""
+"""Parsing of REST requests: strict JSON bodies and query parameters. Every error names the field or parameter."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class KeyChoice(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """Which key to regenerate: `primary` or `secondary`."""
+    """Request to regenerate a key: `primary` or `secondary`."""
 
     key_type: str
 
 
 class TrafficChange(msgspec.Struct, forbid_unknown_fields=True):
-    """A change of the split: version -> percent; the default and the control version, None = as they are."""
+    """Change of the traffic split: version -> percent; default and control version, None = unchanged."""
 
     percentiles: dict[str, int | float]
     default: str | None = None
@@ -27,8 +27,7 @@ class TrafficChange(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def from_json(body: bytes) -> Any:
-    """The JSON in `body`. Raises InvalidCall, also for what lax parsers let pass: NaN, a field given twice, half a
-    surrogate pair, nesting without end."""
+    """The JSON in `body`. Raises InvalidCall, also for NaN, duplicate fields, half a surrogate pair, deep nesting."""
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -46,14 +45,20 @@ def read(body: bytes, shape: type[_T]) -> _T:
 
 
 def only(query: Mapping[str, str], *names: str) -> None:
-    """Refuse query parameters that nobody reads. Raises InvalidCall."""
+    """Refuse unknown query parameters. Raises InvalidCall."""
     unknown = sorted(set(query) - set(names))
     if unknown:
         raise InvalidCall(f"unknown query parameter '{unknown[0]}'; known: {', '.join(names) or 'none'}")
 
 
 def whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    """A whole number within bounds. Raises InvalidCall."""
+    """An integer parameter.
+
+    query: the query parameters.
+    name: of the parameter.
+    default: value if absent.
+    least, most: inclusive bounds. Raises InvalidCall outside of them.
+    """
     text = query.get(name)
     if text is None:
         return default
@@ -63,7 +68,7 @@ def whole_number(query: Mapping[str, str], name: str, default: int, least: int, 
 
 
 def yes_no(query: Mapping[str, str], name: str) -> bool:
-    """A switch, off when absent. Raises InvalidCall."""
+    """A boolean parameter, False if absent. Raises InvalidCall."""
     text = query.get(name, "false").lower()
     if text not in _WORDS:
         raise InvalidCall(f"query parameter '{name}' must be true or false (got {text[:20]!r})")

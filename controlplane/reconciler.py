@@ -1,6 +1,6 @@
-"""Declared to running, and back: tells the provider what should run, the routers what does.
+"""Reconciler: applies declared endpoints to the provider and publishes running replicas to the routers.
 
-What a provider refuses is kept as a trouble, shown in the status, and tried again; it never undoes what was declared.
+A refusal of the provider is kept as a trouble, shown in the status and retried; it never reverts the declaration.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """The only writer of the ClusterView, and the only caller of `provider.apply` and `provider.remove`."""
+    """Single writer of the ClusterView, and single caller of `provider.apply` and `provider.remove`."""
 
     def __init__(
         self,
@@ -34,6 +34,15 @@ class Reconciler:
         numbers: Callable[[Endpoint], dict[str, int]],
         clock: Clock,
     ) -> None:
+        """A reconciler; run `watch` and `retry` as tasks.
+
+        provider: runs the replicas.
+        routers: receive the replica changes.
+        view: the observed replicas; written here only.
+        registry: the declared endpoints.
+        numbers: endpoint -> desired replicas by version.
+        clock: event-loop clock.
+        """
         self._provider = provider
         self._routers = routers
         self._view = view
@@ -44,11 +53,11 @@ class Reconciler:
         self._troubled = asyncio.Event()
 
     def trouble(self, endpoint: str) -> str:
-        """What the provider said the last time it could not do what was asked, else ''."""
+        """Last error of the provider for this endpoint; '' if the last call succeeded."""
         return self._troubles.get(endpoint, "")
 
     async def reconcile(self, name: str) -> None:
-        """Have the provider match what is declared for `name` now. The caller holds its lock. Never raises."""
+        """Apply the declared state of `name` to the provider. The caller holds its lock. Never raises."""
         declared = self._registry.find(name)
         try:
             if declared is not None:
@@ -58,24 +67,24 @@ class Reconciler:
         except ProviderError as error:
             self._note(name, str(error))
         except Exception as error:
-            # A fault in a provider must not take the control plane down; it is told, and tried again.
-            _log.exception("provider failed on endpoint %s", name)
+            # A defect in a provider must not end the control plane; it is logged and retried.
+            _log.exception("endpoint %s: provider failed", name)
             self._note(name, f"internal error: {error!r}")
         else:
             self._troubles.pop(name, None)
 
     async def watch(self) -> None:
-        """Follow the provider, for ever."""
+        """Follow the changes of the provider until cancelled."""
         while True:
             try:
                 async for change in self._provider.watch():
-                    self._take(change)
+                    self._apply(change)
             except ProviderError as error:
-                _log.warning("lost sight of the replicas, looking again: %s", error)
+                _log.warning("watch of replicas: interrupted: %s", error)
             await self._clock.sleep(WATCH_AGAIN_AFTER_S)
 
     async def retry(self) -> None:
-        """Try again what failed, for ever."""
+        """Retry failed endpoints until cancelled."""
         while True:
             await self._troubled.wait()
             await self._clock.sleep(RETRY_EVERY_S)
@@ -84,7 +93,7 @@ class Reconciler:
                 async with self._registry.lock(name):
                     await self.reconcile(name)
 
-    def _take(self, change: Change) -> None:
+    def _apply(self, change: Change) -> None:
         for step in self._view.apply(change, self._clock.now()):
             match step:
                 case Upsert(replica):
@@ -92,16 +101,16 @@ class Reconciler:
                 case _:
                     self._routers.publish(RemoveReplica(step.replica_id))
         if isinstance(change, Reset):
-            # What is skipped was declared: until somebody says what to do with it, its replicas are left alone.
+            # Skipped endpoints were declared: their replicas run on until they are declared again or deleted.
             declared = {endpoint.name for endpoint in self._registry.endpoints()} | self._registry.skipped().keys()
             for name in self._view.endpoints() - declared:
-                # Deleted just before a crash: the store had forgotten it, the provider had not yet.
-                self._troubles[name] = "it is not declared any more"
+                # Deleted just before a crash: removed from the store, not yet by the provider.
+                self._troubles[name] = "it is no longer declared"
                 self._troubled.set()
 
     def _note(self, name: str, trouble: str) -> None:
-        # It may last for as long as somebody else owns a workload: told once, not with every try.
+        # It may last as long as another owner holds a workload: logged once, not with every retry.
         if self._troubles.get(name) != trouble:
-            _log.warning("endpoint %s: %s; trying again every %g s", name, trouble, RETRY_EVERY_S)
+            _log.warning("endpoint %s: %s; retrying every %g s", name, trouble, RETRY_EVERY_S)
         self._troubles[name] = trouble
         self._troubled.set()

@@ -1,4 +1,4 @@
-"""Decision records: why each version has the number of replicas it has. The shell stamps them with wall-clock time."""
+"""Decision records of replica scaling and front end scaling, and the log that holds them. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ class DecisionRecord:
     decision: Decision
     at: float
     acted_at: float | None = None
-    """When the provider had taken the order; None while it has not, or when there was nothing to do."""
+    """Time at which the provider accepted the change; None: not yet, or no change."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrontEndRecord:
-    """One decision on the router workers, made at `at` (unix seconds)."""
+    """One decision of front end scaling, made at `at` (unix seconds)."""
 
     decision: FrontEndDecision
     at: float
 
 
 class DecisionLog:
-    """The last decisions of each declared version, and how many there were of each direction since its start."""
+    """The last decisions of each declared version, and counts by direction since the start."""
 
     def __init__(self, per_version: int = PER_VERSION) -> None:
         self._per_version = per_version
@@ -40,7 +40,7 @@ class DecisionLog:
         self._counts: Counter[tuple[VersionKey, Direction]] = Counter()
 
     def add(self, decision: Decision, at: float) -> None:
-        """Keep a decision that was made at `at`. It may come before or after `acted`."""
+        """Record a decision made at `at` (unix seconds). May be called before or after `acted`."""
         record = DecisionRecord(decision, at)
         acted = self._acted.get(decision.key)
         if acted is not None and acted[0] == decision:
@@ -49,7 +49,7 @@ class DecisionLog:
         self._counts[decision.key, decision.direction] += 1
 
     def acted(self, decision: Decision, at: float) -> None:
-        """The provider has taken the order at `at`."""
+        """Record that the provider accepted the decision at `at` (unix seconds)."""
         self._acted[decision.key] = (decision, at)
         for record in reversed(self._records.get(decision.key, ())):
             if record.decision == decision:
@@ -64,14 +64,14 @@ class DecisionLog:
         return sorted(found, key=lambda record: record.at)[-count:]
 
     def forget(self, key: VersionKey) -> None:
-        """The version is gone, and its series end; if it comes back, its counters begin at 0, as after a restart."""
+        """Drop the records and counters of a removed version; if it returns, its counters start at 0."""
         self._records.pop(key, None)
         self._acted.pop(key, None)
         for direction in Direction:
             self._counts.pop((key, direction), None)
 
     def counts(self) -> Mapping[tuple[VersionKey, Direction], int]:
-        """Decisions recorded since the start, of versions that are declared."""
+        """Decisions of declared versions since the start, by version and direction."""
         return self._counts
 
 

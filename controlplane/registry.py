@@ -1,4 +1,4 @@
-"""What is declared now, in memory: one record per endpoint, and the lock that serialises its changes."""
+"""Declared endpoints in memory: one record per endpoint, and the lock that serialises its changes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from serving.manifest import ScoringEndpoint
 
 @dataclass(frozen=True, slots=True)
 class DeclaredEndpoint:
-    """One endpoint: as the user wrote it, as the domain sees it, and its keys."""
+    """One endpoint: its manifest, its domain record and its keys."""
 
     manifest: ScoringEndpoint
     endpoint: Endpoint
@@ -22,14 +22,14 @@ class DeclaredEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class SkippedEndpoint:
-    """An endpoint that was declared, but what is kept of it is damaged."""
+    """A declared endpoint with a damaged stored record."""
 
     why: str
     """The file, the field and the rule."""
     remedy: str
-    """What people do about it."""
+    """Advice for people."""
     keys: KeyPair | None = None
-    """If these can still be read."""
+    """None: unreadable."""
 
 
 class Registry:
@@ -41,16 +41,16 @@ class Registry:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, name: str) -> asyncio.Lock:
-        """The lock of one endpoint, declared or not; it lives for as long as someone holds it or waits for it."""
+        """The lock of one endpoint, declared or not; it exists while held or awaited."""
         return self._locks.setdefault(name, asyncio.Lock())
 
     def put(self, declared: DeclaredEndpoint) -> None:
-        """Declare, or declare anew."""
+        """Add or replace an endpoint."""
         self._declared[declared.endpoint.name] = declared
         self._skipped.pop(declared.endpoint.name, None)
 
     def skip(self, name: str, skipped: SkippedEndpoint) -> None:
-        """It cannot be declared as it should be."""
+        """Mark an endpoint as skipped."""
         self._skipped[name] = skipped
 
     def drop(self, name: str) -> None:
@@ -59,7 +59,7 @@ class Registry:
         self._skipped.pop(name, None)
 
     def skipped(self) -> Mapping[str, SkippedEndpoint]:
-        """Every endpoint that is skipped."""
+        """All skipped endpoints, by name."""
         return self._skipped
 
     def find(self, name: str) -> DeclaredEndpoint | None:
@@ -67,7 +67,7 @@ class Registry:
         return self._declared.get(name)
 
     def get(self, name: str) -> DeclaredEndpoint:
-        """The endpoint. Raises NoSuchEndpoint; EndpointSkipped, which is one."""
+        """The endpoint. Raises NoSuchEndpoint, or its subclass EndpointSkipped."""
         declared = self._declared.get(name)
         if declared is None and (skipped := self._skipped.get(name)) is not None:
             raise EndpointSkipped(name, skipped.why, skipped.remedy)
@@ -76,20 +76,20 @@ class Registry:
         return declared
 
     def all(self) -> tuple[DeclaredEndpoint, ...]:
-        """Every endpoint, by name."""
+        """All endpoints, ordered by name."""
         return tuple(self._declared[name] for name in sorted(self._declared))
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The domain records of all."""
+        """The domain records of all endpoints, ordered by name."""
         return tuple(declared.endpoint for declared in self.all())
 
     def version(self, key: VersionKey) -> Version | None:
-        """The version, or None when it is not declared (any more)."""
+        """The version, or None if it is not declared."""
         declared = self._declared.get(key.endpoint)
         return declared.endpoint.version(key.version) if declared else None
 
     def keys_of(self, name: str, version: str | None) -> list[VersionKey]:
-        """The keys of one version, or of all. Raises NoSuchEndpoint, NoSuchVersion."""
+        """The keys of one version; `version` None: of all. Raises NoSuchEndpoint, NoSuchVersion."""
         endpoint = self.get(name).endpoint
         if version is None:
             return [VersionKey(name, each.name) for each in endpoint.versions]
@@ -99,5 +99,5 @@ class Registry:
 
 
 def is_scaled(version: Version) -> bool:
-    """Its number of replicas is ours to change; static replicas run somewhere else, as many as there are."""
+    """True if the control plane scales the version; static replicas run elsewhere, in a fixed number."""
     return version.replica.kind is not ReplicaKind.STATIC

@@ -1,4 +1,4 @@
-"""What a caller of REST needs to be allowed in a cluster, where it has a Kubernetes token. Pure."""
+"""Kubernetes rights required by REST operations. Pure."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """The Kubernetes right that a caller of an operation needs in a cluster, unless it has the control token."""
+    """Kubernetes right required of a caller without the control token."""
 
     verb: str = ""
-    """On ScoringEndpoints, or GET of `url`; DECLARE: create, or update where there is one; "": no right, any caller."""
+    """On ScoringEndpoints, or GET of `url`; DECLARE: update, or create if absent; "": any authenticated caller."""
     subresource: str = ""
-    """Of ScoringEndpoints; such a right can be granted though the API server itself serves nothing there."""
+    """Of ScoringEndpoints; the right can be granted although the API server serves no such subresource."""
     url: str = ""
-    """A path without objects (nonResourceURLs). Below /api every authenticated caller has `get` by default."""
+    """Non-resource URL. Below /api every authenticated caller has `get` by default."""
 
 
 DECLARE: Final = "create or update"

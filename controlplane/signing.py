@@ -1,4 +1,4 @@
-"""Keeps the token signing keys: makes the first, rotates them, publishes what routers need, issues tokens."""
+"""Token issuer: creates, rotates and publishes the signing keys, and issues tokens."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class TokenIssuer:
-    """One per control plane; `wall` is the wall clock in unix seconds."""
+    """Issues tokens and rotates the signing keys; one per control plane."""
 
     def __init__(
         self,
@@ -26,6 +26,14 @@ class TokenIssuer:
         clock: Clock,
         wall: Callable[[], float],
     ) -> None:
+        """A token issuer; call `load` first.
+
+        algorithm: of new signing keys.
+        write: stores the keyring; raises StoreError.
+        publish: sends the public keys to the routers.
+        clock: event-loop clock.
+        wall: wall clock in unix seconds.
+        """
         self._algorithm = algorithm
         self._write = write
         self._publish = publish
@@ -34,7 +42,7 @@ class TokenIssuer:
         self._keyring: Keyring | None = None
 
     async def load(self, keyring: Keyring | None) -> None:
-        """Start with what the store has; with nothing, make an issuer. Raises StoreError."""
+        """Use the stored keyring; None: create one. Raises StoreError."""
         if keyring is None:
             instance = uuid.uuid4().hex
             keyring = await asyncio.to_thread(new_keyring, instance, self._algorithm, self._wall())
@@ -43,7 +51,7 @@ class TokenIssuer:
 
     @property
     def keyring(self) -> Keyring:
-        """The keys now."""
+        """The current signing keys."""
         if self._keyring is None:
             raise RuntimeError("the token issuer was not loaded")
         return self._keyring
@@ -53,7 +61,7 @@ class TokenIssuer:
         return self.keyring.issue(endpoint, incarnation, self._wall(), str(uuid.uuid4()))
 
     async def rotate(self) -> None:
-        """Add a key if one is due and drop what has expired: disk first, then memory and routers. Raises StoreError."""
+        """Add a key if one is due and drop expired ones: store first, then memory and routers. Raises StoreError."""
         ring = self.keyring.without_expired(self._wall())
         if ring.rotation_due(self._wall(), self._algorithm):
             key = await asyncio.to_thread(new_signing_key, self._algorithm, self._wall())
@@ -65,10 +73,10 @@ class TokenIssuer:
         self._publish(ring.trust())
 
     async def run(self) -> None:
-        """Rotate when due, for ever."""
+        """Rotate the keys when due, until cancelled."""
         while True:
             try:
                 await self.rotate()
             except StoreError as error:
-                _log.warning("token signing keys were not rotated: %s", error)
+                _log.warning("token signing keys: rotation failed: %s", error)
             await self._clock.sleep(CHECK_EVERY_S)

@@ -1,4 +1,4 @@
-"""What an installation keeps, whatever keeps it."""
+"""Durable state of an installation, independent of the store."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,22 +10,22 @@ from serving.endpoint import VersionKey
 
 @dataclass(frozen=True, slots=True)
 class StoredEndpoint:
-    """What is kept of one endpoint: the document as declared (defaults filled in), and its keys."""
+    """Stored record of one endpoint: the declared document with defaults filled in, and its keys."""
 
     document: dict[str, Any]
     keys: KeyPair
     replicas: dict[VersionKey, int] = field(default_factory=dict)
-    """What its versions were last asked to have, where that is kept with it."""
+    """Last desired replicas of its versions, if stored with the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallationState:
-    """Everything that was found."""
+    """Content of a store."""
 
     endpoints: dict[str, StoredEndpoint] = field(default_factory=dict)
     wanted: dict[VersionKey, int] = field(default_factory=dict)
     keyring: Keyring | None = None
     damaged: dict[str, str] = field(default_factory=dict)
-    """Endpoint -> what is wrong with what is kept of it: where it is kept, field and rule."""
+    """Endpoint -> fault of its stored record: location, field and rule."""
     lost: tuple[str, ...] = ()
-    """What else could not be read, and where it is kept; for people."""
+    """Other unreadable parts and their location, as text for people."""

@@ -1,15 +1,15 @@
-"""The durable state of one installation: a directory of small JSON files, each written whole or not at all.
+"""State directory of one installation: small JSON files, each written atomically.
 
-    lock                    held for as long as this process runs
+    lock                    locked while this process runs
     endpoints/NAME.json     the declared document and the keys of one endpoint
-    wanted.json             how many replicas each version should have
+    wanted.json             desired replicas of each version
     signing.json            token signing keys and the issuer's name
-    control-token           what a non-loopback client of the REST API must show
+    control-token           credential of the REST API
 
-A file that is damaged is never written over. That of an endpoint is left as it is, and nothing else is the worse for
-it; the others are renamed (`…damaged-1`), and what they held begins anew.
+A damaged file is never overwritten. That of an endpoint stays in place and does not affect other endpoints; the others
+are renamed (`…damaged-1`) and start empty.
 
-Blocking: `controlplane.store.FileStore` calls it in threads. No copy is kept in memory.
+Blocking: `controlplane.store.FileStore` calls it in threads. Nothing is cached in memory.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class _SigningFile(msgspec.Struct):
 
 
 class StateDirectory:
-    """One state directory, owned by one process at a time."""
+    """A state directory, locked by one process at a time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -64,7 +64,7 @@ class StateDirectory:
         self._writing = threading.Lock()
 
     def open(self) -> InstallationState:
-        """Take the lock and read everything that can be read. Raises StoreError naming the file that is in the way."""
+        """Take the lock and read every readable file. Raises StoreError that names the offending file."""
         make_own(self._directory)
         make_own(self._endpoints)
         self._take_lock()
@@ -75,46 +75,46 @@ class StateDirectory:
             raise
 
     def close(self) -> None:
-        """Give the lock back. Harmless when it is not held."""
+        """Release the lock. No effect if it is not held."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def save_endpoint(self, name: str, stored: StoredEndpoint) -> None:
-        """Keep an endpoint. Raises StoreError; then what was kept before is kept still."""
+        """Store an endpoint. Raises StoreError; then the previous record is intact."""
         self._write(self._endpoints / f"{name}.json", _EndpointFile(FORMAT, stored.document, stored.keys))
 
     def delete_endpoint(self, name: str) -> None:
-        """Forget an endpoint and its keys. Raises StoreError."""
+        """Delete an endpoint and its keys. Raises StoreError."""
         path = self._endpoints / f"{name}.json"
         with _naming(path, "remove"):
             files.remove_durably(path)
 
     def set_endpoint_aside(self, name: str) -> Path | None:
-        """Keep its damaged file, unless somebody has taken it away, under the name returned. Raises StoreError."""
+        """Rename its damaged file and return the new path; None if there is no file. Raises StoreError."""
         path = self._endpoints / f"{name}.json"
         with _naming(path, "rename"):
             return files.set_aside(path) if path.exists() else None
 
-    def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
-        """Keep all wanted numbers. Raises StoreError."""
+    def save_desired(self, desired: Mapping[VersionKey, int]) -> None:
+        """Store all desired replicas. Raises StoreError."""
         replicas: dict[str, dict[str, int]] = {}
-        for key, number in wanted.items():
+        for key, number in desired.items():
             replicas.setdefault(key.endpoint, {})[key.version] = number
         self._write(self._directory / "wanted.json", _WantedFile(FORMAT, replicas))
 
     def save_keyring(self, keyring: Keyring) -> None:
-        """Keep the token signing keys. Raises StoreError."""
+        """Store the token signing keys. Raises StoreError."""
         self._write(self._directory / "signing.json", _SigningFile(FORMAT, keyring))
 
     def control_token(self, entropy: bytes) -> str:
-        """The token of the REST API; made from `entropy` (32 bytes) the first time. Raises StoreError."""
+        """The token of the REST API; created from `entropy` (32 bytes) if absent. Raises StoreError."""
         path = self._directory / "control-token"
         with _naming(path, "read or write"):
             if path.exists():
                 token = files.read_own(path).decode("ascii").strip()
                 if not token:
-                    raise StoreError(f"{path} is empty; remove it to have a new control token made")
+                    raise StoreError(f"{path} is empty; remove it to create a new control token")
                 return token
             token = key_from(entropy)
             files.write_atomically(path, token.encode() + b"\n")
@@ -154,12 +154,18 @@ class StateDirectory:
             else:
                 endpoints[path.stem] = StoredEndpoint(kept.document, kept.keys)
         lost: list[str] = []
-        wanted = self._read_or_set_aside("wanted.json", _read_wanted, "replicas begin with their minimum", lost)
-        keyring = self._read_or_set_aside("signing.json", _read_keyring, "tokens issued before open nothing", lost)
+        wanted = self._read_or_set_aside("wanted.json", _read_wanted, "replicas start at their minimum", lost)
+        keyring = self._read_or_set_aside("signing.json", _read_keyring, "earlier tokens are invalid", lost)
         return InstallationState(endpoints, wanted or {}, keyring, damaged, tuple(lost))
 
     def _read_or_set_aside(self, name: str, read: Callable[[Path], _T], so_now: str, lost: list[str]) -> _T | None:
-        """None if there is no such file, or a damaged one."""
+        """Content of one file; None if it is absent or damaged. A damaged file is renamed and noted in `lost`.
+
+        name: of the file.
+        read: reads it; raises DamagedFile, StoreError.
+        so_now: consequence of the loss, as text.
+        lost: receives the note.
+        """
         path = self._directory / name
         if not path.exists():
             return None
@@ -168,7 +174,7 @@ class StateDirectory:
         except DamagedFile as error:
             with _naming(path, "rename"):
                 aside = files.set_aside(path)
-            lost.append(f"{error}; it is kept as {aside.name}, and {so_now}")
+            lost.append(f"{error}; renamed to {aside.name}, and {so_now}")
             return None
 
     def _write(self, path: Path, content: msgspec.Struct) -> None:
@@ -177,7 +183,7 @@ class StateDirectory:
 
 
 def make_own(directory: Path) -> None:
-    """Make a directory of this user that is closed to others. Raises StoreError."""
+    """Create a directory with access for this user only. Raises StoreError."""
     try:
         files.make_private_directory(directory)
     except OSError as error:
@@ -186,7 +192,7 @@ def make_own(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path, verb: str) -> Iterator[None]:
-    """Turn what the operating system says into a StoreError that names the file."""
+    """Convert operating system errors to a StoreError that names the file. `verb`: the action, e.g. "read"."""
     try:
         yield
     except (OSError, UnicodeDecodeError) as error:

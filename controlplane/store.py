@@ -1,4 +1,4 @@
-"""What the control plane needs kept, and the face of the state directory that fits it."""
+"""Interface of the durable store, and its implementation by a state directory."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,65 +12,65 @@ from serving.endpoint import VersionKey
 
 
 class Store(Protocol):
-    """Where declared endpoints, keys and numbers are kept. Every method raises StoreError; then nothing has changed.
+    """Durable store of endpoints, keys and desired replicas. Every method raises StoreError; then nothing has changed.
 
-    The control plane changes its own memory only after the write has succeeded.
+    The control plane changes its own memory only after a successful write.
     """
 
     remedy: str
-    """What people do about a damaged endpoint, to be read after "; "."""
+    """Advice for a damaged endpoint, appended after "; "."""
 
     async def open(self) -> InstallationState:
-        """Everything that is kept; what cannot be read keeps nothing else from being read."""
+        """The stored state; an unreadable part does not affect the others."""
 
     async def close(self) -> None:
-        """Give back what `open` took. Harmless without it."""
+        """Release the store. No effect if it is not open."""
 
     async def save_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
-        """Keep an endpoint: what is kept now. A new one may have found its keys there already."""
+        """Store an endpoint; returns the stored record, which may have existing keys."""
 
     async def delete_endpoint(self, name: str) -> None:
-        """Forget an endpoint and its keys."""
+        """Delete an endpoint and its keys."""
 
     async def set_endpoint_aside(self, name: str) -> str:
-        """Make room where something damaged is kept: where that is now, '' if nothing was in the way."""
+        """Move a damaged record away; returns its new location, '' if none was moved."""
 
     async def delete_damaged(self, name: str) -> str:
-        """Forget a damaged endpoint: where what was kept of it is now, '' if it is nowhere any more."""
+        """Delete a damaged endpoint; returns the location of the preserved record, '' if none is preserved."""
 
-    async def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
-        """Keep all wanted numbers."""
+    async def save_desired(self, desired: Mapping[VersionKey, int]) -> None:
+        """Store all desired replicas."""
 
     async def save_keyring(self, keyring: Keyring) -> None:
-        """Keep the token signing keys."""
+        """Store the token signing keys."""
 
     def place(self, name: str) -> str:
-        """Where people find what is kept of an endpoint."""
+        """Location of the record of an endpoint, as text for people."""
 
 
 class FileStore:
-    """A state directory: what is blocking there happens in threads here."""
+    """Store in a state directory; its blocking calls run in threads."""
 
-    remedy = "mend the file and start again, or declare it anew"
+    remedy = "repair the file and restart, or declare the endpoint again"
 
     def __init__(self, directory: Path) -> None:
         self._files = StateDirectory(directory)
 
     async def open(self) -> InstallationState:
-        """Take the lock and read everything."""
+        """Take the lock and read all files."""
         return await asyncio.to_thread(self._files.open)
 
     async def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._files.close()
 
     async def save_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
-        """Keep an endpoint: just what was given."""
+        """Store an endpoint as given."""
         await asyncio.to_thread(self._files.save_endpoint, name, stored)
         return stored
 
     async def delete_endpoint(self, name: str) -> None:
-        """Forget an endpoint and its keys."""
+        """Delete an endpoint and its keys."""
         await asyncio.to_thread(self._files.delete_endpoint, name)
 
     async def set_endpoint_aside(self, name: str) -> str:
@@ -79,21 +79,21 @@ class FileStore:
         return str(aside or "")
 
     async def delete_damaged(self, name: str) -> str:
-        """Rename its damaged file: somebody may want to know what was in it."""
+        """Rename its damaged file, which preserves the content."""
         return await self.set_endpoint_aside(name)
 
-    async def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
-        """Keep all wanted numbers."""
-        await asyncio.to_thread(self._files.save_desired, wanted)
+    async def save_desired(self, desired: Mapping[VersionKey, int]) -> None:
+        """Store all desired replicas."""
+        await asyncio.to_thread(self._files.save_desired, desired)
 
     async def save_keyring(self, keyring: Keyring) -> None:
-        """Keep the token signing keys."""
+        """Store the token signing keys."""
         await asyncio.to_thread(self._files.save_keyring, keyring)
 
     async def control_token(self, entropy: bytes) -> str:
-        """The token of the REST API; made from `entropy` (32 bytes) the first time."""
+        """The token of the REST API; created from `entropy` (32 bytes) if absent."""
         return await asyncio.to_thread(self._files.control_token, entropy)
 
     def place(self, name: str) -> str:
-        """The file, relative to the state directory."""
+        """Path of the file in the state directory."""
         return f"endpoints/{name}.json in the state directory"

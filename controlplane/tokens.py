@@ -1,12 +1,12 @@
 """Tokens for endpoints with token auth: signing keys, their rotation, and the tokens themselves.
 
-The only module of the control plane that knows `jwt`. Wall-clock time comes in as `now`, in unix seconds.
+The only module of the control plane that imports `jwt`. Wall-clock time is the argument `now`, in unix seconds.
 
 Life of a token: issued at `iat`; the client should fetch the next one after `refreshAfter` = iat + 1 h, and the token
 is accepted for 12 h after that (azureml-fe: still accepted up to 12 h after the refresh time), so exp = iat + 13 h.
 
-Life of a signing key: published to the routers, signs from `signs_from` (a few seconds later, so that no router meets a
-token it cannot check), is superseded by the next one after 24 h, and stays trusted until its last token has expired.
+Life of a signing key: published to the routers, signs from `signs_from` (a few seconds later, so that every router can
+verify its first token), superseded by the next key after 24 h, and trusted until its last token has expired.
 """
 
 import base64
@@ -25,15 +25,15 @@ ACCEPTED_AFTER_REFRESH_S = 12 * 3600
 LIFETIME_S = REFRESH_AFTER_S + ACCEPTED_AFTER_REFRESH_S
 ROTATE_EVERY_S = 24 * 3600.0
 PUBLISH_LEAD_S = 5.0
-"""A key is in the hands of the routers this long before it signs."""
+"""Seconds between the publication of a key and its first signature."""
 CLOCK_SLACK_S = 60.0
-"""A superseded key outlives its last token by this, for routers whose clock is behind."""
+"""A superseded key outlives its last token by this, for routers with a slow clock."""
 
 _RSA_BITS = 2048
 
 
 class TokenAlgorithm(StrEnum):
-    """How tokens are signed; the values are JWA names."""
+    """Signature algorithm of tokens; the values are JWA names."""
 
     EDDSA = "EdDSA"
     RS256 = "RS256"
@@ -53,7 +53,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token and when to replace it; times in unix seconds."""
+    """A token, the time to replace it and its expiry, in unix seconds."""
 
     access_token: str = field(repr=False)
     refresh_after: int
@@ -68,24 +68,29 @@ class Keyring:
     keys: tuple[SigningKey, ...]
 
     def trust(self) -> TokenTrust:
-        """What routers check tokens with."""
+        """The public keys with which routers verify tokens."""
         return TokenTrust(self.issuer, tuple(TokenKey(k.kid, k.algorithm.value, k.public_pem) for k in self.keys))
 
     def signer(self, now: float) -> SigningKey:
-        """The newest key that may sign already; if the clock went back before all of them, the oldest."""
+        """The newest key that may already sign; the oldest if the clock was set back before all of them."""
         return next((key for key in reversed(self.keys) if key.signs_from <= now), self.keys[0])
 
     def rotation_due(self, now: float, algorithm: TokenAlgorithm, every_s: float = ROTATE_EVERY_S) -> bool:
-        """The newest key is a day old, or of another algorithm than wanted."""
+        """True if the newest key is too old or of another algorithm.
+
+        now: unix seconds.
+        algorithm: of new keys.
+        every_s: rotation period, default 24 h.
+        """
         newest = self.keys[-1]
         return newest.algorithm is not algorithm or now >= newest.created_at + every_s
 
     def with_key(self, key: SigningKey, now: float) -> "Keyring":
-        """The ring with `key` as its newest; it signs after the lead."""
+        """The ring with `key` as its newest; it signs after PUBLISH_LEAD_S."""
         return replace(self, keys=(*self.keys, replace(key, signs_from=now + PUBLISH_LEAD_S)))
 
     def without_expired(self, now: float) -> "Keyring":
-        """The ring without keys whose last token, signed just before the successor took over, has expired."""
+        """The ring without keys of which the last token, signed just before the successor's first, has expired."""
         kept = tuple(
             key
             for key, successor in zip(self.keys, self.keys[1:], strict=False)
@@ -94,7 +99,13 @@ class Keyring:
         return replace(self, keys=(*kept, self.keys[-1]))
 
     def issue(self, endpoint: str, incarnation: str, now: float, jti: str) -> IssuedToken:
-        """A token that opens this incarnation of `endpoint` and nothing else. `jti`: unique id of the token."""
+        """A token valid for one incarnation of one endpoint.
+
+        endpoint: audience and subject.
+        incarnation: of the endpoint.
+        now: unix seconds.
+        jti: unique id of the token.
+        """
         issued_at = int(now)
         key = self.signer(now)
         claims = {
@@ -112,12 +123,17 @@ class Keyring:
 
 
 def new_keyring(instance: str, algorithm: TokenAlgorithm, now: float) -> Keyring:
-    """A ring with one key that signs at once: no router can hold an older one. `instance` names this installation."""
+    """A ring with one key that signs at once, since no router holds an older ring.
+
+    instance: unique name of this installation.
+    algorithm: of the key.
+    now: unix seconds.
+    """
     return Keyring(f"scorefront/{instance}", (new_signing_key(algorithm, now),))
 
 
 def new_signing_key(algorithm: TokenAlgorithm, now: float) -> SigningKey:
-    """A fresh key pair from the system's entropy (the libraries accept no other for RSA)."""
+    """A new key pair from the system's entropy (the libraries accept no other for RSA). `now`: unix seconds."""
     private = (
         ed25519.Ed25519PrivateKey.generate()
         if algorithm is TokenAlgorithm.EDDSA

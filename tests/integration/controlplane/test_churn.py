@@ -106,4 +106,4 @@ async def test_what_stays_would_be_found(bench):
     await bench.clock.advance(1)
     paths = {path for path, size in sizes(bench.plane).items() if size > before[path]}
     kept = {"Registry._declared", "ClusterView._by_id", "UtilizationFeed._versions", "DecisionLog._records"}
-    assert kept | {"WantedNumbers._numbers", "ScalingLoop._versions"} <= paths
+    assert kept | {"DesiredCounts._numbers", "ScalingLoop._versions"} <= paths

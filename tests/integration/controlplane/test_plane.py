@@ -361,7 +361,7 @@ async def test_damaged_signing_keys_cost_the_tokens_and_nothing_else(bench, capl
     after = await Bench(bench.directory).start()
     assert after.plane.snapshot().keys == before.keys
     assert after.plane.snapshot().trust.issuer != before.trust.issuer
-    assert "signing.json.damaged-1, and tokens issued before open nothing" in caplog.text
+    assert "signing.json.damaged-1, and earlier tokens are invalid" in caplog.text
     await after.plane.stop()
 
 

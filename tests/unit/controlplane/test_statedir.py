@@ -183,7 +183,7 @@ def test_what_begins_anew_is_told_and_the_damaged_file_is_kept(directory, name, 
     state = reopened(directory)
     assert (state.endpoints, state.wanted, state.keyring) == ({"wine": IRIS}, {}, None)
     (told,) = state.lost
-    assert f"{name} is damaged: " in told and f"it is kept as {name}.damaged-1" in told
+    assert f"{name} is damaged: " in told and f"renamed to {name}.damaged-1" in told
     assert (directory / f"{name}.damaged-1").read_bytes() == content and not (directory / name).exists()
 
 

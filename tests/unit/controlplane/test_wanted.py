@@ -58,7 +58,7 @@ async def test_a_full_disk_stops_no_scaling_and_is_tried_again(kept, caplog):
     wanted, disk, clock = kept
     disk.full = True
     wanted.set(BLUE, 5)
-    await eventually(lambda: "not on disk yet" in caplog.text)
+    await eventually(lambda: "not stored yet" in caplog.text)
     assert wanted.get(BLUE) == 5
     disk.full = False
     await clock.advance(WRITE_EVERY_S)
