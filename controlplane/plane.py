@@ -214,19 +214,19 @@ class ControlPlane:
             replicas=tuple(self._view.replicas()),
         )
 
-    def on_workers(self, workers: Collection[str]) -> None:
+    def workers_expected(self, workers: Collection[str]) -> None:
         """These workers are alive: as long as one of them is silent, utilization is incomplete and lowers nothing."""
         self._scaling.expect(workers)
 
-    def on_usage(self, report: UsageReport) -> None:
+    def usage_reported(self, report: UsageReport) -> None:
         """Take over a worker's counts; versions that found no free slot are decided on at once."""
         self._scaling.take(report)
 
-    def on_drained(self, replica_id: str) -> None:
+    def replica_drained(self, replica_id: str) -> None:
         """Nothing is in flight on this withdrawn replica, in any worker, and nothing will be."""
         self._scaling.drained(replica_id)
 
-    def on_worker_gone(self, worker: str) -> None:
+    def worker_ended(self, worker: str) -> None:
         """This worker process has ended."""
         self._scaling.forget_worker(worker)
 

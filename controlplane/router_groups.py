@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -26,12 +26,12 @@ from cluster.link import (
     Usage,
     WorkerMetrics,
 )
+from cluster.router_reports import RouterReports
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust, TrustError, names
 from controlplane.group_claims import claim_fault
 from controlplane.group_link import SILENT_S, GroupLink
 from serving.endpoint import VersionKey
-from serving.usage import UsageReport
 
 _log = logging.getLogger(__name__)
 
@@ -47,17 +47,6 @@ MAX_GROUPS = 128
 """Ten routers are many; each has one group, and for a moment two."""
 _ACCEPT_PAUSE_S = 0.1
 """After a failure to accept, for want of file descriptors as a rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupEvents:
-    """What becomes known of routers; called on the loop."""
-
-    on_usage: Callable[[UsageReport], None]
-    on_drained: Callable[[str], None]
-    on_workers: Callable[[Collection[str]], None]
-    """Who is expected to report, whole."""
-    on_worker_gone: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +76,9 @@ class _Question:
 class RouterGroups:
     """From `open` to `close`, under one leader; satisfies `controlplane.routers.Routers`."""
 
-    def __init__(self, events: GroupEvents, fence: int, trust: Trust) -> None:
+    def __init__(self, fence: int, trust: Trust) -> None:
         """`fence`: counts the leaders (`cluster.link.Leads`)."""
-        self._events = events
+        self._reports: RouterReports
         self._fence = fence
         self._trust = trust
         self._loop = asyncio.get_running_loop()
@@ -109,6 +98,10 @@ class RouterGroups:
         self.counters = {"groups_linked": 0, "groups_lost": 0, "groups_refused": 0}
 
     # ---- life
+
+    def report_to(self, reports: RouterReports) -> None:
+        """Send the reports of all groups to `reports`; called once, before `expect` and `open`."""
+        self._reports = reports
 
     def open(self, sock: socket.socket) -> None:
         """Take links on this bound TCP socket, which is closed by `close`. Raises TrustError, OSError."""
@@ -270,9 +263,9 @@ class RouterGroups:
                 raise LinkError("it did not say first who it is, or has made a newer link")
             case Usage(report):
                 if report.worker in link.workers:
-                    self._events.on_usage(report)
+                    self._reports.usage_reported(report)
             case Drained(replica_id):
-                self._events.on_drained(replica_id)
+                self._reports.replica_drained(replica_id)
             case Retired(request, replicas):
                 if (question := self._questions.get(request)) is not None:
                     question.heard(link, replicas)
@@ -314,6 +307,6 @@ class RouterGroups:
         linked = (link.workers for link in self._links.values())
         before, self._expected = self._expected, frozenset(self._owners).union(*linked)
         if self._expected != before:
-            self._events.on_workers(self._expected)
+            self._reports.workers_expected(self._expected)
         for worker in before - self._expected:
-            self._events.on_worker_gone(worker)
+            self._reports.worker_ended(worker)

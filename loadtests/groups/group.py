@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from cluster.link import ResetAll, WorkerMetrics
@@ -22,12 +22,13 @@ from loadtests.groups.words import Count, Here, HowMany, Say, SetView, line, to_
 from loadtests.installation import manifest
 from router.core.view import View
 from router.membership.agreement import Part
-from router.supervisor.worker_supervisor import Callbacks, Supervisor, listening_socket
+from router.supervisor.worker_supervisor import Supervisor, listening_socket
 from scorefront.event_loop import use_fast_loop
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import VersionKey
 from serving.manifest import parse, to_endpoint
 from serving.replica import Replica, ReplicaState
+from serving.usage import UsageReport
 
 KEY = "k" * 43
 VERSION = VersionKey("crowd", "blue")
@@ -59,6 +60,22 @@ class Told:
                     self._on_view(view)
                 case HowMany():
                     self._writer.write(line(await count()))
+
+
+class Unheard:
+    """Reports that nobody needs."""
+
+    def usage_reported(self, report: UsageReport) -> None:
+        pass
+
+    def replica_drained(self, replica_id: str) -> None:
+        pass
+
+    def workers_expected(self, workers: Collection[str]) -> None:
+        pass
+
+    def worker_ended(self, worker: str) -> None:
+        pass
 
 
 class Group(Supervisor):
@@ -111,22 +128,15 @@ async def run(options: argparse.Namespace) -> None:
     told = Told(options.name, *await asyncio.open_unix_connection(options.authority, limit=1 << 20))
     Group.peers_host = options.peers
     with contextlib.closing(listening_socket(host, int(port))) as listen:
-        callbacks = Callbacks(
-            snapshot=lambda: snapshot(options),
-            on_usage=lambda report: None,
-            on_drained=lambda replica_id: None,
-            on_workers=lambda workers: None,
-            on_worker_gone=lambda worker: None,
-        )
         command = [sys.executable, "-m", "loadtests.groups.worker", "router-worker"]
         command.append(f"--certificate={options.certificate}")
-        group = Group(listen, options.workers, command, dict(os.environ), callbacks, membership=told)
+        group = Group(listen, options.workers, command, dict(os.environ), membership=told)
 
         async def count() -> Count:
             return summed([*await group.collect()])
 
         listening = asyncio.create_task(told.listen(count), name="listen to the authority")
-        await group.start()
+        await group.start(lambda: snapshot(options), Unheard())
         print("ready", flush=True)
         await stop.wait()
         await group.close(STOP_S)

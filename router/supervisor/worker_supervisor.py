@@ -14,11 +14,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.link import Drained, LinkError, Metrics, ResetAll, Retire, Retired, Serving, ToWorker, Usage, WorkerMetrics
+from cluster.router_reports import RouterReports
 from router.core.view import View
 from router.inflight_table import WorkerRow
 from router.membership.agreement import Alone, Membership
@@ -30,7 +31,7 @@ from router.supervisor.socket_folder import SocketFolder
 from router.supervisor.worker_handle import WorkerHandle, started
 from router.supervisor_messages import FromWorker, Give, Joined, Leave, SetView, encode
 from serving.endpoint import VersionKey
-from serving.usage import UsageReport, Work
+from serving.usage import Work
 
 _log = logging.getLogger("scorefront.supervisor")
 
@@ -44,18 +45,6 @@ class RestartFailed(Exception):
     """The new worker did not come to serve; the old one still does."""
 
 
-@dataclass(slots=True)
-class Callbacks:
-    """What the supervisor tells its owner."""
-
-    snapshot: Callable[[], ResetAll]
-    on_usage: Callable[[UsageReport], None]
-    on_drained: Callable[[str], None]
-    on_workers: Callable[[Collection[str]], None]
-    """The workers that serve or are leaving: each of them reports what it has."""
-    on_worker_gone: Callable[[str], None]
-
-
 class Supervisor:
     """A group of workers on one listening socket; satisfies `controlplane.routers.Routers`."""
 
@@ -65,7 +54,6 @@ class Supervisor:
         count: int,
         command: Sequence[str],
         environment: Mapping[str, str],
-        callbacks: Callbacks,
         redirect: socket.socket | None = None,
         membership: Membership | None = None,
         doors: PeerPorts | None = None,
@@ -80,12 +68,13 @@ class Supervisor:
         self._wanted = count
         self._command = list(command)
         self._environment = dict(environment)
-        self._callbacks = callbacks
         self._membership = membership or Alone()
         self._membership.attach(self._on_view)
         self._doors = doors
         self._group = os.urandom(4).hex()
         self._folder: SocketFolder | None = None
+        self._snapshot: Callable[[], ResetAll]
+        self._reports: RouterReports
         silent_s = from_environment(environment).worker_silent_s
         self._roster = Roster(self._group, self._address, silent_s)
         self._view = View(0, ())
@@ -100,8 +89,12 @@ class Supervisor:
 
     # ---- life
 
-    async def start(self) -> None:
-        """Start the workers; returns when every one serves. Raises FolderError."""
+    async def start(self, snapshot: Callable[[], ResetAll], reports: RouterReports) -> None:
+        """Start the workers; returns when all of them serve. Raises FolderError.
+
+        `snapshot`: the first message to every worker. `reports`: receives the reports of the workers.
+        """
+        self._snapshot, self._reports = snapshot, reports
         self._folder = SocketFolder(self._environment)
         self._task(self._tick(), "look after router workers")
         await self.resize(self._wanted)
@@ -344,7 +337,7 @@ class Supervisor:
     async def _attend(self, link: WorkerHandle) -> int:
         """Tell it everything, listen to it until it ends; its exit status."""
         self._links[link.name] = link
-        link.send(self._callbacks.snapshot())
+        link.send(self._snapshot())
         try:
             if self._roster.workers[link.name].phase is Phase.ENDING:
                 link.kill()
@@ -369,7 +362,7 @@ class Supervisor:
         self._do(self._roster.gone(spawn.name, held, self._now()))
         if self._folder is not None:
             self._folder.forget(spawn.address)
-        self._callbacks.on_worker_gone(spawn.name)
+        self._reports.worker_ended(spawn.name)
 
     # ---- what workers say
 
@@ -380,12 +373,12 @@ class Supervisor:
             case Serving():
                 self._do(self._roster.serving(link.name, self._now()))
                 reporting = (Phase.SERVING, Phase.LEAVING)
-                self._callbacks.on_workers([name for name, phase in self.phases().items() if phase in reporting])
+                self._reports.workers_expected([name for name, phase in self.phases().items() if phase in reporting])
                 self._balance()  # it was started because it is needed: it shall not wait for its clients
             case Usage(report):
-                self._callbacks.on_usage(report)
+                self._reports.usage_reported(report)
             case Drained(replica_id):
-                self._callbacks.on_drained(replica_id)
+                self._reports.replica_drained(replica_id)
             case Retired() | Metrics():
                 link.answered(message)
 

@@ -42,7 +42,7 @@ from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.kubernetes.cluster_control import ClusterControl, ClusterSettings, cluster_control
 from controlplane.leader_proxy import LeaderEndpoint
 from controlplane.rest import RestSettings, build_app
-from controlplane.router_groups import GroupEvents, RouterGroups
+from controlplane.router_groups import RouterGroups
 from router.proxy.tls import TlsError
 from router.settings import SettingError, number
 from scorefront import process_main as process
@@ -236,17 +236,9 @@ class _Term:
         """Until it is cancelled, or a part of it dies; every part has ended when this returns."""
         await self._links.ensure()
         token = ControlToken(await self._token(), self._token)
-        groups = RouterGroups(
-            GroupEvents(
-                on_usage=lambda report: control.plane.on_usage(report),
-                on_drained=lambda replica_id: control.plane.on_drained(replica_id),
-                on_workers=lambda workers: control.plane.on_workers(workers),
-                on_worker_gone=lambda worker: control.plane.on_worker_gone(worker),
-            ),
-            fence,
-            self._links.trust,
-        )
+        groups = RouterGroups(fence, self._links.trust)
         control = self._control(groups, fence)
+        groups.report_to(control.plane)
         fleet = self._fleet(groups)
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         scaler = FrontEndScaler(fleet, front_end_settings(os.environ, in_cluster=True), self._clock, wall, scales=True)

@@ -27,7 +27,7 @@ from router.peers.peer_identity import trust_from_folder
 from router.settings import SettingError, from_environment
 from router.supervisor.peer_ports import ANY_PORT, PeerPorts
 from router.supervisor.socket_folder import FolderError
-from router.supervisor.worker_supervisor import Callbacks, RestartFailed, Supervisor, worker_command
+from router.supervisor.worker_supervisor import RestartFailed, Supervisor, worker_command
 from scorefront import process_main as process
 from scorefront.cluster_names import watched_namespaces
 from scorefront.cores import MAX_WORKERS, allowed_cores
@@ -147,13 +147,6 @@ class _Router:
         )
         resizes = options.workers is None
         self._uplink = Uplink(api, options.pod, trust, clock, u, _most_workers, resizes)
-        callbacks = Callbacks(
-            snapshot=self._watch.discovery.snapshot,
-            on_usage=self._uplink.on_usage,
-            on_drained=self._uplink.on_drained,
-            on_workers=self._uplink.on_workers,
-            on_worker_gone=self._uplink.on_worker_gone,
-        )
         group = os.urandom(4).hex()
         self._seat = Seat(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
         solitude = SoleMemberMarker(options.state_dir / ALONE, options.pod, options.pod_uid)
@@ -167,7 +160,6 @@ class _Router:
             options.workers or 1,
             worker_command(*told, tls=options.tls),
             worker_environment(environment),
-            callbacks,
             redirect,
             self._membership,
             doors,
@@ -217,7 +209,7 @@ class _Router:
     async def _serve(self) -> None:
         """Know what there is, start workers, look after them; returns never."""
         await self._know()
-        await self._supervisor.start()
+        await self._supervisor.start(self._watch.discovery.snapshot, self._uplink)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep(), name="keep what is known")
             tasks.create_task(self._restart_when_asked(), name="restart workers on SIGHUP")

@@ -136,20 +136,20 @@ class Uplink:
 
     # ---- what happens in the group
 
-    def on_usage(self, report: UsageReport) -> None:
+    def usage_reported(self, report: UsageReport) -> None:
         """A worker has counted."""
         self._counts.take(report)
         if report.worker in self._workers:
             self._send(Usage(report))
 
-    def on_drained(self, replica_id: str) -> None:
+    def replica_drained(self, replica_id: str) -> None:
         """Nothing is in flight on a replica that was withdrawn."""
         self._drained[replica_id] = None
         while len(self._drained) > MAX_DRAINED:
             del self._drained[next(iter(self._drained))]
         self._send(Drained(replica_id))
 
-    def on_workers(self, workers: Collection[str]) -> None:
+    def workers_expected(self, workers: Collection[str]) -> None:
         """These serve or are leaving."""
         new = [worker for worker in workers if worker not in self._workers]
         self._workers = tuple(workers)
@@ -157,7 +157,7 @@ class Uplink:
         for worker in new:  # what it has said before, nobody could place
             self._send_whole(worker)
 
-    def on_worker_gone(self, worker: str) -> None:
+    def worker_ended(self, worker: str) -> None:
         """It has ended."""
         self._counts.forget(worker)
         if worker in self._workers:

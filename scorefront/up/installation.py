@@ -30,7 +30,7 @@ from controlplane.statedir import make_own
 from controlplane.store import FileStore
 from router.settings import SettingError, from_environment
 from router.supervisor.socket_folder import FolderError
-from router.supervisor.worker_supervisor import Callbacks, RestartFailed, Supervisor, worker_command
+from router.supervisor.worker_supervisor import RestartFailed, Supervisor, worker_command
 from scorefront import process_main as process
 from scorefront.audit_output import FILE, audit_file
 from scorefront.cores import MAX_WORKERS, allowed_cores
@@ -124,13 +124,6 @@ class _Installation:
                 f"--access-log={options.access_log}", *told_to_workers(allowed, own_ports=ports), tls=options.tls
             ),
             worker_environment(os.environ),
-            Callbacks(
-                snapshot=lambda: self._plane.snapshot(),
-                on_usage=lambda report: self._plane.on_usage(report),
-                on_drained=lambda replica_id: self._plane.on_drained(replica_id),
-                on_workers=lambda workers: self._plane.on_workers(workers),
-                on_worker_gone=lambda worker: self._plane.on_worker_gone(worker),
-            ),
             redirect,
         )
         clock = process.ProcessClock()
@@ -237,7 +230,7 @@ class _Installation:
             await self._routers.resize(count)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
-        await self._routers.start()
+        await self._routers.start(self._plane.snapshot, self._plane)
         access = self._access
         authenticators = (await self._control_token(stack),) if access.token_demanded else ()
         exposition = Exposition(self._front_end.figures)

@@ -131,7 +131,7 @@ class Leadership:
     def usage(self, busy, waiting=0, total=0, key=BLUE, starved=False, by=()):
         """What the one worker tells."""
         row = VersionUsage(key.endpoint, key.version, busy, total, waiting, self._integral, dict.fromkeys(by, 1))
-        self.plane.on_usage(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
+        self.plane.usage_reported(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
 
     async def load(self, seconds, busy, waiting=0, total=0, key=BLUE):
         """Just so much, for so long."""

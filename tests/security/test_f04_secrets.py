@@ -88,7 +88,7 @@ async def test_the_keys_of_a_deleted_endpoint_are_removed_before_it_goes(everywh
     await everywhere.plane.delete("iris")
     await everywhere.settle(2)
     assert everywhere.endpoint() is not None, "it waits for its replicas to drain"
-    everywhere.plane.on_drained(next(each for each in everywhere.routers.replicas if "iris" in each))
+    everywhere.plane.replica_drained(next(each for each in everywhere.routers.replicas if "iris" in each))
     await everywhere.settle(3)
     assert everywhere.endpoint() is None
     assert set(entries(everywhere)) == {"home.tulip"}

@@ -327,7 +327,7 @@ class Cluster:
 async def cluster() -> AsyncIterator[Cluster]:
     made = Cluster(Leadership())
     await made.leader.start()
-    made.leader.plane.on_workers(["w1"])
+    made.leader.plane.workers_expected(["w1"])
     await made.declare()
     yield made
     await made.leader.stop()

@@ -35,7 +35,7 @@ class Rig:
 
     async def start(self) -> None:
         await self.leader.start()
-        self.leader.plane.on_workers(["w1"])
+        self.leader.plane.workers_expected(["w1"])
         await self.leader.declare(scoring_endpoint("iris", namespace="red"))
         await self.leader.declare(scoring_endpoint("wine", namespace="blue"))
         control = self.leader.control

@@ -16,13 +16,14 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.paths import SECRETS, path
 from cluster.kubernetes.peer_certificates import AUTHORITY_SECRET, PEERS_SECRET, ROTATE, PeersIdentity
 from cluster.trust import CONTROL, ROUTER, Trust, names
-from controlplane.router_groups import GroupEvents, RouterGroups
+from controlplane.router_groups import RouterGroups
 from router.core.view import Member
 from router.peers.peer_identity import covers
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.fakes.kube_objects import FakeApi
 from tests.fakes.router_group import FakeGroup
+from tests.fakes.router_reports import RecordedReports
 from tests.integration.router.test_uplink import Leader, Rig
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -113,7 +114,8 @@ async def test_the_leader_links_with_routers_only(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    groups = RouterGroups(GroupEvents(*[lambda told: None] * 4), 1, authority.issue(CONTROL))
+    groups = RouterGroups(1, authority.issue(CONTROL))
+    groups.report_to(RecordedReports())
     groups.open(sock)
     stranger = FakeGroup("a", ("a1",), authority.issue("model.example.com"))
     with contextlib.suppress(OSError):

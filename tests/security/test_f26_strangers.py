@@ -13,11 +13,12 @@ import yaml
 
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER
-from controlplane.router_groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, GroupEvents, RouterGroups
+from controlplane.router_groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, RouterGroups
 from router.peers import peer_listener
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.fakes.router_group import FakeGroup
+from tests.fakes.router_reports import RecordedReports
 
 
 def admit(strangers: Strangers[int], connection: int, address: str) -> int | None:
@@ -63,8 +64,8 @@ def test_the_shares_leave_room_for_a_whole_group() -> None:
 
 async def test_a_silent_crowd_does_not_keep_a_router_from_its_leader(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    events = GroupEvents(lambda report: None, lambda replica: None, lambda workers: None, lambda worker: None)
-    leader = RouterGroups(events, fence=1, trust=authority.issue(ROUTER))
+    leader = RouterGroups(fence=1, trust=authority.issue(ROUTER))
+    leader.report_to(RecordedReports())
     sock = socket.create_server(("127.0.0.1", 0), backlog=256)
     leader.open(sock)
     port = sock.getsockname()[1]

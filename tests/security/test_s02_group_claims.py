@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,11 @@ from cluster.kubernetes.objects.router_pod import router_pod
 from cluster.link import GroupIs
 from cluster.trust import ROUTER
 from controlplane.group_claims import claim_fault
-from controlplane.router_groups import GroupEvents, RouterGroups
-from serving.usage import UsageReport
+from controlplane.router_groups import RouterGroups
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.fakes.router_group import FakeGroup, usage
+from tests.fakes.router_reports import RecordedReports
 
 PODS = {"router-1": ("10.0.0.1", "fd00::1"), "router-2": ("10.0.0.2",), "router-3": ()}
 OWNERS = {"a1": "router-1", "b1": "router-2"}
@@ -54,23 +54,11 @@ def test_a_pod_tells_its_addresses() -> None:
     assert router_pod({"metadata": {"name": "r"}}).addresses == ()
 
 
-class Heard:
-    """What the leader took for true."""
-
-    def __init__(self) -> None:
-        self.reports: list[UsageReport] = []
-        self.drained: list[str] = []
-        self.workers: Collection[str] = ()
-        self.events = GroupEvents(self.reports.append, self.drained.append, self._expect, lambda worker: None)
-
-    def _expect(self, workers: Collection[str]) -> None:
-        self.workers = workers
-
-
 @pytest.fixture
-async def leader(tmp_path: Path) -> AsyncIterator[tuple[RouterGroups, Heard, Authority, int]]:
-    heard, authority = Heard(), Authority(tmp_path)
-    made = RouterGroups(heard.events, fence=7, trust=authority.issue(ROUTER))
+async def leader(tmp_path: Path) -> AsyncIterator[tuple[RouterGroups, RecordedReports, Authority, int]]:
+    heard, authority = RecordedReports(), Authority(tmp_path)
+    made = RouterGroups(fence=7, trust=authority.issue(ROUTER))
+    made.report_to(heard)
     sock = socket.create_server(("127.0.0.1", 0))
     made.open(sock)
     yield made, heard, authority, sock.getsockname()[1]
@@ -78,7 +66,7 @@ async def leader(tmp_path: Path) -> AsyncIterator[tuple[RouterGroups, Heard, Aut
 
 
 async def test_an_unlinked_worker_of_another_pod_cannot_be_claimed(
-    leader: tuple[RouterGroups, Heard, Authority, int],
+    leader: tuple[RouterGroups, RecordedReports, Authority, int],
 ) -> None:
     groups, heard, authority, port = leader
     groups.expect({"a1": "pod-a", "b1": "pod-b"})
@@ -91,7 +79,7 @@ async def test_an_unlinked_worker_of_another_pod_cannot_be_claimed(
 
 
 async def test_a_link_that_claimed_too_early_is_cut_when_the_truth_is_known(
-    leader: tuple[RouterGroups, Heard, Authority, int],
+    leader: tuple[RouterGroups, RecordedReports, Authority, int],
 ) -> None:
     groups, heard, authority, port = leader
     rogue = await FakeGroup("rogue", ("a1",), authority.issue(ROUTER), pod="pod-b").join(port)
@@ -108,7 +96,7 @@ async def test_a_link_that_claimed_too_early_is_cut_when_the_truth_is_known(
 
 
 async def test_counts_of_a_worker_that_is_not_ones_own_are_left_out(
-    leader: tuple[RouterGroups, Heard, Authority, int],
+    leader: tuple[RouterGroups, RecordedReports, Authority, int],
 ) -> None:
     _, heard, authority, port = leader
     group = await FakeGroup("b", ("b1",), authority.issue(ROUTER), pod="pod-b").join(port)

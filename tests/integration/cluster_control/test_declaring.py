@@ -118,7 +118,7 @@ async def test_a_deleted_endpoint_drains_then_its_workload_goes_and_the_object_l
     annotations = leader.kubernetes.find(PODS, pod)["metadata"]["annotations"]
     assert annotations["scorefront.io/draining"] == "true"
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is not None and leader.endpoint() is not None
-    leader.plane.on_drained(next(iter(leader.routers.replicas)))
+    leader.plane.replica_drained(next(iter(leader.routers.replicas)))
     await leader.settle(3)
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is None and leader.endpoint() is None
 
@@ -148,7 +148,7 @@ async def test_a_version_that_is_dropped_drains_before_its_workload_goes(leader)
     (green,) = [each for each in leader.routers.replicas.values() if each.version == "green"]
     assert green.state is ReplicaState.DRAINING
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-green") is not None
-    leader.plane.on_drained(green.id)
+    leader.plane.replica_drained(green.id)
     await leader.settle(1)
     assert [each["metadata"]["name"] for each in leader.kubernetes.all(DEPLOYMENTS)] == ["iris-blue"]
 
@@ -235,7 +235,7 @@ async def test_what_rest_deletes_is_gone_at_once_and_its_name_is_free_when_all_i
     await leader.settle(3)
     with pytest.raises(ConflictingChange, match="is being deleted"):
         await leader.plane.apply(document())
-    leader.plane.on_drained(next(iter(leader.routers.replicas)))
+    leader.plane.replica_drained(next(iter(leader.routers.replicas)))
     await leader.settle(3)
     await leader.plane.apply(document())
 

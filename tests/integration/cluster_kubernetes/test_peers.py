@@ -12,10 +12,11 @@ from cluster.kubernetes.client.api_errors import RequestRefused, WriteConflict
 from cluster.kubernetes.client.paths import SECRETS, path
 from cluster.kubernetes.peer_certificates import AUTHORITY_SECRET, PEERS_SECRET, PeersIdentity
 from cluster.trust import Trust
-from controlplane.router_groups import GroupEvents, RouterGroups
+from controlplane.router_groups import RouterGroups
 from tests.fakes.clock import eventually
 from tests.fakes.kube_objects import FakeApi
 from tests.fakes.router_group import FakeGroup
+from tests.fakes.router_reports import RecordedReports
 
 NOW = datetime.datetime.now(datetime.UTC)
 PEERS_PATH = path(SECRETS, "home", PEERS_SECRET)
@@ -66,7 +67,8 @@ async def test_a_router_that_mounts_the_secret_is_linked_with_the_leader(api, tm
     theirs = mounted(api, tmp_path / "router")
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    groups = RouterGroups(GroupEvents(*[lambda told: None] * 4), 1, ours.trust)
+    groups = RouterGroups(1, ours.trust)
+    groups.report_to(RecordedReports())
     groups.open(sock)
     group = await FakeGroup("a", ("a1",), theirs).join(sock.getsockname()[1])
     await eventually(groups.linked)

@@ -71,11 +71,11 @@ async def lives_and_goes(bench: Bench, name: str, number: int) -> None:
     await bench.plane.delete(name)
     told(bench, blue, number, busy=0)
     for replica in bench.provider.of(blue) + bench.provider.of(VersionKey(name, "green")):
-        bench.plane.on_drained(replica)
+        bench.plane.replica_drained(replica)
     await bench.clock.advance(10)
     assert bench.provider.replicas == {}
-    bench.plane.on_drained(f"{name}-blue-late")
-    bench.plane.on_worker_gone(f"w{number}")
+    bench.plane.replica_drained(f"{name}-blue-late")
+    bench.plane.worker_ended(f"w{number}")
     await bench.clock.advance(10)
 
 
@@ -83,8 +83,8 @@ def told(bench: Bench, key: VersionKey, number: int, busy: int, waiting: int = 0
     """What the worker says at this moment."""
     now = bench.clock.now()
     usage = VersionUsage(*key, busy, 1, waiting, now - 1000.0, {})
-    bench.plane.on_workers([f"w{number}"])
-    bench.plane.on_usage(UsageReport(f"w{number}", now, (usage,), (key,) if waiting else ()))
+    bench.plane.workers_expected([f"w{number}"])
+    bench.plane.usage_reported(UsageReport(f"w{number}", now, (usage,), (key,) if waiting else ()))
 
 
 async def test_nothing_stays_of_endpoints_that_have_gone(bench):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,29 +14,15 @@ from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust
 from controlplane import group_link as grouplink
 from controlplane import router_groups as groups
-from controlplane.router_groups import GroupEvents, RouterGroups
+from controlplane.router_groups import RouterGroups
 from serving.endpoint import VersionKey
-from serving.usage import UsageReport
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.fakes.router_group import FakeGroup, usage
+from tests.fakes.router_reports import RecordedReports
 
 BLUE = VersionKey("iris", "blue")
 Join = Callable[..., Awaitable[FakeGroup]]
-
-
-class Heard:
-    """What the leader was told."""
-
-    def __init__(self) -> None:
-        self.reports: list[UsageReport] = []
-        self.drained: list[str] = []
-        self.workers: Collection[str] = ()
-        self.gone: list[str] = []
-        self.events = GroupEvents(self.reports.append, self.drained.append, self._expect, self.gone.append)
-
-    def _expect(self, workers: Collection[str]) -> None:
-        self.workers = workers
 
 
 @pytest.fixture
@@ -50,8 +36,8 @@ def trust(authority: Authority) -> Trust:
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def heard() -> RecordedReports:
+    return RecordedReports()
 
 
 @pytest.fixture
@@ -68,8 +54,9 @@ def port(door: socket.socket) -> int:
 
 
 @pytest.fixture
-async def leader(heard: Heard, trust: Trust, door: socket.socket) -> AsyncIterator[RouterGroups]:
-    made = RouterGroups(heard.events, fence=7, trust=trust)
+async def leader(heard: RecordedReports, trust: Trust, door: socket.socket) -> AsyncIterator[RouterGroups]:
+    made = RouterGroups(fence=7, trust=trust)
+    made.report_to(heard)
     made.open(door)
     yield made
     await made.close()

@@ -141,7 +141,7 @@ async def test_a_deleted_endpoint_is_unknown_at_once_and_its_replicas_drain(benc
     assert bench.routers.replicas[replica].state is DRAINING
     with pytest.raises(NoSuchEndpoint):
         await bench.plane.get("iris")
-    bench.plane.on_drained(replica)
+    bench.plane.replica_drained(replica)
     await bench.clock.advance(0)
     assert bench.provider.replicas == {} and bench.routers.replicas == {}
 
@@ -217,7 +217,7 @@ async def test_routers_never_get_a_key_or_a_private_half(bench):
 
 async def test_a_restart_asks_for_the_numbers_that_were_wanted(bench):
     await bench.apply(manifest(versions=[version(minimum=2), version("green")]))
-    bench.plane.on_usage(usage(busy=2, total=2, waiting=2))
+    bench.plane.usage_reported(usage(busy=2, total=2, waiting=2))
     await bench.clock.advance(0.1)
     assert bench.provider.asked("scale")[-1][:3] == ("scale", BLUE, 3)
     after = await bench.again()
@@ -265,7 +265,7 @@ async def damaged(bench, request):
     """Started again with a file that was damaged meanwhile: (bench, the file, what it holds, what is told of it)."""
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.apply(manifest("roses"))
-    bench.plane.on_usage(usage(busy=2, total=2, waiting=2))
+    bench.plane.usage_reported(usage(busy=2, total=2, waiting=2))
     await bench.clock.advance(0.1)
     await bench.plane.stop()
     spoil, told = request.param
@@ -432,7 +432,7 @@ async def test_a_version_that_starts_says_so_with_its_last_log_lines(bench):
 async def test_the_view_shows_slots_and_utilization(bench):
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
-    bench.plane.on_usage(usage(busy=1, total=2, waiting=0, starved=False))
+    bench.plane.usage_reported(usage(busy=1, total=2, waiting=0, starved=False))
     status = (await bench.plane.get("iris"))["status"]["versions"]["blue"]
     assert {key: status[key] for key in ("busy", "total", "waiting", "utilization", "share", "isDefault")} == {
         "busy": 1,
@@ -474,7 +474,7 @@ async def test_what_is_measured_covers_every_declared_version(bench):
 async def test_static_replicas_are_declared_but_never_scaled(bench):
     static = version(replica={"static": ["127.0.0.1:1", "127.0.0.1:2"]})
     view = await bench.apply(manifest(versions=[static]))
-    bench.plane.on_usage(usage(busy=2, total=2, waiting=50))
+    bench.plane.usage_reported(usage(busy=2, total=2, waiting=50))
     await bench.clock.advance(3)
     assert view["status"]["versions"]["blue"]["desired"] == 2
     assert bench.provider.asked("scale") == []

@@ -285,7 +285,7 @@ async def test_decisions_are_listed_newest_last(api, bench):
     await put(api)
     for waiting in (1, 3):
         row = VersionUsage("iris", "blue", 1, 1, waiting, 0.0, {})
-        bench.plane.on_usage(UsageReport("w", bench.clock.now(), (row,), (BLUE,)))
+        bench.plane.usage_reported(UsageReport("w", bench.clock.now(), (row,), (BLUE,)))
         await bench.clock.advance(0.06)
     decisions = (await (await api.get(f"{IRIS}/decisions?last=2&version=blue")).json())["value"]
     assert [(each["previous"], each["desired"], each["direction"]) for each in decisions] == [

@@ -32,7 +32,7 @@ class Load:
         self._last_s = now
         total = len(self.bench.provider.of(BLUE, READY))
         row = VersionUsage("iris", "blue", self.busy, total, self.waiting, self.integral, {})
-        self.bench.plane.on_usage(UsageReport("w1", now, (row,), (BLUE,) if starved else ()))
+        self.bench.plane.usage_reported(UsageReport("w1", now, (row,), (BLUE,) if starved else ()))
 
     async def run(self, seconds):
         for _ in range(round(seconds / 0.2)):
@@ -49,7 +49,7 @@ class Load:
 @pytest.fixture
 async def load(bench):
     await bench.apply(manifest(versions=[version(minimum=1, maximum=6)]))
-    bench.plane.on_workers(["w1"])
+    bench.plane.workers_expected(["w1"])
     made = Load(bench)
     made.report()
     await made.run(2)
@@ -101,7 +101,7 @@ async def test_a_replica_is_stopped_only_when_the_routers_say_it_is_drained(benc
     draining = bench.provider.of(BLUE, DRAINING)
     assert len(draining) == 5 and bench.provider.asked("drained") == []
     assert {bench.routers.replicas[each].state for each in draining} == {DRAINING}
-    bench.plane.on_drained(draining[0])
+    bench.plane.replica_drained(draining[0])
     await bench.clock.advance(0)
     assert bench.provider.asked("drained") == [("drained", draining[0])]
     assert bench.provider.of(BLUE, DRAINING) == draining[1:]
@@ -187,11 +187,11 @@ async def test_what_was_withdrawn_goes_even_when_more_are_needed_after_all(bench
 async def test_a_replica_that_routers_withdrew_without_an_answer_is_replaced(bench, load):
     await scaled_to(bench, load, 6)
     stray = bench.provider.of(BLUE, READY)[2]
-    bench.plane.on_drained(stray)
+    bench.plane.replica_drained(stray)
     await bench.clock.advance(0)
     assert bench.provider.of(BLUE, DRAINING) == [stray]
     assert len(bench.provider.of(BLUE, READY)) == 6
-    bench.plane.on_drained(stray)
+    bench.plane.replica_drained(stray)
     await bench.clock.advance(0)
     assert bench.provider.of(BLUE, DRAINING) == [] and len(bench.provider.of(BLUE)) == 6
 
@@ -203,7 +203,7 @@ async def test_a_victim_that_drains_before_the_provider_knows_is_no_stray(bench,
     async def retire_and_drain_at_once(key, count):
         retired = await retire(key, count)
         for replica in retired:
-            bench.plane.on_drained(replica)
+            bench.plane.replica_drained(replica)
         return retired
 
     bench.routers.retire = retire_and_drain_at_once
@@ -247,7 +247,7 @@ async def test_a_replica_that_the_provider_itself_withdraws_is_drained_too(bench
     bench.provider.become(replica, DRAINING)
     await bench.clock.advance(0)
     assert bench.routers.replicas[replica].state is DRAINING
-    bench.plane.on_drained(replica)
+    bench.plane.replica_drained(replica)
     await bench.clock.advance(0)
     assert bench.provider.of(BLUE) == []
 
@@ -260,7 +260,7 @@ async def test_numbers_never_leave_the_bounds_whatever_the_load_does(bench, load
 
 
 async def test_starved_versions_that_are_not_declared_are_ignored(bench, load):
-    bench.plane.on_usage(UsageReport("w1", bench.clock.now(), (), (VersionKey("nobody", "here"),)))
-    bench.plane.on_worker_gone("w1")
+    bench.plane.usage_reported(UsageReport("w1", bench.clock.now(), (), (VersionKey("nobody", "here"),)))
+    bench.plane.worker_ended("w1")
     await load.run(1)
     assert bench.provider.asked("scale") == []

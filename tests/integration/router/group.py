@@ -8,10 +8,11 @@ from pathlib import Path
 import psutil
 
 from cluster.link import ResetAll, ToWorker, WorkerMetrics
-from router.supervisor.worker_supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from router.supervisor.worker_supervisor import Supervisor, listening_socket, worker_command
 from serving.credentials import TokenTrust
 from serving.replica import Replica as DeclaredReplica
 from serving.usage import UsageReport, VersionUsage
+from tests.fakes.router_reports import RecordedReports
 from tests.integration.router.clients import Client
 from tests.integration.router.rig import endpoint
 
@@ -29,30 +30,22 @@ def environment(**settings: float) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **chosen}
 
 
-class Group:
-    """What the control plane would see of its routers."""
+class Group(RecordedReports):
+    """One router, and its reports to the control plane."""
 
     def __init__(self, told: ResetAll, workers: int = 1, **settings: float) -> None:
+        super().__init__()
         self.told = told
-        self.reports: list[tuple[float, UsageReport]] = []
-        self.drained: list[str] = []
-        self.workers: set[str] = set()
-        self.gone: list[str] = []
+        self.timed: list[tuple[float, UsageReport]] = []
+        """(seconds on the clock of the loop, report)."""
         self._listen = listening_socket("127.0.0.1", 0)
         self.port: int = self._listen.getsockname()[1]
         self._clients: list[Client] = []
-        callbacks = Callbacks(
-            snapshot=lambda: self.told,
-            on_usage=lambda report: self.reports.append((asyncio.get_running_loop().time(), report)),
-            on_drained=self.drained.append,
-            on_workers=self._workers,
-            on_worker_gone=self.gone.append,
-        )
-        self.supervisor = Supervisor(self._listen, workers, worker_command(), environment(**settings), callbacks)
+        self.supervisor = Supervisor(self._listen, workers, worker_command(), environment(**settings))
 
     async def start(self) -> None:
         async with asyncio.timeout(20):
-            await self.supervisor.start()
+            await self.supervisor.start(lambda: self.told, self)
 
     async def stop(self) -> None:
         """Also shows that no slot was ever given twice."""
@@ -64,9 +57,8 @@ class Group:
         assert [each.slot_violations for each in metrics] == [0] * len(metrics)
         assert [each.counters["double_releases"] for each in metrics] == [0] * len(metrics)
 
-    def _workers(self, names: object) -> None:
-        assert isinstance(names, list)
-        self.workers = set(names)
+    def usage_reported(self, report: UsageReport) -> None:
+        self.timed.append((asyncio.get_running_loop().time(), report))
 
     def tell(self, message: ToWorker) -> None:
         self.supervisor.publish(message)
@@ -93,7 +85,7 @@ class Group:
     def usages(self) -> dict[str, list[tuple[float, VersionUsage]]]:
         """Worker -> what it said of `iris/blue`: (its clock, usage)."""
         found = defaultdict(list)
-        for _, report in self.reports:
+        for _, report in self.timed:
             for usage in report.versions:
                 if usage.key == ("iris", "blue"):
                     found[report.worker].append((report.at_s, usage))

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +19,30 @@ from cluster.link import ResetAll, SetKeys
 from router.core.view import Departed, Member, View
 from router.membership.agreement import Membership, Part, merged
 from router.supervisor.roster import Phase
-from router.supervisor.worker_supervisor import Callbacks, RestartFailed, Supervisor, listening_socket
+from router.supervisor.worker_supervisor import RestartFailed, Supervisor, listening_socket
 from serving.credentials import TokenTrust
 from serving.endpoint import VersionKey
 from tests.fakes.clock import eventually
+from tests.fakes.router_reports import RecordedReports
 from tests.integration.router.clients import BrokenOff, Client, get
 from tests.integration.router.group import environment
 from tests.integration.router.rig import keys
 
+EMPTY = partial(ResetAll, (), (), TokenTrust("https://issuer.test"), ())
 COMMAND = [sys.executable, "-m", "tests.fakes.group_worker", "router-worker"]
 BLUE = VersionKey("iris", "blue")
 
 
-class Crew:
+class Crew(RecordedReports):
     """A group of fake workers, and what its owner was told."""
 
     def __init__(self, folder: Path, workers: int, membership: Membership | None = None, **settings: Any) -> None:
-        self.workers: set[str] = set()
-        self.gone: list[str] = []
-        self.drained: list[str] = []
-        self.reports: list[str] = []
+        super().__init__()
         self._listen = listening_socket("127.0.0.1", 0)
         self.port: int = self._listen.getsockname()[1]
         self._clients: list[Client] = []
         self.environment = {**environment(**settings), "XDG_RUNTIME_DIR": str(folder)}
-        callbacks = Callbacks(
-            snapshot=lambda: ResetAll((), (), TokenTrust("https://issuer.test"), ()),
-            on_usage=lambda report: self.reports.append(report.worker),
-            on_drained=self.drained.append,
-            on_workers=lambda names: self.workers.update(names),
-            on_worker_gone=self.gone.append,
-        )
-        self.supervisor = Supervisor(self._listen, workers, COMMAND, self.environment, callbacks, membership=membership)
+        self.supervisor = Supervisor(self._listen, workers, COMMAND, self.environment, membership=membership)
         self.command: list[str] = self.supervisor._command
 
     def misbehaving(self, how: str) -> None:
@@ -95,7 +88,7 @@ async def crews(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Crews
             crew = Crew(tmp_path_factory.mktemp("run"), workers, **how)
             stack.push_async_callback(crew.stop)
             async with asyncio.timeout(20):
-                await crew.supervisor.start()
+                await crew.supervisor.start(EMPTY, crew)
             return crew
 
         yield start
@@ -141,8 +134,8 @@ async def test_every_worker_gets_a_table_and_a_view_that_names_it_before_it_serv
     assert len(names) == 2
     assert [(each.name, each.eligible) for each in crew.supervisor.view.members] == [(name, True) for name in names]
     assert (await crew.ask())["told"][:2] == ["ResetAll", "SetView"]
-    assert crew.workers == set(names)
-    await eventually(lambda: sorted(crew.reports) == sorted(names))
+    assert set(crew.workers) == set(names)
+    await eventually(lambda: sorted(each.worker for each in crew.reports) == sorted(names))
 
 
 async def test_peers_are_reached_in_a_folder_that_is_private_and_goes_with_its_supervisor(crews: Crews) -> None:

@@ -13,10 +13,11 @@ from router.membership.agreement import Part, merged
 from router.peers.peer_identity import trust_from_folder
 from router.supervisor.peer_ports import PeerPorts
 from router.supervisor.roster import Phase
-from router.supervisor.worker_supervisor import Callbacks, Supervisor, listening_socket, worker_command
+from router.supervisor.worker_supervisor import Supervisor, listening_socket, worker_command
 from serving.replica import Replica, ReplicaState
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
+from tests.fakes.router_reports import RecordedReports
 from tests.integration.router.clients import Client, get
 from tests.integration.router.group import environment, snapshot
 from tests.integration.router.replicas import OK, Request, Wire
@@ -69,6 +70,7 @@ class Pair:
     """The groups `a` and `b`."""
 
     def __init__(self, told: ResetAll, peers: Path) -> None:
+        self._told = told
         self.agreement = Agreement()
         self.supervisors: dict[str, Supervisor] = {}
         self.ports: dict[str, int] = {}
@@ -82,14 +84,15 @@ class Pair:
                 2,
                 [*worker_command(), f"--peers-dir={peers}"],
                 environment(),
-                Callbacks(lambda: told, lambda _: None, lambda _: None, lambda _: None, lambda _: None),
                 membership=self.agreement.seat(name),
                 doors=PeerPorts("127.0.0.1"),
             )
 
     async def start(self) -> None:
         async with asyncio.timeout(30):
-            await asyncio.gather(*(each.start() for each in self.supervisors.values()))
+            await asyncio.gather(
+                *(each.start(lambda: self._told, RecordedReports()) for each in self.supervisors.values())
+            )
 
     async def stop(self) -> None:
         violations = [m.slot_violations for each in self.supervisors.values() for m in await each.collect()]

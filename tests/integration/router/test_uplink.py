@@ -5,14 +5,14 @@ import json
 import socket
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.trust import CONTROL, ROUTER, Trust
-from controlplane.router_groups import GroupEvents, RouterGroups
+from controlplane.router_groups import RouterGroups
 from scorefront.cluster_names import LEASE
 from scorefront.process_main import ProcessClock
 from scorefront.router.uplink import Uplink, leader_of
@@ -20,6 +20,7 @@ from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage, Work
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
+from tests.fakes.router_reports import RecordedReports
 
 BLUE = VersionKey("iris", "blue")
 Object = dict[str, Any]
@@ -58,25 +59,20 @@ class LeaseApi:
             await changed.wait()
 
 
-class Leader:
+class Leader(RecordedReports):
     """One that leads, and what it hears."""
 
     def __init__(self, trust: Trust, fence: int) -> None:
+        super().__init__()
         self.busy: dict[str, dict[VersionKey, int]] = defaultdict(dict)
-        self.drained: list[str] = []
-        self.workers: Collection[str] = ()
-        self.gone: list[str] = []
-        events = GroupEvents(self._usage, self.drained.append, self._workers, self.gone.append)
-        self.groups = RouterGroups(events, fence, trust)
+        self.groups = RouterGroups(fence, trust)
+        self.groups.report_to(self)
         self._sock = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._sock.getsockname()[1]
         self.groups.open(self._sock)
 
-    def _usage(self, report: UsageReport) -> None:
+    def usage_reported(self, report: UsageReport) -> None:
         self.busy[report.worker].update({usage.key: usage.busy for usage in report.versions})
-
-    def _workers(self, workers: Collection[str]) -> None:
-        self.workers = workers
 
     async def close(self) -> None:
         await self.groups.close()
@@ -146,27 +142,27 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 async def test_a_leader_hears_who_there_is_and_what_they_have_and_then_every_change(rig: Rig) -> None:
-    rig.uplink.on_usage(report("w1", 1))
-    rig.uplink.on_workers(["w1"])
+    rig.uplink.usage_reported(report("w1", 1))
+    rig.uplink.workers_expected(["w1"])
     leader = rig.leader(1)
     await eventually(lambda: leader.busy["w1"] == {BLUE: 1})
-    rig.uplink.on_usage(report("w1", 3))
-    rig.uplink.on_drained("replica")
+    rig.uplink.usage_reported(report("w1", 3))
+    rig.uplink.replica_drained("replica")
     await eventually(lambda: leader.busy["w1"] == {BLUE: 3} and leader.drained == ["replica"])
-    rig.uplink.on_workers(["w1", "w2"])
-    rig.uplink.on_usage(report("w2", 2))
+    rig.uplink.workers_expected(["w1", "w2"])
+    rig.uplink.usage_reported(report("w2", 2))
     await eventually(lambda: leader.busy["w2"] == {BLUE: 2})
-    rig.uplink.on_worker_gone("w1")
+    rig.uplink.worker_ended("w1")
     await eventually(lambda: leader.gone == ["w1"] and set(leader.workers) == {"w2"})
 
 
 async def test_another_leader_is_told_everything_anew(rig: Rig) -> None:
-    rig.uplink.on_workers(["w1"])
+    rig.uplink.workers_expected(["w1"])
     first = rig.leader(1)
-    rig.uplink.on_usage(report("w1", 1, VersionKey("rose", "red")))
-    rig.uplink.on_usage(report("w1", 2))
-    rig.uplink.on_drained("drained-before")
-    rig.uplink.on_drained("stopped")
+    rig.uplink.usage_reported(report("w1", 1, VersionKey("rose", "red")))
+    rig.uplink.usage_reported(report("w1", 2))
+    rig.uplink.replica_drained("drained-before")
+    rig.uplink.replica_drained("stopped")
     rig.uplink.on_replica_gone("stopped")
     await eventually(lambda: len(first.busy["w1"]) == 2)
     second = rig.leader(2)
@@ -176,14 +172,13 @@ async def test_another_leader_is_told_everything_anew(rig: Rig) -> None:
 
 
 async def test_a_link_that_breaks_is_made_again(rig: Rig) -> None:
-    rig.uplink.on_workers(["w1"])
+    rig.uplink.workers_expected(["w1"])
     leader = rig.leader(1)
     await eventually(lambda: rig.uplink.linked)
     await leader.groups.close()
     await eventually(lambda: not rig.uplink.linked)
-    again = RouterGroups(
-        GroupEvents(lambda _: None, lambda _: None, leader._workers, lambda _: None), 1, rig.control_trust
-    )
+    again = RouterGroups(1, rig.control_trust)
+    again.report_to(leader)
     leader.groups = again
     leader._sock.close()
     leader._sock = socket.create_server(("127.0.0.1", leader.port))
@@ -192,7 +187,7 @@ async def test_a_link_that_breaks_is_made_again(rig: Rig) -> None:
 
 
 async def test_one_who_led_before_is_not_obeyed_any_more(rig: Rig) -> None:
-    rig.uplink.on_workers(["w1"])
+    rig.uplink.workers_expected(["w1"])
     rig.leader(5)
     await eventually(lambda: rig.uplink.linked)
     old = rig.leader(4)
@@ -203,7 +198,7 @@ async def test_one_who_led_before_is_not_obeyed_any_more(rig: Rig) -> None:
 
 async def test_a_leader_of_a_lease_that_was_made_anew_is_obeyed_although_its_number_is_lower(rig: Rig) -> None:
     first = rig.leader(7)
-    rig.uplink.on_workers(["w1"])
+    rig.uplink.workers_expected(["w1"])
     await eventually(lambda: list(first.workers) == ["w1"])
     second = rig.leader(1, takes_over=False)
     rig.api.hold(second.port, 1, uid="2")
@@ -211,7 +206,7 @@ async def test_a_leader_of_a_lease_that_was_made_anew_is_obeyed_although_its_num
 
 
 async def test_replicas_are_withdrawn_where_the_group_owns_the_version(rig: Rig) -> None:
-    rig.uplink.on_workers(["w1"])
+    rig.uplink.workers_expected(["w1"])
     leader = rig.leader(1)
     await eventually(lambda: bool(leader.workers))
     assert list(await leader.groups.retire(BLUE, 2)) == ["replica-0", "replica-1"]

@@ -190,12 +190,12 @@ async def test_retiring_takes_the_idle_replica_and_tells_when_it_is_drained(repl
 
 async def reported_again(group: Group) -> None:
     """Wait until a worker has said once more what there is to say, as it does at regular times."""
-    known = len(group.reports)
-    await eventually(lambda: len(group.reports) > known + 1)
+    known = len(group.timed)
+    await eventually(lambda: len(group.timed) > known + 1)
 
 
 def starved_since(group: Group, known: int) -> bool:
-    return any(report.starved for _, report in group.reports[known:])
+    return any(report.starved for _, report in group.timed[known:])
 
 
 async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, groups: Groups) -> None:
@@ -209,12 +209,12 @@ async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, gr
     delays = []
     for number in range(5):
         await reported_again(group)
-        known = len(group.reports)
+        known = len(group.timed)
         client = await group.client()
         began = loop.time()
         client.send(get())
         await eventually(partial(starved_since, group, known))
-        at, report = next(each for each in group.reports[known:] if each[1].starved)
+        at, report = next(each for each in group.timed[known:] if each[1].starved)
         assert report.starved == (BLUE,)
         assert [usage.waiting for usage in report.versions] == [number + 1]
         delays.append(at - began)
@@ -230,12 +230,12 @@ async def test_reports_carry_the_exact_integral_of_busy_slots(replicas: Replicas
     for _ in range(3):
         (await group.client()).send(get())
     await eventually(lambda: replica.at_once == 3)
-    known = len(group.reports)
+    known = len(group.timed)
     await reported_again(group)
     for _ in range(2):  # something must change for a version to be reported
         (await group.client()).send(get())
         await reported_again(group)
-    await eventually(lambda: len(group.reports) > known + 2)
+    await eventually(lambda: len(group.timed) > known + 2)
     (usages,) = group.usages().values()
     full = [(at, usage) for at, usage in usages if usage.busy >= 3]
     for (at, before), (later, after) in itertools.pairwise(full):
@@ -261,7 +261,7 @@ async def test_a_thousand_endpoints_and_ten_thousand_replicas_are_taken_in(repli
         assert (await client.ask(get(SCORE.replace("iris", name)))).body == b"found"
 
     def total() -> int:
-        newest = {usage.key: usage.total for _, report in group.reports for usage in report.versions}
+        newest = {usage.key: usage.total for _, report in group.timed for usage in report.versions}
         return sum(newest.values()) if len(newest) == 6000 else 0
 
     await eventually(lambda: total() == 10_000)
