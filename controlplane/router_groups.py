@@ -26,6 +26,7 @@ from cluster.link import (
     Usage,
     WorkerMetrics,
 )
+from cluster.owned_tasks import OwnedTasks
 from cluster.router_reports import RouterReports
 from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust, TrustError, names
@@ -82,9 +83,8 @@ class RouterGroups:
         self._fence = fence
         self._trust = trust
         self._loop = asyncio.get_running_loop()
-        self._accepting: asyncio.Task[None] | None = None
+        self._tasks = OwnedTasks()
         self._links: dict[str, GroupLink] = {}
-        self._attending: set[asyncio.Task[None]] = set()
         self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
         self._owners: Mapping[str, str] = {}
         """Worker -> the pod that it is recorded for."""
@@ -108,14 +108,11 @@ class RouterGroups:
         self._trust.context(server=True)  # what is wrong with the files is told now
         sock.setblocking(False)
         sock.listen(MAX_STRANGERS)
-        self._accepting = self._loop.create_task(self._accept(sock), name="accept router groups")
+        self._tasks.spawn(self._accept(sock), "accept router groups")
 
     async def close(self) -> None:
         """Part from every group, at once; nothing is told any more."""
-        tasks = [*self._attending, *([self._accepting] if self._accepting is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
     # ---- Routers
 
@@ -188,16 +185,9 @@ class RouterGroups:
                     self.counters["groups_refused"] += 1
                     self._strangers.discard(victim)
                     victim.cancel()
-                task = self._loop.create_task(self._attend(arrived, str(host)), name="attend to a router group")
+                task = self._tasks.spawn(self._attend(arrived, str(host)), "attend to a router group")
                 self._strangers.add(task, str(host))
-                self._attending.add(task)
-                task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._attending.discard(task)
-        self._strangers.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a router group could not be attended to", exc_info=error)
+                task.add_done_callback(self._strangers.discard)
 
     async def _attend(self, sock: socket.socket, host: str) -> None:
         """One connection, from its coming to its end."""

@@ -21,6 +21,7 @@ BESIDE_THE_CORE = (
     "router.socket_write",
     "router.busy_polling",
 )
+OF_THE_CLUSTER = ("cluster.owned_tasks", "cluster.strangers", "cluster.trust")
 
 # module or folder -> first-party modules or folders that it may import, besides itself; the longest match counts
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -35,8 +36,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.socket_write": (),
     "router.busy_polling": (),
-    "router.proxy": ("serving", "router.core", "cluster.lookup", *BESIDE_THE_CORE),
-    "router.peers": ("serving", "router.core", "cluster.strangers", "cluster.trust", *BESIDE_THE_CORE),
+    "router.proxy": ("serving", "router.core", "cluster.lookup", "cluster.owned_tasks", *BESIDE_THE_CORE),
+    "router.peers": ("serving", "router.core", *OF_THE_CLUSTER, *BESIDE_THE_CORE),
     "router.inflight_table": ("serving.usage",),
     "router.membership": ("router.core",),
     "router.supervisor_messages": ("serving", "router.core", "cluster.link"),

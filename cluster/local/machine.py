@@ -1,12 +1,10 @@
-"""What all replicas of this machine share, and the tasks that tend them."""
+"""What all replicas of this machine share."""
 
 import asyncio
 import errno
-import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from cluster.feed import Feed
 from cluster.local.command import Host
@@ -15,43 +13,12 @@ from cluster.local.limits import Cores
 from cluster.local.probe import Prober
 from cluster.local.replica_logs import LogStore
 from cluster.lookup import OwnAddresses
+from cluster.owned_tasks import OwnedTasks
 from serving.destinations import Destinations
 
-logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 LISTEN_BACKLOG = 2048
 """As gunicorn has it."""
-
-
-class Tasks:
-    """Owns background tasks; one that fails is reported, never lost."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run `work` until it ends or `close` is called."""
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    async def ended(self, patience_s: float) -> None:
-        """Wait until all have ended by themselves, but no longer than `patience_s`."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=patience_s)
-
-    async def close(self) -> None:
-        """Cancel what still runs and wait for it."""
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("task %r failed", task.get_name(), exc_info=error)
 
 
 class Ports:
@@ -114,8 +81,8 @@ class Site:
     """Where static replicas may be."""
     own: OwnAddresses
     """Where none may be: ports of scorefront, and those of replicas that run here."""
-    tasks: Tasks = field(default_factory=Tasks)
-    lives: Tasks = field(default_factory=Tasks)
+    tasks: OwnedTasks = field(default_factory=OwnedTasks)
+    lives: OwnedTasks = field(default_factory=OwnedTasks)
     """One task per child process, from its start to the removal of its last trace."""
     ports: Ports = field(default_factory=Ports)
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)

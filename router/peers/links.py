@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cluster.owned_tasks import OwnedTasks
 from router.core.slot_messages import PeerMessage
 from router.core.view import Member, View
 from router.peers.address import Address, Unix, parse_address
-from router.peers.log_limit import PeerLogLimit, report
+from router.peers.log_limit import PeerLogLimit
 from router.peers.peer_connection import HANDSHAKE_S, PeerConnection
 from router.peers.peer_identity import Trust, TrustError, covers, names
 from router.peers.peer_listener import PeerListener
@@ -57,7 +58,7 @@ class Links:
         self._log_limit = PeerLogLimit(self._loop.time)
         self._members: dict[str, Member] = {}
         self._dialers: dict[str, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks()
         self._up: dict[str, PeerConnection] = {}
         self._unflushed: list[PeerConnection] = []
         self._hurried = False
@@ -89,11 +90,10 @@ class Links:
             if connection.session.peer:
                 connection.break_off("it is not a member any more")
         for peer in self._dialers.keys() - self._members.keys():
-            self._stop_dialing(peer)
+            self._dialers.pop(peer).cancel()
         for peer in self._members:
             if self._name < peer and peer not in self._dialers and not self._closing:
-                self._dialers[peer] = self._loop.create_task(self._dial(peer), name=f"keep a link to {peer}")
-                self._dialers[peer].add_done_callback(report)
+                self._dialers[peer] = self._tasks.spawn(self._dial(peer), f"keep a link to {peer}")
 
     def send(self, peer: str, message: PeerMessage) -> None:
         """Goes out at the end of this tick of the loop; dropped and counted where there is no link."""
@@ -123,10 +123,9 @@ class Links:
     async def close(self) -> None:
         """End every link; nothing is told any more, and no task, socket or socket file is left."""
         self._closing = True
-        for peer in list(self._dialers):
-            self._stop_dialing(peer)
+        self._dialers.clear()
+        await self._tasks.close()
         await self._listener.close()
-        await asyncio.gather(*self._ending, return_exceptions=True)
         for connection in list(self.connections):
             connection.break_off("this worker ends")
             await connection.closed.wait()
@@ -226,12 +225,6 @@ class Links:
         sock = await connect_tcp(address)
         await self._loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=address.host)
         return connection
-
-    def _stop_dialing(self, peer: str) -> None:
-        task = self._dialers.pop(peer)
-        task.cancel()
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
 
     def _flush(self) -> None:
         connections, self._unflushed, self._hurried = self._unflushed, [], False

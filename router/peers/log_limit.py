@@ -1,6 +1,5 @@
 """What is logged about links: not the same thing about the same peer again, though it is tried every second."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -32,9 +31,3 @@ class PeerLogLimit:
     def forget(self, subject: str) -> None:
         """All is well again: the next complaint is news."""
         self._said.pop(subject, None)
-
-
-def report(task: asyncio.Task[None]) -> None:
-    """Of a task that nobody waits for: an error that it did not expect."""
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("could not %s", task.get_name(), exc_info=task.exception())

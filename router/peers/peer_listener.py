@@ -5,9 +5,10 @@ import logging
 import socket
 from collections.abc import Callable
 
+from cluster.owned_tasks import OwnedTasks
 from cluster.strangers import Strangers
 from router.peers.address import Address, Tcp, Unix
-from router.peers.log_limit import PeerLogLimit, report
+from router.peers.log_limit import PeerLogLimit
 from router.peers.peer_connection import HANDSHAKE_S, PeerConnection
 from router.peers.peer_identity import Trust, TrustError
 from router.peers.sockets import bound_address, listen, remove_socket_file, set_link_options
@@ -25,13 +26,12 @@ class PeerListener:
 
     def __init__(self, accepted: Callable[[], PeerConnection], trust: Trust | None, log_limit: PeerLogLimit) -> None:
         """`accepted` makes the protocol of a connection that has come."""
-        self._greeting: set[asyncio.Task[None]] = set()
         self._accepted = accepted
         self._trust = trust
         self._log_limit = log_limit
         self._loop = asyncio.get_running_loop()
         self._listening: dict[socket.socket, Address] = {}
-        self._accepting: list[asyncio.Task[None]] = []
+        self._tasks = OwnedTasks()
         self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
 
     def listen(self, address: Address) -> Address:
@@ -50,9 +50,7 @@ class PeerListener:
 
     def _take(self, sock: socket.socket, address: Address) -> Address:
         self._listening[sock] = address
-        task = self._loop.create_task(self._accept(sock, address), name=f"accept peers at {address}")
-        task.add_done_callback(report)
-        self._accepting.append(task)
+        self._tasks.spawn(self._accept(sock, address), f"accept peers at {address}")
         return address
 
     def _authority(self, address: Tcp) -> Trust:
@@ -72,15 +70,9 @@ class PeerListener:
             if (victim := self._strangers.victim(host)) is not None:
                 self._strangers.discard(victim)
                 victim.cancel()
-            task = self._loop.create_task(self._greet(arrived, address), name="greet a peer")
+            task = self._tasks.spawn(self._greet(arrived, address), "greet a peer")
             self._strangers.add(task, host)
-            self._greeting.add(task)
-            task.add_done_callback(self._ended)
-            task.add_done_callback(report)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._greeting.discard(task)
-        self._strangers.discard(task)
+            task.add_done_callback(self._strangers.discard)
 
     async def _greet(self, sock: socket.socket, address: Address) -> None:
         """Until the connection has a session, or has ended."""
@@ -115,10 +107,7 @@ class PeerListener:
 
     async def close(self) -> None:
         """Take nobody more; who has no session yet is sent away by whoever has made its protocol."""
-        tasks = [*self._accepting, *self._greeting]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         for sock, address in self._listening.items():
             sock.close()
             if isinstance(address, Unix):

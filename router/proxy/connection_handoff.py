@@ -8,6 +8,8 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from cluster.owned_tasks import OwnedTasks
+
 MAX_BYTES = 131_072
 """What may have been read of a request that passes on: a head, and a body that has not been sent to a replica."""
 _STRANGER, _KNOWN = b"-", b"+"
@@ -103,7 +105,7 @@ class HandoffReceiver:
         self._sock = sock
         self._sock.setblocking(False)
         self._protocol = protocol
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._adopting = OwnedTasks()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._readable)
 
@@ -118,11 +120,9 @@ class HandoffReceiver:
             self._stop_reading()
             self._ended(self)
         for fd in fds:
-            task = self._loop.create_task(
-                self._adopt(socket.socket(fileno=fd), data[1:], data[:1] == _KNOWN), name="adopt a connection"
+            self._adopting.spawn(
+                self._adopt(socket.socket(fileno=fd), data[1:], data[:1] == _KNOWN), "adopt a connection"
             )
-            self._adopting.add(task)
-            task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, sock: socket.socket, read: bytes, known: bool) -> None:
         sock.setblocking(False)
@@ -139,6 +139,4 @@ class HandoffReceiver:
     async def close(self) -> None:
         """Take nothing more."""
         self._stop_reading()
-        for task in list(self._adopting):
-            task.cancel()
-        await asyncio.gather(*self._adopting, return_exceptions=True)
+        await self._adopting.close()

@@ -9,6 +9,7 @@ import math
 import ssl
 from typing import TYPE_CHECKING, cast
 
+from cluster.owned_tasks import OwnedTasks
 from router.proxy.connection_admission import ConnectionVerdict
 from router.proxy.downstream import Downstream
 
@@ -55,7 +56,7 @@ class TlsHandshakes:
     def __init__(self, gateway: "Gateway", context: ssl.SSLContext) -> None:
         self._gateway = gateway
         self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks()
 
     def arrival(self) -> asyncio.Protocol:
         """The protocol of a connection that is new."""
@@ -68,9 +69,7 @@ class TlsHandshakes:
             self._gateway.dismiss(client)
             tcp.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._agree(client, arrival, tcp), name="agree on TLS")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._agree(client, arrival, tcp), "agree on TLS")
 
     async def _agree(self, client: TlsDownstream, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
         settings = self._gateway.settings
@@ -101,9 +100,7 @@ class TlsHandshakes:
 
     async def close(self) -> None:
         """Break off the handshakes that are not over."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
 
 class _Arrival(asyncio.Protocol):

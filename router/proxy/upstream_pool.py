@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from cluster.owned_tasks import OwnedTasks
 from router.core.ledger import ReplicaSlots
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
@@ -22,7 +23,7 @@ class UpstreamPool:
         self.settings = settings
         self.statics = StaticAddresses()
         self._idle: dict[str, list[UpstreamConnection]] = {}
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting = OwnedTasks()
 
     def take(self, replica_id: str) -> UpstreamConnection | None:
         """An idle connection to the replica, or None."""
@@ -49,11 +50,9 @@ class UpstreamPool:
 
     def connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
         """Make a connection; the exchange hears `connected` or `unreachable`."""
-        task = asyncio.get_running_loop().create_task(
-            self._connect(replica, exchange), name=f"connect to {replica.id} at {replica.host}:{replica.port}"
+        self._connecting.spawn(
+            self._connect(replica, exchange), f"connect to {replica.id} at {replica.host}:{replica.port}"
         )
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
         lease = exchange.lease
@@ -106,6 +105,4 @@ class UpstreamPool:
         """Close everything."""
         for replica_id in list(self._idle):
             self.forget(replica_id)
-        for task in list(self._connecting):
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await self._connecting.close()

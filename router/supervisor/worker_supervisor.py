@@ -14,11 +14,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cluster.link import Drained, LinkError, Metrics, ResetAll, Retire, Retired, Serving, ToWorker, Usage, WorkerMetrics
+from cluster.owned_tasks import OwnedTasks
 from cluster.router_reports import RouterReports
 from router.core.view import View
 from router.inflight_table import WorkerRow
@@ -81,7 +82,7 @@ class Supervisor:
         self._links: dict[str, WorkerHandle] = {}
         self._dismissed: set[str] = set()
         """Who shall leave once others know that it owns nothing any more."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks()
         self._changed = asyncio.Event()
         """Set, and replaced, whenever something has happened."""
         self._restarting = asyncio.Lock()
@@ -96,7 +97,7 @@ class Supervisor:
         """
         self._snapshot, self._reports = snapshot, reports
         self._folder = SocketFolder(self._environment)
-        self._task(self._tick(), "look after router workers")
+        self._tasks.spawn(self._tick(), "look after router workers")
         await self.resize(self._wanted)
 
     async def resize(self, count: int) -> None:
@@ -139,9 +140,7 @@ class Supervisor:
         except TimeoutError:
             for link in self._links.values():
                 link.kill()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         self._folder.close()
 
     # ---- Routers
@@ -233,7 +232,7 @@ class Supervisor:
                 case Publish(part):
                     self._membership.say(part)
                 case Spawn(name):
-                    self._task(self._live(action), f"keep router worker {name}")
+                    self._tasks.spawn(self._live(action), f"keep router worker {name}")
                 case Dismiss(name):
                     self._dismissed.add(name)
                 case Kill(name, why, silent):
@@ -251,16 +250,6 @@ class Supervisor:
             self._dismissed.discard(name)
             if name in self._links:
                 self._links[name].send(Leave())
-
-    def _task(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._over)
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("the supervisor could not %s", task.get_name(), exc_info=task.exception())
 
     def _wake(self) -> None:
         self._changed.set()

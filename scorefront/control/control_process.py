@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from cluster.kubernetes.client.elector import Elector, LeadershipLost
 from cluster.kubernetes.fence import Fenced
 from cluster.kubernetes.objects.confinement import SETTING as POD_TEMPLATE
 from cluster.kubernetes.objects.confinement import PodTemplates
+from cluster.owned_tasks import OwnedTasks
 from cluster.trust import TrustError
 from controlplane.control_errors import ControlError
 from controlplane.control_token import ControlToken
@@ -151,8 +152,10 @@ class _Process:
             door = RestPort(self._control, self._identity, self._leader, self._limits, links.door)
             await door.stand_by()
             stack.push_async_callback(door.close)
-            await stack.enter_async_context(_beside(door.run(), "look after who leads"))
-            await stack.enter_async_context(_beside(links.run(self._leads), "look after certificates"))
+            tasks = OwnedTasks()
+            stack.push_async_callback(tasks.close)
+            tasks.spawn(door.run(), "follow the leader")
+            tasks.spawn(links.run(self._leads), "renew certificates")
             return await self._campaign(api, links, door, stop)
 
     def _leads(self) -> bool:
@@ -290,20 +293,3 @@ class _Term:
         callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock)
         settings = RestSettings(loopback=False, authenticators=(token, callers), in_cluster=True)
         return build_app(control.plane, settings, exposition.render, scaler.decisions)
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
-    """A task for as long as the block lasts."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_complain)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("this process cannot %s any more: %s", task.get_name(), error, exc_info=error)

@@ -6,7 +6,7 @@ The leader is whoever holds the Lease. Without one, or without a link, the group
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from cluster.link import (
     decode_for_group,
     encode,
 )
+from cluster.owned_tasks import OwnedTasks
 from cluster.trust import CONTROL, Trust, TrustError, names
 from router.peers.address import Tcp, parse_address
 from router.peers.sockets import connect_tcp
@@ -129,7 +130,7 @@ class Uplink:
         self._lease_uid = ""
         self._changed = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering = OwnedTasks()
         settings = ReflectorSettings(backoff=BackoffSettings(last_s=2.0))
         place = path(LEASES, api.home)
         self._reflector = Reflector(api, place, clock, u, field_selector=f"metadata.name={LEASE}", settings=settings)
@@ -187,9 +188,7 @@ class Uplink:
                 tasks.create_task(self._follow(), name="watch who leads")
                 tasks.create_task(self._keep_link(group), name="keep a link with the leader")
         finally:
-            for task in list(self._answering):
-                task.cancel()
-            await asyncio.gather(*self._answering, return_exceptions=True)
+            await self._answering.close()
 
     async def _follow(self) -> None:
         async for change in self._reflector.changes():
@@ -326,18 +325,13 @@ class Uplink:
     def _obey(self, message: Retire | Resize, group: ControlledWorkers) -> None:
         match message:
             case Retire(request, key, count):
-                self._answer(self._retire(group, request, key, count), f"withdraw replicas of {key}")
+                self._answering.spawn(self._retire(group, request, key, count), f"withdraw replicas of {key}")
             case Resize(workers) if self._resizes and workers != group.wanted:
                 count = max(1, min(workers, self._cores()))
                 _log.info("there shall be %d router workers", count)
-                self._answer(group.resize(count), f"have {count} workers")
+                self._answering.spawn(group.resize(count), f"have {count} workers")
             case Resize():
                 pass
 
     async def _retire(self, group: ControlledWorkers, request: int, key: VersionKey, count: int) -> None:
         self._send(Retired(request, tuple(await group.retire(key, count))))
-
-    def _answer(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
