@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from controlplane import files
+from cluster import atomic_files
 from controlplane.control_errors import DamagedFile, NewerFormat, StoreError
 from controlplane.keys import KeyPair, key_from
 from controlplane.state import InstallationState, StoredEndpoint
@@ -88,13 +88,13 @@ class StateDirectory:
         """Delete an endpoint and its keys. Raises StoreError."""
         path = self._endpoints / f"{name}.json"
         with _naming(path, "remove"):
-            files.remove_durably(path)
+            atomic_files.remove_durably(path)
 
     def set_endpoint_aside(self, name: str) -> Path | None:
         """Rename its damaged file and return the new path; None if there is no file. Raises StoreError."""
         path = self._endpoints / f"{name}.json"
         with _naming(path, "rename"):
-            return files.set_aside(path) if path.exists() else None
+            return atomic_files.set_aside(path) if path.exists() else None
 
     def save_desired(self, desired: Mapping[VersionKey, int]) -> None:
         """Store all desired replicas. Raises StoreError."""
@@ -112,12 +112,12 @@ class StateDirectory:
         path = self._directory / "control-token"
         with _naming(path, "read or write"):
             if path.exists():
-                token = files.read_own(path).decode("ascii").strip()
+                token = atomic_files.read_own(path).decode("ascii").strip()
                 if not token:
                     raise StoreError(f"{path} is empty; remove it to create a new control token")
                 return token
             token = key_from(entropy)
-            files.write_atomically(path, token.encode() + b"\n")
+            atomic_files.write_atomically(path, token.encode() + b"\n")
             return token
 
     def _take_lock(self) -> None:
@@ -141,7 +141,7 @@ class StateDirectory:
     def _read(self) -> InstallationState:
         with _naming(self._directory, "tidy"):
             for directory in (self._directory, self._endpoints):
-                files.sweep(directory)
+                atomic_files.sweep(directory)
             paths = sorted(self._endpoints.glob("*.json"))
         endpoints, damaged = {}, {}
         for path in paths:
@@ -173,19 +173,19 @@ class StateDirectory:
             return read(path)
         except DamagedFile as error:
             with _naming(path, "rename"):
-                aside = files.set_aside(path)
+                aside = atomic_files.set_aside(path)
             lost.append(f"{error}; renamed to {aside.name}, and {so_now}")
             return None
 
     def _write(self, path: Path, content: msgspec.Struct) -> None:
         with self._writing, _naming(path, "write"):
-            files.write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+            atomic_files.write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
 
 
 def make_own(directory: Path) -> None:
     """Create a directory with access for this user only. Raises StoreError."""
     try:
-        files.make_private_directory(directory)
+        atomic_files.make_private_directory(directory)
     except OSError as error:
         raise StoreError(f"cannot use the state directory {directory}: {error.strerror}") from error
 
@@ -215,7 +215,7 @@ def _read_keyring(path: Path) -> Keyring:
 def _read_file(path: Path, shape: type[_T]) -> _T:
     """Raises DamagedFile, NewerFormat, StoreError."""
     with _naming(path, "read"):
-        data = files.read_own(path)
+        data = atomic_files.read_own(path)
     try:
         found = msgspec.json.decode(data, type=_Header).format
         if found != FORMAT:

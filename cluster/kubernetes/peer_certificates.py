@@ -8,11 +8,11 @@ process may read the authority's key, and signs a certificate of its own: what r
 import asyncio
 import datetime
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.atomic_files import write_atomically
 from cluster.kubernetes.certificates import (
     Authority,
     CertificateError,
@@ -126,12 +126,9 @@ class PeersIdentity:
 
     def _write_files(self, identity: Identity) -> None:
         for name, value in _identity_data(identity).items():
-            if (self._folder / name).exists() and (self._folder / name).read_bytes() == value:
-                continue
-            beside = self._folder / f"{name}.new"
-            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(value)
-            os.replace(beside, self._folder / name)
+            file = self._folder / name
+            if not file.exists() or file.read_bytes() != value:
+                write_atomically(file, value, durable=False)
 
 
 def _is_asked(kept: Mapping[str, Any]) -> bool:

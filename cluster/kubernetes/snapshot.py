@@ -4,11 +4,12 @@ It holds no secret: of keys it has digests only.
 """
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from cluster.atomic_files import write_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +51,4 @@ class SnapshotFile:
         Nothing is forced to the disk: what has to be survived is the end of the process, not that of the machine.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = self._path.with_name(f".part-{self._path.name}")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(snapshot))
-        os.replace(beside, self._path)
+        write_atomically(self._path, msgspec.json.encode(snapshot), durable=False)

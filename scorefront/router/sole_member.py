@@ -5,11 +5,13 @@ tells its workers of others, or tells others that it has no workers any more: fr
 Blocking, for microseconds: it changes only when routers come and go.
 """
 
+import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
+
+from cluster.atomic_files import remove_durably, write_atomically
 
 _log = logging.getLogger("scorefront.membership")
 
@@ -39,11 +41,9 @@ class SoleMemberMarker:
         text = json.dumps({**self._whose, "routers": config_map})
         if text == self._kept:
             return
-        beside = self._path.with_name(f".part-{self._path.name}")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            beside.write_text(text)
-            os.replace(beside, self._path)
+            write_atomically(self._path, text.encode(), durable=False)
             self._kept = text
         except OSError as error:
             _log.warning("%s cannot be written to: %s", self._path.parent, error.strerror or error)
@@ -52,15 +52,7 @@ class SoleMemberMarker:
         """The router is not alone any more, or about to be nobody. Raises OSError where the file cannot be removed."""
         if self._kept == "":
             return
-        try:
-            self._path.unlink()
-        except FileNotFoundError:
-            pass
-        else:
-            # A machine that loses power must not bring it back.
-            descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        # A machine that loses power must not bring it back.
+        with contextlib.suppress(FileNotFoundError):
+            remove_durably(self._path)
         self._kept = ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane import files
+from cluster import atomic_files
 from controlplane.control_errors import StoreError
 from controlplane.keys import KeyPair
 from controlplane.state import StoredEndpoint
@@ -110,7 +110,7 @@ def test_what_is_no_file_does_not_hold_up_the_start(state: Path) -> None:
 
 def test_a_directory_of_this_user_is_closed_to_others(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    files.make_private_directory(tmp_path)
+    atomic_files.make_private_directory(tmp_path)
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 

@@ -346,7 +346,7 @@ async def test_an_endpoint_stays_skipped_when_its_file_cannot_be_kept(damaged, m
     def refused(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("controlplane.files.set_aside", refused)
+    monkeypatch.setattr("cluster.atomic_files.set_aside", refused)
     for change in (bench.plane.apply(manifest()), bench.plane.delete("iris")):
         with pytest.raises(StoreError, match=r"cannot rename .*iris\.json: Read-only"):
             await change

@@ -1,4 +1,4 @@
-"""Atomic and durable file writes. Blocking; call in a thread."""
+"""Atomic replacement of files, and checks of the owner of files that are read. Blocking: call it in a thread."""
 
 import contextlib
 import errno
@@ -8,13 +8,13 @@ import stat
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".part-"
-"""Prefix of incomplete files; never read."""
+"""Prefix of the names of files under construction; never read, removed by `sweep`."""
 
 
 def make_private_directory(path: Path) -> None:
-    """Create `path` and its parents if absent, with access for this user only.
+    """Create `path` and its parents if absent; set mode 0700.
 
-    Raises OSError, also if it is a symbolic link or belongs to another user, who could control its content.
+    Raises OSError, also for a symbolic link and for a directory of another user: its content could be theirs.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = _opened(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -26,7 +26,7 @@ def make_private_directory(path: Path) -> None:
 
 
 def read_own(path: Path) -> bytes:
-    """The content of a regular file of this user. Raises OSError, also for a link or a file of another user."""
+    """The content of a regular file of this user. Raises OSError, also for a link and for a file of another user."""
     with open(_opened(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(path))
@@ -34,7 +34,7 @@ def read_own(path: Path) -> bytes:
 
 
 def _opened(path: Path, flags: int) -> int:
-    """A descriptor of `path`, without following links, if it belongs to this user. Raises OSError."""
+    """A descriptor of `path`, which must belong to this user; links are not followed. Raises OSError."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, "is a symbolic link; name what it points to", str(path))
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -46,24 +46,26 @@ def _opened(path: Path, flags: int) -> int:
     return descriptor
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the content of `path` by `data`, mode 0600. After a crash at any instant the old or the new is complete.
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data`, mode 0600. A reader finds the old or the new content, never a part.
 
-    Raises OSError; then the old content is intact, unless only the last step failed (syncing the directory).
+    `durable`: also survive a crash of the machine, at the cost of two fsync; otherwise only one of the process.
+    Raises OSError; the old content then stands, unless only the sync of the directory failed.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}"
     try:
-        _write_durably(temporary, data)
+        _write(temporary, data, durable)
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def set_aside(path: Path) -> Path:
-    """Rename `path` to the first free `NAME.damaged-1`, `-2`, …; returns the new path. Raises OSError."""
+    """Rename `path` to the first free `NAME.damaged-1`, `-2`, …; return the new path. Raises OSError."""
     aside = next(
         place
         for number in itertools.count(1)
@@ -75,19 +77,19 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_durably(path: Path) -> None:
-    """Unlink `path` if present, and sync its directory. Raises OSError."""
+    """Unlink `path` if it exists, and make that durable. Raises OSError."""
     path.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
 def sweep(directory: Path) -> None:
-    """Remove incomplete files of interrupted writes. Raises OSError."""
+    """Remove the files of interrupted writes. Raises OSError."""
     for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:
-    """Sync a directory: a rename survives a power loss only afterwards. Raises OSError."""
+    """Make the names in `directory` durable: a rename survives a power cut only after this. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -95,12 +97,13 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, durable: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         remaining = memoryview(data)
         while remaining:
             remaining = remaining[os.write(descriptor, remaining) :]
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

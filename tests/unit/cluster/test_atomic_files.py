@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from controlplane import files
+from cluster import atomic_files
 
 
 def fails(*_args, **_kwargs):
@@ -13,8 +13,8 @@ def fails(*_args, **_kwargs):
 
 def test_what_is_written_is_read_back_and_private(tmp_path):
     path = tmp_path / "a.json"
-    files.write_atomically(path, b"one")
-    files.write_atomically(path, b"two")
+    atomic_files.write_atomically(path, b"one")
+    atomic_files.write_atomically(path, b"two")
     assert path.read_bytes() == b"two"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["a.json"]
@@ -23,11 +23,11 @@ def test_what_is_written_is_read_back_and_private(tmp_path):
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_a_write_that_fails_at_any_step_leaves_the_old_content_and_no_litter(tmp_path, monkeypatch, step):
     path = tmp_path / "a.json"
-    files.write_atomically(path, b"old")
+    atomic_files.write_atomically(path, b"old")
     with monkeypatch.context() as patched:
         patched.setattr(os, step, fails)
         with pytest.raises(OSError, match="No space left"):
-            files.write_atomically(path, b"new")
+            atomic_files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.json"]
 
@@ -35,7 +35,7 @@ def test_a_write_that_fails_at_any_step_leaves_the_old_content_and_no_litter(tmp
 def test_a_short_write_is_continued(tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
-    files.write_atomically(tmp_path / "a", b"0123456789")
+    atomic_files.write_atomically(tmp_path / "a", b"0123456789")
     assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
@@ -53,23 +53,23 @@ def test_the_data_is_durable_before_it_gets_its_name_and_the_name_after(tmp_path
 
     monkeypatch.setattr(os, "fsync", fsync_noted)
     monkeypatch.setattr(os, "replace", replace_noted)
-    files.write_atomically(tmp_path / "a", b"x")
+    atomic_files.write_atomically(tmp_path / "a", b"x")
     assert order == ["data", "rename", "directory"]
 
 
 def test_a_directory_that_others_could_read_is_closed_to_them(tmp_path):
     directory = tmp_path / "state"
     directory.mkdir(mode=0o755)
-    files.make_private_directory(directory)
+    atomic_files.make_private_directory(directory)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
 def test_sweeping_removes_only_what_an_interrupted_write_left(tmp_path):
-    (tmp_path / f"{files.TEMPORARY_PREFIX}a.json").write_bytes(b"hal")
+    (tmp_path / f"{atomic_files.TEMPORARY_PREFIX}a.json").write_bytes(b"hal")
     (tmp_path / "a.json").write_bytes(b"whole")
-    files.sweep(tmp_path)
+    atomic_files.sweep(tmp_path)
     assert os.listdir(tmp_path) == ["a.json"]
 
 
 def test_removing_what_is_not_there_is_harmless(tmp_path):
-    files.remove_durably(tmp_path / "nothing")
+    atomic_files.remove_durably(tmp_path / "nothing")
