@@ -1,6 +1,6 @@
-"""Messages between the control plane and router workers: shapes, codec and framing. No I/O.
+"""Messages between the control plane and router workers. No I/O.
 
-A frame is a 4-byte big-endian length and a msgpack body. On one machine a supervisor feeds its workers with the whole
+On one machine a supervisor feeds its workers with the whole
 truth; the same truth a router in a cluster reads from the Kubernetes API, and has it reach its workers through here.
 Between the leader of a cluster and a group of workers in another pod (TCP with mutual TLS; the group connects) pass
 only the counts that scaling needs, and orders:
@@ -13,11 +13,11 @@ only the counts that scaling needs, and orders:
       | Retired ---------------------------------------->  |
 """
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import msgspec
 
+from cluster.framing import body_decoder, encode_frame
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Endpoint, VersionKey
 from serving.replica import Replica
@@ -29,10 +29,6 @@ MAX_GROUP_FRAME_BYTES = 16 * 1024 * 1024
 MAX_GROUP_WORKERS = 64
 LOAD_S = 0.2
 """How often a group tells its load at least, which also shows that it is alive."""
-
-
-class LinkError(Exception):
-    """The other side sent something that is not a message."""
 
 
 # ---- control plane -> worker
@@ -249,63 +245,11 @@ class GroupLoad(msgspec.Struct, tag=True, frozen=True):
 
 FromGroup = GroupIs | Usage | Retired | Drained | GroupLoad
 
-_encoder = msgspec.msgpack.Encoder()
-_to_worker = msgspec.msgpack.Decoder(ToWorker)
-_to_group = msgspec.msgpack.Decoder(ToGroup)
-_from_group = msgspec.msgpack.Decoder(FromGroup)
+decode_for_worker: Callable[[bytes | memoryview], ToWorker] = body_decoder(ToWorker)
+decode_for_group: Callable[[bytes | memoryview], ToGroup] = body_decoder(ToGroup)
+decode_from_group: Callable[[bytes | memoryview], FromGroup] = body_decoder(FromGroup)
 
 
 def encode(message: ToWorker | ToControl | ToGroup | FromGroup) -> bytes:
-    """One frame."""
-    body = _encoder.encode(message)
-    return struct.pack(">I", len(body)) + body
-
-
-class LinkFrameReader:
-    """Bytes in, message bodies out."""
-
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._buffer = bytearray()
-        self._max_frame_bytes = max_frame_bytes
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield every body that is complete. Raises LinkError on a frame over the limit."""
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        while len(buffer) - start >= 4:
-            (size,) = struct.unpack_from(">I", buffer, start)
-            if size > self._max_frame_bytes:
-                raise LinkError(f"frame of {size} bytes, at most {self._max_frame_bytes}")
-            if len(buffer) - start - 4 < size:
-                break
-            yield bytes(buffer[start + 4 : start + 4 + size])
-            start += 4 + size
-        del buffer[:start]
-
-
-def decode_for_worker(body: bytes) -> ToWorker:
-    """A message of the control plane. Raises LinkError."""
-    try:
-        message: ToWorker = _to_worker.decode(body)
-    except msgspec.DecodeError as error:
-        raise LinkError(str(error)) from error
-    return message
-
-
-def decode_for_group(body: bytes) -> ToGroup:
-    """A message of the leader. Raises LinkError."""
-    try:
-        message: ToGroup = _to_group.decode(body)
-    except msgspec.DecodeError as error:
-        raise LinkError(str(error)) from error
-    return message
-
-
-def decode_from_group(body: bytes) -> FromGroup:
-    """A message of a group. Raises LinkError."""
-    try:
-        message: FromGroup = _from_group.decode(body)
-    except msgspec.DecodeError as error:
-        raise LinkError(str(error)) from error
-    return message
+    """`message` as one frame. Raises LinkError above MAX_FRAME_BYTES."""
+    return encode_frame(message, MAX_FRAME_BYTES)

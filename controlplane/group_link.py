@@ -7,18 +7,18 @@ cost is bounded, and one that breaks the rules is cut off (it connects again).
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
+from cluster.framing import FrameReader, LinkError
 from cluster.link import (
     MAX_GROUP_FRAME_BYTES,
     MAX_GROUP_WORKERS,
     FromGroup,
     GroupIs,
     GroupLoad,
-    LinkError,
-    LinkFrameReader,
     ToGroup,
     decode_from_group,
     encode,
 )
+from cluster.token_bucket import TokenBucket
 
 SILENT_S = 3.0
 """Without a message for so long (a group says something every `cluster.link.LOAD_S`) a link is dead."""
@@ -31,25 +31,6 @@ MAX_UNREAD_BYTES = 1 << 20
 MAX_NAME_CHARACTERS = 253
 """Names of pods have no more; those of workers and groups are short."""
 _READ_BYTES = 1 << 18
-
-
-class Budget:
-    """How many messages may come: so many at once, so many a second."""
-
-    def __init__(self, per_s: float, burst: float, now: float) -> None:
-        self._per_s = per_s
-        self._burst = burst
-        self._left = burst
-        self._at_s = now
-
-    def spend(self, now: float) -> bool:
-        """One has come at `now` (seconds, never decreasing); False: it is one too many."""
-        self._left = min(self._burst, self._left + (now - self._at_s) * self._per_s)
-        self._at_s = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class GroupLink:
@@ -98,8 +79,8 @@ class GroupLink:
 
     async def messages(self) -> AsyncGenerator[FromGroup, None]:
         """What comes, until the other side closes. Raises LinkError, OSError; TimeoutError after a silence."""
-        frames = LinkFrameReader(MAX_GROUP_FRAME_BYTES)
-        budget = Budget(MESSAGES_PER_S, BURST_MESSAGES, self._now())
+        frames = FrameReader(decode_from_group, MAX_GROUP_FRAME_BYTES)
+        budget = TokenBucket(MESSAGES_PER_S, BURST_MESSAGES)
         heard_s = self._now()
         while True:
             # Until the next message, not the next byte: one that comes drop by drop is silent, too.
@@ -107,8 +88,8 @@ class GroupLink:
                 data = await self._reader.read(_READ_BYTES)
             if not data:
                 return
-            for body in frames.feed(data):
+            for message in frames.feed(data):
                 heard_s = self._now()
-                if not budget.spend(heard_s):
+                if budget.take(heard_s) > 0:
                     raise LinkError(f"more than {MESSAGES_PER_S:g} messages a second")
-                yield decode_from_group(body)
+                yield message

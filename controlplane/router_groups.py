@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from cluster.framing import LinkError
 from cluster.link import (
     Drained,
     FromGroup,
     GroupIs,
     GroupLoad,
     Leads,
-    LinkError,
     Resize,
     Retire,
     Retired,

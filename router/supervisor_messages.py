@@ -12,11 +12,12 @@ Both travel in one order on one link, framed as `cluster.link` does. From a work
 No slot is handed over here: that is between the workers (`router.core.slot_messages`), as the views tell them to.
 """
 
-import struct
+from collections.abc import Callable
 
 import msgspec
 
-from cluster.link import LinkError, ToControl, ToWorker
+from cluster.framing import body_decoder, encode_frame
+from cluster.link import MAX_FRAME_BYTES, ToControl, ToWorker
 from router.core.view import View
 
 # ---- supervisor -> worker
@@ -55,30 +56,10 @@ class Joined(msgspec.Struct, tag=True, frozen=True):
 FromSupervisor = ToWorker | SetView | Leave | Give
 FromWorker = ToControl | Joined
 
-_encoder = msgspec.msgpack.Encoder()
-_from_supervisor = msgspec.msgpack.Decoder(FromSupervisor)
-_from_worker = msgspec.msgpack.Decoder(FromWorker)
+decode_for_worker: Callable[[bytes | memoryview], FromSupervisor] = body_decoder(FromSupervisor)
+decode_for_supervisor: Callable[[bytes | memoryview], FromWorker] = body_decoder(FromWorker)
 
 
 def encode(message: FromSupervisor | FromWorker) -> bytes:
-    """One frame."""
-    body = _encoder.encode(message)
-    return struct.pack(">I", len(body)) + body
-
-
-def decode_for_worker(body: bytes) -> FromSupervisor:
-    """What a worker was told. Raises LinkError."""
-    try:
-        message: FromSupervisor = _from_supervisor.decode(body)
-    except msgspec.DecodeError as error:
-        raise LinkError(str(error)) from error
-    return message
-
-
-def decode_for_supervisor(body: bytes) -> FromWorker:
-    """What a worker says. Raises LinkError."""
-    try:
-        message: FromWorker = _from_worker.decode(body)
-    except msgspec.DecodeError as error:
-        raise LinkError(str(error)) from error
-    return message
+    """`message` as one frame. Raises LinkError above MAX_FRAME_BYTES."""
+    return encode_frame(message, MAX_FRAME_BYTES)

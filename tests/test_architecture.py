@@ -21,7 +21,7 @@ BESIDE_THE_CORE = (
     "router.socket_write",
     "router.busy_polling",
 )
-OF_THE_CLUSTER = ("cluster.owned_tasks", "cluster.strangers", "cluster.trust")
+OF_THE_CLUSTER = ("cluster.framing", "cluster.owned_tasks", "cluster.strangers", "cluster.trust")
 
 # module or folder -> first-party modules or folders that it may import, besides itself; the longest match counts
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.peers": ("serving", "router.core", *OF_THE_CLUSTER, *BESIDE_THE_CORE),
     "router.inflight_table": ("serving.usage",),
     "router.membership": ("router.core",),
-    "router.supervisor_messages": ("serving", "router.core", "cluster.link"),
+    "router.supervisor_messages": ("serving", "router.core", "cluster.framing", "cluster.link"),
     "router.worker": ("serving", "cluster", "router"),
     "router.supervisor": ("serving", "cluster", "router"),
     "controlplane": ("serving", "autoscaler", "cluster"),
@@ -65,7 +65,14 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "jwt": ("router.core.authorization", "controlplane.tokens"),  # checking and signing: two sides that never meet
     "kubernetes_asyncio": ("cluster.kubernetes.client.kubeconfig",),
     "msgspec": (
-        *("cluster.link", "cluster.kubernetes.discovery", "cluster.kubernetes.snapshot", "controlplane", "router"),
+        *(
+            "cluster.framing",
+            "cluster.link",
+            "cluster.kubernetes.discovery",
+            "cluster.kubernetes.snapshot",
+            "controlplane",
+            "router",
+        ),
         *("scorefront.doctor", "cluster.kubernetes.client.api", "cluster.kubernetes.client.reflector"),
         "cluster.kubernetes.objects.keys",
     ),
@@ -84,7 +91,7 @@ PURE = (
     *("router.busy_polling", "router.supervisor.roster"),
     *("router.peers.address", "router.peers.frames", "router.peers.session"),
     *("cluster.kubernetes.objects", "cluster.strangers", "controlplane.group_claims", "scorefront.doctor.judge"),
-    *("scorefront.router.usage_cache", "scorefront.connection_table"),
+    *("cluster.framing", "scorefront.router.usage_cache", "scorefront.connection_table"),
     *(
         f"cluster.kubernetes.client.{name}"
         for name in ("api_errors", "backoff", "cache", "election", "labelselector", "lines", "paths", "selectors")

@@ -9,12 +9,12 @@ side is too old for: an unknown kind is malformed.
 """
 
 import math
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from cluster.framing import LinkError, body_decoder, encode_frame
 from router.core.slot_messages import Ask, Declare, PeerMessage, Recall, SlotGranted
 
 MAJOR, MINOR = 1, 0
@@ -22,11 +22,6 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 """A Declare of a million leases fits."""
 MAX_GREETING_BYTES = 4096
 """The limit until a session is open: who has not proved to be a peer costs no memory."""
-_LENGTH = struct.Struct(">I")
-
-
-class FrameError(Exception):
-    """Bytes that are no frame, or a frame that must not be sent; the text says why."""
 
 
 class Hello(msgspec.Struct, tag=1, frozen=True, array_like=True):
@@ -53,67 +48,23 @@ class Batch(msgspec.Struct, tag=2, frozen=True, array_like=True):
 
 Frame = Hello | Batch
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Frame)
+_decode: Callable[[bytes | memoryview], Frame] = body_decoder(Frame)
 
 
-def encode(frame: Frame) -> bytearray:
-    """The bytes of one frame. Raises FrameError where it would be over the limit."""
-    data = bytearray(_LENGTH.size)
-    _encoder.encode_into(frame, data, _LENGTH.size)
-    size = len(data) - _LENGTH.size
-    if size > MAX_FRAME_BYTES:
-        raise FrameError(f"a frame of {size} bytes, at most {MAX_FRAME_BYTES}")
-    _LENGTH.pack_into(data, 0, size)
-    return data
+def encode(frame: Frame) -> bytes:
+    """`frame` as bytes. Raises LinkError above MAX_FRAME_BYTES."""
+    return encode_frame(frame, MAX_FRAME_BYTES)
 
 
 def decode(body: bytes | memoryview) -> Frame:
-    """The frame of a body (without its length). Raises FrameError."""
-    try:
-        frame: Frame = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FrameError(f"not a frame: {error}") from error
+    """The frame in a body (without its length). Raises LinkError."""
+    frame = _decode(body)
     if type(frame) is Batch:
         for message in frame.messages:
             sound = _SOUND.get(type(message))
             if sound is not None and not sound(message):
-                raise FrameError(f"not a frame: {type(message).__name__} with a number out of its range")
+                raise LinkError(f"not a message: {type(message).__name__} with a number out of its range")
     return frame
-
-
-class PeerFrameReader:
-    """Bytes in, frames out. After a FrameError it is of no use."""
-
-    __slots__ = ("_buffer", "max_bytes")
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self.max_bytes = MAX_GREETING_BYTES
-        """The largest body that is taken, from the next frame on."""
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield every frame that is complete. Raises FrameError; the frames before have been yielded then."""
-        buffer = self._buffer
-        buffer += data
-        start, end = 0, self._end(0)
-        while end:
-            with memoryview(buffer) as whole, whole[start + _LENGTH.size : end] as body:
-                frame = decode(body)
-            yield frame
-            start, end = end, self._end(end)
-        del buffer[:start]
-
-    def _end(self, start: int) -> int:
-        """Where the frame that begins at `start` ends; 0 while it is not complete."""
-        buffer = self._buffer
-        if len(buffer) - start < _LENGTH.size:
-            return 0
-        (size,) = _LENGTH.unpack_from(buffer, start)
-        if size > self.max_bytes:
-            raise FrameError(f"a frame of {size} bytes, at most {self.max_bytes}")
-        end: int = start + _LENGTH.size + size
-        return end if end <= len(buffer) else 0
 
 
 # ---- what types do not say: a NaN among ages would leave a queue without an order, a wrong port would raise at its use

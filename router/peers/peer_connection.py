@@ -6,8 +6,9 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
+from cluster.framing import FrameReader, LinkError
 from router.core.slot_messages import Declare, PeerMessage
-from router.peers.frames import MAX_FRAME_BYTES, Frame, FrameError, PeerFrameReader, encode
+from router.peers.frames import MAX_FRAME_BYTES, MAX_GREETING_BYTES, Frame, decode, encode
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
 from router.socket_write import write_at_once
 
@@ -43,7 +44,7 @@ class PeerConnection(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner, session: Session, incoming: bool) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._reader = PeerFrameReader()
+        self._reader = FrameReader(decode, MAX_GREETING_BYTES)
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._outgoing: list[PeerMessage] = []
@@ -83,7 +84,7 @@ class PeerConnection(asyncio.Protocol):
         try:
             for frame in self._reader.feed(data):
                 self._receive(frame)
-        except FrameError as error:
+        except LinkError as error:
             self.break_off(str(error), logging.WARNING)
 
     def _receive(self, frame: Frame) -> None:
@@ -129,7 +130,7 @@ class PeerConnection(asyncio.Protocol):
             return
         if any(type(message) is Declare for message in outgoing):
             return
-        frame = bytes(encode(self.session.pack(tuple(outgoing))))
+        frame = encode(self.session.pack(tuple(outgoing)))
         outgoing.clear()
         rest = write_at_once(self._transport, self._fd, frame)
         if rest:
@@ -147,7 +148,7 @@ class PeerConnection(asyncio.Protocol):
         self._outgoing.clear()
         try:
             self._write(batch)
-        except FrameError as error:
+        except LinkError as error:
             self.break_off(str(error), logging.WARNING)
 
     def _write(self, frame: Frame) -> None:

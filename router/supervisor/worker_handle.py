@@ -10,7 +10,8 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.link import Collect, LinkFrameReader, Metrics, Retired, ToControl, ToWorker, WorkerMetrics
+from cluster.framing import FrameReader
+from cluster.link import MAX_FRAME_BYTES, Collect, Metrics, Retired, ToControl, ToWorker, WorkerMetrics
 from router.inflight_table import WorkerRow
 from router.supervisor_messages import FromSupervisor, FromWorker, decode_for_supervisor, encode
 
@@ -71,11 +72,11 @@ class WorkerHandle:
 
     async def heard(self) -> AsyncGenerator[FromWorker, None]:
         """What it says, until it closes its link. Raises LinkError when it does not speak our language."""
-        frames = LinkFrameReader()
+        frames = FrameReader(decode_for_supervisor, MAX_FRAME_BYTES)
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 20):
-                for body in frames.feed(data):
-                    yield decode_for_supervisor(body)
+                for message in frames.feed(data):
+                    yield message
 
     def kill(self) -> None:
         """End it at once; one that has ended is left alone."""

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.link import Drained, LinkError, Metrics, ResetAll, Retire, Retired, Serving, ToWorker, Usage, WorkerMetrics
+from cluster.framing import LinkError
+from cluster.link import Drained, Metrics, ResetAll, Retire, Retired, Serving, ToWorker, Usage, WorkerMetrics
 from cluster.owned_tasks import OwnedTasks
 from cluster.router_reports import RouterReports
 from router.core.view import View

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.framing import FrameReader
 from cluster.link import (
+    MAX_FRAME_BYTES,
     Collect,
     Drained,
-    LinkFrameReader,
     Metrics,
     RemoveEndpoint,
     RemoveReplica,
@@ -252,10 +253,10 @@ class RouterWorker:
     # ---- from the control plane
 
     async def _feed(self, reader: asyncio.StreamReader) -> None:
-        frames = LinkFrameReader()
+        frames = FrameReader(decode_for_worker, MAX_FRAME_BYTES)
         while data := await reader.read(1 << 20):
-            for body in frames.feed(data):
-                self.apply(decode_for_worker(body))
+            for message in frames.feed(data):
+                self.apply(message)
 
     def apply(self, message: FromSupervisor) -> None:
         """Do what one message of the supervisor or the control plane says."""

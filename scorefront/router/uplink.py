@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cluster.framing import FrameReader, LinkError
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.backoff import BackoffSettings
 from cluster.kubernetes.client.election import LINK, holder_of, transitions_of, uid_of
@@ -23,8 +24,6 @@ from cluster.link import (
     GroupIs,
     GroupLoad,
     Leads,
-    LinkError,
-    LinkFrameReader,
     Resize,
     Retire,
     Retired,
@@ -302,12 +301,11 @@ class Uplink:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, group: ControlledWorkers
     ) -> None:
         """Raises OSError, LinkError."""
-        frames = LinkFrameReader(MAX_GROUP_FRAME_BYTES)
+        frames = FrameReader(decode_for_group, MAX_GROUP_FRAME_BYTES)
         telling: asyncio.Task[None] | None = None
         try:
             while data := await reader.read(1 << 16):
-                for body in frames.feed(data):
-                    message = decode_for_group(body)
+                for message in frames.feed(data):
                     if isinstance(message, Leads):
                         if message.fence < self._fence:
                             raise LinkError(f"it leads no more: {message.fence} was followed by {self._fence}")

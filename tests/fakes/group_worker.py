@@ -13,10 +13,11 @@ import signal
 import socket
 import time
 
+from cluster.framing import FrameReader
 from cluster.link import (
+    MAX_FRAME_BYTES,
     Collect,
     Drained,
-    LinkFrameReader,
     Metrics,
     ResetAll,
     Retire,
@@ -123,10 +124,10 @@ class FakeWorker:
         self.writer.write(encode(message))
 
     async def feed(self, reader: asyncio.StreamReader) -> None:
-        frames = LinkFrameReader()
+        frames = FrameReader(decode_for_worker, MAX_FRAME_BYTES)
         while data := await reader.read(1 << 16):
-            for body in frames.feed(data):
-                self.take(decode_for_worker(body))
+            for message in frames.feed(data):
+                self.take(message)
         os._exit(1)
 
     def take(self, message: FromSupervisor) -> None:

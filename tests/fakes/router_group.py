@@ -3,13 +3,13 @@
 import asyncio
 import ssl
 
+from cluster.framing import FrameReader
 from cluster.link import (
     MAX_GROUP_FRAME_BYTES,
     FromGroup,
     GroupIs,
     GroupLoad,
     Leads,
-    LinkFrameReader,
     Resize,
     Retire,
     Retired,
@@ -78,11 +78,11 @@ class FakeGroup:
             await self._listening
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        frames = LinkFrameReader(MAX_GROUP_FRAME_BYTES)
+        frames = FrameReader(decode_for_group, MAX_GROUP_FRAME_BYTES)
         try:
             while data := await reader.read(65_536):
-                for body in frames.feed(data):
-                    self._obey(decode_for_group(body))
+                for message in frames.feed(data):
+                    self._obey(message)
         except OSError:
             return
         finally:

@@ -1,12 +1,13 @@
-"""Arbitrary bytes from a peer: frames or FrameError, never anything else; and what was read is what can be written."""
+"""Arbitrary bytes from a peer: frames or LinkError, never anything else; and what was read is what can be written."""
 
 import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.framing import FrameReader, LinkError
 from router.core.slot_messages import PeerMessage
-from router.peers.frames import MAJOR, MAX_FRAME_BYTES, Batch, Frame, FrameError, Hello, PeerFrameReader, encode
+from router.peers.frames import MAJOR, MAX_FRAME_BYTES, Batch, Frame, Hello, decode, encode
 from router.peers.session import Answered, Broken, Delivered, Opened, Session
 from tests.unit.router.test_frames import EVERY_KIND, HELLO
 
@@ -25,13 +26,12 @@ edits = st.lists(
 
 def read(data: bytes) -> tuple[list[Frame], bool]:
     """The frames, and whether they end in an error."""
-    reader = PeerFrameReader()
-    reader.max_bytes = MAX_FRAME_BYTES
+    reader = FrameReader(decode, MAX_FRAME_BYTES)
     found: list[Frame] = []
     try:
         for frame in reader.feed(data):
             found.append(frame)
-    except FrameError:
+    except LinkError:
         return found, True
     return found, False
 

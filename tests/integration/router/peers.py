@@ -7,9 +7,10 @@ import random
 import socket
 from pathlib import Path
 
+from cluster.framing import FrameReader
 from router.core.slot_messages import Forget, PeerMessage, Ping
 from router.core.view import Member, View
-from router.peers.frames import MAJOR, Batch, Frame, Hello, PeerFrameReader, encode
+from router.peers.frames import MAJOR, Batch, Frame, Hello, decode, encode
 from router.peers.links import LinkEvents, Links
 from router.peers.peer_identity import Trust
 from tests.fakes.clock import eventually
@@ -89,8 +90,7 @@ class RawPeer:
         self.reader = reader
         self.writer = writer
         self.session = 0
-        self._frames = PeerFrameReader()
-        self._frames.max_bytes = 1 << 26
+        self._frames = FrameReader(decode, 1 << 26)
         self._read: list[Frame] = []
 
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
+from cluster.framing import FrameReader, LinkError
 from router.core.slot_messages import (
     Ask,
     Declare,
@@ -28,9 +29,8 @@ from router.peers.frames import (
     MINOR,
     Batch,
     Frame,
-    FrameError,
     Hello,
-    PeerFrameReader,
+    decode,
     encode,
 )
 from serving.endpoint import VersionKey
@@ -52,7 +52,7 @@ EVERY_KIND: tuple[PeerMessage, ...] = (
 
 
 def read(data: bytes | bytearray, pieces: int = 1) -> list[Frame]:
-    reader = PeerFrameReader()
+    reader = FrameReader(decode, MAX_GREETING_BYTES)
     reader.max_bytes = MAX_FRAME_BYTES
     size = -(-len(data) // pieces)
     return [frame for at in range(0, len(data), size) for frame in reader.feed(bytes(data[at : at + size]))]
@@ -107,15 +107,15 @@ NOT_FRAMES = {
 
 @pytest.mark.parametrize("body", NOT_FRAMES.values(), ids=NOT_FRAMES)
 def test_what_is_not_a_frame_is_refused_with_one_class_of_error(body: bytes) -> None:
-    with pytest.raises(FrameError):
+    with pytest.raises(LinkError):
         read(framed(body))
 
 
 def test_frames_before_one_that_is_refused_have_arrived() -> None:
-    reader = PeerFrameReader()
+    reader = FrameReader(decode, MAX_GREETING_BYTES)
     frames = reader.feed(bytes(encode(HELLO)) + framed(b"\xc1"))
     assert next(frames) == HELLO
-    with pytest.raises(FrameError):
+    with pytest.raises(LinkError):
         next(frames)
 
 
@@ -131,19 +131,19 @@ def test_a_hello_of_another_major_can_still_be_read() -> None:
 
 
 def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
-    with pytest.raises(FrameError, match=str(MAX_FRAME_BYTES)):
+    with pytest.raises(LinkError, match=str(MAX_FRAME_BYTES)):
         read(struct.pack(">I", MAX_FRAME_BYTES + 1))
 
 
 def test_who_is_not_known_yet_may_send_little() -> None:
-    reader = PeerFrameReader()
-    with pytest.raises(FrameError, match=str(MAX_GREETING_BYTES)):
+    reader = FrameReader(decode, MAX_GREETING_BYTES)
+    with pytest.raises(LinkError, match=str(MAX_GREETING_BYTES)):
         exhaust(reader.feed(struct.pack(">I", MAX_GREETING_BYTES + 1)))
 
 
 def test_the_limit_is_lifted_between_two_frames_of_one_piece() -> None:
     long = Batch(7, 1, (Forget(tuple(range(MAX_GREETING_BYTES))),))
-    reader = PeerFrameReader()
+    reader = FrameReader(decode, MAX_GREETING_BYTES)
     frames = reader.feed(bytes(encode(HELLO) + encode(long)))
     assert next(frames) == HELLO
     reader.max_bytes = MAX_FRAME_BYTES
@@ -152,7 +152,7 @@ def test_the_limit_is_lifted_between_two_frames_of_one_piece() -> None:
 
 def test_a_frame_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MAX_FRAME_BYTES", 100)
-    with pytest.raises(FrameError, match="at most 100"):
+    with pytest.raises(LinkError, match="at most 100"):
         encode(Batch(7, 1, (Forget(tuple(range(200))),)))
 
 

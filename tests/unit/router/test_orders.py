@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from cluster.link import Collect, Drained, LinkError, LinkFrameReader, RemoveReplica, Serving
+from cluster.framing import FrameReader, LinkError
+from cluster.link import MAX_FRAME_BYTES, Collect, Drained, RemoveReplica, Serving
 from router.core.view import Departed, Member, View
 from router.supervisor_messages import Give, Joined, Leave, SetView, decode_for_supervisor, decode_for_worker, encode
 
@@ -15,7 +16,7 @@ VIEW = View(
 
 
 def bodies(*frames: bytes) -> list[bytes]:
-    return list(LinkFrameReader().feed(b"".join(frames)))
+    return list(FrameReader(bytes, MAX_FRAME_BYTES).feed(b"".join(frames)))
 
 
 def test_orders_and_the_news_of_control_come_in_one_order() -> None:
