@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from cluster.kubernetes.client.backoff import TokenBucket
+from cluster.token_bucket import TokenBucket
 from controlplane.openapi import Operation
 from controlplane.rest_guard import CALLER, ERROR_CODE, Handler
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from cluster.kubernetes.client.backoff import TokenBucket
+from cluster.token_bucket import TokenBucket
 
 REMEMBER_S = 10.0
 MAX_REMEMBERED = 4096

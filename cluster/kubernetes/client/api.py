@@ -34,7 +34,7 @@ from cluster.kubernetes.client.api_errors import (
     WriteConflict,
     error_of,
 )
-from cluster.kubernetes.client.backoff import TokenBucket
+from cluster.token_bucket import TokenBucket
 
 __all__ = [
     "Api",

@@ -1,4 +1,4 @@
-"""How long to wait before the next try, and how fast to write at most. Pure: time and chance come in as arguments."""
+"""Delay before the next attempt. Pure: time and chance are arguments."""
 
 from dataclasses import dataclass, field
 
@@ -41,17 +41,3 @@ class Backoff:
         self.failures += 1
         asked_s = min(max(retry_after_s or 0.0, 0.0), chosen.longest_asked_s)
         return asked_s + max(chosen.least_s, u * most_s)
-
-
-@dataclass(slots=True)
-class TokenBucket:
-    """At most `burst` at once and `per_s` a second in the long run; callers are served in the order they come."""
-
-    per_s: float
-    burst: float
-    _full_at: float = float("-inf")  # when the bucket would be full again, seconds on the caller's clock
-
-    def take(self, now: float) -> float:
-        """Take one token; returns the seconds to wait before using it (0: at once)."""
-        self._full_at = max(self._full_at, now) + 1.0 / self.per_s
-        return max(0.0, self._full_at - now - self.burst / self.per_s)
