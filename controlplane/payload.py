@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from controlplane.control_errors import InvalidCall
+from serving import strict_json
 
 _T = TypeVar("_T")
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
@@ -29,7 +30,7 @@ class TrafficChange(msgspec.Struct, forbid_unknown_fields=True):
 def from_json(body: bytes) -> Any:
     """The JSON in `body`. Raises InvalidCall, also for NaN, duplicate fields, half a surrogate pair, deep nesting."""
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = strict_json.parse(body.decode("utf-8"))
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise InvalidCall(f"the body is not valid JSON: {error}") from error
@@ -73,16 +74,3 @@ def yes_no(query: Mapping[str, str], name: str) -> bool:
     if text not in _WORDS:
         raise InvalidCall(f"query parameter '{name}' must be true or false (got {text[:20]!r})")
     return _WORDS[text]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the field '{name[:80]}' is given twice")
-        found[name] = value
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")

@@ -6,7 +6,6 @@ Rules for tokens: RFC 8725 (best current practice for JWT). The algorithm is a p
 
 import hashlib
 import hmac
-import json
 import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from router.core.router_errors import Forbidden, Unauthorized
+from serving import strict_json
 from serving.credentials import INCARNATION, KeyDigests, TokenTrust
 from serving.endpoint import Auth
 
@@ -150,23 +150,12 @@ def _decoded(part: bytes) -> bytes:
 def _json_object(part: bytes) -> dict[str, Any]:
     """One base64url part of a token as a JSON object. Duplicate names, NaN, deep nesting: Unauthorized."""
     try:
-        value = json.loads(_decoded(part).decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        value = strict_json.parse(_decoded(part).decode("utf-8"))
+    except ValueError as error:
         raise Unauthorized from error
     if not isinstance(value, dict):
         raise Unauthorized
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a name stands twice")
-    return value
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _claims(claims: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from scorefront.cli.command_errors import InvalidInput
+from serving import strict_json
 from serving.faults import Fault, InvalidManifest, shown
 from serving.manifest import parse, resolve_paths
 
@@ -127,26 +128,11 @@ def _parse_json(name: str, text: str) -> Any:
     if not text.strip():
         raise UnreadableFile(f"{title}: is empty; it must hold a JSON object")
     try:
-        return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_no_constant)
+        return strict_json.parse(text)
     except json.JSONDecodeError as error:
         raise UnreadableFile(f"{title}, line {error.lineno}: is not JSON: {error.msg}") from None
-    except RecursionError:
-        raise UnreadableFile(f"{title}: is nested too deeply") from None
     except ValueError as error:
         raise UnreadableFile(f"{title}: {error}") from None
-
-
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in mapping:
-            raise ValueError(f"the key {shown(key)} stands twice in one object")
-        mapping[key] = value
-    return mapping
-
-
-def _no_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a JSON number")
 
 
 # ---- YAML
