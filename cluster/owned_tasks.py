@@ -21,6 +21,10 @@ class OwnedTasks:
         task.add_done_callback(self._done)
         return task
 
+    def __len__(self) -> int:
+        """Number of tasks that have not ended."""
+        return len(self._tasks)
+
     async def ended(self, patience_s: float) -> None:
         """Wait until all tasks have ended by themselves, for at most `patience_s`."""
         if self._tasks:
