@@ -228,6 +228,17 @@ def sources() -> dict[str, str]:
 SOURCES = sources()
 
 
+def test_the_map_names_only_modules_that_exist() -> None:
+    named = {
+        *PURE,
+        *IMPURE_EXCEPTIONS,
+        *MAY_IMPORT,
+        *APART,
+        *(home for homes in THIRD_PARTIES.values() for home in homes),
+    }
+    assert sorted(named - SOURCES.keys()) == []
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_a_module_imports_touches_and_is_named_only_what_the_map_allows(module: str) -> None:
     assert [fault for check in CHECKS for fault in check(module, SOURCES[module])] == []

@@ -1,7 +1,9 @@
 """What of a declared endpoint cannot run on this machine. Looks at files, changes nothing."""
 
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 
 from cluster.local.command import PYTHONS, Host, directory, search_path
@@ -9,6 +11,7 @@ from serving.endpoint import Endpoint, ReplicaKind, Version
 from serving.faults import Fault
 
 ELSEWHERE = frozenset({ReplicaKind.IMAGE, ReplicaKind.POD_TEMPLATE, ReplicaKind.WORKLOAD_REF})
+INFERENCE_SERVER = "azureml_inference_server_http"
 NEEDS_CLUSTER = "needs a cluster; on one machine use entryScript, command or static"
 
 
@@ -33,12 +36,19 @@ def _faults(version: Version, host: Host) -> Iterator[tuple[str, object, str]]:
         return
     if source.entry_script is not None and not os.path.isfile(source.entry_script):
         yield "entryScript", source.entry_script, "must be a file that exists"
+    elif source.entry_script is not None and not _has_inference_server(host):
+        yield "entryScript", source.entry_script, "needs azureml-inference-server-http: pip install 'scorefront[serve]'"
     if source.source_directory is not None and not os.path.isdir(source.source_directory):
         yield "sourceDirectory", source.source_directory, "must be a directory that exists"
     if source.model_dir is not None and not os.path.isdir(source.model_dir):
         yield "modelDir", source.model_dir, "must be a directory that exists"
     if source.kind is ReplicaKind.COMMAND and not _executable(version, host):
         yield "command[0]", source.command[0], "must be a program that can be executed"
+
+
+def _has_inference_server(host: Host) -> bool:
+    """True unless replicas run in this interpreter and it lacks the server that hosts entry scripts."""
+    return host.python != sys.executable or importlib.util.find_spec(INFERENCE_SERVER) is not None
 
 
 def _executable(version: Version, host: Host) -> bool:

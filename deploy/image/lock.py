@@ -8,16 +8,19 @@ a laptop needs (the model server and the example's library), tests and tools.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 TOP = Path(__file__).parent.parent.parent
-REPLICAS_ONLY = frozenset({"azureml-inference-server-http", "scikit-learn"})
-"""Run in replicas. On one machine scorefront starts those; in a cluster they have images of their own."""
+IN_REPLICAS = ("serve", "examples")
+"""Extras that run in replicas: on one machine children of scorefront, in a cluster pods with images of their own."""
+IN_FRONT_END = ("k8s",)
+"""Extras of the front end's image."""
 TARGET = {
     "python_version": "3.11",
     "python_full_version": "3.11.0",
@@ -64,11 +67,14 @@ def subset(lock: str, names: Iterable[str]) -> str:
     return HEAD + "".join(known[name] for name in sorted(names))
 
 
-def files(lock: str, dependencies: Iterable[str], build: Iterable[str], requires: Requires) -> dict[str, str]:
-    """Path below the top -> what it should hold. `dependencies` of the project, and what its `build` requires."""
-    by_name = {canonicalize_name(Requirement(text).name): text for text in dependencies}
-    serving = [text for name, text in by_name.items() if name not in REPLICAS_ONLY]
-    replicas = [by_name[name] for name in sorted(REPLICAS_ONLY)]
+def files(lock: str, project: Mapping[str, Any], build: Iterable[str], requires: Requires) -> dict[str, str]:
+    """Path below the top -> content of each lock file.
+
+    `lock`: text of requirements.lock. `project`: the table `project` of pyproject.toml. `build`: build requirements.
+    """
+    extras = project["optional-dependencies"]
+    serving = [*project["dependencies"], *(text for name in IN_FRONT_END for text in extras[name])]
+    replicas = [text for name in IN_REPLICAS for text in extras[name]]
     return {
         "deploy/image/build.lock": subset(lock, closure(build, requires)),
         "deploy/image/runtime.lock": subset(lock, closure(serving, requires)),
@@ -81,7 +87,7 @@ def current() -> dict[str, str]:
     document = tomllib.loads((TOP / "pyproject.toml").read_text())
     return files(
         (TOP / "requirements.lock").read_text(),
-        document["project"]["dependencies"],
+        document["project"],
         document["build-system"]["requires"],
         lambda name: metadata.requires(name) or (),
     )

@@ -60,8 +60,10 @@ def source(environment: Mapping[str, str], service_account: Path = SERVICE_ACCOU
             else f"no Kubernetes cluster: KUBECONFIG is not set, {default} does not exist, and this is not a pod"
         )
     # here, because it takes 0.6 s and 40 MB to import, and no pod needs it
-    from cluster.kubernetes.client.kubeconfig import Kubeconfig
-
+    try:
+        from cluster.kubernetes.client.kubeconfig import Kubeconfig
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"a kubeconfig needs {error.name}: pip install 'scorefront[k8s]'") from error
     return Kubeconfig(paths)
 
 

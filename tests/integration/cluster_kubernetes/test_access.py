@@ -258,7 +258,15 @@ async def test_a_kubeconfig_that_is_wrong_is_named_with_what_is_wrong_in_it(
 
 
 def test_a_process_in_a_pod_does_not_load_the_library_that_it_does_not_need() -> None:
-    modules = ", ".join(f"cluster.kubernetes.{name}" for name in ("api", "reflector", "elector"))
+    modules = ", ".join(f"cluster.kubernetes.client.{name}" for name in ("api", "reflector", "elector"))
     code = f"import {modules}, json, sys; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
     assert "aiohttp" in loaded and "kubernetes_asyncio" not in loaded
+
+
+def test_a_kubeconfig_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("kubernetes_asyncio", "kubernetes_asyncio.client", "kubernetes_asyncio.config"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "cluster.kubernetes.client.kubeconfig", raising=False)
+    with pytest.raises(Misconfigured, match=r"pip install 'scorefront\[k8s\]'"):
+        access.source(config(tmp_path, {}), tmp_path)

@@ -1,5 +1,6 @@
 """From a declared version to argv, environment and directory; and which changes need a new process."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +146,19 @@ def test_every_file_that_is_missing_is_a_fault_of_its_own(tmp_path: Path) -> Non
     script = tmp_path / "score.py"
     script.touch()
     assert faults(replace(ENTRY, entry_script=str(script), model_dir=str(tmp_path))) == {}
+
+
+def test_an_entry_script_needs_the_inference_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "score.py"
+    script.touch()
+    entry, here = (
+        replace(ENTRY, entry_script=str(script), model_dir=str(tmp_path)),
+        replace(HOST, python=sys.executable),
+    )
+    assert faults(entry, here) == {}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'scorefront[serve]'" in faults(entry, here)["entryScript"]
+    assert faults(entry) == {}  # another interpreter: its packages are not known
 
 
 def test_a_command_must_be_a_program_beside_us_on_the_path_or_in_its_directory(tmp_path: Path) -> None:
