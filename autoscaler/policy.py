@@ -1,10 +1,14 @@
-"""The scaling rule: what a version was seen to do goes in, the number of replicas it should have comes out.
+"""The scaling policy: one observation of a version in, the desired number of replicas and the reason out.
 
 wanted = ceil((mean busy slots over the period + requests waiting now) ÷ (slots per replica × target utilization)),
-between min and max. More is asked for at once; less only when wanted has stayed lower for the whole window: then the
-highest value wanted in it. Missing data may raise, never lower.
+within `bounds`. A scale-up happens at once; a scale-down only after wanted was lower for the whole scale-down window,
+and only to the highest value in that window. Incomplete data may raise the number, never lower it.
+
+To add a rule: write a function of `RuleInputs` and put it into `RULES` at its rank. To add a limit (a schedule, a
+quota): `bounds` is the only place that knows minimum and maximum.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,35 +20,35 @@ from serving.endpoint import AutoscalePolicy, VersionKey
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What is known of one version's slots at one instant."""
+    """The slots of one version at one instant."""
 
     busy_mean: float
     """Mean number of busy slots over the last refresh period, from exact time integrals; 0.0 when nothing is known."""
     busy: int
     """Slots in use now."""
     waiting: int
-    """Requests that wait for a slot now."""
+    """Queued requests now."""
     total_slots: int
     """Slots of ready replicas."""
     complete: bool
-    """False while some worker is silent, or came or went within the period: what is seen may then be too little."""
+    """False while a worker does not report, or joined or left within the period: the numbers may then be too low."""
 
     @property
     def utilization(self) -> float:
-        """Share of the slots of ready replicas in use now; 0.0 where there is no slot."""
+        """Busy slots ÷ total slots of ready replicas; 0.0 without slots."""
         return self.busy / self.total_slots if self.total_slots else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingState:
-    """What a decision leaves for the next one. The window moves on with it: after `decide` use the state returned."""
+    """State from one decision to the next. `decide` changes the window in place: continue with the state it returns."""
 
     desired: int
     window: PeakWindow = field(default_factory=PeakWindow)
 
 
 class Direction(StrEnum):
-    """Where a decision moves the number of replicas."""
+    """Change of the number of replicas by a decision."""
 
     UP = "up"
     DOWN = "down"
@@ -52,61 +56,83 @@ class Direction(StrEnum):
 
 
 class ScalingRule(StrEnum):
-    """Which part of the rule settled a decision."""
+    """The cause of a decision, as decision records and metrics name it."""
 
     DEMAND = "demand"
-    """The load needs just this many."""
+    """The number that the load needs."""
     MAX = "max"
-    """Bounded from above."""
+    """Limited by the maximum."""
     MIN = "min"
-    """Bounded from below."""
+    """Limited by the minimum."""
     WINDOW = "window"
-    """Fewer are wanted now; the window says how many may go."""
+    """Fewer are wanted; limited by the scale-down window."""
     INCOMPLETE = "incomplete"
-    """Data is missing, so nothing is given back."""
+    """No scale-down while data is missing."""
     FIXED = "fixed"
     """Autoscaling is off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many replicas a version should have, and why."""
+    """The desired number of replicas of a version, and the reason."""
 
     key: VersionKey
     at_s: float
-    """On the clock of whoever asked."""
+    """Time of the decision on the clock of the caller."""
     previous: int
     desired: int
     wanted: int
-    """What the load alone asks for, between min and max; never above `desired`."""
+    """The number for the load alone, within the bounds; never above `desired`."""
     direction: Direction
     rule: str
-    """One of `ScalingRule`."""
+    """A value of `ScalingRule`."""
     reason: str
-    """One sentence for people, with the numbers."""
+    """One sentence with the numbers, shown by `scorefront why`."""
     observation: Observation
     demand: float
     """Mean busy slots + waiting requests."""
 
 
-class _Inputs(NamedTuple):
-    """One decision's numbers on their way through the rule."""
+class Bounds(NamedTuple):
+    """The smallest and largest number of replicas allowed at one time."""
+
+    low: int
+    high: int
+
+    def clamp(self, number: int) -> int:
+        """The allowed number closest to `number`."""
+        return max(self.low, min(self.high, number))
+
+
+def bounds(policy: AutoscalePolicy, unix_s: float) -> Bounds:
+    """The minimum and maximum at `unix_s` (seconds since 1970; today's policies do not depend on the time of day)."""
+    return Bounds(policy.min_replicas, policy.max_replicas)
+
+
+class RuleInputs(NamedTuple):
+    """The numbers of one decision, for `RULES`."""
 
     policy: AutoscalePolicy
+    bounds: Bounds
     slots_per_replica: int
     observation: Observation
     demand: float
     needed: int
-    """Before min and max."""
+    """Replicas for the demand, before the bounds."""
     wanted: int
+    """`needed` within the bounds."""
     previous: int
     current: int
-    """`previous` between min and max."""
+    """`previous` within the bounds."""
     peak: int | None
+    """Highest wanted number in the scale-down window; None while the window is not fully known."""
     known_s: float
+    """Seconds of the window that are known."""
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
+    """The desired number by one rule, the cause, and the clause for the reason."""
+
     desired: int
     rule: ScalingRule
     because: str
@@ -119,24 +145,35 @@ def decide(
     state: ScalingState,
     observation: Observation,
     now: float,
+    unix_s: float,
 ) -> tuple[ScalingState, Decision]:
-    """The state after and the decision at `now` (seconds, never decreasing; equal times are fine).
+    """The next state and the decision for one version. Changed bounds count at once, whatever the window and the data.
 
-    A changed minimum or maximum counts at once, whatever the window and the data say.
+    `state`: of the decision before. `observation`: the slots now. `now`: seconds on a monotonic clock, equal times
+    are fine. `unix_s`: the same instant as wall-clock time, for `bounds`.
     """
+    limits = bounds(policy, unix_s)
     demand = observation.busy_mean + observation.waiting
     needed = replicas_needed(demand, slots_per_replica, policy.target_utilization)
-    wanted = _bounded(needed, policy) if policy.enabled else policy.min_replicas
-    current = _bounded(state.desired, policy)
-    # While data is missing the true need may be as high as what stands: the window must remember that much, or the end
-    # of an outage would find nothing but low values in it and give back replicas at once.
+    wanted = limits.clamp(needed) if policy.enabled else limits.low
+    current = limits.clamp(state.desired)
+    # While data is missing the true need may be as high as the current number: the window must contain that, or the
+    # end of an outage would find only low values in it and remove replicas at once.
     state.window.add(wanted if observation.complete else max(wanted, current), now)
-    peak = state.window.peak(policy.scale_down_window_s, now)
-    known_s = state.window.known_s(now)
-    inputs = _Inputs(
-        policy, slots_per_replica, observation, demand, needed, wanted, state.desired, current, peak, known_s
+    inputs = RuleInputs(
+        policy=policy,
+        bounds=limits,
+        slots_per_replica=slots_per_replica,
+        observation=observation,
+        demand=demand,
+        needed=needed,
+        wanted=wanted,
+        previous=state.desired,
+        current=current,
+        peak=state.window.peak(policy.scale_down_window_s, now),
+        known_s=state.window.known_s(now),
     )
-    outcome = _settle(inputs)
+    outcome = next(outcome for rule in RULES if (outcome := rule(inputs)) is not None)
     decision = Decision(
         key=key,
         at_s=now,
@@ -152,45 +189,76 @@ def decide(
     return replace(state, desired=outcome.desired), decision
 
 
-def _settle(given: _Inputs) -> _Outcome:
-    """The rule, first match wins. Every branch gives at least `wanted` and stays between min and max."""
-    policy, wanted, current = given.policy, given.wanted, given.current
-    if not policy.enabled:
-        return _Outcome(wanted, ScalingRule.FIXED, "the number is fixed")
-    if given.needed > policy.max_replicas:
-        return _Outcome(wanted, ScalingRule.MAX, f"the maximum is {policy.max_replicas}")
-    if wanted > current:
-        return _Outcome(wanted, ScalingRule.DEMAND, "more is asked for at once")
-    if current != given.previous:
-        return _now_bounded(given)
-    if not given.observation.complete:
-        return _Outcome(current, ScalingRule.INCOMPLETE, "counts are missing, which may raise but never lower")
-    if wanted < current:
-        return _given_back(given)
-    if wanted == policy.min_replicas:
-        return _Outcome(wanted, ScalingRule.MIN, f"the minimum is {policy.min_replicas}")
-    return _Outcome(wanted, ScalingRule.DEMAND, "that is what there should be")
+# ---- the rules; each returns its outcome, or None if it does not apply
 
 
-def _now_bounded(given: _Inputs) -> _Outcome:
-    """What stands is outside the bounds, because these have changed."""
-    if given.current < given.previous:
-        return _Outcome(given.current, ScalingRule.MAX, f"the maximum is {given.current} now")
-    return _Outcome(given.current, ScalingRule.MIN, f"the minimum is {given.current} now")
+def autoscaling_off(given: RuleInputs) -> Outcome | None:
+    """The declared number."""
+    return None if given.policy.enabled else Outcome(given.wanted, ScalingRule.FIXED, "the number is fixed")
 
 
-def _given_back(given: _Inputs) -> _Outcome:
-    """Fewer are wanted than stand: only what was not wanted in the whole window may go."""
+def demand_above_maximum(given: RuleInputs) -> Outcome | None:
+    """The maximum, when the load needs more."""
+    high = given.bounds.high
+    return Outcome(given.wanted, ScalingRule.MAX, f"the maximum is {high}") if given.needed > high else None
+
+
+def scale_up(given: RuleInputs) -> Outcome | None:
+    """The wanted number at once, when it is higher."""
+    if given.wanted <= given.current:
+        return None
+    return Outcome(given.wanted, ScalingRule.DEMAND, "more is asked for at once")
+
+
+def changed_bounds(given: RuleInputs) -> Outcome | None:
+    """The nearest allowed number, when the bounds have moved past the previous one."""
+    current = given.current
+    if current < given.previous:
+        return Outcome(current, ScalingRule.MAX, f"the maximum is {current} now")
+    return Outcome(current, ScalingRule.MIN, f"the minimum is {current} now") if current > given.previous else None
+
+
+def missing_data(given: RuleInputs) -> Outcome | None:
+    """No change while counts are missing."""
+    if given.observation.complete:
+        return None
+    return Outcome(given.current, ScalingRule.INCOMPLETE, "counts are missing, which may raise but never lower")
+
+
+def scale_down(given: RuleInputs) -> Outcome | None:
+    """The highest number wanted in the scale-down window, when fewer are wanted now."""
+    if given.wanted >= given.current:
+        return None
     length_s = given.policy.scale_down_window_s
     if given.peak is None:
         known = f"only {given.known_s:.0f} s of the {length_s:g} s window are known"
-        return _Outcome(given.current, ScalingRule.WINDOW, known)
+        return Outcome(given.current, ScalingRule.WINDOW, known)
     desired = min(given.peak, given.current)
-    return _Outcome(desired, ScalingRule.WINDOW, f"the most that was wanted in the last {length_s:g} s is {given.peak}")
+    return Outcome(desired, ScalingRule.WINDOW, f"the most that was wanted in the last {length_s:g} s is {given.peak}")
 
 
-def _bounded(number: int, policy: AutoscalePolicy) -> int:
-    return max(policy.min_replicas, min(policy.max_replicas, number))
+def at_minimum(given: RuleInputs) -> Outcome | None:
+    """No change at the minimum."""
+    low = given.bounds.low
+    return Outcome(given.wanted, ScalingRule.MIN, f"the minimum is {low}") if given.wanted == low else None
+
+
+def as_demanded(given: RuleInputs) -> Outcome | None:
+    """No change: the number fits the load."""
+    return Outcome(given.wanted, ScalingRule.DEMAND, "that is what there should be")
+
+
+RULES: tuple[Callable[[RuleInputs], Outcome | None], ...] = (
+    autoscaling_off,
+    demand_above_maximum,
+    scale_up,
+    changed_bounds,
+    missing_data,
+    scale_down,
+    at_minimum,
+    as_demanded,
+)
+"""In order of rank: the first that applies decides. Every outcome is at least `wanted` and within the bounds."""
 
 
 def _direction(previous: int, desired: int) -> Direction:
@@ -199,7 +267,7 @@ def _direction(previous: int, desired: int) -> Direction:
     return Direction.UP if desired > previous else Direction.DOWN
 
 
-def _sentence(given: _Inputs, outcome: _Outcome) -> str:
+def _sentence(given: RuleInputs, outcome: Outcome) -> str:
     """`Demand 7.20 (4.20 busy on average + 3 waiting) ÷ (1 slot × 70 %) needs 11 replicas; …: up from 2 to 10.`"""
     seen, previous = given.observation, given.previous
     slots = "1 slot" if given.slots_per_replica == 1 else f"{given.slots_per_replica} slots"

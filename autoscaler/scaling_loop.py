@@ -113,11 +113,18 @@ class ScalingLoop:
     """Decides for every tracked version, once per refresh period and at once when poked."""
 
     def __init__(
-        self, source: UsageSource, target: ScalingTarget, clock: Clock, record: Callable[[Decision], None]
+        self,
+        source: UsageSource,
+        target: ScalingTarget,
+        clock: Clock,
+        wall: Callable[[], float],
+        record: Callable[[Decision], None],
     ) -> None:
+        """`clock` paces the loop, `wall` gives unix seconds for bounds; `record` is called with decisions to keep."""
         self._source = source
         self._target = target
         self._clock = clock
+        self._wall = wall
         self._record = record
         self._versions: dict[VersionKey, _Tracked] = {}
         self._ticks = DueTimes()
@@ -217,7 +224,7 @@ class ScalingLoop:
         policy = version.policy
         observation = self._source.observe(version.key, policy.refresh_period_s, now)
         version.state, decision = decide(
-            version.key, policy, version.slots_per_replica, version.state, observation, now
+            version.key, policy, version.slots_per_replica, version.state, observation, now, self._wall()
         )
         version.take_over(decision)
         if is_tick or decision.desired != version.refused:

@@ -9,13 +9,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from autoscaler.policy import Decision
+from autoscaler.policy import Decision, bounds
 from cluster.provider import Provider, ProviderError
 from controlplane.cluster_view import ClusterView
 from controlplane.desired_counts import DesiredCounts
 from controlplane.registry import Registry, is_scaled
 from controlplane.routers import RouterControl
-from serving.endpoint import AutoscalePolicy, Version, VersionKey
+from serving.endpoint import Version, VersionKey
 from serving.replica import ReplicaState
 
 RETIRE_TIMEOUT_S = 2.0
@@ -34,6 +34,7 @@ class Scaler:
         view: ClusterView,
         registry: Registry,
         wanted: DesiredCounts,
+        wall: Callable[[], float],
         acted: Callable[[Decision], None],
         retire_timeout_s: float = RETIRE_TIMEOUT_S,
     ) -> None:
@@ -42,6 +43,7 @@ class Scaler:
         self._view = view
         self._registry = registry
         self._wanted = wanted
+        self._wall = wall
         self._acted = acted
         self._retire_timeout_s = retire_timeout_s
         self._withdrawn: set[str] = set()
@@ -56,7 +58,7 @@ class Scaler:
             version = self._registry.version(key)
             if version is None or not is_scaled(version):
                 return  # it changed while the decision waited for the lock
-            number = clamped(decision.desired, version.autoscale)
+            number = bounds(version.autoscale, self._wall()).clamp(decision.desired)
             if why := await self._provider.hindrance(key, fewer=self._surplus(key, number) > 0):
                 raise ProviderError(why)
             if not leaves_in_order(version):
@@ -135,8 +137,3 @@ def leaves_in_order(version: Version) -> bool:
     """Of a StatefulSet the last one goes, whoever is idle: the provider drains it, instead of the one that is."""
     workload = version.replica.workload_ref
     return workload is not None and workload.kind == "StatefulSet"
-
-
-def clamped(number: int, policy: AutoscalePolicy) -> int:
-    """The number within the bounds of the policy."""
-    return min(max(number, policy.min_replicas), policy.max_replicas)

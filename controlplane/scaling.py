@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from autoscaler.policy import Decision, Observation
+from autoscaler.policy import Decision, Observation, bounds
 from autoscaler.scaling_loop import ScalingLoop
 from autoscaler.utilization import UtilizationFeed
 from cluster.provider import Provider
@@ -16,7 +16,7 @@ from controlplane.desired_counts import DesiredCounts
 from controlplane.records import DecisionLog
 from controlplane.registry import Registry, is_scaled
 from controlplane.routers import RouterControl
-from controlplane.scaler import Scaler, clamped
+from controlplane.scaler import Scaler
 from serving.clock import Clock
 from serving.endpoint import Endpoint, Version, VersionKey
 from serving.usage import UsageReport
@@ -44,8 +44,8 @@ class Scaling:
         self._feed = UtilizationFeed()
         self._wanted = DesiredCounts(save_desired, clock)
         self._decisions = DecisionLog()
-        self._scaler = Scaler(provider, routers, view, registry, self._wanted, self._note_acted)
-        self._loop = ScalingLoop(self._feed, self._scaler, clock, self._record)
+        self._scaler = Scaler(provider, routers, view, registry, self._wanted, wall, self._note_acted)
+        self._loop = ScalingLoop(self._feed, self._scaler, clock, wall, self._record)
 
     # ---- life
 
@@ -147,7 +147,8 @@ class Scaling:
         if not is_scaled(version):
             return len(version.replica.static)
         wanted = self._wanted.get(key)
-        return clamped(version.autoscale.min_replicas if wanted is None else wanted, version.autoscale)
+        limits = bounds(version.autoscale, self._wall())
+        return limits.low if wanted is None else limits.clamp(wanted)
 
     def _note_acted(self, decision: Decision) -> None:
         self._decisions.acted(decision, self._wall())

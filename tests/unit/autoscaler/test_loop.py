@@ -95,7 +95,7 @@ def records():
 
 @pytest.fixture
 async def loop(clock, load, provider, records) -> AsyncIterator[ScalingLoop]:
-    scaling = ScalingLoop(load, provider, clock, records.append)
+    scaling = ScalingLoop(load, provider, clock, clock.now, records.append)
     async with running(scaling):
         yield scaling
 
@@ -407,7 +407,7 @@ async def test_forgetting_a_version_cancels_its_call_and_tracking_it_again_begin
 
 
 async def test_cancelling_the_loop_cancels_calls_under_way_and_leaves_no_task(clock, load, provider, records):
-    scaling = ScalingLoop(load, provider, clock, records.append)
+    scaling = ScalingLoop(load, provider, clock, clock.now, records.append)
     async with running(scaling):  # checks for tasks left behind
         for key in (KEY, OTHER):
             provider.slow[key] = asyncio.Event()
@@ -421,7 +421,7 @@ async def test_cancelling_the_loop_cancels_calls_under_way_and_leaves_no_task(cl
 
 
 async def test_a_loop_that_is_cancelled_while_idle_leaves_no_task(clock, load, provider, records):
-    async with running(ScalingLoop(load, provider, clock, records.append)):
+    async with running(ScalingLoop(load, provider, clock, clock.now, records.append)):
         await clock.settle()
 
 
@@ -461,7 +461,7 @@ async def test_what_the_target_is_given_is_the_decision_on_record(loop, clock, l
 
 async def test_a_step_from_rest_is_asked_for_by_the_decision_that_its_report_triggers(clock, provider, records):
     feed = UtilizationFeed()
-    loop = ScalingLoop(feed, provider, clock, records.append)
+    loop = ScalingLoop(feed, provider, clock, clock.now, records.append)
     async with running(loop):
         loop.track(KEY, POLICY, 1, desired=1)
         for _ in range(20):

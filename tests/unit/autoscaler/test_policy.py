@@ -19,6 +19,9 @@ def seen(busy_mean: float = 0.0, waiting: int = 0, complete: bool = True) -> Obs
     return Observation(busy_mean, busy=round(busy_mean), waiting=waiting, total_slots=10, complete=complete)
 
 
+UNIX_S = 1_800_000_000.0
+
+
 def policy(least: int = 1, most: int = 10, target: float = 0.7, enabled: bool = True) -> AutoscalePolicy:
     return AutoscalePolicy(enabled, least, most, target, refresh_period_s=1.0, scale_down_window_s=WINDOW_S)
 
@@ -32,7 +35,7 @@ class Version:
         self.slots = slots
 
     def sees(self, observation: Observation, now: float) -> Decision:
-        self.state, decision = decide(KEY, self.rules, self.slots, self.state, observation, now)
+        self.state, decision = decide(KEY, self.rules, self.slots, self.state, observation, now, UNIX_S)
         return decision
 
     def settled(self, observation: Observation, start_s: float = 0.0) -> "Version":

@@ -86,7 +86,7 @@ class Simulation:
     def _decide(self) -> None:
         self._decided_s = self.now
         observation = Observation(self._mean(), self.busy, len(self._queue), self.slots * self.ready, complete=True)
-        self.state, decision = decide(KEY, self.policy, self.slots, self.state, observation, self.now)
+        self.state, decision = decide(KEY, self.policy, self.slots, self.state, observation, self.now, self.now)
         if decision.direction is not Direction.HOLD:
             self.changes.append((self.now, decision.desired))
         for _ in range(decision.desired - decision.previous):
