@@ -12,7 +12,7 @@ MODELS := examples/iris/models
 
 CLUSTER_NEEDED := test-cluster needs KUBECONFIG: an API server (1.33 or newer) with a controller-manager, a scheduler and no node
 
-.PHONY: help run test test-cluster lint format bench lock crd audit sbom clean
+.PHONY: help run test test-cluster lint format bench mutate lock crd audit sbom clean
 
 help:
 	@echo 'make run     the iris example in the foreground: model, router, autoscaler, dashboard'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint    ruff and mypy only          make format   let ruff rewrite the layout'
 	@echo 'make bench   load tests on this machine  make lock     renew requirements.lock'
 	@echo 'make crd     renew deploy/base/crd.yaml from the models'
+	@echo 'make mutate  plant mistakes in the decisions and list those that no test finds; MUTANTS=autoscaler.policy* for some'
 	@echo 'make audit   locked packages with known advisories   make sbom  the parts of the image: dist/sbom.json'
 	@echo 'make clean   remove everything that these made'
 
@@ -48,6 +49,11 @@ format: .venv/ready
 
 bench: .venv/bench
 	@exec $(BIN)/python -m loadtests.bench
+
+# by hand: an hour on two cores. What it has tried stays in mutants/ until the code or its tests change
+MUTANTS ?=
+mutate: .venv/mutate/ready
+	@.venv/mutate/bin/mutmut run $(if $(MUTANTS),'$(MUTANTS)'); .venv/mutate/bin/mutmut results
 
 # the time stamp is set last, so an interrupted installation is done again
 .venv/ready: requirements.lock pyproject.toml
@@ -104,6 +110,15 @@ sbom: .venv/sbom
 	@$@/bin/pip install -qq --disable-pip-version-check --only-binary :all: '$(TOOL)' || { rm -rf $@; exit 1; }
 	@touch $@
 
+# beside it in the path: the packages of the product and its tests, without the product itself
+.venv/mutate/ready: .venv/ready
+	@rm -rf .venv/mutate
+	@$(BIN)/python -m venv .venv/mutate
+	@.venv/mutate/bin/pip install -qq --disable-pip-version-check --only-binary :all: mutmut==3.8.1
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv/mutate/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+	@touch $@
+
 clean:
-	@rm -rf .venv .scorefront $(MODELS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv mutants .scorefront $(MODELS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -182,12 +182,33 @@ def test_a_number_that_was_fixed_is_given_back_only_after_a_window_of_its_own():
         (6, seen(0.5), ScalingRule.WINDOW, "only 0 s of the 60 s window are known: stays at 6."),
         (6, seen(0.5, complete=False), ScalingRule.INCOMPLETE, "which may raise but never lower: stays at 6."),
         (12, seen(0.5), ScalingRule.MAX, "the maximum is 10 now: down from 12 to 10."),
+        (10, seen(7.0), ScalingRule.DEMAND, "needs 10 replicas; that is what there should be: stays at 10."),
+        (0, seen(0.5), ScalingRule.MIN, "needs 1 replica; the minimum is 1 now: up from 0 to 1."),
     ],
 )
 def test_a_decision_says_why_with_its_numbers(desired, observation, rule, sentence):
     decision = Version(desired).sees(observation, 0.0)
     assert decision.rule == rule
     assert decision.reason.endswith(sentence)
+
+
+def test_a_raised_minimum_and_a_fixed_number_are_reasons():
+    version = Version(2, policy(least=3), slots=4)
+    assert version.sees(seen(9.0, waiting=1), 0.0).reason.endswith(
+        "÷ (4 slots × 70 %) needs 4 replicas; more is asked for at once: up from 2 to 4."
+    )
+    assert (
+        Version(2, policy(3)).settled(seen(0.0)).sees(seen(0.0), 70.0).reason.endswith("the minimum is 3: stays at 3.")
+    )
+    fixed = Version(4, policy(4, 9, enabled=False)).sees(seen(5.0), 0.0)
+    assert (fixed.desired, fixed.wanted) == (4, 4)
+    assert fixed.reason.endswith("needs 8 replicas; the number is fixed: stays at 4.")
+
+
+def test_a_decision_names_its_version_its_time_and_what_was_seen():
+    observation = seen(1.4)
+    decision = Version(2).sees(observation, 7.0)
+    assert (decision.key, decision.at_s, decision.observation) == (KEY, 7.0, observation)
 
 
 def test_a_decision_that_lowers_names_the_peak_of_the_window():
