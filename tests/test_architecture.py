@@ -96,8 +96,9 @@ PURE = (
         f"cluster.kubernetes.client.{name}"
         for name in ("api_errors", "backoff", "cache", "election", "labelselector", "lines", "paths", "selectors")
     ),
-    *(f"cluster.kubernetes.{name}" for name in ("conflicts", "declarations", "discovery", "endpoint_objects")),
-    *(f"cluster.kubernetes.{name}" for name in ("ownership", "pods", "shrinking", "slim_objects", "version_problems")),
+    *(f"cluster.kubernetes.{name}" for name in ("cluster_index", "conflicts", "declarations", "discovery")),
+    *(f"cluster.kubernetes.{name}" for name in ("endpoint_objects", "ownership", "shrinking", "slim_objects")),
+    "cluster.kubernetes.version_problems",
 )
 IMPURE_EXCEPTIONS = ("autoscaler.scaling_loop",)
 NOT_PURE = frozenset(

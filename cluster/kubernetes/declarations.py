@@ -1,23 +1,28 @@
-"""Which endpoint a name stands for, out of all ScoringEndpoints of all watched namespaces. Pure.
+"""All ScoringEndpoints of the watched namespaces as routers read them. Pure.
 
-A name is unique over them: the oldest object has it, the others are told so. An object that cannot be understood is
-skipped; one that could be before stays what it was.
+An object that is not valid is skipped; one that was valid before keeps its last valid endpoint.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.kubernetes.client.selectors import Selector, SelectorError, parsed
+from cluster.kubernetes.client.selectors import SelectorError
+from cluster.kubernetes.cluster_index import (
+    NameOwnership,
+    Place,
+    ReplicaRule,
+    Seniority,
+    place_of,
+    rule_of,
+    seniority_of,
+)
 from cluster.kubernetes.objects.endpoint_status import digests_of, selectors_of
 from cluster.kubernetes.objects.scoring_endpoint import endpoint_of, static_replicas
 from serving.credentials import KeyDigests
-from serving.endpoint import Endpoint, ReplicaKind
+from serving.endpoint import Endpoint, VersionKey
 from serving.faults import InvalidManifest
 from serving.replica import Replica
-
-Place = tuple[str, str]
-"""Namespace and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,103 +31,82 @@ class Declaration:
 
     namespace: str
     name: str
-    age: tuple[str, str]
-    """Grows from older to younger: when it was created, and its uid."""
+    age: Seniority
     generation: int
     leaving: bool
     endpoint: Endpoint | None
-    """None: it cannot be understood."""
+    """None: no valid state is known."""
     problem: str
     keys: KeyDigests
-    told_selectors: Mapping[str, str]
-    adopted: Mapping[str, Selector] = field(default_factory=dict)
-    """Version -> which pods are its replicas, where scorefront does not make them."""
+    selectors: Mapping[str, str]
+    """Version -> selector of its pods, from the status."""
+    rules: Mapping[VersionKey, ReplicaRule] = field(default_factory=dict)
+    """Rules of the versions with pods."""
     static: tuple[Replica, ...] = ()
 
 
 class Declarations:
-    """All of them."""
+    """The declarations by name and namespace."""
 
     def __init__(self) -> None:
-        self._all: dict[Place, Declaration] = {}
-        self._named: dict[str, dict[Place, Declaration]] = {}
+        self._all: NameOwnership[Declaration] = NameOwnership(lambda each: each.age)
         self.revision = 0
-        """Grows with every change."""
+        """Increases with every change."""
 
     def put(self, cr: Mapping[str, Any]) -> bool:
-        """An object is new or has changed; whether that changes anything of what is kept here."""
-        place = _place(cr)
+        """Add or change an object; True if that changed its declaration."""
+        place = place_of(cr)
         before = self._all.get(place)
         after = _declaration(cr, before)
         if after == before:
             return False
         self.revision += 1
-        self._all[place] = after
-        self._named.setdefault(after.name, {})[place] = after
+        self._all.put(place, after)
         return True
 
     def drop(self, place: Place) -> None:
-        """An object is gone; an unknown one is harmless."""
-        if self._all.pop(place, None) is None:
-            return
-        self.revision += 1
-        others = self._named[place[1]]
-        del others[place]
-        if not others:
-            del self._named[place[1]]
+        """Remove an object; one that is not known is no change."""
+        self.revision += self._all.drop(place)
 
     def within(self, namespace: str | None) -> list[Place]:
-        """Objects of this namespace; None: of all."""
-        return [place for place in self._all if namespace is None or place[0] == namespace]
+        """The objects of a namespace; None: of all."""
+        return [place for place, _ in self._all.items() if namespace in (None, place[0])]
 
     def current(self, name: str) -> Declaration | None:
-        """What the name stands for; None while that is nothing that could be served."""
-        holder = self._holder(name)
-        return holder if holder is not None and holder.endpoint is not None and not holder.leaving else None
-
-    def names(self) -> Iterable[str]:
-        """Every name that anything has."""
-        return self._named
+        """The declaration to serve under a name; None if its owner has no valid state or is being deleted."""
+        owner = self._all.owner(name)
+        return owner if owner is not None and owner.endpoint is not None and not owner.leaving else None
 
     def problems(self) -> dict[str, str]:
-        """`namespace/name` -> why it is not what it should be, for those of which there is something to say."""
+        """`namespace/name` of an object -> the reason for not serving its current state."""
         found = {}
         for (namespace, name), declaration in self._all.items():
-            holder = self._holder(name)
-            assert holder is not None, "whoever has a name is among those who want it"
-            taken = f"name is taken by {holder.namespace}/{name}" if holder is not declaration else ""
+            owner = self._all.owner(name)
+            assert owner is not None, "the declaration itself has this name"
+            taken = f"name is taken by {owner.namespace}/{name}" if owner is not declaration else ""
             if problem := taken or declaration.problem:
                 found[f"{namespace}/{name}"] = problem
         return found
 
-    def _holder(self, name: str) -> Declaration | None:
-        return min(self._named.get(name, {}).values(), key=lambda each: each.age, default=None)
-
-
-def _place(cr: Mapping[str, Any]) -> Place:
-    return cr["metadata"].get("namespace", ""), cr["metadata"]["name"]
-
 
 def _declaration(cr: Mapping[str, Any], before: Declaration | None) -> Declaration:
-    """Status changes come many times a second, and cost no reading of the spec: its generation tells that it is the
-    same.
-    """
+    """Parses the spec only if its generation is new: status changes come many times a second."""
     metadata = cr["metadata"]
-    age = metadata.get("creationTimestamp") or "", metadata.get("uid", "")
-    generation = metadata.get("generation", 0)
+    age, generation = seniority_of(cr), metadata.get("generation", 0)
     same_object = before is not None and before.age == age
     if before is not None and same_object and before.generation == generation and generation:
         endpoint, problem, static = before.endpoint, before.problem, before.static
     else:
-        endpoint, problem = _understood(cr, before.endpoint if before is not None and same_object else None)
+        endpoint, problem = _parsed_endpoint(cr, before.endpoint if before is not None and same_object else None)
         static = static_replicas(endpoint) if endpoint is not None else ()
-    told = selectors_of(cr)
-    if before is not None and told == before.told_selectors and endpoint is before.endpoint:
-        told, adopted = dict(before.told_selectors), before.adopted
+    selectors = selectors_of(cr)
+    namespace = metadata.get("namespace", "")
+    if before is not None and selectors == before.selectors and endpoint is before.endpoint:
+        rules = before.rules
     else:
-        adopted = _adopted(endpoint, told)
+        rules = _rules(endpoint, namespace, selectors)
     return Declaration(
-        namespace=metadata.get("namespace", ""),
+        namespace=namespace,
         name=metadata["name"],
         age=age,
         generation=generation,
@@ -130,13 +114,14 @@ def _declaration(cr: Mapping[str, Any], before: Declaration | None) -> Declarati
         endpoint=endpoint,
         problem=problem,
         keys=digests_of(cr) or KeyDigests(metadata["name"], ()),
-        told_selectors=told,
-        adopted=adopted,
+        selectors=selectors,
+        rules=rules,
         static=static,
     )
 
 
-def _understood(cr: Mapping[str, Any], before: Endpoint | None) -> tuple[Endpoint | None, str]:
+def _parsed_endpoint(cr: Mapping[str, Any], before: Endpoint | None) -> tuple[Endpoint | None, str]:
+    """The endpoint and "", or the one before and the faults."""
     try:
         return endpoint_of(cr), ""
     except InvalidManifest as error:
@@ -144,12 +129,15 @@ def _understood(cr: Mapping[str, Any], before: Endpoint | None) -> tuple[Endpoin
         return before, f"what is declared cannot be used: {faults}"
 
 
-def _adopted(endpoint: Endpoint | None, told: Mapping[str, str]) -> dict[str, Selector]:
-    found = {}
-    for version in endpoint.versions if endpoint is not None else ():
-        if version.replica.kind is ReplicaKind.WORKLOAD_REF and version.name in told:
-            try:
-                found[version.name] = parsed(told[version.name])
-            except SelectorError:
-                continue  # until the leader has looked at the workload again
-    return found
+def _rules(endpoint: Endpoint | None, namespace: str, selectors: Mapping[str, str]) -> dict[VersionKey, ReplicaRule]:
+    rules: dict[VersionKey, ReplicaRule] = {}
+    if endpoint is None:
+        return rules
+    for version in endpoint.versions:
+        try:
+            rule = rule_of(version, namespace, selectors.get(version.name))
+        except SelectorError:
+            continue  # until the leader publishes another selector
+        if rule is not None:
+            rules[VersionKey(endpoint.name, version.name)] = rule
+    return rules

@@ -1,73 +1,64 @@
-"""The ScoringEndpoint objects that there are, and which of them has its name. Pure.
-
-A name is unique over all watched namespaces: routers know nothing else of an endpoint. The oldest object has it.
-"""
+"""The ScoringEndpoint objects as the leader knows them, from the watch and from answers to its own writes. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from cluster.kubernetes.cluster_index import NameOwnership, place_of, seniority_of
 
 Object = dict[str, Any]
 
 
 class EndpointObjects:
-    """The newest that is known of every object, be it from a watch or the answer to a write of ours."""
+    """The newest known state of every object, and the owner of every name."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, dict[str, Object]] = {}
-        """Name -> namespace -> object."""
-        self._past: set[str] = set()
-        """Uids of objects that a later one has replaced, for as long as a watch may still tell of them."""
+        self._objects: NameOwnership[Object] = NameOwnership(seniority_of)
+        self._replaced: set[str] = set()
+        """Uids of objects that were recreated under their name, until the watch reports their deletion."""
 
     def put(self, found: Object) -> bool:
-        """Take over an object unless a newer state of it is known; whether it was taken over."""
-        metadata = found["metadata"]
-        known = self._by_name.get(metadata["name"], {}).get(metadata["namespace"])
-        if metadata["uid"] in self._past:
+        """Store an object; False if a newer state of it is known."""
+        metadata, place = found["metadata"], place_of(found)
+        known = self._objects.get(place)
+        if metadata["uid"] in self._replaced:
             return False
         if known is not None and known["metadata"]["uid"] != metadata["uid"]:
-            self._past.add(known["metadata"]["uid"])
+            self._replaced.add(known["metadata"]["uid"])
         elif known is not None and known["metadata"].get("generation", 0) > metadata.get("generation", 0):
             return False
-        self._by_name.setdefault(metadata["name"], {})[metadata["namespace"]] = found
+        self._objects.put(place, found)
         return True
 
     def gone(self, found: Object) -> None:
-        """The object does not exist any more."""
-        metadata = found["metadata"]
-        self._past.discard(metadata["uid"])
-        same_name = self._by_name.get(metadata["name"], {})
-        known = same_name.get(metadata["namespace"])
-        if known is not None and known["metadata"]["uid"] == metadata["uid"]:
-            del same_name[metadata["namespace"]]
-            if not same_name:
-                del self._by_name[metadata["name"]]
+        """Remove a deleted object; one that was recreated since stays."""
+        uid, place = found["metadata"]["uid"], place_of(found)
+        self._replaced.discard(uid)
+        known = self._objects.get(place)
+        if known is not None and known["metadata"]["uid"] == uid:
+            self._objects.drop(place)
 
     def owner(self, name: str) -> Object | None:
-        """The object that has this name, be it about to go; None if there is none."""
-        return min(self._by_name.get(name, {}).values(), key=_seniority, default=None)
+        """The object that owns a name, even if it is being deleted; None if there is none."""
+        return self._objects.owner(name)
 
     def rivals(self, name: str) -> list[Object]:
-        """The objects of this name that do not have it."""
-        return sorted(self._by_name.get(name, {}).values(), key=_seniority)[1:]
+        """The other objects of a name, oldest first."""
+        return self._objects.rivals(name)
 
     def names(self) -> list[str]:
-        """Every name that anything has."""
-        return sorted(self._by_name)
+        """All names, sorted."""
+        return self._objects.names()
 
     def all(self) -> Iterator[Object]:
-        """Every object."""
-        return (found for same_name in self._by_name.values() for found in same_name.values())
+        """All objects."""
+        return (found for _, found in self._objects.items())
 
 
 def is_leaving(found: Mapping[str, Any]) -> bool:
-    """It was deleted, and goes once its finalizers are gone."""
+    """True if the object is deleted and waits for its finalizers."""
     return found["metadata"].get("deletionTimestamp") is not None
 
 
-def place_of(found: Mapping[str, Any]) -> str:
+def title_of(found: Mapping[str, Any]) -> str:
     """`namespace/name`."""
     return f"{found['metadata']['namespace']}/{found['metadata']['name']}"
-
-
-def _seniority(found: Object) -> tuple[str, str]:
-    return found["metadata"].get("creationTimestamp") or "", found["metadata"]["uid"]

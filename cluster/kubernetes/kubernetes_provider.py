@@ -14,7 +14,8 @@ from cluster.feed import Feed
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.labelselector import written
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
-from cluster.kubernetes.client.selectors import SelectorError, parsed
+from cluster.kubernetes.client.selectors import SelectorError
+from cluster.kubernetes.cluster_index import Step, rule_of
 from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving
 from cluster.kubernetes.fence import FORGED, Fence, Fenced
 from cluster.kubernetes.finalizer import add_finalizer
@@ -25,7 +26,6 @@ from cluster.kubernetes.objects.scoring_endpoint import static_replicas
 from cluster.kubernetes.ownership import CLAIMED, NotWritable, WorkloadClaim, check, claim_of, held_by
 from cluster.kubernetes.pod_cache import PodCache
 from cluster.kubernetes.pod_logs import PodLogs
-from cluster.kubernetes.pods import ReplicaRule, Step
 from cluster.kubernetes.scaled_version import ClaimedWorkload, RetryLater, ScaledByOther, ScaledVersion, ScalingContext
 from cluster.kubernetes.shrinking import pods_now
 from cluster.kubernetes.version_problems import VersionProblems
@@ -349,14 +349,11 @@ class KubernetesProvider:
             known = ScaledVersion(claim.key, version, workload, self._context)
             self._scaled[claim.key] = known
         known.version = version
-        chosen = None
-        if claim.adopts:
-            try:
-                chosen = parsed(workload.pod_selector)
-            except SelectorError as error:
-                raise ProviderError(f"{claim.title}: {error}") from error
-        kind = ReplicaRule(claim.namespace, version.replica.port, version.slots_per_replica, chosen)
-        self._pod_cache.declare(claim.key, kind)
+        try:
+            rule = rule_of(version, claim.namespace, workload.pod_selector)
+        except SelectorError as error:
+            raise ProviderError(f"{claim.title}: {error}") from error
+        self._pod_cache.declare(claim.key, rule)
         return known
 
     def _let_go_of_undeclared(self, endpoint: Endpoint, owner: Mapping[str, Any]) -> None:

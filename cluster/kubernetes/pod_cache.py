@@ -8,7 +8,8 @@ from cluster.kubernetes.client.paths import HPAS, PODS, path
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.selectors import SelectorError, parsed
 from cluster.kubernetes.client.watched import ResourceWatch
-from cluster.kubernetes.pods import ReplicaIndex, ReplicaRule, Step, kept_of
+from cluster.kubernetes.cluster_index import ReplicaIndex, ReplicaRule, Step
+from cluster.kubernetes.slim_objects import pod_for_leader
 from serving.clock import Clock
 from serving.endpoint import VersionKey
 
@@ -33,7 +34,7 @@ class PodCache:
         self._watched = (pods, autoscalers)
         self._clock = clock
         self._tell = tell
-        self._book = ReplicaIndex()
+        self._index = ReplicaIndex()
         self._autoscalers: dict[tuple[str, str], Object] = {}
         pods.listen(self._pod)
         autoscalers.listen(self._autoscaler)
@@ -42,22 +43,22 @@ class PodCache:
 
     def pods_of(self, key: VersionKey) -> list[Object]:
         """The pods of a version that has declared itself."""
-        return self._book.of(key)
+        return self._index.of(key)
 
     def labelled(self, namespace: str, key: VersionKey) -> list[Object]:
         """The pods with a version's labels, whether or not it has."""
-        return self._book.labelled(namespace, key)
+        return self._index.labelled(namespace, key)
 
     def selected(self, namespace: str, pods: str) -> list[Object]:
         """The pods that a selector means, whether or not a version has declared them."""
         try:
-            return self._book.selected(namespace, parsed(pods))
+            return self._index.selected(namespace, parsed(pods))
         except SelectorError:
             return []
 
     def key_of(self, replica_id: str) -> VersionKey | None:
         """The version of a replica."""
-        return self._book.key_of(replica_id)
+        return self._index.key_of(replica_id)
 
     def autoscalers(self) -> Iterable[Object]:
         """Every HorizontalPodAutoscaler."""
@@ -70,34 +71,34 @@ class PodCache:
 
     # ---- what is done
 
-    def declare(self, key: VersionKey, kind: ReplicaRule) -> None:
+    def declare(self, key: VersionKey, rule: ReplicaRule | None) -> None:
         """The pods of this version are such."""
-        self._tell(self._book.declare(key, kind))
+        self._tell(self._index.declare({key: rule}))
 
     def forget(self, key: VersionKey) -> None:
         """The version is no more."""
-        self._tell(self._book.forget(key))
+        self._tell(self._index.declare({key: None}))
 
     def saw(self, pod: Object) -> None:
         """A pod was read, or written."""
-        self._tell(self._book.put(kept_of(pod)))
+        self._tell(self._index.put(pod_for_leader(pod)))
 
     async def look(self, namespace: str, pods: str, key: VersionKey) -> None:
         """Ask for the pods of one version (`pods`: their selector) and for autoscalers. Raises ApiError."""
         listed = await self._api.get(path(PODS, namespace), {"labelSelector": pods})
-        found = {pod["metadata"]["uid"]: kept_of(pod) for pod in listed["items"]}
-        for known in self._book.of(key):
+        found = {pod["metadata"]["uid"]: pod_for_leader(pod) for pod in listed["items"]}
+        for known in self._index.of(key):
             if known["metadata"]["uid"] not in found:
-                self._tell(self._book.gone(known))
+                self._tell(self._index.gone(known))
         for pod in found.values():
-            self._tell(self._book.put(pod))
+            self._tell(self._index.put(pod))
         autoscalers = await self._api.get(path(HPAS, namespace))
         self._autoscalers = {place: each for place, each in self._autoscalers.items() if place[0] != namespace}
         for each in autoscalers["items"]:
             self._autoscalers[namespace, each["metadata"]["name"]] = each
 
     def _pod(self, change: ObjectPut | ObjectGone) -> None:
-        self._tell(self._book.put(change.object) if isinstance(change, ObjectPut) else self._book.gone(change.object))
+        self._tell(self._index.put(change.object) if isinstance(change, ObjectPut) else self._index.gone(change.object))
 
     def _autoscaler(self, change: ObjectPut | ObjectGone) -> None:
         place = change.object["metadata"]["namespace"], change.object["metadata"]["name"]

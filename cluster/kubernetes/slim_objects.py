@@ -3,6 +3,7 @@
 from typing import Any
 
 from cluster.kubernetes.objects.labels import DRAINING
+from cluster.kubernetes.ownership import controller_of
 
 _OF_ENDPOINT = ("apiVersion", "kind", "spec")
 _NOT_OF_ENDPOINT = ("managedFields", "resourceVersion")
@@ -10,7 +11,7 @@ _OF_POD = ("name", "namespace", "uid", "labels", "deletionTimestamp")
 _OF_POD_STATUS = ("phase", "podIP")
 
 
-def endpoint(cr: dict[str, Any]) -> dict[str, Any]:
+def endpoint_for_routers(cr: dict[str, Any]) -> dict[str, Any]:
     """Of a ScoringEndpoint: without the numbers in its status, which change all the time."""
     metadata = {name: value for name, value in cr["metadata"].items() if name not in _NOT_OF_ENDPOINT}
     metadata.get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
@@ -48,7 +49,7 @@ def _template(template: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def pod(full: dict[str, Any]) -> dict[str, Any]:
+def pod_for_routers(full: dict[str, Any]) -> dict[str, Any]:
     """Of a pod: whose it is, where it is, and whether it is ready."""
     told, status = full["metadata"], full.get("status") or {}
     metadata = {name: told[name] for name in _OF_POD if name in told}
@@ -58,3 +59,27 @@ def pod(full: dict[str, Any]) -> dict[str, Any]:
     ready = [each for each in status.get("conditions") or () if each.get("type") == "Ready"]
     kept["conditions"] = [{"type": "Ready", "status": each.get("status")} for each in ready]
     return {"metadata": metadata, "status": kept}
+
+
+def pod_for_leader(pod: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a pod that the leader needs."""
+    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    kept = {name: metadata[name] for name in _LEADER_POD if name in metadata}
+    if (controller := controller_of(pod)) is not None:
+        kept["ownerReferences"] = [{name: controller[name] for name in _OWNER if name in controller}]
+    return {
+        "metadata": kept,
+        "spec": {
+            "nodeName": spec.get("nodeName", ""),
+            "containers": [{"name": container["name"]} for container in spec.get("containers") or ()],
+        },
+        "status": {name: status[name] for name in _LEADER_POD_STATUS if name in status},
+    }
+
+
+_LEADER_POD = (
+    *("name", "namespace", "uid", "resourceVersion", "labels", "annotations"),
+    *("creationTimestamp", "deletionTimestamp"),
+)
+_OWNER = ("kind", "name", "uid", "controller")
+_LEADER_POD_STATUS = ("phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses")

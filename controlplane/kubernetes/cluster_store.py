@@ -14,7 +14,7 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import NotFound
 from cluster.kubernetes.client.paths import ENDPOINTS, path
-from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, place_of
+from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, title_of
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.kubernetes_provider import KubernetesProvider, RecordEvent
 from cluster.kubernetes.objects.labels import FINALIZER
@@ -149,7 +149,7 @@ class ClusterStore:
     def place(self, name: str) -> str:
         """Kind, namespace and name."""
         found = self._objects.owner(name)
-        return f"ScoringEndpoint {place_of(found) if found else name}"
+        return f"ScoringEndpoint {title_of(found) if found else name}"
 
     # ---- what others have changed
 
@@ -232,7 +232,7 @@ class ClusterStore:
         generation, asked = found["metadata"].get("generation"), document["metadata"]
         name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
         if asked.get("namespace", namespace) != namespace:
-            raise ConflictingChange(f"name '{name}' is taken by {place_of(found)}")
+            raise ConflictingChange(f"name '{name}' is taken by {title_of(found)}")
         where = path(ENDPOINTS, namespace, name)
         for _ in range(ATTEMPTS):
             metadata = dict(found["metadata"])

@@ -13,7 +13,7 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, NotFound
 from cluster.kubernetes.client.paths import ENDPOINTS, path
-from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, place_of
+from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, title_of
 from cluster.kubernetes.event_recorder import EventRecorder
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.kubernetes_provider import KubernetesProvider
@@ -102,7 +102,7 @@ class StatusWriter:
         try:
             return self._new(found)
         except Exception:  # one endpoint's fault must not keep the others from being told of
-            _log.exception("the status of %s is not known", place_of(found))
+            _log.exception("the status of %s is not known", title_of(found))
             return None
 
     def _new(self, found: Object) -> Object | None:
@@ -127,7 +127,7 @@ class StatusWriter:
         except NotFound:
             return
         except (ApiError, ProviderError) as error:
-            _log.warning("the status of %s is not written: %s", place_of(found), error)
+            _log.warning("the status of %s is not written: %s", title_of(found), error)
             self._touched.add(metadata["name"])
             return
         self._written_at[metadata["uid"]] = self._clock.now()
@@ -158,7 +158,7 @@ class StatusFacts:
         name, generation = found["metadata"]["name"], found["metadata"].get("generation", 0)
         owner = self._objects.owner(name)
         if owner is None or owner["metadata"]["uid"] != found["metadata"]["uid"]:
-            taken = Trouble("NameTaken", f"name is taken by {place_of(owner) if owner else name}")
+            taken = Trouble("NameTaken", f"name is taken by {title_of(owner) if owner else name}")
             return EndpointStatus(name, generation, trouble=taken)
         declared = self._plane.declared(name)
         trouble = self._trouble(name)

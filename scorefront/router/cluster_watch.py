@@ -46,11 +46,14 @@ class ClusterWatch:
         self._problems: Mapping[str, str] = {}
         self._told_revision = 0
         self._endpoints = {
-            place: Reflector(api, path(ENDPOINTS, place), clock, u, keep=kept.endpoint) for place in namespaces
+            place: Reflector(api, path(ENDPOINTS, place), clock, u, keep=kept.endpoint_for_routers)
+            for place in namespaces
         }
-        self._pods = {place: Reflector(api, path(PODS, place), clock, u, keep=kept.pod) for place in namespaces}
+        self._pods = {
+            place: Reflector(api, path(PODS, place), clock, u, keep=kept.pod_for_routers) for place in namespaces
+        }
         self._trust = Reflector(api, path(CONFIGMAPS, api.home), clock, u, field_selector=f"metadata.name={TRUST}")
-        self._own = Reflector(api, path(PODS, api.home), clock, u, label_selector=OWN_PODS, keep=kept.pod)
+        self._own = Reflector(api, path(PODS, api.home), clock, u, label_selector=OWN_PODS, keep=kept.pod_for_routers)
         self._unlisted = set(self._reflectors())
 
     async def run(self) -> None:

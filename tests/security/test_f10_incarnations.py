@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cluster.kubernetes.client.cache import ObjectPut
 from cluster.kubernetes.client.paths import ENDPOINTS, EVENTS, SECRETS
 from cluster.kubernetes.discovery import Discovery
-from cluster.kubernetes.slim_objects import endpoint as kept
+from cluster.kubernetes.slim_objects import endpoint_for_routers as kept
 from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, ToWorker, UpsertEndpoint
 from controlplane.control_errors import ConflictingChange, NoSuchEndpoint, StoreError
 from controlplane.keys import KeyType

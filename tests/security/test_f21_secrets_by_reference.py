@@ -126,7 +126,7 @@ REPLICAS: dict[str, Object] = {
 
 @pytest.mark.parametrize("kind", REPLICAS)
 def test_a_router_keeps_no_secret_in_memory_nor_on_disk(kind: str, tmp_path: Path) -> None:
-    known = kept.endpoint(custom_resource(REPLICAS[kind]))
+    known = kept.endpoint_for_routers(custom_resource(REPLICAS[kind]))
     assert SECRET not in json.dumps(known)
     file = SnapshotFile(tmp_path / "snapshot.json")
     file.write(Snapshot("router-1", "u", {"": [known]}, {}, []))
@@ -136,7 +136,7 @@ def test_a_router_keeps_no_secret_in_memory_nor_on_disk(kind: str, tmp_path: Pat
 @pytest.mark.parametrize("kind", REPLICAS)
 def test_what_is_kept_still_says_how_to_route(kind: str) -> None:
     full = custom_resource({**REPLICAS[kind], "port": 8000, "scorePath": "/x", "healthPath": "/y"})
-    [before], [after] = endpoint_of(full).versions, endpoint_of(kept.endpoint(full)).versions
+    [before], [after] = endpoint_of(full).versions, endpoint_of(kept.endpoint_for_routers(full)).versions
     assert (after.replica.kind, after.replica.port) == (before.replica.kind, before.replica.port)
     assert (after.replica.score_path, after.replica.health_path) == ("/x", "/y")
     assert after.share == before.share
@@ -145,7 +145,7 @@ def test_what_is_kept_still_says_how_to_route(kind: str) -> None:
 def test_the_object_itself_is_not_written_to() -> None:
     full = custom_resource(REPLICAS["template"])
     before = json.dumps(full)
-    kept.endpoint(full)
+    kept.endpoint_for_routers(full)
     assert json.dumps(full) == before
 
 
@@ -164,6 +164,6 @@ def test_the_object_itself_is_not_written_to() -> None:
     ],
 )
 def test_what_is_not_valid_is_not_valid_when_kept(replica: Object) -> None:
-    for known in (custom_resource(replica), kept.endpoint(custom_resource(replica))):
+    for known in (custom_resource(replica), kept.endpoint_for_routers(custom_resource(replica))):
         with pytest.raises(InvalidManifest):
             endpoint_of(known)

@@ -394,7 +394,7 @@ def test_what_is_kept_of_an_object_says_the_same_of_it() -> None:
     full_cr["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "x"}
     full_pod["spec"] = {"containers": []}
     full_pod["metadata"]["annotations"] = {"scorefront.io/draining": "1", "other": "x"}
-    small_cr, small_pod = kept.endpoint(dict(full_cr)), kept.pod(full_pod)
+    small_cr, small_pod = kept.endpoint_for_routers(dict(full_cr)), kept.pod_for_routers(full_pod)
     assert known(small_cr, pods=(small_pod,)).snapshot() == known(full_cr, pods=(full_pod,)).snapshot()
     assert "managedFields" not in small_cr["metadata"]
     assert small_cr["metadata"]["annotations"] == {"mine": "x"}

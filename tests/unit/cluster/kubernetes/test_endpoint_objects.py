@@ -1,6 +1,6 @@
 from typing import Any
 
-from cluster.kubernetes.endpoint_objects import EndpointObjects, place_of
+from cluster.kubernetes.endpoint_objects import EndpointObjects, title_of
 
 
 def cr(namespace="a", uid="1", generation=1, created="2026-01-01T00:00:00Z", name="iris", **metadata):
@@ -18,15 +18,15 @@ def test_the_oldest_object_has_its_name_and_the_others_are_its_rivals():
     objects = EndpointObjects()
     objects.put(cr("a", "2", created="2026-01-01T00:00:02Z"))
     objects.put(cr("b", "1", created="2026-01-01T00:00:01Z"))
-    assert place_of(owner(objects)) == "b/iris"
-    assert [place_of(each) for each in objects.rivals("iris")] == ["a/iris"]
+    assert title_of(owner(objects)) == "b/iris"
+    assert [title_of(each) for each in objects.rivals("iris")] == ["a/iris"]
 
 
 def test_of_objects_of_the_same_second_the_lower_uid_has_the_name():
     objects = EndpointObjects()
     objects.put(cr("a", "2"))
     objects.put(cr("b", "1"))
-    assert place_of(owner(objects)) == "b/iris"
+    assert title_of(owner(objects)) == "b/iris"
 
 
 def test_a_name_passes_on_when_its_holder_is_gone():
