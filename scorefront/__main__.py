@@ -17,8 +17,9 @@ def main() -> None:
 
 
 def _have_standard_streams() -> None:
-    """Whoever starts us may have closed some (`scorefront up <&-`): then a socket would get that number, and what is
-    printed would be sent to a client, or what a child should inherit would be its input instead."""
+    """Open /dev/null for every closed standard stream (`scorefront up <&-`).
+
+    Otherwise a socket gets its number: output goes to a client, or a child inherits the socket as its input."""
     while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(free, True)
     os.close(free)

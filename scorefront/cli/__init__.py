@@ -2,5 +2,5 @@
 
 Commands read arguments (`files` the manifests), call the control plane (`client`) or have a process composed
 (`scorefront.up`, `scorefront.router`, `scorefront.control`), and print.
-They must never decide anything about routing or scaling, and never print a traceback or a secret nobody asked for.
+They must never decide anything about routing or scaling, and never print a traceback, or a secret without being asked.
 """

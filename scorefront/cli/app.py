@@ -1,4 +1,4 @@
-"""Composes the commands, and turns whatever goes wrong into one message on standard error and an exit status.
+"""Composition of the commands; every failure becomes one message on standard error and an exit status.
 
 0 done · 1 refused, not found, unreachable · 2 usage or invalid input · 130 interrupted. Never a traceback, unless
 SCOREFRONT_DEBUG is set.
@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "why": (scaling.why, "Explain the number of replicas."),
     "size": (scaling.size, "How many replicas a load needs."),
     "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),
-    "doctor": (doctor.doctor, "Look a cluster over: what is to mend."),
+    "doctor": (doctor.doctor, "Check a cluster and report problems."),
     "router": (deployment.router, "The router of a cluster."),
     "control": (deployment.control, "The control plane of a cluster."),
 }

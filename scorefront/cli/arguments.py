@@ -1,4 +1,4 @@
-"""What stands on a command line, checked: each function names the argument, what it got and what is allowed."""
+"""Checks of command line arguments. Every refusal names the argument, its value and the rule."""
 
 import datetime
 import json
@@ -24,7 +24,7 @@ _NAME_RULE = "3 to 32 characters: lower-case letters, digits and dashes; a lette
 
 
 class TableFormat(StrEnum):
-    """How a list or an object is printed."""
+    """Output format of lists and objects."""
 
     TABLE = "table"
     JSON = "json"
@@ -32,21 +32,21 @@ class TableFormat(StrEnum):
 
 
 class TextFormat(StrEnum):
-    """How a credential is printed."""
+    """Output format of credentials."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class KeyChoiceArgument(StrEnum):
-    """Which of an endpoint's two keys."""
+    """One of the two keys of an endpoint."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
 
 
 class AccessLogChoice(StrEnum):
-    """Which scoring requests are written to the access log."""
+    """Selection of scoring requests for the access log."""
 
     OFF = "off"
     ERRORS = "errors"
@@ -91,7 +91,7 @@ def address(argument: str, text: str) -> tuple[str, int]:
 
 
 def control_address(argument: str, text: str) -> tuple[str, int] | Path:
-    """`HOST:PORT`, or `unix:PATH`, whose folder must exist."""
+    """`HOST:PORT`, or `unix:PATH` in an existing folder."""
     if not text.startswith(UNIX):
         return address(argument, text)
     path = unix_path(argument, text)
@@ -114,7 +114,7 @@ def tls_pairs(
 ) -> tuple[tuple[Path, Path], ...]:
     """Certificate and key files, first with first and so on; each pair must be good now.
 
-    option: what the options begin with, which end with -cert and -key; default --tls. Raises InvalidInput.
+    option: prefix of the options that end with -cert and -key; default --tls. Raises InvalidInput.
     """
     if len(certificates) != len(keys):
         counts = f"got {len(certificates)} and {len(keys)}"
@@ -134,7 +134,7 @@ def tls_pairs(
 
 
 def state_dir(path: Path) -> Path:
-    """Where `up` keeps its state: a folder, or a path where one can be made."""
+    """State directory of `up`: an existing folder, or a path that can become one."""
     absolute = path.absolute()
     above = next(folder for folder in (absolute, *absolute.parents) if folder.exists())
     if not above.is_dir():

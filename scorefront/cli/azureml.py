@@ -1,4 +1,4 @@
-"""The command for people who come from the Azure ML v1 command line: import."""
+"""Command for users of the Azure ML v1 command line: import."""
 
 import os
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The control plane's REST API as a blocking client, and one scoring request: what the command line speaks.
+"""Blocking client of the command line: REST API of the control plane, and one scoring request.
 
-Connections are made directly (proxy settings of the environment are not for a control plane), redirects are not
-followed (they would carry the token elsewhere), and every wait but that for a followed log line ends.
+Connections ignore the proxy settings of the environment. Redirects are not followed, because they would carry the token
+elsewhere. Every wait is bounded, except for a followed log.
 """
 
 import errno
@@ -37,11 +37,11 @@ PINNED_VERSION = "azureml-model-deployment"
 
 
 class ControlUnreachable(CommandError):
-    """Nobody answered, or not in HTTP, or not in time."""
+    """No answer, no valid HTTP, or a timeout."""
 
 
 class ControlRefused(CommandError):
-    """The control plane said no. A 400 is invalid input; everything else is a refusal."""
+    """Error response of the control plane. 400 is invalid input; everything else is a refusal."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class ControlRefused(CommandError):
         self.status = status
 
     def of(self, subject: str) -> "ControlRefused":
-        """The same, with what it is about in front of every line."""
+        """Copy with the subject in front of every line."""
         return ControlRefused(self.status, "\n".join(f"{subject}: {line}" for line in str(self).splitlines()))
 
 
@@ -64,14 +64,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ServerTrust:
-    """How a server's certificate is verified, and the option that says so."""
+    """Verification of a server's certificate, and the option that sets it."""
 
     option: str = "SSL_CERT_FILE"
     ca: Path | None = None
     """PEM file with the authorities; None: those of the system."""
 
     def context(self) -> ssl.SSLContext:
-        """Raises InvalidInput where the file cannot be used."""
+        """TLS context. Raises InvalidInput for an unusable file."""
         try:
             return ssl.create_default_context(cafile=self.ca)
         except (OSError, ValueError) as error:
@@ -95,7 +95,7 @@ class ControlClient:
         return self._object("GET", f"{API}/endpoints")
 
     def endpoints(self) -> list[dict[str, Any]]:
-        """Every endpoint's view: what was declared, and `status`."""
+        """View of every endpoint: declaration and `status`."""
         return list(self.listing()["value"])
 
     def endpoint(self, name: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class ControlClient:
 
     @property
     def trust(self) -> "ServerTrust":
-        """How its certificate is verified."""
+        """Verification of the server certificate."""
         return ServerTrust("--control-ca (or SCOREFRONT_CA)", self.ca)
 
     def _headers(self) -> dict[str, str]:
@@ -210,11 +210,11 @@ def exchange(
     timeout_s: float,
     trust: ServerTrust = ServerTrust(),
 ) -> Reply:
-    """One request, and its answer read whole.
+    """One request and its whole response.
 
-    base: URL of the server, `unix:` with a path included; method, path, headers, data: of the request.
-    timeout_s: the longest silence.
-    trust: how its certificate is verified; default: by the authorities of the system.
+    base: URL of the server, or `unix:PATH`. method, path, headers, data: of the request.
+    timeout_s: longest silence in seconds.
+    trust: verification of the certificate; default: the authorities of the system.
     Raises ControlUnreachable, InvalidInput.
     """
     with closing(_connect(base, timeout_s, trust)) as connection:
@@ -241,7 +241,7 @@ def checked_url(url: str, option: str, alternative: str = "") -> str:
 
 
 def unix_path(option: str, text: str) -> Path:
-    """The absolute path of `unix:PATH`. Raises InvalidInput where it cannot be that of a Unix socket."""
+    """Absolute path of `unix:PATH`. Raises InvalidInput if it cannot be the path of a Unix socket."""
     path = Path(os.path.abspath(text.removeprefix(UNIX)))
     if text == UNIX or "\0" in text or len(os.fsencode(path)) > UNIX_PATH_MAX_BYTES:
         rule = f"PATH must have 1 to {UNIX_PATH_MAX_BYTES} bytes when written as an absolute path"
@@ -257,7 +257,7 @@ class UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Raises OSError; PermissionError where another user listens, who would be told the control token."""
+        """Raises OSError; PermissionError if another user listens, because the control token would go there."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -344,12 +344,12 @@ def _unreachable(base: str, error: Exception) -> ControlUnreachable:
         hint = "; does it speak HTTPS?" if base.startswith("http://") else ""
         return ControlUnreachable(f"{base} does not answer in HTTP ({type(error).__name__}){hint}")
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return ControlUnreachable(f"cannot reach {base}: nobody listens there; is `scorefront up` running?")
+        return ControlUnreachable(f"cannot reach {base}: nothing listens there; is `scorefront up` running?")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return ControlUnreachable(f"cannot reach {base}: {reason}")
 
 
-# ---- what the control plane says
+# ---- responses of the control plane
 
 
 def _json(body: bytes, base: str, status: int) -> Any:

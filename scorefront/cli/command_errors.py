@@ -1,13 +1,13 @@
-"""Why a command could not be carried out, as the person who typed it is told. Each class knows its exit status."""
+"""Errors of commands, with text for people. Each class has its exit status."""
 
 
 class CommandError(Exception):
-    """Refused, not found, unreachable. The text is for people and names what to mend."""
+    """Refused, not found or unreachable. The text names the remedy."""
 
     exit_status = 1
 
 
 class InvalidInput(CommandError):
-    """What was typed, or a file that it names, is not valid."""
+    """Invalid arguments, or an invalid file named by them."""
 
     exit_status = 2

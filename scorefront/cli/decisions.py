@@ -42,7 +42,7 @@ def why(
 ) -> None:
     """Explain the number of replicas: the last scaling decisions, newest last, with inputs, rule and outcome.
 
-    Without NAME, those on the front end itself: how many worker processes each router has, and how many routers.
+    Without NAME: decisions on the front end itself, the number of routers and of workers per router.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def size(
         str, typer.Option("--concurrency", metavar="N", help="Requests that a replica serves at once, 1 or more.")
     ] = "1",
 ) -> None:
-    """How many replicas a load needs: ceil(rps x seconds / (concurrency x target utilization)). Prints the number.
+    """Print the number of replicas for a load: ceil(rps x seconds / (concurrency x target utilization)).
 
     \b
     Example:

@@ -20,10 +20,10 @@ def doctor(
     ] = "15",
     output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
 ) -> None:
-    """Look a cluster over: what its network and rights must allow, in the order in which a front end needs it.
+    """Check a cluster and report problems: network, rights, routers, models, registry.
 
-    Each line is `ok`, or tells what to mend; with something to mend the exit status is 1. From a pod it also connects
-    to other pods. KUBECONFIG, SCOREFRONT_NAMESPACE and SCOREFRONT_NAMESPACES say where to look.
+    Each line is `ok` or a problem with its remedy; exit status 1 if there is a problem. In a pod it also connects to
+    other pods. KUBECONFIG, SCOREFRONT_NAMESPACE and SCOREFRONT_NAMESPACES choose the cluster and the namespaces.
 
     \b
     Examples:
@@ -61,4 +61,4 @@ async def _run(timeout_s: float, output: TextFormat) -> int:
 
 
 def _print(finding: "Finding") -> None:
-    print(f"{'ok  ' if finding.ok else 'mend'}  {finding.check}: {finding.text}", flush=True)
+    print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.check}: {finding.text}", flush=True)

@@ -27,8 +27,8 @@ from scorefront.cli.manifest_files import read_manifests
 def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: ControlCa = None) -> None:
     """Declare endpoints, or change them.
 
-    Every file is checked before anything is sent; a change that breaks a rule leaves what runs untouched. Versions that
-    did not change keep their replicas and lose no request.
+    Every file is checked before anything is sent; an invalid change has no effect. Unchanged versions keep their
+    replicas and lose no request.
 
     \b
     Example:
@@ -50,7 +50,7 @@ def get(
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
 ) -> None:
-    """Show endpoints: traffic, replicas, busy slots, and what is not well.
+    """Show endpoints: traffic, replicas, busy slots, problems.
 
     \b
     Examples:
@@ -73,7 +73,7 @@ def get(
 
 
 def delete(name: EndpointName, control_url: ControlUrl = DEFAULT_URL, control_ca: ControlCa = None) -> None:
-    """Remove an endpoint: its replicas end what they have and stop, its keys and its name are gone.
+    """Delete an endpoint: its replicas drain and stop; keys and name are removed.
 
     \b
     Example:
@@ -121,9 +121,9 @@ def token(
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
 ) -> None:
-    """Get a token for an endpoint with tokenAuthEnabled: a credential that expires by itself.
+    """Get a token for an endpoint with tokenAuthEnabled: a credential that expires.
 
-    Text is the token alone, on one line; JSON says when to fetch the next one (refreshAfter, expiryOn: unix seconds).
+    Text is the token alone, on one line; JSON adds refreshAfter and expiryOn in unix seconds.
 
     With --revoke the token printed is the only valid one. Open WebSockets of revoked tokens are closed. Keys are not
     affected, as tokens are not affected by `keys --regenerate`.
@@ -157,7 +157,7 @@ def traffic(
 ) -> None:
     """Split traffic between the versions of an endpoint; takes effect at once and drops no request.
 
-    Versions that are not named keep their percentage. What no version claims goes to the default version. A version
+    Versions that are not named keep their percentage. Unclaimed percentage goes to the default version. A version
     at 0 is reached only by pinning (`scorefront score --version V`).
 
     \b

@@ -1,6 +1,6 @@
 """Manifests read from files: YAML (one document or several) or JSON, with paths made absolute and every rule checked.
 
-Whatever is wrong is said with the file's name and, where the text itself is wrong, the line.
+Every error names the file and, for a syntax error, the line.
 """
 
 import json
@@ -26,7 +26,7 @@ stand for billions. An endpoint of six versions has a few hundred."""
 
 
 class UnreadableFile(InvalidInput):
-    """A file cannot be read, or is not what its name says."""
+    """A file that cannot be read or has the wrong format."""
 
 
 @dataclass(frozen=True, slots=True)

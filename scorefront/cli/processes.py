@@ -23,7 +23,7 @@ from scorefront.cli.up_command import (
 Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score.")]
 Admin = Annotated[str, typer.Option("--admin", metavar="HOST:PORT", help="/healthz, /readyz, /metrics.")]
 RouterWorkers = Annotated[
-    str, typer.Option("--workers", metavar="N|auto", help="Worker processes; auto: as many as the leader says.")
+    str, typer.Option("--workers", metavar="N|auto", help="Worker processes; auto: set by the leader.")
 ]
 PeersDir = Annotated[
     Path,
@@ -102,8 +102,7 @@ def router(
 ) -> None:
     """Run one router of a cluster: it follows the Kubernetes API, and shares replicas exactly with the other routers.
 
-    In a pod, the environment tells who it is: POD_NAME, POD_UID, POD_IP. SCOREFRONT_NAMESPACES says where endpoints
-    are looked for.
+    In a pod, POD_NAME, POD_UID and POD_IP identify it. SCOREFRONT_NAMESPACES lists the namespaces of endpoints.
 
     \b
     On one machine, use instead:
@@ -137,7 +136,7 @@ def router(
 
 
 def _ports(text: str | None) -> range:
-    """LOW-HIGH, both included; the range of 0 alone lets the system choose."""
+    """LOW-HIGH, both included; 0 alone: chosen by the system."""
     if text is None:
         return range(1)
     low, dash, high = text.partition("-")
@@ -159,9 +158,9 @@ def control(
 ) -> None:
     """Run the control plane of a cluster: declares, scales, answers REST. Of several, one leads; the others stand by.
 
-    In a pod, the environment tells who it is: POD_NAME, POD_IP. SCOREFRONT_NAMESPACES says where endpoints are looked
-    for, SCOREFRONT_TOKEN what REST demands (else it is kept in the Secret scorefront-control-token). REST speaks HTTPS,
-    with a certificate of the installation's own authority where no --control-tls-cert has the name that is asked for.
+    In a pod, POD_NAME and POD_IP identify it. SCOREFRONT_NAMESPACES lists the namespaces of endpoints. SCOREFRONT_TOKEN
+    is the control token; default: the Secret scorefront-control-token. REST uses HTTPS, with a certificate of the
+    installation's own authority unless a --control-tls-cert matches the requested name.
 
     \b
     On one machine, use instead:

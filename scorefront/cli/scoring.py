@@ -39,7 +39,7 @@ def score(
 ) -> None:
     """Send one request to a model and print its answer. The key or token is fetched for you.
 
-    Without -d it sends a GET. A status other than 2xx is told on standard error, with exit status 1.
+    Without -d it sends a GET. A status other than 2xx goes to standard error, with exit status 1.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def logs(
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
 ) -> None:
-    """Print what the replicas of an endpoint wrote, each line after its version and replica.
+    """Print the output of the replicas of an endpoint, each line with version and replica.
 
     \b
     Examples:

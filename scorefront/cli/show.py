@@ -1,4 +1,4 @@
-"""What commands print: views and decisions as tables, JSON or YAML. Text of users is never read as markup."""
+"""Output of commands: views and decisions as tables, JSON or YAML. Text of users is never interpreted as markup."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from scorefront.cli.arguments import TableFormat
 from serving.printable import one_record, printable
 
 PIPE_WIDTH = 4096
-"""Columns where nobody looks: a table in a pipe is never cut or wrapped."""
+"""Width of a table that goes to a pipe: never cut or wrapped."""
 
 
 def console() -> Console:
@@ -53,7 +53,7 @@ def print_object(value: object, form: TableFormat) -> None:
 
 
 def print_endpoints(views: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]] = ()) -> None:
-    """One row per version, and below it what is not well, and which endpoints are skipped and why."""
+    """One row per version, with its problems below; then the skipped endpoints with the reason."""
     if not views and not skipped:
         note("there is no endpoint yet; `scorefront apply -f FILE` declares one")
         return
@@ -69,7 +69,7 @@ def print_endpoints(views: Sequence[Mapping[str, Any]], skipped: Sequence[Mappin
 
 
 def print_endpoint(view: Mapping[str, Any]) -> None:
-    """One endpoint's table, and where to score."""
+    """Table of one endpoint, and its scoring URL."""
     print_endpoints([view])
     status = view["status"]
     print(f"scoring  {status['scoringUri']}  (auth: {status['auth']})")

@@ -135,7 +135,7 @@ def up(
 
 
 def _addresses(listen: str, control: str) -> tuple[tuple[str, int], tuple[str, int] | Path]:
-    """Where to listen for scoring and for control; port 0 twice means two ports."""
+    """Addresses for scoring and control; port 0 twice means two ports."""
     listen_at, control_at = address("--listen", listen), control_address("--control", control)
     if listen_at == control_at and listen_at[1] != 0:
         raise InvalidInput(f"--listen and --control: must differ; both are {listen}")
@@ -146,7 +146,7 @@ def _control_tls(control: tuple[str, int] | Path, own: TlsPairs, scoring: TlsPai
     """Certificate and key files of the control port; none: plain HTTP.
 
     control: its address, or the path of a Unix socket.
-    own: those of --control-tls-cert; scoring: those of --tls-cert, in use where TLS is demanded and `own` is empty.
+    own: those of --control-tls-cert. scoring: those of --tls-cert, used if TLS is demanded and `own` is empty.
     insecure: plain HTTP is allowed beyond this machine.
     Raises InvalidInput.
     """
@@ -170,7 +170,7 @@ def _control_tls(control: tuple[str, int] | Path, own: TlsPairs, scoring: TlsPai
 
 
 def redirect_address(text: str | None, with_tls: bool, taken: Sequence[tuple[str, int]]) -> tuple[str, int] | None:
-    """Where clients without TLS are sent on, if anywhere."""
+    """Address of the redirect to TLS; None without one."""
     if text is None:
         return None
     redirect_at = address("--tls-redirect", text)

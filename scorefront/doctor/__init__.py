@@ -1,5 +1,5 @@
-"""`scorefront doctor`: what the cluster's network and rights must allow, tried in the order in which it is needed.
+"""`scorefront doctor`: checks of a cluster's network and rights, in the order of their use.
 
-Looks only: it must never change anything in the cluster, and needs no more rights than a router has. What was seen is
-judged in `scorefront.doctor.judge` (pure), looked at in `scorefront.doctor.probes`.
+Read-only: it must never change anything in the cluster, and needs no more rights than a router. `probes` observes,
+`judge` (pure) turns observations into findings.
 """

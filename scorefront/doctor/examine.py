@@ -1,7 +1,6 @@
-"""The way from an empty cluster to the first answer, tried step by step; what one step learns, later ones use.
+"""The checks in order; later steps use the findings of earlier ones.
 
-The order is that in which a front end needs it: the API server's name, the API itself, lists and watches, peers, the
-token issuer, model pods, and the registry that images come from.
+DNS of the API server, the API, lists and watches, peers, token issuer, model pods, image registry.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ Document = Mapping[str, Any]
 
 
 class Cluster(Protocol):
-    """What can be looked at, from where this process runs. Fits `scorefront.doctor.probes.Probes`."""
+    """Observations available to the checks; satisfied by `scorefront.doctor.probes.Probes`."""
 
     server: str
     """URL of the API server."""
@@ -71,7 +70,7 @@ class Cluster(Protocol):
 
 @dataclass(slots=True)
 class ClusterFindings:
-    """What earlier steps have learnt."""
+    """Findings of earlier steps."""
 
     endpoints: list[Document] = field(default_factory=list)
     pods: list[Pod] = field(default_factory=list)
@@ -93,7 +92,7 @@ async def examine(cluster: Cluster, timeout_s: float) -> AsyncIterator[Finding]:
         except TimeoutError:
             findings = [Finding(name, False, f"took more than {timeout_s:g} s: something on the way swallows packets")]
         except ApiError as error:
-            findings = [Finding(name, False, f"cannot be looked at ({error.message}): mend what is told above first")]
+            findings = [Finding(name, False, f"cannot be checked ({error.message}): fix the problems above first")]
         for finding in findings:
             yield finding
         if needed and not all(finding.ok for finding in findings):
@@ -121,7 +120,7 @@ async def _server(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
 
 
 async def _read(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
-    """What a router lists and watches; a single object by its name, as its rights are."""
+    """Collections that a router lists and watches; a single object by name, as its rights allow."""
     wanted: list[tuple[str, Resource, str | None, dict[str, str]]] = []
     for namespace in cluster.watched:
         wanted += [("endpoints", ENDPOINTS, namespace, {}), ("pods", PODS, namespace, {})]
@@ -171,7 +170,7 @@ async def _peers(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
 
 
 async def _issuer(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
-    """The leader of the control plane issues tokens; routers check them with what it publishes."""
+    """Token issuer: the leader issues tokens, routers verify them with its published keys."""
     lease = await _one(cluster, path(LEASES, cluster.home, LEASE))
     renewed_at = _moment((lease or {}).get("spec", {}).get("renewTime"))
     findings = [judge.leader(ISSUER, lease, cluster.now(), renewed_at)]
@@ -185,7 +184,7 @@ async def _issuer(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
 
 
 def _trusted(config_map: Document | None) -> tuple[int, str]:
-    """(number of keys, what is wrong with the ConfigMap)."""
+    """(number of keys, problem of the ConfigMap)."""
     if config_map is None:
         return 0, ""
     try:
@@ -223,7 +222,7 @@ async def _adopted(cluster: Cluster, endpoint: Document) -> AsyncIterator[tuple[
 
 
 def _port(pod: Document) -> int:
-    """Where a pod of ours serves: its first container's port that is called scoring, or its first."""
+    """Serving port of a pod: the port named scoring of its first container, or the first port."""
     ports = [port for container in pod["spec"].get("containers", ()) for port in container.get("ports", ())]
     named = [port for port in ports if port.get("name") == "scoring"]
     return next((int(port["containerPort"]) for port in [*named, *ports]), DEFAULT_PORT)

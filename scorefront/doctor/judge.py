@@ -1,4 +1,4 @@
-"""From what was seen to findings: `ok`, or one sentence that tells what to mend. No I/O here."""
+"""Observations to findings: `ok`, or one sentence with the remedy. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class Finding:
     """The step of the way, e.g. `list and watch`."""
     ok: bool
     text: str
-    """What was seen; or, if not ok, what to mend."""
+    """The observation; if not ok, the problem and its remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """One attempt to reach somebody; `error` is empty if it succeeded."""
+    """One connection attempt; `error` is empty if it succeeded."""
 
     who: str
     address: str
@@ -34,7 +34,7 @@ class Dialled:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What matters of a pod."""
+    """The relevant fields of a pod."""
 
     name: str
     """namespace/name."""
@@ -44,7 +44,7 @@ class Pod:
     running: bool
     images: tuple[str, ...]
     trouble: str
-    """Why a container does not start or a node is not found, as Kubernetes says; else empty."""
+    """Reason of Kubernetes for a container that does not start or a pod without a node; else empty."""
     pulls: bool
     """The trouble is with its image."""
 
@@ -84,7 +84,7 @@ def _said(state: Mapping[str, Any]) -> str:
 def dns(check: str, host: str, addresses: Sequence[str], error: str = "") -> Finding:
     """A host's name was looked up."""
     if error:
-        return Finding(check, False, f"{host} is not resolved ({error}): mend DNS (CoreDNS, the network's, or a VPN)")
+        return Finding(check, False, f"{host} is not resolved ({error}): fix DNS (CoreDNS, the network's, or a VPN)")
     return Finding(check, True, f"{host} is {'an address' if host in addresses else ', '.join(addresses)}")
 
 
@@ -109,7 +109,7 @@ def readable(check: str, what: str, where: str, error: str = "", status: int = 0
 
 
 def routers(check: str, pods: Sequence[Pod], said: Iterable[str]) -> list[Finding]:
-    """Router pods, and whether each has said its part in the membership (`said`: names or uids of pods)."""
+    """Router pods and their presence in the membership (`said`: names or uids of pods)."""
     staying = [pod for pod in pods if not pod.leaving]
     if not staying:
         return [Finding(check, False, "there is no router pod: apply deploy/, or see why scorefront-router has none")]
@@ -148,7 +148,7 @@ def leader(check: str, lease: Mapping[str, Any] | None, now: float, renewed_at: 
     if not holder:
         return Finding(check, False, f"no control plane leads: {advice}")
     age_s = now - renewed_at if renewed_at is not None else float("inf")
-    # Clocks of two machines: a minute apart is common where nobody looks after them, and no reason to worry here.
+    # Clocks without synchronization are often a minute apart; that is harmless here.
     if age_s > float(spec.get("leaseDurationSeconds", 15)) + 60:
         return Finding(check, False, f"{holder} has led, but was last heard {age_s:.0f} s ago: {advice}")
     return Finding(check, True, f"{holder} leads")
@@ -165,7 +165,7 @@ def trust(check: str, keys: int, error: str, needed: bool) -> Finding:
 
 
 def models(check: str, endpoints: int, pods: Sequence[Pod]) -> list[Finding]:
-    """The pods of models, by what Kubernetes says of them."""
+    """Pods of models, judged by their status."""
     staying = [pod for pod in pods if not pod.leaving]
     sick = [pod for pod in staying if pod.trouble]
     findings = [Finding(check, False, f"{pod.name}: {pod.trouble}") for pod in sick[:MOST_NAMED]]
@@ -179,7 +179,7 @@ def models(check: str, endpoints: int, pods: Sequence[Pod]) -> list[Finding]:
 
 
 def registry_of(image: str) -> str:
-    """Host (with port, if any) that an image is pulled from: what stands before the first slash, if it is a host."""
+    """Registry host (and port) of an image: the part before the first slash, if it is a host."""
     first, slash, _ = image.partition("/")
     is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
     return first if is_host and first not in ("docker.io", "index.docker.io") else DOCKER_HUB
@@ -210,11 +210,11 @@ def registry(check: str, host: str, error: str, in_use: bool, stuck: Sequence[st
 
 
 def wants_tokens(endpoints: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether some endpoint asks for tokens."""
+    """True if any endpoint uses token authentication."""
     return any(endpoint.get("spec", {}).get("tokenAuthEnabled") for endpoint in endpoints)
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The findings as plain data: whether all is well, and each."""
+    """The findings as plain data: overall result, and each finding."""
     checks = [{"check": each.check, "ok": each.ok, "text": each.text} for each in findings]
     return {"ok": all(each.ok for each in findings), "checks": checks}

@@ -14,7 +14,7 @@ from cluster.kubernetes.client.api import Api, ApiSettings
 from scorefront.cluster_names import watched_namespaces
 
 ATTEMPT_S = 3.0
-"""For one name, one connection, one answer: less than a step has, so that it tells who did not answer."""
+"""Seconds for one lookup, connection or response; shorter than a step, so that the finding names the failed one."""
 
 
 class Probes:
@@ -40,7 +40,7 @@ class Probes:
         await self._api.close()
 
     def now(self) -> float:
-        """Unix seconds: what renewal times are told in."""
+        """Unix seconds, the unit of renewal times."""
         return time.time()  # noqa: TID251 - a shell
 
     async def resolve(self, host: str) -> list[str]:

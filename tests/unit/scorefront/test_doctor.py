@@ -31,13 +31,13 @@ async def look(cluster: FakeCluster, timeout_s: float = 5.0) -> list[Finding]:
     return [finding async for finding in examine(cluster, timeout_s)]
 
 
-def to_mend(findings: list[Finding]) -> list[str]:
+def problems(findings: list[Finding]) -> list[str]:
     return [f"{finding.check}: {finding.text}" for finding in findings if not finding.ok]
 
 
-async def test_a_cluster_that_is_well_has_nothing_to_mend_and_is_looked_at_in_the_order_of_need() -> None:
+async def test_a_cluster_that_is_well_has_nothing_problems_and_is_looked_at_in_the_order_of_need() -> None:
     findings = await look(FakeCluster())
-    assert to_mend(findings) == []
+    assert problems(findings) == []
     assert list(dict.fromkeys(finding.check for finding in findings)) == ORDER
 
 
@@ -51,7 +51,7 @@ async def test_inside_the_cluster_peers_leader_and_model_pods_are_connected_to()
 
 async def test_from_outside_no_pod_is_connected_to_and_nothing_is_wrong_with_that() -> None:
     cluster = FakeCluster(inside=False)
-    assert to_mend(await look(cluster)) == []
+    assert problems(await look(cluster)) == []
     assert cluster.dialled == []
 
 
@@ -116,7 +116,7 @@ SPOILT: dict[str, tuple[FakeCluster, str, str]] = {
 
 @pytest.mark.parametrize(("cluster", "check", "text"), SPOILT.values(), ids=SPOILT)
 async def test_what_is_wrong_is_told_under_the_step_that_needs_it(cluster: FakeCluster, check: str, text: str) -> None:
-    findings = to_mend(await look(cluster))
+    findings = problems(await look(cluster))
     assert any(line.startswith(f"{check}: ") and text in line for line in findings), findings
 
 
@@ -144,19 +144,19 @@ async def test_a_model_that_does_not_start_is_named_with_what_kubernetes_says(
 ) -> None:
     routers = [pod(f"router-{number}", ROUTER, f"10.0.0.{number}") for number in (1, 2)]
     cluster = FakeCluster(lists={f"{HOME}/pods": [*routers, pod("iris-blue-1", MODEL, "", **status)]})
-    assert f"model pods: scoring/iris-blue-1: {text}" in to_mend(await look(cluster))
+    assert f"model pods: scoring/iris-blue-1: {text}" in problems(await look(cluster))
 
 
 async def test_a_pod_that_cannot_pull_points_at_its_registry_even_if_that_answers_here() -> None:
     sick = pod("iris-blue-1", MODEL, "", **waiting("ErrImagePull", "unauthorized"))
     routers = [pod(f"router-{number}", ROUTER, f"10.0.0.{number}") for number in (1, 2)]
-    findings = to_mend(await look(FakeCluster(lists={f"{HOME}/pods": [*routers, sick]})))
+    findings = problems(await look(FakeCluster(lists={f"{HOME}/pods": [*routers, sick]})))
     assert any(line.startswith("registry: registry.example.com: scoring/iris-blue-1 cannot pull") for line in findings)
 
 
 async def test_a_registry_that_only_nodes_reach_is_well() -> None:
     cluster = FakeCluster(unreached={"https://registry.example.com/v2/"})
-    assert to_mend(await look(cluster)) == []
+    assert problems(await look(cluster)) == []
 
 
 async def test_without_the_api_server_nothing_further_is_asked() -> None:
@@ -166,7 +166,7 @@ async def test_without_the_api_server_nothing_further_is_asked() -> None:
 
 async def test_a_step_that_takes_too_long_is_told_and_the_next_one_goes_on() -> None:
     findings = await look(FakeCluster(hangs=True), timeout_s=0.05)
-    assert [line for line in to_mend(findings) if "took more than 0.05 s" in line and "list and watch" in line]
+    assert [line for line in problems(findings) if "took more than 0.05 s" in line and "list and watch" in line]
     assert findings[-1].check == ORDER[-1]
 
 
@@ -179,7 +179,7 @@ async def test_adopted_pods_are_found_by_the_selector_in_the_status() -> None:
     cluster = FakeCluster(
         lists={f"{HOME}/pods": [*routers, pod("old-1", {"app": "old"}, "10.0.2.1")], ENDPOINTS: [adopted]}
     )
-    assert to_mend(await look(cluster)) == []
+    assert problems(await look(cluster)) == []
     assert "10.0.2.1:9000" in cluster.dialled
 
 
@@ -240,7 +240,7 @@ def test_the_command_leaves_with_0_where_all_is_well(
     assert all(line.startswith("ok    ") for line in lines)
 
 
-def test_the_command_leaves_with_1_where_something_is_to_mend_and_says_so_in_json(
+def test_the_command_leaves_with_1_where_something_is_problems_and_says_so_in_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened(monkeypatch, FakeCluster(unreached={"10.0.0.2:40002"}))

@@ -111,7 +111,7 @@ def test_something_else_that_speaks_http_is_told_from_a_control_plane(
 
 def test_a_closed_port_is_told_with_its_address_and_a_hint(closed_port: int) -> None:
     with pytest.raises(
-        ControlUnreachable, match=f"127.0.0.1:{closed_port}: nobody listens there; is `scorefront up` running"
+        ControlUnreachable, match=f"127.0.0.1:{closed_port}: nothing listens there; is `scorefront up` running"
     ):
         ControlClient(f"http://127.0.0.1:{closed_port}").endpoints()
 
