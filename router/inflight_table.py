@@ -40,7 +40,7 @@ class InflightTarget(Protocol):
     """What a request is started on; `router.core.ledger.ReplicaSlots` fits."""
 
     id: str
-    board_index: int
+    table_index: int
     """Where it stands on the board of this worker; -1: nowhere (now)."""
 
 
@@ -63,7 +63,7 @@ class InflightTable:
 
     def started(self, replica: InflightTarget) -> None:
         """A request goes to the replica now; before its first byte does."""
-        index = replica.board_index
+        index = replica.table_index
         if index < 0:
             index = self._enter(replica)
             if index < 0:
@@ -74,7 +74,7 @@ class InflightTable:
 
     def ended(self, replica: InflightTarget) -> None:
         """A request to the replica has ended."""
-        index = replica.board_index
+        index = replica.table_index
         if index >= 0 and (count := self._counts[index]):
             self._counts[index] = count - 1
         else:
@@ -94,13 +94,13 @@ class InflightTable:
         if index < 0:
             return -1
         if index < len(self._standing):
-            self._standing[index].board_index = -1
+            self._standing[index].table_index = -1
             self._standing[index] = replica
         else:
             self._standing.append(replica)
         at = _IDS_AT + index * _ID_BYTES
         self._map[at : at + 1 + len(name)] = bytes((len(name),)) + name
-        replica.board_index = index
+        replica.table_index = index
         return index
 
     def _vacant(self) -> int:

@@ -33,7 +33,7 @@ class PortLimits:
         return max(1, self.max_connections // 2)
 
 
-class Phase(Enum):
+class ConnectionPhase(Enum):
     """What a connection waits for."""
 
     HEAD = auto()
@@ -60,7 +60,7 @@ class Admission:
 class _Held:
     holder: Hashable | None
     since_s: float
-    phase: Phase = Phase.HEAD
+    phase: ConnectionPhase = ConnectionPhase.HEAD
     known: bool = False
     body_bytes: int = 0
     next_head_s: float | None = None
@@ -76,7 +76,7 @@ class ConnectionTable:
     def __len__(self) -> int:
         return len(self._held)
 
-    def phase(self, number: int) -> Phase | None:
+    def phase(self, number: int) -> ConnectionPhase | None:
         """None: no such connection."""
         held = self._held.get(number)
         return None if held is None else held.phase
@@ -115,59 +115,59 @@ class ConnectionTable:
         held = self._held.get(number)
         if held is None:
             return
-        if held.phase is Phase.BODY:
+        if held.phase is ConnectionPhase.BODY:
             held.body_bytes += size_bytes
-        elif held.phase is Phase.IDLE:
-            held.phase, held.since_s = Phase.HEAD, now
-        elif held.phase is Phase.WORK and held.next_head_s is None:
+        elif held.phase is ConnectionPhase.IDLE:
+            held.phase, held.since_s = ConnectionPhase.HEAD, now
+        elif held.phase is ConnectionPhase.WORK and held.next_head_s is None:
             held.next_head_s = now
 
     def began(self, number: int, has_body: bool, now: float) -> None:
         """A head is whole. `has_body`: some of the body is still to come."""
         held = self._held.get(number)
-        if held is not None and held.phase is not Phase.ENDING:
-            held.phase, held.since_s = Phase.BODY if has_body else Phase.WORK, now
+        if held is not None and held.phase is not ConnectionPhase.ENDING:
+            held.phase, held.since_s = ConnectionPhase.BODY if has_body else ConnectionPhase.WORK, now
             held.body_bytes, held.next_head_s = 0, None
 
     def body_ended(self, number: int, now: float) -> None:
         """The body is whole."""
         held = self._held.get(number)
-        if held is not None and held.phase is Phase.BODY:
-            held.phase, held.since_s = Phase.WORK, now
+        if held is not None and held.phase is ConnectionPhase.BODY:
+            held.phase, held.since_s = ConnectionPhase.WORK, now
 
     def answered(self, number: int, known: bool, now: float) -> None:
         """The answer is written. `known`: the request had an accepted credential."""
         held = self._held.get(number)
-        if held is None or held.phase is Phase.ENDING:
+        if held is None or held.phase is ConnectionPhase.ENDING:
             return
         held.known = held.known or known
         if held.next_head_s is None:
-            held.phase, held.since_s = Phase.IDLE, now
+            held.phase, held.since_s = ConnectionPhase.IDLE, now
         else:
-            held.phase, held.since_s, held.next_head_s = Phase.HEAD, held.next_head_s, None
+            held.phase, held.since_s, held.next_head_s = ConnectionPhase.HEAD, held.next_head_s, None
 
     def gone(self, number: int) -> None:
         """The connection is closed; twice is harmless."""
         self._held.pop(number, None)
 
-    def overdue(self, now: float) -> list[tuple[int, Phase]]:
+    def overdue(self, now: float) -> list[tuple[int, ConnectionPhase]]:
         """Connections whose deadline has passed, with the phase they were in; their phase is ENDING then."""
         found = [(number, held.phase) for number, held in self._held.items() if now >= self._deadline_s(held)]
         for number, _ in found:
-            self._held[number].phase, self._held[number].since_s = Phase.ENDING, now
+            self._held[number].phase, self._held[number].since_s = ConnectionPhase.ENDING, now
         return found
 
     def _deadline_s(self, held: _Held) -> float:
         match held.phase:
-            case Phase.HEAD:
+            case ConnectionPhase.HEAD:
                 return held.since_s + self._limits.head_timeout_s
-            case Phase.BODY:
+            case ConnectionPhase.BODY:
                 return held.since_s + self._limits.body_timeout_s + held.body_bytes / BODY_BYTES_PER_S
-            case Phase.IDLE:
+            case ConnectionPhase.IDLE:
                 return held.since_s + self._limits.idle_timeout_s
-            case Phase.ENDING:
+            case ConnectionPhase.ENDING:
                 return held.since_s + END_S
-            case Phase.WORK:
+            case ConnectionPhase.WORK:
                 return math.inf
 
     def _longest_waiting(self, numbers: list[int]) -> int | None:
@@ -176,4 +176,6 @@ class ConnectionTable:
 
     @staticmethod
     def _may_be_cut(held: _Held) -> bool:
-        return held.phase in (Phase.HEAD, Phase.IDLE, Phase.ENDING) or (held.phase is Phase.BODY and not held.known)
+        return held.phase in (ConnectionPhase.HEAD, ConnectionPhase.IDLE, ConnectionPhase.ENDING) or (
+            held.phase is ConnectionPhase.BODY and not held.known
+        )

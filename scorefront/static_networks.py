@@ -23,7 +23,7 @@ def destinations(environment: Mapping[str, str], in_cluster: bool) -> Destinatio
         raise SettingError(str(error)) from None
 
 
-def told_to_workers(allowed: Destinations, own_ports: Sequence[int] = (), own_names: Sequence[str] = ()) -> list[str]:
+def worker_arguments(allowed: Destinations, own_ports: Sequence[int] = (), own_names: Sequence[str] = ()) -> list[str]:
     """Arguments of a router worker.
 
     `allowed`: what the environment allows. `own_ports`: of this installation on this machine. `own_names`: host names

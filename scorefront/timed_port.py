@@ -21,7 +21,7 @@ from aiohttp import web
 
 from controlplane.rest_guard import CALLER, SECURITY_HEADERS, SERVER, Handler, bare_error, error_response
 from router.settings import number
-from scorefront.connection_table import ConnectionTable, Phase, PortLimits
+from scorefront.connection_table import ConnectionPhase, ConnectionTable, PortLimits
 
 PREFIX = "SCOREFRONT_CONTROL_"
 DESCRIPTORS_SHARE = 4
@@ -53,8 +53,8 @@ def port_limits(environment: Mapping[str, str]) -> PortLimits:
     return PortLimits(**told)
 
 
-def runner_of(app: web.Application, shutdown_s: float, handler_cancellation: bool = False) -> web.AppRunner:
-    """The runner of an application that a `Port` answers with.
+def app_runner(app: web.Application, shutdown_s: float, handler_cancellation: bool = False) -> web.AppRunner:
+    """The runner of an application that a `TimedPort` answers with.
 
     `shutdown_s`: seconds that requests under way get at its end. `handler_cancellation`: a handler is cancelled when
     its client disconnects; default False.
@@ -63,7 +63,7 @@ def runner_of(app: web.Application, shutdown_s: float, handler_cancellation: boo
     return web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_s, handler_cancellation=handler_cancellation)
 
 
-class Port:
+class TimedPort:
     """From `answer_with` to `close`. The socket belongs to the caller."""
 
     def __init__(
@@ -184,7 +184,7 @@ class Port:
             await asyncio.sleep(LOOK_S)
             for number_, phase in self.table.overdue(self.now()):
                 connection, task = self._connections[number_]
-                if phase is Phase.ENDING or not task.done():
+                if phase is ConnectionPhase.ENDING or not task.done():
                     self._cut(number_)
                 else:
                     connection.expire(phase)
@@ -209,7 +209,7 @@ class TimedConnection(web.RequestHandler):
     __slots__ = ("_port", "_request", "number")
 
     def __init__(
-        self, server: web.Server, port: Port, number_: int, loop: asyncio.AbstractEventLoop, idle_timeout_s: float
+        self, server: web.Server, port: TimedPort, number_: int, loop: asyncio.AbstractEventLoop, idle_timeout_s: float
     ) -> None:
         """`server` answers; `number_` is the connection's in the table of `port`; `idle_timeout_s`: seconds without a
         request."""
@@ -226,16 +226,16 @@ class TimedConnection(web.RequestHandler):
         self._request = request
         self._port.table.began(self.number, not request.content.is_eof(), self._port.now())
 
-    def expire(self, phase: Phase) -> None:
+    def expire(self, phase: ConnectionPhase) -> None:
         """End after a deadline, with 408 where something is owed an answer."""
-        if phase is Phase.BODY and self._request is not None:
+        if phase is ConnectionPhase.BODY and self._request is not None:
             # Its handler reads the body, and gets this instead of the rest.
             content = self._request.content
             self.close()
             content.set_exception(web.HTTPRequestTimeout())
             content.feed_eof()
         elif self.transport is not None:
-            if phase is Phase.HEAD:
+            if phase is ConnectionPhase.HEAD:
                 self.transport.write(bare_error(408, "RequestTimeout", "the request head did not arrive in time"))
             self.transport.close()
 
@@ -251,7 +251,7 @@ class TimedConnection(web.RequestHandler):
         table, request = self._port.table, self._request
         table.received(self.number, len(data), self._port.now())
         super().data_received(data)
-        if request is not None and table.phase(self.number) is Phase.BODY and request.content.is_eof():
+        if request is not None and table.phase(self.number) is ConnectionPhase.BODY and request.content.is_eof():
             table.body_ended(self.number, self._port.now())
 
     async def finish_response(

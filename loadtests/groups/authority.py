@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loadtests.groups.words import Count, Here, HowMany, Say, SetView, from_group, line
 from router.core.view import Departed, Member, View
-from router.membership.agreement import Part, merged
+from router.membership.agreement import MembershipPart, merged_view
 
 LIMIT_BYTES = 1 << 20
 ANSWER_S = 2.0
@@ -27,18 +27,18 @@ class History:
 
     def __init__(self, rewrite: Rewrite = as_it_is) -> None:
         self._rewrite = rewrite
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, MembershipPart] = {}
         self._buried: tuple[Departed, ...] = ()
         self.epoch = 0
 
-    def say(self, group: str, part: Part) -> None:
+    def announce(self, group: str, part: MembershipPart) -> None:
         """A group's part, in place of the one before."""
         self._parts[group] = part
         self.epoch += 1
 
     def bury(self, group: str) -> None:
         """A group has ended with all of its workers, and nobody can tell what they had in flight."""
-        part = self._parts.pop(group, Part())
+        part = self._parts.pop(group, MembershipPart())
         lost = tuple(Departed(member.name, None) for member in part.members)
         self._buried = (*self._buried, *part.departed, *lost)
         self.epoch += 1
@@ -54,7 +54,7 @@ class History:
             )
             for group, part in sorted(self._parts.items())
         ]
-        return merged(self.epoch, (*parts, Part((), self._buried)))
+        return merged_view(self.epoch, (*parts, MembershipPart((), self._buried)))
 
     @property
     def members(self) -> Mapping[str, tuple[Member, ...]]:
@@ -108,7 +108,7 @@ class Authority:
                     case Here(name):
                         self._groups[name] = _Group(writer)
                     case Say(part):
-                        self.history.say(name, part)
+                        self.history.announce(name, part)
                         self._tell()
                     case Count() as count:
                         self._groups[name].counts.put_nowait(count)

@@ -21,7 +21,7 @@ from cluster.link import ResetAll, WorkerMetrics
 from loadtests.groups.words import Count, Here, HowMany, Say, SetView, line, to_group
 from loadtests.installation import manifest
 from router.core.view import View
-from router.membership.agreement import Part
+from router.membership.agreement import MembershipPart
 from router.supervisor.worker_supervisor import Supervisor, listening_socket
 from scorefront.event_loop import use_fast_loop
 from serving.credentials import KeyDigests, TokenTrust
@@ -48,7 +48,7 @@ class Told:
         """See Membership."""
         self._on_view = on_view
 
-    def say(self, part: Part) -> None:
+    def announce(self, part: MembershipPart) -> None:
         """See Membership."""
         self._writer.write(line(Say(part)))
 

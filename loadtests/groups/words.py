@@ -3,7 +3,7 @@
 import msgspec
 
 from router.core.view import View
-from router.membership.agreement import Part
+from router.membership.agreement import MembershipPart
 
 
 class Here(msgspec.Struct, tag=True, frozen=True):
@@ -15,7 +15,7 @@ class Here(msgspec.Struct, tag=True, frozen=True):
 class Say(msgspec.Struct, tag=True, frozen=True):
     """A group: that is my part now."""
 
-    part: Part
+    part: MembershipPart
 
 
 class Count(msgspec.Struct, tag=True, frozen=True):

@@ -33,7 +33,6 @@ class ReplicaSlots:
     """One replica as the ledger sees it. It is given out only while `in_service` and busy < slots."""
 
     __slots__ = (
-        "board_index",
         "busy",
         "disabled",
         "ejected",
@@ -46,6 +45,7 @@ class ReplicaSlots:
         "present",
         "slots",
         "static",
+        "table_index",
     )
 
     def __init__(self, replica_id: str, host: str, port: int) -> None:
@@ -66,7 +66,7 @@ class ReplicaSlots:
         """Left alone for a while after failures (passive health)."""
         self.in_service = False
         self.failures = 0
-        self.board_index = -1
+        self.table_index = -1
         """Where the flight board has it (`router.inflight_table`); kept here because this is looked up for each
         request.
         """

@@ -1,7 +1,7 @@
 """How groups of workers agree on who takes part: each says its part, and one history of views comes of all. Pure.
 
-On one machine the supervisor's word is the history (`Alone`). Where several machines share replicas, whatever orders
-their words (a store that all of them watch) satisfies `Membership`; it alone counts epochs then.
+With one supervisor the views are its own (`SoleGroup`). With several, a shared store that orders the parts of all
+groups implements `Membership` and numbers the views.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from router.core.view import Departed, Member, View
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MembershipPart:
     """What one group says of itself. A member that is in none of its parts any more has ended."""
 
     members: tuple[Member, ...] = ()
@@ -25,14 +25,14 @@ class Membership(Protocol):
     def attach(self, on_view: Callable[[View], None]) -> None:
         """From now on tell of every view, whoever has changed it; epochs grow. Called once, before `say`."""
 
-    def say(self, part: Part) -> None:
+    def announce(self, part: MembershipPart) -> None:
         """This group's part, whole, in place of the one before; returns at once. Views that hold it follow.
 
         Parts take effect in the order in which they were said; one may be skipped for the next.
         """
 
 
-class Alone:
+class SoleGroup:
     """A single group."""
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Alone:
         """See Membership."""
         self._on_view = on_view
 
-    def say(self, part: Part) -> None:
+    def announce(self, part: MembershipPart) -> None:
         """The view is there before this returns."""
         self._epoch += 1
-        self._on_view(merged(self._epoch, (part,)))
+        self._on_view(merged_view(self._epoch, (part,)))
 
 
-def merged(epoch: int, parts: Iterable[Part]) -> View:
+def merged_view(epoch: int, parts: Iterable[MembershipPart]) -> View:
     """The view that the newest parts of all groups make."""
     known = tuple(parts)
     return View(

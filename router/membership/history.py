@@ -4,7 +4,7 @@ Every version of the object is one view. Its `epoch` grows with every write, and
 written since the object was read (`resourceVersion`): so there is one order, and everybody sees a subsequence of it.
 
     epoch        a whole number
-    pod.<NAME>   what the router in this pod says of itself (`ViewRecord`)
+    pod.<NAME>   what the router in this pod says of itself (`PodRecord`)
     departed     members of routers that are no more, until everybody has left alone what they had in use
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from router.core.view import Departed, View
-from router.membership.agreement import Part, merged
+from router.membership.agreement import MembershipPart, merged_view
 
 NAME = "scorefront-routers"
 _POD = "pod."
@@ -25,22 +25,22 @@ class HistoryError(Exception):
     """The object does not hold what it should: somebody else has written to it. The text names the place."""
 
 
-class ViewRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class PodRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the router of one pod says of itself."""
 
     group: str
     """Unique per start of the supervisor."""
     uid: str = ""
     """Of the pod; "" outside a cluster: then nobody but its successor can tell that the group has ended."""
-    part: Part = Part()
+    part: MembershipPart = MembershipPart()
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class ViewHistory:
     """One version of the object."""
 
     epoch: int = 0
-    records: Mapping[str, ViewRecord] = field(default_factory=dict)
+    records: Mapping[str, PodRecord] = field(default_factory=dict)
     """By name of the pod."""
     departed: tuple[Departed, ...] = ()
 
@@ -54,13 +54,13 @@ class History:
 
     # ---- what may be written next, but for the epoch
 
-    def said(self, pod: str, record: ViewRecord) -> "History":
+    def said(self, pod: str, record: PodRecord) -> "ViewHistory":
         """A group speaks for its pod. Another group that did before has ended: containers follow one another."""
         before = self.records.get(pod)
         known = self if before is None or before.group == record.group else self.without(pod)
         return replace(known, records={**known.records, pod: record})
 
-    def without(self, pod: str) -> "History":
+    def without(self, pod: str) -> "ViewHistory":
         """The group of this pod has ended; of members that it has not told of, nobody knows what they had in flight."""
         record = self.records.get(pod)
         if record is None:
@@ -69,28 +69,28 @@ class History:
         others = {name: each for name, each in self.records.items() if name != pod}
         return replace(self, records=others, departed=(*self.departed, *record.part.departed, *lost))
 
-    def forgetting(self, names: Collection[str]) -> "History":
+    def forgetting(self, names: Collection[str]) -> "ViewHistory":
         """Without what is listed of these members of routers that are no more."""
         return replace(self, departed=tuple(each for each in self.departed if each.name not in names))
 
-    def completed(self, before: "History") -> "History":
+    def completed(self, before: "ViewHistory") -> "ViewHistory":
         """With everything that an earlier version held: this one was made anew, by somebody who did not know of it."""
         mine = {each.name for each in self.departed} | self.workers()
         departed = tuple(each for each in before.departed if each.name not in mine)
         records = {**before.records, **self.records}
-        return History(max(self.epoch, before.epoch), records, (*self.departed, *departed))
+        return ViewHistory(max(self.epoch, before.epoch), records, (*self.departed, *departed))
 
 
-def view(history: History, ages: Mapping[str, float] | None = None) -> View:
+def view(history: ViewHistory, ages: Mapping[str, float] | None = None) -> View:
     """What a version of the object says. `ages`: for how long each departed member is known to be gone, in seconds."""
-    parts = (*(history.records[pod].part for pod in sorted(history.records)), Part((), history.departed))
-    plain = merged(history.epoch, parts)
+    parts = (*(history.records[pod].part for pod in sorted(history.records)), MembershipPart((), history.departed))
+    plain = merged_view(history.epoch, parts)
     if not ages:
         return plain
     return replace(plain, departed=tuple(_aged(each, ages.get(each.name, 0.0)) for each in plain.departed))
 
 
-def departed(history: History) -> Iterable[Departed]:
+def departed(history: ViewHistory) -> Iterable[Departed]:
     """Everybody who is told of as gone, by whom ever."""
     yield from history.departed
     for record in history.records.values():
@@ -104,17 +104,17 @@ def _aged(one: Departed, age_s: float) -> Departed:
 # ---- the object
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-_record = msgspec.json.Decoder(ViewRecord)
+_record = msgspec.json.Decoder(PodRecord)
 _departed = msgspec.json.Decoder(tuple[Departed, ...])
 
 
-def encoded(history: History) -> dict[str, str]:
+def encoded(history: ViewHistory) -> dict[str, str]:
     """`data` of the ConfigMap."""
     records = {f"{_POD}{pod}": _encode(record).decode() for pod, record in history.records.items()}
     return {"epoch": str(history.epoch), "departed": _encode(history.departed).decode(), **records}
 
 
-def decoded(config_map: Mapping[str, Any]) -> History:
+def decoded(config_map: Mapping[str, Any]) -> ViewHistory:
     """What a ConfigMap holds. Raises HistoryError: who is left out counts as ended, so nothing may be skipped."""
     data = config_map.get("data") or {}
     records = {}
@@ -128,4 +128,4 @@ def decoded(config_map: Mapping[str, Any]) -> History:
                 records[place.removeprefix(_POD)] = _record.decode(text)
     except (ValueError, TypeError) as error:  # msgspec's are ValueErrors
         raise HistoryError(f"ConfigMap {NAME}, {place}: {error}") from error
-    return History(epoch, records, gone)
+    return ViewHistory(epoch, records, gone)

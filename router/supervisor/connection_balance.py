@@ -16,7 +16,7 @@ MOST_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class ConnectionMove:
     """Some connections pass."""
 
     giver: str
@@ -24,7 +24,7 @@ class Move:
     count: int
 
 
-def moves(clients: Mapping[str, int]) -> list[Move]:
+def balancing_moves(clients: Mapping[str, int]) -> list[ConnectionMove]:
     """`clients`: connections by worker, of all that take new ones. Nobody gives below, or gets above, its part."""
     if len(clients) < 2:
         return []
@@ -40,7 +40,7 @@ def moves(clients: Mapping[str, int]) -> list[Move]:
         for taker in sorted(room, key=lambda name: -room[name]):
             count = min(left, room[taker])
             if count:
-                found.append(Move(giver, taker, count))
+                found.append(ConnectionMove(giver, taker, count))
                 room[taker] -= count
                 left -= count
     return found

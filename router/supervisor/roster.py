@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from router.core.view import Departed, Member
-from router.membership.agreement import Part
+from router.membership.agreement import MembershipPart
 
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 STABLE_S = 10.0
@@ -24,58 +24,58 @@ MOST_BETWEEN_TICKS_S = 0.5
 """What counts of the time between two looks: if nobody looked for longer, this process itself stood still."""
 
 
-class Phase(StrEnum):
+class WorkerPhase(StrEnum):
     """The life of a worker."""
 
     STARTING = "starting"
     """A process, and no member yet: it cannot have anything of anybody."""
     JOINED = "joined"
     SERVING = "serving"
-    LEAVING = "leaving"
-    ENDING = "ending"
+    DRAINING = "draining"
+    KILLED = "killed"
     """Killed, and not gone yet."""
 
 
-class Step(StrEnum):
+class WorkerEvent(StrEnum):
     """What moves it on."""
 
     JOIN = "join"
     SERVE = "serve"
-    DISMISS = "dismiss"
+    DRAIN = "drain"
     """It is not wanted any more."""
     KILL = "kill"
 
 
-NEXT: dict[tuple[Phase, Step], Phase] = {
-    (Phase.STARTING, Step.JOIN): Phase.JOINED,
-    (Phase.STARTING, Step.SERVE): Phase.STARTING,
-    (Phase.STARTING, Step.DISMISS): Phase.ENDING,
-    (Phase.STARTING, Step.KILL): Phase.ENDING,
-    (Phase.JOINED, Step.JOIN): Phase.JOINED,
-    (Phase.JOINED, Step.SERVE): Phase.SERVING,
-    (Phase.JOINED, Step.DISMISS): Phase.ENDING,
-    (Phase.JOINED, Step.KILL): Phase.ENDING,
-    (Phase.SERVING, Step.JOIN): Phase.SERVING,
-    (Phase.SERVING, Step.SERVE): Phase.SERVING,
-    (Phase.SERVING, Step.DISMISS): Phase.LEAVING,
-    (Phase.SERVING, Step.KILL): Phase.ENDING,
-    (Phase.LEAVING, Step.JOIN): Phase.LEAVING,
-    (Phase.LEAVING, Step.SERVE): Phase.LEAVING,
-    (Phase.LEAVING, Step.DISMISS): Phase.LEAVING,
-    (Phase.LEAVING, Step.KILL): Phase.ENDING,
-    (Phase.ENDING, Step.JOIN): Phase.ENDING,
-    (Phase.ENDING, Step.SERVE): Phase.ENDING,
-    (Phase.ENDING, Step.DISMISS): Phase.ENDING,
-    (Phase.ENDING, Step.KILL): Phase.ENDING,
+NEXT: dict[tuple[WorkerPhase, WorkerEvent], WorkerPhase] = {
+    (WorkerPhase.STARTING, WorkerEvent.JOIN): WorkerPhase.JOINED,
+    (WorkerPhase.STARTING, WorkerEvent.SERVE): WorkerPhase.STARTING,
+    (WorkerPhase.STARTING, WorkerEvent.DRAIN): WorkerPhase.KILLED,
+    (WorkerPhase.STARTING, WorkerEvent.KILL): WorkerPhase.KILLED,
+    (WorkerPhase.JOINED, WorkerEvent.JOIN): WorkerPhase.JOINED,
+    (WorkerPhase.JOINED, WorkerEvent.SERVE): WorkerPhase.SERVING,
+    (WorkerPhase.JOINED, WorkerEvent.DRAIN): WorkerPhase.KILLED,
+    (WorkerPhase.JOINED, WorkerEvent.KILL): WorkerPhase.KILLED,
+    (WorkerPhase.SERVING, WorkerEvent.JOIN): WorkerPhase.SERVING,
+    (WorkerPhase.SERVING, WorkerEvent.SERVE): WorkerPhase.SERVING,
+    (WorkerPhase.SERVING, WorkerEvent.DRAIN): WorkerPhase.DRAINING,
+    (WorkerPhase.SERVING, WorkerEvent.KILL): WorkerPhase.KILLED,
+    (WorkerPhase.DRAINING, WorkerEvent.JOIN): WorkerPhase.DRAINING,
+    (WorkerPhase.DRAINING, WorkerEvent.SERVE): WorkerPhase.DRAINING,
+    (WorkerPhase.DRAINING, WorkerEvent.DRAIN): WorkerPhase.DRAINING,
+    (WorkerPhase.DRAINING, WorkerEvent.KILL): WorkerPhase.KILLED,
+    (WorkerPhase.KILLED, WorkerEvent.JOIN): WorkerPhase.KILLED,
+    (WorkerPhase.KILLED, WorkerEvent.SERVE): WorkerPhase.KILLED,
+    (WorkerPhase.KILLED, WorkerEvent.DRAIN): WorkerPhase.KILLED,
+    (WorkerPhase.KILLED, WorkerEvent.KILL): WorkerPhase.KILLED,
 }
-assert NEXT.keys() == set(itertools.product(Phase, Step))
+assert NEXT.keys() == set(itertools.product(WorkerPhase, WorkerEvent))
 
-PRESENT = (Phase.STARTING, Phase.JOINED, Phase.SERVING)
+PRESENT = (WorkerPhase.STARTING, WorkerPhase.JOINED, WorkerPhase.SERVING)
 """A place with one of these is not vacant."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spawn:
+class SpawnWorker:
     """Start a worker."""
 
     name: str
@@ -84,14 +84,14 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Dismiss:
+class DrainWorker:
     """Tell a worker that serves to leave."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
+class KillWorker:
     """End a worker at once."""
 
     name: str
@@ -101,13 +101,13 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class PublishPart:
     """This group's part has changed."""
 
-    part: Part
+    part: MembershipPart
 
 
-Action = Spawn | Dismiss | Kill | Publish
+RosterAction = SpawnWorker | DrainWorker | KillWorker | PublishPart
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +118,7 @@ class RosterWorker:
     place: int
     address: str
     since: float
-    phase: Phase = Phase.STARTING
+    phase: WorkerPhase = WorkerPhase.STARTING
     joined: bool = False
     """Whether it was ever told of as a member."""
     _beats: int = 0
@@ -150,14 +150,14 @@ class Roster:
         self._departed: list[tuple[float, Departed]] = []
         self._failures: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
-        self._said = Part()
+        self._said = MembershipPart()
         self._looked_at: float | None = None
         self._others_serve = False
         self.closed = False
 
     # ---- what happens
 
-    def resize(self, count: int, now: float) -> list[Action]:
+    def resize(self, count: int, now: float) -> list[RosterAction]:
         """From now on there shall be `count` workers."""
         for place in range(self.count, count):
             self._failures.pop(place, None)
@@ -165,72 +165,72 @@ class Roster:
         self.count = count
         return self._settle(now)
 
-    def replace(self, name: str, now: float) -> list[Action]:
+    def replace(self, name: str, now: float) -> list[RosterAction]:
         """Start a worker in the place of one that serves; nothing if that does not, or if another is on its way."""
         worker = self.workers.get(name)
-        if worker is None or worker.phase is not Phase.SERVING or self.successor(name) is not None:
+        if worker is None or worker.phase is not WorkerPhase.SERVING or self.successor(name) is not None:
             return []
         return [self._spawn(worker.place, now), *self._settle(now)]
 
-    def joined(self, name: str, now: float) -> list[Action]:
+    def joined(self, name: str, now: float) -> list[RosterAction]:
         """Its peers can reach the worker."""
-        return self._step(name, Step.JOIN, now)
+        return self._step(name, WorkerEvent.JOIN, now)
 
-    def serving(self, name: str, now: float) -> list[Action]:
+    def serving(self, name: str, now: float) -> list[RosterAction]:
         """The worker accepts connections."""
-        return self._step(name, Step.SERVE, now)
+        return self._step(name, WorkerEvent.SERVE, now)
 
-    def kill(self, name: str, why: str, now: float) -> list[Action]:
+    def kill(self, name: str, why: str, now: float) -> list[RosterAction]:
         """Do without this worker."""
         worker = self.workers.get(name)
-        if worker is None or worker.phase is Phase.ENDING:
+        if worker is None or worker.phase is WorkerPhase.KILLED:
             return []
-        worker.phase = NEXT[worker.phase, Step.KILL]
-        return [Kill(name, why), *self._settle(now)]
+        worker.phase = NEXT[worker.phase, WorkerEvent.KILL]
+        return [KillWorker(name, why), *self._settle(now)]
 
-    def gone(self, name: str, held: Mapping[str, int] | None, now: float) -> list[Action]:
+    def gone(self, name: str, held: Mapping[str, int] | None, now: float) -> list[RosterAction]:
         """The process has ended; `held` is what it had in flight then, None if nobody knows."""
         worker = self.workers.pop(name)
         if worker.joined:
             self._departed.append((now + DEPARTED_S, Departed(name, held)))
-        if worker.phase is not Phase.LEAVING and self._is_vacant(worker.place):
+        if worker.phase is not WorkerPhase.DRAINING and self._is_vacant(worker.place):
             failures = 0 if now - worker.since >= STABLE_S else self._failures.get(worker.place, 0) + 1
             self._failures[worker.place] = failures
             delay = RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)]
             self._not_before[worker.place] = now + delay
         return self._settle(now)
 
-    def tick(self, beats: Mapping[str, int], now: float) -> list[Action]:
+    def tick(self, beats: Mapping[str, int], now: float) -> list[RosterAction]:
         """Some time has passed; `beats` is the pulse of the workers that run."""
         elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, MOST_BETWEEN_TICKS_S)
         self._looked_at = now
-        actions: list[Action] = []
+        actions: list[RosterAction] = []
         for worker in self.workers.values():
-            if worker.phase is Phase.ENDING:
+            if worker.phase is WorkerPhase.KILLED:
                 continue
             why = worker.watch(beats.get(worker.name, 0), elapsed, self._silent_s)
             if why:
-                worker.phase = NEXT[worker.phase, Step.KILL]
-                actions.append(Kill(worker.name, why, silent=True))
+                worker.phase = NEXT[worker.phase, WorkerEvent.KILL]
+                actions.append(KillWorker(worker.name, why, silent=True))
         return actions + self._settle(now)
 
     def reached_at(self, name: str, address: str) -> None:
         """Workers in other groups reach this one there, not at the address that it was spawned with."""
         self.workers[name].address = address
 
-    def others(self, serve: bool, now: float) -> list[Action]:
+    def others(self, serve: bool, now: float) -> list[RosterAction]:
         """Whether anybody in another group can own what there is to own."""
         if serve == self._others_serve:
             return []
         self._others_serve = serve
         return self._settle(now)
 
-    def close(self, now: float) -> list[Action]:
+    def close(self, now: float) -> list[RosterAction]:
         """Start nobody any more, dismiss nobody; everybody leaves, and those who end are told of as before."""
         self.closed = True
         for worker in self.workers.values():
-            if worker.phase is Phase.SERVING:
-                worker.phase = NEXT[worker.phase, Step.DISMISS]
+            if worker.phase is WorkerPhase.SERVING:
+                worker.phase = NEXT[worker.phase, WorkerEvent.DRAIN]
         return self._settle(now)
 
     # ---- what is
@@ -243,45 +243,49 @@ class Roster:
 
     def serving_places(self) -> set[int]:
         """Wanted places in which a worker serves."""
-        return {each.place for each in self.workers.values() if each.phase is Phase.SERVING and each.place < self.count}
+        return {
+            each.place
+            for each in self.workers.values()
+            if each.phase is WorkerPhase.SERVING and each.place < self.count
+        }
 
-    def part(self) -> Part:
+    def part(self) -> MembershipPart:
         """The group as others should see it: while nobody serves, those who are leaving own what there is to own."""
-        serve = self._others_serve or any(each.phase is Phase.SERVING for each in self.workers.values())
-        owners = Phase.SERVING if serve else Phase.LEAVING
+        serve = self._others_serve or any(each.phase is WorkerPhase.SERVING for each in self.workers.values())
+        owners = WorkerPhase.SERVING if serve else WorkerPhase.DRAINING
         members = tuple(
             Member(each.name, each.address, eligible=each.phase is owners)
             for each in self.workers.values()
             if each.joined
         )
-        return Part(members, tuple(departed for _, departed in self._departed))
+        return MembershipPart(members, tuple(departed for _, departed in self._departed))
 
     # ---- inside
 
-    def _step(self, name: str, step: Step, now: float) -> list[Action]:
+    def _step(self, name: str, step: WorkerEvent, now: float) -> list[RosterAction]:
         worker = self.workers.get(name)
         if worker is not None:
             worker.phase = NEXT[worker.phase, step]
-            worker.joined = worker.joined or worker.phase is Phase.JOINED
+            worker.joined = worker.joined or worker.phase is WorkerPhase.JOINED
         return self._settle(now)
 
-    def _settle(self, now: float) -> list[Action]:
+    def _settle(self, now: float) -> list[RosterAction]:
         """What follows from how things are. Others hear of a change before whoever it is about acts on it."""
-        actions: list[Action] = []
+        actions: list[RosterAction] = []
         if not self.closed:
             actions = [*self._dismissals(), *self._recruits(now)]
         self._departed = [(until, departed) for until, departed in self._departed if until > now]
         part = self.part()
         if part != self._said:
             self._said = part
-            actions.insert(0, Publish(replace(part, departed=self._aged(now))))
+            actions.insert(0, PublishPart(replace(part, departed=self._aged(now))))
         return actions
 
     def _aged(self, now: float) -> tuple[Departed, ...]:
         """Who starts late need not leave alone for long what has been left alone for a while already."""
         return tuple(replace(departed, age_s=now - (until - DEPARTED_S)) for until, departed in self._departed)
 
-    def _dismissals(self) -> list[Action]:
+    def _dismissals(self) -> list[RosterAction]:
         """Of several that serve in one place the newest stays. Beyond the wanted places nobody does.
 
         But whoever serves there stays until those who are wanted do.
@@ -289,31 +293,31 @@ class Roster:
         surplus: list[RosterWorker] = []
         complete = len(self.serving_places()) == self.count
         for worker in self.workers.values():
-            serves = worker.phase is Phase.SERVING
+            serves = worker.phase is WorkerPhase.SERVING
             if worker.place >= self.count:
                 if worker.phase in PRESENT and (complete or not serves):
                     surplus.append(worker)
-            elif serves and self._in_place(worker.place, (Phase.SERVING,))[-1] is not worker:
+            elif serves and self._in_place(worker.place, (WorkerPhase.SERVING,))[-1] is not worker:
                 surplus.append(worker)
-        actions: list[Action] = []
+        actions: list[RosterAction] = []
         for worker in surplus:
-            worker.phase = NEXT[worker.phase, Step.DISMISS]
-            leaves = worker.phase is Phase.LEAVING
-            actions.append(Dismiss(worker.name) if leaves else Kill(worker.name, "it is not wanted any more"))
+            worker.phase = NEXT[worker.phase, WorkerEvent.DRAIN]
+            leaves = worker.phase is WorkerPhase.DRAINING
+            actions.append(DrainWorker(worker.name) if leaves else KillWorker(worker.name, "it is not wanted any more"))
         return actions
 
-    def _recruits(self, now: float) -> list[Action]:
+    def _recruits(self, now: float) -> list[RosterAction]:
         due = [place for place in range(self.count) if self._not_before.get(place, now) <= now]
         return [self._spawn(place, now) for place in due if self._is_vacant(place)]
 
-    def _spawn(self, place: int, now: float) -> Spawn:
+    def _spawn(self, place: int, now: float) -> SpawnWorker:
         serial = next(self._serials)
         worker = RosterWorker(f"w{place}-{self._group}-{serial}", place, self._address(serial), now)
         self.workers[worker.name] = worker
-        return Spawn(worker.name, place, worker.address)
+        return SpawnWorker(worker.name, place, worker.address)
 
     def _is_vacant(self, place: int) -> bool:
         return not self._in_place(place, PRESENT)
 
-    def _in_place(self, place: int, phases: tuple[Phase, ...]) -> list[RosterWorker]:
+    def _in_place(self, place: int, phases: tuple[WorkerPhase, ...]) -> list[RosterWorker]:
         return [each for each in self.workers.values() if each.place == place and each.phase in phases]

@@ -18,7 +18,7 @@ MAX_PATH_BYTES = 107
 _LONGEST = f"{PREFIX}12345678/99999999.handoff"
 
 
-class FolderError(Exception):
+class SocketFolderError(Exception):
     """There is no place for the sockets."""
 
 
@@ -26,14 +26,14 @@ class SocketFolder:
     """There from its making to `close`."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Make it, for its owner only. Raises FolderError."""
+        """Make it, for its owner only. Raises SocketFolderError."""
         above = _parent(environment)
         for left in _left_behind(above):
             _remove_unless_locked(left)
         try:
             self.path, self._lock = _made(above)
         except OSError as error:
-            raise FolderError(f"cannot make a folder for sockets in {above}: {error.strerror}") from error
+            raise SocketFolderError(f"cannot make a folder for sockets in {above}: {error.strerror}") from error
 
     def address(self, serial: int) -> str:
         """Where peers reach the n-th worker: `unix:PATH`."""
@@ -60,7 +60,7 @@ def _parent(environment: Mapping[str, str]) -> Path:
         if candidate and short and os.access(candidate, os.W_OK | os.X_OK):
             return Path(candidate)
     most = MAX_PATH_BYTES - len(_LONGEST) - 1
-    raise FolderError(
+    raise SocketFolderError(
         f"TMPDIR: must be a folder that can be written to, with a path of at most {most} bytes, since the workers' "
         f"sockets are made in it; got {tempfile.gettempdir()}"
     )

@@ -24,11 +24,21 @@ from cluster.owned_tasks import OwnedTasks
 from cluster.router_reports import RouterReports
 from router.core.view import View
 from router.inflight_table import WorkerRow
-from router.membership.agreement import Alone, Membership
+from router.membership.agreement import Membership, SoleGroup
 from router.settings import from_environment
-from router.supervisor.connection_balance import Move, moves
+from router.supervisor.connection_balance import ConnectionMove, balancing_moves
 from router.supervisor.peer_ports import PeerPorts, address_of
-from router.supervisor.roster import PRESENT, START_S, Action, Dismiss, Kill, Phase, Publish, Roster, Spawn
+from router.supervisor.roster import (
+    PRESENT,
+    START_S,
+    DrainWorker,
+    KillWorker,
+    PublishPart,
+    Roster,
+    RosterAction,
+    SpawnWorker,
+    WorkerPhase,
+)
 from router.supervisor.socket_folder import SocketFolder
 from router.supervisor.worker_handle import WorkerHandle, started
 from router.supervisor_messages import FromWorker, Give, Joined, Leave, SetView, encode
@@ -58,21 +68,21 @@ class Supervisor:
         environment: Mapping[str, str],
         redirect: socket.socket | None = None,
         membership: Membership | None = None,
-        doors: PeerPorts | None = None,
+        peer_ports: PeerPorts | None = None,
     ) -> None:
         """`command`: argv of a worker, to which its name, address and file descriptors are appended.
 
         `redirect`: a second socket, for clients without TLS that are sent to the first. `membership`: where there are
-        groups beside this one. `doors`: where workers of groups on other machines come in. Raises SettingError.
+        groups beside this one. `peer_ports`: where workers of groups on other machines come in. Raises SettingError.
         """
         self._listen = listen
         self._redirect = redirect
         self._wanted = count
         self._command = list(command)
         self._environment = dict(environment)
-        self._membership = membership or Alone()
+        self._membership = membership or SoleGroup()
         self._membership.attach(self._on_view)
-        self._doors = doors
+        self._peer_ports = peer_ports
         self._group = os.urandom(4).hex()
         self._folder: SocketFolder | None = None
         self._snapshot: Callable[[], ResetAll]
@@ -92,7 +102,7 @@ class Supervisor:
     # ---- life
 
     async def start(self, snapshot: Callable[[], ResetAll], reports: RouterReports) -> None:
-        """Start the workers; returns when all of them serve. Raises FolderError.
+        """Start the workers; returns when all of them serve. Raises SocketFolderError.
 
         `snapshot`: the first message to every worker. `reports`: receives the reports of the workers.
         """
@@ -121,7 +131,7 @@ class Supervisor:
         what the new processes run. Raises RestartFailed; those replaced by then stay replaced.
         """
         async with self._restarting:
-            olds = [each.name for each in self._roster.workers.values() if each.phase is Phase.SERVING]
+            olds = [each.name for each in self._roster.workers.values() if each.phase is WorkerPhase.SERVING]
             for old in olds:
                 await self._replace(old)
         await self._until(lambda: not any(old in self._roster.workers for old in olds))
@@ -188,7 +198,7 @@ class Supervisor:
         """Name -> process id of every worker that runs."""
         return {name: link.process.pid for name, link in self._links.items()}
 
-    def phases(self) -> dict[str, Phase]:
+    def phases(self) -> dict[str, WorkerPhase]:
         """Name -> where it stands in its life, of every worker that runs, in the order of their start."""
         return {each.name: each.phase for each in self._roster.workers.values()}
 
@@ -221,22 +231,22 @@ class Supervisor:
         for move in self._moves():
             self._links[move.giver].send(Give(move.taker, move.count))
 
-    def _moves(self) -> list[Move]:
-        return moves({name: self._links[name].row.connections for name in self._serving()})
+    def _moves(self) -> list[ConnectionMove]:
+        return balancing_moves({name: self._links[name].row.connections for name in self._serving()})
 
     def _serving(self) -> list[str]:
-        return [name for name in self._links if self._roster.workers[name].phase is Phase.SERVING]
+        return [name for name in self._links if self._roster.workers[name].phase is WorkerPhase.SERVING]
 
-    def _do(self, actions: Iterable[Action]) -> None:
+    def _do(self, actions: Iterable[RosterAction]) -> None:
         for action in actions:
             match action:
-                case Publish(part):
-                    self._membership.say(part)
-                case Spawn(name):
+                case PublishPart(part):
+                    self._membership.announce(part)
+                case SpawnWorker(name):
                     self._tasks.spawn(self._live(action), f"keep router worker {name}")
-                case Dismiss(name):
+                case DrainWorker(name):
                     self._dismissed.add(name)
-                case Kill(name, why, silent):
+                case KillWorker(name, why, silent):
                     _log.warning("router worker %s is killed: %s", name, why)
                     self._counters["workers_silent"] += silent
                     if name in self._links:
@@ -289,14 +299,14 @@ class Supervisor:
             return  # it is not there any more, or on its way out
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_S):
-                await self._until(lambda: new not in workers or workers[new].phase is Phase.SERVING)
-        if old in workers and workers[old].phase is Phase.SERVING and not self._roster.closed:
+                await self._until(lambda: new not in workers or workers[new].phase is WorkerPhase.SERVING)
+        if old in workers and workers[old].phase is WorkerPhase.SERVING and not self._roster.closed:
             self._do(self._roster.kill(new, f"it did not serve within {START_S:g} s", self._now()))
             raise RestartFailed(f"router worker {old}: the new process did not serve; the old one goes on")
 
     # ---- one worker
 
-    async def _live(self, spawn: Spawn) -> None:
+    async def _live(self, spawn: SpawnWorker) -> None:
         """One worker, from its start to its end."""
         status: int | None = None
         held: dict[str, int] | None = {}
@@ -311,13 +321,13 @@ class Supervisor:
         finally:
             self._ended(spawn, status, held)
 
-    async def _begin(self, spawn: Spawn, row: WorkerRow) -> WorkerHandle:
+    async def _begin(self, spawn: SpawnWorker, row: WorkerRow) -> WorkerHandle:
         fds = {"listen": self._listen.fileno()}
         if self._redirect is not None:
             fds["redirect"] = self._redirect.fileno()
         with contextlib.ExitStack() as stack:
-            if self._doors is not None:
-                door = stack.enter_context(self._doors.open())
+            if self._peer_ports is not None:
+                door = stack.enter_context(self._peer_ports.open())
                 fds["peers"] = door.fileno()
                 self._roster.reached_at(spawn.name, address_of(door))
             link = await started(spawn.name, spawn.address, row, self._command, self._environment, fds)
@@ -329,7 +339,7 @@ class Supervisor:
         self._links[link.name] = link
         link.send(self._snapshot())
         try:
-            if self._roster.workers[link.name].phase is Phase.ENDING:
+            if self._roster.workers[link.name].phase is WorkerPhase.KILLED:
                 link.kill()
             async with contextlib.aclosing(link.heard()) as heard:
                 async for message in heard:
@@ -344,7 +354,7 @@ class Supervisor:
             link.close()
         return await link.process.wait()
 
-    def _ended(self, spawn: Spawn, status: int | None, held: Mapping[str, int] | None) -> None:
+    def _ended(self, spawn: SpawnWorker, status: int | None, held: Mapping[str, int] | None) -> None:
         if self._roster.workers[spawn.name].phase in PRESENT and not self._roster.closed:
             _log.warning("router worker %s ended with status %s; another one is started", spawn.name, status)
         self._counters["workers_ended"] += 1
@@ -362,7 +372,7 @@ class Supervisor:
                 self._do(self._roster.joined(link.name, self._now()))
             case Serving():
                 self._do(self._roster.serving(link.name, self._now()))
-                reporting = (Phase.SERVING, Phase.LEAVING)
+                reporting = (WorkerPhase.SERVING, WorkerPhase.DRAINING)
                 self._reports.workers_expected([name for name, phase in self.phases().items() if phase in reporting])
                 self._balance()  # it was started because it is needed: it shall not wait for its clients
             case Usage(report):

@@ -50,7 +50,7 @@ from scorefront import process_main as process
 from scorefront.audit_output import audit_output
 from scorefront.cluster_names import LEASE, watched_namespaces
 from scorefront.connection_table import PortLimits
-from scorefront.control.links import Links
+from scorefront.control.control_certificates import ControlCertificates
 from scorefront.control.rest_port import RestPort
 from scorefront.control.router_fleet import RouterFleet
 from scorefront.control.token import control_token
@@ -148,7 +148,9 @@ class _Process:
             api = await Api.connect()
             stack.push_async_callback(api.close)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scorefront-control-"))
-            links = Links.own(api, Path(folder), self._options.advertise, self._options.peers_dir, self._options.tls)
+            links = ControlCertificates.own(
+                api, Path(folder), self._options.advertise, self._options.peers_dir, self._options.tls
+            )
             door = RestPort(self._control, self._identity, self._leader, self._limits, links.door)
             await door.stand_by()
             stack.push_async_callback(door.close)
@@ -161,7 +163,7 @@ class _Process:
     def _leads(self) -> bool:
         return self._elector is not None and self._elector.leads()
 
-    async def _campaign(self, api: Api, links: Links, door: RestPort, stop: asyncio.Event) -> int:
+    async def _campaign(self, api: Api, links: ControlCertificates, door: RestPort, stop: asyncio.Event) -> int:
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         elector = self._elector = Elector(api, LEASE, self._identity, self._annotations, self._clock, wall, u)
@@ -225,7 +227,7 @@ class _Term:
         clock: process.ProcessClock,
         link: socket.socket,
         door: RestPort,
-        links: Links,
+        links: ControlCertificates,
     ) -> None:
         self._options = options
         self._api = api

@@ -23,11 +23,11 @@ RETRY_S = 600.0
 """What a node had no room for is not asked for again before."""
 
 
-class NoCores(Exception):
+class CoresUnavailable(Exception):
     """The pods did not get their cores; the text tells why."""
 
 
-class Pods(Protocol):
+class RouterPods(Protocol):
     """Where the pods are seen; `scorefront.control.router_fleet.Fleet` fits."""
 
     def pods(self) -> Collection[RouterPod]:
@@ -40,7 +40,7 @@ class Pods(Protocol):
 class PodResizer:
     """One per leader."""
 
-    def __init__(self, api: Api, pods: Pods, clock: Clock, most: int, leads: Callable[[], bool]) -> None:
+    def __init__(self, api: Api, pods: RouterPods, clock: Clock, most: int, leads: Callable[[], bool]) -> None:
         """`most`: cores that a router is grown to. `leads`: whether this process may write."""
         self._api = api
         self._pods = pods
@@ -60,7 +60,7 @@ class PodResizer:
     async def have(self, cores: int) -> None:
         """Have so many cores in every router, no fewer than it began with.
 
-        Raises NoCores where they are needed and do not come; ApiError where what was asked for cannot be taken back.
+        Raises CoresUnavailable if the cores are needed and not granted, ApiError if the request cannot be undone.
         """
         limits = [pod.cpu.limit for pod in self._pods.pods() if pod.cpu.limit is not None]
         if not limits:
@@ -69,13 +69,13 @@ class PodResizer:
         try:
             await self._set(cores)
             await self._until_there(cores)
-        except (NoCores, ApiError) as error:
+        except (CoresUnavailable, ApiError) as error:
             if there is not None and cores <= there:
                 _log.warning("the routers keep more cores than they need: %s", error)
                 return
             self._refused_s = self._clock.now()
             await self._set(before or math.floor(min(limits)) or 1)
-            raise NoCores(f"the routers did not get {cores} cores each: {error}") from error
+            raise CoresUnavailable(f"the routers did not get {cores} cores each: {error}") from error
 
     async def level(self) -> None:
         """Give pods that have come since as much as the others have."""
@@ -98,7 +98,7 @@ class PodResizer:
     async def _resize(self, name: str, cores: int, began: Cpu) -> None:
         found: Mapping[str, object] = await self._api.get(path(PODS, self._api.home, name))
         if not self._leads():
-            raise NoCores("another instance leads")
+            raise CoresUnavailable("another instance leads")
         await self._api.replace(path(PODS, self._api.home, name, "resize"), resized(found, cores, began))
         _log.warning("router %s: %d cores asked for in place", name, cores)
 
@@ -106,7 +106,7 @@ class PodResizer:
         give_up_s = self._clock.now() + GROW_S
         while (there := self._pods.cores_there()) is not None and there < cores:
             if self._clock.now() >= give_up_s:
-                raise NoCores(f"after {GROW_S:g} s there are {there}")
+                raise CoresUnavailable(f"after {GROW_S:g} s there are {there}")
             await self._clock.sleep(LOOK_S)
 
 

@@ -12,7 +12,7 @@ from controlplane.leader_proxy import LeaderEndpoint, LeaderProxy
 from controlplane.rest_guard import Handler
 from scorefront.connection_table import PortLimits
 from scorefront.exposition import Exposition
-from scorefront.timed_port import Port, runner_of
+from scorefront.timed_port import TimedPort, app_runner
 
 SHUTDOWN_S = 1.0
 """What is under way when the process ends or begins to lead may take so long."""
@@ -21,7 +21,7 @@ HEAR_OUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class DoorTls:
+class RestPortTls:
     """The TLS contexts of a control process; each is asked for whenever one is needed."""
 
     own: Callable[[], ssl.SSLContext]
@@ -39,7 +39,7 @@ class RestPort:
         identity: str,
         leader: Callable[[], LeaderEndpoint | None],
         limits: PortLimits,
-        tls: DoorTls | None = None,
+        tls: RestPortTls | None = None,
     ) -> None:
         """The socket is closed by `close`.
 
@@ -52,7 +52,7 @@ class RestPort:
         self._sock = sock
         # One port for good, which asks for each connection which application answers it: a connection that was accepted
         # just before the change is answered, too.
-        self._port = Port(sock, limits, tls.own if tls is not None else None)
+        self._port = TimedPort(sock, limits, tls.own if tls is not None else None)
         self._forwarder = LeaderProxy(identity, leader, tls.leader if tls is not None else None)
         self._answering: web.AppRunner | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -83,7 +83,7 @@ class RestPort:
 
     async def _answer_with(self, app: web.Application, handler_cancellation: bool) -> None:
         before = self._answering
-        runner = runner_of(app, SHUTDOWN_S, handler_cancellation)
+        runner = app_runner(app, SHUTDOWN_S, handler_cancellation)
 
         async def part(request: web.Request, response: web.StreamResponse) -> None:
             """A connection to who does not answer any more ends with its next answer."""

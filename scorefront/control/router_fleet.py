@@ -16,8 +16,8 @@ from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectPut, O
 from cluster.kubernetes.objects.router_pod import DEPLOYMENT, SELECTOR, RouterPod, router_pod
 from cluster.link import GroupLoad
 from controlplane.router_groups import RouterGroups
-from router.membership.history import NAME, History, HistoryError, decoded
-from scorefront.control.pod_resize import NoCores, PodResizer
+from router.membership.history import NAME, HistoryError, ViewHistory, decoded
+from scorefront.control.pod_resize import CoresUnavailable, PodResizer
 from serving.clock import Clock
 from serving.usage import Work
 
@@ -85,7 +85,7 @@ class RouterFleet:
         self._pods = Reflector(api, path(PODS, api.home), clock, u, label_selector=SELECTOR)
         self._history = Reflector(api, path(CONFIGMAPS, api.home), clock, u, field_selector=f"metadata.name={NAME}")
         self._known: dict[str, RouterPod] = {}
-        self._parts = History()
+        self._parts = ViewHistory()
         self._cores = 1
         self._growth = PodResizer(api, self, clock, most_cores, leads)
         self.seen = asyncio.Event()
@@ -128,7 +128,7 @@ class RouterFleet:
             await self._clock.sleep(LEVEL_S)
             try:
                 await self._growth.level()
-            except (ApiError, NoCores) as error:
+            except (ApiError, CoresUnavailable) as error:
                 _log.info("routers that came later have fewer cores still: %s", error)
 
     # ---- Surroundings
@@ -192,7 +192,7 @@ class RouterFleet:
         where = path(DEPLOYMENTS, self._api.home, DEPLOYMENT, "scale")
         scale = await self._api.get(where)
         if not self._leads():
-            raise NoCores("another instance leads")
+            raise CoresUnavailable("another instance leads")
         version = scale["metadata"]["resourceVersion"]
         await self._api.merge(where, {"metadata": {"resourceVersion": version}, "spec": {"replicas": routers}})
 

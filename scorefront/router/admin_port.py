@@ -11,7 +11,7 @@ from aiohttp import web
 
 from controlplane.rest_guard import add_security_headers, json_errors, same_site_only
 from scorefront.connection_table import PortLimits
-from scorefront.timed_port import Port, runner_of
+from scorefront.timed_port import TimedPort, app_runner
 
 SHUTDOWN_S = 1.0
 
@@ -41,9 +41,9 @@ async def admin_port(
     app = web.Application(middlewares=[json_errors(), same_site_only()])
     app.on_response_prepare.append(add_security_headers)
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
-    runner = runner_of(app, SHUTDOWN_S)
+    runner = app_runner(app, SHUTDOWN_S)
     await runner.setup()
-    port = Port(sock, limits)
+    port = TimedPort(sock, limits)
     port.answer_with(runner)
     try:
         yield

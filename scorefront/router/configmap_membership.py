@@ -1,6 +1,6 @@
 """How the routers of a cluster agree on who takes part: they write to one ConfigMap, and watch it.
 
-`router.membership.seat` decides; here it is carried out.
+`router.membership.router_membership` decides; here it is carried out.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from cluster.kubernetes.client.backoff import BackoffSettings
 from cluster.kubernetes.client.paths import CONFIGMAPS, PODS, path
 from cluster.kubernetes.client.reflector import ObjectPut, ObjectsListed, Reflector, ReflectorSettings
 from router.core.view import View
-from router.membership.agreement import Part
+from router.membership.agreement import MembershipPart
 from router.membership.history import NAME, HistoryError
-from router.membership.seat import Draft, Seat, Suspect
+from router.membership.router_membership import HistoryWrite, RouterMembership, Suspect
 from scorefront.router.sole_member import SoleMemberMarker
 from serving.clock import Clock
 
@@ -43,7 +43,7 @@ class ClusterMembership:
     def __init__(
         self,
         api: Api,
-        seat: Seat,
+        seat: RouterMembership,
         solitude: SoleMemberMarker,
         clock: Clock,
         u: Callable[[], float],
@@ -78,9 +78,9 @@ class ClusterMembership:
         """See Membership."""
         self._on_view = on_view
 
-    def say(self, part: Part) -> None:
+    def announce(self, part: MembershipPart) -> None:
         """See Membership. While the API server is away it is tried again and again."""
-        self._seat.say(part)
+        self._seat.announce(part)
         self._news.set()
         self._tell()
 
@@ -99,7 +99,7 @@ class ClusterMembership:
         self._solitude.drop()
         with contextlib.suppress(TimeoutError, ApiError, HistoryError):
             async with asyncio.timeout(FAREWELL_S):
-                while draft := self._seat.farewell():
+                while draft := self._seat.departure():
                     try:
                         self._seat.read(await self._put(draft), self._now())
                     except (WriteConflict, NotFound):
@@ -186,7 +186,7 @@ class ClusterMembership:
                 pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
                 await self._clock.sleep(pause_s * (0.5 + self._u() / 2))
 
-    async def _written(self, draft: Draft) -> bool:
+    async def _written(self, draft: HistoryWrite) -> bool:
         """Whether the API server was reached: it may have taken the draft, or told of one that came before."""
         try:
             try:
@@ -197,7 +197,7 @@ class ClusterMembership:
             return True
         except ApiError as error:
             away = error.status == 0 or error.status >= 500
-            alone = away and self._seat.cut_off()
+            alone = away and self._seat.continue_alone()
             self._tell()
             told = "there is no other router" if alone else "new workers wait for it, the others go on"
             if told != self._complaint:
@@ -205,7 +205,7 @@ class ClusterMembership:
             self._complaint = told
             return False
 
-    async def _put(self, draft: Draft) -> dict[str, Any]:
+    async def _put(self, draft: HistoryWrite) -> dict[str, Any]:
         if not self._seat.is_alone():
             self._solitude.drop()
         if draft.fresh:

@@ -22,11 +22,11 @@ from cluster.kubernetes.client.api import Api, ApiError
 from cluster.kubernetes.snapshot import Snapshot, SnapshotFile
 from cluster.link import RemoveReplica, ToWorker
 from cluster.trust import Trust, TrustError
-from router.membership.seat import Seat
+from router.membership.router_membership import RouterMembership
 from router.peers.peer_identity import trust_from_folder
 from router.settings import SettingError, from_environment
 from router.supervisor.peer_ports import ANY_PORT, PeerPorts
-from router.supervisor.socket_folder import FolderError
+from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import RestartFailed, Supervisor, worker_command
 from scorefront import process_main as process
 from scorefront.cluster_names import watched_namespaces
@@ -39,7 +39,7 @@ from scorefront.router.cluster_watch import ClusterWatch
 from scorefront.router.configmap_membership import ClusterMembership
 from scorefront.router.sole_member import SoleMemberMarker
 from scorefront.router.uplink import Uplink
-from scorefront.static_networks import destinations, own_names, told_to_workers
+from scorefront.static_networks import destinations, own_names, worker_arguments
 from scorefront.timed_port import port_limits
 
 _log = logging.getLogger("scorefront.router")
@@ -83,7 +83,7 @@ class RouterOptions:
 
 def run(options: RouterOptions) -> int:
     """Run until a signal; returns the exit status: 0 then, 1 if it cannot start or go on, 2 for invalid input."""
-    return process.main(lambda: _run(options), (ApiError, FolderError, TrustError), (SettingError,))
+    return process.main(lambda: _run(options), (ApiError, SocketFolderError, TrustError), (SettingError,))
 
 
 def _run(options: RouterOptions) -> int:
@@ -98,22 +98,22 @@ def _run(options: RouterOptions) -> int:
         redirect = None
         if options.tls_redirect is not None:
             redirect = sockets.enter_context(process.listening("--tls-redirect", options.tls_redirect))
-        doors = PeerPorts(options.peer_address, options.peer_ports)
+        peer_ports = PeerPorts(options.peer_address, options.peer_ports)
         with process.usable("--peer-address", (options.peer_address, 0)):
-            doors.open().close()
+            peer_ports.open().close()
         use_fast_loop()
-        return asyncio.run(_serve(options, trust, doors, (listen, admin, redirect)))
+        return asyncio.run(_serve(options, trust, peer_ports, (listen, admin, redirect)))
 
 
 async def _serve(
     options: RouterOptions,
     trust: Trust,
-    doors: PeerPorts,
+    peer_ports: PeerPorts,
     sockets: tuple[socket.socket, socket.socket, socket.socket | None],
 ) -> int:
     api = await Api.connect()
     try:
-        return await _Router(options, api, trust, doors, sockets).run()
+        return await _Router(options, api, trust, peer_ports, sockets).run()
     finally:
         await api.close()
 
@@ -126,7 +126,7 @@ class _Router:
         options: RouterOptions,
         api: Api,
         trust: Trust,
-        doors: PeerPorts,
+        peer_ports: PeerPorts,
         sockets: tuple[socket.socket, socket.socket, socket.socket | None],
     ) -> None:
         listen, self._admin, redirect = sockets
@@ -148,10 +148,10 @@ class _Router:
         resizes = options.workers is None
         self._uplink = Uplink(api, options.pod, trust, clock, u, _most_workers, resizes)
         group = os.urandom(4).hex()
-        self._seat = Seat(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
+        self._seat = RouterMembership(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
         solitude = SoleMemberMarker(options.state_dir / ALONE, options.pod, options.pod_uid)
         self._membership = ClusterMembership(api, self._seat, solitude, clock, u, self._expel)
-        statics = told_to_workers(
+        statics = worker_arguments(
             destinations(environment, in_cluster=True), own_names=own_names(api.home, environment)
         )
         told = (f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}", *statics)
@@ -162,7 +162,7 @@ class _Router:
             worker_environment(environment),
             redirect,
             self._membership,
-            doors,
+            peer_ports,
         )
         self._exposition = Exposition()
         self._rendering = asyncio.Lock()
@@ -201,7 +201,7 @@ class _Router:
         """The exit status. `failed`: what ended though it never should. Raises what is for people to mend."""
         for task in failed:
             error = task.exception()
-            if isinstance(error, FolderError):
+            if isinstance(error, SocketFolderError):
                 raise error
             _log.error("the router ends: it cannot %s any more", task.get_name(), exc_info=error)
         return 1 if self._expelled or failed else 0

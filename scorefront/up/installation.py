@@ -29,7 +29,7 @@ from controlplane.rest import RestSettings, build_app
 from controlplane.statedir import make_own
 from controlplane.store import FileStore
 from router.settings import SettingError, from_environment
-from router.supervisor.socket_folder import FolderError
+from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import RestartFailed, Supervisor, worker_command
 from scorefront import process_main as process
 from scorefront.audit_output import FILE, audit_file
@@ -39,8 +39,8 @@ from scorefront.exposition import Exposition
 from scorefront.frontend_scaling import FrontEndScaler, OneMachine, front_end_settings
 from scorefront.port_certificates import PortCertificates
 from scorefront.process_hardening import worker_environment
-from scorefront.static_networks import destinations, ports_of, told_to_workers
-from scorefront.timed_port import Port, port_limits, runner_of
+from scorefront.static_networks import destinations, ports_of, worker_arguments
+from scorefront.timed_port import TimedPort, app_runner, port_limits
 from scorefront.up.access import control_access
 from scorefront.up.banner import Banner, show_keys
 from serving.faults import InvalidManifest
@@ -79,7 +79,7 @@ class UpOptions:
 
 def run(options: UpOptions) -> int:
     """Run until a signal; returns the exit status: 0 after a signal, 1 if it cannot start, 2 for invalid input."""
-    refused = (StoreError, FolderError, ProviderError)
+    refused = (StoreError, SocketFolderError, ProviderError)
     return process.main(lambda: _run(options), refused, (InvalidManifest, SettingError))
 
 
@@ -121,7 +121,7 @@ class _Installation:
             listen,
             options.workers or 1,
             worker_command(
-                f"--access-log={options.access_log}", *told_to_workers(allowed, own_ports=ports), tls=options.tls
+                f"--access-log={options.access_log}", *worker_arguments(allowed, own_ports=ports), tls=options.tls
             ),
             worker_environment(os.environ),
             redirect,
@@ -236,10 +236,10 @@ class _Installation:
         exposition = Exposition(self._front_end.figures)
         settings = RestSettings(loopback=access.this_machine_only, authenticators=authenticators, uids=access.uids)
         app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
-        runner = runner_of(app, SHUTDOWN_S)
+        runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        port = Port(self._control, self._limits, self._control_context(stack))
+        port = TimedPort(self._control, self._limits, self._control_context(stack))
         stack.push_async_callback(port.close)
         port.answer_with(runner)
         for name, document in self._options.documents:

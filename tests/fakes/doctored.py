@@ -12,7 +12,7 @@ import msgspec
 from cluster.kubernetes.client.api_errors import ApiError, NotFound
 from router.core.view import Member
 from router.membership import history
-from router.membership.agreement import Part
+from router.membership.agreement import MembershipPart
 from serving.credentials import TokenKey, TokenTrust
 
 NOW = 1_800_000_000.0
@@ -48,12 +48,12 @@ MODEL = {"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"}
 
 def membership() -> dict[str, str]:
     records = {
-        f"router-{number}": history.ViewRecord(
-            f"g{number}", f"uid{number}", Part((Member(f"w{number}", f"10.0.0.{number}:4000{number}", True),))
+        f"router-{number}": history.PodRecord(
+            f"g{number}", f"uid{number}", MembershipPart((Member(f"w{number}", f"10.0.0.{number}:4000{number}", True),))
         )
         for number in (1, 2)
     }
-    return history.encoded(history.History(7, records))
+    return history.encoded(history.ViewHistory(7, records))
 
 
 def lease(holder: str = "control-1_abcdef01", age_s: float = 1.0) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Replica:
 
     def __init__(self, replica_id: str) -> None:
         self.id = replica_id
-        self.board_index = -1
+        self.table_index = -1
 
 
 class Client(asyncio.Protocol):

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from router.membership.seat import Draft
+from router.membership.router_membership import HistoryWrite
 
 
 class RoutersObject:
@@ -17,7 +17,7 @@ class RoutersObject:
     def newest(self) -> dict[str, Any] | None:
         return copy.deepcopy(self.versions[-1])
 
-    def put(self, draft: Draft) -> dict[str, Any] | None:
+    def put(self, draft: HistoryWrite) -> dict[str, Any] | None:
         """The new version; None: a conflict, or there is nothing to be replaced."""
         before = self.versions[-1]
         if draft.fresh is not (before is None):

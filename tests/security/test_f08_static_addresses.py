@@ -25,7 +25,7 @@ from router.core.view import Member, View
 from router.proxy.static_addresses import StaticAddresses
 from router.settings import SettingError
 from router.supervisor_messages import SetView
-from scorefront.static_networks import destinations, own_names, ports_of, told_to_workers
+from scorefront.static_networks import destinations, own_names, ports_of, worker_arguments
 from scorefront.worker_process import _statics
 from serving.credentials import TokenTrust
 from serving.destinations import LOOPBACK, Destinations, networks
@@ -270,12 +270,12 @@ def test_a_view_of_the_peers_is_taken_over() -> None:
 async def test_a_worker_process_is_told_the_rule_of_its_parent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listen:
         ports = ports_of(listen, None)
-        told = dict(each.split("=", 1) for each in told_to_workers(Destinations(), own_ports=ports))
+        told = dict(each.split("=", 1) for each in worker_arguments(Destinations(), own_ports=ports))
         laptop = _statics(told["--static-cidrs"], told["--own-ports"], told.get("--own-names", ""))
         with pytest.raises(AddressRefused, match="never allowed"):
             await laptop.of("127.0.0.1", ports[0], 0.0)
         assert await laptop.of("127.0.0.1", 1, 0.0) == ["127.0.0.1"]
-    told = dict(each.split("=", 1) for each in told_to_workers(Destinations((), True), own_names=["10.96.0.1"]))
+    told = dict(each.split("=", 1) for each in worker_arguments(Destinations((), True), own_names=["10.96.0.1"]))
     with pytest.raises(AddressRefused, match="SCOREFRONT_STATIC_CIDRS"):
         await _statics(told["--static-cidrs"], "", told["--own-names"]).of("10.0.0.5", 80, 0.0)
 

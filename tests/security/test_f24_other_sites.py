@@ -16,7 +16,7 @@ from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort
 from scorefront.exposition import Exposition
 from scorefront.router.admin_port import admin_port
-from scorefront.timed_port import Port, runner_of
+from scorefront.timed_port import TimedPort, app_runner
 from tests.fakes.plane import Bench
 
 HERE = "127.0.0.1"
@@ -94,9 +94,9 @@ async def test_every_answer_has_the_headers_and_names_no_library(bench: Bench, w
             told[name] = value
 
     if where == "laptop":
-        runner = runner_of(build_app(bench.plane, RestSettings(), Exposition().render), 0.1)
+        runner = app_runner(build_app(bench.plane, RestSettings(), Exposition().render), 0.1)
         await runner.setup()
-        port = Port(sock, PortLimits())
+        port = TimedPort(sock, PortLimits())
         port.answer_with(runner)
         await ask()
         await port.close()
@@ -129,9 +129,9 @@ async def test_a_failure_outside_the_application_tells_nothing() -> None:
         raise RuntimeError("a secret")
 
     app.router.add_get("/", none)
-    runner = runner_of(app, 0.1)
+    runner = app_runner(app, 0.1)
     await runner.setup()
-    port = Port(sock, PortLimits())
+    port = TimedPort(sock, PortLimits())
     port.answer_with(runner)
     reader, writer = await asyncio.open_connection(*sock.getsockname())
     writer.write(ASKED[0])

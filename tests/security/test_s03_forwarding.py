@@ -13,7 +13,7 @@ from aiohttp import web
 from cluster.trust import CONTROL, ROUTER, Trust, TrustError
 from controlplane.leader_proxy import LeaderEndpoint
 from scorefront.connection_table import PortLimits
-from scorefront.control.rest_port import DoorTls, RestPort
+from scorefront.control.rest_port import RestPort, RestPortTls
 from tests.fakes.authority import Authority
 
 CREDENTIAL = {"Authorization": "Bearer the-control-token"}
@@ -57,7 +57,7 @@ class Standby:
         self.own = Trust(trust.ca, trust.cert, trust.key)
         sock = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{sock.getsockname()[1]}"
-        tls = DoorTls(lambda: server(self.own), self.own.verifying)
+        tls = RestPortTls(lambda: server(self.own), self.own.verifying)
         self.door = RestPort(sock, "standby_1", leader, PortLimits(), tls)
         self.client = ssl.create_default_context(cafile=trust.ca)
 
@@ -122,7 +122,7 @@ async def test_before_there_is_an_authority_nothing_is_sent(host: Host, tmp_path
         "s",
         lambda: LeaderEndpoint("leader_1", host.rest),
         PortLimits(),
-        DoorTls(lambda: server(standby.own), nothing),
+        RestPortTls(lambda: server(standby.own), nothing),
     )
     await host.start(server(standby.authority.issue(CONTROL)))
     await door.stand_by()

@@ -17,8 +17,8 @@ import pytest
 
 from cluster.link import ResetAll, SetKeys
 from router.core.view import Departed, Member, View
-from router.membership.agreement import Membership, Part, merged
-from router.supervisor.roster import Phase
+from router.membership.agreement import Membership, MembershipPart, merged_view
+from router.supervisor.roster import WorkerPhase
 from router.supervisor.worker_supervisor import RestartFailed, Supervisor, listening_socket
 from serving.credentials import TokenTrust
 from serving.endpoint import VersionKey
@@ -67,7 +67,7 @@ class Crew(RecordedReports):
         return found
 
     def serving(self) -> list[str]:
-        return [name for name, phase in self.supervisor.phases().items() if phase is Phase.SERVING]
+        return [name for name, phase in self.supervisor.phases().items() if phase is WorkerPhase.SERVING]
 
     def departed(self) -> dict[str, Any]:
         return {each.name: each.held for each in self.supervisor.view.departed}
@@ -257,7 +257,7 @@ async def test_from_one_to_four_to_two_under_load_no_request_fails_and_no_connec
     await eventually(lambda: len(crew.supervisor.processes()) == 2, 20)
     await load.more()
     await more.more()
-    assert list(crew.supervisor.phases().values()) == [Phase.SERVING] * 2
+    assert list(crew.supervisor.phases().values()) == [WorkerPhase.SERVING] * 2
     assert list(crew.departed().values()) == [{}, {}]
     assert await crew.counter("workers_ended") == 2
     for each in (load, more):
@@ -283,7 +283,7 @@ async def test_a_group_is_uneven_until_a_new_worker_has_its_part_of_the_clients(
     assert crew.supervisor.is_even()
     load = Load(crew)
     await load.more()
-    monkeypatch.setattr("router.supervisor.worker_supervisor.moves", lambda clients: [])
+    monkeypatch.setattr("router.supervisor.worker_supervisor.balancing_moves", lambda clients: [])
     await crew.supervisor.resize(2)
     monkeypatch.undo()
     await eventually(lambda: not crew.supervisor.is_even())
@@ -378,7 +378,7 @@ async def test_nobody_is_asked_to_retire_while_the_owner_is_in_another_group(cre
     joined: list[Member] = []
     while crew.supervisor.view.owner(BLUE) not in {member.name for member in joined}:
         joined.append(next(far))
-        store.say_for("other", Part(tuple(joined)))
+        store.say_for("other", MembershipPart(tuple(joined)))
     assert await crew.supervisor.retire(BLUE, 1) == ()
 
 
@@ -397,30 +397,30 @@ class Store:
     """Where groups say their parts, and all see the same history."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, MembershipPart] = {}
         self.epoch = 40
         self.on_view: Callable[[View], None] = lambda view: None
 
     def attach(self, on_view: Callable[[View], None]) -> None:
         self.on_view = on_view
 
-    def say(self, part: Part) -> None:
+    def announce(self, part: MembershipPart) -> None:
         self.say_for("this", part)
 
-    def say_for(self, group: str, part: Part) -> None:
+    def say_for(self, group: str, part: MembershipPart) -> None:
         self.parts[group] = part
         self.epoch += 1
-        self.on_view(merged(self.epoch, self.parts.values()))
+        self.on_view(merged_view(self.epoch, self.parts.values()))
 
 
 async def test_the_members_of_other_groups_are_in_the_views_of_this_one(crews: Crews) -> None:
     store = Store()
     far = Member("far", "10.0.0.2:7000")
-    store.say_for("other", Part((far,)))
+    store.say_for("other", MembershipPart((far,)))
     crew = await crews(1, membership=store)
     (near,) = crew.serving()
     assert set((await crew.ask())["members"]) == {near, "far"}
-    store.say_for("other", Part((), (Departed("far", None),)))
+    store.say_for("other", MembershipPart((), (Departed("far", None),)))
     assert crew.supervisor.view.epoch == store.epoch
     assert crew.departed() == {"far": None}
     await eventually(lambda: crew.supervisor.view.names() == (near,))

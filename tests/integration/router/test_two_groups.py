@@ -9,10 +9,10 @@ import pytest
 from cluster.link import ResetAll
 from cluster.trust import ROUTER
 from router.core.view import View
-from router.membership.agreement import Part, merged
+from router.membership.agreement import MembershipPart, merged_view
 from router.peers.peer_identity import trust_from_folder
 from router.supervisor.peer_ports import PeerPorts
-from router.supervisor.roster import Phase
+from router.supervisor.roster import WorkerPhase
 from router.supervisor.worker_supervisor import Supervisor, listening_socket, worker_command
 from serving.replica import Replica, ReplicaState
 from tests.fakes.authority import Authority
@@ -28,16 +28,16 @@ class Agreement:
     """What all groups say, in one order; nobody hears of it while it is held."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, Part] = {}
-        self.said: list[tuple[str, Part]] = []
+        self.parts: dict[str, MembershipPart] = {}
+        self.said: list[tuple[str, MembershipPart]] = []
         self.held = False
         self._epoch = 0
         self._listeners: list[Callable[[View], None]] = []
 
-    def seat(self, name: str) -> "Seat":
-        return Seat(self, name)
+    def seat(self, name: str) -> "AgreementSeat":
+        return AgreementSeat(self, name)
 
-    def say(self, name: str, part: Part) -> None:
+    def announce(self, name: str, part: MembershipPart) -> None:
         self.said.append((name, part))
         self.parts[name] = part
         if not self.held:
@@ -46,13 +46,13 @@ class Agreement:
     def tell(self) -> None:
         self._epoch += 1
         for listener in self._listeners:
-            listener(merged(self._epoch, self.parts.values()))
+            listener(merged_view(self._epoch, self.parts.values()))
 
     def listen(self, listener: Callable[[View], None]) -> None:
         self._listeners.append(listener)
 
 
-class Seat:
+class AgreementSeat:
     """Satisfies `router.membership.agreement.Membership`."""
 
     def __init__(self, agreement: Agreement, name: str) -> None:
@@ -62,8 +62,8 @@ class Seat:
     def attach(self, on_view: Callable[[View], None]) -> None:
         self._agreement.listen(on_view)
 
-    def say(self, part: Part) -> None:
-        self._agreement.say(self._name, part)
+    def announce(self, part: MembershipPart) -> None:
+        self._agreement.announce(self._name, part)
 
 
 class Pair:
@@ -85,7 +85,7 @@ class Pair:
                 [*worker_command(), f"--peers-dir={peers}"],
                 environment(),
                 membership=self.agreement.seat(name),
-                doors=PeerPorts("127.0.0.1"),
+                peer_ports=PeerPorts("127.0.0.1"),
             )
 
     async def start(self) -> None:
@@ -184,7 +184,7 @@ async def test_a_worker_that_is_to_leave_stays_until_the_others_know_that_it_own
     load = Load(pair.ports["b"])
     pair.agreement.held = True
     resizing = asyncio.create_task(supervisor.resize(1), name="resize")
-    await eventually(lambda: Phase.LEAVING in supervisor.phases().values())
+    await eventually(lambda: WorkerPhase.DRAINING in supervisor.phases().values())
     served = load.served
     await eventually(lambda: load.served > served + 50)
     assert len(supervisor.processes()) == 2, "its versions would be nobody's"

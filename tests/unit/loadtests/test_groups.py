@@ -15,14 +15,18 @@ from loadtests.groups.network import Network, NoNetwork, refusal
 from loadtests.groups.proxy import Mischief, Proxy
 from loadtests.groups.words import Count, Here, HowMany, Say, SetView, from_group, line, to_group
 from router.core.view import Departed, Member, View
-from router.membership.agreement import Part
+from router.membership.agreement import MembershipPart
 from tests.fakes.clock import eventually
 
 A, B = Member("a", "127.0.0.1:1"), Member("b", "127.0.0.1:2")
 
 
 def test_words_survive_their_journey() -> None:
-    for word in (Here("g"), Say(Part((A,), (Departed("x", {"r": 2}), Departed("y", None)))), Count(1, 2, 3, 4, 5)):
+    for word in (
+        Here("g"),
+        Say(MembershipPart((A,), (Departed("x", {"r": 2}), Departed("y", None)))),
+        Count(1, 2, 3, 4, 5),
+    ):
         assert from_group(line(word)) == word
     for told in (SetView(View(3, (A, B), (Departed("x", None),))), HowMany()):
         assert to_group(line(told)) == told
@@ -30,9 +34,9 @@ def test_words_survive_their_journey() -> None:
 
 def test_every_group_sees_the_members_of_all_and_epochs_grow() -> None:
     history = History()
-    history.say("one", Part((A,)))
+    history.announce("one", MembershipPart((A,)))
     first = history.view("one")
-    history.say("two", Part((B,)))
+    history.announce("two", MembershipPart((B,)))
     second = history.view("one")
     assert (first.names(), second.names()) == (("a",), ("a", "b"))
     assert second.epoch > first.epoch
@@ -41,8 +45,8 @@ def test_every_group_sees_the_members_of_all_and_epochs_grow() -> None:
 
 def test_of_a_group_that_is_buried_nobody_knows_what_it_held() -> None:
     history = History()
-    history.say("one", Part((A,), (Departed("earlier", {"r": 1}),)))
-    history.say("two", Part((B,)))
+    history.announce("one", MembershipPart((A,), (Departed("earlier", {"r": 1}),)))
+    history.announce("two", MembershipPart((B,)))
     history.bury("one")
     view = history.view("two")
     assert view.names() == ("b",)
@@ -51,8 +55,8 @@ def test_of_a_group_that_is_buried_nobody_knows_what_it_held() -> None:
 
 def test_others_are_told_an_address_before_which_something_stands() -> None:
     history = History(lambda of, told, member: replace(member, address=f"proxy-of-{of}:1"))
-    history.say("one", Part((A,)))
-    history.say("two", Part((B,)))
+    history.announce("one", MembershipPart((A,)))
+    history.announce("two", MembershipPart((B,)))
     assert [member.address for member in history.view("one").members] == [A.address, "proxy-of-two:1"]
 
 
@@ -60,7 +64,7 @@ async def test_a_group_that_says_its_part_is_told_of_all(tmp_path: Path) -> None
     authority = Authority(tmp_path / "a")
     await authority.start()
     reader, writer = await asyncio.open_unix_connection(authority.path)
-    writer.write(line(Here("one")) + line(Say(Part((A,)))))
+    writer.write(line(Here("one")) + line(Say(MembershipPart((A,)))))
     async with asyncio.timeout(5):
         assert to_group(await reader.readline()) == SetView(View(1, (A,)))
         asked = asyncio.create_task(authority.count("one"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.view import Departed, Member
-from router.membership.agreement import Part, merged
+from router.membership.agreement import MembershipPart, merged_view
 from router.supervisor.roster import (
     DEPARTED_S,
     MOST_BETWEEN_TICKS_S,
@@ -17,14 +17,14 @@ from router.supervisor.roster import (
     RESTART_DELAYS_S,
     STABLE_S,
     START_S,
-    Action,
-    Dismiss,
-    Kill,
-    Phase,
-    Publish,
+    DrainWorker,
+    KillWorker,
+    PublishPart,
     Roster,
-    Spawn,
-    Step,
+    RosterAction,
+    SpawnWorker,
+    WorkerEvent,
+    WorkerPhase,
 )
 
 SILENT_S = 5.0
@@ -36,30 +36,30 @@ class Group:
 
     roster: Roster = field(default_factory=lambda: Roster("g", lambda serial: f"unix:{serial}", SILENT_S))
     now: float = 100.0
-    part: Part = field(default_factory=Part)
+    part: MembershipPart = field(default_factory=MembershipPart)
     spawned: list[str] = field(default_factory=list)
     dismissed: list[str] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     beats: dict[str, int] = field(default_factory=dict)
 
-    def do(self, actions: list[Action]) -> list[Action]:
+    def do(self, actions: list[RosterAction]) -> list[RosterAction]:
         for action in actions:
             match action:
-                case Publish(part):
+                case PublishPart(part):
                     assert part != self.part, "told twice"
                     self.part = part
-                case Spawn(name):
+                case SpawnWorker(name):
                     self.spawned.append(name)
-                case Dismiss(name):
+                case DrainWorker(name):
                     self.dismissed.append(name)
-                case Kill(name, _, silent):
+                case KillWorker(name, _, silent):
                     self.killed.append(name)
                     if silent:
                         self.silent.append(name)
         return actions
 
-    def resize(self, count: int) -> list[Action]:
+    def resize(self, count: int) -> list[RosterAction]:
         return self.do(self.roster.resize(count, self.now))
 
     def serve(self, *names: str) -> None:
@@ -81,7 +81,7 @@ class Group:
                 self.beats = {name: self.beats.get(name, 0) + 1 for name in self.roster.workers}
             self.do(self.roster.tick(self.beats, self.now))
 
-    def phases(self) -> dict[str, Phase]:
+    def phases(self) -> dict[str, WorkerPhase]:
         return {name: worker.phase for name, worker in self.roster.workers.items()}
 
     def eligible(self) -> list[str]:
@@ -101,8 +101,8 @@ def grown(count: int) -> Group:
 
 def test_a_worker_is_no_member_before_its_peers_can_reach_it_and_owns_nothing_before_it_serves() -> None:
     group = Group()
-    assert group.resize(1) == [Spawn("w0-g-0", 0, "unix:0")]
-    assert group.part == Part()
+    assert group.resize(1) == [SpawnWorker("w0-g-0", 0, "unix:0")]
+    assert group.part == MembershipPart()
     group.do(group.roster.joined("w0-g-0", group.now))
     assert group.part.members == (Member("w0-g-0", "unix:0", eligible=False),)
     group.do(group.roster.serving("w0-g-0", group.now))
@@ -112,14 +112,14 @@ def test_a_worker_is_no_member_before_its_peers_can_reach_it_and_owns_nothing_be
 def test_others_hear_of_a_change_before_whoever_it_is_about_acts_on_it() -> None:
     group = grown(2)
     actions = group.resize(1)
-    assert actions == [Publish(group.part), Dismiss("w1-g-1")]
+    assert actions == [PublishPart(group.part), DrainWorker("w1-g-1")]
     assert group.eligible() == ["w0-g-0"]
 
 
 def test_the_table_has_a_next_phase_for_everything_that_can_happen() -> None:
-    assert NEXT.keys() == set(itertools.product(Phase, Step))
-    assert {NEXT[Phase.ENDING, step] for step in Step} == {Phase.ENDING}
-    assert all(NEXT[Phase.LEAVING, step] not in PRESENT for step in Step)
+    assert NEXT.keys() == set(itertools.product(WorkerPhase, WorkerEvent))
+    assert {NEXT[WorkerPhase.KILLED, step] for step in WorkerEvent} == {WorkerPhase.KILLED}
+    assert all(NEXT[WorkerPhase.DRAINING, step] not in PRESENT for step in WorkerEvent)
 
 
 # ---- dying
@@ -138,7 +138,7 @@ def test_one_that_was_never_a_member_does_not_depart() -> None:
     group = Group()
     group.resize(1)
     group.end("w0-g-0")
-    assert group.part == Part()
+    assert group.part == MembershipPart()
 
 
 def test_who_departed_stays_listed_for_a_minute() -> None:
@@ -202,7 +202,7 @@ def test_a_worker_whose_loop_stands_still_is_killed_and_another_one_started() ->
     assert group.killed == ["w0-g-0"]
     assert [member.name for member in group.part.members] == ["w0-g-0"]  # it may still run
     group.end("w0-g-0", {"r1": 1})
-    assert group.part == Part((), (Departed("w0-g-0", {"r1": 1}),))
+    assert group.part == MembershipPart((), (Departed("w0-g-0", {"r1": 1}),))
     group.wait(3, lively=False)
     assert len(group.spawned) == 2
 
@@ -244,7 +244,7 @@ def test_the_last_places_leave_first() -> None:
     group.end("w3-g-3")
     group.end("w2-g-2")
     group.wait(30)
-    assert list(group.phases().values()) == [Phase.SERVING] * 2
+    assert list(group.phases().values()) == [WorkerPhase.SERVING] * 2
     assert len(group.spawned) == 4
 
 
@@ -392,7 +392,7 @@ def test_others_reach_a_worker_where_its_door_is() -> None:
 def test_views_have_the_parts_of_all_groups() -> None:
     here, there = Member("a", "unix:a"), Member("b", "10.0.0.2:7000")
     gone = Departed("c", None)
-    view = merged(7, (Part((here,)), Part((there,), (gone,))))
+    view = merged_view(7, (MembershipPart((here,)), MembershipPart((there,), (gone,))))
     assert (view.epoch, view.members, view.departed) == (7, (here, there), (gone,))
 
 
@@ -429,12 +429,12 @@ def test_whatever_happens_no_name_comes_again_and_who_serves_is_never_without_an
         assert not ended & set(members) and not ended & set(phases)
         assert len(set(group.spawned)) == len(group.spawned)
         # Who serves, owns; while anybody can own, somebody does.
-        if {Phase.SERVING, Phase.LEAVING} & set(phases.values()):
+        if {WorkerPhase.SERVING, WorkerPhase.DRAINING} & set(phases.values()):
             assert group.eligible()
-        assert all(phases[each] in (Phase.SERVING, Phase.LEAVING) for each in group.eligible())
+        assert all(phases[each] in (WorkerPhase.SERVING, WorkerPhase.DRAINING) for each in group.eligible())
         # Nobody is sent away unless somebody else serves.
         if len(group.dismissed) > dismissed:
-            assert Phase.SERVING in phases.values()
+            assert WorkerPhase.SERVING in phases.values()
         if before and event not in ("gone", "kill", "freeze"):
             assert group.eligible()
 
@@ -470,10 +470,10 @@ def test_left_alone_a_group_comes_to_have_just_the_workers_it_should(events: lis
     for _ in range(8):
         group.wait(max(RESTART_DELAYS_S) + 0.1)
         for name, phase in group.phases().items():
-            if phase in (Phase.LEAVING, Phase.ENDING):
+            if phase in (WorkerPhase.DRAINING, WorkerPhase.KILLED):
                 group.end(name)
-            elif phase is not Phase.SERVING:
+            elif phase is not WorkerPhase.SERVING:
                 group.serve(name)
-    assert list(group.phases().values()) == [Phase.SERVING] * count
+    assert list(group.phases().values()) == [WorkerPhase.SERVING] * count
     assert {worker.place for worker in group.roster.workers.values()} == set(range(count))
     assert len(group.eligible()) == count

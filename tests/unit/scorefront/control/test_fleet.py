@@ -13,10 +13,10 @@ from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, PODS
 from cluster.link import GroupLoad
 from controlplane.router_groups import GroupState, RouterGroups
 from router.core.view import Member
-from router.membership.agreement import Part
-from router.membership.history import NAME, History, ViewRecord, encoded
+from router.membership.agreement import MembershipPart
+from router.membership.history import NAME, PodRecord, ViewHistory, encoded
 from router.settings import SettingError
-from scorefront.control.pod_resize import GROW_S, RETRY_S, NoCores
+from scorefront.control.pod_resize import GROW_S, RETRY_S, CoresUnavailable
 from scorefront.control.router_fleet import JOIN_S, LEVEL_S, RouterFleet
 from scorefront.control.router_fleet import RETRY_S as RETRY_SCALE_S
 from scorefront.frontend_scaling import FrontEndScaler, front_end_settings
@@ -81,7 +81,7 @@ class Site:
         self.fleet = RouterFleet(
             cast(Api, self.api), cast(RouterGroups, self.groups), self.clock, lambda: 0.5, 4, lambda: self.leads
         )
-        self.records: dict[str, ViewRecord] = {}
+        self.records: dict[str, PodRecord] = {}
         self.api.put(DEPLOYMENTS, DEPLOYMENT, spec={"template": self._pod("template")})
         self.api.put(DEPLOYMENTS, DEPLOYMENT, sub="scale", spec={"replicas": 2})
 
@@ -97,7 +97,7 @@ class Site:
         """A router: its pod, its part in the history, its link."""
         self.api.put(PODS, f"pod-{name}", **self._pod(name))
         members = tuple(Member(f"{name}-{number}", "10.0.0.1:1") for number in range(workers))
-        self.records[f"pod-{name}"] = ViewRecord(f"start-of-{name}", f"uid-{name}", Part(members))
+        self.records[f"pod-{name}"] = PodRecord(f"start-of-{name}", f"uid-{name}", MembershipPart(members))
         self.write_history()
         if linked:
             self.link(name, workers, cores)
@@ -107,7 +107,7 @@ class Site:
         self.groups.now[name] = GroupState(f"pod-{name}", GroupLoad(workers, cores, True, work))
 
     def write_history(self) -> None:
-        self.api.put(CONFIGMAPS, NAME, data=encoded(History(1, self.records)))
+        self.api.put(CONFIGMAPS, NAME, data=encoded(ViewHistory(1, self.records)))
 
     def pod(self, name: str) -> dict[str, Any]:
         return self.api.objects[f"/api/v1/namespaces/home/pods/pod-{name}"]
@@ -252,9 +252,9 @@ async def test_a_scale_that_somebody_else_has_changed_meanwhile_is_not_overwritt
 
 async def test_who_leads_no_more_changes_nothing(site) -> None:
     site.leads = False
-    with pytest.raises(NoCores):
+    with pytest.raises(CoresUnavailable):
         await site.fleet.scale_out(3)
-    with pytest.raises(NoCores):
+    with pytest.raises(CoresUnavailable):
         await site.fleet.make_room(3)
     assert site.api.written == []
 
@@ -282,7 +282,7 @@ async def test_more_cores_than_a_pod_has_are_asked_for_in_place(site) -> None:
 
 
 async def test_cores_that_no_node_gives_are_given_up_and_asked_for_again_later(site) -> None:
-    with pytest.raises(NoCores, match="did not get 3 cores each: after 15 s there are 2"):
+    with pytest.raises(CoresUnavailable, match="did not get 3 cores each: after 15 s there are 2"):
         await grow(site, 3, there=False)
     assert (site.limit("a"), site.limit("b")) == ("2", "2")
     assert site.fleet.cores() == 2
@@ -293,7 +293,7 @@ async def test_cores_that_no_node_gives_are_given_up_and_asked_for_again_later(s
 @pytest.mark.parametrize("error", [NotFound("no such subresource", 404), RequestRefused("forbidden", 403)])
 async def test_a_cluster_that_cannot_resize_pods_has_workers_within_the_limit(site, error) -> None:
     site.api.failures["/resize"] = error
-    with pytest.raises(NoCores):
+    with pytest.raises(CoresUnavailable):
         await grow(site, 3, there=False)
     assert site.fleet.cores() == 2
 
@@ -346,7 +346,7 @@ async def test_pods_without_a_limit_have_the_cores_that_they_say(site) -> None:
 
 async def test_cores_are_those_of_the_smallest_router_and_the_last_known_where_none_is_heard(site) -> None:
     site.api.failures["/resize"] = NotFound("no such subresource", 404)
-    with pytest.raises(NoCores):
+    with pytest.raises(CoresUnavailable):
         await grow(site, 3, there=False)
     site.groups.have("a", cores=1)
     assert site.fleet.cores() == 1

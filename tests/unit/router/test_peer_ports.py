@@ -6,8 +6,8 @@ from router.supervisor.peer_ports import PeerPortError, PeerPorts, address_of
 
 
 def test_the_system_chooses_a_port_for_every_worker() -> None:
-    doors = PeerPorts("127.0.0.1")
-    with doors.open() as one, doors.open() as other:
+    peer_ports = PeerPorts("127.0.0.1")
+    with peer_ports.open() as one, peer_ports.open() as other:
         assert address_of(one) != address_of(other)
         assert address_of(one).startswith("127.0.0.1:")
 

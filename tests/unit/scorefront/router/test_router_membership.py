@@ -3,9 +3,9 @@
 import pytest
 
 from router.core.view import Departed, Member, View
-from router.membership.agreement import Part
-from router.membership.history import HistoryError, ViewRecord, decoded
-from router.membership.seat import FORGET_LEASES, Seat, Suspect
+from router.membership.agreement import MembershipPart
+from router.membership.history import HistoryError, PodRecord, decoded
+from router.membership.router_membership import FORGET_LEASES, RouterMembership, Suspect
 from tests.fakes.routers_object import RoutersObject
 
 LEASE_S = 2.0
@@ -17,7 +17,7 @@ class Router:
     def __init__(self, store: RoutersObject, pod: str, uid: str = "", group: str = "") -> None:
         self.store = store
         self.now = 100.0
-        self.seat = Seat(pod, uid or f"uid-{pod}", group or f"group-{pod}", "home", LEASE_S)
+        self.seat = RouterMembership(pod, uid or f"uid-{pod}", group or f"group-{pod}", "home", LEASE_S)
 
     def read(self) -> "Router":
         self.seat.read(self.store.newest, self.now)
@@ -31,8 +31,8 @@ class Router:
             self.seat.read(taken, self.now)
         return taken is not None
 
-    def say(self, *names: str, gone: tuple[Departed, ...] = ()) -> "Router":
-        self.seat.say(Part(tuple(Member(name, f"{name}:1") for name in names), gone))
+    def announce(self, *names: str, gone: tuple[Departed, ...] = ()) -> "Router":
+        self.seat.announce(MembershipPart(tuple(Member(name, f"{name}:1") for name in names), gone))
         return self
 
     @property
@@ -51,13 +51,13 @@ def store() -> RoutersObject:
 
 
 def joined(store: RoutersObject, pod: str, *names: str, group: str = "") -> Router:
-    router = Router(store, pod, group=group).read().say(*names)
+    router = Router(store, pod, group=group).read().announce(*names)
     assert router.write()
     return router
 
 
 def test_nothing_is_written_before_somebody_has_looked(store: RoutersObject) -> None:
-    assert Router(store, "a").say("a1").seat.draft(100.0) is None
+    assert Router(store, "a").announce("a1").seat.draft(100.0) is None
 
 
 def test_nothing_is_written_where_there_is_nothing_to_say(store: RoutersObject) -> None:
@@ -75,8 +75,8 @@ def test_a_view_has_the_members_of_all_routers(store: RoutersObject) -> None:
 
 def test_of_two_that_write_at_once_the_second_reads_again_and_nothing_is_lost(store: RoutersObject) -> None:
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
-    a.read().say("a1", "a2")
-    b.read().say("b1", "b2")
+    a.read().announce("a1", "a2")
+    b.read().announce("b1", "b2")
     assert a.write()
     assert not b.write(), "b did not know what a had written"
     assert b.read().write()
@@ -98,7 +98,7 @@ def test_whoever_has_changed_the_object_otherwise_takes_no_write_from_it(store: 
     labelled["metadata"]["labels"] = {"team": "x"}
     labelled["metadata"]["resourceVersion"] = "77"
     store.versions.append(labelled)
-    assert a.read().say("a1", "a2").write()
+    assert a.read().announce("a1", "a2").write()
     assert store.newest is not None
     assert store.newest["metadata"]["labels"] == {"team": "x"}
 
@@ -146,7 +146,7 @@ def test_a_new_process_in_a_pod_buries_the_one_before_in_the_same_write(store: R
 
 def test_what_a_buried_router_had_told_of_its_own_dead_stays_told(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
-    Router(store, "b").read().say("b2", gone=(Departed("b1", {"replica": 2}),)).write()
+    Router(store, "b").read().announce("b2", gone=(Departed("b1", {"replica": 2}),)).write()
     a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
     assert a.write()
     assert set(map(repr, a.view.departed)) == {repr(Departed("b1", {"replica": 2})), repr(Departed("b2", None))}
@@ -154,9 +154,9 @@ def test_what_a_buried_router_had_told_of_its_own_dead_stays_told(store: Routers
 
 def test_a_router_that_leaves_tells_what_its_last_workers_had(store: RoutersObject) -> None:
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
-    b.say(gone=(Departed("b1", {}),))
+    b.announce(gone=(Departed("b1", {}),))
     assert b.write()
-    farewell = b.seat.farewell()
+    farewell = b.seat.departure()
     assert farewell is not None
     assert store.put(farewell)
     assert a.read().names() == ("a1",)
@@ -196,14 +196,14 @@ def test_a_router_that_was_taken_for_dead_knows_that_it_has_to_end(store: Router
     assert not b.seat.expelled
     b.read()
     assert b.seat.expelled
-    assert not b.say("b2").write(), "nobody would wait for its workers"
+    assert not b.announce("b2").write(), "nobody would wait for its workers"
 
 
 def test_a_group_outside_a_pod_is_nobodys_to_bury(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     by_hand = Router(store, "b")
-    by_hand.seat = Seat("b", "", "group-b", "home", LEASE_S)
-    by_hand.read().say("b1").write()
+    by_hand.seat = RouterMembership("b", "", "group-b", "home", LEASE_S)
+    by_hand.read().announce("b1").write()
     assert a.read().seat.suspects() == []
 
 
@@ -217,12 +217,12 @@ def restarted(store: RoutersObject, pod: str) -> Router:
 
 def test_a_router_that_was_alone_goes_on_alone(store: RoutersObject) -> None:
     joined(store, "a", "a1", "a2")
-    again = restarted(store, "a").say("a3")
-    assert again.seat.cut_off()
+    again = restarted(store, "a").announce("a3")
+    assert again.seat.continue_alone()
     assert again.names() == ("a3",)
     assert again.view.departed == (Departed("a1", None), Departed("a2", None))
     first = again.view.epoch
-    again.say("a3", "a4")
+    again.announce("a3", "a4")
     assert again.names() == ("a3", "a4")
     assert again.view.epoch > first
 
@@ -230,38 +230,38 @@ def test_a_router_that_was_alone_goes_on_alone(store: RoutersObject) -> None:
 def test_a_router_that_was_not_alone_waits(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     joined(store, "b", "b1")
-    again = restarted(store, "a").say("a2")
-    assert not again.seat.cut_off()
+    again = restarted(store, "a").announce("a2")
+    assert not again.seat.continue_alone()
     assert "a2" not in again.names()
 
 
 def test_a_router_that_never_knew_anything_waits(store: RoutersObject) -> None:
-    assert not Router(store, "a").say("a1").seat.cut_off()
+    assert not Router(store, "a").announce("a1").seat.continue_alone()
 
 
 def test_a_router_in_a_new_pod_of_the_old_name_waits_since_others_may_bury_the_old_one(store: RoutersObject) -> None:
     joined(store, "a", "a1")
-    again = Router(store, "a", uid="another", group="again").read().say("a2")
-    assert not again.seat.cut_off()
+    again = Router(store, "a", uid="another", group="again").read().announce("a2")
+    assert not again.seat.continue_alone()
 
 
 def test_a_router_without_members_in_the_last_view_waits_since_nobody_waits_for_it(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
-    a.say().write()
-    assert not a.say("a2").seat.cut_off()
+    a.announce().write()
+    assert not a.announce("a2").seat.continue_alone()
 
 
 def test_a_router_that_may_have_said_that_it_has_nobody_waits(store: RoutersObject) -> None:
-    a = joined(store, "a", "a1").say()
+    a = joined(store, "a", "a1").announce()
     assert a.seat.draft(a.now) is not None, "sent, and nobody knows whether it was taken"
-    a.say("a2")
-    assert not a.seat.cut_off()
+    a.announce("a2")
+    assert not a.seat.continue_alone()
 
 
 def test_back_from_alone_the_first_view_shown_holds_what_the_router_has_become(store: RoutersObject) -> None:
     joined(store, "a", "a1")
-    again = restarted(store, "a").say("a2")
-    assert again.seat.cut_off()
+    again = restarted(store, "a").announce("a2")
+    assert again.seat.continue_alone()
     alone = again.view
     b = joined(store, "b", "b1")
     assert b.names() == ("a1", "b1"), "b waits for a1, which will never answer"
@@ -274,11 +274,11 @@ def test_back_from_alone_the_first_view_shown_holds_what_the_router_has_become(s
 
 def test_alone_and_changed_while_a_write_was_on_its_way_nothing_of_in_between_is_shown(store: RoutersObject) -> None:
     joined(store, "a", "a1")
-    again = restarted(store, "a").say("a2")
-    again.seat.cut_off()
+    again = restarted(store, "a").announce("a2")
+    again.seat.continue_alone()
     draft = again.seat.draft(again.now)
     assert draft is not None
-    again.say("a2", "a3")
+    again.announce("a2", "a3")
     again.seat.read(store.put(draft), again.now)
     assert again.names() == ("a2", "a3")
     local = again.view.epoch
@@ -289,11 +289,11 @@ def test_alone_and_changed_while_a_write_was_on_its_way_nothing_of_in_between_is
 
 def test_who_goes_on_alone_does_not_tell_that_it_has_nobody_for_a_moment(store: RoutersObject) -> None:
     joined(store, "a", "a1")
-    again = restarted(store, "a").say("a2")
-    assert again.seat.cut_off()
-    again.say()
+    again = restarted(store, "a").announce("a2")
+    assert again.seat.continue_alone()
+    again.announce()
     assert not again.write(), "others would take what the next worker begins to use"
-    assert again.say("a3").write()
+    assert again.announce("a3").write()
     assert again.names() == ("a3",)
 
 
@@ -351,5 +351,5 @@ def test_the_workers_of_all_routers_can_be_read_off_the_object(store: RoutersObj
     assert store.newest is not None
     history = decoded(store.newest)
     assert history.workers() == {"a1", "a2", "b1"}
-    assert isinstance(history.records["a"], ViewRecord)
+    assert isinstance(history.records["a"], PodRecord)
     assert decoded({"metadata": {}}).workers() == frozenset()

@@ -3,35 +3,38 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.supervisor.connection_balance import LEAST, MOST_AT_ONCE, SLACK, Move, moves
+from router.supervisor.connection_balance import LEAST, MOST_AT_ONCE, SLACK, ConnectionMove, balancing_moves
 
 CLIENTS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 20_000), max_size=8)
 
 
 def test_a_new_worker_gets_its_part() -> None:
-    assert moves({"old": 40, "new": 0}) == [Move("old", "new", 20)]
+    assert balancing_moves({"old": 40, "new": 0}) == [ConnectionMove("old", "new", 20)]
 
 
 def test_the_busiest_gives_to_the_idlest_first() -> None:
-    assert moves({"a": 90, "b": 10, "c": 0, "d": 100}) == [Move("d", "c", 50), Move("a", "b", 40)]
+    assert balancing_moves({"a": 90, "b": 10, "c": 0, "d": 100}) == [
+        ConnectionMove("d", "c", 50),
+        ConnectionMove("a", "b", 40),
+    ]
 
 
 def test_a_small_difference_is_left_alone() -> None:
-    assert moves({"a": 54, "b": 46}) == []
-    assert moves({"a": 2, "b": 0}) == []
-    assert moves({"a": 1, "b": 0, "c": 0}) == []
+    assert balancing_moves({"a": 54, "b": 46}) == []
+    assert balancing_moves({"a": 2, "b": 0}) == []
+    assert balancing_moves({"a": 1, "b": 0, "c": 0}) == []
 
 
 def test_one_worker_alone_keeps_what_it_has() -> None:
-    assert moves({"a": 1000}) == []
-    assert moves({}) == []
+    assert balancing_moves({"a": 1000}) == []
+    assert balancing_moves({}) == []
 
 
 def test_no_worker_gives_so_many_at_once_that_its_loop_stops_for_it() -> None:
-    assert moves({"a": 10_000, "b": 0}) == [Move("a", "b", MOST_AT_ONCE)]
+    assert balancing_moves({"a": 10_000, "b": 0}) == [ConnectionMove("a", "b", MOST_AT_ONCE)]
 
 
-def after(clients: dict[str, int], found: list[Move]) -> dict[str, int]:
+def after(clients: dict[str, int], found: list[ConnectionMove]) -> dict[str, int]:
     then = dict(clients)
     for move in found:
         then[move.giver] -= move.count
@@ -41,7 +44,7 @@ def after(clients: dict[str, int], found: list[Move]) -> dict[str, int]:
 
 @given(CLIENTS)
 def test_nobody_gives_below_its_part_or_gets_above_it(clients: dict[str, int]) -> None:
-    found = moves(clients)
+    found = balancing_moves(clients)
     then = after(clients, found)
     for move in found:
         assert move.count > 0
@@ -52,7 +55,7 @@ def test_nobody_gives_below_its_part_or_gets_above_it(clients: dict[str, int]) -
 @given(CLIENTS)
 def test_after_enough_rounds_all_have_about_the_same_and_nothing_moves(clients: dict[str, int]) -> None:
     for _ in range(200):
-        found = moves(clients)
+        found = balancing_moves(clients)
         if not found:
             break
         clients = after(clients, found)

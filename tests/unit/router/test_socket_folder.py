@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from router.supervisor.socket_folder import MAX_PATH_BYTES, PREFIX, FolderError, SocketFolder
+from router.supervisor.socket_folder import MAX_PATH_BYTES, PREFIX, SocketFolder, SocketFolderError
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_without_a_place_that_is_short_enough_the_reason_is_told(tmp_path, monke
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    with pytest.raises(FolderError, match=r"^TMPDIR: must be .* at most \d+ bytes"):
+    with pytest.raises(SocketFolderError, match=r"^TMPDIR: must be .* at most \d+ bytes"):
         SocketFolder({})
 
 

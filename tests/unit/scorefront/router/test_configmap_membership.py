@@ -11,8 +11,8 @@ import pytest
 
 from cluster.kubernetes.client.api_errors import ApiUnreachable, NotFound, WriteConflict
 from router.core.view import Member, View
-from router.membership.agreement import Part
-from router.membership.seat import Draft, Seat
+from router.membership.agreement import MembershipPart
+from router.membership.router_membership import HistoryWrite, RouterMembership
 from scorefront.router.configmap_membership import ASK_S, ClusterMembership
 from scorefront.router.sole_member import SoleMemberMarker
 from tests.fakes.routers_object import RoutersObject
@@ -55,12 +55,12 @@ class FakeApi:
         return found
 
     async def create(self, path: str, body: Object, urgent: bool = False) -> Object:
-        return await self._write("POST", Draft(body, fresh=True))
+        return await self._write("POST", HistoryWrite(body, fresh=True))
 
     async def replace(self, path: str, body: Object, urgent: bool = False) -> Object:
-        return await self._write("PUT", Draft(body, fresh=False))
+        return await self._write("PUT", HistoryWrite(body, fresh=False))
 
-    async def _write(self, call: str, draft: Draft) -> Object:
+    async def _write(self, call: str, draft: HistoryWrite) -> Object:
         await self._moment(call)
         taken = self.store.put(draft)
         if taken is None:
@@ -90,7 +90,7 @@ class Router:
         self.views: list[View] = []
         self.expelled = False
         api.pods[pod] = {"metadata": {"name": pod, "uid": f"uid-{pod}"}, "status": {"phase": "Running"}}
-        seat = Seat(pod, f"uid-{pod}", group or f"group-{pod}", api.home, LEASE_S)
+        seat = RouterMembership(pod, f"uid-{pod}", group or f"group-{pod}", api.home, LEASE_S)
         note = SoleMemberMarker(folder / f"{pod}.json", pod, f"uid-{pod}")
         draw = random.Random(pod + group)
         self.membership = ClusterMembership(api, seat, note, LoopClock(), draw.random, self._expel)  # type: ignore[arg-type]  # the calls that are made
@@ -100,8 +100,8 @@ class Router:
     def _expel(self) -> None:
         self.expelled = True
 
-    def say(self, *names: str) -> None:
-        self.membership.say(Part(tuple(Member(name, f"{name}:1") for name in names)))
+    def announce(self, *names: str) -> None:
+        self.membership.announce(MembershipPart(tuple(Member(name, f"{name}:1") for name in names)))
 
     def names(self) -> set[str]:
         return set(self.views[-1].names()) if self.views else set()
@@ -140,7 +140,7 @@ def told(story: Story) -> Callable[[Path], None]:
 async def test_all_see_all_soon_though_they_write_at_the_same_time(api: FakeApi, folder: Path) -> None:
     routers = [Router(api, pod, folder) for pod in "abcde"]
     for router in routers:
-        router.say(f"{router.pod}1", f"{router.pod}2")
+        router.announce(f"{router.pod}1", f"{router.pod}2")
     everybody = {f"{pod}{number}" for pod in "abcde" for number in (1, 2)}
     await until(lambda: all(router.names() == everybody for router in routers), 2.0)
     for router in routers:
@@ -151,8 +151,8 @@ async def test_all_see_all_soon_though_they_write_at_the_same_time(api: FakeApi,
 @told
 async def test_a_pod_that_goes_is_noticed_and_its_members_are_told_of_as_dead(api: FakeApi, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
-    a.say("a1")
-    b.say("b1")
+    a.announce("a1")
+    b.announce("b1")
     await until(lambda: a.names() == {"a1", "b1"}, 2.0)
     await b.crash()
     await asyncio.sleep(5)
@@ -168,8 +168,8 @@ def test_a_pod_that_was_replaced_or_has_failed_is_gone(change: str, tmp_path: Pa
     async def story() -> None:
         api = FakeApi(RoutersObject())
         a, b = Router(api, "a", tmp_path), Router(api, "b", tmp_path)
-        a.say("a1")
-        b.say("b1")
+        a.announce("a1")
+        b.announce("b1")
         await until(lambda: a.names() == {"a1", "b1"}, 2.0)
         await b.crash()
         uid, phase = ("another", "Pending") if change == "replaced" else ("uid-b", "Failed")
@@ -184,11 +184,11 @@ async def test_while_the_api_is_away_nobody_is_taken_for_dead_and_what_is_said_c
     api: FakeApi, folder: Path
 ) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
-    a.say("a1")
-    b.say("b1")
+    a.announce("a1")
+    b.announce("b1")
     await until(lambda: a.names() == b.names() == {"a1", "b1"}, 2.0)
     api.away = True
-    a.say("a1", "a2")
+    a.announce("a1", "a2")
     await asyncio.sleep(60)
     assert a.names() == b.names() == {"a1", "b1"}
     api.away = False
@@ -198,12 +198,12 @@ async def test_while_the_api_is_away_nobody_is_taken_for_dead_and_what_is_said_c
 @told
 async def test_attempts_while_the_api_is_away_are_few(api: FakeApi, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
-    a.say("a1")
-    b.say("b1")
+    a.announce("a1")
+    b.announce("b1")
     await until(lambda: a.names() == b.names() == {"a1", "b1"}, 2.0)
     api.away = True
     del api.calls[:]
-    a.say("a1", "a2")
+    a.announce("a1", "a2")
     await asyncio.sleep(60)
     assert api.calls.count("PUT") < 60
 
@@ -211,25 +211,25 @@ async def test_attempts_while_the_api_is_away_are_few(api: FakeApi, folder: Path
 @told
 async def test_a_router_that_is_alone_goes_on_while_the_api_is_away(api: FakeApi, folder: Path) -> None:
     a = Router(api, "a", folder)
-    a.say("a1")
+    a.announce("a1")
     await until(lambda: a.names() == {"a1"}, 2.0)
     api.away = True
-    a.say("a1", "a2")
+    a.announce("a1", "a2")
     await until(lambda: a.names() == {"a1", "a2"}, 1.0)
     await a.crash()
     again = Router(api, "a", folder, "again")
     again.membership.restore()
-    again.say("a3")
+    again.announce("a3")
     await until(lambda: again.names() == {"a3"}, 1.0)
     api.away = False
     b = Router(api, "b", folder)
-    b.say("b1")
+    b.announce("b1")
     await until(lambda: again.names() == b.names() == {"a3", "b1"}, 3.0)
     api.away = True
     await again.crash()
     third = Router(api, "a", folder, "third")
     third.membership.restore()
-    third.say("a4")
+    third.announce("a4")
     await asyncio.sleep(60)
     assert third.names() == set(), "it was not alone any more"
 
@@ -237,21 +237,21 @@ async def test_a_router_that_is_alone_goes_on_while_the_api_is_away(api: FakeApi
 @told
 async def test_a_watch_that_is_silent_holds_nobody_up_for_long(api: FakeApi, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
-    a.say("a1")
-    b.say("b1")
+    a.announce("a1")
+    b.announce("b1")
     await until(lambda: a.names() == b.names() == {"a1", "b1"}, 2.0)
     api.deaf = True
-    a.say("a1", "a2")
+    a.announce("a1", "a2")
     await until(lambda: b.names() == {"a1", "a2", "b1"}, 2 * ASK_S)
 
 
 @told
 async def test_who_leaves_in_order_is_gone_from_the_next_view(api: FakeApi, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
-    a.say("a1")
-    b.say("b1")
+    a.announce("a1")
+    b.announce("b1")
     await until(lambda: a.names() == {"a1", "b1"}, 2.0)
-    b.say()
+    b.announce()
     await until(lambda: a.names() == {"a1"}, 2.0)
     await b.leave()
     assert not b.expelled
@@ -262,7 +262,7 @@ async def test_who_leaves_in_order_is_gone_from_the_next_view(api: FakeApi, fold
 @told
 async def test_leaving_while_the_api_is_away_does_not_last(api: FakeApi, folder: Path) -> None:
     a = Router(api, "a", folder)
-    a.say("a1")
+    a.announce("a1")
     await until(lambda: a.names() == {"a1"}, 2.0)
     api.away = True
     async with asyncio.timeout(10):
@@ -272,8 +272,8 @@ async def test_leaving_while_the_api_is_away_does_not_last(api: FakeApi, folder:
 @told
 async def test_a_router_that_was_declared_dead_hears_of_it(api: FakeApi, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
-    a.say("a1")
-    b.say("b1")
+    a.announce("a1")
+    b.announce("b1")
     await until(lambda: a.names() == {"a1", "b1"}, 2.0)
     del api.pods["b"]
     await until(lambda: b.expelled, 5.0)

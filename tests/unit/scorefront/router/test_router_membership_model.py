@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from router.core.view import Departed, Member, View
-from router.membership.agreement import Part
+from router.membership.agreement import MembershipPart
 from router.membership.history import decoded
-from router.membership.seat import Seat
+from router.membership.router_membership import RouterMembership
 from tests.fakes.routers_object import RoutersObject
 
 LEASE_S = 2.0
@@ -25,7 +25,7 @@ class Process:
 
     pod: str
     uid: str
-    seat: Seat
+    seat: RouterMembership
     members: list[str] = field(default_factory=list)
     departed: list[Departed] = field(default_factory=list)
     at: int = 0
@@ -34,8 +34,10 @@ class Process:
     alone_since: int | None = None
     """The version that was the newest when it began to go on alone."""
 
-    def say(self) -> None:
-        self.seat.say(Part(tuple(Member(name, f"{name}:1") for name in self.members), tuple(self.departed)))
+    def announce(self) -> None:
+        self.seat.announce(
+            MembershipPart(tuple(Member(name, f"{name}:1") for name in self.members), tuple(self.departed))
+        )
 
 
 class World:
@@ -64,7 +66,7 @@ class World:
 
     def start(self, pod: str) -> None:
         self.serial += 1
-        seat = Seat(pod, self.uids[pod], f"group-{self.serial}", "home", LEASE_S)
+        seat = RouterMembership(pod, self.uids[pod], f"group-{self.serial}", "home", LEASE_S)
         process = self.running[pod] = Process(pod, self.uids[pod], seat)
         uid, at, kept = self.kept.get(pod, ("", 0, {}))
         if uid == process.uid and self.draw.random() < 0.5:
@@ -80,7 +82,7 @@ class World:
             process.departed.append(Departed(name, {}))
         else:
             process.members.append(f"w{self.serial}")
-        process.say()
+        process.announce()
         self.show(process)
 
     def write(self, process: Process, answered: bool = True) -> None:
@@ -116,7 +118,7 @@ class World:
                 process.seat.gone(suspect)
 
     def cut_off(self, process: Process) -> None:
-        process.seat.cut_off()
+        process.seat.continue_alone()
         self.show(process)
 
     def crash(self, process: Process) -> None:

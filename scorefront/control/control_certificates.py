@@ -9,11 +9,11 @@ from pathlib import Path
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.peer_certificates import PeersIdentity
 from cluster.trust import Trust
-from scorefront.control.rest_port import DoorTls
+from scorefront.control.rest_port import RestPortTls
 from scorefront.port_certificates import PortCertificates
 
 
-class Links:
+class ControlCertificates:
     """Made by `own`; `ensure` before routers are let in."""
 
     def __init__(self, trust: Trust, made: PeersIdentity | None, certificates: PortCertificates) -> None:
@@ -27,12 +27,12 @@ class Links:
         self._made = made
         self._certificates = certificates
         self._verifying: tuple[bytes, ssl.SSLContext] | None = None
-        self.door = DoorTls(certificates.context, self._to_leader)
+        self.door = RestPortTls(certificates.context, self._to_leader)
 
     @classmethod
     def own(
         cls, api: Api, folder: Path, host: str, peers_dir: Path | None, tls: tuple[tuple[Path, Path], ...]
-    ) -> "Links":
+    ) -> "ControlCertificates":
         """The files of this process.
 
         folder: an empty one for them, that only this user may enter.

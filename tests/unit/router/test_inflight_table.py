@@ -16,7 +16,7 @@ from serving.usage import Work
 class Replica:
     def __init__(self, replica_id: str) -> None:
         self.id = replica_id
-        self.board_index = -1
+        self.table_index = -1
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_the_entry_of_an_idle_replica_is_used_again():
         flights.ended(idle)
         flights.started(new)
         assert row.held() == {"busy": 1, "new": 1}
-        assert idle.board_index == -1
+        assert idle.table_index == -1
         flights.started(idle)  # no entry is left
         assert row.held() is None
         flights.ended(new)

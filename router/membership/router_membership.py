@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from router.core.view import View
-from router.membership.agreement import Part
-from router.membership.history import NAME, History, ViewRecord, decoded, departed, encoded, view
+from router.membership.agreement import MembershipPart
+from router.membership.history import NAME, PodRecord, ViewHistory, decoded, departed, encoded, view
 
 FORGET_LEASES = 2.0
 """For how many leases it stays listed who had what in use in a router that is no more. Everybody leaves that alone for
@@ -24,7 +24,7 @@ changed. For longer, routers that start then would leave alone what nobody uses 
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class HistoryWrite:
     """An object to be written: created where `fresh`, else replaced."""
 
     body: dict[str, Any]
@@ -40,13 +40,13 @@ class Suspect:
     group: str
 
 
-class Seat:
+class RouterMembership:
     """One group. `now`: monotonic seconds."""
 
     def __init__(self, pod: str, uid: str, group: str, namespace: str, lease_s: float) -> None:
         """`uid`: of the pod; "" outside a cluster."""
         self.pod = pod
-        self.history: History | None = None
+        self.history: ViewHistory | None = None
         """The newest version known; None: nobody has looked."""
         self.expelled = False
         """Others believe that this group has ended. It must end now, for nobody waits for its workers any more."""
@@ -56,20 +56,20 @@ class Seat:
         self._forget_s = FORGET_LEASES * lease_s
         self._object: dict[str, Any] | None = None
         """What was read last, and what it holds; None where there is no object."""
-        self._found: History | None = None
-        self._part: Part | None = None
+        self._found: ViewHistory | None = None
+        self._part: MembershipPart | None = None
         self._silenced = False
         """Whether a draft in which this group has no members may have been taken, after the last version read."""
         self._gone: dict[str, str] = {}
         """Pod -> the group that has ended with it, as somebody has seen."""
         self._gone_since: dict[str, float] = {}
         """Departed member -> since when at the latest it is gone."""
-        self._local: History | None = None
+        self._local: ViewHistory | None = None
         """What this group has said to itself alone."""
 
     # ---- what happens
 
-    def say(self, part: Part) -> None:
+    def announce(self, part: MembershipPart) -> None:
         """What the group is now."""
         self._part = part
         if self._local is not None:
@@ -83,7 +83,7 @@ class Seat:
         """
         if config_map is None:
             self._object, self._found = None, None
-            self.history = self.history or History()
+            self.history = self.history or ViewHistory()
             return
         found = decoded(config_map)
         known = self.history
@@ -103,7 +103,7 @@ class Seat:
         """The API server says that this pod is no more (its object, or its last container)."""
         self._gone[suspect.pod] = suspect.group
 
-    def cut_off(self) -> bool:
+    def continue_alone(self) -> bool:
         """The API server cannot be reached: go on alone if that is safe. Whether this group does."""
         history = self.history
         if self._local is None and history is not None and self._part is not None and self.is_alone():
@@ -112,7 +112,7 @@ class Seat:
 
     # ---- what follows
 
-    def draft(self, now: float) -> Draft | None:
+    def draft(self, now: float) -> HistoryWrite | None:
         """What should be written now; None: nothing. Whatever becomes of it, `read` what there is then."""
         if self.history is None or self.expelled:
             return None
@@ -120,20 +120,20 @@ class Seat:
             return None  # whoever reads that nobody is here any more does not wait for those who come next
         wanted = self._tidied(self.history, now)
         if self._part is not None:
-            wanted = wanted.said(self.pod, ViewRecord(self._group, self._uid, self._part))
-        if wanted == (self._found or History(self.history.epoch)):
+            wanted = wanted.said(self.pod, PodRecord(self._group, self._uid, self._part))
+        if wanted == (self._found or ViewHistory(self.history.epoch)):
             return None
         if self._part is not None and not self._part.members:
             self._silenced = True
         return self._draft(wanted)
 
-    def farewell(self) -> Draft | None:
+    def departure(self) -> HistoryWrite | None:
         """The version without this group, whose workers have all ended; None where it is in none."""
         history = self.history
         record = history.records.get(self.pod) if history is not None else None
         if history is None or record is None or record.group != self._group:
             return None
-        last = record if self._part is None else ViewRecord(self._group, self._uid, self._part)
+        last = record if self._part is None else PodRecord(self._group, self._uid, self._part)
         return self._draft(history.said(self.pod, last).without(self.pod))
 
     def view(self, now: float) -> View | None:
@@ -172,7 +172,7 @@ class Seat:
 
     # ---- inside
 
-    def _tidied(self, history: History, now: float) -> History:
+    def _tidied(self, history: ViewHistory, now: float) -> ViewHistory:
         """Less what has ended, and what everybody has left alone for long enough."""
         for pod, group in list(self._gone.items()):
             record = history.records.get(pod)
@@ -186,21 +186,21 @@ class Seat:
     def _age(self, name: str, now: float) -> float:
         return now - self._gone_since.get(name, now)
 
-    def _draft(self, wanted: History) -> Draft:
+    def _draft(self, wanted: ViewHistory) -> HistoryWrite:
         local = self._local.epoch if self._local is not None else 0
         metadata: dict[str, Any] = {"name": NAME, "namespace": self._namespace}
         if self._object is not None:
             metadata = {name: value for name, value in self._object["metadata"].items() if name != "managedFields"}
         data = encoded(replace(wanted, epoch=max(wanted.epoch, local) + 1))
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-        return Draft(body, fresh=self._object is None)
+        return HistoryWrite(body, fresh=self._object is None)
 
-    def _with_own(self, history: History) -> History:
+    def _with_own(self, history: ViewHistory) -> ViewHistory:
         assert self._part is not None, "only who has something to say speaks to itself"
-        said = history.said(self.pod, ViewRecord(self._group, self._uid, self._part))
+        said = history.said(self.pod, PodRecord(self._group, self._uid, self._part))
         return replace(said, epoch=history.epoch + 1)
 
-    def _look_for_own(self, found: History) -> None:
+    def _look_for_own(self, found: ViewHistory) -> None:
         before = self.history.records.get(self.pod) if self.history is not None else None
         after = found.records.get(self.pod)
         was_there = before is not None and before.group == self._group
