@@ -1,7 +1,9 @@
 """gunicorn's settings for a replica that hosts an entry script; read by gunicorn in the child, imported by nobody.
 
 They repeat what the inference server's launcher would set, less what does not fit a replica behind a front end. The
-address and the number of workers come on the command line. Connections of other users of the machine are closed.
+address and the number of workers come on the command line. On one machine, connections of other users are closed. In an
+image this file is alone, and takes every connection: there the users are those of the pod, a service mesh's sidecar
+among them.
 """
 
 import contextlib
@@ -13,13 +15,22 @@ import socket
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-# By its path: in the process of a replica, `cluster` may be a module of the model's own.
-_spec = importlib.util.spec_from_file_location("scorefront_socketowner", Path(__file__).with_name("socketowner.py"))
-assert _spec is not None and _spec.loader is not None
-socketowner = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(socketowner)
+_SOCKET_OWNER = Path(__file__).with_name("socket_owner.py")
+
+
+def _loaded(file: Path) -> ModuleType:
+    """A module by its path: in the process of a replica, `cluster` may be a module of the model's own."""
+    spec = importlib.util.spec_from_file_location(f"scorefront_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+socket_owner = _loaded(_SOCKET_OWNER) if _SOCKET_OWNER.exists() else None
 
 os.environ.setdefault("HTTP_X_MS_SERVER_VERSION", f"azmlinfsrv/{version('azureml-inference-server-http')}")
 
@@ -36,19 +47,21 @@ control_socket_disable = True
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Called by gunicorn in each new worker: it takes connections of this user and of root only."""
+    """Called by gunicorn in each new worker: on one machine it takes connections of this user and of root only."""
+    if socket_owner is None:
+        return
     for listener in worker.sockets:
-        listener.accept = functools.partial(accept, listener.sock, socketowner.trusted_uids())
+        listener.accept = functools.partial(accept, listener.sock, socket_owner.trusted_uids(), socket_owner)
 
 
-def accept(listener: socket.socket, uids: Collection[int]) -> tuple[socket.socket, Any]:
+def accept(listener: socket.socket, uids: Collection[int], owner: ModuleType) -> tuple[socket.socket, Any]:
     """The next connection of one of `uids`, as in `socket.accept`; raises BlockingIOError after closing another's.
 
-    Where the kernel cannot be asked, every connection is taken.
+    `owner` is the module `cluster.local.socket_owner`. Where the kernel cannot be asked, every connection is taken.
     """
     client, address = listener.accept()
-    with contextlib.suppress(socketowner.Unanswerable):
-        if socketowner.connection_uid(address, client.getsockname()) not in uids:
+    with contextlib.suppress(owner.Unanswerable):
+        if owner.connection_uid(address, client.getsockname()) not in uids:
             client.close()
             raise BlockingIOError(errno.EAGAIN, "a connection of another user was closed")
     return client, address

@@ -1,0 +1,54 @@
+"""gunicorn's settings of a replica: complete on one machine, and alone in an image."""
+
+import importlib.util
+import re
+import shutil
+import socket
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = ROOT / "cluster/local/inference_server.py"
+
+
+def loaded(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("settings_of_a_replica", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def worker() -> SimpleNamespace:
+    """A gunicorn worker with one listener."""
+    return SimpleNamespace(sockets=[SimpleNamespace(sock=None, accept="as gunicorn does")])
+
+
+def test_on_one_machine_a_worker_takes_connections_of_its_own_user_and_of_root_only() -> None:
+    settings = loaded(SETTINGS)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        worker = SimpleNamespace(sockets=[SimpleNamespace(sock=listener, accept=None)])
+        settings.post_fork(None, worker)
+        with socket.create_connection(listener.getsockname()[:2]):
+            client, _ = worker.sockets[0].accept()
+            client.close()
+        nobody: frozenset[int] = frozenset()
+        with socket.create_connection(listener.getsockname()[:2]), pytest.raises(BlockingIOError):
+            settings.accept(listener, nobody, settings.socket_owner)
+
+
+def test_in_an_image_the_file_is_alone_and_every_connection_is_taken(tmp_path: Path, worker: SimpleNamespace) -> None:
+    copied = re.findall(
+        r"^COPY cluster/local/(\S+) (\S+)$", (ROOT / "examples/iris/Dockerfile").read_text(), re.MULTILINE
+    )
+    assert copied == [("inference_server.py", "/srv/iris/server.py")]
+    alone = tmp_path / "server.py"
+    shutil.copy(SETTINGS, alone)
+    settings = loaded(alone)
+    settings.post_fork(None, worker)
+    assert worker.sockets[0].accept == "as gunicorn does"
+    assert settings.timeout > 0
