@@ -1,6 +1,5 @@
-"""Numbers in, wanted replicas out: the rule that turns busy and waiting requests into a number of replicas.
+"""The autoscaler: usage reports in, desired numbers of replicas, workers and routers out.
 
-Pure but for `autoscaler.scaling_loop`, the only asyncio module, which declares the Protocols that others satisfy.
-This package
-must never start or stop a replica, and never ask what a replica is.
+Pure but for `autoscaler.scaling_loop`, the only asyncio module, which declares the Protocols of its surroundings. This
+package must never start or stop a replica, and has no knowledge of providers.
 """

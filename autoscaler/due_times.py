@@ -1,4 +1,4 @@
-"""What is due when: one time per key, the next one found at once."""
+"""Due times of versions: a heap with one time per key."""
 
 import heapq
 import math
@@ -7,35 +7,35 @@ from serving.endpoint import VersionKey
 
 
 class DueTimes:
-    """Due times of many versions, in seconds; O(log n) to set and to take."""
+    """Due times in seconds, one per version; O(log n) to set and to pop."""
 
     def __init__(self) -> None:
         self._due_s: dict[VersionKey, float] = {}
         self._heap: list[tuple[float, VersionKey]] = []
-        """Holds the entry of every key, and entries that were overwritten or dropped: these are skipped when met."""
+        """The entry of every key, and replaced or dropped entries, which are skipped."""
 
     def __contains__(self, key: VersionKey) -> bool:
         return key in self._due_s
 
     def set(self, key: VersionKey, at_s: float) -> None:
-        """This key is due then, and at no other time."""
+        """Set the due time of `key`, in place of its previous one."""
         if self._due_s.get(key) != at_s:
             self._due_s[key] = at_s
             heapq.heappush(self._heap, (at_s, key))
 
     def drop(self, key: VersionKey) -> None:
-        """This key is due no more."""
+        """Remove `key`, if present."""
         self._due_s.pop(key, None)
 
     def next_s(self) -> float:
-        """When the next key is due; infinity when none is."""
+        """The earliest due time; infinity if there is none."""
         heap = self._heap
         while heap and self._due_s.get(heap[0][1]) != heap[0][0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else math.inf
 
-    def take(self, now: float) -> VersionKey | None:
-        """The key that has been due longest at `now`, taken off the agenda; None when none is due."""
+    def pop(self, now: float) -> VersionKey | None:
+        """Remove and return the longest overdue key at `now`; None if none is due."""
         if self.next_s() > now:
             return None
         _, key = heapq.heappop(self._heap)

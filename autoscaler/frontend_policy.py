@@ -1,13 +1,13 @@
-"""Scaling of the front end itself: how many workers each router should have, and how many routers there should be.
+"""The front end scaling policy: workers per router and number of routers.
 
-azureml-fe's rule: the time that it takes to route says when more is needed, up first (one more worker in every router,
-to the cores allowed), then out (one more router, where the cluster has room); the CPU says when less will do, first
-down (one worker fewer), then in (one router fewer). One step at a time, judged anew when the step is there. Off for
-DevTest. Its thresholds were never published; those here are explained with each setting. One thing is added: a core
-that is used up counts as slow.
+azureml-fe's rule. Routing time triggers growth: first up (one more worker in every router, to the cores allowed), then
+out (one more router, if the cluster has room). CPU triggers shrinking: first down (one worker fewer), then in (one
+router fewer). One step at a time; the next is decided when the step is complete. Off for DevTest. azureml-fe's
+thresholds were never published; those here are explained with each setting. One addition: a core that is used up counts
+as slow.
 
-It cannot flap: a step back is taken only where what remains would stay below a CPU threshold, and never to a size that
-proved too small under about the same load. Missing data counts neither as slow nor as idle.
+No flapping: a step back is taken only if the rest would stay below a CPU threshold, and never to a size that proved too
+small under about the same load. Missing data counts neither as slow nor as idle.
 """
 
 import math
@@ -15,135 +15,20 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from autoscaler.frontend_settings import ClusterPurpose, FrontEndLoad, FrontEndSettings, Size
 from autoscaler.policy import Direction
 from autoscaler.sizing import replicas_needed
 from autoscaler.window import PeakWindow
 
-EARLY_SHARE = 0.1
-"""Looks lie a period apart, give or take this share of it: timers are not exact, and a look may be late."""
 LESSON_SHARE = 0.8
-"""A size that proved too small is tried again when no more than this share of the CPU of then is in use."""
+"""A size that proved too small is tried again at this share of the CPU of that time, or less."""
 LESSON_S = 3600.0
-"""A size that proved too small is tried again after this time, whatever is in use: it may have been a bad neighbour."""
-
-
-class ClusterPurpose(StrEnum):
-    """What the cluster is for; the values are azureml-fe's `clusterPurpose`."""
-
-    FAST_PROD = "FastProd"
-    DEV_TEST = "DevTest"
-
-
-LEAST_ROUTERS = {ClusterPurpose.FAST_PROD: 3, ClusterPurpose.DEV_TEST: 1}
-"""azureml-fe: three for production, so that the loss of a node is not felt; one for test."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrontEndSettings:
-    """What the self-scaler can be told. Raises ValueError naming the field and its range."""
-
-    purpose: ClusterPurpose = ClusterPurpose.FAST_PROD
-    """DevTest: nothing is ever scaled."""
-    min_routers: int | None = None
-    """None: by purpose, 3 or 1. On one machine: 1, with `max_routers` 1."""
-    max_routers: int = 10
-    """Whatever the load; bounds what a fault can cost."""
-    period_s: float = 0.5
-    """From one decision to the next, and the time over which a worker's numbers are taken."""
-    routing_limit_s: float = 0.003
-    """Mean time to route above which a worker is slow. azureml-fe promises 3 ms on average; a request costs a worker
-    some 0.035 ms of CPU, so that it comes near 3 ms only when its core is all but used up."""
-    full_cpu: float = 0.95
-    """CPU, as a share of a core, above which a worker is slow whatever its own clock says: what comes in waits where
-    it cannot see it, and clients that wait for an answer ask less because they wait. 1: only the clock counts."""
-    up_after_s: float = 0.5
-    """So long it must have been slow: in two looks running. With a start of 1 s, the next worker is there in 3 s."""
-    down_cpu: float = 0.5
-    """CPU, as a share of a core, that each worker may use after a step down. A worker routes fast up to about 0.9."""
-    down_after_s: float = 60.0
-    """So long one worker fewer must have been enough: a minute, as with replicas."""
-    in_cpu: float = 0.3
-    """The same after a step in: lower, because a router takes many seconds to come back, a worker one."""
-    in_after_s: float = 300.0
-    """So long one router fewer must have been enough: what a HorizontalPodAutoscaler waits before it takes a pod."""
-    patience_s: float = 60.0
-    """A step that is not there by then (a pod that is not scheduled) holds up the next one no longer."""
-
-    def __post_init__(self) -> None:
-        times = ("period_s", "routing_limit_s", "up_after_s", "down_after_s", "in_after_s", "patience_s")
-        for name in times:
-            self._demand(name, math.isfinite(getattr(self, name)) and getattr(self, name) > 0, "finite and above 0")
-        for name in ("full_cpu", "down_cpu", "in_cpu"):
-            self._demand(name, 0 < getattr(self, name) <= 1, "above 0 and at most 1")
-        self._demand("min_routers", self.least_routers >= 1, "at least 1")
-        self._demand("max_routers", self.max_routers >= self.least_routers, f"at least {self.least_routers}")
-
-    def _demand(self, name: str, holds: bool, rule: str) -> None:
-        if not holds:
-            raise ValueError(f"{name} must be {rule}, not {getattr(self, name)!r}")
-
-    @property
-    def slow_for_s(self) -> float:
-        """`up_after_s`, less what a look may come early: a hair must not cost a further look."""
-        return self.up_after_s - EARLY_SHARE * self.period_s
-
-    @property
-    def least_routers(self) -> int:
-        """`min_routers`, or what the purpose says."""
-        return LEAST_ROUTERS[self.purpose] if self.min_routers is None else self.min_routers
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large the front end is."""
-
-    workers: int
-    """In every router."""
-    routers: int
-
-    @property
-    def workers_in_all(self) -> int:
-        """Over all routers."""
-        return self.workers * self.routers
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLoad:
-    """What one worker told of the last period."""
-
-    routing_s: float | None
-    """Mean time inside the router per request, less waiting for a slot and for the replica; None: it had no request."""
-    cpu: float
-    """Share of its core that it used, from 0 to 1."""
-    loop_lag_s: float = 0.0
-    """Mean lateness of its event loop: what comes in waits as long before it is seen, so it counts as routing."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouterLoad:
-    """One router that exists, whether it was heard or not."""
-
-    workers: int
-    """That it has now."""
-    answered: tuple[WorkerLoad, ...]
-    """Those that told their numbers; the others are missing data."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrontEndLoad:
-    """What is known of the front end at one instant."""
-
-    routers: tuple[RouterLoad, ...]
-    cores: int
-    """The most workers that a router may have: the cores that it is allowed and that are there for it. Counts at once,
-    so one who does not know it gives what was known last."""
-    room: bool
-    """The cluster has room for one more router."""
+"""A size that proved too small is tried again after this time at any load: the cause may have been a neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A size that was too small."""
+    """A size that proved too small."""
 
     workers_in_all: int
     cores_used: float
@@ -152,20 +37,20 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class FrontEndState:
-    """What a decision leaves for the next. The windows move on with it: after `decide` use the state returned."""
+    """State from one decision to the next. `decide` changes the windows in place: continue with the one it returns."""
 
     size: Size
-    """The size that was last decided on."""
+    """Size of the last decision."""
     changed_s: float = -math.inf
     slow_since_s: float | None = None
     lessons: tuple[Lesson, ...] = ()
     workers_needed: PeakWindow = field(default_factory=PeakWindow)
-    """Per router, for `down_cpu`."""
+    """Workers per router needed at `down_cpu`."""
     routers_needed: PeakWindow = field(default_factory=PeakWindow)
-    """With the workers that each has, for `in_cpu`."""
+    """Routers needed at `in_cpu`, at the current number of workers in each."""
 
     def proved_too_small(self, size: Size, cores_used: float, now: float) -> bool:
-        """That size, or a larger one, was too small for hardly more load than there is."""
+        """True if this size, or a larger one, was too small for about the load of now."""
         return any(
             size.workers_in_all <= lesson.workers_in_all
             and cores_used > LESSON_SHARE * lesson.cores_used
@@ -175,62 +60,62 @@ class FrontEndState:
 
 
 class FrontEndRule(StrEnum):
-    """Which part of the rule settled a decision."""
+    """The cause of a decision, as decision records and metrics name it."""
 
     OFF = "off"
-    """DevTest."""
+    """No scaling for DevTest."""
     BOUNDS = "bounds"
-    """The size was outside what is allowed now."""
+    """The size was outside the bounds."""
     UNDER_WAY = "under way"
-    """The last step is not there yet."""
+    """The last step is incomplete."""
     BRIEF = "brief"
-    """Routing is slow, but has not been for long."""
+    """Routing is slow, but not for long enough."""
     ROUTING = "routing"
-    """Routing is slow: more."""
+    """Routing is slow: grow."""
     LIMIT = "limit"
-    """Routing is slow, and there is nothing more to have."""
+    """Routing is slow, at the maximum."""
     NO_ROOM = "no room"
     """Routing is slow, and the cluster has no room."""
     INCOMPLETE = "incomplete"
-    """A worker did not answer, so nothing is given back."""
+    """Data is missing: no shrinking."""
     CPU = "cpu"
-    """Less will do: fewer."""
+    """CPU use allows fewer."""
     ENOUGH = "enough"
-    """Routing is fast, and the CPU is used, or has not been idle for long."""
+    """Routing is fast, and CPU is in use or was until recently."""
     LESSON = "lesson"
-    """Less would do by CPU, but proved too little."""
+    """CPU use allows fewer, but that size proved too small."""
     LEAST = "least"
-    """Routing is fast, and there is nothing to give back."""
+    """Routing is fast, at the minimum."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrontEndDecision:
-    """How large the front end should be, and why."""
+    """The desired size of the front end, and the reason."""
 
     at_s: float
-    """On the clock of whoever asked."""
+    """Time of the decision on the clock of the caller."""
     previous: Size
     desired: Size
     direction: Direction
     """UP for up and out, DOWN for down and in."""
     rule: str
-    """One of `FrontEndRule`."""
+    """A value of `FrontEndRule`."""
     reason: str
-    """One sentence for people, with the numbers."""
+    """One sentence with the numbers, shown by `scorefront why`."""
 
     @property
     def workers(self) -> int:
-        """In every router."""
+        """Per router."""
         return self.desired.workers
 
     @property
     def routers(self) -> int:
-        """In all."""
+        """Number of routers."""
         return self.desired.routers
 
 
 class _Facts(NamedTuple):
-    """What the present data proves."""
+    """Conclusions from the current data."""
 
     workers: int
     silent: int
@@ -238,7 +123,7 @@ class _Facts(NamedTuple):
     slowest_s: float
     cores_used: float
     busiest_cores: float
-    """Of one router."""
+    """Cores in use by the busiest router."""
     is_slow: bool
     is_complete: bool
     under_way: bool
@@ -253,12 +138,15 @@ class _FrontEndOutcome(NamedTuple):
 def decide(
     settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, now: float
 ) -> tuple[FrontEndState, FrontEndDecision]:
-    """The state after and the decision at `now` (seconds, never decreasing; equal times are fine)."""
+    """The next state and the decision for the front end.
+
+    `state`: of the decision before. `seen`: the load now. `now`: seconds, never decreasing; equal times are fine.
+    """
     size = state.size
     facts = _read(settings, state, seen, now)
     if settings.purpose is not ClusterPurpose.DEV_TEST:
         state = _with_evidence(settings, state, facts, now)
-    outcome = _settle(settings, state, seen, facts, now)
+    outcome = _first_outcome(settings, state, seen, facts, now)
     if outcome.desired != size:
         state = _after_step(state, outcome, facts, now)
     return state, FrontEndDecision(
@@ -267,7 +155,7 @@ def decide(
         desired=outcome.desired,
         direction=_direction(size, outcome.desired),
         rule=outcome.rule,
-        reason=f"{_told(settings, facts)}; {outcome.because}: {_move(size, outcome.desired)}.",
+        reason=f"{_load_text(settings, facts)}; {outcome.because}: {_change_text(size, outcome.desired)}.",
     )
 
 
@@ -286,7 +174,7 @@ def _read(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, 
         slowest_s=max((time_s for time_s, _ in loads), default=0.0),
         cores_used=sum(used),
         busiest_cores=max(used, default=0.0),
-        # Half of all, the silent ones included: one worker with a bad neighbour must not have the whole grow.
+        # Half of all, silent ones included: one worker with a bad neighbour must not make the whole grow.
         is_slow=slow > 0 and 2 * slow >= workers,
         is_complete=len(answers) == workers > 0,
         under_way=not is_there and now < state.changed_s + settings.patience_s,
@@ -294,7 +182,7 @@ def _read(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, 
 
 
 def _with_evidence(settings: FrontEndSettings, state: FrontEndState, facts: _Facts, now: float) -> FrontEndState:
-    """The state with what this look adds: since when routing has been slow, and what the CPU asks for."""
+    """The state with the evidence of this observation: start of slow routing, sizes needed for the CPU in use."""
     size = state.size
     workers = replicas_needed(facts.busiest_cores, 1, settings.down_cpu)
     routers = replicas_needed(facts.cores_used, size.workers, settings.in_cpu)
@@ -304,29 +192,31 @@ def _with_evidence(settings: FrontEndSettings, state: FrontEndState, facts: _Fac
         since_s = None
     else:
         since_s = state.slow_since_s  # workers that are too busy to answer disprove nothing
-    # Slow for one look is any machine now and then: if that counted, a busy neighbour would keep what nobody needs.
+    # Any machine is slow for one observation now and then; counting that would keep needless workers for good.
     is_slow = facts.is_slow and since_s is not None and now - since_s >= settings.slow_for_s
     stands = is_slow or facts.under_way or not facts.is_complete
     if stands or state.proved_too_small(_one_less(size), facts.cores_used, now):
-        # What is not known to be needless is needed: the windows must remember that much.
+        # A size not known to be needless counts as needed, so the windows must contain it.
         workers, routers = max(workers, size.workers), max(routers, size.routers)
     state.workers_needed.add(workers, now)
     state.routers_needed.add(routers, now)
     return replace(state, slow_since_s=since_s)
 
 
-def _settle(
+def _first_outcome(
     settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, facts: _Facts, now: float
 ) -> _FrontEndOutcome:
-    """The rule, first match wins."""
+    """The outcome by the first rule that applies."""
     size = state.size
     if settings.purpose is ClusterPurpose.DEV_TEST:
         return _FrontEndOutcome(size, FrontEndRule.OFF, "the front end of a DevTest cluster does not scale itself")
     bounded = _bounded(size, settings, seen)
     if bounded != size:
-        return _FrontEndOutcome(bounded, FrontEndRule.BOUNDS, _bounds(settings, seen))
+        return _FrontEndOutcome(bounded, FrontEndRule.BOUNDS, _bounds_text(settings, seen))
     if facts.under_way:
-        return _FrontEndOutcome(size, FrontEndRule.UNDER_WAY, f"{_shown(size)} is not there yet, {_shown_now(seen)}")
+        return _FrontEndOutcome(
+            size, FrontEndRule.UNDER_WAY, f"{_size_text(size)} is not there yet, {_load_size_text(seen)}"
+        )
     if facts.is_slow:
         return _more(settings, state, seen, now)
     if not facts.is_complete:
@@ -335,7 +225,7 @@ def _settle(
 
 
 def _more(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, now: float) -> _FrontEndOutcome:
-    """Up while there are cores, then out."""
+    """Grow: up while there are cores, then out."""
     size = state.size
     slow_s = 0.0 if state.slow_since_s is None else now - state.slow_since_s
     if slow_s < settings.slow_for_s:
@@ -346,7 +236,7 @@ def _more(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, 
             replace(size, workers=size.workers + 1), FrontEndRule.ROUTING, f"slow for {slow_s:.1f} s"
         )
     if size.routers >= settings.max_routers:
-        return _FrontEndOutcome(size, FrontEndRule.LIMIT, _bounds(settings, seen))
+        return _FrontEndOutcome(size, FrontEndRule.LIMIT, _bounds_text(settings, seen))
     if not seen.room:
         return _FrontEndOutcome(
             size, FrontEndRule.NO_ROOM, "every core allowed has a worker, and no room for a further router"
@@ -356,7 +246,7 @@ def _more(settings: FrontEndSettings, state: FrontEndState, seen: FrontEndLoad, 
 
 
 def _less(settings: FrontEndSettings, state: FrontEndState, facts: _Facts, now: float) -> _FrontEndOutcome:
-    """Down while a router has more than one worker, then in."""
+    """Shrink: down while a router has more than one worker, then in."""
     size, target = state.size, _one_less(state.size)
     if size.workers > 1:
         peak, length_s, cpu = state.workers_needed, settings.down_after_s, settings.down_cpu
@@ -376,7 +266,7 @@ def _less(settings: FrontEndSettings, state: FrontEndState, facts: _Facts, now: 
 
 
 def _after_step(state: FrontEndState, outcome: _FrontEndOutcome, facts: _Facts, now: float) -> FrontEndState:
-    """Nothing that was seen before a step says what is needed after it, but for what proved too small."""
+    """The state after a step: observations before it do not count any more, except for sizes that proved too small."""
     lessons = state.lessons
     if outcome.rule is FrontEndRule.ROUTING:
         lesson = Lesson(state.size.workers_in_all, facts.cores_used, now)
@@ -386,7 +276,7 @@ def _after_step(state: FrontEndState, outcome: _FrontEndOutcome, facts: _Facts, 
 
 
 def _one_less(size: Size) -> Size:
-    """Down first, then in; not below one of each."""
+    """The next smaller size: down first, then in; not below one of each."""
     if size.workers > 1:
         return replace(size, workers=size.workers - 1)
     return replace(size, routers=max(1, size.routers - 1))
@@ -403,13 +293,13 @@ def _direction(previous: Size, desired: Size) -> Direction:
     return Direction.UP if desired.workers_in_all > previous.workers_in_all else Direction.DOWN
 
 
-# ---- for people
+# ---- texts
 
 
-def _told(settings: FrontEndSettings, facts: _Facts) -> str:
+def _load_text(settings: FrontEndSettings, facts: _Facts) -> str:
     """`2 of 3 workers take over 3 ms to route or 95 % of a core (slowest 7.2 ms, 1 did not answer), 1.84 cores in use`.
 
-    In the order of the words: how many, the two limits, the longest time to route, who is missing, the CPU of all.
+    In this order: number of slow workers, the two limits, longest routing time, silent workers, total CPU.
     """
     limit_ms, slowest_ms = settings.routing_limit_s * 1000, facts.slowest_s * 1000
     silent = f", {facts.silent} did not answer" if facts.silent else ""
@@ -420,14 +310,14 @@ def _told(settings: FrontEndSettings, facts: _Facts) -> str:
     return f"{of_all} {verb} over {limits} ({slowest}), {facts.cores_used:.2f} cores in use"
 
 
-def _bounds(settings: FrontEndSettings, seen: FrontEndLoad) -> str:
+def _bounds_text(settings: FrontEndSettings, seen: FrontEndLoad) -> str:
     routers = f"{settings.least_routers} to {settings.max_routers} routers"
     return f"allowed are 1 to {max(1, seen.cores)} workers in each of {routers}"
 
 
-def _move(previous: Size, desired: Size) -> str:
+def _change_text(previous: Size, desired: Size) -> str:
     if desired == previous:
-        return f"stays at {_shown(previous)}"
+        return f"stays at {_size_text(previous)}"
     steps = []
     if desired.workers != previous.workers:
         word = "up" if desired.workers > previous.workers else "down"
@@ -438,11 +328,11 @@ def _move(previous: Size, desired: Size) -> str:
     return " and ".join(steps)
 
 
-def _shown(size: Size) -> str:
+def _size_text(size: Size) -> str:
     return f"{_count(size.workers, 'worker')} in each of {_count(size.routers, 'router')}"
 
 
-def _shown_now(seen: FrontEndLoad) -> str:
+def _load_size_text(seen: FrontEndLoad) -> str:
     workers = sum(router.workers for router in seen.routers)
     return f"now {_count(workers, 'worker')} in {_count(len(seen.routers), 'router')}"
 

@@ -1,26 +1,26 @@
-"""Which decisions are worth a record: those that change something, and those that explain why nothing changes."""
+"""Selection of the decisions that become decision records: changes, and new reasons for no change."""
 
 from autoscaler.frontend_policy import FrontEndDecision
 from autoscaler.policy import Decision, Direction
 
 SAME_RULE_EVERY_S = 60.0
-"""A load that wavers around a limit changes its rule every second; a record of each would bury the ones that matter."""
+"""Least time between records of HOLD by the same rule: a load near a limit changes its rule every second."""
 
 
 class Journal:
-    """Remembers of one version, or of the front end, what is on record."""
+    """The recorded decisions of one version, or of the front end, as far as needed to judge the next."""
 
     __slots__ = ("_held_s", "_rule")
 
     def __init__(self) -> None:
         self._rule = ""
         self._held_s: dict[str, float] = {}
-        """Rule -> when a HOLD by it was last recorded since the number last changed."""
+        """Rule -> time of its last recorded HOLD since the number last changed."""
 
     def wants(self, decision: Decision | FrontEndDecision) -> bool:
         """True if this decision is to be recorded; it then counts as recorded.
 
-        Every change is, and a HOLD whose rule differs from the last record's, once in `SAME_RULE_EVERY_S` per rule.
+        Every change is. A HOLD is if its rule differs from the last record's, once in `SAME_RULE_EVERY_S` per rule.
         """
         if decision.direction is not Direction.HOLD:
             self._rule = decision.rule

@@ -1,10 +1,7 @@
-"""The scaling loops: one task that decides for every version when it is due, and tells the target what changed; and one
-that does the same for the front end itself.
+"""The scaling loops: a task that decides for every due version and calls the scaling target, and one for the front end.
 
-The only asyncio module of the package. It knows neither where observations come from nor what a replica or a router is:
-`UsageSource`, `ScalingTarget`, `FrontEndSource` and `FrontEnd` are declared here and satisfied by others.
-All methods are
-for the event loop's own thread.
+The only asyncio module of the package. Sources of observations, targets and clocks are Protocols, satisfied by other
+packages. All methods are for the thread of the event loop.
 """
 
 import asyncio
@@ -17,91 +14,93 @@ from typing import Protocol
 
 from autoscaler import frontend_policy as frontend
 from autoscaler.due_times import DueTimes
-from autoscaler.frontend_policy import FrontEndDecision, FrontEndLoad, FrontEndSettings, FrontEndState, Size
+from autoscaler.frontend_policy import FrontEndDecision, FrontEndState
+from autoscaler.frontend_settings import FrontEndLoad, FrontEndSettings, Size
 from autoscaler.journal import Journal
 from autoscaler.policy import Decision, Direction, Observation, ScalingState, decide
 from serving.clock import Clock
 from serving.endpoint import AutoscalePolicy, VersionKey
 
 POKE_GAP_S = 0.05
-"""At most one decision per version in this time, however many requests find no free slot."""
+"""Least time between two decisions of a version, for any number of requests without a free slot."""
 
 SCALE_TIMEOUT_S = 30.0
-"""A call of the target that has not returned by then has failed, and is tried again at the next tick."""
+"""Timeout of a call of the target; the call is then repeated at the next tick."""
 
 LOOK_TIMEOUT_S = 2.0
-"""Workers that have not told their numbers by then are missing data, and it is for the source to say so earlier."""
+"""Timeout of an observation of the front end, a backstop: the source leaves out silent workers earlier."""
 
 DECISIONS_AT_ONCE = 64
-"""Other tasks of the process get a turn after this many; a decision takes about 25 µs."""
+"""Decisions between two yields to the event loop; a decision takes about 25 µs."""
 
 _log = logging.getLogger("scorefront.autoscaler")
 
 
 class UsageSource(Protocol):
-    """Where observations come from; `autoscaler.utilization.UtilizationFeed` fits."""
+    """Source of observations; satisfied by `autoscaler.utilization.UtilizationFeed`."""
 
     def observe(self, key: VersionKey, period_s: float, now: float) -> Observation:
-        """The version now and over the last period."""
+        """The slots of a version now and over the last `period_s`."""
 
 
 class ScalingTarget(Protocol):
-    """Who carries a decision out."""
+    """Executor of scaling decisions."""
 
     async def scale(self, key: VersionKey, decision: Decision) -> None:
-        """Have `decision.desired` replicas, absolute. Raising means it failed: it is asked again at the next tick."""
+        """Set the number of replicas to `decision.desired`. An exception means failure; the call is repeated at the
+        next tick."""
 
 
 class FrontEndSource(Protocol):
-    """Where the numbers of the routers come from."""
+    """Source of the load of the front end."""
 
     async def observe(self, period_s: float) -> FrontEndLoad:
-        """The front end over the last period, soon: a worker that does not answer is left out, not waited for."""
+        """The load of the front end over the last `period_s`. Silent workers are left out, not waited for."""
 
 
 class FrontEnd(Protocol):
-    """Who changes the size of the front end. Both are absolute and idempotent; raising means it failed: asked again."""
+    """Executor of front end decisions. Calls are absolute and idempotent; an exception means failure and a retry."""
 
     async def resize(self, workers: int) -> None:
-        """Have so many workers in every router, without a lost connection."""
+        """Set the number of workers of every router, without losing a connection."""
 
     async def scale_out(self, routers: int) -> None:
-        """Have so many routers: more or fewer than now."""
+        """Set the number of routers."""
 
 
 @dataclass(slots=True, eq=False)
 class _Tracked:
-    """One version under way."""
+    """One version under scaling."""
 
     key: VersionKey
     policy: AutoscalePolicy
     slots_per_replica: int
     state: ScalingState
     accepted: int | None
-    """The number the target took last; None after a call that failed, because nobody knows what became of it."""
+    """The number last accepted by the target; None after a failed call, because its effect is unknown."""
     order: Decision | None = None
-    """The decision that set the number the target should have."""
+    """The decision that set the number for the target."""
     refused: int | None = None
     """The number of the last call, if it failed."""
     decided_s: float = -math.inf
-    complaint: str = ""
-    """The failure that was logged last; the same one is not logged at every tick."""
+    failure: str = ""
+    """The failure logged last; repeats are logged at debug level."""
     journal: Journal = field(default_factory=Journal)
 
-    def take_over(self, decision: Decision) -> None:
-        """Keep the decision to be carried out. One that only holds does not replace the one that set the number."""
+    def keep(self, decision: Decision) -> None:
+        """Keep `decision` to be carried out. A HOLD does not replace the decision that set the number."""
         changes = decision.direction is not Direction.HOLD
         if changes or self.order is None or self.order.desired != decision.desired:
             self.order = decision
 
     def outstanding(self) -> Decision | None:
-        """What the target has still to be told, if anything."""
+        """The decision still to be carried out; None if the target has accepted its number."""
         return None if self.order is None or self.order.desired == self.accepted else self.order
 
     def next_tick(self, now: float) -> float:
-        """The first point of this version's time grid after `now`.
+        """The first point after `now` of this version's time grid.
 
-        Versions are spread over the period by their name, so that thousands of them do not fall due together.
+        Grids are shifted by a hash of the key, so that thousands of versions do not fall due together.
         """
         period_s = self.policy.refresh_period_s
         phase_s = period_s * zlib.crc32(str(self.key).encode()) / 2**32
@@ -110,7 +109,7 @@ class _Tracked:
 
 
 class ScalingLoop:
-    """Decides for every tracked version, once per refresh period and at once when poked."""
+    """Decides for every tracked version once per refresh period, and at once when poked."""
 
     def __init__(
         self,
@@ -120,7 +119,7 @@ class ScalingLoop:
         wall: Callable[[], float],
         record: Callable[[Decision], None],
     ) -> None:
-        """`clock` paces the loop, `wall` gives unix seconds for bounds; `record` is called with decisions to keep."""
+        """`clock` paces the loop, `wall` gives unix seconds for bounds, `record` receives the decisions to be kept."""
         self._source = source
         self._target = target
         self._clock = clock
@@ -131,13 +130,13 @@ class ScalingLoop:
         self._pokes = DueTimes()
         self._wake = asyncio.Event()
         self._calls: dict[VersionKey, asyncio.Task[None]] = {}
-        """Calls of the target under way; they outlive a `forget` until their cancellation is through."""
+        """Calls of the target in progress; after `forget` they stay until their cancellation has completed."""
 
     def track(self, key: VersionKey, policy: AutoscalePolicy, slots_per_replica: int, desired: int) -> None:
-        """Scale this version from now on; `desired` is the number that its provider was last asked for.
+        """Start scaling a version, or change its policy.
 
-        A version that is tracked already keeps its history and its number. A new one, or one whose policy has changed,
-        is decided on at once.
+        A tracked version keeps its window and its number; a new one, or one with a changed policy, is decided at once.
+        `slots_per_replica`: requests at a time per replica. `desired`: the number last requested from its provider.
         """
         known = self._versions.get(key)
         if known is None:
@@ -152,7 +151,7 @@ class ScalingLoop:
         self._wake.set()
 
     def forget(self, key: VersionKey) -> None:
-        """Scale this version no more; a call under way for it is cancelled. Unknown versions are ignored."""
+        """Stop scaling a version and cancel a call in progress for it. Unknown versions are ignored."""
         self._versions.pop(key, None)
         self._ticks.drop(key)
         self._pokes.drop(key)
@@ -161,9 +160,9 @@ class ScalingLoop:
             call.cancel()
 
     def poke(self, key: VersionKey) -> None:
-        """A request found no free slot: decide now, or as soon as `POKE_GAP_S` have passed since the last decision.
+        """Decide for a version that has no free slot: now, or `POKE_GAP_S` after its last decision.
 
-        A version that is not tracked is ignored: its first decision comes when it is.
+        Untracked versions are ignored; `track` decides for them.
         """
         version = self._versions.get(key)
         if version is None or key in self._pokes:
@@ -172,26 +171,26 @@ class ScalingLoop:
         self._wake.set()
 
     def desired(self, key: VersionKey) -> int:
-        """The number of replicas this version should have. Raises KeyError for one that is not tracked."""
+        """The desired number of replicas of a version. Raises KeyError if it is not tracked."""
         return self._versions[key].state.desired
 
     async def run(self) -> None:
-        """Decide for ever. Cancel it to stop: every call of the target that is under way is cancelled and awaited."""
+        """Run until cancelled. Cancellation cancels and awaits all calls in progress."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
                 self._decide_due(tasks)
-                await self._until_due()
+                await self._wait_until_due()
 
     def _decide_due(self, tasks: asyncio.TaskGroup) -> None:
         for _ in range(DECISIONS_AT_ONCE):
             now = self._clock.now()
-            # What has waited longest goes first, or a flood of pokes would leave the other versions undecided.
-            agenda = min(self._pokes, self._ticks, key=DueTimes.next_s)
-            key = agenda.take(now)
+            # The longest overdue first: a flood of pokes must not starve the other versions.
+            earliest = min(self._pokes, self._ticks, key=DueTimes.next_s)
+            key = earliest.pop(now)
             if key is None:
                 return
-            version, is_tick = self._versions[key], agenda is self._ticks
+            version, is_tick = self._versions[key], earliest is self._ticks
             if is_tick and now < version.decided_s + POKE_GAP_S:
                 self._ticks.set(key, version.decided_s + POKE_GAP_S)
                 continue
@@ -201,21 +200,21 @@ class ScalingLoop:
             try:
                 self._decide(version, now, tasks, is_tick)
             except Exception:  # one version's fault must not stop the scaling of all others
-                _log.exception("%s: this decision failed; the next one is made at the next tick", key)
+                _log.exception("%s: scaling decision failed, retried at the next tick", key)
 
-    async def _until_due(self) -> None:
-        """Return when a version is due or something has changed."""
+    async def _wait_until_due(self) -> None:
+        """Return when a version is due or a version, a policy or a poke is new."""
         wait_s = min(self._pokes.next_s(), self._ticks.next_s()) - self._clock.now()
         if wait_s <= 0:
             await asyncio.sleep(0)
             return
         async with asyncio.TaskGroup() as tasks:
-            alarm = tasks.create_task(self._ring_after(wait_s), name="autoscaler alarm") if wait_s < math.inf else None
+            alarm = tasks.create_task(self._wake_after(wait_s), name="autoscaler alarm") if wait_s < math.inf else None
             await self._wake.wait()
             if alarm is not None:
                 alarm.cancel()
 
-    async def _ring_after(self, seconds: float) -> None:
+    async def _wake_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
         self._wake.set()
 
@@ -226,18 +225,18 @@ class ScalingLoop:
         version.state, decision = decide(
             version.key, policy, version.slots_per_replica, version.state, observation, now, self._wall()
         )
-        version.take_over(decision)
+        version.keep(decision)
         if is_tick or decision.desired != version.refused:
             self._carry_out(version, tasks)
         if version.journal.wants(decision):
             self._record(decision)
 
     def _carry_out(self, version: _Tracked, tasks: asyncio.TaskGroup) -> None:
-        """Call the target unless it has the number. A call under way takes up the newest number when it returns."""
+        """Call the target unless it has the number. A call in progress picks up the newest number when it returns."""
         call = self._calls.get(version.key)
         if version.outstanding() is None or (call is not None and not call.done()):
             return
-        task = tasks.create_task(self._tell_target(version), name=f"scale {version.key}")
+        task = tasks.create_task(self._call_target(version), name=f"scale {version.key}")
         self._calls[version.key] = task
         task.add_done_callback(lambda done: self._call_ended(version.key, done))
 
@@ -245,26 +244,26 @@ class ScalingLoop:
         if self._calls.get(key) is call:
             del self._calls[key]
 
-    async def _tell_target(self, version: _Tracked) -> None:
+    async def _call_target(self, version: _Tracked) -> None:
         while (order := version.outstanding()) is not None:
             try:
                 async with asyncio.timeout(SCALE_TIMEOUT_S):
                     await self._target.scale(version.key, order)
             except Exception as error:  # whatever a target raises means: not done
                 version.accepted, version.refused = None, order.desired
-                self._complain(version, order, error)
+                self._log_failure(version, order, error)
                 return
-            version.accepted, version.refused, version.complaint = order.desired, None, ""
+            version.accepted, version.refused, version.failure = order.desired, None, ""
 
-    def _complain(self, version: _Tracked, order: Decision, error: Exception) -> None:
-        complaint = f"{order.desired} replicas: {error!r}"
-        level = logging.DEBUG if complaint == version.complaint else logging.WARNING
-        version.complaint = complaint
-        _log.log(level, "%s: the target failed and is asked again at the next tick: %s", version.key, complaint)
+    def _log_failure(self, version: _Tracked, order: Decision, error: Exception) -> None:
+        failure = f"{order.desired} replicas: {error!r}"
+        level = logging.DEBUG if failure == version.failure else logging.WARNING
+        version.failure = failure
+        _log.log(level, "%s: scaling failed, retried at the next tick: %s", version.key, failure)
 
 
 class FrontEndLoop:
-    """Decides once a period how large the front end should be, and has it so. One thing at a time, in one task."""
+    """Decides for the front end once per period and carries the decision out, one step at a time in one task."""
 
     def __init__(
         self,
@@ -275,7 +274,7 @@ class FrontEndLoop:
         size: Size,
         record: Callable[[FrontEndDecision], None],
     ) -> None:
-        """`size` is what the front end was last asked for."""
+        """`size`: the size last requested. `record` receives the decisions to be kept."""
         self._source = source
         self._front_end = front_end
         self._clock = clock
@@ -283,38 +282,38 @@ class FrontEndLoop:
         self._record = record
         self._state = FrontEndState(size)
         self._workers: int | None = size.workers
-        """What the front end took last; None after a call that failed, because nobody knows what became of it."""
+        """The number last accepted; None after a failed call, because its effect is unknown."""
         self._routers: int | None = size.routers
         self._journal = Journal()
-        self._complaints: dict[str, str] = {}
-        """What was not done -> why, as it was logged last; the same is not logged at every look."""
+        self._failures: dict[str, str] = {}
+        """Failed step -> the error logged last; repeats are logged at debug level."""
 
     @property
     def desired(self) -> Size:
-        """How large the front end should be."""
+        """The desired size of the front end."""
         return self._state.size
 
     async def run(self) -> None:
-        """Decide for ever. Cancel it to stop; a call of the front end that is under way is cancelled with it."""
+        """Run until cancelled; a call in progress is cancelled too."""
         while True:
             due_s = self._clock.now() + self._settings.period_s
-            await self._attempt("seen", LOOK_TIMEOUT_S, self._decide)
-            await self._attempt("resized", SCALE_TIMEOUT_S, self._resize)
-            await self._attempt("scaled out or in", SCALE_TIMEOUT_S, self._scale_out)
+            await self._run_step("observation", LOOK_TIMEOUT_S, self._decide)
+            await self._run_step("change of workers", SCALE_TIMEOUT_S, self._resize)
+            await self._run_step("change of routers", SCALE_TIMEOUT_S, self._scale_out)
             await self._clock.sleep(max(0.0, due_s - self._clock.now()))
 
-    async def _attempt(self, what: str, timeout_s: float, step: Callable[[], Awaitable[None]]) -> None:
-        """One fault must not stop the others, nor what is tried next time."""
+    async def _run_step(self, what: str, timeout_s: float, step: Callable[[], Awaitable[None]]) -> None:
+        """Run one step with a timeout in seconds; a failure is logged and the step repeated in the next period."""
         try:
             async with asyncio.timeout(timeout_s):
                 await step()
         except Exception as error:  # whatever they raise means: not done
-            complaint = repr(error)
-            level = logging.DEBUG if complaint == self._complaints.get(what) else logging.WARNING
-            self._complaints[what] = complaint
-            _log.log(level, "the front end was not %s, which is tried again: %s", what, complaint)
+            failure = repr(error)
+            level = logging.DEBUG if failure == self._failures.get(what) else logging.WARNING
+            self._failures[what] = failure
+            _log.log(level, "front end: %s failed, retried: %s", what, failure)
         else:
-            self._complaints.pop(what, None)
+            self._failures.pop(what, None)
 
     async def _decide(self) -> None:
         seen = await self._source.observe(self._settings.period_s)

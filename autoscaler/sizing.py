@@ -1,28 +1,28 @@
-"""How many replicas a load needs: azureml-fe's sizing formula, shared by `scorefront size` and the scaling rule."""
+"""Replicas for a load: azureml-fe's sizing formula, shared by `scorefront size` and the scaling policy."""
 
 import math
 
 ROUNDING_REPLICAS = 1e-6
-"""What float noise may add before it counts as load. Without it a quotient of 3.0000000000000004 becomes 4 replicas.
+"""Tolerance for float noise, without which a quotient of 3.0000000000000004 becomes 4 replicas.
 
-A difference of integrals of 10^9 slot-seconds is off by about 10^-7, so 10^-6 covers years of service; serving a
-millionth of a replica less than the formula asks is below anything that can be measured.
+A difference of integrals of 10^9 slot-seconds is off by about 10^-7, so 10^-6 covers years of service; a millionth of a
+replica is below anything that can be measured.
 """
 
 
 def replicas_needed(concurrent: float, slots_per_replica: int, target_utilization: float) -> int:
-    """ceil(concurrent ÷ (slots per replica × target)): replicas that keep the share of busy slots at the target.
+    """ceil(concurrent ÷ (slots per replica × target)): replicas that keep utilization at the target.
 
-    `concurrent` is a number of requests at one time, `target_utilization` a fraction in (0, 1].
+    `concurrent`: requests at one time. `slots_per_replica`: at least 1. `target_utilization`: a fraction in (0, 1].
     """
     return math.ceil(concurrent / (slots_per_replica * target_utilization) - ROUNDING_REPLICAS)
 
 
 def replicas_for(rps: float, seconds: float, target_utilization: float = 0.70, concurrency: int = 1) -> int:
-    """Replicas for `rps` requests per second that take `seconds` each: 20 rps × 10 s at 0.70 → 286.
+    """Replicas for `rps` requests per second of `seconds` each: 20 rps × 10 s at 0.70 → 286.
 
-    Raises ValueError, naming the argument and its range, for a load that is negative or not finite, a target outside
-    (0, 1] or a concurrency below 1.
+    `target_utilization`: a fraction in (0, 1], default 0.70. `concurrency`: requests at a time per replica, default 1.
+    Raises ValueError naming the argument and its range.
     """
     for name, load in (("rps", rps), ("seconds", seconds)):
         if not (math.isfinite(load) and load >= 0):

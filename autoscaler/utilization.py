@@ -1,8 +1,8 @@
-"""Many workers' usage reports in, one observation of a version out.
+"""Merging of usage reports: the reports of many workers in, one observation per version out.
 
-Each worker sends cumulative time integrals stamped with its own clock; a mean is a difference of two integrals of the
-same worker, divided by a time on the same clock. Clocks of different workers never meet. Between two reports a version
-that was not mentioned has accrued busy × time.
+Workers send cumulative time integrals stamped with their own clock; a mean is the difference of two integrals of one
+worker over a time on the same clock. Clocks of different workers are never compared. A version that a report does not
+mention has accrued busy × time since the report before.
 """
 
 import math
@@ -15,23 +15,23 @@ from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage
 
 REPORT_EVERY_S = 0.2
-"""A worker reports at least this often, with no versions if nothing changed."""
+"""Longest time between reports of a worker; a report is empty if nothing has changed."""
 
 SILENT_AFTER_S = max(1.0, 5 * REPORT_EVERY_S)
-"""Without a report for longer than this a worker's counts can no longer be trusted to be all there is."""
+"""Age of the last report from which on a worker counts as silent and the data as incomplete."""
 
 HISTORY_POINTS = 128
-"""Points kept per worker and version, about. The default period needs 12; for one of minutes neighbours are merged,
+"""Points kept per worker and version, about. The default period needs 12; for periods of minutes neighbours are merged,
 which blurs the far edge of the mean by at most 1 / 64 of the period."""
 
 SPARE_PERIODS = 2.0
-"""History kept, in periods: a look back may start a little earlier than the last one, if a report was late."""
+"""History kept, in periods: after a late report an observation may begin a little earlier than the one before."""
 
 ROUNDING_SLOT_SECONDS = 1e-6
 
 
 class _Worker:
-    """When one worker was heard, on its clock and on ours."""
+    """Times of the reports of one worker, on its clock and on ours."""
 
     __slots__ = ("at_s", "first_at_s", "heard_s")
 
@@ -40,24 +40,24 @@ class _Worker:
         self.heard_s = heard_s
 
     def clock(self, now: float) -> float:
-        """Its clock at our `now`, as far as the last report tells."""
+        """The clock of the worker at our `now`, extrapolated from the last report."""
         return self.at_s + (now - self.heard_s)
 
     def tells_all(self, period_s: float, now: float) -> bool:
-        """Heard lately, and known since before the period began."""
+        """True if the worker is not silent and has been known for the whole period."""
         return now - self.heard_s <= SILENT_AFTER_S and self.clock(now) - self.first_at_s >= period_s
 
 
 class _History:
-    """The busy integral of one version on one worker, over that worker's time: straight lines between points."""
+    """Busy integral of one version on one worker over the time of that worker, piecewise linear."""
 
     __slots__ = ("_begins_at_zero", "_points", "latest")
 
     def __init__(self, since_s: float | None, at_s: float, usage: VersionUsage, slots: int = 0) -> None:
-        """First heard of at `at_s`. `since_s`: the report before, which did not mention it; None if there was none.
+        """Begin with a first report at `at_s`; the report before, without this version, came at `since_s` (None: none).
 
-        If the counter can have got this far since then, with all `slots` of the version, it began at 0 there.
-        Otherwise it is older than what we know.
+        If all `slots` of the version can have accrued the count since then, the counter began at 0 at `since_s`.
+        Otherwise it is older than our knowledge.
         """
         self.latest = usage
         self._points: list[tuple[float, float]] = [(at_s, usage.busy_slot_seconds)]
@@ -69,9 +69,9 @@ class _History:
                 self._points.insert(0, (since_s, 0.0))
 
     def add(self, previous_s: float, at_s: float, usage: VersionUsage, apart_s: float) -> None:
-        """The report before this one came at `previous_s`; if it did not mention this version, nothing had changed yet.
+        """Add a report; the one before it came at `previous_s`. If that did not mention the version, it was unchanged.
 
-        Points closer together than `apart_s` are merged.
+        `at_s`: time of the report on the worker's clock. `apart_s`: points closer together are merged.
         """
         last_s, last = self._points[-1]
         if previous_s > last_s:
@@ -90,7 +90,7 @@ class _History:
             self._forget_points(HISTORY_POINTS)
 
     def slot_seconds(self, at_s: float) -> float:
-        """The integral at that time; what came before the first point counts as nothing."""
+        """The integral at `at_s`; 0 is assumed before the first point."""
         points = self._points
         after = bisect_right(points, (at_s, math.inf))
         if after == len(points):
@@ -102,11 +102,11 @@ class _History:
         return left + (right - left) * (at_s - left_s) / (right_s - left_s)
 
     def reaches(self, at_s: float) -> bool:
-        """The integral at that time is known, not assumed."""
+        """True if the integral at `at_s` is known, not assumed."""
         return self._begins_at_zero or self._points[0][0] <= at_s
 
     def forget_before(self, at_s: float) -> None:
-        """Drop what no look back needs that starts at `at_s` or later."""
+        """Drop the points that no observation from `at_s` on needs."""
         needless = bisect_right(self._points, (at_s, math.inf)) - 1
         if needless > 0:
             self._forget_points(needless)
@@ -117,7 +117,7 @@ class _History:
 
 
 class _VersionHistories:
-    """What every worker has said of one version, and the longest look back that was asked for."""
+    """The histories of one version by worker, and the longest history asked for."""
 
     __slots__ = ("by_worker", "keep_s")
 
@@ -127,9 +127,9 @@ class _VersionHistories:
 
 
 class UtilizationFeed:
-    """Merges the reports of all workers. `now` is always our clock at the moment of the call, in seconds.
+    """Merges the reports of all workers. `now` is our clock at the time of the call, in seconds.
 
-    `apply` costs only for the versions in the report, `observe` one search per worker that ever mentioned the version.
+    `apply` costs time per version in the report, `observe` one search per worker that has mentioned the version.
     """
 
     def __init__(self) -> None:
@@ -137,14 +137,14 @@ class UtilizationFeed:
         self._expected: frozenset[str] = frozenset()
         self._versions: dict[VersionKey, _VersionHistories] = {}
         self._lost_s = -math.inf
-        """When a worker that had counts was last forgotten."""
+        """Time at which a worker with counts was last forgotten."""
 
     def expect(self, workers: Collection[str]) -> None:
-        """These workers should report; as long as one of them has not, nothing is complete."""
+        """Set the workers that must report; data is incomplete while one of them has not."""
         self._expected = frozenset(workers)
 
     def apply(self, report: UsageReport, now: float) -> None:
-        """Take over a report received at `now`. One that is older than the last of its worker is ignored."""
+        """Add a report received at `now`. Reports older than the last of their worker are ignored."""
         worker = self._workers.get(report.worker)
         previous_s = worker.at_s if worker else None
         if previous_s is not None and report.at_s < previous_s:
@@ -160,17 +160,17 @@ class UtilizationFeed:
         version = self._version(usage.key)
         history = version.by_worker.get(worker)
         if history is None or previous_s is None:
-            # A worker that only borrows slots has none of its own to tell of.
+            # A worker that only borrows slots reports none of its own.
             slots = sum(other.latest.total for other in version.by_worker.values())
             version.by_worker[worker] = _History(previous_s, at_s, usage, slots)
         elif usage.busy_slot_seconds < history.slot_seconds(previous_s) - ROUNDING_SLOT_SECONDS:
-            # A counter that began anew says nothing of what was before.
+            # After a reset of the counter the time before is unknown.
             version.by_worker[worker] = _History(None, at_s, usage)
         else:
             history.add(previous_s, at_s, usage, version.keep_s / HISTORY_POINTS)
 
     def forget_worker(self, worker: str, now: float) -> None:
-        """It has ended. What it served lately is lost, so one period from now on is incomplete."""
+        """Forget an ended worker. Its recent counts are lost, so one period from `now` is incomplete."""
         self._expected -= {worker}
         if self._workers.pop(worker, None) is None:
             return
@@ -179,13 +179,13 @@ class UtilizationFeed:
             version.by_worker.pop(worker, None)
 
     def forget_version(self, key: VersionKey) -> None:
-        """It is declared no more: keep nothing of it."""
+        """Forget a version that is not declared any more."""
         self._versions.pop(key, None)
 
     def observe(self, key: VersionKey, period_s: float, now: float) -> Observation:
-        """The version now and over the last period. A part of the period that is not known counts as idle.
+        """The slots of a version now and over the last period. Unknown parts of the period count as idle.
 
-        Every worker tells of its own requests, the owner of the slots alone of the slots: so everything is summed.
+        Each worker reports its own requests, and only the owner the slots, so everything is summed.
         """
         busy = waiting = total = 0
         slot_seconds = 0.0

@@ -1,15 +1,15 @@
-"""The highest value that was in force during the last seconds: up at once, down late, without a flag or a timer.
+"""Sliding maximum: the highest value in force during the last seconds. Rises at once, falls after the window.
 
-A value is in force from the moment it is added until the next one is added. Of all values only those are kept that
-could still become the peak: their order of age is also their order of size (a monotonic queue), so both operations are
-O(1) amortised and the queue is never longer than there are distinct values.
+A value is in force until the next one is added. Only values that can still become the maximum are kept: ordered by age
+they are ordered by size too (a monotonic queue), so both operations are O(1) amortised and the queue is never longer
+than the number of distinct values.
 """
 
 from collections import deque
 
 
 class PeakWindow:
-    """Values over time, and the peak of a look back. Times are seconds, never decreasing; equal ones are normal."""
+    """Values over time and their sliding maximum. Times are in seconds and never decrease; equal times are normal."""
 
     __slots__ = ("_known_since_s", "_peaks")
 
@@ -19,7 +19,7 @@ class PeakWindow:
         self._known_since_s: float | None = None
 
     def add(self, value: int, now: float) -> None:
-        """`value` is in force from now on, and what was in force before has been so until now."""
+        """Put `value` in force from `now` on."""
         if self._known_since_s is None:
             self._known_since_s = now
         peaks = self._peaks
@@ -30,13 +30,13 @@ class PeakWindow:
         peaks.append((value, now))
 
     def known_s(self, now: float) -> float:
-        """For how long the values are known without a gap; 0.0 when none was added."""
+        """Seconds of gapless knowledge; 0.0 before the first value."""
         return 0.0 if self._known_since_s is None else now - self._known_since_s
 
     def peak(self, length_s: float, now: float) -> int | None:
-        """The highest value in force during (now - length, now], or None while less than `length` is known.
+        """The highest value in force during (now - length, now]; None while less than `length_s` is known.
 
-        What has left the window is dropped. A later look over a longer one answers None until it is known as a whole.
+        Older values are dropped: a later call with a longer window returns None until that window is known.
         """
         if not self._peaks or self._known_since_s is None:
             return None

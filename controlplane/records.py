@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoscaler.frontend_policy import FrontEndDecision, Size
+from autoscaler.frontend_policy import FrontEndDecision
+from autoscaler.frontend_settings import Size
 from autoscaler.policy import Decision, Direction
 from serving.endpoint import VersionKey
 

@@ -13,16 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from autoscaler.frontend_policy import (
-    ClusterPurpose,
-    FrontEndDecision,
-    FrontEndLoad,
-    FrontEndRule,
-    FrontEndSettings,
-    RouterLoad,
-    Size,
-    WorkerLoad,
-)
+from autoscaler.frontend_policy import FrontEndDecision, FrontEndRule
+from autoscaler.frontend_settings import ClusterPurpose, FrontEndLoad, FrontEndSettings, RouterLoad, Size, WorkerLoad
 from autoscaler.policy import Direction
 from autoscaler.scaling_loop import FrontEndLoop
 from controlplane.openapi import MAX_LAST

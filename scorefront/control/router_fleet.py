@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from autoscaler.frontend_policy import Size
+from autoscaler.frontend_settings import Size
 from cluster.kubernetes.client.api import Api, ApiError, NotFound
 from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, PODS, path
 from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectPut, ObjectsListed, Reflector

@@ -8,7 +8,8 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from autoscaler.frontend_policy import FrontEndDecision, Size
+from autoscaler.frontend_policy import FrontEndDecision
+from autoscaler.frontend_settings import Size
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
 from controlplane.control_token import ControlToken

@@ -9,19 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.frontend_policy import (
-    LESSON_S,
-    ClusterPurpose,
-    FrontEndDecision,
-    FrontEndLoad,
-    FrontEndRule,
-    FrontEndSettings,
-    FrontEndState,
-    RouterLoad,
-    Size,
-    WorkerLoad,
-    decide,
-)
+from autoscaler.frontend_policy import LESSON_S, FrontEndDecision, FrontEndRule, FrontEndState, decide
+from autoscaler.frontend_settings import ClusterPurpose, FrontEndLoad, FrontEndSettings, RouterLoad, Size, WorkerLoad
 from autoscaler.policy import Direction
 
 PRODUCTION = FrontEndSettings(max_routers=5)

@@ -6,15 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from autoscaler.frontend_policy import (
-    ClusterPurpose,
-    FrontEndDecision,
-    FrontEndLoad,
-    FrontEndSettings,
-    RouterLoad,
-    Size,
-    WorkerLoad,
-)
+from autoscaler.frontend_policy import FrontEndDecision
+from autoscaler.frontend_settings import ClusterPurpose, FrontEndLoad, FrontEndSettings, RouterLoad, Size, WorkerLoad
 from autoscaler.scaling_loop import FrontEndLoop
 from tests.unit.autoscaler.conftest import VirtualClock
 

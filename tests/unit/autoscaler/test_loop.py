@@ -238,7 +238,7 @@ async def test_a_source_that_fails_for_one_version_stops_neither_it_nor_the_othe
     with caplog.at_level(logging.ERROR, logger="scorefront.autoscaler"):
         await clock.advance(2.0)
     assert provider.numbers(OTHER) == [5]
-    assert "iris/blue: this decision failed" in caplog.text
+    assert "iris/blue: scaling decision failed" in caplog.text
     load.broken.clear()
     load.is_(3.0)
     await clock.advance(1.0)

@@ -10,7 +10,7 @@ import pytest
 import typer.main
 import yaml
 
-from autoscaler.frontend_policy import LEAST_ROUTERS, ClusterPurpose
+from autoscaler.frontend_settings import LEAST_ROUTERS, ClusterPurpose
 from scorefront import __version__
 from scorefront.cli.app import app
 from serving.manifest import parse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.frontend_policy import FrontEndSettings
+from autoscaler.frontend_settings import FrontEndSettings
 from router.settings import RouterSettings
 from scorefront import timed_port as ports
 from scorefront.connection_table import PortLimits

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from autoscaler.frontend_policy import ClusterPurpose, FrontEndSettings, WorkerLoad
+from autoscaler.frontend_settings import ClusterPurpose, FrontEndSettings, WorkerLoad
 from autoscaler.policy import Direction
 from router.inflight_table import BEAT_S
 from router.settings import SettingError

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from autoscaler.frontend_policy import Size
+from autoscaler.frontend_settings import Size
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiUnreachable, NotFound, RequestRefused, WriteConflict
 from cluster.kubernetes.client.paths import CONFIGMAPS, DEPLOYMENTS, PODS

@@ -17,18 +17,18 @@ ACTIONS = st.lists(
 
 @given(ACTIONS)
 def test_what_is_taken_is_what_is_due_longest(actions):
-    agenda, due = DueTimes(), {}
+    due_times, due = DueTimes(), {}
     for action, key, at_s in actions:
         if action == "set":
-            agenda.set(key, at_s)
+            due_times.set(key, at_s)
             due[key] = at_s
         elif action == "drop":
-            agenda.drop(key)
+            due_times.drop(key)
             due.pop(key, None)
         else:
-            taken = agenda.take(at_s)
-            assert (taken is None) == (min(due.values(), default=math.inf) > at_s)
-            if taken is not None:
-                assert due.pop(taken) <= min(due.values(), default=math.inf)
-        assert agenda.next_s() == min(due.values(), default=math.inf)
-        assert [key in agenda for key in KEYS] == [key in due for key in KEYS]
+            popped = due_times.pop(at_s)
+            assert (popped is None) == (min(due.values(), default=math.inf) > at_s)
+            if popped is not None:
+                assert due.pop(popped) <= min(due.values(), default=math.inf)
+        assert due_times.next_s() == min(due.values(), default=math.inf)
+        assert [key in due_times for key in KEYS] == [key in due for key in KEYS]
