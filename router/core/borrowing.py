@@ -1,11 +1,11 @@
-"""A borrower's side of one version: tickets that ask another worker for slots, and what becomes of a slot after use.
+"""The borrower's side of one version: asks to the owner, and the reuse of borrowed slots.
 
-A slot that is at hand goes to this worker's own oldest ticket, if nobody else is known to have waited for longer; else
-back at once if somebody waits; else it is kept for a moment, in case the next request comes at once. So a worker under
-load waits for no message between two requests, and one without work hoards nothing.
+After use, a slot goes to this worker's oldest ticket unless an older one waits elsewhere; else back to the owner if any
+ticket waits; else it is kept for `keep_s` for the next request. So a worker under load waits for no message between two
+requests, and an idle one hoards no slot.
 
-Nothing is begun on a borrowed slot unless the owner has answered within the lease length: an owner that has heard
-nothing for longer takes the slot back, once what was begun before must be over.
+A borrowed slot is used for a new request only while the owner's last answer is valid (one lease length). After a longer
+silence the owner reclaims it, once the requests begun before must have ended.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,12 +16,11 @@ from router.core.slot_messages import Ask, Failed, Forget, Holding, Recall, Retu
 
 if TYPE_CHECKING:
     from router.core.peer_group import PeerGroup
-    from router.core.version_queue import Grant as LocalGrant
-    from router.core.version_queue import Ticket, VersionQueue
+    from router.core.version_queue import Grant, Ticket, VersionQueue
 
 
 class Spare(NamedTuple):
-    """A borrowed slot that is not in use."""
+    """A borrowed slot not in use."""
 
     lease: int
     replica: ReplicaSlots
@@ -29,13 +28,15 @@ class Spare(NamedTuple):
 
 
 class Borrower:
-    """Not the owner of one version."""
+    """Role of a worker that does not own the version."""
 
     __slots__ = (
         "_asks",
+        "_expiring",
         "_failed",
         "_group",
-        "_keeping",
+        "_lifecycle",
+        "_liveness",
         "_others_since",
         "_queue",
         "_spares",
@@ -45,45 +46,48 @@ class Borrower:
     )
 
     def __init__(self, queue: "VersionQueue", group: "PeerGroup", owner: str) -> None:
+        """`queue`: the version. `group`: the other workers. `owner`: name of the owner, "" for none."""
         self.owner = owner
-        """"" where nobody owns the version: no member may."""
+        """"" if no member is eligible."""
         self.blocked: set[str] = set()
-        """Replicas that shall be used for nothing more than what runs on them."""
+        """Replicas that get no further request: recalled or failed."""
         self._queue = queue
         self._group = group
+        self._lifecycle = queue.lifecycle
+        self._liveness = group.liveness
         self._asks: dict[Ticket, int] = {}
         self._tickets: dict[int, Ticket] = {}
-        # When the oldest ticket of others came, as the owner told last; None: nobody else waits.
+        # Arrival of the oldest ticket of other workers, by the owner's last message; None: none waits.
         self._others_since: float | None = None
-        # What was kept last is used first, so that the rest goes home.
+        # A stack: the most recent spare is used first, so that the others expire.
         self._spares: list[Spare] = []
-        self._keeping = False
-        # Replicas whose failure the owner was told of, and not yet that they answer again.
+        self._expiring = False
+        # Replicas reported as failed to the owner, and not yet reported as answering again.
         self._failed: set[str] = set()
 
-    # ---- tickets
+    # ---- asks
 
     @property
     def open_asks(self) -> int:
-        """Tickets of which the owner knows, or soon will."""
+        """Tickets that the owner was asked for."""
         return len(self._asks)
 
     def request_slot(self, ticket: "Ticket", retry: bool, now: float) -> bool:
-        """A ticket has begun to wait: the owner is asked. False: it is out of reach."""
-        if not self._group.is_up(self.owner):
+        """Ask the owner for a slot for the ticket; False if the owner is not linked. `retry`: see `Ask`."""
+        if self.owner not in self._group.linked:
             return False
         self._group.send(self.owner, self._ask(ticket, retry, now))
         return True
 
     def cancel_ask(self, ticket: "Ticket") -> None:
-        """A ticket waits no longer, and not because of a grant."""
+        """Cancel the ask of a ticket that was served otherwise or left."""
         number = self._asks.pop(ticket, None)
         if number is not None:
             del self._tickets[number]
             self._group.send(self.owner, Forget((number,)))
 
     def ask_again(self, now: float) -> None:
-        """The owner answers again: ask for those whose grants came too late to be used."""
+        """Ask for all tickets without an open ask: their grants arrived too late."""
         if self._queue.borrower is not self:
             return
         for ticket, retry in self._queue.tickets():
@@ -97,47 +101,47 @@ class Borrower:
         self._tickets[number] = ticket
         return Ask(self._queue.key, number, now - ticket.enqueued_at, retry)
 
-    # ---- slots that come
+    # ---- slots
 
-    def granted(self, message: SlotGranted, now: float) -> "LocalGrant | None":
-        """The owner lends a slot."""
+    def granted(self, message: SlotGranted, now: float) -> "Grant | None":
+        """Use a slot that the owner lends; returned at once if the owner's last answer is too old."""
         ticket = self._tickets.pop(message.ask, None)
         if ticket is not None:
             self._queue.changed = True
             del self._asks[ticket]
-        self._hear_of_others(message.others_age_s, now)
-        if not self._group.is_valid(self.owner, now):
-            self._group.count("late_grants")
+        self._set_others(message.others_age_s, now)
+        if not self._liveness.is_valid(self.owner, now):
+            self._group.counters["late_grants"] += 1
             self._return_slot(message.lease)
             self._group.ask_again_when_valid(self)
             return None
-        replica = self._queue.ensure_replica(message.replica, message.host, message.port)
+        replica = self._lifecycle.ensure_replica(message.replica, message.host, message.port)
         self.blocked.discard(replica.id)
         if ticket is not None:
             return self._queue.assign(ticket, self._use(ticket, message.lease, replica, now))
-        return self._at_hand(message.lease, replica, now)
+        return self._reassign(message.lease, replica, now)
 
-    def released(self, lease: Lease, now: float) -> "LocalGrant | None":
-        """A request has ended: its slot is at hand."""
+    def released(self, lease: Lease, now: float) -> "Grant | None":
+        """Reassign, keep or return the slot of a request that has ended."""
         replica = lease.replica
         if replica.id in self._failed and not replica.failures:
             self._failed.discard(replica.id)
             self._group.send(self.owner, Failed(self._queue.key, replica.id, ""))
-        if not self._group.is_valid(self.owner, now):
+        if not self._liveness.is_valid(self.owner, now):
             self._return_slot(lease.id)
             return None
-        return self._at_hand(lease.id, replica, now)
+        return self._reassign(lease.id, replica, now)
 
     def reuse_spare(self, ticket: "Ticket", now: float) -> Lease | None:
-        """A kept slot for a request that has just come, or None."""
+        """A lease on a spare for a new request, or None."""
         while self._spares:
             spare = self._spares.pop()
-            if self._group.is_valid(self.owner, now):
+            if self._liveness.is_valid(self.owner, now):
                 return self._use(ticket, spare.lease, spare.replica, now)
             self._return_slot(spare.lease)
         return None
 
-    def _at_hand(self, lease: int, replica: ReplicaSlots, now: float) -> "LocalGrant | None":
+    def _reassign(self, lease: int, replica: ReplicaSlots, now: float) -> "Grant | None":
         others_since = self._others_since
         if replica.disabled or replica.busy >= replica.slots or replica.id in self.blocked:
             self._return_slot(lease)
@@ -160,76 +164,76 @@ class Borrower:
     def _return_slot(self, lease: int) -> None:
         self._group.send(self.owner, Return((lease,)))
 
-    # ---- slots that are kept
+    # ---- spares
 
     def _keep(self, spare: Spare) -> None:
         self._spares.append(spare)
-        if not self._keeping:
-            self._keeping = True
-            self._group.timers.at(spare.since + self._group.keep_s, self._keep_no_longer)
+        if not self._expiring:
+            self._expiring = True
+            self._group.timers.at(spare.since + self._group.keep_s, self._return_expired)
 
-    def _keep_no_longer(self, now: float) -> "list[LocalGrant]":
-        self._keeping = False
+    def _return_expired(self, now: float) -> "list[Grant]":
+        self._expiring = False
         late = [spare for spare in self._spares if spare.since + self._group.keep_s <= now]
         self._spares = self._spares[len(late) :]
         for spare in late:
             self._return_slot(spare.lease)
         if self._spares:
-            self._keeping = True
-            self._group.timers.at(self._spares[0].since + self._group.keep_s, self._keep_no_longer)
+            self._expiring = True
+            self._group.timers.at(self._spares[0].since + self._group.keep_s, self._return_expired)
         return []
 
     def return_spares(self, replica_id: str = "") -> None:
-        """Give back what is kept: all, or that of one replica."""
+        """Return all spares, or those of one replica."""
         kept = [spare for spare in self._spares if replica_id and spare.replica.id != replica_id]
         for spare in self._spares:
             if spare not in kept:
                 self._return_slot(spare.lease)
         self._spares = kept
 
-    # ---- what the owner says, and hears
+    # ---- messages of the owner, reports to it
 
     def recalled(self, message: Recall, now: float) -> None:
-        """Somebody else waits, or a replica is taken out of service."""
+        """Return spares: others wait, or a replica goes out of service."""
         if message.replica:
             self.blocked.add(message.replica)
         else:
-            self._hear_of_others(message.others_age_s, now)
+            self._set_others(message.others_age_s, now)
         self.return_spares(message.replica)
 
-    def _hear_of_others(self, others_age_s: float | None, now: float) -> None:
+    def _set_others(self, others_age_s: float | None, now: float) -> None:
         self._others_since = None if others_age_s is None else now - others_age_s
 
     def replica_failed(self, replica: ReplicaSlots, failure: Failure) -> None:
-        """It is the owner that leaves it alone; from here on this worker does, too, until it is granted again."""
+        """Report a failure to the owner, which decides on ejection; blocked here until granted again."""
         self.blocked.add(replica.id)
         self._failed.add(replica.id)
         self._group.send(self.owner, Failed(self._queue.key, replica.id, failure.value))
         self.return_spares(replica.id)
 
     def forget_replica(self, replica_id: str) -> None:
-        """It is gone, and nothing of it is in use here."""
+        """Delete the state of a removed replica with nothing in flight."""
         self.blocked.discard(replica_id)
         self._failed.discard(replica_id)
 
     def declare(self, now: float) -> Holding:
-        """All that this worker has of the version; everybody who waits is asked for anew."""
+        """Everything this worker has of the version; each waiting ticket gets a new ask."""
         queue = self._queue
-        self._forget_asks()
+        self._drop_asks()
         self._others_since = None
         return Holding(
             queue.key,
             tuple((lease.id, lease.replica.id) for lease in queue.ledger.leases.values()),
             tuple(self._ask(ticket, retry, now) for ticket, retry in queue.tickets()),
-            queue.retired(),
+            queue.lifecycle.retired(),
         )
 
     def link_lost(self) -> None:
-        """The session is over: the owner hears in the next one what is still in use and who waits."""
-        self._forget_asks()
+        """Drop asks and spares with the session; the next one starts with a Declare."""
+        self._drop_asks()
         self._spares.clear()
 
-    def _forget_asks(self) -> None:
+    def _drop_asks(self) -> None:
         self._queue.changed = True
         self._asks.clear()
         self._tickets.clear()

@@ -1,4 +1,4 @@
-"""What a peer has said that it has of what this worker owns: a `Declare`, and what came after it."""
+"""Leases and asks of one peer: its last `Declare`, and the updates since."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,24 +7,24 @@ from router.core.slot_messages import Ask, Declare, Failed, Forget, Return
 from serving.endpoint import VersionKey
 
 LeaseUpdate = Ask | Forget | Return | Failed
-"""What a borrower says to an owner after its Declare."""
+"""Messages of a borrower to an owner after its Declare."""
 
 
 class PeerAsk(NamedTuple):
-    """A ticket of a peer."""
+    """A queued ask of a peer."""
 
     since: float
-    """Its arrival, on the clock of this worker."""
+    """Arrival of its ticket, on the clock of this worker."""
     retry: bool
 
 
 def peer_ask(ask: Ask, now: float) -> PeerAsk:
-    """What an ask that has just come means."""
+    """The ask with its age converted to an arrival time."""
     return PeerAsk(now - ask.age_s, ask.retry)
 
 
 class DeclaredLeases:
-    """The leases and asks of one peer. Kept up to date while the peer is in a view that this worker has not got yet."""
+    """Leases and asks of one peer, kept up to date while the peer is in a newer view than this worker."""
 
     __slots__ = ("asks", "epoch", "leases", "retired")
 
@@ -38,22 +38,22 @@ class DeclaredLeases:
             self.retired[holding.key] = holding.retired
             self.asks[holding.key] = {ask.ask: peer_ask(ask, now) for ask in holding.asks}
 
-    def update(self, told: LeaseUpdate, now: float) -> None:
-        """What the peer says next."""
-        match told:
+    def update(self, message: LeaseUpdate, now: float) -> None:
+        """Apply a later message of the peer."""
+        match message:
             case Ask():
-                self.asks.setdefault(told.key, {})[told.ask] = peer_ask(told, now)
+                self.asks.setdefault(message.key, {})[message.ask] = peer_ask(message, now)
             case Forget():
                 for asks in self.asks.values():
-                    for ask in told.asks:
+                    for ask in message.asks:
                         asks.pop(ask, None)
             case Return():
                 for leases in self.leases.values():
-                    for lease in told.leases:
+                    for lease in message.leases:
                         leases.pop(lease, None)
             case Failed():
-                pass  # a hold would be over, or nearly so
+                pass  # the ejection would have ended or be about to
 
     def versions(self) -> Iterable[VersionKey]:
-        """Versions of which the peer has something."""
+        """Versions with leases or asks of the peer."""
         return dict.fromkeys((*self.leases, *self.asks))

@@ -1,7 +1,6 @@
-"""Late binding: requests wait in one FIFO per version and get a slot the moment one is free (`VersionQueue`).
+"""Late binding: requests wait in one FIFO per version and get a slot as soon as one is free (`VersionQueue`).
 
-What the shell must be told besides leases (a withdrawn replica is idle, a version is starved) collects in
-`Dispatcher.drained` and `Dispatcher.starved`, what must be said to other workers in `Dispatcher.outbox`.
+Results for the shell besides leases are collected in `Dispatcher.drained`, `starved`, `lapsed` and `outbox`.
 
 A worker is alone until it enters a view (`router.core.peer_group`).
 """
@@ -23,9 +22,9 @@ __all__ = ["Dispatcher", "Grant", "Ticket", "VersionQueue"]
 
 
 class Dispatcher:
-    """Every version of one worker.
+    """All version queues of one worker.
 
-    After each call the shell sends what is in `outbox` and clears it, and sees to it that `tick` is called at `due`.
+    After each call the shell sends and clears `outbox`, and schedules a call of `tick` at `due`.
     """
 
     def __init__(
@@ -36,34 +35,34 @@ class Dispatcher:
         keep_s: float = 0.005,
         flights: InflightRecorder | None = None,
     ) -> None:
-        """`me`: this worker's name in views. `incarnation`: 32 random bits, so that lease ids differ between workers.
+        """`me`: name of this worker in views, default "" (alone). `incarnation`: 32 random bits, for unique lease ids.
 
-        `lease_s`: how long what a dead worker used is left alone, and after how much silence of an owner nothing more
-        is begun on its slots. `keep_s`: how long a borrower keeps a slot for its next request.
+        `lease_s`: length of a quarantine, and validity of an owner's answer, in seconds. `keep_s`: seconds for which a
+        borrower keeps an idle slot. `flights`: observer of leases, default none.
         """
         self.lease_ids = count((incarnation << 32) + 1)
         self.flights = flights
         self.outbox: list[tuple[str, PeerMessage]] = []
-        """What is to be said, in order; to peers with a session only."""
+        """Messages to linked peers, in order."""
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("double_returns", "late_grants", "messages_without_session", "stale_grants"), 0)
         )
-        """Things between workers that are harmless, but worth a number."""
+        """Harmless irregularities between workers."""
         self.lapsed: list[Lease] = []
-        """Tunnels on slots of an owner that has been out of reach for too long; the shell ends them now."""
+        """Tunnels on slots of an owner unreachable for too long; the shell ends them."""
         self.group = PeerGroup(self, me, lease_s, keep_s)
         self.queues: dict[VersionKey, VersionQueue] = {}
         self.drained: list[str] = []
-        """Withdrawn replicas on which nothing is in flight any more; the shell takes them from here."""
+        """Drained replicas; emptied by the shell."""
         self.starved: list[VersionQueue] = []
-        """Versions for which a request has found no free slot since the shell last looked."""
+        """Versions with a request that found no free slot; emptied by the shell."""
         self.retired: set[str] = set()
-        """Replicas that shall never serve again, though they may still be listed as READY."""
-        self._homes: dict[str, VersionKey] = {}
+        """Retired replicas; the provider may still list them as READY."""
+        self._keys: dict[str, VersionKey] = {}
         self._forgotten: set[VersionKey] = set()
 
     def queue(self, key: VersionKey) -> VersionQueue:
-        """The version's queue, made on first use."""
+        """The version's queue, created on first use."""
         queue = self.queues.get(key)
         if queue is None:
             queue = self.queues[key] = VersionQueue(key, self)
@@ -71,13 +70,13 @@ class Dispatcher:
         return queue
 
     def queue_for_peer(self, key: VersionKey) -> VersionQueue:
-        """The version's queue; one of which only a peer has told is dropped once nothing of it is left."""
+        """The version's queue. One known only from peers is pruned once empty."""
         if key not in self.queues:
             self._forgotten.add(key)
         return self.queue(key)
 
     def configure(self, endpoint: str, version: Version) -> VersionQueue:
-        """Take over how long requests may wait and run: new ones, and those that wait or run already."""
+        """Set queue wait and scoring timeout, for present and future requests."""
         key = VersionKey(endpoint, version.name)
         self._forgotten.discard(key)
         queue = self.queue(key)
@@ -87,24 +86,24 @@ class Dispatcher:
         return queue
 
     def upsert(self, replica: Replica, now: float) -> list[Grant]:
-        """A replica is new or has changed."""
-        self._homes[replica.id] = replica.key
-        return self.queue(replica.key).upsert(replica, now)
+        """Add or update a replica."""
+        self._keys[replica.id] = replica.key
+        return self.queue(replica.key).lifecycle.upsert(replica, now)
 
     def remove(self, replica_id: str) -> None:
-        """A replica is gone; an unknown id is harmless."""
-        key = self._homes.pop(replica_id, None)
+        """Remove a replica; an unknown id is ignored."""
+        key = self._keys.pop(replica_id, None)
         self.retired.discard(replica_id)
         if key is not None:
-            self.queues[key].remove(replica_id)
+            self.queues[key].lifecycle.remove(replica_id)
 
     def retire(self, key: VersionKey, count: int) -> list[str]:
-        """See VersionQueue.retire."""
+        """Retire up to `count` replicas of a version; see `ReplicaLifecycle.retire`."""
         queue = self.queues.get(key)
-        return queue.retire(count) if queue else []
+        return queue.lifecycle.retire(count) if queue else []
 
     def forget(self, key: VersionKey) -> list[tuple[Ticket, RouterError]]:
-        """The version is no longer declared: what waits is answered now, what runs ends as it will."""
+        """Drop a version that is no longer declared; returns its waiting tickets, each with its error."""
         queue = self.queues.get(key)
         if queue is None:
             return []
@@ -112,7 +111,7 @@ class Dispatcher:
         return [(ticket, NoReadyReplicas(key.endpoint)) for ticket in queue.clear()]
 
     def prune(self) -> None:
-        """Drop what is kept of forgotten versions that nothing runs on any more; called from time to time."""
+        """Delete the queues of forgotten versions without replicas, tickets or leases; called periodically."""
         for key in list(self._forgotten):
             queue = self.queues[key]
             asked = queue.lender is not None and queue.lender.peer_queues
@@ -122,31 +121,31 @@ class Dispatcher:
                 del self.queues[key]
 
     def known(self) -> Iterator[str]:
-        """Ids of the replicas that were upserted and not removed."""
-        yield from list(self._homes)
+        """Ids of all replicas upserted and not removed."""
+        yield from list(self._keys)
 
     # ---- other workers
 
     def enter(self, view: View, now: float) -> list[Grant]:
-        """A new view of the group; one that is not newer than the last is ignored."""
+        """Enter a newer view of the group; others are ignored."""
         return self.group.enter(view, now)
 
     def link_up(self, peer: str, now: float) -> list[Grant]:
-        """A session with a peer has begun."""
+        """Start a session with a peer."""
         return self.group.link_up(peer, now)
 
     def link_down(self, peer: str, now: float) -> None:
-        """It has ended: nothing that was said in it and has not come will come."""
+        """End the session: undelivered messages of it are lost."""
         self.group.link_down(peer, now)
 
     def receive(self, peer: str, message: PeerMessage, now: float) -> list[Grant]:
-        """A message of the session, in the order in which they were sent, each once."""
+        """Handle a message of the session; messages come in order, each once."""
         return self.group.receive(peer, message, now)
 
     def due(self) -> float | None:
-        """When `tick` has something to do, or None."""
+        """Time of the next `tick`, or None."""
         return self.group.timers.next()
 
     def tick(self, now: float) -> list[Grant]:
-        """Do what is due by now."""
+        """Run timers due by now."""
         return self.group.timers.run(now)

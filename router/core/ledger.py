@@ -1,22 +1,24 @@
-"""The slots of one version: who holds which, which are free, and which free one is given next. Exact by construction.
+"""Slot ledger of one version: replicas, leases, free slots and placement. Exact by construction.
 
-A replica stays in the ledger as long as a lease on it is out, even when it is removed meanwhile: one that vanishes and
-returns under the same id still carries what runs on it.
+A replica stays in the ledger while a lease on it exists, even if it is removed meanwhile: a replica that vanishes and
+returns under the same id keeps its requests in flight.
 
-What others have of a replica (a slot lent to another worker, or one that must not be given yet) counts as in flight on
-it, without a lease here: `reserve` and `occupy` begin that, `vacate` ends it.
+Slots used without a lease of this worker (loans, unaccounted and quarantined slots) count as in flight: `reserve` and
+`occupy` begin such a use, `vacate` ends it.
 
 Placement: the replica with the fewest requests in flight; among equals the one that became free last. With one slot per
-replica that is a stack of idle replicas, so those at its bottom stay idle, which is what scaling down wants.
+replica that is a stack: replicas at its bottom stay idle and can be scaled down.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Protocol
 
 
 class Lease:
-    """The right to have one request in flight on a replica. Given back exactly once; a second time is counted."""
+    """One slot of a replica, held by one request until released. A second release is counted and has no effect."""
 
     __slots__ = ("granted_at", "holder", "id", "released", "replica")
 
@@ -25,12 +27,16 @@ class Lease:
         self.replica = replica
         self.holder = holder
         self.granted_at = granted_at
-        """math.inf once the scoring timeout does not hold for it any more."""
+        """math.inf for a tunnel, which has no scoring timeout."""
         self.released = False
+
+    def exempt_from_timeout(self) -> None:
+        """Exclude the lease from the scoring timeout: it carries a tunnel."""
+        self.granted_at = math.inf
 
 
 class ReplicaSlots:
-    """One replica as the ledger sees it. It is given out only while `in_service` and busy < slots."""
+    """Slots of one replica. It gets requests only while `in_service`, not `ejected`, and busy < slots."""
 
     __slots__ = (
         "busy",
@@ -53,23 +59,21 @@ class ReplicaSlots:
         self.host = host
         self.port = port
         self.static = False
-        """Its address was declared, and is judged before it is connected to."""
+        """Address declared by the user; checked before connecting."""
         self.slots = 0
         self.largest = 0
-        """Most slots that it ever had."""
+        """Highest slot count so far."""
         self.busy = 0
-        """In flight: the leases of this ledger, and what others have."""
+        """Requests in flight: leases of this ledger and slots used by others."""
         self.present = True
         self.disabled = True
-        """Not READY, draining or retired: takes no new request."""
+        """Not READY, draining or retired: gets no new request."""
         self.ejected = False
-        """Left alone for a while after failures (passive health)."""
+        """Not used for a short time after a failure (passive health)."""
         self.in_service = False
         self.failures = 0
         self.table_index = -1
-        """Where the flight board has it (`router.inflight_table`); kept here because this is looked up for each
-        request.
-        """
+        """Index in the in-flight table (`router.inflight_table`); kept here for a lookup per request."""
 
     def __repr__(self) -> str:
         flags = "".join(name[0] for name in ("present", "disabled", "ejected") if getattr(self, name))
@@ -77,13 +81,13 @@ class ReplicaSlots:
 
 
 class InflightRecorder(Protocol):
-    """Hears of every lease of this worker: the shell writes down what would be in flight if it ended now."""
+    """Observer of all leases of this worker; the shell writes them to the in-flight table."""
 
     def started(self, replica: ReplicaSlots) -> None:
-        """A lease on it has begun."""
+        """A lease on the replica has begun."""
 
     def ended(self, replica: ReplicaSlots) -> None:
-        """A lease on it has ended."""
+        """A lease on the replica has ended."""
 
 
 class Ledger:
@@ -103,33 +107,33 @@ class Ledger:
     )
 
     def __init__(self, ids: Iterator[int] | None = None, flights: InflightRecorder | None = None) -> None:
-        """`ids`: where the ids of leases come from; 1, 2, 3 … without."""
+        """`ids`: source of lease ids, default 1, 2, 3 … `flights`: observer of leases, default none."""
         self.leases: dict[int, Lease] = {}
-        """Every lease that is out, oldest grant first."""
+        """Unreleased leases, oldest first."""
         self.busy = 0
-        """Leases that are out."""
+        """Number of unreleased leases."""
         self.total = 0
-        """Slots of the replicas in service, held ones included: they exist, they are only left alone for a moment."""
+        """Slots of the replicas in service, including ejected ones."""
         self._ids = count(1) if ids is None else ids
         self._flights = flights
         self.violations = 0
         self.double_releases = 0
         self._accrued = 0.0
-        # _levels[b] holds the replicas with b requests in flight that can take one more, in the order they got there.
+        # _levels[b]: replicas with b requests in flight and a free slot, in the order of reaching that level.
         self._levels: list[dict[ReplicaSlots, None]] = [{}]
         self._lowest = 0
 
     def busy_slot_seconds(self, now: float) -> float:
-        """Exact integral of `busy` over time: end - start of past leases, now - start of current ones."""
+        """Exact integral of `busy` over time, in slot-seconds: sum of the durations of all leases up to `now`."""
         return self._accrued + self.busy * now
 
     def acquire(self, holder: object, now: float) -> Lease | None:
-        """A free slot on the best replica, or None."""
+        """Lease a slot of the best replica for `holder`; None if none is free."""
         replica = self.reserve()
         return None if replica is None else self.adopt(next(self._ids), replica, holder, now)
 
     def reserve(self) -> ReplicaSlots | None:
-        """The best replica, with one more in flight, or None where no slot is free. Who calls it ends that."""
+        """Occupy a slot of the best replica without a lease; None if none is free. The caller ends it (`vacate`)."""
         levels = self._levels
         level = self._lowest
         while not levels[level]:
@@ -147,7 +151,10 @@ class Ledger:
         return replica
 
     def adopt(self, lease_id: int, replica: ReplicaSlots, holder: object, now: float) -> Lease:
-        """A lease for what is in flight on the replica already (`reserve`, `occupy`)."""
+        """Create a lease for a slot already occupied (`reserve`, `occupy`).
+
+        `lease_id`: unique among all workers. `holder`: user of the slot.
+        """
         lease = self.leases[lease_id] = Lease(lease_id, replica, holder, now)
         self.busy += 1
         self._accrued -= now
@@ -156,7 +163,7 @@ class Ledger:
         return lease
 
     def release(self, lease: Lease, now: float) -> bool:
-        """End a lease; returns whether its replica has a free slot now. A second time is counted, no more."""
+        """End a lease; True if its replica has a free slot now. A second release is only counted."""
         if lease.released:
             self.double_releases += 1
             return False
@@ -170,7 +177,7 @@ class Ledger:
         return self.vacate(replica)
 
     def vacate(self, replica: ReplicaSlots) -> bool:
-        """One less is in flight; returns whether the replica has a free slot now."""
+        """Free one occupied slot; True if the replica has a free slot now."""
         level = replica.busy
         replica.busy = level - 1
         if replica.in_service and not replica.ejected:
@@ -184,14 +191,14 @@ class Ledger:
         return False
 
     def occupy(self, replica: ReplicaSlots, count: int = 1) -> None:
-        """So many more are in flight on the replica, whether it has the slots or not."""
+        """Add `count` requests in flight, default 1, even beyond the replica's slots."""
         self._leave_levels(replica)
         replica.busy += count
         if replica.in_service:
             self.enable(replica)
 
     def recount(self, replicas: Iterable[ReplicaSlots]) -> None:
-        """What others have of these replicas is theirs from now on: they leave, and only leases count."""
+        """Take replicas out of service and count only leases of this ledger: another worker owns the slots."""
         for replica in replicas:
             self.disable(replica)
             replica.busy = 0
@@ -199,7 +206,7 @@ class Ledger:
             lease.replica.busy += 1
 
     def enable(self, replica: ReplicaSlots) -> None:
-        """Make the replica available, with whatever is already in flight on it."""
+        """Put the replica in service, with the requests in flight that it has."""
         self._leave_levels(replica)
         while len(self._levels) < max(1, replica.slots):
             self._levels.append({})
@@ -211,14 +218,14 @@ class Ledger:
             self._lowest = min(self._lowest, replica.busy)
 
     def disable(self, replica: ReplicaSlots) -> None:
-        """Take the replica out of service; what is in flight on it ends as it will."""
+        """Take the replica out of service; requests in flight continue."""
         self._leave_levels(replica)
         if replica.in_service:
             replica.in_service = False
             self.total -= replica.slots
 
     def resize(self, replica: ReplicaSlots, slots: int) -> None:
-        """Change the number of slots; with fewer than are busy, none is given until enough have come back."""
+        """Change the number of slots; below the number busy, none is free until enough are released."""
         in_service = replica.in_service
         self.disable(replica)
         replica.slots = slots
@@ -227,19 +234,27 @@ class Ledger:
             self.enable(replica)
 
     def set_ejected(self, replica: ReplicaSlots, ejected: bool) -> None:
-        """Leave a replica alone (`ejected`), or stop leaving it alone."""
+        """Eject or readmit a replica."""
         replica.ejected = ejected
         if replica.in_service:
             self.enable(replica)
 
     def has_free(self) -> bool:
-        """Whether `acquire` would succeed."""
+        """True if a slot is free."""
         return any(self._levels)
 
     def idle_first(self) -> Iterator[ReplicaSlots]:
-        """Replicas with a free slot: fewest in flight first, and among equals the one that has been so the longest."""
+        """Replicas with a free slot: fewest in flight first, among equals longest unchanged first."""
         for level in self._levels:
             yield from list(level)
+
+    def busy_by_replica(self) -> dict[str, int]:
+        """Leases by replica id."""
+        return dict(Counter(lease.replica.id for lease in self.leases.values()))
+
+    def tunnels(self) -> list[Lease]:
+        """Leases without a scoring timeout."""
+        return [lease for lease in self.leases.values() if lease.granted_at == math.inf]
 
     def _leave_levels(self, replica: ReplicaSlots) -> None:
         if replica.busy < len(self._levels):

@@ -1,181 +1,121 @@
-"""The group of workers that share the slots: views, sessions, who owns what, and what is said to whom.
+"""Slot ownership in a group of workers: views, sessions and the dispatch of peer messages.
 
-Why it is exact. Slots pass from one worker to another only between two that are in the same view: an owner grants only
-to peers that have declared in its view, and a borrower takes grants only for asks of its own view. Whoever enters a
-view in which another member owns a version gives up what it had free, and says what it has in use. A new owner makes
-slots its own only when every member has said so in that very view; and that view's members are all there are, since
-whoever is missing from it has ended. Until then it passes on what comes back to it, and nothing else.
+Exactness. Slots pass only between two workers in the same view: an owner grants only to peers that have declared in
+its view, and a borrower accepts grants only for asks of its own view. A worker that enters a view in which another
+member owns a version gives up its free slots of it and declares its used ones. A new owner uses a slot only after every
+member has declared in that very view; members missing from the view have ended. Until then (learning) it grants only
+slots that are returned to it.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from router.core.borrowing import Borrower
 from router.core.declared_leases import DeclaredLeases, LeaseUpdate, peer_ask
-from router.core.health import Failure
 from router.core.lending import Lender
+from router.core.peer_liveness import PINGS_PER_LEASE, PeerLiveness
+from router.core.quarantine import Quarantine
 from router.core.slot_messages import Ask, Declare, Failed, Forget, PeerMessage, Ping, Pong, Recall, Return, SlotGranted
 from router.core.timers import Timers
-from router.core.view import Departed, View
+from router.core.view import View
 
 if TYPE_CHECKING:
     from router.core.dispatcher import Dispatcher
-    from router.core.version_queue import Grant as LocalGrant
-    from router.core.version_queue import VersionQueue
+    from router.core.version_queue import Grant, VersionQueue
 
-PINGS_PER_LEASE = 3
-"""Two may be lost before a borrower must stop (doorman: refresh more often than leases run out)."""
-SILENCES_PER_LEASE = 8
-"""Who has said nothing for this part of a lease is granted nothing until it is heard again: a worker that is stopped
-would take every free slot with it, one for each of its tickets. Who has tickets is asked for a sign of life before."""
-PROBES_PER_SILENCE = 4
-"""Who is there has half of that time, a sixteenth of a lease, to say so."""
 RECLAIM_MARGIN_S = 0.25
-"""Requests end at their scoring timeout as fast as a loop gets to it; a slot is taken back only after that."""
-_FAILURES = {failure.value: failure for failure in Failure}
-
-
-@dataclass(frozen=True, slots=True)
-class DeadMember:
-    """What is left of a member that died lately."""
-
-    held: Mapping[str, int] | None
-    until: float
+"""Added to the scoring timeout before a loan is reclaimed: a timeout fires only as fast as the loop gets to it."""
 
 
 class PeerGroup:
-    """What one worker knows of the others. Without a view it is alone and owns everything."""
+    """The other workers as seen by this one. Without a view this worker is alone and owns every version."""
 
     def __init__(self, dispatcher: "Dispatcher", me: str, lease_s: float, keep_s: float) -> None:
+        """`dispatcher`: of this worker. `me`: its name in views. `lease_s`, `keep_s`: see `Dispatcher`."""
         self.keep_s = keep_s
         self.timers = Timers()
-        self.dead_members: dict[str, DeadMember] = {}
-        """Members that died less than a lease ago."""
+        self.counters = dispatcher.counters
+        self.lease_ids = dispatcher.lease_ids
+        self.linked: dict[str, None] = {}
+        """Peers with an open session."""
         self.loans: dict[tuple[str, int], Lender] = {}
-        """Who has lent what: by peer and lease."""
+        """Lender of each loan, by peer and lease."""
         self.peer_asks: dict[tuple[str, int], Lender] = {}
-        """Who has the tickets of peers: by peer and number."""
+        """Lender of each queued ask of a peer, by peer and number."""
+        self.liveness = PeerLiveness(lease_s, self.timers, self.send, self.peer_asks)
+        self.quarantine = Quarantine(lease_s, self.timers, self._finish_learning)
         self._dispatcher = dispatcher
         self._me = me
         self._lease_s = lease_s
         self._view: View | None = None
-        self._others: tuple[str, ...] = ()
-        # Members that have not declared in this view, and whether everything is known that had to be learned.
-        self._missing: set[str] = set()
-        self._settled = True
+        self._peers: tuple[str, ...] = ()
+        # Members that have not declared in this view, and True once learning has ended in it.
+        self._undeclared: set[str] = set()
+        self._learned = True
         self._newest_epoch = -1
-        self._buried: set[str] = set()
-        self._up: dict[str, None] = {}
         self._early: dict[str, DeclaredLeases] = {}
         # Asks before these are void (`Declare`).
         self._first_asks: dict[str, int] = {}
         self._asks = 0
-        # Pings: when each round was sent; until when a peer's answers allow to begin anything; when it was heard last.
-        self._rounds: dict[int, float] = {}
-        self._round = 0
         self._pinging = False
-        self._valid_until: dict[str, float] = {}
-        self._heard: dict[str, float] = {}
-        self._lost: set[str] = set()
-        # Peers that could have been granted something, had they been heard lately.
-        self._passed_over: set[str] = set()
-        self._probing = False
-        # Borrowers with tickets that have to be asked for again, once their owner answers.
-        self._too_late: dict[Borrower, None] = {}
+        # Of `liveness`, for one lookup less per message.
+        self._last_heard = self.liveness.last_heard
+        self._skipped = self.liveness.skipped
+        # Borrowers with tickets to be asked for again once their owner answers.
+        self._ask_again: dict[Borrower, None] = {}
 
-    # ---- what lenders and borrowers need
+    # ---- services for lenders and borrowers
 
     @property
     def alone(self) -> bool:
-        """There is no group. A worker with a name belongs to one, even before it has seen whom it consists of."""
+        """True without a group. A named worker belongs to one even before its first view."""
         return not self._me and self._view is None
 
     def send(self, peer: str, message: PeerMessage) -> None:
-        """Put it in the outbox. Without a session it is dropped: the next one begins with the whole truth."""
-        if peer in self._up:
+        """Append to the outbox. Dropped without a session: the next session starts with a full Declare."""
+        if peer in self.linked:
             self._dispatcher.outbox.append((peer, message))
 
-    def count(self, what: str) -> None:
-        """Something happened that is worth a number."""
-        self._dispatcher.counters[what] += 1
-
-    def is_up(self, peer: str) -> bool:
-        """Whether there is a session with the peer."""
-        return peer in self._up
-
-    def is_valid(self, peer: str, now: float) -> bool:
-        """Whether something may be begun on a slot of the peer's: it has answered what was sent within the lease."""
-        return now <= self._valid_until.get(peer, -1.0)
-
-    def is_responsive(self, peer: str, now: float) -> bool:
-        """Whether something may be granted to the peer now. If not, it is when the peer is heard next."""
-        if now <= self._heard.get(peer, now) + self._lease_s / SILENCES_PER_LEASE:
-            return True
-        if peer not in self._passed_over:
-            self._passed_over.add(peer)
-            self._ping((peer,), now)
-        return False
-
-    def start_probing(self, now: float) -> None:
-        """A peer waits: from now on see to it that it is known whether it is there when its turn comes."""
-        if not self._probing:
-            self._probing = True
-            self.timers.at(now + self._lease_s / SILENCES_PER_LEASE / PROBES_PER_SILENCE, self._probe)
-
-    def _probe(self, now: float) -> "list[LocalGrant]":
-        self._probing = False
-        quiet_since = now - self._lease_s / SILENCES_PER_LEASE / PROBES_PER_SILENCE
-        waiting = dict.fromkeys(peer for peer, _ in self.peer_asks)
-        if waiting:
-            self._ping(tuple(peer for peer in waiting if self._heard.get(peer, now) <= quiet_since), now)
-            self.start_probing(now)
-        return []
-
     def next_ask(self) -> int:
-        """A number that no ask of this worker has had."""
+        """Number of a new ask, never used before by this worker."""
         self._asks += 1
         return self._asks
 
-    def next_lease(self) -> int:
-        """An id that no lease of any worker has."""
-        return next(self._dispatcher.lease_ids)
-
     def ask_again_when_valid(self, borrower: Borrower) -> None:
-        """What the owner grants cannot be used until it answers: asking again at once would go round in circles."""
-        self._too_late[borrower] = None
+        """Ask again for unserved tickets at the owner's next answer; asking at once would loop."""
+        self._ask_again[borrower] = None
 
     # ---- views
 
-    def enter(self, view: View, now: float) -> "list[LocalGrant]":
-        """A view, newer than the last one; others are ignored."""
+    def enter(self, view: View, now: float) -> "list[Grant]":
+        """Enter a newer view; others are ignored."""
         if self._view is not None and view.epoch <= self._view.epoch:
             return []
         self._view = view
         names = view.names()
-        # Who is not a member (any more) owns nothing, and nobody listens to it.
-        self._others = tuple(name for name in names if name != self._me) if self._me in names else ()
-        self._missing = set(self._others)
-        self._settled = False
-        buried = self._bury(view.departed, now)
-        self._meet(now)
+        # A worker that is not a member (any more) owns nothing and has no peers.
+        self._peers = tuple(name for name in names if name != self._me) if self._me in names else ()
+        self._undeclared = set(self._peers)
+        self._learned = False
+        dead = self.quarantine.add(view.departed, now)
+        self._update_peers(now)
         for queue in self._queues():
-            self._assign(queue, buried)
-        for peer in self._others:
+            self._assign_role(queue, dead)
+        for peer in self._peers:
             self._declare(peer, now)
-        grants = self._settle(now)
-        for peer, account in list(self._early.items()):
-            if account.epoch <= view.epoch:
+        grants = self._finish_learning(now)
+        for peer, declared in list(self._early.items()):
+            if declared.epoch <= view.epoch:
                 del self._early[peer]
-                if account.epoch == view.epoch and peer in self._missing:
-                    grants += self._apply(peer, account, now)
+                if declared.epoch == view.epoch and peer in self._undeclared:
+                    grants += self._apply_declaration(peer, declared, now)
         return grants + self._match(now)
 
     def add_queue(self, queue: "VersionQueue") -> None:
-        """A version that this worker has not known before."""
+        """Assign the role of this worker for a new version."""
         if self._view is not None:
-            self._assign(queue, ())
+            self._assign_role(queue, ())
 
     def _queues(self) -> "list[VersionQueue]":
         return list(self._dispatcher.queues.values())
@@ -183,7 +123,7 @@ class PeerGroup:
     def _lenders(self) -> Iterator[Lender]:
         return (queue.lender for queue in self._queues() if queue.lender is not None)
 
-    def _assign(self, queue: "VersionQueue", buried: tuple[str, ...]) -> None:
+    def _assign_role(self, queue: "VersionQueue", dead: tuple[str, ...]) -> None:
         view = self._view
         assert view is not None
         owner = view.owner(queue.key) if self._me in view.names() else ""
@@ -192,49 +132,29 @@ class PeerGroup:
         if owner != self._me:
             queue.become_borrower(owner, self)
         elif queue.lender is not None:
-            queue.lender.change_view(self._others, buried)
+            queue.lender.change_view(self._peers, dead)
         else:
-            queue.become_owner(self, self._settled)
+            queue.become_owner(self, self._learned)
 
-    def _bury(self, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
-        """Note who has died; returns those of whom this worker has not known."""
-        new = [one for one in departed if one.name not in self._buried]
-        self._buried = {one.name for one in departed} | set(self.dead_members)
-        for one in new:
-            until = now + max(0.0, self._lease_s - one.age_s)
-            if until > now:
-                self.dead_members[one.name] = DeadMember(one.held, until)
-                self._buried.add(one.name)
-                self.timers.at(until, self._forget_grave, one.name)
-        return tuple(one.name for one in new)
-
-    def _forget_grave(self, name: str, now: float) -> "list[LocalGrant]":
-        del self.dead_members[name]
-        return self._settle(now)
-
-    def _meet(self, now: float) -> None:
-        for peer in self._others:
-            self._heard.setdefault(peer, now)
-        for known in (self._heard, self._valid_until, self._first_asks):
-            for peer in [peer for peer in known if peer not in self._others]:
-                del known[peer]
-        self._lost.intersection_update(self._others)
-        self._ping(tuple(peer for peer in self._others if peer not in self._valid_until), now)
-        if self._others and not self._pinging:
+    def _update_peers(self, now: float) -> None:
+        self.liveness.set_peers(self._peers, now)
+        for peer in [peer for peer in self._first_asks if peer not in self._peers]:
+            del self._first_asks[peer]
+        if self._peers and not self._pinging:
             self._pinging = True
-            self.timers.at(now + self._lease_s / PINGS_PER_LEASE, self._look_around, now)
+            self.timers.at(now + self._lease_s / PINGS_PER_LEASE, self._ping_round, now)
 
-    def _settle(self, now: float) -> "list[LocalGrant]":
-        """Everything is known once every member has declared, and nobody has died of whom nothing is known."""
-        if self._settled or self._missing or any(grave.held is None for grave in self.dead_members.values()):
+    def _finish_learning(self, now: float) -> "list[Grant]":
+        """End learning once every member has declared and the use of every dead member is known."""
+        if self._learned or self._undeclared or self.quarantine.unknown_use:
             return []
-        self._settled = True
+        self._learned = True
         for lender in list(self._lenders()):
             lender.finish_learning()
         return self._match(now)
 
-    def _match(self, now: float) -> "list[LocalGrant]":
-        """What has become free goes to who waits; who has loans hears of those who go on waiting."""
+    def _match(self, now: float) -> "list[Grant]":
+        """Grant free slots of every owned version; recall loans where tickets still wait."""
         grants = []
         for queue in self._queues():
             if queue.lender is not None and (queue.waiting or queue.lender.peer_queues):
@@ -244,20 +164,20 @@ class PeerGroup:
 
     # ---- sessions
 
-    def link_up(self, peer: str, now: float) -> "list[LocalGrant]":
-        """A new session; one that was there before is over."""
+    def link_up(self, peer: str, now: float) -> "list[Grant]":
+        """Start a session; a previous one has ended."""
         self.link_down(peer, now)
-        self._up[peer] = None
-        if peer in self._others:
-            self._ping((peer,), now)  # before anything that makes it grant: its answer comes first, too
+        self.linked[peer] = None
+        if peer in self._peers:
+            self.liveness.ping((peer,), now)  # before the Declare, so that the answer arrives before any grant
             self._declare(peer, now)
         return []
 
     def link_down(self, peer: str, now: float) -> None:
-        """The session is over. Who is a member does not depend on it."""
-        self._up.pop(peer, None)
+        """End the session. Membership does not depend on it."""
+        self.linked.pop(peer, None)
         self._early.pop(peer, None)
-        self._passed_over.discard(peer)
+        self._skipped.discard(peer)
         for queue in self._queues():
             if queue.lender is not None:
                 queue.lender.drop_peer_queue(peer)
@@ -265,7 +185,7 @@ class PeerGroup:
                 queue.borrower.link_lost()
 
     def _declare(self, peer: str, now: float) -> None:
-        if peer not in self._up:
+        if peer not in self.linked:
             return
         assert self._view is not None
         self._first_asks[peer] = self._asks + 1
@@ -274,29 +194,32 @@ class PeerGroup:
             for queue in self._queues()
             if queue.borrower is not None and queue.borrower.owner == peer
         ]
-        worth_telling = tuple(each for each in holdings if each.leases or each.asks or each.retired)
-        self.send(peer, Declare(self._view.epoch, worth_telling))
+        nonempty = tuple(each for each in holdings if each.leases or each.asks or each.retired)
+        self.send(peer, Declare(self._view.epoch, nonempty))
 
     # ---- messages
 
-    def receive(self, peer: str, message: PeerMessage, now: float) -> "list[LocalGrant]":
-        """Whatever a peer says. Returns grants to tickets of this worker."""
-        if peer not in self._up:
-            self.count("messages_without_session")
+    def receive(self, peer: str, message: PeerMessage, now: float) -> "list[Grant]":
+        """Handle one message of a peer; returns grants to tickets of this worker."""
+        if peer not in self.linked:
+            self.counters["messages_without_session"] += 1
             return []
-        self._heard[peer] = now
-        grants = self._take(peer, message, now)
-        if peer in self._passed_over:
-            self._passed_over.discard(peer)
+        self._last_heard[peer] = now
+        grants = self._handle(peer, message, now)
+        if peer in self._skipped:
+            self._skipped.discard(peer)
             grants += self._match(now)
         return grants
 
-    def _take(self, peer: str, message: PeerMessage, now: float) -> "list[LocalGrant]":
+    def _handle(self, peer: str, message: PeerMessage, now: float) -> "list[Grant]":
         match message:
             case Ping(number):
                 self.send(peer, Pong(number))
             case Pong(number):
-                self._answered(peer, number, now)
+                if self.liveness.answered(peer, number, now):
+                    for borrower in [borrower for borrower in self._ask_again if borrower.owner == peer]:
+                        del self._ask_again[borrower]
+                        borrower.ask_again(now)
             case SlotGranted():
                 return self._granted(peer, message, now)
             case Recall():
@@ -306,46 +229,46 @@ class PeerGroup:
             case Declare():
                 return self._declared(peer, message, now)
             case _:
-                return self._told(peer, message, now)
+                return self._updated(peer, message, now)
         return []
 
-    def _granted(self, peer: str, message: SlotGranted, now: float) -> "list[LocalGrant]":
+    def _granted(self, peer: str, message: SlotGranted, now: float) -> "list[Grant]":
         queue = self._dispatcher.queue_for_peer(message.key)
         borrower = queue.borrower
         if borrower is None or borrower.owner != peer or message.ask < self._first_asks.get(peer, 0):
-            self.count("stale_grants")  # void by this worker's Declare: not even given back
+            self.counters["stale_grants"] += 1  # void by this worker's Declare: not even returned
             return []
         grant = borrower.granted(message, now)
         return [] if grant is None else [grant]
 
-    def _declared(self, peer: str, declare: Declare, now: float) -> "list[LocalGrant]":
+    def _declared(self, peer: str, declare: Declare, now: float) -> "list[Grant]":
         epoch = -1 if self._view is None else self._view.epoch
         self._newest_epoch = max(self._newest_epoch, declare.epoch)
         if declare.epoch > epoch:
             self._early[peer] = DeclaredLeases(declare, now)
             return []
-        if declare.epoch < epoch or peer not in self._others:
+        if declare.epoch < epoch or peer not in self._peers:
             return []
-        return self._apply(peer, DeclaredLeases(declare, now), now) + self._match(now)
+        return self._apply_declaration(peer, DeclaredLeases(declare, now), now) + self._match(now)
 
-    def _apply(self, peer: str, account: DeclaredLeases, now: float) -> "list[LocalGrant]":
-        for key in account.versions():
+    def _apply_declaration(self, peer: str, declared: DeclaredLeases, now: float) -> "list[Grant]":
+        for key in declared.versions():
             self._dispatcher.queue_for_peer(key)
-        first = peer in self._missing
+        first = peer in self._undeclared
         for lender in self._lenders():
-            lender.declared(peer, account, first)
-        self.start_probing(now)
-        self._missing.discard(peer)
-        return self._settle(now)
+            lender.declared(peer, declared, first)
+        self.liveness.start_probing(now)
+        self._undeclared.discard(peer)
+        return self._finish_learning(now)
 
-    def _told(self, peer: str, message: LeaseUpdate, now: float) -> "list[LocalGrant]":
+    def _updated(self, peer: str, message: LeaseUpdate, now: float) -> "list[Grant]":
         if peer in self._early:
             self._early[peer].update(message, now)
             return []
         if isinstance(message, Return):
             return self._returned(peer, message, now)
-        if peer in self._missing or peer not in self._others:
-            return []  # it is in an older view, and will say it again in this one
+        if peer in self._undeclared or peer not in self._peers:
+            return []  # the peer is in an older view and repeats this in its next Declare
         match message:
             case Ask():
                 lender = self._dispatcher.queue_for_peer(message.key).lender
@@ -356,84 +279,51 @@ class PeerGroup:
                     if (peer, ask) in self.peer_asks:
                         self.peer_asks[peer, ask].forget(peer, ask)
             case Failed():
-                self._failed(message, now)
+                self._dispatcher.queue_for_peer(message.key).lifecycle.failure_reported(message, now)
         return []
 
-    def _returned(self, peer: str, message: Return, now: float) -> "list[LocalGrant]":
+    def _returned(self, peer: str, message: Return, now: float) -> "list[Grant]":
         queues: dict[VersionQueue, None] = {}
         for lease in message.leases:
             lender = self.loans.get((peer, lease))
             if lender is None or not lender.returned(peer, lease):
-                self.count("double_returns")
+                self.counters["double_returns"] += 1
             else:
                 queues[lender.queue] = None
         return list(chain.from_iterable(queue.match_all(now) for queue in queues))
 
-    def _failed(self, message: Failed, now: float) -> None:
-        queue = self._dispatcher.queue_for_peer(message.key)
-        replica = queue.replicas.get(message.replica)
-        if queue.lender is None or replica is None:
-            return
-        if not message.failure:
-            replica.failures = 0
-        elif message.failure in _FAILURES:
-            queue.replica_failed(replica, _FAILURES[message.failure], now)
+    # ---- silent peers
 
-    # ---- pings, and who has been silent for too long
-
-    def _ping(self, peers: tuple[str, ...], now: float) -> None:
-        self._round += 1
-        self._rounds = {number: sent for number, sent in self._rounds.items() if sent >= now - self._lease_s}
-        self._rounds[self._round] = now
-        for peer in peers:
-            self.send(peer, Ping(self._round))
-
-    def _answered(self, peer: str, number: int, now: float) -> None:
-        sent = self._rounds.get(number)
-        if sent is not None and peer in self._others:
-            self._valid_until[peer] = max(sent + self._lease_s, self._valid_until.get(peer, 0.0))
-            self._lost.discard(peer)
-        if self.is_valid(peer, now):
-            for borrower in [borrower for borrower in self._too_late if borrower.owner == peer]:
-                del self._too_late[borrower]
-                borrower.ask_again(now)
-
-    def _look_around(self, last: float, now: float) -> "list[LocalGrant]":
-        if not self._others:
+    def _ping_round(self, last: float, now: float) -> "list[Grant]":
+        if not self._peers:
             self._pinging = False
             return []
-        pause_s = self._lease_s / PINGS_PER_LEASE
-        slept_s = now - last - pause_s
-        if slept_s > pause_s:  # it was this worker that was silent: what others said meanwhile is still to be read
-            self._heard = {peer: min(now, heard + slept_s) for peer, heard in self._heard.items()}
-        self._ping(self._others, now)
-        self.timers.at(now + pause_s, self._look_around, now)
-        self._lose_tunnels(now)
+        self.liveness.ping_round(last, now)
+        self.timers.at(now + self._lease_s / PINGS_PER_LEASE, self._ping_round, now)
+        self._limit_tunnels(now)
         return self._reclaim(now)
 
-    def _reclaim(self, now: float) -> "list[LocalGrant]":
+    def _reclaim(self, now: float) -> "list[Grant]":
+        """Reclaim loans of peers silent for a lease, the scoring timeout and a margin."""
         assert self._view is not None
-        silent = [peer for peer in self._others if now > self._heard[peer] + self._lease_s]
+        silent = self.liveness.silent(now)
         if not silent or self._newest_epoch > self._view.epoch:
-            return []  # with an older view than others it cannot tell who may use what
+            return []  # with a newer view elsewhere, this worker may no longer own the slots
         for queue in self._queues():
             for peer in silent if queue.lender is not None else ():
-                over = self._heard[peer] + self._lease_s + queue.scoring_timeout_s + RECLAIM_MARGIN_S
+                over = self._last_heard[peer] + self._lease_s + queue.scoring_timeout_s + RECLAIM_MARGIN_S
                 if now > over and queue.lender is not None:
-                    queue.lender.reclaim(peer, sure=peer not in self._missing)
+                    queue.lender.reclaim(peer, sure=peer not in self._undeclared)
         return self._match(now)
 
-    def _lose_tunnels(self, now: float) -> None:
-        """Tunnels know no scoring timeout; on slots of an owner that does not answer they get one all the same."""
-        for peer in self._others:
-            lost_at = self._valid_until.get(peer, -1.0)
-            if now > lost_at and peer not in self._lost:
-                self._lost.add(peer)
-                for queue in self._queues():
-                    if queue.borrower is not None and queue.borrower.owner == peer and queue.ledger.busy:
-                        self.timers.at(max(now, lost_at + queue.scoring_timeout_s), self._lapse, queue, peer)
+    def _limit_tunnels(self, now: float) -> None:
+        """Give tunnels on slots of an unreachable owner a deadline: the scoring timeout from the end of validity."""
+        for peer, ended_at in self.liveness.newly_expired(now):
+            for queue in self._queues():
+                if queue.borrower is not None and queue.borrower.owner == peer and queue.ledger.busy:
+                    self.timers.at(max(now, ended_at + queue.scoring_timeout_s), self._lapse, queue, peer)
 
-    def _lapse(self, queue: "VersionQueue", peer: str, now: float) -> "list[LocalGrant]":
-        if queue.borrower is not None and queue.borrower.owner == peer and not self.is_valid(peer, now):
-            self._dispatcher.lapsed += queue.tunnels()
+    def _lapse(self, queue: "VersionQueue", peer: str, now: float) -> "list[Grant]":
+        if queue.borrower is not None and queue.borrower.owner == peer and not self.liveness.is_valid(peer, now):
+            self._dispatcher.lapsed += queue.ledger.tunnels()
         return []

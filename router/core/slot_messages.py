@@ -1,4 +1,4 @@
-"""What workers say to each other about slots: shapes only. Ages are durations: no absolute time travels."""
+"""Messages between workers about slots: types only. Ages are durations; no absolute time is sent."""
 
 import msgspec
 
@@ -6,25 +6,25 @@ from serving.endpoint import VersionKey
 
 
 class Ask(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """A ticket of the sender waits for a slot; answered by `SlotGranted` when its turn has come."""
+    """Borrower to owner: a ticket waits for a slot. Answered by `SlotGranted` in its turn."""
 
     key: VersionKey
     ask: int
-    """The sender's number for it, never used twice."""
+    """Number chosen by the sender, never reused."""
     age_s: float
-    """How long it has waited already."""
+    """Time waited so far."""
     retry: bool = False
-    """It had a slot whose replica could not be reached: it keeps its place before everybody else."""
+    """The ticket had a slot of an unreachable replica: it is served before all others."""
 
 
 class Forget(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """These asks are void: served with a slot that was at hand, given up, or expired."""
+    """Borrower to owner: cancel asks that were served otherwise, abandoned or expired."""
 
     asks: tuple[int, ...]
 
 
 class SlotGranted(msgspec.Struct, tag="Grant", frozen=True, array_like=True):
-    """The sender lends a slot."""
+    """Owner to borrower: loan of a slot."""
 
     key: VersionKey
     ask: int
@@ -33,53 +33,52 @@ class SlotGranted(msgspec.Struct, tag="Grant", frozen=True, array_like=True):
     host: str
     port: int
     others_age_s: float | None
-    """How long the oldest ticket of others waits; None: nobody waits, and the slot may be used again."""
+    """Age of the oldest ticket of other workers; None: none waits, and the slot may be reused."""
 
 
 class Return(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """These slots are not used any more. A second time, or for an unknown lease, is harmless and counted."""
+    """Borrower to owner: end of loans. A second return, or one of an unknown lease, is counted and has no effect."""
 
     leases: tuple[int, ...]
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """A borrower could not use a replica; follows the rule of passive health at the owner."""
+    """Borrower to owner: failure of a replica, for passive health at the owner."""
 
     key: VersionKey
     replica: str
     failure: str
-    """A `router.core.health.Failure` value; "" after an answer, which ends a row of failures."""
+    """A `router.core.health.Failure` value; "" after a success, which ends a row of failures."""
 
 
 class Recall(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """Give back what is idle now, and the rest when its request ends, unless a ticket older than the others' waits."""
+    """Owner to borrower: return idle slots now and others when their request ends, unless an older ticket waits."""
 
     key: VersionKey
     replica: str
-    """Only slots of this replica, which is taken out of service; "" for all."""
+    """Id of a replica that goes out of service: only its slots; "" for all."""
     others_age_s: float | None
 
 
 class Holding(msgspec.Struct, frozen=True, array_like=True):
-    """What the sender has of one version that the receiver owns."""
+    """Leases and asks of the sender for one version that the receiver owns."""
 
     key: VersionKey
     leases: tuple[tuple[int, str], ...]
-    """Lease and replica of every slot in use."""
+    """Lease and replica id of every slot in use."""
     asks: tuple[Ask, ...]
     retired: tuple[str, ...] = ()
-    """Replicas that the sender has withdrawn for good: an owner's word, which its successor keeps."""
+    """Replicas that the sender has retired; a new owner keeps them retired."""
 
 
 class Declare(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """The whole truth about what the sender has of everything that the receiver owns.
+    """All leases and asks of the sender for the versions that the receiver owns.
 
-    Sent first on every session, and to everybody with every new view. By sending it, the sender promises to grant
-    nothing of these versions, and to take grants of them from nobody else, as long as its view has not moved past
-    `epoch`. It counts only for a receiver in the very same view (two workers that have skipped different views may
-    disagree about who owned what between), which replaces what it believed.
+    Sent first on every session, and to all peers with every new view. While its view has not moved past `epoch`, the
+    sender grants no slot of these versions and accepts grants only from the receiver. Valid only for a receiver in the
+    same view (workers that skipped different views may disagree about earlier owners); it replaces all older state.
 
-    All asks in it are numbered anew: grants that were under way to older ones are void, for both sides.
+    All asks in it have new numbers: grants under way to older asks are void on both sides.
     """
 
     epoch: int
@@ -87,13 +86,13 @@ class Declare(msgspec.Struct, tag=True, frozen=True, array_like=True):
 
 
 class Ping(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """Answer me."""
+    """Request for a `Pong` with the same number."""
 
     number: int
 
 
 class Pong(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """The answer to `Ping`."""
+    """Answer to `Ping`."""
 
     number: int
 

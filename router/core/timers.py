@@ -1,4 +1,4 @@
-"""What is to be done at a later moment. Nothing happens by itself: the shell looks at `next` and calls `run`."""
+"""Timers without a clock: the shell reads `next` and calls `run`."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Timers:
-    """Actions in the order of their moments, and of their planning where moments are equal."""
+    """Scheduled actions, ordered by time and then by insertion."""
 
     __slots__ = ("_numbers", "_plans")
 
@@ -18,15 +18,18 @@ class Timers:
         self._plans: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
 
     def at(self, moment: float, action: Callable[..., list[T]], *args: Any) -> None:
-        """Call `action(*args, now)` at that moment or soon after. Whether it still matters is the action's affair."""
+        """Schedule `action(*args, now)`. Timers are not cancelled: the action checks that it still applies.
+
+        `moment`: earliest time, in seconds. `args`: passed before the time of the call.
+        """
         heappush(self._plans, (moment, next(self._numbers), action, args))
 
     def next(self) -> float | None:
-        """When `run` has something to do, or None."""
+        """Time of the next action, or None."""
         return self._plans[0][0] if self._plans else None
 
     def run(self, now: float) -> list[Any]:
-        """Do what is due; returns what the actions return, in one list. What they plan for now is done, too."""
+        """Run due actions, including those scheduled meanwhile; returns their results as one list."""
         results = []
         while self._plans and self._plans[0][0] <= now:
             _, _, action, args = heappop(self._plans)

@@ -1,4 +1,4 @@
-"""Who takes part in the one truth about slots, and who owns which version. Pure."""
+"""Membership views and the owner of each version. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,48 +9,48 @@ from serving.endpoint import VersionKey
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One live worker process. A restarted one has another name."""
+    """A live worker process. A restarted worker has another name."""
 
     name: str
     address: str
-    """Where its peers reach it: `unix:PATH` or `HOST:PORT`."""
+    """Address for its peers: `unix:PATH` or `HOST:PORT`."""
     eligible: bool = True
-    """Whether it may own versions: it serves, and is not leaving."""
+    """True if it may own versions: serving and not leaving."""
 
 
 @dataclass(frozen=True, slots=True)
 class Departed:
-    """A member that does not run any more."""
+    """A member that has ended."""
 
     name: str
     held: Mapping[str, int] | None
-    """Replica id -> requests in flight at its end; None: nobody knows."""
+    """Requests in flight at its end, by replica id; None: unknown."""
     age_s: float = 0.0
-    """For how long at least it has been gone already; spares those who start later a part of the embargo."""
+    """Least time since its end; shortens the quarantine in workers that start later."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The members at one moment. All workers see a growing subsequence of one history, in the order of `epoch`.
 
-    Whoever is missing has ended: the source of views promises that, and nothing else would make taking over safe.
+    A member missing from a view has ended. The source of views guarantees that; taking over its slots is safe only so.
     """
 
     epoch: int
     members: tuple[Member, ...]
     departed: tuple[Departed, ...] = ()
-    """Members that have left lately; each is listed for longer than any worker may lag behind."""
+    """Recently ended members; each is listed for longer than any worker may lag behind."""
 
     def names(self) -> tuple[str, ...]:
-        """Of all members."""
+        """Names of all members."""
         return tuple(member.name for member in self.members)
 
     def owner(self, key: VersionKey) -> str:
-        """The member that grants the slots of a version; "" when none is eligible."""
+        """Name of the member that owns the version; "" if none is eligible."""
         return owner_of(key, (member.name for member in self.members if member.eligible))
 
 
 def owner_of(key: VersionKey, names: Iterable[str]) -> str:
-    """Rendezvous hashing (Thaler and Ravishankar 1998): who comes or goes moves only the keys that it owns."""
+    """Rendezvous hashing (Thaler and Ravishankar 1998): a change of members moves only the versions they own."""
     text = f"{key.endpoint}/{key.version}/".encode()
     return max(names, key=lambda name: blake2b(text + name.encode(), digest_size=8).digest(), default="")

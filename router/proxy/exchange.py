@@ -208,7 +208,7 @@ class Exchange(Ticket):
         lease, queue = self.lease, self.queue
         assert lease is not None and queue is not None
         # As long as there is another one, however many have refused: each refusal leaves its replica alone for a while.
-        if self._attempts < self._gateway.settings.max_attempts or queue.others_in_service(lease.replica):
+        if self._attempts < self._gateway.settings.max_attempts or queue.lifecycle.others_in_service(lease.replica):
             self._try_elsewhere()
         else:
             self.refuse(NoReadyReplicas(queue.key.endpoint))
@@ -323,7 +323,7 @@ class Exchange(Ticket):
         valid_until = self.client.planner.valid_until(self.head, self._gateway.unix_now())
         self._answer = head
         self.status = 101
-        self.queue.exempt(self.lease)
+        self.lease.exempt_from_timeout()
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         self.client.write(
             b"".join((replica_lines(head), upgrade, version.response_lines, self.request_id, b"\r\n\r\n"))

@@ -318,7 +318,7 @@ class Gateway:
         if lease is None or queue is None:
             return
         self.stats.counters[f"replica_{failure.value}"] += 1
-        hold_s = queue.replica_failed(lease.replica, failure, self.now())
+        hold_s = queue.lifecycle.replica_failed(lease.replica, failure, self.now())
         _log.warning("replica %s (%s): %s; left alone for %.2f s", lease.replica.id, queue.key, why, hold_s)
         self.arm()
 

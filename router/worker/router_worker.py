@@ -465,7 +465,7 @@ def _usage(queue: VersionQueue, now: float) -> VersionUsage:
         total=ledger.total,
         waiting=queue.queue_length,
         busy_slot_seconds=ledger.busy_slot_seconds(now),
-        busy_by_replica=queue.busy_by_replica(),
+        busy_by_replica=queue.ledger.busy_by_replica(),
     )
 
 

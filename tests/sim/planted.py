@@ -12,6 +12,8 @@ from router.core.borrowing import Borrower
 from router.core.ledger import ReplicaSlots
 from router.core.lending import Lender
 from router.core.peer_group import PeerGroup
+from router.core.peer_liveness import PeerLiveness
+from router.core.quarantine import Quarantine
 from router.core.slot_messages import Declare, Recall, Return, SlotGranted
 from router.core.view import Departed
 from tests.sim.scenario import CUT, ONE_WAY, PAUSE
@@ -23,12 +25,12 @@ Wrong = tuple[type, str, Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 def _lends_and_keeps(right: Callable[..., None]) -> Callable[..., None]:
-    def _lend(self: Lender, peer: str, lease: int, replica: ReplicaSlots) -> None:
+    def _add_loan(self: Lender, peer: str, lease: int, replica: ReplicaSlots) -> None:
         right(self, peer, lease, replica)
         if lease % RARELY == 0:
             self.queue.ledger.vacate(replica)
 
-    return _lend
+    return _add_loan
 
 
 def _loses_returns(right: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,18 +52,18 @@ def _counts_returns_twice(right: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def _does_not_learn(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _settle(self: PeerGroup, now: float) -> Any:
-        self._missing.clear()
+    def _finish_learning(self: PeerGroup, now: float) -> Any:
+        self._undeclared.clear()
         return right(self, now)
 
-    return _settle
+    return _finish_learning
 
 
-def _buries_nobody(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _bury(self: PeerGroup, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
+def _quarantines_nothing(right: Callable[..., Any]) -> Callable[..., Any]:
+    def add(self: Quarantine, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
         return ()
 
-    return _bury
+    return add
 
 
 def _takes_grants_of_anybody(right: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,14 +84,14 @@ def _takes_declarations_of_any_view(right: Callable[..., Any]) -> Callable[..., 
 
 
 def _keeps_for_ever(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _keep_no_longer(self: Borrower, now: float) -> list[Any]:
+    def _return_expired(self: Borrower, now: float) -> list[Any]:
         return []
 
-    return _keep_no_longer
+    return _return_expired
 
 
 def _is_always_valid(right: Callable[..., bool]) -> Callable[..., bool]:
-    def is_valid(self: PeerGroup, peer: str, now: float) -> bool:
+    def is_valid(self: PeerLiveness, peer: str, now: float) -> bool:
         return True
 
     return is_valid
@@ -103,10 +105,10 @@ def _is_deaf_to_recalls(right: Callable[..., None]) -> Callable[..., None]:
 
 
 def _serves_itself_first(right: Callable[..., Any]) -> Callable[..., Any]:
-    def _hear_of_others(self: Borrower, others_age_s: float | None, now: float) -> None:
+    def _set_others(self: Borrower, others_age_s: float | None, now: float) -> None:
         return None
 
-    return _hear_of_others
+    return _set_others
 
 
 def _prefers_its_own(right: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,17 +127,17 @@ def _keeps_slots_of_lost_sessions(right: Callable[..., None]) -> Callable[..., N
 
 
 BUGS: dict[str, Wrong] = {
-    "double grant": (Lender, "_lend", _lends_and_keeps),
+    "double grant": (Lender, "_add_loan", _lends_and_keeps),
     "lost return": (PeerGroup, "_returned", _loses_returns),
     "return counted twice": (Lender, "returned", _counts_returns_twice),
-    "no learning": (PeerGroup, "_settle", _does_not_learn),
-    "no embargo": (PeerGroup, "_bury", _buries_nobody),
+    "no learning": (PeerGroup, "_finish_learning", _does_not_learn),
+    "no quarantine": (Quarantine, "add", _quarantines_nothing),
     "grant of an old owner": (PeerGroup, "_granted", _takes_grants_of_anybody),
     "declaration of another view": (PeerGroup, "_declared", _takes_declarations_of_any_view),
-    "hoarding": (Borrower, "_keep_no_longer", _keeps_for_ever),
-    "no validity": (PeerGroup, "is_valid", _is_always_valid),
+    "hoarding": (Borrower, "_return_expired", _keeps_for_ever),
+    "no validity": (PeerLiveness, "is_valid", _is_always_valid),
     "deaf to recalls": (Borrower, "recalled", _is_deaf_to_recalls),
-    "selfish borrower": (Borrower, "_hear_of_others", _serves_itself_first),
+    "selfish borrower": (Borrower, "_set_others", _serves_itself_first),
     "selfish owner": (Lender, "match", _prefers_its_own),
     "loans of lost sessions": (Lender, "_replace_loans", _keeps_slots_of_lost_sessions),
 }

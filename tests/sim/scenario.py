@@ -33,7 +33,7 @@ class Scenario:
     work_s: float
     """Mean."""
     long_work: bool
-    """Requests may outlast the embargo: what then still runs of a dead worker is the documented exception."""
+    """Requests may outlast the quarantine: what then still runs of a dead worker is the documented exception."""
     queue_wait_s: float
     scoring_timeout_s: float
     lease_s: float
@@ -85,7 +85,7 @@ def draw(seed: int) -> Scenario:
     calm = random.random() < 0.3
     lossy = not calm and random.random() < 0.3
     link_s = random.choice((0.0002, 0.001, 0.005, 0.02))
-    # Two ways take less than a sixteenth of a lease (`router.core.peer_group.SILENCES_PER_LEASE`); really, a
+    # Two ways take less than a sixteenth of a lease (`router.core.peer_liveness.SILENCES_PER_LEASE`); really, a
     # thousandth.
     lease_s = random.choice((0.3, 0.5, 1.0) if workers < 5 and link_s < 0.01 else (1.0,))
     replicas, slots = random.choice((1, 1, 2, 3, 4, 8)), random.choice((1, 1, 1, 2, 4))

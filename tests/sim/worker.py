@@ -224,7 +224,7 @@ class SimWorker:
         queue = self.dispatcher.queue(request.key)
         work_s = min(request.work_s, queue.scoring_timeout_s)
         if request.tunnel:
-            queue.exempt(lease)
+            lease.exempt_from_timeout()
             work_s = TUNNEL_TIMEOUTS * queue.scoring_timeout_s
         self._clock.at(now + work_s, self._answered, request, lease)
 
@@ -258,12 +258,12 @@ class SimWorker:
         del self.using[request]
         if request.attempts >= 3:
             self.using[request] = lease
-            queue.replica_failed(lease.replica, Failure.UNREACHABLE, now)
+            queue.lifecycle.replica_failed(lease.replica, Failure.UNREACHABLE, now)
             self._finish(request, lease, "ReplicaFailed")
             return
         request.retry = True
         self._wait(request, queue)
-        queue.replica_failed(lease.replica, Failure.UNREACHABLE, now)
+        queue.lifecycle.replica_failed(lease.replica, Failure.UNREACHABLE, now)
         grant = queue.requeue(lease, now)
         if grant is not None:
             self._granted((grant,))

@@ -90,7 +90,7 @@ class World:
         return ended
 
     def lose(self, worker: SimWorker) -> None:
-        """A worker has ended: its requests are lost; replicas go on with them, which counts until the embargo ends."""
+        """A worker has ended: its requests are lost; replicas go on with them until the quarantine ends."""
         for request in (*worker.using, *worker.waiting):
             request.outcome = "lost"
             self.judge.ended(request, self.clock.now)

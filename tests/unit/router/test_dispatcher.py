@@ -155,7 +155,7 @@ def test_a_request_whose_replica_is_not_reached_is_served_by_another_one_at_once
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     lease = served(queue)
-    queue.eject(lease.replica)
+    queue.lifecycle.eject(lease.replica)
     grant = queue.requeue(lease, NOW)
     assert grant is not None and grant.ticket is lease.holder and grant.lease.replica is not lease.replica
 
@@ -164,7 +164,7 @@ def test_the_next_deadline_is_that_of_the_oldest_ticket_though_a_retry_waits_bef
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     waits(queue, NOW + 0.1)
-    queue.hold(lease.replica)
+    queue.lifecycle.eject(lease.replica)
     assert queue.requeue(lease, NOW + 0.3) is None
     assert queue.next_deadline() == pytest.approx(NOW + 0.1 + queue.queue_wait_s)
     ((ticket, _),) = queue.expire(NOW + 0.1 + queue.queue_wait_s)
@@ -176,27 +176,27 @@ def test_a_request_whose_replica_is_not_reached_comes_before_those_who_wait(disp
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     other = waits(queue)
-    queue.eject(lease.replica)
+    queue.lifecycle.eject(lease.replica)
     ticket = lease.holder
     assert queue.requeue(lease, NOW) is None and isinstance(ticket, Ticket) and ticket.waiting
-    (grant,) = queue.readmit(lease.replica, NOW)
+    (grant,) = queue.lifecycle.readmit(lease.replica, NOW)
     assert grant.ticket is lease.holder and other.waiting
 
 
 def test_requests_that_were_not_begun_keep_their_order_among_themselves(dispatcher, queue):
     dispatcher.upsert(replica("a", slots=2), NOW)
     first, second = served(queue), served(queue)
-    queue.eject(first.replica)
+    queue.lifecycle.eject(first.replica)
     queue.requeue(second, NOW)
     queue.requeue(first, NOW)
-    grants = queue.readmit(first.replica, NOW)
+    grants = queue.lifecycle.readmit(first.replica, NOW)
     assert [grant.ticket for grant in grants] == [second.holder, first.holder]
 
 
 def test_a_request_that_is_tried_elsewhere_gets_a_new_wait(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue, NOW)
-    queue.eject(lease.replica)
+    queue.lifecycle.eject(lease.replica)
     queue.requeue(lease, NOW + 3)
     assert queue.next_deadline() == NOW + 3.5
 
@@ -205,12 +205,12 @@ def test_there_are_others_only_where_one_is_in_service_and_not_left_alone(dispat
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     a, b = queue.replicas["a"], queue.replicas["b"]
-    assert queue.others_in_service(a)
-    queue.eject(b)
-    assert not queue.others_in_service(a)
-    queue.readmit(b, NOW)
+    assert queue.lifecycle.others_in_service(a)
+    queue.lifecycle.eject(b)
+    assert not queue.lifecycle.others_in_service(a)
+    queue.lifecycle.readmit(b, NOW)
     dispatcher.upsert(replica("b", ReplicaState.FAILED), NOW)
-    assert not queue.others_in_service(a)
+    assert not queue.lifecycle.others_in_service(a)
 
 
 # ---- replicas that go
@@ -235,14 +235,14 @@ def test_an_idle_replica_that_is_left_alone_is_retired_before_a_busy_one(dispatc
     dispatcher.upsert(replica("busy", slots=2), NOW)
     served(queue)
     dispatcher.upsert(replica("alone"), NOW)
-    queue.eject(queue.replicas["alone"])
+    queue.lifecycle.eject(queue.replicas["alone"])
     assert dispatcher.retire(BLUE, 1) == ["alone"]
 
 
 def test_a_busy_replica_that_is_left_alone_is_not_retired_before_an_idle_one(dispatcher, queue):
     dispatcher.upsert(replica("busy"), NOW)
     served(queue)
-    queue.eject(queue.replicas["busy"])
+    queue.lifecycle.eject(queue.replicas["busy"])
     dispatcher.upsert(replica("idle"), NOW)
     assert dispatcher.retire(BLUE, 1) == ["idle"]
 
@@ -341,12 +341,12 @@ def test_removing_what_is_not_there_is_harmless(dispatcher):
 def test_the_end_of_a_hold_on_a_replica_that_is_gone_is_harmless(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     gone = queue.replicas["a"]
-    queue.eject(gone)
+    queue.lifecycle.eject(gone)
     dispatcher.remove("a")
     dispatcher.upsert(replica("a"), NOW)
     served(queue)
     waits(queue)
-    assert queue.readmit(gone, NOW) == [] and queue.ledger.total == 1
+    assert queue.lifecycle.readmit(gone, NOW) == [] and queue.ledger.total == 1
 
 
 def test_a_replica_may_change_its_address(dispatcher, queue):

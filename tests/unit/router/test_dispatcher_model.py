@@ -198,7 +198,7 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
         model, ticket = self.models[name], lease.holder
         assert isinstance(ticket, Ticket)
         if hold:
-            self.queues[name].eject(lease.replica)
+            self.queues[name].lifecycle.eject(lease.replica)
             model.replicas[lease.replica.id].held = True
         drained = model.end(lease)
         self.over.append((name, lease))
@@ -301,9 +301,9 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
         if one is not None and one.seen is seen:
             one.held = held
         if held:
-            self.queues[name].eject(seen)
+            self.queues[name].lifecycle.eject(seen)
         else:
-            self.granted(model, self.queues[name].readmit(seen, self.now))
+            self.granted(model, self.queues[name].lifecycle.readmit(seen, self.now))
 
     @rule(name=NAMES)
     def a_version_is_no_longer_declared(self, name: str) -> None:

@@ -691,7 +691,7 @@ def test_a_tunnel_ends_at_the_scoring_timeout_after_its_owner_was_lost():
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     lease = group.running[ticket][1]
-    group.queue(one).exempt(lease)
+    lease.exempt_from_timeout()
     group.pass_time(120.0)
     assert group.dispatchers[one].lapsed == []
     group.cut(owner, one)
@@ -824,7 +824,7 @@ def test_a_replica_that_a_borrower_does_not_reach_is_left_alone_by_everybody():
     (ticket,) = fill(group, one, 1)
     _, lease = group.running.pop(ticket)
     queue = group.queue(one)
-    assert queue.replica_failed(lease.replica, Failure.UNREACHABLE, group.now) == 0.0
+    assert queue.lifecycle.replica_failed(lease.replica, Failure.UNREACHABLE, group.now) == 0.0
     assert queue.requeue(lease, group.now) is None
     group.did(one, [])
     group.flow()
@@ -838,7 +838,7 @@ def test_an_answer_ends_a_row_of_failures_that_borrowers_have_told():
     group, owner, one, _ = workers(replica("r", slots=2))
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
-    group.queue(one).replica_failed(lease.replica, Failure.BROKEN, group.now)
+    group.queue(one).lifecycle.replica_failed(lease.replica, Failure.BROKEN, group.now)
     group.did(one, [])
     group.flow()
     assert group.queue(owner).replicas["r"].failures == 1
@@ -853,16 +853,16 @@ def test_a_borrower_that_fails_on_one_replica_knows_of_the_others():
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
     queue = group.queue(one)
-    assert queue.others_in_service(lease.replica)
+    assert queue.lifecycle.others_in_service(lease.replica)
     for other in queue.replicas.values():
-        queue.replica_failed(other, Failure.UNREACHABLE, group.now)
-    assert not queue.others_in_service(lease.replica)
+        queue.lifecycle.replica_failed(other, Failure.UNREACHABLE, group.now)
+    assert not queue.lifecycle.others_in_service(lease.replica)
 
 
 def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the_shell():
     group = Workers("a", replicas=[replica("r")])
     queue = group.queue("a")
-    assert queue.replica_failed(queue.replicas["r"], Failure.UNREACHABLE, group.now) == 0.05
+    assert queue.lifecycle.replica_failed(queue.replicas["r"], Failure.UNREACHABLE, group.now) == 0.05
     (waits,) = fill(group, "a", 1)
     assert group.runs(waits) == [False]
     group.pass_time(0.05)
@@ -879,7 +879,7 @@ def test_slots_are_counted_by_the_owner_and_requests_by_whom_they_came_to():
     assert {name: ledger.total for name, ledger in ledgers.items() if ledger.total} == {owner: 2}
     assert {name: ledger.busy for name, ledger in ledgers.items() if ledger.busy} == {one: 2}
     assert {name: group.queue(name).waiting for name in NAMES} == {owner: 0, one: 0, other: 1}
-    assert group.queue(one).busy_by_replica() == {"r": 2} and group.queue(owner).busy_by_replica() == {}
+    assert group.queue(one).ledger.busy_by_replica() == {"r": 2} and group.queue(owner).ledger.busy_by_replica() == {}
     before = ledgers[owner].busy_slot_seconds(group.now)
     group.pass_time(1.0)
     assert ledgers[owner].busy_slot_seconds(group.now) == before

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from router.core.version_queue import Ticket
 from router.core.view import Departed, View
 from tests.unit.router.records import replica
 from tests.unit.router.workers import KEEP_S, LEASE_S, Workers
@@ -25,7 +26,7 @@ class GroupUnderAnyOrder(RuleBasedStateMachine):
         self.leaving: set[str] = set()
         self.departed: list[Departed] = []
         self.views: list[View] = []
-        self.waiting: list[tuple[str, object]] = []
+        self.waiting: list[tuple[str, Ticket]] = []
 
     @initialize(count=st.integers(2, 3), slots=st.lists(st.integers(1, 2), min_size=1, max_size=2))
     def workers_start(self, count: int, slots: list[int]) -> None:
@@ -84,7 +85,7 @@ class GroupUnderAnyOrder(RuleBasedStateMachine):
     def time_passes(self, seconds: float, pick: int, stopped: bool) -> None:
         before = self.group.now
         self.group.pass_time(seconds, *([self.pick(pick)] if stopped else []))
-        # The replicas are done with what dead workers sent them before the embargo is over.
+        # The replicas are done with what dead workers sent them before the quarantine is over.
         if self.group.now - before >= LEASE_S / 2:
             self.group.ghosts.clear()
 

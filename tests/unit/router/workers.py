@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from router.core.dispatcher import Dispatcher, Grant, Ticket
+from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
 from router.core.ledger import Lease
 from router.core.slot_messages import PeerMessage
 from router.core.view import Departed, Member, View, owner_of
@@ -108,7 +108,7 @@ class Workers:
         """Who owns BLUE in the newest view."""
         return self.view.owner(BLUE)
 
-    def queue(self, name: str):
+    def queue(self, name: str) -> VersionQueue:
         """The queue of BLUE in a worker."""
         return self.dispatchers[name].queue(BLUE)
 
