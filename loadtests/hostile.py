@@ -149,7 +149,7 @@ def _decoding_s(pattern: bytes, megabytes: int, read_bytes: int) -> float:
         for _ in range(megabytes):
             for piece in pieces:
                 body.feed(piece)
-                body.take()
+                body.pop_data()
         body.feed(LAST_CHUNK)
         if not body.complete:
             raise RuntimeError("the body has not ended")

@@ -1,4 +1,4 @@
-"""The access log: one JSON line a request, written in batches, never blocking, without credentials or queries."""
+"""The access log: one JSON line per request, written in batches without blocking; no credentials, no queries."""
 
 import json
 import os
@@ -7,14 +7,14 @@ from enum import StrEnum
 
 MAX_PENDING = 10_000
 FLUSH_AT = 100
-"""Lines that are written without waiting for the next flush."""
+"""Number of pending lines that triggers a write before the next flush."""
 SAMPLE_ONE_IN = 100
 ATOMIC_BYTES = 4096
-"""PIPE_BUF of Linux: what a pipe takes whole or not at all, so that lines of several workers never mix."""
+"""PIPE_BUF of Linux: the largest atomic write to a pipe, so that lines of several workers never mix."""
 
 
 class AccessLogMode(StrEnum):
-    """Which requests are logged."""
+    """Selection of the requests that are logged."""
 
     OFF = "off"
     ERRORS = "errors"
@@ -23,20 +23,20 @@ class AccessLogMode(StrEnum):
 
 
 class AccessLog:
-    """Collects lines for a non-blocking file descriptor; what does not fit is dropped and counted."""
+    """Bounded buffer of lines for a non-blocking file descriptor; lines beyond MAX_PENDING are dropped and counted."""
 
     def __init__(self, mode: AccessLogMode, fd: int) -> None:
         self.mode = mode
         self.dropped = 0
         self._fd = fd
-        # Comparing numbers takes half the time of comparing members of an enumeration; this is asked of each request.
+        # Comparing numbers takes half the time of comparing enum members; `includes` runs for each request.
         self._always_from = {AccessLogMode.OFF: 1000, AccessLogMode.ALL: 0}.get(mode, 400)
         self._samples = mode is AccessLogMode.SAMPLED
         self._seen = 0
         self._lines: deque[bytes] = deque()
 
-    def wants(self, status: int) -> bool:
-        """Whether a request that ended with this status is logged."""
+    def includes(self, status: int) -> bool:
+        """True if a request that ended with this status is logged."""
         if status >= self._always_from:
             return True
         if not self._samples:
@@ -45,7 +45,7 @@ class AccessLog:
         return self._seen % SAMPLE_ONE_IN == 0
 
     def add(self, record: dict[str, object]) -> None:
-        """Take one record."""
+        """Append one record."""
         if len(self._lines) >= MAX_PENDING:
             self.dropped += 1
             return
@@ -54,7 +54,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what fits. Called from time to time; returns at once when the reader is slow or gone."""
+        """Write pending lines until the descriptor would block. Called periodically; a closed reader drops them all."""
         while self._lines:
             batch = self._next_batch()
             try:
@@ -70,7 +70,7 @@ class AccessLog:
                 return
 
     def _next_batch(self) -> bytes:
-        """As many whole lines as are written at once."""
+        """Whole lines of at most ATOMIC_BYTES; a longer line alone."""
         lines = self._lines
         batch = [lines.popleft()]
         size = len(batch[0])

@@ -1,27 +1,26 @@
-"""A worker that looks on for a while before it sleeps: quicker by two wake-ups per request, and dear.
+"""Optional busy polling: spin the event loop for `poll_s` after the last activity instead of blocking in epoll.
 
-Waking a process that sleeps costs what waking its core costs: some 50 µs on a virtual machine, and a request wakes its
-worker twice, when it comes and when its answer does. That is most of what a worker adds to it. A loop that asks the
-system again and again instead of sleeping is never woken (HAProxy has the same as `busy-polling`). It takes a core for
-as long as requests come more often than every `poll_s`, so it is off unless a worker is given a core of its own.
+Saves two wake-ups per request (request, response) of some 50 µs each on a virtual machine: most of the latency that a
+worker adds. HAProxy has the same as `busy-polling`. Costs a full core while requests come more often than every
+`poll_s`: off by default, meant for workers with a core of their own.
 """
 
 from collections.abc import Callable
 
 
 class BusyPoller:
-    """Keeps the loop turning from every `stir` until nothing has stirred it for `poll_s`."""
+    """Spins the loop from each `note_activity` until `poll_s` have passed without another."""
 
     __slots__ = (
+        "_active",
         "_call_soon",
         "_cpu_s",
-        "_give_way",
-        "_looked_at_cpu_s",
-        "_looking",
+        "_last_cpu_s",
         "_now",
         "_poll_s",
-        "_stirred",
+        "_spinning",
         "_until",
+        "_yield_cpu",
         "idle_cpu_s",
     )
 
@@ -31,39 +30,41 @@ class BusyPoller:
         now: Callable[[], float],
         cpu_s: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], object],
-        give_way: Callable[[], None],
+        yield_cpu: Callable[[], None],
     ) -> None:
-        """`now`: monotonic seconds; `cpu_s`: processor time of the loop's thread; `give_way`: lets others go first."""
+        """`poll_s`: seconds to spin after the last activity. `now`: monotonic seconds. `cpu_s`: processor time of the
+        loop's thread. `call_soon`: the loop's. `yield_cpu`: sched_yield.
+        """
         self._poll_s = poll_s
         self._now = now
         self._cpu_s = cpu_s
         self._call_soon = call_soon
-        self._give_way = give_way
-        self._looking = False
-        self._stirred = False
+        self._yield_cpu = yield_cpu
+        self._spinning = False
+        self._active = False
         self._until = 0.0
-        self._looked_at_cpu_s = 0.0
+        self._last_cpu_s = 0.0
         self.idle_cpu_s = 0.0
-        """Processor time that went into looking: whoever wants to know how busy the worker is has to take it off."""
+        """Processor time spent spinning; subtracted from the worker's load."""
 
-    def stir(self) -> None:
-        """Something has happened that may soon be followed by more."""
-        self._stirred = True
-        if not self._looking:
-            self._looking = True
-            self._call_soon(self._look)
+    def note_activity(self) -> None:
+        """Start or extend spinning: more events are expected shortly."""
+        self._active = True
+        if not self._spinning:
+            self._spinning = True
+            self._call_soon(self._spin)
 
-    def _look(self) -> None:
-        """Once in every turn of the loop, which does not sleep while this is due again."""
+    def _spin(self) -> None:
+        """Runs once per loop iteration; the pending callback keeps the loop from blocking."""
         now, cpu_s = self._now(), self._cpu_s()
-        if self._stirred:
-            self._stirred = False
+        if self._active:
+            self._active = False
             self._until = now + self._poll_s
         else:
-            self.idle_cpu_s += cpu_s - self._looked_at_cpu_s
+            self.idle_cpu_s += cpu_s - self._last_cpu_s
             if now >= self._until:
-                self._looking = False
+                self._spinning = False
                 return
-            self._give_way()
-        self._looked_at_cpu_s = cpu_s
-        self._call_soon(self._look)
+            self._yield_cpu()
+        self._last_cpu_s = cpu_s
+        self._call_soon(self._spin)

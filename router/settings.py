@@ -7,12 +7,12 @@ from typing import Any
 
 
 class SettingError(ValueError):
-    """A setting that is of the wrong type, or out of its range."""
+    """A setting of the wrong type or out of range."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """Each is documented with its unit; the defaults are meant for clients on the open internet."""
+    """Limits of one worker; the unit is part of each name. The defaults suit clients on the open internet."""
 
     max_head_bytes: int = 65_536
     """Request line and header fields together; more is 431."""
@@ -29,56 +29,58 @@ class RouterSettings:
     body_timeout_s: float = 30.0
     """Longest pause within a request body; longer is 408."""
     first_byte_timeout_s: float = 15.0
-    """How long a new connection may be silent before it is closed."""
+    """From the connection to its first byte; later it is closed."""
     idle_timeout_s: float = 75.0
-    """How long a connection may be idle between requests."""
+    """Longest idle time between requests on a connection."""
     unauthorized_idle_timeout_s: float = 15.0
     """The same, while no request on the connection has been admitted by an endpoint."""
     tls_handshake_timeout_s: float = 10.0
-    """From the connection to the agreement on TLS; later it is broken off."""
+    """Longest TLS handshake; a longer one is aborted."""
     tunnel_idle_s: float = 300.0
-    """How long nothing may pass through a WebSocket in either direction; then both sides are closed."""
+    """Longest silence in both directions of a WebSocket; then both sides are closed."""
     write_timeout_s: float = 60.0
-    """How long a client may take nothing of an answer that waits for it; then the connection is cut."""
+    """Longest time without progress while a client does not read its response; then the connection is aborted."""
     max_connections: int = 15_000
-    """Client connections of one worker; for a further one an idle one without an admitted request is closed."""
+    """Client connections of one worker; a further one replaces the longest idle unauthorized one."""
     max_address_connections: int = 0
-    """Of them from one client address (IPv6: from one /64); 0: any number. A further one is answered 503 and closed."""
+    """Client connections from one address (IPv6: one /64); 0: no limit. A further one is answered 503 and closed."""
     half_heads_bytes: int = 67_108_864
-    """Request heads that are not whole, over all connections of one worker; above it the oldest are answered 408."""
+    """Partial request heads of all connections of one worker; above it the oldest are answered 408."""
     buffer_bytes: int = 65_536
-    """What is buffered of a body in either direction before the sender is paused."""
+    """Buffer for a body in either direction; when it is full the sender is paused."""
     connect_timeout_s: float = 1.0
-    """For a connection to a replica; then another replica is tried."""
+    """Timeout of a connection to a replica; then another replica is tried."""
     max_attempts: int = 3
-    """Replicas that a request may be tried on, where it cannot have begun."""
+    """Attempts of a request, as long as no replica can have started it."""
     upstream_idle_s: float = 4.0
-    """How long a connection to a replica is kept for reuse: less than the 5 s after which common servers close one."""
+    """Idle time of a pooled connection to a replica: below the 5 s after which common servers close one."""
     lame_duck_s: float = 0.0
-    """After SIGTERM: how long to go on accepting, so that load balancers see the failed readiness."""
+    """After SIGTERM: time to keep accepting, so that load balancers see the failed readiness."""
     drain_timeout_s: float = 8.0
-    """After SIGTERM: how long requests in flight may take to end."""
+    """After SIGTERM: time for requests in flight to end."""
     lease_s: float = 2.0
-    """How long a slot is left alone that a worker had in use when it died: its replica may still be at work."""
+    """Quarantine of the slots of a dead worker: their replicas may still be busy."""
     poll_s: float = 0.0
-    """How long a worker goes on looking for more before it sleeps; 0: not at all."""
+    """Busy polling after the last activity; 0: off."""
     hide_endpoints: bool = False
-    """Whether a request to an unknown endpoint is answered 401, as one without a valid credential."""
+    """Answer requests to unknown endpoints with 401, like those without a valid credential."""
     worker_silent_s: float = 5.0
-    """A worker whose loop has stood still for this long is killed, and another one started."""
+    """Longest stall of a worker's event loop; then the worker is killed and replaced."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> RouterSettings:
-    """The settings, with what the environment says. Raises SettingError that names the variable and the rule."""
-    told: dict[str, Any] = {}
+    """The defaults, overridden by the environment. Raises SettingError that names the variable and the rule."""
+    overrides: dict[str, Any] = {}
     for name, default in asdict(RouterSettings()).items():
         read = switch if isinstance(default, bool) else number
-        told[name] = read(environment, f"SCOREFRONT_{name.upper()}", default)
-    return RouterSettings(**told)
+        overrides[name] = read(environment, f"SCOREFRONT_{name.upper()}", default)
+    return RouterSettings(**overrides)
 
 
 def switch(environment: Mapping[str, str], name: str, default: bool) -> bool:
-    """What one variable says (`true` or `false`), else its default.
+    """The value of a boolean variable (`true` or `false`).
+
+    `environment`: the variables. `name`: the variable. `default`: its value if unset.
 
     Raises SettingError that names the variable and the rule.
     """
@@ -91,7 +93,9 @@ def switch(environment: Mapping[str, str], name: str, default: bool) -> bool:
 
 
 def number(environment: Mapping[str, str], name: str, default: float) -> float:
-    """What one variable says, else its default: whole if the default is, above 0 unless the default is 0.
+    """The value of a numeric variable: an integer if the default is one, above 0 unless the default is 0.
+
+    `environment`: the variables. `name`: the variable. `default`: its value if unset.
 
     Raises SettingError that names the variable and the rule.
     """

@@ -1,8 +1,8 @@
-"""The chunked transfer coding (RFC 9112 section 7.1), both ways: llhttp reads it, the router writes it anew.
+"""The chunked transfer coding (RFC 9112 section 7.1): decoded by llhttp, encoded anew by the router.
 
-httptools does not tell where in its input a message ended. llhttp gets whole reads, refuses what follows the end, and
-the place of the end is worked out afterwards, once per body, from the sizes of the pieces of data. So a body costs by
-its bytes and its chunks, whatever its data looks like.
+httptools does not report the position at which a message ended. llhttp is fed whole reads and stops at the end; the
+position is then computed, once per body, from the sizes of the data pieces. The cost of a body depends on its bytes and
+its chunks, not on their content.
 """
 
 import httptools
@@ -13,16 +13,16 @@ from router.core.router_errors import BadRequest
 _HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
 
-# RFC 9110 section 6.5.1: whoever merges these into the head would read another message.
+# RFC 9110 section 6.5.1: merged into the head, these would change the message.
 _NOT_IN_TRAILERS = frozenset({b"content-length", b"transfer-encoding", b"host", b"authorization", b"content-encoding"})
 
 SPARE_BYTES = 8192
-"""What sizes, extensions and trailers may take beside the data, plus BYTES_PER_CHUNK for each chunk."""
+"""Allowance for size lines, extensions and trailers; plus BYTES_PER_CHUNK for each chunk."""
 BYTES_PER_CHUNK = 64
 
 
 class ChunkedBody:
-    """Decodes one body. `feed` returns how many bytes belonged to it; then `take` gives the data."""
+    """Decoder of one body: `feed` input, then `pop_data`."""
 
     __slots__ = (
         *("_at_size", "_beside", "_chunks", "_forbidden", "_parser", "_pieces", "_tail"),
@@ -32,40 +32,40 @@ class ChunkedBody:
     def __init__(self) -> None:
         self.complete = False
         self.received = 0
-        """Bytes of data so far."""
+        """Bytes of decoded data so far."""
         self._pieces: list[bytes] = []
         self._beside = 0
         self._chunks = 0
         self._at_size = True
-        """Whether a size line is next or has begun."""
+        """True if a size line is next or incomplete."""
         self._tail = b""
-        """The last bytes before the next `feed`."""
+        """The last three bytes of the previous `feed`."""
         self._forbidden = False
         self.on_body = self._pieces.append
-        """llhttp: a piece of data; one per chunk and `feed`."""
+        """llhttp callback: a piece of data, one per chunk and `feed`."""
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(_HEAD)
-        self._forbidden = False  # what the made-up head holds does not count
+        self._forbidden = False  # fields of the artificial head do not count
 
     def on_chunk_header(self) -> None:
-        """llhttp: a size line has ended."""
+        """llhttp callback: end of a size line."""
         self._chunks += 1
         self._at_size = False
 
     def on_chunk_complete(self) -> None:
-        """llhttp: the line end behind the data of a chunk has come."""
+        """llhttp callback: end of the line after the data of a chunk."""
         self._at_size = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """llhttp: a field of the made-up head, then of the trailers, which are dropped."""
+        """llhttp callback: a field of the artificial head or of the trailers, which are dropped."""
         self._forbidden |= name.lower() in _NOT_IN_TRAILERS
 
     def on_message_complete(self) -> None:
-        """llhttp: the last chunk and its trailers are in."""
+        """llhttp callback: end of the trailers."""
         self.complete = True
 
     def feed(self, data: bytes | bytearray) -> int:
-        """Bytes of `data` that belong to this body. Raises BadRequest when it is not the chunked coding."""
+        """Decode input; return the number of its bytes that belong to this body. Raises BadRequest."""
         first, chunks, at_size = len(self._pieces), self._chunks, self._at_size
         try:
             self._parser.feed_data(data)
@@ -84,17 +84,17 @@ class ChunkedBody:
             raise BadRequest("The chunk extensions or trailers are too large.")
         return used
 
-    def take(self) -> bytes:
-        """The data that has come since the last take."""
+    def pop_data(self) -> bytes:
+        """The data decoded since the last call."""
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         return data
 
     def _end(self, data: bytes | bytearray, pieces: list[bytes], begun: int, at_size: bool) -> int:
-        """Where in `data` the body ended.
+        """Position in `data` just after the body.
 
-        `pieces`: of the data in it. `begun`: size lines that ended in it, the one of the last chunk included.
-        `at_size`: whether it began in or before a size line.
+        `pieces`: data pieces decoded from it. `begun`: number of size lines that ended in it, that of the last chunk
+        included. `at_size`: True if it began in or before a size line.
         """
         at = 0
         if begun:
@@ -107,13 +107,13 @@ class ChunkedBody:
             at = data.index(b"\n", at) + 1
         if at >= 2:
             return data.index(_EMPTY_LINE, at - 2) + 4
-        # The empty line has begun before: with the line end of the last size line, or of a trailer.
+        # The empty line began in an earlier read: with the line end of the last size line, or of a trailer.
         before = len(self._tail)
         return (self._tail + data).index(_EMPTY_LINE, max(0, before + at - 2) if begun else 0) + 4 - before
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk; nothing for no data, since an empty chunk would end the body."""
+    """One encoded chunk; empty for empty data, since an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 

@@ -1,6 +1,6 @@
-"""What strangers may take of a worker: a place among its clients, and memory for heads that are not whole. Pure.
+"""Limits of one worker on client connections and on memory for partial request heads. Pure.
 
-A stranger is a client of which no request has been admitted by an endpoint yet: as a rule, one without a valid key.
+A client is unauthorized until an endpoint has admitted one of its requests; unauthorized clients make room first.
 """
 
 import ipaddress
@@ -10,20 +10,20 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 HEAD_BLOCK_BYTES = 4096
-"""Unfinished heads are charged in blocks: a head that grows byte by byte is counted once per block."""
+"""Partial heads are charged in blocks, so that a head that grows byte by byte costs one update per block."""
 _SHARED_PREFIX_BITS = 64
 """An IPv6 network of this size belongs to one customer as a rule (RFC 6177)."""
 
 
 class AdmittedClient(Protocol):
-    """A client, as far as its place is concerned."""
+    """The attributes of a client that admission depends on."""
 
     @property
     def busy(self) -> bool:
-        """Whether a request of it is being served."""
+        """True while a request is being served."""
 
-    known: bool
-    """Whether a request of it has been admitted."""
+    authorized: bool
+    """True once an endpoint has admitted a request."""
 
 
 Client = TypeVar("Client", bound=AdmittedClient)
@@ -31,65 +31,65 @@ Owner = TypeVar("Owner", bound=Hashable)
 
 
 class ConnectionVerdict(Enum):
-    """On a client that wants a place."""
+    """Result of the admission of a new connection."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
-    """It is told that there are too many."""
-    CROWDED_OUT = "crowded out"
-    """So many are being told already that it is dropped: answers would take descriptors that replicas need."""
+    """Answered 503 and closed."""
+    DROPPED = "dropped"
+    """Closed without an answer: too many refused connections are still open, and replicas need the descriptors."""
 
 
 class ConnectionAdmission(Generic[Client]):
-    """Who is among the clients of one worker. A full table makes room by the stranger that has been idle longest."""
+    """The admitted clients of one worker. When full, the unauthorized client that has been idle longest is evicted."""
 
     def __init__(self, limit_per_address: int) -> None:
         """`limit_per_address`: clients from one address at the same time; 0: any number."""
         self._limit_per_address = limit_per_address
         self._held: dict[Client, str] = {}
-        """AdmittedClient -> the address that it counts for; "" where addresses do not count."""
+        """Client -> address group that it counts for; "" without a limit per address."""
         self._per_address: Counter[str] = Counter()
         self._refused: set[Client] = set()
-        self._strangers: OrderedDict[Client, None] = OrderedDict()
-        """Longest idle first. One that is found busy is left out until its request has ended."""
+        self._evictable: OrderedDict[Client, None] = OrderedDict()
+        """Idle unauthorized clients, longest idle first; a busy one is removed when found, until `note_idle`."""
 
-    def take(self, client: Client, address: str, limit: int) -> tuple[ConnectionVerdict, Client | None]:
-        """Give the client a place, and return the one that has to leave for it, if any. Harmless when repeated.
+    def admit(self, client: Client, address: str, limit: int) -> tuple[ConnectionVerdict, Client | None]:
+        """Admit a client; return the verdict and the client that is evicted for it, if any. Idempotent.
 
-        `address`: of the client. `limit`: clients at the same time.
+        `address`: of the client. `limit`: maximum number of admitted clients.
         """
         if client in self._held:
             return ConnectionVerdict.ADMITTED, None
         group = _group(address) if self._limit_per_address else ""
         if group and self._per_address[group] >= self._limit_per_address:
             return self._refuse(client, limit), None
-        leaving = None
+        evicted = None
         if len(self._held) >= limit:
-            leaving = self._longest_idle()
-            if leaving is None:
+            evicted = self._longest_idle()
+            if evicted is None:
                 return self._refuse(client, limit), None
-            self.leave(leaving)
+            self.remove(evicted)
         self._held[client] = group
         if group:
             self._per_address[group] += 1
-        if not client.known:
-            self._strangers[client] = None
-        return ConnectionVerdict.ADMITTED, leaving
+        if not client.authorized:
+            self._evictable[client] = None
+        return ConnectionVerdict.ADMITTED, evicted
 
-    def rest(self, client: Client) -> None:
-        """A request of a stranger has ended: it is idle from now on."""
+    def note_idle(self, client: Client) -> None:
+        """A request of an unauthorized client has ended."""
         if client in self._held:
-            self._strangers[client] = None
-            self._strangers.move_to_end(client)
+            self._evictable[client] = None
+            self._evictable.move_to_end(client)
 
-    def recognize(self, client: Client) -> None:
-        """The client is no stranger any more: it never has to make room."""
-        self._strangers.pop(client, None)
+    def note_authorized(self, client: Client) -> None:
+        """Exempt the client from eviction."""
+        self._evictable.pop(client, None)
 
-    def leave(self, client: Client) -> None:
-        """The client is gone; harmless for one without a place."""
+    def remove(self, client: Client) -> None:
+        """Remove a client; idempotent."""
         self._refused.discard(client)
-        self._strangers.pop(client, None)
+        self._evictable.pop(client, None)
         group = self._held.pop(client, "")
         if group:
             self._per_address[group] -= 1
@@ -98,20 +98,20 @@ class ConnectionAdmission(Generic[Client]):
 
     def _refuse(self, client: Client, limit: int) -> ConnectionVerdict:
         if len(self._refused) >= max(limit // 8, 16):
-            return ConnectionVerdict.CROWDED_OUT
+            return ConnectionVerdict.DROPPED
         self._refused.add(client)
         return ConnectionVerdict.REFUSED
 
     def _longest_idle(self) -> Client | None:
-        while self._strangers:
-            client, _ = self._strangers.popitem(last=False)
+        while self._evictable:
+            client, _ = self._evictable.popitem(last=False)
             if not client.busy:
                 return client
         return None
 
 
 class HeadBudget(Generic[Owner]):
-    """Bytes of heads that are not whole, over all clients of one worker."""
+    """Memory of the partial request heads of all clients of one worker."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.total_bytes = 0
@@ -119,7 +119,7 @@ class HeadBudget(Generic[Owner]):
         self._charged: OrderedDict[Owner, int] = OrderedDict()
 
     def charge(self, client: Owner, size_bytes: int) -> list[Owner]:
-        """Charge so much for the head of a client; whose heads have to go for it, the one that began first first."""
+        """Set the charge of a client; return the clients to shed, oldest head first, until the total fits."""
         self.total_bytes += size_bytes - self._charged.get(client, 0)
         self._charged[client] = size_bytes
         shed = []
@@ -129,18 +129,18 @@ class HeadBudget(Generic[Owner]):
             shed.append(oldest)
         return shed
 
-    def free(self, client: Owner) -> None:
-        """Its head is whole, or gone; harmless where nothing was charged."""
+    def release(self, client: Owner) -> None:
+        """Remove the charge of a client; idempotent."""
         self.total_bytes -= self._charged.pop(client, 0)
 
 
 def blocks(size_bytes: int) -> int:
-    """The bytes that are charged for a head of this size."""
+    """The charge in bytes for a partial head of this size: whole blocks."""
     return -(-size_bytes // HEAD_BLOCK_BYTES) * HEAD_BLOCK_BYTES
 
 
 def _group(address: str) -> str:
-    """What a limit per address counts by: an IPv4 address, an IPv6 network; the text itself where it is neither."""
+    """Unit of the limit per address: an IPv4 address or an IPv6 network; other text unchanged."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

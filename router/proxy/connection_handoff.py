@@ -1,6 +1,7 @@
-"""A client's connection passes from one worker to another: the descriptor, and what was read but has not been served.
+"""Hand-off of client connections between workers of one machine: file descriptor and unread bytes (SCM_RIGHTS).
 
-The client notices nothing: bytes that it sends meanwhile wait in the system. TLS cannot pass: its state is a process's.
+Transparent to the client: bytes that it sends meanwhile stay in the socket buffer. TLS connections cannot be handed
+off: their state belongs to the process.
 """
 
 import asyncio
@@ -11,13 +12,13 @@ from collections.abc import Callable, Iterable
 from cluster.owned_tasks import OwnedTasks
 
 MAX_BYTES = 131_072
-"""What may have been read of a request that passes on: a head, and a body that has not been sent to a replica."""
-_STRANGER, _KNOWN = b"-", b"+"
-"""Before what was read: whether a request has been admitted. A message without a byte would be the end."""
+"""Largest number of unread bytes that is handed off with a connection."""
+_UNAUTHORIZED, _AUTHORIZED = b"-", b"+"
+"""First byte of a message, before the unread bytes. An empty message would be the end of the stream."""
 
 
 class HandoffSender:
-    """The side of the worker that gives."""
+    """Sending end of a hand-off channel to one other worker."""
 
     def __init__(self, sock: socket.socket) -> None:
         """`sock`: connected, SOCK_SEQPACKET."""
@@ -25,81 +26,81 @@ class HandoffSender:
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_BYTES)
 
-    def may_take(self, transport: asyncio.Transport) -> bool:
-        """Whether the connection can pass at all, now or later."""
+    def can_pass(self, transport: asyncio.Transport) -> bool:
+        """True if connections of this kind can be handed off: without TLS."""
         return transport.get_extra_info("ssl_object") is None
 
-    def give(self, transport: asyncio.Transport, read: bytes | bytearray, known: bool) -> bool:
-        """Pass on the connection. False, and nothing has changed, where it cannot pass (now).
+    def send(self, transport: asyncio.Transport, unread: bytes | bytearray, authorized: bool) -> bool:
+        """Hand off a connection; False, without effect, if that is not possible now.
 
-        `read`: of the connection, and not served. `known`: a request on it has been admitted.
+        `unread`: bytes received and not yet served. `authorized`: an endpoint has admitted a request on it.
         """
-        if transport.is_closing() or transport.get_write_buffer_size() or len(read) > MAX_BYTES:
+        if transport.is_closing() or transport.get_write_buffer_size() or len(unread) > MAX_BYTES:
             return False
-        if not self.may_take(transport):
+        if not self.can_pass(transport):
             return False
         try:
             socket.send_fds(
-                self._sock, [(_KNOWN if known else _STRANGER) + read], [transport.get_extra_info("socket").fileno()]
+                self._sock,
+                [(_AUTHORIZED if authorized else _UNAUTHORIZED) + unread],
+                [transport.get_extra_info("socket").fileno()],
             )
         except OSError:
-            return False  # the other side is slow, or gone
-        transport.abort()  # closes this process's descriptor; the connection lives on in the other's
+            return False  # the receiver is slow or gone
+        transport.abort()  # closes this process's descriptor; the receiver has its own
         return True
 
     def close(self) -> None:
-        """Give nothing more."""
+        """Close the channel."""
         self._sock.close()
 
 
 class ConnectionHandoff:
-    """Where connections of this worker go that shall not stay."""
+    """Client connections to be passed to other workers, round-robin."""
 
-    __slots__ = ("_givers", "_left", "wanted")
+    __slots__ = ("_left", "_senders", "active")
 
     def __init__(self) -> None:
-        self._givers: deque[HandoffSender] = deque()
+        self._senders: deque[HandoffSender] = deque()
         self._left = 0.0
-        self.wanted = False
-        """Whether a connection that is idle shall go."""
+        self.active = False
+        """True while idle connections are to be handed off."""
 
-    def order(self, givers: Iterable[HandoffSender], count: float) -> None:
-        """Pass so many connections to these in turn, as they become idle; takes the place of the order before."""
-        self._givers = deque(givers)
+    def start(self, senders: Iterable[HandoffSender], count: float) -> None:
+        """Hand off `count` connections to these workers in turn, as they become idle; replaces the previous order."""
+        self._senders = deque(senders)
         self._left = count
-        self.wanted = bool(self._givers) and count > 0
+        self.active = bool(self._senders) and count > 0
 
-    def may_take(self, transport: asyncio.Transport) -> bool:
-        """Whether the connection can pass, now or later."""
-        return self.wanted and self._givers[0].may_take(transport)
+    def can_pass(self, transport: asyncio.Transport) -> bool:
+        """True if a hand-off is active and the connection is of a kind that can be passed."""
+        return self.active and self._senders[0].can_pass(transport)
 
-    def give(self, transport: asyncio.Transport, read: bytes | bytearray, known: bool) -> bool:
-        """As `HandoffSender.give`, to the next of the order that takes it."""
-        if not self.wanted:
+    def send(self, transport: asyncio.Transport, unread: bytes | bytearray, authorized: bool) -> bool:
+        """`HandoffSender.send` to the next worker that accepts it."""
+        if not self.active:
             return False
-        for _ in range(len(self._givers)):
-            giver = self._givers[0]
-            self._givers.rotate(-1)
-            if giver.give(transport, read, known):
+        for _ in range(len(self._senders)):
+            sender = self._senders[0]
+            self._senders.rotate(-1)
+            if sender.send(transport, unread, authorized):
                 self._left -= 1
-                self.wanted = self._left > 0
+                self.active = self._left > 0
                 return True
         return False
 
 
 class HandoffReceiver:
-    """The side of the worker that takes."""
+    """Receiving end of a hand-off channel."""
 
     def __init__(
         self,
         sock: socket.socket,
         protocol: Callable[[bytes, bool], asyncio.Protocol],
-        ended: Callable[["HandoffReceiver"], None] = lambda taker: None,
+        ended: Callable[["HandoffReceiver"], None] = lambda receiver: None,
     ) -> None:
-        """`protocol`: makes the protocol of a connection, by the bytes that have been read of it already, and whether a
-        request on it has been admitted.
-
-        `ended`: called when the giver gives nothing more.
+        """`sock`: connected, SOCK_SEQPACKET. `protocol`: makes the protocol of a connection from its unread bytes and
+        its authorized flag. `ended`: called when the sender has closed the channel.
         """
         self._ended = ended
         self._sock = sock
@@ -121,15 +122,15 @@ class HandoffReceiver:
             self._ended(self)
         for fd in fds:
             self._adopting.spawn(
-                self._adopt(socket.socket(fileno=fd), data[1:], data[:1] == _KNOWN), "adopt a connection"
+                self._adopt(socket.socket(fileno=fd), data[1:], data[:1] == _AUTHORIZED), "adopt a connection"
             )
 
-    async def _adopt(self, sock: socket.socket, read: bytes, known: bool) -> None:
+    async def _adopt(self, sock: socket.socket, unread: bytes, authorized: bool) -> None:
         sock.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(lambda: self._protocol(read, known), sock)
+            await self._loop.connect_accepted_socket(lambda: self._protocol(unread, authorized), sock)
         except OSError:
-            sock.close()  # the client has left meanwhile
+            sock.close()  # the client has disconnected
 
     def _stop_reading(self) -> None:
         if self._sock.fileno() >= 0:
@@ -137,6 +138,6 @@ class HandoffReceiver:
             self._sock.close()
 
     async def close(self) -> None:
-        """Take nothing more."""
+        """Close the channel and cancel adoptions in progress."""
         self._stop_reading()
         await self._adopting.close()

@@ -44,21 +44,21 @@ class Downstream(asyncio.Protocol):
         "_reading",
         "_remaining",
         "_tunnel",
+        "authorized",
         "deadline",
         "exchange",
-        "known",
         "planner",
         "transport",
         "write_paused",
     )
 
-    def __init__(self, gateway: "Gateway", read: bytes = b"", known: bool = False) -> None:
-        """`read`: what another worker has read of the connection, and not served. `known`: see the attribute."""
+    def __init__(self, gateway: "Gateway", read: bytes = b"", authorized: bool = False) -> None:
+        """`read`: what another worker has read of the connection, and not served. `authorized`: see the attribute."""
         settings = gateway.settings
         self._gateway = gateway
-        self.known = known
+        self.authorized = authorized
         """Whether an endpoint has admitted a request of the connection: by a valid credential, where it demands one."""
-        self._idle_s = settings.idle_timeout_s if known else settings.unauthorized_idle_timeout_s
+        self._idle_s = settings.idle_timeout_s if authorized else settings.unauthorized_idle_timeout_s
         self._read_before = read
         self.exchange: Exchange | None = None
         self.write_paused = False
@@ -94,9 +94,9 @@ class Downstream(asyncio.Protocol):
             b"https" if secure else b"http",
         )
         self.transport.set_write_buffer_limits(high=gateway.settings.buffer_bytes)
-        self.deadline = gateway.now() + (self._idle_s if self.known else gateway.settings.first_byte_timeout_s)
+        self.deadline = gateway.now() + (self._idle_s if self.authorized else gateway.settings.first_byte_timeout_s)
         verdict = gateway.admit(self)
-        if verdict is ConnectionVerdict.CROWDED_OUT:
+        if verdict is ConnectionVerdict.DROPPED:
             self.transport.abort()
         elif verdict is ConnectionVerdict.REFUSED:
             self._answer(Overloaded("(too many connections)"))
@@ -118,7 +118,7 @@ class Downstream(asyncio.Protocol):
         beginning = self._beginning
         if beginning is None:
             self._read(data)
-        elif not beginning.grows(data):
+        elif not beginning.extend(data):
             self._use()
 
     def eof_received(self) -> bool:
@@ -151,7 +151,7 @@ class Downstream(asyncio.Protocol):
             self.deadline = self._gateway.now() + LINGER_S
         else:
             self.deadline = self._gateway.now() + self._idle_s
-            self._gateway.heads.free(self)
+            self._gateway.heads.release(self)
             self.hold_reading("answers", False)
             if self._buffer and not self._reading:
                 self._use()
@@ -160,7 +160,7 @@ class Downstream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
-        if self._gateway.onward.wanted and self._gateway.onward.may_take(self.transport):
+        if self._gateway.handoff.active and self._gateway.handoff.can_pass(self.transport):
             # An answer that the loop keeps for the end of its turn would keep the connection from passing.
             data = write_at_once(self.transport, self.transport.get_extra_info("socket").fileno(), data)
         if data:
@@ -173,10 +173,10 @@ class Downstream(asyncio.Protocol):
 
     def note_admission(self) -> None:
         """An endpoint has admitted a request of the connection."""
-        if not self.known:
-            self.known = True
+        if not self.authorized:
+            self.authorized = True
             self._idle_s = self._gateway.settings.idle_timeout_s
-            self._gateway.places.recognize(self)
+            self._gateway.places.note_authorized(self)
 
     @property
     def held(self) -> bool:
@@ -202,8 +202,8 @@ class Downstream(asyncio.Protocol):
         if close:
             self._finish(linger=not body_complete or bool(self._buffer) or self._tunnel)
             return
-        if not self.known:
-            self._gateway.places.rest(self)
+        if not self.authorized:
+            self._gateway.places.note_idle(self)
         if self._held:
             self._held.clear()
             self.transport.resume_reading()
@@ -213,7 +213,7 @@ class Downstream(asyncio.Protocol):
             if self._buffer:
                 self._gateway.charge_head(self, blocks(len(self._buffer)))
             return
-        if self._gateway.onward.wanted and not self._reading and self.pass_on():
+        if self._gateway.handoff.active and not self._reading and self.pass_on():
             return
         self.deadline = now + self._idle_s
         if self._buffer:
@@ -272,18 +272,18 @@ class Downstream(asyncio.Protocol):
         else:
             self._finish(linger=False)
 
-    def send_away(self) -> None:
+    def leave_worker(self) -> None:
         """Give the connection to another worker, or close it, if it is idle; later, if it is being served."""
         if self.exchange is not None or self._lingering or self.pass_on():
             return
-        if not self._buffer and not self._gateway.onward.may_take(self.transport):
+        if not self._buffer and not self._gateway.handoff.can_pass(self.transport):
             self._finish(linger=False)
 
     def pass_on(self) -> bool:
         """Give the connection to another worker. False: it is not idle, nobody takes it, or it cannot pass (now)."""
         if self.exchange is not None or self._lingering or self.write_paused:
             return False
-        if not self._gateway.onward.give(self.transport, self._buffer, self.known):
+        if not self._gateway.handoff.send(self.transport, self._buffer, self.authorized):
             return False
         self._end_beginning()
         self._buffer = b""
@@ -394,7 +394,7 @@ class Downstream(asyncio.Protocol):
     def _end_beginning(self) -> None:
         if self._beginning is not None:
             self._beginning = None
-            self._gateway.heads.free(self)
+            self._gateway.heads.release(self)
 
     def _take_off(self, size: int) -> bytes:
         """Take so many bytes off the buffer."""
@@ -444,7 +444,7 @@ class Downstream(asyncio.Protocol):
             if self._decoder.received > settings.max_body_bytes:
                 raise PayloadTooLarge
             complete = self._decoder.complete
-            piece = self._decoder.take()
+            piece = self._decoder.pop_data()
         else:
             piece = self._take_off(self._remaining)
             self._remaining -= len(piece)

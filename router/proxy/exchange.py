@@ -93,7 +93,7 @@ class Exchange(Ticket):
         gateway = self._gateway
         self._started_at = gateway.now()
         if gateway.poller is not None:
-            gateway.poller.stir()
+            gateway.poller.note_activity()
         head = self.head
         plan = head.plan
         if (
@@ -184,7 +184,7 @@ class Exchange(Ticket):
         self._attempts += 1
         self._gateway.watch_running(lease, self)
         replica = lease.replica
-        connection = self._gateway.pool.take(replica.id)
+        connection = self._gateway.pool.pop_idle(replica.id)
         if connection is not None and not self.body_complete:
             # The replica may be closing it for idleness just now, and a body that is streamed cannot be sent again.
             connection.close()
@@ -328,7 +328,7 @@ class Exchange(Ticket):
         self.client.write(
             b"".join((replica_lines(head), upgrade, version.response_lines, self.request_id, b"\r\n\r\n"))
         )
-        self._gateway.tunnels.enter(self.client, self.queue.key.endpoint, valid_until)
+        self._gateway.tunnels.add(self.client, self.queue.key.endpoint, valid_until)
         self.client.tunnel()
         if self.client.write_paused:
             self.hold_answer(True)
@@ -364,7 +364,7 @@ class Exchange(Ticket):
         if self.client.write_paused:
             upstream.transport.resume_reading()  # the pause was this client's; the connection goes on to others
         if self._gateway.poller is not None:
-            self._gateway.poller.stir()
+            self._gateway.poller.note_activity()
         lease.replica.failures = 0
         upstream.detach(answer.keep_alive and self.body_complete, now)
         self._release(now)
@@ -467,5 +467,5 @@ class Exchange(Ticket):
             version.stats.observe(self.status, now - self._started_at, self.wait_s, self.routing_s + answering_s)
         else:
             gateway.count_unrouted(self.head, self.status)
-        if gateway.access_log.wants(self.status):
+        if gateway.access_log.includes(self.status):
             gateway.log_access(self, now - self._started_at, code)

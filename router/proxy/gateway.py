@@ -74,7 +74,7 @@ class Gateway:
         """What `/healthz` tells."""
         self._date_second = 0
         self._date_line = b""
-        self.onward = ConnectionHandoff()
+        self.handoff = ConnectionHandoff()
         """Where connections go that shall not stay."""
         self.on_outbox: Callable[[], None] = self.dispatcher.outbox.clear
         """The core has something to say to other workers; a worker without others says it to nobody."""
@@ -96,7 +96,7 @@ class Gateway:
         self._clients.add(client)
         self.empty.clear()
         peer = client.transport.get_extra_info("peername")
-        verdict, leaving = self.places.take(client, str(peer[0] if peer else ""), self.max_connections)
+        verdict, leaving = self.places.admit(client, str(peer[0] if peer else ""), self.max_connections)
         if leaving is not None:
             self.stats.counters["connections_evicted"] += 1
             self.dismiss(leaving)
@@ -107,9 +107,9 @@ class Gateway:
     def dismiss(self, client: Downstream) -> None:
         """A client is gone."""
         self._clients.discard(client)
-        self.tunnels.leave(client)
-        self.places.leave(client)
-        self.heads.free(client)
+        self.tunnels.remove(client)
+        self.places.remove(client)
+        self.heads.release(client)
         if not self._clients:
             self.empty.set()
         self.stats.connections = len(self._clients)
@@ -128,12 +128,12 @@ class Gateway:
     def send_away(self) -> None:
         """Idle connections are given to other workers, or closed where that cannot be; later, those that are busy."""
         for client in list(self._clients):
-            client.send_away()
+            client.leave_worker()
 
     def pass_idle(self) -> None:
         """Give away as many idle connections as `onward` wants."""
         for client in list(self._clients):
-            if not self.onward.wanted:
+            if not self.handoff.active:
                 return
             client.pass_on()
 
@@ -154,7 +154,7 @@ class Gateway:
         self.tunnels.expire()
         for client in [client for client in self._clients if client.deadline <= now]:
             client.check(now)
-        self.pool.sweep(now)
+        self.pool.close_expired(now)
         for queue in self.dispatcher.queues.values():
             for lease in queue.overdue(now - STUCK_S):
                 self._end_stuck(lease)

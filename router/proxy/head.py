@@ -148,7 +148,7 @@ class RequestHead:
         """
         if self._pattern is None:
             self._pattern = HeadPattern.of(self.raw, self.fields, _JUDGED)
-        found = self._pattern.other(raw)
+        found = self._pattern.match(raw)
         if found is None:
             return None
         pattern, changes = found
@@ -254,7 +254,7 @@ class ResponseHead:
         """The head `raw` if it differs from this one in nothing that it is judged by; else None: parse it."""
         if self._pattern is None:
             self._pattern = HeadPattern.of(self.raw, self.fields, HOP_BY_HOP)
-        found = self._pattern.other(raw)
+        found = self._pattern.match(raw)
         if found is None:
             return None
         pattern, changes = found

@@ -1,8 +1,8 @@
-"""Knowing a head by the one before it on the same connection, where they differ in values that need no new judgement.
+"""Head cache: reuse the parsed head of the previous message on a connection if only pass-through values differ. Pure.
 
-Most clients send a head again and again but for an id, a trace or a date. Its lines are compared with those of the last
-one, which has been parsed; a line that differs is taken over if its field has the same name and its value is plain.
-Pure. In a loop without sockets a request whose head differs takes 27 µs so, and 39 with each head parsed and planned.
+Most clients repeat their head but for an id, a trace or a date. The lines of the new head are compared with those of
+the parsed one; a different line is accepted if its field has the same name and its value is plain. Without sockets a
+request with such a head takes 27 µs, against 39 µs with each head parsed and planned.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,18 +15,22 @@ _LENGTH = b"content-length"
 
 
 class HeadPattern:
-    """The lines of one head, and which of them may differ in another."""
+    """The lines of one head, with the variable ones marked."""
 
     __slots__ = ("_lines", "_starts")
 
     def __init__(self, lines: Sequence[bytes], starts: tuple[bytes, ...]) -> None:
         self._lines = lines
         self._starts = starts
-        """What each line must begin with if it differs, up to its value; "" where it must not."""
+        """Prefix up to the value of each line that may differ; "" for a line that must not."""
 
     @classmethod
     def of(cls, raw: bytes, fields: Sequence[Field], judged: Collection[bytes]) -> "HeadPattern":
-        """`raw` was parsed into `fields`, a line each; values of `judged` names (lower case) must not differ."""
+        """The pattern of a parsed head.
+
+        `raw`: its bytes. `fields`: parsed from it, one per line. `judged`: lower-case names of fields whose values must
+        not differ.
+        """
         lines = raw.split(b"\r\n")
         names = [name for name, _, _ in fields]
         starts = [b""] * len(lines)
@@ -35,8 +39,8 @@ class HeadPattern:
                 starts[number] = lines[number][: lines[number].index(value, len(sent) + 1)]
         return cls(lines, tuple(starts))
 
-    def other(self, raw: bytes) -> "tuple[HeadPattern, list[tuple[int, bytes]]] | None":
-        """The pattern of a head like this one, and (index of field, value) where it differs; None: no such."""
+    def match(self, raw: bytes) -> "tuple[HeadPattern, list[tuple[int, bytes]]] | None":
+        """The pattern of `raw` and its changes as (index of field, value); None if `raw` needs parsing."""
         lines = raw.split(b"\r\n")
         if len(lines) != len(self._lines):
             return None
@@ -55,7 +59,7 @@ class HeadPattern:
 
 
 def with_values(fields: Sequence[Field], changes: Sequence[tuple[int, bytes]]) -> list[Field]:
-    """The fields with other values."""
+    """A copy of the fields with the changes applied."""
     changed = list(fields)
     for index, value in changes:
         name, sent, _ = changed[index]
@@ -64,7 +68,7 @@ def with_values(fields: Sequence[Field], changes: Sequence[tuple[int, bytes]]) -
 
 
 def length_of(changes: Sequence[tuple[int, bytes]], fields: Sequence[Field], before: int) -> int:
-    """The Content-Length that the changes lead to; -1: no length that a body can have."""
+    """The Content-Length after the changes; -1 if invalid. `before`: its value without changes."""
     for index, value in changes:
         if fields[index][0] == _LENGTH:
             return int(value) if value.isdigit() and len(value) <= 18 else -1

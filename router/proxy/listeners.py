@@ -1,4 +1,4 @@
-"""What a worker accepts connections with: scoring, with or without TLS, and beside TLS perhaps a redirect to it."""
+"""Listeners of a worker: scoring, with or without TLS, and an optional redirect to TLS."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ BACKLOG = 4096
 
 
 class Listeners:
-    """Open from `open` to `close`; a connection that was accepted outlives them."""
+    """Accept connections from `open` to `close`; accepted connections stay open."""
 
     def __init__(self, gateway: Gateway, certificates: Certificates | None) -> None:
         self._gateway = gateway
@@ -21,10 +21,10 @@ class Listeners:
         self._servers: list[asyncio.AbstractServer] = []
 
     async def open(self, scoring: socket.socket, redirect: socket.socket | None = None) -> None:
-        """Accept connections on sockets that listen already. `redirect`: sends clients to `scoring`."""
+        """Accept connections on bound sockets. `redirect`: answers clients with a redirect to `scoring`."""
         loop = asyncio.get_running_loop()
         gateway, handshakes = self._gateway, self._handshakes
-        accept = handshakes.arrival if handshakes is not None else lambda: Downstream(gateway)
+        accept = handshakes.new_protocol if handshakes is not None else lambda: Downstream(gateway)
         self._servers.append(await loop.create_server(accept, sock=scoring, backlog=BACKLOG))
         if redirect is not None:
             port: int = scoring.getsockname()[1]
@@ -32,11 +32,11 @@ class Listeners:
             self._servers.append(server)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         for server in self._servers:
             server.close()
 
     async def end(self) -> None:
-        """Break off the handshakes that are not over."""
+        """Cancel the handshakes in progress."""
         if self._handshakes is not None:
             await self._handshakes.close()

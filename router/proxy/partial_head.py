@@ -1,6 +1,6 @@
-"""Heads that arrive in pieces: each byte is looked at once, however small the pieces are. Pure.
+"""Heads that arrive in pieces: each byte is scanned once, even if the pieces are single bytes. Pure.
 
-A head is refused at the byte that makes it wrong, in pieces as in one read: the first fault decides which answer it is.
+A head is refused at its first wrong byte, with the same error as in one read.
 """
 
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
@@ -9,41 +9,41 @@ from router.settings import RouterSettings
 
 _PLAIN = bytes(octet for octet in range(256) if (octet >= 0x20 and octet != 0x7F) or octet == 0x09)
 LINE_SPARE_BYTES = 128
-"""What a request line may have beside its target while it has no end."""
+"""Allowance for the rest of an incomplete request line beside its target."""
 NOT_HTTP = "The replica's answer is not valid HTTP/1.1."
-ANSWER_TOO_LARGE = "The head of the replica's answer is too large."
+RESPONSE_TOO_LARGE = "The head of the replica's answer is too large."
 
 
 class PartialHead:
-    """The bytes of a head that is incomplete, and how far they have been looked at."""
+    """The bytes of an incomplete head and the scan position."""
 
     __slots__ = ("_checked", "_searched", "buffer", "room")
 
     def __init__(self, data: bytes | bytearray) -> None:
         self.buffer = data if type(data) is bytearray else bytearray(data)
-        """What has come; what follows the head as well."""
+        """All received bytes, including those after the head."""
         self.room = 0
-        """Bytes that may still come before `find_end` must look, if none of them is a line end."""
+        """Bytes that may be added without a line end before `find_end` must run."""
         self._checked = 0
         """Bytes known to hold no control character and no stray CR or LF."""
         self._searched = 0
-        """Where the next search for the empty line begins."""
+        """Start of the next search for the empty line."""
 
-    def grows(self, data: bytes) -> bool:
-        """Keep more bytes; whether that is all, since they neither end nor break anything."""
+    def extend(self, data: bytes) -> bool:
+        """Append bytes; True if `find_end` need not run: they neither complete nor invalidate the head."""
         self.buffer += data
         self.room -= len(data)
         if self.room < 0:
             return False
-        if data in _PLAIN:  # one octet, as a rule: the quickest way to know
+        if data in _PLAIN:  # usually one octet: the fastest test
             return True
         if data == b"\r":
-            self.room = 0  # whatever follows it is looked at
+            self.room = 0  # the next byte must be checked
             return True
         return not data.translate(None, _PLAIN)
 
     def find_end(self) -> int:
-        """Size of the head once it is complete; 0 before. Raises RouterError at the first fault."""
+        """Size of the head if complete, else 0. Raises RouterError at the first fault."""
         buffer = self.buffer
         if not self._searched:
             self._skip_empty_line()
@@ -58,17 +58,17 @@ class PartialHead:
         return 0
 
     def _skip_empty_line(self) -> None:
-        """Before the first byte of a head."""
+        """Hook before the first byte of a head."""
 
     def _judge(self, size: int, complete: bool) -> int:
-        """How large the beginning may become before it is judged again. Raises RouterError at its first fault.
+        """Size at which the head must be checked again. Raises RouterError at its first fault.
 
-        `size`: bytes that belong to this head. `complete`: all its bytes are here, and its fields are parsed next.
+        `size`: number of bytes that belong to this head. `complete`: it is complete and will be parsed next.
         """
         raise NotImplementedError
 
     def _is_clean(self, stop: int) -> bool:
-        """Whether the bytes before `stop` hold no control character and no stray CR or LF; a last CR may get its LF."""
+        """True if no control character and no stray CR or LF precedes `stop`; a final CR may still get its LF."""
         part = self.buffer[self._checked : stop]
         if part.endswith(b"\r"):
             del part[-1:]
@@ -77,14 +77,14 @@ class PartialHead:
 
 
 class PartialRequestHead(PartialHead):
-    """Of a request. One empty line before it is skipped (RFC 9112 section 2.2); a flood of them is no request."""
+    """A partial request head. One empty line before it is skipped (RFC 9112 section 2.2), a second one is refused."""
 
     __slots__ = ("_has_line", "_max_bytes", "_max_line_bytes", "_skipped", "charged_bytes")
 
     def __init__(self, data: bytes | bytearray, settings: RouterSettings) -> None:
         super().__init__(data)
         self.charged_bytes = 0
-        """What the worker's budget for unfinished heads has been charged."""
+        """Bytes charged to the HeadBudget of the worker."""
         self._max_bytes = settings.max_head_bytes
         self._max_line_bytes = settings.max_target_bytes + LINE_SPARE_BYTES
         self._has_line = False
@@ -120,7 +120,7 @@ class PartialRequestHead(PartialHead):
 
 
 class PartialResponseHead(PartialHead):
-    """Of a replica's answer."""
+    """A partial response head of a replica."""
 
     __slots__ = ("_max_bytes",)
 
@@ -132,14 +132,17 @@ class PartialResponseHead(PartialHead):
         too_large = size > self._max_bytes
         if complete and not too_large:
             return size
-        fault = answer_fault(self.buffer, self._is_clean(min(size, self._max_bytes)), too_large)
+        fault = response_fault(self.buffer, self._is_clean(min(size, self._max_bytes)), too_large)
         if fault is not None:
             raise fault
         return self._max_bytes
 
 
-def answer_fault(raw: bytes | bytearray, clean: bool, too_large: bool) -> RouterError | None:
-    """Why the bytes cannot be, or begin, the head of an answer; None: they can."""
+def response_fault(raw: bytes | bytearray, clean: bool, too_large: bool) -> RouterError | None:
+    """The error of bytes that cannot be or begin a response head; None if they can.
+
+    `clean`: no stray octets. `too_large`: above the limit.
+    """
     if not clean or not b"HTTP/1.".startswith(raw[:7]):
         return ReplicaFailed(NOT_HTTP)
-    return ReplicaFailed(ANSWER_TOO_LARGE) if too_large else None
+    return ReplicaFailed(RESPONSE_TOO_LARGE) if too_large else None

@@ -26,7 +26,7 @@ class RedirectDownstream(Downstream):
         super().__init__(gateway)
         self._port = port
 
-    def send_away(self) -> None:
+    def leave_worker(self) -> None:
         """Close the connection if it is idle."""
         if not self._lingering and not self._buffer:
             self._finish(linger=False)

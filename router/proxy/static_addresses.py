@@ -1,4 +1,4 @@
-"""Which addresses of static replicas this worker connects to."""
+"""Check and resolution of the addresses of static replicas."""
 
 import asyncio
 import math
@@ -8,27 +8,33 @@ from cluster.lookup import OwnAddresses, addresses_of, permitted
 from serving.destinations import Destinations
 
 NAMES_S = 30.0
-"""How long the addresses of the installation's own Services are taken for what they were."""
+"""Validity of the resolved addresses of the installation's own Services."""
 NAME_WAIT_S = 0.5
+"""Timeout of one DNS query for them."""
 
 
 class StaticAddresses:
-    """The rule of the installation, and what is its own."""
+    """Permitted destinations of the installation and its own addresses, which are refused."""
 
     def __init__(
         self, destinations: Destinations | None = None, own_ports: Sequence[int] = (), own_names: Sequence[str] = ()
     ) -> None:
-        """`own_ports`: of scorefront on this machine. `own_names`: of its Services, and of the API server."""
+        """`destinations`: permitted networks; default: the rule without settings. `own_ports`: of scorefront on this
+        machine. `own_names`: of its Services and of the API server.
+        """
         self._destinations = destinations or Destinations()
         self._own_names = tuple(own_names)
         self._named_at = -math.inf
         self._looking = asyncio.Lock()
         self.own = OwnAddresses(own_ports, self._destinations.in_cluster)
 
-    async def of(self, host: str, port: int, now: float) -> list[str]:
-        """Addresses that may be connected to. Raises AddressRefused, OSError. `now`: seconds on the loop's clock."""
+    async def resolve(self, host: str, port: int, now: float) -> list[str]:
+        """The permitted addresses of a static replica. Raises AddressRefused, OSError.
+
+        `host`: name or address. `port`: TCP port. `now`: seconds on the loop's clock.
+        """
         if self._own_names:
-            # Nothing is connected to before they have been asked for once, whoever asked.
+            # No connection before the first lookup has ended, started by any caller.
             async with self._looking:
                 if now - self._named_at >= NAMES_S:
                     await asyncio.gather(*map(self._look_up, self._own_names))
@@ -40,5 +46,5 @@ class StaticAddresses:
             async with asyncio.timeout(NAME_WAIT_S):
                 found = await addresses_of(name, 0)
         except (OSError, TimeoutError):
-            return  # a Service that this installation does not have, or DNS is away: what was known stays
+            return  # no such Service, or DNS is unavailable: the last known addresses stay
         self.own.set_hosts(name, found)

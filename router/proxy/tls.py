@@ -1,7 +1,6 @@
-"""TLS for clients: certificates from files, chosen by server name, exchanged without a restart when files change.
+"""TLS certificates for clients: loaded from files, selected by server name (SNI), reloaded when files change.
 
-A change that is not good (expired, key and certificate that do not belong together, unreadable) is refused with the
-reason, and what was served before goes on being served.
+An invalid change (expired, key mismatch, unreadable) is rejected with the reason; the previous certificate stays.
 """
 
 import datetime
@@ -22,21 +21,23 @@ _log = logging.getLogger("scorefront.router")
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
-"""What changes when a file is written, renamed or reached through another link; None for a file that is not there."""
+"""Identity of a file's content: changes when it is written, renamed or relinked; None for a missing file."""
 
 
 class TlsError(Exception):
-    """Certificate material that cannot be served; the text names the file and the reason."""
+    """Unusable certificate or key; the text names the file and the reason."""
 
     def __init__(self, file: Path, reason: str, good_from: datetime.datetime | None = None) -> None:
-        """`good_from`: when time alone makes it good; None where the files have to change."""
+        """`file`: the certificate or key. `reason`: for the operator. `good_from`: begin of validity of a certificate
+        that is not valid yet; None for other faults.
+        """
         super().__init__(f"{file}: {reason}")
         self.good_from = good_from
 
 
 @dataclass(frozen=True, slots=True)
 class CertificatePair:
-    """A certificate chain and its key, both PEM."""
+    """Paths of a certificate chain and its key, both PEM."""
 
     cert: Path
     key: Path
@@ -44,7 +45,7 @@ class CertificatePair:
 
 @dataclass(frozen=True, slots=True)
 class ServedCertificate:
-    """A pair that is good: the names it covers, when it ends, and the context that serves it."""
+    """A loaded certificate: its DNS names, its expiry and its TLS context."""
 
     names: frozenset[str]
     expires_at: datetime.datetime
@@ -52,37 +53,38 @@ class ServedCertificate:
 
 
 class Certificates:
-    """The certificates of one listener. `context` is what the server is started with; it never changes."""
+    """The certificates of one listener. The server is started with `context`, which never changes."""
 
     def __init__(self, pairs: Sequence[CertificatePair], now: datetime.datetime, even_expired: bool = False) -> None:
-        """`now` is aware. Raises TlsError for the first pair that is not good.
+        """Raises TlsError for the first unusable pair.
 
-        `even_expired`: begin with what there is, though it has expired: it is what was in use.
+        `pairs`: at least one. `now`: timezone-aware. `even_expired`: accept expired certificates, as at the restart of
+        a worker that had them in use.
         """
         self._sources = [_Source(pair, now, even_expired) for pair in pairs]
         self._served = [source.served for source in self._sources]
         self.context = _context(pairs[0])
-        # OpenSSL asks for every connection, without a server name too: so a new certificate serves new connections
-        # while old ones go on.
-        self.context.sni_callback = self._choose
+        # OpenSSL calls this for every connection, even without a server name: a new certificate applies to new
+        # connections only.
+        self.context.sni_callback = self._select
 
     @property
     def expires_at(self) -> datetime.datetime:
-        """When the first of the certificates in use ends."""
+        """Earliest expiry of the certificates in use."""
         return min(served.expires_at for served in self._served)
 
     def reload(self, now: datetime.datetime) -> bool:
-        """Take over changed files; returns whether anything was. Two `stat` a pair where nothing has changed."""
+        """Load changed files; True if any certificate was replaced. Two `stat` per unchanged pair."""
         changed = [source.reload(now) for source in self._sources]
         self._served = [source.served for source in self._sources]
         return any(changed)
 
-    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+    def _select(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         connection.context = choose(self._served, name).context
 
 
 def choose(served: Sequence[ServedCertificate], name: str | None) -> ServedCertificate:
-    """The certificate with the server name; else one with a wildcard for it; else the first, as without a name."""
+    """The certificate for a server name: exact match, wildcard, else the first one (also without a name)."""
     wanted = (name or "").lower().rstrip(".")
     for candidate in (wanted, "*." + wanted.partition(".")[2]):
         for each in served:
@@ -92,7 +94,7 @@ def choose(served: Sequence[ServedCertificate], name: str | None) -> ServedCerti
 
 
 class _Source:
-    """One pair of files, and what of them is served: what they last held that was good."""
+    """One pair of files and the last valid certificate loaded from them."""
 
     def __init__(self, pair: CertificatePair, now: datetime.datetime, even_expired: bool) -> None:
         self._pair = pair
@@ -101,7 +103,7 @@ class _Source:
         self.served = _load(pair, now, even_expired)
 
     def reload(self, now: datetime.datetime) -> bool:
-        """Look at the files if they have changed, or if it is time for those that were not valid yet."""
+        """Load the files if they have changed or if their validity has begun."""
         stamp = _stamp(self._pair)
         if stamp == self._stamp and (self._good_from is None or now < self._good_from):
             return False
@@ -111,14 +113,14 @@ class _Source:
         except TlsError as error:
             refusal = error
         if _stamp(self._pair) != stamp:
-            return False  # they are being written: the next look will tell
+            return False  # being written: try again at the next call
         self._stamp = stamp
         self._good_from = refusal.good_from if refusal else None
         if served is None:
-            _log.error("a changed certificate is refused, the one in use stays: %s", refusal)
+            _log.error("certificate reload: rejected, previous certificate stays in use: %s", refusal)
             return False
         self.served = served
-        _log.info("%s: the changed certificate is in use; it ends %s", self._pair.cert, _shown(served.expires_at))
+        _log.info("certificate reload: %s: in use, expires %s", self._pair.cert, _shown(served.expires_at))
         return True
 
 
@@ -143,7 +145,7 @@ def _read_certificate(path: Path) -> x509.Certificate:
 
 def _read_key(path: Path) -> PrivateKeyTypes:
     try:
-        # Checking an RSA key takes 50 to 350 ms, in which nothing would be served; that it fits is checked anyway.
+        # Validation of an RSA key blocks the loop for 50 to 350 ms; the match with the certificate is checked anyway.
         return load_pem_private_key(_read(path), password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
         raise TlsError(path, "is encrypted; a key without a pass phrase is needed") from error
@@ -175,7 +177,7 @@ def _context(pair: CertificatePair) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # An empty pass phrase: a key that wants one must fail, not ask on the terminal.
+        # An empty pass phrase: an encrypted key must fail, not prompt on the terminal.
         context.load_cert_chain(pair.cert, pair.key, password="")
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).replace("_", " ").lower()
@@ -194,7 +196,7 @@ def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
         status = path.stat()
     except OSError:
         return None
-    # The time of change too: a copy that keeps its time may get the number of the file that it replaces.
+    # ctime too: a copy that preserves mtime may reuse the inode of the file that it replaces.
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -1,7 +1,6 @@
-"""Clients over TLS: counted, limited and timed from their first packet on, clients like any other once TLS is agreed.
+"""TLS connections of clients, subject to connection limits and timeouts from the start of the handshake.
 
-asyncio's own TLS server tells of a connection only after the handshake: connections that never finish it would be
-outside every limit.
+asyncio's TLS server reports a connection only after the handshake: incomplete handshakes would be outside all limits.
 """
 
 import asyncio
@@ -17,70 +16,70 @@ if TYPE_CHECKING:
     from router.proxy.gateway import Gateway
 
 DRAIN_GRACE_S = 1.0
-"""Before an idle connection is closed by a worker that leaves: a client that uses it is told with its next answer."""
+"""Delay before a draining worker closes an idle connection: an active client gets `Connection: close` first."""
 
 
 class TlsDownstream(Downstream):
-    """A client over TLS."""
+    """A client connection over TLS."""
 
-    __slots__ = ("_agreed", "_sent_away_at", "_tcp")
+    __slots__ = ("_draining_since", "_established", "_tcp")
 
     def __init__(self, gateway: "Gateway", tcp: asyncio.Transport) -> None:
         super().__init__(gateway)
         self._tcp = self.transport = tcp
-        self._agreed = False
-        self._sent_away_at = math.inf
+        self._established = False
+        self._draining_since = math.inf
 
-    def agree(self, transport: asyncio.Transport, early: list[bytes]) -> None:
-        """The handshake is over; what came right behind it is read now."""
-        self._agreed = True
+    def handshake_done(self, transport: asyncio.Transport, early: list[bytes]) -> None:
+        """Start serving. `early`: data received with the end of the handshake."""
+        self._established = True
         self.connection_made(transport)
         for data in early:
             self.data_received(data)
 
-    def send_away(self) -> None:
-        """As for any client, but the connection cannot pass to another worker, and is not cut off in mid-use."""
+    def leave_worker(self) -> None:
+        """Close the connection if it has been idle for DRAIN_GRACE_S; TLS cannot be handed off."""
         now = self._gateway.now()
-        self._sent_away_at = min(self._sent_away_at, now)
-        if self._agreed and now >= self._sent_away_at + DRAIN_GRACE_S:
-            super().send_away()
+        self._draining_since = min(self._draining_since, now)
+        if self._established and now >= self._draining_since + DRAIN_GRACE_S:
+            super().leave_worker()
 
     def unsent(self) -> int:
-        """Bytes that this process still keeps for the client."""
+        """Bytes not yet accepted by the socket, TLS records included."""
         return super().unsent() + self._tcp.get_write_buffer_size()
 
 
 class TlsHandshakes:
-    """Those of one listener that are not over. `arrival` makes the protocols of its connections."""
+    """The handshakes in progress of one listener. `new_protocol` is its protocol factory."""
 
     def __init__(self, gateway: "Gateway", context: ssl.SSLContext) -> None:
         self._gateway = gateway
         self._context = context
         self._tasks = OwnedTasks()
 
-    def arrival(self) -> asyncio.Protocol:
-        """The protocol of a connection that is new."""
-        return _Arrival(self)
+    def new_protocol(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        return _HandshakeProtocol(self)
 
-    def begin(self, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
-        """A client has connected; where there are too many clients already, it is not worth it."""
+    def start(self, protocol: "_HandshakeProtocol", tcp: asyncio.Transport) -> None:
+        """A client has connected: start the handshake, or drop the connection if the worker is full."""
         client = TlsDownstream(self._gateway, tcp)
         if self._gateway.admit(client) is not ConnectionVerdict.ADMITTED:
             self._gateway.dismiss(client)
             tcp.abort()
             return
-        self._tasks.spawn(self._agree(client, arrival, tcp), "agree on TLS")
+        self._tasks.spawn(self._handshake(client, protocol, tcp), "TLS handshake")
 
-    async def _agree(self, client: TlsDownstream, arrival: "_Arrival", tcp: asyncio.Transport) -> None:
+    async def _handshake(self, client: TlsDownstream, protocol: "_HandshakeProtocol", tcp: asyncio.Transport) -> None:
         settings = self._gateway.settings
         secure = None
         try:
             if not tcp.is_closing():
-                # Comes before anything that `start_tls` arranges, and after it has replaced the protocol.
-                asyncio.get_running_loop().call_soon(arrival.pass_on, tcp)
+                # Runs after `start_tls` has replaced the protocol and before any callback that it schedules.
+                asyncio.get_running_loop().call_soon(protocol.forward_early_data, tcp)
                 secure = await asyncio.get_running_loop().start_tls(
                     tcp,
-                    arrival,
+                    protocol,
                     self._context,
                     server_side=True,
                     ssl_handshake_timeout=settings.tls_handshake_timeout_s,
@@ -89,46 +88,46 @@ class TlsHandshakes:
         except OSError:
             secure = None
         finally:
-            # A client that left is told of by an exception on one loop, and by a closed transport on another.
-            if secure is None or secure.is_closing() or arrival.lost:
+            # A disconnected client raises on one loop and leaves a closed transport on another.
+            if secure is None or secure.is_closing() or protocol.lost:
                 self._gateway.stats.counters["tls_handshakes_failed"] += 1
                 self._gateway.dismiss(client)
                 tcp.abort()
             else:
                 secure.set_protocol(client)
-                client.agree(secure, arrival.take())
+                client.handshake_done(secure, protocol.pop_early_data())
 
     async def close(self) -> None:
-        """Break off the handshakes that are not over."""
+        """Cancel the handshakes in progress."""
         await self._tasks.close()
 
 
-class _Arrival(asyncio.Protocol):
-    """A connection until TLS is agreed. Keeps what comes before the handshake begins, and what comes with its end."""
+class _HandshakeProtocol(asyncio.Protocol):
+    """Protocol of a connection during its handshake; keeps data received before its start and with its end."""
 
     def __init__(self, handshakes: TlsHandshakes) -> None:
         self._handshakes = handshakes
-        self._kept: list[bytes] = []
+        self._early: list[bytes] = []
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._handshakes.begin(self, cast(asyncio.Transport, transport))
+        self._handshakes.start(self, cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
-        self._kept.append(data)
+        self._early.append(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
 
-    def take(self) -> list[bytes]:
-        """What has been kept."""
-        kept, self._kept = self._kept, []
-        return kept
+    def pop_early_data(self) -> list[bytes]:
+        """The data kept so far."""
+        early, self._early = self._early, []
+        return early
 
-    def pass_on(self, tcp: asyncio.Transport) -> None:
-        """The client's first bytes, which some loops read whatever they are told, go where all others will go."""
+    def forward_early_data(self, tcp: asyncio.Transport) -> None:
+        """Pass bytes that were read before `start_tls` to the TLS protocol (uvloop reads even when paused)."""
         protocol = cast(asyncio.BufferedProtocol, tcp.get_protocol())
-        for data in self.take():
+        for data in self.pop_early_data():
             rest = memoryview(data)
             while rest:
                 room = memoryview(protocol.get_buffer(len(rest)))

@@ -1,7 +1,7 @@
-"""Open tunnels (WebSockets) of one worker: each ends with its credential or its endpoint.
+"""Open tunnels (WebSockets) of one worker: each is closed when its credential or its endpoint ends.
 
-Nothing is done per byte. A tunnel is reviewed when its endpoint, the endpoint's keys or the token issuer change, and
-when its token expires: its request is authorized again, as if it came now.
+No work per byte. The request of a tunnel is authorized again when its endpoint, the endpoint's keys or the token
+issuers change, and when its token expires.
 """
 
 import math
@@ -14,30 +14,33 @@ if TYPE_CHECKING:
     from router.proxy.downstream import Downstream
 
 UNAUTHORIZED = "tunnels_unauthorized"
-"""Counter of tunnels closed by a review."""
+"""Counter of tunnels closed because their credential became invalid."""
 
 
 class OpenTunnels:
-    """The client side of every open tunnel, by endpoint. `unix_now`: wall clock in unix seconds."""
+    """Registry of the client sides of open tunnels, by endpoint. `unix_now`: wall clock in unix seconds."""
 
     def __init__(self, unix_now: Callable[[], float]) -> None:
         self._unix_now = unix_now
         self._endpoints: dict[Downstream, str] = {}
         self._clients: dict[str, set[Downstream]] = {}
         self._expiries: dict[Downstream, float] = {}
-        """Unix seconds; of tunnels whose credential expires."""
+        """Client -> expiry of its credential in unix seconds."""
 
     def __len__(self) -> int:
         return len(self._endpoints)
 
-    def enter(self, client: "Downstream", endpoint: str, valid_until: float) -> None:
-        """A client has switched protocols. `valid_until`: unix seconds, inf for a credential without an expiry."""
+    def add(self, client: "Downstream", endpoint: str, valid_until: float) -> None:
+        """A client has switched protocols.
+
+        `endpoint`: its name. `valid_until`: expiry of the credential in unix seconds, inf if it has none.
+        """
         self._endpoints[client] = endpoint
         self._clients.setdefault(endpoint, set()).add(client)
         self._note_expiry(client, valid_until)
 
-    def leave(self, client: "Downstream") -> None:
-        """The client's connection has ended; harmless for one without a tunnel."""
+    def remove(self, client: "Downstream") -> None:
+        """Remove a client; idempotent."""
         endpoint = self._endpoints.pop(client, None)
         if endpoint is None:
             return
@@ -48,15 +51,15 @@ class OpenTunnels:
             del self._clients[endpoint]
 
     def review(self, endpoint: str) -> None:
-        """Close those of an endpoint whose request would be refused now."""
+        """Authorize the tunnels of an endpoint again; close those that would be refused now."""
         self._review(self._clients.get(endpoint, ()))
 
     def review_all(self) -> None:
-        """The same for every endpoint."""
+        """Review the tunnels of all endpoints."""
         self._review(self._endpoints)
 
     def expire(self) -> None:
-        """Review those whose credential has expired."""
+        """Review tunnels with an expired credential."""
         now_unix = self._unix_now()
         self._review([client for client, valid_until in self._expiries.items() if valid_until <= now_unix])
 
@@ -65,7 +68,7 @@ class OpenTunnels:
         for client in list(clients):
             exchange = client.exchange
             if exchange is None:
-                continue  # the tunnel has ended already, the connection is about to
+                continue  # the tunnel has ended, the connection is closing
             try:
                 valid_until = client.planner.valid_until(exchange.head, now_unix)
             except RouterError:

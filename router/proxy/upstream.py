@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from router.core.router_errors import BadRequest, ReplicaFailed, RouterError
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head import ResponseHead, has_stray_octets, parse_response
-from router.proxy.partial_head import PartialResponseHead, answer_fault
+from router.proxy.partial_head import PartialResponseHead, response_fault
 from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
             if beginning is None:
                 self._buffer = data
                 self._read_heads()
-            elif not beginning.grows(data):
+            elif not beginning.extend(data):
                 self._read_heads()
         else:
             self._read_body(data)
@@ -126,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""
         self.closed = True
-        self._pool.discard(self)
+        self._pool.remove(self)
         if self.exchange is not None:
             self._lost(self.exchange, clean=isinstance(exc, BrokenPipeError))
 
@@ -166,7 +166,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._in_body = False
         self._decoder = None
         if reusable and not self.closed and not self._buffer:
-            self._pool.put(self, now)
+            self._pool.keep(self, now)
         else:
             self.close()
 
@@ -227,7 +227,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_head(self, exchange: "Exchange", raw: bytes) -> None:
         if raw.count(b"\r\n") > MAX_ANSWER_LINES:
-            fault = answer_fault(raw, not has_stray_octets(raw), too_large=True)
+            fault = response_fault(raw, not has_stray_octets(raw), too_large=True)
             assert fault is not None
             raise fault
         last = self._last
@@ -283,7 +283,7 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.fail(ReplicaFailed("The chunked answer of the replica is malformed."))
                 return
             self._buffer = data[used:]
-            exchange.answer_data(self._decoder.take(), self._decoder.complete)
+            exchange.answer_data(self._decoder.pop_data(), self._decoder.complete)
         elif self._until_close:
             exchange.answer_data(data, False)
         else:

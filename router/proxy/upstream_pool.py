@@ -1,4 +1,4 @@
-"""Connections to replicas: kept for reuse a short while, newest first, and made when none is idle."""
+"""Pool of connections to replicas: reused newest first, closed after a short idle time, opened on demand."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _log = logging.getLogger("scorefront.router")
 
 
 class UpstreamPool:
-    """Idle connections per replica. One replica never has more of them than it has slots."""
+    """Idle connections per replica, never more than the replica has slots."""
 
     def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
@@ -25,7 +25,7 @@ class UpstreamPool:
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._connecting = OwnedTasks()
 
-    def take(self, replica_id: str) -> UpstreamConnection | None:
+    def pop_idle(self, replica_id: str) -> UpstreamConnection | None:
         """An idle connection to the replica, or None."""
         idle = self._idle.get(replica_id)
         while idle:
@@ -34,22 +34,22 @@ class UpstreamPool:
                 return connection
         return None
 
-    def put(self, connection: UpstreamConnection, now: float) -> None:
-        """Keep a connection for the next exchange."""
+    def keep(self, connection: UpstreamConnection, now: float) -> None:
+        """Return a connection for the next exchange. `now`: monotonic seconds."""
         connection.idle_since = now
         idle = self._idle.get(connection.replica_id)
         if idle is None:
             idle = self._idle[connection.replica_id] = []
         idle.append(connection)
 
-    def discard(self, connection: UpstreamConnection) -> None:
-        """The connection is gone."""
+    def remove(self, connection: UpstreamConnection) -> None:
+        """The connection is closed."""
         idle = self._idle.get(connection.replica_id)
         if idle and connection in idle:
             idle.remove(connection)
 
     def connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
-        """Make a connection; the exchange hears `connected` or `unreachable`."""
+        """Open a connection; calls `connected` or `unreachable` of the exchange."""
         self._connecting.spawn(
             self._connect(replica, exchange), f"connect to {replica.id} at {replica.host}:{replica.port}"
         )
@@ -61,7 +61,7 @@ class UpstreamPool:
                 connection = await self._connected(replica)
         except (OSError, TimeoutError) as error:
             if exchange.lease is lease:
-                exchange.unreachable(str(error) or "no connection in time")
+                exchange.unreachable(str(error) or "connection timeout")
             return
         if exchange.lease is lease and lease is not None:
             exchange.connected(connection)
@@ -69,11 +69,11 @@ class UpstreamPool:
             connection.close()
 
     async def _connected(self, replica: ReplicaSlots) -> UpstreamConnection:
-        """Raises OSError; of a static replica no other address is connected to than one that has been judged."""
+        """Open a connection. Raises OSError. For a static replica only addresses that passed the check are used."""
         loop = asyncio.get_running_loop()
         hosts = [replica.host]
         if replica.static:
-            hosts = await self.statics.of(replica.host, replica.port, loop.time())
+            hosts = await self.statics.resolve(replica.host, replica.port, loop.time())
         for last, host in enumerate(hosts, 1 - len(hosts)):
             try:
                 _, connection = await loop.create_connection(
@@ -84,10 +84,10 @@ class UpstreamPool:
                     raise
             else:
                 return connection
-        raise AssertionError("there is at least one address")
+        raise AssertionError("no address")
 
-    def sweep(self, now: float) -> None:
-        """Close what has been idle for too long. A server that closes first races with the next request."""
+    def close_expired(self, now: float) -> None:
+        """Close connections idle for `upstream_idle_s`: a server that closes first races with the next request."""
         horizon = now - self.settings.upstream_idle_s
         for replica_id, idle in list(self._idle.items()):
             for connection in [connection for connection in idle if connection.idle_since < horizon]:
@@ -96,13 +96,13 @@ class UpstreamPool:
             if not idle:
                 del self._idle[replica_id]
 
-    def forget(self, replica_id: str) -> None:
-        """The replica is gone."""
+    def close_replica(self, replica_id: str) -> None:
+        """Close the idle connections of a removed replica."""
         for connection in self._idle.pop(replica_id, []):
             connection.close()
 
     async def close(self) -> None:
-        """Close everything."""
+        """Close all connections and cancel attempts in progress."""
         for replica_id in list(self._idle):
-            self.forget(replica_id)
+            self.close_replica(replica_id)
         await self._connecting.close()

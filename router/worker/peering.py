@@ -94,7 +94,7 @@ class Peering:
     def _hear(self, peer: str, message: PeerMessage) -> None:
         gateway = self._gateway
         if gateway.poller is not None:
-            gateway.poller.stir()
+            gateway.poller.note_activity()
         gateway.pass_on_all(gateway.dispatcher.receive(peer, message, gateway.now()))
 
     def _flush(self) -> None:
@@ -109,13 +109,13 @@ class Peering:
     def give(self, taker: str, count: int) -> None:
         """Pass so many connections to this member, now or as they become idle."""
         addresses = [member.address for member in self._view.members if member.name == taker and member.eligible]
-        self._gateway.onward.order(self._ways(addresses), count)
+        self._gateway.handoff.start(self._ways(addresses), count)
         self._gateway.pass_idle()
 
     def give_all(self) -> None:
         """Pass every connection to whoever stays."""
         staying = [member.address for member in self._view.members if member.eligible and member.name != self._name]
-        self._gateway.onward.order(self._ways(staying), math.inf)
+        self._gateway.handoff.start(self._ways(staying), math.inf)
 
     def _ways(self, addresses: list[str]) -> list[HandoffSender]:
         for address in addresses:

@@ -226,7 +226,7 @@ class RouterWorker:
             if gateway.empty.is_set():
                 return
             await asyncio.wait(ends, timeout=HAND_OVER_S, return_when=asyncio.FIRST_COMPLETED)
-        gateway.onward.order((), 0)
+        gateway.handoff.start((), 0)
         if self._stopping.is_set():
             await self._drain(listeners, ends)
 
@@ -293,7 +293,7 @@ class RouterWorker:
             case RemoveReplica(replica_id):
                 self._own.drop(replica_id)
                 gateway.dispatcher.remove(replica_id)
-                gateway.pool.forget(replica_id)
+                gateway.pool.close_replica(replica_id)
                 gateway.pass_on_all([])
             case Retire(request, key, count):
                 self._send(Retired(request, tuple(gateway.dispatcher.retire(key, count))))

@@ -68,7 +68,7 @@ def body(data: bytes) -> None:
             assert whole is None or parts is None or parts == whole, (parts, whole)
     own = ChunkedBody()
     framed = chunk(data) + b"0\r\n\r\n"
-    assert own.feed(framed) == len(framed) and own.complete and own.take() == data
+    assert own.feed(framed) == len(framed) and own.complete and own.pop_data() == data
 
 
 def _decoded(*pieces: bytes) -> tuple[bytes, int] | None:
@@ -80,7 +80,7 @@ def _decoded(*pieces: bytes) -> tuple[bytes, int] | None:
                 used += decoder.feed(piece)
             except RouterError:
                 return None
-    return (decoder.take(), used) if decoder.complete else None
+    return (decoder.pop_data(), used) if decoder.complete else None
 
 
 def one(data: bytes) -> None:

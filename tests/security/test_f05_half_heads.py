@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
 from router.proxy.downstream import Downstream
 from router.proxy.head import parse_request, parse_response
-from router.proxy.partial_head import ANSWER_TOO_LARGE, NOT_HTTP, PartialHead, PartialRequestHead, PartialResponseHead
+from router.proxy.partial_head import NOT_HTTP, RESPONSE_TOO_LARGE, PartialHead, PartialRequestHead, PartialResponseHead
 from router.proxy.upstream import MAX_INTERIM_ANSWERS, UpstreamConnection
 from router.settings import RouterSettings
 from tests.integration.router.clients import get, request
@@ -141,7 +141,7 @@ def test_every_byte_is_searched_a_few_times_at_most(kind: Any, shape: str, size:
     counting = beginning.buffer = Counting(first)
     beginning.find_end()
     for piece in rest:
-        if not beginning.grows(piece):
+        if not beginning.extend(piece):
             assert beginning.find_end() == 0
     assert counting.searched <= 8 * len(data)
 
@@ -168,7 +168,7 @@ def refused_request(raw: bytes) -> type[RouterError] | None:
 
 def refused_answer(raw: bytes) -> str | None:
     if len(raw) > SMALL.max_response_head_bytes:
-        return ANSWER_TOO_LARGE
+        return RESPONSE_TOO_LARGE
     if not b"HTTP/1.".startswith(raw[:7]) or _stray.search(raw):
         return NOT_HTTP
     return None
@@ -209,7 +209,7 @@ def in_pieces(pieces: list[bytes]) -> int | type[RouterError]:
         for piece in rest:
             if size:
                 break
-            if not beginning.grows(piece):
+            if not beginning.extend(piece):
                 size = beginning.find_end()
     except RouterError as error:
         return type(error)
@@ -235,7 +235,7 @@ def answer_in_pieces(pieces: list[bytes]) -> int | str:
         for piece in rest:
             if size:
                 break
-            if not beginning.grows(piece):
+            if not beginning.extend(piece):
                 size = beginning.find_end()
     except ReplicaFailed as error:
         return error.text

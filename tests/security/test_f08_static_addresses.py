@@ -255,8 +255,8 @@ async def test_a_worker_knows_pods_peers_and_services_as_its_own(rigs: Rigs, mon
     statics = StaticAddresses(Destinations(networks("10.0.0.0/8"), in_cluster=True), own_names=names)
     for host in ("10.96.0.1", "10.96.0.9"):
         with pytest.raises(AddressRefused, match="never allowed"):
-            await statics.of(host, 443, 0.0)
-    assert await statics.of("10.96.0.7", 443, 0.0) == ["10.96.0.7"]
+            await statics.resolve(host, 443, 0.0)
+    assert await statics.resolve("10.96.0.7", 443, 0.0) == ["10.96.0.7"]
 
 
 def test_a_view_of_the_peers_is_taken_over() -> None:
@@ -273,11 +273,11 @@ async def test_a_worker_process_is_told_the_rule_of_its_parent() -> None:
         told = dict(each.split("=", 1) for each in worker_arguments(Destinations(), own_ports=ports))
         laptop = _statics(told["--static-cidrs"], told["--own-ports"], told.get("--own-names", ""))
         with pytest.raises(AddressRefused, match="never allowed"):
-            await laptop.of("127.0.0.1", ports[0], 0.0)
-        assert await laptop.of("127.0.0.1", 1, 0.0) == ["127.0.0.1"]
+            await laptop.resolve("127.0.0.1", ports[0], 0.0)
+        assert await laptop.resolve("127.0.0.1", 1, 0.0) == ["127.0.0.1"]
     told = dict(each.split("=", 1) for each in worker_arguments(Destinations((), True), own_names=["10.96.0.1"]))
     with pytest.raises(AddressRefused, match="SCOREFRONT_STATIC_CIDRS"):
-        await _statics(told["--static-cidrs"], "", told["--own-names"]).of("10.0.0.5", 80, 0.0)
+        await _statics(told["--static-cidrs"], "", told["--own-names"]).resolve("10.0.0.5", 80, 0.0)
 
 
 # ---- where it is declared

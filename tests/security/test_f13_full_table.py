@@ -160,8 +160,8 @@ async def test_a_connection_that_passes_to_another_worker_stays_what_it_was(lock
     assert await is_open(stranger)
     giving, taking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     giver, taker = HandoffSender(giving), HandoffReceiver(taking, other.worker._adopt)
-    rig.gateway.onward = ConnectionHandoff()
-    rig.gateway.onward.order([giver], 2)
+    rig.gateway.handoff = ConnectionHandoff()
+    rig.gateway.handoff.start([giver], 2)
     rig.gateway.pass_idle()
     await eventually(lambda: other.gateway.stats.connections == 2)
     await knows(other)
@@ -176,8 +176,8 @@ async def test_a_connection_that_passes_to_another_worker_stays_what_it_was(lock
 
 
 class Guest:
-    def __init__(self, known: bool = False) -> None:
-        self.known = known
+    def __init__(self, authorized: bool = False) -> None:
+        self.authorized = authorized
         self.busy = False
 
 
@@ -185,15 +185,15 @@ def test_a_busy_stranger_keeps_its_place_and_is_found_again_when_it_rests() -> N
     places: ConnectionAdmission[Guest] = ConnectionAdmission(0)
     first, second, third = Guest(), Guest(), Guest()
     for guest in (first, second):
-        assert places.take(guest, "", 2) == (ConnectionVerdict.ADMITTED, None)
+        assert places.admit(guest, "", 2) == (ConnectionVerdict.ADMITTED, None)
     first.busy = True
-    assert places.take(third, "", 2) == (ConnectionVerdict.ADMITTED, second)
-    assert places.take(second, "", 2) == (ConnectionVerdict.ADMITTED, third)
+    assert places.admit(third, "", 2) == (ConnectionVerdict.ADMITTED, second)
+    assert places.admit(second, "", 2) == (ConnectionVerdict.ADMITTED, third)
     first.busy, second.busy = False, True
-    assert places.take(third, "", 2) == (ConnectionVerdict.REFUSED, None)
-    places.rest(first)
-    places.leave(third)
-    assert places.take(third, "", 2) == (ConnectionVerdict.ADMITTED, first)
+    assert places.admit(third, "", 2) == (ConnectionVerdict.REFUSED, None)
+    places.note_idle(first)
+    places.remove(third)
+    assert places.admit(third, "", 2) == (ConnectionVerdict.ADMITTED, first)
 
 
 def test_evicting_costs_the_same_however_many_places_there_are() -> None:
@@ -211,16 +211,16 @@ def test_evicting_costs_the_same_however_many_places_there_are() -> None:
 
     places: ConnectionAdmission[Counted] = ConnectionAdmission(0)
     for _ in range(10_000):
-        places.take(Counted(), "", 1000)
+        places.admit(Counted(), "", 1000)
     assert looked == 9000
 
 
 def test_many_that_are_refused_are_dropped_without_an_answer() -> None:
     places: ConnectionAdmission[Guest] = ConnectionAdmission(0)
     for _ in range(2):
-        places.take(Guest(known=True), "", 2)
-    verdicts = [places.take(Guest(), "", 2)[0] for _ in range(20)]
-    assert verdicts == [ConnectionVerdict.REFUSED] * 16 + [ConnectionVerdict.CROWDED_OUT] * 4
+        places.admit(Guest(authorized=True), "", 2)
+    verdicts = [places.admit(Guest(), "", 2)[0] for _ in range(20)]
+    assert verdicts == [ConnectionVerdict.REFUSED] * 16 + [ConnectionVerdict.DROPPED] * 4
 
 
 @pytest.mark.parametrize(
@@ -235,5 +235,5 @@ def test_many_that_are_refused_are_dropped_without_an_answer() -> None:
 )
 def test_an_address_is_one_of_ipv4_and_a_network_of_ipv6(one: str, another: str, together: bool) -> None:
     places: ConnectionAdmission[Guest] = ConnectionAdmission(1)
-    assert places.take(Guest(), one, 9)[0] is ConnectionVerdict.ADMITTED
-    assert (places.take(Guest(), another, 9)[0] is ConnectionVerdict.REFUSED) == together
+    assert places.admit(Guest(), one, 9)[0] is ConnectionVerdict.ADMITTED
+    assert (places.admit(Guest(), another, 9)[0] is ConnectionVerdict.REFUSED) == together

@@ -103,6 +103,6 @@ def test_the_total_is_what_is_charged_and_never_above_the_limit(steps: list[tupl
                 assert shed == next(iter(charged))
                 del charged[shed]
         else:
-            budget.free(client)
+            budget.release(client)
             charged.pop(client, None)
         assert budget.total_bytes == sum(charged.values()) <= limit

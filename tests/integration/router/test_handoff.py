@@ -86,7 +86,7 @@ async def test_a_client_passes_to_another_worker_and_notices_nothing(receiver: R
     assert await loop.sock_recv(sock, 100) == b"a got 1"
     way = connect_handoff(unix(folder, "b"))
     assert way is not None
-    assert HandoffSender(way).give(served.transport, b"2", False)
+    assert HandoffSender(way).send(served.transport, b"2", False)
     assert await loop.sock_recv(sock, 100) == b"b got 2"
     await loop.sock_sendall(sock, b"3")
     assert await loop.sock_recv(sock, 100) == b"b got 3"
@@ -100,7 +100,7 @@ async def test_many_workers_give_to_the_same_one(receiver: Receiver, folder: Pat
     ways = [way for _ in range(5) if (way := connect_handoff(unix(folder, "b"))) is not None]
     for way in ways:
         sock, served, server = await client()
-        assert HandoffSender(way).give(served.transport, b"hello", False)
+        assert HandoffSender(way).send(served.transport, b"hello", False)
         assert await loop.sock_recv(sock, 100) == b"b got hello"
         sock.close()
         server.close()
@@ -116,7 +116,7 @@ async def test_to_a_worker_that_has_gone_there_is_no_way_and_the_client_stays(re
     assert way is not None
     await eventually(lambda: receiver.takers)
     await receiver.close()
-    assert not HandoffSender(way).give(served.transport, b"2", False)
+    assert not HandoffSender(way).send(served.transport, b"2", False)
     assert connect_handoff(unix(folder, "b")) is None
     await loop.sock_sendall(sock, b"1")
     assert await loop.sock_recv(sock, 100) == b"a got 1"

@@ -497,7 +497,7 @@ async def test_an_idle_redirect_connection_is_never_handed_to_another_worker(rig
         rig.gateway.pass_idle()
         await eventually(lambda: other.gateway.stats.connections == 1)
         assert rig.gateway.stats.connections == 1
-        assert rig.gateway.onward.wanted
+        assert rig.gateway.handoff.active
         plain.send(get())
         assert (await plain.answer()).status == 200  # only the other worker has a replica
         seeking.send(get())
@@ -541,7 +541,7 @@ async def other_worker(rig: SecureRig) -> AsyncIterator[Rig]:
     await other.start()
     await other.replica()
     taker = HandoffReceiver(theirs, other.worker._adopt)
-    rig.gateway.onward.order([giver], 10)
+    rig.gateway.handoff.start([giver], 10)
     try:
         yield other
     finally:

@@ -43,7 +43,7 @@ def pipe() -> Iterator[Pipe]:
 
 def wanted(mode: AccessLogMode, statuses: list[int]) -> list[int]:
     log = AccessLog(mode, -1)
-    return [status for status in statuses if log.wants(status)]
+    return [status for status in statuses if log.includes(status)]
 
 
 def test_each_mode_logs_what_it_says():

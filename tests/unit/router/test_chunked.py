@@ -19,7 +19,7 @@ def decode(pieces: list[bytes]) -> tuple[bytes, int, bool]:
     for piece in pieces:
         count = body.feed(piece)
         used += count
-        data += body.take()
+        data += body.pop_data()
         assert body.received == len(data)
         if body.complete:
             break
@@ -174,7 +174,7 @@ def test_what_two_readers_could_read_in_two_ways_is_refused(message):
 def test_what_follows_the_end_is_not_touched():
     body = ChunkedBody()
     assert body.feed(b"1\r\nx\r\n0\r\n\r\n" + b"\x00garbage\r\n\r\n") == 11
-    assert body.complete and body.take() == b"x"
+    assert body.complete and body.pop_data() == b"x"
 
 
 def test_trailers_are_read_and_thrown_away():
@@ -227,6 +227,6 @@ def test_no_data_makes_no_chunk_since_that_would_be_the_end():
 def test_nothing_is_taken_twice():
     body = ChunkedBody()
     body.feed(b"3\r\nabc\r\n2\r\nde")
-    assert body.take() == b"abcde" and body.take() == b""
+    assert body.pop_data() == b"abcde" and body.pop_data() == b""
     body.feed(b"\r\n0\r\n\r\n")
-    assert body.take() == b"" and body.complete and body.received == 5
+    assert body.pop_data() == b"" and body.complete and body.received == 5

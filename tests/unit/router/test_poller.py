@@ -46,57 +46,57 @@ def test_a_loop_that_nothing_has_stirred_sleeps(loop: Loop) -> None:
 
 
 def test_it_looks_on_for_the_time_that_it_was_told_and_sleeps_then(loop: Loop) -> None:
-    loop.poller.stir()
+    loop.poller.note_activity()
     assert loop.turns_until_it_sleeps() in (11, 12)
 
 
 def test_whatever_stirs_it_makes_it_look_on_for_as_long_again(loop: Loop) -> None:
-    loop.poller.stir()
+    loop.poller.note_activity()
     for _ in range(5):
         loop.turn()
-    loop.poller.stir()
+    loop.poller.note_activity()
     assert loop.turns_until_it_sleeps() in (11, 12)
 
 
 def test_it_wakes_again_after_it_slept(loop: Loop) -> None:
-    loop.poller.stir()
+    loop.poller.note_activity()
     loop.turns_until_it_sleeps()
-    loop.poller.stir()
+    loop.poller.note_activity()
     assert loop.turns_until_it_sleeps() in (11, 12)
 
 
 def test_however_often_it_is_stirred_it_looks_once_in_a_turn(loop: Loop) -> None:
     for _ in range(3):
-        loop.poller.stir()
+        loop.poller.note_activity()
     assert len(loop.due) == 1
     loop.turn()
-    loop.poller.stir()
+    loop.poller.note_activity()
     assert len(loop.due) == 1
 
 
 def test_turns_in_which_nothing_happened_are_told_apart_from_work(loop: Loop) -> None:
-    loop.poller.stir()
+    loop.poller.note_activity()
     loop.turn()
     for _ in range(4):
         loop.turn()
     assert loop.poller.idle_cpu_s == pytest.approx(4 * TURN_S)
-    loop.poller.stir()
+    loop.poller.note_activity()
     loop.turn()
     assert loop.poller.idle_cpu_s == pytest.approx(4 * TURN_S)
 
 
 def test_sleep_is_not_taken_for_looking(loop: Loop) -> None:
-    loop.poller.stir()
+    loop.poller.note_activity()
     loop.turns_until_it_sleeps()
     looked_s = loop.poller.idle_cpu_s
     loop.now += 50.0
-    loop.poller.stir()
+    loop.poller.note_activity()
     loop.turn()
     assert loop.poller.idle_cpu_s == looked_s
 
 
 def test_others_of_its_core_go_first_while_it_has_nothing_to_do(loop: Loop) -> None:
-    loop.poller.stir()
+    loop.poller.note_activity()
     loop.turn()
     assert loop.gave_way == 0
     loop.turn()
