@@ -6,19 +6,16 @@ or not.
 """
 
 import asyncio
-import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+
+from loadtests.http1 import GREETING, exchange
 
 LOST = 0
 """The status of a request that got no whole answer."""
 PATIENCE_S = 60.0
 AFTER_FAILURE_S = 0.02
-_GREETING = b"GET /healthz HTTP/1.1\r\nHost: front\r\n\r\n"
-
-_length = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
-_close = re.compile(rb"(?i)\r\nconnection: *close")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +51,6 @@ class Tally:
     def refused(self) -> int:
         """Requests with an answer that is not 200."""
         return sum(each.status != LOST for each in self.failures)
-
-
-def request(path: str, key: str, body: bytes = b"{}") -> bytes:
-    """A POST as these clients send it."""
-    head = f"POST {path} HTTP/1.1\r\nHost: front\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 class _Watched(asyncio.StreamReaderProtocol):
@@ -123,14 +114,11 @@ class _Client:
     async def ask(self, request: bytes) -> int:
         """The status of its answer. Raises OSError, IncompleteReadError."""
         assert self._reader is not None and self._writer is not None
-        self._writer.write(request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = _length.search(head)
-        await self._reader.readexactly(int(length[1]) if length else 0)
-        if _close.search(head):
+        answer = await exchange(self._reader, self._writer, request)
+        if answer.closes:
             self._all.tally.asked_to_leave += 1
             self.leave()
-        return int(head[9:12])
+        return answer.status
 
     def look(self) -> None:
         """Notice that an idle connection has been lost."""
@@ -173,7 +161,7 @@ class Clients:
         """Open connections before the start, of all clients or of some; each has had an answer, so it is accepted."""
         for client in self._clients[first:] if count is None else self._clients[first : first + count]:
             await client.connect()
-            status = await client.ask(_GREETING)
+            status = await client.ask(GREETING)
             if status != 200:
                 raise ConnectionError(f"/healthz was answered {status}")
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from loadtests.bench.figures import Promise, Table, judged, middle, percentile
 from loadtests.bench.throughput import BODY
-from loadtests.openloop import answer_size, drive
+from loadtests.http1 import read_answer
+from loadtests.openloop import drive
 from loadtests.peers import envoy, nginx, scorefront
 from loadtests.peers.rig import ROOT, Rig, Target, resident_bytes
 
@@ -106,7 +107,7 @@ def hold(port: int, connections: int) -> None:
         for sock in batch:
             sock.sendall(request)
         for sock in batch:
-            _read_answer(sock)
+            read_answer(sock)
         sockets += batch
     print("open", flush=True)
     sys.stdin.buffer.read()
@@ -115,17 +116,6 @@ def hold(port: int, connections: int) -> None:
 
 def _connected(port: int, source: str) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), 10.0, (source, 0))
-
-
-def _read_answer(sock: socket.socket) -> None:
-    data = b""
-    while (size := answer_size(data)) is None or len(data) < size:
-        piece = sock.recv(65_536)
-        if not piece:
-            raise ConnectionError("closed before its answer")
-        data += piece
-    if not data.startswith(b"HTTP/1.1 200 "):
-        raise ConnectionError(f"answered {data[:200]!r}")
 
 
 def _is_closed(sock: socket.socket) -> bool:

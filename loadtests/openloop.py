@@ -9,7 +9,6 @@ difference to the same load on the backend itself is what a proxy adds.
 import argparse
 import contextlib
 import random
-import re
 import select
 import socket
 import time
@@ -17,8 +16,9 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from loadtests.bench.figures import Promise, Table, judged, median_difference, middle, percentile, rotated
+from loadtests.bench.figures import Promise, Table, judged, median_difference, middle, percentile, poisson, rotated
 from loadtests.bench.throughput import BODY, OURS, PEERS, POLLING, UNIQUE, targets
+from loadtests.http1 import READ_BYTES, answer_size, exchange_blocking
 from loadtests.peers.rig import Rig, Target, exact_timers
 
 MOST_CONNECTIONS = 900
@@ -27,33 +27,8 @@ CONNECT_S = 2.0
 PATIENCE_S = 30.0
 """After the last arrival; what is unanswered then has failed."""
 LEAD_S = 0.1
-READ_BYTES = 65_536
-_GREETING = b"GET /healthz HTTP/1.1\r\nHost: front\r\n\r\n"
 RATE, SECONDS, ROUNDS, SEED = 2000, 5, 5, 20
 OPEN_LOOP_PEERS = tuple(name for name in PEERS if name != UNIQUE)
-
-_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
-
-
-def poisson(rate: float, count: int, seed: int) -> list[float]:
-    """Arrival times in seconds from 0: independent gaps of mean 1 / rate."""
-    chance = random.Random(seed)
-    at, arrivals = 0.0, []
-    for _ in range(count):
-        at += chance.expovariate(rate)
-        arrivals.append(at)
-    return arrivals
-
-
-def answer_size(data: bytes) -> int | None:
-    """Bytes of the answer that `data` begins with, once its head is whole. Raises ValueError without a length."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    found = _length.search(data, 0, end + 2)
-    if found is None:
-        raise ValueError(f"an answer without Content-Length: {data[: end + 4]!r}")
-    return end + 4 + int(found[1])
 
 
 class Outcomes:
@@ -113,8 +88,7 @@ class Generator:
         opened = [self._opened() for _ in range(count)]
         for connection in opened:
             connection.sock.setblocking(True)
-            connection.sock.sendall(_GREETING)
-            _read_one(connection.sock)
+            exchange_blocking(connection.sock)
             connection.sock.setblocking(False)
         self._idle += opened
 
@@ -208,16 +182,6 @@ class Generator:
         """The peer has closed: the request stays unanswered."""
         self._busy.discard(connection)
         connection.sock.close()
-
-
-def _read_one(sock: socket.socket) -> None:
-    """An answer that may say anything. Raises ConnectionError where none comes."""
-    data = b""
-    while (size := answer_size(data)) is None or len(data) < size:
-        piece = sock.recv(READ_BYTES)
-        if not piece:
-            raise ConnectionError("closed before its answer")
-        data += piece
 
 
 def drive(target: Target, rate: float, seconds: float, seed: int) -> Outcomes:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from loadtests.crew import Worker, alone, clients, known, owner
+from loadtests.http1 import exchange_blocking
 from loadtests.openloop import Generator
 from loadtests.peers.rig import Target
 from loadtests.peers.scorefront import KEY
@@ -64,6 +65,4 @@ def share_of_busiest(generator: Generator, target: Target) -> float:
 def _hold(held: contextlib.ExitStack, port: int, count: int) -> None:
     for _ in range(count):
         sock = held.enter_context(socket.create_connection(("127.0.0.1", port), 5.0))
-        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: front\r\n\r\n")
-        if not sock.recv(4096).startswith(b"HTTP/1.1 200 "):
-            raise ConnectionError("/healthz was not answered 200")
+        exchange_blocking(sock)

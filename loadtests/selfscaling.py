@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from loadtests.bench import wrk
 from loadtests.bench.figures import Promise, Table, judged
 from loadtests.bench.throughput import BODY
-from loadtests.closedloop import Clients, Tally, request
+from loadtests.closedloop import Clients, Tally
 from loadtests.crew import clients, crew
 from loadtests.faults.caller import until
+from loadtests.http1 import post
 from loadtests.installation import Client, Installation, manifest
 from loadtests.peers import nginx
 from loadtests.peers.rig import Rig, Target
@@ -77,7 +78,7 @@ async def measure(load_s: int, back_s: float) -> Measured:
 
 
 async def _step(rig: Rig, target: Target, key: str, up: int, load_s: int, back_s: float) -> Measured:
-    calm = Clients(("127.0.0.1", target.port), request(target.path, key, BODY), CALM_CLIENTS, THINK_S)
+    calm = Clients(("127.0.0.1", target.port), post(target.path, key, BODY), CALM_CLIENTS, THINK_S)
     calm.start()
     await asyncio.sleep(1)
     before = len(crew(up))

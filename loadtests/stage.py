@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadtests import witness
-from loadtests.closedloop import Clients, request
+from loadtests.closedloop import Clients
 from loadtests.crew import Worker, clients, crew, owner
+from loadtests.http1 import post
 from loadtests.installation import Client, Installation, manifest, witness_version
 from serving.endpoint import VersionKey
 
@@ -58,7 +59,7 @@ class Stage:
 
     def clients(self, count: int, think_s: float = 0.0, fresh: bool = False, work_ms: int = 0) -> Clients:
         """Not started yet. `work_ms`: of their requests; 0: as the replicas are set."""
-        return Clients(self.address, request(self._path, self._key, body(work_ms)), count, think_s, fresh)
+        return Clients(self.address, post(self._path, self._key, body(work_ms)), count, think_s, fresh)
 
     def workers(self) -> list[Worker]:
         """Those that run."""

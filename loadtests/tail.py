@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from loadtests.bench.figures import Promise, Table, judged, percentile
-from loadtests.openloop import Generator, Outcomes, poisson
+from loadtests.bench.figures import Promise, Table, judged, percentile, poisson
+from loadtests.openloop import Generator, Outcomes
 from loadtests.peers import envoy, haproxy, replicas, scorefront
 from loadtests.peers.replicas import Job
 from loadtests.peers.rig import Rig, Target

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from loadtests.bench.figures import Promise, Table, judged, percentile
-from loadtests.closedloop import Clients, Tally, request
+from loadtests.closedloop import Clients, Tally
 from loadtests.crew import alone
+from loadtests.http1 import post
 from loadtests.peers import replicas, scorefront
 from loadtests.peers.replicas import Job
 from loadtests.peers.rig import Rig, Target
@@ -70,7 +71,7 @@ def measure(workers: int, clients: int, work_ms: float, seconds: float) -> Measu
 async def _drive(target: Target, count: int, work_ms: float, seconds: float) -> tuple[Tally, float, float]:
     """What clients saw, and the time that counts."""
     key = dict(target.fields)["Authorization"].removeprefix("Bearer ")
-    load = Clients(("127.0.0.1", target.port), request(target.path, key, replicas.body(0, work_ms / 1000)), count)
+    load = Clients(("127.0.0.1", target.port), post(target.path, key, replicas.body(0, work_ms / 1000)), count)
     share = -(-count // len(target.pids))
     for number, pid in enumerate(target.pids):
         with alone(pid, target.pids):

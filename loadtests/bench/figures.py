@@ -1,6 +1,8 @@
 """What is made of measured values: order, percentiles, tables, and whether a promise was kept. Pure."""
 
+import itertools
 import math
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -22,6 +24,19 @@ def percentile(values: Sequence[float], share: float) -> float:
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def poisson(rate: float, count: int, seed: int) -> list[float]:
+    """Arrival times in seconds from 0: independent gaps of mean 1 / rate."""
+    chance = random.Random(seed)
+    return list(itertools.accumulate(chance.expovariate(rate) for _ in range(count)))
+
+
+def poisson_for(rate: float, seconds: float, seed: int) -> list[float]:
+    """Arrival times of the same process before `seconds`."""
+    chance = random.Random(seed)
+    gaps = itertools.accumulate(chance.expovariate(rate) for _ in itertools.count())
+    return list(itertools.takewhile(lambda at_s: at_s < seconds, gaps))
 
 
 def middle(values: Sequence[float]) -> float:

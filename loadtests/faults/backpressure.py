@@ -7,8 +7,8 @@ import struct
 from collections.abc import Awaitable, Callable
 
 from loadtests.faults.caller import Caller
-from loadtests.faults.replica import LARGE_BYTES
 from loadtests.faults.site import Verdict, site
+from loadtests.replica import LARGE_BYTES
 
 STREAMS = 20
 BYTES_PER_STREAM = 1_000_000

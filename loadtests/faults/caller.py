@@ -5,21 +5,18 @@ An answer counts as late from the moment its request was meant to be sent: a slo
 
 import asyncio
 import itertools
-import random
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from loadtests import http1
+from loadtests.bench.figures import percentile, poisson_for
+
 PATIENCE_S = 90.0
 LOST = 0
 """The status of a request that got no whole answer."""
-
-_length = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
-_close = re.compile(rb"(?i)\r\nconnection: *close")
-_retry_after = re.compile(rb"(?i)\r\nretry-after: *(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +52,7 @@ class Caller:
 
     def head(self, length: int, path: str = "score") -> bytes:
         """The head of a POST with a body of so many bytes."""
-        return (
-            f"POST /api/v1/service/{self.endpoint}/{path} HTTP/1.1\r\nHost: front\r\n"
-            f"Authorization: Bearer {self.key}\r\nContent-Length: {length}\r\n\r\n"
-        ).encode()
+        return http1.head(f"/api/v1/service/{self.endpoint}/{path}", self.key, length)
 
     async def call(self, due_at: float | None = None, path: str = "score") -> Outcome:
         """One request, sent now."""
@@ -68,27 +62,24 @@ class Caller:
         self.sent += 1
         try:
             async with asyncio.timeout(PATIENCE_S):
-                status, retry_after = await self._exchange(self.head(len(body), path) + body)
+                answer = await self._exchange(self.head(len(body), path) + body)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             return Outcome(number, due, time.monotonic(), LOST, why=repr(error))
-        return Outcome(number, due, time.monotonic(), status, retry_after)
+        return Outcome(number, due, time.monotonic(), answer.status, answer.retry_after)
 
-    async def _exchange(self, request: bytes) -> tuple[int, bool]:
+    async def _exchange(self, request: bytes) -> http1.Answer:
         wire = self._kept() or await asyncio.open_connection(*self.address)
         reader, writer = wire
         try:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = _length.search(head)
-            await reader.readexactly(int(length[1]) if length else 0)
+            answer = await http1.exchange(reader, writer, request)
         except BaseException:
             writer.transport.abort()
             raise
-        if _close.search(head):
+        if answer.closes:
             writer.close()
         else:
             self._idle.append(wire)
-        return int(head[9:12]), _retry_after.search(head) is not None
+        return answer
 
     def _kept(self) -> Wire | None:
         """A connection that the router has not closed for having been idle."""
@@ -108,24 +99,14 @@ class Caller:
 
     async def open_loop(self, rate: float, seconds: float, seed: int = 1, path: str = "score") -> list[Outcome]:
         """`rate` requests a second on average, at random moments drawn before; returns when the last one has ended."""
-        moments = arrivals(rate, seconds, seed)
         began = time.monotonic()
         tasks = []
-        for number, moment in enumerate(moments):
+        for number, moment in enumerate(poisson_for(rate, seconds, seed)):
             delay = began + moment - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
             tasks.append(asyncio.create_task(self.call(began + moment, path), name=f"request {number}"))
         return list(await asyncio.gather(*tasks))
-
-
-def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
-    """Moments of a Poisson process, in seconds from its start."""
-    rng = random.Random(seed)
-    moments, now = [], 0.0
-    while (now := now + rng.expovariate(rate)) < seconds:
-        moments.append(now)
-    return moments
 
 
 def statuses(outcomes: Iterable[Outcome]) -> dict[int, int]:
@@ -135,8 +116,8 @@ def statuses(outcomes: Iterable[Outcome]) -> dict[int, int]:
 
 def quantile(outcomes: Iterable[Outcome], q: float) -> float:
     """Latency that the share `q` stays below, in seconds."""
-    ordered = sorted(outcome.latency_s for outcome in outcomes)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
+    latencies = [outcome.latency_s for outcome in outcomes]
+    return percentile(latencies, q) if latencies else 0.0
 
 
 async def until(predicate: Callable[[], Awaitable[bool]], within_s: float) -> float:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from loadtests.faults import crowd
 from loadtests.faults.caller import quantile, statuses
 from loadtests.faults.site import RATE, Site, Verdict, site, version
+from loadtests.http1 import exchange_blocking
 from loadtests.installation import manifest
 
 NOISE_S = 0.02
@@ -61,8 +62,7 @@ def idle_connections(address: tuple[str, int], count: int) -> Iterator[list[sock
             source = f"127.1.{number % SOURCES}.1"
             sock = socket.create_connection(address, timeout=10, source_address=(source, 0))
             crowd.append(sock)
-            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: front\r\n\r\n")
-            sock.recv(4096)
+            exchange_blocking(sock)
         yield crowd
     finally:
         for sock in crowd:

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from loadtests.faults.caller import quantile, statuses
-from loadtests.faults.site import RATE, REPLICA, Verdict, site, version
-from loadtests.installation import START_S, Installation, manifest
+from loadtests.faults.site import RATE, Verdict, site, version
+from loadtests.installation import REPLICA, START_S, Installation, manifest
 
 STOP_S = 10.0
 

@@ -4,11 +4,11 @@ import asyncio
 
 from loadtests.closedloop import Clients, Tally
 from loadtests.faults.site import Verdict
-from loadtests.groups.group import VERSION
-from loadtests.groups.network import NoNetwork
-from loadtests.groups.proxy import GOOD, Mischief
-from loadtests.groups.rig import Groups, Shape, groups
 from router.core.view import owner_of
+from tests.router_groups.group import VERSION
+from tests.router_groups.network import NoNetwork
+from tests.router_groups.proxy import GOOD, Mischief
+from tests.router_groups.rig import Groups, Shape, groups
 
 CLIENTS = 6
 """Of each router."""

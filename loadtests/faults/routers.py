@@ -7,11 +7,12 @@ import time
 from collections.abc import AsyncIterator
 
 from loadtests import witness
-from loadtests.closedloop import LOST, Clients, Tally, request
+from loadtests.closedloop import LOST, Clients, Tally
 from loadtests.faults.site import Verdict
-from loadtests.groups.balancer import Balancer, is_healthy
-from loadtests.groups.group import KEY, VERSION
-from loadtests.groups.rig import Groups, Shape, groups
+from loadtests.http1 import post
+from tests.router_groups.balancer import Balancer, is_healthy
+from tests.router_groups.group import KEY, VERSION
+from tests.router_groups.rig import Groups, Shape, groups
 
 CLIENTS = 12
 LAME_DUCK_S = 0.5
@@ -28,7 +29,7 @@ async def _behind_balancer(running: Groups) -> AsyncIterator[tuple[Balancer, Cli
     balancer = Balancer(*(running.address(number) for number in (1, 2)))
     await balancer.start()
     try:
-        yield balancer, Clients(balancer.address, request(_PATH, KEY), CLIENTS)
+        yield balancer, Clients(balancer.address, post(_PATH, KEY), CLIENTS)
     finally:
         await balancer.close()
 

@@ -14,9 +14,8 @@ from typing import Any
 import psutil
 
 from loadtests.faults.caller import Caller
-from loadtests.installation import Client, Installation, manifest, overlaps
+from loadtests.installation import REPLICA, Client, Installation, manifest, overlaps
 
-REPLICA = Path(__file__).with_name("replica.py")
 ENDPOINT = "victim"
 RATE = 60.0
 """Requests a second: 40 % of what three replicas with one slot and 20 ms can do, so that two of them are enough."""
@@ -35,8 +34,9 @@ class Verdict:
 def version(witness: Path | str = "", work_ms: float = 20, idle_ms: float = 0, **fields: Any) -> dict[str, Any]:
     """Three replicas with one slot each, unless said otherwise."""
     command = ["python", str(REPLICA), "--port", "{port}", "--work-ms", str(work_ms), "--idle-ms", str(idle_ms)]
+    command += ["--slots", "0"]
     if witness:
-        command += ["--witness", str(witness)]
+        command += ["--witness", str(witness), "--begun"]
     return {"name": "blue", "replica": {"command": command}, "numReplicas": 3, "maxQueueWaitMs": 5000, **fields}
 
 

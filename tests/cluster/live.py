@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.bench.figures import Promise, Table, judged
-from loadtests.closedloop import Clients, Failure, Tally, request
+from loadtests.closedloop import Clients, Failure, Tally
+from loadtests.http1 import post
 from loadtests.installation import manifest
 from tests.cluster.played.kube import Object
 from tests.cluster.played.kubectl import Refused, apply, apply_object, kubectl
@@ -308,7 +309,7 @@ class Course:
             if not entry:
                 return False
             key = json.loads(base64.b64decode(entry))["primaryKey"]
-            asked = request(f"/api/v1/service/{NAME}/score", key)
+            asked = post(f"/api/v1/service/{NAME}/score", key)
             return await Clients(self._address, asked, 1).once()
 
         said_s = await eventually(answered, "the first answer")

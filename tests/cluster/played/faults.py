@@ -23,12 +23,12 @@ from typing import Any
 import aiohttp
 
 from loadtests import witness
-from loadtests.bench.figures import percentile
-from loadtests.closedloop import request
+from loadtests.bench.figures import percentile, poisson
 from loadtests.faults.clock import HOUR_S, WallClock
 from loadtests.faults.site import Verdict
+from loadtests.http1 import post
 from loadtests.installation import manifest
-from loadtests.openloop import Generator, Outcomes, poisson
+from loadtests.openloop import Generator, Outcomes
 from tests.cluster.played import journal, judge, records
 from tests.cluster.played.kube import ApiFailure
 from tests.cluster.played.kubectl import Refused, kubectl
@@ -58,7 +58,7 @@ class Load:
 
     async def run(self, seconds: float) -> Outcomes:
         """All of it."""
-        sent = request(f"/api/v1/service/{NAME}/score", await self.site.key(NAME))
+        sent = post(f"/api/v1/service/{NAME}/score", await self.site.key(NAME))
         arrivals = poisson(RATE, max(1, round(RATE * seconds)), SEED)
         generator = Generator(self.site.service.address[1], [sent] * len(arrivals), arrivals)
         return await asyncio.to_thread(generator.run)

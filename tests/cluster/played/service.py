@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 
-from loadtests.groups.balancer import Address, Balancer
 from tests.cluster.played.kube import Kube, Object
 from tests.cluster.played.podstatus import is_ready
+from tests.router_groups.balancer import Address, Balancer
 
 _NOBODY: Address = ("127.0.0.1", 1)
 """Refuses: what there is while no pod is ready."""

@@ -18,7 +18,8 @@ import aiohttp
 import yaml
 
 from loadtests import witness
-from loadtests.closedloop import Clients, request
+from loadtests.closedloop import Clients
+from loadtests.http1 import post
 from loadtests.installation import manifest
 from tests.cluster.played import journal
 from tests.cluster.played.images import MODEL, ROOT
@@ -152,7 +153,7 @@ class Site:
         """Not started yet. `work_ms`: of their requests; 0: as the replicas are set."""
         body = b'{"work_ms": %d}' % work_ms if work_ms else b"{}"
         path = f"/api/v1/service/{name}/score"
-        return Clients(self.service.address, request(path, await self.key(name), body), count, think_s)
+        return Clients(self.service.address, post(path, await self.key(name), body), count, think_s)
 
     # ---- what the product runs
 

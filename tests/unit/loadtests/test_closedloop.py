@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.closedloop import LOST, Clients, request
+from loadtests.closedloop import LOST, Clients
+from loadtests.http1 import post
 from tests.fakes.clock import eventually
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -47,7 +48,7 @@ async def server(answer: Answer) -> AsyncIterator[tuple[str, int]]:
 
 
 def loop_of(address: tuple[str, int], count: int = 1, **how: Any) -> Clients:
-    return Clients(address, request("/score", "key"), count, **how)
+    return Clients(address, post("/score", "key"), count, **how)
 
 
 async def seen(clients: Clients, enough: Callable[[], bool]) -> None:
@@ -105,7 +106,7 @@ async def test_an_idle_connection_that_is_closed_without_a_word_is_lost() -> Non
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
-            await reader.readexactly(len(request("/score", "key")))
+            await reader.readexactly(len(post("/score", "key")))
             writer.write(OK)
             if next(numbers) == 0:
                 await asyncio.sleep(0.01)

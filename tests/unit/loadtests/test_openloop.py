@@ -8,8 +8,10 @@ from statistics import fmean
 
 import pytest
 
+from loadtests.bench.figures import poisson
 from loadtests.bench.throughput import BODY
-from loadtests.openloop import Generator, Measured, Outcomes, added_s, answer_size, poisson, promises
+from loadtests.http1 import answer_size
+from loadtests.openloop import Generator, Measured, Outcomes, added_s, promises
 from loadtests.peers.rig import Target
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

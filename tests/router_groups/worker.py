@@ -1,6 +1,6 @@
 """A router worker whose peers are on other machines, too: the product's, with links over TCP and certificates.
 
-python -m loadtests.groups.worker router-worker --certificate FOLDER …     started by the supervisor of a group
+python -m tests.router_groups.worker router-worker --certificate FOLDER …     started by the supervisor of a group
 """
 
 import argparse

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from loadtests.groups.words import Count, Here, HowMany, Say, SetView, from_group, line
 from router.core.view import Departed, Member, View
 from router.membership.agreement import MembershipPart, merged_view
+from tests.router_groups.words import Count, Here, HowMany, Say, SetView, from_group, line
 
 LIMIT_BYTES = 1 << 20
 ANSWER_S = 2.0

@@ -1,6 +1,6 @@
 """One group: a supervisor with its workers, told of replicas that run already, and of other groups by an authority.
 
-    python -m loadtests.groups.group --name A --listen HOST:PORT --peers HOST --authority PATH --certificate FILES
+    python -m tests.router_groups.group --name A --listen HOST:PORT --peers HOST --authority PATH --certificate FILES
         --workers N --replicas HOST:PORT,... --slots N [--queue-wait-ms N] [--scoring-timeout-ms N]
 
 SIGTERM drains and ends it with status 0. The endpoint needs the key KEY.
@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from cluster.link import ResetAll, WorkerMetrics
-from loadtests.groups.words import Count, Here, HowMany, Say, SetView, line, to_group
 from loadtests.installation import manifest
 from router.core.view import View
 from router.membership.agreement import MembershipPart
@@ -29,6 +28,7 @@ from serving.endpoint import VersionKey
 from serving.manifest import parse, to_endpoint
 from serving.replica import Replica, ReplicaState
 from serving.usage import UsageReport
+from tests.router_groups.words import Count, Here, HowMany, Say, SetView, line, to_group
 
 KEY = "k" * 43
 VERSION = VersionKey("crowd", "blue")
@@ -128,7 +128,7 @@ async def run(options: argparse.Namespace) -> None:
     told = Told(options.name, *await asyncio.open_unix_connection(options.authority, limit=1 << 20))
     Group.peers_host = options.peers
     with contextlib.closing(listening_socket(host, int(port))) as listen:
-        command = [sys.executable, "-m", "loadtests.groups.worker", "router-worker"]
+        command = [sys.executable, "-m", "tests.router_groups.worker", "router-worker"]
         command.append(f"--certificate={options.certificate}")
         group = Group(listen, options.workers, command, dict(os.environ), membership=told)
 

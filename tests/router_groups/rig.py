@@ -17,16 +17,17 @@ import psutil
 
 from loadtests import witness
 from loadtests.bench.certificate import write_certificate
-from loadtests.closedloop import Clients, request
-from loadtests.groups.authority import Authority, as_it_is
-from loadtests.groups.group import KEY, VERSION
-from loadtests.groups.network import FRONT, MIDDLE, PEERS, Network
-from loadtests.groups.proxy import Proxy
-from loadtests.groups.words import Count
+from loadtests.closedloop import Clients
+from loadtests.http1 import post
 from loadtests.installation import REPLICA
 from loadtests.peers.rig import ROOT
 from loadtests.stage import body
 from router.core.view import Member
+from tests.router_groups.authority import Authority, as_it_is
+from tests.router_groups.group import KEY, VERSION
+from tests.router_groups.network import FRONT, MIDDLE, PEERS, Network
+from tests.router_groups.proxy import Proxy
+from tests.router_groups.words import Count
 
 START_S = 30.0
 STOP_S = 15.0
@@ -140,7 +141,7 @@ class Groups:
             "queue-wait-ms": shape.queue_wait_ms,
             "scoring-timeout-ms": shape.scoring_timeout_ms,
         }
-        command = [sys.executable, "-m", "loadtests.groups.group"]
+        command = [sys.executable, "-m", "tests.router_groups.group"]
         command += [f"--{name}={value}" for name, value in options.items()]
         if self.network is not None:
             command = self.network.command(number, command)
@@ -199,7 +200,7 @@ class Groups:
 
     def clients(self, number: int, count: int, work_ms: int = 0) -> Clients:
         """Of one group; not started yet. `work_ms`: of their requests; 0: as the replicas are set."""
-        return Clients(self.address(number), request(_PATH, KEY, body(work_ms)), count)
+        return Clients(self.address(number), post(_PATH, KEY, body(work_ms)), count)
 
     async def count(self, number: int) -> Count:
         """What the workers of a group have."""

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.groups.authority import Authority, History
-from loadtests.groups.balancer import Balancer, is_healthy
-from loadtests.groups.network import Network, NoNetwork, refusal
-from loadtests.groups.proxy import Mischief, Proxy
-from loadtests.groups.words import Count, Here, HowMany, Say, SetView, from_group, line, to_group
 from router.core.view import Departed, Member, View
 from router.membership.agreement import MembershipPart
 from tests.fakes.clock import eventually
+from tests.router_groups.authority import Authority, History
+from tests.router_groups.balancer import Balancer, is_healthy
+from tests.router_groups.network import Network, NoNetwork, refusal
+from tests.router_groups.proxy import Mischief, Proxy
+from tests.router_groups.words import Count, Here, HowMany, Say, SetView, from_group, line, to_group
 
 A, B = Member("a", "127.0.0.1:1"), Member("b", "127.0.0.1:2")
 
