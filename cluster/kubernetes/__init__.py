@@ -1,5 +1,5 @@
-"""Replicas that are pods: what a cluster's API says becomes what `serving` says, and back.
+"""Replicas as pods: objects of the Kubernetes API become records of `serving`, and records become objects.
 
-This package never decides how many replicas there should be, never routes a request, and touches no node.
-`kubeconfig` alone imports kubernetes_asyncio; `objects`, `paths`, `discovery` and `election` are pure.
+This package never decides the number of replicas, never routes a request and never accesses a node.
+`kubeconfig` alone imports kubernetes_asyncio; `objects`, `paths`, `cluster_index`, `discovery` and `election` are pure.
 """

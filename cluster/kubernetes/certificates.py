@@ -1,8 +1,8 @@
-"""The certificates of one installation: an authority of its own, and what it signs for routers and control processes.
+"""The certificate authority of an installation, and the certificates it signs for routers and control processes.
 
-Times come in as arguments. An authority outlives many identities. A change of authority takes three steps, each
-`SPREAD` after the one before: the new authority is trusted beside the old one; identities are signed by it; the old one
-is trusted no more. So a key that was signed by the old authority opens nothing from then on.
+Times are arguments. An authority outlives many identities. A change of authority has three steps, each `SPREAD` after
+the one before: the new authority is trusted beside the old one; identities are signed by it; the old one is removed.
+After that a key signed by the old authority is refused.
 """
 
 import datetime
@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LIFE = datetime.timedelta(days=3650)
 IDENTITY_LIFE = datetime.timedelta(days=90)
 RENEW_AT = 2 / 3
-"""Share of a certificate's life after which it is made anew: a month is left to notice that it is not."""
+"""Share of a certificate's life after which it is renewed: this leaves a month to notice a failing renewal."""
 SPREAD = datetime.timedelta(minutes=10)
 """More than the time until every pod has read a changed Secret (the kubelet: up to two minutes)."""
 _BACKDATED = datetime.timedelta(hours=1)
@@ -32,7 +32,7 @@ _BACKDATED = datetime.timedelta(hours=1)
 
 
 class CertificateError(Exception):
-    """What is kept cannot be used; the text tells why."""
+    """A stored certificate or key is unusable; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ def renewed_identity(
     now: datetime.datetime,
     rotate: bool = False,
 ) -> Identity:
-    """The identity as it should be at `now`: the one that is there and good stays as it is.
+    """The identity for the time `now`: the existing one as long as it is valid.
 
-    authority: the present one, which signs; others that `identity.ca` names are trusted as long as they are needed.
+    authority: the current one, for signing; other authorities in `identity.ca` stay trusted as long as they are needed.
     names: DNS names and IP addresses of the certificate, the role (`cluster.trust`) first.
     rotate: make a new key and certificate now, or as soon as a new authority is known everywhere; default False.
     Raises CertificateError.
@@ -82,7 +82,7 @@ def renewed_identity(
         return Identity(authority.cert + identity.ca, identity.cert, identity.key)
     is_signed, is_known = _is_signed(identity.cert, authority.cert), now >= _made_at(authority.cert) + SPREAD
     is_asked = rotate or _names_of(identity.cert) != set(names) or is_due(identity.cert, now)
-    # What a new authority signs before everybody has read of it would be refused.
+    # A certificate of a new authority would be refused by processes that have not read that authority yet.
     if (is_signed and is_asked) or (not is_signed and is_known):
         return _issue(authority, others, names, now)
     if others and is_signed and now >= _made_at(identity.cert) + SPREAD:
@@ -91,7 +91,7 @@ def renewed_identity(
 
 
 def self_signed(names: tuple[str, ...], now: datetime.datetime) -> Identity:
-    """A certificate that nobody trusts: probes can be answered with it before there is an authority."""
+    """A certificate without an authority, to answer probes before there is one."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     made = _leaf(name, names, key, now).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
@@ -105,7 +105,7 @@ def bundle(*certificates: bytes) -> bytes:
 
 
 def is_due(cert: bytes, now: datetime.datetime) -> bool:
-    """Whether a certificate (PEM) should be made anew. Raises CertificateError."""
+    """True if a certificate (PEM) is due for renewal. Raises CertificateError."""
     loaded = _load(cert)
     begins, ends = loaded.not_valid_before_utc, loaded.not_valid_after_utc
     return now >= begins + RENEW_AT * (ends - begins)
@@ -116,7 +116,7 @@ def _is_over(cert: bytes, now: datetime.datetime) -> bool:
 
 
 def _is_trusted(identity: Identity) -> bool:
-    """Whether one of the authorities that it names has signed it."""
+    """True if one of the authorities has signed it."""
     return any(_is_issued(_load(identity.cert), authority) for authority in _load_all(identity.ca))
 
 
@@ -161,7 +161,7 @@ def _others(bundle: bytes, authority: Authority, now: datetime.datetime) -> tupl
 
 def _new_authority(now: datetime.datetime) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
-    # The moment stands in the name: two authorities of one name confuse those who look for an issuer.
+    # The time is part of the name: two authorities of one name confuse the lookup of an issuer.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"scorefront authority {now:%Y-%m-%dT%H:%M:%S.%fZ}")])
     made = (
         _builder(name, name, key.public_key(), now, AUTHORITY_LIFE)

@@ -1,4 +1,4 @@
-"""Who else wants to have a say in our workloads: autoscalers, and owners of fields that we own. Pure."""
+"""Other writers of our workloads: autoscalers, and owners of fields that we own. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ def scaled_by(autoscalers: Iterable[Mapping[str, Any]], namespace: str, workload
 
 
 def field_conflict(error: WriteConflict) -> str:
-    """What an apply was refused for, because others own it: `.spec.template… is owned by kubectl-edit`; else ""."""
+    """The fields that made an apply fail, with their owners: `.spec.template… is owned by kubectl-edit`; "" if none."""
     causes = (error.body.get("details") or {}).get("causes") or ()
     told = [
         f"{cause.get('field') or '?'} is owned by {_owner(cause.get('message') or '')}"

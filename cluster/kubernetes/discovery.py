@@ -90,7 +90,7 @@ class Discovery:
         return [SetOwnPods(after)] if after != before else []
 
     def trust_changes(self, change: Change) -> list[ToWorker]:
-        """The ConfigMap TRUST. Without it, or with one that cannot be read, those who were trusted still are."""
+        """A change of the ConfigMap TRUST. If it is missing or unreadable, the previous keys stay trusted."""
         match change:
             case ObjectsListed(objects):
                 found = next((each for each in objects if each["metadata"]["name"] == TRUST), None)
@@ -111,7 +111,7 @@ class Discovery:
         self._trust = trust
         return [SetTrust(trust)]
 
-    # ---- what is
+    # ---- queries
 
     def snapshot(self) -> ResetAll:
         """Everything that a worker has to know."""
@@ -125,7 +125,7 @@ class Discovery:
 
     @property
     def revision(self) -> int:
-        """Grows whenever something of what is declared has changed."""
+        """Increases with every change of a declaration."""
         return self._declarations.revision
 
     def problems(self) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Marking a pod as going: annotations that routers and its workload's controller read."""
+"""Annotations that mark a pod as draining, for routers and for the controller of its workload."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 
 async def mark(api: Api, namespace: str, pod: PodNow, cost: int) -> Object | None:
-    """The pod after it; None where it has gone by itself, which is what was wanted. Raises ProviderError."""
+    """Annotate a pod; returns the new pod, None if it is gone already. Raises ProviderError."""
     # Of a StatefulSet another one may have come under this name; an object's uid cannot be changed.
     metadata = {"uid": pod.uid, "annotations": {DRAINING: "true", DELETION_COST: str(cost)}}
     try:

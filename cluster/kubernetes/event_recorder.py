@@ -1,4 +1,4 @@
-"""Events for people who `kubectl describe` an endpoint: few, each once a minute at most, never in anybody's way."""
+"""Kubernetes Events of an endpoint, for `kubectl describe`: each at most once a minute."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from serving.clock import Clock
 
 EVERY_S = 60.0
 MAX_PENDING = 100
-"""What comes while the API is away is not worth more memory."""
+"""Events beyond this backlog are dropped, e.g. while the API server is away."""
 
 Object = dict[str, Any]
 
@@ -41,13 +41,15 @@ class EventRecorder:
         self._told_at: dict[tuple[str, str], float] = {}
 
     def __call__(self, endpoint: str, reason: str, note: str, warning: bool = False) -> None:
-        """Tell of the object that has the name `endpoint`; returns at once."""
+        """Record an Event of the object that owns the name `endpoint`; does not block."""
         found = self._objects.owner(endpoint)
         if found is not None:
             self.tell(found, reason, note, warning)
 
     def tell(self, regarding: Object, reason: str, note: str, warning: bool = False) -> None:
-        """Tell of this object, unless the same was said of it within the last minute; returns at once."""
+        """Record an Event of an object, unless one with this reason was recorded within the last minute; does not
+        block.
+        """
         now = self._clock.now()
         self._told_at = {said: at_s for said, at_s in self._told_at.items() if now < at_s + EVERY_S}
         said = regarding["metadata"]["uid"], reason
@@ -58,13 +60,13 @@ class EventRecorder:
         self._pending.put_nowait(event(regarding, kind, reason, note, self._rfc3339(), instance=self._instance))
 
     async def run(self) -> None:
-        """Send what is to be told, for ever."""
+        """Send recorded events until cancelled."""
         while True:
             each = await self._pending.get()
             try:
                 await self._send(each)
             except ApiError as error:
-                _log.debug("an event was not written: %s", error)
+                _log.debug("event not written: %s", error)
 
     async def _send(self, each: Object) -> None:
         metadata = each["metadata"]

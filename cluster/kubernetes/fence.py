@@ -1,13 +1,13 @@
-"""Two leaders never both scale: every workload carries the number of the leadership that wrote it last.
+"""The fence: at most one leader writes a workload, because every workload carries the fence of its last writer.
 
-The annotation is `<uid of the Lease>/<number>`. A leader reads an object before it writes it. A number of its own Lease
-above its own means a newer leader, if the Lease says so too. The write carries the resourceVersion that was read, so it
-fails if a newer leader has written meanwhile.
+The annotation is `<uid of the Lease>/<number>`. A leader reads an object before writing it. A number above its own,
+of its own Lease, means a newer leader, if the Lease confirms it. The write carries the resourceVersion that was read,
+so it fails if a newer leader has written meanwhile.
 
-An annotation is not believed by itself: it can be written by anyone who may write the workload. The Lease is read after
-the object. If it still names this leader with its number, then no newer leader wrote the annotation: a higher number of
-this Lease is forged, and the object is not written; a number of another Lease is of one that is gone, and is replaced.
-For the same reason no leader takes its own number from annotations.
+The annotation alone proves nothing: anyone with write access to the workload can set it. Therefore the Lease is read
+after the object. If it still names this leader with its number, no newer leader wrote the annotation: a higher number
+of this Lease is forged, and the object is not written; a number of another (deleted) Lease is replaced. For the same
+reason no leader takes its own number from annotations.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _WRITTEN = re.compile(r"([^/\s]{1,128})/([1-9][0-9]{0,9})")
 
 
 class Fenced(ProviderError):
-    """Another process leads: this one must not write any more."""
+    """Another process leads; this one must not write."""
 
 
 class Leadership(Protocol):
@@ -40,10 +40,10 @@ class Leadership(Protocol):
         """Uid of the Lease that is held."""
 
     def leads(self) -> bool:
-        """Whether the lease has not run out by this process's clock."""
+        """True until the lease has run out by this process's clock."""
 
     async def confirmed(self) -> bool:
-        """Whether the Lease, read now, names this process with its number. Raises ApiError."""
+        """True if the Lease, read now, names this process with its number. Raises ApiError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,11 @@ class Fence:
         return str(self._mark)
 
     async def admit(self, found: Mapping[str, Any]) -> None:
-        """`found` was read and is to be written.
+        """Check the fence of an object that was read and is to be written.
 
-        Raises Fenced where another process leads, NotWritable for a forged mark, ProviderError where the Lease had to
-        be read and could not.
+        Raises Fenced if another process leads, NotWritable for a forged fence, ProviderError if the Lease had to be
+        read and
+        could not.
         """
         self.check()
         text = text_on(found)
@@ -101,7 +102,7 @@ class Fence:
             raise Fenced(f"the leadership with fence {self.number} is over")
 
     def is_on(self, found: Mapping[str, Any]) -> bool:
-        """Whether `found` carries the mark of this leadership."""
+        """True if `found` carries the fence of this leadership."""
         return text_on(found) == self.mark
 
     async def _confirm(self, found: Mapping[str, Any], text: str) -> None:
@@ -123,7 +124,7 @@ def text_on(found: Mapping[str, Any]) -> str:
 
 
 def mark_in(text: str) -> FenceMark | None:
-    """The mark that an annotation holds; None where it is not valid."""
+    """Parse a fence annotation; None if it is not valid."""
     parts = _WRITTEN.fullmatch(text)
     if parts is None or int(parts[2]) > HIGHEST:
         return None

@@ -1,4 +1,4 @@
-"""The finalizer of a ScoringEndpoint: it stays until what runs for it is drained."""
+"""The finalizer of a ScoringEndpoint: it delays deletion until the workloads of the endpoint are drained."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ async def _change(api: Api, objects: EndpointObjects, found: Object, wanted: boo
         there = list(metadata.get("finalizers") or ())
         if (FINALIZER in there) is wanted or metadata["uid"] != uid:
             return
-        # A list is replaced as a whole: the version keeps us from undoing what others have just written.
+        # The merge replaces the whole list; the resourceVersion protects changes that others have just made.
         after = [*there, FINALIZER] if wanted else [each for each in there if each != FINALIZER]
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": after}}
         try:

@@ -22,7 +22,7 @@ class HomeSecret:
         self._name = name
 
     async def read(self) -> Object:
-        """The object. Raises ApiError; NotFound says which manifest to apply."""
+        """Read the Secret. Raises ApiError; NotFound names the manifest to apply."""
         try:
             return await self._api.get(path(SECRETS, self._api.home, self._name))
         except NotFound as error:

@@ -1,4 +1,4 @@
-"""Everything that the leader watches in the API. Secrets are not: to watch some is to be allowed to read all."""
+"""All watches of the leader. Secrets are not watched: a right to watch some is a right to read all."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ from serving.clock import Clock
 Object = dict[str, Any]
 
 STALE_S = 10.0
-"""The API not heard for so long: what is known may be past, so nothing is given back."""
+"""Seconds without news from the API server, after which the cached state counts as stale and nothing is scaled down."""
 
 
 class LeaderWatches:
-    """Over `namespaces`; empty: over all there are."""
+    """Watches of `namespaces`; empty: of all namespaces."""
 
     def __init__(self, api: Api, namespaces: Sequence[str], clock: Clock, u: Callable[[], float]) -> None:
         places: Sequence[str | None] = tuple(namespaces) or (None,)
@@ -52,7 +52,7 @@ class LeaderWatches:
             await watched.listed()
 
     def missing(self) -> str:
-        """What is not known for sure now, so that nothing may be given back; "" if everything is."""
+        """The reason for treating the cached state as stale; "" if it is current."""
         now = self._clock.now()
         for watched in (self.pods, self.deployments, self.statefulsets, self.autoscalers, self.endpoints):
             if (age_s := watched.age_s(now)) > STALE_S:
@@ -60,11 +60,11 @@ class LeaderWatches:
         return ""
 
     def age_s(self) -> float:
-        """Since the API was last heard, where it has been silent for longest."""
+        """Seconds since the last news from the API server, of the watch with the oldest."""
         return max(watched.age_s(self._clock.now()) for watched in self._all)
 
 
 def _kept(found: Object) -> Object:
-    """Without what only the API server reads."""
+    """Removes the fields that only the API server reads."""
     metadata = {name: value for name, value in found["metadata"].items() if name != "managedFields"}
     return {**found, "metadata": metadata}

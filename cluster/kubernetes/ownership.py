@@ -1,4 +1,4 @@
-"""Whether a workload may be written for a version. Pure: objects as they were read come in, refusals go out.
+"""The rule for writing a workload of a version. Pure: objects as read go in, refusals come out.
 
 Made workload       absent, or its controller owner is the uid of the version's ScoringEndpoint.
 Adopted workload    no controller owner, no claim of another uid, no labels of another version, no part of scorefront.
@@ -56,13 +56,13 @@ class WorkloadClaim:
         return self.workload.kind, self.namespace, self.workload.name
 
     def same_hold(self, other: "WorkloadClaim") -> bool:
-        """Whether the other claim of this endpoint holds the same workload in the same way, for whichever version."""
+        """True if the other claim of this endpoint holds the same workload in the same way, for any version."""
         ours = self.owner.uid, self.namespace, self.workload, self.adopts
         return ours == (other.owner.uid, other.namespace, other.workload, other.adopts)
 
 
 def claim_of(endpoint: str, version: Version, owner: Object | None) -> WorkloadClaim | None:
-    """What a version claims; None where it has no workload, or there is no `owner`, the object that declares it."""
+    """The claim of a version; None if it has no workload, or `owner`, the object that declares it, is None."""
     workload = workload_of(endpoint, version)
     if workload is None or owner is None:
         return None
@@ -82,7 +82,7 @@ def held_by(owner: Object, workloads: Iterable[tuple[str, Object]]) -> Iterator[
             continue
         workload = WorkloadRef(kind, metadata["name"])
         if claim_on(found) == reference.uid:
-            # The version is not written on it, and it does not matter: claims are told apart by their workload.
+            # The workload does not carry the version; claims are compared by workload, so any name will do.
             yield WorkloadClaim(VersionKey(reference.name, workload.name), reference, namespace, workload, True), 0.0
         key = key_of(metadata)
         if key is not None and key.endpoint == reference.name and controls(reference.uid, found):
@@ -91,7 +91,7 @@ def held_by(owner: Object, workloads: Iterable[tuple[str, Object]]) -> Iterator[
 
 
 def check(found: Object | None, claim: WorkloadClaim) -> None:
-    """Raises NotWritable where the workload as it was read must not be written for `claim`; None stands for absent."""
+    """Raises NotWritable if the workload as read must not be written for `claim`; None means absent."""
     if found is None:
         return
     refusal = _of_adopted(found, claim) if claim.adopts else _of_made(found, claim)
@@ -100,7 +100,7 @@ def check(found: Object | None, claim: WorkloadClaim) -> None:
 
 
 def may_write(found: Object | None, claim: WorkloadClaim) -> bool:
-    """Whether `check` passes."""
+    """True if `check` passes."""
     try:
         check(found, claim)
     except NotWritable:
@@ -109,35 +109,35 @@ def may_write(found: Object | None, claim: WorkloadClaim) -> bool:
 
 
 def controller_of(found: Object) -> Object | None:
-    """The owner reference of the controller; None where there is none."""
+    """The owner reference of the controller, None without a controller."""
     references = found["metadata"].get("ownerReferences") or ()
     return next((each for each in references if each.get("controller") is True), None)
 
 
 def controls(uid: str, found: Object) -> bool:
-    """Whether the object with this uid is the controller owner of `found`."""
+    """True if the object with this uid is the controller owner of `found`."""
     controller = controller_of(found)
     return controller is not None and bool(uid) and controller.get("uid") == uid
 
 
 def claim_on(found: Object) -> str | None:
-    """The uid that claims an adopted workload; None where no claim is on it."""
+    """The uid of the claim on an adopted workload, None without a claim."""
     text = (found["metadata"].get("annotations") or {}).get(CLAIM)
     return None if text is None else str(text)
 
 
 def is_claimed(found: Object, claim: WorkloadClaim) -> bool:
-    """Whether the claim is written on the workload. Of a made one, the owner reference is the claim."""
+    """True if the claim is on the workload. A made workload is claimed by its owner reference."""
     return not claim.adopts or claim_on(found) == claim.owner.uid
 
 
 def may_release(found: Object | None, claim: WorkloadClaim) -> bool:
-    """Whether there is a claim of ours to take off: on a workload without a controller owner."""
+    """True if our claim is on the workload and can be removed: it has no controller owner."""
     return found is not None and claim_on(found) == claim.owner.uid and controller_of(found) is None
 
 
 def is_pod_of(pod: Object, workload: Object) -> bool:
-    """Whether the workload's controller made the pod, by the pod's owner reference."""
+    """True if the workload's controller made the pod, by the pod's owner reference."""
     controller = controller_of(pod)
     if controller is None:
         return False

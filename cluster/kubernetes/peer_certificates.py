@@ -1,8 +1,8 @@
-"""The certificates of an installation: its authority and the routers' certificate in two Secrets, and the certificate
-of this control process, which is kept nowhere.
+"""The certificates of an installation: authority and router certificate in two Secrets, and the certificate of this
+control process, in memory only.
 
-Secrets are written by the leader only, with the resourceVersion that was read as the precondition. Every control
-process may read the authority's key, and signs a certificate of its own: what routers can read does not open control.
+Only the leader writes the Secrets, with the resourceVersion that was read as precondition. Every control process may
+read the authority's key and signs its own certificate: the key that routers can read does not authenticate control.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from cluster.trust import CONTROL, ROUTER, Trust
 PEERS_SECRET = "scorefront-peers"
 AUTHORITY_SECRET = "scorefront-peers-ca"
 ROTATE = "scorefront.io/rotate"
-"""Annotation of either Secret: what it holds is made anew now."""
+"""Annotation of either Secret that requests a new certificate now."""
 CHECK_EVERY_S = 15.0
 RETRY_S = 5.0
 
@@ -79,15 +79,15 @@ class PeersIdentity:
             done = {ROTATE: None}
             if authority != old_authority:
                 await self._authority.write(kept_authority, _authority_data(authority), done if again else None)
-                _log.warning("Secret %s has a new certificate authority", AUTHORITY_SECRET)
+                _log.warning("Secret %s renewed: new certificate authority", AUTHORITY_SECRET)
             if routers != old_routers:
                 # The authority is kept by now: one that signed something and is lost could never sign again.
                 await self._routers.write(kept_routers, _identity_data(routers), done if routers_again else None)
-                _log.warning("Secret %s has a new certificate, or other authorities", PEERS_SECRET)
+                _log.warning("Secret %s renewed: new certificate or authorities", PEERS_SECRET)
             await self._renew_own(authority, routers, now)
 
     async def follow(self) -> bool:
-        """Have the files that go with the Secrets as they are; whether there is an authority yet.
+        """Write the files to match the Secrets; False if there is no authority yet.
 
         Raises ApiError, CertificateError.
         """
@@ -100,7 +100,9 @@ class PeersIdentity:
             return True
 
     async def run(self, leads: Callable[[], bool], changed: Callable[[], None]) -> None:
-        """Look after certificates, for ever. `leads`: whether this process may write; `changed`: called after."""
+        """Renew certificates until cancelled. `leads`: true if this process may write; `changed`: called after a
+        renewal.
+        """
         while True:
             try:
                 done = True
@@ -111,14 +113,14 @@ class PeersIdentity:
                 changed()
                 pause_s = CHECK_EVERY_S if done else RETRY_S
             except (ApiError, CertificateError, OSError) as error:
-                _log.warning("the certificates of the routers and the control plane were not looked after: %s", error)
+                _log.warning("certificates of routers and control plane: not renewed: %s", error)
                 pause_s = RETRY_S
             await asyncio.sleep(pause_s)
 
     async def _renew_own(self, authority: Authority, routers: Identity | None, now: datetime.datetime) -> None:
         """Raises CertificateError, OSError."""
         own = await asyncio.to_thread(renewed_identity, authority, self._own, self._names, now)
-        # Which authorities are trusted is the same for all; what signed this process's own is among them.
+        # All processes trust the same authorities, including the one that signed this process's certificate.
         trusted = bundle(authority.cert, routers.ca if routers is not None else b"")
         shown = Identity(trusted, own.cert, own.key)
         await asyncio.to_thread(self._write_files, shown)
@@ -156,7 +158,7 @@ def _identity_data(identity: Identity) -> dict[str, bytes]:
 
 
 def _values(name: str, kept: Mapping[str, Any], *keys: str) -> list[bytes]:
-    """The values of all keys; empty where the Secret has none. Raises CertificateError."""
+    """The values of all keys, empty for keys that are missing. Raises CertificateError."""
     try:
         values = [value_in(kept, key) for key in keys]
     except DamagedSecret as error:

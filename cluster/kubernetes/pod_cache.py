@@ -1,4 +1,4 @@
-"""What is known of pods and of other autoscalers, from the watches, and by asking where these have been silent."""
+"""Pods and other autoscalers as known from the watches, or from a direct read if the watches are stale."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,13 +14,13 @@ from serving.clock import Clock
 from serving.endpoint import VersionKey
 
 FRESH_S = 10.0
-"""Watches tell at least once a minute that they live; what was heard this lately needs no second look."""
+"""Maximum age of watch data for a decision; watches bring a bookmark about once a minute."""
 
 Object = dict[str, Any]
 
 
 class PodCache:
-    """`tell` is called with what changes for replicas."""
+    """`tell` is called with the changes of replicas."""
 
     def __init__(
         self,
@@ -39,18 +39,18 @@ class PodCache:
         pods.listen(self._pod)
         autoscalers.listen(self._autoscaler)
 
-    # ---- what is known
+    # ---- queries
 
     def pods_of(self, key: VersionKey) -> list[Object]:
-        """The pods of a version that has declared itself."""
+        """The pods that match the rule of a version."""
         return self._index.of(key)
 
     def labelled(self, namespace: str, key: VersionKey) -> list[Object]:
-        """The pods with a version's labels, whether or not it has."""
+        """The pods with the labels of a version, whether it has a rule or not."""
         return self._index.labelled(namespace, key)
 
     def selected(self, namespace: str, pods: str) -> list[Object]:
-        """The pods that a selector means, whether or not a version has declared them."""
+        """The pods that a selector matches, whether a version has a rule with it or not."""
         try:
             return self._index.selected(namespace, parsed(pods))
         except SelectorError:
@@ -65,26 +65,26 @@ class PodCache:
         return self._autoscalers.values()
 
     def is_fresh(self) -> bool:
-        """The API was heard about both a moment ago."""
+        """True if both watches have recent data."""
         now = self._clock.now()
         return all(watched.age_s(now) <= FRESH_S for watched in self._watched)
 
-    # ---- what is done
+    # ---- changes
 
     def declare(self, key: VersionKey, rule: ReplicaRule | None) -> None:
-        """The pods of this version are such."""
+        """Set the rule of a version."""
         self._tell(self._index.declare({key: rule}))
 
     def forget(self, key: VersionKey) -> None:
-        """The version is no more."""
+        """Drop the rule of a version."""
         self._tell(self._index.declare({key: None}))
 
     def saw(self, pod: Object) -> None:
-        """A pod was read, or written."""
+        """Store a pod that was read or written."""
         self._tell(self._index.put(pod_for_leader(pod)))
 
     async def look(self, namespace: str, pods: str, key: VersionKey) -> None:
-        """Ask for the pods of one version (`pods`: their selector) and for autoscalers. Raises ApiError."""
+        """Read the pods of one version (`pods`: their selector) and the autoscalers. Raises ApiError."""
         listed = await self._api.get(path(PODS, namespace), {"labelSelector": pods})
         found = {pod["metadata"]["uid"]: pod_for_leader(pod) for pod in listed["items"]}
         for known in self._index.of(key):

@@ -1,4 +1,4 @@
-"""What the pods of a version write: their last lines, and lines as they come."""
+"""Logs of the pods of a version: last lines, and new lines as they are written."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from serving.clock import Clock
 
 AT_ONCE = 8
 MAX_PODS = 100
-"""A version may have thousands; nobody reads the logs of more at a time."""
+"""Most pods per request: a version may have thousands."""
 LOOK_EVERY_S = 1.0
 SILENT_S = 3600.0
 MAX_PENDING_LINES = 1000
@@ -32,7 +32,7 @@ class PodLogs:
         self._clock = clock
 
     async def tail(self, pods: list[Pod], lines: int) -> dict[str, list[str]]:
-        """Replica -> its last lines. Of a container that waits to be started again: what it wrote before it ended."""
+        """Replica -> its last lines. For a container in restart backoff: of its previous run."""
         gate = asyncio.Semaphore(AT_ONCE)
         chosen = [pod for pod in pods if _has_run(pod)][-MAX_PODS:]
 
@@ -51,7 +51,7 @@ class PodLogs:
         try:
             text = await self._api.text(path(PODS, metadata["namespace"], metadata["name"], "log"), query)
         except ApiError as error:
-            _log.debug("no log of pod %s: %s", metadata["name"], error)
+            _log.debug("log of pod %s: not read: %s", metadata["name"], error)
             return []
         return text.splitlines()
 
@@ -85,7 +85,7 @@ class PodLogs:
                 async for line in lines:
                     await written.put((replica_id(pod), line.decode(errors="replace")))
         except ApiError as error:
-            _log.debug("the log of pod %s is followed no more: %s", metadata["name"], error)
+            _log.debug("log of pod %s: follow ended: %s", metadata["name"], error)
 
 
 def _container(pod: Pod) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""One version whose number is ours to set: how it comes from the number there is to the number there should be.
+"""Scaling of one version, from the present to the wanted number of pods.
 
-Level-triggered: `settle` looks at what is, does what follows, and is called again whenever something has changed. What
-it has begun stands in the API (`shrinking`), so that it may be ended at any point and gone on with by another leader.
+Level-triggered: `settle` reads the current state, takes the next step, and is called again after every change. Each
+step is visible in the API (`shrinking`), so that another leader can continue at any point.
 """
 
 import asyncio
@@ -40,16 +40,16 @@ class RetryLater(ProviderError):
 
 
 class ScaledByOther(RetryLater):
-    """Somebody else sets this number."""
+    """Another autoscaler sets the number of this workload."""
 
 
 class NoRoom(RetryLater):
-    """There are pods already that the cluster has no room for."""
+    """Pods are pending because the cluster has no room for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedWorkload:
-    """Where a version runs."""
+    """The workload of a version and the selector of its pods."""
 
     claim: WorkloadClaim
     pod_selector: str
@@ -62,20 +62,20 @@ class ClaimedWorkload:
 
     @property
     def ref(self) -> WorkloadRef:
-        """The workload whose number is set."""
+        """The workload to scale."""
         return self.claim.workload
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingContext:
-    """What it takes to change the number of pods."""
+    """The dependencies of scaling, shared by all versions."""
 
     api: Api
     workloads: Workloads
     pod_cache: PodCache
     clock: Clock
     drained: Container[str]
-    """Replicas on which nothing is in flight and nothing will be, as routers have told, be it ever so early."""
+    """Drained replicas as reported by routers, however early."""
 
 
 class ScaledVersion:
@@ -86,7 +86,7 @@ class ScaledVersion:
         self.version = version
         self.workload = workload
         self.wanted: int | None = None
-        """Replicas that serve; None: nobody has said yet."""
+        """Replicas wanted to serve; None until first set."""
         self.unexpected_removals = 0
         """Pods that stayed although nothing was in flight on them, because others went in their place."""
         self._api = context.api
@@ -95,19 +95,19 @@ class ScaledVersion:
         self._clock = context.clock
         self._lock = asyncio.Lock()
         self._going: dict[str, float] = {}
-        """Replica that is to go -> when it goes at the latest, busy or not."""
+        """Draining replica -> latest time of its removal, busy or not."""
         self._drained = context.drained
         self._lowered_at: dict[str, float] = {}
         """Spent replica -> since when the number is low enough for it to be removed."""
 
-    # ---- what is known
+    # ---- queries
 
     def serving(self, number: int) -> int:
-        """How many of `number` pods are to stay."""
+        """The part of `number` pods that is not draining."""
         return max(0, number - sum(pod.draining for pod in self._pods()))
 
     def suspended(self) -> str:
-        """Who else sets this number; "" if nobody does."""
+        """The other autoscaler of this version; "" if there is none."""
         other = scaled_by(self._pod_cache.autoscalers(), self.workload.namespace, self.workload.ref)
         return f"HorizontalPodAutoscaler {other} scales {self._name}; delete it to have it scaled here" if other else ""
 
@@ -120,7 +120,7 @@ class ScaledVersion:
         return refused_pods(found) if found is not None else ""
 
     def is_settled(self) -> bool:
-        """There is nothing to do, as far as is known."""
+        """True if there is no step to take, as far as known."""
         found = self._workloads.of(self.workload.claim)
         if self.wanted is None or found is None:
             return self.wanted is None
@@ -137,7 +137,7 @@ class ScaledVersion:
             return str(error)
         return ""
 
-    # ---- what is done
+    # ---- scaling
 
     async def scale(self, replicas: int, victims: Collection[str]) -> int:
         """Have this many replicas that serve, without `victims`: the number of pods before. Raises ProviderError."""
@@ -147,8 +147,8 @@ class ScaledVersion:
         return await self.settle()
 
     async def settle(self) -> int:
-        """Do what can be done now: the number of pods before. Raises ProviderError; RetryLater where none is at
-        fault.
+        """Take the next steps; returns the number of pods before. Raises ProviderError; RetryLater if nothing is
+        wrong.
         """
         async with self._lock:
             found = await self._workloads.current(self.workload.claim)
@@ -192,7 +192,7 @@ class ScaledVersion:
         self._going.setdefault(replica_id, latest_s)
 
     async def _mark(self, steps: Steps) -> None:
-        """Nobody's number falls before its pods are known to be going."""
+        """Annotate pods as draining, before the number falls."""
         marks = [(pod, DRAINING_COST) for pod in steps.withdraw] + [(pod, DRAINED_COST) for pod in steps.cheapen]
         for pod in steps.withdraw:
             self._schedule(pod.id)
@@ -204,20 +204,20 @@ class ScaledVersion:
             self._pod_cache.saw(found)
 
     async def _follow_up(self, steps: Steps) -> None:
-        """See to it that those go that were meant to."""
+        """Delete drained pods that their controller keeps."""
         now = self._clock.now()
         self._lowered_at = {pod.id: self._lowered_at.get(pod.id, now) for pod in steps.spent}
         for pod in steps.delete:
             if self.workload.ref.kind != "StatefulSet":
                 self.unexpected_removals += 1
-                _log.warning("%s: pod %s is idle and should have gone; another went in its place", self.key, pod.name)
+                _log.warning("%s: pod %s deleted: drained, but the controller removed another", self.key, pod.name)
             try:
                 await self._api.delete(path(PODS, self.workload.namespace, pod.name), uid=pod.uid)
             except ApiError as error:
                 raise ProviderError(f"cannot delete pod {self.workload.namespace}/{pod.name}: {error}") from error
 
     async def _look(self) -> None:
-        """Be sure of the pods and of who else scales: where the watches have been silent, ask. Raises RetryLater."""
+        """Refresh pods and autoscalers if the watches are stale. Raises RetryLater."""
         if self._pod_cache.is_fresh():
             return
         try:

@@ -1,14 +1,14 @@
-"""Which pods of a version go, and when its number may fall. Pure.
+"""The choice of the pods to remove, and the number of pods meanwhile. Pure.
 
-A pod that is to go passes through three states, each of which stands in the API, so that a new leader goes on from it:
+A pod to remove passes through three states, all visible in the API, so that a new leader can continue:
 
     staying     serves
-    going       annotated `scorefront.io/draining`: no router gives it a new request
-    spent       nothing is in flight on it: the number may fall by it
+    draining    annotated `scorefront.io/draining`: routers send it no new request
+    drained     no request in flight: the number may fall by it
 
-The number of a workload is at all times what is wanted plus the pods that are going and not spent: so its controller
-never has a reason to remove one that still works. Of those it may choose from, it takes the one with the lowest
-`pod-deletion-cost`; pods that are not ready go before all others, whatever they cost.
+The number of a workload is always the wanted one plus the draining pods: its controller never has a reason to remove
+a busy pod. Among the pods it may remove it takes the one with the lowest `pod-deletion-cost`; pods that are not ready
+go first, at any cost.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -37,7 +37,7 @@ class PodNow:
     """It has a node. One that has none has never served."""
     draining: bool
     cost: int
-    """0 where nothing is said."""
+    """0 without the annotation."""
 
     @property
     def ordinal(self) -> int:
@@ -48,7 +48,7 @@ class PodNow:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What is to be done, in this order."""
+    """The steps, in this order."""
 
     withdraw: tuple[PodNow, ...]
     """To be marked as going."""
@@ -63,7 +63,7 @@ class Steps:
 
 
 def pod_now(pod: Mapping[str, Any]) -> PodNow | None:
-    """What counts of a pod here; None for one that ends already, which its controller does not count."""
+    """The fields of a pod that matter here; None for a terminating pod, which its controller does not count."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     if metadata.get("deletionTimestamp") is not None or status.get("phase") in ("Failed", "Succeeded"):
         return None
@@ -91,10 +91,10 @@ def pods_now(pods: Iterable[Mapping[str, Any]], workload: Mapping[str, Any] | No
 def of_deployment(
     wanted: int, pods: Collection[PodNow], victims: Collection[str], drained: Collection[str], overdue: Collection[str]
 ) -> Steps:
-    """How a workload comes to `wanted` pods that serve, where its controller heeds the deletion cost.
+    """Steps towards `wanted` serving pods for a controller that respects the deletion cost.
 
-    `victims`: replicas that must go, whatever the number. `drained`: those on which nothing is in flight, or whose time
-    is up. `overdue`: those that should have been removed by now.
+    `victims`: replicas to remove in any case. `drained`: replicas without requests in flight, or past their deadline.
+    `overdue`: replicas that should have been removed by now.
     """
     going = [pod for pod in pods if pod.draining or pod.id in victims]
     staying = [pod for pod in pods if not (pod.draining or pod.id in victims)]
@@ -117,9 +117,9 @@ def of_deployment(
 def of_statefulset(
     wanted: int, pods: Collection[PodNow], victims: Collection[str], drained: Collection[str], overdue: Collection[str]
 ) -> Steps:
-    """The same where the highest ordinals go, whatever they cost.
+    """Steps for a StatefulSet: the highest ordinals are removed, at any cost.
 
-    Others that must go are deleted once they are spent, and come back as new ones.
+    Other victims are deleted once drained, and are recreated.
     """
     top = [pod for pod in pods if pod.ordinal >= wanted]
     strays = [pod for pod in pods if pod.ordinal < wanted and (pod.draining or pod.id in victims)]

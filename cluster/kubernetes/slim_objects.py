@@ -1,4 +1,4 @@
-"""What is kept of objects of which there are thousands: no more than routing needs. Pure."""
+"""Reduces objects that exist by the thousand to the fields in use. Pure."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _OF_POD_STATUS = ("phase", "podIP")
 
 
 def endpoint_for_routers(cr: dict[str, Any]) -> dict[str, Any]:
-    """Of a ScoringEndpoint: without the numbers in its status, which change all the time."""
+    """A ScoringEndpoint without the counters in its status, which change many times a second."""
     metadata = {name: value for name, value in cr["metadata"].items() if name not in _NOT_OF_ENDPOINT}
     metadata.get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
     status = cr.get("status") or {}
@@ -29,7 +29,7 @@ def endpoint_for_routers(cr: dict[str, Any]) -> dict[str, Any]:
 
 
 def _version(declared: Any) -> Any:
-    """Without what only its replicas need, where secrets may stand; as valid, or not, as it was."""
+    """A version without the fields that only its replicas use, which may hold secrets; its validity does not change."""
     if not isinstance(declared, dict) or not isinstance(replica := declared.get("replica"), dict):
         return declared
     kept = {name: value for name, value in replica.items() if name != "secretEnv"}
@@ -41,7 +41,7 @@ def _version(declared: Any) -> Any:
 
 
 def _template(template: dict[str, Any]) -> dict[str, Any]:
-    """Labels and annotations, by which it may be refused, and how many containers there are."""
+    """Labels, annotations and the number of containers: the fields that validation reads."""
     kept = {name: template[name] for name in ("metadata",) if name in template}
     match template.get("spec"):
         case {"containers": [*containers]}:
@@ -50,7 +50,7 @@ def _template(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def pod_for_routers(full: dict[str, Any]) -> dict[str, Any]:
-    """Of a pod: whose it is, where it is, and whether it is ready."""
+    """A pod with its identity, address and readiness."""
     told, status = full["metadata"], full.get("status") or {}
     metadata = {name: told[name] for name in _OF_POD if name in told}
     if DRAINING in (told.get("annotations") or {}):

@@ -18,10 +18,10 @@ Objects = dict[str, list[dict[str, Any]]]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What was known at one moment."""
+    """The known objects at one time."""
 
     pod: str
-    """Whose it is."""
+    """Name of the router pod that wrote it."""
     uid: str
     endpoints: Objects
     pods: Objects
@@ -35,20 +35,20 @@ class SnapshotFile:
         self._path = path
 
     def load(self, pod: str, uid: str) -> Snapshot | None:
-        """What this pod has known; None if there is nothing that can be used."""
+        """The last snapshot of this pod; None if there is no usable one."""
         try:
             found = msgspec.json.decode(self._path.read_bytes(), type=Snapshot)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("%s is not used: %s", self._path, error)
+            _log.warning("snapshot %s: ignored: %s", self._path, error)
             return None
         return found if (found.pod, found.uid) == (pod, uid) else None
 
     def write(self, snapshot: Snapshot) -> None:
-        """In place of the one before. Raises OSError.
+        """Replace the snapshot. Raises OSError.
 
-        Nothing is forced to the disk: what has to be survived is the end of the process, not that of the machine.
+        There is no fsync: the file has to survive the end of the process, not of the machine.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(self._path, msgspec.json.encode(snapshot), durable=False)

@@ -1,4 +1,4 @@
-"""What keeps the provider from doing what is declared, by version. Pure."""
+"""Reasons for not running a version as declared. Pure."""
 
 from cluster.kubernetes.ownership import NotWritable
 from serving.endpoint import VersionKey
@@ -13,9 +13,7 @@ class VersionProblems:
         self._told: dict[VersionKey, str] = {}
 
     def is_new(self, key: VersionKey, error: Exception) -> bool:
-        """Whether this error differs from the last one of a version: what is tried again every few seconds is told
-        once.
-        """
+        """True if this error differs from the last one of the version: repeated attempts are logged once."""
         before = self._told.get(key)
         self._told[key] = str(error)
         return before != str(error)
@@ -25,7 +23,7 @@ class VersionProblems:
         self._told.pop(key, None)
 
     def withhold(self, key: VersionKey, error: NotWritable) -> bool:
-        """The workload of a version must not be written; whether that was not known, or for another reason."""
+        """Record that the workload of a version must not be written; True if this is new, or has a new reason."""
         before = self._withheld.get(key)
         self._withheld[key] = error
         return str(before) != str(error)
@@ -54,7 +52,7 @@ class VersionProblems:
                 self.forget(key)
 
     def withheld(self, endpoint: str) -> NotWritable | None:
-        """Why workloads of an endpoint are not written; None where all may be."""
+        """The reason for not writing workloads of an endpoint; None if all may be written."""
         found = {key: error for key, error in self._withheld.items() if key.endpoint == endpoint}
         if not found:
             return None

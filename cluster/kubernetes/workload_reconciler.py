@@ -1,4 +1,4 @@
-"""The loop that brings about what was asked of workloads: at once after a change, and again every few seconds."""
+"""The loop that brings workloads to their wanted state: soon after a change, and every few seconds."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ from serving.clock import Clock
 from serving.endpoint import VersionKey
 
 GATHER_S = 0.05
-"""What happens within this time is answered by one write."""
+"""Changes within this time are handled together."""
 SWEEP_EVERY_S = 5.0
-"""What was hindered, or was changed by somebody else, is put right so often."""
+"""Interval for retrying versions that are not in their wanted state."""
 AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ class WorkloadReconciler:
         withhold: Callable[[VersionKey, NotWritable], None],
         ended: Callable[[WorkloadClaim], None],
     ) -> None:
-        """`withhold` is called with a version whose workload must not be written, `ended` with a removal's claim."""
+        """`withhold` is called with a version that must not be written, `ended` with the claim of a finished
+        removal.
+        """
         self._scaled = scaled
         self._removals = removals
         self._problems = problems
@@ -45,7 +47,7 @@ class WorkloadReconciler:
         self._wake = asyncio.Event()
 
     def touch(self, key: VersionKey | None) -> None:
-        """Look at a version soon; None is harmless."""
+        """Reconcile a version soon; None is ignored."""
         if key is not None:
             self._dirty.add(key)
             self._wake.set()

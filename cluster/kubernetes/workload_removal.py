@@ -1,4 +1,4 @@
-"""What an endpoint holds no more: its own Deployments are drained and deleted, adopted workloads lose its claim."""
+"""Removal of workloads: Deployments that scorefront made are drained and deleted, adopted workloads are released."""
 
 import asyncio
 from typing import Protocol
@@ -10,7 +10,7 @@ from cluster.kubernetes.shrinking import DRAINING_COST, PodNow, pods_now
 
 
 class WorkloadRemoval(Protocol):
-    """`settle` does what can be done now, and is called again until `is_over`."""
+    """A removal; `settle` takes the next step and is called until `is_over`."""
 
     @property
     def claim(self) -> WorkloadClaim:
@@ -28,7 +28,7 @@ class DrainingDeployment:
     """A Deployment that was made here."""
 
     def __init__(self, claim: WorkloadClaim, drain_s: float, context: ScalingContext) -> None:
-        """`drain_s`: how long pods may be busy still."""
+        """`drain_s`: longest time in seconds for requests in flight."""
         self.claim = claim
         self._api = context.api
         self._workloads = context.workloads
@@ -39,7 +39,7 @@ class DrainingDeployment:
 
     @property
     def is_over(self) -> bool:
-        """It does not exist any more, or what exists under its name is not ours."""
+        """True if the Deployment does not exist, or the one under its name is not ours."""
         return self._workloads.of(self.claim) is None
 
     async def settle(self) -> None:
@@ -73,7 +73,7 @@ class ClaimRelease:
 
     @property
     def is_over(self) -> bool:
-        """Our claim is not on it, or it does not exist any more."""
+        """True if our claim is not on it, or it does not exist."""
         return not may_release(self._workloads.find(self.claim.namespace, self.claim.workload), self.claim)
 
     async def settle(self) -> None:
@@ -89,7 +89,7 @@ class WorkloadRemovals:
         self._all: list[WorkloadRemoval] = []
 
     def leave(self, claim: WorkloadClaim, drain_s: float) -> None:
-        """Drain and delete a Deployment that was made; `drain_s`: how long its pods may be busy still."""
+        """Drain and delete a Deployment; `drain_s`: longest time in seconds for requests in flight."""
         if not self._has(claim):
             self._all.append(DrainingDeployment(claim, drain_s, self._context))
 
@@ -113,7 +113,7 @@ class WorkloadRemovals:
         return ended
 
     def is_gone(self, endpoint: str) -> bool:
-        """Whether nothing of an endpoint is left to be drained, deleted or released."""
+        """True if no workload of an endpoint is left to drain, delete or release."""
         return not any(each.claim.key.endpoint == endpoint for each in self._all)
 
     def _has(self, claim: WorkloadClaim) -> bool:

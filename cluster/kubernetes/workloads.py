@@ -18,7 +18,7 @@ from serving.endpoint import WorkloadRef
 ATTEMPTS = 5
 """A write that meets a newer object is made again on that one, so often."""
 ABSENT = "1"
-"""A resourceVersion that no object has: an apply with it creates, and fails as a conflict where there is an object."""
+"""A resourceVersion that no object has: an apply with it creates, or conflicts with an existing object."""
 
 Object = dict[str, Any]
 
@@ -39,11 +39,11 @@ class Workloads:
         statefulsets.listen(lambda change: self._note("StatefulSet", change))
 
     def find(self, namespace: str, workload: WorkloadRef) -> Object | None:
-        """What is known of it; None: there is none, as far as is known."""
+        """The last known state; None if there is none."""
         return self._newest.get((workload.kind, namespace, workload.name))
 
     def of(self, claim: WorkloadClaim) -> Object | None:
-        """What is known of the workload of `claim`, if it may be written for it."""
+        """The last known state of the workload of `claim`, None unless it may be written for the claim."""
         found = self.find(claim.namespace, claim.workload)
         return found if found is not None and may_write(found, claim) else None
 
@@ -52,9 +52,9 @@ class Workloads:
         return ((kind, found) for (kind, _, _), found in self._newest.items())
 
     async def current(self, claim: WorkloadClaim) -> Object:
-        """It, with our fence and our claim on it: no process whose leadership is over can write it any more.
+        """The workload, marked with our fence and our claim: no former leader can write it from then on.
 
-        Raises ProviderError; NotWritable, with nothing written, where it is not ours.
+        Raises ProviderError; NotWritable, with nothing written, if it is not ours.
         """
         found = self.find(claim.namespace, claim.workload) or await self.read(claim)
         for _ in range(ATTEMPTS):
@@ -86,7 +86,7 @@ class Workloads:
         return found
 
     async def apply(self, claim: WorkloadClaim, body: Object) -> Object:
-        """Have our fields as in `body`. Raises FieldConflict where others own them; never takes a field by force."""
+        """Server-side apply of `body`. Raises FieldConflict if others own a field; never forces."""
         precondition = {"resourceVersion": ABSENT}
         for _ in range(ATTEMPTS):
             found = self.find(claim.namespace, claim.workload)
@@ -94,13 +94,13 @@ class Workloads:
                 await self._admit(found, claim)
                 precondition = {"resourceVersion": found["metadata"]["resourceVersion"]}
             self._fence.check()
-            # What a leader whose time is over meant to write fails, once the new one has written anything. And what is
-            # absent is created, never changed: a foreign object may have come under this name meanwhile.
+            # Once the new leader has written, the write of a former leader conflicts. An absent
+            # workload is created, never changed: a foreign object may have taken its name meanwhile.
             body = {**body, "metadata": {**_without_version(body), **precondition}}
             try:
                 made = await self._api.apply(_path(claim), body, MANAGER)
             except (WriteConflict, RequestRefused) as error:
-                # Whose it is comes before what is wrong with our fields.
+                # Ownership errors take precedence over field errors.
                 there = await self._reread(claim)
                 check(there, claim)
                 # Absent all the same: the server takes the version for one of an object that is gone.
@@ -182,12 +182,12 @@ class Workloads:
         raise ProviderError(f"{claim.title} changes too fast to be written; trying again")
 
     async def _admit(self, found: Object, claim: WorkloadClaim) -> None:
-        """Raises NotWritable where it is not ours, and all that `Fence.admit` raises."""
+        """Raises NotWritable if it is not ours, and the errors of `Fence.admit`."""
         check(found, claim)
         await self._fence.admit(found)
 
     async def _reread(self, claim: WorkloadClaim) -> Object | None:
-        """It, as the API has it now; None where there is none. Raises ProviderError."""
+        """Read the workload from the API; None if it does not exist. Raises ProviderError."""
         try:
             found = await self._api.get(_path(claim))
         except NotFound:
@@ -211,16 +211,16 @@ class Workloads:
 
 
 def number_of(workload: Mapping[str, Any]) -> int:
-    """How many replicas it is to have."""
+    """The number of replicas in the spec, default 1."""
     replicas = (workload.get("spec") or {}).get("replicas")
     return 1 if replicas is None else int(replicas)
 
 
 def is_rolling(deployment: Mapping[str, Any]) -> bool:
-    """Pods of an older template are being replaced, and it is not stuck: who is removed now is a matter of chance."""
+    """True while pods of an older template are replaced; the pods that a lower number removes are then arbitrary."""
     spec, status = deployment.get("spec") or {}, deployment.get("status") or {}
     if deployment["metadata"].get("generation", 0) != status.get("observedGeneration", 0):
-        return False  # most often a number that was just written: what it says of pods is old
+        return False  # most often right after a change of the number: the status is stale
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return False

@@ -1,4 +1,4 @@
-"""Where the API is and what this process proves itself with: what the kubelet mounts into a pod, or a kubeconfig."""
+"""Address and credentials of the API server: from the files in a pod, or from a kubeconfig."""
 
 import asyncio
 import contextlib
@@ -21,33 +21,33 @@ class Access:
     url: str
     """Scheme, host and port, perhaps a path; no slash at the end."""
     namespace: str
-    """Where this process lives, or its context points; "" if nobody says."""
+    """Namespace of this pod, or of the kubeconfig's context; "" if neither is known."""
     tls: ssl.SSLContext | None = None
     authorization: str = ""
     """Value of the Authorization header; "" for none (a client certificate, or a proxy that knows us)."""
     server_name: str | None = None
-    """What the server's certificate is checked against, where that is not the host."""
+    """Server name for the certificate check, if it is not the host."""
     proxy: str | None = None
     has_certificate: bool = False
     """A client certificate is in `tls`: the API server takes every connection for its owner's."""
 
     def __repr__(self) -> str:
-        """Without what is secret."""
+        """The fields without secrets."""
         return f"Access({self.url}, namespace={self.namespace!r})"
 
 
 class AccessSource(Protocol):
-    """Where access is read from, again and again: tokens and certificates are changed under a running process."""
+    """Source of access, read repeatedly: tokens and certificates change while a process runs."""
 
     async def read(self, anew: bool) -> Access:
-        """What is right now. `anew`: the last one was refused, so believe nothing that is remembered.
+        """Current access. `anew`: the last one was refused, so bypass caches.
 
         Raises Misconfigured.
         """
 
 
 def source(environment: Mapping[str, str], service_account: Path = SERVICE_ACCOUNT) -> AccessSource:
-    """What KUBECONFIG names; else the pod's service account; else ~/.kube/config. Raises Misconfigured."""
+    """The source: KUBECONFIG, else the pod's service account, else ~/.kube/config. Raises Misconfigured."""
     named = environment.get("KUBECONFIG", "")
     if not named and environment.get("KUBERNETES_SERVICE_HOST"):
         return InPod(environment, service_account)
@@ -105,7 +105,7 @@ class InPod:
 
 
 def tls_context(authority: str | None, name: str) -> ssl.SSLContext:
-    """TLS towards a server whose certificate is signed by `authority` (PEM; None: by anybody the machine trusts)."""
+    """TLS settings for a server with a certificate signed by `authority` (PEM; None: the machine's default trust)."""
     try:
         context = ssl.create_default_context(cadata=authority)
     except (ssl.SSLError, ValueError) as exc:
@@ -116,7 +116,7 @@ def tls_context(authority: str | None, name: str) -> ssl.SSLContext:
 
 
 class Credentials:
-    """The newest access, read again at least once a minute, and at once where it was refused."""
+    """Current access, read again at least once a minute, and at once after a refusal."""
 
     def __init__(self, source: AccessSource, access: Access, read_at: float, max_age_s: float = 60.0) -> None:
         self._source = source
@@ -126,7 +126,7 @@ class Credentials:
         self._reading = asyncio.Lock()
 
     async def now(self, now: float) -> Access:
-        """Fresh enough. Where it cannot be read again the old one goes on: if it is no longer good, that is a 401."""
+        """Access that is recent. If it cannot be read again, the old one is used until the server answers 401."""
         if now - self._read_at >= self._max_age_s:
             async with self._reading:
                 if now - self._read_at >= self._max_age_s:
@@ -136,7 +136,7 @@ class Credentials:
         return self._access
 
     async def after_refusal(self, refused: Access, now: float) -> Access | None:
-        """Another one than `refused`, read anew unless somebody just did; None if there is none."""
+        """Access other than `refused`, read again unless another caller just did; None if there is none."""
         async with self._reading:
             if self._access is refused:
                 self._read_at = now
@@ -148,19 +148,19 @@ class Credentials:
 
 
 class BorrowedCredentials:
-    """The bearer token of somebody else, for the API server that `own` leads to."""
+    """The bearer token of a caller, for the API server of `own`."""
 
     def __init__(self, own: "Credentials | BorrowedCredentials", token: str) -> None:
         self._own = own
         self._token = token
 
     async def now(self, now: float) -> Access:
-        """Raises Misconfigured where a request would prove this process's own identity beside the token."""
+        """Raises Misconfigured if a request would also carry this process's own identity."""
         access = await self._own.now(now)
         if access.has_certificate or not access.authorization:
             raise Misconfigured("a client certificate or a proxy proves who this process is: it cannot ask for others")
         return replace(access, authorization=f"Bearer {self._token}")
 
     async def after_refusal(self, refused: Access, now: float) -> Access | None:
-        """There is no other."""
+        """Always None: a caller has one token."""
         return None

@@ -1,8 +1,7 @@
-"""The Kubernetes API over HTTP: JSON in, JSON out, every failure an ApiError, nothing without a time limit.
+"""Client of the Kubernetes API: JSON over HTTP, ApiError for every failure, a time limit for every request.
 
-Paths come from `cluster.kubernetes.client.paths`, objects are plain dicts. Nothing is tried again here but what was
-refused
-for an old token: whoever calls knows what a failure means, and when to come back.
+Paths come from `cluster.kubernetes.client.paths`, objects are plain dicts. The only retry is the one after a 401, with
+a renewed token; all others are the caller's.
 """
 
 import asyncio
@@ -95,15 +94,15 @@ class Api:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, socket_factory=kept_alive),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # identity: long lists would come compressed, which costs both sides more than a cluster's network does
+            # identity: compressing long lists costs both sides more CPU than the network of a cluster saves
             headers={"User-Agent": FIELD_MANAGER, "Accept": JSON, "Accept-Encoding": "identity"},
         )
 
     @classmethod
     async def connect(cls, environment: Mapping[str, str] = os.environ, settings: ApiSettings | None = None) -> "Api":
-        """Find the API and the credentials: KUBECONFIG, else the pod's service account, else ~/.kube/config.
+        """Connect with KUBECONFIG, else the pod's service account, else ~/.kube/config.
 
-        Sends nothing yet. Raises Misconfigured with one sentence that names what is missing.
+        Sends no request. Raises Misconfigured with the missing setting.
         """
         source = access.source(environment)
         found = await source.read(anew=False)
@@ -111,9 +110,9 @@ class Api:
         return cls(source, found, home, settings or ApiSettings())
 
     def with_token(self, token: str) -> "Api":
-        """The same API server and connections, with the bearer token of somebody else; needs no `close` of its own.
+        """The same API server and connections with the bearer token of a caller; needs no `close`.
 
-        Its requests raise Misconfigured where this process proves itself by something other than a token.
+        Its requests raise Misconfigured if this process authenticates by other means than a token.
         """
         other = copy.copy(self)
         other._credentials = BorrowedCredentials(self._credentials, token)
@@ -130,7 +129,7 @@ class Api:
         return await self._json("GET", path, query)
 
     async def text(self, path: str, query: Query = NO_QUERY) -> str:
-        """What is not JSON: logs of a pod."""
+        """A response that is not JSON: the log of a pod."""
         async with self._answer("GET", path, query) as answer:
             return (await answer.read()).decode(errors="replace")
 
@@ -145,11 +144,13 @@ class Api:
         silent_s: float = 70.0,
         max_line_bytes: int = lines.MAX_LINE_BYTES,
     ) -> AsyncGenerator[bytes, None]:
-        """The lines of an answer that goes on and on (a watch, followed logs), whole ones only, until it ends.
+        """The complete lines of a streamed response (a watch, a followed log), until it ends.
 
-        Close the iterator (`contextlib.aclosing`) to end it early. Raises CutShort where it ends within a line,
-        ResponseLineTooLong, ApiUnreachable where nothing came for `silent_s` or the connection broke, and all that
-        `get` raises.
+        `query`: parameters of the request. `silent_s`: seconds without data before the stream fails, default 70.
+        `max_line_bytes`: longest line. Close the iterator (`contextlib.aclosing`) to end it early. Raises CutShort for
+        an end
+        within a line, ResponseLineTooLong, ApiUnreachable after `silent_s` or for a broken connection, and the errors
+        of `get`.
         """
         splitter = lines.LineSplitter(max_line_bytes)
         connect_s = self._settings.connect_s
@@ -187,9 +188,11 @@ class Api:
         return await self._json("PATCH", path, query, body, APPLY_PATCH)
 
     async def delete(self, path: str, uid: str = "", resource_version: str = "", grace_s: int | None = None) -> None:
-        """Delete, and what it owns in the background. What is not there is deleted already.
+        """Delete an object, and its dependents in the background; one that does not exist is no error.
 
-        `uid`, `resource_version`: preconditions; raises WriteConflict where they do not hold.
+        `uid`, `resource_version`: preconditions, default none. `grace_s`: grace period in seconds, default the object's
+        own.
+        Raises WriteConflict if a precondition does not hold.
         """
         options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         preconditions = {"uid": uid, "resourceVersion": resource_version}
@@ -202,7 +205,7 @@ class Api:
         except NotFound:
             return
 
-    # ---- how
+    # ---- requests
 
     async def _json(
         self,
@@ -235,7 +238,7 @@ class Api:
         content_type: str = JSON,
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A 2xx answer whose body is still to be read. All that goes wrong until the block ends is an ApiError."""
+        """A 2xx response with its body unread. Every failure until the block ends becomes an ApiError."""
         ask = _Ask(method, path, query, content_type, None if body is None else encode(body), timeout or self._timeout)
         try:
             async with await self._open(ask) as answer:
@@ -301,7 +304,7 @@ def encode(body: Object) -> bytes:
 
 
 async def error_in(answer: aiohttp.ClientResponse, ask: _Ask) -> ApiError:
-    """What an answer that is not 2xx says; it is read to its end."""
+    """The error in a response other than 2xx, which is read to its end."""
     async with answer:
         text = (await answer.read()).decode(errors="replace")
     try:
@@ -322,7 +325,7 @@ def told(error: Exception) -> str:
 
 
 def kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket whose dead peer is noticed after a minute, even where nothing is sent: watches only listen."""
+    """A socket with TCP keepalive: a dead peer is detected within a minute even on a silent watch."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

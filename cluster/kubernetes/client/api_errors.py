@@ -1,11 +1,11 @@
-"""What the API can answer but "yes". A class knows what is to be done about it."""
+"""Errors of the Kubernetes API, one class per reaction of the caller."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class ApiError(Exception):
-    """The root; the text is for people. `status` is the HTTP status, 0 where there was no answer to speak of."""
+    """Base class. `status` is the HTTP status, 0 without a response."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class ApiError(Exception):
         """One word for machines, as the API has them: NotFound, AlreadyExists, Conflict, Expired…"""
         self.retry_after_s = retry_after_s
         self.body: Mapping[str, Any] = body or {}
-        """The `Status` object, where there was one."""
+        """The `Status` object of the response, if any."""
 
 
 class ApiUnreachable(ApiError):
@@ -30,7 +30,7 @@ class ApiUnreachable(ApiError):
 
 
 class CutShort(ApiUnreachable):
-    """A stream ended within a line; `rest` is what there was of it."""
+    """A stream ended within a line; `rest` is the incomplete line."""
 
     def __init__(self, message: str, rest: bytes) -> None:
         super().__init__(message, reason="CutShort")
@@ -42,15 +42,15 @@ class Garbled(ApiUnreachable):
 
 
 class ResponseLineTooLong(Garbled):
-    """A stream has a line that is longer than anybody means to read."""
+    """A stream has a line over the limit."""
 
 
 class Misconfigured(ApiError):
-    """This process does not know where the API is or what to prove itself with; the text says what is missing."""
+    """The address of the API server or the credentials are missing or unusable; the text names the setting."""
 
 
 class NotFound(ApiError):
-    """404: there is no such object, namespace or resource."""
+    """404: no such object, namespace or resource."""
 
 
 class WriteConflict(ApiError):
@@ -58,7 +58,7 @@ class WriteConflict(ApiError):
 
 
 class ResourceExpired(ApiError):
-    """410: what is asked for is too old to be told. List again."""
+    """410: the resourceVersion is too old. List again."""
 
 
 class RequestRefused(ApiError):
@@ -78,7 +78,7 @@ CLASSES: dict[int, type[ApiError]] = {
 def error_of(
     status: int, phrase: str, body: Mapping[str, Any], text: str, retry_after: str | None, what: str
 ) -> ApiError:
-    """The error for an answer. `body`: its Status object or nothing; `text`: what it said; `what`: what was asked."""
+    """The error of a response. `body`: its Status object or empty; `text`: its raw text; `what`: the request."""
     details = body.get("details")
     asked = details.get("retryAfterSeconds") if isinstance(details, Mapping) else None
     message = str(body.get("message") or " ".join(text.split())[:200] or phrase)
@@ -89,7 +89,7 @@ def error_of(
 
 
 def seconds_of(retry_after: str | None, asked: object) -> float | None:
-    """What an answer asks to wait. A date in Retry-After counts as nothing: API servers send seconds."""
+    """Seconds to wait as requested by the server. An HTTP date in Retry-After is ignored: API servers send seconds."""
     if retry_after is not None and retry_after.strip().isdigit():
         return float(retry_after)
     return float(asked) if isinstance(asked, int | float) and asked > 0 else None

@@ -1,4 +1,4 @@
-"""Delay before the next attempt. Pure: time and chance are arguments."""
+"""Delays between retries, and a limit for the rate of writes. Pure: time and chance are arguments."""
 
 from dataclasses import dataclass, field
 
@@ -12,9 +12,9 @@ class BackoffSettings:
     last_s: float = 30.0
     """Most that is ever waited, unless the server asks for more."""
     least_s: float = 0.02
-    """Even where chance says 0: no series of failures may ever become a hot loop."""
+    """Lower bound for every delay, against a hot loop."""
     healthy_s: float = 30.0
-    """What went well for this long is forgiven its failures before."""
+    """Success for this long resets the count of failures."""
     longest_asked_s: float = 120.0
     """Most that a server's Retry-After is believed."""
 
@@ -27,14 +27,15 @@ class Backoff:
     failures: int = 0
 
     def lasted(self, seconds: float) -> None:
-        """What was tried has gone well for this long: failures before are forgotten if that was long enough."""
+        """Record success for some seconds; resets the failures if it was long enough."""
         if seconds >= self.settings.healthy_s:
             self.failures = 0
 
     def failed(self, u: float, retry_after_s: float | None = None) -> float:
-        """One more failure; returns the seconds to wait. `u` is uniform on [0, 1).
+        """Record a failure; returns the seconds to wait. `u` is uniform on [0, 1).
 
-        What the server asks for comes on top of the jitter, so that those who were told the same do not return at once.
+        The delay requested by the server is added to the jitter, so that clients with the same request do not return at
+        once.
         """
         chosen = self.settings
         most_s = min(chosen.last_s, chosen.first_s * 2.0 ** min(self.failures, 30))

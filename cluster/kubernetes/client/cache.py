@@ -1,6 +1,8 @@
-"""What is known of one collection, and what a list or an event changes in it. Pure.
+"""The cache of one collection, and the changes by a list or a watch event (`ObjectsListed | ObjectPut |
+ObjectGone`). Pure.
 
-Versions are compared for equality only: they have no order that a client may rely on.
+These are changes of API objects; `cluster.changes` has those of replicas. Versions are compared for equality only: the
+API defines no order.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,12 +11,12 @@ from typing import Any
 
 Object = dict[str, Any]
 Key = tuple[str, str]
-"""(namespace, name); the namespace is "" where there is none."""
+"""(namespace, name); the namespace is "" for cluster-scoped objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectsListed:
-    """The whole truth: what is not in it does not exist."""
+    """The complete collection: all other objects are gone."""
 
     objects: tuple[Object, ...]
 
@@ -37,13 +39,13 @@ Change = ObjectsListed | ObjectPut | ObjectGone
 
 
 def key_of(found: Object) -> Key:
-    """Raises KeyError or TypeError for what is no object of the API."""
+    """The key of an object. Raises KeyError or TypeError for a malformed one."""
     metadata = found["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
 
 
 class ObjectCache:
-    """The objects of one collection by key, each as `keep` left it; those of which it kept None are not there."""
+    """The objects of one collection by key, reduced by `keep`; those that `keep` maps to None are left out."""
 
     __slots__ = ("_keep", "_stamps", "objects")
 
@@ -53,7 +55,7 @@ class ObjectCache:
         self.objects: dict[Key, Object] = {}
 
     def listed(self, found: Iterable[Object]) -> list[ObjectPut | ObjectGone]:
-        """A whole list; returns what is different from what was known, departures first."""
+        """Apply a complete list; returns the changes, removals first."""
         there: set[Key] = set()
         put: list[ObjectPut | ObjectGone] = []
         for each in found:

@@ -1,10 +1,9 @@
-"""Who leads: the rules of a Lease, for one candidate. Pure: objects and times come in, objects to write come out.
+"""Leader election: the rules of a Lease for one candidate. Pure: objects and times go in, objects to write come out.
 
-Safe without a common clock. A leader stops at its last renewal, counted from when it *asked*, plus `renew_deadline_s`.
-A standby takes over when it has seen no change of the record for `lease_s`, counted from when it *saw* the last one,
-and never believes a time that stands in the record. Since `lease_s` > `renew_deadline_s`, the first is over before the
-second begins. The *fence* (`leaseTransitions`) grows with every new leader of one Lease. A Lease that was deleted and
-made anew has another uid, and the numbers of the old one mean nothing beside it.
+Safe without a common clock. A leader stops `renew_deadline_s` after it *sent* its last successful renewal. A standby
+takes over after it has *seen* no change of the record for `lease_s`, and never uses a time from the record. Since
+`lease_s` > `renew_deadline_s`, the old leadership ends before the new one begins. The *fence* (`leaseTransitions`)
+grows with every leader of one Lease. A recreated Lease has another uid, and its fences are not comparable.
 """
 
 import copy
@@ -36,19 +35,19 @@ class ElectionSettings:
 
     @property
     def request_s(self) -> float:
-        """How long one request may take: so that a hung one leaves time for another."""
+        """Limit of one request, so that a hung one leaves time for another."""
         return self.renew_deadline_s / 2
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderInfo:
-    """Who leads, and where it is to be found."""
+    """The leader and its addresses."""
 
     identity: str
     link: str
-    """host:port that routers dial; "" if it says none."""
+    """host:port for routers; "" if unknown."""
     rest: str
-    """URL of its REST interface; "" if it says none."""
+    """URL of its REST interface; "" if unknown."""
     fence: int
 
 
@@ -67,7 +66,7 @@ class Tenure:
 
 
 class Election:
-    """What one candidate knows. Times are seconds on its own monotonic clock; `stamp` is the wall clock, for people."""
+    """State of one candidate. Times are seconds on its own monotonic clock; `stamp` is wall-clock time, for display."""
 
     def __init__(
         self, name: str, namespace: str, identity: str, annotations: Mapping[str, str], settings: ElectionSettings
@@ -83,10 +82,10 @@ class Election:
         self.identity = identity
         self.tenure: Tenure | None = None
 
-    # ---- what is seen
+    # ---- observation
 
     def seen(self, lease: Object | None, now: float) -> None:
-        """The Lease as the API just told it, or None: there is none."""
+        """Record the Lease as just read; None: there is none."""
         record = record_of(lease)
         if record != self._record:
             self._record, self._changed_at = record, now
@@ -95,18 +94,18 @@ class Election:
 
     @property
     def leader(self) -> LeaderInfo | None:
-        """The newest seen, whether it lives or not; None before any, and once it has stepped down."""
+        """The leader named last, alive or not; None before the first, and after it has stepped down."""
         if self._lease is None or not holder_of(self._lease):
             return None
         notes = self._lease["metadata"].get("annotations") or {}
         return LeaderInfo(holder_of(self._lease), notes.get(LINK, ""), notes.get(REST, ""), transitions_of(self._lease))
 
     def is_mine(self) -> bool:
-        """Whether the newest that was seen names this candidate, with the fence of its tenure if it has one."""
+        """True if the last Lease seen names this candidate, with the fence of its tenure if it has one."""
         return self.names_me(self._lease)
 
     def names_me(self, lease: Object | None) -> bool:
-        """Whether `lease` names this candidate, and is the one of its tenure with the fence of it, if it has one."""
+        """True if `lease` names this candidate, with the fence of its tenure if it has one."""
         if holder_of(lease) != self.identity:
             return False
         tenure = self.tenure
@@ -120,10 +119,10 @@ class Election:
             return -math.inf
         return self._changed_at + max(self._settings.lease_s, length_of(self._lease))
 
-    # ---- what is written
+    # ---- writes
 
     def bid(self, stamp: str) -> Object:
-        """The Lease to write to take it; `metadata.resourceVersion` is missing where it must be created."""
+        """The Lease to write to acquire it; without `metadata.resourceVersion` it must be created."""
         lease = copy.deepcopy(self._lease) or blank(self._name, self._namespace)
         annotations = {**(lease["metadata"].get("annotations") or {}), **self._annotations}
         lease["metadata"]["annotations"] = annotations
@@ -144,7 +143,7 @@ class Election:
         return self.tenure
 
     def renewal(self, stamp: str) -> Object:
-        """The Lease to write so that it goes on."""
+        """The Lease to write to renew it."""
         assert self._lease is not None, "nothing is held"
         return {**self._lease, "spec": {**self._lease["spec"], "renewTime": stamp}}
 
@@ -161,18 +160,18 @@ class Election:
         return lease
 
     def leads(self, now: float) -> bool:
-        """Whether this candidate may still act as the leader. Ask right before every act."""
+        """True if this candidate may still act as leader. Check before every action."""
         return self.tenure is not None and now < self.tenure.ends_at(self._settings)
 
 
 def blank(name: str, namespace: str) -> Object:
-    """A Lease that nobody has made yet."""
+    """A new Lease."""
     metadata: Object = {"name": name, "namespace": namespace}
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
 
 
 def record_of(lease: Object | None) -> object:
-    """What changes with each renewal and each new leader; compared for equality only."""
+    """The part that changes with each renewal and each leader; compared for equality only."""
     if lease is None:
         return None
     spec = lease.get("spec") or {}
@@ -196,5 +195,5 @@ def uid_of(lease: Object | None) -> str:
 
 
 def length_of(lease: Object | None) -> float:
-    """Seconds that the record itself wants, 0 if it does not say: its leader may run with other settings than ours."""
+    """The lease duration in the record, 0 without one: its leader may have other settings."""
     return float(((lease or {}).get("spec") or {}).get("leaseDurationSeconds") or 0)

@@ -1,8 +1,8 @@
-"""Campaigns for a Lease, leads while it is held, and stops leading in time whatever the API does.
+"""Runs leader election: campaigns for the Lease, leads while it is held, and stops in time if the API fails.
 
-The rules are in `election`; here is I/O. Three tasks run while this candidate leads: what it leads, the renewals, and a
-watchdog that asks nobody: it ends the leadership when the last renewal that went well is too long ago, also while a
-request hangs. Any failure of a renewal, of whatever kind, is a renewal that did not happen.
+The rules are in `election`; this module does the I/O. Three tasks run during leadership: the work, the renewals, and a
+watchdog without I/O: it ends the leadership once the last successful renewal is too old, even while a request hangs.
+Every failed renewal counts as no renewal.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ _log = logging.getLogger("scorefront.kubernetes")
 
 
 class LeadershipLost(Exception):
-    """Somebody else leads, or may: this process must end at once, without another word to the API."""
+    """The lease was lost: this process must end at once, without further requests to the API."""
 
 
 class Leases(Protocol):
-    """What is needed of `cluster.kubernetes.client.api.Api`."""
+    """The part of `cluster.kubernetes.client.api.Api` in use."""
 
     home: str
 
@@ -78,11 +78,11 @@ class Elector:
 
     @property
     def leader(self) -> LeaderInfo | None:
-        """The newest leader that was seen, this one included; None where there is none or it has stepped down."""
+        """The leader seen last, which may be this process; None without one."""
         return self._election.leader
 
     def leads(self) -> bool:
-        """Whether this process may act as the leader now. Ask before every write: it may have stood still."""
+        """True if this process may act as leader. Check before every write: the process may have been paused."""
         return self._election.leads(self._clock.now())
 
     @property
@@ -92,7 +92,7 @@ class Elector:
         return tenure.lease_uid if tenure is not None else ""
 
     async def confirmed(self) -> bool:
-        """Whether the Lease, read now, names this process with its fence. Raises ApiError."""
+        """True if the Lease, read now, names this process with its fence. Raises ApiError."""
         if self._election.tenure is None:
             return False
         try:
@@ -104,12 +104,14 @@ class Elector:
     async def run(self, lead: Callable[[int], Awaitable[None]]) -> None:
         """Campaign until elected, then run `lead(fence)`.
 
-        Returns when `lead` has returned, raises what it raised; both release the lease. Raises LeadershipLost when the
-        lease could not be held: `lead` is cancelled before, and if it will not end, the process must. When this call is
-        cancelled, `lead` is cancelled too and may end in order while the lease is still renewed; then it is released.
+        Returns or raises with `lead`; both release the lease. Raises LeadershipLost if the lease could not be held:
+        `lead` is
+        cancelled first, and if it does not end, the process must. If this call is cancelled, `lead` is cancelled and
+        may
+        finish in order while the lease is still renewed; then the lease is released.
         """
         fence = await self._campaign()
-        _log.info("leads, fence %d", fence)
+        _log.info("leader election: elected, fence %d", fence)
         leading = asyncio.create_task(_run(lead, fence), name="lead")
         renewing = asyncio.create_task(self._renew(), name="renew the lease")
         watching = asyncio.create_task(self._watchdog(), name="watch the leadership")
@@ -136,13 +138,13 @@ class Elector:
                 self.last_error = ""
             except errors.WriteConflict:
                 self.last_error = ""  # another was faster
-            except Exception as exc:  # a candidate must outlive whatever the API does
+            except Exception as exc:  # a candidate survives every failure of the API
                 self._failed(exc)
                 asked_after_s = (isinstance(exc, errors.ApiError) and exc.retry_after_s) or 0.0
             await self._clock.sleep(self._next_look_s() + min(asked_after_s, 30.0))
 
     def _next_look_s(self) -> float:
-        """A look later, but not later than the moment from which the lease may be taken."""
+        """Wait until the next check, at most until the lease may be taken."""
         look_s = self._settings.retry_s * (1.0 + JITTER * self._u())
         left_s = self._election.free_at() - self._clock.now()
         return min(look_s, left_s) if left_s > 0.0 else look_s
@@ -176,10 +178,10 @@ class Elector:
                 self.last_error = "somebody deleted it"
                 return
             except errors.WriteConflict:
-                # somebody else's write, or an own one that was given up and arrived all the same
+                # another process's write, or an own write that timed out and arrived later
                 if not await self._is_still_mine():
                     return
-            except Exception as exc:  # whatever it is, it was no renewal
+            except Exception as exc:  # any failure counts as no renewal
                 self._failed(exc)
 
     async def _write_renewal(self) -> None:
@@ -193,7 +195,7 @@ class Elector:
             await self._look()
             if self._election.is_mine():
                 await self._write_renewal()
-        except Exception as exc:  # the next renewal tells, or the watchdog
+        except Exception as exc:  # the next renewal decides, or the watchdog
             self._failed(exc)
             return True
         return self._election.is_mine()
@@ -223,7 +225,7 @@ class Elector:
         self._election.tenure = None
 
     async def _end(self, leading: asyncio.Task[None], held: set[asyncio.Task[None]]) -> None:
-        """Wait until what was led has ended, as long as the lease is held, and then not longer than it runs."""
+        """Wait for the work to end as long as the lease is held, then at most until it runs out."""
         while not leading.done() and not any(task.done() for task in held):
             await asyncio.wait({leading, *held}, return_when=asyncio.FIRST_COMPLETED)
         if not leading.done():
@@ -232,9 +234,9 @@ class Elector:
             await asyncio.wait({leading, timer}, return_when=asyncio.FIRST_COMPLETED)
             timer.cancel()
         if not leading.done():
-            _log.critical("what was led does not end although it was cancelled")
+            _log.critical("leadership: work still runs after cancellation")
         elif not leading.cancelled() and (error := leading.exception()) is not None:
-            _log.error("what was led ended with an error", exc_info=error)
+            _log.error("leadership: work failed", exc_info=error)
 
     async def _release(self) -> None:
         """Step down, so that another takes over at its next look. Failing is harmless: it will run out."""
@@ -245,9 +247,9 @@ class Elector:
                 answer = await self._within(self._api.replace(self._path, released, urgent=True))
                 self._election.seen(answer, self._clock.now())
         except Exception as exc:
-            _log.warning("the lease could not be released, it will run out: %s", exc)
+            _log.warning("lease: not released, will expire: %s", exc)
 
-    # ---- how
+    # ---- requests
 
     async def _within(self, request: Coroutine[Any, Any, T]) -> T:
         """The request, given up after its share of the time: Unreachable.
@@ -270,7 +272,7 @@ class Elector:
     def _failed(self, error: Exception) -> None:
         told = str(error) or type(error).__name__
         if told != self.last_error:
-            _log.warning("the lease: %s", told)
+            _log.warning("lease: %s", told)
         self.last_error = told
 
     def _stamp(self) -> str:

@@ -1,4 +1,4 @@
-"""Access from a kubeconfig. Alone imports kubernetes_asyncio, which knows exec plugins, OIDC and the rest."""
+"""Access from a kubeconfig. Only this module imports kubernetes_asyncio, for exec plugins, OIDC and the rest."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ class Kubeconfig:
         self._tls: ssl.SSLContext | None = None
 
     async def read(self, anew: bool) -> Access:
-        """The files as they are; what an exec plugin said is kept until it expires or was refused."""
+        """Reads the files; credentials of an exec plugin are kept until they expire or are refused."""
         with one_sentence(self._paths):
             async with asyncio.timeout(LOGIN_TIMEOUT_S):
                 if anew or self._loader is None:
@@ -74,7 +74,7 @@ class Kubeconfig:
 
 @contextlib.contextmanager
 def one_sentence(paths: str) -> Iterator[None]:
-    """Whatever is wrong with a kubeconfig becomes one sentence that names it."""
+    """Turns every failure of a kubeconfig into one sentence with its path."""
     try:
         yield
     except Misconfigured:

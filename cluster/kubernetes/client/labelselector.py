@@ -5,7 +5,7 @@ from typing import Any
 
 
 def written(selector: Mapping[str, Any]) -> str:
-    """`app=iris,tier in (gold,silver),!canary`; what only a newer API knows selects nothing."""
+    """`app=iris,tier in (gold,silver),!canary`; operators of a newer API select nothing."""
     terms = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
     for expression in selector.get("matchExpressions") or ():
         name, values = expression["key"], ",".join(sorted(expression.get("values") or ()))

@@ -11,7 +11,7 @@ class LineTooLong(ValueError):
 
 
 class LineCutShort(ValueError):
-    """The stream ended within a line; `rest` is what there was of it."""
+    """The stream ended within a line; `rest` is the incomplete line."""
 
     def __init__(self, rest: bytes) -> None:
         super().__init__(f"the stream ended within a line, after {len(rest)} bytes of it")
@@ -20,7 +20,7 @@ class LineCutShort(ValueError):
 
 @dataclass(slots=True)
 class LineSplitter:
-    """Cuts a stream at its line feeds. Empty lines are left out: they say nothing, in watches and in logs."""
+    """Splits a stream at line feeds. Empty lines, which carry nothing in watches and logs, are left out."""
 
     max_line_bytes: int = MAX_LINE_BYTES
     _pieces: list[bytes] = field(default_factory=list)  # joined only once: a line may come in thousands of pieces

@@ -1,4 +1,4 @@
-"""Where things are in the API: resources, and the paths of their collections and objects. Pure."""
+"""Resources of the API, and the paths of their collections and objects. Pure."""
 
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -15,7 +15,7 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """What stands in `apiVersion` of an object."""
+        """The `apiVersion` of an object."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 

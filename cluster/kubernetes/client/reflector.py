@@ -1,9 +1,8 @@
-"""One collection of the API, listed once and watched for ever: what changes, in order, nothing lost, nothing twice.
+"""List and watch of one collection: its changes in order, without loss or repetition.
 
-The rules, each learnt from an outage of somebody's: list in pages, then watch from the list's version, with bookmarks;
-a watch that is silent is dead; a version that is too old (410, as a status or as an event) means: list again, and tell
-the difference; failures wait longer and longer, with jitter, and never less than the server asks for; a watch that ends
-as soon as it began is a failure too.
+Rules: list in pages, then watch from the list's version, with bookmarks; a silent watch is dead; after an expired
+version (410, as status or as event) list again and report the difference; delays between retries grow, with jitter, and
+are never shorter than the server asks for; a watch that ends at once is a failure.
 """
 
 import contextlib
@@ -40,12 +39,13 @@ __all__ = [
 ]
 
 UNANSWERED_STATUSES = frozenset({0, 401, 408, 429})
-"""Failures that say nothing about the version that was watched from."""
+"""Failures that do not invalidate the version to watch from."""
 
 SERVER_ERRORS_BEFORE_LIST = 3
 SILENCES_BEFORE_LIST = 2
-"""So many 5xx or silent watches in a row, and the version is suspected: a server that was set back in time (a backup of
-its store) answers 504 or nothing, for ever, to who watches from a version that it does not know yet."""
+"""After so many 5xx or silent watches in a row the version is discarded: a server restored from a backup answers 504
+or nothing to a watch from a version it does not have yet.
+"""
 
 _log = logging.getLogger("scorefront.kubernetes")
 
@@ -59,17 +59,17 @@ class ReflectorSettings:
     watch_most_s: float = 480.0
     """The server is asked to end each watch after a time between these, so that watchers spread over servers."""
     silent_s: float = 70.0
-    """Bookmarks come about once a minute; a watch on which nothing came for this long is dead."""
+    """Bookmarks come about once a minute; a watch without data for this long is dead."""
     sudden_s: float = 1.0
     """A watch that ends well, but earlier than this, is a failure: else an empty answer would become a hot loop."""
     backoff: BackoffSettings = field(default_factory=BackoffSettings)
     """After answers that are no good."""
     away: BackoffSettings = field(default_factory=lambda: BackoffSettings(last_s=5.0))
-    """Where there is no answer: asking costs the server nothing, and its return should be heard within seconds."""
+    """Without a response: a retry costs the server nothing, and its return should be noticed within seconds."""
 
 
 class Reading(Protocol):
-    """What is needed of `cluster.kubernetes.client.api.Api`."""
+    """The part of `cluster.kubernetes.client.api.Api` in use."""
 
     async def get(self, path: str, query: Mapping[str, str]) -> Object:
         """One page. Raises ApiError."""
@@ -79,7 +79,7 @@ class Reading(Protocol):
 
 
 def without_managed_fields(found: Object) -> Object:
-    """An object without the longest part of its metadata, which nobody here reads."""
+    """Removes the longest part of an object's metadata, which is never used."""
     found["metadata"].pop("managedFields", None)
     return found
 
@@ -98,7 +98,10 @@ class Reflector:
         keep: Callable[[Object], Object | None] = without_managed_fields,
         settings: ReflectorSettings | None = None,
     ) -> None:
-        """`u` is uniform on [0, 1). `keep` may change the object it gets; it returns what is kept, None for nothing."""
+        """`api`, `path`: the collection. `u` is uniform on [0, 1). `label_selector`, `field_selector`: restrict it,
+        default all.
+        `keep` may change the object it gets; it returns the object to cache, None for none.
+        """
         self._api = api
         self._path = path
         self._clock = clock
@@ -108,15 +111,15 @@ class Reflector:
         self._settings = settings or ReflectorSettings()
         self._cache = ObjectCache(self._kept)
         self._keep = keep
-        self._version = ""  # where to watch from; opaque; "" means: list first
+        self._version = ""  # the version to watch from; opaque; "": list first
         self._heard_at = -math.inf
         self._backoff = Backoff(self._settings.backoff)
         self._away = Backoff(self._settings.away)
         self._silences = 0
         self.synced = False
-        """Whether the first list is done."""
+        """True once the first list is complete."""
         self.last_error = ""
-        """Why the API is not heard; "" while it is."""
+        """The reason for the current failure; "" while the watch works."""
 
     @property
     def objects(self) -> Mapping[Key, Object]:
@@ -124,7 +127,9 @@ class Reflector:
         return self._cache.objects
 
     def age_s(self, now: float) -> float:
-        """Seconds since the API was last heard here; infinite if never. A minute is usual where nothing changes."""
+        """Seconds since the last data from the API server; infinite before the first. Up to a minute without
+        changes.
+        """
         return now - self._heard_at
 
     async def changes(self) -> AsyncIterator[Change]:
@@ -146,8 +151,8 @@ class Reflector:
                 raise errors.ApiError(f"GET {self._path}: the watch ended as soon as it began", reason="Sudden")
             except errors.ApiError as exc:
                 error = exc
-            except Exception as exc:  # discovery must outlive whatever comes
-                _log.exception("reflecting %s", self._path)
+            except Exception as exc:  # the watch survives every failure
+                _log.exception("watch of %s: failed", self._path)
                 error = errors.Garbled(f"GET {self._path}: {exc!r}")
             self._lasted(self._clock.now() - began)
             await self._clock.sleep(self._failed(error))
@@ -155,8 +160,8 @@ class Reflector:
     def _kept(self, found: Object) -> Object | None:
         try:
             return self._keep(found)
-        except Exception:  # one object that nobody can read must not hide all others
-            _log.exception("%s: left out %s", self._path, key_of(found))
+        except Exception:  # one malformed object must not hide the others
+            _log.exception("watch of %s: object %s ignored", self._path, key_of(found))
             return None
 
     def _lasted(self, seconds: float) -> None:
@@ -164,7 +169,7 @@ class Reflector:
         self._away.lasted(seconds)
 
     def _failed(self, error: errors.ApiError) -> float:
-        """Decides where to go on; returns the seconds until then."""
+        """Record a failure and decide between watching and listing; returns the seconds to wait."""
         no_answer = isinstance(error, errors.ApiUnreachable) and not isinstance(error, errors.Garbled)
         self._silences += no_answer and error.reason == "Timeout"
         if self._silences >= SILENCES_BEFORE_LIST or not stays(error, self._backoff.failures):
@@ -236,7 +241,7 @@ class Reflector:
                     yield change
 
     def _event(self, line: bytes) -> Iterator[Change]:
-        """What one event changes. Raises ApiError for an ERROR event, and for what is no event."""
+        """The changes by one event. Raises ApiError for an ERROR event and for a malformed one."""
         try:
             event = msgspec.json.decode(line)
             kind, found = event["type"], event["object"]
@@ -256,9 +261,9 @@ class Reflector:
 
 
 def whole(item: Object, page: Object) -> Object:
-    """An item of a list as it would be alone: built-in kinds leave out what stands on the list.
+    """An item of a list, completed with the `kind` and `apiVersion` that the list carries for built-in kinds.
 
-    Raises KeyError, TypeError or AttributeError for what is no object.
+    Raises KeyError, TypeError or AttributeError for a malformed object.
     """
     if not (key_of(item)[1] and item["metadata"]["resourceVersion"]):
         raise KeyError("an object without a name or a version")
@@ -268,7 +273,7 @@ def whole(item: Object, page: Object) -> Object:
 
 
 def stays(error: errors.ApiError, failures_before: int) -> bool:
-    """Whether a watch may begin again where it was, after this error and so many in a row before it."""
+    """True if the watch may resume from its version after this error and so many failures in a row before it."""
     if isinstance(error, errors.Garbled):
         return False  # the same event would come again
     if error.status >= 500:

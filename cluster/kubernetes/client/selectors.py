@@ -17,12 +17,12 @@ class Term:
 
     label: str
     values: frozenset[str] | None
-    """Of which the label must have one; None: whichever."""
+    """Accepted values of the label; None: any."""
     negated: bool = False
     """The label must not be so, or not be there."""
 
     def fits(self, labels: Mapping[str, str]) -> bool:
-        """Whether these labels are so."""
+        """True if the labels meet the requirement."""
         value = labels.get(self.label)
         found = value is not None and (self.values is None or value in self.values)
         return found is not self.negated
@@ -30,12 +30,12 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """All terms must fit; without terms nothing does, for whoever wrote that did not mean everything."""
+    """All terms must match; a selector without terms matches nothing, as it was hardly meant to match everything."""
 
     terms: tuple[Term, ...]
 
     def fits(self, labels: Mapping[str, str]) -> bool:
-        """Whether an object with these labels is selected."""
+        """True if an object with these labels is selected."""
         return bool(self.terms) and all(term.fits(labels) for term in self.terms)
 
     @property

@@ -1,4 +1,4 @@
-"""All objects of one resource, over every watched namespace: what several reflectors see, as one."""
+"""All objects of one resource over every watched namespace: several reflectors as one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ Place = tuple[str, str]
 
 
 class Reflecting(Protocol):
-    """What is asked of a reflector."""
+    """The part of a reflector in use."""
 
     def changes(self) -> AsyncIterator[Change]:
-        """First an ObjectsListed, then what changes, for ever."""
+        """First an ObjectsListed, then changes, for ever."""
 
     def age_s(self, now: float) -> float:
-        """Since the API was last heard."""
+        """Seconds since the last data from the API server."""
 
 
 class ResourceWatch:
-    """Call `run` once. Those who listen are called for every object that is new, has changed or is gone."""
+    """Call `run` once. Listeners are called for every object that is added, changed or removed."""
 
     def __init__(self, what: str, reflectors: Sequence[Reflecting]) -> None:
         self.what = what
@@ -41,7 +41,7 @@ class ResourceWatch:
         await self._listed.wait()
 
     def age_s(self, now: float) -> float:
-        """Since the API was last heard where it has been silent for longest; infinite before the first list."""
+        """Seconds since the last data from the API server, of the oldest reflector; infinite before the first list."""
         if self._unlisted:
             return float("inf")
         return max((reflector.age_s(now) for reflector in self._reflectors), default=0.0)

@@ -1,10 +1,11 @@
-"""What a pod template may not ask for: the setting SCOREFRONT_POD_TEMPLATE of an installation. Pure.
+"""Limits for pod templates: the setting SCOREFRONT_POD_TEMPLATE of an installation. Pure.
 
 `restricted` follows the Pod Security Standards (https://kubernetes.io/docs/concepts/security/pod-security-standards/):
-what "baseline" refuses, and what a template says against "restricted" (a user or group of root is its image's own
-choice where the template says nothing). Beyond them, it refuses what is the cluster's and not the namespace's (nodes,
-priorities), and what reads a Secret or acts as a service account without `secretEnv` or a right of the author. Fields
-of a pod that are not known here are refused, so that a newer Kubernetes opens no new way.
+everything that "baseline" refuses, and everything in a template that contradicts "restricted" (a root user or group is
+the image's own choice if the template sets none). In addition it refuses fields of the cluster instead of the namespace
+(nodes, priorities), and fields that read a Secret or use a service account without `secretEnv` or a right of the
+author.
+Unknown fields of a pod are refused, so that a newer Kubernetes opens no gap.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,7 +18,7 @@ SETTING = "SCOREFRONT_POD_TEMPLATE"
 
 
 class PodTemplates(StrEnum):
-    """Which pod templates an installation takes."""
+    """The pod templates that an installation accepts."""
 
     OFF = "off"
     RESTRICTED = "restricted"
@@ -69,13 +70,13 @@ _SELINUX_TYPES = frozenset({"", "container_t", "container_init_t", "container_kv
 _APPARMOR_NOTE = "container.apparmor.security.beta.kubernetes.io/"
 
 Found = Iterator[tuple[Path, Any, str]]
-"""Where in the template, the value, and what would be allowed, to be read after "must be" or as it stands."""
+"""(Field of the template, value, rule); the rule follows "must be" or stands alone."""
 
 
 def refused(template: Mapping[str, Any], at: Path, mode: PodTemplates) -> Iterator[Fault]:
-    """Every fault of a pod template, which has a `spec` with containers.
+    """Every fault of a pod template; it has a `spec` with containers.
 
-    `at`: where the template stands in the document. `mode`: what the installation takes.
+    `at`: path of the template in the document. `mode`: the setting of the installation.
     """
     if mode is PodTemplates.ANY:
         return
@@ -195,7 +196,7 @@ def _is_no_root(value: object) -> bool:
 
 
 def _unless(fields: Mapping[str, Any], name: str, at: Path, fits: Callable[[Any], bool], rule: str) -> Found:
-    """A fault where the field has a value that does not fit; null is the same as absent."""
+    """A fault if the value of the field breaks the rule; null is the same as absent."""
     value = fields.get(name)
     if value is not None and not fits(value):
         yield (*at, name), _shown(value), rule
@@ -208,17 +209,17 @@ def _unknown(fields: Mapping[str, Any], known: frozenset[str], at: Path) -> Foun
 
 
 def _shown(value: object) -> object:
-    """Of a mapping or list only that it is one: what is inside may be a secret."""
+    """The type of a mapping or list instead of its content, which may be secret."""
     return f"a {'mapping' if isinstance(value, dict) else 'list'}" if isinstance(value, dict | list) else value
 
 
 def _mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A mapping inside; empty where there is none. The API server refuses what is of another type."""
+    """A nested mapping; empty if absent. The API server refuses other types."""
     value = fields.get(name)
     return value if isinstance(value, dict) else {}
 
 
 def _mappings(fields: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """The same for a list; what is no mapping in it stands as an empty one."""
+    """A nested list of mappings; other items count as empty ones."""
     value = fields.get(name)
     return [each if isinstance(each, dict) else {} for each in value] if isinstance(value, list) else []

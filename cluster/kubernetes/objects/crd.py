@@ -58,7 +58,7 @@ def crd() -> dict[str, Any]:
 
 
 def schema() -> Schema:
-    """The structural schema of a ScoringEndpoint: what is declared, by our rules, and its status."""
+    """The structural schema of a ScoringEndpoint: spec by our models, and status."""
     source = json_schema()
     definitions, fields = source["$defs"], source["properties"]
     # Of metadata a CRD may bind the name only; the API server sees to the rest.
@@ -91,7 +91,7 @@ def at(made: Schema, place: Place) -> Schema:
 
 
 def _bind(made: Schema) -> None:
-    """What the models say in code, where the schema has words for it."""
+    """Rules that the models have in code, as schema keywords if there are any."""
     at(made, ("spec", "versions")).update({LIST_TYPE: "map", LIST_KEYS: ["name"]})
     at(made, STATIC)[LIST_TYPE] = "set"
     at(made, ADDRESS)["maxLength"] = LONGEST_ADDRESS
@@ -163,7 +163,7 @@ def _listed(description: str, key: str, item: Schema) -> Schema:
 
 
 def _status() -> Schema:
-    """What `objects.status` writes."""
+    """The schema of `objects.endpoint_status`."""
     generation = {"type": "integer", "format": "int64", "minimum": 0}
     digest = {"pattern": "^[0-9a-f]{64}$"}
     return _mapping(

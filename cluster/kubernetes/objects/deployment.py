@@ -27,14 +27,14 @@ PORT_NAME = "scoring"
 GPU = "nvidia.com/gpu"
 
 PRE_STOP_S = 5
-"""A pod that is to go serves on for so long, until every router has heard of it: watches tell within one second."""
+"""Seconds for which a deleted pod continues to serve, until every router knows: watches take less than one."""
 GRACE_MARGIN_S = 5
 READY_PERIOD_S = 1
 LEAST_READY_FAILURES = 3
 PROGRESS_DEADLINE_S = 600
 
 MADE = frozenset({ReplicaKind.IMAGE, ReplicaKind.POD_TEMPLATE})
-"""The kinds of replica for which a Deployment is made."""
+"""The kinds of replica that run in a Deployment made by scorefront."""
 ELSEWHERE = {
     ReplicaKind.ENTRY_SCRIPT: "entry_script",
     ReplicaKind.COMMAND: "command",
@@ -43,7 +43,7 @@ NEEDS_IMAGE = "runs on one machine only; in a cluster use image, podTemplate, wo
 
 
 def faults_of(endpoint: Endpoint, pod_templates: PodTemplates = PodTemplates.RESTRICTED) -> list[Fault]:
-    """What of this endpoint cannot run in a cluster, or may not in one that takes such pod templates."""
+    """Faults of an endpoint that this cluster cannot run, or refuses with this limit for pod templates."""
     faults = []
     for index, version in enumerate(endpoint.versions):
         source, kind = version.replica, version.replica.kind
@@ -56,7 +56,7 @@ def faults_of(endpoint: Endpoint, pod_templates: PodTemplates = PodTemplates.RES
 
 
 def workload_of(endpoint: str, version: Version) -> WorkloadRef | None:
-    """The workload whose scale is this version's number of replicas: made or adopted; None where there is none."""
+    """The workload with the replicas of a version, made or adopted; None without one."""
     if version.replica.kind in MADE:
         return WorkloadRef("Deployment", workload_name(VersionKey(endpoint, version.name)))
     return version.replica.workload_ref
@@ -65,7 +65,7 @@ def workload_of(endpoint: str, version: Version) -> WorkloadRef | None:
 def deployment(
     endpoint: str, namespace: str, version: Version, owner: OwnerRef, replicas: None = None, fence: int | None = None
 ) -> dict[str, Any]:
-    """The apply configuration of the Deployment of a version whose kind is in MADE."""
+    """The apply configuration of the Deployment of a version of a kind in MADE."""
     key = VersionKey(endpoint, version.name)
     metadata: dict[str, Any] = {
         "name": workload_name(key),
@@ -85,7 +85,7 @@ def deployment(
 
 
 def pod_template(key: VersionKey, version: Version) -> dict[str, Any]:
-    """The pods of a version: from its image, or the user's own template with what routing needs added."""
+    """The pod template of a version: from its image, or the user's template plus the fields for routing."""
     if version.replica.kind is ReplicaKind.IMAGE:
         return _from_image(key, version)
     return _from_template(key, version)
@@ -109,7 +109,7 @@ def _from_image(key: VersionKey, version: Version) -> dict[str, Any]:
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": labels_of(key)},
     }
-    # What the Pod Security Standard "restricted" asks for, together with the container's own securityContext.
+    # The requirements of the Pod Security Standard "restricted", together with the container's securityContext.
     spec = {
         "automountServiceAccountToken": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -121,7 +121,7 @@ def _from_image(key: VersionKey, version: Version) -> dict[str, Any]:
 
 
 def _from_template(key: VersionKey, version: Version) -> dict[str, Any]:
-    """The user's template as it is; added are our labels, and only where nothing is said, what routing needs."""
+    """The user's template with our labels and, as defaults only, the fields for routing."""
     template: dict[str, Any] = copy.deepcopy(dict(version.replica.pod_template or {}))
     metadata = template.setdefault("metadata", None) or {}
     template["metadata"] = {**metadata, "labels": {**(metadata.get("labels") or {}), **labels_of(key)}}
@@ -176,7 +176,7 @@ def _probes(version: Version) -> dict[str, Any]:
         "initialDelaySeconds": math.ceil(liveness.initial_delay_s),
         "periodSeconds": max(1, math.ceil(liveness.period_s)),
         "timeoutSeconds": timeout_s,
-        # The API allows no other number here; how often it must succeed is asked before it is Ready.
+        # The API allows no other number here; successThreshold of the manifest applies before Ready.
         "successThreshold": 1,
         "failureThreshold": liveness.failure_threshold,
     }
@@ -197,7 +197,7 @@ def _lifecycle() -> dict[str, Any]:
 
 
 def grace_s(version: Version) -> int:
-    """Seconds from a pod's deletion to its SIGKILL: what it has may end, up to the scoring timeout."""
+    """Seconds from deletion to SIGKILL: requests in flight may finish, up to the scoring timeout."""
     return PRE_STOP_S + math.ceil(version.scoring_timeout_s) + GRACE_MARGIN_S
 
 
@@ -222,8 +222,8 @@ def resources_of(resources: Resources) -> dict[str, Any]:
 
 
 def _cores(cores: float) -> str:
-    """As the API writes it itself, so that what is applied again equals what is stored: `2`, `100m`."""
-    # A millicore is the least there is. Rounded first: 0.29 * 1000 is a hair more than 290 in binary fractions.
+    """The canonical form of the API server, so that a repeated apply changes nothing: `2`, `100m`."""
+    # A millicore is the smallest unit. Rounded first: 0.29 * 1000 is slightly more than 290 in binary fractions.
     millicores = max(1, math.ceil(round(cores * 1000, 6)))
     whole, rest = divmod(millicores, 1000)
     return f"{millicores}m" if rest else str(whole)

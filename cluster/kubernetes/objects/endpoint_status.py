@@ -1,4 +1,4 @@
-"""The status of a ScoringEndpoint: numbers, and conditions whose time moves only when their status does."""
+"""The status of a ScoringEndpoint: counts, and conditions that keep their time until their status changes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ DIGEST_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """How one version fares. Texts are for people; "" says that there is nothing to say."""
+    """State of one version. Texts are for people; "" means none."""
 
     name: str
     ready: int = 0
@@ -28,7 +28,7 @@ class VersionStatus:
     waiting: int = 0
     """Requests that wait for a slot now."""
     needed: int = 1
-    """Ready replicas without which the endpoint is not ready."""
+    """Ready replicas required for a ready endpoint."""
     selector: str | None = None
     """Label selector of its pods; None stands for the labels of a Deployment that scorefront makes."""
     message: str = ""
@@ -38,12 +38,12 @@ class VersionStatus:
     limited: str = ""
     """Why replicas that are wanted find no room."""
     conflict: str = ""
-    """Who else sets the number of replicas."""
+    """The other autoscaler of its workload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why what is declared is not what runs."""
+    """The reason for not running the declared state."""
 
     reason: str
     """One CamelCase word."""
@@ -52,7 +52,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """Everything that a status tells of an endpoint at one instant."""
+    """Everything in a status, at one time."""
 
     endpoint: str
     generation: int
@@ -61,14 +61,14 @@ class EndpointStatus:
     default_version: str = ""
     scoring_uri: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """`keys.digests_of`; empty where no key is demanded."""
+    """`keys.digests_of`; empty if no key is required."""
     trouble: Trouble | None = None
     incarnation: str = ""
     """`keys.incarnation_of`: named by every valid token."""
 
 
 def status_of(previous: Mapping[str, Any] | None, seen: EndpointStatus, now: str) -> dict[str, Any]:
-    """The whole new `status`; equal to `previous` where nothing has changed. `now` is RFC 3339 in UTC."""
+    """The new `status`; equal to `previous` if nothing has changed. `now` is RFC 3339 in UTC."""
     ready = sum(version.ready for version in seen.versions)
     desired = sum(version.desired for version in seen.versions)
     before = {condition["type"]: condition for condition in (previous or {}).get("conditions") or ()}
@@ -104,7 +104,7 @@ def digests_of(cr: Mapping[str, Any]) -> KeyDigests | None:
 
 
 def selectors_of(cr: Mapping[str, Any]) -> dict[str, str]:
-    """Version name -> label selector of its pods, as the status tells."""
+    """Version name -> label selector of its pods, from the status."""
     versions = (cr.get("status") or {}).get("versions") or ()
     return {version["name"]: version["selector"] for version in versions if version.get("selector")}
 
@@ -135,7 +135,7 @@ def _version(endpoint: str, version: VersionStatus) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What a condition says now."""
+    """Status, reason and message of one condition."""
 
     holds: bool
     reason: str
@@ -143,7 +143,7 @@ class _Finding:
 
 
 def _findings(seen: EndpointStatus) -> dict[str, _Finding]:
-    """Every condition, in the order in which they are shown."""
+    """All conditions, in display order."""
     return {
         READY: _ready(seen),
         PROGRESSING: _progressing(seen),

@@ -30,8 +30,7 @@ def event(
 ) -> dict[str, Any]:
     """An Event about the object `regarding`. `reason` is one CamelCase word, `now` RFC 3339 in UTC.
 
-    The same words about the same object make the same name: creating it twice is a conflict, after which `repeated` is
-    what to send.
+    The same text about the same object has the same name: creating it again conflicts, and `repeated` is sent instead.
     """
     metadata = regarding["metadata"]
     reference = {
@@ -67,7 +66,7 @@ def repeated(stored: Mapping[str, Any], now: str) -> dict[str, Any]:
 
 
 def micro_time(now: str) -> str:
-    """An RFC 3339 time in UTC with exactly six decimals, without which the API server does not read it."""
+    """An RFC 3339 time in UTC with exactly six decimals, as the API server requires."""
     whole, _, fraction = now.removesuffix("Z").removesuffix("+00:00").partition(".")
     return f"{whole}.{fraction[:6]:0<6}Z"
 

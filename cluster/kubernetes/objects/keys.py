@@ -1,10 +1,10 @@
 """The Secret `scorefront-keys` with the keys of all endpoints. Routers get SHA-256 digests, through the status.
 
 One entry per endpoint: `<namespace>.<name>` -> JSON, bound to the uid of the ScoringEndpoint. An entry of another uid
-is stale. 1,000 entries take less than 450 KB of the 1 MiB that a Secret may hold.
+is stale. 1,000 entries take less than 450 KB of the 1 MiB limit of a Secret.
 
-The incarnation of an endpoint, which its tokens name, is `<uid>.<part>`: the entry keeps the part, whose replacement
-revokes all tokens; the uid makes tokens of a deleted endpoint, and a status copied from another object, invalid.
+The incarnation of an endpoint, named by its tokens, is `<uid>.<part>`: the entry holds the part, and replacing it
+revokes all tokens; the uid invalidates tokens of a deleted endpoint, and a status copied from another object.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from cluster.provider import ProviderError
 
 KEYS_SECRET = "scorefront-keys"
 MIN_KEY_CHARACTERS = 32
-"""A digest of a short key, which every reader of the status sees, could be searched backwards."""
+"""Shorter keys could be found by search from their digests, which every reader of the status sees."""
 MAX_KEY_CHARACTERS = 256
 """Keeps the Secret below its 1 MiB."""
 
@@ -52,7 +52,7 @@ def encoded_entry(entry: KeyEntry) -> bytes:
 
 
 def entry_in(secret: Mapping[str, Any], found: Mapping[str, Any]) -> KeyEntry | None:
-    """The entry of the ScoringEndpoint `found`; None: there is none, or a stale one.
+    """The entry of the ScoringEndpoint `found`; None if there is none, or a stale one.
 
     Raises ProviderError with the command that removes the entry; the text shows no key.
     """
@@ -81,10 +81,10 @@ def part_of(incarnation: str) -> str:
 
 
 def stale_entries(secret: Mapping[str, Any], uids: Mapping[str, str], namespaces: frozenset[str]) -> Iterator[str]:
-    """Data keys of entries whose endpoint does not exist any more.
+    """Data keys of entries of endpoints that no longer exist.
 
     uids: data key -> uid of every existing ScoringEndpoint.
-    namespaces: those that are watched; empty: all. Entries of other namespaces are left alone.
+    namespaces: the watched ones; empty: all. Entries of other namespaces are left alone.
     """
     for key in secret.get("data") or {}:
         if namespaces and key.partition(".")[0] not in namespaces:

@@ -1,4 +1,4 @@
-"""What scorefront calls things in a cluster: labels, annotations, the finalizer, and the names of what it makes."""
+"""Labels, annotations, the finalizer, and names of objects made by scorefront."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ FINALIZER = f"{GROUP}/drain"
 
 @dataclass(frozen=True, slots=True)
 class OwnerRef:
-    """The ScoringEndpoint object that something is made for: what is owned goes when the owner goes."""
+    """The ScoringEndpoint that owns a made object, which is deleted with it."""
 
     name: str
     uid: str
 
 
 def owner_references(owner: OwnerRef) -> list[dict[str, Any]]:
-    """`metadata.ownerReferences` of what `owner` owns."""
+    """The `metadata.ownerReferences` of an object owned by `owner`."""
     # Not blocking: the finalizer does the draining, and to block needs a right on the owner's finalizers.
     reference = {
         "apiVersion": f"{GROUP}/v1alpha1",
@@ -51,7 +51,7 @@ def owner_references(owner: OwnerRef) -> list[dict[str, Any]]:
 
 
 def labels_of(key: VersionKey) -> dict[str, str]:
-    """The labels by which the pods of a version are known; its Deployment carries them too."""
+    """The labels of the pods of a version, and of its Deployment."""
     return {ENDPOINT: key.endpoint, VERSION: key.version}
 
 
@@ -61,7 +61,7 @@ def selector(key: VersionKey) -> str:
 
 
 def key_of(metadata: Mapping[str, Any]) -> VersionKey | None:
-    """The version that an object with this `metadata` belongs to, by its labels; None if they do not say."""
+    """The version named by the labels in `metadata`, None without them."""
     labels = metadata.get("labels") or {}
     endpoint, version = labels.get(ENDPOINT), labels.get(VERSION)
     return VersionKey(endpoint, version) if endpoint and version else None
@@ -70,8 +70,9 @@ def key_of(metadata: Mapping[str, Any]) -> VersionKey | None:
 def workload_name(key: VersionKey) -> str:
     """The name of the Deployment of a version: `iris-blue`.
 
-    Names may hold dashes: `fraud-eu` + `blue` and `fraud` + `eu-blue` are two versions. So where there are more dashes
-    than the one in the middle, eight hex digits of the pair's SHA-256 follow.
+    Names may hold dashes: `fraud-eu` + `blue` and `fraud` + `eu-blue` are two versions. If there are more dashes than
+    the
+    one in the middle, eight hex digits of the pair's SHA-256 follow.
     """
     joined = f"{key.endpoint}-{key.version}"
     if joined.count("-") == 1:

@@ -8,7 +8,7 @@ from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 
 STUCK = frozenset({"CrashLoopBackOff", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
-"""Why a container waits, where waiting alone mends nothing; so does every CreateContainer…Error."""
+"""Waiting reasons of a container that do not resolve by waiting; so does every CreateContainer…Error."""
 LONGEST_REASON = 500
 _UID_DIGITS = 8
 
@@ -16,7 +16,7 @@ Pod = Mapping[str, Any]
 
 
 def key_of(pod: Pod) -> VersionKey | None:
-    """The version it belongs to by its labels; None for a pod of an adopted workload, or of nobody's."""
+    """The version named by the labels of a pod; None for a pod of an adopted workload, or of no version."""
     return labels.key_of(pod["metadata"])
 
 
@@ -31,7 +31,7 @@ def pod_name(replica: str) -> str:
 
 
 def replica_of(pod: Pod, key: VersionKey, port: int, slots: int) -> Replica | None:
-    """The replica that `pod` is, listening on `port` with `slots` slots; None where nothing runs and nothing will.
+    """The replica of `pod`, on `port` with `slots` slots; None if nothing runs in it and nothing will.
 
     A replica without an address yet has the host "".
     """
@@ -58,7 +58,7 @@ def _condition(pod: Pod, status: Mapping[str, Any], leaving: bool) -> tuple[Repl
 
 
 def unschedulable(pod: Pod) -> str:
-    """Why the cluster has no room for it, in the words of the scheduler; "" where it has, or has not looked yet."""
+    """The scheduler's reason for leaving the pod without a node; "" if it has one, or was not scheduled yet."""
     scheduled = _found(pod.get("status") or {}, "PodScheduled")
     if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
         return ""
@@ -66,7 +66,7 @@ def unschedulable(pod: Pod) -> str:
 
 
 def _awaited(pod: Pod, status: Mapping[str, Any]) -> str:
-    """What stands between this pod and being READY."""
+    """The condition that keeps the pod from being ready."""
     if no_room := unschedulable(pod):
         return f"no room in the cluster: {no_room}"
     scheduled = _found(status, "PodScheduled")
@@ -100,7 +100,7 @@ def _endings(status: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _ended(container: Mapping[str, Any]) -> str:
-    """How a container ended last, if it ended badly: `last ended with OOMKilled (exit code 137)`."""
+    """The last failed end of a container: `last ended with OOMKilled (exit code 137)`."""
     for state in ("state", "lastState"):
         end = (container.get(state) or {}).get("terminated")
         if end and (end.get("exitCode") or end.get("signal")):

@@ -1,4 +1,4 @@
-"""A router's own pod: what scaling the front end needs to know of it, and how its cores are changed in place."""
+"""A router's own pod: the fields for front end scaling, and the in-place change of its cores."""
 
 import copy
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class RouterPod:
     leaving: bool
     """It is to go, or has ended."""
     unschedulable: str
-    """Why the cluster has no room for it; "" where it has."""
+    """The scheduler's reason for leaving the pod without a node; "" if it has one."""
     placed: bool
     """A node has it."""
     cpu: Cpu
-    """As the API server has it; what the node has made of it yet is another matter."""
+    """The pod in the API; the node may not have applied it yet."""
     addresses: tuple[str, ...] = ()
     """Of each address family one; none before a node has it."""
 
@@ -51,14 +51,14 @@ def router_pod(pod: Mapping[str, Any]) -> RouterPod:
 
 
 def template_cpu(deployment: Mapping[str, Any]) -> Cpu:
-    """What a pod of the Deployment begins with."""
+    """The resources of the Deployment's pod template."""
     return _cpu(deployment["spec"]["template"]["spec"])
 
 
 def resized(pod: Mapping[str, Any], limit: int, began: Cpu) -> dict[str, Any]:
-    """The pod with a limit of so many cores, and as much of them asked for as at the start; for its `resize`.
+    """The pod with a limit of so many cores, and its request in the original proportion; for the `resize` subresource.
 
-    What is asked for moves along, or a node would promise the same cores to several pods.
+    The request moves along, or a node would promise the same cores to several pods.
     """
     found = copy.deepcopy(dict(pod))
     cpu: dict[str, dict[str, str]] = {"limits": {"cpu": str(limit)}}

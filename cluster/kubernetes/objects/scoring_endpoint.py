@@ -15,14 +15,14 @@ OF_THE_SERVER = frozenset(
         *("generation", "managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid"),
     }
 )
-# What kubectl keeps for itself is the whole manifest once more.
+# kubectl's own annotation repeats the whole manifest.
 OF_TOOLS = frozenset({"kubectl.kubernetes.io/last-applied-configuration", FENCE})
 
 
 def document_of(cr: Mapping[str, Any]) -> dict[str, Any]:
-    """What `serving.manifest.parse` takes: `cr` without its status and what the API server and kubectl add to it.
+    """The document for `serving.manifest.parse`: `cr` without its status and the additions of API server and kubectl.
 
-    Whatever else is there stays, so that a field which nobody knows is complained about.
+    Unknown fields stay, so that they are reported as faults.
     """
     document = {name: value for name, value in cr.items() if name != "status"}
     if isinstance(metadata := cr.get("metadata"), Mapping):
@@ -40,14 +40,14 @@ def endpoint_of(cr: Mapping[str, Any]) -> Endpoint:
 
 
 def owner_of(cr: Mapping[str, Any]) -> OwnerRef:
-    """What points to `cr` from what is made for it."""
+    """The owner reference to `cr`."""
     return OwnerRef(cr["metadata"]["name"], cr["metadata"]["uid"])
 
 
 def static_replicas(endpoint: Endpoint) -> tuple[Replica, ...]:
-    """The replicas that `endpoint` gives by address. They run elsewhere, so the API knows nothing of how they fare.
+    """The replicas given by address. They run elsewhere, so the API has no state of them.
 
-    Their ids are the same for everybody who reads the same endpoint.
+    Their ids depend on the endpoint alone.
     """
     return tuple(
         _static(VersionKey(endpoint.name, version.name), address, version.slots_per_replica)

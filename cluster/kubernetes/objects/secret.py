@@ -11,7 +11,7 @@ class DamagedSecret(Exception):
 
 
 def value_in(secret: Mapping[str, Any], key: str) -> bytes:
-    """The value of one key; empty where there is none. Raises DamagedSecret."""
+    """The value of one key; empty if it is missing. Raises DamagedSecret."""
     encoded = (secret.get("data") or {}).get(key) or ""
     try:
         return base64.b64decode(encoded, validate=True)

@@ -1,7 +1,7 @@
-"""A JSON Schema, as pydantic writes it, turned into the structural schema that a CRD takes.
+"""Turns a JSON Schema of pydantic into the structural schema of a CRD.
 
-What a structural schema cannot say is said by a validation rule (bounds on names in a mapping), or by the API server
-itself: unknown fields are refused by strict validation, so `additionalProperties: false` is left out.
+Rules beyond a structural schema are validation rules (bounds on names in a mapping) or the API server's own: strict
+validation refuses unknown fields, so `additionalProperties: false` is left out.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ VALIDATIONS = "x-kubernetes-validations"
 
 Schema = dict[str, Any]
 
-# Defaults stay ours: some rules depend on what the user has said, and a stored default could not be told from that.
+# No defaults: some rules depend on the fields that the user has set, and a stored default looks the same.
 _LEFT_OUT = frozenset({"title", "default", "$defs", "$schema"})
 _KEPT = frozenset(
     {
@@ -23,15 +23,15 @@ _KEPT = frozenset(
 
 
 def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
-    """The structural schema of `schema`, whose references are found in `definitions`.
+    """The structural schema of `schema`; `definitions` has its references.
 
-    Raises ValueError for a keyword that it does not know: none is dropped unseen.
+    Raises ValueError for an unknown keyword: none is dropped silently.
     """
     if "$ref" in schema:
         return structural({**_referenced(schema["$ref"], definitions), **_less(schema, "$ref")}, definitions)
     if "anyOf" in schema:
         made = structural({**_or_null(schema["anyOf"]), **_less(schema, "anyOf"), "nullable": True}, definitions)
-        # The API server takes null for none of the values of an `enum`, not even where null is one of them.
+        # The API server accepts null for no value of an `enum`, not even if null is one of them.
         return {**_less(made, "enum"), "pattern": f"^({'|'.join(made['enum'])})$"} if "enum" in made else made
     said: Schema = {}
     for keyword, value in schema.items():

@@ -1,7 +1,7 @@
-"""The rules that look at more than one field, in CEL, as the API server checks them: `serving.rules` said once more.
+"""The rules over several fields, in CEL for the API server: the counterpart of `serving.rules`.
 
-Null is the same as absent, here too: `has()` is false for a nullable field that holds null. A rule is judged only where
-every field is sound in itself.
+Null is the same as absent: `has()` is false for a nullable field with null. A rule is checked only if every field is
+valid by itself.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from serving.rules import (
 )
 
 Place = tuple[str, ...]
-"""Where a rule stands in the schema: field names, `[]` for the items of a list, `{}` for the values of a mapping."""
+"""Path of a rule in the schema: field names, `[]` for the items of a list, `{}` for the values of a mapping."""
 
 OBJECT: Place = ()
 SPEC: Place = ("spec",)
@@ -45,7 +45,7 @@ class Validation:
     rule: str
     message: str
     field: str = ""
-    """Which field the message is about, relative to where the rule stands; "" for that place itself."""
+    """The field in the message, relative to the path of the rule; "" for that path itself."""
 
 
 def _at_most_one(condition: str, words: str) -> Validation:
@@ -112,15 +112,15 @@ _NOT_TWICE = Validation(
     ".secretEnv",
 )
 
-# x-kubernetes-list-type: set sees what is there twice to the letter; this sees what differs in case from one that is
-# all lower case. To compare all with all would cost more than the API server allows for 1000 addresses.
+# x-kubernetes-list-type: set finds exact duplicates; this finds those that differ in case from an all lower case one.
+# Comparing all pairs would exceed the API server's cost limit for 1000 addresses.
 _UNIQUE_ADDRESSES = Validation(
     "self.all(address, address == address.lowerAscii() || !(address.lowerAscii() in self))",
     "addresses must be unique in the list; upper and lower case are the same",
 )
 LONGEST_ADDRESS = 253 + len(":65535")
 _LABEL = r"\\w([\\w-]{0,61}\\w)?"
-# Four rules of one meaning: the API server bounds what each of them may cost.
+# Four rules with one meaning: the API server limits the cost of each.
 _VALID_ADDRESS = tuple(
     Validation(rule, 'must be "host:port": IPv4, [IPv6] or DNS name, and a port from 1 to 65535')
     for rule in (
@@ -200,5 +200,6 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
     SCALER: (_least_below_most(),),
     RESOURCES: (_request_below_limit("cpu", "cpuLimit"), _request_below_limit("memoryInGB", "memoryInGBLimit")),
 }
-"""Place -> the rules that stand there; the number of versions, their unique names and what a pod template must have are
-in the schema itself."""
+"""Path -> its rules; the number of versions, their unique names and the required fields of a pod template are in the
+schema itself.
+"""
