@@ -1,4 +1,4 @@
-"""Where replicas come from and how their number is changed: one interface (`cluster.provider`), several providers.
+"""Replicas and their providers: one interface (`cluster.provider`), several implementations.
 
-This package never decides how many replicas there should be, and never routes a request. It imports `serving` only.
+This package never decides on a number of replicas and never routes a request. It imports `serving` only.
 """

@@ -1,7 +1,7 @@
-"""The only discovery language: Reset, Upsert, Remove.
+"""The discovery language: Reset, Upsert, Remove.
 
-A `Reset` is the whole truth (keep what is unchanged, drop what is absent); after it, Upserts and Removes are applied in
-order. Applying the same change twice is harmless.
+A `Reset` is the complete state (keep what is unchanged, drop what is absent); Upserts and Removes follow in order.
+Applying a change twice is harmless.
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from serving.replica import Replica
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Every replica that exists now."""
+    """All existing replicas."""
 
     replicas: tuple[Replica, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """A replica that is new or has changed."""
+    """A new or changed replica."""
 
     replica: Replica
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """A replica that is gone: its process has ended."""
+    """A removed replica: its process has ended."""
 
     replica_id: str
 

@@ -1,4 +1,4 @@
-"""Tells watchers what happens: a Reset first, then every change in order."""
+"""Publication of replica changes to watchers: a Reset first, then every change in order."""
 
 import asyncio
 from collections import deque
@@ -8,11 +8,11 @@ from cluster.changes import Change, Remove, Reset, Upsert
 from serving.replica import Replica
 
 BACKLOG = 10_000
-"""Changes a watcher may be behind; after that it gets one Reset instead, which says the same."""
+"""Most changes queued for a watcher; a slower one gets a Reset instead, which is equivalent."""
 
 
 class Feed:
-    """The replicas as they were last reported, and those who listen."""
+    """The replicas as last reported, and their watchers."""
 
     def __init__(self) -> None:
         self._known: dict[str, Replica] = {}
@@ -20,22 +20,22 @@ class Feed:
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
-        """Everything as last reported."""
+        """All replicas as last reported."""
         return tuple(self._known.values())
 
     def upsert(self, replica: Replica) -> None:
-        """Report a replica, if there is anything new to say about it."""
+        """Report a replica; unchanged ones are not published."""
         if self._known.get(replica.id) != replica:
             self._known[replica.id] = replica
             self._tell(Upsert(replica))
 
     def remove(self, replica_id: str) -> None:
-        """Report that a replica is gone."""
+        """Report the removal of a replica."""
         if self._known.pop(replica_id, None) is not None:
             self._tell(Remove(replica_id))
 
     async def watch(self) -> AsyncIterator[Change]:
-        """First a Reset, then changes, for ever. A watcher that does not keep up costs nobody else anything."""
+        """Yield a Reset, then changes, without end. A slow watcher does not delay the others."""
         watcher = _Watcher(Reset(self.replicas))
         self._watchers.add(watcher)
         try:

@@ -1,14 +1,13 @@
 """Messages between the control plane and router workers. No I/O.
 
-On one machine a supervisor feeds its workers with the whole
-truth; the same truth a router in a cluster reads from the Kubernetes API, and has it reach its workers through here.
-Between the leader of a cluster and a group of workers in another pod (TCP with mutual TLS; the group connects) pass
-only the counts that scaling needs, and orders:
+On one machine a supervisor sends its workers the complete state. In a cluster a router reads the same state from the
+Kubernetes API and sends it to its workers with the same messages. Between the leader of a cluster and a group of
+workers in another pod (TCP with mutual TLS; the group connects) only the counts for scaling pass, and orders:
 
     group                                               leader
       | <-------------------------------------- Leads      |
       | GroupIs, then a Usage per worker, whole -------->  |
-      | Usage, Drained, GroupLoad --------------------->   |   as it happens; a GroupLoad at least every LOAD_S
+      | Usage, Drained, GroupLoad --------------------->   |   on change; a GroupLoad at least every LOAD_S
       | <------------------------------ Retire, Resize     |
       | Retired ---------------------------------------->  |
 """
@@ -25,70 +24,70 @@ from serving.usage import UsageReport, Work
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 MAX_GROUP_FRAME_BYTES = 16 * 1024 * 1024
-"""Between a group and the leader: a report of 6,000 versions is some hundred bytes for each."""
+"""Limit between a group and the leader: a report of 6,000 versions takes some hundred bytes for each."""
 MAX_GROUP_WORKERS = 64
 LOAD_S = 0.2
-"""How often a group tells its load at least, which also shows that it is alive."""
+"""Longest time between load reports of a group; they also serve as a sign of life."""
 
 
 # ---- control plane -> worker
 
 
 class ResetAll(msgspec.Struct, tag=True, frozen=True):
-    """Everything: sent first on every link."""
+    """Complete state: first message on every link."""
 
     endpoints: tuple[Endpoint, ...]
     keys: tuple[KeyDigests, ...]
     trust: TokenTrust
     replicas: tuple[Replica, ...]
     own_pods: tuple[str, ...] = ()
-    """As SetOwnPods has them."""
+    """See SetOwnPods."""
 
 
 class UpsertEndpoint(msgspec.Struct, tag=True, frozen=True):
-    """An endpoint is new or has changed."""
+    """A new or changed endpoint."""
 
     endpoint: Endpoint
 
 
 class RemoveEndpoint(msgspec.Struct, tag=True, frozen=True):
-    """An endpoint is gone: 404 from now on."""
+    """A removed endpoint: answered 404 from now on."""
 
     name: str
 
 
 class SetKeys(msgspec.Struct, tag=True, frozen=True):
-    """The keys of one endpoint, whole."""
+    """All keys of one endpoint."""
 
     keys: KeyDigests
 
 
 class SetTrust(msgspec.Struct, tag=True, frozen=True):
-    """The token issuers, whole."""
+    """All trusted token issuers."""
 
     trust: TokenTrust
 
 
 class UpsertReplica(msgspec.Struct, tag=True, frozen=True):
-    """A replica is new or has changed. One that is DRAINING takes no new request; `Drained` follows when it is idle."""
+    """A new or changed replica. DRAINING ones get no new request; `Drained` follows when idle."""
 
     replica: Replica
 
 
 class RemoveReplica(msgspec.Struct, tag=True, frozen=True):
-    """A replica is gone."""
+    """A removed replica."""
 
     replica_id: str
 
 
 class SetOwnPods(msgspec.Struct, tag=True, frozen=True):
-    """Addresses of the pods of the installation itself, all of them: no static replica is one."""
+    """Addresses of all pods of the installation itself; a static replica may have none of them."""
 
     addresses: tuple[str, ...]
 
 
 class Retire(msgspec.Struct, tag=True, frozen=True):
-    """Withdraw `count` READY replicas of a version from service, idle ones first; answered by `Retired`."""
+    """Retire `count` READY replicas of a version, idle ones first; answered by `Retired`."""
 
     request: int
     key: VersionKey
@@ -96,7 +95,7 @@ class Retire(msgspec.Struct, tag=True, frozen=True):
 
 
 class Collect(msgspec.Struct, tag=True, frozen=True):
-    """Send the metrics; answered by `Metrics`."""
+    """Request for the metrics; answered by `Metrics`."""
 
     request: int
 
@@ -124,20 +123,20 @@ class Serving(msgspec.Struct, tag=True, frozen=True):
 
 
 class Usage(msgspec.Struct, tag=True, frozen=True):
-    """Counts, every 200 ms where something changed, and at once when a request finds no free slot."""
+    """Counts: every 200 ms if changed, and at once for a request without a free slot."""
 
     report: UsageReport
 
 
 class Retired(msgspec.Struct, tag=True, frozen=True):
-    """These replicas take no new request from this worker. `Drained` follows for each when it is idle."""
+    """Replicas retired in this worker. `Drained` follows for each when it is idle."""
 
     request: int
     replicas: tuple[str, ...]
 
 
 class Drained(msgspec.Struct, tag=True, frozen=True):
-    """Nothing is in flight on this withdrawn replica and nothing will be."""
+    """No request is in flight on this retired replica, and none will be."""
 
     replica_id: str
 
@@ -151,7 +150,7 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class VersionMetrics(msgspec.Struct, frozen=True):
-    """What one worker has counted for one version since its start. `version` is "" where none was chosen."""
+    """Counts of one worker for one version since its start. `version` is "" for requests without a chosen one."""
 
     endpoint: str
     version: str
@@ -160,27 +159,27 @@ class VersionMetrics(msgspec.Struct, frozen=True):
     duration: Histogram
     queue_wait: Histogram
     routing: Histogram
-    """Own overhead: time inside the router less waiting for a slot and for the replica."""
+    """Own overhead: time inside the router without waiting for a slot and for the replica."""
     busy: int = 0
     total: int = 0
     waiting: int = 0
 
 
 class WorkerMetrics(msgspec.Struct, frozen=True):
-    """Everything one worker has counted since its start."""
+    """All counts of one worker since its start."""
 
     worker: str
     versions: tuple[VersionMetrics, ...]
     connections: int
     slot_violations: int
     loop_lag_s: float
-    """Longest lateness of the worker's loop since the last collection."""
+    """Longest lateness of the event loop since the last collection."""
     counters: dict[str, int]
     """Further counters by short name, e.g. retries, double_releases, access_log_dropped, client_gone."""
     certificate_expires_unix: int = 0
-    """When the first of the certificates in use ends; 0 without TLS."""
+    """Earliest expiry of the certificates in use; 0 without TLS."""
     tasks: int = 0
-    """asyncio tasks that are alive."""
+    """Number of asyncio tasks."""
 
 
 class Metrics(msgspec.Struct, tag=True, frozen=True):
@@ -196,14 +195,14 @@ ToControl = Serving | Usage | Retired | Drained | Metrics
 
 
 class Leads(msgspec.Struct, tag=True, frozen=True):
-    """First on every link: whom the group has reached."""
+    """First message on every link: the identity of the leader."""
 
     fence: int
-    """Counts the leaders of the cluster. A group that knows of a higher one parts: this leader is none any more."""
+    """Number of this leadership. A group that knows a higher one disconnects: this leader has been replaced."""
 
 
 class Resize(msgspec.Struct, tag=True, frozen=True):
-    """Have so many workers, absolute; what comes of it stands in `GroupLoad`."""
+    """Set the number of workers (absolute); the result is reported by `GroupLoad`."""
 
     workers: int
 
@@ -214,33 +213,34 @@ ToGroup = Leads | Retire | Resize
 
 
 class GroupIs(msgspec.Struct, tag=True, frozen=True):
-    """First on every link, and whenever its workers change: who serves or is leaving, at most MAX_GROUP_WORKERS.
+    """First message on every link, and after every change of its workers that serve or drain, at most
+    MAX_GROUP_WORKERS.
 
-    After the first one follows, for each worker, a `Usage` with every version that it has told of: the leader may be a
-    new one, or have missed what was said while there was no link. What is older than the report is brought up to its
-    time: `busy_slot_seconds` has grown by busy x time since.
+    After the first one follows a `Usage` per worker with every version reported so far: the leader may be new, or have
+    missed reports while there was no link. Counts older than the report are extrapolated to its time:
+    `busy_slot_seconds` grows by busy x time.
     """
 
     group: str
-    """Unique per start of the supervisor. Of two links of the same group the newer one counts."""
+    """Unique per start of the supervisor. Of two links of one group the newer one counts."""
     workers: tuple[str, ...]
     pod: str = ""
-    """The pod that it runs in, in the leader's namespace."""
+    """Pod of the group, in the leader's namespace."""
 
 
 class GroupLoad(msgspec.Struct, tag=True, frozen=True):
-    """What the workers of a group have done so far, at least every LOAD_S."""
+    """Load of the workers of a group, at least every LOAD_S."""
 
     wanted: int
-    """Workers there shall be, as the group sees it."""
+    """Desired number of workers, as known by the group."""
     cores: int
-    """The most workers that its pod has cores for now."""
+    """Most workers that its pod has cores for now."""
     even: bool
-    """Every worker that serves has about its part of the clients."""
+    """True if connections are balanced over the serving workers."""
     work: dict[str, Work]
-    """Worker -> what it has done; of those that serve."""
+    """Worker -> its work so far; of those that serve."""
     fixed: bool = False
-    """The number of workers was chosen by whoever started the router: `Resize` is not obeyed."""
+    """The number of workers was set by the operator: `Resize` is ignored."""
 
 
 FromGroup = GroupIs | Usage | Retired | Drained | GroupLoad

@@ -1,4 +1,4 @@
-"""Names to addresses, and which addresses this machine has: what judging the address of a static replica needs."""
+"""Name resolution, and the addresses of this machine, for checking the addresses of static replicas."""
 
 import asyncio
 import ipaddress
@@ -9,11 +9,11 @@ from serving.destinations import Address, Destinations, literal
 
 
 class AddressRefused(OSError):
-    """No address of a static replica is one that may be connected to; str() says why."""
+    """Refusal of all addresses of a static replica; str() is the reason."""
 
 
 async def addresses_of(host: str, port: int) -> list[str]:
-    """The addresses of a name, in the order of preference; an address is its own. Raises OSError."""
+    """The addresses of a name in order of preference; of an address, itself. Raises OSError."""
     if literal(host) is not None:
         return [host]
     try:
@@ -24,7 +24,7 @@ async def addresses_of(host: str, port: int) -> list[str]:
 
 
 def is_of_this_machine(address: Address) -> bool:
-    """Whether a process here can listen on it."""
+    """True if a process of this machine can listen on it."""
     family = socket.AF_INET if isinstance(address, ipaddress.IPv4Address) else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -35,10 +35,10 @@ def is_of_this_machine(address: Address) -> bool:
 
 
 class OwnAddresses:
-    """Addresses that no static replica may have: processes of scorefront, and replicas that it runs or finds by itself.
+    """Addresses that no static replica may have: processes of scorefront, and replicas that it runs or discovers.
 
-    On one machine a port stands for itself: whatever listens on it there is ours. In a cluster an address does: a pod
-    has one of its own.
+    On one machine they are known by port: any listener on such a port is ours. In a cluster they are known by address:
+    a pod has one of its own.
     """
 
     def __init__(self, ports: Sequence[int] = (), in_cluster: bool = False) -> None:
@@ -50,7 +50,7 @@ class OwnAddresses:
         self._hosts: dict[str, frozenset[Address]] = {}
 
     def put(self, replica_id: str, host: str, port: int) -> None:
-        """A replica that is no static one is there, or has changed."""
+        """Add or update a replica that is not static."""
         place = (literal(host), port)
         if self._replicas.get(replica_id) == place:
             return
@@ -60,7 +60,7 @@ class OwnAddresses:
         self._counts[key] = self._counts.get(key, 0) + 1
 
     def drop(self, replica_id: str) -> None:
-        """A replica is gone; an unknown one is harmless."""
+        """Remove a replica; unknown ids are ignored."""
         place = self._replicas.pop(replica_id, None)
         if place is not None:
             key = self._key(*place)
@@ -69,16 +69,16 @@ class OwnAddresses:
                 del self._counts[key]
 
     def keep(self, replica_ids: Collection[str]) -> None:
-        """Only these are left."""
+        """Remove all replicas but these."""
         for replica_id in self._replicas.keys() - set(replica_ids):
             self.drop(replica_id)
 
     def set_hosts(self, kind: str, hosts: Sequence[str]) -> None:
-        """Addresses of pods of the installation, or of its Services: all of this kind."""
+        """Set the addresses of pods, or of Services, of the installation: all of this `kind`."""
         self._hosts[kind] = frozenset(address for host in hosts if (address := literal(host)) is not None)
 
     def __call__(self, address: Address, port: int) -> bool:
-        """Whether it is one of these."""
+        """True if it is one of these addresses."""
         if any(address in hosts for hosts in self._hosts.values()):
             return True
         if self._in_cluster:
@@ -90,10 +90,10 @@ class OwnAddresses:
 
 
 async def permitted(host: str, port: int, destinations: Destinations, own: OwnAddresses) -> list[str]:
-    """The addresses of a static replica that may be connected to: just these, with no second look at its name.
+    """The allowed addresses of a static replica; connect to these only, without resolving its name again.
 
-    `host`, `port`: as declared. `destinations`: what the installation allows. `own`: what it does not.
-    Raises AddressRefused where none may be, OSError where the name has none.
+    `host`, `port`: as declared. `destinations`: allowed by the installation. `own`: addresses of the installation,
+    never allowed. Raises AddressRefused if none is allowed, OSError if the name does not resolve.
     """
     if destinations.off:
         raise AddressRefused(destinations.off)

@@ -1,4 +1,4 @@
-"""What the control plane asks of a place where replicas run."""
+"""The provider interface: operations of the control plane on replicas."""
 
 from collections.abc import AsyncIterator, Collection
 from typing import Protocol
@@ -9,46 +9,45 @@ from serving.faults import Fault
 
 
 class ProviderError(Exception):
-    """The provider cannot do what was asked; the text is for people and names what to mend."""
+    """A request that the provider cannot carry out; the text names the remedy, for people."""
 
 
 class Provider(Protocol):
-    """A place where replicas run. Every call is idempotent and absolute; none waits for a replica to become ready."""
+    """A place that runs replicas. Every call is idempotent and absolute; none waits for a replica to become ready."""
 
     def check(self, endpoint: Endpoint) -> list[Fault]:
-        """What of this endpoint cannot run here: a kind of replica not supported, a file that does not exist."""
+        """The faults of this endpoint here: an unsupported kind of replica, a missing file."""
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
-        """Make the workloads of `endpoint` match. `replicas`: version name -> wanted number.
+        """Make the workloads of `endpoint` match its declaration. `replicas`: version name -> desired number.
 
-        A version whose replica template is unchanged keeps its replicas; a changed one is replaced without a gap (the
-        new replica is READY before an old one becomes DRAINING); versions no longer declared are drained and stopped.
+        A version with an unchanged replica template keeps its replicas; a changed one is replaced without a gap (the
+        new replica is READY before an old one becomes DRAINING); undeclared versions are drained and stopped.
         """
 
     async def remove(self, endpoint: str) -> None:
-        """Drain and stop every replica of the endpoint."""
+        """Drain and stop all replicas of the endpoint."""
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:
-        """Have this many replicas (absolute). When fewer: `victims` go first, then those not READY, then the youngest.
+        """Set the number of replicas (absolute). Order of removal: `victims`, then those not READY, then the youngest.
 
-        A victim becomes DRAINING at once and is stopped when `drained` was called for it or its version's scoring
-        timeout has passed, whichever is first.
+        A victim becomes DRAINING at once and is stopped after `drained`, or after the scoring timeout of its version.
         """
 
     async def hindrance(self, key: VersionKey, fewer: bool) -> str:
-        """Why the number of this version cannot be changed now, up or (`fewer`) down; '' if it can.
+        """The reason that prevents a change of this version's number now, up or (`fewer`) down; "" if there is none.
 
-        Asked before any replica is withdrawn, for one that is can never serve again.
+        Asked before any replica is retired, because a retired one never serves again.
         """
 
     async def drained(self, replica_id: str) -> None:
-        """The routers say: nothing is in flight on this replica and nothing will be. Unknown ids are ignored."""
+        """Notice of the routers: nothing is in flight on this replica, and nothing will be. Unknown ids are ignored."""
 
     def watch(self) -> AsyncIterator[Change]:
-        """First a Reset with what is known, then every change, for ever."""
+        """Yield a Reset with the known replicas, then every change, without end."""
 
     async def logs(self, key: VersionKey, tail: int) -> dict[str, list[str]]:
-        """Replica id -> its last `tail` lines (stdout and stderr), including replicas that failed lately."""
+        """Replica id -> its last `tail` lines (stdout and stderr), including recently failed replicas."""
 
     def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
-        """(replica id, line) as they are written, from now on, for ever."""
+        """Yield (replica id, line) as written, from now on, without end."""

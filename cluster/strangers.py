@@ -1,4 +1,4 @@
-"""Connections that have not yet proved who they are: few in all, fewer of one address. Pure."""
+"""Limits for connections that are not yet authenticated: in all, and per address. Pure."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -8,14 +8,13 @@ _T = TypeVar("_T")
 
 
 class Strangers(Generic[_T]):
-    """Connections in the order in which they came.
+    """Unauthenticated connections in order of arrival.
 
-    A full table makes room by the oldest connection of the address that holds the most: whoever floods it crowds out
-    its own connections.
+    A full table evicts the oldest connection of the address that holds the most: a flood evicts its own connections.
     """
 
     def __init__(self, most: int, most_of_one: int) -> None:
-        """`most`: connections in all; `most_of_one`: of one address."""
+        """`most`: connections in all; `most_of_one`: per address."""
         self._most = most
         self._most_of_one = most_of_one
         self._addresses: OrderedDict[_T, str] = OrderedDict()
@@ -27,9 +26,9 @@ class Strangers(Generic[_T]):
         return iter(tuple(self._addresses))
 
     def victim(self, address: str) -> _T | None:
-        """The connection that has to end before one more of `address` is taken; None: there is room.
+        """The connection to close before another one of `address` is accepted; None if there is room.
 
-        address: the remote host, "" where every client is a process of this machine's user, which has no share.
+        `address`: the remote host; "" for clients that are processes of this machine's user, which have no share.
         """
         mine = [each for each, known in self._addresses.items() if known == address]
         if address and len(mine) >= self._most_of_one:
@@ -43,9 +42,9 @@ class Strangers(Generic[_T]):
         return next(each for each, known in self._addresses.items() if known == crowd)
 
     def add(self, connection: _T, address: str) -> None:
-        """Count it from now on."""
+        """Add a connection."""
         self._addresses[connection] = address
 
     def discard(self, connection: _T) -> bool:
-        """It is known now, or has ended; whether it was counted."""
+        """Remove a connection that is authenticated or closed; true if it was present."""
         return self._addresses.pop(connection, None) is not None

@@ -1,4 +1,4 @@
-"""What an installation does not allow of the declared addresses of static replicas, names aside. Pure."""
+"""Check of the declared addresses of static replicas against the rules of the installation; names excepted. Pure."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from serving.faults import Fault, written
 def static_faults(
     endpoint: Endpoint, allowed: Destinations, is_own: Callable[[Address, int], bool] = lambda address, port: False
 ) -> list[Fault]:
-    """Every fault. A name is judged when it is connected to, by what it stands for then.
+    """Every fault of the declared addresses. Names are checked at connection time, by their address of that time.
 
-    `allowed`: what the installation allows. `is_own`: which addresses are its own.
+    `allowed`: destinations that the installation allows. `is_own`: true for the installation's own addresses.
     """
     faults = []
     for index, version in enumerate(endpoint.versions):

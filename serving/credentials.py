@@ -1,4 +1,4 @@
-"""What a router needs to check a credential: digests of keys and public keys of token issuers, never a secret."""
+"""Material for checking credentials in a router: digests of keys and public keys of token issuers, never a secret."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ deleted and declared again, and when its tokens are revoked."""
 
 @dataclass(frozen=True, slots=True)
 class KeyDigests:
-    """What opens one endpoint: SHA-256 digests (32 bytes each) of its keys, primary first, and its incarnation."""
+    """Accepted keys of one endpoint: SHA-256 digests (32 bytes each), primary first, and its incarnation."""
 
     endpoint: str
     digests: tuple[bytes, ...]
@@ -19,7 +19,7 @@ class KeyDigests:
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """One public key that tokens may be signed with, and the only algorithm it may be used for."""
+    """Public key of a token issuer, and the only algorithm it may be used for."""
 
     kid: str
     algorithm: str
@@ -29,12 +29,12 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True)
 class TokenTrust:
-    """Whose tokens are accepted. `audience(endpoint)` is what a token for that endpoint must carry in `aud`."""
+    """Trusted token issuer. `audience(endpoint)` is the required `aud` of a token for that endpoint."""
 
     issuer: str
     keys: tuple[TokenKey, ...] = ()
 
     @staticmethod
     def audience(endpoint: str) -> str:
-        """The `aud` of a token for this endpoint."""
+        """The `aud` of tokens for `endpoint`."""
         return f"urn:scorefront:endpoint:{endpoint}"

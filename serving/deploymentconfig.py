@@ -1,6 +1,6 @@
-"""The files of the v1 command line, deploymentconfig.json (AKS) and inferenceconfig.json, as the declared object.
+"""Conversion of the v1 files deploymentconfig.json (AKS) and inferenceconfig.json into the declared object.
 
-Every key that those files may have is taken over or refused, with its path in the file it came from.
+Every known key of those files is converted or refused, with its path in the file.
 """
 
 import copy
@@ -33,7 +33,7 @@ PLACES: dict[str, Path] = {
     "containerResourceRequirements": (*VERSION, "containerResourceRequirements"),
     "gpuCores": (*VERSION, "containerResourceRequirements", "gpu"),
 }
-"""Key of deploymentconfig.json -> where its value goes. In this order: gpuCores goes into what was put before it."""
+"""Key of deploymentconfig.json -> its path in the document. In this order: gpuCores is added to an earlier mapping."""
 
 OTHER_KEYS = ("computeType", "keys", "appInsightsEnabled")
 COMPUTE_TYPES = ("aks", "aksendpoint")
@@ -41,11 +41,11 @@ KEY_NAMES = ("primaryKey", "secondaryKey")
 KEY_RULE = "must be text of 1 to 512 visible ASCII characters"
 
 APP_INSIGHTS_ENV = "AML_APP_INSIGHTS_ENABLED"
-"""What azureml-inference-server-http reads; it sends once AML_APP_INSIGHTS_KEY is in `env` too."""
+"""Switch of azureml-inference-server-http; it sends telemetry once AML_APP_INSIGHTS_KEY is in `env` too."""
 
 ENVIRONMENT_KEYS = (
     "environmentVariables",
-    # The rest says which image the service would build; it is accepted and has no meaning here.
+    # The rest describes the image to build; it is accepted and has no meaning here.
     "name",
     "version",
     "python",
@@ -61,19 +61,19 @@ ENVIRONMENT_KEYS = (
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DeclaredKeys:
-    """The keys a user wants an endpoint to have; None = one is made. Never shown."""
+    """The keys requested for an endpoint; None: generate one. Never shown."""
 
     primary: str | None = None
     secondary: str | None = None
 
 
 def from_deploymentconfig(config: object, name: str, replica: Mapping[str, Any]) -> dict[str, Any]:
-    """An AKS deploymentconfig.json as a valid document of a ScoringEndpoint `name` with one version.
+    """An AKS deploymentconfig.json as a valid ScoringEndpoint document with one version.
 
-    `replica` is the `replica` of that version, e.g. from `from_inferenceconfig`. The version has the name of the
-    endpoint unless `versionName` says otherwise, as in the v1 SDK. `keys` are read by `declared_keys`. Raises
-    InvalidManifest with every fault, by its path in the config; faults in `replica` or `name` by their place in the
-    document.
+    `config`: the decoded file. `name`: of the endpoint, and of the version unless `versionName` is given, as in the v1
+    SDK. `replica`: the `replica` of that version, e.g. from `from_inferenceconfig`. `keys` are read by `declared_keys`.
+    Raises InvalidManifest with every fault: by its path in the config, or in the document for faults in `replica` or
+    `name`.
     """
     content = _mapping(config)
     faults = [*_unknown(content, (*PLACES, *OTHER_KEYS), ()), *_own_rules(content)]
@@ -119,9 +119,9 @@ def declared_keys(config: object) -> DeclaredKeys:
 def from_inferenceconfig(config: object, model_dir: str | None = None) -> dict[str, Any]:
     """An inferenceconfig.json as the `replica` of a version: entryScript, sourceDirectory, environment variables.
 
-    What an environment says of how its image would be built has no meaning here: the script runs in the Python that
-    hosts it. Relative paths stay relative. Raises InvalidManifest with every unknown or missing field, by its path in
-    the config; the values are judged with the document they go into.
+    The image of an environment has no meaning here: the script runs in the Python of its host. Relative paths stay
+    relative. Raises InvalidManifest with every unknown or missing field, by its path in the config; values are checked
+    later, with the document.
     """
     content = _mapping(config)
     faults = _unknown(content, ("entryScript", "sourceDirectory", "environment"), ())
@@ -161,7 +161,7 @@ def _unknown(content: dict[str, Any], known: tuple[str, ...], at: Path) -> list[
 
 
 def _own_rules(content: dict[str, Any]) -> Iterator[Fault]:
-    """What holds for this file and not for the declared object."""
+    """The rules of this file that the declared object does not have."""
     kind = content.get("computeType")
     if not isinstance(kind, str) or kind.lower() not in COMPUTE_TYPES:
         verb = "is required" if kind is None else "must be"
@@ -187,7 +187,7 @@ def _document(content: dict[str, Any], name: str, replica: dict[str, Any]) -> di
     }
     for key, place in PLACES.items():
         value = content.get(key)
-        # In this file, unlike elsewhere, 0 replicas means that no number is fixed.
+        # In this file 0 replicas means that no number is fixed.
         if value is not None and not (key == "numReplicas" and value == 0 and not isinstance(value, bool)):
             _put(document, place, value)
     return document
@@ -198,12 +198,12 @@ def _put(document: dict[str, Any], place: Path, value: Any) -> None:
     for step in place[:-1]:
         target = target[step] if isinstance(step, int) else target.setdefault(step, {})
     if isinstance(target, dict):
-        # Otherwise what gpuCores would go into is no mapping, and that is the fault to report.
+        # Otherwise the parent of gpuCores is no mapping, and that is the fault to report.
         target[place[-1]] = value
 
 
 def _enable_insights(spec: dict[str, Any]) -> None:
-    """Into the environment where scorefront sets it; else it is kept as a property, for whoever runs the replicas."""
+    """Set the environment variable if scorefront hosts the script; otherwise keep the setting as a property."""
     replica = spec["versions"][0]["replica"]
     if not any(replica.get(kind) is not None for kind in ("entryScript", "command", "image")):
         spec.setdefault("properties", {})["appInsightsEnabled"] = "true"
@@ -214,10 +214,10 @@ def _enable_insights(spec: dict[str, Any]) -> None:
 
 
 def _path_in_config(path: str, content: dict[str, Any]) -> str:
-    """Where in the config the value at this path of the document comes from; the path itself if from elsewhere."""
+    """The path in the config of the value at this path of the document; the path itself for other origins."""
     for key, place in reversed(PLACES.items()):
         start = written(place)
-        # numReplicas may be required, and is then at fault by not being there.
+        # numReplicas may be required, and then be the fault by its absence.
         if (key in content or key == "numReplicas") and (path == start or path.startswith((f"{start}.", f"{start}["))):
             return key + path[len(start) :]
     return path

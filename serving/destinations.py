@@ -1,4 +1,4 @@
-"""Where static replicas may be: a rule over the address that is connected to, after any name was resolved. Pure."""
+"""Destination rules of static replicas, applied to the resolved address at connection time. Pure."""
 
 import ipaddress
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-"""The default of one machine; a cluster's is none."""
+"""Default on one machine; in a cluster there is no default."""
 
-# What no list of networks allows.
+# Never allowed by a list of networks.
 _NEVER: tuple[tuple[Network, str], ...] = tuple(
     (ipaddress.ip_network(network), reason)
     for network, reason in (
@@ -37,7 +37,7 @@ _COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 class NotANetwork(ValueError):
-    """A text that names no network; str() says what it must be."""
+    """Text that is not a network; str() names the rule."""
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -53,7 +53,7 @@ def networks(text: str) -> tuple[Network, ...]:
 
 
 def literal(host: str) -> Address | None:
-    """The address that `host` is; None for a name. IPv4 in IPv6 is its IPv4 address, a zone is left out."""
+    """`host` as an address; None for a name. IPv4-mapped IPv6 becomes IPv4; a zone is removed."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -63,22 +63,22 @@ def literal(host: str) -> Address | None:
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """What an installation allows."""
+    """The allowed destinations of an installation."""
 
     networks: tuple[Network, ...] = LOOPBACK
     in_cluster: bool = False
-    """Loopback is never allowed: it is the router's own pod."""
+    """Loopback is never allowed in a cluster: it is the router's own pod."""
 
     @property
     def off(self) -> str:
-        """Why no address at all is allowed; "" if some are."""
+        """The reason for allowing no address at all; "" if some are allowed."""
         return "" if self.networks else f"static is not allowed in this installation: {SETTING} names no network"
 
     def refusal(self, host: str, port: int, is_own: Callable[[Address, int], bool]) -> str:
-        """Why a replica may not be at this address; "" if it may.
+        """The reason for refusing a replica at this address; "" if it is allowed.
 
-        `host`: an address, not a name. `is_own(address, port)`: whether it is scorefront's own, or that of a replica
-        that scorefront runs.
+        `host`: an address, not a name. `port`: its port. `is_own(address, port)`: true for scorefront's own addresses
+        and those of replicas that scorefront runs.
         """
         address = literal(host)
         if address is None:
@@ -104,7 +104,7 @@ class Destinations:
 
 
 def _forms(address: Address) -> Iterator[Address]:
-    """The address, and the IPv4 addresses that a translator or a tunnel would make of it."""
+    """The address, and the IPv4 addresses that translators and tunnels derive from it."""
     yield address
     if isinstance(address, ipaddress.IPv6Address):
         if address.sixtofour is not None:

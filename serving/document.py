@@ -1,4 +1,4 @@
-"""What is done to a declared object as a document: filling in defaults, and making its paths absolute."""
+"""Operations on the document of a declared object: filling in defaults, making paths absolute."""
 
 from pathlib import PurePath
 from typing import Any
@@ -7,19 +7,19 @@ from serving.models import DEFAULT_PORT, SCALER_DEFAULTS, DeclaredVersion, Scori
 
 
 def default_version(declared: ScoringEndpoint) -> str:
-    """The name of the version that unclaimed traffic goes to: the first if none says so."""
+    """The name of the version that gets unclaimed traffic: the first by default."""
     versions = declared.spec.versions
     return next((version.name for version in versions if version.isDefault), versions[0].name)
 
 
 def key_auth(declared: ScoringEndpoint) -> bool:
-    """Whether a key is demanded: by default, unless a token is."""
+    """True if the endpoint demands a key: by default, unless it demands a token."""
     enabled = declared.spec.authEnabled
     return not declared.spec.tokenAuthEnabled if enabled is None else enabled
 
 
 def scaler_settings(version: DeclaredVersion) -> dict[str, Any] | None:
-    """`autoScaler` with its defaults filled in; None for static replicas, which are never scaled."""
+    """`autoScaler` with its defaults; None for static replicas, which are never scaled."""
     if version.replica.static is not None:
         return None
     if version.numReplicas is not None:
@@ -29,7 +29,7 @@ def scaler_settings(version: DeclaredVersion) -> dict[str, Any] | None:
 
 
 def to_document(declared: ScoringEndpoint) -> dict[str, Any]:
-    """The declared object with its defaults filled in: JSON-able, in fresh containers, and `parse` reads it back.
+    """The declared object with its defaults filled in, JSON-able, in fresh containers; accepted by `parse`.
 
     Optional fields without a value are left out.
     """
@@ -64,10 +64,10 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve_paths(document: Any, base: PurePath) -> Any:
-    """A copy of `document` whose relative paths are absolute, against `base`, the folder of the manifest.
+    """A copy of `document` with its relative paths made absolute.
 
-    `entryScript` is relative to `sourceDirectory`; where that is absent (of entryScript or command) it becomes `base`.
-    What is not shaped as it should be stays as it is: `parse` does the complaining.
+    `base`: the folder of the manifest. `entryScript` is relative to `sourceDirectory`, which defaults to `base` for
+    entryScript and command. Malformed parts stay as they are: `parse` reports them.
     """
     match document:
         case {"spec": {"versions": [*versions], **spec}, **rest}:

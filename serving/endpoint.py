@@ -1,6 +1,6 @@
-"""The normalised domain records: an Endpoint, its Versions, and how a Version's replicas come to be.
+"""The domain records: an Endpoint, its Versions and the source of their replicas.
 
-`serving.manifest` makes these from what the user declared; nothing here repeats its validation.
+`serving.manifest` makes these from a valid document; nothing here repeats its validation.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class VersionKey(NamedTuple):
-    """Names one version of one endpoint everywhere."""
+    """Key of a version: endpoint name and version name."""
 
     endpoint: str
     version: str
@@ -20,7 +20,7 @@ class VersionKey(NamedTuple):
 
 
 class Auth(StrEnum):
-    """Which credential an endpoint demands."""
+    """Kind of credential that an endpoint demands."""
 
     KEY = "key"
     TOKEN = "token"
@@ -35,16 +35,16 @@ class VersionType(StrEnum):
 
 
 class RetryRule(StrEnum):
-    """When a request may be sent to a second replica."""
+    """Condition for sending a request to a second replica."""
 
     NEVER_BEGUN = "neverBegun"
-    """Only where the replica cannot have begun it."""
+    """The replica cannot have begun it."""
     BEFORE_RESPONSE = "beforeResponse"
-    """Also after it was sent, as long as no byte of a response has come."""
+    """Sent or not, while no byte of a response has arrived."""
 
 
 class ReplicaKind(StrEnum):
-    """The six ways to say where replicas come from; the values are the manifest's field names."""
+    """The six sources of replicas; the values are the manifest's field names."""
 
     ENTRY_SCRIPT = "entryScript"
     COMMAND = "command"
@@ -56,7 +56,7 @@ class ReplicaKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRef:
-    """A workload that exists already and is adopted."""
+    """An existing workload to adopt."""
 
     kind: str
     name: str
@@ -72,7 +72,7 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSource:
-    """Where the replicas of a version come from; only the fields of its `kind` are set. Paths are absolute."""
+    """Source of the replicas of a version; only the fields of its `kind` are set. Paths are absolute."""
 
     kind: ReplicaKind
     entry_script: str | None = None
@@ -90,18 +90,18 @@ class ReplicaSource:
     score_path: str = "/score"
     health_path: str = "/"
     web_socket: bool = False
-    """Replicas want `Upgrade: websocket` passed through; without it an upgrade is not forwarded."""
+    """`Upgrade: websocket` is passed through; otherwise upgrades are not forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class AutoscalePolicy:
-    """How many replicas a version gets. A fixed number is `enabled=False` with min = max = that number."""
+    """Number of replicas of a version. A fixed number is `enabled=False` with min = max = that number."""
 
     enabled: bool = True
     min_replicas: int = 1
     max_replicas: int = 10
     target_utilization: float = 0.70
-    """Share of slots in use that scaling steers to, in (0, 1]."""
+    """Target of scaling: share of slots in use, in (0, 1]."""
     refresh_period_s: float = 1.0
     scale_down_window_s: float = 60.0
 
@@ -130,7 +130,7 @@ class LivenessProbe:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One model behind an endpoint."""
+    """One model deployment behind an endpoint."""
 
     name: str
     share: float
@@ -149,7 +149,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What one name on the front end stands for."""
+    """One named scoring service and its versions."""
 
     name: str
     auth: Auth
@@ -160,10 +160,10 @@ class Endpoint:
     retry: RetryRule = RetryRule.NEVER_BEGUN
 
     def version(self, name: str) -> Version | None:
-        """The version of that name, or None."""
+        """The version with this name, or None."""
         return next((version for version in self.versions if version.name == name), None)
 
     @property
     def default(self) -> Version:
-        """The version that unclaimed traffic goes to."""
+        """The version that gets unclaimed traffic."""
         return next(version for version in self.versions if version.is_default)

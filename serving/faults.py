@@ -1,4 +1,4 @@
-"""How broken rules are reported: every one, each with the field's path, the value and the rule."""
+"""Report of broken rules: all of them, each with the path of the field, its value and the rule."""
 
 import re
 import reprlib
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 Path = tuple[str | int, ...]
-"""Where a value stands in a document: field names and list indexes, from the top."""
+"""Position of a value in a document: field names and list indexes, from the top."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One broken rule. `path` is written as a user would: `spec.versions[0].trafficPercentile`."""
+    """One broken rule. `path` is in the notation of users: `spec.versions[0].trafficPercentile`."""
 
     path: str
     value: Any
@@ -25,7 +25,7 @@ _PLAIN_STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def written(path: Path) -> str:
-    """A path as a user would write it. Names that are not plain words stand in brackets; the top is `(document)`."""
+    """A path in the notation of users. Names that are not plain words are in brackets; the top is `(document)`."""
     text = ""
     for step in path:
         if isinstance(step, str) and len(step) <= 80 and _PLAIN_STEP.fullmatch(step):
@@ -36,7 +36,7 @@ def written(path: Path) -> str:
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    """A value as it may be shown in a message: one line of printable text, cut at `limit` characters."""
+    """A value for a message: one line of printable text, cut at `limit` characters."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -53,10 +53,10 @@ def shown(value: Any, limit: int = 80) -> str:
 
 
 class InvalidManifest(Exception):
-    """What was declared breaks at least one rule; nothing of it was taken over."""
+    """A declared object that breaks at least one rule; none of it takes effect."""
 
     def __init__(self, faults: tuple[Fault, ...], subject: str = "") -> None:
         super().__init__("\n".join(f"{subject}: {fault}" if subject else str(fault) for fault in faults))
         self.faults = faults
         self.subject = subject
-        """What was being read, e.g. a file name; may be empty."""
+        """Name of the document, e.g. a file name; may be empty."""

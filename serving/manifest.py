@@ -1,6 +1,6 @@
-"""The declared object, from a document to the domain: what users write goes in, Endpoints come out.
+"""Parsing of the declared object: documents of users in, Endpoints out.
 
-This is the border: percent, milliseconds and GB end here. The models are in `serving.models`, the rules between
+The border of the domain: percent, milliseconds and GB end here. The models are in `serving.models`, the rules between
 fields in `serving.rules`.
 """
 
@@ -36,10 +36,10 @@ BYTES_PER_GB = 10**9
 
 
 def parse(document: object, subject: str = "") -> ScoringEndpoint:
-    """Judge a document, as a YAML or JSON reader gives it, by every rule there is.
+    """Check a document, decoded from YAML or JSON, against every rule.
 
-    A top-level `status` is dropped, so that what `get -o yaml` prints can be applied again. `subject` names the
-    document in the error, e.g. a file. Raises InvalidManifest with every fault.
+    A top-level `status` is dropped, so that the output of `get -o yaml` can be applied again. `subject`: name of the
+    document for the error, e.g. a file name. Raises InvalidManifest with every fault.
     """
     try:
         content, unsayable = plain(document)
@@ -65,7 +65,7 @@ def parse(document: object, subject: str = "") -> ScoringEndpoint:
 
 
 def to_endpoint(declared: ScoringEndpoint) -> Endpoint:
-    """The domain record of what was declared: fractions, seconds, bytes; shares, default and auth resolved."""
+    """The domain record of a declared object: fractions, seconds, bytes; shares, default version and auth resolved."""
     spec = declared.spec
     default = default_version(declared)
     shares = effective_shares({version.name: version.trafficPercentile for version in spec.versions}, default)

@@ -1,7 +1,7 @@
-"""The declared object: pydantic models with the field names of the v1 REST payload, and the rule of each single field.
+"""The declared object: pydantic models with the field names of the v1 REST payload, and the rules of single fields.
 
-Rules that look at more than one field are in `serving.rules`. Types are strict ("5" is not 5, true is not 1; a whole
-number may stand where a number is asked for), unknown fields are refused, and null means the default.
+Rules between fields are in `serving.rules`. Types are strict ("5" is not 5, true is not 1; a whole number is accepted
+as a number), unknown fields are refused, and null means the default.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """What a value must be, to be read after "must be"; only where type and bounds of the field do not say it."""
+    """The rule of a field, to be read after "must be"; only if type and bounds of the field do not express it."""
 
     sentence: str
 
@@ -85,21 +85,21 @@ Address = Annotated[str, AfterValidator(valid_address)]
 
 
 class DeclaredModel(BaseModel):
-    """What all parts of the declared object have in common."""
+    """Common configuration of all parts of the declared object."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def _null_means_default(cls, data: Any) -> Any:
-        # The azureml SDK sends null for whatever the user left out.
+        # The azureml SDK sends null for omitted values.
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
 
 class Metadata(DeclaredModel):
-    """Who it is."""
+    """Identity of the endpoint."""
 
     name: Name = Field(description="Name of the endpoint; part of its scoring URL.")
     namespace: Namespace | None = Field(None, description="Namespace in a cluster; without meaning on one machine.")
@@ -108,7 +108,7 @@ class Metadata(DeclaredModel):
 
 
 class WorkloadReference(DeclaredModel):
-    """A workload in the cluster that exists already."""
+    """An existing workload in the cluster."""
 
     kind: Literal["Deployment", "StatefulSet"] = Field(description="Kind of the workload.")
     name: Annotated[
@@ -134,7 +134,7 @@ class SecretKey(DeclaredModel):
 
 
 class DeclaredReplica(DeclaredModel):
-    """Where the replicas of a version come from: exactly one of the six kinds, and how to speak to them."""
+    """Source of the replicas of a version: exactly one of the six kinds, and their protocol settings."""
 
     entryScript: FilePath | None = Field(
         None,
@@ -209,7 +209,7 @@ class DeclaredReplica(DeclaredModel):
 
 
 class AutoScaler(DeclaredModel):
-    """How the number of replicas follows the load."""
+    """Scaling of the number of replicas by load."""
 
     autoscaleEnabled: bool | None = Field(
         None, description="Scale with the load. Default: true, or false where numReplicas is given."
@@ -248,13 +248,13 @@ SCALER_DEFAULTS: dict[str, int] = {
     for name, info in AutoScaler.model_fields.items()
     if isinstance(extra := info.json_schema_extra, dict) and isinstance(extra["default"], int)
 }
-"""Field of `autoScaler` -> its default. The models hold None instead, so that what the user wrote can be told apart."""
+"""Field of `autoScaler` -> its default. The models hold None instead, to distinguish explicit values."""
 
 DEFAULT_PORT = 5001
 
 
 class DeclaredResources(DeclaredModel):
-    """What one replica may use."""
+    """Resources of one replica."""
 
     cpu: Number = Field(0.1, gt=0, le=10_000, allow_inf_nan=False, description="Cores a replica is given.")
     cpuLimit: Number | None = Field(
@@ -274,7 +274,7 @@ class DeclaredResources(DeclaredModel):
 
 
 class DeclaredProbe(DeclaredModel):
-    """When a replica is taken for dead and replaced."""
+    """Rule for restarting an unresponsive replica."""
 
     periodSeconds: int = Field(10, ge=1, le=DAY_S, description="Seconds between two probes.")
     initialDelaySeconds: int = Field(310, ge=0, le=DAY_S, description="Seconds after the start before the first probe.")
@@ -284,13 +284,13 @@ class DeclaredProbe(DeclaredModel):
 
 
 class DataCollection(DeclaredModel):
-    """Whether requests and responses are kept."""
+    """Collection of requests and responses."""
 
     storageEnabled: bool = Field(False, description="Keep requests and responses.")
 
 
 class DeclaredVersion(DeclaredModel):
-    """One model behind the endpoint."""
+    """One version: a model deployment behind the endpoint."""
 
     name: Name = Field(description="Name of the version, unique in the endpoint.")
     trafficPercentile: Number = Field(
@@ -334,7 +334,7 @@ class DeclaredVersion(DeclaredModel):
 
 
 class Spec(DeclaredModel):
-    """What the endpoint is to be."""
+    """Desired state of the endpoint."""
 
     description: str = Field("", max_length=10_000, description="For people.")
     kvTags: TextMap = Field(default_factory=dict, description="Tags for people and tools; may be changed.")
@@ -348,7 +348,7 @@ class Spec(DeclaredModel):
         description="When a request may be sent to a second replica: only where the first cannot have begun it, or also"
         " later, as long as nothing of a response has come.",
     )
-    # Their number is judged in serving.rules: pydantic would stop at it and hide the faults inside.
+    # Their number is checked in serving.rules: pydantic would stop at it and hide the faults inside.
     versions: list[DeclaredVersion] = Field(
         json_schema_extra={"minItems": 1, "maxItems": MAX_VERSIONS},
         description=f"The models behind the endpoint, 1 to {MAX_VERSIONS}.",
@@ -356,7 +356,7 @@ class Spec(DeclaredModel):
 
 
 class ScoringEndpoint(DeclaredModel):
-    """A scoring endpoint: one name on the front end, up to six versions of a model behind it."""
+    """A scoring endpoint: a named scoring service with up to six versions of a model."""
 
     apiVersion: Literal["scorefront.io/v1alpha1"] = Field(description="Version of this format.")
     kind: Literal["ScoringEndpoint"] = Field(description="Kind of this object.")

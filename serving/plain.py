@@ -1,7 +1,7 @@
-"""What any document must be before its fields are looked at: data that JSON can say, of a sane size.
+"""Reduction of a document to data that JSON can express, of limited size, before its fields are checked.
 
-A document comes from a file or over the network, through a YAML or JSON reader; it may be endless (YAML aliases), have
-keys that are no text, or hold text that cannot be encoded. After `plain`, none of that is left.
+Documents come from files or the network through a YAML or JSON reader. They may be endless (YAML aliases), have keys
+that are not text, or hold text that cannot be encoded. The result of `plain` has none of that.
 """
 
 import math
@@ -28,7 +28,7 @@ class _Copy:
     values: int = 0
 
     def of(self, value: Any, path: Path) -> Any:
-        """The same value in fresh dicts and lists, without entries whose key is no proper text."""
+        """The same value in fresh dicts and lists, without entries whose key is not proper text."""
         self.values += 1
         if self.values > MAX_VALUES or len(path) > MAX_DEPTH:
             raise InvalidManifest((Fault(written(path[:4]), None, SIZE_RULE),))
@@ -64,9 +64,9 @@ def _sayable(value: Any) -> bool:
 
 
 def plain(document: Any) -> tuple[Any, dict[Path, Fault]]:
-    """A copy of `document` that is safe to judge, and by path what JSON could not say.
+    """A copy of `document` that is safe to check, and a fault by path for everything JSON cannot express.
 
-    Raises InvalidManifest at once where the document is too deep, too large or endless.
+    Raises InvalidManifest at once for a document that is too deep, too large or endless.
     """
     copy = _Copy()
     return copy.of(document, ()), copy.faults

@@ -1,4 +1,4 @@
-"""Text of others as it may be shown in a log or on a terminal: nothing in it moves a cursor or forges a line."""
+"""Foreign text made safe for logs and terminals: it cannot move a cursor or forge a line."""
 
 import re
 
@@ -8,7 +8,7 @@ _UNPRINTABLE = re.compile(
     "\u2028\u2029\ufeff\ud800-\udfff]"  # other ends of lines, the byte order mark, halves of surrogate pairs
 )
 CONTINUED = "\n    | "
-"""Stands where a text goes on in another line, which no record of a log begins with."""
+"""Separator between the lines of one record; no record of a log begins with it."""
 
 
 def printable(text: str) -> str:
@@ -17,7 +17,7 @@ def printable(text: str) -> str:
 
 
 def one_record(text: str) -> str:
-    """`text` so that all of its lines can be told to belong to one record: printable, the further ones indented."""
+    """`text` as one record: printable, its further lines indented."""
     return printable(text).replace("\n", CONTINUED)
 
 

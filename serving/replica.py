@@ -1,4 +1,4 @@
-"""What runs: one replica of a version, as a provider reports it."""
+"""The record of a running replica of a version, as a provider reports it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from serving.endpoint import VersionKey
 
 
 class ReplicaState(StrEnum):
-    """Only READY takes new requests. DRAINING ends what it has; FAILED waits for its backoff to be started again."""
+    """State of a replica. Only READY gets new requests; DRAINING completes its requests; FAILED awaits a restart."""
 
     STARTING = "starting"
     READY = "ready"
@@ -17,7 +17,7 @@ class ReplicaState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One running copy of a version. `id` is unique for ever: a replica that is replaced gets a new one."""
+    """One replica of a version. `id` is unique for ever: a replacement gets a new one."""
 
     id: str
     endpoint: str
@@ -26,13 +26,13 @@ class Replica:
     port: int
     state: ReplicaState
     slots: int = 1
-    """Requests it may have in flight."""
+    """Most requests in flight."""
     reason: str = ""
-    """Why it is FAILED (or not READY yet), for people."""
+    """Reason for FAILED or for not being READY yet, for people."""
     static: bool = False
-    """Its address was declared: before it is connected to, it is judged (`serving.destinations`)."""
+    """The address was declared: it is checked before each connection (`serving.destinations`)."""
 
     @property
     def key(self) -> VersionKey:
-        """The version it belongs to."""
+        """The version of this replica."""
         return VersionKey(self.endpoint, self.version)

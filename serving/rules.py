@@ -1,7 +1,7 @@
-"""The rules that look at more than one field, judged on the document itself, so that every fault is found at once.
+"""Rules between fields, checked on the document itself, so that all faults are found at once.
 
-A rule reads the document through `Node`s. Where a value it needs is broken in itself, the rule cannot be judged and
-says nothing: that value has a fault already.
+A rule reads the document through `Node`s. If a value it needs is itself broken, the rule is skipped: that value has a
+fault already.
 """
 
 import math
@@ -17,7 +17,7 @@ from serving.models import MAX_REPLICAS, MAX_VERSIONS, SCALER_DEFAULTS, Declared
 
 KINDS = tuple(kind.value for kind in ReplicaKind)
 
-# What a kind cannot honour is refused rather than ignored.
+# Fields without effect for a kind are refused, not ignored.
 COMPANIONS: dict[str, frozenset[str]] = {
     "sourceDirectory": frozenset({"entryScript", "command"}),
     "modelDir": frozenset({"entryScript", "command"}),
@@ -25,65 +25,65 @@ COMPANIONS: dict[str, frozenset[str]] = {
     "secretEnv": frozenset({"image", "podTemplate"}),
     "port": frozenset(KINDS) - {"static"},
 }
-"""Field of `replica` -> the kinds it goes with; the other fields go with every kind."""
+"""Field of `replica` -> the kinds that allow it; all kinds allow the other fields."""
 MAPPINGS = ("env", "secretEnv")
-"""Fields of `replica` that hold nothing where they are empty."""
+"""Fields of `replica` that count as absent when empty."""
 
 RESERVED_KEYS = (
     r"^([-a-z0-9.]+[.])?scorefront[.]io/|^app[.]kubernetes[.]io/(name|part-of|component|managed-by|instance)$"
 )
-"""Keys of labels and annotations that a pod template may not set; upper and lower case are the same."""
+"""Reserved keys of labels and annotations of a pod template; compared without case."""
 RESERVED_RULE = (
     "is reserved: labels and annotations of a pod template may not begin with scorefront.io/ or a subdomain of it, nor"
     " be app.kubernetes.io/name, part-of, component, managed-by or instance"
 )
 MAX_NOTES = 100
-"""Labels of a pod template, and as many annotations."""
+"""Most labels of a pod template, and most annotations."""
 OWN_SECRETS = "scorefront-"
 OWN_SECRETS_RULE = f"must not begin with {OWN_SECRETS}: Secrets of that name belong to scorefront"
 NAMED_TWICE = "must not name a variable that env sets"
 
 RESERVED_VERSIONS: dict[str, tuple[str, ...]] = {"scorefront": ("router", "control")}
-"""Endpoint -> its versions whose workload would have the name of one of scorefront's own Deployments."""
+"""Endpoint -> names of versions whose workload would have the name of one of scorefront's own Deployments."""
 RESERVED_WORKLOADS = tuple(f"{name}-{version}" for name, versions in RESERVED_VERSIONS.items() for version in versions)
 
 
 class Unjudgeable(Exception):
-    """A value that a rule needs is broken in itself."""
+    """A value that a rule needs is itself broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One mapping in the document, where it stands, and which paths have a fault already."""
+    """A mapping in the document with its path, and the paths with a fault."""
 
     fields: Mapping[str, Any]
     path: Path
     broken: frozenset[Path]
 
     def has(self, field: str) -> bool:
-        """Whether the user gave it. Null is the same as absent."""
+        """True if the user gave the field. Null counts as absent."""
         return self.fields.get(field) is not None
 
     def get(self, field: str, default: Any = None) -> Any:
-        """A value that is sound in itself. Raises Unjudgeable."""
+        """The value of a field. Raises Unjudgeable if the field is itself broken."""
         if (*self.path, field) in self.broken:
             raise Unjudgeable
         value = self.fields.get(field)
         return default if value is None else value
 
     def sound(self, field: str, default: Any = None) -> Any:
-        """The same, with the default also for what is broken."""
+        """The value of a field; `default` also if it is broken."""
         return default if (*self.path, field) in self.broken else self.get(field, default)
 
     def node(self, field: str) -> "Node":
-        """A mapping inside this one; empty if absent. Raises Unjudgeable."""
+        """The mapping at `field`; empty if absent. Raises Unjudgeable."""
         value = self.get(field, {})
         if not isinstance(value, dict):
             raise Unjudgeable
         return Node(value, (*self.path, field), self.broken)
 
     def nodes(self, field: str) -> list["Node"]:
-        """The mappings in a list inside this one. Raises Unjudgeable."""
+        """The mappings in the list at `field`. Raises Unjudgeable."""
         value = self.get(field, [])
         if not isinstance(value, list):
             raise Unjudgeable
@@ -91,11 +91,11 @@ class Node:
         return [Node(item, (*at, i), self.broken) for i, item in enumerate(value) if isinstance(item, dict)]
 
     def fault(self, field: str, rule: str) -> Fault:
-        """A rule that this field breaks."""
+        """A fault of this field."""
         return Fault(written((*self.path, field)), self.fields.get(field), rule)
 
     def at(self, value: Any, rule: str) -> Fault:
-        """A rule that this mapping breaks as a whole."""
+        """A fault of this mapping as a whole."""
         return Fault(written(self.path), value, rule)
 
 
@@ -103,7 +103,7 @@ Check = Callable[[Node], Iterator[Fault]]
 
 
 def broken_rules(document: Any, broken: frozenset[Path]) -> Iterator[Fault]:
-    """Every fault between fields. `broken`: the paths that have a fault in themselves."""
+    """Every fault between fields. `broken`: the paths of fields that are themselves at fault."""
     if not isinstance(document, dict):
         return
     try:
@@ -147,7 +147,7 @@ def _unique_names(spec: Node) -> Iterator[Fault]:
 
 
 def _unique_workloads(spec: Node) -> Iterator[Fault]:
-    """A workload has one number of replicas, so one version sets it."""
+    """A workload has one number of replicas, so only one version may set it."""
     seen: dict[tuple[str, str], str] = {}
     for version in spec.nodes("versions"):
         reference = version.node("replica").node("workloadRef")
@@ -196,7 +196,7 @@ def _one_kind(version: Node) -> Iterator[Fault]:
 
 
 def _companions(version: Node) -> Iterator[Fault]:
-    """What goes with a kind of replica only; judged once the kind is clear."""
+    """Fields that go with some kinds only; checked if there is exactly one kind."""
     replica, kinds = version.node("replica"), _kinds(version)
     if len(kinds) != 1:
         return
@@ -242,7 +242,7 @@ def _pod_template(version: Node) -> Iterator[Fault]:
 
 
 def _template_notes(version: Node) -> Iterator[Fault]:
-    """Labels and annotations of a pod template; by some of them pods of the installation are known."""
+    """Labels and annotations of a pod template; some identify the pods of the installation."""
     replica = version.node("replica")
     if not replica.has("podTemplate"):
         return
@@ -273,7 +273,7 @@ def _notes(metadata: Node, field: str) -> Iterator[Fault]:
 
 
 def _literal_names(replica: Node) -> set[str]:
-    """Variables that `env` sets, here and in the containers of a pod template."""
+    """Variables set by `env` and by the containers of a pod template."""
     env = replica.sound("env", {})
     found = set(env) if isinstance(env, dict) else set()
     match replica.sound("podTemplate", {}):

@@ -1,4 +1,4 @@
-"""The JSON Schema of the declared object, from the same models that judge it."""
+"""The JSON Schema of the declared object, from the models that check it."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from serving.validation_messages import sentence
 
 
 def json_schema() -> dict[str, Any]:
-    """A JSON Schema (2020-12) of the format: every field with what it is, its unit, its rule and its default.
+    """A JSON Schema (2020-12) of the format: every field with its meaning, unit, rule and default.
 
-    Rules between fields are not in it; `parse` holds them. Null is allowed where `parse` takes it for the default.
+    Rules between fields are not included; `parse` checks them. Null is allowed if `parse` takes it as the default.
     """
     schema = ScoringEndpoint.model_json_schema()
     models: dict[str, type[BaseModel]] = {model.__name__: model for model in DeclaredModel.__subclasses__()}
@@ -25,7 +25,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _described(property_: dict[str, Any], info: FieldInfo) -> dict[str, Any]:
-    """The schema of one field with a full description, allowing null where the field may be left out."""
+    """The schema of one field with a full description; null is allowed for optional fields."""
     kind = {key: value for key, value in property_.items() if key not in ("title", "description", "default")}
     rule = sentence(info)
     words = [info.description or "", f"Must be {rule}." if rule else ""]

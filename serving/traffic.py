@@ -1,4 +1,4 @@
-"""How the traffic of an endpoint is divided among its versions."""
+"""The traffic split of an endpoint."""
 
 import math
 from collections.abc import Mapping
@@ -10,13 +10,14 @@ from serving.models import ScoringEndpoint
 
 
 def effective_shares(percentiles: Mapping[str, float | None], default: str) -> dict[str, float]:
-    """Version name -> fraction of the traffic, summing to 1: its own percentile, and all unclaimed for `default`.
+    """Version name -> fraction of the traffic, summing to 1: its own percentile, and all unclaimed traffic to
+    `default`.
 
     `percentiles`: version name -> percent in [0, 100], summing to at most 100; None is 0. `default` is one of them.
     """
     claimed = {name: percent or 0.0 for name, percent in percentiles.items()}
     others = math.fsum(percent for name, percent in claimed.items() if name != default)
-    # Rounded, so that a hair left over by binary fractions (33.3 + 33.3 + 33.4) does not become a share.
+    # Rounded, so that the binary remainder of 33.3 + 33.3 + 33.4 does not become a share.
     claimed[default] = max(0.0, round(100 - others, 9))
     return {name: percent / 100 for name, percent in claimed.items()}
 
@@ -27,10 +28,10 @@ def with_traffic(
     default: str | None = None,
     control: str | None = None,
 ) -> dict[str, Any]:
-    """A new document with another split, for `parse` to judge; what is not mentioned stays as it is.
+    """A new document with a changed split, to be checked by `parse`; versions not mentioned keep their percentile.
 
-    `percentiles`: version name -> percent. `default`, `control`: the version that takes the role from whichever has it.
-    Raises InvalidManifest for versions that do not exist.
+    `document`: the present one. `percentiles`: version name -> percent. `default`, `control`: the versions to get these
+    roles; None keeps them. Raises InvalidManifest for unknown versions.
     """
     document = to_document(declared)
     versions = {version["name"]: version for version in document["spec"]["versions"]}

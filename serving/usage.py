@@ -1,4 +1,4 @@
-"""What a router worker tells the control plane: of the slots of a version, and of its own work."""
+"""Usage reports of router workers: the slots of versions, and the work of the worker."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,53 +8,54 @@ from serving.endpoint import VersionKey
 
 @dataclass(frozen=True, slots=True)
 class VersionUsage:
-    """Slots of one version as one worker sees them."""
+    """Slots of one version in one worker."""
 
     endpoint: str
     version: str
     busy: int
-    """Slots that requests of this worker use now, whoever lent them."""
+    """Slots used by requests of this worker now, own or borrowed."""
     total: int
-    """Slots of ready replicas, told by the worker that owns them; 0 elsewhere."""
+    """Slots of ready replicas, in the owner's report; 0 in all others."""
     waiting: int
-    """Requests that wait for a slot now: of all workers, told by the one that owns the slots; elsewhere only those of
-    which that one cannot hear."""
+    """Queued requests now: the owner reports those of all workers; other workers only those the owner does not know
+    of."""
     busy_slot_seconds: float
-    """Exact time integral of `busy` since the worker started; a mean over a period is a difference of two of these."""
+    """Exact time integral of `busy` since the start of the worker; a mean over a period is a difference of two of
+    these."""
     busy_by_replica: dict[str, int]
     """Replica id -> slots in use, only those above 0."""
 
     @property
     def key(self) -> VersionKey:
-        """The version it speaks of."""
+        """The version of these slots."""
         return VersionKey(self.endpoint, self.version)
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """One worker's counts at one instant. A version that is absent has not changed since the report before."""
+    """The counts of one worker at one instant. Versions that are absent have not changed since the last report."""
 
     worker: str
-    """Unique per worker process start: a restarted worker's integrals begin again at 0 under a new name."""
+    """Unique per start of a worker process: the integrals of a restarted worker begin at 0 under a new name."""
     at_s: float
     """The worker's monotonic clock."""
     versions: tuple[VersionUsage, ...]
     starved: tuple[VersionKey, ...] = ()
-    """Versions for which a request found no free slot since the report before: scale now, whatever the period."""
+    """Versions without a free slot for a request since the last report: to be scaled at once."""
 
 
 class Work(NamedTuple):
-    """What a worker has done from its start to one beat of its loop. Two of them tell its load in between."""
+    """Cumulative work of a worker up to one beat of its event loop. The difference of two is the load in between."""
 
     at_s: float
-    """When the loop beat, on the clock of the machine (monotonic)."""
+    """Time of the beat on the machine's monotonic clock."""
     beats: float
-    """As often it had beaten."""
+    """Number of beats so far."""
     late_s: float
-    """How long what came in had to wait until the loop saw it: a sample at every beat, added up."""
+    """Sum of the lateness of the event loop, sampled at every beat."""
     cpu_s: float
     """Processor time of the process."""
     routed: float
-    """Requests that had ended."""
+    """Requests completed."""
     routing_s: float
-    """Time inside the router, less waiting for a slot and for the replica, of all of them."""
+    """Time inside the router of all completed requests, without waiting for a slot and for the replica."""

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a document, in the words of its user: path, value and the rule that holds there."""
+"""Translation of pydantic's errors into faults: path, value and the rule of the field."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ _SECRET = re.compile(r"key|secret|token|password|credential|^env$|environment", 
 
 
 def complaints(error: ValidationError) -> Iterator[tuple[Path, Fault]]:
-    """Every fault of `error`, which came from `ScoringEndpoint`, with where it is."""
+    """Every fault of `error`, a validation of `ScoringEndpoint`, with its path."""
     for detail in error.errors(include_url=False, include_context=False):
         path: Path = detail["loc"]
         if path and path[-1] == "[key]":
@@ -36,13 +36,12 @@ def _rule(kind: str, path: Path) -> str:
 
 
 def shareable(path: Path, value: Any) -> Any:
-    """`value`, or HIDDEN where it may hold a secret: in `env`, in `secretEnv`, and where keys, tokens and the like are
-    named.
-    """
+    """`value`, or HIDDEN if it may hold a secret: in `env`, in `secretEnv`, and near names of keys, tokens and the
+    like."""
     if not isinstance(value, str | dict | list):
         return value
     names = [step for step in path if isinstance(step, str)]
-    # A known field of a text kind holds no secret, whatever its name: what it got instead may be shown.
+    # A known text field holds no secret; a wrong value of it may be shown.
     foreign = _field_at(path) is None or isinstance(value, dict | list)
     if {"env", "secretEnv"}.intersection(names) or (
         foreign and (any(map(_SECRET.search, names)) or _speaks_of_secrets(value))
@@ -58,7 +57,7 @@ def _speaks_of_secrets(value: Any) -> bool:
 
 
 def unknown_field(name: str, known: list[str]) -> str:
-    """The rule for a field that does not exist: the one that was probably meant, or those there are."""
+    """The rule for an unknown field: the probably intended one, or the known ones."""
     plain = {_letters(field): field for field in known}
     close = difflib.get_close_matches(_letters(name), plain, n=1) if len(name) <= 64 else []
     if close:
@@ -71,14 +70,14 @@ def _letters(name: str) -> str:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation such as `list[Model]` or `Model | None` speaks of."""
+    """The model inside an annotation such as `list[Model]` or `Model | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)
 
 
 def _field_at(path: Path) -> FieldInfo | None:
-    """The field that holds the value at `path`, or None; what is inside a list or mapping belongs to its field."""
+    """The field that holds the value at `path`, or None; elements of a list or mapping belong to its field."""
     model: type[BaseModel] | None = ScoringEndpoint
     field: FieldInfo | None = None
     keyed = False
@@ -112,7 +111,7 @@ def _sentence_at(path: Path) -> str:
 
 
 def sentence(field: FieldInfo) -> str:
-    """What a value of this field must be, to be read after "must be"; "" for a field that is a model."""
+    """The rule of a field, to be read after "must be"; "" for a field that is a model."""
     kind, marks = _taken_apart(field)
     for mark in marks:
         if isinstance(mark, FieldRule):
@@ -128,7 +127,7 @@ def sentence(field: FieldInfo) -> str:
 
 
 def _taken_apart(field: FieldInfo) -> tuple[Any, list[Any]]:
-    """The type of a field without `| None` and Annotated, and all that annotates it."""
+    """The type of a field without `| None` and Annotated, and all its annotations."""
     kind, marks = field.annotation, list(field.metadata)
     if get_origin(kind) in (Union, UnionType):
         kind = next(member for member in get_args(kind) if member is not NoneType)
@@ -139,12 +138,12 @@ def _taken_apart(field: FieldInfo) -> tuple[Any, list[Any]]:
 
 
 def _bound(marks: list[Any], name: str) -> float | None:
-    """The bound of that name (`ge`, `gt`, `le`, `max_length`), as pydantic keeps it beside a type."""
+    """The bound of this name (`ge`, `gt`, `le`, `max_length`) among pydantic's annotations."""
     return next((getattr(mark, name) for mark in marks if getattr(mark, name, None) is not None), None)
 
 
 def _range(marks: list[Any]) -> str:
-    """` from 1 to 100`, ` above 0 and at most 10`, or "" where there are no bounds."""
+    """` from 1 to 100`, ` above 0 and at most 10`, or "" without bounds."""
     least, above, most = (_bound(marks, name) for name in ("ge", "gt", "le"))
     if most is None:
         return ""
