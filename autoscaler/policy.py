@@ -130,7 +130,7 @@ class RuleInputs(NamedTuple):
     """Seconds of the window that are known."""
 
 
-class Outcome(NamedTuple):
+class RuleOutcome(NamedTuple):
     """The desired number by one rule, the cause, and the clause for the reason."""
 
     desired: int
@@ -192,63 +192,65 @@ def decide(
 # ---- the rules; each returns its outcome, or None if it does not apply
 
 
-def autoscaling_off(given: RuleInputs) -> Outcome | None:
+def autoscaling_off(given: RuleInputs) -> RuleOutcome | None:
     """The declared number."""
-    return None if given.policy.enabled else Outcome(given.wanted, ScalingRule.FIXED, "the number is fixed")
+    return None if given.policy.enabled else RuleOutcome(given.wanted, ScalingRule.FIXED, "the number is fixed")
 
 
-def demand_above_maximum(given: RuleInputs) -> Outcome | None:
+def demand_above_maximum(given: RuleInputs) -> RuleOutcome | None:
     """The maximum, when the load needs more."""
     high = given.bounds.high
-    return Outcome(given.wanted, ScalingRule.MAX, f"the maximum is {high}") if given.needed > high else None
+    return RuleOutcome(given.wanted, ScalingRule.MAX, f"the maximum is {high}") if given.needed > high else None
 
 
-def scale_up(given: RuleInputs) -> Outcome | None:
+def scale_up(given: RuleInputs) -> RuleOutcome | None:
     """The wanted number at once, when it is higher."""
     if given.wanted <= given.current:
         return None
-    return Outcome(given.wanted, ScalingRule.DEMAND, "more is asked for at once")
+    return RuleOutcome(given.wanted, ScalingRule.DEMAND, "more is asked for at once")
 
 
-def changed_bounds(given: RuleInputs) -> Outcome | None:
+def changed_bounds(given: RuleInputs) -> RuleOutcome | None:
     """The nearest allowed number, when the bounds have moved past the previous one."""
     current = given.current
     if current < given.previous:
-        return Outcome(current, ScalingRule.MAX, f"the maximum is {current} now")
-    return Outcome(current, ScalingRule.MIN, f"the minimum is {current} now") if current > given.previous else None
+        return RuleOutcome(current, ScalingRule.MAX, f"the maximum is {current} now")
+    return RuleOutcome(current, ScalingRule.MIN, f"the minimum is {current} now") if current > given.previous else None
 
 
-def missing_data(given: RuleInputs) -> Outcome | None:
+def missing_data(given: RuleInputs) -> RuleOutcome | None:
     """No change while counts are missing."""
     if given.observation.complete:
         return None
-    return Outcome(given.current, ScalingRule.INCOMPLETE, "counts are missing, which may raise but never lower")
+    return RuleOutcome(given.current, ScalingRule.INCOMPLETE, "counts are missing, which may raise but never lower")
 
 
-def scale_down(given: RuleInputs) -> Outcome | None:
+def scale_down(given: RuleInputs) -> RuleOutcome | None:
     """The highest number wanted in the scale-down window, when fewer are wanted now."""
     if given.wanted >= given.current:
         return None
     length_s = given.policy.scale_down_window_s
     if given.peak is None:
         known = f"only {given.known_s:.0f} s of the {length_s:g} s window are known"
-        return Outcome(given.current, ScalingRule.WINDOW, known)
+        return RuleOutcome(given.current, ScalingRule.WINDOW, known)
     desired = min(given.peak, given.current)
-    return Outcome(desired, ScalingRule.WINDOW, f"the most that was wanted in the last {length_s:g} s is {given.peak}")
+    return RuleOutcome(
+        desired, ScalingRule.WINDOW, f"the most that was wanted in the last {length_s:g} s is {given.peak}"
+    )
 
 
-def at_minimum(given: RuleInputs) -> Outcome | None:
+def at_minimum(given: RuleInputs) -> RuleOutcome | None:
     """No change at the minimum."""
     low = given.bounds.low
-    return Outcome(given.wanted, ScalingRule.MIN, f"the minimum is {low}") if given.wanted == low else None
+    return RuleOutcome(given.wanted, ScalingRule.MIN, f"the minimum is {low}") if given.wanted == low else None
 
 
-def as_demanded(given: RuleInputs) -> Outcome | None:
+def as_demanded(given: RuleInputs) -> RuleOutcome | None:
     """No change: the number fits the load."""
-    return Outcome(given.wanted, ScalingRule.DEMAND, "that is what there should be")
+    return RuleOutcome(given.wanted, ScalingRule.DEMAND, "that is what there should be")
 
 
-RULES: tuple[Callable[[RuleInputs], Outcome | None], ...] = (
+RULES: tuple[Callable[[RuleInputs], RuleOutcome | None], ...] = (
     autoscaling_off,
     demand_above_maximum,
     scale_up,
@@ -267,7 +269,7 @@ def _direction(previous: int, desired: int) -> Direction:
     return Direction.UP if desired > previous else Direction.DOWN
 
 
-def _sentence(given: RuleInputs, outcome: Outcome) -> str:
+def _sentence(given: RuleInputs, outcome: RuleOutcome) -> str:
     """`Demand 7.20 (4.20 busy on average + 3 waiting) ÷ (1 slot × 70 %) needs 11 replicas; …: up from 2 to 10.`"""
     seen, previous = given.observation, given.previous
     slots = "1 slot" if given.slots_per_replica == 1 else f"{given.slots_per_replica} slots"

@@ -1,4 +1,4 @@
-"""What of a declared endpoint cannot run on this machine. Looks at files, changes nothing."""
+"""Check of a declared endpoint against this machine: unsupported kinds, missing files. Read-only."""
 
 import importlib.util
 import os
@@ -16,7 +16,8 @@ NEEDS_CLUSTER = "needs a cluster; on one machine use entryScript, command or sta
 
 
 def check(endpoint: Endpoint, host: Host) -> list[Fault]:
-    """Every fault of every version. A number of GPUs is no fault: it is not limited here, a replica sees them all."""
+    """Every fault of every version. A number of GPUs is no fault: it is not limited here, replicas have access to
+    all."""
     return [
         Fault(f"spec.versions[{index}].replica.{name}", value, rule)
         for index, version in enumerate(endpoint.versions)

@@ -1,4 +1,4 @@
-"""One replica below a subreaper of its own: executed, its output read, its end noticed at once, nothing of it left."""
+"""A replica process below a subreaper of its own: start, output, end, and removal of all its descendants."""
 
 import asyncio
 import contextlib
@@ -16,18 +16,18 @@ logger = logging.getLogger(__name__)
 
 READ_BYTES = 65536
 READ_EVERY_S = 0.02
-"""One that writes without end is heard at 3 MB/s and waits for us, as it would for any terminal: its bounded log is
-turned over three times a second anyhow. Heard as fast as it could write, it took 70 % of the core of this process."""
+"""Pause between reads: throttles a process that writes without end to 3 MB/s, as a terminal would; its bounded log
+is overwritten three times a second even so. Unthrottled reading took 70 % of the core of this process."""
 LAST_READS = 64
-"""Chunks read at most after the end of a process: something that escaped it may hold the pipe open for ever."""
+"""Most chunks read after the end of a process: an escaped descendant may hold the pipe open for ever."""
 KILLED = -9
 BURY_S = subreaper.PATIENCE_S + 1.0
 
 
-class Child:
-    """A running replica process; `subreaper` is the process that it, and all that it starts, descends from.
+class ChildProcess:
+    """A running replica process; `subreaper` is the ancestor of the process and all its descendants.
 
-    Its subreaper reports the start and the end, and ends itself once no descendant is left, which ends the socket.
+    The subreaper reports start and end, and exits once no descendant is left, which closes the socket.
     """
 
     def __init__(
@@ -39,22 +39,22 @@ class Child:
         cores: tuple[int, ...] = (),
         listener: socket.socket | None = None,
     ) -> None:
-        """Start the subreaper; raises OSError.
+        """Start the subreaper. Raises OSError.
 
-        launch: what to execute. python: the interpreter of the subreaper. on_output: takes what the replica prints.
-        on_start: takes the session (and pid) of the replica once it runs. cores: to run on; empty: all. listener: a
-        socket that the replica inherits under the same number.
+        `launch`: the command. `python`: interpreter for the subreaper. `on_output`: called with output of the replica.
+        `on_start`: called with its session (and pid) once it runs. `cores`: to run on; empty: all. `listener`: a socket
+        that the replica inherits under the same number.
         """
         self.session: int | None = None
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """The return code, as `subprocess` gives it; an OSError where it could not be executed."""
+        """The return code, as of `subprocess`; an OSError if the command could not be executed."""
         self._marker = f"{REPLICA_VARIABLE}={launch.env.get(REPLICA_VARIABLE, '')}\0"
         self._on_output = on_output
         self._on_start = on_start
         self._listening_soon: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lost = False
-        """The subreaper did not report an end of all: it was killed itself, or gave up."""
+        """The subreaper did not report a complete end: it was killed, or gave up."""
         self._heard = b""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as ours:
             self._output, theirs = os.pipe()
@@ -87,15 +87,15 @@ class Child:
         asyncio.get_running_loop().add_reader(self._control.fileno(), self._reported)
 
     def terminate(self) -> None:
-        """Ask the whole process group to end."""
+        """Send SIGTERM to the process group."""
         self._order(b"T")
 
     def kill(self) -> None:
-        """End it and everything that descends from it."""
+        """Kill the process and all its descendants."""
         self._order(b"K")
 
-    async def bury(self) -> None:
-        """After its end: wait until nothing of it is left."""
+    async def wait_reaped(self) -> None:
+        """Wait, after the end of the process, until no descendant is left."""
         try:
             async with asyncio.timeout(BURY_S):
                 await asyncio.shield(self._gone)
@@ -149,7 +149,7 @@ class Child:
             self.exited.set_result(outcome)
 
     def _end(self) -> None:
-        """The subreaper has closed its end of the socket, which it holds until it ends."""
+        """The end of the subreaper: it holds its end of the socket until then."""
         asyncio.get_running_loop().remove_reader(self._control.fileno())
         self._control.close()
         self._popen.wait()
@@ -171,7 +171,7 @@ class Child:
             self._listening_soon = loop.call_later(READ_EVERY_S, self._listen)
 
     def _read(self) -> bool:
-        """Read once; False when there is nothing (more) to read."""
+        """Read once; False if nothing is available."""
         if self._output < 0:
             return False
         try:

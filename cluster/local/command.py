@@ -1,4 +1,4 @@
-"""From a declared version to what is executed: argv, environment, directory. Pure."""
+"""The command of a replica from its declared version: argv, environment, directory. Pure."""
 
 import math
 import os.path
@@ -16,7 +16,7 @@ INHERITED = frozenset(
         *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
     }
 )
-"""What a replica inherits of our environment. Nothing else: tokens and proxies with passwords live there too."""
+"""Inherited environment variables. No others: tokens and proxies with passwords are among them."""
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PYTHONS = frozenset({"python", "python3"})
@@ -27,20 +27,20 @@ REPLICA_VARIABLE = "SCOREFRONT_REPLICA"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the machine gives to every replica."""
+    """Facts of the machine that all replicas share."""
 
     python: str
-    """The interpreter whose environment models run in."""
+    """The interpreter of models."""
     environ: Mapping[str, str]
     run: str
-    """Marks every process of this run of the provider."""
+    """Marker of all processes of this run of the provider."""
     server_settings: str
-    """Path of the settings file of the server that hosts an entry script."""
+    """Path of the settings file of the inference server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One process to execute. `cwd` None is our own directory."""
+    """A command to execute. `cwd` None: the current directory."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -50,21 +50,21 @@ class Launch:
 def launch(
     version: Version, endpoint: str, replica_id: str, port: int, host: Host, listener: int | None = None
 ) -> Launch:
-    """How to execute one replica (kinds entryScript and command).
+    """The command of one replica (kinds entryScript and command).
 
-    version, endpoint, replica_id: which replica it is. port: where it is to listen on 127.0.0.1. host: what the machine
-    gives. listener: descriptor of a socket that listens there already; an entry script's server inherits it.
+    `version`, `endpoint`, `replica_id`: the replica. `port`: to listen on, at 127.0.0.1. `host`: facts of the machine.
+    `listener`: descriptor of a socket that already listens there, for the server of an entry script to inherit.
     """
     env = _environment(version, endpoint, replica_id, port, host)
     return Launch(_argv(version, port, host, listener), env, directory(version))
 
 
 def template(version: Version) -> tuple[Any, ...]:
-    """What replicas must be replaced for when it changes; equal templates make interchangeable processes.
+    """The replica template: replicas are replaced when it changes; equal templates make interchangeable processes.
 
-    Only what the process itself gets to see. Probes, timeouts, the memory limit and `scorePath` are applied to running
-    replicas, and so is the number of slots, unless it is the number of workers (entryScript). The contents of files are
-    not looked at: a changed score.py is taken up by changing the version, e.g. a variable in `env`.
+    Only what the process itself depends on. Probes, timeouts, the memory limit and `scorePath` apply to running
+    replicas, as does the number of slots, unless it is the number of workers (entryScript). Contents of files do not
+    count: a changed score.py takes effect with a change of the version, e.g. of a variable in `env`.
     """
     source = version.replica
     if source.kind is ReplicaKind.STATIC:
@@ -83,7 +83,7 @@ def template(version: Version) -> tuple[Any, ...]:
 
 
 def directory(version: Version) -> str | None:
-    """Where the replica runs: its source directory, or that of its entry script."""
+    """The working directory of the replica: its source directory, or that of its entry script."""
     source = version.replica
     if source.source_directory is None and source.entry_script is not None:
         return os.path.dirname(source.entry_script)
@@ -91,12 +91,12 @@ def directory(version: Version) -> str | None:
 
 
 def cores_needed(resources: Resources) -> int | None:
-    """Whole cores a replica may use; None = all."""
+    """Whole cores of a replica; None: all."""
     return None if resources.cpu_limit is None else max(1, math.ceil(resources.cpu_limit))
 
 
 def search_path(host: Host) -> str:
-    """Where commands are looked for: beside our interpreter first, as in an activated environment."""
+    """PATH of replicas: the folder of our interpreter first, as in an activated environment."""
     return os.pathsep.join([os.path.dirname(host.python), host.environ.get("PATH", os.defpath)])
 
 
@@ -105,10 +105,10 @@ def _argv(version: Version, port: int, host: Host, listener: int | None) -> tupl
     if source.kind is ReplicaKind.COMMAND:
         first, *rest = (argument.replace(PORT_FIELD, str(port)) for argument in source.command)
         return (host.python if first in PYTHONS else first, *rest)
-    # The inference server's own launcher always listens on 0.0.0.0 (its -b beats every gunicorn setting), which would
-    # open an unguarded way around the front end. So gunicorn is run as the launcher runs it, on loopback only, and on a
-    # socket that listened before it was started: no other user can have taken the port in between.
-    # One worker process per slot: a sync worker serves one request at a time.
+    # The inference server's own launcher always listens on 0.0.0.0 (its -b overrides every gunicorn setting), which
+    # would bypass the front end. So gunicorn is run as the launcher runs it, but on loopback only, and on a socket that
+    # listened before the start: no other user can have taken the port in between. One worker process per slot: a sync
+    # worker serves one request at a time.
     return (
         *(host.python, "-m", "gunicorn", "--config", host.server_settings),
         *("--bind", f"127.0.0.1:{port}" if listener is None else f"fd://{listener}"),

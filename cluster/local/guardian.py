@@ -1,4 +1,4 @@
-"""Our end of the guard: starts it, tells it what runs, and starts another should it die."""
+"""Handle of the guard process: start, list of sessions, restart after its death."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ class Guardian:
         self._restart: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Start a guard and tell it all sessions there are. Raises OSError."""
+        """Start a guard with all current sessions. Raises OSError."""
         theirs, self._pipe = os.pipe()
         try:
             self._popen = subprocess.Popen(
@@ -43,18 +43,18 @@ class Guardian:
         for session in self._sessions:
             self._tell(f"+{session}\n")
 
-    def began(self, session: int) -> None:
-        """A replica runs in this session."""
+    def add_session(self, session: int) -> None:
+        """Add the session of a replica."""
         self._sessions.add(session)
         self._tell(f"+{session}\n")
 
-    def ended(self, session: int) -> None:
-        """Nothing is left of this session; its number may soon be somebody else's."""
+    def remove_session(self, session: int) -> None:
+        """Remove a session without processes; its number may be reused by others."""
         self._sessions.discard(session)
         self._tell(f"-{session}\n")
 
     async def close(self) -> None:
-        """Let the guard do its work, which should be none, and wait for its end."""
+        """Let the guard finish, normally without work, and wait for its end."""
         if self._restart is not None:
             self._restart.cancel()
         popen = self._popen
@@ -64,7 +64,7 @@ class Guardian:
         await asyncio.to_thread(popen.wait)
 
     def _tell(self, line: str) -> None:
-        # If it is dead, another is coming and is told all; if it is stuck, the marker finds what it was not told.
+        # A dead guard is restarted with all sessions; for a stuck one the marker finds the sessions it missed.
         with contextlib.suppress(OSError):
             os.write(self._pipe, line.encode())
 

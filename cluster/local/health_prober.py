@@ -1,4 +1,4 @@
-"""Tends one replica: probes it while it starts and while it serves, and says what it found."""
+"""Health probing of one replica, while it starts and while it serves."""
 
 import asyncio
 import zlib
@@ -8,18 +8,18 @@ from cluster.local import lifecycle
 from cluster.local import process_guard as guard
 from cluster.local import socket_owner as socketowner
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState
-from cluster.local.machine import Site
-from cluster.local.probe import Outcome, Sign, has_clients
+from cluster.local.machine import LocalMachine
+from cluster.local.probe import ProbeOutcome, ProbeSign, has_clients
 from cluster.lookup import AddressRefused, permitted
 from serving.endpoint import Version
 
 STATIC_PERIOD_S = 1.0
 STATIC_PROBES_PER_S = 200.0
-"""With more static replicas than this, each is probed less often: probing must stay cheap."""
+"""Above this number of static replicas each is probed less often, to bound the cost."""
 
 
 class ProbedReplica(Protocol):
-    """A replica as its nurse sees it."""
+    """A replica as seen by its health prober."""
 
     id: str
     host: str
@@ -29,41 +29,43 @@ class ProbedReplica(Protocol):
 
     @property
     def subreaper(self) -> int | None:
-        """The process that all of its processes descend from, if they are ours."""
+        """The process that all its processes descend from, if this provider runs them."""
 
-    def feed(self, event: LifecycleEvent, reason: str = "") -> None:
-        """Tell it what happened."""
-
-
-async def tend_child(patient: ProbedReplica, site: Site) -> None:
-    """From the start of a process to its readiness, then its liveness."""
-    await _until_ready(patient, site)
-    await _while_ready(patient, site)
+    def handle(self, event: LifecycleEvent, reason: str = "") -> None:
+        """Apply an event to the replica."""
 
 
-async def _until_ready(patient: ProbedReplica, site: Site) -> None:
-    begun, successes = site.clock(), 0
-    while patient.state is LifecycleState.STARTING:
-        liveness = patient.version.liveness
-        outcome = await _probe(patient, site, liveness.timeout_s)
-        successes = successes + 1 if outcome.sign is Sign.WELL else 0
-        waited = site.clock() - begun
+async def probe_child(replica: ProbedReplica, machine: LocalMachine) -> None:
+    """Probe a child: readiness from the start of its process, then liveness."""
+    await _until_ready(replica, machine)
+    await _while_ready(replica, machine)
+
+
+async def _until_ready(replica: ProbedReplica, machine: LocalMachine) -> None:
+    begun, successes = machine.clock(), 0
+    while replica.state is LifecycleState.STARTING:
+        liveness = replica.version.liveness
+        outcome = await _get(replica, machine, liveness.timeout_s)
+        successes = successes + 1 if outcome.sign is ProbeSign.WELL else 0
+        waited = machine.clock() - begun
         if successes >= liveness.success_threshold:
-            stranger = await asyncio.to_thread(foreign_listener, patient.host, patient.port)
+            stranger = await asyncio.to_thread(foreign_listener, replica.host, replica.port)
             if stranger is None:
-                patient.feed(LifecycleEvent.HEALTHY)
+                replica.handle(LifecycleEvent.HEALTHY)
             else:
-                patient.feed(LifecycleEvent.SICK, f"uid {stranger}, another user, listens on port {patient.port}")
+                replica.handle(
+                    LifecycleEvent.UNHEALTHY, f"uid {stranger}, another user, listens on port {replica.port}"
+                )
         elif waited >= lifecycle.start_deadline_s(liveness):
-            patient.feed(LifecycleEvent.SICK, f"not ready after {waited:.0f} s: {outcome.text}")
+            replica.handle(LifecycleEvent.UNHEALTHY, f"not ready after {waited:.0f} s: {outcome.text}")
         else:
             await asyncio.sleep(lifecycle.start_poll_s(waited))
 
 
 def foreign_listener(host: str, port: int) -> int | None:
-    """The uid that answers on a port where a replica should, if it is neither this user nor root.
+    """The uid that listens on the port of a replica, if it is neither this user nor root.
 
-    None also where the kernel cannot be asked. Another user can take the port of a `command` replica before its server
+    None also if the kernel cannot be asked. Another user can take the port of a `command` replica before its server
     binds it.
     """
     try:
@@ -73,80 +75,80 @@ def foreign_listener(host: str, port: int) -> int | None:
     return uid if uid is not None and uid not in socketowner.trusted_uids() else None
 
 
-async def _while_ready(patient: ProbedReplica, site: Site) -> None:
-    # From READY on, without the initial delay: that is there for slow starts, which the start deadline provides for.
+async def _while_ready(replica: ProbedReplica, machine: LocalMachine) -> None:
+    # From READY on, without the initial delay, which is for slow starts: these have the start deadline.
     failures = 0
-    while patient.state is LifecycleState.READY:
-        liveness = patient.version.liveness
+    while replica.state is LifecycleState.READY:
+        liveness = replica.version.liveness
         await asyncio.sleep(liveness.period_s)
-        outcome = await _probe(patient, site, liveness.timeout_s)
-        failures = 0 if outcome.sign is Sign.WELL else failures + 1
+        outcome = await _get(replica, machine, liveness.timeout_s)
+        failures = 0 if outcome.sign is ProbeSign.WELL else failures + 1
         if failures < liveness.failure_threshold:
             continue
-        if outcome.sign is Sign.SILENT and await _is_busy(patient):
+        if outcome.sign is ProbeSign.SILENT and await _is_busy(replica):
             # A replica with one slot cannot answer while it scores, and killing it would lose that request. So it may
-            # be silent for as long as a request may take; this probe stands in its queue and is next.
-            outcome = await _probe(patient, site, max(liveness.timeout_s, patient.version.scoring_timeout_s))
-            if outcome.sign is Sign.WELL:
+            # be silent for as long as a request may take; this probe waits in its queue and is next.
+            outcome = await _get(replica, machine, max(liveness.timeout_s, replica.version.scoring_timeout_s))
+            if outcome.sign is ProbeSign.WELL:
                 failures = 0
                 continue
-        patient.feed(LifecycleEvent.SICK, f"liveness probe failed {failures} times in a row: {outcome.text}")
+        replica.handle(LifecycleEvent.UNHEALTHY, f"liveness probe failed {failures} times in a row: {outcome.text}")
 
 
-async def tend_static(patient: ProbedReplica, site: Site) -> None:
-    """Probe a replica that somebody else runs about every second, until it is gone."""
-    answered_at = site.clock()
-    # Replicas declared together would else be probed together for ever.
-    phase = zlib.crc32(patient.id.encode()) / 2**32
-    while patient.state is not LifecycleState.GONE:
-        async with site.static_gate:
-            outcome = await _probe_static(patient, site, patient.version.liveness.timeout_s)
-        if outcome.sign is Sign.WELL:
-            answered_at = site.clock()
-            patient.feed(LifecycleEvent.HEALTHY)
-        elif not await _is_excused(patient, outcome, site.clock() - answered_at):
-            patient.feed(LifecycleEvent.SICK, outcome.text)
-        period = max(STATIC_PERIOD_S, site.static_replicas / STATIC_PROBES_PER_S)
+async def probe_static(replica: ProbedReplica, machine: LocalMachine) -> None:
+    """Probe a static replica about every second, until it is gone."""
+    answered_at = machine.clock()
+    # A phase keeps replicas that were declared together from being probed together for ever.
+    phase = zlib.crc32(replica.id.encode()) / 2**32
+    while replica.state is not LifecycleState.GONE:
+        async with machine.static_gate:
+            outcome = await _get_static(replica, machine, replica.version.liveness.timeout_s)
+        if outcome.sign is ProbeSign.WELL:
+            answered_at = machine.clock()
+            replica.handle(LifecycleEvent.HEALTHY)
+        elif not await _is_excused(replica, outcome, machine.clock() - answered_at):
+            replica.handle(LifecycleEvent.UNHEALTHY, outcome.text)
+        period = max(STATIC_PERIOD_S, machine.static_replicas / STATIC_PROBES_PER_S)
         await asyncio.sleep(period * (0.5 + phase))
         phase = 0.5
 
 
-async def _is_excused(patient: ProbedReplica, outcome: Outcome, silent_s: float) -> bool:
-    """A static replica that is silent because it scores keeps its place, for as long as a request may take."""
+async def _is_excused(replica: ProbedReplica, outcome: ProbeOutcome, silent_s: float) -> bool:
+    """True for a static replica that is silent because it scores, for as long as a request may take."""
     return (
-        patient.state is LifecycleState.READY
-        and outcome.sign is Sign.SILENT
-        and silent_s < patient.version.scoring_timeout_s
-        and await asyncio.to_thread(has_clients, patient.port)
+        replica.state is LifecycleState.READY
+        and outcome.sign is ProbeSign.SILENT
+        and silent_s < replica.version.scoring_timeout_s
+        and await asyncio.to_thread(has_clients, replica.port)
     )
 
 
-async def _is_busy(patient: ProbedReplica) -> bool:
-    if not await asyncio.to_thread(has_clients, patient.port):
+async def _is_busy(replica: ProbedReplica) -> bool:
+    if not await asyncio.to_thread(has_clients, replica.port):
         return False
-    return not await asyncio.to_thread(_is_stopped, patient.subreaper)
+    return not await asyncio.to_thread(_is_stopped, replica.subreaper)
 
 
 def _is_stopped(subreaper: int | None) -> bool:
-    """Is a process of it stopped (SIGSTOP)? Then its silence has nothing to do with its work."""
+    """True if one of its processes is stopped (SIGSTOP): its silence then has another cause than work."""
     ancestors = set() if subreaper is None else {subreaper}
     return any(process.state == "T" for _, process in guard.descendants(guard.processes(), ancestors))
 
 
-async def _probe_static(patient: ProbedReplica, site: Site, timeout_s: float) -> Outcome:
-    """At an address that has been judged, as routers connect to it."""
+async def _get_static(replica: ProbedReplica, machine: LocalMachine, timeout_s: float) -> ProbeOutcome:
+    """GET at an allowed address, as routers connect to it."""
     try:
         async with asyncio.timeout(timeout_s):
-            address, *_ = await permitted(patient.host, patient.port, site.allowed, site.own)
+            address, *_ = await permitted(replica.host, replica.port, machine.allowed, machine.own)
     except TimeoutError:
-        return Outcome(Sign.SILENT, f"{patient.host} was not resolved within {timeout_s:g} s")
+        return ProbeOutcome(ProbeSign.SILENT, f"{replica.host} was not resolved within {timeout_s:g} s")
     except AddressRefused as error:
-        return Outcome(Sign.BAD, str(error))
+        return ProbeOutcome(ProbeSign.BAD, str(error))
     except OSError as error:
-        return Outcome(Sign.REFUSED, f"cannot resolve {patient.host}: {error.strerror or error}")
-    path = patient.version.replica.health_path
-    return await site.prober.get(address, patient.port, path, timeout_s, named=patient.host)
+        return ProbeOutcome(ProbeSign.REFUSED, f"cannot resolve {replica.host}: {error.strerror or error}")
+    path = replica.version.replica.health_path
+    return await machine.prober.get(address, replica.port, path, timeout_s, named=replica.host)
 
 
-async def _probe(patient: ProbedReplica, site: Site, timeout_s: float) -> Outcome:
-    return await site.prober.get(patient.host, patient.port, patient.version.replica.health_path, timeout_s)
+async def _get(replica: ProbedReplica, machine: LocalMachine, timeout_s: float) -> ProbeOutcome:
+    return await machine.prober.get(replica.host, replica.port, replica.version.replica.health_path, timeout_s)

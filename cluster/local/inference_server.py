@@ -1,9 +1,8 @@
-"""gunicorn's settings for a replica that hosts an entry script; read by gunicorn in the child, imported by nobody.
+"""gunicorn's settings for a replica with an entry script; read by gunicorn in the child, never imported.
 
-They repeat what the inference server's launcher would set, less what does not fit a replica behind a front end. The
-address and the number of workers come on the command line. On one machine, connections of other users are closed. In an
-image this file is alone, and takes every connection: there the users are those of the pod, a service mesh's sidecar
-among them.
+The settings of the inference server's launcher, less those unfit for a replica behind a front end. The address and the
+number of workers are on the command line. On one machine, connections of other users are closed. In an image this file
+is alone and accepts every connection: the users there are those of the pod, among them the sidecar of a service mesh.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ _SOCKET_OWNER = Path(__file__).with_name("socket_owner.py")
 
 
 def _loaded(file: Path) -> ModuleType:
-    """A module by its path: in the process of a replica, `cluster` may be a module of the model's own."""
+    """A module by its path: in a replica, `cluster` may be a module of the model."""
     spec = importlib.util.spec_from_file_location(f"scorefront_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -35,19 +34,20 @@ socket_owner = _loaded(_SOCKET_OWNER) if _SOCKET_OWNER.exists() else None
 os.environ.setdefault("HTTP_X_MS_SERVER_VERSION", f"azmlinfsrv/{version('azureml-inference-server-http')}")
 
 timeout = int(os.environ.get("WORKER_TIMEOUT", "300"))
-"""Seconds a worker may be silent; the longest scoring timeout there is."""
+"""Seconds a worker may be silent; the longest possible scoring timeout."""
 
 preload_app = os.environ.get("WORKER_PRELOAD", "false").lower() == "true"
 
 limit_request_line = 0
-"""The front end has its own limits; a second, lower one here would only answer with another status."""
+"""Off: the front end has its own limits; a lower one here would only change the status."""
 
 control_socket_disable = True
-"""Newer gunicorns open a control socket at one path per user, which replicas would fight over; older ones skip this."""
+"""Newer gunicorns open a control socket at one path per user, on which replicas would collide; older ones ignore
+this."""
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Called by gunicorn in each new worker: on one machine it takes connections of this user and of root only."""
+    """Hook of gunicorn in each new worker: on one machine, accept connections of this user and of root only."""
     if socket_owner is None:
         return
     for listener in worker.sockets:
@@ -55,9 +55,9 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def accept(listener: socket.socket, uids: Collection[int], owner: ModuleType) -> tuple[socket.socket, Any]:
-    """The next connection of one of `uids`, as in `socket.accept`; raises BlockingIOError after closing another's.
+    """The next connection of one of `uids`, as of `socket.accept`. Raises BlockingIOError after closing another's.
 
-    `owner` is the module `cluster.local.socket_owner`. Where the kernel cannot be asked, every connection is taken.
+    `owner`: the module `cluster.local.socket_owner`. If the kernel cannot be asked, every connection is accepted.
     """
     client, address = listener.accept()
     with contextlib.suppress(owner.Unanswerable):

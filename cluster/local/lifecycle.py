@@ -1,4 +1,4 @@
-"""The life of one replica as two printable tables, and the times that go with it. Pure."""
+"""The life cycle of a replica as two printable tables, with its times. Pure."""
 
 import itertools
 from enum import StrEnum
@@ -8,7 +8,7 @@ from serving.replica import ReplicaState
 
 
 class LifecycleState(StrEnum):
-    """Where a replica stands; STOPPING has been told to end, GONE has left no trace but its log."""
+    """State of a replica. STOPPING: its process has been asked to end. GONE: nothing but its log is left."""
 
     STARTING = "starting"
     READY = "ready"
@@ -19,62 +19,62 @@ class LifecycleState(StrEnum):
 
 
 class LifecycleEvent(StrEnum):
-    """What can happen to a replica."""
+    """Event in the life of a replica."""
 
     HEALTHY = "healthy"
-    """It answered its probes as it should."""
-    SICK = "sick"
-    """It never got ready, went silent, or grew over its memory limit."""
+    """Its probes succeeded."""
+    UNHEALTHY = "unhealthy"
+    """It was not ready in time, went silent, or exceeded its memory limit."""
     EXITED = "exited"
     """Its process has ended."""
     RETIRED = "retired"
     """It is not wanted any more."""
-    RELEASED = "released"
-    """Nothing is in flight on it, or the time for that is over."""
+    DRAINED = "drained"
+    """It has no request in flight, or its time for draining is over."""
     DUE = "due"
-    """Its backoff is over: another may take its place."""
+    """Its backoff is over: it may be replaced."""
 
 
 Table = dict[tuple[LifecycleState, LifecycleEvent], LifecycleState]
 
 
 def _table(moves: Table) -> Table:
-    """`moves`, and staying put for every other pair of state and event."""
+    """`moves`, completed by staying in place for all other pairs of state and event."""
     return {pair: moves.get(pair, pair[0]) for pair in itertools.product(LifecycleState, LifecycleEvent)}
 
 
-# A replica that never was READY has nothing in flight, so it is stopped without a drain.
+# A replica that never was READY has no request in flight, so it is stopped without draining.
 PROCESS: Table = _table(
     {
         (LifecycleState.STARTING, LifecycleEvent.HEALTHY): LifecycleState.READY,
-        (LifecycleState.STARTING, LifecycleEvent.SICK): LifecycleState.FAILED,
+        (LifecycleState.STARTING, LifecycleEvent.UNHEALTHY): LifecycleState.FAILED,
         (LifecycleState.STARTING, LifecycleEvent.EXITED): LifecycleState.FAILED,
         (LifecycleState.STARTING, LifecycleEvent.RETIRED): LifecycleState.STOPPING,
-        (LifecycleState.READY, LifecycleEvent.SICK): LifecycleState.FAILED,
+        (LifecycleState.READY, LifecycleEvent.UNHEALTHY): LifecycleState.FAILED,
         (LifecycleState.READY, LifecycleEvent.EXITED): LifecycleState.FAILED,
         (LifecycleState.READY, LifecycleEvent.RETIRED): LifecycleState.DRAINING,
-        (LifecycleState.DRAINING, LifecycleEvent.SICK): LifecycleState.STOPPING,
+        (LifecycleState.DRAINING, LifecycleEvent.UNHEALTHY): LifecycleState.STOPPING,
         (LifecycleState.DRAINING, LifecycleEvent.EXITED): LifecycleState.GONE,
-        (LifecycleState.DRAINING, LifecycleEvent.RELEASED): LifecycleState.STOPPING,
+        (LifecycleState.DRAINING, LifecycleEvent.DRAINED): LifecycleState.STOPPING,
         (LifecycleState.STOPPING, LifecycleEvent.EXITED): LifecycleState.GONE,
         (LifecycleState.FAILED, LifecycleEvent.RETIRED): LifecycleState.STOPPING,
         (LifecycleState.FAILED, LifecycleEvent.DUE): LifecycleState.GONE,
     }
 )
-"""A child process of ours. A failed one never recovers: it is replaced under a new id."""
+"""Child processes. A failed one never recovers: it is replaced under a new id."""
 
 STATIC: Table = _table(
     {
         (LifecycleState.STARTING, LifecycleEvent.HEALTHY): LifecycleState.READY,
         (LifecycleState.STARTING, LifecycleEvent.RETIRED): LifecycleState.GONE,
-        (LifecycleState.READY, LifecycleEvent.SICK): LifecycleState.FAILED,
+        (LifecycleState.READY, LifecycleEvent.UNHEALTHY): LifecycleState.FAILED,
         (LifecycleState.READY, LifecycleEvent.RETIRED): LifecycleState.DRAINING,
-        (LifecycleState.DRAINING, LifecycleEvent.RELEASED): LifecycleState.GONE,
+        (LifecycleState.DRAINING, LifecycleEvent.DRAINED): LifecycleState.GONE,
         (LifecycleState.FAILED, LifecycleEvent.HEALTHY): LifecycleState.READY,
         (LifecycleState.FAILED, LifecycleEvent.RETIRED): LifecycleState.GONE,
     }
 )
-"""A replica that somebody else runs: it comes and goes with its answers, and there is nothing to stop."""
+"""Static replicas, run by others: they come and go with their answers; there is nothing to stop."""
 
 OUTWARD: dict[LifecycleState, ReplicaState] = {
     LifecycleState.STARTING: ReplicaState.STARTING,
@@ -83,25 +83,25 @@ OUTWARD: dict[LifecycleState, ReplicaState] = {
     LifecycleState.STOPPING: ReplicaState.DRAINING,
     LifecycleState.FAILED: ReplicaState.FAILED,
 }
-"""How a state is reported; GONE is reported by a Remove."""
+"""The reported state; GONE is reported by a Remove."""
 
 WANTED = frozenset({LifecycleState.STARTING, LifecycleState.READY, LifecycleState.FAILED})
-"""States that count as replicas of the version; the others are on their way out."""
+"""States that count as replicas of the version; the others are being removed."""
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 MAX_BACKOFF_OF_A_SERVER_S = 2.0
-"""For one that was READY: it is known to start, and every second without it is capacity lost."""
+"""Limit for a replica that was READY: it is known to start, and every second without it is lost capacity."""
 STEADY_S = 60.0
-"""A replica that was READY for this long has proved itself: its failures before that are forgotten."""
+"""READY time after which earlier failures are forgotten."""
 
 
 def backoff(failures: int, ready_s: float | None) -> tuple[int, float]:
-    """After one more failure: (failures in a row with this one, seconds until the replacement may start).
+    """(Failures in a row, seconds until the replacement may start) after one more failure.
 
-    `failures` were in a row before this one; `ready_s` is how long the replica had been READY, None if it never was.
-    The first failure of a replica that served costs no wait (a kill -9 is mended in milliseconds); then 0.5 s, doubling
-    up to 2 s. One that never served waits from the first time on, up to 30 s.
+    `failures`: in a row before this one. `ready_s`: time the replica had been READY, None if it never was. The first
+    failure of a replica that served has no delay (a kill -9 is repaired in milliseconds); then 0.5 s, doubling up to 2
+    s. One that never served waits from the first failure on, up to 30 s.
     """
     in_row = 1 if ready_s is not None and ready_s >= STEADY_S else failures + 1
     if in_row == 1 and ready_s is not None:
@@ -112,17 +112,17 @@ def backoff(failures: int, ready_s: float | None) -> tuple[int, float]:
 
 
 def start_deadline_s(probe: LivenessProbe) -> float:
-    """How long a replica may take to get ready: when Kubernetes would have killed it (340 s with the v1 defaults)."""
+    """Longest time to readiness: that after which Kubernetes would kill it (340 s with the v1 defaults)."""
     return probe.initial_delay_s + probe.failure_threshold * probe.period_s
 
 
 def start_poll_s(waited_s: float) -> float:
-    """Pause between two readiness probes: at most 20 a second, and readiness is noticed within 5 % of its time."""
+    """Pause between readiness probes: at most 20 a second, and within 5 % of the time waited so far."""
     return min(1.0, max(0.05, 0.05 * waited_s))
 
 
 def exit_text(returncode: int, signal_names: dict[int, str]) -> str:
-    """How a process ended, for people. Negative codes are signals, as in `subprocess`."""
+    """The end of a process for people. Negative codes are signals, as in `subprocess`."""
     if returncode < 0:
         return f"killed by {signal_names.get(-returncode, f'signal {-returncode}')}"
     return f"exited with code {returncode}"

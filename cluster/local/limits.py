@@ -1,4 +1,4 @@
-"""What an ordinary user can limit on one machine: the cores of a replica, and its memory by watching it."""
+"""Limits available to an ordinary user on one machine: cores by affinity, memory by observation."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -7,12 +7,12 @@ from cluster.local.process_guard import Process, descendants
 
 
 def choose_cores(load: Mapping[int, int], needed: int) -> tuple[int, ...]:
-    """The `needed` cores with the fewest replicas on them. `load`: core -> replicas, for every core there is."""
+    """The `needed` cores with the fewest replicas. `load`: core -> replicas, for every core."""
     return tuple(sorted(sorted(load, key=lambda core: (load[core], core))[:needed]))
 
 
 def memory_by_ancestor(table: Iterable[Process], ancestors: Collection[int]) -> dict[int, int]:
-    """Pid -> resident bytes of all processes that descend from it. Pages they share are counted once for each."""
+    """Pid -> resident bytes of all its descendants. Shared pages count once for each."""
     total: Counter[int] = Counter()
     for ancestor, process in descendants(table, ancestors):
         total[ancestor] += process.rss_bytes
@@ -20,10 +20,10 @@ def memory_by_ancestor(table: Iterable[Process], ancestors: Collection[int]) -> 
 
 
 def over_memory(rss_bytes: int, limit_bytes: int | None) -> str:
-    """Why a replica must be killed, as a cluster's OOM killer would; "" if it need not be.
+    """The reason to kill a replica above its memory limit, as a cluster's OOM killer would; "" if it is below.
 
-    RLIMIT_AS would be enforced by the kernel, but counts address space, not memory: numpy, CUDA and every thread's
-    stack reserve many times what they use, so that a model well within its limit would fail in malloc.
+    The kernel would enforce RLIMIT_AS, but that counts address space, not memory: numpy, CUDA and every thread's stack
+    reserve many times what they use, so that a model well within its limit would fail in malloc.
     """
     if limit_bytes is None or rss_bytes <= limit_bytes:
         return ""
@@ -31,14 +31,14 @@ def over_memory(rss_bytes: int, limit_bytes: int | None) -> str:
 
 
 class Cores:
-    """Who runs on which core. Holders are replica ids; giving back twice is harmless."""
+    """Assignment of cores to replicas. Holders are replica ids; releasing twice is harmless."""
 
     def __init__(self, cores: Collection[int]) -> None:
         self._load = dict.fromkeys(cores, 0)
         self._held: dict[str, tuple[int, ...]] = {}
 
-    def take(self, holder: str, needed: int | None) -> tuple[int, ...] | None:
-        """Cores for a replica; None = it may use all there are."""
+    def acquire(self, holder: str, needed: int | None) -> tuple[int, ...] | None:
+        """Cores for a replica; None: all."""
         if needed is None or needed >= len(self._load):
             return None
         chosen = self._held[holder] = choose_cores(self._load, needed)
@@ -46,7 +46,7 @@ class Cores:
             self._load[core] += 1
         return chosen
 
-    def give_back(self, holder: str) -> None:
-        """The replica is gone."""
+    def release(self, holder: str) -> None:
+        """Release the cores of a replica."""
         for core in self._held.pop(holder, ()):
             self._load[core] -= 1

@@ -1,4 +1,4 @@
-"""Replicas as child processes of this one: `cluster.provider.Provider` for a laptop, or for any single machine."""
+"""The provider for one machine, e.g. a laptop: replicas as child processes of this one."""
 
 import asyncio
 import fcntl
@@ -19,7 +19,7 @@ from cluster.local.command import RUN_VARIABLE, Host
 from cluster.local.guardian import Guardian
 from cluster.local.lifecycle import LifecycleEvent
 from cluster.local.local_replica import LocalReplica
-from cluster.local.machine import Site
+from cluster.local.machine import LocalMachine
 from cluster.local.probe import Prober
 from cluster.local.replica_logs import LogStore
 from cluster.local.version_replicas import VersionReplicas
@@ -33,19 +33,19 @@ from serving.faults import Fault
 MEMORY_PERIOD_S = 1.0
 CLOSE_S = 5.0
 KILLED_S = 0.5
-"""For what was killed to be gone."""
+"""Longest wait for killed processes to end."""
 
 
 class LocalProvider:
-    """Runs replicas (entryScript, command) on loopback ports and looks after those that run already (static).
+    """Runs replicas (entryScript, command) on loopback ports and probes static ones.
 
-    Of the resources an ordinary user can limit two: `cpu_limit` by binding a replica to so many whole cores, and
-    `memory_limit_bytes` by killing one that is found above it. `cpu` and `memory_bytes` reserve nothing, and GPUs are
-    seen by every replica: for that a cluster is needed.
+    An ordinary user can limit two resources: `cpu_limit` by binding a replica to whole cores, and `memory_limit_bytes`
+    by killing a replica above it. `cpu` and `memory_bytes` reserve nothing, and all replicas have access to all GPUs:
+    reservations need a cluster.
 
-    What ran before is replaced, never adopted: pipes, exit codes and the right to the port went with the process that
-    had started it, and a replica that missed a change of its template could not be told from one that did not. `start`
-    kills what a previous run of the same directory may have left, and fails if that run is still alive.
+    Replicas of an earlier run are replaced, never adopted: pipes, exit codes and the claim to the port ended with their
+    parent, and a replica that missed a change of its template would look like any other. `start` kills leftovers of an
+    earlier run with the same directory, and fails if that run is alive.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class LocalProvider:
         allowed: Destinations | None = None,
         own_ports: Sequence[int] = (),
     ) -> None:
-        """`state_dir` holds logs and a lock, and belongs to one provider at a time. `allowed`: where static replicas
-        may be, by default on loopback; `own_ports`: no static replica is there.
-        """
+        """`state_dir`: for logs and a lock, of one provider at a time. `clock`: monotonic seconds. `new_suffix`:
+        makes ids unique. `allowed`: destinations of static replicas, by default loopback. `own_ports`: ports of
+        scorefront, never those of static replicas."""
         self._dir = state_dir
         self._clock = clock
         self._new_suffix = new_suffix
-        self._fleets: dict[VersionKey, VersionReplicas] = {}
+        self._versions: dict[VersionKey, VersionReplicas] = {}
         self._lock = -1
-        self._running: Site | None = None
+        self._running: LocalMachine | None = None
         self._feed = Feed()
         self._allowed = allowed or Destinations()
         self._own_ports = tuple(own_ports)
@@ -79,12 +79,12 @@ class LocalProvider:
         self._any_run = f"{RUN_VARIABLE}={home}."
 
     async def start(self) -> None:
-        """Take the directory, clear up after a previous run, be ready. Raises ProviderError."""
+        """Lock the directory, kill leftovers of an earlier run, be ready. Raises ProviderError."""
         self._lock = _lock(self._dir)
         await asyncio.to_thread(guard.kill_all, (), self._any_run)
         guardian = Guardian(self._host.python, f"{RUN_VARIABLE}={self._host.run}")
         guardian.start()
-        self._running = Site(
+        self._running = LocalMachine(
             host=self._host,
             clock=self._clock,
             new_suffix=self._new_suffix,
@@ -99,123 +99,124 @@ class LocalProvider:
         self._running.tasks.spawn(self._watch_memory(), name="watch memory of replicas")
 
     async def close(self, deadline_s: float = CLOSE_S) -> None:
-        """Stop every replica without a drain: SIGTERM, and SIGKILL for what is left after `deadline_s`."""
-        site, self._running = self._running, None
-        if site is None:
+        """Stop all replicas without draining: SIGTERM, then SIGKILL after `deadline_s`."""
+        machine, self._running = self._running, None
+        if machine is None:
             return
-        for fleet in self._fleets.values():
-            fleet.stop()
-        await site.lives.ended(deadline_s)
-        for fleet in self._fleets.values():
-            fleet.kill()
-        await site.lives.ended(KILLED_S)
-        await site.tasks.close()
-        await site.lives.close()
-        await site.prober.close()
-        await site.guardian.close()
-        self._fleets.clear()
+        for version_replicas in self._versions.values():
+            version_replicas.stop()
+        await machine.lives.ended(deadline_s)
+        for version_replicas in self._versions.values():
+            version_replicas.kill()
+        await machine.lives.ended(KILLED_S)
+        await machine.tasks.close()
+        await machine.lives.close()
+        await machine.prober.close()
+        await machine.guardian.close()
+        self._versions.clear()
         os.close(self._lock)
 
     # ---- cluster.provider.Provider
 
     def check(self, endpoint: Endpoint) -> list[Fault]:
-        """What of this endpoint cannot run here: kinds that need a cluster, files that do not exist."""
+        """The faults of this endpoint here: kinds that need a cluster, missing files, refused addresses."""
         own = self._running.own if self._running is not None else OwnAddresses(self._own_ports)
         return [*checking.check(endpoint, self._host), *static_faults(endpoint, self._allowed, own)]
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
-        """Make the replicas of `endpoint` match; a version not in `replicas` keeps its number, or gets its minimum."""
+        """Make the replicas of `endpoint` match; versions not in `replicas` keep their number, new ones get their
+        minimum."""
         for version in endpoint.versions:
             if version.replica.kind in checking.ELSEWHERE:
                 raise ProviderError(
                     f"{endpoint.name}/{version.name}: {version.replica.kind.value} {checking.NEEDS_CLUSTER}"
                 )
-        self._site()
+        self._machine()
         names = {version.name for version in endpoint.versions}
-        for key, fleet in self._fleets_of(endpoint.name):
+        for key, version_replicas in self._versions_of(endpoint.name):
             if key.version not in names:
-                fleet.undeclare()
+                version_replicas.undeclare()
         self._logs.drop(endpoint.name, keep=names)
         for version in endpoint.versions:
-            fleet = self._fleet(VersionKey(endpoint.name, version.name))
-            present = fleet.wanted if fleet.declared else version.autoscale.min_replicas
-            fleet.declare(version, replicas.get(version.name, present))
+            version_replicas = self._replicas_of(VersionKey(endpoint.name, version.name))
+            present = version_replicas.wanted if version_replicas.declared else version.autoscale.min_replicas
+            version_replicas.declare(version, replicas.get(version.name, present))
 
     async def remove(self, endpoint: str) -> None:
-        """Drain and stop every replica of the endpoint; with the last of a version go the version's logs."""
-        for _, fleet in self._fleets_of(endpoint):
-            fleet.undeclare()
+        """Drain and stop all replicas of the endpoint; logs of a version are removed with its last replica."""
+        for _, version_replicas in self._versions_of(endpoint):
+            version_replicas.undeclare()
         self._logs.drop(endpoint)
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:
-        """Have this many replicas of a version; static ones are what they are. Unknown versions are ignored."""
-        if (fleet := self._fleets.get(key)) is not None:
-            fleet.scale(replicas, list(victims))
+        """Set the number of replicas of a version; no effect on static ones. Unknown versions are ignored."""
+        if (version_replicas := self._versions.get(key)) is not None:
+            version_replicas.scale(replicas, list(victims))
 
     async def hindrance(self, key: VersionKey, fewer: bool) -> str:
-        """Nobody else sets these numbers, and what runs here is known."""
+        """Always "": nothing else changes the number here, and all replicas are known."""
         return ""
 
     async def drained(self, replica_id: str) -> None:
-        """Nothing is in flight on this replica and nothing will be."""
-        for fleet in self._fleets.values():
-            if (member := fleet.members.get(replica_id)) is not None:
-                member.feed(LifecycleEvent.RELEASED)
+        """Stop a drained replica."""
+        for version_replicas in self._versions.values():
+            if (replica := version_replicas.replicas.get(replica_id)) is not None:
+                replica.handle(LifecycleEvent.DRAINED)
                 return
 
     def watch(self) -> AsyncIterator[Change]:
-        """First a Reset with what is known, then every change, for ever."""
+        """Yield a Reset with the known replicas, then every change, without end."""
         return self._feed.watch()
 
     async def logs(self, key: VersionKey, tail: int) -> dict[str, list[str]]:
-        """Replica id -> its last `tail` lines; also of the last replicas that are gone, of earlier runs too."""
+        """Replica id -> its last `tail` lines; includes the last removed replicas, also of earlier runs."""
         return await self._logs.tail(key, tail)
 
     def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
-        """(replica id, line) as they are written, from now on, for ever."""
+        """Yield (replica id, line) as written, from now on, without end."""
         return self._logs.follow(key)
 
-    # ---- inside
+    # ---- internal
 
-    def _site(self) -> Site:
+    def _machine(self) -> LocalMachine:
         if self._running is None:
             raise ProviderError("the local provider is not running: start() it first")
         return self._running
 
-    def _fleet(self, key: VersionKey) -> VersionReplicas:
-        for other in [key for key, fleet in self._fleets.items() if fleet.done]:
-            del self._fleets[other]
-        return self._fleets.setdefault(key, VersionReplicas(self._site(), key))
+    def _replicas_of(self, key: VersionKey) -> VersionReplicas:
+        for other in [key for key, version_replicas in self._versions.items() if version_replicas.done]:
+            del self._versions[other]
+        return self._versions.setdefault(key, VersionReplicas(self._machine(), key))
 
-    def _fleets_of(self, endpoint: str) -> list[tuple[VersionKey, VersionReplicas]]:
-        return [(key, fleet) for key, fleet in self._fleets.items() if key.endpoint == endpoint]
+    def _versions_of(self, endpoint: str) -> list[tuple[VersionKey, VersionReplicas]]:
+        return [(key, version_replicas) for key, version_replicas in self._versions.items() if key.endpoint == endpoint]
 
     def _limited(self) -> dict[int, LocalReplica]:
-        """Subreaper -> replica, of those that run and have a memory limit."""
+        """Subreaper -> replica, for running replicas with a memory limit."""
         return {
-            member.subreaper: member
-            for fleet in self._fleets.values()
-            for member in fleet.members.values()
-            if member.version.resources.memory_limit_bytes is not None and member.subreaper is not None
+            replica.subreaper: replica
+            for version_replicas in self._versions.values()
+            for replica in version_replicas.replicas.values()
+            if replica.version.resources.memory_limit_bytes is not None and replica.subreaper is not None
         }
 
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(MEMORY_PERIOD_S)
-            if not (members := self._limited()):
+            if not (limited := self._limited()):
                 continue
             used = await asyncio.to_thread(
-                lambda among: limits.memory_by_ancestor(guard.processes(), among), set(members)
+                lambda among: limits.memory_by_ancestor(guard.processes(), among), set(limited)
             )
             for subreaper, rss_bytes in used.items():
-                member = members[subreaper]
-                reason = limits.over_memory(rss_bytes, member.version.resources.memory_limit_bytes)
-                if reason and member.subreaper == subreaper:
-                    member.feed(LifecycleEvent.SICK, reason)
+                replica = limited[subreaper]
+                reason = limits.over_memory(rss_bytes, replica.version.resources.memory_limit_bytes)
+                if reason and replica.subreaper == subreaper:
+                    replica.handle(LifecycleEvent.UNHEALTHY, reason)
 
 
 def _lock(directory: Path) -> int:
-    """Own the directory until the descriptor is closed or this process ends. Raises ProviderError."""
+    """Lock the directory until the descriptor is closed or this process ends. Raises ProviderError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory / "replicas.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

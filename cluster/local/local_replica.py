@@ -1,4 +1,4 @@
-"""One replica: its state machine, its timers, and for a child its process."""
+"""One replica: its state machine and timers, and for a child its process."""
 
 import asyncio
 import logging
@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from cluster.local import command, lifecycle
-from cluster.local import health_prober as nurse
-from cluster.local.child_process import Child
+from cluster.local.child_process import ChildProcess
+from cluster.local.health_prober import probe_child, probe_static
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState, Table
-from cluster.local.machine import LOOPBACK, Site, is_taken
+from cluster.local.machine import LOOPBACK, LocalMachine, is_taken
 from serving.endpoint import ReplicaKind, Version, VersionKey
 from serving.replica import Replica
 
 logger = logging.getLogger(__name__)
 
 GRACE_S = 5.0
-"""From SIGTERM to SIGKILL."""
+"""Time between SIGTERM and SIGKILL."""
 PORT_RETRIES = 3
 REASON_LINES = 20
 SIGNALS = {int(number): number.name for number in signal.Signals}
@@ -27,22 +27,22 @@ SIGNALS = {int(number): number.name for number in signal.Signals}
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a replacement inherits from the replica it replaces."""
+    """Inheritance of a replacement from the failed replica."""
 
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     port_retries: int = 0
     reason: str = ""
 
 
 class LocalReplica:
-    """What children and static replicas have in common. `feed` is the only way to change its state."""
+    """State and reporting of a replica, child or static. Only `handle` changes its state."""
 
     table: ClassVar[Table]
 
     def __init__(
         self,
-        site: Site,
+        machine: LocalMachine,
         key: VersionKey,
         version: Version,
         replica_id: str,
@@ -56,19 +56,19 @@ class LocalReplica:
         self.template = command.template(version)
         self.state = LifecycleState.STARTING
         self.reason = ""
-        self.heir: Lineage | None = None
-        """Set when another is to take its place."""
-        self._site = site
+        self.successor: Lineage | None = None
+        """Inheritance of its replacement; None if there shall be none."""
+        self._machine = machine
         self._on_change = on_change
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def subreaper(self) -> int | None:
-        """The process that all of its processes descend from, if they are ours and running."""
+        """The process that all its processes descend from, if this provider runs them and they run."""
         return None
 
     def record(self) -> Replica:
-        """As it is reported; not for one that is GONE."""
+        """The replica as reported; not for GONE ones."""
         return Replica(
             id=self.id,
             endpoint=self.key.endpoint,
@@ -81,8 +81,8 @@ class LocalReplica:
             reason=self.reason,
         )
 
-    def feed(self, event: LifecycleEvent, reason: str = "") -> None:
-        """Something happened: move, do what goes with it, and report."""
+    def handle(self, event: LifecycleEvent, reason: str = "") -> None:
+        """Apply an event: change the state, act on the change, report it."""
         before, self.state = self.state, self.table[self.state, event]
         if self.state is not before:
             self.reason = reason
@@ -97,142 +97,144 @@ class LocalReplica:
 
     def _entered(self) -> None:
         if self.state is LifecycleState.DRAINING:
-            self._after(self.version.scoring_timeout_s, lambda: self.feed(LifecycleEvent.RELEASED))
+            self._after(self.version.scoring_timeout_s, lambda: self.handle(LifecycleEvent.DRAINED))
 
     def _after(self, delay_s: float, act: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay_s, act)
 
 
 class StaticReplica(LocalReplica):
-    """One that runs already at `address` and is only looked after."""
+    """A replica at a declared `address`, run by others and probed here."""
 
     table = lifecycle.STATIC
 
     def __init__(
         self,
-        site: Site,
+        machine: LocalMachine,
         key: VersionKey,
         version: Version,
         replica_id: str,
         on_change: Callable[[LocalReplica], None],
         address: str,
     ) -> None:
-        super().__init__(site, key, version, replica_id, on_change)
+        super().__init__(machine, key, version, replica_id, on_change)
         self.address = address
         host, _, port = address.rpartition(":")
         self.host, self.port = host.strip("[]"), int(port)
-        self._nurse = site.tasks.spawn(nurse.tend_static(self, site), name=f"probe {self.id}")
-        site.static_replicas += 1
+        self._probing = machine.tasks.spawn(probe_static(self, machine), name=f"probe {self.id}")
+        machine.static_replicas += 1
 
     def _entered(self) -> None:
         super()._entered()
         if self.state is LifecycleState.GONE:
-            self._site.static_replicas -= 1
-            self._nurse.cancel()
+            self._machine.static_replicas -= 1
+            self._probing.cancel()
 
 
 class ChildReplica(LocalReplica):
-    """One that runs as a child process of ours."""
+    """A replica that is a child process."""
 
     table = lifecycle.PROCESS
 
     def __init__(
         self,
-        site: Site,
+        machine: LocalMachine,
         key: VersionKey,
         version: Version,
         replica_id: str,
         on_change: Callable[[LocalReplica], None],
         lineage: Lineage,
     ) -> None:
-        super().__init__(site, key, version, replica_id, on_change)
+        super().__init__(machine, key, version, replica_id, on_change)
         self._listener: socket.socket | None = None
         if version.replica.kind is ReplicaKind.ENTRY_SCRIPT:
-            self._listener = site.ports.listen()
+            self._listener = machine.ports.listen()
             self.port = int(self._listener.getsockname()[1])
         else:
-            self.port = site.ports.take()
-        site.own.put(replica_id, self.host, self.port)
+            self.port = machine.ports.acquire()
+        machine.own.put(replica_id, self.host, self.port)
         self.reason = f"replaces one that failed: {lineage.reason}" if lineage.reason else ""
         self._lineage = lineage
-        self._log = site.logs.open(key, replica_id)
-        self._child: Child | None = None
+        self._log = machine.logs.open(key, replica_id)
+        self._child: ChildProcess | None = None
         self._ready_at: float | None = None
         self._wait_s = 0.0
-        site.lives.spawn(self._live(), name=f"replica {self.id}")
+        machine.lives.spawn(self._run(), name=f"replica {self.id}")
 
     @property
     def subreaper(self) -> int | None:
-        """The process that all of its processes descend from, while they run."""
+        """The process that all its processes descend from, while they run."""
         return self._child.subreaper if self._runs() and self._child else None
 
     def kill(self) -> None:
-        """End it now, whatever it does."""
+        """Kill the process."""
         if self._child is not None:
             self._child.kill()
 
-    def feed(self, event: LifecycleEvent, reason: str = "") -> None:
-        """As for every member; a failed one waits for its backoff from the end of its process on."""
+    def handle(self, event: LifecycleEvent, reason: str = "") -> None:
+        """Apply an event. After a failure the backoff starts with the end of the process."""
         before = self.state
         if reason and self.table[before, event] is LifecycleState.FAILED and before is not LifecycleState.FAILED:
             reason = self._with_last_lines(reason)
-        super().feed(event, reason)
+        super().handle(event, reason)
         if event is LifecycleEvent.EXITED and before is self.state is LifecycleState.FAILED:
-            self._await_turn()
+            self._wait_backoff()
 
-    async def _live(self) -> None:
-        """The process from its start to the removal of its last trace."""
+    async def _run(self) -> None:
+        """Run the process from its start to the removal of its last trace."""
         child = None
         try:
-            # One start per turn of the loop: each holds the loop up until the new process has called exec.
-            async with self._site.starting:
+            # One start per turn of the loop: each blocks the loop until the new process has called exec.
+            async with self._machine.starting:
                 await asyncio.sleep(0)
                 if self.state is not LifecycleState.STARTING:
                     return
                 try:
                     child = self._child = self._spawn()
                 except OSError as error:
-                    self.feed(LifecycleEvent.EXITED, f"cannot be started: {error}")
+                    self.handle(LifecycleEvent.EXITED, f"cannot be started: {error}")
                     return
-            tending = self._site.tasks.spawn(nurse.tend_child(self, self._site), name=f"probe {self.id}")
+            probing = self._machine.tasks.spawn(probe_child(self, self._machine), name=f"probe {self.id}")
             try:
                 ending = self._ending(await asyncio.shield(child.exited))
             except OSError as error:
                 ending = f"cannot be started: {error}"
             finally:
-                tending.cancel()
-            self._site.logs.close(self.key, self.id)
-            self.feed(LifecycleEvent.EXITED, ending)
+                probing.cancel()
+            self._machine.logs.close(self.key, self.id)
+            self.handle(LifecycleEvent.EXITED, ending)
         finally:
             await self._clear_up(child)
 
-    def _spawn(self) -> Child:
-        site, version, listener = self._site, self.version, self._listener
+    def _spawn(self) -> ChildProcess:
+        machine, version, listener = self._machine, self.version, self._listener
         inherited = listener.fileno() if listener is not None else None
-        launch = command.launch(version, self.key.endpoint, self.id, self.port, site.host, inherited)
-        cores = site.cores.take(self.id, command.cores_needed(version.resources))
+        launch = command.launch(version, self.key.endpoint, self.id, self.port, machine.host, inherited)
+        cores = machine.cores.acquire(self.id, command.cores_needed(version.resources))
         try:
-            return Child(launch, site.host.python, self._log.write, site.guardian.began, cores or (), listener)
+            return ChildProcess(
+                launch, machine.host.python, self._log.write, machine.guardian.add_session, cores or (), listener
+            )
         finally:
             self._close_listener()
 
     def _close_listener(self) -> None:
-        """With the replica's own descriptors of it ends the port."""
+        """Close our descriptor; the port then closes with the replica's own descriptors."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
 
-    async def _clear_up(self, child: Child | None) -> None:
+    async def _clear_up(self, child: ChildProcess | None) -> None:
         if child is not None:
             child.kill()
-            await child.bury()
+            await child.wait_reaped()
             if child.session is not None:
-                self._site.guardian.ended(child.session)
+                self._machine.guardian.remove_session(child.session)
         self._close_listener()
-        self._site.logs.close(self.key, self.id)
-        self._site.cores.give_back(self.id)
-        self._site.ports.give_back(self.port)
-        self._site.own.drop(self.id)
+        self._machine.logs.close(self.key, self.id)
+        self._machine.cores.release(self.id)
+        self._machine.ports.release(self.port)
+        self._machine.own.drop(self.id)
 
     def _runs(self) -> bool:
         return self._child is not None and not self._child.exited.done()
@@ -240,9 +242,9 @@ class ChildReplica(LocalReplica):
     def _entered(self) -> None:
         super()._entered()
         if self.state is LifecycleState.READY:
-            self._ready_at = self._site.clock()
+            self._ready_at = self._machine.clock()
         elif self.state is LifecycleState.STOPPING:
-            self.heir = None
+            self.successor = None
             self._stop()
         elif self.state is LifecycleState.FAILED:
             self._fail()
@@ -252,25 +254,25 @@ class ChildReplica(LocalReplica):
             self._child.terminate()
             self._after(GRACE_S, self.kill)
         else:
-            self._after(0.0, lambda: self.feed(LifecycleEvent.EXITED))
+            self._after(0.0, lambda: self.handle(LifecycleEvent.EXITED))
 
     def _fail(self) -> None:
-        now = self._site.clock()
+        now = self._machine.clock()
         ready_s = None if self._ready_at is None else now - self._ready_at
         failures, self._wait_s = lifecycle.backoff(self._lineage.failures, ready_s)
-        heir = Lineage(failures, reason=self.reason)
+        successor = Lineage(failures, reason=self.reason)
         if ready_s is None and self._lineage.port_retries < PORT_RETRIES and not self._runs() and is_taken(self.port):
-            # Somebody was quicker than the replica on the port we had found: no fault of the model.
-            self._wait_s, heir = 0.0, replace(self._lineage, port_retries=self._lineage.port_retries + 1)
-        self.heir = heir
-        logger.warning("%s failed, the next starts in %g s: %s", self.id, self._wait_s, self.reason)
+            # Another process took the chosen port first: not a failure of the model.
+            self._wait_s, successor = 0.0, replace(self._lineage, port_retries=self._lineage.port_retries + 1)
+        self.successor = successor
+        logger.warning("replica %s: failed, replacement starts in %g s: %s", self.id, self._wait_s, self.reason)
         if self._runs():
             self.kill()
         else:
-            self._await_turn()
+            self._wait_backoff()
 
-    def _await_turn(self) -> None:
-        self._after(self._wait_s, lambda: self.feed(LifecycleEvent.DUE))
+    def _wait_backoff(self) -> None:
+        self._after(self._wait_s, lambda: self.handle(LifecycleEvent.DUE))
 
     def _ending(self, code: int) -> str:
         text = lifecycle.exit_text(code, SIGNALS)

@@ -1,4 +1,4 @@
-"""What all replicas of this machine share."""
+"""State shared by all replicas of this machine."""
 
 import asyncio
 import errno
@@ -18,17 +18,17 @@ from serving.destinations import Destinations
 
 LOOPBACK = "127.0.0.1"
 LISTEN_BACKLOG = 2048
-"""As gunicorn has it."""
+"""gunicorn's value."""
 
 
 class Ports:
-    """Loopback ports that the OS says are free and that none of our replicas has been given."""
+    """Loopback ports that are free according to the OS and not assigned to another replica."""
 
     def __init__(self) -> None:
         self._given: set[int] = set()
 
-    def take(self) -> int:
-        """A port to listen on. Somebody else may still be quicker: see `is_taken`. Raises OSError."""
+    def acquire(self) -> int:
+        """A port to listen on. Another process may still take it first: see `is_taken`. Raises OSError."""
         while True:
             with socket.socket() as probe:
                 probe.bind((LOOPBACK, 0))
@@ -38,7 +38,7 @@ class Ports:
                 return port
 
     def listen(self) -> socket.socket:
-        """A socket that listens on a port, for a replica that inherits it. Raises OSError."""
+        """A listening socket on a free port, for a replica to inherit. Raises OSError."""
         while True:
             listener = socket.create_server((LOOPBACK, 0), backlog=LISTEN_BACKLOG)
             port = int(listener.getsockname()[1])
@@ -47,13 +47,13 @@ class Ports:
                 return listener
             listener.close()
 
-    def give_back(self, port: int) -> None:
-        """The replica on it is gone."""
+    def release(self, port: int) -> None:
+        """Release the port of a removed replica."""
         self._given.discard(port)
 
 
 def is_taken(port: int) -> bool:
-    """Does somebody listen on this loopback port?"""
+    """True if a process listens on this loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -64,12 +64,12 @@ def is_taken(port: int) -> bool:
 
 
 @dataclass(slots=True)
-class Site:
-    """The tools of one running provider."""
+class LocalMachine:
+    """Shared objects of a running provider."""
 
     host: Host
     clock: Callable[[], float]
-    """Seconds, monotonic."""
+    """Monotonic seconds."""
     new_suffix: Callable[[], str]
     """Makes an id unique for ever."""
     prober: Prober
@@ -78,15 +78,15 @@ class Site:
     cores: Cores
     feed: Feed
     allowed: Destinations
-    """Where static replicas may be."""
+    """Allowed destinations of static replicas."""
     own: OwnAddresses
-    """Where none may be: ports of scorefront, and those of replicas that run here."""
+    """Forbidden destinations: ports of scorefront, and of replicas that run here."""
     tasks: OwnedTasks = field(default_factory=OwnedTasks)
     lives: OwnedTasks = field(default_factory=OwnedTasks)
     """One task per child process, from its start to the removal of its last trace."""
     ports: Ports = field(default_factory=Ports)
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a process is started."""
+    """Held during the start of a process."""
     static_gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(256))
-    """Probes of static replicas that may be under way at once."""
+    """Limits concurrent probes of static replicas."""
     static_replicas: int = 0

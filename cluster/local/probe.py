@@ -1,4 +1,4 @@
-"""Is a replica well? One HTTP GET, and what a silence may be excused by."""
+"""Health probes: one HTTP GET each; and the check for clients that may explain silence."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ HEADERS = {"User-Agent": "scorefront-probe", "Connection": "close", "Accept": "*
 ESTABLISHED = "01"
 
 
-class Sign(StrEnum):
-    """What a probe met."""
+class ProbeSign(StrEnum):
+    """Result of a probe."""
 
     WELL = "well"
     REFUSED = "refused"
-    """Nobody listens."""
+    """Connection refused."""
     BAD = "bad"
-    """An answer, but not the right one."""
+    """A wrong answer."""
     SILENT = "silent"
     """No answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a probe met, and how to say so."""
+class ProbeOutcome:
+    """Result of a probe, with a text for people."""
 
-    sign: Sign
+    sign: ProbeSign
     text: str = ""
 
 
 class Prober:
-    """Sends probes. One session for all replicas, but a connection for each probe, as a kubelet would."""
+    """Sends probes. One session for all replicas, but one connection per probe, like a kubelet."""
 
     def __init__(self) -> None:
-        # No limit on connections: patient probes of busy replicas must not keep others waiting.
+        # No limit on connections: long probes of busy replicas must not delay others.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             headers=HEADERS,
@@ -53,13 +53,13 @@ class Prober:
         await self.close()
 
     async def close(self) -> None:
-        """Let the session go."""
+        """Close the session."""
         await self._session.close()
 
-    async def get(self, host: str, port: int, path: str, timeout_s: float, named: str = "") -> Outcome:
+    async def get(self, host: str, port: int, path: str, timeout_s: float, named: str = "") -> ProbeOutcome:
         """GET `path` at `host`:`port`: WELL on any 2xx within `timeout_s` seconds.
 
-        `named`: the host that is asked for, where `host` is one of its addresses.
+        `named`: value of the Host field, if `host` is one of its addresses.
         """
         url = f"http://{_written(host, port)}{path}"
         headers = {"Host": _written(named, port)} if named and named != host else None
@@ -70,16 +70,16 @@ class Prober:
                 self._session.get(url, headers=headers, allow_redirects=False, timeout=untimed) as response,
             ):
                 if 200 <= response.status < 300:
-                    return Outcome(Sign.WELL)
-                return Outcome(Sign.BAD, f"GET {path} answered {response.status}")
+                    return ProbeOutcome(ProbeSign.WELL)
+                return ProbeOutcome(ProbeSign.BAD, f"GET {path} answered {response.status}")
         except TimeoutError:
-            return Outcome(Sign.SILENT, f"GET {path} got no answer within {timeout_s:g} s")
+            return ProbeOutcome(ProbeSign.SILENT, f"GET {path} got no answer within {timeout_s:g} s")
         except aiohttp.ClientConnectorError as error:
-            return Outcome(
-                Sign.REFUSED, f"cannot connect to {host}:{port}: {error.os_error.strerror or error.os_error}"
+            return ProbeOutcome(
+                ProbeSign.REFUSED, f"cannot connect to {host}:{port}: {error.os_error.strerror or error.os_error}"
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Outcome(Sign.BAD, f"GET {path} failed: {error or type(error).__name__}")
+            return ProbeOutcome(ProbeSign.BAD, f"GET {path} failed: {error or type(error).__name__}")
 
 
 def _written(host: str, port: int) -> str:
@@ -87,12 +87,12 @@ def _written(host: str, port: int) -> str:
 
 
 def has_clients(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:
-    """Does any process of this machine hold a connection to a server on `port`?"""
+    """True if any process of this machine holds a connection to a server on `port`."""
     return any(port in _remote_ports(table) for table in tables)
 
 
 def _remote_ports(path: str) -> set[int]:
-    """Remote ports of the established connections listed in a table of proc_net_tcp(5)."""
+    """Remote ports of the established connections in a table of proc_net_tcp(5)."""
     try:
         with open(path) as table:
             rows = [line.split(maxsplit=4)[2:4] for line in list(table)[1:]]

@@ -1,11 +1,11 @@
-"""A second line behind the subreapers: finds and kills processes of a run whose subreaper was killed.
+"""Second line behind the subreapers: finds and kills processes of a run whose subreaper was killed.
 
-Run as a script, in a session of its own, with the read end of a pipe as stdin and the run's marker as argument. The
-parent tells it sessions as they begin and end ("+123", "-123", one a line). The end of the pipe means that the parent
-is gone, however it went: every process that belongs to one of the sessions, or carries the marker in its environment,
-is killed. Both are needed: a process may leave its session, another may overwrite its environment (setproctitle).
+Run as a script, in a session of its own, with the read end of a pipe as stdin and the marker of the run as argument.
+The parent sends the begin and end of sessions ("+123", "-123", one a line). The end of the pipe means the end of the
+parent, for any cause: every process that belongs to one of the sessions, or has the marker in its environment, is
+killed. Both are needed: a process may leave its session, another may overwrite its environment (setproctitle).
 
-Only the standard library, and no import of ours: it starts in milliseconds and works whatever becomes of the package.
+Only the standard library, no first-party import: it starts in milliseconds and does not depend on the package.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def parse_stat(stat: bytes) -> Process:
 
 
 def processes() -> Iterator[Process]:
-    """Every process that can be seen and is not a zombie."""
+    """All visible processes that are not zombies."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             stat = _read(f"/proc/{name}/stat")
@@ -65,10 +65,10 @@ def descendants(table: Iterable[Process], ancestors: Collection[int]) -> Iterato
 
 
 def kill_all(sessions: Collection[int], marker: str, patience_s: float = 1.0) -> int:
-    """Kill what belongs to `sessions` or carries `marker` until nothing is left; returns how many were killed.
+    """Kill all processes that belong to `sessions` or have `marker`, until none is left; return their number.
 
-    `marker` is `NAME=value`, matched from the start of a variable; end it with a NUL to match the whole value. What is
-    started while we look is found in the next round.
+    `marker`: `NAME=value`, matched from the start of a variable; end it with a NUL to match the whole value.
+    `patience_s`: longest time to try. Processes started meanwhile are found in the next round.
     """
     wanted = b"\0" + marker.encode()
     killed: set[int] = set()
@@ -102,7 +102,7 @@ def _read(path: str) -> bytes:
 
 
 def main(marker: str) -> None:
-    """Follow the parent until it is gone, then clear up."""
+    """Follow the parent until it is gone, then kill what it left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sessions: set[int] = set()

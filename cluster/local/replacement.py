@@ -1,40 +1,40 @@
-"""Which replicas of one version to start and which to retire: scaling and rolling replacement in one rule. Pure."""
+"""Replicas of one version to start and to retire: scaling and rolling replacement in one rule. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 SURGE = 0.25
-"""Share of the wanted number that a rolling replacement may have on top, at least one replica."""
+"""Share of the wanted number that a rolling replacement may add, at least one replica."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One replica that is not on its way out."""
+class ActiveReplica:
+    """A replica that is not being removed."""
 
     id: str
     age: int
-    """Order of starting: the higher, the younger."""
+    """Order of start: higher is younger."""
     ready: bool
     current: bool
-    """It was started from the template that is declared now."""
+    """It was started from the current template."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplacementPlan:
-    """What to do now; when it has taken effect, plan again."""
+    """Steps to take now; when they have taken effect, plan again."""
 
     start: int = 0
     retire: tuple[str, ...] = ()
 
 
-def plan(wanted: int, standing: Sequence[Standing]) -> ReplacementPlan:
-    """Steer towards `wanted` replicas of the current template without ever serving with fewer than can be helped.
+def plan(wanted: int, active: Sequence[ActiveReplica]) -> ReplacementPlan:
+    """Steps towards `wanted` replicas of the current template, with as many serving replicas as possible at all times.
 
-    Too many of the current template: those not READY go first, then the youngest. Replicas of an older template go as
-    soon as they serve nothing, or as many current ones are READY; a template that never gets ready costs no old one.
+    Surplus of the current template: those not READY go first, then the youngest. Replicas of older templates go as soon
+    as they do not serve, or as many current ones are READY; a template that never gets ready removes no old one.
     """
-    current = [one for one in standing if one.current]
-    old = [one for one in standing if not one.current]
+    current = [one for one in active if one.current]
+    old = [one for one in active if not one.current]
     surplus = len(current) - wanted
     retire = sorted(current, key=lambda one: (one.ready, -one.age))[: max(0, surplus)]
     serving = sum(one.ready for one in current) - sum(one.ready for one in retire)

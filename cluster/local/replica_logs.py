@@ -1,4 +1,4 @@
-"""What replicas print: a bounded file each, a short tail in memory, and listeners."""
+"""Output of replicas: a bounded file each, a short tail in memory, and followers."""
 
 import asyncio
 import contextlib
@@ -10,24 +10,24 @@ from pathlib import Path
 from serving.endpoint import VersionKey
 
 FILE_BYTES = 1_000_000
-"""A file is turned over at this size; one older file (`.1`) is kept."""
+"""Size at which a file is rotated; one older file (`.1`) is kept."""
 LINE_BYTES = 8192
-"""Longer lines are cut into pieces of this length."""
+"""Longer lines are split into pieces of this length."""
 RING_LINES = 200
 KEPT_GONE = 5
-"""Logs of replicas that are gone, per version."""
+"""Kept logs of removed replicas, per version."""
 FOLLOW_BACKLOG = 10_000
-"""Lines a slow listener may be behind before it loses the oldest."""
+"""Lines a slow follower may be behind before it loses the oldest."""
 
 
 class LineBuffer:
-    """Bytes in, lines out."""
+    """Splits bytes into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Every line that is complete, without its end; a line longer than LINE_BYTES comes in pieces."""
+        """Every complete line, without its end; a line longer than LINE_BYTES in pieces."""
         *whole, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > LINE_BYTES:
             whole.append(self._rest)
@@ -35,7 +35,7 @@ class LineBuffer:
         return [piece for line in whole for piece in _pieces(line.removesuffix(b"\r"))]
 
     def finish(self) -> list[bytes]:
-        """What never got an end."""
+        """The last line, if it has no end."""
         rest, self._rest = self._rest, b""
         return _pieces(rest) if rest else []
 
@@ -45,7 +45,7 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 class ReplicaLog:
-    """The output of one replica. A disk that is full loses lines (counted), it never holds up the replica."""
+    """The output of one replica. A full disk loses lines (counted), it never blocks the replica."""
 
     def __init__(self, path: Path, followers: "set[LogFollower]", replica_id: str) -> None:
         self.ring: deque[str] = deque(maxlen=RING_LINES)
@@ -58,18 +58,18 @@ class ReplicaLog:
         self._bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Take over what was read from the replica."""
+        """Append output of the replica."""
         self._keep(self._lines.feed(data))
 
     def close(self) -> None:
-        """The replica has ended."""
+        """Close the log of an ended replica."""
         self._keep(self._lines.finish())
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def last(self, count: int, width: int = 300) -> str:
-        """The last lines that say something, for a reason."""
+        """The last `count` lines with text, for a reason; each cut at `width` characters."""
         return "\n".join([line[:width] for line in self.ring if line.strip()][-count:])
 
     def _keep(self, lines: list[bytes]) -> None:
@@ -97,19 +97,19 @@ class ReplicaLog:
 
 
 class LogFollower:
-    """One listener to the lines of a version."""
+    """One follower of the lines of a version."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[str, str]] = deque(maxlen=FOLLOW_BACKLOG)
         self._more = asyncio.Event()
 
     def put(self, replica_id: str, lines: list[str]) -> None:
-        """Lines have been written."""
+        """Add written lines."""
         self._lines.extend((replica_id, line) for line in lines)
         self._more.set()
 
     async def get(self) -> list[tuple[str, str]]:
-        """Wait for lines and take them all."""
+        """Wait for lines and return them all."""
         await self._more.wait()
         self._more.clear()
         lines = list(self._lines)
@@ -124,18 +124,18 @@ class LogStore:
         self._root = root
         self._open: dict[VersionKey, dict[str, ReplicaLog]] = {}
         self._dropped: set[VersionKey] = set()
-        """Their files go with the last of their replicas."""
+        """Versions whose files are removed with their last replica."""
         self._followers: dict[VersionKey, set[LogFollower]] = {}
 
     def open(self, key: VersionKey, replica_id: str) -> ReplicaLog:
-        """A log for a replica that starts."""
+        """Open a log for a starting replica."""
         self._dropped.discard(key)
         log = ReplicaLog(self._path(key, replica_id), self._followers.setdefault(key, set()), replica_id)
         self._open.setdefault(key, {})[replica_id] = log
         return log
 
     def close(self, key: VersionKey, replica_id: str) -> None:
-        """The replica is gone. Its log stays until KEPT_GONE younger ones are gone too."""
+        """Close the log of a removed replica. It is kept until KEPT_GONE younger ones are removed too."""
         logs = self._open.get(key, {})
         if log := logs.pop(replica_id, None):
             log.close()
@@ -145,9 +145,9 @@ class LogStore:
         self._clear_up(key)
 
     def drop(self, endpoint: str, keep: Collection[str] = ()) -> None:
-        """No version of the endpoint but those to `keep` exists any more: nothing is left of what it wrote.
+        """Remove all files of the versions of an endpoint except those to `keep`.
 
-        The log of a replica that still ends what it has goes with it.
+        The log of a draining replica is removed with the replica.
         """
         versions = {key.version for key in self._open if key.endpoint == endpoint}
         with contextlib.suppress(OSError):
@@ -157,7 +157,7 @@ class LogStore:
             self._clear_up(VersionKey(endpoint, version))
 
     def _clear_up(self, key: VersionKey) -> None:
-        """Remove the logs that nobody will ask for."""
+        """Remove logs above the number to keep."""
         folder = self._root / key.endpoint / key.version
         open_logs = self._open.get(key, {})
         kept = 0 if key in self._dropped else KEPT_GONE
@@ -172,17 +172,17 @@ class LogStore:
                 folder.parent.rmdir()
 
     async def tail(self, key: VersionKey, count: int) -> dict[str, list[str]]:
-        """Replica id -> its last `count` lines, of running replicas and those that are kept."""
+        """Replica id -> its last `count` lines, for running replicas and kept logs."""
         live = {replica_id: list(log.ring) for replica_id, log in self._open.get(key, {}).items()}
         kept = await asyncio.to_thread(_read_tails, self._path(key, "any").parent, count)
         for replica_id, ring in live.items():
-            # The ring is the better witness of the two where the disk was full.
+            # The ring is the more complete of the two after a full disk.
             if len(ring) >= min(count, len(kept.get(replica_id, ()))):
                 kept[replica_id] = ring[-count:] if count > 0 else []
         return kept
 
     async def follow(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
-        """(replica id, line) from now on."""
+        """Yield (replica id, line) from now on."""
         follower = LogFollower()
         followers = self._followers.setdefault(key, set())
         followers.add(follower)
@@ -195,7 +195,7 @@ class LogStore:
             self._forget_unused(key)
 
     def _forget_unused(self, key: VersionKey) -> None:
-        """An open log writes to the very set that followers join, so it goes only when neither is left."""
+        """An open log writes to the very set that followers join, so the set is removed only without both."""
         if key not in self._open and not self._followers.get(key):
             self._followers.pop(key, None)
 

@@ -1,12 +1,12 @@
-"""The user of a socket of this machine, asked of the kernel. TCP: sock_diag(7), else the tables of proc_net_tcp(5).
+"""The user of a socket of this machine according to the kernel. TCP: sock_diag(7), else the tables of proc_net_tcp(5).
 
-Both report the uid of the process that made the socket. The query of sock_diag is exact and takes some 20 µs whatever
-the number of connections; a table is read whole.
+Both report the uid of the process that made the socket. The query of sock_diag is exact and takes some 20 µs for any
+number of connections; a table is read completely.
 
 A socket without a process (closed, or in TIME_WAIT) is reported with uid 0: such an answer counts as unknown. A socket
-that one process made and another uses, e.g. one inherited across setuid(2), belongs to the user who made it.
+made by one process and used by another, e.g. inherited across setuid(2), belongs to the user who made it.
 
-Only the standard library, and no import of ours: the process of a replica loads this file by its path.
+Only the standard library, no first-party import: the process of a replica loads this file by its path.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ ANSWER_TIMEOUT_S = 1
 
 ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LISTEN = 1, 4, 5, 8, 10
 CONNECTED = frozenset({ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT})
-"""States in which a process may hold one end of a connection; whether one does is told by the inode."""
+"""States in which a process may hold one end of a connection; the inode says if one does."""
 LISTENING = frozenset({LISTEN})
 
 _HEADER = struct.Struct("=IHHII")
@@ -41,11 +41,11 @@ Address = tuple[str, int]
 
 
 class Unanswerable(Exception):
-    """The kernel offers neither sock_diag(7) nor proc_net_tcp(5) to this process."""
+    """Neither sock_diag(7) nor proc_net_tcp(5) is available to this process."""
 
 
 class SocketRecord(NamedTuple):
-    """One socket as the kernel reports it; addresses of IPv4 written as IPv4 also for a socket of IPv6."""
+    """One socket as reported by the kernel; IPv4-mapped addresses as IPv4."""
 
     state: int
     local: Address
@@ -67,13 +67,13 @@ def connection_uid(local: Address, remote: Address) -> int | None:
 
 
 def listener_uid(local: Address) -> int | None:
-    """The user of the socket that a connection to `local` would reach; None: nobody listens. Raises Unanswerable."""
+    """The user of the socket that a connection to `local` would reach; None: no listener. Raises Unanswerable."""
     found = _ask(local, ("::" if ":" in local[0] else "0.0.0.0", 0))
     return found.uid if found is not None and found.state in LISTENING and found.inode else None
 
 
 def unix_peer_uid(sock: socket.socket) -> int | None:
-    """The user who called connect(2), or listen(2), at the other end of a Unix connection; None: there is none."""
+    """The user of connect(2), or listen(2), at the other end of a Unix connection; None: there is none."""
     try:
         data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:
@@ -82,7 +82,7 @@ def unix_peer_uid(sock: socket.socket) -> int | None:
 
 
 def own_uids(uid: int, uid_map: str, overflow_uid: int) -> frozenset[int]:
-    """Uids that count as this user: `uid` and root, less the uid that stands for every user without a mapping.
+    """Uids of this user: `uid` and root, less the uid that represents all users without a mapping.
 
     `uid_map`, `overflow_uid`: /proc/self/uid_map and /proc/sys/kernel/overflowuid. In a user namespace with a mapping
     for few users, `overflow_uid` is reported for all others.
@@ -114,7 +114,7 @@ def _ask(local: Address, remote: Address) -> SocketRecord | None:
         with contextlib.suppress(OSError, struct.error):
             if (found := query(_plain(local), _plain(remote))) is not None:
                 return found
-            # sock_diag answers "no such socket" also where its module is missing, so the tables have the last word.
+            # sock_diag answers "no such socket" also if its module is missing, so the tables decide.
             answered = True
     if answered:
         return None
@@ -122,7 +122,7 @@ def _ask(local: Address, remote: Address) -> SocketRecord | None:
 
 
 def ask_sock_diag(local: Address, remote: Address) -> SocketRecord | None:
-    """One exact query; it falls back to a listening socket on `local`. Raises OSError where it is not offered."""
+    """One exact query; falls back to a listening socket on `local`. Raises OSError if sock_diag is not available."""
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     query = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
     query += struct.pack("!HH", local[1], remote[1]) + _packed(family, local) + _packed(family, remote)
@@ -149,14 +149,14 @@ def ask_sock_diag(local: Address, remote: Address) -> SocketRecord | None:
 
 
 def ask_tables(local: Address, remote: Address) -> SocketRecord | None:
-    """The same from /proc/net. Raises OSError where it cannot be read."""
+    """The same from /proc/net. Raises OSError if it cannot be read."""
     tables = [record for path in _TABLES if os.path.exists(path) for record in read_table(path)]
     if not tables:
         raise OSError("no table of TCP sockets")
     connected = [one for one in tables if (one.local, one.remote) == (local, remote)]
     anywhere = {local, ("0.0.0.0", local[1]), ("::", local[1])}
     listening = [one for one in tables if one.state == LISTEN and one.local in anywhere]
-    # The most specific listener is the one that a connection reaches.
+    # A connection reaches the most specific listener.
     return next(iter(connected + sorted(listening, key=lambda one: one.local != local)), None)
 
 
@@ -180,7 +180,7 @@ def _unpacked(family: int, data: bytes) -> str:
 
 
 def _plain(address: Address) -> Address:
-    """Host and port alone; an IPv4 address that is mapped into IPv6 as IPv4."""
+    """Host and port alone; an IPv4-mapped IPv6 address as IPv4."""
     host = address[0].partition("%")[0]
     lower = host.lower()
     return (host[7:] if lower.startswith("::ffff:") and "." in lower else host), address[1]

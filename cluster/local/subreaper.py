@@ -2,13 +2,13 @@
 
 Run as a script with a label, the descriptor of a socket to its parent, that of the specification (see `packed`), and
 the cores to run on ("0,2", or "" for all). A descendant that daemonizes, leaves its session and clears its environment
-becomes a child of this process when its own parent ends; so to kill children until there are none is to kill all.
+becomes a child of this process when its own parent ends; so killing children until there are none kills all.
 
-From the parent: T ends the process group of the replica with SIGTERM, K kills all. The end of the socket means that the
-parent is gone and kills all. To the parent, one a line: `started PID`, `failed ERRNO NAME`, `ended CODE` (negative for
-a signal), and `left COUNT` where something could not be killed; then the end.
+From the parent: T ends the process group of the replica with SIGTERM, K kills all. The end of the socket means the end
+of the parent and kills all. To the parent, one a line: `started PID`, `failed ERRNO NAME`, `ended CODE` (negative for a
+signal), and `left COUNT` for unkillable processes; then the end.
 
-Only the standard library, and no import of ours: it starts in milliseconds, in a process of its own for each replica.
+Only the standard library, no first-party import: it starts in milliseconds, in a process of its own for each replica.
 """
 
 import contextlib
@@ -23,23 +23,23 @@ from collections.abc import Mapping, Sequence
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 WALL = 0x40000000
-"""__WALL of waitpid(2): children of clone(2) with another signal than SIGCHLD, too."""
+"""__WALL of waitpid(2): includes children of clone(2) with another signal than SIGCHLD."""
 ROUND_S = 0.005
 PATIENCE_S = 3.0
-"""How long to go on killing; what is in an uninterruptible sleep, or belongs to another user, outlasts it."""
+"""Longest time of killing; a process in an uninterruptible sleep, or of another user, outlasts it."""
 FATAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that Python ignores, and the program of the replica must not."""
 
 
 def packed(argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> bytes:
-    """What to execute, as `Specification` reads it: texts cannot hold a NUL."""
+    """The command as bytes for `Specification`, separated by NUL, which texts cannot hold."""
     texts = [cwd or "", str(len(argv)), *argv, *(f"{name}={value}" for name, value in env.items())]
     return b"\0".join(os.fsencode(text) for text in texts)
 
 
 class Specification:
-    """What to execute: argv, environment, directory ("" is the present one)."""
+    """The command: argv, environment, directory ("": the current one)."""
 
     def __init__(self, data: bytes) -> None:
         self.cwd, count, *texts = (os.fsdecode(part) for part in data.split(b"\0"))
@@ -48,7 +48,7 @@ class Specification:
 
 
 class Subreaper:
-    """One replica: its first process, and whatever descends from it."""
+    """One replica: its first process and all descendants."""
 
     def __init__(self, control: int, specification: Specification) -> None:
         self._control = control
@@ -64,7 +64,7 @@ class Subreaper:
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def run(self) -> None:
-        """From the start of the replica to the end of the last descendant."""
+        """Run from the start of the replica to the end of the last descendant."""
         if not self._start():
             return
         while self._first and self._await():
@@ -90,7 +90,7 @@ class Subreaper:
         return True
 
     def _become(self, failure: int) -> None:
-        """In the child: execute the replica, or say why not, and end."""
+        """In the child: execute the replica, or report the error, and exit."""
         what = self._specification
         blamed = what.cwd
         try:
@@ -111,7 +111,7 @@ class Subreaper:
             os._exit(1)
 
     def _await(self) -> bool:
-        """Wait for news; False when everything has to go."""
+        """Wait for an event; False if everything is to be killed."""
         ready, _, _ = select.select([self._control, self._woken], [], [])
         if self._woken in ready:
             self._drain()
@@ -127,7 +127,7 @@ class Subreaper:
         return bool(orders) and b"K" not in orders
 
     def _end_all(self, give_up_at: float) -> int:
-        """Kill children until there are none; returns how many are left at the end of the time."""
+        """Kill children until there are none; return the number left at `give_up_at`."""
         while time.monotonic() < give_up_at:
             for pid in children():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -139,7 +139,7 @@ class Subreaper:
         return len(children())
 
     def _reap(self) -> bool:
-        """Take the status of every child that has ended; False where there is no child at all."""
+        """Collect the status of every ended child; False if there is no child at all."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG | WALL)
@@ -161,7 +161,7 @@ class Subreaper:
 
 
 def children() -> list[int]:
-    """Children of this process, which has one thread; in a kernel without their list, by the table of processes."""
+    """Children of this process, which has one thread; from the table of processes on kernels without their list."""
     own = os.getpid()
     try:
         with open(f"/proc/self/task/{own}/children", "rb") as file:
@@ -179,7 +179,10 @@ def _parent(pid: int) -> int:
 
 
 def main(control: int, specification: int, cores: str) -> None:
-    """Run one replica to its end, on these cores."""
+    """Run one replica to its end.
+
+    `control`: descriptor of the socket to the parent. `specification`: descriptor of the command. `cores`: to run on.
+    """
     for descriptor in (control, specification):
         os.set_inheritable(descriptor, False)
     with open(specification, "rb") as file:

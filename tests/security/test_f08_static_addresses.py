@@ -19,7 +19,7 @@ from cluster.kubernetes.objects.scoring_endpoint import static_replicas
 from cluster.link import RemoveReplica, ResetAll, SetOwnPods, UpsertReplica
 from cluster.local import health_prober as nurse
 from cluster.local.local_provider import LocalProvider
-from cluster.local.probe import Outcome, Sign
+from cluster.local.probe import ProbeOutcome, ProbeSign
 from cluster.lookup import AddressRefused, OwnAddresses, permitted
 from router.core.view import Member, View
 from router.proxy.static_addresses import StaticAddresses
@@ -300,22 +300,22 @@ async def test_up_refuses_a_declared_address_by_its_place(tmp_path: Any) -> None
 async def test_a_probe_goes_to_the_judged_address_and_tells_why_it_may_not() -> None:
     probed: list[tuple[str, str]] = []
 
-    async def get(host: str, port: int, path: str, timeout_s: float, named: str = "") -> Outcome:
+    async def get(host: str, port: int, path: str, timeout_s: float, named: str = "") -> ProbeOutcome:
         probed.append((host, named))
-        return Outcome(Sign.WELL)
+        return ProbeOutcome(ProbeSign.WELL)
 
     site: Any = SimpleNamespace(allowed=Destinations(), own=OwnAddresses([8081]), prober=SimpleNamespace(get=get))
     replica = SimpleNamespace(health_path="/")
 
-    async def probe(host: str, port: int) -> Outcome:
+    async def probe(host: str, port: int) -> ProbeOutcome:
         patient: Any = SimpleNamespace(host=host, port=port, version=SimpleNamespace(replica=replica))
-        return await nurse._probe_static(patient, site, 2.0)
+        return await nurse._get_static(patient, site, 2.0)
 
-    assert (await probe("127.0.0.1", 9400)).sign is Sign.WELL
+    assert (await probe("127.0.0.1", 9400)).sign is ProbeSign.WELL
     assert probed == [("127.0.0.1", "127.0.0.1")]
     for host, port in (("127.0.0.1", 8081), ("10.0.0.5", 80), ("169.254.169.254", 80)):
         outcome = await probe(host, port)
-        assert outcome.sign is Sign.BAD
+        assert outcome.sign is ProbeSign.BAD
         assert "replica address" in outcome.text
     assert len(probed) == 1
 

@@ -78,8 +78,8 @@ async def test_a_port_that_another_user_listens_on_makes_no_replica_ready(
     try:
         await asyncio.to_thread(os.read, reading, 1)
         assert nurse.foreign_listener("127.0.0.1", port) == NOBODY
-        take, first = Ports.take, iter([port])
-        monkeypatch.setattr(Ports, "take", lambda self: next(first, None) or take(self))
+        acquire, first = Ports.acquire, iter([port])
+        monkeypatch.setattr(Ports, "acquire", lambda self: next(first, None) or acquire(self))
         await watcher._provider.apply(endpoint(version(tiny())), {"blue": 1})
         await watcher.until(lambda: any(replica.port != port for replica in watcher.replicas.values()))
         (replica,) = await watcher.until_ready()

@@ -221,7 +221,7 @@ class Pod:
         except OSError as error:
             raise Unplayable("RunContainerError", str(error)) from error
         self._processes[container["name"]] = process
-        self._world.guardian.began(process.pid)
+        self._world.guardian.add_session(process.pid)
         self._note(journal.STARTED, container["name"], process.pid)
         passes = not container.get("readinessProbe") and not container.get("startupProbe")
         self._set(container["name"], state=RUNNING, since=now(), passes=passes)
@@ -251,7 +251,7 @@ class Pod:
         try:
             return await process.wait()
         finally:
-            self._world.guardian.ended(process.pid)
+            self._world.guardian.remove_session(process.pid)
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)
 

@@ -270,9 +270,9 @@ async def test_a_port_that_somebody_else_took_first_is_no_fault_of_the_model(
     provider: LocalProvider, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
-        taken, take = stranger.getsockname()[1], Ports.take
+        taken, acquire = stranger.getsockname()[1], Ports.acquire
         ports = iter([taken, taken])
-        monkeypatch.setattr(Ports, "take", lambda self: next(ports, None) or take(self))
+        monkeypatch.setattr(Ports, "acquire", lambda self: next(ports, None) or acquire(self))
         await provider.apply(endpoint(), {"blue": 1})
         (replica,) = await watcher.until_ready()
     assert replica.port != taken and len(watcher.ever) == 3

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.local.replacement import SURGE, ReplacementPlan, Standing, plan
+from cluster.local.replacement import SURGE, ActiveReplica, ReplacementPlan, plan
 
 
-def standing(*marks: str) -> list[Standing]:
+def standing(*marks: str) -> list[ActiveReplica]:
     """Oldest first; r ready, s starting, upper case: of an older template."""
-    return [Standing(str(age), age, mark.lower() == "r", mark.islower()) for age, mark in enumerate(marks)]
+    return [ActiveReplica(str(age), age, mark.lower() == "r", mark.islower()) for age, mark in enumerate(marks)]
 
 
 def test_what_is_missing_is_started_all_at_once() -> None:
@@ -48,7 +48,7 @@ def test_scaling_up_goes_on_while_templates_change() -> None:
 class Fleet:
     """What plans are carried out on: nothing happens by itself."""
 
-    members: list[Standing]
+    members: list[ActiveReplica]
     age: int = 1000
     serving_least: int = field(init=False, default=10**6)
 
@@ -57,7 +57,7 @@ class Fleet:
         self.members = [one for one in self.members if one.id not in todo.retire]
         for _ in range(todo.start):
             self.age += 1
-            self.members.append(Standing(f"n{self.age}", self.age, False, True))
+            self.members.append(ActiveReplica(f"n{self.age}", self.age, False, True))
         self.serving_least = min(self.serving_least, sum(one.ready for one in self.members))
         return bool(todo.start or todo.retire)
 
@@ -73,7 +73,7 @@ fleets = st.lists(st.sampled_from("rsRS"), max_size=12).map(lambda marks: standi
 
 @given(fleets, st.integers(0, 12), st.lists(st.integers(0, 99), min_size=40, max_size=40))
 def test_every_fleet_arrives_without_serving_less_than_it_could(
-    members: list[Standing], wanted: int, choices: list[int]
+    members: list[ActiveReplica], wanted: int, choices: list[int]
 ) -> None:
     fleet = Fleet(members)
     able = min(wanted, sum(one.ready for one in members))
@@ -87,7 +87,7 @@ def test_every_fleet_arrives_without_serving_less_than_it_could(
 
 
 @given(fleets, st.integers(0, 12))
-def test_a_template_that_never_gets_ready_takes_no_serving_replica(members: list[Standing], wanted: int) -> None:
+def test_a_template_that_never_gets_ready_takes_no_serving_replica(members: list[ActiveReplica], wanted: int) -> None:
     fleet = Fleet(members)
     able = min(wanted, sum(one.ready for one in members))
     for _ in range(20):

@@ -16,7 +16,7 @@ from cluster.changes import Remove, Reset, Upsert
 from cluster.feed import Feed
 from cluster.local import replica_logs as logging_
 from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_memory
-from cluster.local.machine import Site
+from cluster.local.machine import LocalMachine
 from cluster.local.probe import has_clients
 from cluster.local.process_guard import Process, parse_stat
 from cluster.local.replica_logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, LineBuffer, LogStore
@@ -147,7 +147,7 @@ async def test_one_who_listens_once_more_hears_a_log_that_was_open_all_the_while
 
 def test_a_version_remembers_its_latest_ids_only_and_uses_none_of_them_again() -> None:
     suffixes = (f"{number // 2:x}" for number in itertools.count())  # each twice
-    fleet = VersionReplicas(cast(Site, SimpleNamespace(new_suffix=lambda: next(suffixes))), KEY)
+    fleet = VersionReplicas(cast(LocalMachine, SimpleNamespace(new_suffix=lambda: next(suffixes))), KEY)
     given = [fleet._new_id() for _ in range(3 * REMEMBERED_IDS)]
     assert len(set(given)) == len(given)
     assert len(fleet._used_ids) == REMEMBERED_IDS
@@ -193,11 +193,11 @@ async def test_a_watcher_that_sleeps_costs_a_bounded_backlog_and_wakes_to_the_tr
 
 def test_cores_are_shared_out_evenly_and_given_back_once() -> None:
     cores = Cores({0, 1, 2})
-    assert [cores.take("a", 1), cores.take("b", 2), cores.take("c", 1)] == [(0,), (1, 2), (0,)]
-    cores.give_back("b")
-    cores.give_back("b")
-    assert cores.take("d", 2) == (1, 2)
-    assert cores.take("e", 3) is None and cores.take("f", None) is None
+    assert [cores.acquire("a", 1), cores.acquire("b", 2), cores.acquire("c", 1)] == [(0,), (1, 2), (0,)]
+    cores.release("b")
+    cores.release("b")
+    assert cores.acquire("d", 2) == (1, 2)
+    assert cores.acquire("e", 3) is None and cores.acquire("f", None) is None
 
 
 @given(st.dictionaries(st.integers(0, 64), st.integers(0, 9), min_size=1), st.integers(1, 64))
