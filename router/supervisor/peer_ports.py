@@ -1,6 +1,6 @@
-"""Where workers of groups on other machines come in: a port of its own for every worker of this group.
+"""Ports for links from workers on other machines: one for each worker.
 
-The supervisor opens it and the worker takes it over, so that nobody else can have the port in between.
+The supervisor opens the port and passes the socket to the worker, so that no other process can take it in between.
 """
 
 import socket
@@ -13,19 +13,19 @@ ANY_PORT = range(1)
 
 
 class PeerPortError(OSError):
-    """No port is to be had."""
+    """No free port."""
 
 
 class PeerPorts:
-    """On one address of this machine."""
+    """Ports on one address of this machine."""
 
     def __init__(self, host: str, ports: Sequence[int] = ANY_PORT) -> None:
-        """`ports`: to choose from, for the sake of a firewall; 0 stands for whichever the system chooses."""
+        """`ports`: the range to choose from, e.g. one that a firewall allows; 0: chosen by the system."""
         self._host = host
         self._ports = ports
 
     def open(self) -> socket.socket:
-        """Listening. Raises PeerPortError."""
+        """A listening socket. Raises PeerPortError."""
         refused: OSError | None = None
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         for port in self._ports:
@@ -33,11 +33,11 @@ class PeerPorts:
                 return socket.create_server((self._host, port), family=family, backlog=_BACKLOG)
             except OSError as error:
                 refused = error
-        told = refused.strerror if refused is not None else "there is none to choose from"
-        raise PeerPortError(f"no port for peers on {self._host}: {told}") from refused
+        reason = refused.strerror if refused is not None else "the range is empty"
+        raise PeerPortError(f"no port for peers on {self._host}: {reason}") from refused
 
 
-def address_of(door: socket.socket) -> str:
-    """Where peers reach it."""
-    host, port = door.getsockname()[:2]
+def address_of(sock: socket.socket) -> str:
+    """The address of a listening TCP socket, for peers."""
+    host, port = sock.getsockname()[:2]
     return str(Tcp(host, port))

@@ -1,7 +1,7 @@
-"""A private folder for the sockets by which the workers of one group reach each other.
+"""Private folder for the Unix sockets of the workers of one router.
 
-It is locked as long as its supervisor lives: what one that was killed has left behind is known by the lock's absence.
-Those who clean temporary folders by age leave a locked one alone, too.
+It is locked for the life of its supervisor: an unlocked folder is left over from a killed one. Programs that clean
+temporary folders by age (systemd-tmpfiles) skip locked ones.
 """
 
 import contextlib
@@ -14,19 +14,19 @@ from pathlib import Path
 
 PREFIX = "scorefront-links-"
 MAX_PATH_BYTES = 107
-"""What the address of a Unix socket can hold (unix(7)), less its last 0."""
+"""Longest address of a Unix socket (unix(7)), without the final NUL."""
 _LONGEST = f"{PREFIX}12345678/99999999.handoff"
 
 
 class SocketFolderError(Exception):
-    """There is no place for the sockets."""
+    """The folder cannot be made."""
 
 
 class SocketFolder:
-    """There from its making to `close`."""
+    """Exists from its construction to `close`."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Make it, for its owner only. Raises SocketFolderError."""
+        """Make the folder with mode 0700. Raises SocketFolderError."""
         above = _parent(environment)
         for left in _left_behind(above):
             _remove_unless_locked(left)
@@ -36,18 +36,18 @@ class SocketFolder:
             raise SocketFolderError(f"cannot make a folder for sockets in {above}: {error.strerror}") from error
 
     def address(self, serial: int) -> str:
-        """Where peers reach the n-th worker: `unix:PATH`."""
+        """The address of the n-th worker: `unix:PATH`."""
         return f"unix:{self.path / str(serial)}"
 
     def forget(self, address: str) -> None:
-        """The worker with this address has ended; a killed one has left its sockets behind."""
+        """Remove the sockets of an ended worker; a killed one leaves them behind."""
         path = address.removeprefix("unix:")
         for name in (path, f"{path}.handoff"):
             with contextlib.suppress(OSError):
                 os.unlink(name)
 
     def close(self) -> None:
-        """Remove it. A second time is harmless."""
+        """Remove the folder; harmless the second time."""
         if self._lock >= 0:
             _remove(self.path)
             os.close(self._lock)
@@ -67,7 +67,7 @@ def _parent(environment: Mapping[str, str]) -> Path:
 
 
 def _made(above: Path) -> tuple[Path, int]:
-    """A new folder, locked. One that is taken for a left one before it is locked is made again."""
+    """A new folder, locked; made again if another process removes it as left over before it is locked."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=above))  # with mode 0700
         try:
@@ -81,7 +81,7 @@ def _made(above: Path) -> tuple[Path, int]:
 
 
 def _left_behind(above: Path) -> Iterator[Path]:
-    """Folders of this user that look like ours."""
+    """Folders of this user with our prefix."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(above):
             looks_like_it = entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
@@ -100,7 +100,7 @@ def _remove_unless_locked(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """The sockets in it, and then itself; whatever else somebody has put there stays."""
+    """Remove the sockets in it, then the folder; other files stay, and the folder with them."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(path)):
             if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):

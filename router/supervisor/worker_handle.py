@@ -1,6 +1,6 @@
-"""One worker process and what is said between it and its supervisor: started, told, asked, listened to, ended.
+"""One worker process and the link to it: start, messages, requests with a time limit, end.
 
-What a message means is not known here; that is the supervisor's. Nothing waits for a worker longer than it may take.
+The supervisor interprets the messages.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from router.supervisor_messages import FromSupervisor, FromWorker, decode_for_su
 
 ANSWER_S = 1.0
 END_S = 5.0
-"""How long a worker that has closed its link may take to end; then it is killed."""
+"""Time for a worker that has closed its link to end before it is killed."""
 
 
 @dataclass(slots=True, eq=False)
 class WorkerHandle:
-    """One process, as long as it runs."""
+    """A running worker process."""
 
     name: str
     address: str
-    """Where workers of this group reach it."""
+    """For workers of this group."""
     process: asyncio.subprocess.Process
     row: WorkerRow
     _reader: asyncio.StreamReader
@@ -36,15 +36,15 @@ class WorkerHandle:
     _requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def send(self, message: FromSupervisor) -> None:
-        """Tell it something."""
+        """Send a message."""
         self.send_frame(encode(message))
 
     def send_frame(self, frame: bytes) -> None:
-        """Tell it what was encoded once for many."""
+        """Send an encoded message."""
         self._writer.write(frame)
 
     async def ask(self, make: Callable[[int], ToWorker]) -> ToControl | None:
-        """The answer to what `make` gives for a number; None if it does not come in time, or the worker ends."""
+        """The answer to a request that `make` builds for a number; None after ANSWER_S, or if the worker ends."""
         request = next(self._requests)
         future: asyncio.Future[ToControl | None] = asyncio.get_running_loop().create_future()
         self._pending[request] = future
@@ -58,20 +58,20 @@ class WorkerHandle:
             self._pending.pop(request, None)
 
     def answered(self, answer: Retired | Metrics) -> None:
-        """Pass an answer on to whoever asked; one that comes too late changes nothing."""
+        """Complete the request; a late answer is dropped."""
         future = self._pending.get(answer.request)
         if future is not None and not future.done():
             future.set_result(answer)
 
-    async def counts(self) -> WorkerMetrics | None:
-        """What it counted; the last known where no answer comes, None if none ever came."""
+    async def metrics(self) -> WorkerMetrics | None:
+        """Its metrics; the last known ones without an answer, None if there are none."""
         answer = await self.ask(Collect)
         if isinstance(answer, Metrics):
             self._metrics = answer.metrics
         return self._metrics
 
-    async def heard(self) -> AsyncGenerator[FromWorker, None]:
-        """What it says, until it closes its link. Raises LinkError when it does not speak our language."""
+    async def messages(self) -> AsyncGenerator[FromWorker, None]:
+        """Its messages, until it closes the link. Raises LinkError for an invalid one."""
         frames = FrameReader(decode_for_supervisor, MAX_FRAME_BYTES)
         with contextlib.suppress(ConnectionError):
             while data := await self._reader.read(1 << 20):
@@ -79,25 +79,25 @@ class WorkerHandle:
                     yield message
 
     def kill(self) -> None:
-        """End it at once; one that has ended is left alone."""
+        """Kill the process; harmless after its end."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
-    async def may_end(self) -> None:
-        """Let it end by itself, for a while."""
+    async def wait_ended(self) -> None:
+        """Wait until the process has ended, for at most END_S."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_S):
                 await self.process.wait()
 
     def close(self) -> None:
-        """Nothing is said any more; whoever waits for an answer gets none."""
+        """Close the link; pending requests get no answer."""
         self._writer.close()
         for future in self._pending.values():
             if not future.done():
                 future.set_result(None)
 
 
-async def started(
+async def start_worker(
     name: str,
     address: str,
     row: WorkerRow,
@@ -105,7 +105,11 @@ async def started(
     environment: Mapping[str, str],
     fds: Mapping[str, int],
 ) -> WorkerHandle:
-    """A new worker process: `command` with its name, its address and a descriptor for each of `fds`. Raises OSError."""
+    """Start a worker process. Raises OSError.
+
+    `name`, `address`: of the worker. `row`: its row of the in-flight table. `command`: argv, to which `--name`,
+    `--address` and one `--NAME-fd` for each of `fds` are appended. `environment`: of the process.
+    """
     ours, theirs = socket.socketpair()
     try:
         with theirs:

@@ -34,7 +34,7 @@ async def sites() -> AsyncIterator[Sites]:
                 started.append(replica)
             group = Group(snapshot(*(declared(f"r{n}", each.port, slots) for n, each in enumerate(started))))
             if tls is not None:
-                group.supervisor._command += [f"--tls-cert={tls.cert}", f"--tls-key={tls.key}"]
+                group.supervisor.spawner.command += [f"--tls-cert={tls.cert}", f"--tls-key={tls.key}"]
             stack.push_async_callback(group.stop)
             await group.start()
             return group, started
@@ -72,7 +72,7 @@ async def test_under_load_no_request_is_lost_and_no_replica_has_two(sites: Sites
 async def begin_restart(group: Group) -> asyncio.Task[None]:
     """Returns once the new worker serves and the old one hands over."""
     restarting = asyncio.create_task(group.supervisor.restart(), name="restart")
-    await eventually(lambda: "leaving" in group.supervisor.phases().values(), 20)
+    await eventually(lambda: "draining" in group.supervisor.workers.phases().values(), 20)
     return restarting
 
 
@@ -143,7 +143,7 @@ async def test_slots_that_the_old_worker_does_not_use_serve_at_once(sites: Sites
 
 async def test_a_new_worker_that_does_not_come_up_changes_nothing(sites: Sites) -> None:
     group, _ = await sites()
-    group.supervisor._command[:] = ["false"]
+    group.supervisor.spawner.command[:] = ["false"]
     with pytest.raises(RestartFailed):
         await group.supervisor.restart()
     client: Client = await group.client()

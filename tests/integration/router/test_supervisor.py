@@ -43,11 +43,11 @@ class Crew(RecordedReports):
         self._clients: list[Client] = []
         self.environment = {**environment(**settings), "XDG_RUNTIME_DIR": str(folder)}
         self.supervisor = Supervisor(self._listen, workers, COMMAND, self.environment, membership=membership)
-        self.command: list[str] = self.supervisor._command
+        self.command: list[str] = self.supervisor.spawner.command
 
     def misbehaving(self, how: str) -> None:
         """Workers that are started from here on."""
-        self.supervisor._environment["FAKE_WORKER"] = how
+        self.supervisor.spawner.environment["FAKE_WORKER"] = how
 
     async def stop(self) -> None:
         for client in self._clients:
@@ -67,7 +67,7 @@ class Crew(RecordedReports):
         return found
 
     def serving(self) -> list[str]:
-        return [name for name, phase in self.supervisor.phases().items() if phase is WorkerPhase.SERVING]
+        return [name for name, phase in self.supervisor.workers.phases().items() if phase is WorkerPhase.SERVING]
 
     def departed(self) -> dict[str, Any]:
         return {each.name: each.held for each in self.supervisor.view.departed}
@@ -130,7 +130,7 @@ class Load:
 
 async def test_every_worker_gets_a_table_and_a_view_that_names_it_before_it_serves(crews: Crews) -> None:
     crew = await crews(2)
-    names = list(crew.supervisor.processes())
+    names = list(crew.supervisor.workers.processes())
     assert len(names) == 2
     assert [(each.name, each.eligible) for each in crew.supervisor.view.members] == [(name, True) for name in names]
     assert (await crew.ask())["told"][:2] == ["ResetAll", "SetView"]
@@ -176,7 +176,7 @@ async def test_what_a_killed_worker_had_in_flight_is_in_the_next_view(crews: Cre
     first = (await crew.ask("/begin/r1", client))["name"]
     for replica in ("r1", "r2"):
         await crew.ask(f"/begin/{replica}", client)
-    os.kill(crew.supervisor.processes()[first], signal.SIGKILL)
+    os.kill(crew.supervisor.workers.processes()[first], signal.SIGKILL)
     await eventually(lambda: first in crew.departed())
     # Every start is another object here, as after a replica came back: the row adds up what has one name.
     assert crew.departed()[first] == {"r1": 2, "r2": 1}
@@ -190,7 +190,7 @@ async def test_the_others_hear_of_a_death_before_its_successor_has_started(crews
     crew = await crews(2)
     dead, other = crew.serving()
     crew.misbehaving("mute")
-    os.kill(crew.supervisor.processes()[dead], signal.SIGKILL)
+    os.kill(crew.supervisor.workers.processes()[dead], signal.SIGKILL)
     await eventually(lambda: dead in crew.departed())
     assert [each.name for each in crew.supervisor.view.members if each.eligible] == [other]
     await crew.supervisor.collect()  # who has answered has done what it was told before
@@ -201,7 +201,7 @@ async def test_a_worker_that_speaks_another_language_is_replaced(crews: Crews) -
     crew = await crews(1)
     crew.misbehaving("babbling")
     (old,) = crew.serving()
-    os.kill(crew.supervisor.processes()[old], signal.SIGKILL)
+    os.kill(crew.supervisor.workers.processes()[old], signal.SIGKILL)
     await eventually(lambda: crew.gone.count(old) == 1 and len(crew.gone) >= 2, 20)
     crew.misbehaving("")
     await eventually(lambda: crew.serving(), 20)
@@ -212,7 +212,7 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(crews: Crews) -> N
     right = list(crew.command)
     crew.command[:] = ["/nowhere/to/be/found"]
     (old,) = crew.serving()
-    os.kill(crew.supervisor.processes()[old], signal.SIGKILL)
+    os.kill(crew.supervisor.workers.processes()[old], signal.SIGKILL)
     await eventually(lambda: len(crew.gone) >= 2, 20)
     crew.command[:] = right
     await eventually(lambda: crew.serving(), 20)
@@ -235,7 +235,7 @@ async def test_a_worker_whose_loop_stands_still_is_killed_counted_and_replaced(c
 async def test_a_stopped_worker_is_killed_too_and_a_lively_one_is_not(crews: Crews) -> None:
     crew = await crews(2, worker_silent_s=0.5)
     stopped, other = crew.serving()
-    os.kill(crew.supervisor.processes()[stopped], signal.SIGSTOP)
+    os.kill(crew.supervisor.workers.processes()[stopped], signal.SIGSTOP)
     await eventually(lambda: stopped in crew.departed(), 20)
     await eventually(lambda: len(crew.serving()) == 2, 20)
     assert other in crew.serving()
@@ -254,10 +254,10 @@ async def test_from_one_to_four_to_two_under_load_no_request_fails_and_no_connec
     await more.more()
     await eventually(lambda: len(load.served | more.served) == 4)  # connections are passed to who has few
     await crew.supervisor.resize(2)
-    await eventually(lambda: len(crew.supervisor.processes()) == 2, 20)
+    await eventually(lambda: len(crew.supervisor.workers.processes()) == 2, 20)
     await load.more()
     await more.more()
-    assert list(crew.supervisor.phases().values()) == [WorkerPhase.SERVING] * 2
+    assert list(crew.supervisor.workers.phases().values()) == [WorkerPhase.SERVING] * 2
     assert list(crew.departed().values()) == [{}, {}]
     assert await crew.counter("workers_ended") == 2
     for each in (load, more):
@@ -269,7 +269,7 @@ async def test_a_new_worker_gets_its_part_of_the_clients_at_once(crews: Crews, m
     crew = await crews(1)
     load = Load(crew)
     await load.more()
-    (link,) = crew.supervisor._links.values()
+    (link,) = crew.supervisor.workers.handles.values()
     await eventually(lambda: link.row.connections == 8)
     await crew.supervisor.resize(2)
     await eventually(lambda: len(load.served) == 2)
@@ -283,7 +283,7 @@ async def test_a_group_is_uneven_until_a_new_worker_has_its_part_of_the_clients(
     assert crew.supervisor.is_even()
     load = Load(crew)
     await load.more()
-    monkeypatch.setattr("router.supervisor.worker_supervisor.balancing_moves", lambda clients: [])
+    monkeypatch.setattr("router.supervisor.running_workers.balancing_moves", lambda clients: [])
     await crew.supervisor.resize(2)
     monkeypatch.undo()
     await eventually(lambda: not crew.supervisor.is_even())
@@ -319,7 +319,7 @@ async def test_every_worker_is_replaced_in_turn_and_no_request_fails(crews: Crew
     load = Load(crew)
     await load.more()
     await crew.supervisor.restart()
-    assert len(crew.serving()) == len(crew.supervisor.processes()) == 2
+    assert len(crew.serving()) == len(crew.supervisor.workers.processes()) == 2
     assert not before & set(crew.serving())
     await load.more()
     await load.end()
@@ -344,7 +344,7 @@ async def test_a_successor_that_does_not_come_up_changes_nothing(crews: Crews) -
     crew = await crews(2)
     before = crew.serving()
     crew.command[:] = ["false"]
-    with pytest.raises(RestartFailed, match="the old one goes on"):
+    with pytest.raises(RestartFailed, match="the old one continues"):
         await crew.supervisor.restart()
     assert crew.serving() == before
     assert crew.departed() == {}
@@ -357,7 +357,7 @@ async def test_a_successor_that_hangs_is_given_up(crews: Crews, monkeypatch: pyt
     before = crew.serving()
     with pytest.raises(RestartFailed):
         await crew.supervisor.restart()
-    await eventually(lambda: list(crew.supervisor.processes()) == before)
+    await eventually(lambda: list(crew.supervisor.workers.processes()) == before)
 
 
 # ---- questions
@@ -385,7 +385,7 @@ async def test_nobody_is_asked_to_retire_while_the_owner_is_in_another_group(cre
 async def test_one_scrape_has_the_counts_of_all_workers_and_of_their_supervisor(crews: Crews) -> None:
     crew = await crews(3)
     metrics = await crew.supervisor.collect()
-    assert [each.worker for each in metrics[:-1]] == list(crew.supervisor.processes())
+    assert [each.worker for each in metrics[:-1]] == list(crew.supervisor.workers.processes())
     assert metrics[-1].worker.startswith("supervisor-")
     assert metrics[-1].counters == {"workers_started": 3, "workers_ended": 0, "workers_silent": 0}
 
@@ -437,7 +437,7 @@ async def test_a_supervisor_that_is_closed_while_it_starts_leaves_nothing(crews:
     await asyncio.sleep(0.05)
     await crew.supervisor.close(5)
     await growing
-    assert crew.supervisor.processes() == {}
+    assert crew.supervisor.workers.processes() == {}
 
 
 async def test_a_worker_that_does_not_end_in_time_is_killed(crews: Crews) -> None:
@@ -446,4 +446,4 @@ async def test_a_worker_that_does_not_end_in_time_is_killed(crews: Crews) -> Non
     client.send(get("/freeze"))
     with suppress(BrokenOff):
         await crew.supervisor.close(0.2)
-    assert crew.supervisor.processes() == {}
+    assert crew.supervisor.workers.processes() == {}

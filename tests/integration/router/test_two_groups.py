@@ -184,13 +184,13 @@ async def test_a_worker_that_is_to_leave_stays_until_the_others_know_that_it_own
     load = Load(pair.ports["b"])
     pair.agreement.held = True
     resizing = asyncio.create_task(supervisor.resize(1), name="resize")
-    await eventually(lambda: WorkerPhase.DRAINING in supervisor.phases().values())
+    await eventually(lambda: WorkerPhase.DRAINING in supervisor.workers.phases().values())
     served = load.served
     await eventually(lambda: load.served > served + 50)
-    assert len(supervisor.processes()) == 2, "its versions would be nobody's"
+    assert len(supervisor.workers.processes()) == 2, "its versions would be nobody's"
     pair.agreement.held = False
     pair.agreement.tell()
-    await eventually(lambda: len(supervisor.processes()) == 1)
+    await eventually(lambda: len(supervisor.workers.processes()) == 1)
     await resizing
     await load.stop()
 

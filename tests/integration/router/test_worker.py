@@ -115,7 +115,7 @@ async def test_on_sigterm_what_is_in_flight_ends_and_the_worker_exits_with_0(
     assert (await idle.ask(get("/healthz"))).status == 200
     busy.send(get())
     await eventually(lambda: replica.at_once)
-    processes = [link.process for link in group.supervisor._links.values()]
+    processes = [link.process for link in group.supervisor.workers.handles.values()]
     closing = asyncio.create_task(group.supervisor.close(5), name="close the group")
     assert await idle.end() == b""
     assert processes[0].returncode is None
@@ -132,7 +132,7 @@ async def test_what_does_not_end_in_time_is_broken_off(replicas: Replicas, group
     client = await group.client()
     client.send(get())
     await eventually(lambda: replica.at_once)
-    processes = [link.process for link in group.supervisor._links.values()]
+    processes = [link.process for link in group.supervisor.workers.handles.values()]
     await group.supervisor.close(5)
     assert [process.returncode for process in processes] == [0]
     with pytest.raises(BrokenOff):

@@ -37,8 +37,8 @@ def test_no_worker_gives_so_many_at_once_that_its_loop_stops_for_it() -> None:
 def after(clients: dict[str, int], found: list[ConnectionMove]) -> dict[str, int]:
     then = dict(clients)
     for move in found:
-        then[move.giver] -= move.count
-        then[move.taker] += move.count
+        then[move.source] -= move.count
+        then[move.target] += move.count
     return then
 
 
@@ -49,7 +49,7 @@ def test_nobody_gives_below_its_part_or_gets_above_it(clients: dict[str, int]) -
     for move in found:
         assert move.count > 0
         part = sum(clients.values()) / len(clients)
-        assert then[move.giver] >= part - 1 and then[move.taker] <= part + 1
+        assert then[move.source] >= part - 1 and then[move.target] <= part + 1
 
 
 @given(CLIENTS)
