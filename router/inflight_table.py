@@ -1,17 +1,16 @@
-"""The flight board: what each worker has in flight, in memory that outlives it.
+"""In-flight table: the requests in flight of each worker, in memory that outlives it.
 
-A worker that is killed can tell nothing any more, and guessing would give a slot to two requests. So each worker
-writes what it starts and ends into a row of shared memory of its own, and its supervisor reads the row once the
-process has ended: exactly what was in flight. The row also carries the worker's pulse and what it has done so far, so
-that neither its liveness nor its load needs an answer from a busy loop.
+A killed worker cannot report its requests, and a guess could grant one slot to two requests. So each worker counts
+them in a row of shared memory, which its supervisor reads after the end of the process. The row also carries the beats
+of its event loop and its work so far: neither liveness nor load needs an answer from a busy loop.
 
-    header   64 bytes   u32: beats, connections, requests in flight that have no entry, nothing
-                        f64: what the worker has done so far (`Work`, in the order of its fields)
+    header   64 bytes   u32: beats, connections, requests in flight without an entry, unused
+                        f64: work so far (`Work`, in the order of its fields)
     counts   u32 each   requests in flight, by entry
-    ids      256 each   a byte of length, then the replica's id; valid where the count is above 0
+    ids      256 each   a byte of length, then the replica id; valid if the count is above 0
 
-A count is one aligned word, which no kill can cut in half. An id is written while its count is 0 and counts for
-nothing until it is whole. A request is counted before its first byte goes out, and until it has ended.
+A count is one aligned word, so a kill leaves it whole. An id is written while its count is 0. A request is counted from
+before its first byte is sent until its end.
 """
 
 import mmap
@@ -22,8 +21,8 @@ from typing import Protocol
 from serving.usage import Work
 
 ENTRIES = 16_384
-"""Replicas that may have requests of one worker at the same time: more than it takes clients by default. Memory is used
-only for entries that are."""
+"""Replicas with requests of one worker at the same time: more than its clients by default. Only used entries take
+memory."""
 _HEADER_BYTES = 64
 _ID_BYTES = 256
 MAX_ID_BYTES = _ID_BYTES - 1
@@ -33,36 +32,36 @@ _BEATS, _CONNECTIONS, _UNKNOWN = range(3)
 _WORK_AT = 16
 
 BEAT_S = 0.1
-"""How often a worker's loop shows that it turns."""
+"""Interval of the beats of a worker's event loop."""
 
 
 class InflightTarget(Protocol):
-    """What a request is started on; `router.core.ledger.ReplicaSlots` fits."""
+    """The replica of a request; implemented by `router.core.ledger.ReplicaSlots`."""
 
     id: str
     table_index: int
-    """Where it stands on the board of this worker; -1: nowhere (now)."""
+    """Its entry in the table of this worker; -1: none."""
 
 
 class InflightTable:
-    """The worker's side: the one writer of its row. 0.14 µs for `started` and for `ended`."""
+    """Worker side: the only writer of its row. 0.14 µs each for `started` and `ended`."""
 
     __slots__ = ("_counts", "_hand", "_header", "_map", "_standing", "_work", "missed")
 
     def __init__(self, fd: int, entries: int = ENTRIES) -> None:
-        """`fd`: of the row that the supervisor made; it may be closed afterwards. `entries`: how many may be used."""
+        """`fd`: the row made by the supervisor; may be closed afterwards. `entries`: number of usable entries."""
         self._map = mmap.mmap(fd, SIZE_BYTES)
         self._header = memoryview(self._map)[:_HEADER_BYTES].cast("I")
         self._work = memoryview(self._map)[_WORK_AT:_HEADER_BYTES].cast("d")
         self._counts = memoryview(self._map)[_HEADER_BYTES : _HEADER_BYTES + 4 * entries].cast("I")
         self._standing: list[InflightTarget] = []
-        """Whose entry each is, or was last."""
+        """The current or last replica of each entry."""
         self._hand = 0
         self.missed = 0
-        """Requests that found no entry: while one of them runs, the row tells nothing of what is in flight."""
+        """Requests without an entry: while one is in flight, the requests of the row are unknown."""
 
     def started(self, replica: InflightTarget) -> None:
-        """A request goes to the replica now; before its first byte does."""
+        """Count a request; called before its first byte is sent."""
         index = replica.table_index
         if index < 0:
             index = self._enter(replica)
@@ -73,22 +72,22 @@ class InflightTable:
         self._counts[index] += 1
 
     def ended(self, replica: InflightTarget) -> None:
-        """A request to the replica has ended."""
+        """A request has ended."""
         index = replica.table_index
         if index >= 0 and (count := self._counts[index]):
             self._counts[index] = count - 1
         else:
-            self._header[_UNKNOWN] -= 1  # it was started when there was no entry
+            self._header[_UNKNOWN] -= 1  # counted without an entry
 
     def beat(self, connections: int, work: Work | None = None) -> None:
-        """The worker's loop turns, has this many clients, and has done so much; to be called every BEAT_S."""
+        """Record a beat, the number of clients and the work so far; called every BEAT_S."""
         for place, figure in enumerate(work or ()):
             self._work[place] = figure
-        self._header[_BEATS] = (self._header[_BEATS] + 1) & 0xFFFF_FFFF or 1  # 0: it has never beaten
+        self._header[_BEATS] = (self._header[_BEATS] + 1) & 0xFFFF_FFFF or 1  # 0: no beat yet
         self._header[_CONNECTIONS] = connections
 
     def _enter(self, replica: InflightTarget) -> int:
-        """A new entry for the replica; -1 where there is none."""
+        """A new entry for the replica; -1 if there is none."""
         name = replica.id.encode()
         index = self._vacant() if len(name) <= MAX_ID_BYTES else -1
         if index < 0:
@@ -104,7 +103,7 @@ class InflightTable:
         return index
 
     def _vacant(self) -> int:
-        """An entry that was never used; else, in turn, one whose replica is idle."""
+        """An unused entry; else the next one of an idle replica."""
         if len(self._standing) < len(self._counts):
             return len(self._standing)
         counts = self._counts.tolist()
@@ -118,7 +117,7 @@ class InflightTable:
         return -1
 
     def close(self) -> None:
-        """Write no more."""
+        """Release the memory of this process."""
         self._header.release()
         self._work.release()
         self._counts.release()
@@ -126,11 +125,11 @@ class InflightTable:
 
 
 class WorkerRow:
-    """The supervisor's side: memory for one worker process, made before it starts and read after it has ended."""
+    """Supervisor side: the memory of one worker process, made before its start and read after its end."""
 
     def __init__(self) -> None:
-        """Raises OSError."""
-        self.fd = os.memfd_create("scorefront-flights")
+        """Make the memory. Raises OSError."""
+        self.fd = os.memfd_create("scorefront-inflight")
         try:
             os.ftruncate(self.fd, SIZE_BYTES)
             self._map = mmap.mmap(self.fd, SIZE_BYTES)
@@ -150,22 +149,22 @@ class WorkerRow:
 
     @property
     def beats(self) -> int:
-        """Moves while the worker's loop turns; 0 before it first did."""
+        """Beats of the event loop; 0 before the first."""
         return self._words[_BEATS]
 
     @property
     def connections(self) -> int:
-        """Clients of the worker, when its loop last turned."""
+        """Client connections at the last beat."""
         return self._words[_CONNECTIONS]
 
     @property
     def work(self) -> Work:
-        """What the worker had done when its loop last turned; all 0 before it first did."""
-        # Read in the microsecond in which it is written, some figures are one beat older than others.
+        """Work so far at the last beat; all 0 before the first."""
+        # Read during a write, some figures are one beat older than others.
         return Work(*self._work)
 
     def held(self) -> dict[str, int] | None:
-        """Replica id -> requests in flight, only those above 0; None: not all of them are known."""
+        """Replica id -> requests in flight, if above 0; None: not all are known."""
         if self._words[_UNKNOWN]:
             return None
         held: dict[str, int] = {}
@@ -177,7 +176,7 @@ class WorkerRow:
         return held
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._words.release()
         self._work.release()
         self._map.close()

@@ -1,15 +1,15 @@
-"""What a supervisor and its workers say to each other, besides what the control plane and the workers do.
+"""Messages between a supervisor and its workers, besides those of the control plane (`cluster.link`).
 
-Both travel in one order on one link, framed as `cluster.link` does. From a worker's start to its end:
+Both share one ordered link and its framing. From a worker's start to its end:
 
-    worker       Joined                  its peers can reach it
-    supervisor   SetView                 it is a member now; so are the others, and they know of it
-    worker       Serving                 it has a table and a view that names it, and accepts connections
-    supervisor   SetView                 it may own versions
-    supervisor   SetView, then Leave     another worker serves in its place, or there shall be fewer
-    worker       (ends)                  nothing is left
+    worker       Joined                  listens for its peers
+    supervisor   SetView                 the worker is a member
+    worker       Serving                 has a routing table and a view that names it; accepts connections
+    supervisor   SetView                 the worker may own versions
+    supervisor   SetView, then Leave     the worker is replaced or surplus
+    worker       (ends)                  no connection is left
 
-No slot is handed over here: that is between the workers (`router.core.slot_messages`), as the views tell them to.
+Slots move between the workers themselves (`router.core.slot_messages`), as the views demand.
 """
 
 from collections.abc import Callable
@@ -24,22 +24,22 @@ from router.core.view import View
 
 
 class SetView(msgspec.Struct, tag=True, frozen=True):
-    """Who takes part from now on. A worker is sent every view that it is a member of, in the order of their epochs."""
+    """The members from now on. A worker gets every view that names it, in the order of epochs."""
 
     view: View
 
 
 class Leave(msgspec.Struct, tag=True, frozen=True):
-    """Accept no more, give idle connections to other members, end what has been begun; then end, with status 0.
+    """Stop accepting, hand idle connections over to other members, finish requests in flight, end with status 0.
 
-    Slots for what is left are had as before: the worker is a member until it has ended.
+    The worker stays a member, and gets slots as before, until it has ended.
     """
 
 
 class Give(msgspec.Struct, tag=True, frozen=True):
-    """Pass so many connections to this member of the same group: idle ones now, others once they are.
+    """Hand `count` connections over to this member of the same group: idle ones now, others when they become idle.
 
-    Fewer is fine, and none is where none can pass. A new order stands in the place of what is left of the one before.
+    Best effort. A new order replaces the rest of the previous one.
     """
 
     taker: str
@@ -50,7 +50,7 @@ class Give(msgspec.Struct, tag=True, frozen=True):
 
 
 class Joined(msgspec.Struct, tag=True, frozen=True):
-    """Its peers can reach the worker at its address: it can be told of as a member."""
+    """The worker listens for its peers at its address and can become a member."""
 
 
 FromSupervisor = ToWorker | SetView | Leave | Give

@@ -1,11 +1,11 @@
-"""One history of views for the routers of a cluster, kept in one object (a ConfigMap) of the Kubernetes API. Pure.
+"""The views of the routers of a cluster, kept in one ConfigMap of the Kubernetes API. Pure.
 
-Every version of the object is one view. Its `epoch` grows with every write, and a write holds only if nobody else has
-written since the object was read (`resourceVersion`): so there is one order, and everybody sees a subsequence of it.
+Every version of the object is one view. Its `epoch` grows with every write, and a write needs the `resourceVersion`
+that was read: so there is one order, and every router sees a subsequence of it.
 
     epoch        a whole number
-    pod.<NAME>   what the router in this pod says of itself (`PodRecord`)
-    departed     members of routers that are no more, until everybody has left alone what they had in use
+    pod.<NAME>   the record of the router in this pod (`PodRecord`)
+    departed     members of ended routers, until their quarantine is over everywhere
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -22,16 +22,16 @@ _POD = "pod."
 
 
 class HistoryError(Exception):
-    """The object does not hold what it should: somebody else has written to it. The text names the place."""
+    """The object is invalid, e.g. edited by hand; the text names the key."""
 
 
 class PodRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the router of one pod says of itself."""
+    """The router of one pod."""
 
     group: str
     """Unique per start of the supervisor."""
     uid: str = ""
-    """Of the pod; "" outside a cluster: then nobody but its successor can tell that the group has ended."""
+    """Of the pod; "" outside a cluster: then only its successor can report the end of the group."""
     part: MembershipPart = MembershipPart()
 
 
@@ -45,23 +45,23 @@ class ViewHistory:
     departed: tuple[Departed, ...] = ()
 
     def workers(self) -> frozenset[str]:
-        """Names of all members: whoever counts requests needs to hear each of them."""
+        """Names of all members; each of them reports usage."""
         return frozenset(self.owners())
 
     def owners(self) -> dict[str, str]:
-        """Member -> the pod that it is recorded for."""
+        """Member -> the pod of its record."""
         return {member.name: pod for pod, record in self.records.items() for member in record.part.members}
 
-    # ---- what may be written next, but for the epoch
+    # ---- changes; the writer sets the epoch
 
     def said(self, pod: str, record: PodRecord) -> "ViewHistory":
-        """A group speaks for its pod. Another group that did before has ended: containers follow one another."""
+        """With the record of a pod. An earlier group of the pod has ended: containers run one after the other."""
         before = self.records.get(pod)
         known = self if before is None or before.group == record.group else self.without(pod)
         return replace(known, records={**known.records, pod: record})
 
     def without(self, pod: str) -> "ViewHistory":
-        """The group of this pod has ended; of members that it has not told of, nobody knows what they had in flight."""
+        """Without an ended group; the requests in flight of members that it did not report as departed are unknown."""
         record = self.records.get(pod)
         if record is None:
             return self
@@ -70,11 +70,11 @@ class ViewHistory:
         return replace(self, records=others, departed=(*self.departed, *record.part.departed, *lost))
 
     def forgetting(self, names: Collection[str]) -> "ViewHistory":
-        """Without what is listed of these members of routers that are no more."""
+        """Without these departed members."""
         return replace(self, departed=tuple(each for each in self.departed if each.name not in names))
 
     def completed(self, before: "ViewHistory") -> "ViewHistory":
-        """With everything that an earlier version held: this one was made anew, by somebody who did not know of it."""
+        """Merged with an earlier version, for an object that was created anew without it."""
         mine = {each.name for each in self.departed} | self.workers()
         departed = tuple(each for each in before.departed if each.name not in mine)
         records = {**before.records, **self.records}
@@ -82,7 +82,7 @@ class ViewHistory:
 
 
 def view(history: ViewHistory, ages: Mapping[str, float] | None = None) -> View:
-    """What a version of the object says. `ages`: for how long each departed member is known to be gone, in seconds."""
+    """The view of a version. `ages`: seconds since the departure of each departed member, at least."""
     parts = (*(history.records[pod].part for pod in sorted(history.records)), MembershipPart((), history.departed))
     plain = merged_view(history.epoch, parts)
     if not ages:
@@ -91,7 +91,7 @@ def view(history: ViewHistory, ages: Mapping[str, float] | None = None) -> View:
 
 
 def departed(history: ViewHistory) -> Iterable[Departed]:
-    """Everybody who is told of as gone, by whom ever."""
+    """All departed members, of ended and of running routers."""
     yield from history.departed
     for record in history.records.values():
         yield from record.part.departed
@@ -115,7 +115,7 @@ def encoded(history: ViewHistory) -> dict[str, str]:
 
 
 def decoded(config_map: Mapping[str, Any]) -> ViewHistory:
-    """What a ConfigMap holds. Raises HistoryError: who is left out counts as ended, so nothing may be skipped."""
+    """The history in a ConfigMap. Raises HistoryError: a skipped record would count as an ended router."""
     data = config_map.get("data") or {}
     records = {}
     place = "epoch"

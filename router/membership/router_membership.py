@@ -1,13 +1,12 @@
-"""A router's place in the history of views: what it has read of it, has to add to it, and makes of it. Pure.
+"""Membership of one router: the versions read, the version to write, the view that follows. Pure.
 
-Why views stay exact. Only what the API server has taken counts, in its order. A group is declared dead only by who has
-seen that its pod is no more, or runs in its pod after it; everybody else stays in the views, and nobody takes over what
-those own.
+Views stay exact: only writes accepted by the API server count, in its order. A group is removed only by a router that
+has seen its pod end, or by its successor in the same pod; all others stay in the views and keep their versions.
 
-While the API server is away nothing can be said. One exception: a router that was *alone* in the last view goes on by
-itself (`cut_off`). Others that come meanwhile, by a server that only this router cannot reach, find its members in
-their views and grant nothing before each of these has declared in such a view; and this router shows its workers none
-before it holds what they have become.
+Without the API server membership is frozen, except that a router that was *alone* in the last view may replace its own
+workers (`continue_alone`). A router that joins meanwhile, through an API server that only this router cannot
+reach, finds this router's members in its views and grants nothing until each of them has declared in such a view; and
+this router shows its workers no view before it contains their latest state.
 """
 
 from dataclasses import dataclass, replace
@@ -18,14 +17,14 @@ from router.membership.agreement import MembershipPart
 from router.membership.history import NAME, PodRecord, ViewHistory, decoded, departed, encoded, view
 
 FORGET_LEASES = 2.0
-"""For how many leases it stays listed who had what in use in a router that is no more. Everybody leaves that alone for
-one, counted from the death at the latest from here on; the other is for lease lengths that differ while they are being
-changed. For longer, routers that start then would leave alone what nobody uses any more."""
+"""Leases for which members of an ended router stay listed. One is the quarantine of their slots; the other allows for
+lease lengths that differ during a change of the setting. Longer would quarantine free slots in routers that start
+later."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryWrite:
-    """An object to be written: created where `fresh`, else replaced."""
+    """An object to write: created if `fresh`, else replaced."""
 
     body: dict[str, Any]
     fresh: bool
@@ -33,7 +32,7 @@ class HistoryWrite:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A group of another pod, to be looked after."""
+    """A group in another pod, to be checked."""
 
     pod: str
     uid: str
@@ -41,45 +40,48 @@ class Suspect:
 
 
 class RouterMembership:
-    """One group. `now`: monotonic seconds."""
+    """The membership of one group. `now`: monotonic seconds."""
 
     def __init__(self, pod: str, uid: str, group: str, namespace: str, lease_s: float) -> None:
-        """`uid`: of the pod; "" outside a cluster."""
+        """`pod`, `uid`: of this router; uid "" outside a cluster. `group`: id of its supervisor.
+
+        `namespace`: of the object. `lease_s`: length of a slot lease.
+        """
         self.pod = pod
         self.history: ViewHistory | None = None
-        """The newest version known; None: nobody has looked."""
+        """The newest version known; None before the first read."""
         self.expelled = False
-        """Others believe that this group has ended. It must end now, for nobody waits for its workers any more."""
+        """True if others have removed this group: it must end now, since its slots are no longer reserved."""
         self._uid = uid
         self._group = group
         self._namespace = namespace
         self._forget_s = FORGET_LEASES * lease_s
         self._object: dict[str, Any] | None = None
-        """What was read last, and what it holds; None where there is no object."""
+        """The object read last; None if there is none."""
         self._found: ViewHistory | None = None
         self._part: MembershipPart | None = None
         self._silenced = False
-        """Whether a draft in which this group has no members may have been taken, after the last version read."""
+        """True if a version without members of this group may have been written after the last one read."""
         self._gone: dict[str, str] = {}
-        """Pod -> the group that has ended with it, as somebody has seen."""
+        """Ended pod -> its group."""
         self._gone_since: dict[str, float] = {}
-        """Departed member -> since when at the latest it is gone."""
+        """Departed member -> latest possible time of its end."""
         self._local: ViewHistory | None = None
-        """What this group has said to itself alone."""
+        """The history continued without the API server; None: not continued."""
 
-    # ---- what happens
+    # ---- events
 
     def announce(self, part: MembershipPart) -> None:
-        """What the group is now."""
+        """Set the part of this group."""
         self._part = part
         if self._local is not None:
             self._local = self._with_own(self._local)
 
     def read(self, config_map: dict[str, Any] | None, now: float, asked_at: int = -1) -> None:
-        """A version of the object, or None where there is none; older ones than the newest are ignored.
+        """Take in a version of the object, or None if there is none; older versions are ignored.
 
-        `asked_at`: the epoch that was known when the API server was asked for the newest version; -1: it was not asked.
-        What it answers can only be older if the object was put back to what it was, from a backup. Raises HistoryError.
+        `now`: monotonic seconds. `asked_at`: the epoch known at a request for the newest version, default -1: not
+        requested. An older answer to such a request means an object restored from a backup. Raises HistoryError.
         """
         if config_map is None:
             self._object, self._found = None, None
@@ -100,24 +102,24 @@ class RouterMembership:
         self._note(now)
 
     def gone(self, suspect: Suspect) -> None:
-        """The API server says that this pod is no more (its object, or its last container)."""
+        """The API server reports that the pod, or its last container, has ended."""
         self._gone[suspect.pod] = suspect.group
 
     def continue_alone(self) -> bool:
-        """The API server cannot be reached: go on alone if that is safe. Whether this group does."""
+        """Continue without the API server if this is safe; True if this group does."""
         history = self.history
         if self._local is None and history is not None and self._part is not None and self.is_alone():
             self._local = self._with_own(history)
         return self._local is not None
 
-    # ---- what follows
+    # ---- results
 
     def draft(self, now: float) -> HistoryWrite | None:
-        """What should be written now; None: nothing. Whatever becomes of it, `read` what there is then."""
+        """The version to write now, or None; `read` the outcome afterwards."""
         if self.history is None or self.expelled:
             return None
         if self._local is not None and self._part is not None and not self._part.members:
-            return None  # whoever reads that nobody is here any more does not wait for those who come next
+            return None  # without members here, other routers would not wait for the next ones
         wanted = self._tidied(self.history, now)
         if self._part is not None:
             wanted = wanted.said(self.pod, PodRecord(self._group, self._uid, self._part))
@@ -128,7 +130,7 @@ class RouterMembership:
         return self._draft(wanted)
 
     def departure(self) -> HistoryWrite | None:
-        """The version without this group, whose workers have all ended; None where it is in none."""
+        """The version without this group, after the end of its workers; None if it has no record."""
         history = self.history
         record = history.records.get(self.pod) if history is not None else None
         if history is None or record is None or record.group != self._group:
@@ -137,7 +139,7 @@ class RouterMembership:
         return self._draft(history.said(self.pod, last).without(self.pod))
 
     def view(self, now: float) -> View | None:
-        """The newest one; None while nothing is known."""
+        """The newest view; None before the first read."""
         ages = {name: now - since for name, since in self._gone_since.items()}
         if self._local is not None:
             own = self._local.records[self.pod]
@@ -147,8 +149,9 @@ class RouterMembership:
         return view(self.history, ages) if self.history is not None else None
 
     def is_alone(self) -> bool:
-        """Nobody else may have slots; nor can anybody get any while this pod lives and its router says nothing: it has
-        members for whom the others wait.
+        """True if no other router can hold or get slots.
+
+        A router that joins waits for the declarations of this one's members, so there must be members.
         """
         records = self.history.records if self.history is not None else {}
         own = records.get(self.pod)
@@ -157,29 +160,29 @@ class RouterMembership:
         return len(records) == 1 and own.uid == self._uid and bool(own.part.members)
 
     def suspects(self) -> list[Suspect]:
-        """Groups in other pods."""
+        """Groups in other pods, to be checked."""
         records = self.history.records.items() if self.history is not None else ()
         return [Suspect(pod, each.uid, each.group) for pod, each in records if pod != self.pod and each.uid]
 
     @property
     def routers(self) -> int:
-        """How many take part."""
+        """Number of routers with a record."""
         return len(self.history.records) if self.history is not None else 0
 
     def known(self) -> dict[str, Any] | None:
-        """The newest version of the object, to be kept for a start without the API server."""
+        """The newest object, to be kept for a start without the API server."""
         return self._object
 
     # ---- inside
 
     def _tidied(self, history: ViewHistory, now: float) -> ViewHistory:
-        """Less what has ended, and what everybody has left alone for long enough."""
+        """Without ended groups, and without departed members after their quarantine."""
         for pod, group in list(self._gone.items()):
             record = history.records.get(pod)
             if record is not None and record.group == group:
                 history = history.without(pod)
             else:
-                del self._gone[pod]  # somebody has written that already
+                del self._gone[pod]  # already written by another router
         old = {each.name for each in history.departed if self._age(each.name, now) >= self._forget_s}
         return history.forgetting(old) if old else history
 
@@ -196,7 +199,7 @@ class RouterMembership:
         return HistoryWrite(body, fresh=self._object is None)
 
     def _with_own(self, history: ViewHistory) -> ViewHistory:
-        assert self._part is not None, "only who has something to say speaks to itself"
+        assert self._part is not None, "announced before continue_alone"
         said = history.said(self.pod, PodRecord(self._group, self._uid, self._part))
         return replace(said, epoch=history.epoch + 1)
 

@@ -1,8 +1,7 @@
-"""Which workers a group has and should have: what has happened goes in, what to do comes out. Pure.
+"""The workers of a router: events in, actions out. Pure.
 
-Every worker stands in a place, 0 to count - 1. A place is vacant when nobody in it serves or is about to; then a worker
-is started there, later and later if they do not live. Two in one place are a change of guard: when the newer one
-serves, the older one leaves.
+Every worker has a place, 0 to count - 1. A place without a present worker is vacant and gets a new one, with growing
+delays if workers die early. Two workers in one place are a replacement: once the newer one serves, the older drains.
 """
 
 import itertools
@@ -15,34 +14,34 @@ from router.membership.agreement import MembershipPart
 
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 STABLE_S = 10.0
-"""A worker that lived this long is restarted at once when it dies."""
+"""Lifetime after which a dead worker is restarted at once."""
 START_S = 20.0
-"""A worker whose loop has not turned once after this long never will."""
+"""Time for the first beat of a worker's event loop."""
 DEPARTED_S = 60.0
-"""How long those who have left stay listed: longer than any worker may lag behind the views."""
+"""Time for which departed workers stay listed: longer than a worker may lag behind the views."""
 MOST_BETWEEN_TICKS_S = 0.5
-"""What counts of the time between two looks: if nobody looked for longer, this process itself stood still."""
+"""Longest interval that counts between two ticks: a longer one means that this process itself was stopped."""
 
 
 class WorkerPhase(StrEnum):
-    """The life of a worker."""
+    """Phase of a worker."""
 
     STARTING = "starting"
-    """A process, and no member yet: it cannot have anything of anybody."""
+    """A process, not a member yet: it holds no slots and no connections."""
     JOINED = "joined"
     SERVING = "serving"
     DRAINING = "draining"
     KILLED = "killed"
-    """Killed, and not gone yet."""
+    """Killed, not ended yet."""
 
 
 class WorkerEvent(StrEnum):
-    """What moves it on."""
+    """Event that changes the phase."""
 
     JOIN = "join"
     SERVE = "serve"
     DRAIN = "drain"
-    """It is not wanted any more."""
+    """The worker is replaced or surplus."""
     KILL = "kill"
 
 
@@ -71,7 +70,7 @@ NEXT: dict[tuple[WorkerPhase, WorkerEvent], WorkerPhase] = {
 assert NEXT.keys() == set(itertools.product(WorkerPhase, WorkerEvent))
 
 PRESENT = (WorkerPhase.STARTING, WorkerPhase.JOINED, WorkerPhase.SERVING)
-"""A place with one of these is not vacant."""
+"""Phases in which a worker occupies its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +84,24 @@ class SpawnWorker:
 
 @dataclass(frozen=True, slots=True)
 class DrainWorker:
-    """Tell a worker that serves to leave."""
+    """Have a serving worker drain and end."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """End a worker at once."""
+    """Kill a worker."""
 
     name: str
     why: str
     silent: bool = False
-    """Whether that is because its loop stood still."""
+    """True if its event loop was blocked."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishPart:
-    """This group's part has changed."""
+    """Announce the new part of this group."""
 
     part: MembershipPart
 
@@ -112,7 +111,7 @@ RosterAction = SpawnWorker | DrainWorker | KillWorker | PublishPart
 
 @dataclass(slots=True, eq=False)
 class RosterWorker:
-    """One process."""
+    """One worker process."""
 
     name: str
     place: int
@@ -120,29 +119,35 @@ class RosterWorker:
     since: float
     phase: WorkerPhase = WorkerPhase.STARTING
     joined: bool = False
-    """Whether it was ever told of as a member."""
+    """True if it has been a member."""
     _beats: int = 0
     _still_s: float = 0.0
 
     def watch(self, beats: int, elapsed_s: float, silent_s: float) -> str:
-        """Look at its pulse again; why it has to be killed, or ""."""
+        """Check its beats: the reason to kill it, or "".
+
+        `beats`: of its event loop so far. `elapsed_s`: since the last check. `silent_s`: longest time without a beat.
+        """
         if beats != self._beats:
             self._beats, self._still_s = beats, 0.0
             return ""
         self._still_s += elapsed_s
         if beats and self._still_s > silent_s:
-            return f"its loop has stood still for {self._still_s:.1f} s"
-        return "" if beats or self._still_s <= START_S else f"it has not come to life in {self._still_s:.1f} s"
+            return f"event loop blocked for {self._still_s:.1f} s"
+        return "" if beats or self._still_s <= START_S else f"no beat within {self._still_s:.1f} s of its start"
 
 
 class Roster:
-    """One group. `now`: monotonic seconds. Every method returns what is to be done, in order."""
+    """The workers of one router. `now`: monotonic seconds. Every event returns the actions, in order."""
 
     def __init__(self, group: str, address: Callable[[int], str], silent_s: float) -> None:
-        """`group`: in every name, different for every supervisor; `address`: of the n-th worker ever started."""
+        """`group`: unique id of the supervisor, part of every name. `address`: of the n-th worker started.
+
+        `silent_s`: longest time without a beat.
+        """
         self.count = 0
         self.workers: dict[str, RosterWorker] = {}
-        """Those that run, in the order of their start."""
+        """Running workers, in the order of their start."""
         self._group = group
         self._address = address
         self._silent_s = silent_s
@@ -155,25 +160,25 @@ class Roster:
         self._others_serve = False
         self.closed = False
 
-    # ---- what happens
+    # ---- events
 
     def resize(self, count: int, now: float) -> list[RosterAction]:
-        """From now on there shall be `count` workers."""
+        """Set the number of workers."""
         for place in range(self.count, count):
             self._failures.pop(place, None)
             self._not_before.pop(place, None)
         self.count = count
-        return self._settle(now)
+        return self._actions(now)
 
     def replace(self, name: str, now: float) -> list[RosterAction]:
-        """Start a worker in the place of one that serves; nothing if that does not, or if another is on its way."""
+        """Start a replacement of a serving worker; nothing if it does not serve or has one already."""
         worker = self.workers.get(name)
         if worker is None or worker.phase is not WorkerPhase.SERVING or self.successor(name) is not None:
             return []
-        return [self._spawn(worker.place, now), *self._settle(now)]
+        return [self._spawn(worker.place, now), *self._actions(now)]
 
     def joined(self, name: str, now: float) -> list[RosterAction]:
-        """Its peers can reach the worker."""
+        """The worker listens for its peers."""
         return self._step(name, WorkerEvent.JOIN, now)
 
     def serving(self, name: str, now: float) -> list[RosterAction]:
@@ -181,15 +186,15 @@ class Roster:
         return self._step(name, WorkerEvent.SERVE, now)
 
     def kill(self, name: str, why: str, now: float) -> list[RosterAction]:
-        """Do without this worker."""
+        """Kill a worker; `why` is logged."""
         worker = self.workers.get(name)
         if worker is None or worker.phase is WorkerPhase.KILLED:
             return []
         worker.phase = NEXT[worker.phase, WorkerEvent.KILL]
-        return [KillWorker(name, why), *self._settle(now)]
+        return [KillWorker(name, why), *self._actions(now)]
 
     def gone(self, name: str, held: Mapping[str, int] | None, now: float) -> list[RosterAction]:
-        """The process has ended; `held` is what it had in flight then, None if nobody knows."""
+        """The process has ended. `held`: its requests in flight by replica, None if unknown."""
         worker = self.workers.pop(name)
         if worker.joined:
             self._departed.append((now + DEPARTED_S, Departed(name, held)))
@@ -198,10 +203,10 @@ class Roster:
             self._failures[worker.place] = failures
             delay = RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)]
             self._not_before[worker.place] = now + delay
-        return self._settle(now)
+        return self._actions(now)
 
     def tick(self, beats: Mapping[str, int], now: float) -> list[RosterAction]:
-        """Some time has passed; `beats` is the pulse of the workers that run."""
+        """Check the running workers. `beats`: of their event loops, by name."""
         elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, MOST_BETWEEN_TICKS_S)
         self._looked_at = now
         actions: list[RosterAction] = []
@@ -212,37 +217,37 @@ class Roster:
             if why:
                 worker.phase = NEXT[worker.phase, WorkerEvent.KILL]
                 actions.append(KillWorker(worker.name, why, silent=True))
-        return actions + self._settle(now)
+        return actions + self._actions(now)
 
     def reached_at(self, name: str, address: str) -> None:
-        """Workers in other groups reach this one there, not at the address that it was spawned with."""
+        """Set the address for workers in other groups."""
         self.workers[name].address = address
 
     def others(self, serve: bool, now: float) -> list[RosterAction]:
-        """Whether anybody in another group can own what there is to own."""
+        """True in `serve` if a worker of another group can own versions."""
         if serve == self._others_serve:
             return []
         self._others_serve = serve
-        return self._settle(now)
+        return self._actions(now)
 
     def close(self, now: float) -> list[RosterAction]:
-        """Start nobody any more, dismiss nobody; everybody leaves, and those who end are told of as before."""
+        """Drain all workers and start none; departures are announced as before."""
         self.closed = True
         for worker in self.workers.values():
             if worker.phase is WorkerPhase.SERVING:
                 worker.phase = NEXT[worker.phase, WorkerEvent.DRAIN]
-        return self._settle(now)
+        return self._actions(now)
 
-    # ---- what is
+    # ---- state
 
     def successor(self, name: str) -> str | None:
-        """The newer worker in the same place, if there is one."""
+        """The newer worker in the same place, or None."""
         worker = self.workers[name]
         newer = [each.name for each in self._in_place(worker.place, PRESENT) if each is not worker]
         return newer[-1] if newer else None
 
     def serving_places(self) -> set[int]:
-        """Wanted places in which a worker serves."""
+        """Places below the wanted count with a serving worker."""
         return {
             each.place
             for each in self.workers.values()
@@ -250,7 +255,7 @@ class Roster:
         }
 
     def part(self) -> MembershipPart:
-        """The group as others should see it: while nobody serves, those who are leaving own what there is to own."""
+        """The part of this group: while no worker serves, draining ones are eligible as owners."""
         serve = self._others_serve or any(each.phase is WorkerPhase.SERVING for each in self.workers.values())
         owners = WorkerPhase.SERVING if serve else WorkerPhase.DRAINING
         members = tuple(
@@ -267,13 +272,13 @@ class Roster:
         if worker is not None:
             worker.phase = NEXT[worker.phase, step]
             worker.joined = worker.joined or worker.phase is WorkerPhase.JOINED
-        return self._settle(now)
+        return self._actions(now)
 
-    def _settle(self, now: float) -> list[RosterAction]:
-        """What follows from how things are. Others hear of a change before whoever it is about acts on it."""
+    def _actions(self, now: float) -> list[RosterAction]:
+        """The actions for the current state; the part is published before the workers act on it."""
         actions: list[RosterAction] = []
         if not self.closed:
-            actions = [*self._dismissals(), *self._recruits(now)]
+            actions = [*self._surplus(), *self._vacancies(now)]
         self._departed = [(until, departed) for until, departed in self._departed if until > now]
         part = self.part()
         if part != self._said:
@@ -282,13 +287,13 @@ class Roster:
         return actions
 
     def _aged(self, now: float) -> tuple[Departed, ...]:
-        """Who starts late need not leave alone for long what has been left alone for a while already."""
+        """The departed workers with their ages, which shorten the quarantine in workers that start now."""
         return tuple(replace(departed, age_s=now - (until - DEPARTED_S)) for until, departed in self._departed)
 
-    def _dismissals(self) -> list[RosterAction]:
-        """Of several that serve in one place the newest stays. Beyond the wanted places nobody does.
+    def _surplus(self) -> list[RosterAction]:
+        """Surplus workers: older ones in a place with a newer serving one, and all beyond the wanted places.
 
-        But whoever serves there stays until those who are wanted do.
+        Serving ones beyond the wanted places stay until all wanted places serve.
         """
         surplus: list[RosterWorker] = []
         complete = len(self.serving_places()) == self.count
@@ -302,11 +307,11 @@ class Roster:
         actions: list[RosterAction] = []
         for worker in surplus:
             worker.phase = NEXT[worker.phase, WorkerEvent.DRAIN]
-            leaves = worker.phase is WorkerPhase.DRAINING
-            actions.append(DrainWorker(worker.name) if leaves else KillWorker(worker.name, "it is not wanted any more"))
+            drains = worker.phase is WorkerPhase.DRAINING
+            actions.append(DrainWorker(worker.name) if drains else KillWorker(worker.name, "surplus"))
         return actions
 
-    def _recruits(self, now: float) -> list[RosterAction]:
+    def _vacancies(self, now: float) -> list[RosterAction]:
         due = [place for place in range(self.count) if self._not_before.get(place, now) <= now]
         return [self._spawn(place, now) for place in due if self._is_vacant(place)]
 
