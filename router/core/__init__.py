@@ -1,4 +1,4 @@
-"""The decisions of the data plane: where a request goes, whether it may, which slot it gets, what headers travel.
+"""Decisions of the data plane: routing, authorization, slots and header fields.
 
 Pure: events and `now` come in, results go out. No I/O, no asyncio, no clock, no chance.
 """

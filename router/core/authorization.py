@@ -1,7 +1,7 @@
-"""Whether a request may reach an endpoint: keys by digest, tokens by signature. The only place that checks either.
+"""Authorization of scoring requests: keys by digest, tokens by signature. The only module that checks either.
 
 Rules for tokens: RFC 8725 (best current practice for JWT). The algorithm is a property of the key, never of the token;
-`crit` is refused, `jku`, `x5u`, `x5c` and `jwk` are ignored; a claim of an odd type means 401, not an exception.
+`crit` is refused; `jku`, `x5u`, `x5c` and `jwk` are ignored; a claim of a wrong type means 401, not an exception.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from serving.endpoint import Auth
 
 CREDENTIAL_MAX_BYTES = 8192
 CLOCK_SKEW_S = 60.0
-"""How far an issuer's clock may be off (Envoy's default)."""
+"""Tolerated clock difference to the issuer (Envoy's default)."""
 MAX_TOKEN_LIFETIME_S = 7 * 24 * 3600.0
 CACHED_TOKENS = 4096
 
 _bearer = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-~]+)")
 _token = re.compile(rb"(([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+))\.([A-Za-z0-9_-]+)")
-"""What is signed, header, claims, signature."""
+"""Groups: signing input, header, claims, signature."""
 
 
 def presented(authorization: tuple[bytes, ...]) -> bytes:
@@ -44,7 +44,7 @@ def presented(authorization: tuple[bytes, ...]) -> bytes:
 
 
 def opens(key: bytes, digests: tuple[bytes, ...]) -> bool:
-    """Whether the key is one of those with these SHA-256 digests. Every digest is compared, in constant time."""
+    """True if the key has one of these SHA-256 digests. Every digest is compared, in constant time."""
     digest = hashlib.sha256(key).digest()
     opened = False
     for known in digests:
@@ -53,20 +53,20 @@ def opens(key: bytes, digests: tuple[bytes, ...]) -> bool:
 
 
 class Tokens:
-    """Checks tokens against one TokenTrust. A signature is checked once per token, its dates on every request."""
+    """Token checks for one issuer. The signature is verified once per token, its dates on every request."""
 
     def __init__(self, trust: TokenTrust) -> None:
         self._issuer = trust.issuer
         self._keys = {key.kid: key for key in trust.keys}
         self._public = {key.kid: _load(key.algorithm, key.public_pem) for key in trust.keys}
-        # Digest of a token whose signature is good -> its claims. An Ed25519 check costs 130 µs, this 0.5 µs.
+        # Claims by digest of a verified token. An Ed25519 check costs 130 µs, a lookup 0.5 µs.
         self._checked: dict[bytes, dict[str, Any]] = {}
 
     def authorize(self, token: bytes, keys: KeyDigests, now_unix: float) -> float:
-        """Until when (unix seconds) this token opens the endpoint of `keys`. Raises Unauthorized or Forbidden.
+        """End of the token's validity for an endpoint, in unix seconds. Raises Unauthorized or Forbidden.
 
-        A token of an earlier incarnation of the endpoint is Unauthorized: it was revoked (RFC 6750 section 3.1,
-        `invalid_token`).
+        `token`: as presented. `keys`: name and incarnation of the endpoint. `now_unix`: unix seconds. A token of an
+        earlier incarnation is revoked: Unauthorized (RFC 6750 section 3.1, `invalid_token`).
         """
         digest = hashlib.sha256(token).digest()
         claims = self._checked.get(digest)
@@ -76,7 +76,7 @@ class Tokens:
                 self._checked.clear()
             self._checked[digest] = claims
         if now_unix >= claims["exp"] + CLOCK_SKEW_S:
-            claims["exp"] = 0  # a clock that is set back brings no token back to life
+            claims["exp"] = 0  # a clock set back does not revive the token
             raise Unauthorized
         if now_unix < claims["nbf"] - CLOCK_SKEW_S:
             raise Unauthorized
@@ -100,7 +100,7 @@ class Tokens:
         claims = _claims(_json_object(parts[3]))
         if claims["iss"] != self._issuer:
             raise Unauthorized
-        # The signature comes last: what is cheap to look at has been looked at.
+        # The expensive check last.
         algorithm = jwt.get_algorithm_by_name(key.algorithm)
         if not algorithm.verify(parts[1], self._public[key.kid], _decoded(parts[4])):
             raise Unauthorized
@@ -108,10 +108,10 @@ class Tokens:
 
 
 def authorize(auth: Auth, keys: KeyDigests, authorization: tuple[bytes, ...], tokens: Tokens, now_unix: float) -> float:
-    """Until when (unix seconds, maybe inf) the request may reach the endpoint. Raises Unauthorized or Forbidden.
+    """End of the authorization in unix seconds, inf for keys. Raises Unauthorized or Forbidden.
 
-    auth: kind of credential that the endpoint demands. keys: the endpoint, its key digests and incarnation.
-    authorization: values of the request's Authorization fields. tokens: checker of the trusted issuer.
+    `auth`: kind of credential required by the endpoint. `keys`: name, key digests and incarnation of the endpoint.
+    `authorization`: values of the Authorization fields. `tokens`: token checks. `now_unix`: unix seconds.
     """
     if auth is Auth.NONE:
         return math.inf
@@ -124,11 +124,11 @@ def authorize(auth: Auth, keys: KeyDigests, authorization: tuple[bytes, ...], to
 
 
 def _load(algorithm: str, public_pem: str) -> Any:
-    """The public key. Raises ValueError for one that is too weak or not of its algorithm."""
+    """Load a public key. Raises ValueError if it is too weak or does not fit the algorithm."""
     try:
         key = load_pem_public_key(public_pem.encode())
     except UnsupportedAlgorithm as error:
-        raise ValueError(f"no key of a kind that is known here: {error}") from error
+        raise ValueError(f"unsupported key type: {error}") from error
     if algorithm == "EdDSA" and isinstance(key, Ed25519PublicKey):
         return key
     if algorithm == "RS256" and isinstance(key, RSAPublicKey) and key.key_size >= 2048:
@@ -137,7 +137,7 @@ def _load(algorithm: str, public_pem: str) -> Any:
 
 
 def _decoded(part: bytes) -> bytes:
-    """One base64url part of a token. Raises Unauthorized unless it is written in the one canonical way."""
+    """Decode one base64url part of a token. Raises Unauthorized unless the encoding is canonical."""
     try:
         raw = urlsafe_b64decode(part + b"=" * (-len(part) % 4))
     except ValueError as error:
@@ -148,7 +148,7 @@ def _decoded(part: bytes) -> bytes:
 
 
 def _json_object(part: bytes) -> dict[str, Any]:
-    """One base64url part of a token as a JSON object. Duplicate names, NaN, deep nesting: Unauthorized."""
+    """Decode one base64url part of a token as strict JSON, an object. Raises Unauthorized."""
     try:
         value = strict_json.parse(_decoded(part).decode("utf-8"))
     except ValueError as error:
@@ -159,7 +159,7 @@ def _json_object(part: bytes) -> dict[str, Any]:
 
 
 def _claims(claims: dict[str, Any]) -> dict[str, Any]:
-    """The claims that are looked at, each of the type RFC 7519 gives it; `exp` and `iat` are demanded."""
+    """The checked claims, each of its RFC 7519 type; `exp` and `iat` are required. Raises Unauthorized."""
     expires, issued = _date(claims.get("exp")), _date(claims.get("iat"))
     not_before = _date(claims.get("nbf", issued))
     if expires - issued > MAX_TOKEN_LIFETIME_S:
@@ -182,7 +182,7 @@ def _claims(claims: dict[str, Any]) -> dict[str, Any]:
 
 
 def _date(value: Any) -> int:
-    """A NumericDate in whole seconds. A float, a string, a bool or a number out of range is refused."""
+    """A NumericDate in whole seconds. Raises Unauthorized for a float, string, bool or a number out of range."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
         raise Unauthorized
     return value

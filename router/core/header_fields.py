@@ -1,4 +1,4 @@
-"""Which header fields travel through a proxy, both ways (RFC 9110 section 7.6.1), and which the router sets itself.
+"""Header fields forwarded in both directions (RFC 9110 section 7.6.1), and those set by the router.
 
 A field is `(lower-case name, name as sent, value)`, all bytes.
 """
@@ -22,7 +22,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-# A replica that believes these would serve another method or path than the one that was routed and authorized.
+# A replica honouring these would serve another method or path than the routed and authorized one.
 OVERRIDES = frozenset(
     {
         b"x-http-method",
@@ -39,7 +39,7 @@ OVERRIDES = frozenset(
     }
 )
 
-# What the router says about itself or decides by; what a client or a replica sends under these names is not passed on.
+# Set or evaluated by the router; not forwarded when sent by a client or a replica.
 ROUTER_REQUEST = frozenset(
     {
         b"authorization",
@@ -58,23 +58,21 @@ ROUTER_RESPONSE = frozenset(
     {b"content-length", b"x-ms-request-id", b"x-ms-client-request-id", b"azureml-model-deployment", b"x-ms-error-code"}
 )
 
-_STOPPED_ON_THE_WAY_IN = HOP_BY_HOP | ROUTER_REQUEST | OVERRIDES
-_STOPPED_ON_THE_WAY_OUT = HOP_BY_HOP | ROUTER_RESPONSE
+_NOT_FORWARDED_TO_REPLICA = HOP_BY_HOP | ROUTER_REQUEST | OVERRIDES
+_NOT_FORWARDED_TO_CLIENT = HOP_BY_HOP | ROUTER_RESPONSE
 
-# CGI and WSGI servers cannot tell X_Forwarded_For from X-Forwarded-For (CVE-2025-64484 is of this class).
+# CGI and WSGI servers do not distinguish X_Forwarded_For from X-Forwarded-For (as in CVE-2025-64484).
 _GUARDED = HOP_BY_HOP | ROUTER_REQUEST | ROUTER_RESPONSE | OVERRIDES | {b"via"}
 
-# A Connection field may not take these away (CVE-2022-31813 is of this class).
+# A Connection field cannot remove these (as in CVE-2022-31813).
 _NOT_NOMINABLE = frozenset({b"host", b"content-length", b"authorization", b"content-type"})
-
-
-_NOBODY: frozenset[bytes] = frozenset()
+_NO_TOKENS: frozenset[bytes] = frozenset()
 
 
 def connection_tokens(values: Sequence[bytes]) -> frozenset[bytes]:
-    """The lower-case tokens of the values of all Connection fields."""
+    """Lower-case tokens of all Connection field values."""
     if not values:
-        return _NOBODY
+        return _NO_TOKENS
     return frozenset(token for part in b",".join(values).split(b",") if (token := part.strip().lower()))
 
 
@@ -83,8 +81,12 @@ def _look_alike(name: bytes) -> bool:
     return dashed in _GUARDED or dashed.startswith((b"x-forwarded-", b"x-ms-", b"azureml-"))
 
 
-def _travelling(fields: list[Field], nominated: frozenset[bytes], stopped: frozenset[bytes]) -> list[bytes]:
-    """The lines of the fields that go on: not `stopped`, not nominated by Connection, nothing that looks like ours."""
+def _forwarded(fields: list[Field], nominated: frozenset[bytes], stopped: frozenset[bytes]) -> list[bytes]:
+    """Header lines to forward.
+
+    `fields`: received fields. `nominated`: names listed in Connection. `stopped`: names never forwarded in this
+    direction. Look-alikes of guarded names are dropped, too.
+    """
     return [
         b"%b: %b\r\n" % (sent, value)
         for name, sent, value in fields
@@ -96,18 +98,19 @@ def _travelling(fields: list[Field], nominated: frozenset[bytes], stopped: froze
 
 
 def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, proto: bytes, client: bytes) -> bytes:
-    """The head lines a replica gets, without request line, framing, ids and the final empty line.
+    """Header lines for the replica, without request line, framing, ids and the final empty line.
 
-    `client` is the address the request came from; it is appended to X-Forwarded-For.
+    `fields`: fields of the request. `nominated`: names listed in its Connection fields. `host`: value of Host.
+    `proto`: `http` or `https`. `client`: address of the client, appended to X-Forwarded-For.
     """
     forwarded = [value for name, _, value in fields if name == b"x-forwarded-for"]
     lines = [b"Host: %b\r\n" % host]
-    lines += _travelling(fields, nominated, _STOPPED_ON_THE_WAY_IN)
+    lines += _forwarded(fields, nominated, _NOT_FORWARDED_TO_REPLICA)
     lines.append(b"X-Forwarded-For: %b\r\n" % b", ".join([*forwarded, client]))
     lines.append(b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nVia: 1.1 scorefront\r\n" % (proto, host))
     return b"".join(lines)
 
 
 def for_client(fields: list[Field], nominated: frozenset[bytes]) -> bytes:
-    """The head lines a client gets of what the replica sent, without status line, framing and the final empty line."""
-    return b"".join(_travelling(fields, nominated, _STOPPED_ON_THE_WAY_OUT))
+    """Header lines for the client from a replica's response, without status line, framing and the final empty line."""
+    return b"".join(_forwarded(fields, nominated, _NOT_FORWARDED_TO_CLIENT))

@@ -1,4 +1,4 @@
-"""Request ids: a GUID per request, and what is kept of an id that the client chose."""
+"""Request ids: a GUID per request, and the sanitized id chosen by the client."""
 
 import re
 
@@ -7,9 +7,9 @@ _not_allowed = re.compile(rb"[^A-Za-z0-9_-]")
 
 
 class RequestIds:
-    """GUIDs in the form of RFC 9562: 74 random bits that a worker draws once, and a 48-bit counter that never repeats.
+    """GUIDs in the format of RFC 9562: 74 random bits per worker and a 48-bit counter.
 
-    A fresh uuid4 costs 1.6 µs, this 0.2 µs; an id has to be unique, it is no secret.
+    0.2 µs per id, against 1.6 µs for uuid4. Ids are unique, not secret.
     """
 
     __slots__ = ("_next", "_prefix")
@@ -28,5 +28,5 @@ class RequestIds:
 
 
 def kept_client_id(value: bytes) -> bytes:
-    """What is kept of `x-ms-client-request-id`: letters, digits, `-` and `_`, at most 40 of them; may be empty."""
+    """The sanitized `x-ms-client-request-id`: letters, digits, `-` and `_`, cut to 40 characters; may be empty."""
     return _not_allowed.sub(b"", value)[:CLIENT_ID_MAX]

@@ -1,21 +1,21 @@
-"""Every way the router itself answers a request: one tree, whose classes know their HTTP status and error code.
+"""Error responses of the router: one class tree; each class has its HTTP status, error code and text.
 
-The codes are what clients see in `x-ms-error-code`; the texts of the 502 and 503 are those of azureml-fe.
+The code is sent in `x-ms-error-code`; the texts of 502 and 503 are those of azureml-fe.
 """
 
 
 class RouterError(Exception):
-    """An answer that the router gives instead of a replica. `text` is the body (text/plain)."""
+    """An error response of the router. `text` is the body (text/plain)."""
 
     status = 500
     reason = "Internal Server Error"
     code = "Internal"
     text = "The router failed."
     close = False
-    """The connection cannot be used further: what follows on it cannot be trusted to be a request."""
+    """True if the connection must be closed: following bytes may not be a request."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     client_request_id = b""
-    """What the client calls a request that was refused by its head; empty where that cannot be known."""
+    """Client request id of a request refused by its head; empty if unknown."""
 
     def __init__(self, text: str | None = None) -> None:
         if text is not None:
@@ -24,21 +24,21 @@ class RouterError(Exception):
 
 
 class BadRequest(RouterError):
-    """Not valid HTTP/1.1, or framing that two readers could read in two ways (RFC 9112 section 6)."""
+    """Invalid HTTP/1.1, or ambiguous framing (RFC 9112 section 6)."""
 
     status, reason, code, close = 400, "Bad Request", "BadRequest", True
     text = "The request is not valid HTTP/1.1."
 
 
 class RefusedRequest(RouterError):
-    """Well-formed HTTP, but a request that cannot be served as it stands; the connection goes on."""
+    """A valid HTTP request that cannot be served; the connection stays open."""
 
     status, reason, code = 400, "Bad Request", "BadRequest"
     text = "The request cannot be served."
 
 
 class Unauthorized(RouterError):
-    """No credential, or one that opens nothing."""
+    """No credential, or an invalid one."""
 
     status, reason, code = 401, "Unauthorized", "Unauthorized"
     text = "A valid key or token is needed: Authorization: Bearer <key or token>."
@@ -46,7 +46,7 @@ class Unauthorized(RouterError):
 
 
 class Forbidden(RouterError):
-    """A valid token, but for another endpoint."""
+    """A valid token for another endpoint."""
 
     status, reason, code = 403, "Forbidden", "Forbidden"
     text = "This token is for another endpoint."
@@ -67,7 +67,7 @@ class VersionNotFound(RouterError):
 
 
 class MethodNotAllowed(RouterError):
-    """azureml-fe lets GET and POST reach replicas, nothing else."""
+    """Like azureml-fe, only GET and POST are forwarded."""
 
     status, reason, code = 405, "Method Not Allowed", "MethodNotAllowed"
     text = "Only GET and POST are served."
@@ -75,7 +75,7 @@ class MethodNotAllowed(RouterError):
 
 
 class RequestTimeout(RouterError):
-    """Head or body did not arrive in time."""
+    """Head or body did not arrive within the limit."""
 
     status, reason, code, close = 408, "Request Timeout", "RequestTimeout", True
     text = "The request did not arrive in time."
@@ -103,21 +103,21 @@ class HeadersTooLarge(RouterError):
 
 
 class CodingNotImplemented(RouterError):
-    """A transfer coding other than chunked (RFC 9112 section 6.1)."""
+    """Transfer coding other than chunked (RFC 9112 section 6.1)."""
 
     status, reason, code, close = 501, "Not Implemented", "NotImplemented", True
     text = "Only the chunked transfer coding is understood."
 
 
 class ReplicaFailed(RouterError):
-    """The replica broke off, or answered something that is not HTTP."""
+    """The replica closed the connection or sent an invalid response."""
 
     status, reason, code = 502, "Bad Gateway", "ReplicaFailed"
     text = "Replica closed connection before replying"
 
 
 class Overloaded(RouterError):
-    """No slot became free within the queue wait, or too many wait already."""
+    """No slot became free within the queue wait, or the queue is full."""
 
     status, reason, code = 503, "Service Unavailable", "Overloaded"
     headers = ((b"Retry-After", b"1"),)
@@ -127,7 +127,7 @@ class Overloaded(RouterError):
 
 
 class NoReadyReplicas(RouterError):
-    """The version has no replica that takes requests."""
+    """The version has no ready replica."""
 
     status, reason, code = 503, "Service Unavailable", "NoReadyReplicas"
     headers = ((b"Retry-After", b"1"),)
@@ -137,13 +137,13 @@ class NoReadyReplicas(RouterError):
 
 
 class ScoringTimeout(RouterError):
-    """The replica did not end its answer within the version's scoring timeout."""
+    """The response did not end within the version's scoring timeout."""
 
     status, reason, code = 504, "Gateway Timeout", "ScoringTimeout"
     text = "The replica did not answer in time."
 
 
 class ModelError:
-    """Not an answer of the router: the code that marks a model's own 500, passed on as 502 like azureml-fe does."""
+    """Status and code for a model's own 500, sent as 502 like azureml-fe; not an error of the router."""
 
     status, reason, code = 502, "Bad Gateway", "ModelError"

@@ -1,7 +1,7 @@
-"""The routing table: which endpoint and version a path means, and what it becomes on the replica.
+"""The routing table: maps a path to an endpoint, a version and a path on the replica.
 
-A target is matched byte by byte as it was sent: nothing is decoded or normalised, so that what is authorized is what is
-routed. Dot segments, plain or encoded, are refused, since a replica might resolve them.
+A target is matched byte by byte as sent, without decoding or normalisation: the authorized path is the routed one. Dot
+segments, plain or encoded, are refused, because a replica might resolve them.
 """
 
 import re
@@ -17,12 +17,12 @@ from serving.endpoint import Auth, Endpoint, RetryRule, VersionKey
 PREFIXES = (b"/api/v1/service/", b"/api/v1/endpoint/")
 _path = re.compile(rb"/api/v1/(?:service|endpoint)/([^/]+)(?:/versions/([^/]+))?(/.*)?", re.DOTALL)
 _UNKNOWN_DIGESTS = (bytes(32), bytes(32))
-"""Digests of no known key; as many as an endpoint has, so that a refusal takes as long."""
+"""Digests that match no key; as many as an endpoint has, so that a refusal takes the same time."""
 _dot_segment = re.compile(rb"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$|;)")
 
 
 class VersionRoute:
-    """What the hot path needs of one version."""
+    """Precomputed routing data of one version."""
 
     __slots__ = ("key", "name", "response_line", "score_path", "web_socket")
 
@@ -36,7 +36,7 @@ class VersionRoute:
 
 
 class Route:
-    """What the hot path needs of one endpoint."""
+    """Precomputed routing data of one endpoint."""
 
     __slots__ = ("_bounds", "_choices", "auth", "keys", "name", "retry_before_response", "versions")
 
@@ -55,15 +55,15 @@ class Route:
 
     @property
     def split(self) -> bool:
-        """Whether there is anything to choose."""
+        """True if more than one version has traffic."""
         return bool(self._bounds)
 
     def choose(self, u: float) -> VersionRoute:
-        """The version of an unpinned request; `u` is uniform on [0, 1)."""
+        """Version for an unpinned request; `u` is uniform on [0, 1)."""
         return self._choices[bisect_right(self._bounds, u)] if self._bounds else self._choices[0]
 
     def pinned(self, name: bytes) -> VersionRoute:
-        """The version of that name. Raises VersionNotFound."""
+        """Version by name, for a pinned request. Raises VersionNotFound."""
         route = self.versions.get(name)
         if route is None:
             raise VersionNotFound
@@ -72,24 +72,24 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Where a path leads."""
+    """Result of matching a path."""
 
     route: Route
     rest: bytes | None
-    """Path on the replica; None: the version's score path."""
+    """Path on the replica; None for the version's score path."""
     pinned: bytes | None
-    """Version named in the path."""
+    """Version named in the path, or None."""
 
     def path_on(self, version: VersionRoute) -> bytes:
-        """The path that the replica is asked for."""
+        """Request path on the replica."""
         return version.score_path if self.rest is None else self.rest
 
 
 class Table:
-    """Every endpoint. `generation` rises with each change: results derived from the table are valid for one of them."""
+    """Routes of all endpoints. `generation` rises with each change and invalidates results derived from the table."""
 
     def __init__(self, hide_endpoints: bool = False) -> None:
-        """`hide_endpoints`: a path to an unknown endpoint matches one that has keys, and that no credential opens."""
+        """`hide_endpoints`: route unknown endpoints to one that refuses every credential, default False."""
         self.generation = 1
         self._unknown = Route(Endpoint("", Auth.KEY, ()), KeyDigests("", _UNKNOWN_DIGESTS)) if hide_endpoints else None
         self.tokens = Tokens(TokenTrust(""))
@@ -99,42 +99,42 @@ class Table:
 
     @property
     def hides_endpoints(self) -> bool:
-        """Whether answers do not tell which endpoints exist."""
+        """True if responses do not reveal the existence of endpoints."""
         return self._unknown is not None
 
     def upsert(self, endpoint: Endpoint) -> None:
-        """An endpoint is new or has changed."""
+        """Add or replace an endpoint."""
         self._endpoints[endpoint.name] = endpoint
         self._rebuild(endpoint.name)
 
     def remove(self, name: str) -> None:
-        """An endpoint is gone; its keys with it."""
+        """Remove an endpoint and its keys."""
         self._endpoints.pop(name, None)
         self._keys.pop(name, None)
         self._routes.pop(name.encode(), None)
         self.generation += 1
 
     def set_keys(self, keys: KeyDigests) -> None:
-        """The keys and the incarnation of one endpoint, whole."""
+        """Replace the keys and the incarnation of one endpoint."""
         self._keys[keys.endpoint] = keys
         if keys.endpoint in self._endpoints:
             self._rebuild(keys.endpoint)
 
     def set_trust(self, trust: TokenTrust) -> None:
-        """The token issuers, whole. Raises ValueError on a key that is too weak."""
+        """Replace the token issuer. Raises ValueError on a weak key."""
         self.tokens = Tokens(trust)
         self.generation += 1
 
     def endpoint(self, name: str) -> Endpoint | None:
-        """The declared endpoint of that name."""
+        """The declared endpoint, or None."""
         return self._endpoints.get(name)
 
     def names(self) -> list[str]:
-        """Every endpoint."""
+        """Names of all endpoints."""
         return list(self._endpoints)
 
     def match(self, path: bytes) -> Match:
-        """Where the path (without query) leads. Raises EndpointNotFound, or RefusedRequest for dot segments."""
+        """Route for a path without query. Raises EndpointNotFound, or RefusedRequest for dot segments."""
         found = _path.fullmatch(path)
         route = self._routes.get(found[1], self._unknown) if found else None
         if found is None or route is None:

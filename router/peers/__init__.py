@@ -1,5 +1,5 @@
-"""Worker to worker: what is said over a link, in which order, and the links themselves; and the way clients pass.
+"""Links between workers: frames, sessions and connections; and the sockets of the hand-off.
 
-`messages` and `session` are pure; `links` is the shell around them. This package must never decide who may use a slot
-(that is `router.core`), who is a member, or what a message means: it carries messages in order, once, or not at all.
+`frames` and `session` are pure; `links` is the shell around them. This package must never decide on slots
+(`router.core` does), on membership, or on the meaning of a message: it delivers messages in order, once, or not at all.
 """

@@ -1,20 +1,20 @@
-"""Where a worker is reached by its peers: `unix:PATH` on the same machine, `HOST:PORT` on another. Pure."""
+"""Addresses of workers for their peers: `unix:PATH` on the same machine, `HOST:PORT` on another. Pure."""
 
 from dataclasses import dataclass
 from pathlib import PurePath
 
 _UNIX = "unix:"
 _MAX_PATH_BYTES = 100
-"""The system takes 107 (unix(7)); what lies beside a link's socket has a longer name."""
+"""The system limit is 107 (unix(7)); the hand-off socket beside has a longer name."""
 
 
 class AddressError(ValueError):
-    """Not an address; the text names it and the rule."""
+    """An invalid address; the text has the address and the rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unix:
-    """A socket file. Who may enter its directory is a peer."""
+    """A socket file. Every process with access to its directory is a peer."""
 
     path: PurePath
 
@@ -24,7 +24,7 @@ class Unix:
 
 @dataclass(frozen=True, slots=True)
 class Tcp:
-    """A machine and a port; TLS tells who is there."""
+    """A host and a port; TLS authenticates the peer."""
 
     host: str
     port: int
@@ -37,7 +37,7 @@ Address = Unix | Tcp
 
 
 def parse_address(text: str) -> Address:
-    """Raises AddressError. The host of an IPv6 address stands in brackets."""
+    """Parse an address; an IPv6 host is in brackets. Raises AddressError."""
     if text.startswith(_UNIX):
         path = PurePath(text.removeprefix(_UNIX))
         if not path.is_absolute() or len(str(path).encode()) > _MAX_PATH_BYTES or "\0" in text:

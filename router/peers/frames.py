@@ -1,11 +1,11 @@
-"""What goes over a link: frames of messages as bytes, and back. Pure.
+"""Frames of a link: encoding and decoding. Pure.
 
-A frame is a 4-byte big-endian length and a msgpack body (msgspec, structs as arrays): a `Hello`, or a `Batch` of what
-was said in one tick of the sender's loop.
+A frame is a 4-byte big-endian length and a msgpack body (msgspec, structs as arrays): a `Hello`, or a `Batch` of the
+messages of one tick of the sender's loop.
 
-Versions. A peer of another MAJOR is refused at its Hello, whose first fields never change. A higher MINOR may append
-fields to a message; who does not know them ignores them. It may not send a kind of message that the Hello of the other
-side is too old for: an unknown kind is malformed.
+Versions. A peer of another MAJOR is refused at its Hello; the first fields of Hello never change. A higher MINOR may
+append fields to a message; older peers ignore them. It must not send a message type unknown to the MINOR of the other
+side: an unknown type is malformed.
 """
 
 import math
@@ -21,24 +21,24 @@ MAJOR, MINOR = 1, 0
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """A Declare of a million leases fits."""
 MAX_GREETING_BYTES = 4096
-"""The limit until a session is open: who has not proved to be a peer costs no memory."""
+"""Limit until the session is open, so that an unauthenticated peer costs no memory."""
 
 
 class Hello(msgspec.Struct, tag=1, frozen=True, array_like=True):
-    """First on a link, from either end."""
+    """First frame on a link, in both directions."""
 
     major: int
     minor: int
     name: str
-    """Of the sender."""
+    """Name of the sender."""
     to: str
-    """Whom it believes to talk to."""
+    """Expected name of the receiver."""
     session: int
-    """64 bits: drawn by the end that connects (high 32) and by the one that answers (low 32; 0 before)."""
+    """64 random bits: high 32 from the connecting end, low 32 from the answering end (0 in the first Hello)."""
 
 
 class Batch(msgspec.Struct, tag=2, frozen=True, array_like=True):
-    """Messages, in order."""
+    """Messages in order."""
 
     session: int
     number: int
@@ -63,11 +63,11 @@ def decode(body: bytes | memoryview) -> Frame:
         for message in frame.messages:
             sound = _SOUND.get(type(message))
             if sound is not None and not sound(message):
-                raise LinkError(f"not a message: {type(message).__name__} with a number out of its range")
+                raise LinkError(f"not a message: {type(message).__name__} with a number out of range")
     return frame
 
 
-# ---- what types do not say: a NaN among ages would leave a queue without an order, a wrong port would raise at its use
+# ---- checks beyond types: a NaN age would break the order of a queue, a wrong port would raise at its use
 
 
 def _is_age(age_s: float | None) -> bool:

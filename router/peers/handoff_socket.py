@@ -1,6 +1,6 @@
-"""How client connections pass between workers of one machine: a SOCK_SEQPACKET socket beside the link's socket.
+"""Hand-off of client connections between workers of one machine: SOCK_SEQPACKET sockets beside the link sockets.
 
-Only the ways are made here; what travels on them is the affair of who gives and who takes.
+This module only connects them; sender and receiver define the messages.
 """
 
 import asyncio
@@ -16,32 +16,32 @@ _log = logging.getLogger("scorefront.router")
 
 _SUFFIX = ".handoff"
 _ACCEPT_PAUSE_S = 0.1
-"""After a failure to accept, for want of file descriptors as a rule."""
+"""Pause after a failed accept, usually for lack of file descriptors."""
 
 
 def connect_handoff(address: str) -> socket.socket | None:
-    """A way to give connections to the worker at this address of a member; None where there is none (now).
+    """A socket for hand-offs to the worker at a member's address; None if it cannot be reached.
 
-    Does not block. The worker may end at any time: what is sent then fails as it does on any socket.
+    Does not block. The worker may end at any time; a send fails then as on any socket.
     """
     try:
-        way = _beside(parse_address(address))
-        return connect_unix(way, socket.SOCK_SEQPACKET) if way is not None else None
+        path = _beside(parse_address(address))
+        return connect_unix(path, socket.SOCK_SEQPACKET) if path is not None else None
     except (AddressError, OSError):
         return None
 
 
 class HandoffListener:
-    """Where other workers of the machine connect who want to give connections; from its making to `close`."""
+    """Listener for hand-offs from other workers of the machine, open until `close`."""
 
     def __init__(self, address: str, accepted: Callable[[socket.socket], None]) -> None:
-        """`address`: of this worker's links, on a Unix socket. `accepted` gets each way, and owns it.
+        """`address`: Unix address of this worker's links. `accepted`: called with each connected socket, which it owns.
 
         Raises AddressError, OSError.
         """
         path = _beside(parse_address(address))
         if path is None:
-            raise AddressError(f"{address!r}: connections pass between workers of one machine only")
+            raise AddressError(f"{address!r}: hand-off works between workers of one machine only")
         self._path = path
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
@@ -53,9 +53,9 @@ class HandoffListener:
         try:
             sock, _ = self._sock.accept()
         except BlockingIOError:
-            return  # who wanted to come has gone
+            return  # the other end has gone
         except OSError as error:
-            _log.error("other workers cannot pass connections to this one: %s", error)
+            _log.error("hand-off socket: accept failed: %s", error)
             self._loop.remove_reader(self._sock.fileno())
             self._pause = self._loop.call_later(_ACCEPT_PAUSE_S, self._resume)
             return
@@ -66,7 +66,7 @@ class HandoffListener:
         self._loop.add_reader(self._sock.fileno(), self._readable)
 
     def close(self) -> None:
-        """Let nobody in any more; ways that were accepted stay."""
+        """Stop listening; accepted sockets stay open."""
         if self._sock.fileno() < 0:
             return
         if self._pause is not None:

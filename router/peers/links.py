@@ -1,8 +1,7 @@
-"""The links of one worker: a session with every other member, made, kept and made anew. The asyncio shell.
+"""Links of one worker: one session with every other member, reconnected after failures. The asyncio shell.
 
-Of two members the one with the smaller name connects. Messages of one loop tick travel as one frame, but for the first
-that are in a flush_now; what is sent to a peer that is not linked is dropped, for the Declare at the start of the next
-session makes up for it.
+Of two members the one with the smaller name connects. Messages of one loop tick are sent as one frame, except after
+`flush_now`. Messages to an unlinked peer are dropped; the next session starts with a Declare.
 """
 
 import asyncio
@@ -27,29 +26,32 @@ from router.peers.sockets import connect_tcp, connect_unix
 _log = logging.getLogger("scorefront.router")
 
 FIRST_PAUSE_S = 0.02
-"""After a link that failed; doubled with every further failure: a peer may just be starting."""
+"""First pause after a failed link; doubled with every further failure."""
 LONGEST_PAUSE_S = 1.0
-"""A partition that has healed is over within this and a handshake."""
+"""Longest pause: bounds the time from the end of a partition to the handshake."""
 _FAULTS = (ssl.SSLError, ValueError, TrustError)
-"""What somebody has to put right; other failures to connect pass."""
+"""Failures that need an operator, logged as warnings; others are transient."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkEvents:
-    """Called on the loop, never from within `send`; may call `send` and `enter`."""
+    """Callbacks on the loop, never from within `send`; they may call `send` and `enter`."""
 
     on_up: Callable[[str], None]
-    """A session with this peer begins: nothing that was sent before arrives any more."""
+    """A session with this peer begins; earlier messages no longer arrive."""
     on_down: Callable[[str], None]
-    """It has ended; once for every `on_up`, but for those that `close` ends."""
+    """The session has ended; once for every `on_up`, except at `close`."""
     on_message: Callable[[str, PeerMessage], None]
 
 
 class Links:
-    """From `enter` of the first view to `close`."""
+    """All links of one worker, from the first `enter` to `close`."""
 
     def __init__(self, name: str, events: LinkEvents, u: Callable[[], float], trust: Trust | None = None) -> None:
-        """`u` draws from [0, 1). `trust`: for peers on other machines; without it there are none."""
+        """`name`: of this worker. `events`: callbacks. `u`: random numbers in [0, 1).
+
+        `trust`: certificates for peers on other machines; None (default): Unix sockets only.
+        """
         self._name = name
         self._events = events
         self._u = u
@@ -61,7 +63,7 @@ class Links:
         self._tasks = OwnedTasks()
         self._up: dict[str, PeerConnection] = {}
         self._unflushed: list[PeerConnection] = []
-        self._hurried = False
+        self._flushed_now = False
         self._listener = PeerListener(self._accepted, trust, self._log_limit)
         self._closing = False
         self.on_message = events.on_message
@@ -69,26 +71,26 @@ class Links:
         self.counters: Counter[str] = Counter()
         """`link_frames_duplicate`, `links_broken` (were open), `links_refused`, `link_messages_unsent`."""
 
-    # ---- what the worker calls
+    # ---- calls of the worker
 
     def listen(self, address: str) -> str:
-        """Take links there; may be called for several addresses. Returns the address, with a port where it said 0.
+        """Accept links at an address, in addition to others; returns it with the actual port.
 
         Raises AddressError, TrustError, OSError. The directory of a Unix socket must be private to this user.
         """
         return str(self._listener.listen(parse_address(address)))
 
-    def listen_on(self, door: socket.socket) -> str:
-        """Take links there, too: at a TCP socket that listens already. Returns its address. Raises TrustError."""
-        return str(self._listener.listen_on(door))
+    def listen_on(self, sock: socket.socket) -> str:
+        """Accept links on a listening TCP socket, too; returns its address. Raises TrustError."""
+        return str(self._listener.listen_on(sock))
 
     def enter(self, view: View) -> None:
-        """Have links with the members of this view and nobody else. A view without this worker ends all."""
+        """Keep links with exactly the members of the view. A view without this worker ends all links."""
         members = {member.name: member for member in view.members}
         self._members = members if members.pop(self._name, None) is not None else {}
         for connection in [each for each in self.connections if each.session.peer not in self._members]:
             if connection.session.peer:
-                connection.break_off("it is not a member any more")
+                connection.break_off("no longer a member")
         for peer in self._dialers.keys() - self._members.keys():
             self._dialers.pop(peer).cancel()
         for peer in self._members:
@@ -96,7 +98,7 @@ class Links:
                 self._dialers[peer] = self._tasks.spawn(self._dial(peer), f"keep a link to {peer}")
 
     def send(self, peer: str, message: PeerMessage) -> None:
-        """Goes out at the end of this tick of the loop; dropped and counted where there is no link."""
+        """Send at the end of this loop tick; dropped and counted without a link."""
         connection = self._up.get(peer)
         if connection is None:
             self.counters["link_messages_unsent"] += 1
@@ -106,13 +108,13 @@ class Links:
             self._unflushed.append(connection)
 
     def flush_now(self) -> None:
-        """What was sent goes out now, unless something has been hurried in this tick already.
+        """Send enqueued messages now, once per tick.
 
-        A slot on its way to another worker is one that nobody uses: while little happens, it does not wait for the end
-        of the tick; while much does, a tick still costs two frames at most.
+        A slot in transit is unused: under low load it does not wait for the end of the tick; under high load a tick
+        still costs two frames at most.
         """
-        if not self._hurried and self._unflushed:
-            self._hurried = True
+        if not self._flushed_now and self._unflushed:
+            self._flushed_now = True
             for connection in self._unflushed:
                 connection.flush_now()
 
@@ -121,7 +123,7 @@ class Links:
         return frozenset(self._up)
 
     async def close(self) -> None:
-        """End every link; nothing is told any more, and no task, socket or socket file is left."""
+        """Close every link, without callbacks; no task, socket or socket file remains."""
         self._closing = True
         self._dialers.clear()
         await self._tasks.close()
@@ -130,10 +132,10 @@ class Links:
             connection.break_off("this worker ends")
             await connection.closed.wait()
 
-    # ---- what connections tell (`router.peers.peer_connection.ConnectionOwner`)
+    # ---- callbacks of connections (`router.peers.peer_connection.ConnectionOwner`)
 
     def admit(self, connection: PeerConnection, peer: str) -> bool:
-        """See `ConnectionOwner`."""
+        """Admit a member that may connect in this direction, with a certificate that covers it."""
         refusal, level = self._refusal(connection, peer)
         if refusal:
             self.counters["links_refused"] += 1
@@ -141,34 +143,34 @@ class Links:
         return not refusal
 
     def _refusal(self, connection: PeerConnection, peer: str) -> tuple[str, int]:
-        """Why not to talk to this peer ("": nothing speaks against it), and how loud to say so."""
+        """Reason to refuse the peer ("" for none), and its log level."""
         member = self._members.get(peer)
         if self._closing:
             return "this worker ends", logging.INFO
         if member is None:
-            return "it is not a member", logging.INFO  # or is in a view that is still on its way to this worker
+            return "not a member", logging.INFO  # or of a view not yet received
         if connection.incoming and peer > self._name:
-            return "it is not the one of the two that connects", logging.WARNING
+            return "wrong direction: the worker with the smaller name connects", logging.WARNING
         if connection.certificate is not None and not covers(connection.certificate, member):
-            shown = ", ".join(names(connection.certificate)) or "nobody"
-            return f"its certificate is for {shown}, not for {peer} at {member.address}", logging.WARNING
+            shown = ", ".join(names(connection.certificate)) or "no name"
+            return f"certificate is for {shown}, not for {peer} at {member.address}", logging.WARNING
         return "", logging.INFO
 
     def opened(self, connection: PeerConnection) -> None:
-        """See `ConnectionOwner`."""
+        """Register the link; it replaces an older one."""
         peer = connection.session.peer
         before = self._up.get(peer)
         if before is not None:
-            before.break_off("the peer has made a new one")
+            before.break_off("replaced by a newer connection of the peer")
             if not connection.live:
-                return  # whoever was told of the end of the old one has ended this one, too
+                return  # ended by a callback for the old one
         self._up[peer] = connection
         self._log_limit.forget(peer)
-        _log.info("link to %s is up", peer)
+        _log.info("link to %s: up", peer)
         self._events.on_up(peer)
 
     def ended(self, connection: PeerConnection, reason: str, level: int) -> None:
-        """See `ConnectionOwner`."""
+        """Log the end, and report it if the link was up."""
         self.counters["link_frames_duplicate"] += connection.session.duplicates
         peer = connection.session.peer
         was_up = self._up.get(peer) is connection
@@ -177,11 +179,11 @@ class Links:
             self.counters["links_broken"] += 1
         if self._closing:
             return
-        self._log_limit.log(connection.peer, f"no link with {connection.peer}: {reason}", level)
+        self._log_limit.log(connection.peer, f"link with {connection.peer}: ended: {reason}", level)
         if was_up:
             self._events.on_down(peer)
 
-    # ---- connecting and being connected to
+    # ---- connecting
 
     def _accepted(self) -> PeerConnection:
         return PeerConnection(self, Session(self._name, "", self._draw()), incoming=True)
@@ -190,7 +192,7 @@ class Links:
         return int(self._u() * (1 << 32))
 
     async def _dial(self, peer: str) -> None:
-        """Make the link and make it anew, for as long as the peer is a member."""
+        """Connect, and reconnect after failures, while the peer is a member."""
         pause_s = FIRST_PAUSE_S
         while True:
             connection = await self._connect(self._members[peer])
@@ -199,7 +201,7 @@ class Links:
                 opened_at = connection.opened_at
                 if opened_at is not None and self._loop.time() - opened_at >= LONGEST_PAUSE_S:
                     pause_s = FIRST_PAUSE_S
-            # Between half and the whole: all who lost the same peer would come back in the same moment.
+            # Jitter between half and the whole pause spreads reconnections to a restarted peer.
             await asyncio.sleep(pause_s * (0.5 + self._u() / 2))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -208,9 +210,9 @@ class Links:
             async with asyncio.timeout(HANDSHAKE_S):
                 return await self._reach(parse_address(member.address), member.name)
         except (OSError, ValueError, TrustError) as error:
-            told = str(error) or f"no connection within {HANDSHAKE_S:g} s"
+            reason = str(error) or f"no connection within {HANDSHAKE_S:g} s"
             level = logging.WARNING if isinstance(error, _FAULTS) else logging.INFO
-            self._log_limit.log(member.name, f"no link to {member.name} at {member.address}: {told}", level)
+            self._log_limit.log(member.name, f"link to {member.name} at {member.address}: failed: {reason}", level)
             return None
 
     async def _reach(self, address: Address, peer: str) -> PeerConnection:
@@ -227,6 +229,6 @@ class Links:
         return connection
 
     def _flush(self) -> None:
-        connections, self._unflushed, self._hurried = self._unflushed, [], False
+        connections, self._unflushed, self._flushed_now = self._unflushed, [], False
         for connection in connections:
             connection.flush()

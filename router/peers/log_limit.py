@@ -1,4 +1,4 @@
-"""What is logged about links: not the same thing about the same peer again, though it is tried every second."""
+"""Rate-limited logging per peer: repeats of the same message are suppressed for 60 s."""
 
 import logging
 from collections.abc import Callable
@@ -10,24 +10,27 @@ _MAX_SUBJECTS = 256
 
 
 class PeerLogLimit:
-    """Remembers what was said last about whom."""
+    """The last message logged for each subject."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """`now`: seconds on any clock that does not go back."""
+        """`now`: monotonic clock in seconds."""
         self._now = now
-        self._said: dict[str, tuple[str, float]] = {}
+        self._last: dict[str, tuple[str, float]] = {}
 
     def log(self, subject: str, text: str, level: int) -> None:
-        """Log it, unless it was the last thing said about this subject, less than a minute ago."""
+        """Log a message unless it repeats the subject's last one within 60 s.
+
+        `subject`: name of a peer or an address. `text`: the message. `level`: level of `logging`.
+        """
         now = self._now()
-        last, said_at = self._said.get(subject, ("", now))
-        if last == text and now - said_at < REPEAT_S:
+        text_before, logged_at = self._last.get(subject, ("", now))
+        if text_before == text and now - logged_at < REPEAT_S:
             return
-        if len(self._said) >= _MAX_SUBJECTS:
-            self._said.clear()  # saying something twice is better than remembering without end
-        self._said[subject] = text, now
+        if len(self._last) >= _MAX_SUBJECTS:
+            self._last.clear()  # bounded memory; a repeat may be logged
+        self._last[subject] = text, now
         _log.log(level, "%s", text)
 
     def forget(self, subject: str) -> None:
-        """All is well again: the next complaint is news."""
-        self._said.pop(subject, None)
+        """Forget the last message of a subject: its next one is logged."""
+        self._last.pop(subject, None)

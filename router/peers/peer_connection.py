@@ -1,4 +1,4 @@
-"""One connection to a peer: bytes to messages and back, in a session that breaks rather than guesses."""
+"""One connection to a peer: messages to bytes and back, in a session that breaks on any irregularity."""
 
 import asyncio
 import logging
@@ -13,33 +13,36 @@ from router.peers.session import Answered, Broken, Delivered, Opened, Session
 from router.socket_write import write_at_once
 
 HANDSHAKE_S = 2.0
-"""From a connection to an open session, at either end; then it is broken off."""
+"""Limit from connecting to an open session, at both ends."""
 MAX_UNSENT_BYTES = 8 * 1024 * 1024
-"""What may wait for a peer that does not read; then its session is broken. One tick's messages may come on top."""
+"""Limit of buffered bytes, exceeded by one tick's messages at most; above, the session of a slow reader is broken."""
 _FEW = 64
-"""So many messages that are no Declare fit in a frame, whatever is in them."""
+"""Number of messages other than Declare that always fit in a frame."""
 
 
 class ConnectionOwner(Protocol):
-    """What connections belong to. Its methods may break off any of them."""
+    """Owner of connections. Its methods may break off any of them."""
 
     on_message: Callable[[str, PeerMessage], None]
-    """A message has come from this peer."""
+    """Called with the peer's name and each message."""
     connections: set["PeerConnection"]
-    """Those that have a transport."""
+    """Connections with a transport."""
 
     def admit(self, connection: "PeerConnection", peer: str) -> bool:
-        """Whether to talk to who says, or proves, to be this peer; where not, the connection is broken off."""
+        """True if the peer is admitted; if not, the connection is broken off. `peer`: name claimed or proven."""
 
     def opened(self, connection: "PeerConnection") -> None:
-        """Messages may be sent."""
+        """Called once the session is open."""
 
     def ended(self, connection: "PeerConnection", reason: str, level: int) -> None:
-        """Nothing more will come or go; told once, also of one that never opened. `level`: of `logging`."""
+        """Called once at the end of each connection, even if it never opened.
+
+        `reason`: for the log. `level`: level of `logging`.
+        """
 
 
 class PeerConnection(asyncio.Protocol):
-    """Made for a socket that is connected already, from either side."""
+    """Protocol of a connected socket, at either end."""
 
     def __init__(self, owner: ConnectionOwner, session: Session, incoming: bool) -> None:
         self._owner = owner
@@ -52,19 +55,19 @@ class PeerConnection(asyncio.Protocol):
         self.session = session
         self.incoming = incoming
         self.certificate: Mapping[str, Any] | None = None
-        """Of the peer, verified (empty: it has shown none); None on a Unix socket."""
+        """Verified certificate of the peer, empty if it sent none; None on a Unix socket."""
         self.opened_at: float | None = None
-        """On the loop's clock; None: it never was."""
+        """Loop time at which the session opened; None if it did not."""
         self.live = True
         self.handshake_done = asyncio.Event()
-        """The session is open, or will never be."""
+        """Set once the session is open or has failed."""
         self.closed = asyncio.Event()
-        """The transport has gone, too."""
+        """Set once the transport is closed."""
 
     @property
     def peer(self) -> str:
-        """The name of the other end, or what is known instead."""
-        return self.session.peer or "a peer that has not said its name"
+        """Name of the peer, for the log."""
+        return self.session.peer or "an unknown peer"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -114,16 +117,16 @@ class PeerConnection(asyncio.Protocol):
         on_message, peer = self._owner.on_message, self.session.peer
         for message in messages:
             if not self.live:
-                return  # what a message before this one has led to
+                return  # broken off by a previous message
             on_message(peer, message)
 
     def enqueue(self, message: PeerMessage) -> bool:
-        """Keep a message for the next flush; returns whether it is the first."""
+        """Keep a message for the next flush; True if it is the first."""
         self._outgoing.append(message)
         return len(self._outgoing) == 1
 
     def flush_now(self) -> None:
-        """Send what has been put without waiting for the loop, if nothing can go wrong; else `flush` does it."""
+        """Send enqueued messages at once if the socket buffer is free; otherwise `flush` sends them."""
         assert self._transport is not None
         outgoing = self._outgoing
         if not self.live or len(outgoing) > _FEW or self._fd < 0 or self._transport.get_write_buffer_size():
@@ -137,12 +140,12 @@ class PeerConnection(asyncio.Protocol):
             self._transport.write(rest)
 
     def flush(self) -> None:
-        """Send what has been put, as one frame."""
+        """Send enqueued messages as one frame."""
         if not self.live or not self._outgoing:
             return
         assert self._transport is not None
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self.break_off("it does not read what is sent to it", logging.WARNING)
+            self.break_off("the peer does not read", logging.WARNING)
             return
         batch = self.session.pack(tuple(self._outgoing))
         self._outgoing.clear()
@@ -156,7 +159,7 @@ class PeerConnection(asyncio.Protocol):
         self._transport.write(encode(frame))
 
     def break_off(self, reason: str, level: int = logging.INFO) -> None:
-        """End it now, whatever is on the way; harmless when it has ended. `level`: how loud to say so."""
+        """Close the connection now, dropping unsent messages; no effect if closed. `level`: level of `logging`."""
         if self.live:
             self.live = False
             self.session.break_off(reason)
@@ -169,6 +172,6 @@ class PeerConnection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.break_off(str(exc) if exc else "the other end has closed it")
+        self.break_off(str(exc) if exc else "closed by the peer")
         self._owner.connections.discard(self)
         self.closed.set()

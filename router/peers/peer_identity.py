@@ -1,4 +1,4 @@
-"""Whether a peer on another machine is who it says: what its certificate, proven by mutual TLS, has to name."""
+"""Identity of a peer on another machine: the names required in its certificate (mutual TLS)."""
 
 import contextlib
 import ipaddress
@@ -14,26 +14,26 @@ __all__ = ["Trust", "TrustError", "covers", "names", "trust_from_folder"]
 
 
 def trust_from_folder(folder: Path) -> Trust:
-    """The files as a Secret of type kubernetes.io/tls names them."""
+    """Trust from files named as in a Secret of type kubernetes.io/tls."""
     return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
 
 def covers(certificate: Mapping[str, Any], member: Member) -> bool:
-    """Whether a verified certificate (`SSLSocket.getpeercert`) names the member or the host of its address, or is the
-    one that all routers of an installation share.
+    """True if a certificate names the member or the host of its address, or is the shared one of an installation.
 
-    Only alternative names count, without wildcards: a name that fits many would make every peer any other. That is what
-    the shared one does, knowingly: where pods come and go with new addresses, nobody could give each one its own.
+    `certificate`: verified, from `SSLSocket.getpeercert`. Only subject alternative names without wildcards count: a
+    pattern would let a peer pose as another. The shared certificate allows that deliberately: pods get new addresses
+    too often for a certificate each.
     """
     wanted = {_normal(member.name), ROUTER}
-    with contextlib.suppress(AddressError):  # of a newer version, perhaps; the name counts
+    with contextlib.suppress(AddressError):  # perhaps of a newer release; the name counts
         address = parse_address(member.address)
         wanted |= {_normal(address.host)} if isinstance(address, Tcp) else set()
     return not wanted.isdisjoint(map(_normal, names(certificate)))
 
 
 def _normal(name: str) -> str:
-    """An address has many spellings, and a host name is the same in capitals."""
+    """Canonical spelling of an IP address or host name."""
     try:
         return str(ipaddress.ip_address(name))
     except ValueError:

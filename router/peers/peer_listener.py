@@ -1,4 +1,4 @@
-"""Peers that connect: accepted, on other machines only with a certificate, and few at a time until they are known."""
+"""Listener for peers: TLS with client certificates on TCP, and a limit on connections without a session."""
 
 import asyncio
 import logging
@@ -14,18 +14,18 @@ from router.peers.peer_identity import Trust, TrustError
 from router.peers.sockets import bound_address, listen, remove_socket_file, set_link_options
 
 MAX_STRANGERS = 256
-"""Connections without a session yet; for a further one the oldest of the most frequent address is closed."""
+"""Limit of connections without a session; above, the oldest of the most frequent address is closed."""
 MAX_STRANGERS_OF_ONE = 128
-"""Of one address of another machine: each of up to 64 workers of a group makes one, and perhaps a second."""
+"""The same per remote address: each of up to 64 workers of a group connects once or twice."""
 _ACCEPT_PAUSE_S = 0.1
-"""After a failure to accept, for want of file descriptors as a rule."""
+"""Pause after a failed accept, usually for lack of file descriptors."""
 
 
 class PeerListener:
-    """Of all addresses of one worker, from `listen` to `close`."""
+    """Listening sockets of one worker, from `listen` to `close`."""
 
     def __init__(self, accepted: Callable[[], PeerConnection], trust: Trust | None, log_limit: PeerLogLimit) -> None:
-        """`accepted` makes the protocol of a connection that has come."""
+        """`accepted`: creates the protocol of a connection. `trust`: needed for TCP. `log_limit`: log of the links."""
         self._accepted = accepted
         self._trust = trust
         self._log_limit = log_limit
@@ -35,14 +35,14 @@ class PeerListener:
         self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
 
     def listen(self, address: Address) -> Address:
-        """Returns where, with the port that the system chose for 0. Raises AddressError, TrustError, OSError."""
+        """Listen; returns the address with the actual port. Raises AddressError, TrustError, OSError."""
         if isinstance(address, Tcp):
-            self._authority(address).context(server=True)  # what is wrong with the files is told now
+            self._authority(address).context(server=True)  # reports faulty files now
         sock = listen(address)
         return self._take(sock, bound_address(sock, address))
 
     def listen_on(self, sock: socket.socket) -> Address:
-        """A TCP socket that listens already; returns where. Raises TrustError."""
+        """Accept peers on a listening TCP socket; returns its address. Raises TrustError."""
         address = Tcp(*sock.getsockname()[:2])
         self._authority(address).context(server=True)
         sock.setblocking(False)
@@ -63,7 +63,7 @@ class PeerListener:
             try:
                 arrived, remote = await self._loop.sock_accept(sock)
             except OSError as error:
-                self._log_limit.log(str(address), f"peers cannot connect to {address}: {error}", logging.ERROR)
+                self._log_limit.log(str(address), f"peer listener {address}: accept failed: {error}", logging.ERROR)
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
             host = str(remote[0]) if isinstance(address, Tcp) else ""
@@ -75,7 +75,7 @@ class PeerListener:
             task.add_done_callback(self._strangers.discard)
 
     async def _greet(self, sock: socket.socket, address: Address) -> None:
-        """Until the connection has a session, or has ended."""
+        """Serve a connection until it has a session or has ended."""
         connection, where = self._accepted(), ""
         try:
             sock.setblocking(False)
@@ -92,8 +92,8 @@ class PeerListener:
                 await self._loop.connect_accepted_socket(lambda: connection, sock)
         except (OSError, TrustError) as error:
             sock.close()
-            why = str(error) or type(error).__name__  # one that only looked whether somebody listens has no words
-            text = f"a peer that connects from {where.rpartition(':')[0] or address} is refused: {why}"
+            why = str(error) or type(error).__name__  # the error of a mere port check has no text
+            text = f"peer from {where.rpartition(':')[0] or address}: refused: {why}"
             self._log_limit.log(str(address), text, logging.WARNING)
         except BaseException:
             sock.close()
@@ -102,11 +102,11 @@ class PeerListener:
             try:
                 await connection.handshake_done.wait()
             except asyncio.CancelledError:
-                connection.break_off("it made room for another before it said who it is")
+                connection.break_off("replaced by a newer connection before its Hello")
                 raise
 
     async def close(self) -> None:
-        """Take nobody more; who has no session yet is sent away by whoever has made its protocol."""
+        """Stop accepting, and cancel connections without a session; the creator of their protocols closes them."""
         await self._tasks.close()
         for sock, address in self._listening.items():
             sock.close()

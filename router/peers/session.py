@@ -1,8 +1,8 @@
-"""One end of a session: frames in order, each once, or the session is broken. Pure.
+"""State machine of one end of a session: frames in order, each once, or the session is broken. Pure.
 
-The end that connects says Hello, the other answers, and the first batch confirms: only then is the session open at
-both, and no end can take an old connection, whose maker has long given up, for a new one. Whatever is odd breaks it;
-both ends then begin anew, with a Declare.
+The connecting end sends Hello, the other answers with Hello, and the first batch confirms. The session is open at both
+ends only then, so an old, abandoned connection is never taken for a new one. Any unexpected frame breaks the session;
+the next one starts with a Declare.
 """
 
 import itertools
@@ -18,21 +18,21 @@ _HALF_BITS = 32
 
 
 class SessionState(StrEnum):
-    """Of one end."""
+    """State of one end."""
 
     GREETING = "greeting"
-    """It has connected and said Hello."""
+    """Connected and sent Hello."""
     AWAITING = "awaiting"
-    """It was connected to, and knows nothing of the other."""
+    """Accepted; the peer is unknown."""
     ANSWERED = "answered"
-    """It has answered the Hello of the other."""
+    """Answered the Hello of the peer."""
     OPEN = "open"
     BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """`peer` says Hello: send `hello`, or, where it is not admit, break off."""
+    """`peer` sent Hello: send `hello`, or break off if the peer is not admitted."""
 
     peer: str
     hello: Hello
@@ -40,23 +40,23 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Messages may be sent from now on; `confirm` goes before them (None: nothing to confirm)."""
+    """The session is open; send `confirm` before any message, unless None."""
 
     confirm: Batch | None
     messages: tuple[PeerMessage, ...]
-    """The first ones of the other."""
+    """First messages of the peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Messages of the other, in their order."""
+    """Messages of the peer, in order."""
 
     messages: tuple[PeerMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Nothing more goes over this session."""
+    """The session is broken."""
 
     reason: str
 
@@ -65,7 +65,7 @@ Step = Answered | Opened | Delivered | Broken
 
 
 class Session:
-    """`peer` is the name of the other end; "" until it is known."""
+    """One end of a session. `peer`: name of the other end, "" until known."""
 
     __slots__ = (
         *("_greeting", "_half", "_id", "_name", "_received", "_sent"),
@@ -73,7 +73,7 @@ class Session:
     )
 
     def __init__(self, name: str, peer: str, half: int) -> None:
-        """`name`: of this end. `peer`: to whom it has connected; "" where the other has. `half`: 32 random bits."""
+        """`name`: name of this end. `peer`: name of the end connected to, "" if accepted. `half`: 32 random bits."""
         self._name = name
         self._half = half
         self._id = 0
@@ -83,24 +83,24 @@ class Session:
         self.peer_minor = 0
         self.state = SessionState.GREETING if peer else SessionState.AWAITING
         self.duplicates = 0
-        """Frames that came twice, and were dropped."""
+        """Duplicate frames, dropped."""
 
     def greet(self) -> Hello:
-        """What the end that has connected sends first."""
+        """The first frame of the connecting end."""
         return Hello(MAJOR, MINOR, self._name, self.peer, self._half << _HALF_BITS)
 
     def pack(self, messages: tuple[PeerMessage, ...]) -> Batch:
-        """The next frame to send; only on a session that is open."""
+        """The next frame to send; the session must be open."""
         assert self.state is SessionState.OPEN
         self._sent += 1
         return Batch(self._id, self._sent, messages)
 
     def receive(self, frame: Frame) -> Step | None:
-        """What to do about a frame of the other end; None: nothing."""
+        """Handle a frame; returns the step for the shell, or None."""
         return _ON[self.state, type(frame)](self, frame)
 
     def break_off(self, reason: str) -> Broken:
-        """For a reason of this end or of the channel."""
+        """Break the session for a reason of this end or of the channel."""
         self.state = SessionState.BROKEN
         return Broken(reason)
 
@@ -132,7 +132,7 @@ class Session:
 
     def _continued(self, batch: Batch) -> Step | None:
         if batch.session != self._id:
-            return self.break_off("a frame of another session")
+            return self.break_off("frame of another session")
         if batch.number > self._received + 1 or batch.number < 1:
             return self.break_off(f"frame {batch.number} after frame {self._received}")
         if batch.number <= self._received:
@@ -143,7 +143,7 @@ class Session:
 
     def _again(self, hello: Hello) -> Step | None:
         if hello != self._greeting:
-            return self.break_off("a second Hello, unlike the first")
+            return self.break_off("second Hello differs from the first")
         self.duplicates += 1
         return None
 
@@ -158,16 +158,16 @@ class Session:
         self.peer_minor = hello.minor
 
     def _fault(self, hello: Hello) -> str:
-        """Why this cannot be the Hello of a peer; "" where it can."""
+        """Reason to reject a Hello; "" if it is valid."""
         if hello.major != MAJOR:
-            return f"it speaks version {hello.major}.{hello.minor} of the protocol, this is {MAJOR}.{MINOR}"
+            return f"protocol version {hello.major}.{hello.minor}, expected {MAJOR}.{MINOR}"
         if hello.to != self._name:
-            return f"it wants to talk to {hello.to!r}, this is {self._name!r}"
+            return f"Hello for {hello.to!r}, this is {self._name!r}"
         if not hello.name or hello.name == self._name or hello.name != (self.peer or hello.name):
-            return f"it is {hello.name!r}, not {self.peer or 'a peer'!r}"
+            return f"Hello from {hello.name!r}, expected {self.peer or 'a peer'!r}"
         theirs, ours = divmod(hello.session, 1 << _HALF_BITS)
         if (theirs != self._half) if self.peer else (ours or not 0 <= theirs < 1 << _HALF_BITS):
-            return "a Hello of another session"
+            return "Hello of another session"
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Sockets between workers: where one listens, and how one is reached. Blocking in nothing but a look at the disk."""
+"""Sockets between workers: listening and connecting. Blocks only for file system checks."""
 
 import asyncio
 import os
@@ -11,8 +11,8 @@ from router.peers.address import Address, AddressError, Tcp, Unix
 _BACKLOG = 256
 _KEEPALIVE_S = 2
 _UNANSWERED_MS = 5_000
-"""TCP gives up what was not acknowledged for so long. The usual quarter of an hour would leave a link that was cut dead
-long after it healed, since pauses between retransmissions double."""
+"""TCP_USER_TIMEOUT. With the usual 15 minutes a link would stay dead long after a partition has healed, because pauses
+between retransmissions double."""
 
 
 def listen(address: Address, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
@@ -28,11 +28,13 @@ def listen(address: Address, kind: socket.SocketKind = socket.SOCK_STREAM) -> so
 def _listen_unix(path: PurePath, kind: socket.SocketKind) -> socket.socket:
     status = os.stat(path.parent)
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise AddressError(f"unix:{path}: the directory must be open to nobody but this user: who enters is a peer")
+        raise AddressError(
+            f"unix:{path}: the directory must be private to this user: every process with access is a peer"
+        )
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
-        remove_socket_file(path)  # of a predecessor that was killed
+        remove_socket_file(path)  # left by a killed predecessor
         sock.bind(str(path))
         sock.listen(_BACKLOG)
     except BaseException:
@@ -42,12 +44,12 @@ def _listen_unix(path: PurePath, kind: socket.SocketKind) -> socket.socket:
 
 
 def bound_address(sock: socket.socket, address: Address) -> Address:
-    """Where a socket that was asked to listen at `address` does: the system chooses a port for 0."""
+    """Actual address of a socket bound to `address`: the system replaces port 0."""
     return Tcp(address.host, sock.getsockname()[1]) if isinstance(address, Tcp) else address
 
 
 def remove_socket_file(path: PurePath) -> None:
-    """Take away a socket file, if it is there."""
+    """Remove a socket file if present."""
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
@@ -56,11 +58,11 @@ def remove_socket_file(path: PurePath) -> None:
 
 
 def connect_unix(path: PurePath, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-    """A socket that is connected, non-blocking. Raises OSError, at once, where nobody listens or too many wait."""
+    """A connected non-blocking socket. Raises OSError at once if there is no listener or its backlog is full."""
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
-        # asyncio would take EAGAIN, which means that the backlog is full, for "in progress": here it never is.
+        # asyncio would read EAGAIN (backlog full) as "in progress".
         sock.connect(str(path))
     except BaseException:
         sock.close()
@@ -69,7 +71,7 @@ def connect_unix(path: PurePath, kind: socket.SocketKind = socket.SOCK_STREAM) -
 
 
 async def connect_tcp(address: Tcp) -> socket.socket:
-    """A socket that is connected, non-blocking. Raises OSError."""
+    """A connected non-blocking socket. Raises OSError."""
     loop = asyncio.get_running_loop()
     family, kind, protocol, _, where = (await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))[0]
     sock = socket.socket(family, kind, protocol)
@@ -84,7 +86,7 @@ async def connect_tcp(address: Tcp) -> socket.socket:
 
 
 def set_link_options(sock: socket.socket) -> None:
-    """A TCP socket of a link: nothing waits to be sent with more, and a link that was cut ends soon."""
+    """Set TCP options of a link: no delay, and a short time to detect a broken link."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)

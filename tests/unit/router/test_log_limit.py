@@ -46,4 +46,4 @@ def test_after_a_link_was_up_the_same_is_news(log_limit: PeerLogLimit, caplog: p
 def test_strangers_without_end_are_not_remembered_without_end(log_limit: PeerLogLimit) -> None:
     for number in range(10_000):
         log_limit.log(f"stranger {number}", "refused", logging.WARNING)
-    assert len(log_limit._said) <= 256
+    assert len(log_limit._last) <= 256

@@ -78,14 +78,14 @@ def test_nothing_is_delivered_by_a_session_that_is_broken() -> None:
 
 def test_a_frame_of_another_session_breaks_this_one() -> None:
     _, b = opened()
-    assert reason(b.receive(Batch(12345, 2, ()))) == "a frame of another session"
+    assert reason(b.receive(Batch(12345, 2, ()))) == "frame of another session"
 
 
 def test_an_answer_to_another_hello_breaks_the_session() -> None:
     old, new = Session("a", "b", 11), Session("a", "b", 12)
     answered = Session("b", "", 22).receive(old.greet())
     assert isinstance(answered, Answered)
-    assert reason(new.receive(answered.hello)) == "a Hello of another session"
+    assert reason(new.receive(answered.hello)) == "Hello of another session"
 
 
 def test_the_confirmation_of_another_session_does_not_open_this_one() -> None:
@@ -93,16 +93,16 @@ def test_the_confirmation_of_another_session_does_not_open_this_one() -> None:
     confirm = a.receive(Hello(MAJOR, 0, "b", "a", 11 << 32 | 99))
     assert isinstance(confirm, Opened) and confirm.confirm is not None
     b.receive(a.greet())
-    assert reason(b.receive(confirm.confirm)) == "a frame of another session"
+    assert reason(b.receive(confirm.confirm)) == "frame of another session"
 
 
 @pytest.mark.parametrize(
     ("hello", "why"),
     [
         (Hello(MAJOR + 1, 0, "a", "b", 11 << 32), "version"),
-        (Hello(MAJOR, 0, "a", "c", 11 << 32), "wants to talk to 'c'"),
-        (Hello(MAJOR, 0, "", "b", 11 << 32), "it is ''"),
-        (Hello(MAJOR, 0, "b", "b", 11 << 32), "it is 'b'"),
+        (Hello(MAJOR, 0, "a", "c", 11 << 32), "Hello for 'c'"),
+        (Hello(MAJOR, 0, "", "b", 11 << 32), "Hello from ''"),
+        (Hello(MAJOR, 0, "b", "b", 11 << 32), "Hello from 'b'"),
         (Hello(MAJOR, 0, "a", "b", 11), "another session"),
         (Hello(MAJOR, 0, "a", "b", -1 << 32), "another session"),
         (Hello(MAJOR, 0, "a", "b", 1 << 64), "another session"),
@@ -116,8 +116,8 @@ def test_a_hello_that_is_not_of_a_peer_of_this_worker_breaks_the_session(hello: 
     ("answer", "why"),
     [
         (Hello(MAJOR + 1, 0, "b", "a", 11 << 32 | 22), "version"),
-        (Hello(MAJOR, 0, "c", "a", 11 << 32 | 22), "it is 'c', not 'b'"),
-        (Hello(MAJOR, 0, "b", "x", 11 << 32 | 22), "wants to talk to 'x'"),
+        (Hello(MAJOR, 0, "c", "a", 11 << 32 | 22), "Hello from 'c', expected 'b'"),
+        (Hello(MAJOR, 0, "b", "x", 11 << 32 | 22), "Hello for 'x'"),
         (Hello(MAJOR, 0, "b", "a", 12 << 32 | 22), "another session"),
     ],
 )
