@@ -12,9 +12,12 @@ from pathlib import Path
 from router.accesslog import AccessLogMode
 from router.inflight_table import InflightTable
 from router.peers.peer_identity import Trust
+from router.proxy.static_addresses import StaticAddresses
 from router.settings import from_environment
 from router.worker.router_worker import WorkerOptions, run
 from scorefront.event_loop import use_fast_loop
+from serving.destinations import Destinations, networks
+from tests.router_groups.network import FRONT
 
 
 def main() -> None:
@@ -41,6 +44,7 @@ def main() -> None:
         address=arguments.address,
         trust=Trust(cert, cert, key),  # one certificate for all of them, which is its own authority
         flights=InflightTable(arguments.board_fd),
+        statics=StaticAddresses(Destinations(networks(f"127.0.0.0/8, {FRONT}.0/24"))),
     )
     run(options)
 
