@@ -85,7 +85,7 @@ class _Sink(asyncio.Transport):
 class _Asker:
     """The exchange of a replica's connection, as far as it is needed."""
 
-    def fail(self, error: Exception) -> None:
+    def reject_response(self, error: Exception) -> None:
         raise RuntimeError(f"failed: {error}")
 
 

@@ -12,9 +12,10 @@ from router.core.dispatcher import Dispatcher, Ticket
 from router.core.ids import RequestIds
 from router.core.table import Table as RoutingTable
 from router.metrics import VersionStats, WorkerStats
-from router.proxy.answer import replica_lines
-from router.proxy.head import parse_request, parse_response
+from router.proxy.request_head import parse_request
 from router.proxy.request_plan import Planner
+from router.proxy.response_head import parse_response
+from router.proxy.responses import replica_lines
 from router.settings import RouterSettings
 from serving.credentials import KeyDigests
 from serving.endpoint import VersionKey

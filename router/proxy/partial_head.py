@@ -4,7 +4,8 @@ A head is refused at its first wrong byte, with the same error as in one read.
 """
 
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
-from router.proxy.head import has_stray_octets, is_request_line
+from router.proxy.head_parsing import has_stray_octets
+from router.proxy.request_head import is_request_line
 from router.settings import RouterSettings
 
 _PLAIN = bytes(octet for octet in range(256) if (octet >= 0x20 and octet != 0x7F) or octet == 0x09)

@@ -1,25 +1,37 @@
-"""What a request head leads to, worked out once per head and kept with it until the table changes.
+"""Plan of a request head: route, version, checked credential, rendered head lines. Valid until the table changes.
 
-Route, credential and the head lines for the replica depend on nothing but the head's bytes, the client's address and
-the table; so a client that repeats its head pays for them once.
+A plan depends only on the bytes of the head, the client's address and the table: a client that repeats its head pays
+for it once.
 """
 
 import math
+from collections.abc import Mapping
 
 from router.core.authorization import authorize
 from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.header_fields import for_replica
-from router.core.ids import kept_client_id
 from router.core.router_errors import Forbidden, MethodNotAllowed, RefusedRequest, Unauthorized, VersionNotFound
 from router.core.table import Match, Route, Table, VersionRoute
 from router.metrics import VersionStats, WorkerStats
-from router.proxy.head import RequestHead
+from router.proxy.request_head import RequestHead
+from router.proxy.request_observer import RequestObserver
+from router.proxy.responses import COMMON_LINES, client_id_line
+from serving.endpoint import VersionKey
 
 
 class VersionPlan:
-    """One version that the request may go to."""
+    """The part of a plan for one version."""
 
-    __slots__ = ("queue", "response_lines", "retry_before_response", "route", "stats", "upstream_head", "web_socket")
+    __slots__ = (
+        "observer",
+        "queue",
+        "response_lines",
+        "retry_before_response",
+        "route",
+        "stats",
+        "upstream_head",
+        "web_socket",
+    )
 
     def __init__(
         self,
@@ -30,30 +42,42 @@ class VersionPlan:
         upstream_head: bytes,
         response_lines: bytes,
         web_socket: bool,
+        observer: RequestObserver | None,
     ) -> None:
+        self.observer = observer
         self.route = route
         self.queue = queue
         self.stats = stats
         self.retry_before_response = endpoint.retry_before_response
         self.upstream_head = upstream_head
-        """The head for the replica, up to the value of x-ms-request-id; that and the framing are each request's own."""
+        """The head for the replica up to the value of x-ms-request-id; the framing of the request follows."""
         self.response_lines = response_lines
-        """Lines that every answer carries, ending with the name of x-ms-request-id."""
+        """The common lines of every response, up to the value of x-ms-request-id."""
         self.web_socket = web_socket
 
 
 class Planner:
-    """Makes plans for the heads of one client connection."""
+    """Makes the plans of one client connection."""
 
-    def __init__(self, table: Table, dispatcher: Dispatcher, stats: WorkerStats, client: bytes, proto: bytes) -> None:
+    def __init__(
+        self,
+        table: Table,
+        dispatcher: Dispatcher,
+        stats: WorkerStats,
+        client: bytes,
+        proto: bytes,
+        observers: Mapping[VersionKey, RequestObserver] | None = None,
+    ) -> None:
+        """`client`: its address. `proto`: http or https. `observers`: live, by version; default none."""
         self._table = table
         self._dispatcher = dispatcher
         self._stats = stats
         self._client = client
         self._proto = proto
+        self._observers: Mapping[VersionKey, RequestObserver] = {} if observers is None else observers
 
     def plan(self, head: RequestHead, now_unix: float) -> "RequestPlan":
-        """Where the request goes. Raises RouterError: 404, 405, 401, 403, or 400 for a pin that contradicts itself."""
+        """Route and authorize a head; sets `head.plan`. Raises RouterError: 404, 405, 401, 403, 400 (ambiguous pin)."""
         match = self._table.match(head.path)
         head.plan = plan = RequestPlan(self, match, self._table.generation)
         if head.method not in (b"GET", b"POST"):
@@ -69,7 +93,7 @@ class Planner:
         return plan
 
     def valid_until(self, head: RequestHead, now_unix: float) -> float:
-        """Until when (unix seconds, maybe inf) the head's credential opens its endpoint. Raises RouterError."""
+        """Expiry of the credential (unix seconds or inf), checked again. Raises RouterError. `now_unix`: wall clock."""
         return self._authorize(self._table.match(head.path).route, head, now_unix)
 
     def _authorize(self, route: Route, head: RequestHead, now_unix: float) -> float:
@@ -77,19 +101,21 @@ class Planner:
             return authorize(route.auth, route.keys, head.authorization, self._table.tokens, now_unix)
         except Forbidden as error:
             if self._table.hides_endpoints:
-                raise Unauthorized from error  # 403 would tell that the endpoint exists
+                raise Unauthorized from error  # 403 would reveal that the endpoint exists
             raise
 
     def is_current(self, generation: int) -> bool:
-        """Whether the table is still what it was."""
+        """True if the table has not changed since this generation."""
         return generation == self._table.generation
 
     def version_plan(self, plan: "RequestPlan", version: VersionRoute, head: RequestHead) -> VersionPlan:
-        """The part of a head's plan that belongs to one version."""
+        """Make the part of a plan for one version.
+
+        `plan`: of the head. `version`: the chosen one. `head`: its bytes are rendered for the replica.
+        """
         web_socket = head.web_socket and version.web_socket and not head.has_body
         lines = for_replica(head.fields, head.nominated, head.host, self._proto, self._client)
-        kept = kept_client_id(head.client_request_id)
-        client_id = b"x-ms-client-request-id: %b\r\n" % kept if kept else b""
+        client_id = client_id_line(head.client_request_id) if head.client_request_id else b""
         upstream_head = b"".join(
             [
                 b"%b %b%b HTTP/1.1\r\n" % (head.method, plan.match.path_on(version), head.query),
@@ -105,15 +131,16 @@ class Planner:
             self._dispatcher.queue(version.key),
             self._stats.version(version.key),
             upstream_head,
-            client_id + version.response_line + b"x-ms-request-id: ",
+            client_id + version.response_line + COMMON_LINES,
             web_socket,
+            self._observers.get(version.key) if self._observers else None,
         )
 
 
 class RequestPlan:
-    """Where one head leads, as long as the table's generation is `generation` and the credential is valid.
+    """Plan of one head, valid for one generation of the table and until the credential expires.
 
-    It belongs to its head and does not refer back to it: a cycle would be left to the garbage collector, once per head.
+    It does not refer back to its head: that cycle would be work for the garbage collector, once per head.
     """
 
     __slots__ = ("_planner", "_versions", "admitted", "fixed", "generation", "match", "valid_until")
@@ -124,24 +151,21 @@ class RequestPlan:
         self.match = match
         self.generation = generation
         self.admitted = False
-        """False while (and when) the request was refused on the way."""
+        """False if the request was refused."""
         self.valid_until = -math.inf
-        """Unix seconds."""
+        """Expiry of the credential in unix seconds."""
         self.fixed: VersionPlan | None = None
-        """The only version it can go to, or None: a draw decides for each request."""
+        """The only possible version; None if each request is decided by a draw."""
 
     def version(self, route: VersionRoute, head: RequestHead) -> VersionPlan:
-        """The part for this version, made on first use. `head` is the one whose plan this is."""
+        """The part for a version, made on first use. `head`: the head of this plan."""
         version = self._versions.get(route.name)
         if version is None:
             version = self._versions[route.name] = self._planner.version_plan(self, route, head)
         return version
 
     def varied(self, head: RequestHead) -> "RequestPlan | None":
-        """The plan of a head that differs in values that are only passed on (`RequestHead.varied`).
-
-        None: this one is of another table, or refused.
-        """
+        """The plan of a head that differs only in pass-through values; None if this plan is outdated or refused."""
         if not self.admitted or not self._planner.is_current(self.generation):
             return None
         plan = RequestPlan(self._planner, self.match, self.generation)
@@ -152,7 +176,7 @@ class RequestPlan:
 
 
 def _pin(head: RequestHead, match: Match) -> bytes | None:
-    """The version that the request names, in its path or in a field."""
+    """The version that a pinned request names, in its path or in a field."""
     named = set(head.pin) | ({match.pinned} if match.pinned is not None else set())
     if len(named) > 1 or len(head.pin) > 1:
         raise RefusedRequest("The request names more than one version.")

@@ -64,8 +64,8 @@ class TlsHandshakes:
     def start(self, protocol: "_HandshakeProtocol", tcp: asyncio.Transport) -> None:
         """A client has connected: start the handshake, or drop the connection if the worker is full."""
         client = TlsDownstream(self._gateway, tcp)
-        if self._gateway.admit(client) is not ConnectionVerdict.ADMITTED:
-            self._gateway.dismiss(client)
+        if self._gateway.clients.admit(client) is not ConnectionVerdict.ADMITTED:
+            self._gateway.clients.remove(client)
             tcp.abort()
             return
         self._tasks.spawn(self._handshake(client, protocol, tcp), "TLS handshake")
@@ -91,7 +91,7 @@ class TlsHandshakes:
             # A disconnected client raises on one loop and leaves a closed transport on another.
             if secure is None or secure.is_closing() or protocol.lost:
                 self._gateway.stats.counters["tls_handshakes_failed"] += 1
-                self._gateway.dismiss(client)
+                self._gateway.clients.remove(client)
                 tcp.abort()
             else:
                 secure.set_protocol(client)

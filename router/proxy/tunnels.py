@@ -6,15 +6,23 @@ issuers change, and when its token expires.
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from router.core.router_errors import RouterError
 
 if TYPE_CHECKING:
-    from router.proxy.downstream import Downstream
+    from router.proxy.exchange import Exchange
+    from router.proxy.request_plan import Planner
 
 UNAUTHORIZED = "tunnels_unauthorized"
 """Counter of tunnels closed because their credential became invalid."""
+
+
+class TunnelClient(Protocol):
+    """The attributes of a client connection that a review depends on."""
+
+    exchange: "Exchange | None"
+    planner: "Planner"
 
 
 class OpenTunnels:
@@ -22,15 +30,15 @@ class OpenTunnels:
 
     def __init__(self, unix_now: Callable[[], float]) -> None:
         self._unix_now = unix_now
-        self._endpoints: dict[Downstream, str] = {}
-        self._clients: dict[str, set[Downstream]] = {}
-        self._expiries: dict[Downstream, float] = {}
+        self._endpoints: dict[TunnelClient, str] = {}
+        self._clients: dict[str, set[TunnelClient]] = {}
+        self._expiries: dict[TunnelClient, float] = {}
         """Client -> expiry of its credential in unix seconds."""
 
     def __len__(self) -> int:
         return len(self._endpoints)
 
-    def add(self, client: "Downstream", endpoint: str, valid_until: float) -> None:
+    def add(self, client: TunnelClient, endpoint: str, valid_until: float) -> None:
         """A client has switched protocols.
 
         `endpoint`: its name. `valid_until`: expiry of the credential in unix seconds, inf if it has none.
@@ -39,7 +47,7 @@ class OpenTunnels:
         self._clients.setdefault(endpoint, set()).add(client)
         self._note_expiry(client, valid_until)
 
-    def remove(self, client: "Downstream") -> None:
+    def remove(self, client: TunnelClient) -> None:
         """Remove a client; idempotent."""
         endpoint = self._endpoints.pop(client, None)
         if endpoint is None:
@@ -63,7 +71,7 @@ class OpenTunnels:
         now_unix = self._unix_now()
         self._review([client for client, valid_until in self._expiries.items() if valid_until <= now_unix])
 
-    def _review(self, clients: "Iterable[Downstream]") -> None:
+    def _review(self, clients: Iterable[TunnelClient]) -> None:
         now_unix = self._unix_now()
         for client in list(clients):
             exchange = client.exchange
@@ -76,7 +84,7 @@ class OpenTunnels:
             else:
                 self._note_expiry(client, valid_until)
 
-    def _note_expiry(self, client: "Downstream", valid_until: float) -> None:
+    def _note_expiry(self, client: TunnelClient, valid_until: float) -> None:
         if valid_until < math.inf:
             self._expiries[client] = valid_until
         else:

@@ -1,4 +1,4 @@
-"""One connection to a replica: the request goes out, the answer is checked, nothing of it outlives the exchange."""
+"""One connection to a replica: sends the request, checks the response; no state outlives the exchange."""
 
 import asyncio
 import socket
@@ -7,36 +7,39 @@ from typing import TYPE_CHECKING, cast
 
 from router.core.router_errors import BadRequest, ReplicaFailed, RouterError
 from router.proxy.chunked import ChunkedBody
-from router.proxy.head import ResponseHead, has_stray_octets, parse_response
+from router.proxy.head_parsing import has_stray_octets
 from router.proxy.partial_head import PartialResponseHead, response_fault
+from router.proxy.response_head import ResponseHead, parse_response
+from router.proxy.streams import ReadHold
 from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
     from router.proxy.upstream_pool import UpstreamPool
 
-REMEMBERED_HEAD_BYTES = 4096
-MAX_ANSWER_LINES = 1000
-MAX_INTERIM_ANSWERS = 1000
-"""1xx answers to one request: three a second for the longest time that a request may take."""
+CACHED_HEAD_BYTES = 4096
+"""Largest head that is kept in the head cache."""
+MAX_RESPONSE_LINES = 1000
+MAX_INTERIM_RESPONSES = 1000
+"""1xx responses to one request: three per second for the longest request."""
 FINISH_S = 2.0
-"""How long a replica may take for the last bytes of a tunnel."""
+"""Time for a replica to accept the last bytes of a tunnel."""
 _TCP_INFO_BYTES_ACKED = 120
 """Offset of tcpi_bytes_acked in struct tcp_info (Linux 4.1, include/uapi/linux/tcp.h)."""
 _UNKNOWN = 1 << 62
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """Serves one exchange at a time; `exchange` is None while it is idle in the pool."""
+    """Connection to a replica; `exchange` is None while it is idle in the pool."""
 
     __slots__ = (
-        "_beginning",
         "_buffer",
         "_decoder",
         "_fd",
         "_in_body",
         "_interim",
-        "_last",
+        "_last_head",
+        "_partial",
         "_pool",
         "_remaining",
         "_sent",
@@ -58,15 +61,15 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.idle_since = 0.0
         self._sent = 0
-        """Bytes written since the connection began."""
+        """Bytes written since the connection was opened."""
         self._sent_before = 0
-        """The same, when the exchange that it serves began."""
+        """Value of `_sent` at the start of the exchange."""
         self._buffer: bytes | bytearray = b""
-        """What has come and not been used; a bytearray where it has come, or is used, in pieces."""
-        self._beginning: PartialResponseHead | None = None
-        """The head that is not whole, in the same buffer."""
+        """Received and not yet used; a bytearray if it arrived, or is used, in pieces."""
+        self._partial: PartialResponseHead | None = None
+        """An incomplete head, in the same buffer."""
         self._interim = 0
-        self._last: ResponseHead | None = None
+        self._last_head: ResponseHead | None = None
         self._in_body = False
         self._remaining = 0
         self._decoder: ChunkedBody | None = None
@@ -86,12 +89,12 @@ class UpstreamConnection(asyncio.Protocol):
         """asyncio: the replica sent something."""
         exchange = self.exchange
         if exchange is None:
-            # Bytes that nobody asked for must never become the answer to the next request.
+            # Unsolicited bytes must never become the response to the next request.
             self.close()
             return
         if not self._in_body:
-            last = self._last
-            # Most answers repeat the head of the answer before (but for its Date, once a second).
+            last = self._last_head
+            # Most responses repeat the previous head (the Date changes once a second).
             if (
                 last is not None
                 and not self._buffer
@@ -100,31 +103,31 @@ class UpstreamConnection(asyncio.Protocol):
                 and not last.chunked
                 and not last.until_close
             ):
-                exchange.answer_whole(last, data[last.size :])
+                exchange.receive_response(last, data[last.size :])
                 return
-            beginning = self._beginning
-            if beginning is None:
+            partial = self._partial
+            if partial is None:
                 self._buffer = data
                 self._read_heads()
-            elif not beginning.extend(data):
+            elif not partial.extend(data):
                 self._read_heads()
         else:
             self._read_body(data)
 
     def eof_received(self) -> bool:
-        """asyncio: the replica has closed its side."""
+        """asyncio: the replica closed its side."""
         exchange = self.exchange
         if exchange is not None:
             if self._in_body and (self._until_close or self._tunnel):
                 self.closed = True
-                exchange.answer_data(b"", True)
+                exchange.receive_data(b"", True)
             else:
                 self._lost(exchange, clean=True)
         self.close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the connection is gone."""
+        """asyncio: the connection is closed."""
         self.closed = True
         self._pool.remove(self)
         if self.exchange is not None:
@@ -133,17 +136,20 @@ class UpstreamConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """asyncio: the replica reads more slowly than the client sends."""
         if self.exchange is not None:
-            self.exchange.client.hold_reading("replica", True)
+            self.exchange.client.hold_reading(ReadHold.REPLICA, True)
 
     def resume_writing(self) -> None:
         """asyncio: the replica has caught up."""
         if self.exchange is not None:
-            self.exchange.client.hold_reading("replica", False)
+            self.exchange.client.hold_reading(ReadHold.REPLICA, False)
 
     # ---- used by the exchange
 
     def begin(self, exchange: "Exchange", data: bytes, at_once: bool) -> None:
-        """Send a request's head, with what is there of its body; `at_once`: the replica stands idle until it comes."""
+        """Start an exchange.
+
+        `data`: head and received part of the body. `at_once`: bypass the loop, the replica is idle until it arrives.
+        """
         self.exchange = exchange
         self._sent_before = self._sent
         self._in_body = False
@@ -156,12 +162,22 @@ class UpstreamConnection(asyncio.Protocol):
             self.write(data)
 
     def write(self, data: bytes) -> None:
-        """Send more of the request."""
+        """Send more of the request body, or bytes of the tunnel."""
         self._sent += len(data)
         self.transport.write(data)
 
+    def hold_reading(self, hold: bool) -> None:
+        """Pause or resume reading the response."""
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
     def detach(self, reusable: bool, now: float) -> None:
-        """The exchange has ended; the connection goes back to the pool, or away."""
+        """The exchange has ended: return the connection to the pool if reusable, else close it.
+
+        `now`: monotonic seconds.
+        """
         self.exchange = None
         self._in_body = False
         self._decoder = None
@@ -171,7 +187,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
 
     def finish(self) -> None:
-        """The client has ended a tunnel: what it sent last still goes out, if the replica takes it."""
+        """Close a tunnel after flushing the bytes of the client, within FINISH_S."""
         self.exchange = None
         self.closed = True
         if self.transport.get_write_buffer_size():
@@ -179,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.close()
 
     def abort(self) -> None:
-        """The exchange is given up: break the connection, so that the replica can notice."""
+        """Break the connection, so that the replica notices that the exchange was aborted."""
         self.exchange = None
         self.closed = True
         self.transport.abort()
@@ -196,9 +212,9 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         try:
             while self.exchange is exchange and exchange is not None and not self._in_body and self._buffer:
-                size = self._buffer.find(b"\r\n\r\n") + 4 if self._beginning is None else 0
+                size = self._buffer.find(b"\r\n\r\n") + 4 if self._partial is None else 0
                 if not 4 <= size <= self._pool.settings.max_response_head_bytes:
-                    size = self._begun_head()
+                    size = self._scan_partial_head()
                     if not size:
                         return
                 buffer = self._buffer
@@ -207,30 +223,30 @@ class UpstreamConnection(asyncio.Protocol):
                 else:
                     raw = bytes(buffer[:size])
                     del buffer[:size]
-                self._take_head(exchange, raw)
+                self._handle_head(exchange, raw)
         except ReplicaFailed as error:
             if exchange is not None:
-                exchange.fail(error)
+                exchange.reject_response(error)
         except RouterError as error:
             if exchange is not None:
-                exchange.give_up(error)
+                exchange.abort(error)
 
-    def _begun_head(self) -> int:
-        """Size of a head that has come in pieces, or is too large; 0 while it is not whole."""
-        if self._beginning is None:
-            self._beginning = PartialResponseHead(self._buffer, self._pool.settings)
-            self._buffer = self._beginning.buffer
-        size = self._beginning.find_end()
+    def _scan_partial_head(self) -> int:
+        """Size of a head that came in pieces or is too large; 0 while incomplete."""
+        if self._partial is None:
+            self._partial = PartialResponseHead(self._buffer, self._pool.settings)
+            self._buffer = self._partial.buffer
+        size = self._partial.find_end()
         if size:
-            self._beginning = None
+            self._partial = None
         return size
 
-    def _take_head(self, exchange: "Exchange", raw: bytes) -> None:
-        if raw.count(b"\r\n") > MAX_ANSWER_LINES:
+    def _handle_head(self, exchange: "Exchange", raw: bytes) -> None:
+        if raw.count(b"\r\n") > MAX_RESPONSE_LINES:
             fault = response_fault(raw, not has_stray_octets(raw), too_large=True)
             assert fault is not None
             raise fault
-        last = self._last
+        last = self._last_head
         if last is None:
             head = parse_response(raw)
         else:
@@ -245,28 +261,28 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.client.write_through(rest)
         elif head.status < 200:
             self._interim += 1
-            if self._interim > MAX_INTERIM_ANSWERS:
+            if self._interim > MAX_INTERIM_RESPONSES:
                 raise ReplicaFailed("The replica sends interim answers without end.")
             if isinstance(self._buffer, bytes):
-                self._buffer = bytearray(self._buffer)  # many may follow: cutting them off must not copy the rest
+                self._buffer = bytearray(self._buffer)  # many may follow: removing each must not copy the rest
             if head.status != 100:
-                exchange.answer_interim(head)
+                exchange.receive_interim(head)
         else:
-            if head.size <= REMEMBERED_HEAD_BYTES:
-                self._last = head
-            self._answer(exchange, head)
+            if head.size <= CACHED_HEAD_BYTES:
+                self._last_head = head
+            self._handle_final_head(exchange, head)
 
-    def _answer(self, exchange: "Exchange", head: ResponseHead) -> None:
+    def _handle_final_head(self, exchange: "Exchange", head: ResponseHead) -> None:
         self._in_body = True
         self._remaining = head.content_length
         self._decoder = ChunkedBody() if head.chunked else None
         self._until_close = head.until_close
         rest, self._buffer = bytes(self._buffer), b""
         if not head.chunked and not head.until_close and len(rest) >= head.content_length:
-            self._buffer = rest[head.content_length :]  # bytes too many: the connection will not be reused
-            exchange.answer_whole(head, rest[: head.content_length])
+            self._buffer = rest[head.content_length :]  # excess bytes: the connection is not reused
+            exchange.receive_response(head, rest[: head.content_length])
             return
-        exchange.answer_head(head)
+        exchange.receive_head(head)
         if rest and self.exchange is exchange:
             self._read_body(rest)
 
@@ -280,17 +296,17 @@ class UpstreamConnection(asyncio.Protocol):
             try:
                 used = self._decoder.feed(data)
             except BadRequest:
-                exchange.fail(ReplicaFailed("The chunked answer of the replica is malformed."))
+                exchange.reject_response(ReplicaFailed("The chunked answer of the replica is malformed."))
                 return
             self._buffer = data[used:]
-            exchange.answer_data(self._decoder.pop_data(), self._decoder.complete)
+            exchange.receive_data(self._decoder.pop_data(), self._decoder.complete)
         elif self._until_close:
-            exchange.answer_data(data, False)
+            exchange.receive_data(data, False)
         else:
             piece = data[: self._remaining]
             self._buffer = data[self._remaining :]
             self._remaining -= len(piece)
-            exchange.answer_data(piece, not self._remaining)
+            exchange.receive_data(piece, not self._remaining)
 
     def _lost(self, exchange: "Exchange", clean: bool) -> None:
         unanswered = not self._in_body and not self._buffer
@@ -300,10 +316,10 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.upstream_lost(never_begun)
 
     def _bytes_acked(self) -> int:
-        """Bytes that the replica's TCP has acknowledged since the connection began; _UNKNOWN where Linux does not say.
+        """Bytes acknowledged by the replica's TCP since the connection was opened; _UNKNOWN if not available.
 
-        A replica that closed a connection just before a request reached it has sent FIN and acknowledged nothing
-        of the request: it cannot have begun it. Every other loss may have happened after it began.
+        A replica that closed the connection just before the request arrived has sent FIN and acknowledged none of the
+        request: it cannot have started it. After any other loss it may have.
         """
         if self._sock is None:
             return _UNKNOWN

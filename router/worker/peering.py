@@ -39,7 +39,7 @@ class Peering:
         """Ways to other workers, by address."""
         self._takers: set[HandoffReceiver] = set()
         self._view = View(0, ())
-        gateway.on_outbox = self._flush
+        gateway.effects.on_outbox = self._flush
 
     def open(self, address: str, door: socket.socket | None = None) -> None:
         """Let peers come; `door`: where those of other machines do. Raises AddressError, TrustError, OSError."""
@@ -74,7 +74,7 @@ class Peering:
         addresses = {member.address for member in view.members}
         for address in self._givers.keys() - addresses:
             self._givers.pop(address).close()
-        gateway.pass_on_all(gateway.dispatcher.enter(view, gateway.now()))
+        gateway.effects.carry_out_all(gateway.dispatcher.enter(view, gateway.now()))
 
     def includes_me(self) -> bool:
         """Whether the others know of this worker."""
@@ -84,18 +84,18 @@ class Peering:
 
     def _up(self, peer: str) -> None:
         gateway = self._gateway
-        gateway.pass_on_all(gateway.dispatcher.link_up(peer, gateway.now()))
+        gateway.effects.carry_out_all(gateway.dispatcher.link_up(peer, gateway.now()))
 
     def _down(self, peer: str) -> None:
         gateway = self._gateway
         gateway.dispatcher.link_down(peer, gateway.now())
-        gateway.pass_on_all([])
+        gateway.effects.carry_out_all([])
 
     def _hear(self, peer: str, message: PeerMessage) -> None:
         gateway = self._gateway
         if gateway.poller is not None:
             gateway.poller.note_activity()
-        gateway.pass_on_all(gateway.dispatcher.receive(peer, message, gateway.now()))
+        gateway.effects.carry_out_all(gateway.dispatcher.receive(peer, message, gateway.now()))
 
     def _flush(self) -> None:
         outbox, send = self._gateway.dispatcher.outbox, self._links.send
@@ -110,7 +110,7 @@ class Peering:
         """Pass so many connections to this member, now or as they become idle."""
         addresses = [member.address for member in self._view.members if member.name == taker and member.eligible]
         self._gateway.handoff.start(self._ways(addresses), count)
-        self._gateway.pass_idle()
+        self._gateway.clients.hand_off_idle()
 
     def give_all(self) -> None:
         """Pass every connection to whoever stays."""

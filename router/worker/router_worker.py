@@ -129,13 +129,13 @@ class RouterWorker:
             random.random,  # noqa: TID251
             self._poller,
         )
-        self.gateway.max_connections = self._max_connections()
+        self.gateway.clients.max_connections = self._max_connections()
         self.gateway.pool.statics = options.statics
         self._own = options.statics.own
         if options.certificates is not None:
             self._note_expiry(options.certificates)
-        self.gateway.on_drained = lambda replica_id: self._send(Drained(replica_id))
-        self.gateway.on_starved = self._starved
+        self.gateway.effects.on_drained = lambda replica_id: self._send(Drained(replica_id))
+        self.gateway.effects.on_starved = self._starved
         self._writer: asyncio.StreamWriter | None = None
         self._stopping = asyncio.Event()
         self._starved_handle: asyncio.TimerHandle | None = None
@@ -220,10 +220,10 @@ class RouterWorker:
         tunnels_until = loop.time() + self._options.settings.drain_timeout_s
         while not any(task.done() for task in ends):
             self._peering.give_all()
-            gateway.send_away()
+            gateway.clients.leave_worker()
             if loop.time() >= tunnels_until:
-                gateway.close_tunnels()
-            if gateway.empty.is_set():
+                gateway.clients.close_tunnels()
+            if gateway.clients.empty.is_set():
                 return
             await asyncio.wait(ends, timeout=HAND_OVER_S, return_when=asyncio.FIRST_COMPLETED)
         gateway.handoff.start((), 0)
@@ -236,19 +236,19 @@ class RouterWorker:
         settings = self._options.settings
         gateway = self.gateway
         gateway.draining = True
-        gateway.ready = False
+        gateway.own_pages.ready = False
         ends = {task for task in ends if not task.done()}
         if settings.lame_duck_s:
             await asyncio.wait(ends, timeout=settings.lame_duck_s, return_when=asyncio.FIRST_COMPLETED)
         listeners.close()
-        empty = loop.create_task(gateway.empty.wait(), name="wait for the last client")
+        empty = loop.create_task(gateway.clients.empty.wait(), name="wait for the last client")
         deadline = loop.time() + settings.drain_timeout_s
         while not empty.done() and not any(task.done() for task in ends) and (left := deadline - loop.time()) > 0:
             gateway.drain()  # again and again: an answer that had begun has not told its client to leave
             pause = min(left, DRAIN_S)
             await asyncio.wait({*ends, empty}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         empty.cancel()
-        gateway.abort_clients()
+        gateway.clients.abort()
 
     # ---- from the control plane
 
@@ -294,10 +294,10 @@ class RouterWorker:
                 self._own.drop(replica_id)
                 gateway.dispatcher.remove(replica_id)
                 gateway.pool.close_replica(replica_id)
-                gateway.pass_on_all([])
+                gateway.effects.carry_out_all([])
             case Retire(request, key, count):
                 self._send(Retired(request, tuple(gateway.dispatcher.retire(key, count))))
-                gateway.pass_on(None)
+                gateway.effects.carry_out(None)
             case Collect(request):
                 self._send(Metrics(request, self._metrics()))
 
@@ -328,7 +328,7 @@ class RouterWorker:
             self._own.drop(replica.id)
         else:
             self._own.put(replica.id, replica.host, replica.port)
-        gateway.pass_on_all(gateway.dispatcher.upsert(replica, gateway.now()))
+        gateway.effects.carry_out_all(gateway.dispatcher.upsert(replica, gateway.now()))
 
     def _set_trust(self, trust: TokenTrust) -> None:
         """A key that cannot be used must not end the feed: replicas and keys matter more than a new signing key."""
@@ -341,7 +341,7 @@ class RouterWorker:
         before = self.gateway.table.endpoint(endpoint.name)
         self.gateway.table.upsert(endpoint)
         for version in endpoint.versions:
-            self.gateway.configure(endpoint.name, version)
+            self.gateway.deadlines.configure(endpoint.name, version)
         if before is not None:
             for version in before.versions:
                 if endpoint.version(version.name) is None:
@@ -418,10 +418,10 @@ class RouterWorker:
         while True:
             await asyncio.sleep(SWEEP_S / 2)
             self.gateway.access_log.flush()
-            self.gateway.notice_departures()
+            self.gateway.clients.notice_departures()
             self.gateway.tunnels.expire()
             await asyncio.sleep(SWEEP_S / 2)
-            self.gateway.max_connections = self._max_connections()
+            self.gateway.clients.max_connections = self._max_connections()
             self.gateway.sweep()
             self.gateway.dispatcher.prune()
             self.gateway.access_log.flush()

@@ -25,7 +25,7 @@ from tests.integration.router.rig import Rig, endpoint, version
 
 async def test_a_client_too_many_is_told_so_and_a_crowd_of_them_is_cut_off(rig: Rig) -> None:
     await rig.replica(echo)
-    rig.gateway.max_connections = 2
+    rig.gateway.clients.max_connections = 2
     first, second = await rig.client(), await rig.client()
     assert (await first.ask(request(b"1"))).body == b"1"
     assert (await second.ask(request(b"2"))).body == b"2"
@@ -66,7 +66,7 @@ async def test_a_slot_whose_timer_failed_is_ended_counted_and_told_of(
 ) -> None:
     replica = await rig.replica(silent)
     rig.declare(endpoint(version(scoring_timeout_s=0.05)))
-    rig.gateway._arm_run = lambda queue: None  # type: ignore[method-assign]  # the fault: no timer is ever set
+    rig.gateway.deadlines._arm_running = lambda queue: None  # type: ignore[method-assign]  # the fault: no timer is ever set
     client = await rig.client()
     client.send(request(b"x"))
     await eventually(lambda: rig.busy())

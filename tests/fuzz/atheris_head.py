@@ -17,8 +17,9 @@ import atheris
 with atheris.instrument_imports(include=["router"]):
     from router.core.router_errors import RouterError
     from router.proxy.chunked import ChunkedBody, chunk
-    from router.proxy.head import parse_request, parse_response
     from router.proxy.partial_head import PartialRequestHead, PartialResponseHead
+    from router.proxy.request_head import parse_request
+    from router.proxy.response_head import parse_response
     from router.settings import RouterSettings
 
 SETTINGS = RouterSettings()

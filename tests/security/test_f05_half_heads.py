@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
 from router.proxy.downstream import Downstream
-from router.proxy.head import parse_request, parse_response
 from router.proxy.partial_head import NOT_HTTP, RESPONSE_TOO_LARGE, PartialHead, PartialRequestHead, PartialResponseHead
-from router.proxy.upstream import MAX_INTERIM_ANSWERS, UpstreamConnection
+from router.proxy.request_head import parse_request
+from router.proxy.response_head import parse_response
+from router.proxy.upstream import MAX_INTERIM_RESPONSES, UpstreamConnection
 from router.settings import RouterSettings
 from tests.integration.router.clients import get, request
 from tests.integration.router.replicas import Request as Received
@@ -98,7 +99,7 @@ class Asker:
     def __init__(self) -> None:
         self.failed: list[str] = []
 
-    def fail(self, error: ReplicaFailed) -> None:
+    def reject_response(self, error: ReplicaFailed) -> None:
         self.failed.append(error.text)
 
 
@@ -359,7 +360,7 @@ async def test_bytes_behind_a_request_in_service_are_kept_without_copying_those_
 
 async def test_interim_answers_have_an_end() -> None:
     async def chatters(wire: Wire, received: Received) -> None:
-        await wire.send(b"HTTP/1.1 102 Processing\r\n\r\n" * (MAX_INTERIM_ANSWERS + 1) + answer_bytes(b"late"))
+        await wire.send(b"HTTP/1.1 102 Processing\r\n\r\n" * (MAX_INTERIM_RESPONSES + 1) + answer_bytes(b"late"))
 
     rig = Rig()
     await rig.start()
@@ -369,13 +370,13 @@ async def test_interim_answers_have_an_end() -> None:
     interim = 0
     while (head := await client.head())[0] < 200:
         interim += 1
-    assert head[0] >= 500 and interim == MAX_INTERIM_ANSWERS
+    assert head[0] >= 500 and interim == MAX_INTERIM_RESPONSES
     await rig.stop()
 
 
 async def test_as_many_interim_answers_as_are_allowed_pass() -> None:
     async def talks(wire: Wire, received: Received) -> None:
-        await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_INTERIM_ANSWERS)
+        await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_INTERIM_RESPONSES)
         await echo(wire, received)
 
     rig = Rig()

@@ -233,7 +233,7 @@ async def test_a_credential_that_ends_before_the_body_is_whole_reaches_no_replic
     for client, key in ((slow, PRIMARY), (other, SECONDARY)):
         head = request(None, fields=(f"Authorization: Bearer {key}", framing))
         client.send(head + (b"1\r\nx\r\n" if chunked else b"x"))
-    await eventually(lambda: all(each.exchange for each in rig.gateway._clients))
+    await eventually(lambda: all(each.exchange for each in rig.gateway.clients))
     if end == "the key is regenerated":
         rig.lock(NEW, SECONDARY)
     else:

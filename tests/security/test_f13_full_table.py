@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from router.proxy.connection_admission import ConnectionAdmission, ConnectionVerdict
-from router.proxy.connection_handoff import ConnectionHandoff, HandoffReceiver, HandoffSender
+from router.proxy.connection_handoff import HandoffReceiver, HandoffSender
 from router.settings import RouterSettings
 from serving.endpoint import Auth
 from tests.fakes.clock import eventually
@@ -75,7 +75,7 @@ async def test_strangers_that_hold_every_place_make_room_in_the_order_they_were_
     assert await is_open(strangers[0]) and await is_open(strangers[3])
     assert rig.gateway.stats.counters["connections_evicted"] == 2
     assert all([(await client.ask(request(b"y", fields=CREDENTIAL))).status == 200 for client in known])
-    assert len(rig.gateway.places._held) == rig.gateway.stats.connections == 4
+    assert len(rig.gateway.clients.admission._held) == rig.gateway.stats.connections == 4
 
 
 async def test_half_a_head_and_silence_hold_no_place_either(locked: Rigs) -> None:
@@ -84,12 +84,12 @@ async def test_half_a_head_and_silence_hold_no_place_either(locked: Rigs) -> Non
     strangers = [await rig.client() for _ in range(3)]
     for client in strangers[1:]:
         client.send(b"GET / HTTP/1.1\r\nHost:")
-    await eventually(lambda: rig.gateway.heads.total_bytes > 4096)
+    await eventually(lambda: rig.gateway.clients.heads.total_bytes > 4096)
     for _ in range(3):
         await knows(rig)
     for client in strangers:
         assert await client.end() == b""
-    assert rig.gateway.heads.total_bytes == 0
+    assert rig.gateway.clients.heads.total_bytes == 0
 
 
 async def test_clients_with_a_credential_keep_their_places_and_the_next_one_is_refused(locked: Rigs) -> None:
@@ -104,7 +104,7 @@ async def test_clients_with_a_credential_keep_their_places_and_the_next_one_is_r
         assert (answer.status, answer.code) == (503, "Overloaded")
         assert await late.end() == b""
     known.pop().leave()
-    await eventually(lambda: len(rig.gateway.places._held) == 2)
+    await eventually(lambda: len(rig.gateway.clients.admission._held) == 2)
     newcomer = await knows(rig)  # even while those who were refused have not all left
     assert all([await is_open(client) for client in (*known, newcomer)])
     assert rig.gateway.stats.counters["connections_evicted"] == 0
@@ -141,7 +141,7 @@ async def test_one_address_may_be_limited_without_evicting_others(locked: Rigs) 
     assert all([await is_open(client) for client in clients])
     assert (await (await rig.client()).answer()).status == 503
     clients[0].leave()
-    await eventually(lambda: rig.gateway.places._per_address.total() == 2)
+    await eventually(lambda: rig.gateway.clients.admission._per_address.total() == 2)
     await knows(rig)
 
 
@@ -149,7 +149,7 @@ async def test_an_unlimited_address_is_not_counted(locked: Rigs) -> None:
     rig = await locked()
     client = await rig.client()
     assert await is_open(client)
-    assert not rig.gateway.places._per_address
+    assert not rig.gateway.clients.admission._per_address
 
 
 async def test_a_connection_that_passes_to_another_worker_stays_what_it_was(locked: Rigs) -> None:
@@ -160,9 +160,8 @@ async def test_a_connection_that_passes_to_another_worker_stays_what_it_was(lock
     assert await is_open(stranger)
     giving, taking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     giver, taker = HandoffSender(giving), HandoffReceiver(taking, other.worker._adopt)
-    rig.gateway.handoff = ConnectionHandoff()
     rig.gateway.handoff.start([giver], 2)
-    rig.gateway.pass_idle()
+    rig.gateway.clients.hand_off_idle()
     await eventually(lambda: other.gateway.stats.connections == 2)
     await knows(other)
     assert await stranger.end() == b""

@@ -34,7 +34,7 @@ async def rigs() -> AsyncIterator[Rigs]:
 
 def kept(rig: Rig) -> int:
     """Bytes that the clients' buffers hold."""
-    return sum(len(client._buffer) for client in rig.gateway._clients)
+    return sum(len(client._buffer) for client in rig.gateway.clients)
 
 
 async def test_above_the_limit_the_head_that_began_first_is_answered_408(rigs: Rigs) -> None:
@@ -45,7 +45,7 @@ async def test_above_the_limit_the_head_that_began_first_is_answered_408(rigs: R
         client.send(HALF)
         slow.append(client)
         count = min(number, 4)
-        await eventually(lambda count=count: rig.gateway.heads.total_bytes == count * HEAD_BLOCK_BYTES)  # type: ignore[misc]
+        await eventually(lambda count=count: rig.gateway.clients.heads.total_bytes == count * HEAD_BLOCK_BYTES)  # type: ignore[misc]
     for client in slow[:2]:
         answer = await client.answer()
         assert (answer.status, answer.code) == (408, "RequestTimeout")
@@ -53,7 +53,7 @@ async def test_above_the_limit_the_head_that_began_first_is_answered_408(rigs: R
     for client in slow[2:]:
         client.send(b"\r\n\r\n")
         assert (await client.answer()).status == 200
-    assert rig.gateway.heads.total_bytes == 0
+    assert rig.gateway.clients.heads.total_bytes == 0
     assert rig.gateway.stats.counters["half_heads_shed"] == 2
 
 
@@ -66,7 +66,7 @@ async def test_a_crowd_of_large_half_heads_stays_within_the_limit_while_others_a
         if number % 5 == 0:
             other = await rig.client()
             assert (await other.ask(request(b"x"))).status == 200
-            assert rig.gateway.heads.total_bytes <= 200_000 and kept(rig) <= 200_000
+            assert rig.gateway.clients.heads.total_bytes <= 200_000 and kept(rig) <= 200_000
     await eventually(lambda: rig.gateway.stats.counters["half_heads_shed"] >= 27)
     assert kept(rig) <= 200_000
 
@@ -75,12 +75,12 @@ async def test_bytes_that_dribble_in_are_charged_as_they_come(rigs: Rigs) -> Non
     rig = await rigs()
     client = await rig.client()
     client.send(HALF)
-    await eventually(lambda: rig.gateway.heads.total_bytes == HEAD_BLOCK_BYTES)
+    await eventually(lambda: rig.gateway.clients.heads.total_bytes == HEAD_BLOCK_BYTES)
     for _ in range(10):
         client.send(b"a" * 1000)
-    await eventually(lambda: rig.gateway.heads.total_bytes == 3 * HEAD_BLOCK_BYTES)
+    await eventually(lambda: rig.gateway.clients.heads.total_bytes == 3 * HEAD_BLOCK_BYTES)
     client.leave()
-    await eventually(lambda: rig.gateway.heads.total_bytes == 0)
+    await eventually(lambda: rig.gateway.clients.heads.total_bytes == 0)
 
 
 async def test_whole_heads_and_bodies_are_not_charged(rigs: Rigs) -> None:
@@ -89,7 +89,7 @@ async def test_whole_heads_and_bodies_are_not_charged(rigs: Rigs) -> None:
     client = await rig.client()
     assert (await client.ask(request(b"x" * 100_000))).status == 200
     assert (await client.ask(get("/healthz"))).status == 200
-    assert rig.gateway.heads.total_bytes == 0
+    assert rig.gateway.clients.heads.total_bytes == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40_000)), max_size=60), st.integers(1, 90_000))

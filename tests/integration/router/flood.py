@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 
+from router.proxy.upstream import UpstreamConnection
 from tests.fakes.clock import stands_still
 from tests.integration.router.replicas import Request, Wire
 from tests.integration.router.rig import Rig
@@ -53,11 +54,12 @@ class Flood:
 def held_in_memory(rig: Rig) -> int:
     """Bytes that the router itself keeps for clients and replicas, encrypted or not."""
     total = 0
-    for client in rig.gateway._clients:
+    for client in rig.gateway.clients:
         total += client.unsent() + len(client._buffer)
         exchange = client.exchange
         if exchange is not None:
             total += sum(map(len, exchange.body))
             if exchange.upstream is not None:
+                assert isinstance(exchange.upstream, UpstreamConnection)
                 total += exchange.upstream.transport.get_write_buffer_size()
     return total

@@ -83,8 +83,8 @@ class Rig:
         options = WorkerOptions("", self._listen, self._link, settings or RouterSettings(), AccessLogMode.OFF, -1)
         self.worker = RouterWorker(options)
         self.gateway = self.worker.gateway
-        self.gateway.on_drained = lambda replica_id: self.drained.append(replica_id)
-        self.gateway.on_starved = lambda: self.starved.append(self.gateway.now())
+        self.gateway.effects.on_drained = lambda replica_id: self.drained.append(replica_id)
+        self.gateway.effects.on_starved = lambda: self.starved.append(self.gateway.now())
         self.drained: list[str] = []
         self.starved: list[float] = []
         self.replicas: dict[str, Replica] = {}
@@ -112,7 +112,7 @@ class Rig:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._server.close()
-            self.gateway.abort_clients()
+            self.gateway.clients.abort()
             await self.gateway.close()
             for replica in self.replicas.values():
                 await replica.stop()
@@ -121,7 +121,7 @@ class Rig:
 
     def is_at_rest(self) -> bool:
         queues = self.gateway.dispatcher.queues.values()
-        return self.gateway.empty.is_set() and not any(queue.ledger.busy or queue.waiting for queue in queues)
+        return self.gateway.clients.empty.is_set() and not any(queue.ledger.busy or queue.waiting for queue in queues)
 
     def check(self) -> None:
         """The invariant: no slot was given twice, none given back twice."""

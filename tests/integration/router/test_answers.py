@@ -464,7 +464,7 @@ async def test_healthz_answers_without_a_credential_and_with_an_id(rig: Rig) -> 
 
 
 async def test_healthz_is_503_while_the_router_drains(rig: Rig) -> None:
-    rig.gateway.ready = False
+    rig.gateway.own_pages.ready = False
     assert (await refused(rig, get("/healthz"))).status == 503
 
 

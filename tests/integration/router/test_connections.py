@@ -79,7 +79,7 @@ async def test_the_same_head_with_another_length_of_body_is_not_mistaken_for_the
     client.send(one + one[:20])
     assert (await client.answer()).body == b"12345"
     client.send(one[20:-2])
-    await eventually(lambda: any(each.exchange is not None for each in rig.gateway._clients))
+    await eventually(lambda: any(each.exchange is not None for each in rig.gateway.clients))
     assert len(replica.seen) == 2
     client.send(one[-2:] + request(b"123456"))
     assert [(await client.answer()).body for _ in range(2)] == [b"12345", b"123456"]
@@ -140,7 +140,7 @@ async def test_draining_closes_idle_connections_and_ends_busy_ones_after_their_a
     answer = await busy.answer()
     assert (answer.status, answer.value("connection")) == (200, "close")
     assert await busy.end() == b""
-    assert rig.gateway.empty.is_set()
+    assert rig.gateway.clients.empty.is_set()
 
 
 async def test_before_it_drains_a_router_tells_its_clients_to_connect_elsewhere(rig: Rig) -> None:

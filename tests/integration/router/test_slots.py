@@ -149,9 +149,9 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_takes_no_slot(rig:
     replica = await rig.replica()
     client = await rig.client()
     client.send(request(None, fields=("Content-Length: 10",)) + b"half")
-    await eventually(lambda: any(each.exchange for each in rig.gateway._clients))
+    await eventually(lambda: any(each.exchange for each in rig.gateway.clients))
     client.leave()
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
     assert replica.seen == []
 
 

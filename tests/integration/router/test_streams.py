@@ -244,7 +244,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_its_slot_is_free(rigs:
     client = await rig.client(receive_buffer=4096)
     client.send(get())
     await client.head()
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
     assert rig.busy() == 0
 
 
@@ -255,7 +255,7 @@ async def test_the_pause_of_a_slow_reader_ends_with_its_answer(rigs: Rigs) -> No
     replica = await rig.replica(answers(body))
     slow, quick = await rig.client(receive_buffer=4096), await rig.client()
     slow.send(get())
-    await eventually(lambda: any(client.write_paused for client in rig.gateway._clients))
+    await eventually(lambda: any(client.write_paused for client in rig.gateway.clients))
     await eventually(lambda: rig.busy() == 0)
     assert (await quick.ask(get())).body == body
     assert (await slow.answer()).body == body
@@ -268,7 +268,7 @@ async def test_a_client_that_sends_and_never_reads_is_not_served_beyond_its_buff
     replica = await rig.replica()
     client = await rig.client(receive_buffer=4096)
     client.send(get(path) * 3000)
-    await eventually(lambda: any(each.write_paused for each in rig.gateway._clients))
+    await eventually(lambda: any(each.write_paused for each in rig.gateway.clients))
     assert await stands_still(lambda: len(replica.seen)) < 1000
     assert held_in_memory(rig) < 300_000
     for _ in range(3000):

@@ -134,7 +134,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_its_slot_is_free(rigs:
     client = await rig.client(receive_buffer=4096)
     client.send(get())
     await client.head()
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
     assert rig.busy() == 0
 
 
@@ -214,7 +214,7 @@ async def test_a_slow_reader_gets_the_whole_of_its_last_answer(rigs: Rigs) -> No
         await client.flush()
         await eventually(lambda: rig.gateway.stats.version(rig.queue().key).requests)
         await rig.swept(10)
-        assert not rig.gateway.empty.is_set()
+        assert not rig.gateway.clients.empty.is_set()
         assert (await client.rest()).endswith(body)
 
 
@@ -240,7 +240,7 @@ async def test_an_idle_client_is_told_of_the_end_and_cut_off_even_if_it_does_not
         await client.flush()
         assert (await client.read(1000)).endswith(b"hello")
         assert await client.read(1000) == b"", "a close_notify"
-        await eventually(rig.gateway.empty.is_set)
+        await eventually(rig.gateway.clients.empty.is_set)
 
 
 @pytest.mark.parametrize("how", ["close_notify", "reset"])
@@ -254,7 +254,7 @@ async def test_a_client_that_leaves_frees_its_slot_at_once(rig: SecureRig, how: 
     else:
         client.writer.close()
     await eventually(lambda: rig.busy() == 0)
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
 
 
 async def test_a_worker_that_leaves_ends_connections_with_their_next_answer_or_when_they_are_idle(
@@ -282,7 +282,7 @@ async def test_a_worker_that_leaves_ends_connections_with_their_next_answer_or_w
         rig.gateway.drain()
         await asyncio.sleep(0.002)
     assert await idle.end() == b""
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
 
 
 # ---- handshakes
@@ -297,7 +297,7 @@ async def test_a_handshake_that_does_not_end_is_broken_off_in_time(rigs: Rigs) -
         await eventually(lambda: rig.gateway.stats.connections == 2)
         await asyncio.sleep(0.1)
         await loop.sock_sendall(slow_one, b"\x02\x00")
-        await eventually(rig.gateway.empty.is_set)
+        await eventually(rig.gateway.clients.empty.is_set)
         assert loop.time() - began < 1
     assert counted(rig) == 2
     await rig.replica()
@@ -316,7 +316,7 @@ async def test_what_is_not_tls_is_turned_away_and_leaves_nothing_behind(rigs: Ri
         with await rig.connect() as sock:
             await asyncio.get_running_loop().sock_sendall(sock, said)
             await eventually(lambda: rig.gateway.stats.connections == 0 or counted(rig))
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
     assert counted(rig) == 20
     assert replica.seen == []
     assert (await (await rig.client()).ask(get())).status == 200
@@ -334,7 +334,7 @@ async def test_clients_that_vanish_in_the_handshake_leave_nothing_behind(rig: Se
             if rounds == 2:
                 await client._receive()
             sock.close()
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
     assert counted(rig) == 30
     handshakes = rig.listeners._handshakes
     assert handshakes is not None
@@ -343,7 +343,7 @@ async def test_clients_that_vanish_in_the_handshake_leave_nothing_behind(rig: Se
 
 async def test_connections_that_only_begin_a_handshake_count_as_clients(rigs: Rigs) -> None:
     rig = await rigs()
-    rig.gateway.max_connections = 3
+    rig.gateway.clients.max_connections = 3
     await rig.replica()
     idlers = [await rig.connect() for _ in range(3)]
     await eventually(lambda: rig.gateway.stats.connections == 3)
@@ -487,14 +487,14 @@ async def test_plain_clients_are_bounded_in_time(rigs: Rigs) -> None:
     assert await silent_one.end() == b""
     assert (await slow_one.head())[0] == 408
     slow_one.leave()
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
 
 
 async def test_an_idle_redirect_connection_is_never_handed_to_another_worker(rig: SecureRig) -> None:
     """A plain scoring connection beside it is handed over, so the way is open."""
     plain, seeking = await plain_beside_redirect(rig)
     async with other_worker(rig) as other:
-        rig.gateway.pass_idle()
+        rig.gateway.clients.hand_off_idle()
         await eventually(lambda: other.gateway.stats.connections == 1)
         assert rig.gateway.stats.connections == 1
         assert rig.gateway.handoff.active
@@ -508,7 +508,7 @@ async def test_an_idle_redirect_connection_is_never_handed_to_another_worker(rig
 async def test_an_idle_redirect_connection_of_a_worker_that_leaves_is_closed(rig: SecureRig) -> None:
     plain, seeking = await plain_beside_redirect(rig)
     async with other_worker(rig) as other:
-        rig.gateway.send_away()
+        rig.gateway.clients.leave_worker()
         await eventually(lambda: other.gateway.stats.connections == 1)
         assert await seeking.end() == b""
         plain.send(get())

@@ -236,7 +236,7 @@ async def test_the_replica_ends_it_and_its_last_words_arrive(rig: Rig) -> None:
     assert await client.end() == pattern(200_000)
     await eventually(lambda: rig.busy() == 0)
     client.leave()
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
 
 
 async def test_the_client_ends_it_and_its_last_words_arrive(rig: Rig) -> None:
@@ -311,7 +311,7 @@ async def test_a_reset_of_one_side_ends_the_other(rig: Rig, who: str) -> None:
     async with asyncio.timeout(5):
         await left.wait()
     await eventually(lambda: rig.busy() == 0)
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
 
 
 async def test_a_replica_that_never_takes_the_last_words_is_left_all_the_same(rig: Rig) -> None:
@@ -376,7 +376,7 @@ async def test_the_scoring_timeout_is_for_the_answer_not_for_the_websocket(rig: 
     client.send(b"still there")
     assert await client.reader.readexactly(11) == b"STILL THERE"
     assert rig.busy() == 1
-    assert not rig.gateway._run_timers, "nothing is left to be timed"
+    assert not rig.gateway.deadlines._running, "nothing is left to be timed"
 
 
 async def test_a_replica_that_does_not_answer_the_question_in_time_has_failed(rig: Rig) -> None:
@@ -429,7 +429,7 @@ async def test_a_websocket_that_is_idle_after_a_pause_is_closed_too(rigs: Rigs) 
         await wire.router_left()
 
     client = await opened(rig, switches(say), receive_buffer=4096)
-    await eventually(lambda: any(each.write_paused for each in rig.gateway._clients))
+    await eventually(lambda: any(each.write_paused for each in rig.gateway.clients))
     assert await client.end() == body
     assert rig.gateway.stats.counters["tunnels_idle"] == 1
 
@@ -466,7 +466,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(rigs: Rigs) -> None:
 
     client = await opened(rig, switches(pour), receive_buffer=4096)
     client.send(b"I only talk")
-    await eventually(rig.gateway.empty.is_set)
+    await eventually(rig.gateway.clients.empty.is_set)
     assert rig.busy() == 0
 
 

@@ -34,13 +34,14 @@ class Request(Exchange):
         now = self._gateway.now() + later_s
         lease = queue.enqueue(self, now)
         if lease is None:
-            self._gateway.watch_waiting(queue)
+            self._gateway.deadlines.watch_waiting(queue)
         else:
             self.granted(lease, now)
         return self
 
     def granted(self, lease: Lease, now: float) -> None:
-        self._gateway.watch_running(lease, self)
+        assert self.queue is not None
+        self._gateway.watch_running(self.queue)
 
     def refuse(self, error: RouterError) -> None:
         self.ended.set_result(error)
@@ -50,7 +51,7 @@ class Request(Exchange):
         assert lease is not None and queue is not None
         self.lease = None
         self.ended.set_result("timed out")
-        self._gateway.pass_on(queue.release(lease, self._gateway.now()))
+        self._gateway.effects.carry_out(queue.release(lease, self._gateway.now()))
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def gateway(faults: list[dict[str, Any]]) -> AsyncIterator[Gateway]:
 
 def configure(gateway: Gateway, queue_wait_s: float, scoring_timeout_s: float) -> VersionQueue:
     declared = dataclasses.replace(version(), queue_wait_s=queue_wait_s, scoring_timeout_s=scoring_timeout_s)
-    gateway.configure("iris", declared)
+    gateway.deadlines.configure("iris", declared)
     return gateway.dispatcher.queue(VersionKey("iris", "blue"))
 
 

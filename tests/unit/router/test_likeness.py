@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.core.router_errors import ReplicaFailed, RouterError
-from router.proxy.head import RequestHead, ResponseHead, parse_request, parse_response
+from router.proxy.request_head import RequestHead, parse_request
+from router.proxy.response_head import ResponseHead, parse_response
 from router.settings import RouterSettings
 
 SETTINGS = RouterSettings()

@@ -13,8 +13,8 @@ from router.core.router_errors import (
     RouterError,
     UriTooLong,
 )
-from router.proxy.head import RequestHead, parse_request
 from router.proxy.partial_head import PartialRequestHead
+from router.proxy.request_head import RequestHead, parse_request
 from router.settings import RouterSettings
 
 SETTINGS = RouterSettings()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.router_errors import ReplicaFailed
-from router.proxy.head import ResponseHead, parse_response
+from router.proxy.response_head import ResponseHead, parse_response
 
 
 def parse(*lines: str, status: str = "HTTP/1.1 200 OK") -> ResponseHead:

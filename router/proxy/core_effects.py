@@ -1,0 +1,92 @@
+"""Interpreter of the effects of the core: granted requests, messages to peers, reports to control, timers."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+
+from router.core.dispatcher import Dispatcher, Grant
+from router.core.health import Failure
+from router.metrics import WorkerStats
+from router.proxy.exchange import Exchange
+
+_log = logging.getLogger("scorefront.router")
+
+
+class CoreEffects:
+    """Carries out effects after each call into the core. The hooks do nothing until the worker sets them."""
+
+    def __init__(self, dispatcher: Dispatcher, stats: WorkerStats, now: Callable[[], float]) -> None:
+        self._dispatcher = dispatcher
+        self._stats = stats
+        self._now = now
+        self.on_outbox: Callable[[], None] = dispatcher.outbox.clear
+        """Sends the messages in `Dispatcher.outbox` to other workers; a worker without peers drops them."""
+        self.on_drained: Callable[[str], None] = lambda replica_id: None
+        """Reports a drained replica."""
+        self.on_starved: Callable[[], None] = lambda: None
+        """Reports versions with waiting requests and no slots."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def carry_out(self, grant: Grant | None) -> None:
+        """Start the request of a grant; report drained replicas; send messages."""
+        drained = self._dispatcher.drained
+        while drained:
+            self.on_drained(drained.pop())
+        if grant is not None:
+            exchange = grant.ticket
+            assert isinstance(exchange, Exchange)
+            exchange.granted(grant.lease, self._now())
+        if self._dispatcher.outbox:
+            self.on_outbox()
+
+    def carry_out_all(self, grants: list[Grant]) -> None:
+        """Carry out all effects, after a call that may have granted several slots or changed timers of the core."""
+        self.carry_out(None)
+        if self._dispatcher.starved:
+            self.on_starved()
+        for grant in grants:
+            self.carry_out(grant)
+        while self._dispatcher.lapsed:
+            exchange = self._dispatcher.lapsed.pop().holder
+            assert isinstance(exchange, Exchange)
+            exchange.close_tunnel("tunnels_lapsed")
+        self.arm_timer()
+
+    def note_waiting(self) -> None:
+        """A ticket waits: report starved versions, send the ask for a slot."""
+        if self._dispatcher.starved:
+            self.on_starved()
+        if self._dispatcher.outbox:
+            self.on_outbox()
+
+    def arm_timer(self) -> None:
+        """Set the timer for the next deadline of the core."""
+        due = self._dispatcher.due()
+        if due is None or due >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._now()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        self.carry_out_all(self._dispatcher.tick(self._now()))
+
+    def replica_failed(self, exchange: Exchange, failure: Failure, reason: str) -> None:
+        """Passive health: count the failure and eject the replica if the rule requires it. `reason`: for the log."""
+        lease, queue = exchange.lease, exchange.queue
+        if lease is None or queue is None:
+            return
+        self._stats.counters[f"replica_{failure.value}"] += 1
+        hold_s = queue.lifecycle.replica_failed(lease.replica, failure, self._now())
+        _log.warning("replica %s (%s): %s; ejected for %.2f s", lease.replica.id, queue.key, reason, hold_s)
+        self.arm_timer()
+
+    def close(self) -> None:
+        """Cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,203 @@
+"""State of an exchange and all its ways out: response complete, error, disconnect, tunnel closed.
+
+Every way out releases the slot first (`_release`): the oldest ticket gets it in the same step.
+"""
+
+from typing import TYPE_CHECKING
+
+from router.core.dispatcher import Ticket
+from router.core.router_errors import RouterError, ScoringTimeout
+from router.proxy.request_head import RequestHead
+from router.proxy.request_plan import VersionPlan
+from router.proxy.response_head import ResponseHead
+from router.proxy.responses import router_response
+from router.proxy.streams import ClientStream, UpstreamStream
+
+if TYPE_CHECKING:
+    from router.proxy.gateway import Gateway
+
+CLIENT_GONE = 499
+"""Status of a request whose client disconnected (nginx's convention); only in counters and the access log."""
+
+
+class ExchangeState(Ticket):
+    """A request with its ticket and lease, and the two connections that it joins."""
+
+    __slots__ = (
+        "_answer",
+        "_answer_close",
+        "_answer_raw",
+        "_attempts",
+        "_continue_sent",
+        "_gateway",
+        "_replayable",
+        "_sent_at",
+        "_started_at",
+        "body",
+        "body_complete",
+        "body_size",
+        "client",
+        "content_length",
+        "head",
+        "replica_id",
+        "request_id",
+        "routing_s",
+        "status",
+        "upstream",
+        "version",
+        "wait_s",
+    )
+
+    def __init__(self, gateway: "Gateway", client: ClientStream, head: RequestHead, content_length: int) -> None:
+        """`content_length`: of this request; `head` may be the cached one of a previous request."""
+        super().__init__()
+        self._gateway = gateway
+        self.client = client
+        self.head = head
+        self.content_length = content_length
+        self.request_id = gateway.ids.next()
+        self.version: VersionPlan | None = None
+        self.upstream: UpstreamStream | None = None
+        self.body: list[bytes] = []
+        """Received pieces of the body that have not been sent to a replica."""
+        self.body_size = 0
+        self.body_complete = False
+        self.status = 0
+        """Status of the response; 0 before its head was sent."""
+        self.replica_id = ""
+        """The last replica that was tried."""
+        self.wait_s = 0.0
+        self.routing_s = 0.0
+        self._started_at = 0.0
+        self._sent_at = 0.0
+        self._attempts = 0
+        self._answer: ResponseHead | None = None
+        self._answer_close = False
+        self._answer_raw = False
+        self._continue_sent = False
+        self._replayable = False
+
+    def hold_response(self, hold: bool) -> None:
+        """Backpressure: pause the replica while the client reads too slowly."""
+        if self.upstream is not None and not self.upstream.closed:
+            self.upstream.hold_reading(hold)
+
+    # ---- response complete
+
+    def _free_slot(self, now: float) -> None:
+        """The replica's response is complete: release the slot before the client gets it."""
+        answer, lease, upstream = self._answer, self.lease, self.upstream
+        assert answer is not None and lease is not None and upstream is not None
+        self.upstream = None
+        if self.client.write_paused:
+            upstream.hold_reading(False)  # the pause was for this client; the connection returns to the pool
+        if self._gateway.poller is not None:
+            self._gateway.poller.note_activity()
+        lease.replica.failures = 0
+        upstream.detach(answer.keep_alive and self.body_complete, now)
+        self._release(now)
+
+    def _complete(self, began: float) -> None:
+        now = self._gateway.now()
+        self._account(now, now - began)
+        self.client.exchange_done(self._answer_close, self.body_complete, now)
+
+    # ---- errors
+
+    def timed_out(self) -> None:
+        """The scoring timeout has expired."""
+        self.abort(ScoringTimeout())
+
+    def abort(self, error: RouterError) -> None:
+        """Respond with the error; if a response has begun, reset the connection so that the client notices."""
+        if self.status == 0:
+            self.refuse(error)
+            return
+        self._drop_upstream()
+        self.status = error.status
+        self._end(self._gateway.now())
+        self.client.exchange_broken()
+
+    def refuse(self, error: RouterError) -> None:
+        """Respond with an error of the router."""
+        self._drop_upstream()
+        self.status = error.status
+        gateway, version = self._gateway, self.version
+        if version is not None:
+            lines = gateway.date_line() + version.response_lines + self.request_id + b"\r\n"
+            if version.observer is not None:
+                version.observer.response_head(self.request_id, self.status, None)
+        else:
+            lines = gateway.fields.lines(self.head.client_request_id, self.request_id)
+        close = error.close or not self.head.keep_alive or not self.body_complete or gateway.draining
+        self.client.write(router_response(error, lines, close, self.head.method == b"HEAD"))
+        self._end(gateway.now(), code=error.code)
+        self.client.exchange_done(close, self.body_complete and not error.close, gateway.now())
+
+    def client_gone(self) -> None:
+        """The client has disconnected: its ticket or slot is free at once."""
+        if self.status == 101:
+            self._finish_upstream()
+            self._end(self._gateway.now())
+            return
+        self._drop_upstream()
+        if self.waiting:
+            assert self.queue is not None
+            self.queue.abandon(self)
+        self._gateway.stats.counters["client_gone"] += 1
+        self.status = CLIENT_GONE
+        self._end(self._gateway.now())
+        self._gateway.effects.carry_out(None)
+
+    def close_tunnel(self, counter: str) -> None:
+        """Close both sides of the tunnel. `counter`: counts the reason."""
+        self._gateway.stats.counters[counter] += 1
+        self._finish_upstream()
+        self._end(self._gateway.now())
+        self.client.exchange_done(True, True, self._gateway.now())
+
+    # ---- shared by all ways out
+
+    def _finish_upstream(self) -> None:
+        if self.upstream is not None:
+            self.upstream.finish()
+            self.upstream = None
+
+    def _drop_upstream(self) -> None:
+        if self.upstream is not None:
+            self.upstream.abort()
+            self.upstream = None
+
+    def _end(self, now: float, code: str = "") -> None:
+        if self.lease is not None:
+            self._release(now)
+        self._account(now, code=code)
+
+    def _release(self, now: float) -> None:
+        lease, queue, gateway = self.lease, self.queue, self._gateway
+        assert lease is not None and queue is not None
+        self.lease = None
+        self.replica_id = lease.replica.id
+        grant = queue.release(lease, now)
+        dispatcher = gateway.dispatcher
+        if grant is not None or dispatcher.drained or dispatcher.outbox:
+            gateway.effects.carry_out(grant)
+        if queue.borrower is not None:
+            gateway.effects.arm_timer()  # a slot kept for the next request is returned after a while
+
+    def _account(self, now: float, answering_s: float = 0.0, code: str = "") -> None:
+        """Count and log the request.
+
+        `now`: monotonic seconds. `answering_s`: routing time after the response, default 0. `code`: error code of the
+        router, default none.
+        """
+        gateway, version = self._gateway, self.version
+        seconds = now - self._started_at
+        if version is not None:
+            version.stats.observe(self.status, seconds, self.wait_s, self.routing_s + answering_s)
+            if version.observer is not None:
+                version.observer.request_ended(self.request_id, self.status, self.replica_id, seconds, self.wait_s)
+        else:
+            gateway.accounting.count_unrouted(self.head, self.status)
+        if gateway.access_log.includes(self.status):
+            gateway.access_log.add(gateway.accounting.access_record(self, seconds, code))

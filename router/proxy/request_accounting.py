@@ -1,0 +1,55 @@
+"""Counters of requests without a version, and access records."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from router.core.ids import kept_client_id
+from router.core.router_errors import RouterError
+from router.core.table import Table
+from router.metrics import WorkerStats
+from router.proxy.request_head import RequestHead
+from serving.endpoint import VersionKey
+
+if TYPE_CHECKING:
+    from router.proxy.exchange_state import ExchangeState
+
+
+class RequestAccounting:
+    """Accounting off the hot path; requests of a version are counted by `VersionStats.observe`."""
+
+    def __init__(self, table: Table, stats: WorkerStats, unix_now: Callable[[], float]) -> None:
+        self._table = table
+        self._stats = stats
+        self._unix_now = unix_now
+
+    def count_unrouted(self, head: RequestHead, status: int) -> None:
+        """Count a request that reached no version, e.g. 401 or 404."""
+        plan = head.plan
+        endpoint = plan.match.route.name if plan is not None and plan.generation == self._table.generation else ""
+        self._stats.version(VersionKey(endpoint, "")).requests[status] += 1
+
+    def count_malformed(self, error: RouterError) -> None:
+        """Count input that never became a request."""
+        self._stats.version(VersionKey("", "")).requests[error.status] += 1
+
+    def access_record(self, exchange: "ExchangeState", seconds: float, code: str) -> dict[str, object]:
+        """The access record of a request: no query, no credential, nothing that could forge a line.
+
+        `seconds`: its duration. `code`: error code of the router, "" if there is none.
+        """
+        version = exchange.version
+        plan = exchange.head.plan
+        return {
+            "time": round(self._unix_now(), 3),
+            "id": exchange.request_id.decode(),
+            "clientId": kept_client_id(exchange.head.client_request_id).decode(),
+            "method": exchange.head.method.decode("latin-1"),
+            "path": exchange.head.path.decode("latin-1")[:256],
+            "endpoint": plan.match.route.name if plan is not None else "",
+            "version": version.route.key.version if version is not None else "",
+            "replica": exchange.replica_id,
+            "status": exchange.status,
+            "code": code,
+            "seconds": round(seconds, 6),
+            "waited": round(exchange.wait_s, 6),
+        }
