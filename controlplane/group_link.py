@@ -1,7 +1,7 @@
-"""One link with a group of router workers in another pod: frames in, messages out, within bounds.
+"""Link with a router group in another pod: decodes frames and enforces limits.
 
-Whoever is at the other end has shown the certificate of this installation, and may be broken all the same: what it can
-cost is bounded, and one that breaks the rules is cut off (it connects again).
+The peer has a certificate of this installation but may be defective: its cost is bounded, and a violation of the
+protocol closes the link (it reconnects).
 """
 
 import asyncio
@@ -21,69 +21,74 @@ from cluster.link import (
 from cluster.token_bucket import TokenBucket
 
 SILENT_S = 3.0
-"""Without a message for so long (a group says something every `cluster.link.LOAD_S`) a link is dead."""
+"""A link without a message for this long is dead (a group reports every `cluster.link.LOAD_S`)."""
 MESSAGES_PER_S = 5_000.0
-"""More for longer is a flood: a worker reports every 200 ms, and at once what starves, some 20 times a second."""
+"""Sustained limit: a worker reports every 200 ms, and starved versions some 20 times a second."""
 BURST_MESSAGES = 20_000.0
-"""Every replica of the largest installation may be drained in the same moment."""
+"""Every replica of the largest installation may be drained at the same moment."""
 MAX_UNREAD_BYTES = 1 << 20
-"""What a group may leave unread of its orders, which are few and short."""
+"""Most unread bytes of orders, which are few and short."""
 MAX_NAME_CHARACTERS = 253
-"""Names of pods have no more; those of workers and groups are short."""
+"""Longest pod name; names of workers and groups are shorter."""
 _READ_BYTES = 1 << 18
 
 
 class GroupLink:
-    """From the handshake to the end of the connection."""
+    """One link with a router group, from the handshake to the end of the connection."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, now: Callable[[], float], host: str
     ) -> None:
-        """`now`: the clock of the running loop; `host`: the remote address."""
+        """A link after its TLS handshake.
+
+        reader, writer: the connection.
+        now: clock of the event loop, seconds.
+        host: remote address.
+        """
         self.host = host
         self._reader = reader
         self._writer = writer
         self._now = now
         self.group = ""
-        """"" until it has said who it is."""
+        """"" until the group has identified itself."""
         self.pod = ""
         self.workers: frozenset[str] = frozenset()
         self.load: GroupLoad | None = None
-        """What it told last."""
+        """Last reported load."""
 
     def send(self, message: ToGroup) -> None:
-        """Goes out soon. One that does not read what it is told is cut off."""
+        """Queue a message; closes the link if the group does not read."""
         if self._writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.cut()
         else:
             self._writer.write(encode(message))
 
     def cut(self) -> None:
-        """End it at once; `messages` ends soon."""
+        """Close the connection at once; `messages` ends soon."""
         self._writer.transport.abort()
 
     @property
     def claims(self) -> GroupIs:
-        """What it has said of itself."""
+        """The identity claimed by the group."""
         return GroupIs(self.group, tuple(self.workers), self.pod)
 
-    def is_named(self, said: GroupIs) -> None:
-        """Take over what the group says of itself. Raises LinkError where that cannot be."""
-        if not said.group or self.group not in ("", said.group):
-            raise LinkError(f"it calls itself {said.group!r} on a link of {self.group!r}")
-        if len(said.workers) > MAX_GROUP_WORKERS:
-            raise LinkError(f"{len(said.workers)} workers, at most {MAX_GROUP_WORKERS}")
-        if any(len(name) > MAX_NAME_CHARACTERS for name in (said.group, said.pod, *said.workers)):
+    def identify(self, claim: GroupIs) -> None:
+        """Record the identity claimed by the group. Raises LinkError if it is invalid."""
+        if not claim.group or self.group not in ("", claim.group):
+            raise LinkError(f"identity {claim.group!r} on a link of {self.group!r}")
+        if len(claim.workers) > MAX_GROUP_WORKERS:
+            raise LinkError(f"{len(claim.workers)} workers, at most {MAX_GROUP_WORKERS}")
+        if any(len(name) > MAX_NAME_CHARACTERS for name in (claim.group, claim.pod, *claim.workers)):
             raise LinkError(f"a name of more than {MAX_NAME_CHARACTERS} characters")
-        self.group, self.pod, self.workers = said.group, said.pod, frozenset(said.workers)
+        self.group, self.pod, self.workers = claim.group, claim.pod, frozenset(claim.workers)
 
     async def messages(self) -> AsyncGenerator[FromGroup, None]:
-        """What comes, until the other side closes. Raises LinkError, OSError; TimeoutError after a silence."""
+        """Received messages, until the peer closes. Raises LinkError, OSError; TimeoutError after SILENT_S."""
         frames = FrameReader(decode_from_group, MAX_GROUP_FRAME_BYTES)
         budget = TokenBucket(MESSAGES_PER_S, BURST_MESSAGES)
         heard_s = self._now()
         while True:
-            # Until the next message, not the next byte: one that comes drop by drop is silent, too.
+            # Until the next message, not the next byte: a peer that trickles bytes is silent too.
             async with asyncio.timeout_at(heard_s + SILENT_S):
                 data = await self._reader.read(_READ_BYTES)
             if not data:

@@ -1,8 +1,8 @@
-"""REST on an instance that does not lead: every request is passed on to the leader, as it is.
+"""REST on a standby: every request is forwarded to the leader unchanged.
 
-Bodies stream both ways. The leader authorizes: the credential travels with the request, so it is sent to no host
-before that has shown a certificate of this installation with the name of a control process. The Lease says where the
-leader is, and who may write the Lease must not get a credential by it.
+Bodies stream both ways. The leader authorizes, so the credential travels with the request; it is sent only to a host
+with a certificate of this installation for a control process. The address of the leader comes from the Lease, and the
+right to write the Lease must not give access to credentials.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from controlplane.rest_guard import CALLER, Handler, add_security_headers, error
 
 CONNECT_S = 2.0
 RETRY_AFTER_S = 1
-"""A new leader is there within seconds."""
+"""A new leader is elected within seconds."""
 LOOK_S = 0.5
-"""How often it is looked whether there is another leader."""
+"""Seconds between checks for another leader."""
 
 _HOP_BY_HOP = frozenset(
     {
@@ -35,14 +35,14 @@ _HOP_BY_HOP = frozenset(
 )
 """RFC 9110, 7.6.1."""
 _NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-"""What the client library would add where the client did not."""
+"""Fields that the client library would add."""
 _CHUNK_BYTES = 65_536
 
 _log = logging.getLogger(__name__)
 
 
 class LeaderEndpoint(NamedTuple):
-    """Who leads, as far as is known."""
+    """Identity and REST address of the leader."""
 
     identity: str
     rest: str
@@ -50,7 +50,7 @@ class LeaderEndpoint(NamedTuple):
 
 
 class LeaderProxy:
-    """From `app` to `close`."""
+    """Forwards REST requests to the leader, from `app` to `close`."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class LeaderProxy:
         leader: Callable[[], LeaderEndpoint | None],
         tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        """A forwarder without connections.
+        """A proxy without connections.
 
         identity: of this instance.
-        leader: the leader now; None: not known.
-        tls: the context that trusts the installation's authority only, may raise TrustError; default None: plain HTTP.
+        leader: the current leader; None: unknown.
+        tls: context that trusts only the authority of the installation; raises TrustError; default None: plain HTTP.
         """
         self._identity = identity
         self._leader = leader
@@ -70,23 +70,23 @@ class LeaderProxy:
         self._session: aiohttp.ClientSession | None = None
         self._under_way: dict[asyncio.Timeout, LeaderEndpoint] = {}
         self._complaint = ""
-        """What was logged last: the same is not logged for every request."""
+        """Last logged failure; a repetition is not logged."""
 
     def app(self, own: Mapping[str, Handler]) -> web.Application:
-        """The application. `own`: path -> who answers a GET of it here, whoever leads."""
+        """The application. `own`: path -> local handler of GET, used on standbys too."""
         app = web.Application(middlewares=[json_errors(), origin_form_only()])
         app.on_response_prepare.append(add_security_headers)
         for path, handler in own.items():
             app.router.add_get(path, handler)
-        app.router.add_route("*", "/{rest:.*}", self._pass_on)
+        app.router.add_route("*", "/{rest:.*}", self._forward)
         return app
 
     def ready(self) -> bool:
-        """Whether there is somebody to pass requests on to."""
+        """True if the address of another leader is known."""
         return self._other() is not None
 
     async def run(self) -> None:
-        """Part from leaders that are none any more, for ever: what streams from them ends with them."""
+        """Abort requests to former leaders, until cancelled; streamed responses end with the leadership."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_S)
@@ -95,13 +95,13 @@ class LeaderProxy:
                 limit.reschedule(loop.time())
 
     async def close(self) -> None:
-        """Let go of connections; requests under way are ended by whoever serves them."""
+        """Close the connections; the server ends the requests in flight."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     def _complain(self, leader: LeaderEndpoint, why: str) -> None:
-        complaint = f"the leader is not reached at {leader.rest}: {why}"
+        complaint = f"leader at {leader.rest}: forwarding failed: {why}"
         if complaint != self._complaint:
             _log.warning("%s", complaint)
         self._complaint = complaint
@@ -110,15 +110,15 @@ class LeaderProxy:
         leader = self._leader()
         return None if leader is None or leader.identity == self._identity or not leader.rest else leader
 
-    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         leader = self._other()
         if leader is None:
-            return _nobody("no instance of the control plane leads at the moment")
+            return _no_leader("the control plane has no leader at the moment")
         if FORWARDED_BY in request.headers:
-            return _nobody("the leader of the control plane is changing")
+            return _no_leader("the leader of the control plane is changing")
         response: web.StreamResponse | None = None
         try:
-            async with self._as_long_as_it_leads(leader), self._asked(leader, request) as answer:
+            async with self._while_leading(leader), self._request(leader, request) as answer:
                 request[CALLER] = "" if answer.status in (401, 403) else "known to the leader"
                 response = web.StreamResponse(status=answer.status, reason=answer.reason)
                 response.headers.extend(_end_to_end(answer.headers))
@@ -129,19 +129,19 @@ class LeaderProxy:
                 return response
         except TrustError as error:
             self._complain(leader, str(error))
-            return _nobody("the leader of the control plane cannot be verified")
+            return _no_leader("the leader of the control plane cannot be verified")
         except (aiohttp.ClientError, TimeoutError) as error:
             if response is None or not response.prepared:
-                self._complain(leader, str(error) or "it leads no more, or does not answer")
-                return _nobody(f"the leader of the control plane is not reached at {leader.rest}")
-            # Half an answer must not look like a whole one.
+                self._complain(leader, str(error) or "no answer, or another leader")
+                return _no_leader(f"the leader of the control plane cannot be reached at {leader.rest}")
+            # A truncated response must not look complete.
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionResetError("the leader ended before its answer did") from error
+            raise ConnectionResetError("leader: connection lost during the response") from error
 
     @contextlib.asynccontextmanager
-    async def _as_long_as_it_leads(self, leader: LeaderEndpoint) -> AsyncIterator[None]:
-        """Raises TimeoutError when `run` sees that another leads."""
+    async def _while_leading(self, leader: LeaderEndpoint) -> AsyncIterator[None]:
+        """Raises TimeoutError when `run` detects another leader."""
         async with asyncio.timeout(None) as limit:
             self._under_way[limit] = leader
             try:
@@ -149,11 +149,11 @@ class LeaderProxy:
             finally:
                 del self._under_way[limit]
 
-    def _asked(
+    def _request(
         self, leader: LeaderEndpoint, request: web.Request
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers = _end_to_end(request.headers)
-        # Passed on once: two instances that take each other for the leader would pass it to and fro for ever.
+        # Forwarded once: two instances that take each other for the leader would loop.
         headers[FORWARDED_BY] = self._identity
         headers[FORWARDED_FOR] = request.remote or ""
         if self._session is None:
@@ -161,7 +161,7 @@ class LeaderProxy:
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_NOT_OURS,
-                # No limit on the whole: followed logs never end.
+                # No total timeout: followed logs never end.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             )
         url = URL(f"{leader.rest}{request.raw_path}", encoded=True)
@@ -173,14 +173,14 @@ class LeaderProxy:
             headers=headers,
             data=request.content if request.body_exists else None,
             allow_redirects=False,
-            # The name that the certificate must have, whatever host the Lease names.
+            # Required name of the certificate, independent of the host in the Lease.
             ssl=self._tls() if self._tls is not None else True,
             server_hostname=CONTROL if self._tls is not None else None,
         )
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Without the fields that concern one connection only."""
+    """The header without hop-by-hop fields."""
     kept = CIMultiDict(headers.items())
     named = [name for field in kept.getall("Connection", []) for name in field.split(",")]
     for name in [*_HOP_BY_HOP, *map(str.strip, named)]:
@@ -188,7 +188,7 @@ def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return kept
 
 
-def _nobody(why: str) -> web.Response:
-    response = error_response(503, "NoLeader", f"{why}; try again")
+def _no_leader(reason: str) -> web.Response:
+    response = error_response(503, "NoLeader", f"{reason}; try again")
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response

@@ -1,7 +1,7 @@
-"""The REST API: HTTP in, calls on the control plane, JSON out. Nothing is decided here.
+"""The REST API: handlers that translate HTTP to calls of the control plane. No decisions are made here.
 
-`controlplane.openapi.OPERATIONS` says which operations there are. Keys and tokens travel in bodies only, are never
-logged, and no cache may keep them.
+`controlplane.openapi.OPERATIONS` lists the operations. Keys and tokens are sent in bodies only, never logged and never
+cached.
 """
 
 import asyncio
@@ -35,9 +35,9 @@ from serving.replica import ReplicaState
 
 API_VERSION = "1"
 MAX_BODY_BYTES = 4 * 1024 * 1024
-"""A manifest with six pod templates is some ten kilobytes."""
+"""A manifest with six pod templates has about ten kilobytes."""
 GONE_CHECK_S = 2.0
-"""How often the reader of a quiet log stream is checked for being still there."""
+"""Seconds between checks for a closed connection while a log stream is quiet."""
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _DASHBOARD_POLICY: Final = (
@@ -47,7 +47,7 @@ _DASHBOARD_POLICY: Final = (
 
 
 class Render(Protocol):
-    """Makes the Prometheus text; `scorefront` brings the one that knows how (`scorefront.exposition`)."""
+    """Renders the Prometheus text; implemented by `scorefront.exposition`."""
 
     def __call__(
         self,
@@ -60,19 +60,17 @@ class Render(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RestSettings:
-    """How the API is reached."""
+    """Access settings of the API."""
 
     loopback: bool = True
-    """It listens on loopback (`guard.is_loopback`) or on a Unix socket: only names of this machine, and no token unless
-    there is one."""
+    """True: on loopback (`guard.is_loopback`) or a Unix socket; only host names of this machine, credential optional."""
     authenticators: tuple[guard.Authenticator, ...] = ()
-    """Who knows credentials; one is demanded where there is a authenticator, and needed where `loopback` is False."""
+    """Accepted kinds of credentials; any makes one required. At least one unless `loopback`."""
     uids: frozenset[int] | None = None
-    """Users of this machine who may connect; None: the kernel is not asked for the user of a connection."""
+    """Users of this machine that may connect; None: not checked."""
     max_body_bytes: int = MAX_BODY_BYTES
     in_cluster: bool = False
-    """`/readyz` speaks of this process alone, since a model that is not ready must not take the API away; the status of
-    each endpoint tells what of it is."""
+    """True: `/readyz` reports this process only, because an unready model must not make the API unavailable."""
 
 
 def build_app(
@@ -81,8 +79,13 @@ def build_app(
     render: Render,
     front_end: Callable[[int], Sequence[FrontEndRecord]] = lambda last: (),
 ) -> web.Application:
-    """The application, ready for a runner. `render` makes the body of `/metrics`, `front_end` tells of the last n
-    decisions on the router workers, newest last."""
+    """The application, ready for a runner.
+
+    plane: the control plane.
+    settings: access settings.
+    render: renders the body of `/metrics`.
+    front_end: n -> last n decisions of front end scaling, newest last; default: none.
+    """
     app = web.Application(
         middlewares=[
             audited({operation.id: operation for operation in OPERATIONS}),
@@ -104,7 +107,7 @@ def build_app(
 
 
 def _gates(settings: RestSettings) -> Iterator[Middleware]:
-    """What every request has to pass, in order: the user, the name of this machine, the token."""
+    """Access checks of every request, in order: user, host name, credential."""
     if settings.uids is not None:
         yield trusted_users_only(settings.uids)
     if settings.loopback:
@@ -215,7 +218,7 @@ def _front_end(decisions: Callable[[int], Sequence[FrontEndRecord]]) -> guard.Ha
 
 
 class _Followers:
-    """The log streams that are open: they never end by themselves, and a shutdown must not wait for them."""
+    """Open log streams; they never end by themselves, so a shutdown cancels them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -260,7 +263,7 @@ class _Logs:
 
 
 async def _stream(lines: AsyncGenerator[LogLine, None], request: web.Request, response: web.StreamResponse) -> None:
-    """Write lines until the client is gone, which a quiet stream would not notice by writing."""
+    """Write lines until the client disconnects, which a quiet stream detects only by polling."""
     while True:
         coming = asyncio.create_task(_next(lines), name="next log line")
         try:
@@ -305,7 +308,7 @@ def _pages() -> dict[str, guard.Handler]:
 
 
 def _skipped(plane: ControlPlane) -> dict[str, Any]:
-    """Endpoints that keep nobody else from being served; nothing if there are none."""
+    """The field `skipped` of an answer; empty if no endpoint is skipped."""
     skipped = [{"name": name, "message": why} for name, why in plane.skipped().items()]
     return {"skipped": skipped} if skipped else {}
 
@@ -315,7 +318,7 @@ def _name(request: web.Request) -> str:
 
 
 def _same_name(declared: Any, name: str) -> None:
-    """The name in the path is the name in the document; anything else is a mistake worth refusing."""
+    """Refuse a document with another name than the path. Raises InvalidManifest."""
     metadata = declared.get("metadata") if isinstance(declared, dict) else None
     given = metadata.get("name") if isinstance(metadata, dict) else None
     if isinstance(given, str) and given != name:

@@ -1,7 +1,7 @@
-"""Who may speak to the REST API, and how it says no: middlewares around every handler.
+"""Access control and error responses of the REST API: middlewares around every handler.
 
-On loopback the user who runs `up` and root may (`controlplane.callers`); a web page that someone visits may not (DNS
-rebinding, cross-site requests). Elsewhere a credential is asked for on everything but the probes.
+On loopback the user that runs `up` and root have access (`controlplane.callers`); web pages do not (DNS rebinding,
+cross-site requests). Elsewhere a credential is required on everything but the probes.
 """
 
 import base64
@@ -26,9 +26,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_SHOWN_VALUE_CHARACTERS = 1000
 
 CALLER: Final = web.RequestKey("caller", str)
-"""The caller's identity once a credential or a user is accepted, as text for the audit log: `uid 1000`."""
+"""Identity of the accepted caller, as text for the audit log, e.g. `uid 1000`."""
 VISIBLE: Final = web.RequestKey("visible", frozenset[str])
-"""Names of the endpoints that the caller may list; all where it is not set."""
+"""Names of the endpoints that the caller may list; all if not set."""
 ERROR_CODE: Final = web.RequestKey("error_code", str)
 """The code of a refusal, for the audit log."""
 SERVER = "scorefront"
@@ -41,9 +41,9 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""On every answer: nothing is sniffed, framed, cached, read by other sites or told to them."""
+"""On every response: no sniffing, framing, caching, cross-site reading or referrer."""
 FETCHED_FROM_HERE = ("same-origin", "none")
-"""Values of Sec-Fetch-Site of a request that no other site's page has caused."""
+"""Values of Sec-Fetch-Site of requests not caused by pages of other sites."""
 
 _PASSED_ON = {404: "NotFound", 405: "MethodNotAllowed", 408: "RequestTimeout", 413: "PayloadTooLarge"}
 _PATH = re.compile(r"/[!-~]*")
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_loopback(host: str) -> bool:
-    """`localhost`, 127.0.0.0/8 or ::1 (with or without brackets); a name that would need a resolver is not."""
+    """True for `localhost`, 127.0.0.0/8 and ::1 (with or without brackets); other names are not resolved."""
     bare = host.strip("[]")
     if bare.lower() == "localhost":
         return True
@@ -62,14 +62,14 @@ def is_loopback(host: str) -> bool:
 
 
 async def add_security_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Set `SECURITY_HEADERS` where the handler has not; fits `Application.on_response_prepare`."""
+    """Set the absent `SECURITY_HEADERS`; a signal handler of `Application.on_response_prepare`."""
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Server"] = SERVER  # aiohttp has set its own by then
 
 
 def json_errors() -> Middleware:
-    """Whatever is refused or fails is told as {"error": {code, message, faults}}."""
+    """Middleware that converts errors to responses {"error": {code, message, faults}}."""
 
     @web.middleware
     async def translate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -84,7 +84,7 @@ def json_errors() -> Middleware:
             request[ERROR_CODE] = error.code
             response = error_response(error.status, error.code, str(error))
             if isinstance(error, MissingCredential):
-                # Basic lets a browser ask for the token (as the password), which makes the dashboard reachable.
+                # With Basic a browser prompts for the token (as the password), so the dashboard is usable.
                 response.headers.add("WWW-Authenticate", 'Bearer realm="scorefront"')
                 response.headers.add("WWW-Authenticate", 'Basic realm="scorefront", charset="UTF-8"')
             return response
@@ -95,16 +95,16 @@ def json_errors() -> Middleware:
                 response.headers["Allow"] = error.headers["Allow"]
             return response
         except ConnectionError:
-            raise  # the client is gone: nobody to tell
+            raise  # the client has disconnected
         except Exception:
-            _log.exception("%s %s failed", request.method, request.path)
-            return error_response(500, "Internal", "internal error; the log of scorefront tells more")
+            _log.exception("%s %s: internal error", request.method, request.path)
+            return error_response(500, "Internal", "internal error; see the log of scorefront")
 
     return translate
 
 
 def origin_form_only() -> Middleware:
-    """Refuse a request target that is not a path (absolute-form, `*`, the authority of CONNECT) or not ASCII."""
+    """Middleware that refuses request targets that are not an ASCII path (absolute-form, `*`, authority of CONNECT)."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -118,9 +118,9 @@ def origin_form_only() -> Middleware:
 
 
 def same_site_only(pages: Collection[str] = ()) -> Middleware:
-    """Refuse what another site's page has caused, reading included; a port of the same host is another site.
+    """Middleware that refuses requests caused by pages of other sites; another port is another site.
 
-    `pages`: paths that a link of another site may open in a window of its own; default none.
+    `pages`: paths that a page of another site may link to; default none.
     """
 
     @web.middleware
@@ -142,7 +142,7 @@ def _is_navigation(request: web.Request) -> bool:
 
 
 def loopback_names_only() -> Middleware:
-    """Refuse a Host that is not a name of this machine: a page whose name was rebound to 127.0.0.1 reads nothing."""
+    """Middleware that refuses a Host other than a loopback name, against DNS rebinding."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -154,17 +154,17 @@ def loopback_names_only() -> Middleware:
 
 
 class Authenticator(Protocol):
-    """Knows one kind of credential."""
+    """Verifies one kind of credential."""
 
     accepts: str
-    """The kind, in words."""
+    """The kind, as text."""
 
     async def caller(self, credential: str, request: web.Request) -> str | None:
-        """The caller's name for the audit log; None: not a credential of this kind. Raises ControlError."""
+        """Name of the caller for the audit log; None: not a valid credential of this kind. Raises ControlError."""
 
 
 def credential_required(authenticators: Sequence[Authenticator], open_paths: Collection[str]) -> Middleware:
-    """Demand a credential that one of `authenticators` knows, asked in their order, on every path but `open_paths`."""
+    """Middleware that requires a credential accepted by one of `authenticators`, in order, outside `open_paths`."""
     if not authenticators:
         raise ValueError("without an authenticator no caller could be accepted")
     accepted = " or ".join(authenticator.accepts for authenticator in authenticators)
@@ -191,7 +191,13 @@ async def _authenticated(authenticators: Sequence[Authenticator], request: web.R
 
 
 def error_response(status: int, code: str, message: str, faults: list[dict[str, Any]] | None = None) -> web.Response:
-    """The one shape of an error."""
+    """An error response.
+
+    status: HTTP status.
+    code: machine-readable code.
+    message: text for people.
+    faults: broken rules of a manifest; default: no such field.
+    """
     error: dict[str, Any] = {"code": code, "message": message}
     if faults is not None:
         error["faults"] = faults
@@ -199,7 +205,7 @@ def error_response(status: int, code: str, message: str, faults: list[dict[str, 
 
 
 def bare_error(status: int, code: str, message: str) -> bytes:
-    """The whole answer as bytes, for a connection that ends without a request; the shape of `error_response`."""
+    """A complete HTTP response as bytes, for a connection closed without a request; as `error_response`."""
     body = json.dumps({"error": {"code": code, "message": message}}).encode()
     fields = {
         "Content-Type": "application/json; charset=utf-8",
@@ -214,7 +220,7 @@ def bare_error(status: int, code: str, message: str) -> bytes:
 
 
 def _credential(headers: list[str]) -> str:
-    """What a single Authorization header presents: a bearer token, or the password of Basic; '' for anything else."""
+    """The bearer token or Basic password of a single Authorization field; '' for anything else."""
     if len(headers) != 1:
         return ""
     scheme, _, rest = headers[0].partition(" ")
@@ -246,7 +252,7 @@ def _is_same_site(origin: str, host: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value, if JSON can carry it and it is small; else as it would be shown to people."""
+    """The value, if it is small and can be encoded as JSON; else its text for people."""
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

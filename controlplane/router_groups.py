@@ -269,7 +269,7 @@ class RouterGroups:
         if fault := claim_fault(said, link.host, self._pods, self._owners):
             raise LinkError(fault)
         is_new = link.group == ""
-        link.is_named(said)
+        link.identify(said)
         before = self._links.get(said.group)
         if is_new:
             if before is None and len(self._links) >= MAX_GROUPS:

@@ -106,7 +106,7 @@ async def test_who_writes_the_lease_gets_no_credential(
     status, text = await ask(standby)
     assert (status, "NoLeader" in text) == (503, True)
     assert host.seen == []
-    assert f"the leader is not reached at {host.rest}" in caplog.text
+    assert f"leader at {host.rest}: forwarding failed" in caplog.text
     assert "Traceback" not in caplog.text and "the-control-token" not in caplog.text + text
 
 
