@@ -63,7 +63,7 @@ class RestSettings:
     """Access settings of the API."""
 
     loopback: bool = True
-    """True: on loopback (`guard.is_loopback`) or a Unix socket; only host names of this machine, credential optional."""
+    """True: on loopback or a Unix socket; only loopback host names (`guard.is_loopback`), no credential needed."""
     authenticators: tuple[guard.Authenticator, ...] = ()
     """Accepted kinds of credentials; any makes one required. At least one unless `loopback`."""
     uids: frozenset[int] | None = None

@@ -1,7 +1,7 @@
-"""The router groups of a cluster, as its leader sees them: they connect, report, and are given orders.
+"""Links of the leader with the router groups of a cluster: they connect, report usage and receive orders.
 
-Routers learn from the Kubernetes API what there is; only counts and orders pass here. A worker that is known to serve
-but is not heard is still expected: as long as it is, nothing is scaled down (missing data may raise, never lower).
+Routers read endpoints and replicas from the Kubernetes API; only counts and orders use these links. A serving worker
+without a link is still expected to report, which prevents scale-downs (missing data may raise, never lower).
 """
 
 import asyncio
@@ -22,9 +22,7 @@ from cluster.link import (
     Resize,
     Retire,
     Retired,
-    ToWorker,
     Usage,
-    WorkerMetrics,
 )
 from cluster.owned_tasks import OwnedTasks
 from cluster.router_reports import RouterReports
@@ -37,48 +35,51 @@ from serving.endpoint import VersionKey
 _log = logging.getLogger(__name__)
 
 ANSWER_S = 1.0
-"""How long groups may take to answer."""
+"""Timeout of answers by groups."""
 GREET_S = 5.0
-"""How long a connection may take to agree on TLS and to say who it is."""
+"""Timeout of the TLS handshake and the identification of a connection."""
 MAX_STRANGERS = 64
-"""Connections that have not said who they are; for a further one the oldest of the most frequent address is closed."""
+"""Most unidentified connections; a further one closes the oldest of the most frequent address."""
 MAX_STRANGERS_OF_ONE = 8
-"""Of one address: a router has one link."""
+"""Most unidentified connections of one address; a router has one link."""
 MAX_GROUPS = 128
-"""Ten routers are many; each has one group, and for a moment two."""
+"""Ten routers are many; each has one group, and briefly two during a restart."""
 _ACCEPT_PAUSE_S = 0.1
-"""After a failure to accept, for want of file descriptors as a rule."""
+"""Pause after a failed accept, usually for lack of file descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """One group that is linked."""
+    """Last report of a linked group."""
 
     pod: str
-    """"" where it did not say."""
+    """"" if unknown."""
     load: GroupLoad | None
-    """What it told last; None: nothing yet."""
+    """Last reported load; None: none yet."""
 
 
-class _Question:
-    """Something that was asked of several links: the first answer that is one, or nothing from all of them."""
+class _PendingRetirement:
+    """A retire order sent to several links: its result is the first non-empty answer, or empty once all answered."""
 
     def __init__(self, links: Collection[GroupLink]) -> None:
         self._asked = set(links)
         self.answer: asyncio.Future[Sequence[str]] = asyncio.get_running_loop().create_future()
 
-    def heard(self, link: GroupLink, replicas: Sequence[str]) -> None:
-        """An answer, or the end of a link."""
+    def answered(self, link: GroupLink, replicas: Sequence[str]) -> None:
+        """Record an answer, or the end of a link (no replicas)."""
         self._asked.discard(link)
         if not self.answer.done() and (replicas or not self._asked):
             self.answer.set_result(replicas)
 
 
 class RouterGroups:
-    """From `open` to `close`, under one leader; satisfies `controlplane.routers.Routers`."""
+    """Linked router groups during one leadership, from `open` to `close`.
+
+    Implements `controlplane.routers.ReplicaRetirer`.
+    """
 
     def __init__(self, fence: int, trust: Trust) -> None:
-        """`fence`: counts the leaders (`cluster.link.Leads`)."""
+        """`fence`: number of the leadership (`cluster.link.Leads`). `trust`: certificates of the links."""
         self._reports: RouterReports
         self._fence = fence
         self._trust = trust
@@ -87,14 +88,14 @@ class RouterGroups:
         self._links: dict[str, GroupLink] = {}
         self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
         self._owners: Mapping[str, str] = {}
-        """Worker -> the pod that it is recorded for."""
+        """Worker -> the pod it is recorded for."""
         self._pods: Mapping[str, Collection[str]] = {}
         """Router pod -> its addresses."""
         self._expected: frozenset[str] = frozenset()
         self._workers: int | None = None
-        """How many workers each group was last told to have."""
+        """Last ordered number of workers of each group."""
         self._requests = itertools.count(1)
-        self._questions: dict[int, _Question] = {}
+        self._pending: dict[int, _PendingRetirement] = {}
         self.counters = {"groups_linked": 0, "groups_lost": 0, "groups_refused": 0}
 
     # ---- life
@@ -104,66 +105,59 @@ class RouterGroups:
         self._reports = reports
 
     def open(self, sock: socket.socket) -> None:
-        """Take links on this bound TCP socket, which is closed by `close`. Raises TrustError, OSError."""
-        self._trust.context(server=True)  # what is wrong with the files is told now
+        """Accept links on this bound TCP socket, which `close` closes. Raises TrustError, OSError."""
+        self._trust.context(server=True)  # raises for wrong files before the first connection
         sock.setblocking(False)
         sock.listen(MAX_STRANGERS)
         self._tasks.spawn(self._accept(sock), "accept router groups")
 
     async def close(self) -> None:
-        """Part from every group, at once; nothing is told any more."""
+        """Close every link at once; nothing is reported afterwards."""
         await self._tasks.close()
 
-    # ---- Routers
-
-    def publish(self, message: ToWorker) -> None:
-        """Nothing to do: routers read the truth where this control plane has written it."""
+    # ---- controlplane.routers.ReplicaRetirer
 
     async def retire(self, key: VersionKey, count: int) -> Sequence[str]:
-        """See `Routers`. Every group is asked; only the one whose worker owns the version's slots withdraws any."""
+        """See `ReplicaRetirer`. The order goes to every group; only the group of the version's owner retires any."""
         links = tuple(self._links.values())
         if not links:
             return ()
-        request, question = next(self._requests), _Question(links)
-        self._questions[request] = question
+        request, pending = next(self._requests), _PendingRetirement(links)
+        self._pending[request] = pending
         for link in links:
             link.send(Retire(request, key, count))
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await question.answer
+                return await pending.answer
         except TimeoutError:
-            # What was withdrawn all the same is given up once it is drained: see `controlplane.scaler`.
+            # Replicas retired all the same are removed once drained: see `controlplane.replica_scaling`.
             return ()
         finally:
-            del self._questions[request]
-
-    async def collect(self) -> Sequence[WorkerMetrics]:
-        """What became of links. Each router tells of its workers itself: told here, too, they would count twice."""
-        return (WorkerMetrics("control", (), 0, 0, 0.0, dict(self.counters)),)
+            del self._pending[request]
 
     # ---- the front end
 
     def expect(self, owners: Mapping[str, str]) -> None:
-        """These workers, of these pods, serve as far as the cluster knows, whether their groups are linked or not."""
+        """Set the serving workers of the cluster, worker -> pod, linked or not."""
         self._owners = dict(owners)
         self._cut_impostors()
-        self._tell_workers()
+        self._report_workers()
 
     def locate(self, pods: Mapping[str, Collection[str]]) -> None:
-        """These routers are at these addresses; a link from elsewhere that speaks for one of them is cut off."""
+        """Set the addresses of router pods; a link for one of them from another address is closed."""
         self._pods = dict(pods)
         self._cut_impostors()
 
     def linked(self) -> Mapping[str, GroupState]:
-        """Every group that is linked."""
+        """The linked groups, by name."""
         return {name: GroupState(link.pod, link.load) for name, link in self._links.items()}
 
     def silent(self) -> Collection[str]:
-        """Workers that should report and have no link."""
+        """Expected workers without a link."""
         return frozenset(self._owners).difference(*(link.workers for link in self._links.values()))
 
     def resize(self, workers: int) -> None:
-        """Tell every group, those too that are linked later, to have so many workers."""
+        """Order every group, including later ones, to run this number of workers."""
         if workers == self._workers:
             return
         self._workers = workers
@@ -178,7 +172,7 @@ class RouterGroups:
                 try:
                     arrived, (host, *_) = await self._loop.sock_accept(sock)
                 except OSError as error:
-                    _log.error("router groups cannot connect: %s", error)
+                    _log.error("router groups: accept failed: %s", error)
                     await asyncio.sleep(_ACCEPT_PAUSE_S)
                     continue
                 if (victim := self._strangers.victim(str(host))) is not None:
@@ -190,7 +184,7 @@ class RouterGroups:
                 task.add_done_callback(self._strangers.discard)
 
     async def _attend(self, sock: socket.socket, host: str) -> None:
-        """One connection, from its coming to its end."""
+        """Serve one connection from accept to close."""
         link, is_stranger, task = None, True, asyncio.current_task()
         assert task is not None
         try:
@@ -199,19 +193,19 @@ class RouterGroups:
                 link.send(Leads(self._fence))
                 async with aclosing(link.messages()) as messages:
                     async for message in messages:
-                        self._take(link, message)
+                        self._handle(link, message)
                         if is_stranger:
                             self._strangers.discard(task)
                             is_stranger = False
                             greeting.reschedule(None)
         except (LinkError, TrustError) as error:
             self.counters["groups_refused"] += 1
-            _log.warning("router group %s at %s is cut off: %s", link.group if link else "", host, error)
+            _log.warning("router group %s at %s: link closed: %s", link.group if link else "", host, error)
         except TimeoutError:
-            told = f"nothing was heard of it for {SILENT_S:g} s" if not is_stranger else "it did not say who it is"
-            _log.warning("router group %s at %s is cut off: %s", link.group if link else "", host, told)
+            reason = "not identified in time" if is_stranger else f"silent for {SILENT_S:g} s"
+            _log.warning("router group %s at %s: link closed: %s", link.group if link else "", host, reason)
         except OSError as error:
-            _log.info("the link with a router group at %s ended: %s", host, error)
+            _log.info("router group at %s: link ended: %s", host, error)
         finally:
             if link is not None:
                 self._leave(link)
@@ -230,35 +224,35 @@ class RouterGroups:
         shown = names(transport.get_extra_info("peercert") or {})
         if ROUTER not in shown:
             transport.abort()
-            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}, not for {ROUTER}")
+            raise TrustError(f"its certificate is for {', '.join(shown) or 'no name'}, not for {ROUTER}")
         return GroupLink(reader, writer, self._loop.time, host)
 
     def _leave(self, link: GroupLink) -> None:
         link.cut()
-        for question in self._questions.values():
-            question.heard(link, ())
+        for pending in self._pending.values():
+            pending.answered(link, ())
         if self._links.get(link.group) is link:
             del self._links[link.group]
             self.counters["groups_lost"] += 1
-            self._tell_workers()
+            self._report_workers()
 
-    # ---- what groups say
+    # ---- messages of groups
 
-    def _take(self, link: GroupLink, message: FromGroup) -> None:
+    def _handle(self, link: GroupLink, message: FromGroup) -> None:
         """Raises LinkError."""
         match message:
             case GroupIs():
                 self._enter(link, message)
             case _ if self._links.get(link.group) is not link:
-                raise LinkError("it did not say first who it is, or has made a newer link")
+                raise LinkError("not identified yet, or replaced by a newer link")
             case Usage(report):
                 if report.worker in link.workers:
                     self._reports.usage_reported(report)
             case Drained(replica_id):
                 self._reports.replica_drained(replica_id)
             case Retired(request, replicas):
-                if (question := self._questions.get(request)) is not None:
-                    question.heard(link, replicas)
+                if (pending := self._pending.get(request)) is not None:
+                    pending.answered(link, replicas)
             case GroupLoad():
                 link.load = message
 
@@ -273,7 +267,7 @@ class RouterGroups:
         before = self._links.get(said.group)
         if is_new:
             if before is None and len(self._links) >= MAX_GROUPS:
-                raise LinkError(f"there are {MAX_GROUPS} groups already")
+                raise LinkError(f"more than {MAX_GROUPS} groups")
             self._links[said.group] = link
             self.counters["groups_linked"] += 1
             if before is not None:
@@ -281,19 +275,19 @@ class RouterGroups:
             if self._workers is not None:
                 link.send(Resize(self._workers))
         elif before is not link:
-            raise LinkError("it has made a newer link")
-        self._tell_workers()
+            raise LinkError("replaced by a newer link")
+        self._report_workers()
 
     def _cut_impostors(self) -> None:
-        """Links whose greeting is contradicted by what has become known since."""
+        """Close links with an identity that contradicts newer knowledge."""
         for link in tuple(self._links.values()):
             if fault := claim_fault(link.claims, link.host, self._pods, self._owners):
                 self.counters["groups_refused"] += 1
-                _log.warning("router group %s at %s is cut off: %s", link.group, link.host, fault)
+                _log.warning("router group %s at %s: link closed: %s", link.group, link.host, fault)
                 link.cut()
 
-    def _tell_workers(self) -> None:
-        """Who is expected, and who is not any more."""
+    def _report_workers(self) -> None:
+        """Report changes of the expected workers."""
         linked = (link.workers for link in self._links.values())
         before, self._expected = self._expected, frozenset(self._owners).union(*linked)
         if self._expected != before:

@@ -37,7 +37,7 @@ class _Sum:
 
     def add(self, more: Histogram) -> None:
         if more.bounds_s != self.bounds_s:
-            # HistogramBuckets never change while a router group runs; a mixture could only be told wrongly.
+            # Buckets never change while a router group runs; a mixture could only be told wrongly.
             raise ValueError(f"histograms with different bounds: {self.bounds_s} and {more.bounds_s}")
         for place, count in enumerate(more.counts):
             self.counts[place] += count

@@ -1,8 +1,8 @@
-"""REST callers who show a Kubernetes bearer token: the API server says who they are and what they may.
+"""Authentication and authorization of REST callers with a Kubernetes bearer token, by the API server.
 
-Every question is asked with the caller's own token (SelfSubjectReview, SelfSubjectAccessReview), and ScoringEndpoints
-are created, changed and deleted with it: so REST gives no right that the caller has not, admission policies see the
-caller, and this process needs no right to review anybody. A token goes to the API server only.
+Reviews (SelfSubjectReview, SelfSubjectAccessReview) and writes of ScoringEndpoints use the token of the caller: REST
+grants no additional right, admission policies see the caller, and this process needs no right to review others. A token
+is sent to the API server only.
 """
 
 import asyncio
@@ -26,42 +26,43 @@ from controlplane.rights import DECLARE, Right
 from serving.clock import Clock
 
 AT_ONCE = 16
-"""Reviews at one time for one list."""
+"""Concurrent reviews for one list request."""
 
 _acting: ContextVar[str] = ContextVar("acting", default="")
 _BY_ID: Final = {operation.id: operation for operation in OPERATIONS}
 
 
 def writer(api: Api) -> Api:
-    """The client that ScoringEndpoints are written with: with the token of the request's caller, else with our own."""
+    """The client for writes of ScoringEndpoints: with the token of the caller, else with the own token."""
     token = _acting.get()
     return api.with_token(token) if token else api
 
 
 @contextlib.contextmanager
 def as_caller() -> Iterator[None]:
-    """Around a write: what the API server refuses to the caller is the caller's 403. Raises NotPermitted,
-    MissingCredential.
-    """
+    """Convert refusals of a write with the caller's token. Raises NotPermitted, MissingCredential."""
     try:
         yield
     except ApiError as error:
         if _acting.get() and error.status == 403:
-            raise NotPermitted(f"the Kubernetes API refuses it: {_said(error)}") from error
+            raise NotPermitted(f"the Kubernetes API refuses it: {_message(error)}") from error
         if _acting.get() and error.status == 401:
-            raise MissingCredential("the Kubernetes API takes this token no more") from error
+            raise MissingCredential("the Kubernetes API no longer accepts this token") from error
         raise
 
 
 class KubernetesCallers:
-    """A `controlplane.rest_guard.Authenticator`."""
+    """Authenticator for Kubernetes bearer tokens. Implements `controlplane.rest_guard.Authenticator`."""
 
     accepts = "a Kubernetes bearer token"
 
     def __init__(self, api: Api, home: str, places: Callable[[], Mapping[str, str]], clock: Clock) -> None:
-        """`api`: leads to the API server; its own token is not used. `home`: the namespace of what names none.
+        """An authenticator with an empty cache.
 
-        `places`: endpoint -> its namespace, of all that there are.
+        api: client of the API server; its own token is not used.
+        home: namespace of documents without one.
+        places: existing endpoint -> its namespace.
+        clock: event-loop clock.
         """
         self._api = api
         self._home = home
@@ -72,30 +73,29 @@ class KubernetesCallers:
         self._limit = ReviewLimit()
 
     async def caller(self, credential: str, request: web.Request) -> str | None:
-        """The caller's name where the API server knows the token, and the operation is allowed; None: unknown.
+        """Name of the caller, if the token is valid and the operation allowed; None: invalid token.
 
-        Raises NotPermitted that names the right that is missing, StoreUnavailable, TooManyRequests.
+        Raises NotPermitted that names the missing right, StoreUnavailable, TooManyRequests.
         """
         if not credential.isascii() or not credential.isprintable():
             return None
         name = await self._name(credential, request.remote or "")
         if name is None:
             return None
-        request[CALLER] = name  # of a refusal, too
+        request[CALLER] = name  # also in the audit line of a refusal
         operation = _BY_ID.get(request.match_info.route.name or "")
         if operation is not None:
             await self._check(credential, name, operation, request)
         _acting.set(credential)  # for the task of this request
         return name
 
-    # ---- who
-
+    # ---- authentication
     async def _name(self, token: str, address: str) -> str | None:
         key, now = _digest(token), self._clock.now()
         if (known := self._callers.get(key, now)) is not None:
             return known[0]
         if not self._limit.admits(address, now):
-            raise TooManyRequests("too many credentials that are not known yet; try again in a second")
+            raise TooManyRequests("too many unknown credentials; try again in a second")
         name = await self._reviewed_name(token)
         self._callers.put(key, name, now)
         return name
@@ -110,16 +110,15 @@ class KubernetesCallers:
         except ApiError as error:
             if error.status == 401:
                 return None
-            raise _unanswered(error) from error
+            raise _review_failed(error) from error
         name = found.get("status", {}).get("userInfo", {}).get("username")
         return str(name) if name and name != "system:anonymous" else None
 
-    # ---- what
-
+    # ---- authorization
     async def _check(self, token: str, name: str, operation: Operation, request: web.Request) -> None:
         right = operation.right
         if right is None:
-            raise NotPermitted(f"{operation.id} is for the control token")
+            raise NotPermitted(f"{operation.id} requires the control token")
         if right.url:
             await self._demand(token, name, {"nonResourceAttributes": {"verb": right.verb, "path": right.url}})
         elif right.verb == "list":
@@ -134,7 +133,7 @@ class KubernetesCallers:
             await self._demand(token, name, _on_endpoint(right, verb, namespace or self._home, endpoint))
 
     async def _visible(self, token: str) -> frozenset[str]:
-        """Endpoints in namespaces where the caller may list them."""
+        """Endpoints in the namespaces in which the caller has the right to list them."""
         places = dict(self._places())
         if await self._may(token, _on_endpoints("list", "")):
             return frozenset(places)
@@ -145,50 +144,50 @@ class KubernetesCallers:
                 return await self._may(token, _on_endpoints("list", namespace))
 
         namespaces = sorted(set(places.values()))
-        told = dict(zip(namespaces, await asyncio.gather(*map(look, namespaces)), strict=True))
-        return frozenset(name for name, namespace in places.items() if told[namespace])
+        allowed = dict(zip(namespaces, await asyncio.gather(*map(look, namespaces)), strict=True))
+        return frozenset(name for name, namespace in places.items() if allowed[namespace])
 
-    async def _demand(self, token: str, name: str, asked: Mapping[str, Any]) -> None:
-        if not await self._may(token, asked):
-            raise NotPermitted(f"{name} may not {_in_words(asked)}")
+    async def _demand(self, token: str, name: str, access: Mapping[str, Any]) -> None:
+        if not await self._may(token, access):
+            raise NotPermitted(f"{name} may not {_in_words(access)}")
 
-    async def _may(self, token: str, asked: Mapping[str, Any]) -> bool:
-        key, now = (_digest(token), repr(asked)), self._clock.now()
+    async def _may(self, token: str, access: Mapping[str, Any]) -> bool:
+        key, now = (_digest(token), repr(access)), self._clock.now()
         if (known := self._rights.get(key, now)) is not None:
             return known[0]
-        body = {"apiVersion": ACCESS_REVIEWS.api_version, "kind": ACCESS_REVIEWS.kind, "spec": dict(asked)}
+        body = {"apiVersion": ACCESS_REVIEWS.api_version, "kind": ACCESS_REVIEWS.kind, "spec": dict(access)}
         api = self._api.with_token(token)
         try:
             found = await api.create(path(ACCESS_REVIEWS, None), body, urgent=True)
         except ApiError as error:
-            raise _unanswered(error) from error
+            raise _review_failed(error) from error
         allowed = found.get("status", {}).get("allowed") is True
         self._rights.put(key, allowed, now)
         return allowed
 
 
 def _on_endpoints(verb: str, namespace: str) -> dict[str, Any]:
-    """`namespace` "": all of them."""
+    """Attributes of a review. `namespace` "": all namespaces."""
     attributes = {"verb": verb, "group": ENDPOINTS.group, "resource": ENDPOINTS.plural, "namespace": namespace}
     return {"resourceAttributes": attributes}
 
 
 def _on_endpoint(right: Right, verb: str, namespace: str, name: str) -> dict[str, Any]:
-    asked = _on_endpoints(verb, namespace)
-    asked["resourceAttributes"] |= {"name": name, "subresource": right.subresource}
-    return asked
+    access = _on_endpoints(verb, namespace)
+    access["resourceAttributes"] |= {"name": name, "subresource": right.subresource}
+    return access
 
 
-def _in_words(asked: Mapping[str, Any]) -> str:
-    if (url := asked.get("nonResourceAttributes")) is not None:
+def _in_words(access: Mapping[str, Any]) -> str:
+    if (url := access.get("nonResourceAttributes")) is not None:
         return f"{url['verb']} {url['path']} (nonResourceURLs)"
-    attributes = asked["resourceAttributes"]
+    attributes = access["resourceAttributes"]
     resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource", ""))))
     return f"{attributes['verb']} {resource}.{attributes['group']} in namespace {attributes['namespace']}"
 
 
 def _namespace_in(body: bytes) -> str:
-    """What a document says, "" if it says nothing that can be used: its faults are told by whoever parses it."""
+    """Namespace in a document; "" if it has none, or is invalid (reported later by its parser)."""
     try:
         declared = payload.from_json(body)
     except ControlError:
@@ -198,15 +197,15 @@ def _namespace_in(body: bytes) -> str:
     return namespace if isinstance(namespace, str) else ""
 
 
-def _unanswered(error: ApiError) -> ControlError:
+def _review_failed(error: ApiError) -> ControlError:
     if error.status == 401:
-        return MissingCredential("the Kubernetes API takes this token no more")
+        return MissingCredential("the Kubernetes API no longer accepts this token")
     if error.status == 403:
-        return NotPermitted(f"the Kubernetes API lets this caller ask nothing about itself: {_said(error)}")
-    return StoreUnavailable(f"the Kubernetes API does not say whether this is allowed: {error}")
+        return NotPermitted(f"the Kubernetes API refuses self reviews of this caller: {_message(error)}")
+    return StoreUnavailable(f"the Kubernetes API cannot review this request: {error}")
 
 
-def _said(error: ApiError) -> str:
+def _message(error: ApiError) -> str:
     return str(error.body.get("message") or error.message)
 
 

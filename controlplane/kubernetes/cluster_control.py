@@ -1,4 +1,4 @@
-"""The control plane of a cluster, for as long as this process leads: the parts, and the order in which they start."""
+"""Composition of the control plane of a cluster for one leadership: its parts and their start order."""
 
 import asyncio
 import contextlib
@@ -28,28 +28,28 @@ from serving.destinations import Destinations
 from serving.endpoint import Endpoint
 from serving.faults import Fault
 
-MEND_EVERY_S = 2.0
+CORRECT_EVERY_S = 2.0
 NO_NETWORK = Destinations((), in_cluster=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """What a cluster's control plane can be told."""
+    """Settings of the control plane of a cluster."""
 
     namespaces: tuple[str, ...]
-    """Where ScoringEndpoints are looked for; empty: everywhere."""
+    """Watched namespaces; empty: all."""
     scoring_url: str
-    """How clients reach the routers: `http(s)://host:port`."""
+    """Address of the routers for clients: `http(s)://host:port`."""
     pod_templates: PodTemplates = PodTemplates.RESTRICTED
     static: Destinations = NO_NETWORK
-    """Where static replicas may be."""
+    """Allowed destinations of static replicas."""
     token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
     instance: str = "scorefront-control"
-    """Names this process in Events."""
+    """Name of this process in Events."""
 
 
 class ClusterControl:
-    """One leadership. `start` it, `run` it, and `stop` it in any case."""
+    """Control plane of one leadership. Call `start`, then `run`, and `stop` in any case."""
 
     def __init__(self, plane: ControlPlane, parts: "LeaderParts") -> None:
         self.plane = plane
@@ -58,13 +58,13 @@ class ClusterControl:
         self._running: asyncio.Task[None] | None = None
 
     def places(self) -> dict[str, str]:
-        """Endpoint -> its namespace, of all that there are."""
+        """Existing endpoint -> its namespace."""
         objects = self._parts.objects
         owners = {name: objects.owner(name) for name in objects.names()}
         return {name: found["metadata"]["namespace"] for name, found in owners.items() if found is not None}
 
     async def start(self) -> None:
-        """Read everything, serve and scale what is declared. Raises ControlError, and what a part died of."""
+        """Read the cluster, then serve and scale the declared endpoints. Raises ControlError, and errors of parts."""
         self._running = asyncio.create_task(self._run(), name="control of a cluster")
         listed = asyncio.create_task(self._parts.sight.listed(), name="list the cluster")
         try:
@@ -81,7 +81,7 @@ class ClusterControl:
         self._started.set()
 
     async def run(self) -> None:
-        """For ever. Raises Fenced when another leader was seen, else what a part died of."""
+        """Run until cancelled. Raises Fenced when another leader was seen, else the error of a part."""
         if self._running is not None:
             try:
                 await self._running
@@ -89,7 +89,7 @@ class ClusterControl:
                 raise Fenced(str(_first(group))) from None
 
     async def stop(self) -> None:
-        """End every task. What runs in the cluster is left as it is."""
+        """End every task. The cluster is left unchanged."""
         if self._running is not None:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -100,7 +100,7 @@ class ClusterControl:
             await self.plane.stop()
 
     def counters(self) -> Mapping[str, float]:
-        """Numbers by short name, for /metrics."""
+        """Gauges by short name, for /metrics."""
         parts = self._parts
         return {
             "unexpected_removals": parts.provider.unexpected_removals(),
@@ -116,31 +116,31 @@ class ClusterControl:
             tasks.create_task(self._step_down(), name="watch for another leader")
             await self._started.wait()
             tasks.create_task(parts.provider.run(), name="look after workloads")
-            tasks.create_task(parts.follower.run(), name="follow what others declare")
+            tasks.create_task(parts.follower.run(), name="follow changes of others")
             tasks.create_task(parts.status.run(), name="write status")
             tasks.create_task(self.plane.reconcile_all(), name="reconcile everything")
-            tasks.create_task(self._mend(), name="mend what others have changed")
-            tasks.create_task(self._outlive_plane(), name="wait for the control plane")
+            tasks.create_task(self._correct_drift(), name="correct drift")
+            tasks.create_task(self._watch_plane(), name="wait for the control plane")
 
     async def _step_down(self) -> None:
         await self._parts.fence.broken.wait()
         raise Fenced(f"the leadership with fence {self._parts.fence.number} is over")
 
-    async def _mend(self) -> None:
-        """What others have changed in our Deployments is applied again, or reported where it is theirs now."""
+    async def _correct_drift(self) -> None:
+        """Reconcile endpoints with foreign changes in their Deployments; conflicts are reported."""
         while True:
-            await self._parts.clock.sleep(MEND_EVERY_S)
+            await self._parts.clock.sleep(CORRECT_EVERY_S)
             for name in sorted(self._parts.provider.drifted()):
                 await self.plane.reconcile(name)
 
-    async def _outlive_plane(self) -> None:
+    async def _watch_plane(self) -> None:
         await self.plane.wait()
-        raise RuntimeError("the control plane has stopped by itself")
+        raise RuntimeError("control plane: stopped unexpectedly")
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderParts:
-    """What runs beside the control plane."""
+    """Components beside the control plane."""
 
     sight: LeaderWatches
     provider: KubernetesProvider
@@ -163,9 +163,17 @@ def cluster_control(
     leadership: Leadership,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
 ) -> ClusterControl:
-    """Made anew for every `leadership`, whose number is `fence`; it is asked before every write.
+    """The control plane of one leadership.
 
-    `wall()` is unix seconds, `u()` uniform on [0, 1).
+    api: client of the API server.
+    retirer: retires replicas in the routers.
+    fence: number of the leadership.
+    clock: event-loop clock.
+    wall: unix seconds.
+    u: uniform on [0, 1).
+    settings: of the installation.
+    leadership: checked before every write.
+    entropy: n -> n random bytes.
     """
 
     def rfc3339() -> str:
@@ -205,7 +213,7 @@ def cluster_control(
 
 
 def _first(group: BaseExceptionGroup[Fenced]) -> BaseException:
-    """One of them, however deep."""
+    """One exception of a nested group."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

@@ -1,8 +1,8 @@
-"""The state of a cluster installation: it is in the Kubernetes API, and nowhere else. Fits `controlplane.store.Store`.
+"""Store of a cluster installation in the Kubernetes API. Implements `controlplane.store.Store`.
 
-ScoringEndpoint NAME        what is declared
+ScoringEndpoint NAME        the declared document
 Secret scorefront-keys      the keys of all endpoints, in the namespace of the installation
-Deployment .spec.replicas   the wanted numbers
+Deployment .spec.replicas   the desired replicas
 Secret scorefront-signing   token signing keys; their public halves in ConfigMap scorefront-trust
 """
 
@@ -43,9 +43,9 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterStore:
-    """`objects` is kept up with the API by whoever watches it; here it also learns what is written here."""
+    """Store in the Kubernetes API. Its writes are also applied to `objects`, which the watches keep current."""
 
-    remedy = "mend it with kubectl, or declare it anew"
+    remedy = "repair it with kubectl, or declare it again"
 
     def __init__(
         self,
@@ -57,7 +57,16 @@ class ClusterStore:
         entropy: Callable[[int], bytes],
         tell: RecordEvent,
     ) -> None:
-        """`namespaces`: those that are watched; empty: all."""
+        """A store; `open` reads it.
+
+        api: client of the API server.
+        objects: existing ScoringEndpoints.
+        provider: checks endpoints and knows the numbers of replicas.
+        namespaces: watched namespaces; empty: all.
+        fence: checked before every write.
+        entropy: n -> n random bytes.
+        tell: records an Event.
+        """
         self._api = api
         self._objects = objects
         self._provider = provider
@@ -72,7 +81,7 @@ class ClusterStore:
     # ---- controlplane.store.Store
 
     async def open(self) -> InstallationState:
-        """Everything that is declared. Raises ControlError."""
+        """The declared endpoints and the signing keys. Raises ControlError."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def read(name: str) -> StoredEndpoint | str | None:
@@ -89,14 +98,14 @@ class ClusterStore:
         try:
             keyring = await self._keyring.read()
         except DamagedFile as error:
-            lost.append(f"{error}; it is written anew, and tokens issued before open nothing")
+            lost.append(f"{error}; it is replaced, and earlier tokens are invalid")
         return InstallationState(endpoints, wanted, keyring, damaged, tuple(lost))
 
     async def close(self) -> None:
-        """There is nothing to give back."""
+        """Nothing to release."""
 
     async def save_endpoint(self, name: str, stored: StoredEndpoint) -> StoredEndpoint:
-        """Create the object, or replace its spec; then its keys. A new one takes the keys that are there already."""
+        """Create the object or replace its spec, then write its keys. A new object keeps existing keys."""
         self._check_fence()
         found = self._objects.owner(name)
         if found is None:
@@ -104,7 +113,7 @@ class ClusterStore:
             self._generations[name] = found["metadata"].get("generation", 0)
             return StoredEndpoint(stored.document, await self._made_keys(found, stored.keys))
         if is_leaving(found):
-            raise ConflictingChange(f"{self.place(name)} is being deleted; declare it again when it is gone")
+            raise ConflictingChange(f"{self.place(name)} is being deleted; declare it again afterwards")
         if _spec_of(found) != stored.document["spec"]:
             found = await self._replace(found, stored.document)
         self._generations[name] = found["metadata"].get("generation", 0)
@@ -113,7 +122,7 @@ class ClusterStore:
         return StoredEndpoint(stored.document, keys, self._numbers(found))
 
     async def delete_endpoint(self, name: str) -> None:
-        """Delete the object: it goes once what runs for it is drained."""
+        """Delete the object; its finalizer is removed once its replicas are drained."""
         self._check_fence()
         found = self._objects.owner(name)
         if found is None:
@@ -130,7 +139,7 @@ class ClusterStore:
                 self._objects.gone(found)
 
     async def set_endpoint_aside(self, name: str) -> str:
-        """Nothing is in the way: the object's spec is replaced."""
+        """Not needed: a declaration replaces the spec of the object."""
         return ""
 
     async def delete_damaged(self, name: str) -> str:
@@ -139,10 +148,10 @@ class ClusterStore:
         return ""
 
     async def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
-        """The workloads themselves hold their numbers."""
+        """Not needed: the workloads hold their numbers."""
 
     async def save_keyring(self, keyring: Keyring) -> None:
-        """Keep the token signing keys."""
+        """Store the token signing keys."""
         self._check_fence()
         await self._keyring.write(keyring)
 
@@ -151,12 +160,12 @@ class ClusterStore:
         found = self._objects.owner(name)
         return f"ScoringEndpoint {title_of(found) if found else name}"
 
-    # ---- what others have changed
+    # ---- changes of others
 
     async def read(self, name: str) -> StoredEndpoint | str | None:
-        """What is declared under this name now; text: what is wrong with it. Raises ControlError.
+        """The declared endpoint; text: its fault; None: not declared. Raises ControlError.
 
-        Where there are no keys yet, they are made.
+        Missing keys are created.
         """
         found = self._objects.owner(name)
         if found is None or is_leaving(found):
@@ -177,20 +186,20 @@ class ClusterStore:
         return StoredEndpoint(document_of(found), keys, self._numbers(found))
 
     async def changed_keys(self, known: Mapping[str, KeyPair]) -> list[str]:
-        """Read the Secret anew and drop entries of endpoints that are gone. Raises ControlError.
+        """Read the Secret again and drop entries of deleted endpoints. Raises ControlError.
 
-        known: endpoint -> the keys in use. Returns the endpoints whose entry differs, is missing or cannot be used.
+        known: endpoint -> the keys in use. Returns the endpoints with a different, missing or unusable entry.
         """
         await self._keys.refresh()
         await self._keys.sweep(self._objects.all(), frozenset(self._namespaces))
         return [name for name, keys in known.items() if await self._differ(name, keys)]
 
     async def forget_keys(self, found: Object) -> None:
-        """Remove the keys of an object that is about to go. Raises ControlError."""
+        """Remove the keys of an object before its finalizer. Raises ControlError."""
         await self._keys.forget(found)
 
     def generation(self, name: str) -> int:
-        """Of the object as it was read or written last."""
+        """Generation of the object as last read or written."""
         return self._generations.get(name, 0)
 
     # ---- inside
@@ -228,17 +237,17 @@ class ClusterStore:
         return found
 
     async def _replace(self, found: Object, document: Mapping[str, Any]) -> Object:
-        """Its spec, and the labels and annotations that are given; whoever changed the spec meanwhile is not undone."""
-        generation, asked = found["metadata"].get("generation"), document["metadata"]
+        """Replace the spec and the given labels and annotations. Raises ConflictingChange if the spec has changed."""
+        generation, given = found["metadata"].get("generation"), document["metadata"]
         name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
-        if asked.get("namespace", namespace) != namespace:
+        if given.get("namespace", namespace) != namespace:
             raise ConflictingChange(f"name '{name}' is taken by {title_of(found)}")
         where = path(ENDPOINTS, namespace, name)
         for _ in range(ATTEMPTS):
             metadata = dict(found["metadata"])
             for field in ("labels", "annotations"):
-                if asked.get(field):
-                    metadata[field] = {**(metadata.get(field) or {}), **asked[field]}
+                if given.get(field):
+                    metadata[field] = {**(metadata.get(field) or {}), **given[field]}
             try:
                 body = {**found, "metadata": metadata, "spec": document["spec"]}
                 with translating(f"write {self.place(name)}"), as_caller():
@@ -253,7 +262,7 @@ class ClusterStore:
             else:
                 self._objects.put(found)
                 return found
-        raise ConflictingChange(f"{self.place(name)} is changed by others again and again")
+        raise ConflictingChange(f"{self.place(name)} is changed by others continually")
 
     async def _made_keys(self, found: Object, keys: KeyPair) -> KeyPair:
         with translating(f"make the keys of {found['metadata']['name']}"):
@@ -268,18 +277,18 @@ class ClusterStore:
             if before == keys:
                 return
             if before is not None and not {before.primary, before.secondary} & {keys.primary, keys.secondary}:
-                raise ConflictingChange(f"the keys of {name} were changed by somebody else; look at them again")
+                raise ConflictingChange(f"the keys of {name} were changed by another client; read them again")
             await self._keys.change(found, before or keys, keys)
         self._objects.put(await self._keys.publish(found, keys))
         if before is None:
             return
         if changed := " and the ".join(kind for kind in KeyType if getattr(before, kind) != getattr(keys, kind)):
-            self._tell(name, "KeyRegenerated", f"the {changed} key is new; the old one opens nothing")
+            self._tell(name, "KeyRegenerated", f"the {changed} key is new; the old one is invalid")
         if before.incarnation not in ("", keys.incarnation):
-            self._tell(name, "TokensRevoked", "every token issued before is invalid")
+            self._tell(name, "TokensRevoked", "all earlier tokens are invalid")
 
     def _numbers(self, found: Object) -> dict[VersionKey, int]:
-        """What its workloads have now."""
+        """Current numbers of replicas of its workloads."""
         name = found["metadata"]["name"]
         try:
             endpoint = to_endpoint(parse(document_of(found)))
@@ -291,7 +300,7 @@ class ClusterStore:
 
 
 def _spec_of(found: Object) -> Any:
-    """As `to_document` writes it; None where it cannot be understood."""
+    """The spec with defaults filled in, as `to_document` writes it; None if it is invalid."""
     try:
         return to_document(parse(document_of(found)))["spec"]
     except InvalidManifest:

@@ -1,4 +1,4 @@
-"""Brings to the control plane what others change in the API, and lets go what they have deleted."""
+"""Follower of foreign changes: passes changed ScoringEndpoints to the control plane, and finalizes deleted ones."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from controlplane.state import StoredEndpoint
 from serving.clock import Clock
 from serving.faults import InvalidManifest
 
-AGAIN_AFTER_S = 2.0
+RETRY_AFTER_S = 2.0
 LEAVING_EVERY_S = 1.0
 KEYS_ROUND_S = 60.0
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class EndpointFollower:
-    """Level-triggered: it notes whose object has changed, and looks at what that is now."""
+    """Level-triggered: records the names of changed objects, and reads their current state."""
 
     def __init__(
         self,
@@ -47,40 +47,40 @@ class EndpointFollower:
         self._plane = plane
         self._clock = clock
         self.refused: dict[str, str] = {}
-        """Endpoint -> why what is declared now is not what is followed."""
+        """Endpoint -> fault of its current declaration, which is not followed."""
         self._seen: dict[str, tuple[object, ...]] = {}
         self._dirty: set[str] = set()
         self._leaving: set[str] = set()
         self._wake = asyncio.Event()
-        sight.endpoints.listen(self._endpoint)
+        sight.endpoints.listen(self._endpoint_changed)
 
     def begin(self) -> None:
-        """What was seen until now is about to be loaded as a whole."""
+        """Discard pending changes, because all endpoints are about to be loaded."""
         self._dirty = {name for name in self._objects.names() if self._has_leaving(name)}
         self._leaving = set(self._dirty)
         if self._dirty:
             self._wake.set()
 
     async def run(self) -> None:
-        """Follow, for ever."""
+        """Follow changes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._let_go(), name="let deleted endpoints go")
-            tasks.create_task(self._look_at_keys(), name="look at keys")
+            tasks.create_task(self._finalize(), name="finalize deleted endpoints")
+            tasks.create_task(self._poll_keys(), name="poll keys")
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 dirty, self._dirty = self._dirty, set()
-                failed = {name for name in sorted(dirty) if not await self._take(name)}
+                failed = {name for name in sorted(dirty) if not await self._follow(name)}
                 if failed:
-                    tasks.create_task(self._again(failed), name="look again at what could not be read")
+                    tasks.create_task(self._retry(failed), name="retry failed endpoints")
 
-    async def _take(self, name: str) -> bool:
+    async def _follow(self, name: str) -> bool:
         if self._has_leaving(name):
             self._leaving.add(name)
         try:
             await self._plane.take_over(name, lambda: self._read(name))
         except (ControlError, InvalidManifest) as error:
-            _log.warning("endpoint %s is not followed yet: %s", name, error)
+            _log.warning("endpoint %s: not followed yet: %s", name, error)
             return False
         return True
 
@@ -94,13 +94,13 @@ class EndpointFollower:
             self.refused.pop(name, None)
         return kept
 
-    async def _again(self, names: set[str]) -> None:
-        await self._clock.sleep(AGAIN_AFTER_S)
+    async def _retry(self, names: set[str]) -> None:
+        await self._clock.sleep(RETRY_AFTER_S)
         self._dirty |= names
         self._wake.set()
 
-    async def _look_at_keys(self) -> None:
-        """Poll the Secret with the keys once a minute: the right to watch would be the right to list all Secrets."""
+    async def _poll_keys(self) -> None:
+        """Poll the Secret with the keys once a minute, because the right to watch implies listing all Secrets."""
         while True:
             await self._clock.sleep(KEYS_ROUND_S)
             declared = ((name, self._plane.declared(name)) for name in self._objects.names())
@@ -109,42 +109,42 @@ class EndpointFollower:
                 for name in await self._store.changed_keys(known):
                     self._touch(name)
             except ControlError as error:
-                _log.warning("the keys of endpoints were not looked at: %s", error)
+                _log.warning("endpoint keys: poll failed: %s", error)
 
-    async def _let_go(self) -> None:
-        """An object of which nothing is left in the cluster has its finalizer taken away."""
+    async def _finalize(self) -> None:
+        """Remove the finalizer of deleted objects without remains in the cluster, until cancelled."""
         while True:
             await self._clock.sleep(LEAVING_EVERY_S)
             for name in sorted(self._leaving):
-                await self._let_go_of(name)
+                await self._finalize_one(name)
 
-    async def _let_go_of(self, name: str) -> None:
+    async def _finalize_one(self, name: str) -> None:
         owner = self._objects.owner(name)
         if owner is None or not self._has_leaving(name):
             self._leaving.discard(name)
             return
         if is_leaving(owner) and (self._plane.declared(name) is not None or not self._provider.is_gone(name)):
             return
-        # What does not have the name never had anything made for it.
+        # Objects that never owned the name have nothing in the cluster.
         for found in [each for each in (owner, *self._objects.rivals(name)) if is_leaving(each)]:
             try:
                 await self._store.forget_keys(found)
                 await remove_finalizer(self._api, self._objects, found)
             except (ControlError, ProviderError) as error:
-                _log.warning("%s", error)
+                _log.warning("endpoint %s: not finalized yet: %s", name, error)
 
     def _has_leaving(self, name: str) -> bool:
         owner = self._objects.owner(name)
         return any(is_leaving(each) for each in (owner, *self._objects.rivals(name)) if each is not None)
 
-    def _endpoint(self, change: ObjectPut | ObjectGone) -> None:
+    def _endpoint_changed(self, change: ObjectPut | ObjectGone) -> None:
         name = change.object["metadata"]["name"]
         if isinstance(change, ObjectPut):
             self._objects.put(change.object)
         else:
             self._objects.gone(change.object)
-        seen = self._what(name)
-        # The status is written by us, many times as often as anything else changes.
+        seen = self._relevant(name)
+        # The own writes of the status are by far the most frequent changes.
         if seen != self._seen.get(name):
             self._seen[name] = seen
             self._touch(name)
@@ -152,8 +152,8 @@ class EndpointFollower:
             self._seen.pop(name, None)
             self.refused.pop(name, None)
 
-    def _what(self, name: str) -> tuple[object, ...]:
-        """What of the objects of this name makes a difference."""
+    def _relevant(self, name: str) -> tuple[object, ...]:
+        """The relevant fields of the objects of this name."""
         owner = self._objects.owner(name)
         found = [each["metadata"] for each in (owner, *self._objects.rivals(name)) if each is not None]
         return tuple((each["uid"], each.get("generation"), "deletionTimestamp" in each) for each in found)

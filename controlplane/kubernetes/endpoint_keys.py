@@ -21,8 +21,7 @@ from cluster.kubernetes.objects.keys import (
     part_of,
     stale_entries,
 )
-from controlplane.control_errors import ConflictingChange as Contradiction
-from controlplane.control_errors import StoreUnavailable
+from controlplane.control_errors import ConflictingChange, StoreUnavailable
 from controlplane.keys import KeyPair
 from controlplane.kubernetes.error_mapping import translating
 
@@ -30,14 +29,14 @@ ATTEMPTS = 5
 
 Object = dict[str, Any]
 Edit = Callable[[Object], Mapping[str, bytes | None]]
-"""The Secret -> the data keys to write; none: nothing to do. May raise."""
+"""The Secret -> the data keys to write; empty: no change. May raise."""
 
 
 class EndpointKeys:
-    """`found` is always the ScoringEndpoint object that the keys belong to.
+    """Keys of all endpoints. The argument `found` is the ScoringEndpoint object that owns the keys.
 
-    The Secret is read once and kept. Every write has the kept resourceVersion as its precondition, so a change by
-    others is read before it can be overwritten.
+    The Secret is cached after the first read. Every write has the cached resourceVersion as its precondition, so a
+    change by others is read before it can be overwritten.
     """
 
     def __init__(self, api: Api, fence: Fence) -> None:
@@ -48,12 +47,12 @@ class EndpointKeys:
         self._writing = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Read the Secret anew. Raises ControlError."""
+        """Read the Secret again. Raises ControlError."""
         with translating("read the keys"):
             self._kept = await self._secret.read()
 
     async def read(self, found: Object) -> KeyPair | None:
-        """The keys; None: none yet. Raises ControlError, ProviderError where they cannot be used."""
+        """The keys; None: none yet. Raises ControlError; ProviderError if they are unusable."""
         return _pair(entry_in(await self._known(), found))
 
     async def make(self, found: Object, pair: KeyPair) -> KeyPair:
@@ -69,17 +68,17 @@ class EndpointKeys:
             return {} if known.incarnation else _written(found, replace(known, incarnation=pair.incarnation))
 
         made = _pair(entry_in(await self._edit(missing), found))
-        assert made is not None, "the write above has put it there"
+        assert made is not None, "written above"
         return made
 
     async def change(self, found: Object, before: KeyPair, after: KeyPair) -> None:
-        """Replace `before` by `after`. Raises ControlError, ProviderError; Contradiction where others were faster."""
+        """Replace `before` by `after`. Raises ControlError, ProviderError; ConflictingChange after a foreign change."""
 
         def changed(secret: Object) -> Mapping[str, bytes | None]:
             pair = _pair(entry_in(secret, found))
             if pair not in (None, before, after):
                 name = found["metadata"]["name"]
-                raise Contradiction(f"the keys of {name} were changed by somebody else; look at them again")
+                raise ConflictingChange(f"the keys of {name} were changed by another client; read them again")
             return {} if pair == after else _written(found, after)
 
         await self._edit(changed)
@@ -91,7 +90,7 @@ class EndpointKeys:
         return replace(pair, incarnation=incarnation_of(uid, part_of(pair.incarnation)))
 
     async def forget(self, found: Object) -> None:
-        """Remove the entry of an endpoint that is about to go. Raises ControlError."""
+        """Remove the entry of an endpoint before its finalizer. Raises ControlError."""
         uids = {entry_key(found): found["metadata"]["uid"]}
 
         def own(secret: Object) -> Mapping[str, bytes | None]:
@@ -105,13 +104,13 @@ class EndpointKeys:
         """Remove entries of endpoints that no longer exist. Raises ControlError.
 
         objects: every existing ScoringEndpoint of the watched namespaces.
-        namespaces: those that are watched; empty: all.
+        namespaces: watched namespaces; empty: all.
         """
         uids = {entry_key(each): each["metadata"]["uid"] for each in objects}
         await self._edit(lambda secret: dict.fromkeys(stale_entries(secret, uids, namespaces)))
 
     async def publish(self, found: Object, pair: KeyPair) -> Object:
-        """Write digests and incarnation, which routers compare with, into the status at once. Raises ControlError."""
+        """Write key digests and incarnation into the status at once, for the routers. Raises ControlError."""
         metadata = found["metadata"]
         digests = digests_of(pair.primary, pair.secondary)
         with translating(f"publish the keys of {metadata['name']}"):
@@ -125,7 +124,7 @@ class EndpointKeys:
         return self._kept
 
     async def _edit(self, edit: Edit) -> Object:
-        """Apply `edit`, again after each conflict; the Secret as it is then. Raises ControlError, ProviderError."""
+        """Apply `edit`, with retries after conflicts; returns the new Secret. Raises ControlError, ProviderError."""
         async with self._writing:
             for _ in range(ATTEMPTS):
                 known = await self._known()
@@ -139,7 +138,7 @@ class EndpointKeys:
                         return self._kept
                     except WriteConflict:
                         self._kept = None
-        raise StoreUnavailable(f"Secret {KEYS_SECRET} is changed by others again and again")
+        raise StoreUnavailable(f"Secret {KEYS_SECRET} is changed by others continually")
 
 
 def _written(found: Object, pair: KeyPair) -> Mapping[str, bytes | None]:

@@ -1,4 +1,4 @@
-"""What the API of a cluster says no with, as what the control plane says no with."""
+"""Mapping of Kubernetes API errors to errors of the control plane."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ BUSY = 429
 SERVER_ERROR = 500
 
 
-def translated(error: api.ApiError, what: str) -> ControlError:
-    """`what` was tried, e.g. "write the keys of iris"."""
-    text = f"cannot {what}: {error}"
+def translated(error: api.ApiError, action: str) -> ControlError:
+    """The ControlError for an API error. `action`: the failed action, e.g. "write the keys of iris"."""
+    text = f"cannot {action}: {error}"
     if error.status in (0, BUSY) or error.status >= SERVER_ERROR:
         return StoreUnavailable(text)
     match error:
@@ -25,11 +25,11 @@ def translated(error: api.ApiError, what: str) -> ControlError:
 
 
 @contextlib.contextmanager
-def translating(what: str) -> Iterator[None]:
-    """Raises ControlError for whatever the API or a provider raises within."""
+def translating(action: str) -> Iterator[None]:
+    """Convert errors of the API or a provider to ControlError. `action`: see `translated`."""
     try:
         yield
     except api.ApiError as error:
-        raise translated(error, what) from error
+        raise translated(error, action) from error
     except ProviderError as error:
-        raise StoreError(f"cannot {what}: {error}") from error
+        raise StoreError(f"cannot {action}: {error}") from error

@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 
 class SigningSecret:
-    """Both objects are in the namespace that the control plane runs in."""
+    """Stored signing keys; Secret and ConfigMap are in the namespace of the control plane."""
 
     def __init__(self, api: Api, fence: Fence) -> None:
         self._api = api
@@ -32,7 +32,7 @@ class SigningSecret:
         self._secret = HomeSecret(api, SIGNING)
 
     async def read(self) -> Keyring | None:
-        """The keys, once the routers trust them; None: there are none yet. Raises ControlError, DamagedFile."""
+        """The keys, after publishing their public halves; None: none yet. Raises ControlError, DamagedFile."""
         with translating(f"read Secret {SIGNING}"):
             secret = await self._secret.read()
         try:
@@ -48,7 +48,7 @@ class SigningSecret:
         return keyring
 
     async def write(self, keyring: Keyring) -> None:
-        """Keep them; the routers trust them before they are kept, and so before they sign. Raises ControlError."""
+        """Publish the public halves, then store the keys: routers trust them before they sign. Raises ControlError."""
         await self._publish(keyring)
         encoded = msgspec.json.encode(keyring)
         with translating(f"write Secret {SIGNING}"):
@@ -59,7 +59,7 @@ class SigningSecret:
                     return
                 except WriteConflict:
                     continue
-        raise StoreUnavailable(f"Secret {SIGNING} is changed by others again and again")
+        raise StoreUnavailable(f"Secret {SIGNING} is changed by others continually")
 
     async def _publish(self, keyring: Keyring) -> None:
         where = path(CONFIGMAPS, self._api.home, TRUST)
@@ -81,4 +81,4 @@ class SigningSecret:
                     return
                 except WriteConflict:
                     continue
-        raise StoreUnavailable(f"{where} is changed by others again and again")
+        raise StoreUnavailable(f"{where} is changed by others continually")

@@ -1,7 +1,7 @@
-"""Writes the status of every ScoringEndpoint, and tells in Events what has changed in it.
+"""Writer of the status of every ScoringEndpoint, and of Events about its changes.
 
-Conditions and numbers of replicas are written within a second or two, requests in flight and waiting at a slower pace:
-each write is told to every router.
+Conditions and numbers of replicas are written within two seconds, requests in flight and waiting less often, because
+every router receives each write.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from serving.replica import ReplicaState
 
 PERIOD_S = 1.0
 ROUND_S = 10.0
-"""All endpoints are looked at within this time, changed or not."""
+"""Time within which every endpoint is examined, changed or not."""
 COUNTS_EVERY_S = 10.0
-"""Where nothing but requests in flight and waiting has changed."""
+"""Interval of writes that change only requests in flight and waiting."""
 WRITES_PER_PERIOD = 20
-"""The rest of what may be written in a second is for scaling."""
+"""The rest of the write budget of a second is for scaling."""
 AT_ONCE = 4
 
 COUNTS = ("busy", "waiting")
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class StatusWriter:
-    """The leader's only. `rfc3339()` is the time now, in UTC."""
+    """Writes the status of endpoints; runs in the leader only."""
 
     def __init__(
         self,
@@ -60,7 +60,17 @@ class StatusWriter:
         rfc3339: Callable[[], str],
         touched: set[str],
     ) -> None:
-        """`touched`: endpoints of which something has changed; emptied here."""
+        """A status writer.
+
+        api: client of the API server.
+        objects: existing ScoringEndpoints.
+        fence: checked before every write.
+        reporter: records Events.
+        facts: status of an object.
+        clock: event-loop clock.
+        rfc3339: current UTC time.
+        touched: names of changed endpoints; emptied here.
+        """
         self._api = api
         self._objects = objects
         self._fence = fence
@@ -70,10 +80,10 @@ class StatusWriter:
         self._rfc3339 = rfc3339
         self._touched = touched
         self._written_at: dict[str, float] = {}
-        """Uid of an object -> when."""
+        """Uid of an object -> time of the last write."""
 
     async def run(self) -> None:
-        """Write what changes, for ever."""
+        """Write changed statuses until cancelled."""
         names: list[str] = []
         share = 0
         while True:
@@ -88,7 +98,7 @@ class StatusWriter:
             await self._clock.sleep(PERIOD_S)
 
     def _due(self, names: set[str]) -> list[tuple[Object, Object]]:
-        """Objects whose status is to be written, those first that have none: routers wait for their keys."""
+        """Objects with a status to write; those without any first, because routers wait for their keys."""
         self._touched.clear()
         found = [(each, status) for name in names for each in self._reported(name) if (status := self._judged(each))]
         return sorted(found, key=lambda pair: "status" in pair[0])
@@ -101,12 +111,12 @@ class StatusWriter:
     def _judged(self, found: Object) -> Object | None:
         try:
             return self._new(found)
-        except Exception:  # one endpoint's fault must not keep the others from being told of
-            _log.exception("the status of %s is not known", title_of(found))
+        except Exception:  # a defect with one endpoint must not affect the others
+            _log.exception("status of %s: unknown", title_of(found))
             return None
 
     def _new(self, found: Object) -> Object | None:
-        """The status that is to be written now, if any."""
+        """The status to write now; None: unchanged or not due."""
         before = found.get("status") or {}
         status = status_of(before, self._facts.of(found), self._rfc3339())
         if status == before:
@@ -127,17 +137,17 @@ class StatusWriter:
         except NotFound:
             return
         except (ApiError, ProviderError) as error:
-            _log.warning("the status of %s is not written: %s", title_of(found), error)
+            _log.warning("status of %s: write failed: %s", title_of(found), error)
             self._touched.add(metadata["name"])
             return
         self._written_at[metadata["uid"]] = self._clock.now()
         self._objects.put(written)
-        for reason, note, warning in told(before, status):
+        for reason, note, warning in status_events(before, status):
             self._reporter.tell(found, reason, note, warning)
 
 
 class StatusFacts:
-    """What there is to tell of an endpoint."""
+    """Collects the status of an endpoint from its sources."""
 
     def __init__(
         self,
@@ -154,7 +164,7 @@ class StatusFacts:
         self._follower = follower
 
     def of(self, found: Object) -> EndpointStatus:
-        """Of one object, be it the one that has its name or not."""
+        """Status of one object, also of one that does not own its name."""
         name, generation = found["metadata"]["name"], found["metadata"].get("generation", 0)
         owner = self._objects.owner(name)
         if owner is None or owner["metadata"]["uid"] != found["metadata"]["uid"]:
@@ -210,8 +220,8 @@ class StatusFacts:
 WARNINGS = (shape.SCALING_LIMITED, shape.SCALING_CONFLICT, shape.DEGRADED)
 
 
-def told(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
-    """What people should know of a change: (reason, note, whether it is a warning)."""
+def status_events(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
+    """Events for a change of status: (reason, note, True for a warning)."""
     known = {each["type"]: each for each in before.get("conditions") or ()}
     for condition in after.get("conditions") or ():
         type_, holds = condition["type"], condition["status"] == "True"

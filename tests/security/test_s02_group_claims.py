@@ -26,9 +26,9 @@ OWNERS = {"a1": "router-1", "b1": "router-2"}
     [
         (GroupIs("a", ("a1",), "router-1"), "10.0.0.1", ""),
         (GroupIs("a", ("a1", "a2"), "router-1"), "fd00::1", ""),
-        (GroupIs("r", ("b1",), "router-1"), "10.0.0.1", "worker b1 is of router router-2"),
-        (GroupIs("r", ("r1", "b1"), "router-1"), "10.0.0.1", "worker b1 is of router router-2"),
-        (GroupIs("r", ("b1",), ""), "10.0.0.1", "worker b1 is of router router-2, not of one without a name"),
+        (GroupIs("r", ("b1",), "router-1"), "10.0.0.1", "worker b1 belongs to router router-2"),
+        (GroupIs("r", ("r1", "b1"), "router-1"), "10.0.0.1", "worker b1 belongs to router router-2"),
+        (GroupIs("r", ("b1",), ""), "10.0.0.1", "worker b1 belongs to router router-2, not to one without a name"),
         (GroupIs("r", ("r1",), "router-2"), "10.0.0.9", "router router-2 is at 10.0.0.2, not at 10.0.0.9"),
         (GroupIs("r", ("b1",), "router-2"), "10.0.0.1", "router router-2 is at 10.0.0.2"),
         (GroupIs("r", ("r1",), "router-3"), "10.0.0.9", "router router-3 is at no address yet"),
