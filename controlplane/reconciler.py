@@ -8,11 +8,10 @@ import logging
 from collections.abc import Callable
 
 from cluster.changes import Change, Reset, Upsert
-from cluster.link import RemoveReplica, UpsertReplica
+from cluster.link import RemoveReplica, ToWorker, UpsertReplica
 from cluster.provider import Provider, ProviderError
 from controlplane.cluster_view import ClusterView
 from controlplane.registry import Registry
-from controlplane.routers import RouterControl
 from serving.clock import Clock
 from serving.endpoint import Endpoint
 
@@ -28,7 +27,7 @@ class Reconciler:
     def __init__(
         self,
         provider: Provider,
-        routers: RouterControl,
+        publish: Callable[[ToWorker], None],
         view: ClusterView,
         registry: Registry,
         numbers: Callable[[Endpoint], dict[str, int]],
@@ -37,14 +36,14 @@ class Reconciler:
         """A reconciler; run `watch` and `retry` as tasks.
 
         provider: runs the replicas.
-        routers: receive the replica changes.
+        publish: sends a message to the router workers.
         view: the observed replicas; written here only.
         registry: the declared endpoints.
         numbers: endpoint -> desired replicas by version.
         clock: event-loop clock.
         """
         self._provider = provider
-        self._routers = routers
+        self._publish = publish
         self._view = view
         self._registry = registry
         self._numbers = numbers
@@ -97,9 +96,9 @@ class Reconciler:
         for step in self._view.apply(change, self._clock.now()):
             match step:
                 case Upsert(replica):
-                    self._routers.publish(UpsertReplica(replica))
+                    self._publish(UpsertReplica(replica))
                 case _:
-                    self._routers.publish(RemoveReplica(step.replica_id))
+                    self._publish(RemoveReplica(step.replica_id))
         if isinstance(change, Reset):
             # Skipped endpoints were declared: their replicas run on until they are declared again or deleted.
             declared = {endpoint.name for endpoint in self._registry.endpoints()} | self._registry.skipped().keys()

@@ -22,11 +22,12 @@ from controlplane import rest_guard as guard
 from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
 from controlplane.control_errors import InvalidCall
+from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, document
-from controlplane.plane import ControlPlane
 from controlplane.records import FrontEndRecord, front_end_document, to_document
+from controlplane.routers import WorkerMetricsSource
 from controlplane.tokens import IssuedToken
 from serving.endpoint import VersionKey
 from serving.faults import Fault, InvalidManifest
@@ -74,17 +75,19 @@ class RestSettings:
 
 
 def build_app(
-    plane: ControlPlane,
+    endpoints: EndpointService,
     settings: RestSettings,
     render: Render,
     front_end: Callable[[int], Sequence[FrontEndRecord]] = lambda last: (),
+    metrics: WorkerMetricsSource | None = None,
 ) -> web.Application:
     """The application, ready for a runner.
 
-    plane: the control plane.
+    endpoints: the use cases.
     settings: access settings.
     render: renders the body of `/metrics`.
     front_end: n -> last n decisions of front end scaling, newest last; default: none.
+    metrics: of the router workers; None: routers expose their own.
     """
     app = web.Application(
         middlewares=[
@@ -97,8 +100,9 @@ def build_app(
         client_max_size=settings.max_body_bytes,
     )
     followers = _Followers()
-    handlers = {**_Probes(plane, render, settings.in_cluster).handlers(), **_Endpoints(plane).handlers(), **_pages()}
-    handlers |= {"getLogs": _Logs(plane, followers).get, "getFrontEndDecisions": _front_end(front_end)}
+    probes = _Probes(endpoints, render, metrics, settings.in_cluster)
+    handlers = {**probes.handlers(), **_Endpoints(endpoints).handlers(), **_pages()}
+    handlers |= {"getLogs": _Logs(endpoints, followers).get, "getFrontEndDecisions": _front_end(front_end)}
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, handlers[operation.id], name=operation.id)
     app.on_response_prepare.append(guard.add_security_headers)
@@ -118,9 +122,12 @@ def _gates(settings: RestSettings) -> Iterator[Middleware]:
 
 
 class _Probes:
-    def __init__(self, plane: ControlPlane, render: Render, in_cluster: bool) -> None:
-        self._plane = plane
+    def __init__(
+        self, endpoints: EndpointService, render: Render, metrics: WorkerMetricsSource | None, in_cluster: bool
+    ) -> None:
+        self._endpoints = endpoints
         self._render = render
+        self._metrics = metrics
         self._in_cluster = in_cluster
 
     def handlers(self) -> dict[str, guard.Handler]:
@@ -130,21 +137,22 @@ class _Probes:
         return web.Response(text="ok")
 
     async def readiness(self, request: web.Request) -> web.StreamResponse:
-        missing = [str(shortfall) for shortfall in self._plane.shortfalls()]
+        missing = [str(shortfall) for shortfall in self._endpoints.shortfalls()]
         ready = self._in_cluster or not missing
         return web.json_response(
-            {"ready": ready, "waitingFor": missing, **_skipped(self._plane)}, status=200 if ready else 503
+            {"ready": ready, "waitingFor": missing, **_skipped(self._endpoints)}, status=200 if ready else 503
         )
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        measured = await self._plane.measure()
-        body = self._render(measured.workers, measured.replicas, measured.desired, measured.decisions)
+        workers = await self._metrics.collect() if self._metrics is not None else ()
+        scaling = self._endpoints.measure()
+        body = self._render(workers, scaling.replicas, scaling.desired, scaling.decisions)
         return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
 
 
 class _Endpoints:
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+    def __init__(self, endpoints: EndpointService) -> None:
+        self._endpoints = endpoints
 
     def handlers(self) -> dict[str, guard.Handler]:
         return {
@@ -161,7 +169,7 @@ class _Endpoints:
         }
 
     async def listed(self, request: web.Request) -> web.StreamResponse:
-        views, skipped = await self._plane.views(), _skipped(self._plane)
+        views, skipped = await self._endpoints.views(), _skipped(self._endpoints)
         visible = request.get(guard.VISIBLE)
         if visible is not None:
             views = [view for view in views if view["metadata"]["name"] in visible]
@@ -169,42 +177,42 @@ class _Endpoints:
         return web.json_response({"value": views, **skipped})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(await self._plane.get(_name(request)))
+        return web.json_response(await self._endpoints.get(_name(request)))
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         declared = payload.from_json(await request.read())
         _same_name(declared, _name(request))
-        view, created = await self._plane.apply(declared)
+        view, created = await self._endpoints.apply(declared)
         return web.json_response(view, status=201 if created else 200)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
-        await self._plane.delete(_name(request))
+        await self._endpoints.delete(_name(request))
         return web.Response(status=204)
 
     async def keys(self, request: web.Request) -> web.StreamResponse:
-        return _shown_keys(self._plane.keys(_name(request)))
+        return _shown_keys(self._endpoints.keys(_name(request)))
 
     async def regenerate(self, request: web.Request) -> web.StreamResponse:
         choice = payload.read(await request.read(), payload.KeyChoice)
         if choice.key_type not in set(KeyType):
             raise InvalidCall("keyType must be 'primary' or 'secondary'")
-        return _shown_keys(await self._plane.regenerate(_name(request), KeyType(choice.key_type)))
+        return _shown_keys(await self._endpoints.regenerate(_name(request), KeyType(choice.key_type)))
 
     async def token(self, request: web.Request) -> web.StreamResponse:
-        return _shown_token(self._plane.token(_name(request)))
+        return _shown_token(self._endpoints.token(_name(request)))
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
-        return _shown_token(await self._plane.revoke_tokens(_name(request)))
+        return _shown_token(await self._endpoints.revoke_tokens(_name(request)))
 
     async def traffic(self, request: web.Request) -> web.StreamResponse:
         change = payload.read(await request.read(), payload.TrafficChange)
-        view = await self._plane.set_traffic(_name(request), change.percentiles, change.default, change.control)
+        view = await self._endpoints.set_traffic(_name(request), change.percentiles, change.default, change.control)
         return web.json_response(view)
 
     async def decisions(self, request: web.Request) -> web.StreamResponse:
         payload.only(request.query, "version", "last")
         last = payload.whole_number(request.query, "last", default=20, least=1, most=MAX_LAST)
-        records = self._plane.decisions(_name(request), request.query.get("version"), last)
+        records = self._endpoints.decisions(_name(request), request.query.get("version"), last)
         return web.json_response({"value": [to_document(record) for record in records]})
 
 
@@ -240,8 +248,8 @@ class _Followers:
 
 
 class _Logs:
-    def __init__(self, plane: ControlPlane, followers: _Followers) -> None:
-        self._plane = plane
+    def __init__(self, endpoints: EndpointService, followers: _Followers) -> None:
+        self._endpoints = endpoints
         self._followers = followers
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -249,7 +257,7 @@ class _Logs:
         version = request.query.get("version")
         tail = payload.whole_number(request.query, "tail", default=100, least=0, most=MAX_TAIL)
         follow = payload.yes_no(request.query, "follow")
-        past = await self._plane.logs(_name(request), version, tail)
+        past = await self._endpoints.logs(_name(request), version, tail)
         headers = {"Content-Type": "application/x-ndjson"}
         if not follow:
             return web.Response(body=b"".join(map(_as_json_line, past)), headers=headers)
@@ -257,7 +265,7 @@ class _Logs:
         with self._followers.registered():
             await response.prepare(request)
             await response.write(b"".join(map(_as_json_line, past)))
-            async with contextlib.aclosing(self._plane.follow_logs(_name(request), version)) as lines:
+            async with contextlib.aclosing(self._endpoints.follow_logs(_name(request), version)) as lines:
                 await _stream(lines, request, response)
         return response
 
@@ -307,9 +315,9 @@ def _pages() -> dict[str, guard.Handler]:
     }
 
 
-def _skipped(plane: ControlPlane) -> dict[str, Any]:
+def _skipped(endpoints: EndpointService) -> dict[str, Any]:
     """The field `skipped` of an answer; empty if no endpoint is skipped."""
-    skipped = [{"name": name, "message": why} for name, why in plane.skipped().items()]
+    skipped = [{"name": name, "message": why} for name, why in endpoints.skipped().items()]
     return {"skipped": skipped} if skipped else {}
 
 

@@ -1,4 +1,4 @@
-"""What the control plane asks of the router workers beside it. `scorefront` composes the two."""
+"""Interfaces of the router workers to the control plane. `scorefront` composes the two."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,14 +7,22 @@ from cluster.link import ToWorker, WorkerMetrics
 from serving.endpoint import VersionKey
 
 
-class RouterControl(Protocol):
-    """The group of router workers that this control plane feeds."""
+class RoutePublisher(Protocol):
+    """Sends endpoints and replicas to workers that do not read them from the Kubernetes API."""
 
     def publish(self, message: ToWorker) -> None:
-        """Tell every worker, in order; a worker that (re)starts gets a ResetAll first."""
+        """Send to every worker, in order; a (re)started worker receives a ResetAll first."""
+
+
+class ReplicaRetirer(Protocol):
+    """Retires replicas in the workers that own their slots."""
 
     async def retire(self, key: VersionKey, count: int) -> Sequence[str]:
-        """Withdraw `count` READY replicas of a version from service, idle ones first: their ids (maybe fewer)."""
+        """Retire `count` READY replicas of a version, idle ones first; returns their ids, possibly fewer."""
+
+
+class WorkerMetricsSource(Protocol):
+    """Source of the metrics of router workers."""
 
     async def collect(self) -> Sequence[WorkerMetrics]:
-        """What every worker has counted; a worker that does not answer within a second gives its last known counts."""
+        """Counts of every worker; the last known ones of a worker that does not answer within a second."""

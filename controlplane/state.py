@@ -23,7 +23,7 @@ class InstallationState:
     """Content of a store."""
 
     endpoints: dict[str, StoredEndpoint] = field(default_factory=dict)
-    wanted: dict[VersionKey, int] = field(default_factory=dict)
+    desired: dict[VersionKey, int] = field(default_factory=dict)
     keyring: Keyring | None = None
     damaged: dict[str, str] = field(default_factory=dict)
     """Endpoint -> fault of its stored record: location, field and rule."""

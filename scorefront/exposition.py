@@ -1,4 +1,4 @@
-"""Prometheus text for `/metrics`: what the router workers counted, what the autoscaler decided, what runs.
+"""Prometheus text for `/metrics`: counts of router workers, scaling decisions, replicas.
 
 The only module that imports `prometheus_client`.
 """
@@ -17,11 +17,11 @@ from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 
 MAX_ENDED_WORKERS = 32
-"""Ended workers whose counts are held apart; beyond it the oldest are added up for good."""
+"""Ended workers with separate counts; those of older ones are merged."""
 
 _HISTOGRAMS = {
     "scorefront_request_duration_seconds": ("duration", "From the first byte of a request to the end of its response"),
-    "scorefront_queue_wait_seconds": ("queue_wait", "How long requests waited for a slot"),
+    "scorefront_queue_wait_seconds": ("queue_wait", "Time that requests waited for a slot"),
     "scorefront_routing_seconds": ("routing", "Time inside the router less waiting for a slot and for the replica"),
 }
 _LABELS = ("endpoint", "version")
@@ -37,7 +37,7 @@ class _Sum:
 
     def add(self, more: Histogram) -> None:
         if more.bounds_s != self.bounds_s:
-            # Buckets never change while a router group runs; a mixture could only be told wrongly.
+            # Buckets never change while a router group runs, and different buckets cannot be added.
             raise ValueError(f"histograms with different bounds: {self.bounds_s} and {more.bounds_s}")
         for place, count in enumerate(more.counts):
             self.counts[place] += count
@@ -46,7 +46,7 @@ class _Sum:
 
 @dataclass(slots=True)
 class _Totals:
-    """Everything that only ever grows, summed over workers."""
+    """Monotonic counts, summed over workers."""
 
     requests: Counter[tuple[VersionKey, int]] = field(default_factory=Counter)
     histograms: dict[tuple[str, VersionKey], _Sum] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class _Totals:
             self._add_version(VersionKey(version.endpoint, version.version), version)
 
     def keep(self, declared: "_Declared") -> None:
-        """Forget the versions that are not declared any more."""
+        """Drop the versions that are no longer declared."""
         for request in [each for each in self.requests if each[0] not in declared]:
             del self.requests[request]
         for place in [each for each in self.histograms if each[1] not in declared]:
@@ -78,7 +78,7 @@ class _Totals:
 
 
 class _Declared:
-    """Which series are still told: those of declared versions, and those of requests that reached none."""
+    """Set of exposed series: those of declared versions, and of requests that reached none."""
 
     def __init__(self, versions: Mapping[VersionKey, int]) -> None:
         self._endpoints = {"", *(key.endpoint for key in versions)}
@@ -89,20 +89,24 @@ class _Declared:
 
 
 class Exposition:
-    """Remembers what ended workers had counted, so that no counter goes backwards when one is restarted."""
+    """Renders metrics; keeps the counts of ended workers, so that counters never decrease."""
 
     def __init__(
         self,
         front_end: Callable[[], FrontEndFigures] | None = None,
         routers_elsewhere: bool = False,
         gauges: Callable[[], Mapping[str, float]] = dict,
+        counters: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """`front_end`: tells how many workers there are; None: that is not told here.
+        """An exposition without counts.
 
-        `routers_elsewhere`: routers are scraped themselves; told here, too, slots and requests would count twice.
-        `gauges`: further numbers of this process by short name.
+        front_end: figures of front end scaling; None: not exposed.
+        routers_elsewhere: True if routers are scraped themselves; default False. Slots and requests are then omitted.
+        gauges: further gauges of this process by short name; default: none.
+        counters: further counters of this process by short name; default: none.
         """
         self._gauges = gauges
+        self._counters = counters
         self._front_end = front_end
         self._routers_elsewhere = routers_elsewhere
         self._last: dict[str, WorkerMetrics] = {}
@@ -116,12 +120,19 @@ class Exposition:
         desired: Mapping[VersionKey, int],
         decisions: Mapping[tuple[VersionKey, Direction], int],
     ) -> bytes:
-        """One scrape. `workers` are those alive; `replicas` and `desired` name every declared version."""
+        """One scrape.
+
+        workers: metrics of the live workers.
+        replicas: replicas by state, of every declared version.
+        desired: desired replicas of every declared version.
+        decisions: scaling decisions by version and direction.
+        """
         self._remember(workers)
         declared = _Declared(desired)
         self._ended.keep(declared)
         totals = self._totals()
         totals.keep(declared)
+        totals.counters.update(self._counters())
         families = [
             *(_counters(totals) if self._routers_elsewhere else _counted(totals)),
             *(() if self._routers_elsewhere else _slots(workers, desired)),
@@ -138,9 +149,11 @@ class Exposition:
         declared: Collection[VersionKey],
         gauges: Mapping[str, tuple[str, float]],
     ) -> bytes:
-        """One scrape of a router of a cluster, whose leader tells of replicas and decisions.
+        """One scrape of a router in a cluster; the leader exposes replicas and decisions.
 
-        `gauges`: name -> what it is (for people), and its value.
+        workers: metrics of the live workers.
+        declared: the declared versions.
+        gauges: name -> help text and value.
         """
         known = dict.fromkeys(declared, 0)
         self._remember(workers)
@@ -181,7 +194,7 @@ class Exposition:
 
 
 class _Families:
-    """What prometheus_client calls a collector."""
+    """A collector of prometheus_client."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families

@@ -1,9 +1,8 @@
-"""The front end scales itself: the workers of every router, and in a cluster the routers, too.
+"""Front end scaling: the number of workers of every router, and of routers in a cluster.
 
-`autoscaler.frontend_policy` decides; here are the numbers that it decides on, the groups of workers as what it
-changes, and
-what becomes known of it. One machine is one group; a cluster has one for each router (`scorefront.control`). The
-numbers are read from memory that the workers write to: a busy worker need not answer.
+`autoscaler.frontend_policy` decides; this module measures the load, resizes the groups of workers and keeps the
+decision records. One machine has one group, a cluster one for each router (`scorefront.control`). The load is read
+from memory shared with the workers, so that a busy worker need not answer.
 """
 
 import asyncio
@@ -29,18 +28,20 @@ _log = logging.getLogger("scorefront.frontend_scaling")
 PREFIX = "SCOREFRONT_FRONTEND_"
 PURPOSE = "SCOREFRONT_CLUSTER_PURPOSE"
 TOLD = ("routing_limit_s", "full_cpu", "up_after_s", "down_cpu", "down_after_s")
-"""The settings that have an environment variable everywhere: those that make sense for one machine."""
+"""Settings with an environment variable on one machine."""
 TOLD_IN_CLUSTER = (*TOLD, "in_cpu", "in_after_s", "min_routers", "max_routers")
 
 EVEN_S = 5.0
-"""How long to wait for the clients to be spread over the workers after a step: some keep theirs for long."""
+"""Longest wait for an even distribution of clients after a resize; some connections live long."""
 LOOK_S = 0.1
-"""How often it is looked whether they are."""
+"""Seconds between checks of the distribution."""
 
 
 def front_end_settings(environment: Mapping[str, str], in_cluster: bool = False) -> FrontEndSettings:
-    """With what the environment says, for one machine or for a cluster.
+    """Settings from the environment.
 
+    environment: variables by name.
+    in_cluster: True for a cluster, default False for one machine.
     Raises SettingError that names the variable and the rule.
     """
     purpose = _purpose(environment)
@@ -49,9 +50,9 @@ def front_end_settings(environment: Mapping[str, str], in_cluster: bool = False)
         settings = replace(settings, min_routers=settings.least_routers)
     for name in TOLD_IN_CLUSTER if in_cluster else TOLD:
         variable = f"{PREFIX}{name.upper()}"
-        told: dict[str, Any] = {name: number(environment, variable, getattr(settings, name))}
+        value: dict[str, Any] = {name: number(environment, variable, getattr(settings, name))}
         try:
-            settings = replace(settings, **told)
+            settings = replace(settings, **value)
         except ValueError as error:
             raise SettingError(f"{variable}: {error}") from error
     return settings
@@ -66,120 +67,116 @@ def _purpose(environment: Mapping[str, str]) -> ClusterPurpose:
 
 
 class ScalableWorkers(Protocol):
-    """The workers of one router; `router.supervisor.worker_supervisor.Supervisor` fits."""
+    """The workers of one router; implemented by `router.supervisor.worker_supervisor.Supervisor`."""
 
     @property
     def wanted(self) -> int:
-        """How many workers there shall be."""
+        """Desired number of workers."""
 
     def work(self) -> Mapping[str, Work]:
-        """Name -> what it has done so far, of every worker that serves."""
+        """Cumulative work of every serving worker, by name."""
 
     def is_even(self) -> bool:
-        """Every worker that serves has about its part of the clients."""
+        """True if the clients are about evenly distributed over the serving workers."""
 
     async def resize(self, count: int) -> None:
-        """Have so many workers; returns when so many serve."""
+        """Change the number of workers; returns when all of them serve."""
 
 
-class Surroundings(Protocol):
-    """What the routers run in."""
+class RouterPlatform(Protocol):
+    """The routers and their environment: one machine, or a cluster."""
 
     async def take_over(self) -> Size:
-        """What was last asked for; every router has it, or is told."""
+        """The current desired size, ordered to every router."""
 
     def groups(self) -> Mapping[str, ScalableWorkers]:
-        """Of the routers that are heard, by a name that no two ever had."""
+        """Reporting routers, by a name that is never reused."""
 
     def unheard(self) -> int:
-        """Routers that serve, as far as is known, and are not heard."""
+        """Number of serving routers that do not report."""
 
     def cores(self) -> int:
-        """The most workers that a router may have now."""
+        """Most workers of one router at present."""
 
     def room(self) -> bool:
-        """There is room for one more router."""
+        """True if one more router can be scheduled."""
 
     async def make_room(self, workers: int) -> None:
-        """Have so many cores in every router, no fewer than it began with; raising means that it cannot be done."""
+        """Provide this number of cores in every router, at least its initial number; raises if impossible."""
 
     async def scale_out(self, routers: int) -> None:
-        """Have so many routers."""
+        """Change the number of routers."""
 
 
 class OneMachine:
-    """One router, and no more; fits `Surroundings`."""
+    """A single router; implements `RouterPlatform`."""
 
     def __init__(self, group: ScalableWorkers, cores: Callable[[], int]) -> None:
+        """`group`: the workers. `cores`: usable cores at present."""
         self._group = group
-        self._cores = cores
+        self.cores = cores
 
     async def take_over(self) -> Size:
-        """See `Surroundings`."""
+        """See `RouterPlatform`."""
         return Size(self._group.wanted, 1)
 
     def groups(self) -> Mapping[str, ScalableWorkers]:
-        """See `Surroundings`."""
+        """See `RouterPlatform`."""
         return {"": self._group}
 
     def unheard(self) -> int:
-        """See `Surroundings`."""
+        """See `RouterPlatform`."""
         return 0
 
-    def cores(self) -> int:
-        """See `Surroundings`."""
-        return self._cores()
-
     def room(self) -> bool:
-        """See `Surroundings`."""
+        """See `RouterPlatform`."""
         return False
 
     async def make_room(self, workers: int) -> None:
-        """The cores are there."""
+        """Not needed: the cores exist."""
 
     async def scale_out(self, routers: int) -> None:
-        """One machine has one router: `max_routers` says so, and this is never called with another number."""
+        """Never called with another number, because `max_routers` is 1."""
 
 
 class FrontEndFleet:
-    """All there is of the front end; fits `autoscaler.scaling_loop.FrontEndSource` and `FrontEnd`."""
+    """All routers and their workers; implements `autoscaler.scaling_loop.FrontEndSource` and `FrontEnd`."""
 
-    def __init__(self, surroundings: Surroundings, clock: Clock) -> None:
-        self._surroundings = surroundings
+    def __init__(self, platform: RouterPlatform, clock: Clock) -> None:
+        """`platform`: runs the routers. `clock`: event-loop clock."""
+        self._platform = platform
         self._clock = clock
         self._last: dict[str, Mapping[str, Work]] = {}
 
     async def observe(self, period_s: float) -> FrontEndLoad:
-        """What the workers have done since the last look, a period ago, or since the last step was there.
-
-        Who has not said anything since, or not before, is silent.
-        """
+        """Load since the last call, or since the last resize. Workers without two reports have no load."""
         before, self._last = self._last, self._work()
         heard = tuple(_router(before.get(name, {}), work) for name, work in self._last.items())
-        unheard = (RouterLoad(1, ()),) * self._surroundings.unheard()
-        cores = max(1, min(self._surroundings.cores(), MAX_WORKERS))
-        return FrontEndLoad(heard + unheard, cores, self._surroundings.room())
+        unheard = (RouterLoad(1, ()),) * self._platform.unheard()
+        cores = max(1, min(self._platform.cores(), MAX_WORKERS))
+        return FrontEndLoad(heard + unheard, cores, self._platform.room())
 
     async def resize(self, workers: int) -> None:
-        """Have so many workers in every router; returns when they serve and have their clients, since the load of a
-        worker that has got none yet says nothing of the new size.
+        """Resize every router; returns when all workers serve and have their clients.
+
+        The load of a worker without clients would not represent the new size.
         """
-        await self._surroundings.make_room(workers)
-        groups = self._surroundings.groups().values()
+        await self._platform.make_room(workers)
+        groups = self._platform.groups().values()
         async with asyncio.TaskGroup() as tasks:
             for group in groups:
-                tasks.create_task(group.resize(workers), name=f"have {workers} workers")
+                tasks.create_task(group.resize(workers), name=f"resize to {workers} workers")
         give_up_s = self._clock.now() + EVEN_S
         while not all(group.is_even() for group in groups) and self._clock.now() < give_up_s:
             await self._clock.sleep(LOOK_S)
-        self._last = self._work()  # what was before says nothing of the new size
+        self._last = self._work()  # earlier work does not represent the new size
 
     async def scale_out(self, routers: int) -> None:
-        """Have so many routers."""
-        await self._surroundings.scale_out(routers)
+        """Change the number of routers."""
+        await self._platform.scale_out(routers)
 
     def _work(self) -> dict[str, Mapping[str, Work]]:
-        return {name: dict(group.work()) for name, group in self._surroundings.groups().items()}
+        return {name: dict(group.work()) for name, group in self._platform.groups().items()}
 
 
 def _router(before: Mapping[str, Work], after: Mapping[str, Work]) -> RouterLoad:
@@ -188,7 +185,7 @@ def _router(before: Mapping[str, Work], after: Mapping[str, Work]) -> RouterLoad
 
 
 def load_between(before: Work | None, after: Work) -> WorkerLoad | None:
-    """What one worker had to do from one beat to another; None where that is not known."""
+    """Load of one worker between two reports; None: unknown."""
     if before is None or not 0 < before.beats < after.beats:
         return None
     seconds = after.at_s - before.at_s
@@ -202,29 +199,36 @@ def load_between(before: Work | None, after: Work) -> WorkerLoad | None:
 
 @dataclass(frozen=True, slots=True)
 class FrontEndFigures:
-    """What `/metrics` tells of the front end, over all routers."""
+    """Figures of front end scaling for `/metrics`, over all routers."""
 
     workers: int
-    """That serve."""
+    """Serving workers."""
     desired: int
     decisions: Mapping[Direction, int]
-    """That were recorded."""
+    """Recorded decisions by direction."""
 
 
 class FrontEndScaler:
-    """Scales the front end as long as it runs, and knows what became of it."""
+    """Scales the front end and keeps its decision records."""
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        platform: RouterPlatform,
         settings: FrontEndSettings,
         clock: Clock,
         wall: Callable[[], float],
         scales: bool,
     ) -> None:
-        """`wall` gives unix seconds. `scales`: False where the number of workers was chosen."""
+        """A front end scaler.
+
+        platform: runs the routers.
+        settings: limits and periods.
+        clock: event-loop clock.
+        wall: unix seconds.
+        scales: False for a fixed number of workers.
+        """
         self._settings = settings
-        self._surroundings = surroundings
+        self._platform = platform
         self._clock = clock
         self._wall = wall
         self._scales = scales and settings.purpose is not ClusterPurpose.DEV_TEST
@@ -232,24 +236,24 @@ class FrontEndScaler:
         self._records: deque[FrontEndRecord] = deque(maxlen=MAX_LAST)
 
     async def run(self) -> None:
-        """For ever, or not at all. Cancel it to stop. The workers must have been started."""
+        """Scale until cancelled; returns at once for a fixed number. The workers must have been started."""
         if self._scales:
-            routers = FrontEndFleet(self._surroundings, self._clock)
-            size = await self._surroundings.take_over()
+            routers = FrontEndFleet(self._platform, self._clock)
+            size = await self._platform.take_over()
             await FrontEndLoop(routers, routers, self._clock, self._settings, size, self._record).run()
 
     def figures(self) -> FrontEndFigures:
-        """Now."""
-        groups = self._surroundings.groups().values()
+        """Current figures."""
+        groups = self._platform.groups().values()
         serving, wanted = sum(len(group.work()) for group in groups), sum(group.wanted for group in groups)
         return FrontEndFigures(serving, wanted, dict(self._decisions))
 
     def decisions(self, last: int) -> list[FrontEndRecord]:
-        """The newest, newest last; none where the number of workers was chosen."""
+        """The `last` newest records, newest last; none for a fixed number of workers."""
         return list(self._records)[-last:]
 
     def _record(self, decision: FrontEndDecision) -> None:
         self._decisions[decision.direction] += 1
         self._records.append(FrontEndRecord(decision, self._wall() - (self._clock.now() - decision.at_s)))
-        told = decision.direction is not Direction.HOLD or decision.rule == FrontEndRule.LIMIT
-        _log.log(logging.WARNING if told else logging.INFO, "router workers: %s", decision.reason)
+        is_notable = decision.direction is not Direction.HOLD or decision.rule == FrontEndRule.LIMIT
+        _log.log(logging.WARNING if is_notable else logging.INFO, "router workers: %s", decision.reason)

@@ -20,7 +20,7 @@ from controlplane.kubernetes.cluster_store import ClusterStore
 from controlplane.kubernetes.endpoint_follower import EndpointFollower
 from controlplane.kubernetes.status_writer import StatusFacts, StatusWriter
 from controlplane.plane import ControlPlane, PlaneSettings
-from controlplane.routers import RouterControl
+from controlplane.routers import ReplicaRetirer
 from controlplane.tokens import TokenAlgorithm
 from serving.addresses import static_faults
 from serving.clock import Clock
@@ -99,7 +99,7 @@ class ClusterControl:
             self._started.clear()
             await self.plane.stop()
 
-    def counters(self) -> Mapping[str, float]:
+    def gauges(self) -> Mapping[str, float]:
         """Gauges by short name, for /metrics."""
         parts = self._parts
         return {
@@ -154,7 +154,7 @@ class LeaderParts:
 
 def cluster_control(
     api: Api,
-    routers: RouterControl,
+    retirer: ReplicaRetirer,
     fence: int,
     clock: Clock,
     wall: Callable[[], float],
@@ -199,12 +199,12 @@ def cluster_control(
     plane = ControlPlane(
         store,
         provider,
-        routers,
+        retirer,
         clock,
         wall,
         PlaneSettings(scoring_url=settings.scoring_url, token_algorithm=settings.token_algorithm),
-        entropy,
-        acted,
+        entropy=entropy,
+        acted=acted,
     )
     follower = EndpointFollower(api, objects, store, provider, plane, clock, sight)
     facts = StatusFacts(objects, plane, provider, store, follower)

@@ -92,14 +92,14 @@ class ClusterStore:
         names = self._objects.names()
         found = dict(zip(names, await asyncio.gather(*map(read, names)), strict=True))
         endpoints = {name: each for name, each in found.items() if isinstance(each, StoredEndpoint)}
-        wanted = {key: number for stored in endpoints.values() for key, number in stored.replicas.items()}
+        desired = {key: number for stored in endpoints.values() for key, number in stored.replicas.items()}
         damaged = {name: each for name, each in found.items() if isinstance(each, str)}
         keyring, lost = None, list[str]()
         try:
             keyring = await self._keyring.read()
         except DamagedFile as error:
             lost.append(f"{error}; it is replaced, and earlier tokens are invalid")
-        return InstallationState(endpoints, wanted, keyring, damaged, tuple(lost))
+        return InstallationState(endpoints, desired, keyring, damaged, tuple(lost))
 
     async def close(self) -> None:
         """Nothing to release."""
@@ -147,7 +147,7 @@ class ClusterStore:
         await self.delete_endpoint(name)
         return ""
 
-    async def save_desired(self, wanted: Mapping[VersionKey, int]) -> None:
+    async def save_desired(self, desired: Mapping[VersionKey, int]) -> None:
         """Not needed: the workloads hold their numbers."""
 
     async def save_keyring(self, keyring: Keyring) -> None:

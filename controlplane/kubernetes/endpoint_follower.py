@@ -78,7 +78,7 @@ class EndpointFollower:
         if self._has_leaving(name):
             self._leaving.add(name)
         try:
-            await self._plane.take_over(name, lambda: self._read(name))
+            await self._plane.changes.follow(name, lambda: self._read(name))
         except (ControlError, InvalidManifest) as error:
             _log.warning("endpoint %s: not followed yet: %s", name, error)
             return False

@@ -189,7 +189,7 @@ class StatusFacts:
         )
 
     def _trouble(self, name: str) -> Trouble | None:
-        if why := self._follower.refused.get(name) or self._plane.skipped().get(name):
+        if why := self._follower.refused.get(name) or self._plane.endpoints.skipped().get(name):
             return Trouble("Invalid", why)
         if withheld := self._provider.withheld(name):
             return Trouble(withheld.reason, withheld.message)

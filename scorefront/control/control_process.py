@@ -243,7 +243,7 @@ class _Term:
         token = ControlToken(await self._token(), self._token)
         groups = RouterGroups(fence, self._links.trust)
         control = self._control(groups, fence)
-        groups.report_to(control.plane)
+        groups.report_to(control.plane.reports)
         fleet = self._fleet(groups)
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         scaler = FrontEndScaler(fleet, front_end_settings(os.environ, in_cluster=True), self._clock, wall, scales=True)
@@ -255,7 +255,7 @@ class _Term:
             await control.start()
             stack.push_async_callback(groups.close)
             groups.open(self._link)
-            await self._door.lead(self._app(control, scaler, token))
+            await self._door.lead(self._app(control, groups, scaler, token))
             _log.warning("%s leads, fence %d", self._elector.identity, fence)
             tasks.create_task(control.run(), name="control plane")
             tasks.create_task(scaler.run(), name="scale the routers")
@@ -290,8 +290,12 @@ class _Term:
         most = int(number(os.environ, MAX_CORES, DEFAULT_MAX_CORES))
         return RouterFleet(self._api, groups, self._clock, u, most, self._elector.leads)
 
-    def _app(self, control: ClusterControl, scaler: FrontEndScaler, token: ControlToken) -> web.Application:
-        exposition = Exposition(scaler.figures, routers_elsewhere=True, gauges=control.counters)
+    def _app(
+        self, control: ClusterControl, groups: RouterGroups, scaler: FrontEndScaler, token: ControlToken
+    ) -> web.Application:
+        exposition = Exposition(
+            scaler.figures, routers_elsewhere=True, gauges=control.gauges, counters=lambda: groups.counters
+        )
         callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock)
         settings = RestSettings(loopback=False, authenticators=(token, callers), in_cluster=True)
-        return build_app(control.plane, settings, exposition.render, scaler.decisions)
+        return build_app(control.plane.endpoints, settings, exposition.render, scaler.decisions)

@@ -1,6 +1,6 @@
 """The routers of a cluster, as the leader scales them: their groups, their pods, their Deployment.
 
-Fits `scorefront.frontend_scaling.Surroundings`. Who takes part stands in the routers' own history
+Fits `scorefront.frontend_scaling.RouterPlatform`. Who takes part stands in the routers' own history
 (`router.membership.history`): a
 router that stands there and is not heard is missing data, for their own scaling as for that of replicas.
 """
@@ -131,10 +131,10 @@ class RouterFleet:
             except (ApiError, CoresUnavailable) as error:
                 _log.info("routers that came later have fewer cores still: %s", error)
 
-    # ---- Surroundings
+    # ---- RouterPlatform
 
     async def take_over(self) -> Size:
-        """See `Surroundings`. Waits for a router to scale, and for its number of workers not to be chosen by hand."""
+        """See `RouterPlatform`. Waits for a router to scale, and for its number of workers not to be chosen by hand."""
         give_up_s = self._clock.now() + JOIN_S
         while not self.groups() or (self.unheard() and self._clock.now() < give_up_s) or self._is_fixed():
             await self._clock.sleep(LOOK_S)
@@ -157,7 +157,7 @@ class RouterFleet:
                 return int(scale["spec"].get("replicas", 1))
 
     def groups(self) -> Mapping[str, LinkedGroup]:
-        """See `Surroundings`. Of routers that stay."""
+        """See `RouterPlatform`. Of routers that stay."""
         return {
             name: LinkedGroup(name, now.load, self._groups, self._clock)
             for name, now in self._groups.linked().items()
@@ -165,7 +165,7 @@ class RouterFleet:
         }
 
     def unheard(self) -> int:
-        """See `Surroundings`."""
+        """See `RouterPlatform`."""
         heard = {now.pod for now in self._groups.linked().values() if now.load is not None}
         return sum(
             pod not in heard and bool(record.part.members) and self._stays(pod)
@@ -173,22 +173,22 @@ class RouterFleet:
         )
 
     def cores(self) -> int:
-        """See `Surroundings`; what was known last where no router is heard."""
+        """See `RouterPlatform`; what was known last where no router is heard."""
         there = self.cores_there()
         if there is not None:
             self._cores = self._growth.possible(there)
         return self._cores
 
     def room(self) -> bool:
-        """See `Surroundings`: no router waits for a node."""
+        """See `RouterPlatform`: no router waits for a node."""
         return not any(pod.unschedulable for pod in self.pods())
 
     async def make_room(self, workers: int) -> None:
-        """See `Surroundings`."""
+        """See `RouterPlatform`."""
         await self._growth.have(workers)
 
     async def scale_out(self, routers: int) -> None:
-        """See `Surroundings`."""
+        """See `RouterPlatform`."""
         where = path(DEPLOYMENTS, self._api.home, DEPLOYMENT, "scale")
         scale = await self._api.get(where)
         if not self._leads():

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from controlplane.plane import ControlPlane
+from controlplane.endpoint_service import EndpointService
 from router.settings import SettingError
 
 POLL_S = 0.1
@@ -47,7 +47,7 @@ class Banner:
 
     def __init__(
         self,
-        plane: ControlPlane,
+        endpoints: EndpointService,
         control_url: str,
         documents: Sequence[dict[str, Any]],
         redirect_url: str = "",
@@ -60,7 +60,7 @@ class Banner:
         redirect_url: where clients without TLS are sent on, if anywhere. token_file: with the control token, where one
         is demanded. keys: where keys are printed.
         """
-        self._plane = plane
+        self._endpoints = endpoints
         self._control_url = control_url
         self._redirect_url = redirect_url
         self._token_file = token_file
@@ -75,13 +75,13 @@ class Banner:
         waited = 0.0
         console = self._console
         with console.status("starting …") as status:
-            while missing := self._plane.shortfalls():
+            while missing := self._endpoints.shortfalls():
                 status.update("waiting for " + ", ".join(f"[bold]{shortfall.key}[/]" for shortfall in missing))
                 if waited >= PATIENCE_S:
                     await self._tell_of_slow_ones()
                 await asyncio.sleep(POLL_S)
                 waited += POLL_S
-        for view in await self._plane.views():
+        for view in await self._endpoints.views():
             self._endpoint(view)
         if self._redirect_url:
             console.print(f"\n  [bold]redirect[/]   {self._redirect_url} sends its clients to https")
@@ -106,7 +106,7 @@ class Banner:
             print(f'export SCOREFRONT_TOKEN="$(cat {shlex.quote(str(self._token_file))})"', flush=True)
 
     async def _tell_of_slow_ones(self) -> None:
-        for view in await self._plane.views():
+        for view in await self._endpoints.views():
             for name, version in view["status"]["versions"].items():
                 label = f"{view['metadata']['name']}/{name}"
                 if not version["ready"] and label not in self._told:
@@ -125,7 +125,7 @@ class Banner:
         credential = ""
         if status["auth"] == "key":
             if self._keys.applies(console.is_terminal):
-                credential = self._plane.keys(name).primary
+                credential = self._endpoints.keys(name).primary
                 console.print(f"  [bold]key[/]        {credential}")
             else:
                 console.print(f"  [bold]key[/]        scorefront keys {name}")

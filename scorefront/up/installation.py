@@ -142,12 +142,13 @@ class _Installation:
             clock,
             wall,
             PlaneSettings(scoring_url=self._scoring_url),
+            self._routers,
         )
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
         documents = [document for _, document in options.documents]
         token_file = options.state_dir / "control-token" if self._access.token_demanded else None
         self._banner = Banner(
-            self._plane, self._control_url, documents, redirect_url, token_file, show_keys(os.environ)
+            self._plane.endpoints, self._control_url, documents, redirect_url, token_file, show_keys(os.environ)
         )
 
     async def run(self) -> int:
@@ -203,7 +204,9 @@ class _Installation:
     async def _tell_of_restored(self) -> None:
         """Endpoints that nobody named on the command line run commands, too: say where they come from."""
         named = {document["metadata"]["name"] for _, document in self._options.documents}
-        names = [name for view in await self._plane.views() if (name := view["metadata"]["name"]) not in named]
+        names = [
+            name for view in await self._plane.endpoints.views() if (name := view["metadata"]["name"]) not in named
+        ]
         if names:
             _log.warning("endpoints restored from %s: %s", self._options.state_dir, ", ".join(sorted(names)))
 
@@ -230,12 +233,12 @@ class _Installation:
             await self._routers.resize(count)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
-        await self._routers.start(self._plane.snapshot, self._plane)
+        await self._routers.start(self._plane.snapshot, self._plane.reports)
         access = self._access
         authenticators = (await self._control_token(stack),) if access.token_demanded else ()
         exposition = Exposition(self._front_end.figures)
         settings = RestSettings(loopback=access.this_machine_only, authenticators=authenticators, uids=access.uids)
-        app = build_app(self._plane, settings, exposition.render, self._front_end.decisions)
+        app = build_app(self._plane.endpoints, settings, exposition.render, self._front_end.decisions, self._routers)
         runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -243,7 +246,7 @@ class _Installation:
         stack.push_async_callback(port.close)
         port.answer_with(runner)
         for name, document in self._options.documents:
-            await self._plane.apply(document, name)
+            await self._plane.endpoints.apply(document, name)
             _note_applied(name, document)
 
     def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:

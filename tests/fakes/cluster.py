@@ -13,7 +13,7 @@ from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage
 from tests.fakes.clock import VirtualClock, settle
 from tests.fakes.kubernetes import FakeKubernetes
-from tests.fakes.routers import FakeRouters
+from tests.fakes.routers import WatchingRouters
 
 BLUE = VersionKey("iris", "blue")
 
@@ -73,7 +73,7 @@ class Leadership:
     def __init__(self, kubernetes=None, clock=None, fence=1, namespaces=("home",)):
         self.kubernetes = kubernetes or FakeKubernetes()
         self.clock = clock or VirtualClock()
-        self.routers = FakeRouters()
+        self.routers = WatchingRouters()
         static = Destinations(networks("10.9.0.0/16"), in_cluster=True)
         settings = ClusterSettings(namespaces, "http://scorefront", static=static)
         self.lease = HeldLease(self.kubernetes, fence)
@@ -89,6 +89,7 @@ class Leadership:
             self.lease,
         )
         self.plane = self.control.plane
+        self.routers.seen = self.plane.sources.view.replicas
         self.provider = self.control._parts.provider
         self._integral = 0.0
 
@@ -131,7 +132,7 @@ class Leadership:
     def usage(self, busy, waiting=0, total=0, key=BLUE, starved=False, by=()):
         """What the one worker tells."""
         row = VersionUsage(key.endpoint, key.version, busy, total, waiting, self._integral, dict.fromkeys(by, 1))
-        self.plane.usage_reported(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
+        self.plane.reports.usage_reported(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
 
     async def load(self, seconds, busy, waiting=0, total=0, key=BLUE):
         """Just so much, for so long."""

@@ -39,14 +39,16 @@ class Bench:
         self.routers = FakeRouters()
         self.store = FileStore(directory)
         settings = PlaneSettings(scoring_url="http://127.0.0.1:8080")
-        self.plane = ControlPlane(self.store, self.provider, self.routers, self.clock, self.clock.wall, settings)
+        self.plane = ControlPlane(
+            self.store, self.provider, self.routers, self.clock, self.clock.wall, settings, self.routers
+        )
 
     async def start(self):
         await self.plane.start()
         return self
 
     async def apply(self, document):
-        view, _ = await self.plane.apply(document)
+        view, _ = await self.plane.endpoints.apply(document)
         await self.clock.advance(0)
         return view
 

@@ -1,7 +1,7 @@
 """A router group that only remembers what it was told."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from cluster.link import RemoveReplica, ResetAll, ToWorker, UpsertReplica, WorkerMetrics
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class FakeRouters:
-    """Fits `controlplane.routers.Routers`."""
+    """Fits the Protocols of `controlplane.routers`."""
 
     def __init__(self) -> None:
         self.published: list[ToWorker] = []
@@ -49,3 +49,19 @@ class FakeRouters:
     def told(self, kind: type[_T]) -> list[_T]:
         """The messages of one kind."""
         return [message for message in self.published if isinstance(message, kind)]
+
+
+class WatchingRouters(FakeRouters):
+    """Routers of a cluster: they find replicas by themselves, here in the view of the leader."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Callable[[], Iterable[Replica]] = tuple
+
+    @property
+    def replicas(self) -> dict[str, Replica]:
+        return {replica.id: replica for replica in self.seen()}
+
+    @replicas.setter
+    def replicas(self, _: dict[str, Replica]) -> None:
+        """Nothing is published to them."""

@@ -46,7 +46,7 @@ FOREIGN: dict[str, tuple[str, Callable[[], Object]]] = {
 async def leader() -> AsyncIterator[Leadership]:
     made = Leadership()
     await made.start()
-    made.plane.workers_expected(["w1"])
+    made.plane.reports.workers_expected(["w1"])
     yield made
     await made.stop()
 
@@ -124,7 +124,7 @@ async def test_a_deployment_that_is_deleted_and_made_anew_by_others_before_a_wri
         kubernetes.edit(ENDPOINTS, "payments", {"spec": {"versions": [changed]}})
         await leader.settle(3)
     for replica in list(leader.routers.replicas):
-        leader.plane.replica_drained(replica)
+        leader.plane.reports.replica_drained(replica)
     await leader.settle(70)
     assert untouched, f"no {verb} was sent"
     untouched[0].check_unchanged()
@@ -237,7 +237,7 @@ async def test_pods_that_only_carry_the_labels_are_neither_marked_nor_deleted(le
     theirs = [each for each in leader.routers.replicas if each.startswith("bait-")]
     await leader.provider.scale(key, 1, theirs)
     for replica in list(leader.routers.replicas):
-        leader.plane.replica_drained(replica)
+        leader.plane.reports.replica_drained(replica)
     await leader.settle(30)
     assert leader.kubernetes.must_find(DEPLOYMENTS, "payments-api")["spec"]["replicas"] == 1
     await delete(leader, "payments")

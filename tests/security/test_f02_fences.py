@@ -25,7 +25,7 @@ TENANT_B = {"name": "blue", "replica": {"workloadRef": {"kind": "Deployment", "n
 async def leader() -> AsyncIterator[Leadership]:
     made = Leadership(fence=7)
     await made.start()
-    made.plane.workers_expected(["w1"])
+    made.plane.reports.workers_expected(["w1"])
     await made.declare(scoring_endpoint(versions=[image(numReplicas=2)]), 2)
     yield made
     await made.stop()

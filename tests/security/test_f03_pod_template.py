@@ -221,7 +221,7 @@ def test_by_rest_it_is_refused_and_nothing_is_stored() -> None:
     async def scenario() -> None:
         leader = await Leadership().start()
         with pytest.raises(InvalidManifest, match="serviceAccountName"):
-            await leader.plane.apply(document(version(replica=HOSTILE)))
+            await leader.plane.endpoints.apply(document(version(replica=HOSTILE)))
         assert not leader.kubernetes.all(ENDPOINTS)
         await leader.stop()
 

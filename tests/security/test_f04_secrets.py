@@ -64,20 +64,20 @@ async def test_keys_of_all_namespaces_are_kept_at_home_and_no_other_secret_is_to
     everywhere.kubernetes.refusal = watch
     await everywhere.declare(scoring_endpoint())
     await everywhere.declare(scoring_endpoint("tulip", namespace="team-a"))
-    await everywhere.plane.regenerate("tulip", KeyType.PRIMARY)
+    await everywhere.plane.endpoints.regenerate("tulip", KeyType.PRIMARY)
     await everywhere.settle(70)
     assert set(entries(everywhere)) == {"home.iris", "team-a.tulip"}
     assert touched == {f"/api/v1/namespaces/home/secrets/{KEYS}"}
-    assert entries(everywhere)["team-a.tulip"]["primaryKey"] == everywhere.plane.keys("tulip").primary
+    assert entries(everywhere)["team-a.tulip"]["primaryKey"] == everywhere.plane.endpoints.keys("tulip").primary
 
 
 async def test_an_endpoint_of_the_same_name_made_anew_gets_new_keys(everywhere: Leadership) -> None:
     """The next tenant must not get the keys that the clients of the last one have."""
     await everywhere.declare(scoring_endpoint())
-    before = everywhere.plane.keys("iris")
+    before = everywhere.plane.endpoints.keys("iris")
     everywhere.kubernetes.take_away(ENDPOINTS, "iris")  # no finalizer is waited for, as after a restored backup
     await everywhere.declare(scoring_endpoint())
-    after = everywhere.plane.keys("iris")
+    after = everywhere.plane.endpoints.keys("iris")
     assert not {before.primary, before.secondary} & {after.primary, after.secondary}
     assert entries(everywhere)["home.iris"]["uid"] == everywhere.endpoint()["metadata"]["uid"]
 
@@ -85,10 +85,10 @@ async def test_an_endpoint_of_the_same_name_made_anew_gets_new_keys(everywhere: 
 async def test_the_keys_of_a_deleted_endpoint_are_removed_before_it_goes(everywhere: Leadership) -> None:
     await everywhere.declare(scoring_endpoint())
     await everywhere.declare(scoring_endpoint("tulip"))
-    await everywhere.plane.delete("iris")
+    await everywhere.plane.endpoints.delete("iris")
     await everywhere.settle(2)
     assert everywhere.endpoint() is not None, "it waits for its replicas to drain"
-    everywhere.plane.replica_drained(next(each for each in everywhere.routers.replicas if "iris" in each))
+    everywhere.plane.reports.replica_drained(next(each for each in everywhere.routers.replicas if "iris" in each))
     await everywhere.settle(3)
     assert everywhere.endpoint() is None
     assert set(entries(everywhere)) == {"home.tulip"}
@@ -117,16 +117,18 @@ def entries_raw(leader: Leadership) -> dict[str, str]:
 
 async def test_many_endpoints_at_once_all_get_their_keys(everywhere: Leadership) -> None:
     names = [f"iris-{number}" for number in range(20)]
-    await asyncio.gather(*(everywhere.plane.apply(scoring_endpoint(name, namespace="team-a")) for name in names))
+    await asyncio.gather(
+        *(everywhere.plane.endpoints.apply(scoring_endpoint(name, namespace="team-a")) for name in names)
+    )
     assert {key.partition(".")[2] for key in entries_raw(everywhere)} == set(names)
     for name in names:
-        assert entries(everywhere)[f"team-a.{name}"]["primaryKey"] == everywhere.plane.keys(name).primary
+        assert entries(everywhere)[f"team-a.{name}"]["primaryKey"] == everywhere.plane.endpoints.keys(name).primary
 
 
 @pytest.mark.parametrize("namespace", ["kube-system", "kube-public", "kube-node-lease", "openshift-ingress"])
 async def test_nothing_is_declared_in_a_namespace_of_the_cluster_itself(namespace: str, everywhere: Leadership) -> None:
     with pytest.raises(InvalidCall, match=f"namespace {namespace}: endpoints do not belong"):
-        await everywhere.plane.apply(scoring_endpoint(namespace=namespace))
+        await everywhere.plane.endpoints.apply(scoring_endpoint(namespace=namespace))
     assert everywhere.endpoint(namespace=namespace) is None
 
 
@@ -150,4 +152,4 @@ async def test_a_right_that_is_missing_is_an_error_and_makes_no_keys(everywhere:
         RequestRefused("secrets is forbidden", 403) if where.endswith(KEYS) and verb == "merge" else None
     )
     with pytest.raises(Exception, match="secrets is forbidden"):
-        await everywhere.plane.apply(scoring_endpoint())
+        await everywhere.plane.endpoints.apply(scoring_endpoint())

@@ -325,7 +325,7 @@ def test_in_a_cluster_it_is_a_condition_by_kubectl_and_a_fault_by_rest() -> None
         leader = await Leadership().start()
         for address in ("10.0.0.5:80", "169.254.169.254:80", "127.0.0.1:8082"):
             with pytest.raises(InvalidManifest, match=r"replica\.static\[0\]: replica address"):
-                await leader.plane.apply(document(version(replica={"static": [address]})))
+                await leader.plane.endpoints.apply(document(version(replica={"static": [address]})))
         hostile = scoring_endpoint(versions=[{"name": "blue", "replica": {"static": ["169.254.169.254:80"]}}])
         leader.kubernetes.put(ENDPOINTS, hostile)
         await leader.settle(12)

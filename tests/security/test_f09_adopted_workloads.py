@@ -24,7 +24,7 @@ ENDPOINT = "/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/"
 async def leader() -> AsyncIterator[Leadership]:
     made = Leadership()
     await made.start()
-    made.plane.workers_expected(["w1"])
+    made.plane.reports.workers_expected(["w1"])
     yield made
     await made.stop()
 
@@ -191,7 +191,7 @@ async def test_pods_that_only_the_selector_means_are_neither_marked_nor_counted(
     untouched = Untouched(leader.kubernetes, "victims")
     await leader.provider.scale(VersionKey("thief", "blue"), 1, list(leader.routers.replicas))
     for replica in list(leader.routers.replicas):
-        leader.plane.replica_drained(replica)
+        leader.plane.reports.replica_drained(replica)
     await leader.settle(30)
     assert leader.kubernetes.must_find(DEPLOYMENTS, "bait")["spec"]["replicas"] <= 2
     untouched.check()

@@ -73,7 +73,7 @@ class Laptop:
         await self.bench.apply(manifest(name, **(spec or TOKENS)))
 
     def token(self, name: str = "iris") -> str:
-        return self.bench.plane.token(name).access_token
+        return self.bench.plane.endpoints.token(name).access_token
 
     def answer(self, credential: str, name: str = "iris") -> int:
         # What a router is told one by one, and what a worker that starts is told at once, must lead to the same.
@@ -101,7 +101,7 @@ async def test_a_token_of_a_deleted_endpoint_does_not_open_a_new_one_of_its_name
     await laptop.declare()
     old = laptop.token()
     assert laptop.answer(old) == 200
-    await laptop.bench.plane.delete("iris")
+    await laptop.bench.plane.endpoints.delete("iris")
     assert laptop.answer(old) == 404
     await laptop.declare()
     assert laptop.answer(old) == 401
@@ -112,24 +112,24 @@ async def test_revoking_ends_every_token_issued_before_and_returns_a_new_one(lap
     await laptop.declare()
     await laptop.declare("roses")
     before, other = [laptop.token() for _ in range(3)], laptop.token("roses")
-    new = await laptop.bench.plane.revoke_tokens("iris")
+    new = await laptop.bench.plane.endpoints.revoke_tokens("iris")
     assert [laptop.answer(each) for each in before] == [401] * 3
     assert laptop.answer(new.access_token) == laptop.answer(laptop.token()) == 200
     assert laptop.answer(other, "roses") == 200
-    again = await laptop.bench.plane.revoke_tokens("iris")
+    again = await laptop.bench.plane.endpoints.revoke_tokens("iris")
     assert (laptop.answer(new.access_token), laptop.answer(again.access_token)) == (401, 200)
 
 
 async def test_revoking_leaves_keys_alone_and_regenerating_keys_leaves_tokens_alone(laptop: Laptop) -> None:
     await laptop.declare()
-    token, keys = laptop.token(), laptop.bench.plane.keys("iris")
+    token, keys = laptop.token(), laptop.bench.plane.endpoints.keys("iris")
     for which in KeyType:
-        await laptop.bench.plane.regenerate("iris", which)
+        await laptop.bench.plane.endpoints.regenerate("iris", which)
     assert laptop.answer(token) == 200
-    regenerated = laptop.bench.plane.keys("iris")
+    regenerated = laptop.bench.plane.endpoints.keys("iris")
     assert not {keys.primary, keys.secondary} & {regenerated.primary, regenerated.secondary}
-    await laptop.bench.plane.revoke_tokens("iris")
-    after = laptop.bench.plane.keys("iris")
+    await laptop.bench.plane.endpoints.revoke_tokens("iris")
+    after = laptop.bench.plane.endpoints.keys("iris")
     assert (after.primary, after.secondary) == (regenerated.primary, regenerated.secondary)
     await laptop.declare(authEnabled=True)
     assert laptop.answer(after.primary) == laptop.answer(after.secondary) == 200
@@ -149,7 +149,7 @@ async def test_a_change_of_the_endpoint_keeps_its_tokens(laptop: Laptop) -> None
 async def test_incarnations_survive_a_restart_and_so_do_revocations(laptop: Laptop) -> None:
     await laptop.declare()
     revoked = laptop.token()
-    await laptop.bench.plane.revoke_tokens("iris")
+    await laptop.bench.plane.endpoints.revoke_tokens("iris")
     kept_token = laptop.token()
     laptop.bench = await laptop.bench.again()
     assert (laptop.answer(revoked), laptop.answer(kept_token)) == (401, 200)
@@ -160,9 +160,9 @@ async def test_incarnations_survive_a_restart_and_so_do_revocations(laptop: Lapt
 async def test_tokens_of_an_endpoint_without_token_auth_cannot_be_revoked(laptop: Laptop) -> None:
     await laptop.declare(authEnabled=True)
     with pytest.raises(ConflictingChange, match="tokenAuthEnabled"):
-        await laptop.bench.plane.revoke_tokens("iris")
+        await laptop.bench.plane.endpoints.revoke_tokens("iris")
     with pytest.raises(NoSuchEndpoint):
-        await laptop.bench.plane.revoke_tokens("nobody")
+        await laptop.bench.plane.endpoints.revoke_tokens("nobody")
 
 
 async def test_a_revocation_that_cannot_be_kept_changes_nothing(
@@ -176,7 +176,7 @@ async def test_a_revocation_that_cannot_be_kept_changes_nothing(
 
     monkeypatch.setattr(laptop.bench.store, "save_endpoint", full)
     with pytest.raises(StoreError):
-        await laptop.bench.plane.revoke_tokens("iris")
+        await laptop.bench.plane.endpoints.revoke_tokens("iris")
     assert laptop.answer(token) == 200
 
 
@@ -192,14 +192,14 @@ async def test_the_state_of_an_older_version_is_read_without_loss_and_its_tokens
     await laptop.declare()
     await laptop.declare("roses", authEnabled=True)
     ring = laptop.bench.plane._issuer.keyring
-    keys = laptop.bench.plane.keys("iris")
+    keys = laptop.bench.plane.endpoints.keys("iris")
     await laptop.bench.plane.stop()
     for name in ("iris", "roses"):
         without_incarnation(laptop.file(name))
     laptop.bench = await Bench(laptop.bench.directory).start()
-    after = laptop.bench.plane.keys("iris")
+    after = laptop.bench.plane.endpoints.keys("iris")
     assert (after.primary, after.secondary) == (keys.primary, keys.secondary)
-    assert laptop.answer(laptop.bench.plane.keys("roses").primary, "roses") == 200
+    assert laptop.answer(laptop.bench.plane.endpoints.keys("roses").primary, "roses") == 200
     now = laptop.bench.clock.wall()
     assert laptop.answer(ring.issue("iris", "", now, "old").access_token) == 401
     token = laptop.token()
@@ -231,9 +231,9 @@ async def test_a_damaged_endpoint_that_is_declared_anew_has_an_incarnation(lapto
     content["document"]["spec"]["versions"] = []
     laptop.file().write_text(json.dumps(content))
     laptop.bench = await Bench(laptop.bench.directory).start()
-    assert "iris" in laptop.bench.plane.skipped()
+    assert "iris" in laptop.bench.plane.endpoints.skipped()
     await laptop.declare()
-    assert laptop.bench.plane.keys("iris").primary == content["keys"]["primary"]
+    assert laptop.bench.plane.endpoints.keys("iris").primary == content["keys"]["primary"]
     assert laptop.answer(laptop.token()) == 200
 
 
@@ -316,7 +316,7 @@ class Cluster:
         await self.leader.settle(3)
 
     def token(self) -> str:
-        issued: IssuedToken = self.leader.plane.token("iris")
+        issued: IssuedToken = self.leader.plane.endpoints.token("iris")
         return issued.access_token
 
     def reasons(self) -> list[str]:
@@ -327,7 +327,7 @@ class Cluster:
 async def cluster() -> AsyncIterator[Cluster]:
     made = Cluster(Leadership())
     await made.leader.start()
-    made.leader.plane.workers_expected(["w1"])
+    made.leader.plane.reports.workers_expected(["w1"])
     await made.declare()
     yield made
     await made.leader.stop()
@@ -340,19 +340,19 @@ async def test_on_a_cluster_routers_accept_the_tokens_of_the_leader(cluster: Clu
 
 
 async def test_on_a_cluster_a_revocation_is_in_the_status_when_the_call_returns(cluster: Cluster) -> None:
-    old, keys = cluster.token(), cluster.leader.plane.keys("iris")
-    new = await cluster.leader.plane.revoke_tokens("iris")
+    old, keys = cluster.token(), cluster.leader.plane.endpoints.keys("iris")
+    new = await cluster.leader.plane.endpoints.revoke_tokens("iris")
     assert (cluster.answer(old), cluster.answer(new.access_token)) == (401, 200)
     await cluster.leader.settle(130)
     assert (cluster.answer(old), cluster.answer(new.access_token), cluster.answer(cluster.token())) == (401, 200, 200)
-    after = cluster.leader.plane.keys("iris")
+    after = cluster.leader.plane.endpoints.keys("iris")
     assert (after.primary, after.secondary) == (keys.primary, keys.secondary)
     assert "TokensRevoked" in cluster.reasons() and "KeyRegenerated" not in cluster.reasons()
 
 
 async def test_on_a_cluster_incarnations_survive_a_change_of_leader(cluster: Cluster) -> None:
     revoked = cluster.token()
-    await cluster.leader.plane.revoke_tokens("iris")
+    await cluster.leader.plane.endpoints.revoke_tokens("iris")
     token = cluster.token()
     await cluster.leader.stop()
     cluster.leader = await Leadership(cluster.leader.kubernetes, cluster.leader.clock, fence=2).start()
@@ -362,7 +362,7 @@ async def test_on_a_cluster_incarnations_survive_a_change_of_leader(cluster: Clu
 
 async def test_on_a_cluster_a_token_does_not_open_a_new_endpoint_of_the_name(cluster: Cluster) -> None:
     old = cluster.token()
-    await cluster.leader.plane.delete("iris")
+    await cluster.leader.plane.endpoints.delete("iris")
     assert cluster.answer(old) == 404
     await cluster.leader.settle(150)  # until it has drained, and its name is free
     await cluster.declare()
@@ -380,13 +380,13 @@ async def test_on_a_cluster_a_status_copied_from_another_object_brings_no_token_
 
 
 async def test_on_a_cluster_an_entry_without_incarnation_gets_one(cluster: Cluster) -> None:
-    old, keys = cluster.token(), cluster.leader.plane.keys("iris")
+    old, keys = cluster.token(), cluster.leader.plane.endpoints.keys("iris")
     uid = cluster.leader.endpoint()["metadata"]["uid"]
     entry = {"uid": uid, "primaryKey": keys.primary, "secondaryKey": keys.secondary}
     edited = {"home.iris": encoded(entry)}
     cluster.leader.kubernetes.edit(SECRETS, "scorefront-keys", {"data": edited})
     await cluster.leader.settle(75)
-    after = cluster.leader.plane.keys("iris")
+    after = cluster.leader.plane.endpoints.keys("iris")
     assert (after.primary, after.secondary) == (keys.primary, keys.secondary)
     assert (cluster.answer(old), cluster.answer(cluster.token())) == (401, 200)
     assert cluster.leader.kubernetes.must_find(SECRETS, "scorefront-keys")["data"] != edited
@@ -394,7 +394,7 @@ async def test_on_a_cluster_an_entry_without_incarnation_gets_one(cluster: Clust
 
 @pytest.mark.parametrize("odd", ["x", "F" * 32, "0" * 31, "0" * 33, "../../", "0" * 31 + "\n"])
 async def test_on_a_cluster_an_odd_incarnation_is_reported(cluster: Cluster, odd: str) -> None:
-    token, keys = cluster.token(), cluster.leader.plane.keys("iris")
+    token, keys = cluster.token(), cluster.leader.plane.endpoints.keys("iris")
     uid = cluster.leader.endpoint()["metadata"]["uid"]
     entry = {"uid": uid, "primaryKey": keys.primary, "secondaryKey": keys.secondary, "incarnation": odd}
     cluster.leader.kubernetes.edit(SECRETS, "scorefront-keys", {"data": {"home.iris": encoded(entry)}})

@@ -54,7 +54,9 @@ async def api(tmp_path: Path) -> AsyncIterator[TestClient[Any, Any]]:
     bench = Bench(tmp_path / "state")
     await bench.start()
     app = build_app(
-        bench.plane, RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN),)), Exposition().render
+        bench.plane.endpoints,
+        RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN),)),
+        Exposition().render,
     )
     client = TestClient(TestServer(app), headers={"Authorization": f"Bearer {TOKEN}"})
     await client.start_server()

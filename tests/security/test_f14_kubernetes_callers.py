@@ -35,13 +35,13 @@ class Rig:
 
     async def start(self) -> None:
         await self.leader.start()
-        self.leader.plane.workers_expected(["w1"])
+        self.leader.plane.reports.workers_expected(["w1"])
         await self.leader.declare(scoring_endpoint("iris", namespace="red"))
         await self.leader.declare(scoring_endpoint("wine", namespace="blue"))
         control = self.leader.control
         callers = KubernetesCallers(cast(Api, self.kubernetes), "home", control.places, self.leader.clock)
         settings = RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN), callers), in_cluster=True)
-        self.client = TestClient(TestServer(build_app(control.plane, settings, Exposition().render)))
+        self.client = TestClient(TestServer(build_app(control.plane.endpoints, settings, Exposition().render)))
         await self.client.start_server()
 
     async def stop(self) -> None:
@@ -273,7 +273,7 @@ async def test_a_replaced_control_token_dies_without_a_restart() -> None:
     leader = Leadership(namespaces=("home",))
     await leader.start()
     settings = RestSettings(loopback=False, authenticators=(token,))
-    client = TestClient(TestServer(build_app(leader.plane, settings, Exposition().render)))
+    client = TestClient(TestServer(build_app(leader.plane.endpoints, settings, Exposition().render)))
     await client.start_server()
     running = asyncio.create_task(token.run(leader.clock))
 

@@ -61,7 +61,7 @@ class Doors:
 
     def app(self) -> web.Application:
         settings = RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN),), in_cluster=True)
-        return build_app(self.leadership.plane, settings, Exposition(routers_elsewhere=True).render)
+        return build_app(self.leadership.plane.endpoints, settings, Exposition(routers_elsewhere=True).render)
 
     async def close(self) -> None:
         for door in self.doors:

@@ -41,7 +41,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def api(bench: Bench) -> AsyncIterator[TestClient[Any, Any]]:
-    client = TestClient(TestServer(build_app(bench.plane, RestSettings(), Exposition().render)))
+    client = TestClient(TestServer(build_app(bench.plane.endpoints, RestSettings(), Exposition().render)))
     await client.start_server()
     yield client
     await client.close()
@@ -94,7 +94,7 @@ async def test_every_answer_has_the_headers_and_names_no_library(bench: Bench, w
             told[name] = value
 
     if where == "laptop":
-        runner = app_runner(build_app(bench.plane, RestSettings(), Exposition().render), 0.1)
+        runner = app_runner(build_app(bench.plane.endpoints, RestSettings(), Exposition().render), 0.1)
         await runner.setup()
         port = TimedPort(sock, PortLimits())
         port.answer_with(runner)

@@ -7,6 +7,6 @@ from tests.fakes.cluster import Leadership
 async def leader():
     made = Leadership()
     await made.start()
-    made.plane.workers_expected(["w1"])
+    made.plane.reports.workers_expected(["w1"])
     yield made
     await made.stop()

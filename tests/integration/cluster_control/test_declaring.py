@@ -38,7 +38,7 @@ def document(**changes):
 
 async def test_what_kubectl_declares_runs_has_keys_and_tells_how_it_fares(leader):
     await leader.declare(scoring_endpoint())
-    keys = leader.plane.keys("iris")
+    keys = leader.plane.endpoints.keys("iris")
     status = leader.endpoint()["status"]
     assert status["keys"]["primarySha256"] == hashlib.sha256(keys.primary.encode()).hexdigest()
     assert (status["ready"], status["replicas"], status["observedGeneration"]) == ("1/1", 1, 1)
@@ -71,7 +71,7 @@ async def test_statuses_that_we_write_ourselves_cause_nothing(leader):
 
 async def test_what_cannot_run_in_a_cluster_is_told_and_what_runs_goes_on(leader):
     await leader.declare(scoring_endpoint())
-    keys = leader.plane.keys("iris")
+    keys = leader.plane.endpoints.keys("iris")
     broken = [{"name": "blue", "replica": {"entryScript": "/score.py"}}]
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": broken}})
     await leader.settle(2)
@@ -79,7 +79,7 @@ async def test_what_cannot_run_in_a_cluster_is_told_and_what_runs_goes_on(leader
     assert (status, reason) == ("True", "Invalid") and "entryScript" in message and "home/iris" in message
     assert leader.conditions()["Ready"][0] == "True" and leader.endpoint()["status"]["observedGeneration"] == 2
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is not None and len(leader.kubernetes.pods()) == 1
-    assert leader.plane.keys("iris") == keys and "Invalid" in reasons(leader)
+    assert leader.plane.endpoints.keys("iris") == keys and "Invalid" in reasons(leader)
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": [image()]}})
     await leader.settle(2)
     assert leader.conditions()["Degraded"][0] == "False"
@@ -91,8 +91,8 @@ async def test_every_fault_of_what_never_ran_is_told(leader):
     await leader.settle(1)
     assert leader.conditions()["Degraded"][:2] == ("True", "Invalid")
     assert leader.conditions()["Ready"][0] == "False" and leader.kubernetes.all(DEPLOYMENTS) == []
-    with pytest.raises(NoSuchEndpoint, match="mend it with kubectl"):
-        await leader.plane.get("iris")
+    with pytest.raises(NoSuchEndpoint, match="repair it with kubectl"):
+        await leader.plane.endpoints.get("iris")
 
 
 async def test_of_one_name_in_two_namespaces_the_older_counts_until_it_is_gone():
@@ -114,11 +114,11 @@ async def test_a_deleted_endpoint_drains_then_its_workload_goes_and_the_object_l
     await leader.kubernetes.delete("/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/iris")
     await leader.settle(3)
     with pytest.raises(NoSuchEndpoint):
-        await leader.plane.get("iris")
+        await leader.plane.endpoints.get("iris")
     annotations = leader.kubernetes.find(PODS, pod)["metadata"]["annotations"]
     assert annotations["scorefront.io/draining"] == "true"
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is not None and leader.endpoint() is not None
-    leader.plane.replica_drained(next(iter(leader.routers.replicas)))
+    leader.plane.reports.replica_drained(next(iter(leader.routers.replicas)))
     await leader.settle(3)
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-blue") is None and leader.endpoint() is None
 
@@ -148,7 +148,7 @@ async def test_a_version_that_is_dropped_drains_before_its_workload_goes(leader)
     (green,) = [each for each in leader.routers.replicas.values() if each.version == "green"]
     assert green.state is ReplicaState.DRAINING
     assert leader.kubernetes.find(DEPLOYMENTS, "iris-green") is not None
-    leader.plane.replica_drained(green.id)
+    leader.plane.reports.replica_drained(green.id)
     await leader.settle(1)
     assert [each["metadata"]["name"] for each in leader.kubernetes.all(DEPLOYMENTS)] == ["iris-blue"]
 
@@ -167,7 +167,7 @@ async def test_a_new_leader_ends_what_the_old_one_had_begun_to_let_go(leader):
 
 
 async def test_what_rest_declares_is_an_object_and_its_echo_changes_nothing(leader):
-    view, created = await leader.plane.apply(document())
+    view, created = await leader.plane.endpoints.apply(document())
     applied = len(leader.kubernetes.writes("apply"))
     await leader.settle(3)
     assert created and view["metadata"]["name"] == "iris"
@@ -178,22 +178,22 @@ async def test_what_rest_declares_is_an_object_and_its_echo_changes_nothing(lead
 
 async def test_a_split_set_by_rest_is_in_the_object(leader):
     await leader.declare(scoring_endpoint(versions=TWO))
-    await leader.plane.set_traffic("iris", {"green": 30}, None, None)
+    await leader.plane.endpoints.set_traffic("iris", {"green": 30}, None, None)
     await leader.settle(2)
     found = {each["name"]: each for each in leader.endpoint()["spec"]["versions"]}
     assert found["green"]["trafficPercentile"] == 30
     assert leader.endpoint()["metadata"]["generation"] == 2
-    assert (await leader.plane.get("iris"))["status"]["versions"]["green"]["share"] == 0.3
+    assert (await leader.plane.endpoints.get("iris"))["status"]["versions"]["green"]["share"] == 0.3
 
 
 async def test_what_kubectl_changes_meanwhile_is_not_undone_by_rest(leader):
     await leader.declare(scoring_endpoint(versions=TWO))
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"description": "newer"}})
     with pytest.raises(ConflictingChange):
-        await leader.plane.set_traffic("iris", {"green": 30}, None, None)
+        await leader.plane.endpoints.set_traffic("iris", {"green": 30}, None, None)
     await leader.settle(1)
     assert leader.endpoint()["spec"]["description"] == "newer"
-    await leader.plane.set_traffic("iris", {"green": 30}, None, None)
+    await leader.plane.endpoints.set_traffic("iris", {"green": 30}, None, None)
     assert leader.endpoint()["spec"]["description"] == "newer"
 
 
@@ -204,45 +204,45 @@ async def test_what_the_api_refuses_has_changed_nothing(leader):
         else None
     )
     with pytest.raises(InvalidCall, match="denied by a policy"):
-        await leader.plane.apply(document())
-    assert await leader.plane.views() == []
+        await leader.plane.endpoints.apply(document())
+    assert await leader.plane.endpoints.views() == []
 
 
 async def test_while_the_api_is_away_rest_says_so_and_nothing_changes(leader):
     await leader.declare(scoring_endpoint())
-    before = leader.plane.keys("iris")
+    before = leader.plane.endpoints.keys("iris")
     leader.kubernetes.go_away()
     for change in (
-        leader.plane.set_traffic("iris", {"blue": 5}, None, None),
-        leader.plane.delete("iris"),
-        leader.plane.regenerate("iris", KeyType.PRIMARY),
+        leader.plane.endpoints.set_traffic("iris", {"blue": 5}, None, None),
+        leader.plane.endpoints.delete("iris"),
+        leader.plane.endpoints.regenerate("iris", KeyType.PRIMARY),
     ):
         with pytest.raises(StoreUnavailable):
             await change
-    assert leader.plane.keys("iris") == before
+    assert leader.plane.endpoints.keys("iris") == before
 
 
 async def test_an_endpoint_that_only_one_machine_can_run_is_refused(leader):
     with pytest.raises(InvalidManifest, match="one machine only"):
-        await leader.plane.apply(document(versions=[{"name": "blue", "replica": {"command": ["x"]}}]))
+        await leader.plane.endpoints.apply(document(versions=[{"name": "blue", "replica": {"command": ["x"]}}]))
 
 
 async def test_what_rest_deletes_is_gone_at_once_and_its_name_is_free_when_all_is_drained(leader):
     await leader.declare(scoring_endpoint())
-    await leader.plane.delete("iris")
+    await leader.plane.endpoints.delete("iris")
     with pytest.raises(NoSuchEndpoint):
-        await leader.plane.get("iris")
+        await leader.plane.endpoints.get("iris")
     await leader.settle(3)
     with pytest.raises(ConflictingChange, match="is being deleted"):
-        await leader.plane.apply(document())
-    leader.plane.replica_drained(next(iter(leader.routers.replicas)))
+        await leader.plane.endpoints.apply(document())
+    leader.plane.reports.replica_drained(next(iter(leader.routers.replicas)))
     await leader.settle(3)
-    await leader.plane.apply(document())
+    await leader.plane.endpoints.apply(document())
 
 
 async def test_an_endpoint_of_a_namespace_that_nobody_watches_is_refused(leader):
     with pytest.raises(ConflictingChange, match="namespace elsewhere is not watched"):
-        await leader.plane.apply(scoring_endpoint(namespace="elsewhere"))
+        await leader.plane.endpoints.apply(scoring_endpoint(namespace="elsewhere"))
 
 
 # ---- keys
@@ -250,40 +250,40 @@ async def test_an_endpoint_of_a_namespace_that_nobody_watches_is_refused(leader)
 
 async def test_a_regenerated_key_is_in_the_status_when_the_call_returns(leader):
     await leader.declare(scoring_endpoint())
-    before = leader.plane.keys("iris")
-    after = await leader.plane.regenerate("iris", KeyType.PRIMARY)
+    before = leader.plane.endpoints.keys("iris")
+    after = await leader.plane.endpoints.regenerate("iris", KeyType.PRIMARY)
     digests = leader.endpoint()["status"]["keys"]
     assert digests["primarySha256"] == hashlib.sha256(after.primary.encode()).hexdigest()
     await leader.settle(5)
     assert leader.endpoint()["status"]["keys"] == digests
-    assert leader.plane.keys("iris") == after != before and "KeyRegenerated" in reasons(leader)
+    assert leader.plane.endpoints.keys("iris") == after != before and "KeyRegenerated" in reasons(leader)
 
 
 async def test_keys_that_a_user_changes_are_followed(leader):
     await leader.declare(scoring_endpoint())
     write_entry(leader, PRIMARY, SECONDARY)
     await leader.settle(65)
-    assert leader.plane.keys("iris").primary == PRIMARY
+    assert leader.plane.endpoints.keys("iris").primary == PRIMARY
     assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(PRIMARY.encode()).hexdigest()
 
 
 async def test_keys_that_cannot_be_used_are_told_and_the_old_ones_stay(leader):
     await leader.declare(scoring_endpoint())
-    before = leader.plane.keys("iris")
+    before = leader.plane.endpoints.keys("iris")
     write_entry(leader, "short", SECONDARY)
     await leader.settle(65)
     message = leader.conditions()["Degraded"][2]
     assert "primaryKey must have 32 to 256 characters, has 5" in message
     assert """patch secret scorefront-keys --type=merge -p '{"data":{"home.iris":null}}'""" in message
-    assert leader.plane.keys("iris") == before
+    assert leader.plane.endpoints.keys("iris") == before
 
 
 async def test_keys_that_a_user_removes_are_drawn_anew(leader):
     await leader.declare(scoring_endpoint())
-    before = leader.plane.keys("iris")
+    before = leader.plane.endpoints.keys("iris")
     leader.kubernetes.edit(SECRETS, "scorefront-keys", {"data": {"home.iris": None}})
     await leader.settle(65)
-    after = leader.plane.keys("iris")
+    after = leader.plane.endpoints.keys("iris")
     assert not {after.primary, after.secondary} & {before.primary, before.secondary}
     assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(after.primary.encode()).hexdigest()
 
@@ -293,16 +293,16 @@ async def test_an_endpoint_that_takes_tokens_tells_of_no_keys(leader):
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"tokenAuthEnabled": True}})
     await leader.settle(2)
     assert "keys" not in leader.endpoint()["status"]
-    assert leader.plane.token("iris")
+    assert leader.plane.endpoints.token("iris")
 
 
 async def test_signing_keys_and_keys_survive_a_change_of_leader_and_routers_trust_them(leader):
     await leader.declare(scoring_endpoint())
-    trust, keys = leader.plane.snapshot().trust, leader.plane.keys("iris")
+    trust, keys = leader.plane.snapshot().trust, leader.plane.endpoints.keys("iris")
     assert trust.keys[0].kid in leader.kubernetes.find(CONFIGMAPS, "scorefront-trust")["data"]["trust.json"]
     await leader.stop()
     after = await Leadership(leader.kubernetes, leader.clock, fence=2).start()
-    assert after.plane.snapshot().trust == trust and after.plane.keys("iris") == keys
+    assert after.plane.snapshot().trust == trust and after.plane.endpoints.keys("iris") == keys
     await after.stop()
 
 
@@ -351,7 +351,7 @@ async def test_a_workload_that_is_adopted_keeps_its_number_and_is_found_by_its_s
     assert {each.port for each in leader.routers.replicas.values()} == {80} and len(leader.routers.replicas) == 4
     (version,) = leader.endpoint()["status"]["versions"]
     assert (version["selector"], version["desired"]) == ("app=theirs", 4)
-    await leader.plane.delete("iris")
+    await leader.plane.endpoints.delete("iris")
     await leader.settle(3)
     assert leader.endpoint() is None and len(leader.kubernetes.pods()) == 4
 
@@ -367,7 +367,7 @@ async def test_a_workload_that_is_not_there_is_told_and_found_when_it_comes(lead
 async def test_static_replicas_are_told_and_forgotten(leader):
     await leader.declare(scoring_endpoint(versions=[{"name": "blue", "replica": {"static": ["10.9.0.1:9400"]}}]))
     assert leader.endpoint()["status"]["ready"] == "1/1"
-    await leader.plane.delete("iris")
+    await leader.plane.endpoints.delete("iris")
     await leader.settle(2)
     assert leader.routers.replicas == {} and leader.endpoint() is None
 
@@ -377,11 +377,11 @@ async def test_the_last_lines_of_a_crash_loop_are_those_before_it_ended(leader):
     (pod,) = leader.kubernetes.pods()
     leader.kubernetes.logs[pod, False] = "one\ntwo\nthree\n"
     leader.kubernetes.logs[pod, True] = "Traceback\n"
-    assert [line.line for line in await leader.plane.logs("iris", "blue", 2)] == ["two", "three"]
+    assert [line.line for line in await leader.plane.endpoints.logs("iris", "blue", 2)] == ["two", "three"]
     waiting = {"name": "model", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 3}
     leader.kubernetes.edit(PODS, pod, {"status": {"containerStatuses": [waiting]}})
     await leader.settle(0.1)
-    assert [line.line for line in await leader.plane.logs("iris", "blue", 2)] == ["Traceback"]
+    assert [line.line for line in await leader.plane.endpoints.logs("iris", "blue", 2)] == ["Traceback"]
 
 
 async def test_numbers_that_a_leader_finds_are_those_that_were_asked_for(leader):
@@ -391,6 +391,6 @@ async def test_numbers_that_a_leader_finds_are_those_that_were_asked_for(leader)
     after = await Leadership(leader.kubernetes, leader.clock, fence=2).start()
     await after.settle(2)
     assert after.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["replicas"] == 5
-    assert (await after.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 5
+    assert (await after.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["desired"] == 5
     assert after.provider.number(BLUE, after.plane.declared("iris").endpoint.versions[0]) == 5
     await after.stop()

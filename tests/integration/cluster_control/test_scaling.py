@@ -111,18 +111,18 @@ async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_what_is_d
     assert set(ids(eight, DRAINING)) == victims
     two = sorted(victims)[:2]
     for each in two:
-        eight.plane.replica_drained(each)
+        eight.plane.reports.replica_drained(each)
     await eight.settle(1)
     assert number(eight) == 6
     assert set(eight.kubernetes.pods(leaving=True)) == {name_of(each) for each in two}, "just those"
     for each in sorted(victims)[2:]:
-        eight.plane.replica_drained(each)
+        eight.plane.reports.replica_drained(each)
     await eight.settle(1)
     assert number(eight) == 3 and set(eight.kubernetes.pods(leaving=True)) == {name_of(each) for each in victims}
     eight.kubernetes.end_all()
     await eight.settle(1)
     assert len(ids(eight)) == 3 and ids(eight, DRAINING) == []
-    assert eight.control.counters()["unexpected_removals"] == 0
+    assert eight.control.gauges()["unexpected_removals"] == 0
 
 
 async def test_what_drains_at_the_same_time_is_one_write(eight):
@@ -130,7 +130,7 @@ async def test_what_drains_at_the_same_time_is_one_write(eight):
     victims = ids(eight)[:5]
     await eight.provider.scale(BLUE, 3, victims)
     for each in victims:
-        eight.plane.replica_drained(each)
+        eight.plane.reports.replica_drained(each)
     await eight.settle(1)
     assert number(eight) == 3 and len(eight.kubernetes.writes("replace", "/scale")) == before + 1
 
@@ -153,7 +153,7 @@ async def test_the_autoscaler_gives_back_what_is_idle(leader):
     victims = ids(leader, DRAINING)
     assert victims
     for each in victims:
-        leader.plane.replica_drained(each)
+        leader.plane.reports.replica_drained(each)
     await leader.settle(1)
     assert number(leader) == 1 and len(ids(leader)) == 1
 
@@ -165,7 +165,7 @@ async def test_more_are_wanted_while_others_drain(eight):
     await eight.settle(1)
     assert number(eight) == 11 and len(ids(eight)) == 6, "those that are withdrawn never serve again"
     for each in victims:
-        eight.plane.replica_drained(each)
+        eight.plane.reports.replica_drained(each)
     await eight.settle(1)
     assert number(eight) == 6 and len(ids(eight)) == 6
 
@@ -176,7 +176,7 @@ async def test_a_lower_maximum_is_reached_without_a_busy_pod_lost(eight):
     await eight.settle(2)
     assert number(eight) > 2 and len(ids(eight, DRAINING)) == number(eight) - len(ids(eight))
     for each in ids(eight, DRAINING):
-        eight.plane.replica_drained(each)
+        eight.plane.reports.replica_drained(each)
     await eight.settle(2)
     assert number(eight) <= 2
 
@@ -188,12 +188,12 @@ async def test_a_pod_that_should_have_gone_is_deleted_and_counted(eight):
     # Another one is not ready at that moment, and so goes before the cheap one.
     other = next(name for name in ready if name != name_of(victim))
     eight.kubernetes.edit(PODS, other, {"status": {"phase": "Pending"}}, "kubelet")
-    eight.plane.replica_drained(victim)
+    eight.plane.reports.replica_drained(victim)
     await eight.settle(1)
     assert eight.kubernetes.pods(leaving=True) == [other]
     await eight.settle(16)
     assert name_of(victim) in eight.kubernetes.pods(leaving=True)
-    assert eight.control.counters()["unexpected_removals"] == 1 and number(eight) == 7
+    assert eight.control.gauges()["unexpected_removals"] == 1 and number(eight) == 7
 
 
 async def test_nothing_is_given_back_in_the_middle_of_a_rollout(eight):
@@ -203,7 +203,7 @@ async def test_nothing_is_given_back_in_the_middle_of_a_rollout(eight):
     await eight.settle(0.2)
     victim = ids(eight)[0]
     await eight.provider.scale(BLUE, 7, [victim])
-    eight.plane.replica_drained(victim)
+    eight.plane.reports.replica_drained(victim)
     await eight.settle(2)
     assert number(eight) == 8
     eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", {"status": {"replicas": 8, "updatedReplicas": 8}}, "controller")
@@ -254,7 +254,7 @@ async def test_an_api_that_is_away_lowers_nothing_and_the_rest_follows_when_it_i
     assert number(eight) == 8
     await eight.load(30, busy=0, total=8)
     for each in ids(eight, DRAINING):
-        eight.plane.replica_drained(each)
+        eight.plane.reports.replica_drained(each)
     await eight.settle(2)
     assert number(eight) == 1
 
@@ -294,7 +294,7 @@ async def test_a_leader_that_has_been_replaced_applies_nothing_that_it_meant_to(
 
     eight.kubernetes.refusal = another_leads_by_now
     document = scoring_endpoint(versions=[{**image(maximum=8), "replica": {"image": "registry/model:2"}}])
-    await eight.plane.apply(document)
+    await eight.plane.endpoints.apply(document)
     found = eight.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["template"]["spec"]["containers"]
     assert found[0]["image"] == old.spec.versions[0].replica.image
     with pytest.raises(Fenced):
@@ -315,9 +315,11 @@ async def test_a_new_leader_goes_on_draining_where_the_old_one_was(eight):
     await eight.stop()
     after = await Leadership(eight.kubernetes, eight.clock, fence=2).start()
     await after.settle(1)
-    assert number(after) == 8 and (await after.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    assert (
+        number(after) == 8 and (await after.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    )
     for each in victims:
-        after.plane.replica_drained(each)
+        after.plane.reports.replica_drained(each)
     await after.settle(2)
     assert number(after) == 3 and set(after.kubernetes.pods(leaving=True)) == {name_of(each) for each in victims}
     await after.stop()
@@ -337,10 +339,10 @@ async def test_of_a_stateful_set_the_last_ones_are_drained_and_go(leader):
     assert sorted(marked(leader)) == ["db-1", "db-2", "db-3"]
     last = next(each for each in ids(leader, DRAINING) if each.startswith("db-3"))
     first = next(each for each in ids(leader, DRAINING) if each.startswith("db-1"))
-    leader.plane.replica_drained(first)
+    leader.plane.reports.replica_drained(first)
     await leader.settle(1)
     assert leader.kubernetes.find(STATEFULSETS, "db")["spec"]["replicas"] == 4
-    leader.plane.replica_drained(last)
+    leader.plane.reports.replica_drained(last)
     await leader.settle(1)
     assert leader.kubernetes.find(STATEFULSETS, "db")["spec"]["replicas"] == 3
     assert leader.kubernetes.pods(leaving=True) == ["db-3"]

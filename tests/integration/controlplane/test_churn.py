@@ -56,7 +56,7 @@ async def lives_and_goes(bench: Bench, name: str, number: int) -> None:
     await bench.clock.advance(2)
     assert ("scale", blue, 6, frozenset()) in bench.provider.calls
     bench.provider.become(bench.provider.of(blue)[-1], ReplicaState.FAILED, "exit status 1")
-    await bench.plane.regenerate(name, KeyType.PRIMARY)
+    await bench.plane.endpoints.regenerate(name, KeyType.PRIMARY)
     for second in range(12):
         # The first order to have fewer is refused, and a replica that was withdrawn for it dies meanwhile.
         bench.provider.refusal = ProviderError("not now") if second < 9 else None
@@ -65,17 +65,19 @@ async def lives_and_goes(bench: Bench, name: str, number: int) -> None:
             bench.provider.vanish(bench.provider.of(blue, ReplicaState.READY)[0])
         told(bench, blue, number, busy=0)
         await bench.clock.advance(1)
-    assert any(record.decision.direction is Direction.DOWN for record in bench.plane.decisions(name, "blue", 99))
+    assert any(
+        record.decision.direction is Direction.DOWN for record in bench.plane.endpoints.decisions(name, "blue", 99)
+    )
     bench.provider.vanish(bench.provider.of(blue, ReplicaState.READY)[0])
     await bench.apply(manifest(name))
-    await bench.plane.delete(name)
+    await bench.plane.endpoints.delete(name)
     told(bench, blue, number, busy=0)
     for replica in bench.provider.of(blue) + bench.provider.of(VersionKey(name, "green")):
-        bench.plane.replica_drained(replica)
+        bench.plane.reports.replica_drained(replica)
     await bench.clock.advance(10)
     assert bench.provider.replicas == {}
-    bench.plane.replica_drained(f"{name}-blue-late")
-    bench.plane.worker_ended(f"w{number}")
+    bench.plane.reports.replica_drained(f"{name}-blue-late")
+    bench.plane.reports.worker_ended(f"w{number}")
     await bench.clock.advance(10)
 
 
@@ -83,8 +85,8 @@ def told(bench: Bench, key: VersionKey, number: int, busy: int, waiting: int = 0
     """What the worker says at this moment."""
     now = bench.clock.now()
     usage = VersionUsage(*key, busy, 1, waiting, now - 1000.0, {})
-    bench.plane.workers_expected([f"w{number}"])
-    bench.plane.usage_reported(UsageReport(f"w{number}", now, (usage,), (key,) if waiting else ()))
+    bench.plane.reports.workers_expected([f"w{number}"])
+    bench.plane.reports.usage_reported(UsageReport(f"w{number}", now, (usage,), (key,) if waiting else ()))
 
 
 async def test_nothing_stays_of_endpoints_that_have_gone(bench):

@@ -24,12 +24,12 @@ TWO = [version("blue", isDefault=True), version("green", trafficPercentile=10)]
 
 
 async def test_what_is_declared_runs_and_is_told_to_the_routers(bench):
-    view, created = await bench.plane.apply(manifest())
+    view, created = await bench.plane.endpoints.apply(manifest())
     await bench.until(lambda: bench.routers.told(UpsertReplica))
     assert created
     assert bench.provider.asked("apply") == [("apply", "iris", {"blue": 1})]
     assert view["status"]["scoringUri"] == "http://127.0.0.1:8080/api/v1/service/iris/score"
-    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["ready"] == 1
+    assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["ready"] == 1
 
 
 async def test_routers_learn_of_an_endpoint_before_its_replicas(bench):
@@ -42,55 +42,59 @@ async def test_routers_learn_of_an_endpoint_before_its_replicas(bench):
 
 async def test_declaring_again_changes_and_keeps_the_keys(bench):
     await bench.apply(manifest())
-    keys = bench.plane.keys("iris")
-    view, created = await bench.plane.apply(manifest(versions=TWO))
+    keys = bench.plane.endpoints.keys("iris")
+    view, created = await bench.plane.endpoints.apply(manifest(versions=TWO))
     assert not created and list(view["status"]["versions"]) == ["blue", "green"]
-    assert bench.plane.keys("iris") == keys
+    assert bench.plane.endpoints.keys("iris") == keys
 
 
 async def test_every_fault_is_told_and_nothing_changes(bench):
     await bench.apply(manifest())
-    before = await bench.plane.get("iris")
+    before = await bench.plane.endpoints.get("iris")
     published, calls = list(bench.routers.published), list(bench.provider.calls)
     with pytest.raises(InvalidManifest) as refused:
-        await bench.plane.apply(manifest(versions=[version(minimum=5, maximum=2), version("Bad_Name")]))
+        await bench.plane.endpoints.apply(manifest(versions=[version(minimum=5, maximum=2), version("Bad_Name")]))
     assert len(refused.value.faults) >= 2
-    assert (await bench.plane.get("iris"), bench.routers.published, bench.provider.calls) == (before, published, calls)
+    assert (await bench.plane.endpoints.get("iris"), bench.routers.published, bench.provider.calls) == (
+        before,
+        published,
+        calls,
+    )
 
 
 async def test_what_cannot_run_here_is_refused_before_anything_changes(bench):
     bench.provider.faults = [Fault("spec.versions[0].replica.image", "x", "cannot run here")]
     with pytest.raises(InvalidManifest, match="cannot run here"):
-        await bench.plane.apply(manifest())
-    assert await bench.plane.views() == [] and bench.provider.calls == []
+        await bench.plane.endpoints.apply(manifest())
+    assert await bench.plane.endpoints.views() == [] and bench.provider.calls == []
 
 
 async def test_a_full_disk_refuses_the_change_and_the_running_state_is_untouched(bench, monkeypatch):
     await bench.apply(manifest())
-    before, published = await bench.plane.get("iris"), list(bench.routers.published)
+    before, published = await bench.plane.endpoints.get("iris"), list(bench.routers.published)
 
     def full(*_):
         raise StoreError("cannot write iris.json: No space left on device")
 
     monkeypatch.setattr(StateDirectory, "save_endpoint", full)
     monkeypatch.setattr(StateDirectory, "delete_endpoint", full)
-    keys = bench.plane.keys("iris")
+    keys = bench.plane.endpoints.keys("iris")
     for change in (
-        bench.plane.apply(manifest(versions=TWO)),
-        bench.plane.set_traffic("iris", {"blue": 5}, None, None),
-        bench.plane.regenerate("iris", KeyType.PRIMARY),
-        bench.plane.delete("iris"),
+        bench.plane.endpoints.apply(manifest(versions=TWO)),
+        bench.plane.endpoints.set_traffic("iris", {"blue": 5}, None, None),
+        bench.plane.endpoints.regenerate("iris", KeyType.PRIMARY),
+        bench.plane.endpoints.delete("iris"),
     ):
         with pytest.raises(StoreError):
             await change
-    assert await bench.plane.get("iris") == before
-    assert bench.plane.keys("iris") == keys and bench.routers.published == published
+    assert await bench.plane.endpoints.get("iris") == before
+    assert bench.plane.endpoints.keys("iris") == keys and bench.routers.published == published
 
 
 async def test_a_document_that_no_message_can_carry_is_refused(bench):
     with pytest.raises(InvalidManifest):
-        await bench.plane.apply(manifest(description="half a character \ud800"))
-    assert await bench.plane.views() == []
+        await bench.plane.endpoints.apply(manifest(description="half a character \ud800"))
+    assert await bench.plane.endpoints.views() == []
 
 
 async def test_what_the_provider_refuses_is_told_and_tried_again(bench):
@@ -99,25 +103,25 @@ async def test_what_the_provider_refuses_is_told_and_tried_again(bench):
     assert "no room for a process" in view["status"]["versions"]["blue"]["message"]
     bench.provider.refusal = None
     await bench.clock.advance(5)
-    view = await bench.plane.get("iris")
+    view = await bench.plane.endpoints.get("iris")
     assert view["status"]["ready"] and view["status"]["versions"]["blue"]["message"] == ""
 
 
 async def test_changes_of_one_endpoint_happen_one_after_the_other(bench):
     documents = [manifest(description=str(number)) for number in range(20)]
-    await asyncio.gather(*(bench.plane.apply(document) for document in documents))
+    await asyncio.gather(*(bench.plane.endpoints.apply(document) for document in documents))
     told = [message.endpoint.description for message in bench.routers.told(UpsertEndpoint)]
-    last = (await bench.plane.get("iris"))["spec"]["description"]
+    last = (await bench.plane.endpoints.get("iris"))["spec"]["description"]
     assert sorted(told, key=int) == [str(number) for number in range(20)] and told[-1] == last
     after = await bench.again()
-    assert (await after.plane.get("iris"))["spec"]["description"] == last
+    assert (await after.plane.endpoints.get("iris"))["spec"]["description"] == last
     await after.plane.stop()
 
 
 async def test_changing_the_split_asks_for_no_other_number_of_replicas(bench):
     await bench.apply(manifest(versions=TWO))
     ids = set(bench.provider.replicas)
-    view = await bench.plane.set_traffic("iris", {"green": 30}, None, "green")
+    view = await bench.plane.endpoints.set_traffic("iris", {"green": 30}, None, "green")
     assert [v["share"] for v in view["status"]["versions"].values()] == [0.7, 0.3]
     assert view["status"]["versions"]["green"]["type"] == "Control"
     assert set(bench.provider.replicas) == ids
@@ -127,48 +131,48 @@ async def test_a_split_that_breaks_a_rule_changes_nothing(bench):
     await bench.apply(manifest(versions=TWO))
     for percentiles, default in (({"green": 101}, None), ({"nobody": 1}, None), ({}, "nobody"), ({"green": -1}, None)):
         with pytest.raises(InvalidManifest):
-            await bench.plane.set_traffic("iris", percentiles, default, None)
-    assert (await bench.plane.get("iris"))["status"]["versions"]["green"]["share"] == 0.1
+            await bench.plane.endpoints.set_traffic("iris", percentiles, default, None)
+    assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["green"]["share"] == 0.1
 
 
 async def test_a_deleted_endpoint_is_unknown_at_once_and_its_replicas_drain(bench):
     await bench.apply(manifest())
     await bench.until(lambda: bench.routers.replicas)
     (replica,) = bench.provider.replicas
-    await bench.plane.delete("iris")
+    await bench.plane.endpoints.delete("iris")
     await bench.clock.advance(0)
     assert bench.routers.told(RemoveEndpoint) == [RemoveEndpoint("iris")]
     assert bench.routers.replicas[replica].state is DRAINING
     with pytest.raises(NoSuchEndpoint):
-        await bench.plane.get("iris")
-    bench.plane.replica_drained(replica)
+        await bench.plane.endpoints.get("iris")
+    bench.plane.reports.replica_drained(replica)
     await bench.clock.advance(0)
     assert bench.provider.replicas == {} and bench.routers.replicas == {}
 
 
 async def test_an_endpoint_declared_again_after_its_end_has_new_keys(bench):
     await bench.apply(manifest())
-    keys = bench.plane.keys("iris")
-    await bench.plane.delete("iris")
+    keys = bench.plane.endpoints.keys("iris")
+    await bench.plane.endpoints.delete("iris")
     await bench.apply(manifest())
     assert {keys.primary, keys.secondary}.isdisjoint(
-        {bench.plane.keys("iris").primary, bench.plane.keys("iris").secondary}
+        {bench.plane.endpoints.keys("iris").primary, bench.plane.endpoints.keys("iris").secondary}
     )
 
 
 async def test_what_does_not_exist_is_not_found(bench):
     await bench.apply(manifest())
     for question in (
-        bench.plane.get("wine"),
-        bench.plane.delete("wine"),
-        bench.plane.regenerate("wine", KeyType.PRIMARY),
+        bench.plane.endpoints.get("wine"),
+        bench.plane.endpoints.delete("wine"),
+        bench.plane.endpoints.regenerate("wine", KeyType.PRIMARY),
     ):
         with pytest.raises(NoSuchEndpoint):
             await question
     with pytest.raises(NoSuchVersion):
-        await bench.plane.logs("iris", "red", 10)
+        await bench.plane.endpoints.logs("iris", "red", 10)
     with pytest.raises(NoSuchVersion):
-        bench.plane.decisions("iris", "red", 10)
+        bench.plane.endpoints.decisions("iris", "red", 10)
 
 
 # ---- keys and tokens
@@ -176,8 +180,8 @@ async def test_what_does_not_exist_is_not_found(bench):
 
 async def test_a_regenerated_key_is_told_to_the_routers_with_the_other_unchanged(bench):
     await bench.apply(manifest())
-    before = bench.plane.keys("iris")
-    after = await bench.plane.regenerate("iris", KeyType.PRIMARY)
+    before = bench.plane.endpoints.keys("iris")
+    after = await bench.plane.endpoints.regenerate("iris", KeyType.PRIMARY)
     assert after.primary != before.primary and after.secondary == before.secondary
     assert bench.routers.told(SetKeys)[-1].keys == digests("iris", after)
 
@@ -185,9 +189,9 @@ async def test_a_regenerated_key_is_told_to_the_routers_with_the_other_unchanged
 async def test_a_token_needs_an_endpoint_with_token_auth(bench):
     await bench.apply(manifest())
     with pytest.raises(ConflictingChange, match="tokenAuthEnabled"):
-        bench.plane.token("iris")
+        bench.plane.endpoints.token("iris")
     await bench.apply(manifest(tokenAuthEnabled=True))
-    assert bench.plane.token("iris").expires_on == int(bench.clock.wall()) + 13 * 3600
+    assert bench.plane.endpoints.token("iris").expires_on == int(bench.clock.wall()) + 13 * 3600
 
 
 async def test_signing_keys_rotate_by_themselves_and_routers_know_before_it_counts(bench):
@@ -199,15 +203,15 @@ async def test_signing_keys_rotate_by_themselves_and_routers_know_before_it_coun
 
 async def test_keys_issuer_and_signing_keys_survive_a_restart(bench):
     await bench.apply(manifest())
-    keys, trust = bench.plane.keys("iris"), bench.plane.snapshot().trust
+    keys, trust = bench.plane.endpoints.keys("iris"), bench.plane.snapshot().trust
     after = await bench.again()
-    assert (after.plane.keys("iris"), after.plane.snapshot().trust) == (keys, trust)
+    assert (after.plane.endpoints.keys("iris"), after.plane.snapshot().trust) == (keys, trust)
     await after.plane.stop()
 
 
 async def test_routers_never_get_a_key_or_a_private_half(bench):
     await bench.apply(manifest())
-    pair = bench.plane.keys("iris")
+    pair = bench.plane.endpoints.keys("iris")
     told = repr(bench.routers.published) + repr(bench.plane.snapshot())
     assert pair.primary not in told and pair.secondary not in told and "PRIVATE" not in told
 
@@ -217,12 +221,12 @@ async def test_routers_never_get_a_key_or_a_private_half(bench):
 
 async def test_a_restart_asks_for_the_numbers_that_were_wanted(bench):
     await bench.apply(manifest(versions=[version(minimum=2), version("green")]))
-    bench.plane.usage_reported(usage(busy=2, total=2, waiting=2))
+    bench.plane.reports.usage_reported(usage(busy=2, total=2, waiting=2))
     await bench.clock.advance(0.1)
     assert bench.provider.asked("scale")[-1][:3] == ("scale", BLUE, 3)
     after = await bench.again()
     assert after.provider.asked("apply") == [("apply", "iris", {"blue": 3, "green": 1})]
-    assert (await after.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    assert (await after.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
     await after.plane.stop()
 
 
@@ -265,12 +269,12 @@ async def damaged(bench, request):
     """Started again with a file that was damaged meanwhile: (bench, the file, what it holds, what is told of it)."""
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.apply(manifest("roses"))
-    bench.plane.usage_reported(usage(busy=2, total=2, waiting=2))
+    bench.plane.reports.usage_reported(usage(busy=2, total=2, waiting=2))
     await bench.clock.advance(0.1)
     await bench.plane.stop()
     spoil, told = request.param
     path = bench.directory / "endpoints" / "iris.json"
-    keys = bench.plane.keys("iris")
+    keys = bench.plane.endpoints.keys("iris")
     path.with_name("as it was").write_text(path.read_text())
     path.write_text(spoil(path.read_text()))
     after = Bench(bench.directory)
@@ -283,13 +287,13 @@ async def damaged(bench, request):
 async def test_a_damaged_endpoint_is_skipped_and_told_of_and_everything_else_starts(damaged, caplog):
     bench, path, _, told = damaged
     content = path.read_text()
-    assert [view["metadata"]["name"] for view in await bench.plane.views()] == ["roses"]
+    assert [view["metadata"]["name"] for view in await bench.plane.endpoints.views()] == ["roses"]
     assert [endpoint.name for endpoint in bench.plane.snapshot().endpoints] == ["roses"]
-    assert bench.plane.shortfalls() == []
+    assert bench.plane.endpoints.shortfalls() == []
     logged = "\n".join(record.getMessage() for record in caplog.get_records("setup"))
     assert re.search(f"'iris' is skipped: .*endpoints/iris.json.*{told}", logged)
-    assert re.search(told, bench.plane.skipped()["iris"])
-    for question in (bench.plane.get("iris"), bench.plane.regenerate("iris", KeyType.PRIMARY)):
+    assert re.search(told, bench.plane.endpoints.skipped()["iris"])
+    for question in (bench.plane.endpoints.get("iris"), bench.plane.endpoints.regenerate("iris", KeyType.PRIMARY)):
         with pytest.raises(NoSuchEndpoint, match=told):
             await question
     assert path.read_text() == content
@@ -306,14 +310,14 @@ async def test_a_damaged_endpoint_that_is_declared_anew_is_served_and_its_file_i
     bench, path, keys, told = damaged
     content = path.read_text()
     await bench.apply(manifest())
-    assert bench.plane.skipped() == {}
+    assert bench.plane.endpoints.skipped() == {}
     assert path.with_name("iris.json.damaged-1").read_text() == content
-    assert "its damaged file is kept as" in caplog.text
+    assert "damaged file renamed to" in caplog.text
     if "must be" in told:  # the document alone was no good
-        assert bench.plane.keys("iris") == keys
+        assert bench.plane.endpoints.keys("iris") == keys
     assert bench.provider.asked("apply")[-1] == ("apply", "iris", {"blue": 3})  # the number that was wanted
     after = await bench.again()
-    assert after.plane.skipped() == {} and len(await after.plane.views()) == 2
+    assert after.plane.endpoints.skipped() == {} and len(await after.plane.endpoints.views()) == 2
     await after.plane.stop()
 
 
@@ -321,21 +325,21 @@ async def test_a_damaged_endpoint_that_is_mended_is_served_after_a_restart(damag
     bench, path, keys, _ = damaged
     path.write_text(path.with_name("as it was").read_text())
     after = await bench.again()
-    assert after.plane.keys("iris") == keys and after.plane.skipped() == {}
-    assert (await after.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    assert after.plane.endpoints.keys("iris") == keys and after.plane.endpoints.skipped() == {}
+    assert (await after.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
     await after.plane.stop()
 
 
 async def test_a_damaged_endpoint_that_is_deleted_is_gone_and_its_file_is_kept(damaged):
     bench, path, *_ = damaged
     content = path.read_text()
-    await bench.plane.delete("iris")
+    await bench.plane.endpoints.delete("iris")
     assert bench.provider.asked("remove") == [("remove", "iris")]
     assert path.with_name("iris.json.damaged-1").read_text() == content and not path.exists()
     with pytest.raises(NoSuchEndpoint, match="there is no endpoint 'iris'"):
-        await bench.plane.get("iris")
+        await bench.plane.endpoints.get("iris")
     after = await bench.again()
-    assert after.plane.skipped() == {}
+    assert after.plane.endpoints.skipped() == {}
     await after.plane.stop()
 
 
@@ -347,10 +351,10 @@ async def test_an_endpoint_stays_skipped_when_its_file_cannot_be_kept(damaged, m
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("cluster.atomic_files.set_aside", refused)
-    for change in (bench.plane.apply(manifest()), bench.plane.delete("iris")):
+    for change in (bench.plane.endpoints.apply(manifest()), bench.plane.endpoints.delete("iris")):
         with pytest.raises(StoreError, match=r"cannot rename .*iris\.json: Read-only"):
             await change
-    assert bench.plane.skipped().keys() == {"iris"} and path.read_text() == content
+    assert bench.plane.endpoints.skipped().keys() == {"iris"} and path.read_text() == content
 
 
 async def test_damaged_signing_keys_cost_the_tokens_and_nothing_else(bench, caplog):
@@ -390,10 +394,10 @@ async def test_an_endpoint_is_ready_once_every_version_has_its_minimum(bench):
     bench.provider.become(first, READY)
     bench.provider.become(second, ReplicaState.FAILED, "exit status 1")
     await bench.clock.advance(0)
-    assert [str(each) for each in bench.plane.shortfalls()] == ["iris/blue: 1 of 2 ready: exit status 1"]
+    assert [str(each) for each in bench.plane.endpoints.shortfalls()] == ["iris/blue: 1 of 2 ready: exit status 1"]
     bench.provider.become(second, READY)
     await bench.clock.advance(0)
-    assert bench.plane.shortfalls() == []
+    assert bench.plane.endpoints.shortfalls() == []
 
 
 async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(bench):
@@ -403,7 +407,7 @@ async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(benc
     bench.provider.logged[BLUE] = {replica: ["Traceback", "ModuleNotFoundError: sklearn"]}
     bench.provider.become(replica, ReplicaState.FAILED, "exit status 1")
     await bench.clock.advance(0)
-    message = (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"]
+    message = (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["message"]
     assert message == "exit status 1\nTraceback\nModuleNotFoundError: sklearn"
 
 
@@ -413,27 +417,27 @@ async def test_a_version_says_why_a_replica_fails_though_enough_are_ready(bench)
     await bench.clock.advance(0)
     bench.provider.become(bench.provider.of(BLUE)[1], ReplicaState.FAILED, "exit status 1")
     await bench.clock.advance(0)
-    status = (await bench.plane.get("iris"))["status"]
+    status = (await bench.plane.endpoints.get("iris"))["status"]
     assert status["ready"] and status["versions"]["blue"]["message"] == "exit status 1"
     bench.provider.become(bench.provider.of(BLUE)[1], READY)
     await bench.clock.advance(0)
-    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"] == ""
+    assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["message"] == ""
 
 
 async def test_a_version_that_starts_says_so_with_its_last_log_lines(bench):
     bench.provider.starts_ready = False
     await bench.apply(manifest())
-    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"] == "starting"
+    assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["message"] == "starting"
     bench.provider.logged[BLUE] = {"iris-blue-1": ["loading the model"]}
-    message = (await bench.plane.get("iris"))["status"]["versions"]["blue"]["message"]
+    message = (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["message"]
     assert message == "starting; its last log lines:\nloading the model"
 
 
 async def test_the_view_shows_slots_and_utilization(bench):
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
-    bench.plane.usage_reported(usage(busy=1, total=2, waiting=0, starved=False))
-    status = (await bench.plane.get("iris"))["status"]["versions"]["blue"]
+    bench.plane.reports.usage_reported(usage(busy=1, total=2, waiting=0, starved=False))
+    status = (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]
     assert {key: status[key] for key in ("busy", "total", "waiting", "utilization", "share", "isDefault")} == {
         "busy": 1,
         "total": 2,
@@ -446,18 +450,20 @@ async def test_the_view_shows_slots_and_utilization(bench):
 
 async def test_the_view_can_be_declared_again(bench):
     view = await bench.apply(manifest(versions=TWO))
-    again, created = await bench.plane.apply({key: view[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+    again, created = await bench.plane.endpoints.apply(
+        {key: view[key] for key in ("apiVersion", "kind", "metadata", "spec")}
+    )
     assert not created and again["spec"] == view["spec"]
 
 
 async def test_logs_of_all_replicas_are_one_stream(bench):
     await bench.apply(manifest(versions=TWO))
     bench.provider.logged = {BLUE: {"b1": ["one", "two"]}, GREEN: {"g1": ["three"]}}
-    assert [tuple(line) for line in await bench.plane.logs("iris", None, 1)] == [
+    assert [tuple(line) for line in await bench.plane.endpoints.logs("iris", None, 1)] == [
         ("blue", "b1", "two"),
         ("green", "g1", "three"),
     ]
-    follow = bench.plane.follow_logs("iris", "green")
+    follow = bench.plane.endpoints.follow_logs("iris", "green")
     bench.provider.log_feed.put_nowait(("g1", "four"))
     assert tuple(await anext(follow)) == ("green", "g1", "four")
     await follow.aclose()
@@ -466,7 +472,7 @@ async def test_logs_of_all_replicas_are_one_stream(bench):
 async def test_what_is_measured_covers_every_declared_version(bench):
     await bench.apply(manifest(versions=TWO))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
-    measured = await bench.plane.measure()
+    measured = bench.plane.endpoints.measure()
     assert measured.desired == {BLUE: 1, GREEN: 1}
     assert measured.replicas[BLUE][READY] == 1
 
@@ -474,7 +480,7 @@ async def test_what_is_measured_covers_every_declared_version(bench):
 async def test_static_replicas_are_declared_but_never_scaled(bench):
     static = version(replica={"static": ["127.0.0.1:1", "127.0.0.1:2"]})
     view = await bench.apply(manifest(versions=[static]))
-    bench.plane.usage_reported(usage(busy=2, total=2, waiting=50))
+    bench.plane.reports.usage_reported(usage(busy=2, total=2, waiting=50))
     await bench.clock.advance(3)
     assert view["status"]["versions"]["blue"]["desired"] == 2
     assert bench.provider.asked("scale") == []

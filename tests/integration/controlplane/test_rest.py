@@ -13,8 +13,8 @@ from autoscaler.frontend_settings import Size
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
 from controlplane.control_token import ControlToken
+from controlplane.endpoint_service import EndpointService
 from controlplane.openapi import OPERATIONS
-from controlplane.plane import ControlPlane
 from controlplane.records import FrontEndRecord
 from controlplane.rest import RestSettings, build_app
 from scorefront.exposition import Exposition
@@ -28,8 +28,8 @@ TOKEN = "control-token-of-the-test"
 IRIS = "/api/v1/endpoints/iris"
 
 
-async def served(bench, settings, *front_end):
-    app = build_app(bench.plane, settings, Exposition().render, *front_end)
+async def served(bench, settings, front_end=lambda last: ()):
+    app = build_app(bench.plane.endpoints, settings, Exposition().render, front_end, bench.routers)
     client = TestClient(TestServer(app))
     await client.start_server()
     return client
@@ -286,7 +286,7 @@ async def test_decisions_are_listed_newest_last(api, bench):
     await put(api)
     for waiting in (1, 3):
         row = VersionUsage("iris", "blue", 1, 1, waiting, 0.0, {})
-        bench.plane.usage_reported(UsageReport("w", bench.clock.now(), (row,), (BLUE,)))
+        bench.plane.reports.usage_reported(UsageReport("w", bench.clock.now(), (row,), (BLUE,)))
         await bench.clock.advance(0.06)
     decisions = (await (await api.get(f"{IRIS}/decisions?last=2&version=blue")).json())["value"]
     assert [(each["previous"], each["desired"], each["direction"]) for each in decisions] == [
@@ -415,7 +415,7 @@ async def test_a_fault_of_ours_is_a_500_that_gives_nothing_away(api, monkeypatch
     async def broken(self):
         raise RuntimeError("inner detail")
 
-    monkeypatch.setattr(ControlPlane, "views", broken)
+    monkeypatch.setattr(EndpointService, "views", broken)
     response = await api.get("/api/v1/endpoints")
     refused = await error(response, 500, "Internal")
     assert "inner detail" not in refused["message"] and "inner detail" in caplog.text
@@ -500,4 +500,4 @@ async def test_two_credentials_are_none(guarded):
 
 async def test_an_api_beyond_loopback_without_a_token_cannot_be_built(tmp_path):
     with pytest.raises(ValueError, match="authenticator"):
-        build_app(Bench(tmp_path).plane, RestSettings(loopback=False), Exposition().render)
+        build_app(Bench(tmp_path).plane.endpoints, RestSettings(loopback=False), Exposition().render)

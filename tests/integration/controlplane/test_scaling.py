@@ -32,7 +32,7 @@ class Load:
         self._last_s = now
         total = len(self.bench.provider.of(BLUE, READY))
         row = VersionUsage("iris", "blue", self.busy, total, self.waiting, self.integral, {})
-        self.bench.plane.usage_reported(UsageReport("w1", now, (row,), (BLUE,) if starved else ()))
+        self.bench.plane.reports.usage_reported(UsageReport("w1", now, (row,), (BLUE,) if starved else ()))
 
     async def run(self, seconds):
         for _ in range(round(seconds / 0.2)):
@@ -49,7 +49,7 @@ class Load:
 @pytest.fixture
 async def load(bench):
     await bench.apply(manifest(versions=[version(minimum=1, maximum=6)]))
-    bench.plane.workers_expected(["w1"])
+    bench.plane.reports.workers_expected(["w1"])
     made = Load(bench)
     made.report()
     await made.run(2)
@@ -74,7 +74,7 @@ async def test_a_request_that_finds_no_free_slot_brings_more_replicas_at_once(be
 async def test_a_decision_says_when_it_was_made_and_when_the_provider_had_it(bench, load):
     load.set(busy=1, waiting=3, starved=True)
     await bench.clock.advance(0)
-    record = bench.plane.decisions("iris", "blue", 20)[-1]
+    record = bench.plane.endpoints.decisions("iris", "blue", 20)[-1]
     assert (record.decision.previous, record.decision.desired) == (1, 5)
     assert record.at == record.acted_at == bench.clock.wall()
 
@@ -101,7 +101,7 @@ async def test_a_replica_is_stopped_only_when_the_routers_say_it_is_drained(benc
     draining = bench.provider.of(BLUE, DRAINING)
     assert len(draining) == 5 and bench.provider.asked("drained") == []
     assert {bench.routers.replicas[each].state for each in draining} == {DRAINING}
-    bench.plane.replica_drained(draining[0])
+    bench.plane.reports.replica_drained(draining[0])
     await bench.clock.advance(0)
     assert bench.provider.asked("drained") == [("drained", draining[0])]
     assert bench.provider.of(BLUE, DRAINING) == draining[1:]
@@ -148,7 +148,7 @@ async def test_routers_that_cannot_withdraw_do_not_keep_replicas_from_going(benc
 
 
 async def test_routers_that_never_answer_are_waited_for_a_short_while_only(bench, load, monkeypatch):
-    monkeypatch.setattr(bench.plane._scaling._scaler, "_retire_timeout_s", 0.01)
+    monkeypatch.setattr(bench.plane._scaling._executor, "_retire_timeout_s", 0.01)
     await scaled_to(bench, load, 6)
     bench.routers.retire_hangs = True
     load.set(busy=0, waiting=0)
@@ -187,11 +187,11 @@ async def test_what_was_withdrawn_goes_even_when_more_are_needed_after_all(bench
 async def test_a_replica_that_routers_withdrew_without_an_answer_is_replaced(bench, load):
     await scaled_to(bench, load, 6)
     stray = bench.provider.of(BLUE, READY)[2]
-    bench.plane.replica_drained(stray)
+    bench.plane.reports.replica_drained(stray)
     await bench.clock.advance(0)
     assert bench.provider.of(BLUE, DRAINING) == [stray]
     assert len(bench.provider.of(BLUE, READY)) == 6
-    bench.plane.replica_drained(stray)
+    bench.plane.reports.replica_drained(stray)
     await bench.clock.advance(0)
     assert bench.provider.of(BLUE, DRAINING) == [] and len(bench.provider.of(BLUE)) == 6
 
@@ -203,7 +203,7 @@ async def test_a_victim_that_drains_before_the_provider_knows_is_no_stray(bench,
     async def retire_and_drain_at_once(key, count):
         retired = await retire(key, count)
         for replica in retired:
-            bench.plane.replica_drained(replica)
+            bench.plane.reports.replica_drained(replica)
         return retired
 
     bench.routers.retire = retire_and_drain_at_once
@@ -219,7 +219,7 @@ async def test_a_change_of_the_bounds_holds_at_once(bench, load):
     await bench.apply(manifest(versions=[version(minimum=1, maximum=3)]))
     await load.run(1)
     assert bench.provider.asked("apply")[-1] == ("apply", "iris", {"blue": 3})
-    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
+    assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["desired"] == 3
     await bench.apply(manifest(versions=[version(minimum=5, maximum=6)]))
     await load.run(1)
     assert len(bench.provider.of(BLUE, READY)) >= 5
@@ -230,7 +230,7 @@ async def test_a_version_with_a_fixed_number_has_just_that(bench, load):
     load.set(busy=4, waiting=50, starved=True)
     await load.run(2)
     assert len(bench.provider.of(BLUE, READY)) == 4
-    assert (await bench.plane.get("iris"))["status"]["versions"]["blue"]["desired"] == 4
+    assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["desired"] == 4
 
 
 async def test_a_version_that_is_gone_is_not_scaled_by_a_decision_that_came_too_late(bench, load):
@@ -247,7 +247,7 @@ async def test_a_replica_that_the_provider_itself_withdraws_is_drained_too(bench
     bench.provider.become(replica, DRAINING)
     await bench.clock.advance(0)
     assert bench.routers.replicas[replica].state is DRAINING
-    bench.plane.replica_drained(replica)
+    bench.plane.reports.replica_drained(replica)
     await bench.clock.advance(0)
     assert bench.provider.of(BLUE) == []
 
@@ -260,7 +260,7 @@ async def test_numbers_never_leave_the_bounds_whatever_the_load_does(bench, load
 
 
 async def test_starved_versions_that_are_not_declared_are_ignored(bench, load):
-    bench.plane.usage_reported(UsageReport("w1", bench.clock.now(), (), (VersionKey("nobody", "here"),)))
-    bench.plane.worker_ended("w1")
+    bench.plane.reports.usage_reported(UsageReport("w1", bench.clock.now(), (), (VersionKey("nobody", "here"),)))
+    bench.plane.reports.worker_ended("w1")
     await load.run(1)
     assert bench.provider.asked("scale") == []

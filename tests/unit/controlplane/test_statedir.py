@@ -33,7 +33,7 @@ def reopened(directory):
 
 def test_an_empty_directory_is_an_empty_state(directory):
     state = reopened(directory)
-    assert (state.endpoints, state.wanted, state.keyring) == ({}, {}, None)
+    assert (state.endpoints, state.desired, state.keyring) == ({}, {}, None)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
@@ -47,7 +47,7 @@ def test_everything_put_is_there_after_a_restart(directory):
     store.close()
     state = reopened(directory)
     assert state.endpoints == {"iris": IRIS}
-    assert state.wanted == {VersionKey("iris", "blue"): 4}
+    assert state.desired == {VersionKey("iris", "blue"): 4}
     assert state.keyring == ring
 
 
@@ -181,7 +181,7 @@ def test_what_begins_anew_is_told_and_the_damaged_file_is_kept(directory, name, 
     stored(directory)
     (directory / name).write_bytes(content)
     state = reopened(directory)
-    assert (state.endpoints, state.wanted, state.keyring) == ({"wine": IRIS}, {}, None)
+    assert (state.endpoints, state.desired, state.keyring) == ({"wine": IRIS}, {}, None)
     (told,) = state.lost
     assert f"{name} is damaged: " in told and f"renamed to {name}.damaged-1" in told
     assert (directory / f"{name}.damaged-1").read_bytes() == content and not (directory / name).exists()

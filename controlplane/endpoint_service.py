@@ -1,0 +1,201 @@
+"""Use cases of the REST API: declare, change, read and delete endpoints, their keys, tokens, logs and decisions."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autoscaler.policy import Direction
+from cluster.provider import Provider, ProviderError
+from controlplane.admission import unencodable
+from controlplane.cluster_view import Shortfall, shortfalls
+from controlplane.control_errors import ConflictingChange
+from controlplane.endpoint_changes import EndpointChanges
+from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
+from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked
+from controlplane.log_streams import LogLine, follow
+from controlplane.records import DecisionRecord
+from controlplane.registry import DeclaredEndpoint, Registry
+from controlplane.replica_scaling import ReplicaScaling
+from controlplane.signing import TokenIssuer
+from controlplane.tokens import IssuedToken
+from serving.endpoint import Auth, VersionKey
+from serving.faults import InvalidManifest
+from serving.manifest import parse, to_endpoint
+from serving.replica import ReplicaState
+from serving.traffic import with_traffic
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingMetrics:
+    """Replicas and decisions of every declared version, for `/metrics`."""
+
+    replicas: Mapping[VersionKey, Mapping[ReplicaState, int]]
+    desired: Mapping[VersionKey, int]
+    decisions: Mapping[tuple[VersionKey, Direction], int]
+
+
+class EndpointService:
+    """Use cases on endpoints. Changes of one endpoint are serialised by its lock."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        registry: Registry,
+        changes: EndpointChanges,
+        scaling: ReplicaScaling,
+        issuer: TokenIssuer,
+        sources: ViewSources,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """The use cases of one control plane.
+
+        provider: checks endpoints and reads logs.
+        registry: the declared endpoints.
+        changes: applies changes.
+        scaling: has decisions and desired replicas.
+        issuer: issues tokens.
+        sources: of the status of endpoints.
+        entropy: n -> n random bytes.
+        """
+        self._provider = provider
+        self._registry = registry
+        self._changes = changes
+        self._scaling = scaling
+        self._issuer = issuer
+        self._sources = sources
+        self._entropy = entropy
+
+    # ---- changes
+
+    async def apply(self, document: object, subject: str = "") -> tuple[dict[str, Any], bool]:
+        """Declare or replace an endpoint: (its View, True if it is new). Raises InvalidManifest, StoreError.
+
+        `subject`: name of the document in error messages, e.g. its file.
+        """
+        manifest = parse(document, subject)
+        name = manifest.metadata.name
+        async with self._registry.lock(name):
+            old = self._registry.find(name)
+            endpoint = to_endpoint(manifest)
+            faults = [*self._provider.check(endpoint), *unencodable(manifest, endpoint)]
+            if faults:
+                raise InvalidManifest(tuple(faults), subject)
+            await self._changes.declare(manifest, endpoint, old)
+        return await self.get(name), old is None
+
+    async def set_traffic(
+        self, name: str, percentiles: Mapping[str, float], default: str | None, control: str | None
+    ) -> dict[str, Any]:
+        """Change the traffic split; returns the View. Raises EndpointNotFound, InvalidManifest, StoreError.
+
+        name: of the endpoint.
+        percentiles: version -> percent; other versions keep theirs.
+        default: new default version; None: unchanged.
+        control: new control version; None: unchanged.
+        """
+        async with self._registry.lock(name):
+            old = self._registry.get(name)
+            manifest = parse(with_traffic(old.manifest, percentiles, default, control))
+            await self._changes.declare(manifest, to_endpoint(manifest), old)
+        return await self.get(name)
+
+    async def delete(self, name: str) -> None:
+        """Answer 404 for it at once, then drain and stop its replicas. Raises EndpointNotFound, StoreError."""
+        async with self._registry.lock(name):
+            await self._changes.delete(name)
+
+    async def regenerate(self, name: str, which: KeyType) -> KeyPair:
+        """Replace one key; routers refuse the old one at once. Raises EndpointNotFound, StoreError."""
+        async with self._registry.lock(name):
+            old = self._registry.get(name)
+            return await self._changes.replace_keys(old, regenerated(old.keys, which, self._entropy(ENTROPY_BYTES)))
+
+    async def revoke_tokens(self, name: str) -> IssuedToken:
+        """Invalidate every issued token; keys stay valid. Returns a new token.
+
+        Raises EndpointNotFound, StoreError; ConflictingChange without token auth.
+        """
+        async with self._registry.lock(name):
+            old = self._with_token_auth(name)
+            await self._changes.replace_keys(old, revoked(old.keys, self._entropy(INCARNATION_BYTES)))
+            return self.token(name)
+
+    # ---- queries
+
+    async def get(self, name: str) -> dict[str, Any]:
+        """The View of one endpoint. Raises EndpointNotFound."""
+        declared = self._registry.get(name)
+        missing = shortfalls((declared.endpoint,), self._sources.view)
+        return to_view(declared, self._sources, {each.key: await self._log_tail(each.key) for each in missing})
+
+    async def views(self) -> list[dict[str, Any]]:
+        """The Views of all endpoints, by name."""
+        views = []
+        for declared in self._registry.all():
+            if self._registry.find(declared.endpoint.name) is not None:
+                views.append(await self.get(declared.endpoint.name))
+        return views
+
+    def skipped(self) -> dict[str, str]:
+        """Endpoints that are not served, with the fault of the stored record: file, field and rule."""
+        return {name: skipped.why for name, skipped in sorted(self._registry.skipped().items())}
+
+    def keys(self, name: str) -> KeyPair:
+        """Both keys. Raises EndpointNotFound."""
+        return self._registry.get(name).keys
+
+    def token(self, name: str) -> IssuedToken:
+        """A token for the endpoint. Raises EndpointNotFound; ConflictingChange without token auth."""
+        return self._issuer.issue(name, self._with_token_auth(name).keys.incarnation)
+
+    def decisions(self, name: str, version: str | None, last: int) -> list[DecisionRecord]:
+        """The last scaling decisions, newest last. Raises EndpointNotFound, VersionNotFound.
+
+        name: of the endpoint.
+        version: None: all versions.
+        last: most records.
+        """
+        return self._scaling.decisions.last(self._registry.keys_of(name, version), last)
+
+    async def logs(self, name: str, version: str | None, tail: int) -> list[LogLine]:
+        """The last log lines of every replica. Raises EndpointNotFound, VersionNotFound.
+
+        name: of the endpoint.
+        version: None: all versions.
+        tail: most lines of one replica.
+        """
+        lines = []
+        for key in self._registry.keys_of(name, version):
+            for replica, tail_lines in (await self._provider.logs(key, tail)).items():
+                lines += [LogLine(key.version, replica, line) for line in tail_lines]
+        return lines
+
+    def follow_logs(self, name: str, version: str | None) -> AsyncGenerator[LogLine, None]:
+        """New log lines, without end. Raises EndpointNotFound, VersionNotFound at once."""
+        return follow(self._provider, self._registry.keys_of(name, version))
+
+    def shortfalls(self) -> list[Shortfall]:
+        """The versions that are not ready; the installation is ready without any."""
+        return shortfalls(self._registry.endpoints(), self._sources.view)
+
+    def measure(self) -> ScalingMetrics:
+        """Current numbers for `/metrics`."""
+        versions = [(v, VersionKey(e.name, v.name)) for e in self._registry.endpoints() for v in e.versions]
+        return ScalingMetrics(
+            replicas={key: self._sources.view.counts(key) for _, key in versions},
+            desired={key: self._scaling.desired(version, key) for version, key in versions},
+            decisions=self._scaling.decisions.counts(),
+        )
+
+    def _with_token_auth(self, name: str) -> DeclaredEndpoint:
+        declared = self._registry.get(name)
+        if declared.endpoint.auth is not Auth.TOKEN:
+            raise ConflictingChange(f"endpoint '{name}' has no token auth; set tokenAuthEnabled: true")
+        return declared
+
+    async def _log_tail(self, key: VersionKey) -> list[str]:
+        try:
+            tails = await self._provider.logs(key, LOG_LINES)
+        except ProviderError:
+            return []
+        return next((lines for lines in reversed(tails.values()) if lines), [])
