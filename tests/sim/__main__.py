@@ -1,4 +1,4 @@
-"""Runs seeds: one with its trace, or very many on all cores."""
+"""Run the simulator: one seed with its trace, or many on all cores."""
 
 import argparse
 import sys
@@ -10,11 +10,11 @@ from tests.sim.planted import BUGS, WHERE, planted
 from tests.sim.world import Outcome, run
 
 CHUNK = 50
-"""Seeds that a process runs before it tells."""
+"""Seeds per task of the process pool."""
 
 
 def main() -> int:
-    """0 when every run kept all promises."""
+    """Run from the command line; returns 0 if no seed failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one")
     parser.add_argument("--trace", action="store_true", help="print every event of it")
@@ -29,14 +29,14 @@ def main() -> int:
 
 
 def one(seed: int, bug: str | None, trace: bool) -> int:
-    """One run, as loud as wanted."""
+    """Run one seed, with or without its trace."""
     result = attempt(seed, bug, trace)
     print(result)
     return int(isinstance(result, str))
 
 
 def many(seeds: range, bug: str | None, processes: int) -> int:
-    """Many runs; every failure is told with its first lines."""
+    """Run many seeds; print the first lines of each failure."""
     started, failed, done, events = time.perf_counter(), [], 0, 0
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     with ProcessPoolExecutor(processes) as pool:
@@ -56,12 +56,12 @@ def many(seeds: range, bug: str | None, processes: int) -> int:
 
 
 def attempt_all(seeds: range, bug: str | None) -> list[tuple[int, Outcome | str]]:
-    """Each seed with its outcome, or the text of its failure."""
+    """Outcome or failure text of each seed."""
     return [(seed, attempt(seed, bug)) for seed in seeds]
 
 
 def attempt(seed: int, bug: str | None, trace: bool = False) -> Outcome | str:
-    """A run's outcome, or the text of its failure: first what is broken, then where and after which events."""
+    """Outcome of a run, or its failure text: the broken promise, the traceback, the last events."""
     try:
         with planted(bug):
             return run(seed, trace, WHERE.get(bug or ""))

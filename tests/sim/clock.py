@@ -1,4 +1,4 @@
-"""Virtual time: events in order of their moment, and of their planning where moments are equal."""
+"""Virtual clock: scheduled events, ordered by time and then by insertion."""
 
 import heapq
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Action = Callable[..., object]
 
 
 class Clock:
-    """Seconds since the start of a run. Nothing happens between two events."""
+    """Seconds since the start of a run."""
 
     __slots__ = ("_events", "_planned", "now")
 
@@ -18,17 +18,17 @@ class Clock:
         self._events: list[tuple[float, int, Action, tuple[Any, ...]]] = []
 
     def at(self, moment: float, action: Action, *args: Any) -> None:
-        """Plan `action(*args)`; a moment that has passed means now."""
+        """Schedule `action(*args)` at a time, or now if it has passed."""
         self._planned = number = self._planned + 1
         heapq.heappush(self._events, (max(moment, self.now), number, action, args))
 
     def after(self, delay_s: float, action: Action, *args: Any) -> None:
-        """Plan `action(*args)` for `delay_s` from now."""
+        """Schedule `action(*args)` after `delay_s`."""
         self._planned = number = self._planned + 1
         heapq.heappush(self._events, (self.now + delay_s, number, action, args))
 
     def run_until(self, end: float) -> int:
-        """Let everything happen that is planned for up to `end`; returns how many events that were."""
+        """Run all events up to `end`; returns their number."""
         events, pop = self._events, heapq.heappop
         before = self._planned - len(events)
         while events and events[0][0] <= end:

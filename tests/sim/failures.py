@@ -1,5 +1,5 @@
-"""What the simulation finds."""
+"""Failures found by the simulation."""
 
 
 class PromiseBroken(AssertionError):
-    """A promise of the protocol does not hold. The text says which, with the numbers."""
+    """A broken promise of the protocol; the text has the promise and its numbers."""

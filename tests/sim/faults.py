@@ -1,4 +1,4 @@
-"""What goes wrong in a run: when, to whom, and when it is over."""
+"""Faults of a run: start, target and end."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Faults:
-    """Draws one fault after the other until the busy part of the run is over."""
+    """Draws faults one by one until the busy part of the run is over."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -36,7 +36,7 @@ class Faults:
         }
 
     def start(self) -> None:
-        """Plan the first fault, if the scenario has any."""
+        """Schedule the first fault, if the scenario has any."""
         scenario = self._world.scenario
         if scenario.loss or scenario.duplication or scenario.reordering:
             self._world.network.faulty = True
@@ -59,20 +59,20 @@ class Faults:
         self._plan()
 
     def _on(self, duration_s: float, over: Callable[..., object], *args: object) -> None:
-        """A fault that lasts; nothing is calm meanwhile. All are over when the busy part is."""
+        """Start a lasting fault; it ends with the busy part at the latest."""
         world = self._world
         world.judge.faults_on += 1
         world.clock.at(min(world.clock.now + duration_s, world.scenario.busy_s), self._off, over, args)
 
     def _off(self, over: Callable[..., object], args: tuple[object, ...]) -> None:
         world = self._world
-        world.note("fault is over", over.__name__)
+        world.note("fault ends", over.__name__)
         world.judge.faults_on -= 1
         over(*args)
         world.judge.disturb(world.clock.now, world.scenario.settle_s)
 
     def _duration_s(self) -> float:
-        """Short ones that nobody notices, and some that outlast a lease and the longest request."""
+        """Pauses: short ones, and some longer than a lease and the longest request."""
         scenario, random = self._world.scenario, self._world.random
         reclaimed_s = scenario.lease_s + scenario.scoring_timeout_s + RECLAIM_MARGIN_S
         return random.choice((0.05, 0.3 * scenario.lease_s, 2 * reclaimed_s)) * random.random()
@@ -109,7 +109,7 @@ class Faults:
             self._world.supervisor.leave(self._world.random.choice(serving).name)
 
     def _flap(self) -> None:
-        """A worker is not eligible for a moment: what it owns goes away and comes back; many skip the view between."""
+        """Make a worker ineligible for a moment: its versions move and return; many workers skip the view between."""
         name = self._pick()
         if name is None:
             return
@@ -131,7 +131,7 @@ class Faults:
     # ---- links
 
     def _pairs(self) -> list[tuple[str, str]]:
-        """The links between one part of the workers and the rest, or just one link."""
+        """Cut the links between two parts of the workers, or one link."""
         world = self._world
         names = list(world.supervisor.workers)
         if len(names) < 2:
@@ -209,7 +209,7 @@ class Faults:
         world.supervisor.tell(changed)
 
     def _vanish(self) -> None:
-        """A replica is not listed for a moment. Not one that may be about to be retired: control knows of both."""
+        """Unlist a replica for a moment, except one about to be retired."""
         world = self._world
         replica_id = self._pick_replica()
         if replica_id is None:
@@ -223,7 +223,7 @@ class Faults:
         world.clock.after(0.5 * world.random.random(), self._return, replica_id)
 
     def _return(self, replica_id: str) -> None:
-        """The same replica is listed again; what was sent to it before may still run."""
+        """List the replica again; its requests may still run."""
         world = self._world
         one = world.site.replicas[replica_id]
         one.change(one.declared, world.clock.now + world.scenario.settle_s)

@@ -1,4 +1,4 @@
-"""Who waits while something is free, and who overtakes whom: the promises that are about time."""
+"""Judge of the promises about time: no wait beside a free slot, no overtaking."""
 
 from collections import OrderedDict, deque
 
@@ -10,7 +10,7 @@ from tests.sim.worker import Request
 
 
 class Judge:
-    """Keeps every waiting request of every worker in the order of arrival.
+    """All waiting requests of all workers, in the order of arrival.
 
     The promises about time hold while the world is calm: no fault is on, and what the last one did has settled.
     """
@@ -25,17 +25,17 @@ class Judge:
         self._site = site
         self._waiting: dict[VersionKey, OrderedDict[Request, float]] = {}
         self._left: dict[VersionKey, deque[float]] = {}
-        # Who was overtaken: until when it must have been served all the same, and by whom.
+        # Overtaken requests: latest time of their own grant, and the overtaker.
         self._overtaken: dict[Request, tuple[float, str]] = {}
 
-    # ---- what happens
+    # ---- events
 
     def waits(self, request: Request, now: float) -> None:
-        """It has found no free slot, or lost the one it had."""
+        """The request starts to wait: no free slot, or its slot was lost."""
         self._waiting.setdefault(request.key, OrderedDict())[request] = now
 
     def served(self, request: Request, now: float) -> None:
-        """It gets a slot. Whoever came before it, but for the bound, does not wait any more, or has a grant coming."""
+        """The request got a slot. Older ones, beyond the bound, must have a grant under way."""
         self.served_count += 1
         line = self._waiting.get(request.key)
         if line is None:
@@ -54,24 +54,24 @@ class Judge:
                 )
 
     def ended(self, request: Request, now: float) -> None:
-        """It does not wait any more, if it did; a grant may be on its way to it."""
+        """The request stops waiting, if it did; a grant may be under way to it."""
         line = self._waiting.get(request.key)
         if line is not None and line.pop(request, None) is not None:
             self._overtaken.pop(request, None)
             self._left.setdefault(request.key, deque(maxlen=1000)).append(now)
 
     def disturb(self, now: float, settle_s: float) -> None:
-        """Something has happened that needs time to be put right."""
+        """A disturbance: promises hold again after the recovery time."""
         self.calm_since = max(self.calm_since, now + settle_s)
 
     # ---- judgement
 
     def calm(self, now: float) -> bool:
-        """Whether every promise holds now."""
+        """Check every promise now."""
         return not self.faults_on and now >= self.calm_since
 
     def audit(self, now: float) -> None:
-        """Nobody waits for longer than the bound while a slot is free for as long, and nobody was overtaken."""
+        """Fail if a request waits beside a slot free for longer than the bound, or was overtaken."""
         if not self.calm(now):
             self._overtaken.clear()
             return
@@ -98,10 +98,10 @@ class Judge:
                 )
 
     def _bounced_s(self, key: VersionKey, since: float) -> float:
-        """How long a free slot may have been under way to tickets that had just left, and back."""
+        """Extra time for slots granted to tickets that had just left."""
         ways = 2 * self._scenario.link_s
         return ways * sum(moment >= since - ways for moment in self._left.get(key, ()))
 
     def waiting(self) -> list[Request]:
-        """Everybody who waits."""
+        """All waiting requests."""
         return [request for line in self._waiting.values() for request in line]

@@ -1,7 +1,7 @@
-"""Links between workers: real sessions over connections that delay, lose, double, reorder, stop and break.
+"""Links between workers: real sessions over connections that delay, lose, duplicate, reorder, stall and break.
 
-A pair of members keeps one connection; the member whose name sorts first dials. An end that hears from a connection it
-has closed says so, as TCP does with a reset.
+A pair of members keeps one connection; the member whose name sorts first dials. An end answers frames on a
+connection that it has closed with a reset, as TCP does.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from tests.sim.clock import Clock
 from tests.sim.scenario import Scenario
 
 REDIAL_S = 0.1
-"""How long a dialler waits for a session to open; then it closes the connection and makes another."""
+"""Time limit for a session to open; then the dialler reconnects."""
 
 
 class End(Protocol):
-    """A worker, as the network sees it."""
+    """A worker as seen by the network."""
 
     name: str
 
@@ -31,7 +31,7 @@ class End(Protocol):
 
 
 class Connection:
-    """Between two workers; each end has its own idea of whether it is there."""
+    """A connection between two workers; each end has its own state."""
 
     __slots__ = ("closed", "dialler", "other", "sessions")
 
@@ -39,28 +39,28 @@ class Connection:
         self.dialler = dialler
         self.other = other
         self.sessions: dict[str, Session] = {}
-        """By end. Missing at the other end until the first frame has come."""
+        """Session by end; missing at the accepting end until its first frame."""
         self.closed: list[str] = []
-        """Ends that have closed it."""
+        """Ends that closed the connection."""
 
     def across(self, name: str) -> str:
-        """The end that is not `name`."""
+        """The other end."""
         return self.other if name == self.dialler else self.dialler
 
 
 class Direction:
-    """The way from one worker to another."""
+    """The channel from one worker to another."""
 
     __slots__ = ("cut", "last", "stalled", "waiting")
 
     def __init__(self) -> None:
         self.cut = False
-        """What is sent is lost."""
+        """True if frames are lost."""
         self.stalled = False
-        """What is sent waits."""
+        """True if frames wait."""
         self.waiting: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self.last = 0.0
-        """When the last frame arrives; later ones come after it."""
+        """Arrival time of the last frame; later frames arrive after it."""
 
 
 class Network:
@@ -69,22 +69,22 @@ class Network:
     def __init__(self, clock: Clock, random: Random, scenario: Scenario) -> None:
         self.ends: dict[str, End] = {}
         self.faulty = False
-        """Whether frames are lost, doubled and reordered now."""
+        """True while frames are lost, duplicated and reordered."""
         self.broken_sessions = 0
         self.duplicates = 0
         self._clock = clock
         self._random = random
         self._scenario = scenario
         self._open: dict[tuple[str, str], Connection] = {}
-        """By end and peer: where messages go."""
+        """Open connection by end and peer."""
         self._dialled: dict[tuple[str, str], Connection] = {}
         self._dialling: set[tuple[str, str]] = set()
         self._directions: dict[tuple[str, str], Direction] = {}
 
-    # ---- what workers do
+    # ---- calls of workers
 
     def send(self, sender: str, messages: list[tuple[str, PeerMessage]]) -> None:
-        """What one step of a worker has to say, as one batch per peer; lost where there is no session."""
+        """Send the messages of one step, one batch per peer; dropped without a session."""
         batches: dict[str, list[PeerMessage]] = {}
         for peer, message in messages:
             batches.setdefault(peer, []).append(message)
@@ -94,12 +94,12 @@ class Network:
                 self._send(connection, sender, connection.sessions[sender].pack(tuple(batch)))
 
     def is_up(self, one: str, other: str) -> bool:
-        """Whether both ends have the same session."""
+        """True if both ends have the same session."""
         connection = self._open.get((one, other))
         return connection is not None and connection is self._open.get((other, one))
 
     def meet(self, name: str) -> None:
-        """A worker has a new view: who is new in it is dialled, and who is gone is hung up on."""
+        """A worker enters a view: it connects to new members and closes links to others."""
         for one, other in [pair for pair in self._open if pair[0] == name]:
             if not self.ends[one].knows(other):
                 self._close(self._open[one, other], one)
@@ -108,21 +108,21 @@ class Network:
                 self._dial_later(*sorted((name, other)))
 
     def leave(self, name: str) -> None:
-        """The process has ended: the kernel closes its connections, and the other ends hear of it."""
+        """A process has ended: the kernel closes its connections at both ends."""
         for pair in [pair for pair in self._open if pair[0] == name]:
             connection = self._open.pop(pair)
             self._carry(*pair, self._hear_closed, connection, pair[1])
         del self.ends[name]
 
     def way(self, sender: str, receiver: str) -> Direction:
-        """The direction between two workers, made on first use."""
+        """The channel between two workers, created on first use."""
         way = self._directions.get((sender, receiver))
         if way is None:
             way = self._directions[sender, receiver] = Direction()
         return way
 
     def release(self, sender: str, receiver: str) -> None:
-        """A stalled direction moves again: what waited arrives, in order."""
+        """End a stall: waiting frames arrive in order."""
         way = self.way(sender, receiver)
         way.stalled = False
         waiting, way.waiting = way.waiting, []
@@ -171,7 +171,7 @@ class Network:
     # ---- sessions
 
     def _take(self, connection: Connection, name: str, frame: Frame) -> None:
-        """A frame, at the end that gets it, whenever that runs."""
+        """Deliver a frame, after a pause of the receiver."""
         if name in connection.closed:
             self._carry(name, connection.across(name), self._hear_closed, connection, connection.across(name))
             return
@@ -221,7 +221,7 @@ class Network:
             end.do(self._close, connection, name)
 
     def _close(self, connection: Connection, name: str) -> None:
-        """End the connection at this end, and let the other end know."""
+        """Close the connection at this end and inform the other."""
         if name in connection.closed:
             return
         connection.closed.append(name)
@@ -255,4 +255,4 @@ class Network:
         connection = self._dialled[dialler, other] = Connection(dialler, other)
         session = connection.sessions[dialler] = Session(dialler, other, self._random.getrandbits(32))
         self._send(connection, dialler, session.greet())
-        self._dial_later(dialler, other)  # until it has come about
+        self._dial_later(dialler, other)  # until connected

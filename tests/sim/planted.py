@@ -1,4 +1,4 @@
-"""Mistakes, planted into the real core on purpose: the simulation must find each of them.
+"""Planted bugs: each wrong method of the real core must be found by the simulation.
 
 Each is one method of the core in a wrong version. Those that would break everything at once do so for few leases only:
 what is found must be rare, as real mistakes are.
@@ -157,13 +157,13 @@ WHERE: dict[str, dict[str, Any]] = {
         "requests_per_s": 60.0,
     }
 }
-"""What a scenario must be like for a mistake to show soon: where silence outlasts a lease and the longest request.
+"""Scenario in which a bug shows soon: silence longer than a lease and the longest request.
 Links are fast against a lease, or a sign of life would come too late for its turn."""
 
 
 @contextmanager
 def planted(bug: str | None) -> Iterator[None]:
-    """The core with this mistake; None: as it is."""
+    """Run with a planted bug; None for none."""
     if bug is None:
         yield
         return

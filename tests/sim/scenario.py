@@ -1,4 +1,4 @@
-"""What one run is like, drawn from its seed: how many workers, what load, which faults."""
+"""Parameters of one run, drawn from its seed: workers, load, faults."""
 
 from dataclasses import dataclass, fields
 from random import Random
@@ -8,10 +8,10 @@ CUT, STALL, ONE_WAY, RESET = "cut", "stall", "one way", "reset"
 RETIRE, RESIZE, VANISH, DOWN = "retire", "resize", "vanish", "down"
 
 FEW, MANY = (1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8), (12, 16, 24, 36)
-"""Workers. A run's cost grows with their square, and most of what goes wrong goes wrong among three."""
+"""Numbers of workers. Cost grows with the square, and most faults show among three."""
 
 MOST_SLOTS = 4
-"""Of a replica."""
+"""Slots of a replica."""
 
 LIFE_FAULTS = (CRASH, PAUSE, LEAVE, JOIN, FLAP)
 LINK_FAULTS = (CUT, STALL, ONE_WAY, RESET)
@@ -20,58 +20,58 @@ REPLICA_FAULTS = (RETIRE, RESIZE, VANISH, DOWN)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Everything that is fixed for a run. Times in seconds, shares in [0, 1]."""
+    """Fixed parameters of a run. Times in seconds, shares in [0, 1]."""
 
     seed: int
     workers: int
     versions: int
     replicas: int
-    """Of each version."""
+    """Replicas of each version."""
     slots: int
-    """Most of a replica."""
+    """Most slots of a replica."""
     requests_per_s: float
     work_s: float
-    """Mean."""
+    """Mean duration of a request."""
     long_work: bool
-    """Requests may outlast the quarantine: what then still runs of a dead worker is the documented exception."""
+    """If requests may outlast the quarantine, those of a dead worker may exceed the slots: a documented exception."""
     queue_wait_s: float
     scoring_timeout_s: float
     lease_s: float
     link_s: float
-    """Longest way of a message without faults."""
+    """Longest message delay without faults."""
     feed_s: float
-    """Longest way of views and replica changes to a worker."""
+    """Longest delay of views and replica changes to a worker."""
     skew: str
-    """Where requests arrive: "even", "skewed" or "one"."""
+    """Distribution of arrivals over workers: "even", "skewed" or "one"."""
     held_known: bool
-    """Whether the supervisor knows what a dead worker had in flight."""
+    """True if the requests in flight of a dead worker are known."""
     loss: float
     duplication: float
     reordering: float
     encoded: bool
-    """Whether frames really become bytes and back."""
+    """True to encode and decode every frame."""
     leaving_clients: float
     tunnels: float
-    """Share of requests that become tunnels, which know no scoring timeout."""
+    """Share of requests that become tunnels, without a scoring timeout."""
     faults: tuple[str, ...]
-    """Kinds that happen; empty in a calm run."""
+    """Kinds of faults; empty for a calm run."""
     fault_every_s: float
     busy_s: float
-    """How long faults happen; requests go on arriving for a while after."""
+    """Duration of faults; requests arrive for a while after."""
 
     @property
     def settle_s(self) -> float:
-        """After a disturbance, until every promise holds again: connections are new, leases have run out."""
+        """Time from a disturbance until every promise holds again: reconnected, leases expired."""
         return self.lease_s * 1.5 + 4 * self.link_s + 2 * self.feed_s + 0.5
 
     @property
     def stuck_s(self) -> float:
-        """How long a ticket may wait beside a free slot: an ask, a recall, a return, a grant, and an idle slot kept."""
+        """Longest wait beside a free slot: ask, recall, return, grant, and a spare kept."""
         return 4 * self.link_s + 0.010 + 0.002
 
     @property
     def unfair_s(self) -> float:
-        """How much later a ticket may have come that is served earlier: an ask on its way, a recall on its way."""
+        """Largest age difference for overtaking: an ask and a recall under way."""
         return 2 * self.link_s + 0.010 + 0.002
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class Scenario:
 
 
 def draw(seed: int) -> Scenario:
-    """The scenario of a seed. A third of the runs is calm and has the tightest bounds."""
+    """Draw the scenario of a seed. A third of the runs is calm, with the tightest bounds."""
     random = Random(seed)
     workers = random.choice(FEW) if random.random() < 0.99 else random.choice(MANY)
     calm = random.random() < 0.3
@@ -97,7 +97,7 @@ def draw(seed: int) -> Scenario:
     kinds = [*LIFE_FAULTS, *LINK_FAULTS, *REPLICA_FAULTS]
     groups = (LIFE_FAULTS, LINK_FAULTS, REPLICA_FAULTS, tuple(random.sample(kinds, 3)), tuple(kinds))
     faults = () if calm else random.choice(groups)
-    # A paused worker cannot end a tunnel whose owner it has lost: what is said of tunnels holds without pauses.
+    # A paused worker cannot end a tunnel of a lost owner: no tunnels with pauses.
     tunnels = 0.0 if PAUSE in faults else random.choice((0.0, 0.0, 0.02))
     return Scenario(
         seed=seed,

@@ -1,4 +1,4 @@
-"""The one source of views, and of news about replicas: both reach every worker in order, each in its own time."""
+"""The single source of views and replica changes: delivered to every worker in order, with its own delay."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 NOTICE_S = 0.02
-"""Longest until the end of a process is noticed and its row of the flight board is read."""
+"""Longest time until the end of a process is noticed and its row of the in-flight table is read."""
 SKIPPED = 0.2
-"""Share of the views that a worker gets so late that it mostly skips them."""
+"""Share of views delivered so late that most are skipped."""
 REMEMBERED_S = 20.0
-"""How long views name who has departed: longer than any worker lags behind."""
+"""Time for which views list a departed member: longer than any worker lags behind."""
 
 
 class Supervisor:
-    """Starts workers, notices their end, and publishes views; also what control tells about replicas."""
+    """Starts workers, notices their end, publishes views; also the control plane's changes of replicas."""
 
     def __init__(self, world: "World") -> None:
         self.workers: dict[str, SimWorker] = {}
-        """Every process that runs, by name."""
+        """Running processes, by name."""
         self.retiring: set[VersionKey] = set()
-        """Versions of which a worker was ever told to withdraw a replica."""
+        """Versions with a replica retired so far."""
         self.view = View(0, ())
         self._world = world
         self._members: dict[str, Member] = {}
@@ -41,7 +41,7 @@ class Supervisor:
     # ---- workers
 
     def start(self, index: int) -> SimWorker:
-        """A process starts; nobody knows it before the next view. Some serve at once, some a moment later."""
+        """Start a process; it is a member from the next view. Some are eligible at once, some later."""
         world = self._world
         ready = world.random.random() < 0.5
         generation = self._generations[index] = self._generations.get(index, 0) + 1
@@ -56,11 +56,11 @@ class Supervisor:
         self._members[name] = Member(name, f"unix:{name}", eligible=ready)
         if not ready:
             world.clock.after(0.2 * world.random.random(), self.make_eligible, name, True)
-        world.note(name, "starts to run")
+        world.note(name, "starts")
         return worker
 
     def leave(self, name: str) -> None:
-        """The worker serves no new connection, and ends when it is idle."""
+        """Drain a worker; it ends when idle."""
         worker = self.workers[name]
         worker.leaving = True
         self._members[name] = Member(name, f"unix:{name}", eligible=False)
@@ -69,7 +69,7 @@ class Supervisor:
         self._world.clock.after(self._world.scenario.feed_s, self._end_when_idle, worker, epoch)
 
     def make_eligible(self, name: str, eligible: bool) -> None:
-        """A member may own versions from now on, or may not; one that leaves or has gone never does again."""
+        """Change a member's eligibility; a leaving member stays ineligible."""
         worker = self.workers.get(name)
         if worker is not None and not worker.leaving:
             self._members[name] = Member(name, f"unix:{name}", eligible)
@@ -77,7 +77,7 @@ class Supervisor:
             self.publish()
 
     def kill(self, name: str) -> None:
-        """The process ends at once, whatever it does."""
+        """Kill a process."""
         worker = self.workers[name]
         known = self._world.scenario.held_known
         held: dict[str, int] = {}
@@ -86,15 +86,15 @@ class Supervisor:
         self._end(worker, Departed(name, held if known else None))
 
     def serving(self) -> list[SimWorker]:
-        """Workers that new connections may come to."""
+        """Workers that accept new connections."""
         return [worker for worker in self.workers.values() if not worker.leaving and worker.view is not None]
 
     def owner(self, key: VersionKey) -> SimWorker | None:
-        """Who owns a version in the newest view, if it runs."""
+        """Owner of a version in the newest view, if it runs."""
         return self.workers.get(self.view.owner(key))
 
     def publish(self) -> None:
-        """A new view, on its way to every worker."""
+        """Publish a new view to every worker."""
         world = self._world
         now = world.clock.now
         self._departed = [(moment, one) for moment, one in self._departed if moment > now - REMEMBERED_S]
@@ -135,7 +135,7 @@ class Supervisor:
     # ---- replicas
 
     def add_replica(self, key: VersionKey, slots: int) -> None:
-        """A new replica is ready."""
+        """Add a ready replica."""
         self._replicas_made += 1
         number = self._replicas_made
         replica = Replica(
@@ -145,19 +145,19 @@ class Supervisor:
         self.tell(replica)
 
     def tell(self, replica: Replica) -> None:
-        """News of a replica, to everybody."""
-        self._world.note("control", "tells", replica.id, str(replica.state), replica.slots)
+        """Send a replica's record to every worker."""
+        self._world.note("control", "replica", replica.id, str(replica.state), replica.slots)
         for worker in self.workers.values():
             self._feed(worker, worker.hear_replica, replica)
 
     def tell_removal(self, replica_id: str) -> None:
-        """A replica is gone; everybody hears of it."""
-        self._world.note("control", "tells removal", replica_id)
+        """Remove a replica from every worker."""
+        self._world.note("control", "replica removed", replica_id)
         for worker in self.workers.values():
             self._feed(worker, worker.hear_removal, replica_id)
 
     def retire(self, key: VersionKey) -> None:
-        """Scaling down: the owner withdraws a replica. Orders and news come to it in one stream."""
+        """Scale down: the owner retires a replica. Commands and replica changes share one stream."""
         owner = self.owner(key)
         if owner is not None:
             self.retiring.add(key)
@@ -172,16 +172,16 @@ class Supervisor:
             self.tell(one.declared)
 
     def drained(self, name: str, replica_id: str) -> None:
-        """A worker says that nothing runs on a withdrawn replica and nothing will."""
-        self._world.note(name, "says drained", replica_id)
+        """A worker reports a drained replica."""
+        self._world.note(name, "drained", replica_id)
         one = self._world.site.replicas[replica_id]
         if one.running:
             raise PromiseBroken(f"{name} says that {replica_id} is drained while it runs {list(one.running)}")
         self._stop(one)
 
     def _stop(self, one: SimReplica) -> None:
-        """Stop a drained replica once no worker can take it for a ready one: who said so may be dead by now, and its
-        successor may not have heard yet that the replica was withdrawn.
+        """Stop a drained replica once every worker has disabled it: the owner that reported it may have died, and its
+        successor may not know yet that it is retired.
         """
         if not one.listed:
             return

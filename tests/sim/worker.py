@@ -1,4 +1,4 @@
-"""One worker: a real dispatcher, and a model of the shell around it that carries requests to replicas."""
+"""One worker: a real dispatcher in a model of the shell."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 CONNECT_S = 0.002
-"""Until a connection to a replica that is down is refused."""
+"""Time until a connection to a stopped replica is refused."""
 
 
 TUNNEL_TIMEOUTS = 4
-"""How long a tunnel stays open, in scoring timeouts."""
+"""Duration of a tunnel, in scoring timeouts."""
 
 
 class Request(Ticket):
-    """A request of a client, from its arrival to its end."""
+    """A request of a client."""
 
     __slots__ = ("arrived", "attempts", "key", "number", "outcome", "retry", "tunnel", "work_s", "worker")
 
@@ -40,14 +40,14 @@ class Request(Ticket):
         self.retry = False
         self.tunnel = False
         self.outcome = ""
-        """How it ended; "" before."""
+        """Outcome; "" while it runs."""
 
     def __repr__(self) -> str:
         return f"#{self.number}@{self.worker}"
 
 
 class SimWorker:
-    """A worker process. While it is paused nothing is handled; all of it is when it goes on."""
+    """A worker process. While paused it handles nothing; all events wait."""
 
     def __init__(self, name: str, dispatcher: Dispatcher, world: "World") -> None:
         self.name = name
@@ -57,7 +57,7 @@ class SimWorker:
         self.paused = False
         self.leaving = False
         self.using: dict[Request, Lease] = {}
-        """The flight board's row: what is in flight, as this worker knows it."""
+        """Row of the in-flight table: requests in flight."""
         self.waiting: dict[Request, None] = {}
         self._world = world
         self._clock = world.clock
@@ -67,7 +67,7 @@ class SimWorker:
     # ---- steps
 
     def do(self, action: Callable[..., object], *args: object) -> None:
-        """One event of this worker: now, when it goes on, or never."""
+        """Handle an event: now, after the pause, or never."""
         if not self.alive:
             return
         if self.paused:
@@ -76,7 +76,7 @@ class SimWorker:
         self._step(action, args)
 
     def go_on(self) -> None:
-        """The end of a pause: everything at once."""
+        """End a pause; handle all waiting events."""
         self.paused = False
         deferred, self._deferred = self._deferred, []
         for action, args in deferred:
@@ -115,10 +115,10 @@ class SimWorker:
         self._next_tick = float("inf")
         self._granted(self.dispatcher.tick(self._clock.now))
 
-    # ---- what the world tells
+    # ---- events from the world
 
     def see(self, view: View) -> None:
-        """A new view; an older one is passed over."""
+        """Enter a view; an older one is skipped."""
         if self.view is not None and view.epoch <= self.view.epoch:
             return
         self.view = view
@@ -127,19 +127,19 @@ class SimWorker:
         self._world.network.meet(self.name)
 
     def hear_replica(self, replica: Replica) -> None:
-        """Discovery: a replica is new or has changed."""
-        self._world.note(self.name, "hears", replica.id, str(replica.state), replica.slots)
+        """Discovery: add or update a replica."""
+        self._world.note(self.name, "replica", replica.id, str(replica.state), replica.slots)
         self._granted(self.dispatcher.upsert(replica, self._clock.now))
 
     def hear_removal(self, replica_id: str) -> None:
-        """Discovery: a replica is gone."""
-        self._world.note(self.name, "hears removal", replica_id)
+        """Discovery: remove a replica."""
+        self._world.note(self.name, "replica removed", replica_id)
         self.dispatcher.remove(replica_id)
 
-    # ---- what the network tells
+    # ---- events from the network
 
     def knows(self, peer: str) -> bool:
-        """Whether a peer is in its view."""
+        """True if a peer is in its view."""
         return self.view is not None and any(member.name == peer for member in self.view.members)
 
     def link_up(self, peer: str) -> None:
@@ -160,9 +160,9 @@ class SimWorker:
     # ---- requests
 
     def arrive(self, request: Request) -> None:
-        """A client's request, whole."""
+        """A complete request arrives."""
         now = self._clock.now
-        request.arrived = now  # it has stood in the kernel's queue if this worker was paused
+        request.arrived = now  # it waited in the kernel's queue during a pause
         self._world.note(self.name, "request", request)
         queue = self.dispatcher.queue(request.key)
         try:
@@ -176,7 +176,7 @@ class SimWorker:
             self._wait(request, queue)
 
     def client_leaves(self, request: Request) -> None:
-        """The client of a request is gone, wherever the request is."""
+        """The client of a request has gone, in any state of the request."""
         if request.outcome:
             return
         self._world.note(self.name, "client leaves", request)
@@ -208,7 +208,7 @@ class SimWorker:
             self._begin(request, grant.lease)
 
     def _begin(self, request: Request, lease: Lease) -> None:
-        """It has a slot: it is sent to the replica in the same step."""
+        """The request has a slot and is sent to the replica at once."""
         if request in self.using or request.outcome:
             raise PromiseBroken(f"{request} is granted a second slot")
         self.waiting.pop(request, None)
@@ -229,7 +229,7 @@ class SimWorker:
         self._clock.at(now + work_s, self._answered, request, lease)
 
     def _answered(self, request: Request, lease: Lease) -> None:
-        """The replica has sent its answer, whether or not the worker gets to read it."""
+        """The replica has sent its response."""
         if self._world.site_end(request, lease):
             self.do(self._finish, request, lease, "served")
 
@@ -244,7 +244,7 @@ class SimWorker:
             self._granted((grant,))
 
     def _lapse(self, lease: Lease) -> None:
-        """A tunnel on a slot of an owner that is out of reach ends."""
+        """End a tunnel on a slot of an unreachable owner."""
         request = lease.holder
         assert isinstance(request, Request)
         self._world.site_end(request, lease)
@@ -254,7 +254,7 @@ class SimWorker:
         if request.outcome:
             return
         queue, now = self.dispatcher.queue(request.key), self._clock.now
-        self._world.note(self.name, "does not reach", lease.replica.id, request)
+        self._world.note(self.name, "cannot reach", lease.replica.id, request)
         del self.using[request]
         if request.attempts >= 3:
             self.using[request] = lease

@@ -1,4 +1,4 @@
-"""One run: everything of it made from its seed, run to its end, and judged."""
+"""One run: created from its seed, run to its end, and judged."""
 
 import sys
 from collections import deque
@@ -21,16 +21,16 @@ from tests.sim.supervisor import Supervisor
 from tests.sim.worker import TUNNEL_TIMEOUTS, Request, SimWorker
 
 CALM_S = 0.7
-"""How long requests go on arriving after everything has settled."""
+"""Time for which requests arrive after the last recovery."""
 QUIET_S = 0.2
-"""How long nothing happens until every slot must be home: messages arrive, idle slots come back."""
+"""Idle time after which every slot must be back at its owner."""
 REMEMBERED = 120
-"""Events that a failure prints."""
+"""Number of events printed with a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run that kept all promises was like."""
+    """Figures of a run without a failure."""
 
     seed: int
     events: int
@@ -42,7 +42,7 @@ class Outcome:
 
 
 class World:
-    """All parts of one run."""
+    """All components of one run."""
 
     def __init__(self, scenario: Scenario, trace: bool = False) -> None:
         self.scenario = scenario
@@ -71,26 +71,26 @@ class World:
         )
 
     def note(self, *what: object) -> None:
-        """Remember what happens, for whoever reads a failure."""
+        """Append an event to the trace."""
         self.past.append((self.clock.now, what))
         if self._trace:
             print(told(self.past[-1]), file=sys.stdout)
 
-    # ---- what replicas see
+    # ---- requests at replicas
 
     def site_start(self, request: Request, lease: Lease) -> None:
-        """The request is on the replica."""
+        """A request starts on its replica."""
         self.site.replicas[lease.replica.id].start(request, self.clock.now)
 
     def site_end(self, request: Request, lease: Lease) -> bool:
-        """The replica is done with it, or its connection is closed."""
+        """A request ends on its replica, or its connection is closed."""
         ended = self.site.replicas[lease.replica.id].end(request, self.clock.now)
         if ended:
-            self.note(lease.replica.id, "is done with", request)
+            self.note(lease.replica.id, "ends", request)
         return ended
 
     def lose(self, worker: SimWorker) -> None:
-        """A worker has ended: its requests are lost; replicas go on with them until the quarantine ends."""
+        """A worker has ended: its requests are lost, but occupy replicas until the quarantine ends."""
         for request in (*worker.using, *worker.waiting):
             request.outcome = "lost"
             self.judge.ended(request, self.clock.now)
@@ -98,13 +98,13 @@ class World:
             self.clock.after(self.scenario.lease_s, self.site_end, request, lease)
 
     def network_is_good(self) -> None:
-        """Messages are not lost, doubled or reordered any more."""
+        """Stop losing, duplicating and reordering frames."""
         self.network.faulty = False
 
     # ---- the run
 
     def run(self) -> Outcome:
-        """Everything, from the start to the last judgement."""
+        """Run from the start to the last judgement."""
         scenario = self.scenario
         for key in self.versions:
             for _ in range(scenario.replicas):
@@ -126,7 +126,7 @@ class World:
         return self._outcome(events)
 
     def _start_workers(self) -> None:
-        """All in one view, or one after the other."""
+        """Start the workers, all in one view or one by one."""
         together = self.random.random() < 0.5
         for index in range(self.scenario.workers):
             self.supervisor.start(index)
@@ -162,7 +162,7 @@ class World:
         self.clock.after(self.random.expovariate(scenario.requests_per_s), self._next_arrival)
 
     def request(self, worker: SimWorker, key: VersionKey, work_s: float, tunnel: bool = False) -> Request:
-        """A request comes to a worker."""
+        """Create a request at a worker."""
         request = Request(len(self.requests), key, work_s, worker.name, self.clock.now)
         request.tunnel = tunnel
         self.requests.append(request)
@@ -172,7 +172,7 @@ class World:
     # ---- judgement at the end
 
     def _judge_the_quiet(self) -> None:
-        """Nobody waits, nothing runs, nobody has been forgotten."""
+        """Fail if a request still waits or runs, or was never answered."""
         waiting = self.judge.waiting()
         running = [work for one in self.site.replicas.values() for work in one.running]
         if waiting or running:
@@ -183,14 +183,14 @@ class World:
                 raise PromiseBroken(f"{request} has been forgotten")
 
     def _is_held(self) -> bool:
-        """Whether a replica is still left alone because of failures."""
+        """True if a replica is still ejected."""
         queues = [queue for worker in self.supervisor.workers.values() for queue in worker.dispatcher.queues.values()]
         return any(
             replica.ejected for queue in queues if queue.lender is not None for replica in queue.replicas.values()
         )
 
     def _fill_every_slot(self, role: int) -> int:
-        """Every slot is home: the owner can use all of them at once, and no more; so can a borrower in a moment."""
+        """Fail unless the owner can use exactly all slots at once, and a borrower soon after."""
         scenario, work_s = self.scenario, self.scenario.scoring_timeout_s * 0.9
         filled: list[tuple[VersionKey, int, list[Request]]] = []
         for key in self.versions:
@@ -224,7 +224,7 @@ class World:
         double_returns = sum(
             worker.dispatcher.counters["double_returns"] for worker in self.supervisor.workers.values()
         )
-        # A slot comes back to one who has written it off already when a view or a session changes meanwhile; once each.
+        # A change of view or session may return a slot twice, once per change.
         changes = self.supervisor.view.epoch + self.network.broken_sessions
         slots = sum(len(replicas) * MOST_SLOTS for replicas in self.site.by_key.values())
         if double_returns > changes * slots:
@@ -241,13 +241,13 @@ class World:
 
 
 def told(event: tuple[float, tuple[object, ...]]) -> str:
-    """One line of a trace."""
+    """Format one event of a trace."""
     moment, what = event
     return f"{moment:10.6f}  " + "  ".join(str(one) for one in what)
 
 
 def run(seed: int, trace: bool = False, changes: Mapping[str, Any] | None = None) -> Outcome:
-    """One run. A failure carries the seed, the scenario and the last events. `changes`: to what the seed draws."""
+    """Run one seed. A failure carries the scenario and the last events. `changes`: overrides of the drawn scenario."""
     world = World(replace(draw(seed), **(changes or {})), trace)
     try:
         return world.run()
