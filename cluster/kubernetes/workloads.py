@@ -1,10 +1,12 @@
 """Reading and writing Deployments and StatefulSets: those that are ours, under the fence of this leadership."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, NotFound, RequestRefused, WriteConflict
+from cluster.kubernetes.client.conflict_retry import update
 from cluster.kubernetes.client.paths import DEPLOYMENTS, STATEFULSETS, path
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.watched import ResourceWatch
@@ -15,8 +17,6 @@ from cluster.kubernetes.ownership import WorkloadClaim, check, is_claimed, may_r
 from cluster.provider import ProviderError
 from serving.endpoint import WorkloadRef
 
-ATTEMPTS = 5
-"""A write that meets a newer object is made again on that one, so often."""
 ABSENT = "1"
 """A resourceVersion that no object has: an apply with it creates, or conflicts with an existing object."""
 
@@ -56,21 +56,19 @@ class Workloads:
 
         Raises ProviderError; NotWritable, with nothing written, if it is not ours.
         """
-        found = self.find(claim.namespace, claim.workload) or await self.read(claim)
-        for _ in range(ATTEMPTS):
+
+        async def write(found: Object) -> Object:
             await self._admit(found, claim)
             if self._fence.is_on(found) and is_claimed(found, claim):
                 return found
             notes = {FENCE: self._fence.mark} | ({CLAIM: claim.owner.uid} if claim.adopts else {})
-            try:
+            with _failing(f"write {claim.title}"):
                 found = await self._api.merge(_path(claim), _annotating(found, notes))
-            except WriteConflict:
-                found = await self.read(claim)
-            except ApiError as error:
-                raise ProviderError(f"cannot write {claim.title}: {error}") from error
-            else:
-                self._keep(claim, found)
-        raise ProviderError(f"{claim.title} changes too fast to be written; trying again")
+            self._keep(claim, found)
+            return found
+
+        found = self.find(claim.namespace, claim.workload) or await self.read(claim)
+        return await update(found, write, lambda: self.read(claim), _exhausted(claim, "written"))
 
     async def read(self, claim: WorkloadClaim) -> Object:
         """It, as the API has it now. Raises ProviderError."""
@@ -87,99 +85,99 @@ class Workloads:
 
     async def apply(self, claim: WorkloadClaim, body: Object) -> Object:
         """Server-side apply of `body`. Raises FieldConflict if others own a field; never forces."""
-        precondition = {"resourceVersion": ABSENT}
-        for _ in range(ATTEMPTS):
-            found = self.find(claim.namespace, claim.workload)
+        absent: Object = {"resourceVersion": ABSENT}
+
+        async def write(found: Object | None) -> Object:
             if found is not None:
                 await self._admit(found, claim)
-                precondition = {"resourceVersion": found["metadata"]["resourceVersion"]}
             self._fence.check()
-            # Once the new leader has written, the write of a former leader conflicts. An absent
-            # workload is created, never changed: a foreign object may have taken its name meanwhile.
-            body = {**body, "metadata": {**_without_version(body), **precondition}}
+            # Once the new leader has written, the write of a former leader conflicts. An absent workload is created,
+            # never changed: a foreign object may have taken its name meanwhile.
+            precondition = {"resourceVersion": found["metadata"]["resourceVersion"]} if found is not None else absent
+            versioned = {**body, "metadata": {**_without_version(body), **precondition}}
             try:
-                made = await self._api.apply(_path(claim), body, MANAGER)
-            except (WriteConflict, RequestRefused) as error:
-                # Ownership errors take precedence over field errors.
-                there = await self._reread(claim)
-                check(there, claim)
-                # Absent all the same: the server takes the version for one of an object that is gone.
-                precondition = {} if there is None else precondition
-                if isinstance(error, WriteConflict) and (told := field_conflict(error)):
+                with _failing(f"apply {claim.title}"):
+                    made = await self._api.apply(_path(claim), versioned, MANAGER)
+            except WriteConflict as error:
+                if told := field_conflict(error):
+                    # Ownership errors take precedence over field errors.
+                    check(await self._reread(claim), claim)
                     raise FieldConflict(f"{claim.title}: {told}") from error
-                if isinstance(error, RequestRefused):
-                    raise ProviderError(f"cannot apply {claim.title}: {error}") from error
-            except ApiError as error:
-                raise ProviderError(f"cannot apply {claim.title}: {error}") from error
-            else:
-                self._keep(claim, made)
-                return await self.current(claim)
-        raise ProviderError(f"{claim.title} changes too fast to be written; trying again")
+                raise
+            except ProviderError as error:
+                if isinstance(error.__cause__, RequestRefused):
+                    check(await self._reread(claim), claim)
+                raise
+            self._keep(claim, made)
+            return await self.current(claim)
+
+        async def reread() -> Object | None:
+            nonlocal absent
+            found = await self._reread(claim)
+            check(found, claim)
+            if found is None:
+                absent = {}  # the server takes the version for one of a deleted object
+            return found
+
+        known = self.find(claim.namespace, claim.workload)
+        return await update(known, write, reread, _exhausted(claim, "written"))
 
     async def set_number(self, claim: WorkloadClaim, replicas: int) -> int:
-        """Have this number of replicas, by the scale subresource: the number before. Raises ProviderError."""
-        for _ in range(ATTEMPTS):
-            found = await self.current(claim)
+        """Set the number of replicas by the scale subresource; returns the one before. Raises ProviderError."""
+
+        async def write(found: Object) -> int:
             before = number_of(found)
             if before == replicas:
                 return before
+            version = found["metadata"]["resourceVersion"]
+            metadata = {"name": claim.workload.name, "namespace": claim.namespace, "resourceVersion": version}
             body = {
                 "apiVersion": "autoscaling/v1",
                 "kind": "Scale",
-                "metadata": {
-                    "name": claim.workload.name,
-                    "namespace": claim.namespace,
-                    "resourceVersion": found["metadata"]["resourceVersion"],
-                },
+                "metadata": metadata,
                 "spec": {"replicas": replicas},
             }
-            try:
+            with _failing(f"scale {claim.title}"):
                 scale = await self._api.replace(_path(claim, "scale"), body)
-            except WriteConflict:
-                await self._reread(claim)
-            except ApiError as error:
-                raise ProviderError(f"cannot scale {claim.title}: {error}") from error
-            else:
-                metadata = {**found["metadata"], "resourceVersion": scale["metadata"]["resourceVersion"]}
-                spec = {**found["spec"], "replicas": replicas}
-                self._keep(claim, {**found, "metadata": metadata, "spec": spec})
-                return before
-        raise ProviderError(f"{claim.title} changes too fast to be scaled; trying again")
+            metadata = {**found["metadata"], "resourceVersion": scale["metadata"]["resourceVersion"]}
+            self._keep(claim, {**found, "metadata": metadata, "spec": {**found["spec"], "replicas": replicas}})
+            return before
+
+        async def reread() -> Object:
+            await self._reread(claim)
+            return await self.current(claim)
+
+        return await update(await self.current(claim), write, reread, _exhausted(claim, "scaled"))
 
     async def delete(self, claim: WorkloadClaim) -> None:
-        """Delete it, and its pods with it; one that is not ours is left. Raises ProviderError."""
-        for _ in range(ATTEMPTS):
-            found = self.of(claim)
+        """Delete the workload and its pods; one that is not ours is left alone. Raises ProviderError."""
+
+        async def write(found: Object | None) -> None:
             if found is None:
                 return
             await self._fence.admit(found)
             metadata = found["metadata"]
-            try:
+            with _failing(f"delete {claim.title}"):
                 await self._api.delete(_path(claim), metadata["uid"], metadata["resourceVersion"])
-                return
-            except WriteConflict:
-                await self._reread(claim)
-            except ApiError as error:
-                raise ProviderError(f"cannot delete {claim.title}: {error}") from error
-        raise ProviderError(f"{claim.title} changes too fast to be deleted; trying again")
+
+        async def reread() -> Object | None:
+            await self._reread(claim)
+            return self.of(claim)
+
+        await update(self.of(claim), write, reread, _exhausted(claim, "deleted"))
 
     async def release(self, claim: WorkloadClaim) -> None:
-        """Take our claim off an adopted workload; the fence stays, against leaders of before. Raises ProviderError."""
-        for _ in range(ATTEMPTS):
-            found = self.find(claim.namespace, claim.workload)
+        """Remove our claim from an adopted workload; the fence stays, against former leaders. Raises ProviderError."""
+
+        async def write(found: Object | None) -> None:
             if found is None or not may_release(found, claim):
                 return
             await self._fence.admit(found)
-            try:
+            with _failing(f"write {claim.title}"), contextlib.suppress(NotFound):
                 self._keep(claim, await self._api.merge(_path(claim), _annotating(found, {CLAIM: None})))
-                return
-            except WriteConflict:
-                await self._reread(claim)
-            except NotFound:
-                return
-            except ApiError as error:
-                raise ProviderError(f"cannot write {claim.title}: {error}") from error
-        raise ProviderError(f"{claim.title} changes too fast to be written; trying again")
+
+        known = self.find(claim.namespace, claim.workload)
+        await update(known, write, lambda: self._reread(claim), _exhausted(claim, "written"))
 
     async def _admit(self, found: Object, claim: WorkloadClaim) -> None:
         """Raises NotWritable if it is not ours, and the errors of `Fence.admit`."""
@@ -239,6 +237,21 @@ def refused_pods(deployment: Mapping[str, Any]) -> str:
         ),
         "",
     )
+
+
+@contextlib.contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Turns ApiError into ProviderError; a WriteConflict passes, for `update`."""
+    try:
+        yield
+    except WriteConflict:
+        raise
+    except ApiError as error:
+        raise ProviderError(f"cannot {what}: {error}") from error
+
+
+def _exhausted(claim: WorkloadClaim, done: str) -> ProviderError:
+    return ProviderError(f"{claim.title} changes too fast to be {done}; trying again")
 
 
 def _without_version(body: Object) -> Object:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import NotFound
+from cluster.kubernetes.client.conflict_retry import update
 from cluster.kubernetes.client.paths import ENDPOINTS, path
 from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, title_of
 from cluster.kubernetes.fence import Fence
@@ -33,7 +34,6 @@ from serving.faults import InvalidManifest
 from serving.manifest import parse, to_document, to_endpoint
 
 AT_ONCE = 16
-ATTEMPTS = 5
 SYSTEM_PREFIXES = ("kube-", "openshift-")
 SYSTEM_RULE = "endpoints do not belong in a namespace of the cluster itself (kube-*, openshift-*)"
 
@@ -243,26 +243,27 @@ class ClusterStore:
         if given.get("namespace", namespace) != namespace:
             raise ConflictingChange(f"name '{name}' is taken by {title_of(found)}")
         where = path(ENDPOINTS, namespace, name)
-        for _ in range(ATTEMPTS):
-            metadata = dict(found["metadata"])
+
+        async def write(known: Object) -> Object:
+            metadata = dict(known["metadata"])
+            if metadata.get("generation") != generation:
+                self._objects.put(known)
+                raise ConflictingChange(f"cannot write {self.place(name)}: its spec was changed by others meanwhile")
             for field in ("labels", "annotations"):
                 if given.get(field):
                     metadata[field] = {**(metadata.get(field) or {}), **given[field]}
-            try:
-                body = {**found, "metadata": metadata, "spec": document["spec"]}
-                with translating(f"write {self.place(name)}"), as_caller():
-                    api = writer(self._api)
-                    found = await api.replace(where, body)
-            except ConflictingChange:
-                with translating(f"read {self.place(name)}"):
-                    found = await self._api.get(where)
-                if found["metadata"].get("generation") != generation:
-                    self._objects.put(found)
-                    raise
-            else:
-                self._objects.put(found)
-                return found
-        raise ConflictingChange(f"{self.place(name)} is changed by others continually")
+            with translating(f"write {self.place(name)}", retried=True), as_caller():
+                api = writer(self._api)
+                return await api.replace(where, {**known, "metadata": metadata, "spec": document["spec"]})
+
+        async def reread() -> Object:
+            with translating(f"read {self.place(name)}"):
+                return await self._api.get(where)
+
+        exhausted = ConflictingChange(f"{self.place(name)} is changed by others continually")
+        written = await update(found, write, reread, exhausted)
+        self._objects.put(written)
+        return written
 
     async def _made_keys(self, found: Object, keys: KeyPair) -> KeyPair:
         with translating(f"make the keys of {found['metadata']['name']}"):

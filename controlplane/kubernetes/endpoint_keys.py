@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.api_errors import WriteConflict
+from cluster.kubernetes.client.conflict_retry import update
 from cluster.kubernetes.client.paths import ENDPOINTS, path
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.home_secret import HomeSecret
@@ -24,8 +24,6 @@ from cluster.kubernetes.objects.keys import (
 from controlplane.control_errors import ConflictingChange, StoreUnavailable
 from controlplane.keys import KeyPair
 from controlplane.kubernetes.error_mapping import translating
-
-ATTEMPTS = 5
 
 Object = dict[str, Any]
 Edit = Callable[[Object], Mapping[str, bytes | None]]
@@ -125,20 +123,23 @@ class EndpointKeys:
 
     async def _edit(self, edit: Edit) -> Object:
         """Apply `edit`, with retries after conflicts; returns the new Secret. Raises ControlError, ProviderError."""
+
+        async def write(known: Object) -> Object:
+            data = edit(known)
+            if not data:
+                return known
+            with translating("write the keys", retried=True):
+                self._fence.check()
+                self._kept = await self._secret.write(known, data)
+            return self._kept
+
+        async def reread() -> Object:
+            self._kept = None
+            return await self._known()
+
         async with self._writing:
-            for _ in range(ATTEMPTS):
-                known = await self._known()
-                data = edit(known)
-                if not data:
-                    return known
-                with translating("write the keys"):
-                    self._fence.check()
-                    try:
-                        self._kept = await self._secret.write(known, data)
-                        return self._kept
-                    except WriteConflict:
-                        self._kept = None
-        raise StoreUnavailable(f"Secret {KEYS_SECRET} is changed by others continually")
+            exhausted = StoreUnavailable(f"Secret {KEYS_SECRET} is changed by others continually")
+            return await update(await self._known(), write, reread, exhausted)
 
 
 def _written(found: Object, pair: KeyPair) -> Mapping[str, bytes | None]:

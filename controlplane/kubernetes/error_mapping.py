@@ -25,11 +25,16 @@ def translated(error: api.ApiError, action: str) -> ControlError:
 
 
 @contextlib.contextmanager
-def translating(action: str) -> Iterator[None]:
-    """Convert errors of the API or a provider to ControlError. `action`: see `translated`."""
+def translating(action: str, retried: bool = False) -> Iterator[None]:
+    """Convert errors of the API or a provider to ControlError.
+
+    `action`: see `translated`. `retried`: a WriteConflict passes, for `conflict_retry.update`; default False.
+    """
     try:
         yield
     except api.ApiError as error:
+        if retried and isinstance(error, api.WriteConflict):
+            raise
         raise translated(error, action) from error
     except ProviderError as error:
         raise StoreError(f"cannot {action}: {error}") from error

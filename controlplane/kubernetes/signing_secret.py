@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.api_errors import NotFound, WriteConflict
+from cluster.kubernetes.client.api_errors import NotFound
+from cluster.kubernetes.client.conflict_retry import update
 from cluster.kubernetes.client.paths import CONFIGMAPS, path
 from cluster.kubernetes.discovery import TRUST, TRUST_FILE
 from cluster.kubernetes.fence import Fence
@@ -18,7 +19,6 @@ from controlplane.tokens import Keyring
 
 SIGNING = "scorefront-signing"
 KEYRING_FILE = "keyring.json"
-ATTEMPTS = 5
 
 Object = dict[str, Any]
 
@@ -51,34 +51,34 @@ class SigningSecret:
         """Publish the public halves, then store the keys: routers trust them before they sign. Raises ControlError."""
         await self._publish(keyring)
         encoded = msgspec.json.encode(keyring)
+
+        async def write(secret: Object) -> None:
+            self._fence.check()
+            await self._secret.write(secret, {KEYRING_FILE: encoded})
+
+        exhausted = StoreUnavailable(f"Secret {SIGNING} is changed by others continually")
         with translating(f"write Secret {SIGNING}"):
-            for _ in range(ATTEMPTS):
-                self._fence.check()
-                try:
-                    await self._secret.write(await self._secret.read(), {KEYRING_FILE: encoded})
-                    return
-                except WriteConflict:
-                    continue
-        raise StoreUnavailable(f"Secret {SIGNING} is changed by others continually")
+            await update(await self._secret.read(), write, self._secret.read, exhausted)
 
     async def _publish(self, keyring: Keyring) -> None:
         where = path(CONFIGMAPS, self._api.home, TRUST)
         metadata = {"name": TRUST, "namespace": self._api.home, "labels": {MANAGED_BY: MANAGER}}
         data = {TRUST_FILE: msgspec.json.encode(keyring.trust()).decode()}
         body: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+        async def write(found: Object | None) -> None:
+            self._fence.check()
+            if found is None:
+                await self._api.create(path(CONFIGMAPS, self._api.home), body)
+            elif found.get("data") != data:
+                await self._api.replace(where, {**found, "data": data})
+
+        async def read() -> Object | None:
+            try:
+                return await self._api.get(where)
+            except NotFound:
+                return None
+
+        exhausted = StoreUnavailable(f"{where} is changed by others continually")
         with translating(f"write ConfigMap {TRUST}"):
-            for _ in range(ATTEMPTS):
-                self._fence.check()
-                try:
-                    found = await self._api.get(where)
-                except NotFound:
-                    found = None
-                try:
-                    if found is None:
-                        await self._api.create(path(CONFIGMAPS, self._api.home), body)
-                    elif found.get("data") != data:
-                        await self._api.replace(where, {**found, "data": data})
-                    return
-                except WriteConflict:
-                    continue
-        raise StoreUnavailable(f"{where} is changed by others continually")
+            await update(await read(), write, read, exhausted)
