@@ -1,7 +1,4 @@
-"""A worker among others: what the core has to say goes to its peers, what they say goes to the core.
-
-Also the ways by which client connections pass from one worker of this machine to another.
-"""
+"""Peer links of one worker, and the hand-off of client connections between workers of one machine."""
 
 import asyncio
 import math
@@ -20,7 +17,7 @@ from router.proxy.gateway import Gateway
 
 
 class Peering:
-    """From `open` to `close`."""
+    """Connects the dispatcher to the peers; from `open` to `close`."""
 
     def __init__(
         self, gateway: Gateway, name: str, adopt: Callable[[bytes, bool], asyncio.Protocol], trust: Trust | None = None
@@ -36,13 +33,16 @@ class Peering:
         self._links = Links(name, LinkEvents(self._up, self._down, self._hear), random.random, trust)  # noqa: TID251 - a shell
         self._handoff: HandoffListener | None = None
         self._givers: dict[str, HandoffSender] = {}
-        """Ways to other workers, by address."""
+        """Senders to other workers, by address."""
         self._takers: set[HandoffReceiver] = set()
         self._view = View(0, ())
         gateway.effects.on_outbox = self._flush
 
     def open(self, address: str, door: socket.socket | None = None) -> None:
-        """Let peers come; `door`: where those of other machines do. Raises AddressError, TrustError, OSError."""
+        """Listen for peers. Raises AddressError, TrustError, OSError.
+
+        `door`: the listening socket for peers on other machines; default none.
+        """
         self._links.listen(address)
         if door is not None:
             self._links.listen_on(door)
@@ -50,7 +50,7 @@ class Peering:
             self._handoff = HandoffListener(address, self._take)
 
     async def close(self) -> None:
-        """Part from everybody."""
+        """Close all links and hand-offs."""
         await self._links.close()
         if self._handoff is not None:
             self._handoff.close()
@@ -61,13 +61,13 @@ class Peering:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What went wrong between workers, harmless or not, by short name."""
+        """Counters of links and slots, by short name."""
         return {**self._links.counters, **self._gateway.dispatcher.counters}
 
     # ---- views
 
     def enter(self, view: View) -> None:
-        """Somebody has come, left, or begun to leave."""
+        """Enter a new view."""
         gateway = self._gateway
         self._view = view
         self._links.enter(view)
@@ -77,7 +77,7 @@ class Peering:
         gateway.effects.carry_out_all(gateway.dispatcher.enter(view, gateway.now()))
 
     def includes_me(self) -> bool:
-        """Whether the others know of this worker."""
+        """True if the view names this worker."""
         return self._name in self._view.names()
 
     # ---- slots
@@ -107,13 +107,13 @@ class Peering:
     # ---- client connections
 
     def give(self, taker: str, count: int) -> None:
-        """Pass so many connections to this member, now or as they become idle."""
+        """Hand `count` connections over to this member, now or as they become idle."""
         addresses = [member.address for member in self._view.members if member.name == taker and member.eligible]
         self._gateway.handoff.start(self._ways(addresses), count)
         self._gateway.clients.hand_off_idle()
 
     def give_all(self) -> None:
-        """Pass every connection to whoever stays."""
+        """Hand all connections over to the eligible members."""
         staying = [member.address for member in self._view.members if member.eligible and member.name != self._name]
         self._gateway.handoff.start(self._ways(staying), math.inf)
 

@@ -152,10 +152,10 @@ async def test_the_series_of_what_is_no_longer_declared_end(rig: Rig) -> None:
     rig.declare(endpoint(name="guest", auth=Auth.KEY))
     client = await rig.client()
     assert (await client.ask(get("/api/v1/service/guest/score"))).status == 401
-    kept = {each.endpoint for each in rig.worker._metrics().versions}
+    kept = {each.endpoint for each in rig.worker._reports.metrics(0, {}).versions}
     rig.tell(RemoveEndpoint("guest"))
     rig.gateway.dispatcher.prune()
-    assert kept - {each.endpoint for each in rig.worker._metrics().versions} == {"guest"}
+    assert kept - {each.endpoint for each in rig.worker._reports.metrics(0, {}).versions} == {"guest"}
 
 
 # ---- background tasks
@@ -178,4 +178,4 @@ async def test_a_worker_ends_rather_than_live_on_without_one_of_its_tasks(caplog
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().remove_signal_handler(number)
             listen.close()
-    assert "cannot sweep connections any more" in caplog.text
+    assert "task failed: sweep connections" in caplog.text
