@@ -72,7 +72,7 @@ async def test_a_replica_killed_is_gone_at_once_and_another_starts_without_a_wai
     (first,) = await watcher.until_ready()
     os.kill(pid_of(first), signal.SIGKILL)
     await watcher.until(lambda: watcher.replicas and first.id not in watcher.replicas)
-    assert "the next starts in 0 s" in caplog.text
+    assert "replacement starts in 0 s" in caplog.text
     (second,) = watcher.replicas.values()
     assert second.state is STARTING and second.id != first.id and "killed by SIGKILL" in second.reason
     await watcher.until_ready()
