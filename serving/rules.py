@@ -42,6 +42,12 @@ MAX_NOTES = 100
 OWN_SECRETS = "scorefront-"
 OWN_SECRETS_RULE = f"must not begin with {OWN_SECRETS}: Secrets of that name belong to scorefront"
 NAMED_TWICE = "must not name a variable that env sets"
+ONE_KIND_RULE = f"must have exactly one of {', '.join(KINDS)}"
+ONE_AUTH_RULE = "authEnabled and tokenAuthEnabled exclude each other; one may be true"
+TRAFFIC_RULE = "the trafficPercentile values of all versions must add up to at most 100"
+OWN_WORKLOAD_RULE = "must not be a Deployment of scorefront itself"
+NO_NUMBER_RULE = "must be left out while autoScaler.autoscaleEnabled is true"
+NUMBER_RULE = f"is required while autoScaler.autoscaleEnabled is false: a whole number from 1 to {MAX_REPLICAS}"
 
 RESERVED_VERSIONS: dict[str, tuple[str, ...]] = {"scorefront": ("router", "control")}
 """Endpoint -> names of versions whose workload would have the name of one of scorefront's own Deployments."""
@@ -162,8 +168,7 @@ def _traffic_sum(spec: Node) -> Iterator[Fault]:
     total = math.fsum(version.sound("trafficPercentile", 0) for version in spec.nodes("versions"))
     # 33.3 + 33.3 + 33.4 may come out a hair above 100 in binary.
     if total > 100 + 1e-9:
-        rule = "the trafficPercentile values of all versions must add up to at most 100"
-        yield Fault("spec.versions", round(total, 9), rule)
+        yield Fault("spec.versions", round(total, 9), TRAFFIC_RULE)
 
 
 def _one_default(spec: Node) -> Iterator[Fault]:
@@ -180,7 +185,7 @@ def _one_control(spec: Node) -> Iterator[Fault]:
 
 def _one_auth(spec: Node) -> Iterator[Fault]:
     if spec.get("authEnabled") is True and spec.get("tokenAuthEnabled") is True:
-        yield spec.fault("tokenAuthEnabled", "authEnabled and tokenAuthEnabled exclude each other; one may be true")
+        yield spec.fault("tokenAuthEnabled", ONE_AUTH_RULE)
 
 
 def _kinds(version: Node) -> list[str]:
@@ -191,8 +196,7 @@ def _kinds(version: Node) -> list[str]:
 def _one_kind(version: Node) -> Iterator[Fault]:
     kinds = _kinds(version)
     if version.has("replica") and len(kinds) != 1:
-        rule = f"must have exactly one of {', '.join(KINDS)}"
-        yield version.node("replica").at(", ".join(kinds) or None, rule)
+        yield version.node("replica").at(", ".join(kinds) or None, ONE_KIND_RULE)
 
 
 def _companions(version: Node) -> Iterator[Fault]:
@@ -299,7 +303,7 @@ def _secret_variables(version: Node) -> Iterator[Fault]:
 def _foreign_workload(version: Node) -> Iterator[Fault]:
     reference = version.node("replica").node("workloadRef")
     if reference.get("name") in RESERVED_WORKLOADS:
-        yield reference.fault("name", "must not be a Deployment of scorefront itself")
+        yield reference.fault("name", OWN_WORKLOAD_RULE)
 
 
 def _never_scaled(version: Node) -> Iterator[Fault]:
@@ -319,10 +323,9 @@ def _fixed_or_scaled(version: Node) -> Iterator[Fault]:
     scaler, fixed = version.node("autoScaler"), version.has("numReplicas")
     enabled = scaler.get("autoscaleEnabled")
     if fixed and enabled is True:
-        yield version.fault("numReplicas", "must be left out while autoScaler.autoscaleEnabled is true")
+        yield version.fault("numReplicas", NO_NUMBER_RULE)
     if not fixed and enabled is False:
-        rule = f"is required while autoScaler.autoscaleEnabled is false: a whole number from 1 to {MAX_REPLICAS}"
-        yield version.fault("numReplicas", rule)
+        yield version.fault("numReplicas", NUMBER_RULE)
     if enabled is False or (fixed and enabled is None):
         rule = "must be left out while autoscaling is off (numReplicas is given, or autoscaleEnabled is false)"
         yield from (scaler.fault(field, rule) for field in SCALER_DEFAULTS if scaler.has(field))

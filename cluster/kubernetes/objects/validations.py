@@ -6,18 +6,24 @@ valid by itself.
 
 from dataclasses import dataclass
 
-from serving.models import MAX_REPLICAS, SCALER_DEFAULTS, DeclaredResources
+from serving.models import SCALER_DEFAULTS, DeclaredResources
 from serving.rules import (
     COMPANIONS,
     KINDS,
     MAPPINGS,
     NAMED_TWICE,
+    NO_NUMBER_RULE,
+    NUMBER_RULE,
+    ONE_AUTH_RULE,
+    ONE_KIND_RULE,
     OWN_SECRETS,
     OWN_SECRETS_RULE,
+    OWN_WORKLOAD_RULE,
     RESERVED_KEYS,
     RESERVED_RULE,
     RESERVED_VERSIONS,
     RESERVED_WORKLOADS,
+    TRAFFIC_RULE,
 )
 
 Place = tuple[str, ...]
@@ -61,9 +67,7 @@ _RESERVED = tuple(
     )
     for endpoint, versions in RESERVED_VERSIONS.items()
 )
-_FOREIGN_WORKLOAD = Validation(
-    f"!(self.name in {list(RESERVED_WORKLOADS)})", "must not be a Deployment of scorefront itself", ".name"
-)
+_FOREIGN_WORKLOAD = Validation(f"!(self.name in {list(RESERVED_WORKLOADS)})", OWN_WORKLOAD_RULE, ".name")
 
 _OF_SPEC = (
     Validation(
@@ -77,21 +81,21 @@ _OF_SPEC = (
         # 33.3 + 33.3 + 33.4 may come out a hair above 100 in binary.
         "self.versions.map(version, has(version.trafficPercentile) ? version.trafficPercentile : 0.0).sum()"
         " <= 100.000000001",
-        "the trafficPercentile values of all versions must add up to at most 100",
+        TRAFFIC_RULE,
         ".versions",
     ),
     _at_most_one("has(version.isDefault) && version.isDefault", "at most one version may be the default"),
     _at_most_one("has(version.type) && version.type == 'Control'", "at most one version may be the Control"),
     Validation(
         "!(has(self.authEnabled) && self.authEnabled && has(self.tokenAuthEnabled) && self.tokenAuthEnabled)",
-        "authEnabled and tokenAuthEnabled exclude each other; one may be true",
+        ONE_AUTH_RULE,
         ".tokenAuthEnabled",
     ),
 )
 
 _ONE_KIND = Validation(
     f"[{', '.join(f'has(self.{kind})' for kind in KINDS)}].filter(given, given).size() == 1",
-    f"must have exactly one of {', '.join(KINDS)}",
+    ONE_KIND_RULE,
 )
 
 
@@ -151,12 +155,12 @@ _OF_VERSION = (
     ),
     Validation(
         f"has(self.replica.static) || !({_ENABLED} && self.autoScaler.autoscaleEnabled) || !has(self.numReplicas)",
-        "must be left out while autoScaler.autoscaleEnabled is true",
+        NO_NUMBER_RULE,
         ".numReplicas",
     ),
     Validation(
         f"has(self.replica.static) || !({_ENABLED} && !self.autoScaler.autoscaleEnabled) || has(self.numReplicas)",
-        f"numReplicas is required while autoScaler.autoscaleEnabled is false: a whole number from 1 to {MAX_REPLICAS}",
+        f"numReplicas {NUMBER_RULE}",
     ),
     Validation(
         f"has(self.replica.static) || !has(self.autoScaler) || !({_given(_SCALED, 'self.autoScaler')})"

@@ -1,0 +1,157 @@
+"""The rules between fields in CEL agree with those in Python, evaluated on the wrong manifests and on valid ones."""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from pydantic import ValidationError
+
+from cluster.kubernetes.objects.validations import ADDRESS, CROSS_FIELD, Place
+from serving.document import to_document
+from serving.manifest import parse
+from serving.models import ScoringEndpoint
+from serving.rules import broken_rules
+from tests.unit.serving.documents import document as manifest
+from tests.unit.serving.documents import valid_documents
+
+cel = pytest.importorskip("cel", reason="common-expression-language is in requirements.lock")
+
+DATA = Path(__file__).parents[4] / "data"
+WRONG = yaml.safe_load((DATA / "wrong_manifests.yaml").read_text(encoding="utf-8"))
+INDEX = re.compile(r"\[\d+\]")
+IN_THE_SCHEMA = re.compile(
+    r"spec\.versions: must be a list|spec\.versions\[\]\.name: must be unique"
+    r"|spec\.versions\[\]\.replica\.podTemplate|spec\.versions\[\]\.replica\.static\[\]: must be unique"
+)
+"""Rules that the schema states itself: number and names of versions, pod templates, repeated addresses."""
+
+
+def is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+FUNCTIONS = {
+    "lowerAscii": str.lower,
+    "sum": sum,
+    "isIP": is_ip,
+    "substring": lambda text, start, end=None: text[start:end],
+    "indexOf": str.find,
+    "lastIndexOf": str.rfind,
+}
+
+
+def without_null(value: Any) -> Any:
+    """As the API server sees a nullable field: null is absent."""
+    if isinstance(value, dict):
+        return {name: without_null(item) for name, item in value.items() if item is not None}
+    return [without_null(item) for item in value] if isinstance(value, list) else value
+
+
+def at(value: Any, place: Place) -> Iterator[Any]:
+    """The values of a document at a place of the schema."""
+    if not place:
+        yield value
+    elif place[0] == "[]" and isinstance(value, list):
+        for item in value:
+            yield from at(item, place[1:])
+    elif place[0] == "{}" and isinstance(value, dict):
+        for item in value.values():
+            yield from at(item, place[1:])
+    elif isinstance(value, dict) and place[0] in value:
+        yield from at(value[place[0]], place[1:])
+
+
+def holds(rule: str, value: Any) -> bool:
+    context = cel.Context(variables={"self": value})
+    for name, function in FUNCTIONS.items():
+        context.add_function(name, function)
+    return bool(cel.evaluate(rule, context))
+
+
+def refusals(document: Any) -> set[str]:
+    """Paths of the rules in CEL that a document breaks, without indexes, cut before keys."""
+    document = without_null(document)
+    return {
+        (".".join(place).replace(".[]", "[]").partition(".{}")[0] + validation.field).lstrip(".")
+        for place, validations in CROSS_FIELD.items()
+        for value in at(document, place)
+        for validation in validations
+        if not holds(validation.rule, value)
+    }
+
+
+def between_fields(document: Any) -> set[str]:
+    """`path: rule` of the rules between fields in Python that a document breaks, without indexes."""
+    faults = broken_rules(document, frozenset())
+    return {f"{INDEX.sub('[]', fault.path)}: {fault.rule}" for fault in faults}
+
+
+def is_valid_by_field(document: Any) -> bool:
+    """True if no single field is at fault: the API server evaluates CEL only then."""
+    try:
+        ScoringEndpoint.model_validate(document)
+    except ValidationError:
+        return False
+    return True
+
+
+def with_replica(**replica: Any) -> dict[str, Any]:
+    return manifest({"name": "blue", "replica": replica})
+
+
+def with_note(field: str) -> dict[str, Any]:
+    template = {"metadata": {field: {"scorefront.io/x": "1"}}, "spec": {"containers": [{"name": "model"}]}}
+    return with_replica(podTemplate=template)
+
+
+SECRET = {"secret": "mine", "key": "k"}
+BETWEEN_FIELDS = {case["name"]: case["manifest"] for case in WRONG if is_valid_by_field(case["manifest"])} | {
+    "a model folder for an image": with_replica(image="m", modelDir="/m"),
+    "a secret variable for a command": with_replica(command=["serve"], secretEnv={"TOKEN": SECRET}),
+    "a port for static replicas": with_replica(static=["10.0.0.1:80"], port=8080),
+    "a variable that is set twice": with_replica(image="m", env={"TOKEN": "x"}, secretEnv={"TOKEN": SECRET}),
+    "a Secret of scorefront": with_replica(image="m", secretEnv={"TOKEN": {"secret": "scorefront-keys", "key": "k"}}),
+    "a reserved label": with_note("labels"),
+    "a reserved annotation": with_note("annotations"),
+}
+
+
+@pytest.mark.parametrize("document", BETWEEN_FIELDS.values(), ids=BETWEEN_FIELDS)
+def test_cel_refuses_at_or_above_the_field_that_python_names(document: dict[str, Any]) -> None:
+    assert is_valid_by_field(document)
+    told, refused = between_fields(document), refusals(document)
+    for path in told:
+        assert IN_THE_SCHEMA.match(path) or any(map(path.startswith, refused)), (path, refused)
+    for place in refused:
+        assert any(path.startswith(place) for path in told), (place, told)
+
+
+def test_every_rule_in_cel_refuses_one_of_the_manifests() -> None:
+    rules = {(place, each.rule) for place in CROSS_FIELD if place != ADDRESS for each in CROSS_FIELD[place]}
+    for document in map(without_null, BETWEEN_FIELDS.values()):
+        rules -= {
+            (place, rule) for place, rule in rules if not all(holds(rule, value) for value in at(document, place))
+        }
+    assert not rules
+
+
+@given(document=valid_documents())
+def test_cel_accepts_every_valid_document(document: dict[str, Any]) -> None:
+    assert refusals(document) == refusals(to_document(parse(document))) == set()
+
+
+@pytest.mark.parametrize(
+    ("address", "valid"),
+    [("10.0.0.1:80", True), ("[::1]:80", True), ("a-b.c:65535", True), ("1.2.3:80", False), ("a:0", False)],
+)
+def test_addresses_in_cel(address: str, valid: bool) -> None:
+    assert all(holds(each.rule, address) for each in CROSS_FIELD[ADDRESS]) is valid
