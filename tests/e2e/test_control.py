@@ -13,14 +13,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cluster.kubernetes.client.paths import CONFIGMAPS, LEASES, SECRETS, path
+from cluster.kubernetes.client.paths import CONFIGMAPS, LEASES, SECRETS
 from cluster.trust import Trust
 from tests.fakes.clock import eventually
-from tests.fakes.kube_objects import FakeApi
 from tests.fakes.kube_server import serve
+from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.router_group import FakeGroup
 
-LEASE = path(LEASES, "home", "scorefront-control")
+LEASE = "scorefront-control"
 TOKEN = "the-token-of-this-test"
 START_S = 20.0
 
@@ -49,7 +49,7 @@ class Process:
 class Site:
     """A played API, and the processes on it."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, api: FakeApi) -> None:
+    def __init__(self, folder: Path, kubeconfig: Path, api: FakeKubernetes) -> None:
         self.api = api
         self.folder = folder
         self.processes: list[Process] = []
@@ -75,7 +75,7 @@ class Site:
 
     @property
     def lease(self) -> dict[str, Any]:
-        return self.api.objects.get(LEASE, {"spec": {}, "metadata": {}})
+        return self.api.find(LEASES, LEASE) or {"spec": {}, "metadata": {}}
 
     async def leads(self, process: Process) -> None:
         """Wait until it does, and answers REST itself."""
@@ -87,7 +87,7 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path) -> AsyncIterator[Site]:
-    api = FakeApi()
+    api = FakeKubernetes()
     async with serve(api, tmp_path) as kubeconfig:
         made = Site(tmp_path, kubeconfig, api)
         yield made
@@ -107,10 +107,9 @@ async def test_the_first_leads_makes_what_is_missing_and_takes_routers_and_rest(
     first = await site.start("one")
     await site.leads(first)
     assert site.lease["spec"]["holderIdentity"].startswith("one_")
-    assert {path(SECRETS, "home", name) for name in ("scorefront-peers", "scorefront-peers-ca")} <= set(
-        site.api.objects
-    )
-    assert path(CONFIGMAPS, "home", "scorefront-trust") in site.api.objects
+    for name in ("scorefront-peers", "scorefront-peers-ca"):
+        assert site.api.must_find(SECRETS, name)["data"]
+    assert site.api.find(CONFIGMAPS, "scorefront-trust") is not None
     rest = site.annotation("rest")
     assert await ask(f"{rest}/api/v1/endpoints") == (200, {"value": []})
     assert (await ask(f"{rest}/api/v1/endpoints", "wrong"))[0] == 401
@@ -128,7 +127,7 @@ def mounted(site: Site) -> Trust:
     """The Secret as a router's pod has it."""
     folder = site.folder / "mounted"
     folder.mkdir()
-    for name, value in site.api.objects[path(SECRETS, "home", "scorefront-peers")]["data"].items():
+    for name, value in site.api.must_find(SECRETS, "scorefront-peers")["data"].items():
         (folder / name).write_bytes(base64.b64decode(value))
     return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
@@ -164,7 +163,7 @@ async def test_who_has_lost_the_lead_ends_with_a_sentence_and_status_1(site) -> 
     port = int(site.annotation("link").rpartition(":")[2])
     lease = site.lease
     stolen = {**lease["spec"], "holderIdentity": "thief_1", "leaseTransitions": 2}
-    site.api.put(LEASES, "scorefront-control", metadata={"annotations": {}}, spec=stolen)
+    site.api.put(LEASES, {"metadata": {"name": LEASE, "annotations": {}}, "spec": stolen})
     assert await first.ended() == 1
     assert "this process does not lead any more and ends" in first.said()
     assert "Traceback" not in first.said()
@@ -174,12 +173,8 @@ async def test_who_has_lost_the_lead_ends_with_a_sentence_and_status_1(site) -> 
 
 
 async def test_one_that_never_led_ends_at_once_when_told_to(site) -> None:
-    site.api.put(
-        LEASES,
-        "scorefront-control",
-        metadata={"annotations": {}},
-        spec={"holderIdentity": "other_1", "leaseDurationSeconds": 60, "leaseTransitions": 4},
-    )
+    held = {"holderIdentity": "other_1", "leaseDurationSeconds": 60, "leaseTransitions": 4}
+    site.api.put(LEASES, {"metadata": {"name": LEASE, "annotations": {}}, "spec": held})
     second = await site.start("two")
     standby = await second.rest()
     assert (await ask(f"{standby}/api/v1/endpoints"))[0] == 503
@@ -189,7 +184,7 @@ async def test_one_that_never_led_ends_at_once_when_told_to(site) -> None:
 
 
 async def test_a_secret_that_is_spoilt_ends_the_start_with_a_sentence(site) -> None:
-    site.api.put(SECRETS, "scorefront-peers", data={"tls.crt": "AAAA"})
+    site.api.edit(SECRETS, "scorefront-peers", {"data": {"tls.crt": "AAAA"}})
     first = await site.start("one")
     assert await first.ended(START_S) == 1
     assert "scorefront: Secret scorefront-peers is damaged" in first.said()

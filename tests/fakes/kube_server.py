@@ -1,4 +1,4 @@
-"""`tests.fakes.kube_objects` over HTTP: for processes that look for a Kubernetes API."""
+"""`tests.fakes.kubernetes` over HTTP: for processes that look for a Kubernetes API."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,11 +9,11 @@ import yaml
 from aiohttp import web
 
 from cluster.kubernetes.client.api_errors import ApiError
-from tests.fakes.kube_objects import FakeApi
+from tests.fakes.kubernetes import FakeKubernetes
 
 
 @asynccontextmanager
-async def serve(api: FakeApi, folder: Path) -> AsyncIterator[Path]:
+async def serve(api: FakeKubernetes, folder: Path) -> AsyncIterator[Path]:
     """The path of a kubeconfig that leads to it."""
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", _Handler(api).answer)
@@ -42,7 +42,7 @@ def _kubeconfig(folder: Path, url: str, namespace: str) -> Path:
 
 
 class _Handler:
-    def __init__(self, api: FakeApi) -> None:
+    def __init__(self, api: FakeKubernetes) -> None:
         self._api = api
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -57,6 +57,8 @@ class _Handler:
     async def _once(self, request: web.Request) -> object:
         body = await request.json() if request.body_exists else {}
         match request.method:
+            case "GET" if request.path == "/version":
+                return {"gitVersion": await self._api.version()}
             case "GET":
                 return await self._api.get(request.path, request.query)
             case "POST":
@@ -65,6 +67,9 @@ class _Handler:
                 return await self._api.create(request.path, body)
             case "PUT":
                 return await self._api.replace(request.path, body)
+            case "PATCH" if request.content_type.startswith("application/apply-patch"):
+                query = request.query
+                return await self._api.apply(request.path, body, query["fieldManager"], query.get("force") == "true")
             case "PATCH":
                 return await self._api.merge(request.path, body)
         raise ApiError(f"{request.method} is not played", 405)

@@ -41,14 +41,18 @@ class FakeKubernetes:
     ever full.
     """
 
-    def __init__(self, home: str = "home", starts_ready: bool = True) -> None:
+    def __init__(self, home: str = "home", starts_ready: bool = True, controllers: bool = True) -> None:
+        """`controllers`: workloads get the pods that they ask for."""
         self.home = home
+        self._has_controllers = controllers
         self.starts_ready = starts_ready
         self.room: int | None = None
         """How many pods there is room for; None: for all."""
         self.is_away = False
         self.refusal: Callable[[str, str], ApiError | None] = lambda verb, where: None
         """Asked before every call, with its verb and path: what it fails with."""
+        self.failures: dict[str, ApiError] = {}
+        """The end of a path -> the error of every request for it."""
         self.calls: list[tuple[str, str, Object]] = []
         """(verb, path, body) of every write that was tried."""
         self.reads: list[str] = []
@@ -71,9 +75,11 @@ class FakeKubernetes:
 
     def put(self, resource: Resource, found: Object, by: str = "test") -> Object:
         """An object is there, new or changed, whatever the rules say; its status too."""
-        metadata = found["metadata"]
-        place = _place_of(resource, metadata.setdefault("namespace", self.home), metadata["name"])
         full = {"apiVersion": resource.api_version, "kind": resource.kind, **copy.deepcopy(found)}
+        metadata = full["metadata"]
+        place = _place_of(resource, metadata.setdefault("namespace", self.home), metadata["name"])
+        if place in self._objects:
+            full["metadata"] = {**_of_server(self._objects[place]), **metadata}
         return copy.deepcopy(self._write(place, full, by))
 
     def find(self, resource: Resource, name: str, namespace: str = "") -> Object | None:
@@ -145,6 +151,10 @@ class FakeKubernetes:
         """What was written so, to paths that end so."""
         return [body for each, where, body in self.calls if each == verb and where.endswith(end)]
 
+    def verbs(self, end: str) -> list[str]:
+        """The verbs of the writes that were tried on paths that end so."""
+        return [verb for verb, where, _ in self.calls if where.endswith(end)]
+
     # ---- cluster.kubernetes.client.api.Api
 
     async def get(self, where: str, query: Mapping[str, str] | None = None) -> Object:
@@ -179,8 +189,7 @@ class FakeKubernetes:
             scaled = merged(known, {"spec": {"replicas": body["spec"]["replicas"]}})
             return _scale_of(self._write(place, scaled, "scale"))
         found = copy.deepcopy(body)
-        kept = {name: known["metadata"][name] for name in OF_METADATA if name in known["metadata"]}
-        found["metadata"] = {**found["metadata"], **kept}
+        found["metadata"] = {**found["metadata"], **_of_server(known)}
         if sub == "status":
             found = {**copy.deepcopy(known), "status": found.get("status")}
         elif _plural(collection) in WITH_STATUS:
@@ -201,7 +210,8 @@ class FakeKubernetes:
             patch = {"status": patch.get("status")}
         after = merged(known, patch)
         _check_invariants(known, after, where)
-        return copy.deepcopy(self._write(place, after, "scorefront-update"))
+        written = self._write(place, after, "scorefront-update")
+        return _scale_of(written) if sub == "scale" else copy.deepcopy(written)
 
     async def apply(self, where: str, body: Object, manager: str = "scorefront", force: bool = False) -> Object:
         await self._ask("apply", where, body)
@@ -287,6 +297,9 @@ class FakeKubernetes:
             raise ApiUnreachable(f"{where}: connection refused")
         if (error := self.refusal(verb, where)) is not None:
             raise error
+        for end, failure in self.failures.items():
+            if where.endswith(end):
+                raise failure
 
     def _found(self, place: Place, where: str) -> Object:
         if place not in self._objects:
@@ -361,7 +374,7 @@ class FakeKubernetes:
 
     def _control(self) -> None:
         self._control_again = True
-        if self._controls:
+        if self._controls or not self._has_controllers:
             return
         self._controls = True
         while self._control_again:
@@ -551,6 +564,11 @@ def _field_conflict(where: str, theirs: list[tuple[tuple[str, ...], str]]) -> Wr
         for field, owner in theirs
     ]
     return WriteConflict(f"{where}: conflicts", 409, "Conflict", body={"details": {"causes": causes}})
+
+
+def _of_server(found: Object) -> Object:
+    """The metadata that the server sets."""
+    return {name: found["metadata"][name] for name in OF_METADATA if name in found["metadata"]}
 
 
 def _scale_of(found: Object) -> Object:

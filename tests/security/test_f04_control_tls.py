@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from cluster.kubernetes.client.paths import SECRETS, path
+from cluster.kubernetes.client.paths import SECRETS
 from loadtests.installation import Installation
 from scorefront.cli.app import run
 from scorefront.up.installation import UpOptions
 from tests.e2e.test_control import TOKEN, Site, ask, eventually_ready
 from tests.fakes.certificates import Folder, Made, make
 from tests.fakes.clock import eventually
-from tests.fakes.kube_objects import FakeApi
 from tests.fakes.kube_server import serve
+from tests.fakes.kubernetes import FakeKubernetes
 
 
 def port_of(url: str) -> int:
@@ -71,7 +71,7 @@ def cli(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    api = FakeApi()
+    api = FakeKubernetes()
     async with serve(api, tmp_path) as kubeconfig:
         made = Site(tmp_path, kubeconfig, api)
         yield made
@@ -84,7 +84,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 def authority(site: Site) -> Path:
     """As the documentation says to fetch it."""
     file = site.folder / "ca.crt"
-    data = site.api.objects[path(SECRETS, "home", "scorefront-peers")]["data"]
+    data = site.api.must_find(SECRETS, "scorefront-peers")["data"]
     file.write_bytes(base64.b64decode(data["ca.crt"]))
     return file
 

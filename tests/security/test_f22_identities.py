@@ -21,7 +21,7 @@ from router.core.view import Member
 from router.peers.peer_identity import covers
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
-from tests.fakes.kube_objects import FakeApi
+from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.router_group import FakeGroup
 from tests.fakes.router_reports import RecordedReports
 from tests.integration.router.test_uplink import Leader, Rig
@@ -34,7 +34,7 @@ class Installation:
     """The Secrets of an installation, and the control process that looks after them; its time is in the test's hand."""
 
     def __init__(self, folder: Path) -> None:
-        self.api = FakeApi()
+        self.api = FakeKubernetes()
         self.now = NOW
         self._folder = folder
         (folder / "control").mkdir()
@@ -44,7 +44,7 @@ class Installation:
         """The Secret of the routers as a pod has it at this moment."""
         folder = self._folder / name
         folder.mkdir()
-        for file, value in self.api.objects[path(SECRETS, "home", PEERS_SECRET)]["data"].items():
+        for file, value in self.api.must_find(SECRETS, PEERS_SECRET)["data"].items():
             (folder / file).write_bytes(base64.b64decode(value))
         return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
@@ -53,7 +53,7 @@ class Installation:
         where = path(SECRETS, "home", secret)
         await self.api.merge(where, {"metadata": {"annotations": {ROTATE: "now"}}})
         await self.control.ensure()
-        assert ROTATE not in self.api.objects[where]["metadata"]["annotations"], "it is done once"
+        assert ROTATE not in self.api.must_find(SECRETS, secret)["metadata"]["annotations"], "it is done once"
 
 
 def shakes_hands(client: Trust, server: Trust) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ async def test_the_routers_secret_holds_no_key_of_control(tmp_path: Path) -> Non
     assert shakes_hands(made.mounted("router"), made.control.trust) == (ROUTER,)
     assert CONTROL in shakes_hands(made.control.trust, made.mounted("other"))
     for secret in (PEERS_SECRET, AUTHORITY_SECRET):
-        kept = made.api.objects[path(SECRETS, "home", secret)]["data"].values()
+        kept = made.api.must_find(SECRETS, secret)["data"].values()
         assert base64.b64encode(made.control.trust.key.read_bytes()).decode() not in kept
 
 
@@ -165,9 +165,9 @@ async def test_a_standby_writes_nothing_and_trusts_the_same(tmp_path: Path) -> N
     made = Installation(tmp_path)
     (tmp_path / "standby").mkdir()
     standby = PeersIdentity(cast(Api, made.api), tmp_path / "standby", lambda: made.now, "10.0.0.8")
-    assert not await standby.follow() and made.api.written == []
+    assert not await standby.follow() and made.api.calls == []
     await made.control.ensure()
-    written = len(made.api.written)
-    assert await standby.follow() and len(made.api.written) == written
+    written = len(made.api.calls)
+    assert await standby.follow() and len(made.api.calls) == written
     assert CONTROL in shakes_hands(standby.trust, made.control.trust)
     assert standby.trust.key.read_bytes() != made.control.trust.key.read_bytes()

@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import itertools
 import socket
 import stat
 
@@ -9,23 +10,21 @@ import pytest
 
 from cluster.kubernetes.certificates import IDENTITY_LIFE, CertificateError
 from cluster.kubernetes.client.api_errors import RequestRefused, WriteConflict
-from cluster.kubernetes.client.paths import SECRETS, path
+from cluster.kubernetes.client.paths import SECRETS
 from cluster.kubernetes.peer_certificates import AUTHORITY_SECRET, PEERS_SECRET, PeersIdentity
 from cluster.trust import Trust
 from controlplane.router_groups import RouterGroups
 from tests.fakes.clock import eventually
-from tests.fakes.kube_objects import FakeApi
+from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.router_group import FakeGroup
 from tests.fakes.router_reports import RecordedReports
 
 NOW = datetime.datetime.now(datetime.UTC)
-PEERS_PATH = path(SECRETS, "home", PEERS_SECRET)
-AUTHORITY_PATH = path(SECRETS, "home", AUTHORITY_SECRET)
 
 
 @pytest.fixture
 def api():
-    return FakeApi()
+    return FakeKubernetes()
 
 
 def identity(api, folder, now=NOW):
@@ -36,7 +35,7 @@ def identity(api, folder, now=NOW):
 def mounted(api, folder):
     """The Secret as a router's pod has it."""
     folder.mkdir(exist_ok=True)
-    for name, value in api.objects[PEERS_PATH]["data"].items():
+    for name, value in api.must_find(SECRETS, PEERS_SECRET)["data"].items():
         (folder / name).write_bytes(base64.b64decode(value))
     return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
@@ -44,20 +43,23 @@ def mounted(api, folder):
 async def test_both_secrets_are_made_and_only_one_of_them_holds_the_key_of_the_authority(api, tmp_path):
     made = identity(api, tmp_path / "a")
     await made.ensure()
-    assert set(api.objects[PEERS_PATH]["data"]) == {"ca.crt", "tls.crt", "tls.key"}
-    assert set(api.objects[AUTHORITY_PATH]["data"]) == {"tls.crt", "tls.key"}
-    assert api.objects[PEERS_PATH]["data"]["ca.crt"] == api.objects[AUTHORITY_PATH]["data"]["tls.crt"]
+    assert set(api.must_find(SECRETS, PEERS_SECRET)["data"]) == {"ca.crt", "tls.crt", "tls.key"}
+    assert set(api.must_find(SECRETS, AUTHORITY_SECRET)["data"]) == {"tls.crt", "tls.key"}
+    assert (
+        api.must_find(SECRETS, PEERS_SECRET)["data"]["ca.crt"]
+        == api.must_find(SECRETS, AUTHORITY_SECRET)["data"]["tls.crt"]
+    )
     for file in (made.trust.ca, made.trust.cert, made.trust.key):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    kept = {value for object_ in api.objects.values() for value in (object_.get("data") or {}).values()}
+    kept = {value for each in api.all(SECRETS) for value in (each.get("data") or {}).values()}
     assert base64.b64encode(made.trust.key.read_bytes()).decode() not in kept, "that of control is kept nowhere"
 
 
 async def test_a_second_look_changes_nothing(api, tmp_path):
     await identity(api, tmp_path / "a").ensure()
-    before = dict(api.objects)
+    before = api.all(SECRETS)
     await identity(api, tmp_path / "b").ensure()
-    assert api.objects == before
+    assert api.all(SECRETS) == before
     assert (tmp_path / "a" / "ca.crt").read_bytes() == (tmp_path / "b" / "ca.crt").read_bytes()
 
 
@@ -87,10 +89,11 @@ async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_tru
 
 async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
     await identity(api, tmp_path / "a").ensure()
+    times = itertools.count()
 
     def meanwhile() -> datetime.datetime:
         """Looked at between what is read and what is written."""
-        api.objects[PEERS_PATH]["metadata"]["resourceVersion"] += "0"
+        api.edit(SECRETS, PEERS_SECRET, {"metadata": {"labels": {"changed": str(next(times))}}})
         return NOW + 0.7 * IDENTITY_LIFE
 
     (tmp_path / "b").mkdir()
@@ -99,14 +102,13 @@ async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
 
 
 async def test_a_secret_that_somebody_has_spoilt_is_told_and_not_overwritten(api, tmp_path):
-    api.put(SECRETS, PEERS_SECRET, data={"tls.crt": "AAAA"})
+    api.edit(SECRETS, PEERS_SECRET, {"data": {"tls.crt": "AAAA"}})
     with pytest.raises(CertificateError, match=r"Secret scorefront-peers is damaged: 'ca\.crt' is missing"):
         await identity(api, tmp_path / "a").ensure()
-    assert api.written == []
+    assert api.calls == []
 
 
 async def test_an_empty_secret_is_filled(api, tmp_path):
-    api.put(SECRETS, PEERS_SECRET)
     await identity(api, tmp_path / "a").ensure()
     assert api.verbs(PEERS_SECRET) == ["merge"]
 

@@ -22,7 +22,7 @@ from scorefront.control.router_fleet import RETRY_S as RETRY_SCALE_S
 from scorefront.frontend_scaling import FrontEndScaler, front_end_settings
 from serving.usage import Work
 from tests.fakes.clock import VirtualClock, settle
-from tests.fakes.kube_objects import FakeApi
+from tests.fakes.kubernetes import FakeKubernetes
 
 DEPLOYMENT = "scorefront-router"
 LABELS = {"scorefront.io/component": "router"}
@@ -74,7 +74,7 @@ class Site:
     """A cluster with some routers."""
 
     def __init__(self) -> None:
-        self.api = FakeApi()
+        self.api = FakeKubernetes(controllers=False)
         self.groups = FakeGroups()
         self.clock = VirtualClock()
         self.leads = True
@@ -82,20 +82,20 @@ class Site:
             cast(Api, self.api), cast(RouterGroups, self.groups), self.clock, lambda: 0.5, 4, lambda: self.leads
         )
         self.records: dict[str, PodRecord] = {}
-        self.api.put(DEPLOYMENTS, DEPLOYMENT, spec={"template": self._pod("template")})
-        self.api.put(DEPLOYMENTS, DEPLOYMENT, sub="scale", spec={"replicas": 2})
+        spec = {"replicas": 2, "template": self._pod("template")}
+        self.api.put(DEPLOYMENTS, {"metadata": {"name": DEPLOYMENT}, "spec": spec})
 
     def _pod(self, name: str, **status) -> dict[str, Any]:
         resources = {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}
         return {
-            "metadata": {"labels": LABELS},
+            "metadata": {"name": f"pod-{name}", "labels": LABELS},
             "spec": {"nodeName": "node-1", "containers": [{"name": "router", "resources": resources}]},
             "status": {"phase": "Running", **status},
         }
 
     def start(self, name: str, workers: int = 1, linked: bool = True, cores: int = 2) -> None:
         """A router: its pod, its part in the history, its link."""
-        self.api.put(PODS, f"pod-{name}", **self._pod(name))
+        self.api.put(PODS, self._pod(name))
         members = tuple(Member(f"{name}-{number}", "10.0.0.1:1") for number in range(workers))
         self.records[f"pod-{name}"] = PodRecord(f"start-of-{name}", f"uid-{name}", MembershipPart(members))
         self.write_history()
@@ -107,16 +107,17 @@ class Site:
         self.groups.now[name] = GroupState(f"pod-{name}", GroupLoad(workers, cores, True, work))
 
     def write_history(self) -> None:
-        self.api.put(CONFIGMAPS, NAME, data=encoded(ViewHistory(1, self.records)))
+        self.api.put(CONFIGMAPS, {"metadata": {"name": NAME}, "data": encoded(ViewHistory(1, self.records))})
 
     def pod(self, name: str) -> dict[str, Any]:
-        return self.api.objects[f"/api/v1/namespaces/home/pods/pod-{name}"]
+        return self.api.must_find(PODS, f"pod-{name}")
 
     def limit(self, name: str) -> str:
         return self.pod(name)["spec"]["containers"][0]["resources"]["limits"]["cpu"]
 
     def routers(self) -> int:
-        return self.api.objects[f"/apis/apps/v1/namespaces/home/deployments/{DEPLOYMENT}/scale"]["spec"]["replicas"]
+        number: int = self.api.must_find(DEPLOYMENTS, DEPLOYMENT)["spec"]["replicas"]
+        return number
 
 
 @pytest.fixture
@@ -143,9 +144,9 @@ async def test_whoever_takes_part_is_expected_to_report(site) -> None:
 
 
 async def test_a_history_that_cannot_be_read_or_is_gone_leaves_those_expected_who_were(site, caplog) -> None:
-    site.api.put(CONFIGMAPS, NAME, data={"epoch": "many"})
+    site.api.put(CONFIGMAPS, {"metadata": {"name": NAME}, "data": {"epoch": "many"}})
     await settle()
-    site.api.remove(CONFIGMAPS, NAME)
+    site.api.take_away(CONFIGMAPS, NAME)
     await settle()
     assert site.groups.expected == {"a-0", "b-0"}
     assert "epoch" in caplog.text
@@ -163,7 +164,7 @@ async def test_a_router_that_takes_part_and_is_not_heard_is_missing_data(site) -
 async def test_a_router_that_is_to_go_counts_no_more(site) -> None:
     pod = site.pod("b")
     pod["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
-    site.api.put(PODS, "pod-b", **{name: pod[name] for name in ("metadata", "spec", "status")})
+    site.api.put(PODS, pod)
     await settle()
     assert set(site.fleet.groups()) == {"a"}
     del site.groups.now["b"]
@@ -173,7 +174,7 @@ async def test_a_router_that_is_to_go_counts_no_more(site) -> None:
 async def test_there_is_no_room_while_a_router_waits_for_a_node(site) -> None:
     assert site.fleet.room()
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-    site.api.put(PODS, "pod-c", **site._pod("c", phase="Pending", conditions=[condition]))
+    site.api.put(PODS, site._pod("c", phase="Pending", conditions=[condition]))
     await settle()
     assert not site.fleet.room()
 
@@ -244,7 +245,7 @@ async def test_a_scale_that_somebody_else_has_changed_meanwhile_is_not_overwritt
     asking = asyncio.create_task(site.fleet.scale_out(3))
     await asyncio.sleep(0)
     await asyncio.sleep(0)  # it has read
-    site.api.put(DEPLOYMENTS, DEPLOYMENT, sub="scale", spec={"replicas": 7})
+    site.api.edit(DEPLOYMENTS, DEPLOYMENT, {"spec": {"replicas": 7}})
     with pytest.raises(WriteConflict):
         await asking
     assert site.routers() == 7
@@ -256,7 +257,7 @@ async def test_who_leads_no_more_changes_nothing(site) -> None:
         await site.fleet.scale_out(3)
     with pytest.raises(CoresUnavailable):
         await site.fleet.make_room(3)
-    assert site.api.written == []
+    assert site.api.calls == []
 
 
 # ---- up, in place
@@ -323,12 +324,12 @@ async def test_a_router_that_waits_for_a_node_is_not_made_harder_to_place(site) 
     site.start("c", linked=False)
     pod = site.pod("c")
     del pod["spec"]["nodeName"]
-    site.api.put(PODS, "pod-c", **pod)
+    site.api.put(PODS, pod)
     await settle()
     await grow(site, 4)
     await site.clock.advance(LEVEL_S + 0.1)
     assert (site.limit("a"), site.limit("c")) == ("4", "2")
-    site.api.put(PODS, "pod-c", **site._pod("c"))
+    site.api.put(PODS, site._pod("c"))
     await site.clock.advance(LEVEL_S + 0.1)
     assert site.limit("c") == "4"
 
@@ -337,11 +338,11 @@ async def test_pods_without_a_limit_have_the_cores_that_they_say(site) -> None:
     for name in ("a", "b"):
         pod = site._pod(name)
         pod["spec"]["containers"][0]["resources"] = {}
-        site.api.put(PODS, f"pod-{name}", **pod)
+        site.api.put(PODS, pod)
     await settle()
     assert site.fleet.cores() == 2
     await site.fleet.make_room(3)
-    assert site.api.written == []
+    assert site.api.calls == []
 
 
 async def test_cores_are_those_of_the_smallest_router_and_the_last_known_where_none_is_heard(site) -> None:

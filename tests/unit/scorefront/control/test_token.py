@@ -11,36 +11,36 @@ from cluster.kubernetes.client.api_errors import NotFound
 from cluster.kubernetes.client.paths import SECRETS
 from controlplane.control_errors import StoreError
 from scorefront.control.token import SECRET, control_token
-from tests.fakes.kube_objects import FakeApi
+from tests.fakes.kubernetes import FakeKubernetes
 
 
 def entropy(count: int) -> bytes:
     return bytes(range(count))
 
 
-async def token_of(api: FakeApi, environment: dict[str, str], entropy: Callable[[int], bytes]) -> str:
+async def token_of(api: FakeKubernetes, environment: dict[str, str], entropy: Callable[[int], bytes]) -> str:
     return await control_token(cast(Api, api), environment, entropy)
 
 
 async def test_the_environment_comes_first():
-    api = FakeApi()
+    api = FakeKubernetes()
     assert await token_of(api, {"SCOREFRONT_TOKEN": " told \n"}, entropy) == "told"
-    assert api.written == []
+    assert api.calls == []
 
 
 async def test_it_is_made_once_and_read_by_everybody_else():
-    api = FakeApi()
+    api = FakeKubernetes()
     made = await token_of(api, {}, entropy)
     assert len(made) == 43
     assert await token_of(api, {}, lambda count: b"\xff" * count) == made
-    assert [verb for verb, _, _ in api.written] == ["merge"]
+    assert [verb for verb, _, _ in api.calls] == ["merge"]
 
 
 async def test_who_is_second_takes_what_the_first_has_made():
-    api = FakeApi()
+    api = FakeKubernetes()
 
     def slow(count: int) -> bytes:
-        api.put(SECRETS, SECRET, data={"token": base64.b64encode(b"first").decode()})
+        api.edit(SECRETS, SECRET, {"data": {"token": base64.b64encode(b"first").decode()}})
         return entropy(count)
 
     assert await token_of(api, {}, slow) == "first"
@@ -48,21 +48,21 @@ async def test_who_is_second_takes_what_the_first_has_made():
 
 @pytest.mark.parametrize("data", [None, {}, {"token": ""}])
 async def test_a_secret_without_a_token_is_filled(data):
-    api = FakeApi()
-    api.put(SECRETS, SECRET, data=data)
+    api = FakeKubernetes()
+    api.put(SECRETS, {"metadata": {"name": SECRET}, "data": data})
     assert len(await token_of(api, {}, entropy)) == 43
 
 
 @pytest.mark.parametrize("token", ["%", "/w==", "ICA="])
 async def test_a_token_that_cannot_be_used_is_told(token):
-    api = FakeApi()
-    api.put(SECRETS, SECRET, data={"token": token})
+    api = FakeKubernetes()
+    api.edit(SECRETS, SECRET, {"data": {"token": token}})
     with pytest.raises(StoreError, match="scorefront-control-token holds no usable token; to have one made: kubectl"):
         await token_of(api, {}, entropy)
 
 
 async def test_a_secret_that_the_manifests_have_not_made_is_told():
-    api = FakeApi()
-    api.remove(SECRETS, SECRET)
+    api = FakeKubernetes()
+    api.take_away(SECRETS, SECRET)
     with pytest.raises(NotFound, match=r"is missing: apply deploy/base/secrets\.yaml"):
         await token_of(api, {}, entropy)
