@@ -73,7 +73,7 @@ class Borrower:
         return len(self._asks)
 
     def request_slot(self, ticket: "Ticket", retry: bool, now: float) -> bool:
-        """Ask the owner for a slot for the ticket; False if the owner is not linked. `retry`: see `Ask`."""
+        """Ask the owner for a slot for `ticket`; False if the owner is not linked. `retry`: see `Ask`."""
         if self.owner not in self._group.linked:
             return False
         self._group.send(self.owner, self._ask(ticket, retry, now))

@@ -139,7 +139,7 @@ class Dispatcher:
         self.group.link_down(peer, now)
 
     def receive(self, peer: str, message: PeerMessage, now: float) -> list[Grant]:
-        """Handle a message of the session; messages come in order, each once."""
+        """Handle the next `message` of the session with `peer`; in order, each once. Returns grants of this worker."""
         return self.group.receive(peer, message, now)
 
     def due(self) -> float | None:

@@ -153,7 +153,7 @@ class Ledger:
     def adopt(self, lease_id: int, replica: ReplicaSlots, holder: object, now: float) -> Lease:
         """Create a lease for a slot already occupied (`reserve`, `occupy`).
 
-        `lease_id`: unique among all workers. `holder`: user of the slot.
+        `lease_id`: unique among all workers. `replica`: replica of the slot. `holder`: user of the slot.
         """
         lease = self.leases[lease_id] = Lease(lease_id, replica, holder, now)
         self.busy += 1

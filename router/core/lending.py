@@ -101,7 +101,7 @@ class Lender:
         return sum(len(asks) for asks in self.peer_queues.values())
 
     def ask(self, peer: str, number: int, ask: PeerAsk, now: float) -> "list[Grant]":
-        """Queue an ask of `peer` under its `number`, and grant free slots."""
+        """Queue the `ask` of `peer` under its `number`, and grant free slots."""
         self._enqueue(peer, number, ask)
         self._liveness.start_probing(now)
         grants = self.queue.match_all(now)
@@ -190,7 +190,7 @@ class Lender:
     def declared(self, peer: str, declared: DeclaredLeases, first: bool) -> None:
         """Replace loans and asks of a peer by its declaration. The caller grants free slots.
 
-        `first`: True for the peer's first Declare in this view.
+        `peer`: name of the sender. `declared`: its declaration. `first`: True for its first in this view.
         """
         key = self.queue.key
         self._replace_loans(peer, declared.leases.get(key, {}), first)

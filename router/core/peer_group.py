@@ -200,7 +200,7 @@ class PeerGroup:
     # ---- messages
 
     def receive(self, peer: str, message: PeerMessage, now: float) -> "list[Grant]":
-        """Handle one message of a peer; returns grants to tickets of this worker."""
+        """Handle one `message` of `peer`; returns grants to tickets of this worker."""
         if peer not in self.linked:
             self.counters["messages_without_session"] += 1
             return []

@@ -90,7 +90,7 @@ class PeerLiveness:
             self._send(peer, Ping(self._round))
 
     def answered(self, peer: str, number: int, now: float) -> bool:
-        """Record the answer to ping round `number`; returns `is_valid`."""
+        """Record the answer of `peer` to ping round `number`; returns `is_valid`."""
         sent = self._sent_at.get(number)
         if sent is not None and peer in self._peers:
             self._valid_until[peer] = max(sent + self._lease_s, self._valid_until.get(peer, 0.0))

@@ -56,10 +56,10 @@ class ReplicaLifecycle:
             self.drop_if_gone(replica)
 
     def ensure_replica(self, replica_id: str, host: str = "", port: int = 0) -> ReplicaSlots:
-        """The replica's record, created if missing.
+        """The record of `replica_id`, created if missing.
 
-        `host`, `port`: address as given by a peer; used until the provider gives one. A replica known only from peers
-        gets no request by a decision of this worker.
+        `host`, `port`: address given by a peer, default none; used until the provider gives one. A replica known only
+        from peers gets no request by a decision of this worker.
         """
         queue = self._queue
         replica = queue.replicas.get(replica_id)

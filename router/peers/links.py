@@ -170,7 +170,7 @@ class Links:
         self._events.on_up(peer)
 
     def ended(self, connection: PeerConnection, reason: str, level: int) -> None:
-        """Log the end, and report it if the link was up."""
+        """Log the end of `connection` with its `reason` at `level`, and report it if the link was up."""
         self.counters["link_frames_duplicate"] += connection.session.duplicates
         peer = connection.session.peer
         was_up = self._up.get(peer) is connection

@@ -37,7 +37,7 @@ class ConnectionOwner(Protocol):
     def ended(self, connection: "PeerConnection", reason: str, level: int) -> None:
         """Called once at the end of each connection, even if it never opened.
 
-        `reason`: for the log. `level`: level of `logging`.
+        `connection`: the ended one. `reason`: for the log. `level`: level of `logging`.
         """
 
 
@@ -45,6 +45,7 @@ class PeerConnection(asyncio.Protocol):
     """Protocol of a connected socket, at either end."""
 
     def __init__(self, owner: ConnectionOwner, session: Session, incoming: bool) -> None:
+        """`owner`: called on events. `session`: new session of this end. `incoming`: True if accepted."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(decode, MAX_GREETING_BYTES)

@@ -1,4 +1,4 @@
-"""Workers that have nothing but links: what they were told of their peers, and peers that behave badly on purpose."""
+"""Workers with links only, and misbehaving peers."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ KILOBYTES = Forget(tuple(range(2**63, 2**63 + 7000)))
 
 
 class Node:
-    """One worker."""
+    """One worker: its links and received events."""
 
     def __init__(self, name: str, address: str, trust: Trust | None = None, chance: int = 1) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class Node:
         self.events: list[tuple[str, str]] = []
         """("up" or "down", peer)."""
         self.greeting: PeerMessage | None = None
-        """Sent to every peer that comes up."""
+        """Messages sent to every new peer."""
         events = LinkEvents(self._up, self._down, self._message)
         self.links = Links(name, events, random.Random(chance).random, trust)
         self.address = self.links.listen(address)
@@ -38,7 +38,7 @@ class Node:
         return Member(self.name, self.address)
 
     def numbers(self, peer: str) -> list[int]:
-        """Of the pings that this peer has sent."""
+        """Numbers of the pings received from a peer."""
         return [message.number for name, message in self.heard if name == peer and isinstance(message, Ping)]
 
     def _up(self, peer: str) -> None:
@@ -65,7 +65,7 @@ def view(epoch: int, *nodes: Node) -> View:
 
 
 def meet(*nodes: Node, epoch: int = 1) -> View:
-    """All enter the same view."""
+    """Let all nodes enter the same view."""
     seen = view(epoch, *nodes)
     for node in nodes:
         node.links.enter(seen)
@@ -73,7 +73,7 @@ def meet(*nodes: Node, epoch: int = 1) -> View:
 
 
 def linked(*nodes: Node) -> bool:
-    """Each with every other."""
+    """Wait for links between all nodes."""
     return all(node.links.up() == {other.name for other in nodes if other is not node} for node in nodes)
 
 
@@ -83,7 +83,7 @@ async def close(*nodes: Node) -> None:
 
 
 class RawPeer:
-    """A member that does with its socket what no worker would."""
+    """A misbehaving member with a raw socket."""
 
     def __init__(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.name = name
@@ -98,7 +98,7 @@ class RawPeer:
         return cls(name, *await asyncio.open_unix_connection(to.address.removeprefix("unix:")))
 
     async def greet(self, to: str, name: str | None = None) -> None:
-        """Come as a session that opens."""
+        """Open a session."""
         self.send(Hello(MAJOR, 0, name or self.name, to, 5 << 32))
         answer = await self.frame()
         assert isinstance(answer, Hello)
@@ -109,7 +109,7 @@ class RawPeer:
         self.writer.write(encode(frame))
 
     async def frame(self) -> Frame:
-        """The next one. Raises EOFError at the end."""
+        """The next frame. Raises EOFError at the end."""
         while not self._read:
             data = await self.reader.read(65536)
             if not data:
@@ -118,7 +118,7 @@ class RawPeer:
         return self._read.pop(0)
 
     async def ended(self) -> bool:
-        """Wait for the worker to break off."""
+        """Wait until the worker closes the connection."""
         try:
             while True:
                 await self.frame()
@@ -134,7 +134,7 @@ class RawPeer:
 
 
 def sockets() -> set[str]:
-    """Sockets of this process."""
+    """Open sockets of this process."""
     found = set()
     for entry in os.listdir("/proc/self/fd"):
         try:
@@ -147,14 +147,14 @@ def sockets() -> set[str]:
 
 
 def free_port() -> int:
-    """One at which nobody listens now."""
+    """An address without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port
 
 
 def nothing_unexpected(records: list[logging.LogRecord]) -> None:
-    """What peers do is at most a warning; an error is one of this worker."""
+    """Fail on logged errors: misbehaving peers cause warnings at most."""
     assert [record.getMessage() for record in records if record.levelno >= logging.ERROR] == []
 
 

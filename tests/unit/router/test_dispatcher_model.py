@@ -1,4 +1,4 @@
-"""The dispatcher against a model that keeps no books: it looks at every replica, lease and ticket each time.
+"""The dispatcher against a model without bookkeeping: it scans every replica, lease and ticket each time.
 
 Times are multiples of 1/8 s, so that integrals can be compared exactly; the clock may stand still between events.
 """
@@ -24,7 +24,7 @@ PICK = st.integers(0, 1000)
 
 @dataclass(eq=False)
 class ModelReplica:
-    """What is known of one replica; `leases` are out on it."""
+    """One replica and its leases."""
 
     slots: int
     state: ReplicaState
@@ -44,7 +44,7 @@ class ModelReplica:
 
 
 class ModelVersion:
-    """One version: its replicas by id, who waits (those that had a slot first), and the busy time so far."""
+    """One version: replicas by id, waiting tickets (retries first), and the busy time so far."""
 
     def __init__(self) -> None:
         self.replicas: dict[str, ModelReplica] = {}
@@ -78,7 +78,7 @@ class ModelVersion:
         (self.retries if ticket in self.retries else self.line).remove(ticket)
 
     def lend(self, lease: Lease) -> None:
-        """Check that the slot was there to be given, on the best replica, and write it down."""
+        """Check that the slot was free and on the best replica, and record the lease."""
         one = self.replicas[lease.replica.id]
         assert one.seen is lease.replica and one.free
         assert len(one.leases) == min(len(other.leases) for other in self.replicas.values() if other.free)
@@ -88,7 +88,7 @@ class ModelVersion:
         self.last_lease = lease.id
 
     def end(self, lease: Lease) -> list[str]:
-        """The lease is over; ids of the replicas of which `drained` is told."""
+        """End the lease; returns the ids of drained replicas."""
         one = self.replicas[lease.replica.id]
         one.leases.remove(lease)
         if one.leases:
@@ -101,7 +101,7 @@ class ModelVersion:
 
 
 class DispatcherAgainstModel(RuleBasedStateMachine):
-    """Any order of events that clients, replicas, providers and users can bring about."""
+    """Any order of events caused by clients, replicas, providers and users."""
 
     def __init__(self) -> None:
         super().__init__()

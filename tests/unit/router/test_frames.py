@@ -1,4 +1,4 @@
-"""Frames: what is written is read again, in whatever pieces; what is not a frame is refused, whatever it is."""
+"""Frames: encoded frames decode again in any pieces; anything else is refused."""
 
 import math
 import struct

@@ -21,7 +21,7 @@ def workers(*replicas) -> tuple[Workers, str, str, str]:
 
 
 def fill(group: Workers, name: str, count: int) -> list[Ticket]:
-    """So many requests at once come to one worker."""
+    """Enqueue several requests at one worker."""
     tickets = [group.request(name) for _ in range(count)]
     group.flow()
     return tickets

@@ -1,4 +1,4 @@
-"""Slots in a group of workers under any order of events: never too many in flight, and all come home in the end.
+"""Slots in a group of workers under any order of events: never too many in flight, all returned at the end.
 
 What replicas see is checked with every request that begins (`Workers`); the judgement about time is `tests/sim`'s.
 """

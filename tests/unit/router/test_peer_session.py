@@ -1,4 +1,4 @@
-"""Two ends of a session, wired to each other in memory, over a channel that is good, and over one that is not."""
+"""Two ends of a session over an in-memory channel, reliable or faulty."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from router.peers.session import Answered, Broken, Delivered, Opened, Session, S
 
 
 def opened() -> tuple[Session, Session]:
-    """The end that connected, and the other."""
+    """The connecting end and the accepting end."""
     a, b = Session("a", "b", 11), Session("b", "", 22)
     answered = b.receive(a.greet())
     assert isinstance(answered, Answered) and answered.peer == "a"
@@ -40,7 +40,7 @@ def test_messages_go_both_ways_in_order() -> None:
 
 
 def test_the_end_that_was_connected_to_is_not_open_before_the_other_has_confirmed() -> None:
-    """Else a connection that waited in a backlog, whose maker has long given up, would count as a link."""
+    """Otherwise an abandoned connection in a backlog would count as a link."""
     a, b = Session("a", "b", 11), Session("b", "", 22)
     assert isinstance(b.receive(a.greet()), Answered)
     assert b.state is SessionState.ANSWERED
@@ -145,7 +145,7 @@ def test_a_second_hello_unlike_the_first_breaks_the_session() -> None:
 
 
 class Channel:
-    """What one end has sent and the other has not received, in two directions."""
+    """Frames under way in both directions."""
 
     def __init__(self) -> None:
         self.ends = (Session("a", "b", 11), Session("b", "", 22))
@@ -154,14 +154,14 @@ class Channel:
         self.delivered: tuple[list[PeerMessage], list[PeerMessage]] = ([], [])
 
     def send(self, end: int) -> None:
-        """One more message, where the session is open."""
+        """Send a message if the session is open."""
         if self.ends[end].state is SessionState.OPEN:
             message = Ping(len(self.sent[end]))
             self.sent[end].append(message)
             self.on_the_way[end].append(self.ends[end].pack((message,)))
 
     def arrive(self, sender: int, place: int) -> None:
-        """The frame at this place arrives, before those ahead of it."""
+        """Deliver the frame at this place, before those ahead of it."""
         frames = self.on_the_way[sender]
         if frames:
             self.take(sender, frames.pop(place % len(frames)))
@@ -238,7 +238,7 @@ def test_a_channel_that_only_repeats_what_it_has_just_brought_breaks_nothing(mov
 
 
 def test_a_channel_that_loses_is_found_out_with_the_next_frame() -> None:
-    """The instrument: the properties above would hold of a session that delivers nothing."""
+    """Check of the test: the properties above would hold for a session that delivers nothing."""
     channel = Channel()
     play(channel, [("first", 0, 0), ("first", 1, 0), ("first", 0, 0)])
     play(channel, [("send", 0, 0), ("send", 0, 0), ("send", 0, 0), ("first", 0, 0), ("lose", 0, 0), ("first", 0, 0)])

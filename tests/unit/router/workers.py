@@ -1,4 +1,4 @@
-"""Dispatchers joined by a network in memory, in virtual time; each step is checked against what replicas see."""
+"""Dispatchers connected by an in-memory network in virtual time; each step is checked against the replicas."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -17,19 +17,19 @@ KEEP_S = 0.005
 
 
 def successor(*members: str) -> str:
-    """A name that owns BLUE from the moment on when it joins these members."""
+    """Name of a member that would own BLUE after joining these members."""
     names = (f"n{number}" for number in range(1000))
     return next(name for name in names if owner_of(BLUE, (*members, name)) == name)
 
 
 def follower(*members: str) -> str:
-    """A name that leaves BLUE to whoever of these members owns it."""
+    """Name of a member that would not own BLUE after joining these members."""
     names = (f"n{number}" for number in range(1000))
     return next(name for name in names if owner_of(BLUE, (*members, name)) != name)
 
 
 class Workers:
-    """A group of workers. `view` is the newest one; `see` lets a worker enter it, or another one."""
+    """A group of workers. `view`: the newest view; `see`: lets workers enter a view."""
 
     def __init__(self, *names: str, slots: int = 1, replicas: Iterable[Replica] = ()) -> None:
         self.now = 1000.0
@@ -37,7 +37,7 @@ class Workers:
         self.dispatchers: dict[str, Dispatcher] = {}
         self.running: dict[Ticket, tuple[str, Lease]] = {}
         self.ghosts: Counter[str] = Counter()
-        """Requests of dead workers that replicas are still at work on."""
+        """Requests of dead workers still running on replicas."""
         self.drained: list[tuple[str, str]] = []
         self.wires: dict[tuple[str, str], deque[PeerMessage]] = {}
         self.sent: Counter[str] = Counter()
@@ -55,7 +55,7 @@ class Workers:
     # ---- workers, views, links
 
     def start(self, name: str) -> Dispatcher:
-        """A new worker, which knows the replicas, and has no view."""
+        """Start a worker with all replicas and no view."""
         dispatcher = Dispatcher(name, incarnation=len(self.dispatchers) + 1, lease_s=LEASE_S, keep_s=KEEP_S)
         self.dispatchers[name] = dispatcher
         dispatcher.configure("iris", version())
@@ -64,23 +64,23 @@ class Workers:
         return dispatcher
 
     def publish(self, *names: str, departed: Iterable[Departed] = (), leaving: Iterable[str] = ()) -> View:
-        """A new view that nobody has seen yet."""
+        """Create a new view, not yet entered by any worker."""
         members = tuple(Member(name, f"unix:{name}", name not in leaving) for name in names)
         self.view = View(self.view.epoch + 1, members, tuple(departed))
         return self.view
 
     def see(self, *names: str, view: View | None = None) -> None:
-        """These workers enter a view."""
+        """Let workers enter a view."""
         for name in names:
             self.did(name, self.dispatchers[name].enter(view or self.view, self.now))
 
     def see_all(self) -> None:
-        """Everybody enters the newest view, and everything that follows from it happens."""
+        """Let all workers enter the newest view and deliver all messages."""
         self.see(*self.dispatchers)
         self.flow()
 
     def connect(self, one: str, other: str) -> None:
-        """A new session; whatever was under way in the last one is lost."""
+        """Start a new session; undelivered messages of the last one are lost."""
         self.cut(one, other)
         for name, peer in ((one, other), (other, one)):
             self.wires[name, peer] = deque()
@@ -88,13 +88,13 @@ class Workers:
             self.did(name, self.dispatchers[name].link_up(peer, self.now))
 
     def cut(self, one: str, other: str) -> None:
-        """The session ends at both sides."""
+        """End the session at both ends."""
         for name, peer in ((one, other), (other, one)):
             if self.wires.pop((name, peer), None) is not None:
                 self.dispatchers[name].link_down(peer, self.now)
 
     def kill(self, name: str) -> dict[str, int]:
-        """The process ends; replicas go on with its requests. Returns what it had in flight."""
+        """End a worker; its requests go on at the replicas. Returns its requests in flight by replica."""
         for peer in [peer for one, peer in self.wires if one == name]:
             self.cut(name, peer)
         del self.dispatchers[name]
@@ -105,7 +105,7 @@ class Workers:
 
     @property
     def owner(self) -> str:
-        """Who owns BLUE in the newest view."""
+        """Owner of BLUE in the newest view."""
         return self.view.owner(BLUE)
 
     def queue(self, name: str) -> VersionQueue:
@@ -115,7 +115,7 @@ class Workers:
     # ---- messages
 
     def did(self, name: str, grants: list[Grant]) -> None:
-        """What follows a step of a worker."""
+        """Carry out the effects of a step of a worker."""
         for grant in grants:
             self._begin(name, grant.ticket, grant.lease)
         dispatcher = self.dispatchers[name]
@@ -127,24 +127,24 @@ class Workers:
         dispatcher.drained.clear()
 
     def deliver(self, sender: str, receiver: str, count: int = 1) -> None:
-        """The next messages of one direction arrive."""
+        """Deliver the next messages of one direction."""
         for _ in range(count):
             message = self.wires[sender, receiver].popleft()
             self.did(receiver, self.dispatchers[receiver].receive(sender, message, self.now))
 
     def say(self, sender: str, receiver: str, message: PeerMessage) -> None:
-        """A message that no worker would send."""
+        """Inject a message that no worker would send."""
         self.did(receiver, self.dispatchers[receiver].receive(sender, message, self.now))
 
     def flow(self, *held_back: tuple[str, str]) -> None:
-        """Everything that is under way arrives, but for the directions that are held back."""
+        """Deliver all messages except in the directions held back."""
         while wires := [wire for wire, messages in self.wires.items() if messages and wire not in held_back]:
             for sender, receiver in wires:
                 if self.wires.get((sender, receiver)):
                     self.deliver(sender, receiver)
 
     def pass_time(self, seconds: float, *asleep: str) -> None:
-        """Time passes and messages flow; those who are asleep neither tick nor hear."""
+        """Advance the time and deliver messages; workers asleep neither tick nor receive."""
         end = self.now + seconds
         held_back = [wire for wire in self.wires if wire[1] in asleep]
         self.flow(*held_back)
@@ -171,7 +171,7 @@ class Workers:
     # ---- requests
 
     def request(self, name: str) -> Ticket:
-        """A request comes to a worker; it runs, or waits."""
+        """Enqueue a request at a worker."""
         ticket = Ticket()
         lease = self.queue(name).enqueue(ticket, self.now)
         if lease is not None:
@@ -180,18 +180,18 @@ class Workers:
         return ticket
 
     def end(self, ticket: Ticket) -> None:
-        """A request that runs ends."""
+        """End a running request."""
         name, lease = self.running.pop(ticket)
         ticket.lease = None
         grant = self.queue(name).release(lease, self.now)
         self.did(name, [] if grant is None else [grant])
 
     def runs(self, *tickets: Ticket) -> list[bool]:
-        """Which of these run."""
+        """True for each ticket that runs."""
         return [ticket in self.running for ticket in tickets]
 
     def ran_at(self, ticket: Ticket) -> str:
-        """The replica that a running request is on."""
+        """Replica of a running request."""
         return self.running[ticket][1].replica.id
 
     def _begin(self, name: str, ticket: Ticket, lease: Lease) -> None:
@@ -202,14 +202,14 @@ class Workers:
         assert count <= replica.slots, f"{count} in flight on {replica.id}, which has {replica.slots} slots"
 
     def in_flight(self, replica_id: str) -> int:
-        """What the replica sees."""
+        """Requests in flight on the replica."""
         mine = sum(lease.replica.id == replica_id for _, lease in self.running.values())
         return mine + self.ghosts[replica_id]
 
     # ---- replicas
 
     def tell(self, replica: Replica, *names: str) -> None:
-        """News of a replica reach these workers, or all."""
+        """Send a replica's record to these workers, or all."""
         self.replicas[replica.id] = replica
         for name in names or tuple(self.dispatchers):
             self.did(name, self.dispatchers[name].upsert(replica, self.now))
