@@ -97,7 +97,10 @@ PURE = (
         for name in ("api_errors", "backoff", "cache", "election", "labelselector", "lines", "paths", "selectors")
     ),
     *(f"cluster.kubernetes.{name}" for name in ("cluster_index", "conflicts", "declarations", "discovery")),
-    *(f"cluster.kubernetes.{name}" for name in ("endpoint_objects", "ownership", "shrinking", "slim_objects")),
+    *(
+        f"cluster.kubernetes.{name}"
+        for name in ("drift_detector", "endpoint_objects", "ownership", "shrinking", "slim_objects")
+    ),
     "cluster.kubernetes.version_problems",
 )
 IMPURE_EXCEPTIONS = ("autoscaler.scaling_loop",)

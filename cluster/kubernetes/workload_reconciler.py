@@ -52,6 +52,12 @@ class WorkloadReconciler:
             self._dirty.add(key)
             self._wake.set()
 
+    def touch_if_unsettled(self, key: VersionKey) -> None:
+        """Reconcile a version soon if it is not in its wanted state."""
+        scaled = self._scaled.get(key)
+        if scaled is not None and not scaled.is_settled():
+            self.touch(key)
+
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as tasks:

@@ -103,7 +103,7 @@ class ClusterControl:
         """Gauges by short name, for /metrics."""
         parts = self._parts
         return {
-            "unexpected_removals": parts.provider.unexpected_removals(),
+            "unexpected_removals": parts.provider.status.unexpected_removals(),
             "api_silent_seconds": parts.sight.age_s(),
             "fence": parts.fence.number,
         }
@@ -130,7 +130,7 @@ class ClusterControl:
         """Reconcile endpoints with foreign changes in their Deployments; conflicts are reported."""
         while True:
             await self._parts.clock.sleep(CORRECT_EVERY_S)
-            for name in sorted(self._parts.provider.drifted()):
+            for name in sorted(self._parts.provider.drift.drifted()):
                 await self.plane.reconcile(name)
 
     async def _watch_plane(self) -> None:

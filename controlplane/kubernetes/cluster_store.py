@@ -296,7 +296,7 @@ class ClusterStore:
         except InvalidManifest:
             return {}
         keys = {VersionKey(name, version.name): version for version in endpoint.versions}
-        numbers = {key: self._provider.number(key, version) for key, version in keys.items()}
+        numbers = {key: self._provider.status.number(key, version) for key, version in keys.items()}
         return {key: number for key, number in numbers.items() if number is not None}
 
 

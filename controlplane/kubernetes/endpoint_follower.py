@@ -123,7 +123,7 @@ class EndpointFollower:
         if owner is None or not self._has_leaving(name):
             self._leaving.discard(name)
             return
-        if is_leaving(owner) and (self._plane.declared(name) is not None or not self._provider.is_gone(name)):
+        if is_leaving(owner) and (self._plane.declared(name) is not None or not self._provider.status.is_gone(name)):
             return
         # Objects that never owned the name have nothing in the cluster.
         for found in [each for each in (owner, *self._objects.rivals(name)) if is_leaving(each)]:

@@ -191,9 +191,9 @@ class StatusFacts:
     def _trouble(self, name: str) -> Trouble | None:
         if why := self._follower.refused.get(name) or self._plane.endpoints.skipped().get(name):
             return Trouble("Invalid", why)
-        if withheld := self._provider.withheld(name):
+        if withheld := self._provider.status.withheld(name):
             return Trouble(withheld.reason, withheld.message)
-        if why := self._provider.conflicts(name):
+        if why := self._provider.status.conflicts(name):
             return Trouble("FieldConflict", f"{why}; left as it is")
         if why := self._plane.sources.trouble(name):
             return Trouble("NotReconciled", why)
@@ -201,7 +201,7 @@ class StatusFacts:
 
     def _version(self, endpoint: str, version: Version, missing: Mapping[VersionKey, Shortfall]) -> VersionStatus:
         key, sources = VersionKey(endpoint, version.name), self._plane.sources
-        seen, facts = sources.observe(version, key), self._provider.facts(key)
+        seen, facts = sources.observe(version, key), self._provider.status.facts(key)
         return VersionStatus(
             name=version.name,
             ready=sources.view.counts(key)[ReplicaState.READY],

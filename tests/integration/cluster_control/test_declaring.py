@@ -392,5 +392,5 @@ async def test_numbers_that_a_leader_finds_are_those_that_were_asked_for(leader)
     await after.settle(2)
     assert after.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["replicas"] == 5
     assert (await after.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["desired"] == 5
-    assert after.provider.number(BLUE, after.plane.declared("iris").endpoint.versions[0]) == 5
+    assert after.provider.status.number(BLUE, after.plane.declared("iris").endpoint.versions[0]) == 5
     await after.stop()

@@ -220,7 +220,7 @@ async def test_another_autoscaler_on_the_workload_has_scaling_suspended_until_it
     with pytest.raises(ProviderError, match="HorizontalPodAutoscaler home/theirs scales"):
         await eight.provider.scale(BLUE, 9)
     await eight.load(6, busy=0, total=8)
-    assert number(eight) == 8 and "home/theirs" in eight.provider.suspended(BLUE)
+    assert number(eight) == 8 and "home/theirs" in eight.provider.status.suspended(BLUE)
     assert eight.conditions()["ScalingConflict"][:2] == ("True", "ScaledByAnother")
     await eight.load(70, busy=0, total=8)
     assert eight.routers.retired == [] and marked(eight) == {}, "hands off"
