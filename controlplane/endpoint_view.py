@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.policy import Observation
+from controlplane.answers import StatusAnswer, VersionStatusAnswer
 from controlplane.cluster_view import ClusterView, Shortfall, shortfalls
 from controlplane.registry import DeclaredEndpoint
 from serving.endpoint import Version, VersionKey
@@ -46,14 +47,14 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
         failing = sources.view.message(key) if sources.view.counts(key)[ReplicaState.FAILED] and not shortfall else ""
         message = explain(shortfall, trouble, log_tails.get(key, [])) or failing
         versions[version.name] = _version_status(version, key, sources, message)
-    status = {
-        "ready": not missing,
-        "scoringUri": f"{base}/score",
-        "swaggerUri": f"{base}/swagger.json",
-        "auth": endpoint.auth.value,
-        "versions": versions,
-    }
-    return {**to_document(declared.manifest), "status": status}
+    status = StatusAnswer(
+        ready=not missing,
+        scoring_uri=f"{base}/score",
+        swagger_uri=f"{base}/swagger.json",
+        auth=endpoint.auth,
+        versions=versions,
+    )
+    return {**to_document(declared.manifest), "status": status.document()}
 
 
 def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> str:
@@ -73,19 +74,19 @@ def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> s
     return "\n".join(part for part in (trouble, reason, *tail) if part)
 
 
-def _version_status(version: Version, key: VersionKey, sources: ViewSources, message: str) -> dict[str, Any]:
+def _version_status(version: Version, key: VersionKey, sources: ViewSources, message: str) -> VersionStatusAnswer:
     counts = sources.view.counts(key)
-    seen = sources.observe(version, key)
+    usage = sources.observe(version, key)
     total = sources.view.ready_slots(key)
-    return {
-        "share": version.share,
-        "desired": sources.desired(version, key),
+    return VersionStatusAnswer(
+        share=version.share,
+        desired=sources.desired(version, key),
         **{state.value: counts[state] for state in ReplicaState},
-        "busy": seen.busy,
-        "total": total,
-        "waiting": seen.waiting,
-        "utilization": seen.busy / total if total else 0.0,
-        "isDefault": version.is_default,
-        "type": version.type.value,
-        "message": message,
-    }
+        busy=usage.busy,
+        total=total,
+        waiting=usage.waiting,
+        utilization=usage.busy / total if total else 0.0,
+        is_default=version.is_default,
+        type=version.type,
+        message=message,
+    )

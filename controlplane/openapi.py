@@ -1,19 +1,24 @@
-"""The REST API as data: every operation there is, and the OpenAPI 3.1 document made from it. Pure.
+"""The operations of the REST API and their OpenAPI 3.1 document. Pure.
 
-`controlplane.rest` binds a handler to each operation by its id, so the document cannot list what does not exist.
+`controlplane.rest` binds a handler to each operation by its id, and the schemas are generated from the served records
+(`controlplane.answers`), so the document cannot differ from the API.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
+from controlplane import payload
+from controlplane.answers import ANSWERS
 from controlplane.rights import DECLARE, Right
 
 JSON = "application/json"
 MAX_TAIL = 10_000
-"""Lines of one replica in one answer."""
+"""Most log lines of one replica in one response."""
 MAX_LAST = 1000
-"""Decisions in one answer, which is as many as are kept of a version."""
+"""Most decisions in one response; as many as are kept of a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +30,20 @@ class Operation:
     path: str
     summary: str
     answers: Mapping[int, str]
-    """Status -> schema name, or the media type when the body is not JSON, or '' for no body."""
+    """Status -> schema name, media type of a body that is not JSON, or '' for no body."""
     body: str = ""
     """Schema name of the request body; '' = none."""
     query: Mapping[str, Mapping[str, Any]] | None = None
     is_open: bool = False
-    """Answered without a credential."""
+    """True: no credential needed."""
     right: Right | None = None
     """None: the control token only."""
     reads_credential: bool = False
-    """Its answer holds keys or tokens, though it changes nothing."""
+    """True: the response contains keys or tokens, although the operation changes nothing."""
 
     @property
     def is_audited(self) -> bool:
-        """Each call is a line of the audit log."""
+        """True if each call is logged in the audit log."""
         return self.method not in ("GET", "HEAD") or self.reads_credential
 
 
@@ -46,7 +51,7 @@ _ENDPOINT = "/api/v1/endpoints/{name}"
 _VERSION_QUERY: Final = {"type": "string", "description": "only this version"}
 
 OPERATIONS: Final = (
-    Operation("health", "GET", "/healthz", "The process answers", {200: "text/plain"}, is_open=True),
+    Operation("health", "GET", "/healthz", "Liveness of the process", {200: "text/plain"}, is_open=True),
     Operation(
         "readiness",
         "GET",
@@ -83,7 +88,7 @@ OPERATIONS: Final = (
         "dashboardStyle",
         "GET",
         "/dashboard.css",
-        "Its style",
+        "Stylesheet of the dashboard",
         {200: "text/css"},
         right=Right(),
     ),
@@ -91,7 +96,7 @@ OPERATIONS: Final = (
         "dashboardScript",
         "GET",
         "/dashboard.js",
-        "Its script",
+        "Script of the dashboard",
         {200: "text/javascript"},
         right=Right(),
     ),
@@ -107,7 +112,7 @@ OPERATIONS: Final = (
         "getEndpoint",
         "GET",
         _ENDPOINT,
-        "One endpoint and how it fares",
+        "One endpoint with its status",
         {200: "View", 404: "Error"},
         right=Right("get"),
     ),
@@ -115,7 +120,7 @@ OPERATIONS: Final = (
         "putEndpoint",
         "PUT",
         _ENDPOINT,
-        "Declare an endpoint, or declare it anew; paths must be absolute",
+        "Declare or replace an endpoint; paths must be absolute",
         {200: "View", 201: "View", 400: "Error"},
         body="ScoringEndpoint",
         right=Right(DECLARE),
@@ -124,7 +129,7 @@ OPERATIONS: Final = (
         "deleteEndpoint",
         "DELETE",
         _ENDPOINT,
-        "Answer 404 for it, drain and stop its replicas",
+        "Delete an endpoint: respond 404 at once, then drain and stop its replicas",
         {204: "", 404: "Error"},
         right=Right("delete"),
     ),
@@ -158,7 +163,7 @@ OPERATIONS: Final = (
         "revokeTokens",
         "POST",
         f"{_ENDPOINT}/token/revoke",
-        "Make every token issued so far invalid; keys stay valid. A new token",
+        "Invalidate every issued token and issue a new one; keys stay valid",
         {200: "Token", 404: "Error", 409: "Error"},
         right=Right("update", "token"),
     ),
@@ -166,9 +171,9 @@ OPERATIONS: Final = (
         "setTraffic",
         "PATCH",
         f"{_ENDPOINT}/traffic",
-        "Change the split; versions not named keep theirs",
+        "Change the traffic split; other versions keep their share",
         {200: "View", 400: "Error", 404: "Error"},
-        body="Traffic",
+        body="TrafficChange",
         right=Right("update"),
     ),
     Operation(
@@ -180,7 +185,7 @@ OPERATIONS: Final = (
         query={
             "version": _VERSION_QUERY,
             "tail": {"type": "integer", "minimum": 0, "maximum": MAX_TAIL, "default": 100},
-            "follow": {"type": "boolean", "default": False, "description": "go on with new lines for ever"},
+            "follow": {"type": "boolean", "default": False, "description": "continue with new lines without end"},
         },
         right=Right("get", "log"),
     ),
@@ -188,7 +193,7 @@ OPERATIONS: Final = (
         "getFrontEndDecisions",
         "GET",
         "/api/v1/front-end/decisions",
-        "Decisions on the number of router workers, and of routers; newest last",
+        "Decisions of front end scaling; newest last",
         {200: "FrontEndDecisionList", 400: "Error"},
         query={"last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20}},
         right=Right("get", url="/scorefront/front-end/decisions"),
@@ -197,7 +202,7 @@ OPERATIONS: Final = (
         "getDecisions",
         "GET",
         f"{_ENDPOINT}/decisions",
-        "Scaling decisions: inputs, rule, outcome; newest last",
+        "Scaling decisions with inputs, rule and outcome; newest last",
         {200: "DecisionList", 400: "Error", 404: "Error"},
         query={
             "version": _VERSION_QUERY,
@@ -208,126 +213,68 @@ OPERATIONS: Final = (
 )
 
 
-def _record(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
-
-
 _TEXT: Final = {"type": "string"}
-_WHOLE: Final = {"type": "integer"}
-_NUMBER: Final = {"type": "number"}
-_YES_NO: Final = {"type": "boolean"}
-_UNIX_TIME: Final = {"type": "integer", "description": "unix seconds"}
-_PERCENT: Final = {"type": "number", "minimum": 0, "maximum": 100}
-_OPTIONAL_NAME: Final = {"type": ["string", "null"], "description": "a version; null = as it is"}
-
-
-def _listing(schema: str, optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return _record({"value": {"type": "array", "items": _reference(schema)}}, optional)
 
 
 def _reference(schema: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{schema}"}
 
 
-_SCHEMAS: Final[Mapping[str, Any]] = {
-    "OpenApi": {"type": "object"},
-    "Error": _record(
-        {
-            "error": _record(
-                {"code": _TEXT, "message": _TEXT},
-                {"faults": {"type": "array", "items": _record({"path": _TEXT, "value": {}, "rule": _TEXT})}},
-            )
+def _object(**properties: Any) -> dict[str, Any]:
+    """Schema of an object; properties with a name that ends in `_` are optional."""
+    required = [name for name in properties if not name.endswith("_")]
+    fields = {name.rstrip("_"): schema for name, schema in properties.items()}
+    return {"type": "object", "required": required, "properties": fields}
+
+
+def _schemas() -> dict[str, Any]:
+    """Schemas of the served records and request bodies; the View combines a manifest with a status."""
+    records = (*ANSWERS, payload.KeyChoice, payload.TrafficChange)
+    _, components = msgspec.json.schema_components(records, ref_template="#/$defs/{name}")
+    skipped = {"type": "array", "items": _reference("Skipped")}
+    views = {"type": "array", "items": _reference("View")}
+    return {
+        "OpenApi": {"type": "object"},
+        "View": {"allOf": [_reference("ScoringEndpoint"), _object(status=_reference("Status"))]},
+        "ViewList": _object(value=views, skipped_=skipped),
+        **{name.removesuffix("Answer"): _renamed(schema) for name, schema in components.items()},
+    }
+
+
+def _renamed(schema: Any) -> Any:
+    """References to records without the suffix `Answer`, as references to the components of the document."""
+    if isinstance(schema, Mapping):
+        return {
+            key: f"#/components/schemas/{value.removeprefix('#/$defs/').removesuffix('Answer')}"
+            if key == "$ref"
+            else _renamed(value)
+            for key, value in schema.items()
+            if not (key == "title" and isinstance(value, str))
         }
-    ),
-    "Readiness": _record(
-        {"ready": _YES_NO, "waitingFor": {"type": "array", "items": _TEXT}},
-        {"skipped": {"type": "array", "items": _reference("Skipped")}},
-    ),
-    "VersionStatus": _record(
-        {
-            "share": {**_NUMBER, "description": "effective fraction of the traffic"},
-            **dict.fromkeys(("desired", "ready", "starting", "draining", "failed"), _WHOLE),
-            **dict.fromkeys(("busy", "total", "waiting"), _WHOLE),
-            "utilization": {**_NUMBER, "description": "busy / total slots of ready replicas"},
-            "isDefault": _YES_NO,
-            "type": {"enum": ["Control", "Treatment"]},
-            "message": {
-                **_TEXT,
-                "description": "why it is not ready, or why replicas fail, with the last log lines; else empty",
-            },
-        }
-    ),
-    "Status": _record(
-        {
-            "ready": _YES_NO,
-            "scoringUri": _TEXT,
-            "swaggerUri": _TEXT,
-            "auth": {"enum": ["key", "token", "none"]},
-            "versions": {"type": "object", "additionalProperties": _reference("VersionStatus")},
-        }
-    ),
-    "View": {"allOf": [_reference("ScoringEndpoint"), _record({"status": _reference("Status")})]},
-    "ViewList": _listing("View", {"skipped": {"type": "array", "items": _reference("Skipped")}}),
-    "Skipped": _record(
-        {"name": _TEXT, "message": {**_TEXT, "description": "what is damaged: the file, the field and the rule"}}
-    ),
-    "Keys": _record({"primaryKey": _TEXT, "secondaryKey": _TEXT}),
-    "KeyChoice": _record({"keyType": {"enum": ["primary", "secondary"]}}),
-    "Token": _record(
-        {
-            "accessToken": _TEXT,
-            "tokenType": {"const": "Bearer"},
-            "refreshAfter": {**_UNIX_TIME, "description": "unix seconds; fetch the next token after this"},
-            "expiryOn": {**_UNIX_TIME, "description": "unix seconds; 12 h after refreshAfter"},
-        }
-    ),
-    "Traffic": _record(
-        {"percentiles": {"type": "object", "additionalProperties": _PERCENT}},
-        {"default": _OPTIONAL_NAME, "control": _OPTIONAL_NAME},
-    ),
-    "Decision": _record(
-        {
-            "at": {**_NUMBER, "description": "unix seconds: when it was made"},
-            "actedAt": {"type": ["number", "null"], "description": "unix seconds: when the provider had the order"},
-            "version": _TEXT,
-            **dict.fromkeys(("previous", "desired", "wanted"), _WHOLE),
-            "direction": {"enum": ["up", "down", "hold"]},
-            "rule": _TEXT,
-            "reason": _TEXT,
-            **dict.fromkeys(("demand", "busyMean"), _NUMBER),
-            **dict.fromkeys(("busy", "waiting", "totalSlots"), _WHOLE),
-        }
-    ),
-    "DecisionList": _listing("Decision"),
-    "FrontEndSize": _record({"workers": {**_WHOLE, "description": "in every router"}, "routers": _WHOLE}),
-    "FrontEndDecision": _record(
-        {
-            "at": {**_NUMBER, "description": "unix seconds: when it was made"},
-            **dict.fromkeys(("previous", "desired"), _reference("FrontEndSize")),
-            "direction": {"enum": ["up", "down", "hold"]},
-            "rule": _TEXT,
-            "reason": _TEXT,
-        }
-    ),
-    "FrontEndDecisionList": _listing("FrontEndDecision"),
-}
+    if isinstance(schema, list):
+        return [_renamed(item) for item in schema]
+    return schema
 
 
 def document(manifest_schema: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """The OpenAPI document. `manifest_schema`: JSON Schema of the declared object, with its parts under `$defs`."""
-    manifest = dict(_rebased(manifest_schema))
-    schemas = {**_SCHEMAS, **manifest.pop("$defs", {}), "ScoringEndpoint": manifest}
+    """The OpenAPI document.
+
+    manifest_schema: JSON Schema of the manifest, with its parts under `$defs`.
+    version: of the API.
+    """
+    manifest = dict(_renamed(manifest_schema))
+    schemas = {**_schemas(), **manifest.pop("$defs", {}), "ScoringEndpoint": manifest}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "scorefront", "version": version, "description": "Declare, watch and explain endpoints."},
+        "info": {"title": "scorefront", "version": version, "description": "Declare, monitor and explain endpoints."},
         "paths": paths,
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "controlToken": {"type": "http", "scheme": "bearer", "description": "only where not on loopback"}
+                "controlToken": {"type": "http", "scheme": "bearer", "description": "not needed on loopback"}
             },
         },
     }
@@ -358,14 +305,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def summary_of(status: int) -> str:
-    """What a status means here."""
+    """Meaning of a status."""
     return {
-        200: "Done",
-        201: "Made",
-        204: "Gone",
-        400: "A rule is broken; nothing has changed",
-        404: "There is no such endpoint or version",
-        409: "It contradicts what is declared",
+        200: "Success",
+        201: "Created",
+        204: "Deleted",
+        400: "Invalid request; nothing was changed",
+        404: "No such endpoint or version",
+        409: "Conflict with the declared state",
         503: "Not ready yet",
     }[status]
 
@@ -376,15 +323,3 @@ def _content(kind: str) -> dict[str, Any]:
     if "/" in kind:
         return {"content": {kind: {"schema": _TEXT}}}
     return {"content": {JSON: {"schema": _reference(kind)}}}
-
-
-def _rebased(schema: Any) -> Any:
-    """References into `$defs` become references into the components of the document."""
-    if isinstance(schema, Mapping):
-        return {
-            key: value.replace("#/$defs/", "#/components/schemas/") if key == "$ref" else _rebased(value)
-            for key, value in schema.items()
-        }
-    if isinstance(schema, list):
-        return [_rebased(item) for item in schema]
-    return schema

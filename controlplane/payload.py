@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from controlplane.control_errors import InvalidCall
 from serving import strict_json
@@ -16,13 +17,13 @@ _WORDS = {"true": True, "1": True, "false": False, "0": False}
 class KeyChoice(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Request to regenerate a key: `primary` or `secondary`."""
 
-    key_type: str
+    key_type: Annotated[str, Meta(extra_json_schema={"enum": ["primary", "secondary"]})]
 
 
 class TrafficChange(msgspec.Struct, forbid_unknown_fields=True):
     """Change of the traffic split: version -> percent; default and control version, None = unchanged."""
 
-    percentiles: dict[str, int | float]
+    percentiles: dict[str, Annotated[int | float, Meta(extra_json_schema={"minimum": 0, "maximum": 100})]]
     default: str | None = None
     control: str | None = None
 

@@ -3,11 +3,11 @@
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from autoscaler.frontend_policy import FrontEndDecision
 from autoscaler.frontend_settings import Size
 from autoscaler.policy import Decision, Direction
+from controlplane.answers import DecisionAnswer, FrontEndDecisionAnswer, FrontEndSizeAnswer
 from serving.endpoint import VersionKey
 
 PER_VERSION = 1000
@@ -76,39 +76,39 @@ class DecisionLog:
         return self._counts
 
 
-def to_document(record: DecisionRecord) -> dict[str, Any]:
-    """A record as REST shows it."""
+def to_answer(record: DecisionRecord) -> DecisionAnswer:
+    """A record as served by REST."""
     decision, seen = record.decision, record.decision.observation
-    return {
-        "at": record.at,
-        "actedAt": record.acted_at,
-        "version": decision.key.version,
-        "previous": decision.previous,
-        "desired": decision.desired,
-        "wanted": decision.wanted,
-        "direction": decision.direction.value,
-        "rule": decision.rule,
-        "reason": decision.reason,
-        "demand": decision.demand,
-        "busy": seen.busy,
-        "busyMean": seen.busy_mean,
-        "waiting": seen.waiting,
-        "totalSlots": seen.total_slots,
-    }
+    return DecisionAnswer(
+        at=record.at,
+        acted_at=record.acted_at,
+        version=decision.key.version,
+        previous=decision.previous,
+        desired=decision.desired,
+        wanted=decision.wanted,
+        direction=decision.direction,
+        rule=decision.rule,
+        reason=decision.reason,
+        demand=decision.demand,
+        busy=seen.busy,
+        busy_mean=seen.busy_mean,
+        waiting=seen.waiting,
+        total_slots=seen.total_slots,
+    )
 
 
-def front_end_document(record: FrontEndRecord) -> dict[str, Any]:
-    """A record of the front end as REST shows it."""
+def front_end_answer(record: FrontEndRecord) -> FrontEndDecisionAnswer:
+    """A record of front end scaling as served by REST."""
     decision = record.decision
-    return {
-        "at": record.at,
-        "previous": _size(decision.previous),
-        "desired": _size(decision.desired),
-        "direction": decision.direction.value,
-        "rule": decision.rule,
-        "reason": decision.reason,
-    }
+    return FrontEndDecisionAnswer(
+        at=record.at,
+        previous=_size(decision.previous),
+        desired=_size(decision.desired),
+        direction=decision.direction,
+        rule=decision.rule,
+        reason=decision.reason,
+    )
 
 
-def _size(size: Size) -> dict[str, int]:
-    return {"workers": size.workers, "routers": size.routers}
+def _size(size: Size) -> FrontEndSizeAnswer:
+    return FrontEndSizeAnswer(size.workers, size.routers)

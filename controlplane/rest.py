@@ -14,11 +14,20 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from msgspec import UNSET
 
 from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
 from controlplane import payload
 from controlplane import rest_guard as guard
+from controlplane.answers import (
+    DecisionListAnswer,
+    FrontEndDecisionListAnswer,
+    KeysAnswer,
+    ReadinessAnswer,
+    SkippedAnswer,
+    TokenAnswer,
+)
 from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
 from controlplane.control_errors import InvalidCall
@@ -26,7 +35,7 @@ from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, document
-from controlplane.records import FrontEndRecord, front_end_document, to_document
+from controlplane.records import FrontEndRecord, front_end_answer, to_answer
 from controlplane.routers import WorkerMetricsSource
 from controlplane.tokens import IssuedToken
 from serving.endpoint import VersionKey
@@ -139,9 +148,8 @@ class _Probes:
     async def readiness(self, request: web.Request) -> web.StreamResponse:
         missing = [str(shortfall) for shortfall in self._endpoints.shortfalls()]
         ready = self._in_cluster or not missing
-        return web.json_response(
-            {"ready": ready, "waitingFor": missing, **_skipped(self._endpoints)}, status=200 if ready else 503
-        )
+        answer = ReadinessAnswer(ready, missing, _skipped(self._endpoints) or UNSET)
+        return web.json_response(answer.document(), status=200 if ready else 503)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         workers = await self._metrics.collect() if self._metrics is not None else ()
@@ -173,8 +181,9 @@ class _Endpoints:
         visible = request.get(guard.VISIBLE)
         if visible is not None:
             views = [view for view in views if view["metadata"]["name"] in visible]
-            skipped = {name: [each for each in some if each["name"] in visible] for name, some in skipped.items()}
-        return web.json_response({"value": views, **skipped})
+            skipped = [each for each in skipped if each.name in visible]
+        more = {"skipped": [each.document() for each in skipped]} if skipped else {}
+        return web.json_response({"value": views, **more})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._endpoints.get(_name(request)))
@@ -213,14 +222,16 @@ class _Endpoints:
         payload.only(request.query, "version", "last")
         last = payload.whole_number(request.query, "last", default=20, least=1, most=MAX_LAST)
         records = self._endpoints.decisions(_name(request), request.query.get("version"), last)
-        return web.json_response({"value": [to_document(record) for record in records]})
+        return web.json_response(DecisionListAnswer([to_answer(record) for record in records]).document())
 
 
 def _front_end(decisions: Callable[[int], Sequence[FrontEndRecord]]) -> guard.Handler:
     async def show(request: web.Request) -> web.StreamResponse:
         payload.only(request.query, "last")
         last = payload.whole_number(request.query, "last", default=20, least=1, most=MAX_LAST)
-        return web.json_response({"value": [front_end_document(record) for record in decisions(last)]})
+        return web.json_response(
+            FrontEndDecisionListAnswer([front_end_answer(each) for each in decisions(last)]).document()
+        )
 
     return show
 
@@ -315,10 +326,8 @@ def _pages() -> dict[str, guard.Handler]:
     }
 
 
-def _skipped(endpoints: EndpointService) -> dict[str, Any]:
-    """The field `skipped` of an answer; empty if no endpoint is skipped."""
-    skipped = [{"name": name, "message": why} for name, why in endpoints.skipped().items()]
-    return {"skipped": skipped} if skipped else {}
+def _skipped(endpoints: EndpointService) -> list[SkippedAnswer]:
+    return [SkippedAnswer(name, why) for name, why in endpoints.skipped().items()]
 
 
 def _name(request: web.Request) -> str:
@@ -334,18 +343,12 @@ def _same_name(declared: Any, name: str) -> None:
 
 
 def _shown_keys(pair: KeyPair) -> web.Response:
-    return web.json_response({"primaryKey": pair.primary, "secondaryKey": pair.secondary})
+    return web.json_response(KeysAnswer(pair.primary, pair.secondary).document())
 
 
 def _shown_token(token: IssuedToken) -> web.Response:
-    return web.json_response(
-        {
-            "accessToken": token.access_token,
-            "tokenType": "Bearer",
-            "refreshAfter": token.refresh_after,
-            "expiryOn": token.expires_on,
-        }
-    )
+    answer = TokenAnswer(token.access_token, "Bearer", token.refresh_after, token.expires_on)
+    return web.json_response(answer.document())
 
 
 def _as_json_line(line: LogLine) -> bytes:

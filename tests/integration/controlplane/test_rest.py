@@ -3,6 +3,7 @@ import json
 import logging
 
 import jwt
+import msgspec
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
@@ -12,6 +13,14 @@ from autoscaler.frontend_policy import FrontEndDecision
 from autoscaler.frontend_settings import Size
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from controlplane.answers import (
+    DecisionListAnswer,
+    ErrorAnswer,
+    FrontEndDecisionListAnswer,
+    KeysAnswer,
+    ReadinessAnswer,
+    StatusAnswer,
+)
 from controlplane.control_token import ControlToken
 from controlplane.endpoint_service import EndpointService
 from controlplane.openapi import OPERATIONS
@@ -389,6 +398,30 @@ async def test_every_reference_in_the_openapi_document_leads_somewhere(api):
     schemas = json.loads(text)["components"]["schemas"]
     references = {part.split('"')[0] for part in text.split('"$ref": "')[1:]}
     assert references and all(each.removeprefix("#/components/schemas/") in schemas for each in references)
+
+
+async def test_answers_are_as_the_openapi_document_describes_them(api, bench):
+    """Its schemas are generated from these records; a field that is missing, of another type or unknown would fail."""
+    await put(api)
+    row = VersionUsage(*BLUE, 1, 1, 3, 0.0, {})
+    bench.plane.reports.usage_reported(UsageReport("w1", bench.clock.now(), (row,), (BLUE,)))
+    await bench.clock.advance(3)
+    shapes = {
+        "/readyz": (200, ReadinessAnswer),
+        f"{IRIS}/keys": (200, KeysAnswer),
+        f"{IRIS}/decisions": (200, DecisionListAnswer),
+        "/api/v1/front-end/decisions": (200, FrontEndDecisionListAnswer),
+        "/api/v1/endpoints/none": (404, ErrorAnswer),
+    }
+    for path, (status, shape) in shapes.items():
+        response = await api.get(path)
+        body = await response.json()
+        assert response.status == status and msgspec.convert(body, shape).document() == body, path
+    status = (await (await api.get(IRIS)).json())["status"]
+    assert msgspec.convert(status, StatusAnswer).document() == status
+    refused = await api.put(IRIS, json={**manifest(), "spec": {}})
+    body = await refused.json()
+    assert refused.status == 400 and msgspec.convert(body, ErrorAnswer).document() == body
 
 
 async def test_the_dashboard_is_static_and_may_load_nothing_from_elsewhere(api):

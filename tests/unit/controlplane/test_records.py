@@ -1,5 +1,5 @@
 from autoscaler.policy import Decision, Direction, Observation
-from controlplane.records import DecisionLog, to_document
+from controlplane.records import DecisionLog, to_answer
 from serving.endpoint import VersionKey
 
 BLUE, GREEN = VersionKey("iris", "blue"), VersionKey("iris", "green")
@@ -52,7 +52,7 @@ def test_decisions_are_counted_by_direction_until_the_version_is_gone():
 def test_a_record_is_shown_with_its_inputs_rule_and_outcome():
     log = DecisionLog()
     log.add(decision(), 100.0)
-    assert to_document(log.last([BLUE], 1)[0]) == {
+    assert to_answer(log.last([BLUE], 1)[0]).document() == {
         "at": 100.0,
         "actedAt": None,
         "version": "blue",
