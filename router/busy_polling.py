@@ -12,16 +12,8 @@ class BusyPoller:
     """Spins the loop from each `note_activity` until `poll_s` have passed without another."""
 
     __slots__ = (
-        "_active",
-        "_call_soon",
-        "_cpu_s",
-        "_last_cpu_s",
-        "_now",
-        "_poll_s",
-        "_spinning",
-        "_until",
-        "_yield_cpu",
-        "idle_cpu_s",
+        *("_active", "_call_soon", "_cpu_s", "_last_cpu_s", "_now", "_poll_s", "_spinning", "_until", "_yield_cpu"),
+        *("idle_cpu_s",),
     )
 
     def __init__(

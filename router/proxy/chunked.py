@@ -57,7 +57,7 @@ class ChunkedBody:
         self._at_size = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """llhttp callback: a field of the artificial head or of the trailers, which are dropped."""
+        """llhttp callback: a field of the artificial head, or of the trailers (dropped)."""
         self._forbidden |= name.lower() in _NOT_IN_TRAILERS
 
     def on_message_complete(self) -> None:

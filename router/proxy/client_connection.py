@@ -46,50 +46,28 @@ class PhaseStep(StrEnum):
     OVERDUE = "overdue"
 
 
-NEXT: dict[tuple[ConnectionPhase, PhaseStep], ConnectionPhase] = {
-    (ConnectionPhase.SERVING, PhaseStep.SWITCH): ConnectionPhase.TUNNEL,
-    (ConnectionPhase.SERVING, PhaseStep.LINGER): ConnectionPhase.LINGERING,
-    (ConnectionPhase.SERVING, PhaseStep.CLOSE): ConnectionPhase.CLOSING,
-    (ConnectionPhase.SERVING, PhaseStep.OVERDUE): ConnectionPhase.FLUSHING,
-    (ConnectionPhase.TUNNEL, PhaseStep.SWITCH): ConnectionPhase.TUNNEL,
-    (ConnectionPhase.TUNNEL, PhaseStep.LINGER): ConnectionPhase.LINGERING,
-    (ConnectionPhase.TUNNEL, PhaseStep.CLOSE): ConnectionPhase.CLOSING,
-    (ConnectionPhase.TUNNEL, PhaseStep.OVERDUE): ConnectionPhase.FLUSHING,
-    (ConnectionPhase.LINGERING, PhaseStep.SWITCH): ConnectionPhase.LINGERING,
-    (ConnectionPhase.LINGERING, PhaseStep.LINGER): ConnectionPhase.LINGERING,
-    (ConnectionPhase.LINGERING, PhaseStep.CLOSE): ConnectionPhase.CLOSING,
-    (ConnectionPhase.LINGERING, PhaseStep.OVERDUE): ConnectionPhase.FLUSHING,
-    (ConnectionPhase.CLOSING, PhaseStep.SWITCH): ConnectionPhase.CLOSING,
-    (ConnectionPhase.CLOSING, PhaseStep.LINGER): ConnectionPhase.CLOSING,
-    (ConnectionPhase.CLOSING, PhaseStep.CLOSE): ConnectionPhase.CLOSING,
-    (ConnectionPhase.CLOSING, PhaseStep.OVERDUE): ConnectionPhase.FLUSHING,
-    (ConnectionPhase.FLUSHING, PhaseStep.SWITCH): ConnectionPhase.FLUSHING,
-    (ConnectionPhase.FLUSHING, PhaseStep.LINGER): ConnectionPhase.FLUSHING,
-    (ConnectionPhase.FLUSHING, PhaseStep.CLOSE): ConnectionPhase.FLUSHING,
-    (ConnectionPhase.FLUSHING, PhaseStep.OVERDUE): ConnectionPhase.FLUSHING,
+SERVING, TUNNEL = ConnectionPhase.SERVING, ConnectionPhase.TUNNEL
+_LINGERING, _CLOSING, _FLUSHING = ConnectionPhase.LINGERING, ConnectionPhase.CLOSING, ConnectionPhase.FLUSHING
+_ROWS = {
+    # phase:    (SWITCH, LINGER, CLOSE, OVERDUE)
+    SERVING: (TUNNEL, _LINGERING, _CLOSING, _FLUSHING),
+    TUNNEL: (TUNNEL, _LINGERING, _CLOSING, _FLUSHING),
+    _LINGERING: (_LINGERING, _LINGERING, _CLOSING, _FLUSHING),
+    _CLOSING: (_CLOSING, _CLOSING, _CLOSING, _FLUSHING),
+    _FLUSHING: (_FLUSHING, _FLUSHING, _FLUSHING, _FLUSHING),
+}
+NEXT = {
+    (phase, step): following for phase, row in _ROWS.items() for step, following in zip(PhaseStep, row, strict=True)
 }
 assert NEXT.keys() == set(itertools.product(ConnectionPhase, PhaseStep))
-
-SERVING, TUNNEL = ConnectionPhase.SERVING, ConnectionPhase.TUNNEL
 
 
 class ClientConnection(asyncio.Protocol):
     """Transport side of a client connection. `Downstream` adds HTTP/1.1."""
 
     __slots__ = (
-        "_buffer",
-        "_discarded",
-        "_gateway",
-        "_handoff",
-        "_holds",
-        "_idle_s",
-        "_phase",
-        "authorized",
-        "deadline",
-        "exchange",
-        "planner",
-        "transport",
-        "write_paused",
+        *("_buffer", "_discarded", "_gateway", "_handoff", "_holds", "_idle_s", "_phase"),
+        *("authorized", "deadline", "exchange", "planner", "transport", "write_paused"),
     )
 
     transport: asyncio.Transport

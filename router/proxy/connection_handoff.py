@@ -33,7 +33,8 @@ class HandoffSender:
     def send(self, transport: asyncio.Transport, unread: bytes | bytearray, authorized: bool) -> bool:
         """Hand off a connection; False, without effect, if that is not possible now.
 
-        `unread`: bytes received and not yet served. `authorized`: an endpoint has admitted a request on it.
+        `transport`: of the connection. `unread`: bytes received and not yet served. `authorized`: an endpoint has
+        admitted a request on it.
         """
         if transport.is_closing() or transport.get_write_buffer_size() or len(unread) > MAX_BYTES:
             return False

@@ -314,7 +314,7 @@ class Downstream(ClientConnection):
     # ---- the end
 
     def _refuse(self, error: RouterError) -> None:
-        """Respond to input that never became an exchange, and close: what follows may not be a request."""
+        """Respond to input that never became an exchange, and close: further input may not be a request."""
         gateway = self._gateway
         gateway.accounting.count_malformed(error)
         self.write(router_response(error, gateway.fields.lines(error.client_request_id, gateway.ids.next()), True))

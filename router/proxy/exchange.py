@@ -93,7 +93,7 @@ class Exchange(ExchangeState):
                 self._enqueue(self._started_at)
 
     def _still_authorized(self) -> bool:
-        """Refuse the request if its credential became invalid while the body arrived, which may take hours."""
+        """Refuse the request if its credential became invalid while the body arrived: that may take hours."""
         plan, gateway = self.head.plan, self._gateway
         assert plan is not None
         if plan.generation == gateway.table.generation and plan.valid_until == math.inf:
@@ -229,7 +229,7 @@ class Exchange(ExchangeState):
         self._complete(began)
 
     def receive_head(self, head: ResponseHead) -> None:
-        """The head of a response whose body follows."""
+        """The head of a response; its body follows."""
         self._answer = head
         self._write_head(head, b"")
         if self.client.write_paused:

@@ -24,28 +24,10 @@ class ExchangeState(Ticket):
     """A request with its ticket and lease, and the two connections that it joins."""
 
     __slots__ = (
-        "_answer",
-        "_answer_close",
-        "_answer_raw",
-        "_attempts",
-        "_continue_sent",
-        "_gateway",
-        "_replayable",
-        "_sent_at",
-        "_started_at",
-        "body",
-        "body_complete",
-        "body_size",
-        "client",
-        "content_length",
-        "head",
-        "replica_id",
-        "request_id",
-        "routing_s",
-        "status",
-        "upstream",
-        "version",
-        "wait_s",
+        *("_answer", "_answer_close", "_answer_raw", "_attempts", "_continue_sent", "_gateway", "_replayable"),
+        *("_sent_at", "_started_at"),
+        *("body", "body_complete", "body_size", "client", "content_length", "head", "replica_id", "request_id"),
+        *("routing_s", "status", "upstream", "version", "wait_s"),
     )
 
     def __init__(self, gateway: "Gateway", client: ClientStream, head: RequestHead, content_length: int) -> None:

@@ -28,8 +28,8 @@ class HeadPattern:
     def of(cls, raw: bytes, fields: Sequence[Field], judged: Collection[bytes]) -> "HeadPattern":
         """The pattern of a parsed head.
 
-        `raw`: its bytes. `fields`: parsed from it, one per line. `judged`: lower-case names of fields whose values must
-        not differ.
+        `raw`: its bytes. `fields`: parsed from it, one per line. `judged`: lower-case names of fields with values
+        that must not differ.
         """
         lines = raw.split(b"\r\n")
         names = [name for name, _, _ in fields]

@@ -41,28 +41,10 @@ class RequestHead:
     """A checked request head and the plan that was made for it."""
 
     __slots__ = (
-        "_after_length",
-        "_before_length",
-        "_pattern",
-        "authorization",
-        "chunked",
-        "client_request_id",
-        "content_length",
-        "expect_continue",
-        "fields",
-        "has_body",
-        "host",
-        "keep_alive",
-        "method",
-        "nominated",
-        "path",
-        "pin",
-        "plan",
-        "query",
-        "raw",
-        "size",
-        "version_minor",
-        "web_socket",
+        *("_after_length", "_before_length", "_pattern"),
+        *("authorization", "chunked", "client_request_id", "content_length", "expect_continue", "fields", "has_body"),
+        *("host", "keep_alive", "method", "nominated", "path", "pin", "plan", "query", "raw", "size"),
+        *("version_minor", "web_socket"),
     )
 
     def __init__(

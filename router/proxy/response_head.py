@@ -17,19 +17,9 @@ class ResponseHead:
     """A checked response head of a replica."""
 
     __slots__ = (
-        "_pattern",
-        "chunked",
-        "content_length",
-        "fields",
-        "keep_alive",
-        "lines",
-        "names",
-        "nominated",
-        "raw",
-        "reason",
-        "size",
-        "status",
-        "until_close",
+        *("_pattern",),
+        *("chunked", "content_length", "fields", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
+        *("size", "status", "until_close"),
     )
 
     def __init__(

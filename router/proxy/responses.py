@@ -49,7 +49,7 @@ def client_id_line(client_request_id: bytes) -> bytes:
 
 
 def replica_lines(head: ResponseHead) -> bytes:
-    """Status line and cleaned fields of a replica's response, for an HTTP/1.1 client whose connection stays open.
+    """Status line and cleaned fields of a replica's response, for an HTTP/1.1 client; the connection stays open.
 
     A model's own 500 becomes 502, as in azureml-fe.
     """

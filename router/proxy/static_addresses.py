@@ -14,7 +14,7 @@ NAME_WAIT_S = 0.5
 
 
 class StaticAddresses:
-    """Permitted destinations of the installation and its own addresses, which are refused."""
+    """Permitted destinations of the installation, and its own addresses (refused)."""
 
     def __init__(
         self, destinations: Destinations | None = None, own_ports: Sequence[int] = (), own_names: Sequence[str] = ()

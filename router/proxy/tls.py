@@ -53,7 +53,7 @@ class ServedCertificate:
 
 
 class Certificates:
-    """The certificates of one listener. The server is started with `context`, which never changes."""
+    """The certificates of one listener. The server is started with `context`; it never changes."""
 
     def __init__(self, pairs: Sequence[CertificatePair], now: datetime.datetime, even_expired: bool = False) -> None:
         """Raises TlsError for the first unusable pair.

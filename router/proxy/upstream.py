@@ -33,25 +33,9 @@ class UpstreamConnection(asyncio.Protocol):
     """Connection to a replica; `exchange` is None while it is idle in the pool."""
 
     __slots__ = (
-        "_buffer",
-        "_decoder",
-        "_fd",
-        "_in_body",
-        "_interim",
-        "_last_head",
-        "_partial",
-        "_pool",
-        "_remaining",
-        "_sent",
-        "_sent_before",
-        "_sock",
-        "_tunnel",
-        "_until_close",
-        "closed",
-        "exchange",
-        "idle_since",
-        "replica_id",
-        "transport",
+        *("_buffer", "_decoder", "_fd", "_in_body", "_interim", "_last_head", "_partial", "_pool", "_remaining"),
+        *("_sent", "_sent_before", "_sock", "_tunnel", "_until_close"),
+        *("closed", "exchange", "idle_since", "replica_id", "transport"),
     )
 
     def __init__(self, pool: "UpstreamPool", replica_id: str) -> None:
