@@ -55,29 +55,29 @@ class KubernetesProvider:
     def __init__(
         self,
         api: Api,
-        sight: LeaderWatches,
+        watches: LeaderWatches,
         objects: EndpointObjects,
         fence: Fence,
         clock: Clock,
-        tell: RecordEvent,
+        record_event: RecordEvent,
         changed: Callable[[str], None],
         faults: Callable[[Endpoint], list[Fault]] = faults_of,
     ) -> None:
-        """`sight`: the watches of the leader. `objects`: the ScoringEndpoints. `fence`: of this leadership.
+        """`watches`: the watches of the leader. `objects`: the ScoringEndpoints. `fence`: of this leadership.
 
-        `tell` records Events. `changed` is called with every endpoint with a changed replica or workload. `faults`:
-        the limits of this cluster for an endpoint, default: those of every cluster.
+        `record_event` records Events. `changed` is called with every endpoint with a changed replica or workload.
+        `faults`: the limits of this cluster for an endpoint, default: those of every cluster.
         """
         self._api = api
         self._objects = objects
         self._fence = fence
         self._clock = clock
-        self._tell = tell
+        self._record_event = record_event
         self._changed = changed
         self._faults = faults
         self._feed = Feed()
-        self._pod_cache = PodCache(api, sight.pods, sight.autoscalers, clock, self._report)
-        self._workloads = Workloads(api, fence, sight.deployments, sight.statefulsets)
+        self._pod_cache = PodCache(api, watches.pods, watches.autoscalers, clock, self._report)
+        self._workloads = Workloads(api, fence, watches.deployments, watches.statefulsets)
         self._drained: dict[str, None] = {}
         """Drained replica ids, oldest first; routers may report them before an endpoint's removal is seen here."""
         self._context = ScalingContext(api, self._workloads, self._pod_cache, clock, self._drained)
@@ -92,8 +92,8 @@ class KubernetesProvider:
         self.status = VersionStatus(
             objects, self._workloads, self._pod_cache, self._scaled, self._removals, self._problems
         )
-        sight.deployments.listen(self._deployment)
-        sight.autoscalers.listen(self._autoscaler)
+        watches.deployments.listen(self._deployment)
+        watches.autoscalers.listen(self._autoscaler)
 
     # ---- cluster.provider.Provider
 
@@ -160,8 +160,8 @@ class KubernetesProvider:
         scaled = self._scaled.get(key)
         if scaled is None:
             raise ProviderError(f"{key} has no workload yet")
-        if told := scaled.suspended():
-            raise ScaledByOther(told)  # not remembered: the number would be outdated by the time it may be set
+        if other := scaled.suspended():
+            raise ScaledByOther(other)  # not remembered: the number would be outdated by the time it may be set
         try:
             await scaled.scale(replicas, victims)
         except NotWritable as error:
@@ -244,7 +244,7 @@ class KubernetesProvider:
         """Stop writing for a version until `apply` succeeds; it is called soon."""
         if self._problems.withhold(key, error):
             self.drift.report(key.endpoint)
-            self._tell(key.endpoint, error.reason, f"{key.version}: {error.message}", warning=True)
+            self._record_event(key.endpoint, error.reason, f"{key.version}: {error.message}", warning=True)
         if error.reason != FORGED and self._scaled.pop(key, None) is not None:
             self._problems.conflict(key, "")
             self._pod_cache.forget(key)
@@ -275,7 +275,7 @@ class KubernetesProvider:
         if (found := self._workloads.of(claim)) is not None:
             self.drift.applied(claim, found)
         if is_new:
-            self._tell(endpoint, "Created", f"made Deployment {claim.workload.name} for version {version.name}")
+            self._record_event(endpoint, "Created", f"made Deployment {claim.workload.name} for version {version.name}")
 
     def _hold(self, version: Version, workload: ClaimedWorkload) -> ScaledVersion:
         claim = workload.claim

@@ -128,8 +128,8 @@ class ScaledVersion:
 
     async def hindrance(self, fewer: bool) -> str:
         """Why the number cannot be changed now; "" if it can."""
-        if told := self.suspended():
-            return told
+        if other := self.suspended():
+            return other
         try:
             if fewer:
                 await self._look()
@@ -155,13 +155,13 @@ class ScaledVersion:
             before = number_of(found)
             if self.wanted is None:
                 return before
-            if told := self.suspended():
-                raise ScaledByOther(told)
+            if other := self.suspended():
+                raise ScaledByOther(other)
             steps = self._steps()
             if steps.replicas > before and (why := self.limited()):
                 await self._mark(steps)
                 raise NoRoom(f"{before} pods are asked for and no more, for the cluster has no room: {why}")
-            if steps.replicas < before or steps.withdraw or steps.delete:
+            if steps.replicas < before or steps.retire or steps.delete:
                 await self._look()
                 # Pods are marked of the workload that is there now, not of one that had its name.
                 found = await self._workloads.confirm(self.workload.claim)
@@ -193,8 +193,8 @@ class ScaledVersion:
 
     async def _mark(self, steps: Steps) -> None:
         """Annotate pods as draining, before the number falls."""
-        marks = [(pod, DRAINING_COST) for pod in steps.withdraw] + [(pod, DRAINED_COST) for pod in steps.cheapen]
-        for pod in steps.withdraw:
+        marks = [(pod, DRAINING_COST) for pod in steps.retire] + [(pod, DRAINED_COST) for pod in steps.mark_drained]
+        for pod in steps.retire:
             self._schedule(pod.id)
         await asyncio.gather(*(self._annotate(pod, cost) for pod, cost in marks))
 
@@ -206,7 +206,7 @@ class ScaledVersion:
     async def _follow_up(self, steps: Steps) -> None:
         """Delete drained pods that their controller keeps."""
         now = self._clock.now()
-        self._lowered_at = {pod.id: self._lowered_at.get(pod.id, now) for pod in steps.spent}
+        self._lowered_at = {pod.id: self._lowered_at.get(pod.id, now) for pod in steps.removable}
         for pod in steps.delete:
             if self.workload.ref.kind != "StatefulSet":
                 self.unexpected_removals += 1
@@ -226,8 +226,8 @@ class ScaledVersion:
             )
         except ApiError as error:
             raise RetryLater(f"{self.key}: nothing is given back while the API is away: {error}") from error
-        if told := self.suspended():
-            raise ScaledByOther(told)
+        if other := self.suspended():
+            raise ScaledByOther(other)
 
     @property
     def _name(self) -> str:

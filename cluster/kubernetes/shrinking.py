@@ -25,12 +25,12 @@ DRAINED_COST = -2000
 
 @dataclass(frozen=True, slots=True)
 class PodNow:
-    """One pod that counts for its workload's controller."""
+    """One pod that its workload's controller counts."""
 
     name: str
     uid: str
     id: str
-    """Of the replica."""
+    """Replica id."""
     created: str
     ready: bool
     placed: bool
@@ -50,16 +50,16 @@ class PodNow:
 class Steps:
     """The steps, in this order."""
 
-    withdraw: tuple[PodNow, ...]
+    retire: tuple[PodNow, ...]
     """To be marked as going."""
-    cheapen: tuple[PodNow, ...]
-    """To be marked as spent: others are going that are not."""
+    mark_drained: tuple[PodNow, ...]
+    """To be marked as drained, while others are still draining."""
     replicas: int
-    """The number that the workload should have now."""
+    """The number of replicas to set now."""
     delete: tuple[PodNow, ...]
-    """Spent, and its controller will not remove it by itself."""
-    spent: tuple[PodNow, ...]
-    """All that the controller is free to remove."""
+    """Drained, but its controller keeps it."""
+    removable: tuple[PodNow, ...]
+    """Drained pods that the controller may remove."""
 
 
 def pod_now(pod: Mapping[str, Any]) -> PodNow | None:
@@ -96,21 +96,21 @@ def of_deployment(
     `victims`: replicas to remove in any case. `drained`: replicas without requests in flight, or past their deadline.
     `overdue`: replicas that should have been removed by now.
     """
-    going = [pod for pod in pods if pod.draining or pod.id in victims]
+    retired = [pod for pod in pods if pod.draining or pod.id in victims]
     staying = [pod for pod in pods if not (pod.draining or pod.id in victims)]
     surplus = max(0, len(staying) - wanted)
     # Those that serve least first: not ready, then the youngest, as the controller itself would choose.
-    going += sorted(sorted(staying, key=lambda pod: (pod.created, pod.name), reverse=True), key=lambda pod: pod.ready)[
-        :surplus
-    ]
-    spent = [pod for pod in going if _is_spent(pod, drained)]
-    unspent = len(going) - len(spent)
+    retired += sorted(
+        sorted(staying, key=lambda pod: (pod.created, pod.name), reverse=True), key=lambda pod: pod.ready
+    )[:surplus]
+    done = [pod for pod in retired if _is_drained(pod, drained)]
+    busy_count = len(retired) - len(done)
     return Steps(
-        withdraw=tuple(pod for pod in going if pod.placed and not pod.draining),
-        cheapen=tuple(pod for pod in spent if pod.cost > DRAINED_COST) if unspent else (),
-        replicas=wanted + unspent,
-        delete=tuple(pod for pod in spent if pod.id in overdue),
-        spent=tuple(spent),
+        retire=tuple(pod for pod in retired if pod.placed and not pod.draining),
+        mark_drained=tuple(pod for pod in done if pod.cost > DRAINED_COST) if busy_count else (),
+        replicas=wanted + busy_count,
+        delete=tuple(pod for pod in done if pod.id in overdue),
+        removable=tuple(done),
     )
 
 
@@ -123,19 +123,19 @@ def of_statefulset(
     """
     top = [pod for pod in pods if pod.ordinal >= wanted]
     strays = [pod for pod in pods if pod.ordinal < wanted and (pod.draining or pod.id in victims)]
-    busy = [pod.ordinal for pod in top if not _is_spent(pod, drained)]
-    idle_strays = tuple(pod for pod in strays if _is_spent(pod, drained))
+    busy = [pod.ordinal for pod in top if not _is_drained(pod, drained)]
+    idle_strays = tuple(pod for pod in strays if _is_drained(pod, drained))
     replicas = max([wanted, *(ordinal + 1 for ordinal in busy)])
     return Steps(
-        withdraw=tuple(pod for pod in (*top, *strays) if pod.placed and not pod.draining),
-        cheapen=(),
+        retire=tuple(pod for pod in (*top, *strays) if pod.placed and not pod.draining),
+        mark_drained=(),
         replicas=replicas,
         delete=idle_strays,
-        spent=tuple(pod for pod in top if _is_spent(pod, drained)),
+        removable=tuple(pod for pod in top if _is_drained(pod, drained)),
     )
 
 
-def _is_spent(pod: PodNow, drained: Collection[str]) -> bool:
+def _is_drained(pod: PodNow, drained: Collection[str]) -> bool:
     return pod.id in drained or pod.cost <= DRAINED_COST or not pod.placed
 
 

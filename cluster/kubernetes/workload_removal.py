@@ -43,7 +43,7 @@ class DrainingDeployment:
         return self._workloads.of(self.claim) is None
 
     async def settle(self) -> None:
-        """Withdraw every pod; delete the Deployment once nothing is in flight on any. Raises ProviderError."""
+        """Retire every pod; delete the Deployment once nothing is in flight on any. Raises ProviderError."""
         if self.is_over:
             return
         found = await self._workloads.current(self.claim)
@@ -53,12 +53,12 @@ class DrainingDeployment:
         if staying:
             found = await self._workloads.confirm(self.claim)
             staying = [pod for pod in pods_now(labelled, found) if pod.placed and not pod.draining]
-        await asyncio.gather(*(self._withdraw(pod) for pod in staying))
+        await asyncio.gather(*(self._retire(pod) for pod in staying))
         busy = [pod for pod in pods if pod.placed and pod.id not in self._drained]
         if not busy or self._clock.now() >= self._ends_at:
             await self._workloads.delete(self.claim)
 
-    async def _withdraw(self, pod: PodNow) -> None:
+    async def _retire(self, pod: PodNow) -> None:
         found = await mark(self._api, self.claim.namespace, pod, DRAINING_COST)
         if found is not None:
             self._pod_cache.saw(found)

@@ -248,7 +248,7 @@ class Api:
         except TimeoutError as exc:
             raise ApiUnreachable(f"{ask}: nothing was heard in time", reason="Timeout") from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise ApiUnreachable(f"{ask}: {told(exc)}", reason=type(exc).__name__) from exc
+            raise ApiUnreachable(f"{ask}: {described(exc)}", reason=type(exc).__name__) from exc
 
     async def _open(self, ask: "_Ask") -> aiohttp.ClientResponse:
         used = await self._credentials.now(time.monotonic())
@@ -315,8 +315,8 @@ async def error_in(answer: aiohttp.ClientResponse, ask: _Ask) -> ApiError:
     return error_of(answer.status, answer.reason or "", known, text, answer.headers.get("Retry-After"), str(ask))
 
 
-def told(error: Exception) -> str:
-    """A broken connection as people should read it."""
+def described(error: Exception) -> str:
+    """A connection error as text for people."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"the server's certificate is not good: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):

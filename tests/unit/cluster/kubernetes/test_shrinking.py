@@ -16,48 +16,48 @@ def names(pods):
 
 def test_more_is_just_a_higher_number():
     steps = of_deployment(5, [pod(1), pod(2)], NOBODY, NOBODY, NOBODY)
-    assert (steps.replicas, steps.withdraw, steps.delete) == (5, (), ())
+    assert (steps.replicas, steps.retire, steps.delete) == (5, (), ())
 
 
 def test_the_number_does_not_fall_before_those_that_go_are_drained():
     pods = [pod(1), pod(2), pod(3)]
     steps = of_deployment(1, pods, {"p-1.u", "p-3.u"}, NOBODY, NOBODY)
-    assert steps.replicas == 3 and names(steps.withdraw) == ["p-1", "p-3"]
+    assert steps.replicas == 3 and names(steps.retire) == ["p-1", "p-3"]
 
 
 def test_the_number_falls_by_as_many_as_are_drained_and_those_are_the_cheapest():
     pods = [pod(1, draining=True, cost=-1000), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, {"p-3.u"}, NOBODY)
-    assert steps.replicas == 2 and names(steps.cheapen) == ["p-3"]
+    assert steps.replicas == 2 and names(steps.mark_drained) == ["p-3"]
 
 
 def test_when_all_that_go_are_drained_there_is_no_need_to_tell_them_apart():
     pods = [pod(1, draining=True, cost=-1000), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, {"p-1.u", "p-3.u"}, NOBODY)
-    assert steps.replicas == 1 and steps.cheapen == ()
+    assert steps.replicas == 1 and steps.mark_drained == ()
 
 
 def test_a_new_leader_goes_on_where_the_old_one_stopped():
     pods = [pod(1, draining=True, cost=DRAINED_COST), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
-    assert steps.replicas == 2 and steps.withdraw == () and steps.cheapen == ()
+    assert steps.replicas == 2 and steps.retire == () and steps.mark_drained == ()
 
 
 def test_those_that_are_not_ready_go_first_and_then_the_youngest():
     pods = [pod(1), pod(2, ready=False), pod(3), pod(4)]
     steps = of_deployment(2, pods, NOBODY, NOBODY, NOBODY)
-    assert names(steps.withdraw) == ["p-2", "p-4"]
+    assert names(steps.retire) == ["p-2", "p-4"]
 
 
 def test_pods_without_a_node_have_nothing_to_drain():
     pods = [pod(1), pod(2, ready=False, placed=False)]
     steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
-    assert steps.replicas == 1 and steps.withdraw == ()
+    assert steps.replicas == 1 and steps.retire == ()
 
 
 def test_what_was_withdrawn_goes_even_when_more_are_wanted_after_all():
     steps = of_deployment(4, [pod(1), pod(2)], {"p-2.u"}, NOBODY, NOBODY)
-    assert steps.replicas == 5 and names(steps.withdraw) == ["p-2"]
+    assert steps.replicas == 5 and names(steps.retire) == ["p-2"]
 
 
 def test_one_that_should_have_gone_is_deleted():
@@ -69,7 +69,7 @@ def test_one_that_should_have_gone_is_deleted():
 def test_of_a_stateful_set_the_last_ones_go():
     pods = [pod(0), pod(1), pod(2)]
     steps = of_statefulset(1, pods, NOBODY, NOBODY, NOBODY)
-    assert steps.replicas == 3 and names(steps.withdraw) == ["p-1", "p-2"]
+    assert steps.replicas == 3 and names(steps.retire) == ["p-1", "p-2"]
     assert of_statefulset(1, pods, NOBODY, {"p-2.u"}, NOBODY).replicas == 2
     assert of_statefulset(1, pods, NOBODY, {"p-1.u"}, NOBODY).replicas == 3, "p-2 works still, and would go first"
 
@@ -101,7 +101,7 @@ def test_the_number_always_leaves_room_for_everything_that_still_works(drawn, wa
     victims = set(data.draw(st.lists(st.sampled_from(ids), unique=True))) if ids else set()
     for rule in (of_deployment, of_statefulset):
         steps = rule(wanted, pods, victims, drained, NOBODY)
-        spent = {each.id for each in steps.spent} | {each.id for each in steps.delete}
+        spent = {each.id for each in steps.removable} | {each.id for each in steps.delete}
         assert steps.replicas >= wanted
         assert (
             not {each.id for each in steps.delete}
@@ -114,7 +114,7 @@ def test_the_number_always_leaves_room_for_everything_that_still_works(drawn, wa
             removed = spent
             working = [each for each in pods if each.id not in spent]
             assert len(working) <= steps.replicas
-        going = {each.id for each in pods if each.draining or each.id in victims or each in steps.withdraw}
+        going = {each.id for each in pods if each.draining or each.id in victims or each in steps.retire}
         assert all(
             each.id in drained or not each.placed or each.cost <= DRAINED_COST for each in pods if each.id in removed
         )
