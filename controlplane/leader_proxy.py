@@ -10,13 +10,13 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import NamedTuple
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from cluster.kubernetes.client.election import LeaderInfo
 from cluster.trust import CONTROL, TrustError
 from controlplane.audit import FORWARDED_BY, FORWARDED_FOR
 from controlplane.rest_guard import CALLER, Handler, add_security_headers, error_response, json_errors, origin_form_only
@@ -41,21 +41,13 @@ _CHUNK_BYTES = 65_536
 _log = logging.getLogger(__name__)
 
 
-class LeaderEndpoint(NamedTuple):
-    """Identity and REST address of the leader."""
-
-    identity: str
-    rest: str
-    """`https://host:port`, or `http://host:port` where links have no TLS."""
-
-
 class LeaderProxy:
     """Forwards REST requests to the leader, from `app` to `close`."""
 
     def __init__(
         self,
         identity: str,
-        leader: Callable[[], LeaderEndpoint | None],
+        leader: Callable[[], LeaderInfo | None],
         tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         """A proxy without connections.
@@ -68,7 +60,7 @@ class LeaderProxy:
         self._leader = leader
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
-        self._under_way: dict[asyncio.Timeout, LeaderEndpoint] = {}
+        self._under_way: dict[asyncio.Timeout, LeaderInfo] = {}
         self._complaint = ""
         """Last logged failure; a repetition is not logged."""
 
@@ -100,13 +92,13 @@ class LeaderProxy:
             await self._session.close()
             self._session = None
 
-    def _complain(self, leader: LeaderEndpoint, why: str) -> None:
+    def _complain(self, leader: LeaderInfo, why: str) -> None:
         complaint = f"leader at {leader.rest}: forwarding failed: {why}"
         if complaint != self._complaint:
             _log.warning("%s", complaint)
         self._complaint = complaint
 
-    def _other(self) -> LeaderEndpoint | None:
+    def _other(self) -> LeaderInfo | None:
         leader = self._leader()
         return None if leader is None or leader.identity == self._identity or not leader.rest else leader
 
@@ -140,7 +132,7 @@ class LeaderProxy:
             raise ConnectionResetError("leader: connection lost during the response") from error
 
     @contextlib.asynccontextmanager
-    async def _while_leading(self, leader: LeaderEndpoint) -> AsyncIterator[None]:
+    async def _while_leading(self, leader: LeaderInfo) -> AsyncIterator[None]:
         """Raises TimeoutError when `run` detects another leader."""
         async with asyncio.timeout(None) as limit:
             self._under_way[limit] = leader
@@ -150,7 +142,7 @@ class LeaderProxy:
                 del self._under_way[limit]
 
     def _request(
-        self, leader: LeaderEndpoint, request: web.Request
+        self, leader: LeaderInfo, request: web.Request
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers = _end_to_end(request.headers)
         # Forwarded once: two instances that take each other for the leader would loop.

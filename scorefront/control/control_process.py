@@ -30,7 +30,7 @@ from aiohttp import web
 
 from cluster.kubernetes.certificates import CertificateError
 from cluster.kubernetes.client.api import Api, ApiError
-from cluster.kubernetes.client.election import LINK, REST
+from cluster.kubernetes.client.election import LINK, REST, LeaderInfo
 from cluster.kubernetes.client.elector import Elector, LeadershipLost
 from cluster.kubernetes.fence import Fenced
 from cluster.kubernetes.objects.confinement import SETTING as POD_TEMPLATE
@@ -41,7 +41,6 @@ from controlplane.control_errors import ControlError
 from controlplane.control_token import ControlToken
 from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.kubernetes.cluster_control import ClusterControl, ClusterSettings, cluster_control
-from controlplane.leader_proxy import LeaderEndpoint
 from controlplane.rest import RestSettings, build_app
 from controlplane.router_groups import RouterGroups
 from router.proxy.tls import TlsError
@@ -181,9 +180,8 @@ class _Process:
             stopping.cancel()
             electing.cancel()
 
-    def _leader(self) -> LeaderEndpoint | None:
-        known = self._elector.leader if self._elector is not None else None
-        return None if known is None else LeaderEndpoint(known.identity, known.rest)
+    def _leader(self) -> LeaderInfo | None:
+        return self._elector.leader if self._elector is not None else None
 
 
 def _told(electing: asyncio.Task[None]) -> int:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from controlplane.leader_proxy import LeaderEndpoint, LeaderProxy
+from cluster.kubernetes.client.election import LeaderInfo
+from controlplane.leader_proxy import LeaderProxy
 from controlplane.rest_guard import Handler
 from scorefront.connection_table import PortLimits
 from scorefront.exposition import Exposition
@@ -37,7 +38,7 @@ class RestPort:
         self,
         sock: socket.socket,
         identity: str,
-        leader: Callable[[], LeaderEndpoint | None],
+        leader: Callable[[], LeaderInfo | None],
         limits: PortLimits,
         tls: RestPortTls | None = None,
     ) -> None:

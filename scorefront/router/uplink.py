@@ -36,10 +36,11 @@ from cluster.trust import CONTROL, Trust, TrustError, names
 from router.peers.address import Tcp, parse_address
 from router.peers.sockets import connect_tcp
 from scorefront.cluster_names import LEASE
+from scorefront.frontend_scaling import ScalableWorkers
 from scorefront.router.usage_cache import UsageCache
 from serving.clock import Clock
 from serving.endpoint import VersionKey
-from serving.usage import UsageReport, Work
+from serving.usage import UsageReport
 
 _log = logging.getLogger("scorefront.uplink")
 
@@ -52,28 +53,15 @@ MAX_DRAINED = 2_000
 """Replicas that are told of again to a leader that was not there: it stops them late, if they are not among these."""
 
 
-class ControlledWorkers(Protocol):
-    """What a leader is told of and gives orders to; `router.supervisor.worker_supervisor.Supervisor` fits."""
+class ControlledWorkers(ScalableWorkers, Protocol):
+    """The workers of this router, as ordered by the leader; implemented by `Supervisor`."""
 
     @property
     def group(self) -> str:
-        """Unique for ever."""
-
-    @property
-    def wanted(self) -> int:
-        """How many workers there shall be."""
-
-    def work(self) -> Mapping[str, Work]:
-        """Name -> what it has done so far, of every worker that serves."""
-
-    def is_even(self) -> bool:
-        """Every worker that serves has about its part of the clients."""
+        """Name of the group; never reused."""
 
     async def retire(self, key: VersionKey, count: int) -> Sequence[str]:
-        """Withdraw replicas; none where another group owns the version."""
-
-    async def resize(self, count: int) -> None:
-        """Have so many workers."""
+        """Retire replicas; none if another group owns the version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from cluster.kubernetes.client.election import LeaderInfo
 from controlplane.control_token import ControlToken
-from controlplane.leader_proxy import LeaderEndpoint
 from controlplane.rest import RestSettings, build_app
 from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort
@@ -48,7 +48,7 @@ class Doors:
         self.leadership = Leadership()
         self.socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         self.ports = [sock.getsockname()[1] for sock in self.socks]
-        known = LeaderEndpoint("leader_1", f"http://127.0.0.1:{self.ports[0]}")
+        known = LeaderInfo("leader_1", rest=f"http://127.0.0.1:{self.ports[0]}")
         self.doors = [
             RestPort(sock, name, lambda: known, PortLimits())
             for sock, name in zip(self.socks, ("leader_1", "standby_1"), strict=True)

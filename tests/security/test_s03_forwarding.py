@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from cluster.kubernetes.client.election import LeaderInfo
 from cluster.trust import CONTROL, ROUTER, Trust, TrustError
-from controlplane.leader_proxy import LeaderEndpoint
 from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort, RestPortTls
 from tests.fakes.authority import Authority
@@ -51,7 +51,7 @@ async def host() -> AsyncIterator[Host]:
 class Standby:
     """A control process that does not lead; its REST port speaks TLS with its own certificate."""
 
-    def __init__(self, folder: Path, leader: Callable[[], LeaderEndpoint | None]) -> None:
+    def __init__(self, folder: Path, leader: Callable[[], LeaderInfo | None]) -> None:
         self.authority = Authority(folder)
         trust = self.authority.issue("localhost", CONTROL, "127.0.0.1")
         self.own = Trust(trust.ca, trust.cert, trust.key)
@@ -64,7 +64,7 @@ class Standby:
 
 @pytest.fixture
 async def standby(tmp_path: Path, host: Host) -> AsyncIterator[Standby]:
-    made = Standby(tmp_path / "ours", lambda: LeaderEndpoint("leader_1", host.rest))
+    made = Standby(tmp_path / "ours", lambda: LeaderInfo("leader_1", rest=host.rest))
     await made.door.stand_by()
     yield made
     await made.door.close()
@@ -114,13 +114,13 @@ async def test_before_there_is_an_authority_nothing_is_sent(host: Host, tmp_path
     def nothing() -> ssl.SSLContext:
         raise TrustError("there is no authority yet")
 
-    standby = Standby(tmp_path / "ours", lambda: LeaderEndpoint("leader_1", host.rest))
+    standby = Standby(tmp_path / "ours", lambda: LeaderInfo("leader_1", rest=host.rest))
     sock = socket.create_server(("127.0.0.1", 0))
     standby.url = f"https://127.0.0.1:{sock.getsockname()[1]}"
     door = RestPort(
         sock,
         "s",
-        lambda: LeaderEndpoint("leader_1", host.rest),
+        lambda: LeaderInfo("leader_1", rest=host.rest),
         PortLimits(),
         RestPortTls(lambda: server(standby.own), nothing),
     )

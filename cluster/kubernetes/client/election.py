@@ -44,11 +44,11 @@ class LeaderInfo:
     """The leader and its addresses."""
 
     identity: str
-    link: str
+    link: str = ""
     """host:port for routers; "" if unknown."""
-    rest: str
-    """URL of its REST interface; "" if unknown."""
-    fence: int
+    rest: str = ""
+    """`https://host:port` of its REST interface, `http://` without TLS; "" if unknown."""
+    fence: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from cluster.kubernetes.client.election import LeaderInfo
 from controlplane import leader_proxy as forward
 from controlplane.audit import FORWARDED_BY
-from controlplane.leader_proxy import LeaderEndpoint, LeaderProxy
+from controlplane.leader_proxy import LeaderProxy
 from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort
 from tests.fakes.clock import eventually
@@ -71,7 +72,7 @@ class Standby:
     """An instance that does not lead; `leader` is what it knows."""
 
     def __init__(self) -> None:
-        self.leader: LeaderEndpoint | None = None
+        self.leader: LeaderInfo | None = None
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.sock.getsockname()[1]}"
         self.door = RestPort(self.sock, "standby_1", lambda: self.leader, PortLimits())
@@ -80,7 +81,7 @@ class Standby:
 @pytest.fixture
 async def standby(leading: LeadingServer) -> AsyncIterator[Standby]:
     made = Standby()
-    made.leader = LeaderEndpoint("leader_1", leading.url)
+    made.leader = LeaderInfo("leader_1", rest=leading.url)
     await made.door.stand_by()
     looking = asyncio.create_task(made.door.run(), name="look after who leads")
     yield made
@@ -149,7 +150,7 @@ async def test_a_followed_log_ends_when_another_leads(standby, leading, client) 
     answer = await client.get(f"{standby.url}/stream")
     leading.lines.put_nowait(b"first\n")
     assert await answer.content.readline() == b"first\n"
-    standby.leader = LeaderEndpoint("leader_2", "http://127.0.0.1:1")
+    standby.leader = LeaderInfo("leader_2", rest="http://127.0.0.1:1")
     with pytest.raises(aiohttp.ClientError):
         await answer.content.read()
     answer.close()
@@ -167,7 +168,7 @@ async def test_half_an_answer_does_not_look_like_a_whole_one(standby, leading, c
 
 
 async def test_without_a_leader_it_says_so_and_when_to_come_again(standby, client) -> None:
-    for leader in (None, LeaderEndpoint("standby_1", standby.url), LeaderEndpoint("leader_2", "")):
+    for leader in (None, LeaderInfo("standby_1", rest=standby.url), LeaderInfo("leader_2", rest="")):
         standby.leader = leader
         async with client.get(f"{standby.url}/api/v1/endpoints") as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
@@ -179,7 +180,7 @@ async def test_without_a_leader_it_says_so_and_when_to_come_again(standby, clien
 async def test_a_leader_that_is_not_there_is_no_reason_to_hang(standby, client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    standby.leader = LeaderEndpoint("leader_2", f"http://127.0.0.1:{port}")
+    standby.leader = LeaderInfo("leader_2", rest=f"http://127.0.0.1:{port}")
     async with client.get(f"{standby.url}/x") as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert f"127.0.0.1:{port}" in (await answer.json())["error"]["message"]
@@ -187,7 +188,7 @@ async def test_a_leader_that_is_not_there_is_no_reason_to_hang(standby, client) 
 
 async def test_two_that_take_each_other_for_the_leader_do_not_play_with_a_request(standby, client) -> None:
     other = Standby()
-    other.leader, standby.leader = LeaderEndpoint("standby_1", standby.url), LeaderEndpoint("standby_2", other.url)
+    other.leader, standby.leader = LeaderInfo("standby_1", rest=standby.url), LeaderInfo("standby_2", rest=other.url)
     other.door = RestPort(other.sock, "standby_2", lambda: other.leader, PortLimits())
     await other.door.stand_by()
     async with asyncio.timeout(5), client.get(f"{standby.url}/x") as answer:
@@ -252,7 +253,7 @@ async def test_who_had_connected_before_the_process_began_to_lead_is_answered_on
 
 
 async def test_a_forwarder_that_is_closed_leaves_no_connection(leading) -> None:
-    made = LeaderProxy("standby_1", lambda: LeaderEndpoint("leader_1", leading.url))
+    made = LeaderProxy("standby_1", lambda: LeaderInfo("leader_1", rest=leading.url))
     app = made.app({})
     runner = web.AppRunner(app)
     await runner.setup()
