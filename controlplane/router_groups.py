@@ -26,8 +26,8 @@ from cluster.link import (
 )
 from cluster.owned_tasks import OwnedTasks
 from cluster.router_reports import RouterReports
-from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust, TrustError, names
+from cluster.unauthenticated import UnauthenticatedConnections
 from controlplane.group_claims import claim_fault
 from controlplane.group_link import SILENT_S, GroupLink
 from serving.endpoint import VersionKey
@@ -38,9 +38,9 @@ ANSWER_S = 1.0
 """Timeout of answers by groups."""
 GREET_S = 5.0
 """Timeout of the TLS handshake and the identification of a connection."""
-MAX_STRANGERS = 64
+MAX_UNAUTHENTICATED = 64
 """Most unidentified connections; a further one closes the oldest of the most frequent address."""
-MAX_STRANGERS_OF_ONE = 8
+MAX_UNAUTHENTICATED_PER_ADDRESS = 8
 """Most unidentified connections of one address; a router has one link."""
 MAX_GROUPS = 128
 """Ten routers are many; each has one group, and briefly two during a restart."""
@@ -86,7 +86,9 @@ class RouterGroups:
         self._loop = asyncio.get_running_loop()
         self._tasks = OwnedTasks()
         self._links: dict[str, GroupLink] = {}
-        self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
+        self._unauthenticated: UnauthenticatedConnections[asyncio.Task[None]] = UnauthenticatedConnections(
+            MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS
+        )
         self._owners: Mapping[str, str] = {}
         """Worker -> the pod it is recorded for."""
         self._pods: Mapping[str, Collection[str]] = {}
@@ -108,7 +110,7 @@ class RouterGroups:
         """Accept links on this bound TCP socket, which `close` closes. Raises TrustError, OSError."""
         self._trust.context(server=True)  # raises for wrong files before the first connection
         sock.setblocking(False)
-        sock.listen(MAX_STRANGERS)
+        sock.listen(MAX_UNAUTHENTICATED)
         self._tasks.spawn(self._accept(sock), "accept router groups")
 
     async def close(self) -> None:
@@ -175,13 +177,13 @@ class RouterGroups:
                     _log.error("router groups: accept failed: %s", error)
                     await asyncio.sleep(_ACCEPT_PAUSE_S)
                     continue
-                if (victim := self._strangers.victim(str(host))) is not None:
+                if (victim := self._unauthenticated.to_evict(str(host))) is not None:
                     self.counters["groups_refused"] += 1
-                    self._strangers.discard(victim)
+                    self._unauthenticated.discard(victim)
                     victim.cancel()
                 task = self._tasks.spawn(self._attend(arrived, str(host)), "attend to a router group")
-                self._strangers.add(task, str(host))
-                task.add_done_callback(self._strangers.discard)
+                self._unauthenticated.add(task, str(host))
+                task.add_done_callback(self._unauthenticated.discard)
 
     async def _attend(self, sock: socket.socket, host: str) -> None:
         """Serve one connection from accept to close."""
@@ -195,7 +197,7 @@ class RouterGroups:
                     async for message in messages:
                         self._handle(link, message)
                         if is_stranger:
-                            self._strangers.discard(task)
+                            self._unauthenticated.discard(task)
                             is_stranger = False
                             greeting.reschedule(None)
         except (LinkError, TrustError) as error:

@@ -21,7 +21,7 @@ BESIDE_THE_CORE = (
     "router.socket_write",
     "router.busy_polling",
 )
-OF_THE_CLUSTER = ("cluster.framing", "cluster.owned_tasks", "cluster.strangers", "cluster.trust")
+OF_THE_CLUSTER = ("cluster.framing", "cluster.owned_tasks", "cluster.unauthenticated", "cluster.trust")
 
 # module or folder -> first-party modules or folders that it may import, besides itself; the longest match counts
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -90,7 +90,7 @@ PURE = (
     *("serving", "autoscaler", "router.core", "router.supervisor.connection_balance", "router.membership"),
     *("router.busy_polling", "router.supervisor.roster"),
     *("router.peers.address", "router.peers.frames", "router.peers.session"),
-    *("cluster.kubernetes.objects", "cluster.strangers", "controlplane.group_claims", "scorefront.doctor.judge"),
+    *("cluster.kubernetes.objects", "cluster.unauthenticated", "controlplane.group_claims", "scorefront.doctor.judge"),
     *("cluster.framing", "scorefront.router.usage_cache", "scorefront.connection_table"),
     *(
         f"cluster.kubernetes.client.{name}"

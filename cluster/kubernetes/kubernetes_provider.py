@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from cluster.changes import Change, Upsert
-from cluster.feed import Feed
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.selectors import SelectorError
@@ -32,6 +31,7 @@ from cluster.kubernetes.workload_reconciler import WorkloadReconciler
 from cluster.kubernetes.workload_removal import WorkloadRemovals
 from cluster.kubernetes.workloads import FieldConflict, Workloads
 from cluster.provider import ProviderError
+from cluster.replica_feed import ReplicaFeed
 from serving.clock import Clock
 from serving.endpoint import Endpoint, Version, VersionKey, WorkloadRef
 from serving.faults import Fault
@@ -75,7 +75,7 @@ class KubernetesProvider:
         self._record_event = record_event
         self._changed = changed
         self._faults = faults
-        self._feed = Feed()
+        self._feed = ReplicaFeed()
         self._pod_cache = PodCache(api, watches.pods, watches.autoscalers, clock, self._report)
         self._workloads = Workloads(api, fence, watches.deployments, watches.statefulsets)
         self._drained: dict[str, None] = {}
@@ -327,7 +327,7 @@ def _is_named(namespace: str, workload: WorkloadRef, declared: Collection[Worklo
     return any((each.namespace, each.workload) == (namespace, workload) for each in declared)
 
 
-def _set_static(feed: Feed, endpoint: str, replicas: Collection[Replica]) -> None:
+def _set_static(feed: ReplicaFeed, endpoint: str, replicas: Collection[Replica]) -> None:
     """Publish the static replicas of an endpoint; others of its static replicas are removed."""
     keep = {replica.id for replica in replicas}
     for replica in feed.replicas:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 from cluster.changes import Change
-from cluster.feed import Feed
 from cluster.local import check as checking
 from cluster.local import limits
 from cluster.local import process_guard as guard
@@ -25,6 +24,7 @@ from cluster.local.replica_logs import LogStore
 from cluster.local.version_replicas import VersionReplicas
 from cluster.lookup import OwnAddresses
 from cluster.provider import ProviderError
+from cluster.replica_feed import ReplicaFeed
 from serving.addresses import static_faults
 from serving.destinations import Destinations
 from serving.endpoint import Endpoint, VersionKey
@@ -65,7 +65,7 @@ class LocalProvider:
         self._versions: dict[VersionKey, VersionReplicas] = {}
         self._lock = -1
         self._running: LocalMachine | None = None
-        self._feed = Feed()
+        self._feed = ReplicaFeed()
         self._allowed = allowed or Destinations()
         self._own_ports = tuple(own_ports)
         self._logs = LogStore(state_dir / "logs")

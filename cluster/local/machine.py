@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cluster.feed import Feed
 from cluster.local.command import Host
 from cluster.local.guardian import Guardian
 from cluster.local.limits import Cores
@@ -14,6 +13,7 @@ from cluster.local.probe import Prober
 from cluster.local.replica_logs import LogStore
 from cluster.lookup import OwnAddresses
 from cluster.owned_tasks import OwnedTasks
+from cluster.replica_feed import ReplicaFeed
 from serving.destinations import Destinations
 
 LOOPBACK = "127.0.0.1"
@@ -76,7 +76,7 @@ class LocalMachine:
     guardian: Guardian
     logs: LogStore
     cores: Cores
-    feed: Feed
+    feed: ReplicaFeed
     allowed: Destinations
     """Allowed destinations of static replicas."""
     own: OwnAddresses

@@ -6,16 +6,16 @@ import socket
 from collections.abc import Callable
 
 from cluster.owned_tasks import OwnedTasks
-from cluster.strangers import Strangers
+from cluster.unauthenticated import UnauthenticatedConnections
 from router.peers.address import Address, Tcp, Unix
 from router.peers.log_limit import PeerLogLimit
 from router.peers.peer_connection import HANDSHAKE_S, PeerConnection
 from router.peers.peer_identity import Trust, TrustError
 from router.peers.sockets import bound_address, listen, remove_socket_file, set_link_options
 
-MAX_STRANGERS = 256
+MAX_UNAUTHENTICATED = 256
 """Limit of connections without a session; above, the oldest of the most frequent address is closed."""
-MAX_STRANGERS_OF_ONE = 128
+MAX_UNAUTHENTICATED_PER_ADDRESS = 128
 """The same per remote address: each of up to 64 workers of a group connects once or twice."""
 _ACCEPT_PAUSE_S = 0.1
 """Pause after a failed accept, usually for lack of file descriptors."""
@@ -32,7 +32,9 @@ class PeerListener:
         self._loop = asyncio.get_running_loop()
         self._listening: dict[socket.socket, Address] = {}
         self._tasks = OwnedTasks()
-        self._strangers: Strangers[asyncio.Task[None]] = Strangers(MAX_STRANGERS, MAX_STRANGERS_OF_ONE)
+        self._unauthenticated: UnauthenticatedConnections[asyncio.Task[None]] = UnauthenticatedConnections(
+            MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS
+        )
 
     def listen(self, address: Address) -> Address:
         """Listen; returns the address with the actual port. Raises AddressError, TrustError, OSError."""
@@ -67,12 +69,12 @@ class PeerListener:
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
             host = str(remote[0]) if isinstance(address, Tcp) else ""
-            if (victim := self._strangers.victim(host)) is not None:
-                self._strangers.discard(victim)
+            if (victim := self._unauthenticated.to_evict(host)) is not None:
+                self._unauthenticated.discard(victim)
                 victim.cancel()
             task = self._tasks.spawn(self._greet(arrived, address), "greet a peer")
-            self._strangers.add(task, host)
-            task.add_done_callback(self._strangers.discard)
+            self._unauthenticated.add(task, host)
+            task.add_done_callback(self._unauthenticated.discard)
 
     async def _greet(self, sock: socket.socket, address: Address) -> None:
         """Serve a connection until it has a session or has ended."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster.link import MAX_GROUP_FRAME_BYTES, Drained, GroupIs, Resize, Retire, encode
-from cluster.strangers import Strangers
 from cluster.trust import ROUTER, Trust
+from cluster.unauthenticated import UnauthenticatedConnections
 from controlplane import group_link as grouplink
 from controlplane import router_groups as groups
 from controlplane.router_groups import RouterGroups
@@ -305,7 +305,7 @@ async def test_who_does_not_say_who_it_is_in_time_is_cut_off(leader, trust, monk
 
 
 async def test_only_so_many_who_have_not_said_who_they_are_are_waited_for(leader, join, port) -> None:
-    leader._strangers = Strangers(2, 2)
+    leader._unauthenticated = UnauthenticatedConnections(2, 2)
     strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
     await eventually(lambda: leader.counters["groups_refused"] == 1)
     assert await _rest(strangers[0][0]) == b""

@@ -248,7 +248,7 @@ async def test_connections_that_were_given_up_before_they_were_answered_never_co
             sock.sendall(encode(Hello(MAJOR, 0, "a", "b", 5 << 32)))
     peer = await RawPeer.connect("a", b)
     await peer.greet("b")  # the last in the backlog
-    await eventually(lambda: b.links.up() and not b.links._listener._strangers)
+    await eventually(lambda: b.links.up() and not b.links._listener._unauthenticated)
     assert b.events == [("up", "a")]
     await peer.close()
 
@@ -330,11 +330,11 @@ async def test_who_says_nothing_is_sent_away_in_time(node: Make, monkeypatch: py
 
 
 async def test_strangers_beyond_a_number_make_room_oldest_first(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.peers.peer_listener.MAX_STRANGERS", 3)
+    monkeypatch.setattr("router.peers.peer_listener.MAX_UNAUTHENTICATED", 3)
     a, b = node("a"), node("b")
     crowd = [await RawPeer.connect("x", b) for _ in range(4)]
     assert await crowd[0].ended()
-    assert len(b.links._listener._strangers) == 3
+    assert len(b.links._listener._unauthenticated) == 3
     for peer in crowd:
         await peer.close()
     meet(a, b)

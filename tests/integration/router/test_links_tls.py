@@ -80,7 +80,7 @@ async def test_workers_with_certificates_for_their_names_are_linked(node: Make, 
     a.links.send("b", Ping(1))
     b.links.send("a", Ping(2))
     await eventually(lambda: b.numbers("a") == [1] and a.numbers("b") == [2])
-    await eventually(lambda: not b.links._listener._strangers)
+    await eventually(lambda: not b.links._listener._unauthenticated)
 
 
 async def test_workers_with_certificates_for_their_addresses_are_linked(node: Make, authority: Authority) -> None:
@@ -317,7 +317,7 @@ async def test_a_handshake_that_stands_still_ends_in_time(
     reader, writer = await asyncio.open_connection(host, int(port))
     async with asyncio.timeout(5):
         await end(reader)
-    await eventually(lambda: not b.links._listener._strangers)
+    await eventually(lambda: not b.links._listener._unauthenticated)
     writer.transport.abort()
 
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import feed as feeding
+from cluster import replica_feed as feeding
 from cluster.changes import Remove, Reset, Upsert
-from cluster.feed import Feed
 from cluster.local import replica_logs as logging_
 from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_memory
 from cluster.local.machine import LocalMachine
@@ -21,6 +20,7 @@ from cluster.local.probe import has_clients
 from cluster.local.process_guard import Process, parse_stat
 from cluster.local.replica_logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, LineBuffer, LogStore
 from cluster.local.version_replicas import REMEMBERED_IDS, VersionReplicas
+from cluster.replica_feed import ReplicaFeed
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 from tests.fakes.iterators import closed
@@ -158,7 +158,7 @@ def replica(number: int, state: ReplicaState = ReplicaState.READY) -> Replica:
 
 
 async def test_a_watcher_gets_a_reset_then_every_change_once_and_in_order() -> None:
-    feed = Feed()
+    feed = ReplicaFeed()
     feed.upsert(replica(1))
     watcher = feed.watch()
     assert await anext(watcher) == Reset((replica(1),))
@@ -176,7 +176,7 @@ async def test_a_watcher_that_sleeps_costs_a_bounded_backlog_and_wakes_to_the_tr
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(feeding, "BACKLOG", 10)
-    feed = Feed()
+    feed = ReplicaFeed()
     watcher = feed.watch()
     await anext(watcher)
     for number in range(25):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.strangers import Strangers
 from cluster.trust import ROUTER
-from controlplane.router_groups import MAX_STRANGERS, MAX_STRANGERS_OF_ONE, RouterGroups
+from cluster.unauthenticated import UnauthenticatedConnections
+from controlplane.router_groups import MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS, RouterGroups
 from router.peers import peer_listener
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
@@ -21,8 +21,8 @@ from tests.fakes.router_group import FakeGroup
 from tests.fakes.router_reports import RecordedReports
 
 
-def admit(strangers: Strangers[int], connection: int, address: str) -> int | None:
-    victim = strangers.victim(address)
+def admit(strangers: UnauthenticatedConnections[int], connection: int, address: str) -> int | None:
+    victim = strangers.to_evict(address)
     if victim is not None:
         assert strangers.discard(victim)
     strangers.add(connection, address)
@@ -30,14 +30,14 @@ def admit(strangers: Strangers[int], connection: int, address: str) -> int | Non
 
 
 def test_an_address_crowds_out_its_own_connections_oldest_first() -> None:
-    strangers: Strangers[int] = Strangers(64, 8)
+    strangers: UnauthenticatedConnections[int] = UnauthenticatedConnections(64, 8)
     told = [admit(strangers, number, "rogue") for number in range(100)]
     assert told == [None] * 8 + list(range(92))
     assert len(strangers) == 8 and admit(strangers, 1000, "router") is None
 
 
 def test_a_full_table_makes_room_at_the_most_frequent_address() -> None:
-    strangers: Strangers[int] = Strangers(10, 8)
+    strangers: UnauthenticatedConnections[int] = UnauthenticatedConnections(10, 8)
     for number in range(8):
         admit(strangers, number, "rogue")
     assert admit(strangers, 100, "a") is None and admit(strangers, 101, "b") is None
@@ -46,20 +46,20 @@ def test_a_full_table_makes_room_at_the_most_frequent_address() -> None:
 
 
 def test_processes_of_this_machine_have_no_share() -> None:
-    strangers: Strangers[int] = Strangers(10, 2)
+    strangers: UnauthenticatedConnections[int] = UnauthenticatedConnections(10, 2)
     assert [admit(strangers, number, "") for number in range(12)] == [None] * 10 + [0, 1]
 
 
 def test_one_that_is_known_makes_no_room_and_is_discarded_once() -> None:
-    strangers: Strangers[int] = Strangers(2, 2)
+    strangers: UnauthenticatedConnections[int] = UnauthenticatedConnections(2, 2)
     strangers.add(1, "a")
     assert strangers.discard(1) and not strangers.discard(1)
     assert len(strangers) == 0 and list(strangers) == []
 
 
 def test_the_shares_leave_room_for_a_whole_group() -> None:
-    assert MAX_STRANGERS_OF_ONE * 2 <= MAX_STRANGERS
-    assert 2 * 64 <= peer_listener.MAX_STRANGERS_OF_ONE < peer_listener.MAX_STRANGERS
+    assert MAX_UNAUTHENTICATED_PER_ADDRESS * 2 <= MAX_UNAUTHENTICATED
+    assert 2 * 64 <= peer_listener.MAX_UNAUTHENTICATED_PER_ADDRESS < peer_listener.MAX_UNAUTHENTICATED
 
 
 async def test_a_silent_crowd_does_not_keep_a_router_from_its_leader(tmp_path: Path) -> None:
@@ -69,9 +69,11 @@ async def test_a_silent_crowd_does_not_keep_a_router_from_its_leader(tmp_path: P
     sock = socket.create_server(("127.0.0.1", 0), backlog=256)
     leader.open(sock)
     port = sock.getsockname()[1]
-    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_STRANGERS + 20)]
-    await eventually(lambda: leader.counters["groups_refused"] >= MAX_STRANGERS + 20 - MAX_STRANGERS_OF_ONE)
-    assert len(leader._strangers) == MAX_STRANGERS_OF_ONE
+    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_UNAUTHENTICATED + 20)]
+    await eventually(
+        lambda: leader.counters["groups_refused"] >= MAX_UNAUTHENTICATED + 20 - MAX_UNAUTHENTICATED_PER_ADDRESS
+    )
+    assert len(leader._unauthenticated) == MAX_UNAUTHENTICATED_PER_ADDRESS
     group = await FakeGroup("a", ("a1",), authority.issue(ROUTER)).join(port)
     await eventually(leader.linked, within_s=3.0)
     for _, writer in crowd:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class Strangers(Generic[_T]):
+class UnauthenticatedConnections(Generic[_T]):
     """Unauthenticated connections in order of arrival.
 
     A full table evicts the oldest connection of the address that holds the most: a flood evicts its own connections.
@@ -25,7 +25,7 @@ class Strangers(Generic[_T]):
     def __iter__(self) -> Iterator[_T]:
         return iter(tuple(self._addresses))
 
-    def victim(self, address: str) -> _T | None:
+    def to_evict(self, address: str) -> _T | None:
         """The connection to close before another one of `address` is accepted; None if there is room.
 
         `address`: the remote host; "" for clients that are processes of this machine's user, which have no share.

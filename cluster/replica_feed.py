@@ -11,7 +11,7 @@ BACKLOG = 10_000
 """Most changes queued for a watcher; a slower one gets a Reset instead, which is equivalent."""
 
 
-class Feed:
+class ReplicaFeed:
     """The replicas as last reported, and their watchers."""
 
     def __init__(self) -> None:
