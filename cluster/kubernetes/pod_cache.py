@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 
 class PodCache:
-    """`tell` is called with the changes of replicas."""
+    """Pods and autoscalers; `on_steps` is called with the changes of replicas."""
 
     def __init__(
         self,
@@ -28,12 +28,12 @@ class PodCache:
         pods: ResourceWatch,
         autoscalers: ResourceWatch,
         clock: Clock,
-        tell: Callable[[list[Step]], None],
+        on_steps: Callable[[list[Step]], None],
     ) -> None:
         self._api = api
         self._watched = (pods, autoscalers)
         self._clock = clock
-        self._tell = tell
+        self._on_steps = on_steps
         self._index = ReplicaIndex()
         self._autoscalers: dict[tuple[str, str], Object] = {}
         pods.listen(self._pod)
@@ -73,15 +73,15 @@ class PodCache:
 
     def declare(self, key: VersionKey, rule: ReplicaRule | None) -> None:
         """Set the rule of a version."""
-        self._tell(self._index.declare({key: rule}))
+        self._on_steps(self._index.declare({key: rule}))
 
     def forget(self, key: VersionKey) -> None:
         """Drop the rule of a version."""
-        self._tell(self._index.declare({key: None}))
+        self._on_steps(self._index.declare({key: None}))
 
     def saw(self, pod: Object) -> None:
         """Store a pod that was read or written."""
-        self._tell(self._index.put(pod_for_leader(pod)))
+        self._on_steps(self._index.put(pod_for_leader(pod)))
 
     async def look(self, namespace: str, pods: str, key: VersionKey) -> None:
         """Read the pods of one version (`pods`: their selector) and the autoscalers. Raises ApiError."""
@@ -89,16 +89,18 @@ class PodCache:
         found = {pod["metadata"]["uid"]: pod_for_leader(pod) for pod in listed["items"]}
         for known in self._index.of(key):
             if known["metadata"]["uid"] not in found:
-                self._tell(self._index.gone(known))
+                self._on_steps(self._index.gone(known))
         for pod in found.values():
-            self._tell(self._index.put(pod))
+            self._on_steps(self._index.put(pod))
         autoscalers = await self._api.get(path(HPAS, namespace))
         self._autoscalers = {place: each for place, each in self._autoscalers.items() if place[0] != namespace}
         for each in autoscalers["items"]:
             self._autoscalers[namespace, each["metadata"]["name"]] = each
 
     def _pod(self, change: ObjectPut | ObjectGone) -> None:
-        self._tell(self._index.put(change.object) if isinstance(change, ObjectPut) else self._index.gone(change.object))
+        self._on_steps(
+            self._index.put(change.object) if isinstance(change, ObjectPut) else self._index.gone(change.object)
+        )
 
     def _autoscaler(self, change: ObjectPut | ObjectGone) -> None:
         place = change.object["metadata"]["namespace"], change.object["metadata"]["name"]

@@ -40,7 +40,7 @@ class VersionProblems:
             self._conflicts.pop(key, None)
 
     def forget(self, key: VersionKey) -> None:
-        """The version is declared no more."""
+        """Forget a version that is not declared."""
         self.settled(key)
         self.writable(key)
         self._conflicts.pop(key, None)

@@ -14,7 +14,7 @@ class WorkloadRemoval(Protocol):
 
     @property
     def claim(self) -> WorkloadClaim:
-        """The workload that is held no more, and the version that held it."""
+        """The workload to remove, and its version."""
 
     @property
     def is_over(self) -> bool:
@@ -82,7 +82,7 @@ class ClaimRelease:
 
 
 class WorkloadRemovals:
-    """Everything that is held no more and not over yet."""
+    """All removals that are not over."""
 
     def __init__(self, context: ScalingContext) -> None:
         self._context = context

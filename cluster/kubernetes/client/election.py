@@ -26,7 +26,7 @@ class ElectionSettings:
     lease_s: float = 8.0
     """A standby takes over when the leader has not renewed for this long."""
     renew_deadline_s: float = 5.0
-    """A leader that could not renew for this long leads no more."""
+    """A leader without a renewal for this long stops leading."""
     retry_s: float = 1.0
     """Between two renewals, and between two looks of a standby."""
 
@@ -57,7 +57,7 @@ class Tenure:
 
     fence: int
     renewed_at: float
-    """When the last renewal that went well was asked for."""
+    """Time at which the last successful renewal was sent."""
     lease_uid: str = ""
 
     def ends_at(self, settings: ElectionSettings) -> float:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Object = dict[str, Any]
 
 JITTER = 0.2
-"""Standbys look a little later than asked for, each by its own chance, so that they do not bid at one moment."""
+"""Jitter of standbys' checks, so that they do not bid at the same time."""
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
