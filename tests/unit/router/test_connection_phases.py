@@ -9,7 +9,7 @@ from router.proxy.client_connection import NEXT, ConnectionPhase, PhaseStep
 ORDER = list(ConnectionPhase)
 
 
-@pytest.mark.parametrize(("phase", "step"), itertools.product(ConnectionPhase, PhaseStep))
+@pytest.mark.parametrize(("phase", "step"), list(itertools.product(ConnectionPhase, PhaseStep)))
 def test_no_step_leads_back_to_an_earlier_phase(phase: ConnectionPhase, step: PhaseStep) -> None:
     assert ORDER.index(NEXT[phase, step]) >= ORDER.index(phase)
 
