@@ -90,7 +90,7 @@ def json_errors() -> Middleware:
             return response
         except web.HTTPException as error:
             code = _PASSED_ON.get(error.status, "BadRequest" if error.status < 500 else "Internal")
-            response = error_response(error.status, code, _said(error, request))
+            response = error_response(error.status, code, _message(error, request))
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
             return response
@@ -260,7 +260,7 @@ def _plain(value: Any) -> Any:
     return value if len(text) <= MAX_SHOWN_VALUE_CHARACTERS else shown(value)
 
 
-def _said(error: web.HTTPException, request: web.Request) -> str:
+def _message(error: web.HTTPException, request: web.Request) -> str:
     match error.status:
         case 404:
             return f"there is nothing at {request.path}"

@@ -1,17 +1,17 @@
-// The dashboard reads the REST API once a second and shows what it says. Data becomes text nodes, never markup.
+// The dashboard polls the REST API once a second and shows the answers. Data becomes text nodes, never markup.
 "use strict";
 
 const REFRESH_MS = 1000;
 const HISTORY_POINTS = 180; // three minutes of utilization
-const MOST_SQUARES = 48; // more slots than this are shown as one bar
-const FEW = 3; // with so few endpoints everything is open from the start
+const MOST_SQUARES = 48; // more slots are shown as one bar
+const FEW = 3; // up to this many endpoints are expanded initially
 const DECISIONS = 8;
 const HIDDEN_KEY = "••••••••••••";
 
 const cards = new Map();
 const byId = (id) => document.getElementById(id);
 
-// ---- making elements
+// ---- elements
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -55,7 +55,7 @@ function slotsOf(status) {
 
 function replicasOf(status) {
   const states = ["starting", "draining", "failed"].filter((state) => status[state] > 0);
-  const told = states.flatMap((state, place) => [
+  const counts = states.flatMap((state, place) => [
     place ? ", " : "",
     make("span", { class: state }, `${status[state]} ${state}`),
   ]);
@@ -64,7 +64,7 @@ function replicasOf(status) {
     { class: "replicas" },
     make("b", {}, `${status.ready} of ${status.desired}`),
     " ready",
-    told.length ? make("span", { class: "states" }, ...told) : null,
+    counts.length ? make("span", { class: "states" }, ...counts) : null,
   );
 }
 
@@ -85,9 +85,9 @@ function sparkline(history) {
 function messageOf(status) {
   if (!status.message) return null;
   const [first, ...rest] = status.message.split("\n");
-  const told = make("div", { class: status.failed ? "message" : "message soft" }, make("strong", {}, first));
-  if (rest.length) told.append(make("pre", {}, rest.join("\n")));
-  return told;
+  const message = make("div", { class: status.failed ? "message" : "message soft" }, make("strong", {}, first));
+  if (rest.length) message.append(make("pre", {}, rest.join("\n")));
+  return message;
 }
 
 function versionRow(name, status, place, history, isOnly) {
@@ -300,8 +300,8 @@ function showEndpoints(views) {
       card.setOpen(isFew);
     }
     card.update(view);
-    const standsThere = byId("endpoints").children[place];
-    if (standsThere !== card.element) byId("endpoints").insertBefore(card.element, standsThere ?? null);
+    const current = byId("endpoints").children[place];
+    if (current !== card.element) byId("endpoints").insertBefore(card.element, current ?? null);
   });
   byId("endpoints").classList.toggle("few", isFew);
   byId("empty").hidden = views.length > 0;
@@ -336,14 +336,14 @@ function applyFilter() {
 
 function showLink(isUp) {
   byId("link").className = isUp ? "pill ok" : "pill bad";
-  byId("link").textContent = isUp ? "live" : "no answer, trying again";
+  byId("link").textContent = isUp ? "live" : "no answer, retrying";
 }
 
 async function refresh() {
   if (document.hidden) return;
   try {
     const { value: views, skipped = [] } = await ask("/api/v1/endpoints");
-    views.sort((one, other) => one.status.ready - other.status.ready); // stable: what needs attention first, then by name
+    views.sort((one, other) => one.status.ready - other.status.ready); // stable: unready endpoints first, then by name
     showEndpoints(views);
     showSkipped(skipped);
     summarize(views);

@@ -55,7 +55,7 @@ class ClusterStore:
         namespaces: Collection[str],
         fence: Fence,
         entropy: Callable[[int], bytes],
-        tell: RecordEvent,
+        record_event: RecordEvent,
     ) -> None:
         """A store; `open` reads it.
 
@@ -65,7 +65,7 @@ class ClusterStore:
         namespaces: watched namespaces; empty: all.
         fence: checked before every write.
         entropy: n -> n random bytes.
-        tell: records an Event.
+        record_event: records an Event.
         """
         self._api = api
         self._objects = objects
@@ -73,7 +73,7 @@ class ClusterStore:
         self._namespaces = namespaces
         self._fence = fence
         self._entropy = entropy
-        self._tell = tell
+        self._record_event = record_event
         self._generations: dict[str, int] = {}
         self._keys = EndpointKeys(api, fence)
         self._keyring = SigningSecret(api, fence)
@@ -284,9 +284,9 @@ class ClusterStore:
         if before is None:
             return
         if changed := " and the ".join(kind for kind in KeyType if getattr(before, kind) != getattr(keys, kind)):
-            self._tell(name, "KeyRegenerated", f"the {changed} key is new; the old one is invalid")
+            self._record_event(name, "KeyRegenerated", f"the {changed} key is new; the old one is invalid")
         if before.incarnation not in ("", keys.incarnation):
-            self._tell(name, "TokensRevoked", "all earlier tokens are invalid")
+            self._record_event(name, "TokensRevoked", "all earlier tokens are invalid")
 
     def _numbers(self, found: Object) -> dict[VersionKey, int]:
         """Current numbers of replicas of its workloads."""
