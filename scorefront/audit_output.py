@@ -1,4 +1,4 @@
-"""Where the audit log is written: a file of the state directory on one machine, standard output in a cluster."""
+"""Output of the audit log: a file in the state directory on one machine, standard output in a cluster."""
 
 import contextlib
 import logging
@@ -29,7 +29,7 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
 
 @contextlib.contextmanager
 def audit_file(state_dir: Path) -> Iterator[None]:
-    """Write to `audit.log` of the state directory for as long as the block lasts. Raises OSError."""
+    """Write to `audit.log` in the state directory during the block. Raises OSError."""
     handler = _PrivateFile(state_dir / FILE, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8")
     with _writing_to(handler):
         yield
@@ -37,7 +37,7 @@ def audit_file(state_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def audit_output() -> Iterator[None]:
-    """Write to standard output for as long as the block lasts."""
+    """Write to standard output during the block."""
     with _writing_to(logging.StreamHandler(sys.stdout)):
         yield
 

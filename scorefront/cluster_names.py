@@ -1,4 +1,4 @@
-"""What the processes of one cluster know alike, untold: the leader's Lease, and where endpoints stand. Pure."""
+"""Names shared by all processes of a cluster: the leader's Lease and the watched namespaces. Pure."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,6 @@ NAMESPACES = "SCOREFRONT_NAMESPACES"
 
 
 def watched_namespaces(environment: Mapping[str, str], home: str) -> tuple[str | None, ...]:
-    """Where endpoints are looked for; None stands for everywhere."""
+    """Namespaces with endpoints; None: all namespaces."""
     names = [name.strip() for name in environment.get(NAMESPACES, "").split(",") if name.strip()]
     return (None,) if "*" in names else tuple(dict.fromkeys(names)) or (home,)

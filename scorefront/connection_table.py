@@ -1,4 +1,4 @@
-"""Connections of a control or admin port: how many, how long they may wait, which one makes room. Pure.
+"""Connections of a control or admin port: limits, deadlines, choice of the one to cut. Pure.
 
 Every function takes `now`, seconds on one monotonic clock.
 """
@@ -34,7 +34,7 @@ class PortLimits:
 
 
 class ConnectionPhase(Enum):
-    """What a connection waits for."""
+    """Phase of a connection."""
 
     HEAD = auto()
     """TLS handshake or request head."""
@@ -50,7 +50,7 @@ class ConnectionPhase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a new connection is accepted, and the connection that is cut for it."""
+    """Result for a new connection: accepted or not, and the connection to cut for it."""
 
     accepted: bool
     cut: int | None = None
@@ -82,11 +82,11 @@ class ConnectionTable:
         return None if held is None else held.phase
 
     def admit(self, number: int, holder: Hashable | None, now: float) -> Admission:
-        """Count a new connection, which is in phase HEAD then.
+        """Add a new connection in phase HEAD.
 
         `holder`: the address or user that shares are counted by; None: exempt from shares. When the table or the
         holder's share is full, the longest-waiting connection that has no request under way is cut: one without an
-        accepted credential before any other. Where all are at work, the newcomer is refused.
+        accepted credential before any other. If all have a request under way, the new one is refused.
         """
         cut = None
         mine = [key for key, held in self._held.items() if held.holder == holder] if holder is not None else []
@@ -104,7 +104,7 @@ class ConnectionTable:
         return Admission(True, cut)
 
     def spare(self) -> int | None:
-        """The connection to cut where descriptors are short; it is counted no more."""
+        """The connection to cut when descriptors run out; removed from the table."""
         cut = self._longest_waiting(list(self._held))
         if cut is not None:
             del self._held[cut]
@@ -151,7 +151,7 @@ class ConnectionTable:
         self._held.pop(number, None)
 
     def overdue(self, now: float) -> list[tuple[int, ConnectionPhase]]:
-        """Connections whose deadline has passed, with the phase they were in; their phase is ENDING then."""
+        """Connections past their deadline, with their phase, which becomes ENDING."""
         found = [(number, held.phase) for number, held in self._held.items() if now >= self._deadline_s(held)]
         for number, _ in found:
             self._held[number].phase, self._held[number].since_s = ConnectionPhase.ENDING, now

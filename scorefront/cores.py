@@ -1,17 +1,17 @@
-"""How many cores this process may use: those it is bound to, and no more than its control groups pay for."""
+"""Number of cores of this process: its CPU affinity, limited by the quota of its control groups."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 MAX_WORKERS = 64
-"""More than one for each core is no use; each has a link to every other."""
+"""Largest number of workers: each has a link to every other."""
 
 
 def allowed_cores(root: Path = Path("/")) -> int:
-    """At least 1. A part of a core is not counted: a worker that is held back every 100 ms makes requests wait.
+    """At least 1. Fractions are dropped: a worker throttled every 100 ms delays requests.
 
-    `root`: where proc and sys are mounted.
+    `root`: parent of the mounts of proc and sys.
     """
     cores = float(len(os.sched_getaffinity(0)))
     for limit in _limits(root):
@@ -20,7 +20,7 @@ def allowed_cores(root: Path = Path("/")) -> int:
 
 
 def _limits(root: Path) -> Iterator[float]:
-    """Cores that each control group from this process's upwards allows, where one limits them."""
+    """Cores allowed by each limiting control group, from this process's upwards."""
     for one, group in _groups(root):
         try:
             quota, period = _quota(root / "sys/fs/cgroup", one, group)
@@ -41,9 +41,9 @@ def _quota(mounted: Path, one: bool, group: PurePosixPath) -> tuple[str, str]:
 
 
 def _groups(root: Path) -> Iterator[tuple[bool, PurePosixPath]]:
-    """Whether it is of version 1, and its path, of each.
+    """(True for cgroup version 1, path) of each control group.
 
-    Version 1 tells a container its path on the node, and shows it its own group as the topmost one.
+    Version 1 gives a container its path on the node, but mounts its own group as the root.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Which event loop the processes run on. The only module that knows uvloop."""
+"""Choice of the event loop; the only module that imports uvloop."""
 
 import asyncio
 

@@ -12,7 +12,7 @@ RELOAD_EVERY_S = 1.0
 
 
 class PortCertificates:
-    """Chosen by server name; the first pair where no other has the name."""
+    """Certificates chosen by server name; the first pair is the default."""
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]], now: Callable[[], datetime.datetime]) -> None:
         """`pairs`: certificate chain and key, PEM files. `now`: the time, aware. Raises TlsError."""
@@ -20,15 +20,15 @@ class PortCertificates:
         self._certificates = Certificates([CertificatePair(*pair) for pair in pairs], now())
 
     def context(self) -> ssl.SSLContext:
-        """For the next connection."""
+        """The context for the next connection."""
         return self._certificates.context
 
     def reload(self) -> None:
-        """Take over changed files now."""
+        """Reload changed files now."""
         self._certificates.reload(self._now())
 
     async def run(self) -> None:
-        """Take over changed files within a second, for ever."""
+        """Reload changed files within a second, until cancelled."""
         while True:
             await asyncio.sleep(RELOAD_EVERY_S)
             self.reload()

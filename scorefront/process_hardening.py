@@ -1,4 +1,4 @@
-"""What keeps the memory and the environment of a process from others: no dump, no attachment, no needless variable."""
+"""Protection of process memory and environment: no core dumps, no ptrace, no unneeded variables."""
 
 import ctypes
 import os

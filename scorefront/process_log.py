@@ -1,7 +1,7 @@
-"""What a process says, to an output that may be slow, full or gone: nobody who says something ever waits for it.
+"""Non-blocking output of a process to a reader that may be slow or gone.
 
-A pipe whose reader has stopped blocks whoever writes to it, and an event loop that is blocked serves nobody. Making the
-output itself non-blocking is no way out: that flag belongs to everybody who shares it, the parent's terminal included.
+A pipe with a stopped reader blocks its writers, and with them the event loop. The output itself cannot be made
+non-blocking: the flag is shared with all its users, the parent's terminal included.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ COPY_BYTES = 65_536
 
 
 class Relay:
-    """A pipe that never blocks its writers. A thread passes on what comes, however long `target` takes for it."""
+    """A pipe that never blocks its writers; a thread copies from it to `target`."""
 
     def __init__(self, target: int) -> None:
         """`target`: a file descriptor; it stays open when the relay is closed."""
@@ -31,7 +31,7 @@ class Relay:
         self._thread.start()
 
     def close(self, patience_s: float = 0.5) -> None:
-        """Nothing more will be written; wait a moment for what is on its way."""
+        """Close the pipe; wait up to `patience_s` for the rest of the output."""
         os.close(self.fd)
         self._thread.join(patience_s)
 
@@ -40,11 +40,11 @@ class Relay:
             while data := os.read(self._source, COPY_BYTES):
                 while data:
                     data = data[os.write(self._target, data) :]
-        os.close(self._source)  # when the target is gone, writers are told so
+        os.close(self._source)  # without a target, writers get EPIPE
 
 
 class RecordFormatter(logging.Formatter):
-    """One record as text in which nothing can be taken for another record, or moves a terminal's cursor."""
+    """Formats a record so that it cannot imitate another one or control a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Its further lines are indented, its control characters escaped."""
@@ -52,7 +52,7 @@ class RecordFormatter(logging.Formatter):
 
 
 class RelayHandler(logging.Handler):
-    """Log records into a relay; what does not fit is dropped and counted."""
+    """Writes log records to a relay; counts dropped ones."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -69,10 +69,10 @@ class RelayHandler(logging.Handler):
 
 
 class _Lossy(io.FileIO):
-    """Takes everything; what does not fit is lost."""
+    """A file that drops output that does not fit."""
 
     def write(self, data: Any, /) -> int:
-        """Write what fits; says that all of it did."""
+        """Write as much as fits; reports all of it as written."""
         with contextlib.suppress(OSError):
             super().write(data)
         return memoryview(data).nbytes

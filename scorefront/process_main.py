@@ -1,25 +1,28 @@
-"""What the processes that run for long have in common: their clock, their first sockets, and how they end."""
+"""Skeleton of the long-running processes: clock, listening sockets, signals, exit status."""
 
 import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from router.supervisor.worker_supervisor import listening_socket
+from router.supervisor.worker_supervisor import RestartFailed, Supervisor, listening_socket
 from scorefront.process_hardening import keep_memory_private
 from scorefront.process_log import RecordFormatter, unblocked
 
 Address = tuple[str, int]
+_log = logging.getLogger("scorefront.process")
 
 
 class ProcessClock:
-    """The clock of a process; fits every `Clock` that the other packages declare."""
+    """The clock of a process; implements `serving.clock.Clock`."""
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -31,14 +34,13 @@ class ProcessClock:
 
 
 class CannotStart(Exception):
-    """What has to be mended first, e.g. an address that is taken, or not ours."""
+    """The process cannot start, e.g. an address is in use."""
 
 
 def main(work: Callable[[], int], refused: tuple[type[Exception], ...], invalid: tuple[type[Exception], ...]) -> int:
-    """Run to the end; returns the exit status: that of `work`, 1 for what is `refused`, 2 for what is `invalid`.
+    """Run `work`; the exit status: that of `work`, 1 for an error in `refused`, 2 for one in `invalid`.
 
-    What it prints and logs never blocks it (see `scorefront.process_log`), and its memory is its own
-    (`scorefront.process_hardening`).
+    Output never blocks (`scorefront.process_log`), memory is private (`scorefront.process_hardening`).
     """
     keep_memory_private()
     refused = (CannotStart, *refused)
@@ -61,14 +63,51 @@ def main(work: Callable[[], int], refused: tuple[type[Exception], ...], invalid:
             return 2
 
 
+def stop_event() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set; to be called on the event loop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def first_ended(stop: asyncio.Event, *tasks: asyncio.Task[Any]) -> None:
+    """Wait for `stop`, or for the end of one of `tasks`."""
+    stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
+    try:
+        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+
+
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def restart_on(asked: asyncio.Event, supervisor: Supervisor) -> None:
+    """Restart the router workers whenever `asked` is set; new processes run the installed version."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        _log.warning("router workers: restarting")
+        try:
+            await supervisor.restart()
+            _log.warning("router workers: restarted")
+        except RestartFailed as error:
+            _log.error("%s", error)
+
+
 def listening(option: str, address: Address) -> socket.socket:
-    """A socket that listens where `option` says. Raises CannotStart."""
+    """A listening socket for the address of `option`. Raises CannotStart."""
     with usable(option, address):
         return listening_socket(*address)
 
 
 def bound(option: str, address: Address) -> socket.socket:
-    """Bound, but not listening: who connects is refused at once. Raises CannotStart."""
+    """A bound socket that does not listen: connections are refused at once. Raises CannotStart."""
     sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     try:
         with usable(option, address):
@@ -82,9 +121,9 @@ def bound(option: str, address: Address) -> socket.socket:
 
 @contextlib.contextmanager
 def listening_unix(option: str, path: Path) -> Iterator[socket.socket]:
-    """A Unix socket of mode 0600 at `path`, removed at the end; one that nobody listens on is replaced.
+    """A Unix socket of mode 0600 at `path`, removed at the end; one without a listener is replaced.
 
-    Raises CannotStart where somebody listens, or where something else is at `path`.
+    Raises CannotStart if a process listens on it, or another file is at `path`.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.closing(sock):
@@ -109,7 +148,7 @@ def listening_unix(option: str, path: Path) -> Iterator[socket.socket]:
 
 
 def _remove_stale(option: str, path: Path) -> None:
-    """Remove a Unix socket at `path` that nobody listens on. Raises CannotStart, OSError."""
+    """Remove a Unix socket without a listener at `path`. Raises CannotStart, OSError."""
     if not os.path.lexists(path):
         return
     if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -121,14 +160,14 @@ def _remove_stale(option: str, path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-        except BlockingIOError:  # its backlog is full, so somebody listens
+        except BlockingIOError:  # its backlog is full, so it has a listener
             pass
     raise CannotStart(f"{option}: somebody listens on unix:{path} already; is another `scorefront up` running?")
 
 
 @contextlib.contextmanager
 def usable(option: str, address: Address) -> Iterator[None]:
-    """What the system refuses about this address is told by its option. Raises CannotStart."""
+    """Report an OSError for this address with its option. Raises CannotStart."""
     try:
         yield
     except OSError as error:
@@ -137,7 +176,7 @@ def usable(option: str, address: Address) -> Iterator[None]:
 
 @contextlib.contextmanager
 def usable_file(path: Path) -> Iterator[None]:
-    """What the system refuses about this file is told by its name. Raises CannotStart."""
+    """Report an OSError for this file with its name. Raises CannotStart."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where static replicas may be: the setting SCOREFRONT_STATIC_CIDRS, for one machine and for a cluster."""
+"""Networks of static replicas: the setting SCOREFRONT_STATIC_CIDRS."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ API_HOST = "KUBERNETES_SERVICE_HOST"
 
 
 def destinations(environment: Mapping[str, str], in_cluster: bool) -> Destinations:
-    """What the environment allows: by default loopback on one machine, nothing in a cluster. Raises SettingError."""
+    """The allowed networks; default: loopback on one machine, none in a cluster. Raises SettingError."""
     text = environment.get(SETTING)
     if text is None:
         return Destinations(() if in_cluster else LOOPBACK, in_cluster)
@@ -26,8 +26,8 @@ def destinations(environment: Mapping[str, str], in_cluster: bool) -> Destinatio
 def worker_arguments(allowed: Destinations, own_ports: Sequence[int] = (), own_names: Sequence[str] = ()) -> list[str]:
     """Arguments of a router worker.
 
-    `allowed`: what the environment allows. `own_ports`: of this installation on this machine. `own_names`: host names
-    and addresses of its Services and of the API server, where it is a cluster's.
+    `allowed`: networks of static replicas. `own_ports`: ports of this installation on this machine; default none.
+    `own_names`: host names and addresses of its Services and of the API server in a cluster; default none.
     """
     told = [f"--static-cidrs={','.join(map(str, allowed.networks))}"]
     told += [f"--own-ports={','.join(map(str, own_ports))}"] if own_ports else []
@@ -35,7 +35,7 @@ def worker_arguments(allowed: Destinations, own_ports: Sequence[int] = (), own_n
 
 
 def own_names(home: str, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Host names and addresses at which this installation, and the API server, are reached. `home`: its namespace."""
+    """Host names and addresses of this installation and of the API server. `home`: its namespace."""
     names = [*(f"{service}.{home}.svc" for service in SERVICES), API_SERVER]
     return names + ([environment[API_HOST]] if environment.get(API_HOST) else [])
 

@@ -31,7 +31,7 @@ LOOK_S = 1.0
 ACCEPTS_AT_ONCE = 64
 """Connections accepted in one turn of the loop."""
 NO_DESCRIPTORS_S = 0.2
-"""Pause of accepting where there are no descriptors."""
+"""Pause of accepting when descriptors run out."""
 TLS_END_S = 2.0
 COMPLAIN_S = 60.0
 """The same refusal is not logged again before."""
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 def port_limits(environment: Mapping[str, str]) -> PortLimits:
-    """The limits with what the environment says, and no more connections than descriptors allow.
+    """The limits of the environment, with connections limited by the file descriptors.
 
     Raises SettingError that names the variable and the rule.
     """
@@ -64,7 +64,7 @@ def app_runner(app: web.Application, shutdown_s: float, handler_cancellation: bo
 
 
 class TimedPort:
-    """From `answer_with` to `close`. The socket belongs to the caller."""
+    """A listening socket with limits; serves from `answer_with` to `close`. The caller owns the socket."""
 
     def __init__(
         self, sock: socket.socket, limits: PortLimits, tls: Callable[[], ssl.SSLContext] | None = None
@@ -84,7 +84,7 @@ class TimedPort:
         self._complained_s = -COMPLAIN_S
 
     def answer_with(self, runner: web.AppRunner) -> None:
-        """Connections that come from now on are answered by `runner`, which has been set up."""
+        """Serve new connections with `runner`, which has been set up."""
         self._runner = runner
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -204,7 +204,7 @@ class TimedPort:
 
 
 class TimedConnection(web.RequestHandler):
-    """One connection, which reports its phases to the table of its port."""
+    """One connection; reports its phases to the table of its port."""
 
     __slots__ = ("_port", "_request", "number")
 
@@ -227,7 +227,7 @@ class TimedConnection(web.RequestHandler):
         self._port.table.began(self.number, not request.content.is_eof(), self._port.now())
 
     def expire(self, phase: ConnectionPhase) -> None:
-        """End after a deadline, with 408 where something is owed an answer."""
+        """End after a deadline, with 408 if a request is incomplete."""
         if phase is ConnectionPhase.BODY and self._request is not None:
             # Its handler reads the body, and gets this instead of the rest.
             content = self._request.content
@@ -272,9 +272,9 @@ class TimedConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what is not HTTP, and to a failure outside the application: neither has come to its handlers.
+        """The response to invalid HTTP and to failures outside the application.
 
-        `status`: of the answer, default 500; `exc`: what was raised; `message`: what aiohttp says of it.
+        `status`: of the answer, default 500; `exc`: what was raised; `message`: of aiohttp.
         """
         if status < 500:
             _log.debug("%s: not HTTP: %r", request.remote, exc)
@@ -302,7 +302,7 @@ async def _noting_requests(request: web.Request, handler: Handler) -> web.Stream
 
 
 def holder_of(sock: socket.socket) -> Hashable | None:
-    """What a connection is counted by: an IPv4 address, an IPv6 /64, a local user; None on loopback.
+    """Key for the share of a connection: IPv4 address, IPv6 /64 or local user; None on loopback.
 
     On loopback every user has the same address: the control port tells users apart by itself.
     """

@@ -24,7 +24,7 @@ from serving.destinations import LOOPBACK, Destinations, networks
 
 
 def main() -> int:
-    """Parse what the supervisor appended, take over the sockets, serve."""
+    """Parse the arguments of the supervisor, take over the sockets, serve."""
     parser = argparse.ArgumentParser(prog="scorefront-router-worker")
     parser.add_argument("role", choices=["router-worker"])
     parser.add_argument("--name", required=True)
@@ -46,8 +46,7 @@ def main() -> int:
     try:
         settings = from_environment()
         pairs = [CertificatePair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
-        # The parent has checked them when it started. A worker that takes the place of one whose certificate has
-        # expired meanwhile must serve it, too: no service at all would be worse.
+        # Checked by the parent at its start. A certificate that has expired since is served: no service would be worse.
         now = datetime.datetime.now(datetime.UTC)
         certificates = Certificates(pairs, now, even_expired=True) if pairs else None
     except (SettingError, TlsError) as error:
@@ -83,7 +82,7 @@ def main() -> int:
 
 
 def _statics(cidrs: str | None, ports: str, names: str) -> StaticAddresses:
-    """The parent has checked the networks when it started. Raises NotANetwork."""
+    """The rules for static replicas; networks were checked by the parent. Raises NotANetwork."""
     allowed = LOOPBACK if cidrs is None else networks(cidrs)
     destinations = Destinations(allowed, in_cluster=bool(names))
     return StaticAddresses(
@@ -92,14 +91,14 @@ def _statics(cidrs: str | None, ports: str, names: str) -> StaticAddresses:
 
 
 def _collect_seldom() -> None:
-    """What is loaded stays and need not be looked at; requests leave no cycles, so a look now and then will do."""
+    """Freeze loaded objects and collect rarely: requests leave no reference cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
 
 
 def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """By default Python writes these to standard error, which may block."""
+    """Log unraisable errors; the default hook writes to standard error, which may block."""
     if isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes):
         return  # a server name in a TLS handshake that is not ASCII; that the handshake failed is counted
     logging.getLogger("scorefront.router").error("ignored: %r in %r", unraisable.exc_value, unraisable.object)

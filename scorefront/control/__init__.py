@@ -1,5 +1,6 @@
-"""`scorefront control`, the process that is a control pod: it leads, or stands by and passes REST on to who does.
+"""`scorefront control`, the process of a control pod: leader, or standby that forwards REST to the leader.
 
-`control` composes it. The leader scales the routers (`fleet`), and their cores in place (`growth`); each answers REST
-behind `front_door`, with one `token`. It must never carry a scoring request, and write nothing once the lead is lost.
+`control_process` composes it. The leader scales the routers (`router_fleet`) and their cores in place (`pod_resize`);
+every process answers REST (`rest_port`) with one `token`. It must never carry a scoring request, and write nothing
+once it has lost the leadership.
 """

@@ -14,7 +14,7 @@ from scorefront.port_certificates import PortCertificates
 
 
 class ControlCertificates:
-    """Made by `own`; `ensure` before routers are let in."""
+    """Made by `own`; call `ensure` before accepting routers."""
 
     def __init__(self, trust: Trust, made: PeersIdentity | None, certificates: PortCertificates) -> None:
         """Parts that belong together.
@@ -35,9 +35,9 @@ class ControlCertificates:
     ) -> "ControlCertificates":
         """The files of this process.
 
-        folder: an empty one for them, that only this user may enter.
-        host: the address by which other pods reach this process.
-        peers_dir: ca.crt, tls.crt and tls.key of one's own; None: they are made.
+        folder: an empty private folder for them.
+        host: address of this process for other pods.
+        peers_dir: user-supplied ca.crt, tls.crt and tls.key; None: they are created.
         tls: certificate and key files for REST clients; REST also has the certificate of this process.
         Raises TlsError, CertificateError.
         """
@@ -51,17 +51,20 @@ class ControlCertificates:
         else:
             assert made is not None
             trust = made.trust
-        # Standbys ask by the name of a control process, which only the own certificate has.
+        # Standbys verify the name of a control process, which only the own certificate has.
         return cls(trust, made, PortCertificates((*tls, (trust.cert, trust.key)), now))
 
     async def ensure(self) -> None:
-        """Have what routers are to trust; only the leader may. Raises ApiError, CertificateError, TrustError."""
+        """Create the certificates that routers trust; leader only. Raises ApiError, CertificateError, TrustError."""
         if self._made is not None:
             await self._made.ensure()
             self._certificates.reload()
 
     async def run(self, leads: Callable[[], bool]) -> None:
-        """Renew what is due and take over changed files, for ever. `leads`: whether this process may write Secrets."""
+        """Renew certificates and reload changed files, until cancelled.
+
+        `leads`: True while this process may write Secrets.
+        """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._certificates.run(), name="read changed certificates")
             if self._made is not None:

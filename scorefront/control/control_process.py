@@ -6,8 +6,7 @@ the leader                                          a standby
 ├── scaling of the routers themselves
 └── REST
 
-Whoever loses the lead ends at once, and Kubernetes starts it again: nothing that was decided before is carried out
-after.
+A process that loses the leadership ends at once and is restarted by Kubernetes: no earlier decision is executed later.
 """
 
 import asyncio
@@ -16,7 +15,6 @@ import logging
 import os
 import random
 import secrets
-import signal
 import socket
 import sys
 import tempfile
@@ -65,39 +63,39 @@ MAX_CORES = f"{PREFIX}MAX_CORES"
 DEFAULT_MAX_CORES = 4
 """A router is grown to so many cores in place; beyond, there are more routers."""
 STOP_S = 8.0
-"""For the end in order, below the 10 s after which a signal must have ended everything."""
+"""Time for an orderly end, below the 10 s after a signal."""
 SEEN_S = 5.0
-"""A new leader waits so long to learn which routers there are."""
+"""Time for a new leader to list the routers."""
 END_S = 2.0
-"""One that does not lead any more must be gone by then, whatever still runs."""
+"""Time after which a former leader is ended by force."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlOptions:
-    """What `scorefront control` was told."""
+    """Options of `scorefront control`."""
 
     control: tuple[str, int]
-    """Where REST listens."""
+    """Listen address of REST."""
     link: tuple[str, int]
-    """Where router groups connect."""
+    """Listen address for router groups."""
     advertise: str
-    """The host by which the other processes of the cluster reach this one."""
+    """Host of this process for the other processes of the cluster."""
     peers_dir: Path | None = None
-    """Where ca.crt, tls.crt and tls.key lie; None: they are kept in the cluster, and made there."""
+    """Folder of ca.crt, tls.crt and tls.key; None: created and kept in the cluster."""
     tls: tuple[tuple[Path, Path], ...] = ()
-    """Certificate and key files for REST clients; the installation's own certificate where none has the name."""
+    """Certificate and key files for REST clients; for other names the installation's own certificate."""
     scoring_url: str = ""
-    """How clients reach the routers; "": the Service in this namespace."""
+    """URL of the routers for clients; "": the Service in this namespace."""
 
 
 def run(options: ControlOptions) -> int:
-    """Run until a signal (0), or until it cannot go on or leads no more (1); 2 for a wrong setting."""
+    """Run until a signal (exit status 0), a failure or the end of the leadership (1); 2 for an invalid setting."""
     refused = (ApiError, CertificateError, TrustError, TlsError, ControlError)
     return process.main(lambda: _run(options), refused, (SettingError,))
 
 
 def pod_templates(environment: Mapping[str, str]) -> PodTemplates:
-    """Which pod templates the environment allows; restricted ones by default. Raises SettingError."""
+    """Pod templates allowed by the environment; default: restricted. Raises SettingError."""
     text = environment.get(POD_TEMPLATE, PodTemplates.RESTRICTED)
     if text not in list(PodTemplates):
         raise SettingError(f"{POD_TEMPLATE}: must be one of {', '.join(PodTemplates)} (got {text!r})")
@@ -112,7 +110,7 @@ def _run(options: ControlOptions) -> int:
     limits = port_limits(os.environ)
     with contextlib.ExitStack() as sockets:
         control = sockets.enter_context(process.listening("--control", options.control))
-        # Routers that come to one that does not lead are refused at once.
+        # Not listening: routers that connect to a standby are refused at once.
         link = sockets.enter_context(process.bound("--link", options.link))
         sockets.enter_context(audit_output())
         use_fast_loop()
@@ -120,7 +118,7 @@ def _run(options: ControlOptions) -> int:
 
 
 class _Process:
-    """From its start to its end: campaigns once, leads once."""
+    """One control process: campaigns once, leads once."""
 
     def __init__(
         self, options: ControlOptions, control: socket.socket, link: socket.socket, limits: PortLimits
@@ -138,10 +136,8 @@ class _Process:
         self._limits = limits
 
     async def run(self) -> int:
-        """The exit status. Raises what `_run` tells of."""
-        stop = asyncio.Event()
-        for number_ in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number_, stop.set)
+        """Run until a signal or the end of the leadership; the exit status."""
+        stop = process.stop_event()
         print(f"{self._identity}: REST at {self._annotations[REST]}, routers at {self._annotations[LINK]}", flush=True)
         async with contextlib.AsyncExitStack() as stack:
             api = await Api.connect()
@@ -168,16 +164,14 @@ class _Process:
         elector = self._elector = Elector(api, LEASE, self._identity, self._annotations, self._clock, wall, u)
         term = _Term(self._options, api, elector, self._clock, self._link, door, links)
         electing = asyncio.create_task(elector.run(term.lead), name="campaign")
-        stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
         try:
-            await asyncio.wait({electing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await process.first_ended(stop, electing)
             if not electing.done():
                 electing.cancel()
                 await asyncio.wait({electing}, timeout=STOP_S)
                 return 0
             return _told(electing)
         finally:
-            stopping.cancel()
             electing.cancel()
 
     def _leader(self) -> LeaderInfo | None:
@@ -185,12 +179,12 @@ class _Process:
 
 
 def _told(electing: asyncio.Task[None]) -> int:
-    """The status after a campaign that has ended by itself; raises what is for `_run` to tell."""
+    """The exit status after the campaign has ended by itself; raises errors other than a lost leadership."""
     error = electing.exception()
     if isinstance(error, BaseExceptionGroup):
         error = next(iter(_leaves(error)), error)
     if isinstance(error, LeadershipLost | Fenced):
-        print(f"scorefront: this process does not lead any more and ends: {error}", file=sys.stderr, flush=True)
+        print(f"scorefront: leadership lost, this process ends: {error}", file=sys.stderr, flush=True)
         _end_soon()
         return 1
     if error is not None:
@@ -200,7 +194,7 @@ def _told(electing: asyncio.Task[None]) -> int:
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]:
-    """The errors in a group, those that are worth a sentence first."""
+    """The errors in a group, expected ones first."""
     found: list[BaseException] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
@@ -208,14 +202,14 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Sequence[BaseException]
 
 
 def _end_soon() -> None:
-    """A thread, so that no task and no blocked loop can keep this process."""
+    """End the process from a thread, in spite of any task or blocked event loop."""
     timer = threading.Timer(END_S, os._exit, (1,))
     timer.daemon = True
     timer.start()
 
 
 class _Term:
-    """What a process does as long as it leads."""
+    """The work of a leader."""
 
     def __init__(
         self,
@@ -236,7 +230,7 @@ class _Term:
         self._links = links
 
     async def lead(self, fence: int) -> None:
-        """Until it is cancelled, or a part of it dies; every part has ended when this returns."""
+        """Lead until cancelled, or until a part fails; all parts have ended on return."""
         await self._links.ensure()
         token = ControlToken(await self._token(), self._token)
         groups = RouterGroups(fence, self._links.trust)
@@ -246,7 +240,7 @@ class _Term:
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         scaler = FrontEndScaler(fleet, front_end_settings(os.environ, in_cluster=True), self._clock, wall, scales=True)
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-            # Who shall report is known before anybody reports: no number is lowered for want of those not heard yet.
+            # Before the first report: without the expected workers, missing reports would look like low usage.
             tasks.create_task(fleet.run(), name="watch the routers")
             await self._until_seen(fleet)
             stack.push_async_callback(control.stop)
@@ -254,7 +248,7 @@ class _Term:
             stack.push_async_callback(groups.close)
             groups.open(self._link)
             await self._door.lead(self._app(control, groups, scaler, token))
-            _log.warning("%s leads, fence %d", self._elector.identity, fence)
+            _log.warning("leader: %s: started, fence %d", self._elector.identity, fence)
             tasks.create_task(control.run(), name="control plane")
             tasks.create_task(scaler.run(), name="scale the routers")
             tasks.create_task(token.run(self._clock), name="read the control token again")
@@ -267,7 +261,7 @@ class _Term:
             async with asyncio.timeout(SEEN_S):
                 await fleet.seen.wait()
         except TimeoutError:
-            _log.error("it is not known which routers take part: those that do not connect are not missed")
+            _log.error("routers: not listed yet: scaling continues without those that do not connect")
 
     def _control(self, groups: RouterGroups, fence: int) -> ClusterControl:
         places = watched_namespaces(os.environ, self._api.home)

@@ -1,7 +1,6 @@
-"""Cores of the routers' pods, changed in place where the cluster can (the subresource `resize`, Kubernetes 1.33 on).
+"""In-place change of the CPU limit of router pods (subresource `resize`, Kubernetes 1.33 on).
 
-A pod whose node has no more cores, or whose cluster cannot do this at all, keeps what it has: then the routers have no
-more workers than that, and there are more routers instead.
+If the node has no free cores, or the cluster lacks the feature, pods keep their cores and the front end scales out.
 """
 
 import logging
@@ -17,31 +16,31 @@ from serving.clock import Clock
 _log = logging.getLogger("scorefront.frontend_scaling")
 
 GROW_S = 15.0
-"""Within this a node has given the cores, or it will not: the kubelet looks after a pod every few seconds."""
+"""Time for a node to grant the cores: the kubelet syncs a pod every few seconds."""
 LOOK_S = 0.2
 RETRY_S = 600.0
-"""What a node had no room for is not asked for again before."""
+"""Time before a refused resize is tried again."""
 
 
 class CoresUnavailable(Exception):
-    """The pods did not get their cores; the text tells why."""
+    """The pods did not get the cores; the text gives the reason."""
 
 
 class RouterPods(Protocol):
-    """Where the pods are seen; `scorefront.control.router_fleet.Fleet` fits."""
+    """The router pods; implemented by `scorefront.control.router_fleet.RouterFleet`."""
 
     def pods(self) -> Collection[RouterPod]:
-        """Those that stay."""
+        """Pods that are not being deleted."""
 
     def cores_there(self) -> int | None:
-        """What every router that is heard has cores for by now; None: none is heard."""
+        """Cores available to every linked router; None: none is linked."""
 
 
 class PodResizer:
     """One per leader."""
 
     def __init__(self, api: Api, pods: RouterPods, clock: Clock, most: int, leads: Callable[[], bool]) -> None:
-        """`most`: cores that a router is grown to. `leads`: whether this process may write."""
+        """`most`: largest number of cores of a router. `leads`: True while this process may write."""
         self._api = api
         self._pods = pods
         self._clock = clock
@@ -51,7 +50,7 @@ class PodResizer:
         self._wanted: int | None = None
 
     def possible(self, there: int) -> int:
-        """Cores that a router may have, where it has `there`."""
+        """Cores that a router with `there` cores may get."""
         limited = any(pod.cpu.limit is not None for pod in self._pods.pods())
         if not limited or self._clock.now() < self._refused_s + RETRY_S:
             return there
@@ -111,5 +110,5 @@ class PodResizer:
 
 
 def _differs(pod: RouterPod, cores: int) -> bool:
-    """Whether it shall be given so many cores. Not while it waits for a node: fewer would have room for it."""
+    """True if the pod should get `cores`; not while it waits for a node, which is easier to find for fewer."""
     return pod.placed and pod.cpu.limit not in (None, cores)

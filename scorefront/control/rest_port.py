@@ -1,4 +1,4 @@
-"""The REST port of a control process: it passes requests on to the leader as long as that is somebody else."""
+"""The REST port of a control process; a standby forwards requests to the leader."""
 
 import asyncio
 import socket
@@ -16,9 +16,9 @@ from scorefront.exposition import Exposition
 from scorefront.timed_port import TimedPort, app_runner
 
 SHUTDOWN_S = 1.0
-"""What is under way when the process ends or begins to lead may take so long."""
+"""Time for requests in flight when the process ends or becomes leader."""
 HEAR_OUT_S = 1.0
-"""Who had connected before somebody else began to answer here, and had not asked yet, is heard for so long."""
+"""Time for the first request on connections made before the change of the application."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +48,31 @@ class RestPort:
         identity: of this process.
         leader: the leader now, this process included.
         limits: of connections.
-        tls: certificates of the port, and how the leader is verified; default None: plain HTTP at both ends.
+        tls: certificates of the port and for the leader; default None: plain HTTP on both sides.
         """
         self._sock = sock
-        # One port for good, which asks for each connection which application answers it: a connection that was accepted
-        # just before the change is answered, too.
+        # One port for the life of the process: it chooses the application per connection, so that connections accepted
+        # just before a change are answered, too.
         self._port = TimedPort(sock, limits, tls.own if tls is not None else None)
         self._forwarder = LeaderProxy(identity, leader, tls.leader if tls is not None else None)
         self._answering: web.AppRunner | None = None
         self._leaving: asyncio.Task[None] | None = None
 
     async def stand_by(self) -> None:
-        """Pass everything on but what concerns this process alone."""
+        """Forward all requests but health, readiness and metrics."""
         own: dict[str, Handler] = {"/healthz": self._health, "/readyz": self._readiness, "/metrics": self._metrics}
         await self._answer_with(self._forwarder.app(own), handler_cancellation=True)
 
     async def lead(self, app: web.Application) -> None:
-        """Answer here from now on."""
+        """Serve REST with `app` from now on."""
         await self._answer_with(app, handler_cancellation=False)
 
     async def run(self) -> None:
-        """Look after who leads, for ever."""
+        """Follow the leader, until cancelled."""
         await self._forwarder.run()
 
     async def close(self) -> None:
-        """End what is under way, and listen no more."""
+        """Stop listening and end requests in flight."""
         await self._port.close()
         if self._leaving is not None:
             self._leaving.cancel()
@@ -87,7 +87,7 @@ class RestPort:
         runner = app_runner(app, SHUTDOWN_S, handler_cancellation)
 
         async def part(request: web.Request, response: web.StreamResponse) -> None:
-            """A connection to who does not answer any more ends with its next answer."""
+            """Connections to a replaced application end with their next response."""
             if self._answering is not runner:
                 response.force_close()
                 response.headers["Connection"] = "close"

@@ -1,8 +1,7 @@
 """The routers of a cluster, as the leader scales them: their groups, their pods, their Deployment.
 
-Fits `scorefront.frontend_scaling.RouterPlatform`. Who takes part stands in the routers' own history
-(`router.membership.history`): a
-router that stands there and is not heard is missing data, for their own scaling as for that of replicas.
+Implements `scorefront.frontend_scaling.RouterPlatform`. Members are read from the routers' own views
+(`router.membership.history`): a member without a link is missing data, for the scaling of routers and of replicas.
 """
 
 import asyncio
@@ -24,11 +23,11 @@ from serving.usage import Work
 _log = logging.getLogger("scorefront.frontend_scaling")
 
 JOIN_S = 5.0
-"""How long a new leader waits for all routers to connect before it takes those for all that are there."""
+"""Time for all routers to connect to a new leader."""
 LOOK_S = 0.1
 RETRY_S = 2.0
 LEVEL_S = 5.0
-"""How often it is looked whether a router that came later lacks the cores of the others."""
+"""Interval of the checks for newer routers with fewer cores."""
 
 
 class LinkedGroup:
@@ -55,7 +54,7 @@ class LinkedGroup:
         return load is None or load.even
 
     async def resize(self, count: int) -> None:
-        """See `Group`; returns too when the link has ended: whoever links anew is told again."""
+        """See `Group`; returns also at the end of the link: a new link gets the number again."""
         self._groups.resize(count)
         while (load := self._now()) is not None and (load.wanted != count or len(load.work) != count):
             await self._clock.sleep(LOOK_S)
@@ -66,7 +65,7 @@ class LinkedGroup:
 
 
 class RouterFleet:
-    """One per leader. Sees as long as `run` does."""
+    """The routers of a cluster; up to date while `run` runs."""
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class RouterFleet:
         most_cores: int,
         leads: Callable[[], bool],
     ) -> None:
-        """`most_cores`: that a router is grown to in place. `leads`: whether this process may write."""
+        """`most_cores`: largest number of cores of a router. `leads`: True while this process may write."""
         self._api = api
         self._groups = groups
         self._clock = clock
@@ -89,7 +88,7 @@ class RouterFleet:
         self._cores = 1
         self._growth = PodResizer(api, self, clock, most_cores, leads)
         self.seen = asyncio.Event()
-        """Who takes part is known."""
+        """Set once the members are known."""
 
     async def run(self) -> None:
         """For ever."""
@@ -115,11 +114,11 @@ class RouterFleet:
             case ObjectPut(found):
                 pass
             case ObjectGone():
-                return  # the routers make it anew, and run on until they have
+                return  # the routers create it again and continue meanwhile
         try:
             self._parts = decoded(found)
         except HistoryError as error:
-            _log.error("who takes part cannot be read: %s", error)
+            _log.error("membership: not read: %s", error)
             return
         self._groups.expect(self._parts.owners())
 
@@ -129,7 +128,7 @@ class RouterFleet:
             try:
                 await self._growth.level()
             except (ApiError, CoresUnavailable) as error:
-                _log.info("routers that came later have fewer cores still: %s", error)
+                _log.info("newer routers: cores not raised yet: %s", error)
 
     # ---- RouterPlatform
 
@@ -143,7 +142,7 @@ class RouterFleet:
         return Size(workers, await self._routers())
 
     async def _routers(self) -> int:
-        """That the Deployment is to have; where there is none, those that are heard."""
+        """Replicas of the Deployment; without one, the number of linked routers."""
         while True:
             try:
                 scale = await self._api.get(path(DEPLOYMENTS, self._api.home, DEPLOYMENT, "scale"))
@@ -173,7 +172,7 @@ class RouterFleet:
         )
 
     def cores(self) -> int:
-        """See `RouterPlatform`; what was known last where no router is heard."""
+        """See `RouterPlatform`; the last known number if no router is linked."""
         there = self.cores_there()
         if there is not None:
             self._cores = self._growth.possible(there)
@@ -199,11 +198,11 @@ class RouterFleet:
     # ---- Pods
 
     def pods(self) -> Collection[RouterPod]:
-        """Those that stay."""
+        """Pods that are not being deleted."""
         return [pod for pod in self._known.values() if not pod.leaving]
 
     def cores_there(self) -> int | None:
-        """What every router that is heard has cores for by now; None: none is heard."""
+        """Cores available to every linked router; None: none is linked."""
         loads = [now.load for now in self._groups.linked().values() if now.load is not None and self._stays(now.pod)]
         return min((load.cores for load in loads), default=None)
 

@@ -15,7 +15,7 @@ KEY = "token"
 
 
 async def control_token(api: Api, environment: Mapping[str, str], entropy: Callable[[int], bytes]) -> str:
-    """The token; made of `entropy` where there is none. Raises ApiError, StoreError."""
+    """The token; created from `entropy` if missing. Raises ApiError, StoreError."""
     if told := environment.get(VARIABLE, "").strip():
         return told
     secret = HomeSecret(api, SECRET)
@@ -31,7 +31,7 @@ async def control_token(api: Api, environment: Mapping[str, str], entropy: Calla
 
 
 def _read(secret: Mapping[str, Any]) -> str:
-    """Empty where there is none yet. Raises StoreError."""
+    """The token; empty if there is none yet. Raises StoreError."""
     try:
         value = value_in(secret, KEY)
         token = value.decode("ascii").strip()

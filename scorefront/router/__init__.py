@@ -1,7 +1,6 @@
-"""`scorefront router`, the process that is a router pod: workers fed from the Kubernetes API, beside those of others.
+"""`scorefront router`, the process of a router pod: workers fed from the Kubernetes API.
 
-`router` composes it. What there is comes in through `watch`; who takes part is agreed on in `membership` (by the rules
-of `seat`, remembered over a restart by `solitude`); `uplink` tells the leader what is in flight (`counts`) and takes
-its orders; `admin` answers the kubelet. It must never write to a workload, never read a Secret, and never need a
-control pod to serve.
+`router_process` composes it. `cluster_watch` follows endpoints and pods; `configmap_membership` agrees with the other
+routers on views (`sole_member` remembers across a restart); `uplink` reports to the leader and takes its orders;
+`admin_port` answers the kubelet. It must never write to a workload, read a Secret, or need a control pod to serve.
 """

@@ -1,6 +1,6 @@
-"""What a router of a cluster answers to those who run it: whether it lives, whether it is ready, its metrics.
+"""Admin port of a router in a cluster: liveness, readiness, metrics.
 
-Asked of the supervisor's process, so that the answer does not wait behind scoring requests.
+Served by the supervisor process, so that probes do not wait behind scoring requests.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ async def admin_port(
     why_not_ready: Callable[[], str],
     metrics: Callable[[], Awaitable[bytes]],
 ) -> AsyncIterator[None]:
-    """Answer at `sock` for as long as the block lasts.
+    """Serve on `sock` during the block.
 
-    `limits`: of connections; `why_not_ready`: "" if it is ready; `metrics`: the Prometheus text.
+    `limits`: of connections; `why_not_ready`: reason, "" if ready; `metrics`: the Prometheus text.
     """
 
     async def healthz(_: web.Request) -> web.Response:

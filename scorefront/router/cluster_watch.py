@@ -1,4 +1,4 @@
-"""What a router knows of a cluster: followed through the API, passed on to its workers, kept for a start without it."""
+"""Watches of a router: endpoints, pods and token keys from the Kubernetes API, published to its workers."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ _Take = Callable[[Change], list[ToWorker]]
 
 
 class ClusterWatch:
-    """Endpoints and pods of some namespaces, and whose tokens count."""
+    """Watches of endpoints and pods in some namespaces, and of the trusted token keys."""
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class ClusterWatch:
         """`u` draws from [0, 1). `on_pod_gone`: namespace and name."""
         self.discovery = Discovery()
         self.listed = asyncio.Event()
-        """Everything has been listed once."""
+        """Set once everything has been listed."""
         self.changed = False
-        """Something has changed since somebody has set this to False: what is kept is to be kept anew."""
+        """True after a change since it was set to False: a new snapshot is due."""
         self._publish = publish
         self._on_pod_gone = on_pod_gone
         self._clock = clock
@@ -57,7 +57,7 @@ class ClusterWatch:
         self._unlisted = set(self._reflectors())
 
     async def run(self) -> None:
-        """For ever; cancel it to stop."""
+        """Run until cancelled."""
         discovery = self.discovery
         async with asyncio.TaskGroup() as tasks:
             for place, reflector in self._endpoints.items():
@@ -70,7 +70,7 @@ class ClusterWatch:
             tasks.create_task(self._follow(self._trust, discovery.trust_changes), name="watch whose tokens count")
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Begin with what was known. What is listed later is compared with it."""
+        """Start from a snapshot; later lists are compared with it."""
         for place, objects in snapshot.endpoints.items():
             self.discovery.endpoint_changes(ObjectsListed(tuple(objects)), place or None)
         for place, objects in snapshot.pods.items():
@@ -78,18 +78,18 @@ class ClusterWatch:
         self.discovery.trust_changes(ObjectsListed(tuple(snapshot.trust)))
 
     def known(self) -> tuple[Objects, Objects, list[dict[str, Any]]]:
-        """Endpoints, pods, trust: to be kept. Worth it only once everything is listed."""
+        """Endpoints, pods and trust for a snapshot; complete once everything is listed."""
         endpoints = {place or "": list(each.objects.values()) for place, each in self._endpoints.items()}
         pods = {place or "": list(each.objects.values()) for place, each in self._pods.items()}
         return endpoints, pods, list(self._trust.objects.values())
 
     def age_s(self) -> float:
-        """For how long the API server has not been heard of something that is watched."""
+        """Seconds since the last word from the API server, for the oldest watch."""
         now = self._clock.now()
         return max(reflector.age_s(now) for reflector in self._reflectors())
 
     def last_error(self) -> str:
-        """Of any of them; "" if all are well."""
+        """The last error of a watch; "" if there is none."""
         return next((each.last_error for each in self._reflectors() if each.last_error), "")
 
     def _reflectors(self) -> list[Reflector]:

@@ -1,4 +1,4 @@
-"""How the routers of a cluster agree on who takes part: they write to one ConfigMap, and watch it.
+"""Membership of the routers of a cluster, agreed on through one ConfigMap.
 
 `router.membership.router_membership` decides; here it is carried out.
 """
@@ -23,7 +23,7 @@ from serving.clock import Clock
 _log = logging.getLogger("scorefront.membership")
 
 TICK_S = 1.0
-"""How often it is looked whether something of old is to be forgotten."""
+"""Interval of the checks for outdated entries."""
 CHECK_S = 1.0
 """One other pod is looked after in this time: each router asks no more than this, however many there are."""
 FIRST_PAUSE_S = 0.1
@@ -75,11 +75,11 @@ class ClusterMembership:
     # ---- Membership
 
     def attach(self, on_view: Callable[[View], None]) -> None:
-        """See Membership."""
+        """See `Membership`."""
         self._on_view = on_view
 
     def announce(self, part: MembershipPart) -> None:
-        """See Membership. While the API server is away it is tried again and again."""
+        """See `Membership`. Retried while the API server is away."""
         self._seat.announce(part)
         self._news.set()
         self._tell()
@@ -87,14 +87,14 @@ class ClusterMembership:
     # ---- life
 
     async def run(self) -> None:
-        """For ever; cancel it to stop."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch(), name="watch who takes part")
             tasks.create_task(self._write(), name="say who takes part")
             tasks.create_task(self._look_after(), name="look after other routers")
 
     async def leave(self) -> None:
-        """Every worker has ended, and `run`, too: be in no view any more. Gives up after a while."""
+        """Remove this router after the end of its workers and of `run`; gives up after FAREWELL_S."""
         self._on_expelled = lambda: None
         self._solitude.drop()
         with contextlib.suppress(TimeoutError, ApiError, HistoryError):
@@ -106,17 +106,17 @@ class ClusterMembership:
                         await self._ask()
 
     def restore(self) -> None:
-        """Begin with what the last run in this pod knew, if it was alone; the API server's own word counts more."""
+        """Start from the marker of the last run in this pod; a version read from the API server takes precedence."""
         known = self._solitude.load()
         if known is not None and self._seat.history is None:
             self._read(known)
 
     def doubt(self) -> None:
-        """Something has happened to the pod of a router: look now."""
+        """Check the other routers now: a router pod has changed."""
         self._doubts.set()
 
     def age_s(self, now: float) -> float:
-        """Since when the API server has not been heard of who takes part."""
+        """Seconds since the last word from the API server on the membership."""
         return self._reflector.age_s(now)
 
     # ---- reading
@@ -132,7 +132,7 @@ class ClusterMembership:
                     self._read(None)
 
     async def _ask(self) -> None:
-        """For the newest version there is. Raises ApiError."""
+        """Read the newest version. Raises ApiError."""
         history = self._seat.history
         asked_at = history.epoch if history is not None else -1
         try:
@@ -145,7 +145,7 @@ class ClusterMembership:
         try:
             self._seat.read(config_map, self._now(), asked_at)
         except HistoryError as error:
-            _log.error("who takes part cannot be read, and stays as it was: %s", error)
+            _log.error("membership: not read, stays as it was: %s", error)
             return
         self._news.set()
         if first:
@@ -153,7 +153,7 @@ class ClusterMembership:
         self._tell()
 
     def _tell(self) -> None:
-        """Of a view that is newer than the last one, and of the end."""
+        """Publish a newer view, or the expulsion of this group."""
         if self._seat.expelled:
             self._on_expelled()
             return
@@ -164,7 +164,7 @@ class ClusterMembership:
             self._on_view(view)
 
     def _note_solitude(self) -> None:
-        """Before anybody hears of a view."""
+        """Update the marker before a view is published."""
         known = self._seat.known()
         if known is not None and self._seat.is_alone():
             self._solitude.keep(known)
@@ -187,7 +187,7 @@ class ClusterMembership:
                 await self._clock.sleep(pause_s * (0.5 + self._u() / 2))
 
     async def _written(self, draft: HistoryWrite) -> bool:
-        """Whether the API server was reached: it may have taken the draft, or told of one that came before."""
+        """True if the API server was reached: it accepted the write, or returned a newer version."""
         try:
             try:
                 self._read(await self._put(draft))
@@ -199,9 +199,9 @@ class ClusterMembership:
             away = error.status == 0 or error.status >= 500
             alone = away and self._seat.continue_alone()
             self._tell()
-            told = "there is no other router" if alone else "new workers wait for it, the others go on"
+            told = "no other router, continuing alone" if alone else "new workers wait, the others continue"
             if told != self._complaint:
-                _log.warning("nobody can be told who takes part here: %s; %s", error, told)
+                _log.warning("membership: not written: %s; %s", error, told)
             self._complaint = told
             return False
 
@@ -226,12 +226,12 @@ class ClusterMembership:
                     await self._ask()
             for suspect in self._seat.suspects():
                 if await self._is_gone(suspect):
-                    _log.warning("the router in pod %s is no more: its requests are left alone", suspect.pod)
+                    _log.warning("router in pod %s: ended: its slots are quarantined", suspect.pod)
                     self._seat.gone(suspect)
                     self._news.set()
 
     async def _is_gone(self, suspect: Suspect) -> bool:
-        """What the API server says now, not what was last heard of the pod: an old word would end a living group."""
+        """Ask the API server now: a stale answer would end a living group."""
         try:
             pod = await self._api.get(path(PODS, self._api.home, suspect.pod))
         except NotFound:

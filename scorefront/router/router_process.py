@@ -1,9 +1,9 @@
-"""`scorefront router`: one router of a cluster. Here its parts meet.
+"""`scorefront router`: composition of one router of a cluster.
 
-this process          follows the Kubernetes API, agrees with the other routers on who takes part, talks to the leader
+this process          follows the Kubernetes API, agrees with the other routers on views, reports to the leader
 └── router worker(s)  share the listening socket made here; fed over a socket pair; linked with those of all routers
 
-It serves what it knows. While the API server is away nothing changes; while the leader is away nothing is scaled.
+Without the API server it serves the last known state; without the leader nothing is scaled.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from router.peers.peer_identity import trust_from_folder
 from router.settings import SettingError, from_environment
 from router.supervisor.peer_ports import ANY_PORT, PeerPorts
 from router.supervisor.socket_folder import SocketFolderError
-from router.supervisor.worker_supervisor import RestartFailed, Supervisor, worker_command
+from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront import process_main as process
 from scorefront.cluster_names import watched_namespaces
 from scorefront.cores import MAX_WORKERS, allowed_cores
@@ -46,12 +46,12 @@ _log = logging.getLogger("scorefront.router")
 
 LAME_DUCK = "SCOREFRONT_LAME_DUCK_S"
 LAME_DUCK_S = "1"
-"""Unless the environment says more: how long connections are still accepted after SIGTERM. The pod's preStop hook waits
+"""Default time for which connections are still accepted after SIGTERM. The pod's preStop hook waits
 for longer, until no balancer sends any more."""
 END_S = 3.0
-"""What workers get to end in, beyond the time for requests in flight."""
+"""Time for the end of workers, beyond that for requests in flight."""
 PATIENCE_S = 5.0
-"""How long the API server may take to list everything, before what is known of the last run is served."""
+"""Time for the first lists before the snapshot of the last run is served."""
 AGAIN_S = 1.0
 KEEP_S = 5.0
 """Least time between two snapshots."""
@@ -61,7 +61,7 @@ ALONE = "alone.json"
 
 @dataclass(frozen=True, slots=True)
 class RouterOptions:
-    """What `scorefront router` was told."""
+    """Options of `scorefront router`."""
 
     listen: tuple[str, int]
     admin: tuple[str, int]
@@ -74,7 +74,7 @@ class RouterOptions:
     pod_uid: str = ""
     peer_ports: Sequence[int] = ANY_PORT
     workers: int | None = None
-    """None: as many as the leader says."""
+    """None: set by the leader."""
     tls: tuple[tuple[Path, Path], ...] = ()
     """(certificate chain, key) files, checked."""
     tls_redirect: tuple[str, int] | None = None
@@ -91,7 +91,7 @@ def _run(options: RouterOptions) -> int:
     destinations(os.environ, in_cluster=True)
     port_limits(os.environ)
     trust = trust_from_folder(options.peers_dir)
-    trust.context(server=True)  # what is wrong with the files is told now
+    trust.context(server=True)  # reports invalid files now
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))
         admin = sockets.enter_context(process.listening("--admin", options.admin))
@@ -119,7 +119,7 @@ async def _serve(
 
 
 class _Router:
-    """The parts, how they are joined, and the order in which they start and stop."""
+    """Composition of the parts, and the order of their start and stop."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class _Router:
         self._settings = from_environment(environment)
         self._clock = clock = process.ProcessClock()
         u = random.random  # noqa: TID251 - a shell
-        self._stop = asyncio.Event()
+        self._stop = process.stop_event()
         self._restart = asyncio.Event()
         self._draining = False
         self._expelled = False
@@ -167,16 +167,13 @@ class _Router:
         self._exposition = Exposition()
         self._rendering = asyncio.Lock()
         self._informed = False
-        """Whether the endpoints are known, from the API server or from the last run."""
+        """True once the endpoints are known, from the API server or from the last run."""
 
     # ---- life
 
     async def run(self) -> int:
         """Start, serve until a signal, stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._restart.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._restart.set)
         async with admin_port(self._admin, port_limits(os.environ), self._why_not_ready, self._metrics):
             return await self._run()
 
@@ -187,71 +184,58 @@ class _Router:
             _kept_up(lambda: self._uplink.run(self._supervisor), "talk to the leader"),
             asyncio.create_task(self._serve(), name="serve"),
         ]
-        stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
-        tasks = (*parts, agreeing, stopping)
+        tasks = (*parts, agreeing)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            failed = [task for task in tasks if task.done() and task is not stopping]
+            await process.first_ended(self._stop, *tasks)
+            failed = [task for task in tasks if task.done()]
             await self._leave(agreeing)
             return self._judge(failed)
         finally:
-            await _ended(*tasks)
+            await process.cancelled(*tasks)
 
     def _judge(self, failed: Sequence[asyncio.Task[Any]]) -> int:
-        """The exit status. `failed`: what ended though it never should. Raises what is for people to mend."""
+        """The exit status. `failed`: tasks that ended unexpectedly. Raises SocketFolderError."""
         for task in failed:
             error = task.exception()
             if isinstance(error, SocketFolderError):
                 raise error
-            _log.error("the router ends: it cannot %s any more", task.get_name(), exc_info=error)
+            _log.error("router: ends: task failed: %s", task.get_name(), exc_info=error)
         return 1 if self._expelled or failed else 0
 
     async def _serve(self) -> None:
-        """Know what there is, start workers, look after them; returns never."""
+        """Load the endpoints, start the workers, keep snapshots; never returns."""
         await self._know()
         await self._supervisor.start(self._watch.discovery.snapshot, self._uplink)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep(), name="keep what is known")
-            tasks.create_task(self._restart_when_asked(), name="restart workers on SIGHUP")
+            tasks.create_task(process.restart_on(self._restart, self._supervisor), name="restart workers on SIGHUP")
 
     async def _know(self) -> None:
-        """What the API server lists; what was known to the last run of this pod, where it does not answer."""
+        """Wait for the lists of the API server; without an answer load the snapshot of the last run of this pod."""
         options = self._options
         snapshot = await asyncio.to_thread(self._snapshots.load, options.pod, options.pod_uid)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S if snapshot is not None else None):
                 await self._watch.listed.wait()
         if snapshot is not None and not self._watch.listed.is_set():
-            _log.warning("the API server does not answer (%s): what was known is served", self._watch.last_error())
+            _log.warning("API server: no answer (%s): serving the last snapshot", self._watch.last_error())
             self._watch.restore(snapshot)
             self._membership.restore()
         self._informed = True
 
     async def _leave(self, agreeing: asyncio.Task[None]) -> None:
-        """Not ready; accept for a moment; end what has been begun; be in no view any more."""
+        """Drain the workers, then leave the membership."""
         self._draining = True
         settings = self._settings
         patience_s = settings.lame_duck_s + settings.drain_timeout_s + END_S
-        # Who is taken for dead has no slots any more: nothing of it may go on.
+        # An expelled router has no slots any more: its requests are aborted.
         await self._supervisor.close(0.0 if self._expelled else patience_s)
-        await _ended(agreeing)
+        await process.cancelled(agreeing)
         if not self._expelled:
             await self._membership.leave()
 
-    async def _restart_when_asked(self) -> None:
-        """New worker processes take over, running what is installed now: see `Supervisor.restart`."""
-        while True:
-            await self._restart.wait()
-            self._restart.clear()
-            _log.warning("router workers are replaced")
-            try:
-                await self._supervisor.restart()
-                _log.warning("router workers have been replaced")
-            except RestartFailed as error:
-                _log.error("%s", error)
-
     async def _keep(self) -> None:
-        """A snapshot, whenever something has changed since the last one."""
+        """Write a snapshot after changes."""
         while True:
             await self._watch.listed.wait()
             if self._watch.changed:
@@ -262,10 +246,10 @@ class _Router:
                 try:
                     await asyncio.to_thread(self._snapshots.write, snapshot)
                 except OSError as error:
-                    _log.warning("%s: cannot be written to: %s", options.state_dir, error.strerror or error)
+                    _log.warning("%s: not writable: %s", options.state_dir, error.strerror or error)
             await asyncio.sleep(KEEP_S)
 
-    # ---- what happens
+    # ---- events
 
     def _publish(self, message: ToWorker) -> None:
         self._supervisor.publish(message)
@@ -278,11 +262,11 @@ class _Router:
 
     def _expel(self) -> None:
         if not self._expelled:
-            _log.error("the other routers have taken this one for dead: it ends, to begin anew")
+            _log.error("router: expelled by the other routers: restarting")
             self._expelled = True
             self._stop.set()
 
-    # ---- what is told
+    # ---- admin port
 
     def _why_not_ready(self) -> str:
         if self._draining:
@@ -314,23 +298,17 @@ class _Router:
 
 
 def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-    """Begun again where it fails: requests are served all the same, and none may be lost for what is beside them."""
+    """A task that is restarted after a failure: serving does not depend on it."""
 
     async def again_and_again() -> None:
         while True:
             try:
                 await work()
             except Exception:
-                _log.exception("the router could not %s; it tries again", name)
+                _log.exception("router: task failed, retrying: %s", name)
             await asyncio.sleep(AGAIN_S)
 
     return asyncio.create_task(again_and_again(), name=name)
-
-
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _most_workers() -> int:

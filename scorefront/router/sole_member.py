@@ -1,8 +1,8 @@
-"""A small file that is there only while a router that is started again in its pod may go on alone (`seat`).
+"""Marker file of a router that is the sole member: after a restart in its pod it may continue alone.
 
-What it holds is the last version of the object that says who takes part. It is gone, for certain, before the router
-tells its workers of others, or tells others that it has no workers any more: from then on nobody waits for this pod.
-Blocking, for microseconds: it changes only when routers come and go.
+It holds the last version of the membership object. It is removed before the router publishes a view with others to its
+workers, and before it announces that it has no workers: from then on other routers do not wait for this pod. Blocking,
+for microseconds: it changes only when routers come and go.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _log = logging.getLogger("scorefront.membership")
 
 
 class SoleMemberMarker:
-    """Of one pod."""
+    """The marker of one pod."""
 
     def __init__(self, path: Path, pod: str, uid: str) -> None:
         self._path = path
@@ -25,7 +25,7 @@ class SoleMemberMarker:
         self._kept: str | None = None
 
     def load(self) -> dict[str, Any] | None:
-        """What the last process in this pod knew when it was alone; None: it may not have been, or is not known."""
+        """The object known to the last process of this pod as sole member; None: not the sole member, or unknown."""
         try:
             found = json.loads(self._path.read_bytes())
             known: dict[str, Any] = found["routers"]
@@ -33,11 +33,11 @@ class SoleMemberMarker:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s is not used: %s", self._path, error)
+            _log.warning("%s: not used: %s", self._path, error)
             return None
 
     def keep(self, config_map: dict[str, Any]) -> None:
-        """The router is alone. If it cannot be written down, it will only not be known."""
+        """The router is the sole member; a failed write only loses the marker."""
         text = json.dumps({**self._whose, "routers": config_map})
         if text == self._kept:
             return
@@ -46,10 +46,10 @@ class SoleMemberMarker:
             write_atomically(self._path, text.encode(), durable=False)
             self._kept = text
         except OSError as error:
-            _log.warning("%s cannot be written to: %s", self._path.parent, error.strerror or error)
+            _log.warning("%s: not writable: %s", self._path.parent, error.strerror or error)
 
     def drop(self) -> None:
-        """The router is not alone any more, or about to be nobody. Raises OSError where the file cannot be removed."""
+        """The router is not the sole member any more, or is leaving. Raises OSError if the file cannot be removed."""
         if self._kept == "":
             return
         # A machine that loses power must not bring it back.

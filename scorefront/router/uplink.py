@@ -1,6 +1,6 @@
-"""The link of a group of router workers with the leader of the control plane: counts go up, orders come down.
+"""Link of a router to the leader of the control plane: reports up, orders down.
 
-The leader is whoever holds the Lease. Without one, or without a link, the group goes on as it is.
+The leader is the holder of the Lease. Without a leader or a link the router continues unchanged.
 """
 
 import asyncio
@@ -48,9 +48,9 @@ CONNECT_S = 3.0
 PAUSE_S = 0.5
 """Between attempts to reach a leader, at most."""
 MAX_UNSENT_BYTES = 8 << 20
-"""A leader that takes no more is cut off; it is told everything anew."""
+"""Unsent bytes at which the link is cut; the next link begins with a full report."""
 MAX_DRAINED = 2_000
-"""Replicas that are told of again to a leader that was not there: it stops them late, if they are not among these."""
+"""Drained replicas kept for a later leader; further ones are stopped late."""
 
 
 class ControlledWorkers(ScalableWorkers, Protocol):
@@ -66,7 +66,7 @@ class ControlledWorkers(ScalableWorkers, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaderAddress:
-    """Where it is reached. `fence` counts the leaders of one Lease."""
+    """Address of the leader. `fence` counts the leaders of one Lease."""
 
     address: Tcp
     fence: int
@@ -74,7 +74,7 @@ class LeaderAddress:
 
 
 def leader_of(lease: Mapping[str, Any] | None) -> LeaderAddress | None:
-    """Who holds the Lease, if anybody does and says where it is reached."""
+    """The holder of the Lease; None without one, or without its address."""
     if lease is None or not holder_of(dict(lease)):
         return None
     text = (lease["metadata"].get("annotations") or {}).get(LINK, "")
@@ -88,7 +88,7 @@ def leader_of(lease: Mapping[str, Any] | None) -> LeaderAddress | None:
 
 
 class Uplink:
-    """From `run` until it is cancelled. What happens is told through `on_…`, link or no link."""
+    """Implements `cluster.router_reports.RouterReports`, with or without a link; linked while `run` runs."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Uplink:
         cores: Callable[[], int],
         resizes: bool,
     ) -> None:
-        """`cores`: the most workers that make sense. `resizes`: whether the leader may say how many there are."""
+        """`cores`: largest useful number of workers. `resizes`: True if the leader sets their number."""
         self._pod = pod
         self._trust = trust
         self._clock = clock
@@ -113,7 +113,7 @@ class Uplink:
         self._drained: dict[str, None] = {}
         self._leader: LeaderAddress | None = None
         self._fence = 0
-        """The highest that was heard of, of the Lease with the uid `_lease_uid`."""
+        """The highest seen of the Lease with uid `_lease_uid`."""
         self._lease_uid = ""
         self._changed = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
@@ -122,53 +122,53 @@ class Uplink:
         place = path(LEASES, api.home)
         self._reflector = Reflector(api, place, clock, u, field_selector=f"metadata.name={LEASE}", settings=settings)
 
-    # ---- what happens in the group
+    # ---- RouterReports
 
     def usage_reported(self, report: UsageReport) -> None:
-        """A worker has counted."""
+        """See `RouterReports`."""
         self._counts.take(report)
         if report.worker in self._workers:
             self._send(Usage(report))
 
     def replica_drained(self, replica_id: str) -> None:
-        """Nothing is in flight on a replica that was withdrawn."""
+        """See `RouterReports`."""
         self._drained[replica_id] = None
         while len(self._drained) > MAX_DRAINED:
             del self._drained[next(iter(self._drained))]
         self._send(Drained(replica_id))
 
     def workers_expected(self, workers: Collection[str]) -> None:
-        """These serve or are leaving."""
+        """See `RouterReports`."""
         new = [worker for worker in workers if worker not in self._workers]
         self._workers = tuple(workers)
         self._send(self._introduction())
-        for worker in new:  # what it has said before, nobody could place
+        for worker in new:  # its earlier reports could not be attributed
             self._send_whole(worker)
 
     def worker_ended(self, worker: str) -> None:
-        """It has ended."""
+        """See `RouterReports`."""
         self._counts.forget(worker)
         if worker in self._workers:
             self._workers = tuple(each for each in self._workers if each != worker)
             self._send(self._introduction())
 
     def on_replica_gone(self, replica_id: str) -> None:
-        """Nobody waits for its end any more."""
+        """The replica has been removed."""
         self._drained.pop(replica_id, None)
 
     def keep(self, declared: Collection[VersionKey]) -> None:
-        """Forget what was counted of versions that are gone."""
+        """Forget the usage of removed versions."""
         self._counts.keep(declared)
 
     @property
     def linked(self) -> bool:
-        """Whether a leader hears this group."""
+        """True if linked to a leader."""
         return self._writer is not None
 
     # ---- life
 
     async def run(self, group: ControlledWorkers) -> None:
-        """For ever; cancel it to stop."""
+        """Run until cancelled."""
         self._group = group
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -210,14 +210,14 @@ class Uplink:
             except (OSError, LinkError, TrustError) as error:
                 why = str(error) or type(error).__name__
                 if why != told:
-                    _log.warning("no link with the leader at %s: %s", leader.address, why)
+                    _log.warning("leader at %s: no link: %s", leader.address, why)
                 told = why
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PAUSE_S * (0.5 + self._u() / 2)):
                     await self._changed.wait()
 
     async def _talk(self, leader: LeaderAddress, group: ControlledWorkers) -> None:
-        """Until the link breaks, or another leader is there. Raises OSError, LinkError, TrustError."""
+        """Serve one link until it breaks or the leader changes. Raises OSError, LinkError, TrustError."""
         reader, writer = await self._connect(leader)
         changed = asyncio.create_task(self._changed.wait(), name="wait for another leader")
         heard = asyncio.create_task(self._listen(reader, writer, group), name="listen to the leader")
@@ -259,13 +259,13 @@ class Uplink:
         if writer is None or writer.is_closing():
             return
         if writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            _log.warning("the leader does not read what it is told: it is cut off")
+            _log.warning("leader: link cut: it does not read")
             writer.transport.abort()
             return
         writer.write(encode(message))
 
     def _introduce(self, writer: asyncio.StreamWriter) -> None:
-        """The leader may be new, or have missed something."""
+        """Send the full state: the leader may be new."""
         self._writer = writer
         self._send(self._introduction())
         for worker in self._workers:
@@ -314,7 +314,7 @@ class Uplink:
                 self._answering.spawn(self._retire(group, request, key, count), f"withdraw replicas of {key}")
             case Resize(workers) if self._resizes and workers != group.wanted:
                 count = max(1, min(workers, self._cores()))
-                _log.info("there shall be %d router workers", count)
+                _log.info("router workers: resizing to %d", count)
                 self._answering.spawn(group.resize(count), f"have {count} workers")
             case Resize():
                 pass

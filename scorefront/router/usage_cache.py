@@ -1,4 +1,4 @@
-"""What the workers of a group have said of their slots, kept for a leader who comes late. Pure."""
+"""The usage of each worker, kept for a later leader. Pure."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -8,35 +8,34 @@ from serving.usage import UsageReport, VersionUsage
 
 
 class UsageCache:
-    """By worker and version. Times are seconds on the machine's monotonic clock, which all workers share."""
+    """Usage by worker and version. Times: seconds on the monotonic clock of the machine."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[VersionKey, tuple[float, VersionUsage]]] = {}
         self._reported_at_s: dict[str, float] = {}
 
     def take(self, report: UsageReport) -> None:
-        """A worker has reported."""
+        """Take in a report."""
         self._reported_at_s[report.worker] = report.at_s
         versions = self._known.setdefault(report.worker, {})
         for usage in report.versions:
             versions[usage.key] = report.at_s, usage
 
     def forget(self, worker: str) -> None:
-        """It has ended; an unknown one is harmless."""
+        """Forget an ended worker; harmless for an unknown one."""
         self._known.pop(worker, None)
         self._reported_at_s.pop(worker, None)
 
     def keep(self, declared: Collection[VersionKey]) -> None:
-        """Forget versions that are gone and of which nothing runs any more."""
+        """Forget removed versions without requests in flight."""
         for versions in self._known.values():
             for key in [key for key, (_, usage) in versions.items() if key not in declared and not usage.busy]:
                 del versions[key]
 
     def whole(self, worker: str) -> UsageReport | None:
-        """Everything that the worker has told of, as of its last report: what was busy then had been busy since.
+        """All usage of a worker as of its last report, with integrals carried forward to it; None before a report.
 
-        None where it has not reported. Of a later moment it must not be: a report that is under way would be taken for
-        an old one and ignored, and nobody would hear that what it tells has ended.
+        Not as of a later time: a report on its way would then count as outdated and be ignored.
         """
         reported_at_s = self._reported_at_s.get(worker)
         if reported_at_s is None:

@@ -1,4 +1,4 @@
-"""`scorefront up`: everything on one machine, and what it says on the terminal.
+"""`scorefront up`: everything on one machine, and its terminal output.
 
-It must never need a cluster: nothing here, and nothing that it imports for its work, is told anything by Kubernetes.
+It must never need a cluster.
 """

@@ -1,4 +1,4 @@
-"""Who may use the control port of `scorefront up`, by where it listens and what the kernel can tell."""
+"""Access to the control port of `scorefront up`, by its listen address and the capabilities of the kernel."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,19 @@ from scorefront.process_main import CannotStart
 
 @dataclass(frozen=True, slots=True)
 class ControlAccess:
-    """What a request to the control port has to fulfil."""
+    """Requirements for a request to the control port."""
 
     this_machine_only: bool
     token_demanded: bool
     uids: frozenset[int] | None
-    """Users who may connect; None: the user of a connection is not looked at."""
+    """Users allowed to connect; None: not checked."""
 
 
 def control_access(control: tuple[str, int] | Path, token_wanted: bool) -> ControlAccess:
     """The rule for a control port.
 
     control: its address, or the path of a Unix socket. token_wanted: a token is demanded on this machine, too.
-    Raises CannotStart where nothing would keep other users of this machine away.
+    Raises CannotStart if other users of this machine could not be kept out.
     """
     if isinstance(control, Path):
         return ControlAccess(True, token_wanted, socketowner.trusted_uids())

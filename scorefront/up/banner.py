@@ -1,4 +1,4 @@
-"""What `scorefront up` says on the terminal: progress while models start, then how to score."""
+"""Terminal output of `scorefront up`: progress while models start, then a sample request."""
 
 import asyncio
 import json
@@ -16,25 +16,25 @@ from router.settings import SettingError
 
 POLL_S = 0.1
 PATIENCE_S = 10.0
-"""A model that still starts after this long is mentioned once. One that fails is told of by the provider, at once."""
+"""Time after which a model that is still starting is mentioned once; failures are logged by the provider."""
 SAMPLE_MAX_BYTES = 2000
 SHOW_KEYS = "SCOREFRONT_SHOW_KEYS"
 
 
 class ShowKeys(StrEnum):
-    """Where `up` prints the primary key of an endpoint, rather than the command that tells it."""
+    """Outputs on which `up` prints the primary key of an endpoint instead of the command that shows it."""
 
     ALWAYS = "always"
     TERMINAL = "terminal"
     NEVER = "never"
 
     def applies(self, on_terminal: bool) -> bool:
-        """Whether to print it, on a terminal or elsewhere (a file, a journal, the log of a build)."""
+        """True if the key is printed, on a terminal or elsewhere (file, journal, build log)."""
         return self is ShowKeys.ALWAYS or (self is ShowKeys.TERMINAL and on_terminal)
 
 
 def show_keys(environment: Mapping[str, str]) -> ShowKeys:
-    """What SCOREFRONT_SHOW_KEYS says. Raises SettingError that names the variable and the rule."""
+    """The setting SCOREFRONT_SHOW_KEYS. Raises SettingError with the variable and the rule."""
     text = environment.get(SHOW_KEYS, ShowKeys.ALWAYS)
     try:
         return ShowKeys(text)
@@ -43,7 +43,7 @@ def show_keys(environment: Mapping[str, str]) -> ShowKeys:
 
 
 class Banner:
-    """Tells of readiness once; problems as they change."""
+    """Prints readiness once, and changes of problems."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class Banner:
         token_file: Path | None = None,
         keys: ShowKeys = ShowKeys.ALWAYS,
     ) -> None:
-        """What the installation is, as far as it is told of.
+        """`plane`: the control plane.
 
         control_url: of the control port, http:// or unix:. documents: the manifests it was started with.
-        redirect_url: where clients without TLS are sent on, if anywhere. token_file: with the control token, where one
-        is demanded. keys: where keys are printed.
+        redirect_url: of the redirect for plain HTTP clients; default none. token_file: of a required control token;
+        default none. keys: outputs for keys.
         """
         self._endpoints = endpoints
         self._control_url = control_url
@@ -67,7 +67,7 @@ class Banner:
         self._keys = keys
         self._documents = {document["metadata"]["name"]: document for document in documents}
         self._told: set[str] = set()
-        """Versions that were said to take their time."""
+        """Versions mentioned as slow."""
         self._console = Console(highlight=False, soft_wrap=True)
 
     async def show(self) -> None:
@@ -93,7 +93,7 @@ class Banner:
         self._console.print("stopping …")
 
     def _control(self) -> None:
-        """Where the dashboard is, or how to reach the control port without a browser, and its token."""
+        """Print the dashboard URL, or the access to the control port without a browser, and its token."""
         if path := self._control_url.removeprefix("unix:") if self._control_url.startswith("unix:") else "":
             self._console.print("\n  [bold]control[/]    ", end="")
             print(f"export SCOREFRONT_URL={shlex.quote(self._control_url)}", flush=True)

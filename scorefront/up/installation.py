@@ -1,4 +1,4 @@
-"""`scorefront up`: control plane, autoscaler, router workers and replicas on one machine. Here they meet.
+"""`scorefront up`: composition of control plane, autoscaler, router workers and replicas on one machine.
 
 this process (control plane, autoscaler, local provider)
 ├── router worker(s)      share the listening socket made here; fed over a socket pair
@@ -30,7 +30,7 @@ from controlplane.statedir import make_own
 from controlplane.store import FileStore
 from router.settings import SettingError, from_environment
 from router.supervisor.socket_folder import SocketFolderError
-from router.supervisor.worker_supervisor import RestartFailed, Supervisor, worker_command
+from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront import process_main as process
 from scorefront.audit_output import FILE, audit_file
 from scorefront.cores import MAX_WORKERS, allowed_cores
@@ -48,15 +48,15 @@ from serving.faults import InvalidManifest
 _log = logging.getLogger("scorefront.up")
 
 SHUTDOWN_S = 1.0
-"""Requests to the control port that are under way get so long at the end."""
+"""Time for requests in flight on the control port at the end."""
 STOP_WORKERS_S = 4.0
 STOP_REPLICAS_S = 4.0
-"""Together below the 10 s in which everything has to be gone after a signal."""
+"""Together below the 10 s within which all processes end after a signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What `scorefront up` was told; documents are valid manifests with absolute paths."""
+    """Options of `scorefront up`; documents are valid manifests with absolute paths."""
 
     documents: tuple[tuple[str, dict[str, Any]], ...]
     """(file name, manifest)."""
@@ -65,7 +65,7 @@ class UpOptions:
     control: tuple[str, int] | Path
     """An address, or the path of a Unix socket."""
     control_token: bool = False
-    """The control token is demanded on this machine, too."""
+    """True if the control token is required on this machine, too."""
     control_tls: tuple[tuple[Path, Path], ...] = ()
     """(certificate chain, key) files of the control port, checked; none: plain HTTP."""
     workers: int | None = None
@@ -73,7 +73,7 @@ class UpOptions:
     tls: tuple[tuple[Path, Path], ...] = ()
     """(certificate chain, key) files, checked."""
     tls_redirect: tuple[str, int] | None = None
-    """Where clients without TLS are sent to `listen`."""
+    """Listen address for plain HTTP clients that are redirected to `listen`."""
     access_log: str = "errors"
 
 
@@ -101,7 +101,7 @@ def _run(options: UpOptions) -> int:
 
 
 class _Installation:
-    """The parts, how they are joined, and the order in which they start and stop."""
+    """Composition of the parts, and the order of their start and stop."""
 
     def __init__(
         self, options: UpOptions, listen: socket.socket, control: socket.socket, redirect: socket.socket | None
@@ -153,10 +153,8 @@ class _Installation:
 
     async def run(self) -> int:
         """Start, serve until a signal, stop."""
-        stop = asyncio.Event()
+        stop = process.stop_event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
         restart = asyncio.Event()
         on_terminal = os.isatty(0)
 
@@ -172,37 +170,35 @@ class _Installation:
             await self._provider.start()
             stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
             await self._plane.start()
-            await self._tell_of_restored()
+            await self._log_restored()
             stack.push_async_callback(self._plane.stop)
             with process.usable_file(self._options.state_dir / FILE):
                 stack.enter_context(audit_file(self._options.state_dir))
             stack.push_async_callback(self._routers.close, STOP_WORKERS_S)
-            stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
-            stack.callback(stopping.cancel)
             serving = asyncio.create_task(self._serve(stack), name="start serving")
-            await _first(serving, stopping)
-            if stopping.done():
+            await _run_until(stop, serving)
+            if stop.is_set():
                 return 0
             if os.geteuid() == 0:
                 _log.warning("running as root, so model code runs as root; another user is safer (docs/one-machine.md)")
             dying = asyncio.create_task(self._plane.wait(), name="watch the control plane")
-            banner = asyncio.create_task(self._banner.show(), name="tell of readiness")
-            restarting = asyncio.create_task(self._restart_on(restart), name="restart workers on SIGHUP")
+            banner = asyncio.create_task(self._banner.show(), name="print readiness")
+            restarting = asyncio.create_task(
+                process.restart_on(restart, self._routers), name="restart workers on SIGHUP"
+            )
             resizing = asyncio.create_task(self._resize_by(changes), name="resize on SIGTTIN and SIGTTOU")
             scaling = asyncio.create_task(self._front_end.run(), name="scale the router workers")
             beside = (dying, banner, restarting, resizing, scaling)
             try:
-                await _first(dying, stopping)
+                await _run_until(stop, dying)
             finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                await process.cancelled(*beside)
                 with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
                     self._banner.say_stopping()
         return 0
 
-    async def _tell_of_restored(self) -> None:
-        """Endpoints that nobody named on the command line run commands, too: say where they come from."""
+    async def _log_restored(self) -> None:
+        """Log restored endpoints: they run commands without being named on the command line."""
         named = {document["metadata"]["name"] for _, document in self._options.documents}
         names = [
             name for view in await self._plane.endpoints.views() if (name := view["metadata"]["name"]) not in named
@@ -210,26 +206,14 @@ class _Installation:
         if names:
             _log.warning("endpoints restored from %s: %s", self._options.state_dir, ", ".join(sorted(names)))
 
-    async def _restart_on(self, asked: asyncio.Event) -> None:
-        """New worker processes take over, running what is installed now: see `Supervisor.restart`."""
-        while True:
-            await asked.wait()
-            asked.clear()
-            _log.warning("router workers are replaced")
-            try:
-                await self._routers.restart()
-                _log.warning("router workers have been replaced")
-            except RestartFailed as error:
-                _log.error("%s", error)
-
     async def _resize_by(self, changes: "asyncio.Queue[int]") -> None:
-        """One worker more or fewer, by the signals that gunicorn takes for it."""
+        """One worker more or fewer on SIGTTIN and SIGTTOU, as in gunicorn."""
         while True:
             count = self._routers.wanted + await changes.get()
             if self._options.workers is None or not 1 <= count <= MAX_WORKERS:
-                _log.warning("there are %d router workers still: --workers auto, or a limit", self._routers.wanted)
+                _log.warning("router workers: still %d: --workers auto, or at the limit", self._routers.wanted)
                 continue
-            _log.warning("there shall be %d router workers", count)
+            _log.warning("router workers: resizing to %d", count)
             await self._routers.resize(count)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> None:
@@ -250,7 +234,7 @@ class _Installation:
             _note_applied(name, document)
 
     def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
-        """The certificates of the control port, read anew when they change for as long as `stack` lasts."""
+        """The certificates of the control port, reloaded on change while `stack` is open."""
         if not self._options.control_tls:
             return None
         certificates = PortCertificates(self._options.control_tls, lambda: datetime.datetime.now(datetime.UTC))
@@ -259,7 +243,7 @@ class _Installation:
         return certificates.context
 
     async def _control_token(self, stack: contextlib.AsyncExitStack) -> ControlToken:
-        """The token that is kept in the state directory, read again until the stack ends."""
+        """The token in the state directory, read again while `stack` is open."""
 
         async def read() -> str:
             return await self._store.control_token(os.urandom(32))
@@ -276,9 +260,9 @@ def _note_applied(file: str, document: dict[str, Any]) -> None:
     audit.note({**owner, "endpoint": document["metadata"]["name"], "outcome": "done"})
 
 
-async def _first(task: asyncio.Task[Any], stopping: asyncio.Task[Any]) -> None:
-    """Wait for the task or the signal; what the task died of is raised, and it is not left behind."""
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+async def _run_until(stop: asyncio.Event, task: asyncio.Task[Any]) -> None:
+    """Wait for the end of `task`, whose error is raised; cancel it on `stop`."""
+    await process.first_ended(stop, task)
     if not task.done():
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -300,6 +284,6 @@ def _control_url(options: UpOptions, sock: socket.socket) -> str:
 
 
 def _reachable(sock: socket.socket) -> str:
-    """How this machine reaches the socket: a wildcard address is written as loopback."""
+    """Address of the socket on this machine; loopback for a wildcard address."""
     host, port = sock.getsockname()[:2]
     return process.shown(({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))

@@ -79,7 +79,7 @@ class Site:
 
     async def leads(self, process: Process) -> None:
         """Wait until it does, and answers REST itself."""
-        await eventually(lambda: f"WARNING: {process.name}_" in process.said(), START_S)
+        await eventually(lambda: f"leader: {process.name}_" in process.said(), START_S)
 
     def annotation(self, what: str) -> str:
         return self.lease["metadata"]["annotations"][f"scorefront.io/{what}"]
@@ -165,7 +165,7 @@ async def test_who_has_lost_the_lead_ends_with_a_sentence_and_status_1(site) -> 
     stolen = {**lease["spec"], "holderIdentity": "thief_1", "leaseTransitions": 2}
     site.api.put(LEASES, {"metadata": {"name": LEASE, "annotations": {}}, "spec": stolen})
     assert await first.ended() == 1
-    assert "this process does not lead any more and ends" in first.said()
+    assert "leadership lost, this process ends" in first.said()
     assert "Traceback" not in first.said()
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", port)

@@ -97,7 +97,7 @@ def test_sighup_replaces_the_worker_of_a_running_installation(tmp_path: Path) ->
             assert site.score("echo", key).status == 200
         assert len(workers(installation)) == 1
         assert site.score("echo", key).status == 200
-        assert "have been replaced" in installation.output.read_text()
+        assert "router workers: restarted" in installation.output.read_text()
         assert installation.stop() == 0
 
 
