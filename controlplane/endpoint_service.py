@@ -190,7 +190,7 @@ class EndpointService:
     def _with_token_auth(self, name: str) -> DeclaredEndpoint:
         declared = self._registry.get(name)
         if declared.endpoint.auth is not Auth.TOKEN:
-            raise ConflictingChange(f"endpoint '{name}' has no token auth; set tokenAuthEnabled: true")
+            raise ConflictingChange(f"endpoint '{name}' does not use token auth; set tokenAuthEnabled: true")
         return declared
 
     async def _log_tail(self, key: VersionKey) -> list[str]:
