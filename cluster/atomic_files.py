@@ -9,6 +9,7 @@ from pathlib import Path
 
 TEMPORARY_PREFIX = ".part-"
 """Prefix of the names of files under construction; never read, removed by `sweep`."""
+_LINK = "is a symbolic link; name what it points to"
 
 
 def make_private_directory(path: Path) -> None:
@@ -33,17 +34,31 @@ def read_own(path: Path) -> bytes:
         return file.read()
 
 
+def check_own(path: Path) -> None:
+    """Raises OSError if `path` is a symbolic link or belongs to another user; not if it is absent."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, _LINK, str(path))
+    with contextlib.suppress(FileNotFoundError):
+        _check_owner(path.lstat().st_uid, path)
+
+
 def _opened(path: Path, flags: int) -> int:
     """A descriptor of `path`, which must belong to this user; links are not followed. Raises OSError."""
     if path.is_symlink():
-        raise OSError(errno.ELOOP, "is a symbolic link; name what it points to", str(path))
+        raise OSError(errno.ELOOP, _LINK, str(path))
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
-    owner = os.fstat(descriptor).st_uid
-    if owner != os.geteuid():
+    try:
+        _check_owner(os.fstat(descriptor).st_uid, path)
+    except OSError:
         os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_owner(owner: int, path: Path) -> None:
+    if owner != os.geteuid():
         rule = f"belongs to uid {owner}, not to uid {os.geteuid()} of this process; change its owner, or use another"
         raise OSError(errno.EPERM, rule, str(path))
-    return descriptor
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -13,7 +13,6 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -47,6 +46,7 @@ FETCHED_FROM_HERE = ("same-origin", "none")
 
 _PASSED_ON = {404: "NotFound", 405: "MethodNotAllowed", 408: "RequestTimeout", 413: "PayloadTooLarge"}
 _PATH = re.compile(r"/[!-~]*")
+_HOST = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _log = logging.getLogger(__name__)
 
 
@@ -125,11 +125,11 @@ def same_site_only(pages: Collection[str] = ()) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        origin = request.headers.get("Origin")
-        if origin is not None and not _is_same_site(origin, request.host):
+        # Each of several fields of the same name is checked: another reader may use another one.
+        if not all(_is_same_site(origin, request.host) for origin in request.headers.getall("Origin", [])):
             raise NotPermitted("requests from pages of another origin are refused")
-        fetched_from = request.headers.get("Sec-Fetch-Site", "none").lower()
-        if fetched_from not in FETCHED_FROM_HERE and not (request.path in pages and _is_navigation(request)):
+        sites = {site.lower() for site in request.headers.getall("Sec-Fetch-Site", [])}
+        if not sites.issubset(FETCHED_FROM_HERE) and not (request.path in pages and _is_navigation(request)):
             raise NotPermitted("requests from pages of another site are refused (Sec-Fetch-Site)")
         return await handler(request)
 
@@ -237,18 +237,14 @@ def _credential(headers: list[str]) -> str:
 
 
 def _host_of(authority: str) -> str:
-    try:
-        return urlsplit(f"//{authority}").hostname or ""
-    except ValueError:
-        return ""
+    """The host of a Host field; "" unless the field is a name or address with an optional port, and nothing more."""
+    found = _HOST.fullmatch(authority)
+    return found["host"] if found else ""
 
 
 def _is_same_site(origin: str, host: str) -> bool:
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+    scheme, _, authority = origin.partition("://")
+    return scheme.lower() in ("http", "https") and authority.lower() == host.lower()
 
 
 def _plain(value: Any) -> Any:

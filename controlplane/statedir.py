@@ -67,6 +67,7 @@ class StateDirectory:
         """Take the lock and read every readable file. Raises StoreError that names the offending file."""
         make_own(self._directory)
         make_own(self._endpoints)
+        self._check_logs()
         self._take_lock()
         try:
             return self._read()
@@ -119,6 +120,13 @@ class StateDirectory:
             token = key_from(entropy)
             atomic_files.write_atomically(path, token.encode() + b"\n")
             return token
+
+    def _check_logs(self) -> None:
+        """Check what is in the folder of logs: files are written and removed there. Raises StoreError."""
+        logs = self._directory / "logs"
+        for path in (logs, *logs.glob("*"), *logs.glob("*/*"), *logs.glob("*/*/*")):
+            with _naming(path, "use"):
+                atomic_files.check_own(path)
 
     def _take_lock(self) -> None:
         path = self._directory / "lock"

@@ -194,7 +194,7 @@ class RouterWorker:
 
     async def _feed(self, reader: asyncio.StreamReader) -> None:
         frames = FrameReader(decode_for_worker, MAX_FRAME_BYTES)
-        while data := await reader.read(1 << 20):
+        while data := await _read(reader):
             for message in frames.feed(data):
                 self.apply(message)
 
@@ -277,6 +277,14 @@ def run(options: WorkerOptions) -> None:
     _raise_descriptor_limit(int(options.settings.max_connections / SHARE_OF_DESCRIPTORS))
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(options))
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """Bytes of the supervisor; none after its end. The connection of a killed one is reset if it left bytes unread."""
+    try:
+        return await reader.read(1 << 20)
+    except ConnectionError:
+        return b""
 
 
 def _poller(poll_s: float) -> BusyPoller | None:

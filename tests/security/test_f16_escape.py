@@ -1,6 +1,8 @@
 """F16: every descendant of a replica ends with it, wherever it went."""
 
+import asyncio
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import psutil
 import pytest
 
 from loadtests.installation import Installation, manifest
+from router.worker import router_worker
 from tests.conftest import is_alive
 from tests.e2e.conftest import Site
 
@@ -112,3 +115,13 @@ def test_nothing_is_left_of_a_replica_that_is_scaled_away(site: Site, escapers: 
     (scaled_away,) = (one for one in escapers if not one.left())
     gone(scaled_away)
     assert [one.comet_flies() for one in escapers if one is not scaled_away] == [True]
+
+
+async def test_a_worker_takes_a_killed_supervisor_for_an_ended_one() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(b"unread")
+    await writer.drain()
+    theirs.close()  # with unread bytes: the connection is reset
+    assert await router_worker._read(reader) == b""
+    writer.close()

@@ -31,6 +31,7 @@ HOSTILE = [
     "\x00\x08\x7f",
 ]
 BAD = {"Cc", "Cs", "Zl", "Zp"}
+INVISIBLE = "\u00ad\u180e\u200b\u200c\u200d\u2060\u2064\u206a\ufff9\ufeff\U000e0001\U000e0041\U000e007f"
 
 
 @given(st.text())
@@ -38,6 +39,11 @@ def test_nothing_that_steers_is_left(text: str) -> None:
     left = printable(text).replace("\n", "").replace("\t", "")
     assert not [char for char in left if unicodedata.category(char) in BAD]
     assert not [char for char in left if unicodedata.bidirectional(char) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI"}]
+
+
+@pytest.mark.parametrize("char", INVISIBLE)
+def test_invisible_characters_are_shown(char: str) -> None:
+    assert printable(f"a{char}b").isascii() and len(printable(char)) > 1
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"])))

@@ -103,6 +103,23 @@ def test_nothing_is_written_through_a_link(state: Path, name: str, tmp_path: Pat
     assert victim.read_text() == "mine"
 
 
+@pytest.mark.parametrize("part", ["logs", "logs/iris", "logs/iris/blue", "logs/iris/blue/iris-blue-1.log"])
+def test_a_link_in_the_folder_of_logs_is_refused(state: Path, part: str, tmp_path: Path) -> None:
+    (state / part).parent.mkdir(parents=True, exist_ok=True)
+    (state / part).symlink_to(tmp_path)
+    with pytest.raises(StoreError, match=f"{part}: is a symbolic link"):
+        StateDirectory(state).open()
+
+
+@needs_root
+@pytest.mark.parametrize("part", ["logs", "logs/iris", "logs/iris/blue"])
+def test_a_folder_of_logs_of_another_user_is_refused(state: Path, part: str) -> None:
+    (state / part).mkdir(parents=True)
+    os.chown(state / part, NOBODY, NOBODY)
+    with pytest.raises(StoreError, match=f"{part}: belongs to uid 65534"):
+        StateDirectory(state).open()
+
+
 def test_what_is_no_file_does_not_hold_up_the_start(state: Path) -> None:
     os.mkfifo(state / "endpoints" / "pipe.json")
     assert "is no regular file" in StateDirectory(state).open().damaged["pipe"]

@@ -77,6 +77,34 @@ async def test_another_origin_is_refused_reading(api: TestClient[Any, Any], orig
     assert (await api.get("/api/v1/endpoints", headers={"Origin": origin})).status == 403
 
 
+async def test_each_of_several_origins_and_sites_is_checked(api: TestClient[Any, Any]) -> None:
+    own = f"http://{api.host}:{api.port}"
+    for name, good, bad in (("Origin", own, "http://evil.example"), ("Sec-Fetch-Site", "none", "cross-site")):
+        assert (await api.get("/api/v1/endpoints", headers=[(name, good)])).status == 200
+        for values in ((good, bad), (bad, good)):
+            answer = await api.get("/api/v1/endpoints", headers=[(name, value) for value in values])
+            assert answer.status == 403, (name, values)
+
+
+@pytest.mark.parametrize("rest", ["/", "/x", "?", "#x", "/@evil.example"])
+async def test_an_origin_is_a_scheme_and_an_authority_only(api: TestClient[Any, Any], rest: str) -> None:
+    origin = f"http://{api.host}:{api.port}{rest}"
+    assert (await api.get("/api/v1/endpoints", headers={"Origin": origin})).status == 403
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example@127.0.0.1", "127.0.0.1#evil.example", "127.0.0.1/x", "127.0.0.1?x", "[::1%25lo]", "127.0.0.1:x"],
+)
+async def test_a_host_is_a_name_or_address_and_a_port_only(api: TestClient[Any, Any], host: str) -> None:
+    assert (await api.get("/api/v1/endpoints", headers={"Host": host})).status == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.2:8081", "[::1]", "[::1]:8081"])
+async def test_a_loopback_host_is_answered(api: TestClient[Any, Any], host: str) -> None:
+    assert (await api.get("/api/v1/endpoints", headers={"Host": host})).status == 200
+
+
 @pytest.mark.parametrize("data", ASKED)
 @pytest.mark.parametrize("where", ["laptop", "standby", "admin"])
 async def test_every_answer_has_the_headers_and_names_no_library(bench: Bench, where: str, data: bytes) -> None:
