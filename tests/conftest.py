@@ -18,10 +18,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of folders whose tests start processes."""
+    """Mark the tests that start processes: those of some folders, and of modules that start installations."""
     folders = [HERE / name for name in OF_PROCESSES]
     for item in items:
-        if any(folder in item.path.parents for folder in folders):
+        module = item.getparent(pytest.Module)
+        starts = module is not None and hasattr(module.obj, "Installation")
+        if starts or any(folder in item.path.parents for folder in folders):
             item.add_marker(pytest.mark.process)
 
 

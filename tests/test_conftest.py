@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LEAVES_A_TASK = """
 import asyncio
 kept = []

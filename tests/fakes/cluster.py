@@ -1,7 +1,8 @@
 """The control plane of a cluster on a Kubernetes in memory, with the routers faked and the clock in the test's hand."""
 
 import random
-from typing import cast
+from collections.abc import Iterable
+from typing import Any, Self, cast
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import NotFound
@@ -12,19 +13,21 @@ from serving.destinations import Destinations, networks
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage
 from tests.fakes.clock import VirtualClock, settle
-from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.kubernetes import FakeKubernetes, Object
 from tests.fakes.routers import WatchingRouters
 
 BLUE = VersionKey("iris", "blue")
 
 
-def image(name="blue", minimum=1, maximum=10, **fields):
+def image(name: str = "blue", minimum: int = 1, maximum: int = 10, **fields: Any) -> Object:
     """A version that runs an image."""
     scaler = {} if "numReplicas" in fields else {"autoScaler": {"minReplicas": minimum, "maxReplicas": maximum}}
     return {"name": name, "replica": {"image": "registry/model:1"}, **scaler, **fields}
 
 
-def scoring_endpoint(name="iris", versions=None, namespace="home", **spec):
+def scoring_endpoint(
+    name: str = "iris", versions: list[Object] | None = None, namespace: str = "home", **spec: Any
+) -> Object:
     """A ScoringEndpoint as kubectl would send it."""
     return {
         "apiVersion": "scorefront.io/v1alpha1",
@@ -40,7 +43,7 @@ LEASE = "scorefront-control"
 class HeldLease:
     """A leadership by the Lease in `kubernetes`, taken when this is made."""
 
-    def __init__(self, kubernetes, number):
+    def __init__(self, kubernetes: FakeKubernetes, number: int) -> None:
         self._kubernetes = kubernetes
         self._name = f"leader-{number}"
         spec = {"holderIdentity": self._name, "leaseTransitions": number}
@@ -53,13 +56,13 @@ class HeldLease:
         self.has_run_out = False
 
     @property
-    def lease_uid(self):
-        return self._lease["metadata"]["uid"]
+    def lease_uid(self) -> str:
+        return str(self._lease["metadata"]["uid"])
 
-    def leads(self):
+    def leads(self) -> bool:
         return not self.has_run_out
 
-    async def confirmed(self):
+    async def confirmed(self) -> bool:
         try:
             lease = await self._kubernetes.get(path(LEASES, self._kubernetes.home, LEASE))
         except NotFound:
@@ -70,7 +73,13 @@ class HeldLease:
 class Leadership:
     """One leader."""
 
-    def __init__(self, kubernetes=None, clock=None, fence=1, namespaces=("home",)):
+    def __init__(
+        self,
+        kubernetes: FakeKubernetes | None = None,
+        clock: VirtualClock | None = None,
+        fence: int = 1,
+        namespaces: tuple[str, ...] = ("home",),
+    ) -> None:
         self.kubernetes = kubernetes or FakeKubernetes()
         self.clock = clock or VirtualClock()
         self.routers = WatchingRouters()
@@ -93,20 +102,20 @@ class Leadership:
         self.provider = self.control._parts.provider
         self._integral = 0.0
 
-    async def start(self):
+    async def start(self) -> Self:
         await self.control.start()
         await self.settle()
         return self
 
     @property
-    def fence(self):
+    def fence(self) -> str:
         """The mark of this leadership on what it writes."""
         return self.control._parts.fence.mark
 
-    async def stop(self):
+    async def stop(self) -> None:
         await self.control.stop()
 
-    async def settle(self, seconds=0.0):
+    async def settle(self, seconds: float = 0.0) -> None:
         """Let so much time pass, in steps in which everybody gets to do what they would."""
         end = self.clock.now() + seconds
         while True:
@@ -116,25 +125,36 @@ class Leadership:
                 return
             await self.clock.advance(min(0.2, end - self.clock.now()))
 
-    async def declare(self, document, settle_s=1.0):
+    async def declare(self, document: Object, settle_s: float = 1.0) -> None:
         """As `kubectl apply` does."""
         self.kubernetes.put(ENDPOINTS, document)
         await self.settle(settle_s)
 
-    def endpoint(self, name="iris", namespace="home"):
-        return self.kubernetes.find(ENDPOINTS, name, namespace)
+    def has_endpoint(self, name: str = "iris", namespace: str = "home") -> bool:
+        return self.kubernetes.find(ENDPOINTS, name, namespace) is not None
 
-    def conditions(self, name="iris", namespace="home"):
+    def endpoint(self, name: str = "iris", namespace: str = "home") -> Object:
+        return self.kubernetes.must_find(ENDPOINTS, name, namespace)
+
+    def conditions(self, name: str = "iris", namespace: str = "home") -> dict[str, tuple[str, str, str]]:
         """Type -> (status, reason, message)."""
         status = self.endpoint(name, namespace).get("status") or {}
         return {each["type"]: (each["status"], each["reason"], each["message"]) for each in status["conditions"]}
 
-    def usage(self, busy, waiting=0, total=0, key=BLUE, starved=False, by=()):
+    def usage(
+        self,
+        busy: int,
+        waiting: int = 0,
+        total: int = 0,
+        key: VersionKey = BLUE,
+        starved: bool = False,
+        by: Iterable[str] = (),
+    ) -> None:
         """What the one worker tells."""
         row = VersionUsage(key.endpoint, key.version, busy, total, waiting, self._integral, dict.fromkeys(by, 1))
         self.plane.reports.usage_reported(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
 
-    async def load(self, seconds, busy, waiting=0, total=0, key=BLUE):
+    async def load(self, seconds: float, busy: int, waiting: int = 0, total: int = 0, key: VersionKey = BLUE) -> None:
         """Just so much, for so long."""
         for _ in range(round(seconds / 0.2)):
             await self.settle(0.2)

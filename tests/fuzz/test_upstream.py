@@ -3,6 +3,7 @@
 import asyncio
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from tests.fuzz.mutations import Play, answers, plays
 from tests.fuzz.watched import Watched
 from tests.integration.router.clients import request
 from tests.integration.router.replicas import Request, Wire, answer_bytes
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = settings().max_examples // 4
 _marker = re.compile(rb"<(\d+)>")

@@ -207,5 +207,5 @@ async def test_a_forged_fence_on_a_workload_that_is_to_go_keeps_it_and_tells_why
     assert "FenceForged" in [each["reason"] for each in leader.kubernetes.all(EVENTS)]
     leader.kubernetes.edit(DEPLOYMENTS, "rose-one", {"metadata": {"annotations": {FENCE: None}}})
     await leader.settle(70)
-    assert leader.endpoint("rose") is None
+    assert not leader.has_endpoint("rose")
     assert leader.provider.status.facts(VersionKey("iris", "blue")) is not None

@@ -87,10 +87,10 @@ async def test_the_keys_of_a_deleted_endpoint_are_removed_before_it_goes(everywh
     await everywhere.declare(scoring_endpoint("tulip"))
     await everywhere.plane.endpoints.delete("iris")
     await everywhere.settle(2)
-    assert everywhere.endpoint() is not None, "it waits for its replicas to drain"
+    assert everywhere.has_endpoint(), "it waits for its replicas to drain"
     everywhere.plane.reports.replica_drained(next(each for each in everywhere.routers.replicas if "iris" in each))
     await everywhere.settle(3)
-    assert everywhere.endpoint() is None
+    assert not everywhere.has_endpoint()
     assert set(entries(everywhere)) == {"home.tulip"}
 
 
@@ -129,7 +129,7 @@ async def test_many_endpoints_at_once_all_get_their_keys(everywhere: Leadership)
 async def test_nothing_is_declared_in_a_namespace_of_the_cluster_itself(namespace: str, everywhere: Leadership) -> None:
     with pytest.raises(InvalidCall, match=f"namespace {namespace}: endpoints do not belong"):
         await everywhere.plane.endpoints.apply(scoring_endpoint(namespace=namespace))
-    assert everywhere.endpoint(namespace=namespace) is None
+    assert not everywhere.has_endpoint(namespace=namespace)
 
 
 async def test_what_kubectl_declares_there_is_told_and_not_served(everywhere: Leadership) -> None:

@@ -6,9 +6,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -192,8 +193,11 @@ def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
 # ---- what the kernel is asked
 
 
+Pair = tuple[socket.socket, socket.socket]
+
+
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair() -> Iterator[Pair]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         accepted, _ = server.accept()
@@ -202,7 +206,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @pytest.mark.parametrize("query", [socketowner.ask_sock_diag, socketowner.ask_tables])
-def test_both_sources_tell_the_same(pair, query) -> None:
+def test_both_sources_tell_the_same(pair: Pair, query: Callable[..., Any]) -> None:
     client, _ = pair
     local, remote = client.getsockname(), client.getpeername()
     found = query(local, remote)
@@ -212,7 +216,7 @@ def test_both_sources_tell_the_same(pair, query) -> None:
     assert listener is not None and listener.state == socketowner.LISTEN and listener.inode
 
 
-def test_a_socket_without_a_process_has_no_owner(pair) -> None:
+def test_a_socket_without_a_process_has_no_owner(pair: Pair) -> None:
     client, _ = pair
     local, remote = client.getsockname(), client.getpeername()
     assert socketowner.connection_uid(local, remote) == os.geteuid()
@@ -220,14 +224,16 @@ def test_a_socket_without_a_process_has_no_owner(pair) -> None:
     assert socketowner.connection_uid(local, remote) is None
 
 
-def test_a_listener_is_not_taken_for_a_connection(pair) -> None:
+def test_a_listener_is_not_taken_for_a_connection(pair: Pair) -> None:
     _, accepted = pair
     assert socketowner.connection_uid(accepted.getsockname(), ("127.0.0.1", 1)) is None
     assert socketowner.listener_uid(("127.0.0.1", 1)) is None
 
 
 @pytest.mark.parametrize("missing", [("ask_sock_diag",), ("ask_sock_diag", "ask_tables")])
-def test_without_one_source_the_other_is_asked_and_without_both_up_is_refused(pair, monkeypatch, missing) -> None:
+def test_without_one_source_the_other_is_asked_and_without_both_up_is_refused(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]
+) -> None:
     def refuse(local: socketowner.Address, remote: socketowner.Address) -> None:
         raise OSError(93, "Protocol not supported")
 

@@ -44,7 +44,7 @@ def uid(leader: Leadership, endpoint: str) -> str:
 async def delete(leader: Leadership, name: str) -> None:
     await leader.kubernetes.delete(ENDPOINT + name)
     await leader.settle(10)
-    assert leader.endpoint(name) is None
+    assert not leader.has_endpoint(name)
 
 
 async def test_a_workload_is_claimed_before_it_is_scaled_and_released_when_the_endpoint_goes(

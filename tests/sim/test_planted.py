@@ -9,6 +9,8 @@ from tests.sim.failures import PromiseBroken
 from tests.sim.planted import BUGS, WHERE, planted
 from tests.sim.world import run
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 150
 """Within so many. Most show in the first ten."""
 

@@ -10,6 +10,8 @@ import pytest
 from tests.sim.scenario import draw
 from tests.sim.world import run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = 240
 CHUNK = 30

@@ -1,18 +1,19 @@
 import pytest
 
-from cluster.kubernetes.client.api_errors import WriteConflict
+from cluster.kubernetes.client.api_errors import ApiError, WriteConflict
 from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, EVENTS, HPAS, PODS, STATEFULSETS
 from cluster.kubernetes.fence import Fenced
 from cluster.provider import ProviderError
 from serving.replica import ReplicaState
 from tests.fakes.cluster import BLUE, HeldLease, Leadership, image, scoring_endpoint
+from tests.fakes.kubernetes import Object
 
 READY, DRAINING = ReplicaState.READY, ReplicaState.DRAINING
 DRAINING_MARK, COST = "scorefront.io/draining", "controller.kubernetes.io/pod-deletion-cost"
 
 
 @pytest.fixture
-async def eight(leader):
+async def eight(leader: Leadership) -> Leadership:
     """A leader that was asked for eight replicas by the load, which has just ended."""
     await leader.declare(scoring_endpoint(versions=[image(minimum=1, maximum=8)]))
     await leader.load(2, busy=1, waiting=50, total=1)
@@ -22,11 +23,11 @@ async def eight(leader):
     return leader
 
 
-def number(leader, name="iris-blue"):
-    return leader.kubernetes.find(DEPLOYMENTS, name)["spec"]["replicas"]
+def number(leader: Leadership, name: str = "iris-blue") -> int:
+    return leader.kubernetes.must_find(DEPLOYMENTS, name)["spec"]["replicas"]
 
 
-def marked(leader):
+def marked(leader: Leadership) -> dict[str, int]:
     """Pods that are marked as going -> their deletion cost."""
     found = {
         each["metadata"]["name"]: each["metadata"].get("annotations") or {} for each in leader.kubernetes.all(PODS)
@@ -34,15 +35,15 @@ def marked(leader):
     return {name: int(each[COST]) for name, each in found.items() if DRAINING_MARK in each}
 
 
-def ids(leader, state=READY):
+def ids(leader: Leadership, state: ReplicaState = READY) -> list[str]:
     return [each.id for each in leader.routers.replicas.values() if each.state is state]
 
 
-def name_of(replica):
+def name_of(replica: str) -> str:
     return replica.rpartition(".")[0]
 
 
-def autoscaler(target="iris-blue"):
+def autoscaler(target: str = "iris-blue") -> Object:
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
     return {"metadata": {"name": "theirs"}, "spec": {"scaleTargetRef": reference}}
 
@@ -50,7 +51,7 @@ def autoscaler(target="iris-blue"):
 # ---- up
 
 
-async def test_a_waiting_request_brings_more_by_one_write_to_the_scale_subresource(leader):
+async def test_a_waiting_request_brings_more_by_one_write_to_the_scale_subresource(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     before = len(leader.kubernetes.calls)
     leader.usage(busy=1, waiting=3, total=1, starved=True)
@@ -64,7 +65,7 @@ async def test_a_waiting_request_brings_more_by_one_write_to_the_scale_subresour
     assert notes and notes[0].startswith("blue from 1 to 5 replicas: Demand")
 
 
-async def test_a_workload_that_has_changed_meanwhile_is_read_again(leader):
+async def test_a_workload_that_has_changed_meanwhile_is_read_again(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     refused = [WriteConflict("modified", 409, "Conflict")] * 2
     leader.kubernetes.refusal = lambda verb, where: refused.pop() if where.endswith("/scale") and refused else None
@@ -72,7 +73,7 @@ async def test_a_workload_that_has_changed_meanwhile_is_read_again(leader):
     assert number(leader) == 4
 
 
-async def test_nothing_more_is_asked_for_while_pods_find_no_room(leader):
+async def test_nothing_more_is_asked_for_while_pods_find_no_room(leader: Leadership) -> None:
     leader.kubernetes.room = 3
     await leader.declare(scoring_endpoint())
     await leader.load(2, busy=1, waiting=3, total=1)
@@ -90,7 +91,7 @@ async def test_nothing_more_is_asked_for_while_pods_find_no_room(leader):
     assert number(leader) == 10 and leader.conditions()["ScalingLimited"][0] == "False"
 
 
-async def test_pods_that_were_never_placed_go_first_and_at_once(leader):
+async def test_pods_that_were_never_placed_go_first_and_at_once(leader: Leadership) -> None:
     leader.kubernetes.room = 3
     await leader.declare(scoring_endpoint())
     await leader.provider.scale(BLUE, 6)
@@ -103,7 +104,7 @@ async def test_pods_that_were_never_placed_go_first_and_at_once(leader):
 # ---- down
 
 
-async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_what_is_drained(eight):
+async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_what_is_drained(eight: Leadership) -> None:
     victims = set(ids(eight)[:5])
     await eight.provider.scale(BLUE, 3, victims)
     assert number(eight) == 8 and set(marked(eight)) == {name_of(each) for each in victims}
@@ -125,7 +126,7 @@ async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_what_is_d
     assert eight.control.gauges()["unexpected_removals"] == 0
 
 
-async def test_what_drains_at_the_same_time_is_one_write(eight):
+async def test_what_drains_at_the_same_time_is_one_write(eight: Leadership) -> None:
     before = len(eight.kubernetes.writes("replace", "/scale"))
     victims = ids(eight)[:5]
     await eight.provider.scale(BLUE, 3, victims)
@@ -135,7 +136,7 @@ async def test_what_drains_at_the_same_time_is_one_write(eight):
     assert number(eight) == 3 and len(eight.kubernetes.writes("replace", "/scale")) == before + 1
 
 
-async def test_a_request_may_hold_up_its_pod_for_its_scoring_timeout_and_no_longer(leader):
+async def test_a_request_may_hold_up_its_pod_for_its_scoring_timeout_and_no_longer(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint(versions=[image(scoringTimeoutMs=20_000)]))
     await leader.provider.scale(BLUE, 2)
     await leader.settle(1)
@@ -146,7 +147,7 @@ async def test_a_request_may_hold_up_its_pod_for_its_scoring_timeout_and_no_long
     assert number(leader) == 1
 
 
-async def test_the_autoscaler_gives_back_what_is_idle(leader):
+async def test_the_autoscaler_gives_back_what_is_idle(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     await leader.load(3, busy=1, waiting=4, total=1)
     await leader.load(70, busy=0, total=number(leader))
@@ -158,7 +159,7 @@ async def test_the_autoscaler_gives_back_what_is_idle(leader):
     assert number(leader) == 1 and len(ids(leader)) == 1
 
 
-async def test_more_are_wanted_while_others_drain(eight):
+async def test_more_are_wanted_while_others_drain(eight: Leadership) -> None:
     victims = ids(eight)[:5]
     await eight.provider.scale(BLUE, 3, victims)
     await eight.provider.scale(BLUE, 6)
@@ -170,7 +171,7 @@ async def test_more_are_wanted_while_others_drain(eight):
     assert number(eight) == 6 and len(ids(eight)) == 6
 
 
-async def test_a_lower_maximum_is_reached_without_a_busy_pod_lost(eight):
+async def test_a_lower_maximum_is_reached_without_a_busy_pod_lost(eight: Leadership) -> None:
     await eight.provider.scale(BLUE, 8)
     eight.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": [image(maximum=2)]}})
     await eight.settle(2)
@@ -181,7 +182,7 @@ async def test_a_lower_maximum_is_reached_without_a_busy_pod_lost(eight):
     assert number(eight) <= 2
 
 
-async def test_a_pod_that_should_have_gone_is_deleted_and_counted(eight):
+async def test_a_pod_that_should_have_gone_is_deleted_and_counted(eight: Leadership) -> None:
     victim = ids(eight)[0]
     ready = eight.kubernetes.pods()
     await eight.provider.scale(BLUE, 7, [victim])
@@ -196,9 +197,9 @@ async def test_a_pod_that_should_have_gone_is_deleted_and_counted(eight):
     assert eight.control.gauges()["unexpected_removals"] == 1 and number(eight) == 7
 
 
-async def test_nothing_is_given_back_in_the_middle_of_a_rollout(eight):
+async def test_nothing_is_given_back_in_the_middle_of_a_rollout(eight: Leadership) -> None:
     status = {"observedGeneration": 3, "replicas": 9, "updatedReplicas": 4}
-    found = eight.kubernetes.find(DEPLOYMENTS, "iris-blue")["metadata"]["generation"]
+    found = eight.kubernetes.must_find(DEPLOYMENTS, "iris-blue")["metadata"]["generation"]
     eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", {"status": {**status, "observedGeneration": found}}, "controller")
     await eight.settle(0.2)
     victim = ids(eight)[0]
@@ -214,7 +215,7 @@ async def test_nothing_is_given_back_in_the_middle_of_a_rollout(eight):
 # ---- others
 
 
-async def test_another_autoscaler_on_the_workload_has_scaling_suspended_until_it_is_gone(eight):
+async def test_another_autoscaler_on_the_workload_has_scaling_suspended_until_it_is_gone(eight: Leadership) -> None:
     eight.kubernetes.put(HPAS, autoscaler())
     await eight.settle(1)
     with pytest.raises(ProviderError, match="HorizontalPodAutoscaler home/theirs scales"):
@@ -230,14 +231,14 @@ async def test_another_autoscaler_on_the_workload_has_scaling_suspended_until_it
     assert eight.conditions()["ScalingConflict"][0] == "False"
 
 
-async def test_an_autoscaler_of_another_workload_is_none_of_our_business(eight):
+async def test_an_autoscaler_of_another_workload_is_none_of_our_business(eight: Leadership) -> None:
     eight.kubernetes.put(HPAS, autoscaler("other"))
     await eight.settle(1)
     await eight.provider.scale(BLUE, 9)
     assert number(eight) == 9
 
 
-async def test_a_number_that_somebody_else_sets_is_set_right(eight):
+async def test_a_number_that_somebody_else_sets_is_set_right(eight: Leadership) -> None:
     eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", {"spec": {"replicas": 2}}, "kubectl-scale")
     await eight.settle(6)
     assert number(eight) == 8
@@ -246,7 +247,7 @@ async def test_a_number_that_somebody_else_sets_is_set_right(eight):
 # ---- the API is away
 
 
-async def test_an_api_that_is_away_lowers_nothing_and_the_rest_follows_when_it_is_back(eight):
+async def test_an_api_that_is_away_lowers_nothing_and_the_rest_follows_when_it_is_back(eight: Leadership) -> None:
     eight.kubernetes.go_away()
     await eight.load(90, busy=0, total=8)
     assert eight.routers.retired == [] and len(ids(eight)) == 8
@@ -259,7 +260,7 @@ async def test_an_api_that_is_away_lowers_nothing_and_the_rest_follows_when_it_i
     assert number(eight) == 1
 
 
-async def test_what_the_watch_has_not_told_is_asked_for_before_anything_is_given_back(eight):
+async def test_what_the_watch_has_not_told_is_asked_for_before_anything_is_given_back(eight: Leadership) -> None:
     await eight.settle(30)
     eight.kubernetes.reads.clear()
     await eight.provider.scale(BLUE, 7, [ids(eight)[0]])
@@ -270,7 +271,7 @@ async def test_what_the_watch_has_not_told_is_asked_for_before_anything_is_given
 # ---- two leaders
 
 
-async def test_a_leader_that_has_been_replaced_scales_nothing_and_steps_down(eight):
+async def test_a_leader_that_has_been_replaced_scales_nothing_and_steps_down(eight: Leadership) -> None:
     after = await Leadership(eight.kubernetes, eight.clock, fence=2).start()
     await after.settle(1)
     with pytest.raises(Fenced):
@@ -283,33 +284,36 @@ async def test_a_leader_that_has_been_replaced_scales_nothing_and_steps_down(eig
     await after.stop()
 
 
-async def test_a_leader_that_has_been_replaced_applies_nothing_that_it_meant_to(eight):
-    old = eight.plane.declared("iris").manifest
+async def test_a_leader_that_has_been_replaced_applies_nothing_that_it_meant_to(eight: Leadership) -> None:
+    declared = eight.plane.declared("iris")
+    assert declared is not None
+    old = declared.manifest
 
-    def another_leads_by_now(verb, where):
+    def another_leads_by_now(verb: str, where: str) -> ApiError | None:
         if verb == "apply":
             newer = HeldLease(eight.kubernetes, 2)
             fence = {"metadata": {"annotations": {"scorefront.io/fence": f"{newer.lease_uid}/2"}}}
             eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", fence)
+        return None
 
     eight.kubernetes.refusal = another_leads_by_now
     document = scoring_endpoint(versions=[{**image(maximum=8), "replica": {"image": "registry/model:2"}}])
     await eight.plane.endpoints.apply(document)
-    found = eight.kubernetes.find(DEPLOYMENTS, "iris-blue")["spec"]["template"]["spec"]["containers"]
+    found = eight.kubernetes.must_find(DEPLOYMENTS, "iris-blue")["spec"]["template"]["spec"]["containers"]
     assert found[0]["image"] == old.spec.versions[0].replica.image
     with pytest.raises(Fenced):
         await eight.control.run()
 
 
-async def test_a_new_leader_puts_its_number_on_every_workload_before_anything_else(eight):
+async def test_a_new_leader_puts_its_number_on_every_workload_before_anything_else(eight: Leadership) -> None:
     after = await Leadership(eight.kubernetes, eight.clock, fence=2).start()
     await after.settle(1)
-    found = eight.kubernetes.find(DEPLOYMENTS, "iris-blue")["metadata"]["annotations"]
+    found = eight.kubernetes.must_find(DEPLOYMENTS, "iris-blue")["metadata"]["annotations"]
     assert found["scorefront.io/fence"] == after.fence
     await after.stop()
 
 
-async def test_a_new_leader_goes_on_draining_where_the_old_one_was(eight):
+async def test_a_new_leader_goes_on_draining_where_the_old_one_was(eight: Leadership) -> None:
     victims = ids(eight)[:5]
     await eight.provider.scale(BLUE, 3, victims)
     await eight.stop()
@@ -328,7 +332,7 @@ async def test_a_new_leader_goes_on_draining_where_the_old_one_was(eight):
 # ---- stateful sets
 
 
-async def test_of_a_stateful_set_the_last_ones_are_drained_and_go(leader):
+async def test_of_a_stateful_set_the_last_ones_are_drained_and_go(leader: Leadership) -> None:
     template = {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "x", "image": "y"}]}}
     spec = {"replicas": 4, "selector": {"matchLabels": {"app": "db"}}, "template": template}
     leader.kubernetes.put(STATEFULSETS, {"metadata": {"name": "db"}, "spec": spec})
@@ -341,8 +345,8 @@ async def test_of_a_stateful_set_the_last_ones_are_drained_and_go(leader):
     first = next(each for each in ids(leader, DRAINING) if each.startswith("db-1"))
     leader.plane.reports.replica_drained(first)
     await leader.settle(1)
-    assert leader.kubernetes.find(STATEFULSETS, "db")["spec"]["replicas"] == 4
+    assert leader.kubernetes.must_find(STATEFULSETS, "db")["spec"]["replicas"] == 4
     leader.plane.reports.replica_drained(last)
     await leader.settle(1)
-    assert leader.kubernetes.find(STATEFULSETS, "db")["spec"]["replicas"] == 3
+    assert leader.kubernetes.must_find(STATEFULSETS, "db")["spec"]["replicas"] == 3
     assert leader.kubernetes.pods(leaving=True) == ["db-3"]

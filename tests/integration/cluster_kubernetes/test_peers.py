@@ -5,10 +5,13 @@ import datetime
 import itertools
 import socket
 import stat
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cluster.kubernetes.certificates import IDENTITY_LIFE, CertificateError
+from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import RequestRefused, WriteConflict
 from cluster.kubernetes.client.paths import SECRETS
 from cluster.kubernetes.peer_certificates import AUTHORITY_SECRET, PEERS_SECRET, PeersIdentity
@@ -23,16 +26,16 @@ NOW = datetime.datetime.now(datetime.UTC)
 
 
 @pytest.fixture
-def api():
+def api() -> FakeKubernetes:
     return FakeKubernetes()
 
 
-def identity(api, folder, now=NOW):
+def identity(api: FakeKubernetes, folder: Path, now: datetime.datetime = NOW) -> PeersIdentity:
     folder.mkdir(exist_ok=True)
-    return PeersIdentity(api, folder, lambda: now, "10.0.0.7")
+    return PeersIdentity(cast(Api, api), folder, lambda: now, "10.0.0.7")
 
 
-def mounted(api, folder):
+def mounted(api: FakeKubernetes, folder: Path) -> Trust:
     """The Secret as a router's pod has it."""
     folder.mkdir(exist_ok=True)
     for name, value in api.must_find(SECRETS, PEERS_SECRET)["data"].items():
@@ -40,7 +43,9 @@ def mounted(api, folder):
     return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
 
-async def test_both_secrets_are_made_and_only_one_of_them_holds_the_key_of_the_authority(api, tmp_path):
+async def test_both_secrets_are_made_and_only_one_of_them_holds_the_key_of_the_authority(
+    api: FakeKubernetes, tmp_path: Path
+) -> None:
     made = identity(api, tmp_path / "a")
     await made.ensure()
     assert set(api.must_find(SECRETS, PEERS_SECRET)["data"]) == {"ca.crt", "tls.crt", "tls.key"}
@@ -55,7 +60,7 @@ async def test_both_secrets_are_made_and_only_one_of_them_holds_the_key_of_the_a
     assert base64.b64encode(made.trust.key.read_bytes()).decode() not in kept, "that of control is kept nowhere"
 
 
-async def test_a_second_look_changes_nothing(api, tmp_path):
+async def test_a_second_look_changes_nothing(api: FakeKubernetes, tmp_path: Path) -> None:
     await identity(api, tmp_path / "a").ensure()
     before = api.all(SECRETS)
     await identity(api, tmp_path / "b").ensure()
@@ -63,7 +68,7 @@ async def test_a_second_look_changes_nothing(api, tmp_path):
     assert (tmp_path / "a" / "ca.crt").read_bytes() == (tmp_path / "b" / "ca.crt").read_bytes()
 
 
-async def test_a_router_that_mounts_the_secret_is_linked_with_the_leader(api, tmp_path):
+async def test_a_router_that_mounts_the_secret_is_linked_with_the_leader(api: FakeKubernetes, tmp_path: Path) -> None:
     ours = identity(api, tmp_path / "leader")
     await ours.ensure()
     theirs = mounted(api, tmp_path / "router")
@@ -78,7 +83,9 @@ async def test_a_router_that_mounts_the_secret_is_linked_with_the_leader(api, tm
     await groups.close()
 
 
-async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_trusted(api, tmp_path):
+async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_trusted(
+    api: FakeKubernetes, tmp_path: Path
+) -> None:
     await identity(api, tmp_path / "leader").ensure()
     old = mounted(api, tmp_path / "old")
     await identity(api, tmp_path / "again", NOW + 0.7 * IDENTITY_LIFE).ensure()
@@ -87,7 +94,7 @@ async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_tru
     assert old.cert.read_bytes() != new.cert.read_bytes() and old.ca.read_bytes() == new.ca.read_bytes()
 
 
-async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
+async def test_what_another_has_written_in_between_is_not_undone(api: FakeKubernetes, tmp_path: Path) -> None:
     await identity(api, tmp_path / "a").ensure()
     times = itertools.count()
 
@@ -98,22 +105,24 @@ async def test_what_another_has_written_in_between_is_not_undone(api, tmp_path):
 
     (tmp_path / "b").mkdir()
     with pytest.raises(WriteConflict):
-        await PeersIdentity(api, tmp_path / "b", meanwhile, "10.0.0.7").ensure()
+        await PeersIdentity(cast(Api, api), tmp_path / "b", meanwhile, "10.0.0.7").ensure()
 
 
-async def test_a_secret_that_somebody_has_spoilt_is_told_and_not_overwritten(api, tmp_path):
+async def test_a_secret_that_somebody_has_spoilt_is_told_and_not_overwritten(
+    api: FakeKubernetes, tmp_path: Path
+) -> None:
     api.edit(SECRETS, PEERS_SECRET, {"data": {"tls.crt": "AAAA"}})
     with pytest.raises(CertificateError, match=r"Secret scorefront-peers is damaged: 'ca\.crt' is missing"):
         await identity(api, tmp_path / "a").ensure()
     assert api.calls == []
 
 
-async def test_an_empty_secret_is_filled(api, tmp_path):
+async def test_an_empty_secret_is_filled(api: FakeKubernetes, tmp_path: Path) -> None:
     await identity(api, tmp_path / "a").ensure()
     assert api.verbs(PEERS_SECRET) == ["merge"]
 
 
-async def test_a_right_that_is_missing_is_told(api, tmp_path):
+async def test_a_right_that_is_missing_is_told(api: FakeKubernetes, tmp_path: Path) -> None:
     api.failures[AUTHORITY_SECRET] = RequestRefused("secrets is forbidden", 403)
     with pytest.raises(RequestRefused):
         await identity(api, tmp_path / "a").ensure()

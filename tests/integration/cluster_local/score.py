@@ -3,13 +3,14 @@
 import json
 import os
 import time
+from typing import Any
 
 
-def init():
+def init() -> None:
     print("model loaded from", os.environ.get("AZUREML_MODEL_DIR"))
 
 
-def run(data):
+def run(data: str) -> dict[str, Any]:
     asked = json.loads(data)
     time.sleep(asked.get("sleep", 0))
     return {"type": type(data).__name__, "asked": asked, "pid": os.getpid(), "home": os.environ["AML_APP_ROOT"]}

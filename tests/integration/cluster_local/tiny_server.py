@@ -17,7 +17,7 @@ served = 0
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
+    def do_GET(self) -> None:
         global served
         served += 1
         path, _, query = self.path.partition("?")
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *args):
+    def log_message(self, format: str, *args: object) -> None:
         print("served", self.path, self.headers.get("User-Agent"))
 
 

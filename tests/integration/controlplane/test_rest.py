@@ -1,6 +1,7 @@
 import base64
 import json
 import logging
+from typing import cast
 
 import jwt
 import msgspec
@@ -118,7 +119,7 @@ async def test_a_view_has_what_clients_rely_on(api):
 
 
 async def test_an_invalid_endpoint_is_refused_with_every_fault(api):
-    broken = manifest(versions=[version(minimum="2"), version("Not A Name", trafficPercentile=101)])
+    broken = manifest(versions=[version(minimum=cast(int, "2")), version("Not A Name", trafficPercentile=101)])
     refused = await error(await put(api, broken), 400, "InvalidEndpoint")
     assert len(refused["faults"]) >= 3
     assert all(set(fault) == {"path", "value", "rule"} for fault in refused["faults"])

@@ -29,7 +29,7 @@ def broken(*at_s: float, answered: tuple[int, int] = (5, 5), stuck: str = "") ->
     return [each.what for each in live.promises(Run(1.0, STEPS, answered, stuck, tally)) if not each.kept]
 
 
-def test_the_endpoint_of_a_live_run_is_a_valid_one_and_a_revision_is_another_pod_template():
+def test_the_endpoint_of_a_live_run_is_a_valid_one_and_a_revision_is_another_pod_template() -> None:
     endpoints = [to_endpoint(parse(live.endpoint(IMAGE, revision))) for revision in (1, 2)]
     assert not any(map(faults_of, endpoints))
     templates = [pod_template(VersionKey(live.NAME, "blue"), each.versions[0]) for each in endpoints]
@@ -40,7 +40,7 @@ def test_the_endpoint_of_a_live_run_is_a_valid_one_and_a_revision_is_another_pod
     assert told["AZUREML_ENTRY_SCRIPT"] == f"{mounted['model']}/{live.SCORE.name}"
 
 
-def test_the_slow_model_is_what_the_config_map_holds():
+def test_the_slow_model_is_what_the_config_map_holds() -> None:
     (source,) = live.model_map()["data"].values()
     made: dict[str, Any] = {}
     exec(compile(source, "score.py", "exec"), made)
@@ -57,47 +57,47 @@ def test_the_slow_model_is_what_the_config_map_holds():
         ([pod("a"), pod("old")], False),
     ],
 )
-def test_pods_are_steady_once_all_are_ready_none_leaves_and_the_old_one_is_gone(found: list[Any], is_so: bool):
+def test_pods_are_steady_once_all_are_ready_none_leaves_and_the_old_one_is_gone(found: list[Any], is_so: bool) -> None:
     assert live.steady(found, 2, without="old") is is_so
 
 
-def test_a_container_that_was_started_again_is_counted():
+def test_a_container_that_was_started_again_is_counted() -> None:
     assert live.restarts(pod("a", restarted=2)) == 2
 
 
-def test_the_pod_that_is_taken_is_the_first_by_name():
+def test_the_pod_that_is_taken_is_the_first_by_name() -> None:
     assert live.first([pod("b"), pod("a")]) == ("pod-a", "a")
 
 
-def test_a_run_without_failures_keeps_every_promise():
+def test_a_run_without_failures_keeps_every_promise() -> None:
     assert not broken()
 
 
-def test_a_kill_may_cost_what_was_on_the_replica_and_no_more():
+def test_a_kill_may_cost_what_was_on_the_replica_and_no_more() -> None:
     assert not broken(22.0)
     assert broken(22.0, 23.0) == ["kill: failed"]
 
 
-def test_a_failure_breaks_the_promise_of_its_step_or_that_of_the_time_between():
+def test_a_failure_breaks_the_promise_of_its_step_or_that_of_the_time_between() -> None:
     assert broken(15.0) == ["up: failed"]
     assert broken(20.5) == ["failed between the steps"]
 
 
-def test_a_step_in_which_nothing_was_answered_is_no_success():
+def test_a_step_in_which_nothing_was_answered_is_no_success() -> None:
     assert broken(answered=(5, 0)) == ["steps without an answer"]
 
 
-def test_a_step_that_never_ended_is_no_success():
+def test_a_step_that_never_ended_is_no_success() -> None:
     assert broken(stuck="3 ready pods: not after 180 s") == ["steps that did not end"]
 
 
-def test_the_table_has_a_row_for_each_step_with_what_failed_in_it():
+def test_the_table_has_a_row_for_each_step_with_what_failed_in_it() -> None:
     tally = Tally(Counter({200: 10}), [Failure(15.0, 1, 502)])
     rows = live.table(Run(1.0, STEPS, (7, 3), "", tally)).rows
     assert rows == (("up", "10.0", "7", "1"), ("kill", "9.0", "3", "0"))
 
 
-def test_what_several_groups_of_clients_saw_is_added_up():
+def test_what_several_groups_of_clients_saw_is_added_up() -> None:
     one, other = (Tally(Counter({200: 1}), [Failure(1.0, 1, 502)], asked_to_leave=1) for _ in range(2))
     both = live.merged([one, other])
     assert (both.statuses[200], len(both.failures), both.asked_to_leave) == (2, 2, 2)

@@ -5,6 +5,7 @@ Times are multiples of 1/8 s, so that integrals can be compared exactly; the clo
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -15,6 +16,8 @@ from router.core.router_errors import NoReadyReplicas, Overloaded
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 from tests.unit.router.records import replica, version
+
+pytestmark = pytest.mark.slow
 
 VERSIONS = ("blue", "green")
 NAMES = st.sampled_from(("blue", "blue", "blue", "green"))  # mostly one, so that much happens to it

@@ -3,6 +3,7 @@
 What replicas see is checked with every request that begins (`Workers`); the judgement about time is `tests/sim`'s.
 """
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -11,6 +12,8 @@ from router.core.version_queue import Ticket
 from router.core.view import Departed, View
 from tests.unit.router.records import replica
 from tests.unit.router.workers import KEEP_S, LEASE_S, Workers
+
+pytestmark = pytest.mark.slow
 
 PICK = st.integers(0, 1000)
 MOST = 5
