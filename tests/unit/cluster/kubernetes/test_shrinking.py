@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kubernetes.shrinking import DRAINED_COST, PodNow, of_deployment, of_statefulset, pod_now
+from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING
+from cluster.kubernetes.shrinking import DRAINED_COST, PodNow, of_deployment, of_statefulset, pod_now, pods_now
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -79,10 +81,58 @@ def test_of_a_stateful_set_one_that_must_go_from_the_middle_is_deleted_and_comes
     assert steps.replicas == 3 and names(steps.delete) == ["p-1"]
 
 
+METADATA = {"name": "iris-blue-5", "uid": "0123-4567", "creationTimestamp": "2026-01-01T00:00:01Z"}
+
+
+def test_the_state_of_a_pod_is_read_from_its_object():
+    read = pod_now(
+        {
+            "metadata": {**METADATA, "annotations": {DRAINING: "now", DELETION_COST: "-1000"}},
+            "spec": {"nodeName": "node-1"},
+            "status": {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]},
+        }
+    )
+    assert read is not None and read.id.startswith("iris-blue-5.")
+    assert read == PodNow("iris-blue-5", "0123-4567", read.id, "2026-01-01T00:00:01Z", True, True, True, -1000)
+
+
+@pytest.mark.parametrize("absent", [{}, {"annotations": None}, {"annotations": {DELETION_COST: "high"}}])
+@pytest.mark.parametrize(
+    "conditions", [None, [{"type": "Ready", "status": "False"}, {"type": "Initialized", "status": "True"}]]
+)
+def test_a_pod_without_a_node_and_without_annotations_is_not_ready_placed_or_draining(absent, conditions):
+    metadata = {"name": "p", "uid": "u", **absent}
+    read = pod_now({"metadata": metadata, "status": {"conditions": conditions}})
+    assert read is not None
+    assert (read.created, read.ready, read.placed, read.draining, read.cost) == ("", False, False, False, 0)
+
+
+def test_the_pods_of_a_workload_that_count():
+    owner = {"controller": True, "kind": "StatefulSet", "name": "w", "uid": "w-1"}
+    workload = {"metadata": {"name": "w", "uid": "w-1"}}
+    mine = {"metadata": {**METADATA, "ownerReferences": [owner]}}
+    gone = {"metadata": {**mine["metadata"], "name": "gone", "deletionTimestamp": "2026-01-01T00:00:02Z"}}
+    others = {"metadata": {**METADATA, "name": "other"}}
+    assert names(pods_now([others, mine, gone], workload)) == ["iris-blue-5"]
+    assert pods_now([mine], None) == []
+
+
+def test_a_stateful_set_marks_only_pods_with_a_node():
+    steps = of_statefulset(1, [pod(0), pod(1), pod(2, placed=False), pod(3, draining=True)], NOBODY, NOBODY, NOBODY)
+    assert names(steps.retire) == ["p-1"]
+    assert (steps.mark_drained, steps.replicas) == ((), 4)
+
+
+def test_a_victim_at_the_boundary_of_a_stateful_set_is_removed_once():
+    steps = of_statefulset(1, [pod(0), pod(1)], {"p-1.u"}, {"p-1.u"}, NOBODY)
+    assert (names(steps.retire), names(steps.removable), steps.delete, steps.replicas) == (["p-1"], ["p-1"], (), 1)
+
+
 def test_a_pod_that_ends_already_does_not_count():
     metadata = {"name": "p", "uid": "12345678-9", "creationTimestamp": ""}
     assert pod_now({"metadata": {**metadata, "deletionTimestamp": "now"}, "status": {}}) is None
-    assert pod_now({"metadata": metadata, "status": {"phase": "Failed"}}) is None
+    for phase in ("Failed", "Succeeded"):
+        assert pod_now({"metadata": metadata, "status": {"phase": phase}}) is None
 
 
 PODS = st.lists(
