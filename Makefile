@@ -1,4 +1,4 @@
-# run, test, lint, bench and clean are all that is needed day by day; each makes .venv first if it is missing or old.
+# Everyday targets: run, test, lint, bench, clean; each makes .venv first if it is missing or outdated.
 
 SHELL := /bin/sh
 .SHELLFLAGS := -ec
@@ -16,31 +16,31 @@ CLUSTER_NEEDED := test-cluster needs KUBECONFIG: an API server (1.33 or newer) w
 
 help:
 	@echo 'make run     the iris example in the foreground: model, router, autoscaler, dashboard'
-	@echo 'make test    lint, types and the whole test suite'
-	@echo 'make test-cluster  the whole path against the API server of KUBECONFIG'
-	@echo 'make lint    ruff and mypy only          make format   let ruff rewrite the layout'
+	@echo 'make test    lint, types and the full test suite'
+	@echo 'make test-cluster  end-to-end tests against the API server of KUBECONFIG'
+	@echo 'make lint    ruff and mypy only          make format   layout by ruff'
 	@echo 'make bench   load tests on this machine  make lock     renew requirements.lock'
-	@echo 'make crd     renew deploy/base/crd.yaml from the models'
-	@echo 'make mutate  plant mistakes in the decisions and list those that no test finds; MUTANTS=autoscaler.policy* for some'
-	@echo 'make audit   locked packages with known advisories   make sbom  the parts of the image: dist/sbom.json'
-	@echo 'make clean   remove everything that these made'
+	@echo 'make crd     generate deploy/base/crd.yaml from the models'
+	@echo 'make mutate  mutation tests of the decisions: list surviving mutants; MUTANTS=autoscaler.policy* for one module'
+	@echo 'make audit   locked packages with known advisories   make sbom  packages of the image: dist/sbom.json'
+	@echo 'make clean   remove all generated files'
 
-# exec: the process that make waits for is scorefront itself, so signals reach it and its exit status is make's
+# exec: scorefront replaces the shell, so it gets make's signals and its exit status is make's
 run: .venv/ready $(MODELS)/ready
 	@exec $(BIN)/scorefront up -f examples/iris/endpoint.yaml
 
-# a worker per core, a file at a time: tests of a file share fixtures; in order, so that the long files come first
+# one test process per core, distributed by file (tests of a file share fixtures), in collection order: long files first
 test: lint
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-# the node is played: pods run as processes of this machine, so the API server must be one that can be spared
+# the node is simulated: pods run as processes of this machine, so use an API server of a test cluster only
 test-cluster: .venv/ready $(MODELS)/ready
 	@[ -n "$$KUBECONFIG" ] || { echo '$(CLUSTER_NEEDED)' >&2; exit 2; }
 	@$(BIN)/python -m pytest tests/cluster
 
 lint: .venv/ready
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --check --quiet . || { echo 'layout differs: make format' >&2; exit 1; }
+	@$(BIN)/ruff format --check --quiet . || { echo 'layout differs: run make format' >&2; exit 1; }
 	@$(BIN)/mypy
 
 format: .venv/ready
@@ -50,12 +50,12 @@ format: .venv/ready
 bench: .venv/bench
 	@exec $(BIN)/python -m loadtests.bench
 
-# by hand: an hour on two cores. What it has tried stays in mutants/ until the code or its tests change
+# by hand: an hour on two cores; results are kept in mutants/ until the code or its tests change
 MUTANTS ?=
 mutate: .venv/mutate/ready
 	@.venv/mutate/bin/mutmut run $(if $(MUTANTS),'$(MUTANTS)'); .venv/mutate/bin/mutmut results
 
-# the time stamp is set last, so an interrupted installation is done again
+# the stamp file is touched last, so an interrupted installation is repeated
 .venv/ready: requirements.lock pyproject.toml
 	@[ -n '$(PYTHON)' ] || { echo 'scorefront needs Python 3.11 or later (Debian 12: apt-get install python3 python3-venv)' >&2; exit 1; }
 	@echo 'installing into .venv (about a minute, once)'
@@ -72,25 +72,25 @@ mutate: .venv/mutate/ready
 		-r loadtests/requirements.txt
 	@touch $@
 
-# a trained model is a pickle, which fits the scikit-learn that made it: trained anew with every new .venv, never committed
+# a trained model is a pickle that needs the scikit-learn version that wrote it: trained with every new .venv, never committed
 $(MODELS)/ready: examples/iris/train.py .venv/ready
 	@$(BIN)/python examples/iris/train.py
 	@touch $@
 
-# resolves pyproject.toml for the oldest supported Python; takes some minutes, needs the network
+# resolves pyproject.toml for the oldest supported Python; takes some minutes and needs the network
 lock: .venv/ready
 	@[ -x .venv/lock/bin/pip-compile ] || { $(BIN)/python -m venv .venv/lock; .venv/lock/bin/pip install -qq pip-tools; }
 	@.venv/lock/bin/pip-compile --quiet --all-extras --all-build-deps --allow-unsafe --generate-hashes --strip-extras \
 		--no-annotate --no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
 
-# into a file beside it first: a failure must not leave half a definition
+# by way of a temporary file: a failure must not leave an incomplete definition
 crd: .venv/ready
 	@$(BIN)/python -m scorefront.print_crd > .venv/crd.yaml
 	@cat .venv/crd.yaml > deploy/base/crd.yaml
 
-# asks the advisory service of PyPI about every locked package: needs the network, so it is run by hand and before a release;
-# strict: a package that cannot be looked up is an error
+# checks every locked package against PyPI's advisories: needs the network, so it is run by hand and before a release;
+# --strict: a package without an answer is an error
 audit: .venv/audit
 	@$</bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock
 
@@ -101,7 +101,7 @@ sbom: .venv/sbom
 		--output-file dist/sbom.json deploy/image/runtime.lock
 	@echo 'dist/sbom.json'
 
-# tools with environments of their own: their dependencies must not meet those of the product
+# tools with separate environments: their dependencies must not affect those of the product
 .venv/audit: TOOL := pip-audit==2.10.1
 .venv/sbom: TOOL := cyclonedx-bom[validation]==7.5.0
 .venv/audit .venv/sbom: .venv/ready
@@ -110,7 +110,7 @@ sbom: .venv/sbom
 	@$@/bin/pip install -qq --disable-pip-version-check --only-binary :all: '$(TOOL)' || { rm -rf $@; exit 1; }
 	@touch $@
 
-# beside it in the path: the packages of the product and its tests, without the product itself
+# a separate environment with the packages of .venv on its path, except the product itself
 .venv/mutate/ready: .venv/ready
 	@rm -rf .venv/mutate
 	@$(BIN)/python -m venv .venv/mutate

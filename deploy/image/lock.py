@@ -1,9 +1,9 @@
-"""Writes the lock files of the images: for each, what it needs of requirements.lock, versions and hashes as there.
+"""Lock files of the images: subsets of requirements.lock, with the same versions and hashes.
 
     python deploy/image/lock.py
 
-Run it with the environment of requirements.lock, whose packages say what they require. The images leave out what only
-a laptop needs (the model server and the example's library), tests and tools.
+Run it in the environment of requirements.lock: the requirements are read from the metadata of its packages. The images
+omit tests, tools and the packages needed only on one machine (the model server and the example's library).
 """
 
 import re
@@ -27,15 +27,15 @@ TARGET = {
     "sys_platform": "linux",
     "platform_system": "Linux",
 }
-"""The environment of the images, whatever this one is."""
+"""The environment of the images, for evaluating markers."""
 HEAD = "# Written by deploy/image/lock.py; do not edit.\n"
 
 Requires = Callable[[str], Iterable[str]]
-"""Name of a distribution -> its requirements, as its metadata spells them."""
+"""Name of a distribution -> its requirements, in the spelling of its metadata."""
 
 
 def blocks(lock: str) -> dict[str, str]:
-    """Name -> the lines of one requirement, with its hashes."""
+    """Requirements of a lock file: name -> its lines, with hashes."""
     starts = [*re.finditer(r"^[A-Za-z0-9]", lock, re.MULTILINE)]
     ends = [start.start() for start in starts[1:]] + [len(lock)]
     texts = [lock[start.start() : end] for start, end in zip(starts, ends, strict=True)]
@@ -44,7 +44,7 @@ def blocks(lock: str) -> dict[str, str]:
 
 
 def closure(roots: Iterable[str], requires: Requires) -> set[str]:
-    """The names of all that `roots` (requirements) need, themselves included, in the environment of the images."""
+    """Transitive closure of the requirements `roots`, as names, in the environment of the images."""
     found: set[str] = set()
     todo = [(Requirement(root), "") for root in roots]
     seen: set[tuple[str, str]] = set()
@@ -62,7 +62,7 @@ def closure(roots: Iterable[str], requires: Requires) -> set[str]:
 
 
 def subset(lock: str, names: Iterable[str]) -> str:
-    """The lock of these. Raises KeyError for one that is not locked."""
+    """Lock file of `names`. Raises KeyError for a name that is not locked."""
     known = blocks(lock)
     return HEAD + "".join(known[name] for name in sorted(names))
 
@@ -83,7 +83,7 @@ def files(lock: str, project: Mapping[str, Any], build: Iterable[str], requires:
 
 
 def current() -> dict[str, str]:
-    """What the files should hold now."""
+    """Expected contents of the lock files."""
     document = tomllib.loads((TOP / "pyproject.toml").read_text())
     return files(
         (TOP / "requirements.lock").read_text(),

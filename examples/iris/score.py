@@ -16,7 +16,7 @@ model: Any = None
 
 
 class BadInput(ValueError):
-    """The request is not one this model can answer; the text says what it expects."""
+    """Invalid request; the text describes the expected format."""
 
 
 def init() -> None:

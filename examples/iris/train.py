@@ -1,4 +1,4 @@
-"""Trains the two models of the example from scikit-learn's own iris data, into models/<name>/1/model.joblib.
+"""Trains the two models of the example on scikit-learn's iris data, into models/<name>/1/model.joblib.
 
 python examples/iris/train.py
 """
@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 FOLDER = Path(__file__).parent / "models"
 NUMBER = "1"
-"""A registered model lies in NAME/NUMBER, as in Azure ML; the inference server reads both off AZUREML_MODEL_DIR."""
+"""Folder of a registered model: NAME/NUMBER, as in Azure ML; the inference server reads both off AZUREML_MODEL_DIR."""
 CLASSIFIERS = {
     "blue": make_pipeline(StandardScaler(), LogisticRegression()),
     "green": RandomForestClassifier(n_estimators=50, random_state=0),

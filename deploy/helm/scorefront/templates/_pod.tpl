@@ -18,10 +18,10 @@ scorefront.io/component: {{ .component }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* What the pods of both processes have in common; takes {component, root}. */}}
+{{/* Pod settings shared by both processes; argument: {component, root}. */}}
 {{- define "scorefront.pod" -}}
 serviceAccountName: scorefront-{{ .component }}
-# The links of a service named scorefront would be variables named SCOREFRONT_..., which are settings.
+# Service links of a Service named scorefront would be variables named SCOREFRONT_..., the names of settings.
 enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
