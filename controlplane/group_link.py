@@ -68,19 +68,19 @@ class GroupLink:
         self._writer.transport.abort()
 
     @property
-    def claims(self) -> GroupIs:
-        """The identity claimed by the group."""
+    def identity(self) -> GroupIs:
+        """The identity stated by the group."""
         return GroupIs(self.group, tuple(self.workers), self.pod)
 
-    def identify(self, claim: GroupIs) -> None:
-        """Record the identity claimed by the group. Raises LinkError if it is invalid."""
-        if not claim.group or self.group not in ("", claim.group):
-            raise LinkError(f"identity {claim.group!r} on a link of {self.group!r}")
-        if len(claim.workers) > MAX_GROUP_WORKERS:
-            raise LinkError(f"{len(claim.workers)} workers, at most {MAX_GROUP_WORKERS}")
-        if any(len(name) > MAX_NAME_CHARACTERS for name in (claim.group, claim.pod, *claim.workers)):
+    def identify(self, identity: GroupIs) -> None:
+        """Record the identity stated by the group. Raises LinkError if it is invalid."""
+        if not identity.group or self.group not in ("", identity.group):
+            raise LinkError(f"identity {identity.group!r} on a link of {self.group!r}")
+        if len(identity.workers) > MAX_GROUP_WORKERS:
+            raise LinkError(f"{len(identity.workers)} workers, at most {MAX_GROUP_WORKERS}")
+        if any(len(name) > MAX_NAME_CHARACTERS for name in (identity.group, identity.pod, *identity.workers)):
             raise LinkError(f"a name of more than {MAX_NAME_CHARACTERS} characters")
-        self.group, self.pod, self.workers = claim.group, claim.pod, frozenset(claim.workers)
+        self.group, self.pod, self.workers = identity.group, identity.pod, frozenset(identity.workers)
 
     async def messages(self) -> AsyncGenerator[FromGroup, None]:
         """Received messages, until the peer closes. Raises LinkError, OSError; TimeoutError after SILENT_S."""

@@ -28,7 +28,7 @@ from cluster.owned_tasks import OwnedTasks
 from cluster.router_reports import RouterReports
 from cluster.trust import ROUTER, Trust, TrustError, names
 from cluster.unauthenticated import UnauthenticatedConnections
-from controlplane.group_claims import claim_fault
+from controlplane.group_identity import identity_fault
 from controlplane.group_link import SILENT_S, GroupLink
 from serving.endpoint import VersionKey
 
@@ -258,19 +258,19 @@ class RouterGroups:
             case GroupLoad():
                 link.load = message
 
-    def _enter(self, link: GroupLink, said: GroupIs) -> None:
+    def _enter(self, link: GroupLink, identity: GroupIs) -> None:
         for other in self._links.values():
-            if other.group != said.group and not other.workers.isdisjoint(said.workers):
-                raise LinkError(f"it claims workers of group {other.group}")
-        if fault := claim_fault(said, link.host, self._pods, self._owners):
+            if other.group != identity.group and not other.workers.isdisjoint(identity.workers):
+                raise LinkError(f"it names workers of group {other.group}")
+        if fault := identity_fault(identity, link.host, self._pods, self._owners):
             raise LinkError(fault)
         is_new = link.group == ""
-        link.identify(said)
-        before = self._links.get(said.group)
+        link.identify(identity)
+        before = self._links.get(identity.group)
         if is_new:
             if before is None and len(self._links) >= MAX_GROUPS:
                 raise LinkError(f"more than {MAX_GROUPS} groups")
-            self._links[said.group] = link
+            self._links[identity.group] = link
             self.counters["groups_linked"] += 1
             if before is not None:
                 before.cut()
@@ -283,7 +283,7 @@ class RouterGroups:
     def _cut_impostors(self) -> None:
         """Close links with an identity that contradicts newer knowledge."""
         for link in tuple(self._links.values()):
-            if fault := claim_fault(link.claims, link.host, self._pods, self._owners):
+            if fault := identity_fault(link.identity, link.host, self._pods, self._owners):
                 self.counters["groups_refused"] += 1
                 _log.warning("router group %s at %s: link closed: %s", link.group, link.host, fault)
                 link.cut()

@@ -90,7 +90,12 @@ PURE = (
     *("serving", "autoscaler", "router.core", "router.supervisor.connection_balance", "router.membership"),
     *("router.busy_polling", "router.supervisor.roster"),
     *("router.peers.address", "router.peers.frames", "router.peers.session"),
-    *("cluster.kubernetes.objects", "cluster.unauthenticated", "controlplane.group_claims", "scorefront.doctor.judge"),
+    *(
+        "cluster.kubernetes.objects",
+        "cluster.unauthenticated",
+        "controlplane.group_identity",
+        "scorefront.doctor.judge",
+    ),
     *("cluster.framing", "scorefront.router.usage_cache", "scorefront.connection_table"),
     *(
         f"cluster.kubernetes.client.{name}"

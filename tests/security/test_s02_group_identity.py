@@ -10,7 +10,7 @@ import pytest
 from cluster.kubernetes.objects.router_pod import router_pod
 from cluster.link import GroupIs
 from cluster.trust import ROUTER
-from controlplane.group_claims import claim_fault
+from controlplane.group_identity import identity_fault
 from controlplane.router_groups import RouterGroups
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
@@ -37,15 +37,15 @@ OWNERS = {"a1": "router-1", "b1": "router-2"}
     ],
 )
 def test_a_greeting_is_held_to_what_is_known_of_the_routers(said: GroupIs, host: str, fault: str) -> None:
-    found = claim_fault(said, host, PODS, OWNERS)
+    found = identity_fault(said, host, PODS, OWNERS)
     assert found.startswith(fault) and bool(found) == bool(fault)
 
 
 def test_addresses_are_not_judged_before_any_is_known_nor_behind_a_proxy_of_the_pod() -> None:
     said = GroupIs("a", ("a9",), "router-9")
-    assert claim_fault(said, "10.0.0.9", {}, OWNERS) == ""
-    assert claim_fault(said, "10.0.0.9", {"router-1": ()}, OWNERS) == ""
-    assert claim_fault(said, "127.0.0.6", PODS, OWNERS) == ""
+    assert identity_fault(said, "10.0.0.9", {}, OWNERS) == ""
+    assert identity_fault(said, "10.0.0.9", {"router-1": ()}, OWNERS) == ""
+    assert identity_fault(said, "127.0.0.6", PODS, OWNERS) == ""
 
 
 def test_a_pod_tells_its_addresses() -> None:
