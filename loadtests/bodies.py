@@ -1,4 +1,4 @@
-"""Bodies of 10 MB in both directions: bytes per second next to nginx, and how much the router's memory grows.
+"""Bodies of 10 MB in both directions: bytes per second next to nginx, and the growth of the router's memory.
 
     python -m loadtests.bodies [--rounds 3] [--seconds 3] [--connections 8] [--peers] [--check]
 
@@ -27,7 +27,7 @@ CHUNK = b"0123456789"
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What is sent where; `moved` is how many bodies of 10 MB one request moves."""
+    """A request and its target; `moved`: bodies of 10 MB moved by one request."""
 
     name: str
     method: str
@@ -64,7 +64,7 @@ class Measured:
 
     @property
     def grown_bytes(self) -> int:
-        """By how much its memory grew at most."""
+        """The largest growth of its memory."""
         return self.peak - self.at_rest
 
 
@@ -114,7 +114,7 @@ def _run(rig: Rig, target: Target, direction: Direction, seconds: int, connectio
 
 
 def _prove(target: Target) -> None:
-    """What is sent must come back byte for byte. Raises RuntimeError."""
+    """Echoed bodies are equal byte for byte. Raises RuntimeError."""
     body = os.urandom(bodies.SIZE)
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=30)
     connection.request("POST", _path(target, DIRECTIONS[2]), body, dict(target.fields))
@@ -142,7 +142,7 @@ def table(measured: Sequence[Measured]) -> Table:
 
 
 def promises(measured: Sequence[Measured]) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     by_name = {each.target.name: each for each in measured}
     ours, theirs = by_name[OURS], by_name["nginx"]
     ratios = [

@@ -1,4 +1,4 @@
-"""Clients in a closed loop, each on a connection of its own that is not given up: what became of it is told exactly.
+"""Clients in a closed loop, each on a persistent connection of its own, with an exact account of every failure.
 
 A client that thinks leaves its connection idle meanwhile. A request is never sent again. A connection that the router
 has closed without having said so in an answer before (`Connection: close`) is a lost one, whether a request was on it
@@ -32,7 +32,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Tally:
-    """What all clients have seen."""
+    """The results of all clients."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Tally:
 
 
 class _Watched(asyncio.StreamReaderProtocol):
-    """Notes when the other end has ended the connection, whether anybody reads or not."""
+    """Records the time at which the other end closed the connection, even if nothing is being read."""
 
     ended_s: float | None = None
 
@@ -93,7 +93,7 @@ class _Client:
         self._all.tally.connected += 1
 
     async def exchange(self) -> bool:
-        """One request, on the connection there is or on a new one; whether it was answered 200."""
+        """One request, on the present connection or a new one; True if it was answered 200."""
         tally = self._all.tally
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -166,7 +166,7 @@ class Clients:
                 raise ConnectionError(f"/healthz was answered {status}")
 
     async def once(self) -> bool:
-        """One request of each client, all at the same time; whether every one was answered 200."""
+        """One request of each client, all at the same time; True if every one was answered 200."""
         good = await asyncio.gather(*(client.exchange() for client in self._clients))
         self.leave()
         return all(good)
@@ -196,7 +196,7 @@ class Clients:
         self._going.set()
 
     async def stop(self) -> Tally:
-        """Let every request end, then leave; what has been seen."""
+        """Let every request end, then disconnect; returns the results."""
         await self.hold()
         for task in self._tasks:
             task.cancel()

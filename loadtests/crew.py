@@ -53,7 +53,7 @@ def known(pids: Iterable[int]) -> list[Worker]:
 
 
 def owner(key: VersionKey, workers: Iterable[Worker]) -> Worker:
-    """Who grants the slots of a version, if all of these serve. Raises LookupError where there is none."""
+    """The owner of a version among these workers. Raises LookupError without any."""
     by_name = {each.name: each for each in workers}
     return by_name[owner_of(key, by_name)]
 
@@ -89,7 +89,7 @@ def standing_still(pids: Iterable[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(pid: int, pids: Iterable[int]) -> Iterator[None]:
-    """Of these workers only `pid` runs: whoever connects now becomes its client."""
+    """Stop all of these workers but `pid`, so that new connections become its clients."""
     with standing_still(each for each in pids if each != pid):
         yield
 

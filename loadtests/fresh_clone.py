@@ -1,4 +1,4 @@
-"""What a newcomer does: clone into an empty folder, `make run`, paste the curl line, press Ctrl-C.
+"""The first minutes of a new user: clone into an empty folder, `make run`, paste the curl line, press Ctrl-C.
 
     python -m loadtests.fresh_clone
 

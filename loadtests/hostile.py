@@ -1,4 +1,4 @@
-"""What a stranger, a client with a valid key or a replica can make a worker spend by the way it sends its bytes.
+"""The cost to a worker of byte patterns chosen by a stranger, a client with a valid key or a replica.
 
     python -m loadtests.hostile [--only half-heads|crowd|crlf] [--connections 5000] [--rounds 3] [--megabytes 100]
 

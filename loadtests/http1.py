@@ -29,7 +29,7 @@ def post(path: str, key: str, body: bytes = b"{}") -> bytes:
 
 
 def head(path: str, key: str, length: int) -> bytes:
-    """The head of a POST whose body has this length."""
+    """The head of a POST with a body of this length."""
     lines = (f"POST {path} HTTP/1.1", "Host: front", f"Authorization: Bearer {key}", f"Content-Length: {length}")
     return "\r\n".join([*lines, "", ""]).encode()
 

@@ -81,7 +81,7 @@ def _round(each: Measured, target: Target, connections: int, rate: float, second
 
 @contextlib.contextmanager
 def held(target: Target, connections: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that holds the connections until its input ends; then it says how many were lost."""
+    """A process that holds the connections until its input ends, then prints the number that were lost."""
     command = [sys.executable, "-m", "loadtests.idle", "--hold", str(target.port), "--connections", str(connections)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
         try:
@@ -97,7 +97,7 @@ def held(target: Target, connections: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def hold(port: int, connections: int) -> None:
-    """In a process of its own: open, score once on each, say so, wait for the end of the input, count what is left."""
+    """In a process of its own: open, score once on each, wait for the end of the input, count the closed ones."""
     signal.alarm(int(2 * HELD_S))  # whatever becomes of the parent
     request = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
     sources = (f"127.{a}.{b}.1" for a, b in itertools.product(range(1, 255), range(255)))
@@ -146,7 +146,7 @@ def table(measured: Sequence[Measured]) -> Table:
 
 
 def promises(measured: Sequence[Measured]) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     by_name = {each.name: each for each in measured}
     ours, theirs = by_name[OURS], by_name.get("Envoy")
     to_envoy = ours.bytes_each / theirs.bytes_each if theirs else float("nan")

@@ -34,7 +34,7 @@ def manifest(name: str, versions: Sequence[dict[str, Any]], **spec: Any) -> dict
 def witness_version(
     name: str, witness: Path | str = "", work_ms: float = 100, slots: int = 1, **fields: Any
 ) -> dict[str, Any]:
-    """A version whose replicas are `loadtests/replica.py`."""
+    """A version with replicas of `loadtests/replica.py`."""
     command = ["python", str(REPLICA), "--port", "{port}", "--work-ms", str(work_ms), "--slots", str(slots)]
     if witness:
         command += ["--witness", str(witness)]
@@ -42,7 +42,7 @@ def witness_version(
 
 
 class Installation:
-    """One `scorefront up`. Ports are chosen by the system and read from what it prints."""
+    """One `scorefront up`. Ports are chosen by the system and read from its output."""
 
     def __init__(self, directory: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
         self.directory = directory
@@ -158,7 +158,7 @@ class Client:
         return found
 
     async def status(self, endpoint: str, version: str) -> dict[str, Any]:
-        """What the control plane says of one version."""
+        """The status of one version from the control plane."""
         _, view = await self.rest("GET", f"/api/v1/endpoints/{endpoint}")
         found: dict[str, Any] = view["status"]["versions"][version]
         return found
@@ -176,6 +176,6 @@ class Client:
 
 
 def overlaps(witness: Path, slots: int) -> tuple[int, int]:
-    """(requests, requests that ran when more than `slots` ran on their replica), from what the replicas wrote."""
+    """(requests, requests that ran while more than `slots` ran on their replica), as recorded by the replicas."""
     spans = read(witness)
     return len(spans), over(spans, slots)

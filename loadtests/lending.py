@@ -1,4 +1,4 @@
-"""What it costs to have a slot of another worker: ask, grant, use, return, with every frame as bytes and back.
+"""The cost of a borrowed slot: ask, grant, use, return, with every frame encoded and decoded.
 
 Two dispatchers in this process say to each other what they would over a link; one message a frame, which is the worst
 case: under load the messages of one turn of the loop share a frame, and a slot serves several requests.
@@ -42,7 +42,7 @@ class Pair:
         self.borrower = self._by_name[next(name for name in NAMES if name != owner)].queue(KEY)
 
     def settle(self) -> None:
-        """Carry what they say, until nothing more is said."""
+        """Deliver messages until there are none."""
         while any(dispatcher.outbox for dispatcher in self._by_name.values()):
             for name, dispatcher in self._by_name.items():
                 said, dispatcher.outbox[:] = list(dispatcher.outbox), []

@@ -32,7 +32,7 @@ OPEN_LOOP_PEERS = tuple(name for name in PEERS if name != UNIQUE)
 
 
 class Outcomes:
-    """What became of each request; times in seconds from the start of the run, as the arrivals."""
+    """The outcome of each request; times in seconds from the start of the run, as the arrivals."""
 
     def __init__(self, arrivals_s: Sequence[float]) -> None:
         self.arrivals_s = arrivals_s
@@ -59,7 +59,7 @@ class Outcomes:
 
     @property
     def lateness_s(self) -> list[float]:
-        """How much later than intended each request was sent."""
+        """Delay of each request behind its intended moment."""
         return [sent - at for at, sent in zip(self.arrivals_s, self.sent_s, strict=True)]
 
 
@@ -74,7 +74,7 @@ class _Connection:
 
 
 class Generator:
-    """Sends requests to one port at their times, on connections of which there are as many as it takes."""
+    """Sends requests to one port at their times, on as many connections as that takes."""
 
     def __init__(self, port: int, requests: Sequence[bytes], arrivals_s: Sequence[float]) -> None:
         self._port = port
@@ -192,7 +192,7 @@ def drive(target: Target, rate: float, seconds: float, seed: int) -> Outcomes:
 
 @dataclass(slots=True)
 class Measured:
-    """What each round gave for one target, seconds."""
+    """The results of each round for one target, seconds."""
 
     target: Target
     p50_s: list[float] = field(default_factory=list)
@@ -246,7 +246,7 @@ def table(measured: Sequence[Measured]) -> Table:
 
 
 def promises(measured: Sequence[Measured]) -> list[Promise]:
-    """What the product promises to add at most: as it comes, and polling where that was measured."""
+    """The promised limits of added latency: with default settings, and with busy polling if it was measured."""
     promised = []
     polled = any(_named(measured, POLLING))
     for name in (OURS, POLLING) if polled else (OURS,):

@@ -65,7 +65,7 @@ async def pause(here: Stage, load: Clients, who: str, seconds: float) -> Pause:
 
 @dataclass(slots=True)
 class Record:
-    """What was seen."""
+    """The results."""
 
     pauses: list[Pause]
     requests: int
@@ -100,7 +100,7 @@ def table(record: Record) -> Table:
 
 
 def promises(record: Record) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     replaced = sum(not each.same_workers for each in record.pauses)
     home_s = max((each.home_s for each in record.pauses), default=float("nan"))
     return [

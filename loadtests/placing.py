@@ -1,4 +1,4 @@
-"""Whose clients the connections of a generator are, where several workers share a listening socket."""
+"""Placement of a generator's connections on the workers that share a listening socket."""
 
 import contextlib
 import socket
@@ -16,7 +16,7 @@ CONNECTIONS = 160
 
 
 class Place(StrEnum):
-    """Which workers have the clients."""
+    """The workers that get the clients."""
 
     ALL = "all"
     """Every one as many as the others."""
@@ -38,9 +38,9 @@ def chosen(place: Place, workers: list[Worker]) -> list[Worker]:
 
 @contextlib.contextmanager
 def placed(generator: Generator, target: Target, place: Place) -> Iterator[None]:
-    """The generator's connections are where they should be.
+    """Connect the generator to the chosen workers.
 
-    Workers pass connections on to whoever has fewer; so those without clients get as many that stay silent.
+    Workers hand connections to those that have fewer; so those without clients get as many that stay silent.
     """
     workers = known(target.pids)
     busy = chosen(place, workers)
@@ -57,7 +57,7 @@ def placed(generator: Generator, target: Target, place: Place) -> Iterator[None]
 
 
 def share_of_busiest(generator: Generator, target: Target) -> float:
-    """What part of the generator's connections the worker with the most of them has."""
+    """The largest share of the generator's connections on one worker."""
     mine = generator.ports()
     return max((len(mine & clients(each, target.port)) for each in known(target.pids)), default=0) / max(1, len(mine))
 

@@ -1,4 +1,4 @@
-"""A share of a core for a process, and no more (control groups, version 1 or 2); only where root may make them."""
+"""A limit on the share of a core that a process may use (control groups, version 1 or 2); needs root."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ class NoQuota(Exception):
 
 
 def settings(share: float, version: int) -> dict[str, str]:
-    """File -> what to write into it."""
+    """File -> its new content."""
     quota_us = int(share * PERIOD_US)
     if version == 2:
         return {"cpu.max": f"{quota_us} {PERIOD_US}"}

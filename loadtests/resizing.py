@@ -27,7 +27,7 @@ THINK_S = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change and what it took."""
+    """One change and its duration."""
 
     what: str
     seconds: float
@@ -38,7 +38,7 @@ class Change:
 
 @dataclass(slots=True)
 class Record:
-    """What was seen."""
+    """The results."""
 
     changes: list[Change]
     tallies: dict[str, Tally]
@@ -100,7 +100,7 @@ async def _stopped(groups: dict[str, Clients]) -> dict[str, Tally]:
 
 
 def tables(record: Record) -> tuple[Table, Table]:
-    """What was changed, and what clients saw."""
+    """The changes, and the results of clients."""
     changes = [
         (each.what, f"{each.seconds:.2f}", str(each.workers), ", ".join(map(str, each.spread)))
         for each in record.changes
@@ -116,7 +116,7 @@ def tables(record: Record) -> tuple[Table, Table]:
 
 
 def promises(record: Record) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     tallies = record.tallies.values()
     refused, lost = sum(each.refused for each in tallies), sum(each.lost for each in tallies)
     miscounted = record.overlaps + record.miscounts

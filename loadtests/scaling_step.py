@@ -1,4 +1,4 @@
-"""Five clients in a closed loop come from rest upon one replica: how soon is more asked for, when is it given back?
+"""A step of load from rest, five clients in a closed loop on one replica: time to scale up and to scale down.
 
     python -m loadtests.scaling_step [--trials 10] [--window 60]
 
@@ -23,7 +23,7 @@ EXPECTED = 6  # ceil(5 busy ÷ 0.7) = 8, at most 6
 
 @dataclass
 class Trial:
-    """What one trial showed; times in seconds."""
+    """The result of one trial; times in seconds."""
 
     name: str
     first_wait_at: float = 0.0

@@ -37,7 +37,7 @@ CALM_CLIENTS, THINK_S = 4, 0.1
 
 @dataclass(slots=True)
 class Measured:
-    """Seconds; infinite where it did not happen."""
+    """Seconds; infinite if it did not happen."""
 
     before: int
     """Workers before the step."""
@@ -104,7 +104,7 @@ async def _step(rig: Rig, target: Target, key: str, up: int, load_s: int, back_s
 
 
 async def _changes(client: Client) -> int:
-    """What the product has counted."""
+    """The counters of the product."""
     _, text = await client.rest("GET", "/metrics")
     return sum(
         int(float(count))
@@ -138,7 +138,7 @@ def table(measured: Measured) -> Table:
 
 
 def promises(measured: Measured, back_s: float) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     to_and_fro = measured.changes - 2 * (measured.most - 1)
     return [
         Promise("workers before the step", measured.before, 1, at_least=False, digits=0),

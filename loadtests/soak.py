@@ -1,4 +1,4 @@
-"""Half load for a long time, with replicas killed, clients leaving and declarations changing at random: what leaks?
+"""Half load for a long time, with replicas killed, clients leaving and declarations changing at random: finds leaks.
 
     python -m loadtests.soak [--minutes 20] [--seed N]
 
@@ -32,7 +32,7 @@ TOLERATED = {"worker MB": 2.0, "worker fds": 4, "tasks": 4, "control MB": 4.0, "
 
 @dataclass
 class Record:
-    """What was seen."""
+    """The results."""
 
     outcomes: Counter[int] = field(default_factory=Counter)
     failures: list[Outcome] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Soak:
         await self._here.client.until(ENDPOINT, "blue", 30, ready=3)
 
     async def _leave(self) -> None:
-        """Some clients go away in the middle of what they do: in a head, in a body, waiting, being answered."""
+        """Some clients disconnect at any point: in a head, in a body, waiting, being answered."""
         here = self._here
         request = here.caller.head(20) + b"x" * 20
         for _ in range(5):
@@ -113,7 +113,7 @@ class Soak:
             raise RuntimeError(f"{method} {path}: {status} {answer}")
 
     async def sample(self) -> None:
-        """What processes hold, again and again; a line each minute."""
+        """Sample the resources of the processes; a line each minute."""
         up = self._here.installation.process
         assert up is not None
         control, worker = psutil.Process(up.pid), self._here.worker()
@@ -135,7 +135,7 @@ class Soak:
 
 
 def grown(samples: list[dict[str, float]]) -> dict[str, float]:
-    """How far each median of the last third is above that of the third before; the first third is for warming up."""
+    """Growth of each median from the second third to the last; the first third is for warming up."""
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[2 * third :]
     return {

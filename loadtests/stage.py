@@ -1,4 +1,4 @@
-"""A whole installation with several workers and replicas that witness, for what many workers have promised of slots."""
+"""A whole installation with several workers and recording replicas, for the promises about slots."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ CHANGED_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large the installation is."""
+    """The size of the installation."""
 
     workers: int
     replicas: int = 8
@@ -44,7 +44,7 @@ class Shape:
 
 
 class Stage:
-    """What is seen and done from outside."""
+    """Observation and control from outside."""
 
     def __init__(self, shape: Shape, installation: Installation, client: Client, key: str, written: Path) -> None:
         self.shape = shape
@@ -66,11 +66,11 @@ class Stage:
         return crew(self.up)
 
     def owner(self) -> Worker:
-        """Who grants the slots, while nobody comes or goes."""
+        """The owner of the version, while membership is stable."""
         return owner(KEY, self.workers())
 
     def spread(self) -> dict[str, int]:
-        """How many clients each worker has."""
+        """Worker -> number of its clients."""
         return {each.name: len(clients(each, self.address[1])) for each in self.workers()}
 
     def signal(self, number: signal.Signals) -> None:
@@ -78,7 +78,7 @@ class Stage:
         os.kill(self.up, number)
 
     async def until(self, happened: Callable[[], bool], what: str, within_s: float = CHANGED_S) -> float:
-        """Seconds until it has. Raises TimeoutError that says what has not."""
+        """Seconds until it has. Raises TimeoutError that names the condition."""
         began = time.monotonic()
         while not happened():
             if time.monotonic() - began > within_s:
@@ -91,7 +91,7 @@ class Stage:
         return await self.until(lambda: len(self.workers()) == count, f"{count} workers")
 
     async def all_at_once(self) -> bool:
-        """Whether as many requests as there are slots run side by side, now that nobody else sends any."""
+        """True if as many requests as there are slots run side by side; no other load may run."""
         probe = self.clients(self.shape.total, work_ms=int(PROBE_S * 1000))
         began = time.monotonic()
         good = await probe.once()
@@ -99,7 +99,7 @@ class Stage:
         return good and time.monotonic() - began < 1.8 * PROBE_S
 
     async def is_home(self) -> bool:
-        """Whether the counts say that no slot is in use, nobody waits, and none is missing."""
+        """True if the metrics show no slot in use, no waiting request and no missing slot."""
         seen = await self.client.metrics()
         in_use = seen["scorefront_busy_slots"] + seen["scorefront_waiting_requests"]
         return not in_use and seen["scorefront_total_slots"] == self.shape.total
@@ -125,7 +125,7 @@ class Stage:
         await asyncio.sleep(SETTLE_S + 2 * self.shape.work_ms / 1000)
 
     def spans(self) -> list[witness.Span]:
-        """What the replicas have written."""
+        """The records of the replicas."""
         return witness.read(self.written)
 
     def overlaps(self) -> int:
@@ -133,7 +133,7 @@ class Stage:
         return witness.over(self.spans(), self.shape.slots)
 
     async def miscounts(self) -> int:
-        """What the product itself has counted that must never be: see `scorefront_slot_violations_total`."""
+        """The product's own count of violations: `scorefront_slot_violations_total`."""
         seen = await self.client.metrics()
         return int(seen["scorefront_slot_violations_total"])
 

@@ -49,7 +49,7 @@ PEERS: dict[str, Starter] = {
 
 
 def ideal_fifo(arrivals_s: Sequence[float], work_s: Sequence[float], servers: int) -> list[float]:
-    """Latency of each request in one queue for all servers: whoever came first gets the first server that is free."""
+    """Latency of each request in one FIFO queue for all servers."""
     free_at = [0.0] * servers
     latencies = []
     for arrival, work in zip(arrivals_s, work_s, strict=True):
@@ -60,7 +60,7 @@ def ideal_fifo(arrivals_s: Sequence[float], work_s: Sequence[float], servers: in
 
 
 def overlapping(jobs: Iterable[Job]) -> int:
-    """Requests that reached a replica which was still working on another."""
+    """Requests that reached a replica still at work on another."""
     busy_until: dict[int, float] = {}
     count = 0
     for job in sorted(jobs, key=lambda job: job.came_s):
@@ -98,7 +98,7 @@ class Row:
 
 
 def row(case: "Case", load: float, outcomes: Outcomes, jobs: Sequence[Job], on_busiest: float) -> Row:
-    """Compare what was measured with the ideal, over the same requests: those that a replica has worked on."""
+    """Compare the measurement with the ideal over the same requests: those that reached a replica."""
     worked = sorted(jobs, key=lambda job: job.index)
     arrivals = [outcomes.arrivals_s[job.index] for job in worked]
     ideal = ideal_fifo(arrivals, [job.work_s for job in worked], REPLICAS)
@@ -108,7 +108,7 @@ def row(case: "Case", load: float, outcomes: Outcomes, jobs: Sequence[Job], on_b
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured."""
+    """One case of the measurement."""
 
     name: str
     start: Starter
@@ -151,7 +151,7 @@ def measure(case: Case, load: float, requests: int, seed: int) -> Row:
 
 
 def offered(target: Target, load: float, requests: int, seed: int) -> Generator:
-    """Offers this share of what the replicas can do."""
+    """Offers this share of the replicas' capacity."""
     chance = random.Random(seed)
     work = [chance.expovariate(1 / MEAN_WORK_S) for _ in range(requests)]
     bodies = [target.post(replicas.body(index, work_s)) for index, work_s in enumerate(work)]
@@ -159,7 +159,7 @@ def offered(target: Target, load: float, requests: int, seed: int) -> Generator:
 
 
 def drive(case: Case, target: Target, generator: Generator) -> tuple[Outcomes, float]:
-    """What became of it, and the share of the connections that one worker had at the end."""
+    """The outcomes, and the largest share of the connections on one worker at the end."""
     if case.place is None:
         return generator.run(), float("nan")
     shares: list[float] = []
@@ -198,7 +198,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def promises(rows: Sequence[Row]) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     promised = []
     for each in rows:
         if each.bound is not None:

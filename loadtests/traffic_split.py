@@ -60,7 +60,7 @@ async def _change_under_load(client: Client, requests: int) -> tuple[Counter[int
 
 
 async def measure(requests: int) -> bool:
-    """Print the shares; returns whether all is as promised."""
+    """Print the shares; returns True if all are as promised."""
     good = True
     with tempfile.TemporaryDirectory() as folder, Installation(Path(folder)) as installation:
         installation.start(*(_document(number) for number in range(len(VECTORS))))

@@ -1,4 +1,4 @@
-"""One replica with one slot behind four workers: how much of its time does it work while clients wait?
+"""One replica with one slot behind four workers: its busy share while clients wait.
 
     python -m loadtests.utilization [--workers 4] [--clients 8] [--work-ms 20] [--seconds 20] [--check]
 
@@ -32,7 +32,7 @@ BOUND = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one run gave; seconds."""
+    """The result of one run; seconds."""
 
     share: float
     gaps_s: Sequence[float]
@@ -48,12 +48,12 @@ class Measured:
 
 
 def busy_share(jobs: Sequence[Job]) -> float:
-    """Part of the time from the first beginning to the last end in which a single replica worked."""
+    """Busy share of a single replica between the first beginning and the last end."""
     return sum(job.work_s for job in jobs) / (jobs[-1].ended_s - jobs[0].began_s) if jobs else float("nan")
 
 
 def gaps(jobs: Sequence[Job]) -> list[float]:
-    """How long it did nothing between two requests."""
+    """Idle times between two requests."""
     return [after.came_s - before.ended_s for before, after in itertools.pairwise(jobs)]
 
 
@@ -69,7 +69,7 @@ def measure(workers: int, clients: int, work_ms: float, seconds: float) -> Measu
 
 
 async def _drive(target: Target, count: int, work_ms: float, seconds: float) -> tuple[Tally, float, float]:
-    """What clients saw, and the time that counts."""
+    """The results of clients, and the measured period."""
     key = dict(target.fields)["Authorization"].removeprefix("Bearer ")
     load = Clients(("127.0.0.1", target.port), post(target.path, key, replicas.body(0, work_ms / 1000)), count)
     share = -(-count // len(target.pids))
@@ -102,7 +102,7 @@ def table(measured: Measured) -> Table:
 
 
 def promises(measured: Measured) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     wrong = len(measured.tally.failures) + measured.overlaps
     return [
         Promise("busy share of the replica", measured.share, BOUND, digits=4),

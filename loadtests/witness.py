@@ -1,4 +1,4 @@
-"""What the replicas wrote down, and what it proves: the only judge of whether slots were exact. Pure but for `read`.
+"""The records of the replicas: the only judge of the exactness of slots. Pure but for `read`.
 
 A replica that runs in a process of its own appends a line (start, end, pid, request id, running) when a request has
 ended, whoever is still there to hear of it: what a router forgets is seen here.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One request on a replica; seconds on the machine's monotonic clock, which all processes share."""
+    """One request on a replica; seconds on the machine's monotonic clock."""
 
     began_s: float
     ended_s: float
@@ -21,7 +21,7 @@ class Span:
 
 
 def read(path: Path) -> list[Span]:
-    """Everything that has ended so far; nothing where nobody has written yet."""
+    """All requests that have ended so far."""
     if not path.exists():
         return []
     return [span(line) for line in path.read_text().splitlines()]
@@ -47,7 +47,7 @@ def most_at_once(spans: Iterable[Span]) -> int:
 
 
 def full_at(spans: Iterable[Span], since_s: float, slots: int) -> float:
-    """The first moment at which so many requests that began after `since_s` ran at the same time; else infinite."""
+    """The first moment with this many requests begun after `since_s` at the same time; infinite if there is none."""
     later = [each for each in spans if each.began_s >= since_s]
     moments = sorted([(each.began_s, 1) for each in later] + [(each.ended_s, -1) for each in later])
     running = 0
@@ -64,13 +64,13 @@ def repeated(spans: Iterable[Span]) -> int:
 
 
 def busy_share(spans: Iterable[Span], since_s: float, until_s: float, slots: int) -> float:
-    """What part of the time of so many slots was work, from `since_s` to `until_s`."""
+    """The busy share of this many slots from `since_s` to `until_s`."""
     worked = sum(max(0.0, min(each.ended_s, until_s) - max(each.began_s, since_s)) for each in spans)
     return worked / (slots * (until_s - since_s))
 
 
 def _sweep(spans: Iterable[Span]) -> Sequence[tuple[int, int]]:
-    """(+1 or -1, how many run after it) of every beginning and end, in their order.
+    """(+1 or -1, number running after it) of every beginning and end, in their order.
 
     An end and a beginning at the same instant do not overlap: ends sort first.
     """

@@ -1,4 +1,4 @@
-"""kill -9 of router workers at random, under load: what does it cost, and does every slot come home?
+"""kill -9 of router workers at random, under load: lost requests, and the return of every slot.
 
     python -m loadtests.worker_kills [--kills 200] [--seed N] [--check]
 
@@ -52,7 +52,7 @@ class Kill:
 
 @dataclass(slots=True)
 class Record:
-    """What was seen with one shape."""
+    """The results with one shape."""
 
     shape: Shape
     kills: list[Kill] = field(default_factory=list)
@@ -86,7 +86,7 @@ def victims(workers: Sequence[Worker], chance: random.Random) -> list[Worker]:
 
 
 def strike(here: Stage, chance: random.Random) -> tuple[Kill, int] | None:
-    """Kill at random; None where there are too few to lose one."""
+    """Kill at random; None if there are too few to lose one."""
     workers = here.workers()
     chosen = victims(workers, chance)
     if not chosen:
@@ -136,7 +136,7 @@ async def measure(shape: Shape, kills: int, seed: int) -> Record:
 
 
 async def _is_whole(here: Stage, loads: Sequence[Clients]) -> bool:
-    """After a while without kills: whether every slot is counted as free, and to be had, when nobody has any."""
+    """True if every slot is counted as free and can be used, after a while without kills or load."""
     await asyncio.sleep(QUIET_S)
     await asyncio.gather(*(load.hold() for load in loads))
     whole = await here.home_within(COUNTED_S) < COUNTED_S
@@ -166,7 +166,7 @@ def table(records: Sequence[Record]) -> Table:
 
 
 def promises(records: Sequence[Record]) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product."""
     strange = sum(len(unexplained(each.failures, each.kills)) for each in records)
     miscounted = sum(each.overlaps + each.miscounts + each.miscounted for each in records)
     home = max((value for each in records for value in each.home_s), default=float("nan"))

@@ -1,4 +1,4 @@
-"""What a second worker brings: requests per second of two over one, what a request costs, and what asking costs.
+"""The gain of a second worker: requests per second of two over one, cost of a request and of asking for a slot.
 
     python -m loadtests.workers [--rounds 3] [--seconds 6] [--check]
 
@@ -55,7 +55,7 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Median requests per second; nan where the machine does not allow the measurement."""
+        """Median requests per second; nan if the machine does not allow the measurement."""
         return middle([run.rate for run in self.runs])
 
     @property
@@ -103,7 +103,7 @@ def _conditions(rig: Rig, each: Measured) -> Iterator[None]:
 
 
 def _others(target: Target) -> list[int]:
-    """The workers; and every other process of this measurement, which would be in the way on a core of its own."""
+    """The workers; and every other process of this measurement."""
     children = [process.pid for process in psutil.Process().children(recursive=True)]
     return sorted({*target.pids, *children})
 
@@ -148,7 +148,7 @@ def table(measured: Sequence[Measured]) -> Table:
 
 
 def promises(measured: Sequence[Measured]) -> list[Promise]:
-    """What the product promises: of the way in which the workers are the limit."""
+    """The promise of the product, for the case limited by the workers."""
     failed = sum(run.failed for each in measured for run in each.runs)
     dearer = of(measured, SHARED, 2).cpu_us / of(measured, SHARED, 1).cpu_us
     return [

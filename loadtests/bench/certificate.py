@@ -1,4 +1,4 @@
-"""A certificate of its own making, good for a day: what TLS is measured with."""
+"""A self-signed certificate, valid for a day, for measurements over TLS."""
 
 import datetime
 import ipaddress
@@ -13,7 +13,7 @@ _LIFETIME = datetime.timedelta(days=1)
 
 
 def write_certificate(directory: Path, *hosts: str) -> tuple[Path, Path]:
-    """Write `cert.pem` and `key.pem` (ECDSA P-256), and return where. `hosts`: IP addresses; without any 127.0.0.1."""
+    """Write `cert.pem` and `key.pem` (ECDSA P-256); returns their paths. `hosts`: IP addresses, default 127.0.0.1."""
     addresses = [x509.IPAddress(ipaddress.ip_address(host)) for host in hosts or ("127.0.0.1",)]
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loadtest")])

@@ -1,4 +1,4 @@
-"""What each feature costs: CPU of the router per request with it, less the CPU without it, in the same rounds.
+"""The cost of each feature: the router's CPU per request with it, less the CPU without it, in the same rounds.
 
 Everything goes through whole products under wrk's load, so kernel and event loop are in the figures. Where a feature
 works once per head and is remembered, it is measured on heads that never repeat as well.
@@ -32,7 +32,7 @@ class Variant:
 
     @property
     def script(self) -> str:
-        """How wrk sends it."""
+        """The script for wrk."""
         return wrk.script(self.target.head("POST", *self.fields), self.body)
 
     @property
@@ -43,7 +43,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A row: `variant` less `without` is what it costs."""
+    """A row: `variant` less `without` is its cost."""
 
     name: str
     variant: str
@@ -133,7 +133,7 @@ def measure(rounds: int, seconds: int) -> dict[str, Variant]:
 
 
 def table(found: dict[str, Variant]) -> Table:
-    """A row for each feature; the first row is the whole request, which the others add to or are part of."""
+    """A row for each feature; the first row is the whole request, and the others add to it or are part of it."""
     base = found["base"]
     whole = (
         "a whole request with defaults and key auth",
@@ -153,6 +153,6 @@ def _row(feature: Feature, found: dict[str, Variant]) -> tuple[str, str, str]:
 
 
 def noise_ns(found: dict[str, Variant]) -> float:
-    """How far rounds of the same thing lie apart: half the range of the base. A cost below it says nothing."""
+    """Noise: half the range of the base over the rounds. A cost below it is meaningless."""
     costs: Sequence[float] = found["base"].costs_ns
     return (max(costs) - min(costs)) / 2

@@ -1,4 +1,4 @@
-"""What is made of measured values: order, percentiles, tables, and whether a promise was kept. Pure."""
+"""Statistics of measured values: order, percentiles, tables, promises kept or not. Pure."""
 
 import itertools
 import math
@@ -45,7 +45,7 @@ def middle(values: Sequence[float]) -> float:
 
 
 def median_difference(values: Sequence[float], base: Sequence[float]) -> float:
-    """Median over the rounds of value - base of the same round: what drifts during a run touches both."""
+    """Median over the rounds of value - base of the same round: drift during a run affects both."""
     return middle([value - other for value, other in zip(values, base, strict=True)])
 
 
@@ -73,7 +73,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What was promised of a figure, and the figure."""
+    """The promise about a figure, and the figure."""
 
     what: str
     measured: float
@@ -83,7 +83,7 @@ class Promise:
 
     @property
     def kept(self) -> bool:
-        """Whether it was kept; what could not be measured was not."""
+        """True if it was kept; an unmeasured one was not."""
         return self.measured >= self.bound if self.at_least else self.measured <= self.bound
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Where and with what was measured."""
+"""The machine and the programs of a measurement."""
 
 import datetime
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""What the pure parts of a request cost, timed in this process one by one, which wrk cannot."""
+"""The cost of the pure parts of a request, timed one by one in this process."""
 
 import hashlib
 import timeit
@@ -31,7 +31,7 @@ Part = Callable[[], object]
 
 
 def parts() -> dict[str, Part]:
-    """What is timed, by what it is."""
+    """Name of a part -> the function to time."""
     fields = (("Authorization", f"Bearer {KEY}"), ("Content-Length", "60"))
     raw = Target("", 80, "/api/v1/service/bench/score", fields).head()
     settings, ids = RouterSettings(), RequestIds(bytes(range(16)))

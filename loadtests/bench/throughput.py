@@ -24,7 +24,7 @@ UNIQUE_FIELD = ("x-unique", wrk.NEVER_THE_SAME.decode())
 
 @dataclass(slots=True)
 class Measured:
-    """One row: where the load went and what each round gave."""
+    """One row: the target of the load and the result of each round."""
 
     target: Target
     script: str
@@ -47,7 +47,7 @@ class Measured:
 
 
 def targets(rig: Rig, wanted: Sequence[str]) -> list[Target]:
-    """Start what is wanted and installed. `direct` is the backend; scorefront with unique heads is scorefront."""
+    """Start the targets that are asked for and installed. `direct` is the backend; unique heads go to scorefront."""
     backend = nginx.start_backend(rig)
     port = backend.port
     started = [backend] if "direct" in wanted else []

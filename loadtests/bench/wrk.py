@@ -1,4 +1,4 @@
-"""wrk drives one target for some seconds; what came out, and the CPU that the proxy used meanwhile."""
+"""wrk drives one target for some seconds: its result, and the CPU used by the proxy meanwhile."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run gave."""
+    """The result of one run."""
 
     requests: int
     seconds: float
@@ -54,12 +54,12 @@ class Run:
 
     @property
     def share_of_core(self) -> float:
-        """How busy the proxy's core was with the proxy, 0 to 1: well below 1, something else was the limit."""
+        """The proxy's share of its core, 0 to 1: well below 1, something else was the limit."""
         return self.cpu_s / self.seconds if self.seconds else 0.0
 
 
 def version() -> str | None:
-    """Version, or None where wrk is missing."""
+    """The version, or None without wrk."""
     line = first_line_of("wrk", "-v")
     return line and line.partition(" Copyright")[0]
 
@@ -96,7 +96,7 @@ def drive(
 
 
 def parsed(lines: Sequence[str], cpu_s: float, said: str) -> Run:
-    """What the script printed at the end. Raises RuntimeError with what was said instead."""
+    """The figures printed by the script at the end. Raises RuntimeError with the output if there are none."""
     for line in reversed(lines):
         if line.startswith("{"):
             figures = json.loads(line)

@@ -1,4 +1,4 @@
-"""Faults on purpose: each scenario breaks one thing under load, on the whole product, and says what it cost.
+"""Fault injection: each scenario breaks one thing under load, on the whole product, and reports the cost.
 
     python -m loadtests.faults [NUMBER...] [--quick]
 

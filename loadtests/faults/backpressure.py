@@ -1,4 +1,4 @@
-"""One side is slow, the other sends as much as it can: memory must not be what lies between."""
+"""One side is slow, the other sends as fast as it can: memory must not grow."""
 
 import asyncio
 import contextlib

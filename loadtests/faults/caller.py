@@ -1,4 +1,4 @@
-"""A client that never tries again, and tells exactly what became of each request; and load with arrivals fixed before.
+"""A client without retries that records the outcome of each request, and open-loop load.
 
 An answer counts as late from the moment its request was meant to be sent: a slow answer cannot slow the arrivals down.
 """
@@ -21,7 +21,7 @@ LOST = 0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request. Times in seconds on the monotonic clock."""
+    """The outcome of one request. Times in seconds on the monotonic clock."""
 
     number: int
     due_at: float
@@ -110,7 +110,7 @@ class Caller:
 
 
 def statuses(outcomes: Iterable[Outcome]) -> dict[int, int]:
-    """How many got which status."""
+    """Status -> number of requests."""
     return dict(sorted(Counter(outcome.status for outcome in outcomes).items()))
 
 

@@ -38,7 +38,7 @@ class WallClock:
 
 
 async def jumping(quick: bool) -> Verdict:
-    """20: the wall clock jumps by an hour to and fro: nothing times out; what has expired once stays so."""
+    """20: the wall clock jumps by an hour to and fro: nothing times out; an expired token stays expired."""
     with tempfile.TemporaryDirectory() as folder:
         clock = WallClock(Path(folder))
         async with site(environment={"PYTHONPATH": folder}) as here:

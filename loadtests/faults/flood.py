@@ -1,6 +1,6 @@
 """Sends bytes that are no HTTP, each on a connection of its own: `python -m loadtests.faults.flood PORT RATE SECONDS`.
 
-Prints how many were sent, and how many got neither a 4xx or 5xx nor a closed connection.
+Prints the number sent, and the number that got neither a 4xx or 5xx nor a closed connection.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ CASES = (
 
 
 async def _send(port: int, case: bytes) -> bool:
-    """Whether it was refused."""
+    """True if it was refused."""
     try:
         async with asyncio.timeout(10):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

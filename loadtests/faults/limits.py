@@ -166,7 +166,7 @@ async def huge(quick: bool) -> Verdict:
 
 
 async def _ask(here: Site, request: bytes) -> int:
-    """The status; 0 where the connection ended without one."""
+    """The status; 0 if the connection ended without one."""
     try:
         reader, writer = await asyncio.open_connection(*here.caller.address)
         try:

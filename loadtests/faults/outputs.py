@@ -1,4 +1,4 @@
-"""What the product writes to is blocked or full."""
+"""The outputs of the product are blocked or full."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ class Unread(Installation):
 
 
 async def unread(quick: bool) -> Verdict:
-    """33: nobody reads standard output and error, everything is logged: requests go on, what is lost is counted."""
+    """33: standard output and error are not read, everything is logged: requests go on, lost lines are counted."""
     async with site("--access-log=all", installation=Unread, work_ms=0) as here:
         # 300 bytes a line: enough to fill the pipes and the line of what waits to be written.
         rate, seconds = (1000, 5) if quick else (1000, 25)

@@ -68,7 +68,7 @@ async def _cut(running: Groups, times: int) -> Verdict:
 
 
 async def disturbed(quick: bool) -> Verdict:
-    """16: what workers say to each other comes late, and links break in mid-sentence: no slot is lost or doubled."""
+    """16: messages between workers are delayed, and links break in mid-frame: no slot is lost or doubled."""
     try:
         async with groups(Shape(groups=3), separate=True, proxied=True) as running:
             return await _disturb(running, 6.0 if quick else 40.0)
@@ -99,7 +99,7 @@ async def _disturb(running: Groups, seconds: float) -> Verdict:
 
 
 def _owner(running: Groups) -> int:
-    """The group whose worker grants the slots, while nobody comes or goes."""
+    """The group of the worker that owns the version, while membership is stable."""
     names = {
         member.name: number
         for number in range(1, running.shape.groups + 1)
@@ -128,7 +128,7 @@ def _most_a_second(running: Groups) -> float:
 
 
 def _statuses(tallies: list[Tally]) -> dict[int, int]:
-    """How many got which status; 0 for none at all, idle connections that were lost among them."""
+    """Status -> number of requests; 0 for no answer, lost idle connections included."""
     found: dict[int, int] = {}
     for tally in tallies:
         for status, count in tally.statuses.items():

@@ -12,7 +12,7 @@ SETTLED_S = 1.0
 
 
 async def killed(quick: bool) -> Verdict:
-    """2: kill -9 of one of three, again and again: only what was in flight on it is lost, and its client knows soon."""
+    """2: kill -9 of one of three, again and again: only its request in flight is lost, and its client knows soon."""
     kills = 3 if quick else 12
     async with site() as here:
         moments: list[float] = []
@@ -133,7 +133,7 @@ async def truncating(quick: bool) -> Verdict:
 
 
 async def _is_reset(caller: Caller, path: str, minor: int) -> bool:
-    """Whether the connection is reset after the head: no reader, however simple, can take that for the end."""
+    """True if the connection is reset after the head: no reader can take that for the end of the answer."""
     reader, writer = await asyncio.open_connection(*caller.address)
     writer.write(caller.head(0, path).replace(b"HTTP/1.1", b"HTTP/1.%d" % minor))
     try:

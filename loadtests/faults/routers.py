@@ -35,7 +35,7 @@ async def _behind_balancer(running: Groups) -> AsyncIterator[tuple[Balancer, Cli
 
 
 async def terminated(quick: bool) -> Verdict:
-    """13: SIGTERM to one of two routers: what it has begun ends, clients are sent away in time, nobody is lost."""
+    """13: SIGTERM to one of two routers: its requests end, clients are sent away in time, none is lost."""
     shape = Shape(environment={"SCOREFRONT_LAME_DUCK_S": str(LAME_DUCK_S)})
     async with groups(shape) as running, _behind_balancer(running) as (_, load):
         load.start()
@@ -69,7 +69,7 @@ async def _until_unready(address: tuple[str, int], began: float) -> float:
 
 
 async def killed(quick: bool) -> Verdict:
-    """14: kill -9 of one of two routers: only what it had begun is lost, the other soon has every slot."""
+    """14: kill -9 of one of two routers: only its requests in flight are lost, the other soon has every slot."""
     shape = Shape(environment={"SCOREFRONT_LEASE_S": str(LEASE_S)})
     async with groups(shape) as running, _behind_balancer(running) as (_, load):
         load.start()

@@ -1,4 +1,4 @@
-"""What every scenario runs on: the whole product with replicas that do wrong on demand, and what can be seen of it."""
+"""The ground of every scenario: the whole product with replicas that fail on demand, and its observable state."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ RATE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a scenario has shown."""
+    """The result of a scenario."""
 
     passed: bool
     figures: str
@@ -75,7 +75,7 @@ class Site:
         return await self.client.metrics()
 
     async def at_rest(self, within_s: float = 5.0) -> bool:
-        """Whether all slots come home, and nobody waits."""
+        """True once all slots are free and no request waits."""
         deadline = time.monotonic() + within_s
         while True:
             seen = await self.metrics()
@@ -90,7 +90,7 @@ class Site:
         return overlaps(self.witness, self._slots)[1] if self.witness.exists() else 0
 
     def begun(self) -> Counter[str]:
-        """Request number -> how often a replica began it."""
+        """Request number -> times that a replica began it."""
         path = Path(f"{self.witness}.begun")
         return Counter(line.split(" ")[0] for line in path.read_text().splitlines()) if path.exists() else Counter()
 

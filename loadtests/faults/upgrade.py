@@ -1,4 +1,4 @@
-"""The router's processes are replaced by new ones, running what is installed now, under load."""
+"""The router's processes are replaced under load by new ones that run the installed code."""
 
 import asyncio
 import signal

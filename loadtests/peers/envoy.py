@@ -17,7 +17,7 @@ _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 
 
 def version() -> str | None:
-    """Version, or None where Envoy is missing."""
+    """The version, or None without Envoy."""
     line = first_line_of(_program(), "--version")
     return line and "Envoy " + line.partition("version:")[2].strip()
 

@@ -27,7 +27,7 @@ backend replicas
 
 
 def version() -> str | None:
-    """Version, or None where HAProxy is missing."""
+    """The version, or None without HAProxy."""
     return first_line_of(_program(), "-v")
 
 

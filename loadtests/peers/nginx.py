@@ -45,7 +45,7 @@ server {{
 
 
 def version() -> str | None:
-    """Version, or None where nginx is missing."""
+    """The version, or None without nginx."""
     line = first_line_of(_program(), "-v")
     return line and line.removeprefix("nginx version: ")
 

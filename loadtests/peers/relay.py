@@ -11,7 +11,7 @@ from loadtests.peers.rig import Rig, Target
 
 
 def version() -> str:
-    """Versions of what it is made of."""
+    """Versions of its parts."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("aiohttp", "uvloop"))
 
 

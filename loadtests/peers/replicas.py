@@ -36,7 +36,7 @@ class Job:
 
     @property
     def work_s(self) -> float:
-        """How long it really took."""
+        """Its real duration."""
         return self.ended_s - self.began_s
 
 
@@ -50,7 +50,7 @@ def start(rig: Rig, count: int) -> tuple[list[int], Path]:
 
 
 def read(witness: Path) -> list[Job]:
-    """What they wrote, in order of the ends."""
+    """The recorded jobs, in order of their ends."""
     jobs = []
     for line in witness.read_text().splitlines():
         index, replica, *times = line.split(" ")
@@ -59,7 +59,7 @@ def read(witness: Path) -> list[Job]:
 
 
 def body(index: int, work_s: float) -> bytes:
-    """What to send."""
+    """The body of a request."""
     return json.dumps({"index": index, "work_s": work_s}).encode()
 
 

@@ -1,4 +1,4 @@
-"""The processes of one measurement: on which cores they run, when they answer, what they cost; none is left behind."""
+"""The processes of one measurement: their cores, readiness and cost; none is left behind."""
 
 import contextlib
 import ctypes
@@ -39,7 +39,7 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go, and the processes whose CPU and memory they cost."""
+    """The target of requests, and its processes, for CPU and memory."""
 
     name: str
     port: int
@@ -84,7 +84,7 @@ class Rig:
     def start(self, name: str, command: Sequence[str], port: int, proxy: bool = True) -> int:
         """Start a server, on the proxy's core or on the others, and wait until it listens; returns its pid.
 
-        Raises RuntimeError with what it said, when it does not.
+        Raises RuntimeError with its output if it does not.
         """
         log = self.directory / f"{name}-{port}.log"
         os.sched_setaffinity(0, self.cores.proxy if proxy else self.cores.load)
@@ -149,7 +149,7 @@ def exact_timers() -> None:
 
 
 def first_line_of(*command: str) -> str | None:
-    """What a program says of its version, first line; None: it is not installed."""
+    """The first line of a program's version; None if it is not installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except OSError:

@@ -26,7 +26,7 @@ def version() -> str:
 
 
 def routed(name: str, upstreams: Sequence[int], slots: int = SLOTS, **fields: Any) -> dict[str, Any]:
-    """A version whose replicas listen on these ports."""
+    """A version with replicas on these ports."""
     replica = {"static": [f"127.0.0.1:{port}" for port in upstreams], **fields.pop("replica", {})}
     declared = {"name": name, "replica": replica, "maxConcurrentRequestsPerContainer": slots}
     return declared | {"maxQueueWaitMs": QUEUE_WAIT_MS} | fields
@@ -79,7 +79,7 @@ class Product:
 
 
 def start(rig: Rig, upstreams: Sequence[int], slots: int = SLOTS, workers: int = 1, idle_s: float = 0) -> Target:
-    """scorefront with key auth in front of these ports; `idle_s`: how long connections may be idle, 0 = the default."""
+    """scorefront with key auth in front of these ports; `idle_s`: idle timeout of connections, 0 = the default."""
     environment = {"SCOREFRONT_IDLE_TIMEOUT_S": str(idle_s)} if idle_s else {}
     document = manifest(KEY.endpoint, [routed(KEY.version, upstreams, slots)])
     return Product(rig, document, workers=workers, environment=environment).target()
