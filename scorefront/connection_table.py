@@ -33,7 +33,7 @@ class PortLimits:
         return max(1, self.max_connections // 2)
 
 
-class ConnectionPhase(Enum):
+class PortPhase(Enum):
     """Phase of a connection."""
 
     HEAD = auto()
@@ -60,7 +60,7 @@ class Admission:
 class _Held:
     holder: Hashable | None
     since_s: float
-    phase: ConnectionPhase = ConnectionPhase.HEAD
+    phase: PortPhase = PortPhase.HEAD
     known: bool = False
     body_bytes: int = 0
     next_head_s: float | None = None
@@ -76,7 +76,7 @@ class ConnectionTable:
     def __len__(self) -> int:
         return len(self._held)
 
-    def phase(self, number: int) -> ConnectionPhase | None:
+    def phase(self, number: int) -> PortPhase | None:
         """None: no such connection."""
         held = self._held.get(number)
         return None if held is None else held.phase
@@ -115,59 +115,59 @@ class ConnectionTable:
         held = self._held.get(number)
         if held is None:
             return
-        if held.phase is ConnectionPhase.BODY:
+        if held.phase is PortPhase.BODY:
             held.body_bytes += size_bytes
-        elif held.phase is ConnectionPhase.IDLE:
-            held.phase, held.since_s = ConnectionPhase.HEAD, now
-        elif held.phase is ConnectionPhase.WORK and held.next_head_s is None:
+        elif held.phase is PortPhase.IDLE:
+            held.phase, held.since_s = PortPhase.HEAD, now
+        elif held.phase is PortPhase.WORK and held.next_head_s is None:
             held.next_head_s = now
 
     def began(self, number: int, has_body: bool, now: float) -> None:
         """A head is whole. `has_body`: some of the body is still to come."""
         held = self._held.get(number)
-        if held is not None and held.phase is not ConnectionPhase.ENDING:
-            held.phase, held.since_s = ConnectionPhase.BODY if has_body else ConnectionPhase.WORK, now
+        if held is not None and held.phase is not PortPhase.ENDING:
+            held.phase, held.since_s = PortPhase.BODY if has_body else PortPhase.WORK, now
             held.body_bytes, held.next_head_s = 0, None
 
     def body_ended(self, number: int, now: float) -> None:
         """The body is whole."""
         held = self._held.get(number)
-        if held is not None and held.phase is ConnectionPhase.BODY:
-            held.phase, held.since_s = ConnectionPhase.WORK, now
+        if held is not None and held.phase is PortPhase.BODY:
+            held.phase, held.since_s = PortPhase.WORK, now
 
     def answered(self, number: int, known: bool, now: float) -> None:
         """The answer is written. `known`: the request had an accepted credential."""
         held = self._held.get(number)
-        if held is None or held.phase is ConnectionPhase.ENDING:
+        if held is None or held.phase is PortPhase.ENDING:
             return
         held.known = held.known or known
         if held.next_head_s is None:
-            held.phase, held.since_s = ConnectionPhase.IDLE, now
+            held.phase, held.since_s = PortPhase.IDLE, now
         else:
-            held.phase, held.since_s, held.next_head_s = ConnectionPhase.HEAD, held.next_head_s, None
+            held.phase, held.since_s, held.next_head_s = PortPhase.HEAD, held.next_head_s, None
 
     def gone(self, number: int) -> None:
         """The connection is closed; twice is harmless."""
         self._held.pop(number, None)
 
-    def overdue(self, now: float) -> list[tuple[int, ConnectionPhase]]:
+    def overdue(self, now: float) -> list[tuple[int, PortPhase]]:
         """Connections past their deadline, with their phase, which becomes ENDING."""
         found = [(number, held.phase) for number, held in self._held.items() if now >= self._deadline_s(held)]
         for number, _ in found:
-            self._held[number].phase, self._held[number].since_s = ConnectionPhase.ENDING, now
+            self._held[number].phase, self._held[number].since_s = PortPhase.ENDING, now
         return found
 
     def _deadline_s(self, held: _Held) -> float:
         match held.phase:
-            case ConnectionPhase.HEAD:
+            case PortPhase.HEAD:
                 return held.since_s + self._limits.head_timeout_s
-            case ConnectionPhase.BODY:
+            case PortPhase.BODY:
                 return held.since_s + self._limits.body_timeout_s + held.body_bytes / BODY_BYTES_PER_S
-            case ConnectionPhase.IDLE:
+            case PortPhase.IDLE:
                 return held.since_s + self._limits.idle_timeout_s
-            case ConnectionPhase.ENDING:
+            case PortPhase.ENDING:
                 return held.since_s + END_S
-            case ConnectionPhase.WORK:
+            case PortPhase.WORK:
                 return math.inf
 
     def _longest_waiting(self, numbers: list[int]) -> int | None:
@@ -176,6 +176,6 @@ class ConnectionTable:
 
     @staticmethod
     def _may_be_cut(held: _Held) -> bool:
-        return held.phase in (ConnectionPhase.HEAD, ConnectionPhase.IDLE, ConnectionPhase.ENDING) or (
-            held.phase is ConnectionPhase.BODY and not held.known
+        return held.phase in (PortPhase.HEAD, PortPhase.IDLE, PortPhase.ENDING) or (
+            held.phase is PortPhase.BODY and not held.known
         )

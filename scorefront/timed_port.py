@@ -21,7 +21,7 @@ from aiohttp import web
 
 from controlplane.rest_guard import CALLER, SECURITY_HEADERS, SERVER, Handler, bare_error, error_response
 from router.settings import number
-from scorefront.connection_table import ConnectionPhase, ConnectionTable, PortLimits
+from scorefront.connection_table import ConnectionTable, PortLimits, PortPhase
 
 PREFIX = "SCOREFRONT_CONTROL_"
 DESCRIPTORS_SHARE = 4
@@ -184,7 +184,7 @@ class TimedPort:
             await asyncio.sleep(LOOK_S)
             for number_, phase in self.table.overdue(self.now()):
                 connection, task = self._connections[number_]
-                if phase is ConnectionPhase.ENDING or not task.done():
+                if phase is PortPhase.ENDING or not task.done():
                     self._cut(number_)
                 else:
                     connection.expire(phase)
@@ -226,16 +226,16 @@ class TimedConnection(web.RequestHandler):
         self._request = request
         self._port.table.began(self.number, not request.content.is_eof(), self._port.now())
 
-    def expire(self, phase: ConnectionPhase) -> None:
+    def expire(self, phase: PortPhase) -> None:
         """End after a deadline, with 408 if a request is incomplete."""
-        if phase is ConnectionPhase.BODY and self._request is not None:
+        if phase is PortPhase.BODY and self._request is not None:
             # Its handler reads the body, and gets this instead of the rest.
             content = self._request.content
             self.close()
             content.set_exception(web.HTTPRequestTimeout())
             content.feed_eof()
         elif self.transport is not None:
-            if phase is ConnectionPhase.HEAD:
+            if phase is PortPhase.HEAD:
                 self.transport.write(bare_error(408, "RequestTimeout", "the request head did not arrive in time"))
             self.transport.close()
 
@@ -251,7 +251,7 @@ class TimedConnection(web.RequestHandler):
         table, request = self._port.table, self._request
         table.received(self.number, len(data), self._port.now())
         super().data_received(data)
-        if request is not None and table.phase(self.number) is ConnectionPhase.BODY and request.content.is_eof():
+        if request is not None and table.phase(self.number) is PortPhase.BODY and request.content.is_eof():
             table.body_ended(self.number, self._port.now())
 
     async def finish_response(

@@ -26,7 +26,7 @@ from cluster.kubernetes.pod_cache import PodCache
 from cluster.kubernetes.pod_logs import PodLogs
 from cluster.kubernetes.scaled_version import ClaimedWorkload, RetryLater, ScaledByOther, ScaledVersion, ScalingContext
 from cluster.kubernetes.version_problems import VersionProblems
-from cluster.kubernetes.version_status import VersionStatus, pod_selector_of
+from cluster.kubernetes.version_status import VersionStatusReader, pod_selector_of
 from cluster.kubernetes.workload_reconciler import WorkloadReconciler
 from cluster.kubernetes.workload_removal import WorkloadRemovals
 from cluster.kubernetes.workloads import FieldConflict, Workloads
@@ -89,7 +89,7 @@ class KubernetesProvider:
         self._reconciler = WorkloadReconciler(
             self._scaled, self._removals, self._problems, clock, self._withhold, self._end
         )
-        self.status = VersionStatus(
+        self.status = VersionStatusReader(
             objects, self._workloads, self._pod_cache, self._scaled, self._removals, self._problems
         )
         watches.deployments.listen(self._deployment)

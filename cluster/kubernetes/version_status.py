@@ -27,7 +27,7 @@ class VersionFacts:
     conflict: str
 
 
-class VersionStatus:
+class VersionStatusReader:
     """Views on the provider's state, which the provider shares."""
 
     def __init__(

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from router.settings import SettingError
 from scorefront import timed_port as ports
-from scorefront.connection_table import END_S, Admission, ConnectionPhase, ConnectionTable, PortLimits
+from scorefront.connection_table import END_S, Admission, ConnectionTable, PortLimits, PortPhase
 from scorefront.control.rest_port import RestPort
 from scorefront.router.admin_port import admin_port
 from scorefront.timed_port import TimedPort, app_runner, port_limits
@@ -38,8 +38,8 @@ def test_a_head_a_body_and_idleness_have_deadlines_and_work_has_none() -> None:
     table = ConnectionTable(PortLimits())
     table.admit(1, "a", 0.0)
     assert table.overdue(9.9) == []
-    assert table.overdue(10.0) == [(1, ConnectionPhase.HEAD)]
-    assert table.overdue(10.0 + END_S) == [(1, ConnectionPhase.ENDING)], "an end that does not come is forced"
+    assert table.overdue(10.0) == [(1, PortPhase.HEAD)]
+    assert table.overdue(10.0 + END_S) == [(1, PortPhase.ENDING)], "an end that does not come is forced"
     table.gone(1)
     table.admit(2, "a", 20.0)
     table.began(2, True, 25.0)
@@ -51,7 +51,7 @@ def test_a_head_a_body_and_idleness_have_deadlines_and_work_has_none() -> None:
     assert table.overdue(1e9 + 74.0) == []
     table.received(2, 1, 1e9 + 74.0)
     assert table.overdue(1e9 + 75.0) == []
-    assert table.overdue(1e9 + 84.0) == [(2, ConnectionPhase.HEAD)]
+    assert table.overdue(1e9 + 84.0) == [(2, PortPhase.HEAD)]
 
 
 def test_a_body_byte_by_byte_does_not_put_the_deadline_off() -> None:
@@ -60,7 +60,7 @@ def test_a_body_byte_by_byte_does_not_put_the_deadline_off() -> None:
     table.began(1, True, 0.0)
     for second in range(30):
         table.received(1, 1, float(second))
-    assert table.overdue(30.1) == [(1, ConnectionPhase.BODY)]
+    assert table.overdue(30.1) == [(1, PortPhase.BODY)]
 
 
 def test_a_half_head_behind_a_request_counts_from_its_first_byte() -> None:
@@ -69,7 +69,7 @@ def test_a_half_head_behind_a_request_counts_from_its_first_byte() -> None:
     table.began(1, False, 1.0)
     table.received(1, 20, 2.0)
     table.answered(1, True, 8.0)
-    assert table.overdue(12.0) == [(1, ConnectionPhase.HEAD)]
+    assert table.overdue(12.0) == [(1, PortPhase.HEAD)]
 
 
 def test_the_longest_waiting_stranger_makes_room_and_work_is_never_cut() -> None:
@@ -178,7 +178,7 @@ async def test_a_followed_answer_has_no_clock() -> None:
         others = [await sent(served.address, b"") for _ in range(3)]
         for other, _ in others:
             await until_closed(other)
-        assert [served.port.table.phase(1)] == [ConnectionPhase.WORK]
+        assert [served.port.table.phase(1)] == [PortPhase.WORK]
         for _, closing in [*others, (reader, writer)]:
             closing.close()
 
