@@ -53,6 +53,7 @@ bench: .venv/bench
 # by hand: an hour on two cores; results are kept in mutants/ until the code or its tests change
 MUTANTS ?=
 mutate: .venv/mutate/ready
+	@rm -rf mutants
 	@.venv/mutate/bin/mutmut run $(if $(MUTANTS),'$(MUTANTS)'); .venv/mutate/bin/mutmut results
 
 # the stamp file is touched last, so an interrupted installation is repeated
