@@ -23,9 +23,10 @@ def trusted_users_only(uids: Collection[int]) -> Middleware:
             uid = peer_uid(request.transport)
         except socketowner.Unanswerable as error:
             raise NotYours(f"refused: {error}; use `up --control unix:PATH` or `up --control-token`") from error
+        if uid is not None:
+            request[CALLER] = f"uid {uid}"  # also in the audit line of a refusal
         if uid not in uids:
             raise NotYours(_refusal(uid, uids))
-        request[CALLER] = f"uid {uid}"
         return await handler(request)
 
     return check

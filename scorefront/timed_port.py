@@ -37,6 +37,9 @@ COMPLAIN_S = 60.0
 """The same refusal is not logged again before."""
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+REFUSED = (401, 403)
+"""Statuses that prove no accepted credential, even if the caller is known."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -263,7 +266,8 @@ class TimedConnection(web.RequestHandler):
         finally:
             self._request = None
             if self._port.table.phase(self.number) is not None:
-                self._port.table.answered(self.number, bool(request.get(CALLER)), self._port.now())
+                accepted = bool(request.get(CALLER)) and resp.status not in REFUSED
+                self._port.table.answered(self.number, accepted, self._port.now())
 
     def handle_error(
         self,

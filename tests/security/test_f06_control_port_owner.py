@@ -55,6 +55,14 @@ def test_another_user_is_refused_on_every_path(installation: Installation, metho
 
 
 @needs_root
+def test_the_audit_log_names_the_refused_user(installation: Installation) -> None:
+    address, log = where(installation), installation.directory / "state" / "audit.log"
+    as_user(NOBODY, lambda: exchange(address, request("GET", "/api/v1/endpoints", b"")))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert any((line["caller"], line.get("code")) == ("uid 65534", "NotYours") for line in lines)
+
+
+@needs_root
 def test_another_user_is_refused_whatever_the_head_says(installation: Installation) -> None:
     address = where(installation)
     told: tuple[dict[str, str], ...] = (
