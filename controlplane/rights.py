@@ -11,7 +11,7 @@ class Right:
     verb: str = ""
     """On ScoringEndpoints, or GET of `url`; DECLARE: update, or create if absent; "": any authenticated caller."""
     subresource: str = ""
-    """Of ScoringEndpoints; the right can be granted although the API server serves no such subresource."""
+    """Subresource of ScoringEndpoints; the right can be granted although the API server serves no such subresource."""
     url: str = ""
     """Non-resource URL. Below /api every authenticated caller has `get` by default."""
 

@@ -162,7 +162,7 @@ def _remove_stale(option: str, path: Path) -> None:
             return
         except BlockingIOError:  # its backlog is full, so it has a listener
             pass
-    raise CannotStart(f"{option}: somebody listens on unix:{path} already; is another `scorefront up` running?")
+    raise CannotStart(f"{option}: a process listens on unix:{path} already; is another `scorefront up` running?")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ PREFIX = "SCOREFRONT_CONTROL_"
 DESCRIPTORS_SHARE = 4
 """Connections get at most one of so many descriptors of the process."""
 LOOK_S = 1.0
-"""How often deadlines are checked: an end may be so late."""
+"""Seconds between two checks of the deadlines; an end may be late by as much."""
 ACCEPTS_AT_ONCE = 64
 """Connections accepted in one turn of the loop."""
 NO_DESCRIPTORS_S = 0.2

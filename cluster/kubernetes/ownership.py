@@ -72,7 +72,7 @@ def claim_of(endpoint: str, version: Version, owner: Object | None) -> WorkloadC
 
 
 def held_by(owner: Object, workloads: Iterable[tuple[str, Object]]) -> Iterator[tuple[WorkloadClaim, float]]:
-    """Of `workloads`, each with its kind: those made for `owner` or claimed by it, and the grace period of their pods
+    """Workloads, each with its kind, that were made for `owner` or claimed by it, and the grace period of their pods
     in seconds.
     """
     reference, namespace = owner_of(owner), owner["metadata"]["namespace"]

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class PodLogs:
-    """Of the first container that a pod names: that is the one that serves, sidecars follow it."""
+    """Lines of the first container of a pod: the serving one; sidecars follow it."""
 
     def __init__(self, api: Api, clock: Clock) -> None:
         self._api = api
@@ -94,7 +94,7 @@ def _container(pod: Pod) -> dict[str, str]:
 
 
 def _state(pod: Pod) -> dict[str, Any]:
-    """Of its first container."""
+    """Name of the first container."""
     names = [container["name"] for container in pod["spec"]["containers"][:1]]
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     return next((status for status in statuses if status.get("name") in names), {})

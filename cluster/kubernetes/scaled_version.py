@@ -57,7 +57,7 @@ class ClaimedWorkload:
 
     @property
     def namespace(self) -> str:
-        """Of the workload and its pods."""
+        """Namespace of the workload and its pods."""
         return self.claim.namespace
 
     @property

@@ -31,7 +31,7 @@ class PodRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     group: str
     """Unique per start of the supervisor."""
     uid: str = ""
-    """Of the pod; "" outside a cluster: then only its successor can report the end of the group."""
+    """Uid of the pod; "" outside a cluster: then only its successor can report the end of the group."""
     part: MembershipPart = MembershipPart()
 
 

@@ -29,7 +29,7 @@ from serving.models import DEFAULT_PORT
 
 PAGE = "500"
 MOST_DIALLED = 50
-"""Of many model pods, so many are tried, spread over all of them."""
+"""Maximum number of model pods that are tried, spread over all of them."""
 
 Document = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ class Cluster(Protocol):
         """Have an HTTP answer of any status. Raises OSError."""
 
     async def version(self) -> str:
-        """Of the API server. Raises ApiError."""
+        """Version of the API server. Raises ApiError."""
 
     async def get(self, path: str, query: Mapping[str, str]) -> Document:
         """Raises ApiError."""
@@ -74,7 +74,7 @@ class ClusterFindings:
 
     endpoints: list[Document] = field(default_factory=list)
     pods: list[Pod] = field(default_factory=list)
-    """Of routers and models."""
+    """Pods of routers and models."""
 
 
 Step = Callable[[Cluster, ClusterFindings], Awaitable[list[Finding]]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_NAMED = 10
-"""Of many things of one kind that are not well, so many are named."""
+"""Maximum number of problems of one kind that are named."""
 DOCKER_HUB = "registry-1.docker.io"
 
 WAITING_FOR_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})

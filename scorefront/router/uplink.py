@@ -245,7 +245,7 @@ class Uplink:
         shown = names(writer.get_extra_info("peercert") or {})
         if CONTROL not in shown:
             writer.transport.abort()
-            raise TrustError(f"its certificate is for {', '.join(shown) or 'nobody'}, not for {CONTROL}")
+            raise TrustError(f"its certificate is for {', '.join(shown) or 'no name'}, not for {CONTROL}")
         return reader, writer
 
     # ---- up

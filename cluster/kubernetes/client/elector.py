@@ -175,7 +175,7 @@ class Elector:
                 await self._write_renewal()
                 self.last_error = ""
             except errors.NotFound:
-                self.last_error = "somebody deleted it"
+                self.last_error = "it was deleted"
                 return
             except errors.WriteConflict:
                 # another process's write, or an own write that timed out and arrived later

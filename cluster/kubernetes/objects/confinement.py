@@ -145,7 +145,7 @@ _SECRETS = "name Secrets in replica.secretEnv, where the author's right to read 
 
 
 def _handler(handler: Mapping[str, Any], at: Path) -> Found:
-    """Of a probe or a hook: the kubelet would connect to any host that it names."""
+    """Faults of a probe or hook with a host: the kubelet would connect to it."""
     for action in ("httpGet", "tcpSocket"):
         yield from _unless(_mapping(handler, action), "host", (*at, action), _one_of({""}), "must be left out")
 

@@ -30,7 +30,7 @@ class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     """The keys of one endpoint in clear text; its repr shows the uid only."""
 
     uid: str
-    """Of the ScoringEndpoint object."""
+    """Uid of the ScoringEndpoint object."""
     primary_key: str
     secondary_key: str
     incarnation: str = ""

@@ -37,7 +37,7 @@ class RouterPod:
     cpu: Cpu
     """The pod in the API; the node may not have applied it yet."""
     addresses: tuple[str, ...] = ()
-    """Of each address family one; none before a node has it."""
+    """One address per family; empty before the pod has a node."""
 
 
 def router_pod(pod: Mapping[str, Any]) -> RouterPod:
