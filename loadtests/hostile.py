@@ -46,7 +46,7 @@ CONNECTIONS, RATE, SECONDS, MEGABYTES = 5000, 100.0, 10.0, 100
 WORK_MS = 5.0
 ROUNDS = 3
 OPENINGS_PER_S, OPENINGS_AGAIN_PER_S = 1000, 100
-"""Of the crowd: until all have been there, and then in place of those that the router has closed."""
+"""Half heads opened per second: until the crowd is complete, then as replacement of those that the router closed."""
 DRIBBLES_PER_S = 2000
 """Single bytes of the crowd."""
 HALF_BYTES = 60_000
@@ -253,7 +253,7 @@ class HalfHeads:
                 dribbles += 1
                 self.dribble()
             self.notice()
-            time.sleep(0.002)
+            time.sleep(0.002)  # pace of the load, not a wait for a condition
 
 
 def besiege(port: int, connections: int, seconds: float) -> None:

@@ -33,7 +33,7 @@ KEEPER: list[Object] = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def tokens(kube: Kube) -> AsyncIterator[dict[str, str]]:
-    """Of service accounts: one may look, one may read keys, and that of the process itself has no rights."""
+    """Tokens of service accounts: a reader, a reader of keys, and the process itself without rights."""
     await kube.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     try:
         rules: dict[str, list[Object]] = {"viewer": VIEWER, "keeper": KEEPER, "itself": []}

@@ -76,7 +76,7 @@ class Ground:
         return seen[-1]
 
     async def is_untouched(self, before: Object) -> bool:
-        """Whether nobody has written the Deployment since."""
+        """True if the Deployment has not been written since."""
         now = await self.kube.get(self.path(before["metadata"]["name"]))
         fields = ("uid", "resourceVersion", "generation")
         return [now["metadata"][each] for each in fields] == [before["metadata"][each] for each in fields]
@@ -122,7 +122,7 @@ class Ground:
         await kubectl("-n", self.namespace, "delete", "sep", name, "--timeout=60s")
 
     async def uid(self, name: str) -> str:
-        """Of an endpoint."""
+        """Uid of an endpoint."""
         return str((await self.site.endpoint(name, self.namespace))["metadata"]["uid"])
 
 
@@ -238,7 +238,7 @@ async def test_a_deployment_that_lost_its_owner_is_not_written_for_an_endpoint_m
 
 
 async def test_a_deployment_that_others_made_anew_is_not_written(ground: Ground, name: str) -> None:
-    """Deleted with its pods, and made anew at once by somebody else under the same name."""
+    """Delete a Deployment with its pods, and create a foreign one of the same name at once."""
     await ground.declare(name, ground.site.version(numReplicas=1))
     await ground.ready(name, 1)
     before = await made_anew(ground, f"{name}-blue")
@@ -387,7 +387,7 @@ async def test_a_lease_that_is_deleted_is_made_anew_and_everything_is_scaled_on(
 
 
 async def is_observed(ground: Ground, name: str) -> bool:
-    """Whether the status is of the newest spec."""
+    """True if the status reflects the newest spec."""
     found = await ground.site.endpoint(name, ground.namespace)
     return bool(found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"])
 

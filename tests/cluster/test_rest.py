@@ -35,7 +35,7 @@ class Rest:
         return sorted(await self._site.controls(), key=lambda pod: str(pod["metadata"]["name"]))
 
     async def name(self, instance: int) -> str:
-        """Of a control pod."""
+        """Name of a control pod."""
         return str((await self._pods())[instance]["metadata"]["name"])
 
     async def ask(self, who: str, method: str, path: str, body: Any = None, instance: int = 0) -> tuple[int, Any]:

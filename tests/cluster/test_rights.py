@@ -44,7 +44,7 @@ class Tenant:
         return ENDPOINTS.format(self.namespace)
 
     async def create(self, who: str, name: str, *versions: Object) -> Object:
-        """What would be stored of an endpoint that `who` creates. Raises ApiFailure."""
+        """Dry run: the stored form of an endpoint that `who` creates. Raises ApiFailure."""
         body = manifest(name, versions)
         return await self.callers[who].call("POST", self.endpoints, body, query={"dryRun": "All"})
 
@@ -204,7 +204,7 @@ class Stored:
         self.path = f"{tenant.endpoints}/{self.name}"
 
     async def change(self, who: str, **spec: Any) -> Object:
-        """What would be stored after a merge patch of the spec by `who`. Raises ApiFailure."""
+        """Dry run: the stored form after a merge patch of the spec by `who`. Raises ApiFailure."""
         return await self._tenant.callers[who].patch(self.path, {"spec": spec}, dryRun="All")
 
     async def replaced(self, who: str, **spec: Any) -> Object:
