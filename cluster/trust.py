@@ -42,7 +42,7 @@ class Trust:
         """A context for one link. Raises TrustError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False  # whoever makes a link looks at the names, at either end
+        context.check_hostname = False  # both ends compare the names after the handshake
         context.verify_mode = ssl.CERT_REQUIRED
         self._load_authority(context)
         try:

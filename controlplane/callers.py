@@ -6,7 +6,7 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from cluster.local import socket_owner as socketowner
+from cluster.local.socket_owner import Unanswerable, connection_uid, unix_peer_uid
 from controlplane.control_errors import NotYours
 from controlplane.rest_guard import CALLER, Handler
 
@@ -21,7 +21,7 @@ def trusted_users_only(uids: Collection[int]) -> Middleware:
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             uid = peer_uid(request.transport)
-        except socketowner.Unanswerable as error:
+        except Unanswerable as error:
             raise NotYours(f"refused: {error}; use `up --control unix:PATH` or `up --control-token`") from error
         if uid is not None:
             request[CALLER] = f"uid {uid}"  # also in the audit line of a refusal
@@ -35,18 +35,18 @@ def trusted_users_only(uids: Collection[int]) -> Middleware:
 def peer_uid(transport: object) -> int | None:
     """Uid of the peer of a local TCP or Unix connection; None: unknown, e.g. already closed.
 
-    Raises socketowner.Unanswerable.
+    Raises Unanswerable.
     """
     extra_info = getattr(transport, "get_extra_info", lambda name: None)
     sock = extra_info("socket")
     if sock is None:
         return None
     if sock.family == socket.AF_UNIX:
-        return socketowner.unix_peer_uid(sock)
+        return unix_peer_uid(sock)
     peer, here = extra_info("peername"), extra_info("sockname")
     if not peer or not here:
         return None
-    return socketowner.connection_uid(peer[:2], here[:2])
+    return connection_uid(peer[:2], here[:2])
 
 
 def _refusal(uid: int | None, uids: Collection[int]) -> str:

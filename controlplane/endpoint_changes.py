@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from cluster.link import RemoveEndpoint, SetKeys, ToWorker, UpsertEndpoint
-from controlplane.admission import stored_manifest
 from controlplane.control_errors import EndpointSkipped, StoreError
+from controlplane.document_checks import stored_manifest
 from controlplane.keys import INCARNATION_BYTES, PAIR_BYTES, KeyPair, digests, pair_from, revoked
 from controlplane.reconciler import Reconciler
 from controlplane.registry import DeclaredEndpoint, Registry, SkippedEndpoint

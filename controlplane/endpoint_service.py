@@ -6,9 +6,9 @@ from typing import Any
 
 from autoscaler.policy import Direction
 from cluster.provider import Provider, ProviderError
-from controlplane.admission import unencodable
 from controlplane.cluster_view import Shortfall, shortfalls
 from controlplane.control_errors import ConflictingChange
+from controlplane.document_checks import unencodable
 from controlplane.endpoint_changes import EndpointChanges
 from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
 from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked

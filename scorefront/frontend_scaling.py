@@ -27,9 +27,10 @@ _log = logging.getLogger("scorefront.frontend_scaling")
 
 PREFIX = "SCOREFRONT_FRONTEND_"
 PURPOSE = "SCOREFRONT_CLUSTER_PURPOSE"
-TOLD = ("routing_limit_s", "full_cpu", "up_after_s", "down_cpu", "down_after_s")
-"""Settings with an environment variable on one machine."""
-TOLD_IN_CLUSTER = (*TOLD, "in_cpu", "in_after_s", "min_routers", "max_routers")
+MACHINE_FIELDS = ("routing_limit_s", "full_cpu", "up_after_s", "down_cpu", "down_after_s")
+"""Fields of FrontEndSettings with an environment variable on one machine."""
+CLUSTER_FIELDS = (*MACHINE_FIELDS, "in_cpu", "in_after_s", "min_routers", "max_routers")
+"""The same in a cluster."""
 
 EVEN_S = 5.0
 """Longest wait for an even distribution of clients after a resize; some connections live long."""
@@ -48,7 +49,7 @@ def front_end_settings(environment: Mapping[str, str], in_cluster: bool = False)
     settings = FrontEndSettings(purpose) if in_cluster else FrontEndSettings(purpose, min_routers=1, max_routers=1)
     if in_cluster:
         settings = replace(settings, min_routers=settings.least_routers)
-    for name in TOLD_IN_CLUSTER if in_cluster else TOLD:
+    for name in CLUSTER_FIELDS if in_cluster else MACHINE_FIELDS:
         variable = f"{PREFIX}{name.upper()}"
         value: dict[str, Any] = {name: number(environment, variable, getattr(settings, name))}
         try:

@@ -29,9 +29,9 @@ def worker_arguments(allowed: Destinations, own_ports: Sequence[int] = (), own_n
     `allowed`: networks of static replicas. `own_ports`: ports of this installation on this machine; default none.
     `own_names`: host names and addresses of its Services and of the API server in a cluster; default none.
     """
-    told = [f"--static-cidrs={','.join(map(str, allowed.networks))}"]
-    told += [f"--own-ports={','.join(map(str, own_ports))}"] if own_ports else []
-    return told + ([f"--own-names={','.join(own_names)}"] if own_names else [])
+    arguments = [f"--static-cidrs={','.join(map(str, allowed.networks))}"]
+    arguments += [f"--own-ports={','.join(map(str, own_ports))}"] if own_ports else []
+    return arguments + ([f"--own-names={','.join(own_names)}"] if own_names else [])
 
 
 def own_names(home: str, environment: Mapping[str, str] = os.environ) -> list[str]:

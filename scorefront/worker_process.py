@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--link-fd", type=int, required=True)
     parser.add_argument("--address", required=True)
-    parser.add_argument("--board-fd", type=int, required=True)
+    parser.add_argument("--inflight-fd", type=int, required=True)
     parser.add_argument("--redirect-fd", type=int)
     parser.add_argument("--peers-fd", type=int)
     parser.add_argument("--peers-dir", type=Path, help="ca.crt, tls.crt and tls.key, for peers on other machines")
@@ -73,7 +73,7 @@ def main() -> int:
             address=arguments.address,
             door=_socket(arguments.peers_fd),
             trust=trust_from_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
-            flights=InflightTable(arguments.board_fd),
+            flights=InflightTable(arguments.inflight_fd),
             statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
         )
     )

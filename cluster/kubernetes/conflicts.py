@@ -16,12 +16,12 @@ def scaled_by(autoscalers: Iterable[Mapping[str, Any]], namespace: str, workload
 def field_conflict(error: WriteConflict) -> str:
     """The fields that made an apply fail, with their owners: `.spec.template… is owned by kubectl-edit`; "" if none."""
     causes = (error.body.get("details") or {}).get("causes") or ()
-    told = [
+    texts = [
         f"{cause.get('field') or '?'} is owned by {_owner(cause.get('message') or '')}"
         for cause in causes
         if cause.get("reason") == "FieldManagerConflict"
     ]
-    return "; ".join(told)
+    return "; ".join(texts)
 
 
 def _owner(message: str) -> str:

@@ -38,24 +38,24 @@ class EventRecorder:
         self._rfc3339 = rfc3339
         self._instance = instance
         self._pending: asyncio.Queue[Object] = asyncio.Queue(MAX_PENDING)
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._recorded_at_s: dict[tuple[str, str], float] = {}
 
     def __call__(self, endpoint: str, reason: str, note: str, warning: bool = False) -> None:
         """Record an Event of the object that owns the name `endpoint`; does not block."""
         found = self._objects.owner(endpoint)
         if found is not None:
-            self.tell(found, reason, note, warning)
+            self.record(found, reason, note, warning)
 
-    def tell(self, regarding: Object, reason: str, note: str, warning: bool = False) -> None:
+    def record(self, regarding: Object, reason: str, note: str, warning: bool = False) -> None:
         """Record an Event of an object, unless one with this reason was recorded within the last minute; does not
         block.
         """
         now = self._clock.now()
-        self._told_at = {said: at_s for said, at_s in self._told_at.items() if now < at_s + EVERY_S}
-        said = regarding["metadata"]["uid"], reason
-        if said in self._told_at or self._pending.full():
+        self._recorded_at_s = {subject: at_s for subject, at_s in self._recorded_at_s.items() if now < at_s + EVERY_S}
+        subject = regarding["metadata"]["uid"], reason
+        if subject in self._recorded_at_s or self._pending.full():
             return
-        self._told_at[said] = now
+        self._recorded_at_s[subject] = now
         kind = EventType.WARNING if warning else EventType.NORMAL
         self._pending.put_nowait(event(regarding, kind, reason, note, self._rfc3339(), instance=self._instance))
 

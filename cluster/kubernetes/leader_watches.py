@@ -56,7 +56,7 @@ class LeaderWatches:
         now = self._clock.now()
         for watched in (self.pods, self.deployments, self.statefulsets, self.autoscalers, self.endpoints):
             if (age_s := watched.age_s(now)) > STALE_S:
-                return f"the API has not been heard about {watched.what} for {age_s:.0f} s"
+                return f"no news of {watched.what} from the API for {age_s:.0f} s"
         return ""
 
     def age_s(self) -> float:

@@ -51,10 +51,10 @@ def _template(template: dict[str, Any]) -> dict[str, Any]:
 
 def pod_for_routers(full: dict[str, Any]) -> dict[str, Any]:
     """A pod with its identity, address and readiness."""
-    told, status = full["metadata"], full.get("status") or {}
-    metadata = {name: told[name] for name in _OF_POD if name in told}
-    if DRAINING in (told.get("annotations") or {}):
-        metadata["annotations"] = {DRAINING: told["annotations"][DRAINING]}
+    all_metadata, status = full["metadata"], full.get("status") or {}
+    metadata = {name: all_metadata[name] for name in _OF_POD if name in all_metadata}
+    if DRAINING in (all_metadata.get("annotations") or {}):
+        metadata["annotations"] = {DRAINING: all_metadata["annotations"][DRAINING]}
     kept = {name: status[name] for name in _OF_POD_STATUS if name in status}
     ready = [each for each in status.get("conditions") or () if each.get("type") == "Ready"]
     kept["conditions"] = [{"type": "Ready", "status": each.get("status")} for each in ready]

@@ -28,7 +28,7 @@ class FieldConflict(ProviderError):
 
 
 class Workloads:
-    """The newest that is known of every workload, be it from a watch or from the answer to a write of ours."""
+    """The newest known state of every workload, from a watch or from the answer to an own write."""
 
     def __init__(self, api: Api, fence: Fence, deployments: ResourceWatch, statefulsets: ResourceWatch) -> None:
         self._api = api
@@ -99,10 +99,10 @@ class Workloads:
                 with _failing(f"apply {claim.title}"):
                     made = await self._api.apply(_path(claim), versioned, MANAGER)
             except WriteConflict as error:
-                if told := field_conflict(error):
+                if message := field_conflict(error):
                     # Ownership errors take precedence over field errors.
                     check(await self._reread(claim), claim)
-                    raise FieldConflict(f"{claim.title}: {told}") from error
+                    raise FieldConflict(f"{claim.title}: {message}") from error
                 raise
             except ProviderError as error:
                 if isinstance(error.__cause__, RequestRefused):

@@ -143,7 +143,7 @@ class StatusWriter:
         self._written_at[metadata["uid"]] = self._clock.now()
         self._objects.put(written)
         for reason, note, warning in status_events(before, status):
-            self._reporter.tell(found, reason, note, warning)
+            self._reporter.record(found, reason, note, warning)
 
 
 class StatusFacts:

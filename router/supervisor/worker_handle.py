@@ -113,7 +113,7 @@ async def start_worker(
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            passed = {**fds, "link": theirs.fileno(), "board": row.fd}
+            passed = {**fds, "link": theirs.fileno(), "inflight": row.fd}
             process = await asyncio.create_subprocess_exec(
                 *command,
                 f"--name={name}",

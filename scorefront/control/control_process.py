@@ -170,7 +170,7 @@ class _Process:
                 electing.cancel()
                 await asyncio.wait({electing}, timeout=STOP_S)
                 return 0
-            return _told(electing)
+            return _exit_status(electing)
         finally:
             electing.cancel()
 
@@ -178,7 +178,7 @@ class _Process:
         return self._elector.leader if self._elector is not None else None
 
 
-def _told(electing: asyncio.Task[None]) -> int:
+def _exit_status(electing: asyncio.Task[None]) -> int:
     """The exit status after the campaign has ended by itself; raises errors other than a lost leadership."""
     error = electing.exception()
     if isinstance(error, BaseExceptionGroup):

@@ -44,7 +44,7 @@ class ClusterWatch:
         self._on_pod_gone = on_pod_gone
         self._clock = clock
         self._problems: Mapping[str, str] = {}
-        self._told_revision = 0
+        self._sent_revision = 0
         self._endpoints = {
             place: Reflector(api, path(ENDPOINTS, place), clock, u, keep=kept.endpoint_for_routers)
             for place in namespaces
@@ -116,9 +116,9 @@ class ClusterWatch:
         return self.discovery.pod_changes(change, place)
 
     def _tell_problems(self) -> None:
-        if self._told_revision == self.discovery.revision:
+        if self._sent_revision == self.discovery.revision:
             return
-        self._told_revision = self.discovery.revision
+        self._sent_revision = self.discovery.revision
         problems = self.discovery.problems()
         for place, problem in problems.items():
             if self._problems.get(place) != problem:

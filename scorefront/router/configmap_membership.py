@@ -58,7 +58,7 @@ class ClusterMembership:
         self._u = u
         self._on_expelled = on_expelled
         self._on_view: Callable[[View], None] = lambda view: None
-        self._told_epoch = -1
+        self._sent_epoch = -1
         self._complaint = ""
         self._news = asyncio.Event()
         self._doubts = asyncio.Event()
@@ -159,8 +159,8 @@ class ClusterMembership:
             return
         self._note_solitude()
         view = self._seat.view(self._now())
-        if view is not None and view.epoch > self._told_epoch:
-            self._told_epoch = view.epoch
+        if view is not None and view.epoch > self._sent_epoch:
+            self._sent_epoch = view.epoch
             self._on_view(view)
 
     def _note_solitude(self) -> None:

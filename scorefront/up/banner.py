@@ -66,7 +66,7 @@ class Banner:
         self._token_file = token_file
         self._keys = keys
         self._documents = {document["metadata"]["name"]: document for document in documents}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         """Versions mentioned as slow."""
         self._console = Console(highlight=False, soft_wrap=True)
 
@@ -109,8 +109,8 @@ class Banner:
         for view in await self._endpoints.views():
             for name, version in view["status"]["versions"].items():
                 label = f"{view['metadata']['name']}/{name}"
-                if not version["ready"] and label not in self._told:
-                    self._told.add(label)
+                if not version["ready"] and label not in self._reported:
+                    self._reported.add(label)
                     log = f"scorefront logs {view['metadata']['name']}"
                     print(f"{label}: still starting; its log: {log}", file=sys.stderr, flush=True)
 

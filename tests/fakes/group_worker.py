@@ -1,6 +1,6 @@
 """A worker process as its supervisor knows it, without a data plane: it joins, serves, shows its pulse, leaves.
 
-    python -m tests.fakes.group_worker router-worker --name=… --address=… --listen-fd=… --link-fd=… --board-fd=…
+    python -m tests.fakes.group_worker router-worker --name=… --address=… --listen-fd=… --link-fd=… --inflight-fd=…
 
 It answers every request with what the path asks for. `FAKE_WORKER` in the environment makes it misbehave.
 """
@@ -83,7 +83,7 @@ class FakeWorker:
         self.address: str = options.address
         self.listen = socket.socket(fileno=options.listen_fd)
         self.link = socket.socket(fileno=options.link_fd)
-        self.flights = InflightTable(options.board_fd)
+        self.flights = InflightTable(options.inflight_fd)
         self.clients: set[Client] = set()
         self.told: list[str] = []
         self.view = View(0, ())
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("role")
     for name in ("--name", "--address"):
         parser.add_argument(name, required=True)
-    for name in ("--listen-fd", "--link-fd", "--board-fd", "--redirect-fd"):
+    for name in ("--listen-fd", "--link-fd", "--inflight-fd", "--redirect-fd"):
         parser.add_argument(name, type=int)
     asyncio.run(FakeWorker(parser.parse_args()).run())
 

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--address", required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--link-fd", type=int, required=True)
-    parser.add_argument("--board-fd", type=int, required=True)
+    parser.add_argument("--inflight-fd", type=int, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s")
     use_fast_loop()
@@ -43,7 +43,7 @@ def main() -> None:
         log_fd=sys.stderr.fileno(),
         address=arguments.address,
         trust=Trust(cert, cert, key),  # one certificate for all of them, which is its own authority
-        flights=InflightTable(arguments.board_fd),
+        flights=InflightTable(arguments.inflight_fd),
         statics=StaticAddresses(Destinations(networks(f"127.0.0.0/8, {FRONT}.0/24"))),
     )
     run(options)

@@ -246,7 +246,7 @@ class Api:
         except aiohttp.ConnectionTimeoutError as exc:
             raise ApiUnreachable(f"{ask}: no connection in time", reason="ConnectTimeout") from exc
         except TimeoutError as exc:
-            raise ApiUnreachable(f"{ask}: nothing was heard in time", reason="Timeout") from exc
+            raise ApiUnreachable(f"{ask}: no response in time", reason="Timeout") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ApiUnreachable(f"{ask}: {described(exc)}", reason=type(exc).__name__) from exc
 

@@ -270,10 +270,10 @@ class Elector:
             await asyncio.gather(task, timer, return_exceptions=True)
 
     def _failed(self, error: Exception) -> None:
-        told = str(error) or type(error).__name__
-        if told != self.last_error:
-            _log.warning("lease: %s", told)
-        self.last_error = told
+        reason = str(error) or type(error).__name__
+        if reason != self.last_error:
+            _log.warning("lease: %s", reason)
+        self.last_error = reason
 
     def _stamp(self) -> str:
         """The wall clock as Leases have it, but always later than the last: a renewal that changes nothing is none."""

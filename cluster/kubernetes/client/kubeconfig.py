@@ -84,5 +84,5 @@ def one_sentence(paths: str) -> Iterator[None]:
     except (ConfigException, OSError, ValueError, ssl.SSLError) as exc:
         raise Misconfigured(f"kubeconfig {paths}: {' '.join(str(exc).split())}") from exc
     except Exception as exc:  # a file that is not a kubeconfig at all is met in many ways: no keys, no dict, not YAML
-        told = " ".join(str(exc).split()) or "something in it is empty"
-        raise Misconfigured(f"kubeconfig {paths} is not one that can be understood ({told})") from exc
+        reason = " ".join(str(exc).split()) or "something in it is empty"
+        raise Misconfigured(f"kubeconfig {paths} cannot be understood ({reason})") from exc

@@ -147,8 +147,8 @@ def _findings(seen: EndpointStatus) -> dict[str, _Finding]:
     return {
         READY: _ready(seen),
         PROGRESSING: _progressing(seen),
-        SCALING_LIMITED: _told({version.name: version.limited for version in seen.versions}, "NoRoom", "RoomForAll"),
-        SCALING_CONFLICT: _told(
+        SCALING_LIMITED: _listed({version.name: version.limited for version in seen.versions}, "NoRoom", "RoomForAll"),
+        SCALING_CONFLICT: _listed(
             {version.name: version.conflict for version in seen.versions}, "ScaledByAnother", "ScaledByScorefront"
         ),
         DEGRADED: _degraded(seen.trouble),
@@ -158,11 +158,11 @@ def _findings(seen: EndpointStatus) -> dict[str, _Finding]:
 def _ready(seen: EndpointStatus) -> _Finding:
     missing = [version for version in seen.versions if version.ready < version.needed]
     if missing:
-        told = (
+        texts = (
             f"{version.name}: {version.ready} of {version.needed} ready: {version.message or 'starting'}"
             for version in missing
         )
-        return _Finding(False, "ReplicasMissing", "; ".join(told))
+        return _Finding(False, "ReplicasMissing", "; ".join(texts))
     if not seen.versions:
         return _Finding(False, seen.trouble.reason if seen.trouble else "NotReconciled", "nothing of it runs yet")
     return _Finding(True, "ReplicasReady")
@@ -172,14 +172,14 @@ def _progressing(seen: EndpointStatus) -> _Finding:
     moving = [version for version in seen.versions if version.updating or version.ready != version.desired]
     if not moving:
         return _Finding(False, "AsDesired")
-    told = (f"{version.name}: {version.ready} ready, {version.desired} desired" for version in moving)
+    texts = (f"{version.name}: {version.ready} ready, {version.desired} desired" for version in moving)
     reason = "Updating" if any(version.updating for version in moving) else "Scaling"
-    return _Finding(True, reason, "; ".join(told))
+    return _Finding(True, reason, "; ".join(texts))
 
 
-def _told(by_version: Mapping[str, str], bad: str, good: str) -> _Finding:
-    told = [f"{name}: {text}" for name, text in by_version.items() if text]
-    return _Finding(True, bad, "; ".join(told)) if told else _Finding(False, good)
+def _listed(by_version: Mapping[str, str], bad: str, good: str) -> _Finding:
+    texts = [f"{name}: {text}" for name, text in by_version.items() if text]
+    return _Finding(True, bad, "; ".join(texts)) if texts else _Finding(False, good)
 
 
 def _degraded(trouble: Trouble | None) -> _Finding:

@@ -40,12 +40,12 @@ def event(
         "namespace": metadata["namespace"],
         "uid": metadata["uid"],
     }
-    told = "\n".join((metadata["uid"], type, reason, note))
+    identity = "\n".join((metadata["uid"], type, reason, note))
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{metadata['name']}.{hashlib.sha256(told.encode()).hexdigest()[:16]}",
+            "name": f"{metadata['name']}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
             "namespace": metadata["namespace"],
         },
         "eventTime": micro_time(now),

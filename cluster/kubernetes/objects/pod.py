@@ -74,8 +74,8 @@ def _awaited(pod: Pod, status: Mapping[str, Any]) -> str:
         return scheduled.get("message") or "waiting for a node"
     for container in _containers(status):
         if waiting := (container.get("state") or {}).get("waiting"):
-            told = waiting.get("message") or waiting.get("reason", "waiting")
-            return "; ".join((f"container {container['name']}: {told}", *_endings(status)))
+            message = waiting.get("message") or waiting.get("reason", "waiting")
+            return "; ".join((f"container {container['name']}: {message}", *_endings(status)))
     ended = list(_endings(status))
     if ended:
         return "; ".join(ended)
@@ -88,9 +88,9 @@ def _failures(status: Mapping[str, Any]) -> Iterator[str]:
         waiting = (container.get("state") or {}).get("waiting") or {}
         why = waiting.get("reason", "")
         if why in STUCK or (why.startswith("CreateContainer") and why.endswith("Error")):
-            told = ": ".join(text for text in (why, waiting.get("message")) if text)
+            message = ": ".join(text for text in (why, waiting.get("message")) if text)
             ended = _ended(container)
-            yield f"container {container['name']}: {told}" + (f"; it {ended}" if ended else "")
+            yield f"container {container['name']}: {message}" + (f"; it {ended}" if ended else "")
 
 
 def _endings(status: Mapping[str, Any]) -> Iterator[str]:

@@ -11,13 +11,13 @@ from autoscaler.frontend_settings import FrontEndSettings
 from router.settings import RouterSettings
 from scorefront import timed_port as ports
 from scorefront.connection_table import PortLimits
-from scorefront.frontend_scaling import PREFIX, PURPOSE, TOLD
+from scorefront.frontend_scaling import MACHINE_FIELDS, PREFIX, PURPOSE
 from scorefront.up.banner import SHOW_KEYS
 from serving.destinations import SETTING as STATIC_CIDRS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
 FIELDS = {field.name: field for field in dataclasses.fields(RouterSettings)} | {
-    f"frontend_{field.name}": field for field in dataclasses.fields(FrontEndSettings) if field.name in TOLD
+    f"frontend_{field.name}": field for field in dataclasses.fields(FrontEndSettings) if field.name in MACHINE_FIELDS
 }
 FIELDS |= {f"control_{field.name}": field for field in dataclasses.fields(PortLimits)}
 UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "_connections": "connections"}

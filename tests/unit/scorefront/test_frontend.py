@@ -14,7 +14,7 @@ from router.settings import SettingError
 from scorefront.exposition import Exposition
 from scorefront.frontend_scaling import (
     EVEN_S,
-    TOLD,
+    MACHINE_FIELDS,
     FrontEndFigures,
     FrontEndFleet,
     FrontEndScaler,
@@ -287,7 +287,7 @@ def test_without_an_environment_the_defaults_hold_for_one_machine():
     assert front_end_settings({"PATH": "/bin"}) == ONE_MACHINE
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", MACHINE_FIELDS)
 def test_every_threshold_has_its_variable(name):
     settings = front_end_settings({f"SCOREFRONT_FRONTEND_{name.upper()}": "0.25"})
     assert getattr(settings, name) == 0.25

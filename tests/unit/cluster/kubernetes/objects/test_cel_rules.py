@@ -2,10 +2,11 @@
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cel
 import pytest
 import yaml
 from hypothesis import given
@@ -18,8 +19,6 @@ from serving.models import ScoringEndpoint
 from serving.rules import broken_rules
 from tests.unit.serving.documents import document as manifest
 from tests.unit.serving.documents import valid_documents
-
-cel = pytest.importorskip("cel", reason="common-expression-language is in requirements.lock")
 
 DATA = Path(__file__).parents[4] / "data"
 WRONG = yaml.safe_load((DATA / "wrong_manifests.yaml").read_text(encoding="utf-8"))
@@ -39,7 +38,7 @@ def is_ip(text: str) -> bool:
     return True
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "lowerAscii": str.lower,
     "sum": sum,
     "isIP": is_ip,
