@@ -37,17 +37,18 @@ class ProbedReplica(Protocol):
 
 async def probe_child(replica: ProbedReplica, machine: LocalMachine) -> None:
     """Probe a child: readiness from the start of its process, then liveness."""
-    await _until_ready(replica, machine)
-    await _while_ready(replica, machine)
+    started_s = machine.clock()
+    await _until_ready(replica, machine, started_s)
+    await _while_ready(replica, machine, started_s)
 
 
-async def _until_ready(replica: ProbedReplica, machine: LocalMachine) -> None:
-    begun, successes = machine.clock(), 0
+async def _until_ready(replica: ProbedReplica, machine: LocalMachine, started_s: float) -> None:
+    successes = 0
     while replica.state is LifecycleState.STARTING:
         liveness = replica.version.liveness
         outcome = await _get(replica, machine, liveness.timeout_s)
         successes = successes + 1 if outcome.sign is ProbeSign.WELL else 0
-        waited = machine.clock() - begun
+        waited = machine.clock() - started_s
         if successes >= liveness.success_threshold:
             stranger = await asyncio.to_thread(foreign_listener, replica.host, replica.port)
             if stranger is None:
@@ -75,12 +76,14 @@ def foreign_listener(host: str, port: int) -> int | None:
     return uid if uid is not None and uid not in socketowner.trusted_uids() else None
 
 
-async def _while_ready(replica: ProbedReplica, machine: LocalMachine) -> None:
-    # From READY on, without the initial delay, which is for slow starts: these have the start deadline.
+async def _while_ready(replica: ProbedReplica, machine: LocalMachine, started_s: float) -> None:
+    """Liveness from `started_s` + the initial delay on, as a kubelet counts it."""
     failures = 0
     while replica.state is LifecycleState.READY:
         liveness = replica.version.liveness
         await asyncio.sleep(liveness.period_s)
+        if machine.clock() < started_s + liveness.initial_delay_s:
+            continue
         outcome = await _get(replica, machine, liveness.timeout_s)
         failures = 0 if outcome.sign is ProbeSign.WELL else failures + 1
         if failures < liveness.failure_threshold:

@@ -1,6 +1,7 @@
 """The life cycle of a replica as two printable tables, with its times. Pure."""
 
 import itertools
+import re
 from enum import StrEnum
 
 from serving.endpoint import LivenessProbe
@@ -126,3 +127,11 @@ def exit_text(returncode: int, signal_names: dict[int, str]) -> str:
     if returncode < 0:
         return f"killed by {signal_names.get(-returncode, f'signal {-returncode}')}"
     return f"exited with code {returncode}"
+
+
+def gist(reason: str) -> str:
+    """A reason without numbers and addresses, which differ from try to try: equal for one cause of failure."""
+    return _VARYING.sub("#", reason)
+
+
+_VARYING = re.compile(r"\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b")

@@ -1,7 +1,6 @@
 """Limits available to an ordinary user on one machine: cores by affinity, memory by observation."""
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from cluster.local.process_guard import Process, descendants
 
@@ -11,23 +10,43 @@ def choose_cores(load: Mapping[int, int], needed: int) -> tuple[int, ...]:
     return tuple(sorted(sorted(load, key=lambda core: (load[core], core))[:needed]))
 
 
-def memory_by_ancestor(table: Iterable[Process], ancestors: Collection[int]) -> dict[int, int]:
-    """Pid -> resident bytes of all its descendants. Shared pages count once for each."""
-    total: Counter[int] = Counter()
-    for ancestor, process in descendants(table, ancestors):
-        total[ancestor] += process.rss_bytes
-    return dict(total)
+def memory_by_ancestor(
+    table: Iterable[Process], limits: Mapping[int, int], pss_bytes: Callable[[int], int | None]
+) -> dict[int, int]:
+    """Pid -> bytes of memory of all its descendants, for the pids in `limits`.
+
+    table: all processes.
+    limits: pid -> limit in bytes.
+    pss_bytes: pid -> resident bytes with each shared page divided by the number of its processes; None: unknown.
+
+    Resident bytes (RSS) count a shared page once per process, so they are never too low. They are enough below the
+    limit; only above it the exact value is read, for which the kernel walks the pages of the process.
+    """
+    families: dict[int, list[Process]] = {}
+    for ancestor, process in descendants(table, limits):
+        families.setdefault(ancestor, []).append(process)
+    return {ancestor: _family_bytes(family, limits[ancestor], pss_bytes) for ancestor, family in families.items()}
 
 
-def over_memory(rss_bytes: int, limit_bytes: int | None) -> str:
+def _family_bytes(family: Sequence[Process], limit_bytes: int, pss_bytes: Callable[[int], int | None]) -> int:
+    total_bytes = sum(process.rss_bytes for process in family)
+    for process in family:
+        if total_bytes <= limit_bytes:
+            break
+        if (exact_bytes := pss_bytes(process.pid)) is not None:
+            total_bytes -= max(0, process.rss_bytes - exact_bytes)
+    return total_bytes
+
+
+def over_memory(used_bytes: int, limit_bytes: int | None) -> str:
     """The reason to kill a replica above its memory limit, as a cluster's OOM killer would; "" if it is below.
 
     The kernel would enforce RLIMIT_AS, but that counts address space, not memory: numpy, CUDA and every thread's stack
     reserve many times what they use, so that a model well within its limit would fail in malloc.
     """
-    if limit_bytes is None or rss_bytes <= limit_bytes:
+    if limit_bytes is None or used_bytes <= limit_bytes:
         return ""
-    return f"memory limit exceeded: {rss_bytes / 1e6:.0f} MB > {limit_bytes / 1e6:.0f} MB"
+    return f"memory limit exceeded: {used_bytes / 1e6:.0f} MB > {limit_bytes / 1e6:.0f} MB"
 
 
 class Cores:

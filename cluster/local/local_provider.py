@@ -205,12 +205,13 @@ class LocalProvider:
             await asyncio.sleep(MEMORY_PERIOD_S)
             if not (limited := self._limited()):
                 continue
+            most = {pid: replica.version.resources.memory_limit_bytes or 0 for pid, replica in limited.items()}
             used = await asyncio.to_thread(
-                lambda among: limits.memory_by_ancestor(guard.processes(), among), set(limited)
+                lambda most: limits.memory_by_ancestor(guard.processes(), most, guard.pss_bytes), most
             )
-            for subreaper, rss_bytes in used.items():
+            for subreaper, used_bytes in used.items():
                 replica = limited[subreaper]
-                reason = limits.over_memory(rss_bytes, replica.version.resources.memory_limit_bytes)
+                reason = limits.over_memory(used_bytes, replica.version.resources.memory_limit_bytes)
                 if reason and replica.subreaper == subreaper:
                     replica.handle(LifecycleEvent.UNHEALTHY, reason)
 

@@ -265,11 +265,22 @@ class ChildReplica(LocalReplica):
             # Another process took the chosen port first: not a failure of the model.
             self._wait_s, successor = 0.0, replace(self._lineage, port_retries=self._lineage.port_retries + 1)
         self.successor = successor
-        logger.warning("replica %s: failed, replacement starts in %g s: %s", self.id, self._wait_s, self.reason)
+        self._log_failure(failures)
         if self._runs():
             self.kill()
         else:
             self._wait_backoff()
+
+    def _log_failure(self, failures: int) -> None:
+        """Log the reason with the last lines of the replica; one line if its predecessor failed in the same way."""
+        wait_s, reason = self._wait_s, self.reason
+        if lifecycle.gist(reason) != lifecycle.gist(self._lineage.reason):
+            logger.warning("replica %s: failed, replacement starts in %g s: %s", self.id, wait_s, reason)
+        else:
+            again = f"failed as before, {failures} times in a row"
+            logger.warning(
+                "replica %s: %s, replacement starts in %g s: %s", self.id, again, wait_s, reason.partition(";")[0]
+            )
 
     def _wait_backoff(self) -> None:
         self._after(self._wait_s, lambda: self.handle(LifecycleEvent.DUE))

@@ -53,6 +53,14 @@ def processes() -> Iterator[Process]:
                 yield process
 
 
+def pss_bytes(pid: int) -> int | None:
+    """Resident bytes with each shared page divided by the number of its processes; None if the kernel refuses."""
+    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
 def descendants(table: Iterable[Process], ancestors: Collection[int]) -> Iterator[tuple[int, Process]]:
     """(ancestor, process) for every process of `table` that descends from one of `ancestors` (pids)."""
     known = {process.pid: process for process in table}

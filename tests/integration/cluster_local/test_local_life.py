@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from cluster.changes import Reset, Upsert
+from cluster.local import limits
+from cluster.local import process_guard as guard
 from cluster.local.child_process import READ_BYTES, READ_EVERY_S
 from cluster.local.local_provider import LocalProvider
 from cluster.local.machine import Ports
 from cluster.local.replica_logs import ReplicaLog
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource, Resources
-from serving.replica import ReplicaState
+from serving.replica import Replica, ReplicaState
 from tests.integration.cluster_local.local_rig import (
     HERE,
     KEY,
@@ -38,6 +40,16 @@ READY, DRAINING, STARTING, FAILED = (
     ReplicaState.STARTING,
     ReplicaState.FAILED,
 )
+
+
+def parent_of(replica: Replica) -> int:
+    """The subreaper of a replica."""
+    leader = pid_of(replica)
+    return next(one.parent for one in guard.processes() if one.pid == leader)
+
+
+ALIVE_SOON = replace(QUICK, period_s=0.5, initial_delay_s=4.0, failure_threshold=3)
+"""Liveness counts four seconds after the start, and the start may take 5.5 s."""
 
 
 async def test_a_command_replica_starts_gets_ready_and_sees_its_own_environment_only(
@@ -91,6 +103,15 @@ async def test_a_model_that_exits_at_once_fails_with_its_last_lines_and_does_not
     assert took >= 1.0  # two waits of half a second
     kept = await provider.logs(KEY, 10)
     assert len(kept) == 3 and all(lines == ["no model here"] for lines in kept.values())
+
+
+async def test_repeated_failures_of_one_cause_are_logged_in_full_once(
+    provider: LocalProvider, watcher: Watcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    await provider.apply(endpoint(version(tiny("exit"))), {"blue": 1})
+    await watcher.until(lambda: len(watcher.ever) == 3 and watcher.in_state(FAILED))
+    assert caplog.text.count("no model here") == 1
+    assert "failed as before, 3 times in a row, replacement starts in 1 s: exited with code 3" in caplog.text
 
 
 async def test_a_model_that_writes_without_end_is_heard_at_a_bounded_rate(
@@ -149,15 +170,15 @@ async def test_a_model_that_never_listens_fails_after_its_start_deadline(
 async def test_a_replica_whose_health_turns_bad_is_killed_and_replaced(
     provider: LocalProvider, watcher: Watcher
 ) -> None:
-    await provider.apply(endpoint(version(tiny("sick-after-first"))), {"blue": 1})
+    await provider.apply(endpoint(version(tiny("sick-after-first"), liveness=ALIVE_SOON)), {"blue": 1})
     (first,) = await watcher.until_ready()
     await watcher.until(lambda: watcher.replicas and first.id not in watcher.replicas)
     (second,) = watcher.replicas.values()
-    assert "liveness probe failed 2 times in a row: GET / answered 503" in second.reason
+    assert "liveness probe failed 3 times in a row: GET / answered 503" in second.reason
 
 
 async def test_a_replica_that_hangs_is_killed_and_replaced(provider: LocalProvider, watcher: Watcher) -> None:
-    await provider.apply(endpoint(), {"blue": 1})
+    await provider.apply(endpoint(version(liveness=ALIVE_SOON)), {"blue": 1})
     (first,) = await watcher.until_ready()
     os.kill(pid_of(first), signal.SIGSTOP)
     await watcher.until(lambda: watcher.replicas and first.id not in watcher.replicas)
@@ -167,10 +188,10 @@ async def test_a_replica_that_hangs_is_killed_and_replaced(provider: LocalProvid
 async def test_a_replica_that_is_busy_for_longer_than_its_probes_wait_is_left_alone(
     provider: LocalProvider, watcher: Watcher
 ) -> None:
-    await provider.apply(endpoint(), {"blue": 1})
+    await provider.apply(endpoint(version(liveness=ALIVE_SOON)), {"blue": 1})
     (replica,) = await watcher.until_ready()
-    assert QUICK.failure_threshold * (QUICK.period_s + QUICK.timeout_s) < 3.0
-    await get(replica, "/sleep?3")
+    silent_s = ALIVE_SOON.initial_delay_s + ALIVE_SOON.failure_threshold * (ALIVE_SOON.period_s + ALIVE_SOON.timeout_s)
+    await get(replica, f"/sleep?{silent_s + 0.5:g}")
     assert watcher.seen(replica.id) == [STARTING, READY]
 
 
@@ -256,6 +277,18 @@ async def test_a_replica_above_its_memory_limit_is_killed_and_says_so(
     await watcher.until(lambda: watcher.replicas and len(watcher.ever) == 2)
     (second,) = watcher.replicas.values()
     assert "memory limit exceeded: " in second.reason and "MB > 50 MB" in second.reason
+
+
+async def test_memory_that_processes_of_a_replica_share_counts_once(provider: LocalProvider, watcher: Watcher) -> None:
+    limited = version(tiny("fat", "family"), resources=Resources(memory_limit_bytes=180_000_000))
+    await provider.apply(endpoint(limited), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    resident = [one.rss_bytes for one in guard.processes() if one.session == pid_of(replica)]
+    assert len(resident) == 4 and sum(resident) > 180_000_000
+    assert (
+        limits.memory_by_ancestor(guard.processes(), {parent_of(replica): 180_000_000}, guard.pss_bytes).popitem()[1]
+        < 180_000_000
+    )
 
 
 async def test_a_replica_with_a_cpu_limit_runs_on_so_many_cores(provider: LocalProvider, watcher: Watcher) -> None:

@@ -1,7 +1,8 @@
 """A replica for tests. usage: tiny_server.py PORT [behaviour]...
 
-Behaviours: exit (print and exit 3 at once), deaf (never listen), noisy (print a lot), fat (hold 80 MB), fork (start a
-child that ignores SIGTERM), stubborn (ignore SIGTERM), sick-after-first (health answers 503 from the third time on).
+Behaviours: exit (print and exit 3 at once), deaf (never listen), noisy (print a lot), fat (hold 80 MB), family (share
+them with three children), fork (start a child that ignores SIGTERM), stubborn (ignore SIGTERM), sick-after-first
+(health answers 503 from the third time on).
 GET /env answers the environment, GET /sleep?SECONDS takes its time (one request at a time), anything else "well".
 """
 
@@ -52,4 +53,8 @@ if "noisy" in behaviours:
         print(f"line {number} " + "x" * 100)
     print("y" * 20_000)
 ballast = b"b" * 80_000_000 if "fat" in behaviours else b""
+for _ in range(3 if "family" in behaviours else 0):
+    if os.fork() == 0:
+        while True:
+            time.sleep(1)
 HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

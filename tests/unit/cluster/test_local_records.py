@@ -215,7 +215,18 @@ def test_memory_is_summed_over_all_processes_of_a_replica() -> None:
         Process(9, "S", 8, 9, 50),  # in a session of its own
         Process(10, "S", 1, 8, 1000),  # of somebody else
     ]
-    assert memory_by_ancestor(table, {7}) == {7: 150}
+    assert memory_by_ancestor(table, {7: 150}, pss_bytes=never_read) == {7: 150}
+
+
+def test_above_its_limit_a_replica_is_charged_for_shared_pages_once() -> None:
+    table = [Process(7, "S", 1, 7, 9000), *(Process(pid, "S", 7, 7, 100) for pid in (8, 9, 10))]
+    exact = {8: 40, 9: 40, 10: None}
+    assert memory_by_ancestor(table, {7: 150}, exact.get) == {7: 180}
+    assert memory_by_ancestor(table, {7: 250}, exact.get) == {7: 240}  # enough is known after one of them
+
+
+def never_read(pid: int) -> int | None:
+    raise AssertionError("read although below the limit")
 
 
 def test_only_memory_above_the_limit_is_a_reason_to_kill() -> None:
