@@ -3,6 +3,9 @@
 The code is sent in `x-ms-error-code`; the texts of 502 and 503 are those of azureml-fe.
 """
 
+SCORING_METHODS = (b"GET", b"HEAD", b"POST")
+"""Methods of an endpoint."""
+
 
 class RouterError(Exception):
     """An error response of the router. `text` is the body (text/plain)."""
@@ -67,11 +70,15 @@ class VersionNotFound(RouterError):
 
 
 class MethodNotAllowed(RouterError):
-    """Like azureml-fe, only GET and POST are forwarded."""
+    """The path does not have this method."""
 
     status, reason, code = 405, "Method Not Allowed", "MethodNotAllowed"
-    text = "Only GET and POST are served."
-    headers = ((b"Allow", b"GET, POST"),)
+
+    def __init__(self, allowed: tuple[bytes, ...] = SCORING_METHODS) -> None:
+        """`allowed`: the methods of the path; default those of an endpoint."""
+        listed = b", ".join(allowed)
+        super().__init__(f"Only {listed.decode()} are served.")
+        self.headers = ((b"Allow", listed),)
 
 
 class RequestTimeout(RouterError):

@@ -9,11 +9,11 @@ from router.proxy.chunked import ChunkedBody
 from router.proxy.client_connection import LINGER_S, NEXT, SERVING, TUNNEL, ClientConnection, PhaseStep
 from router.proxy.connection_admission import ConnectionVerdict, blocks
 from router.proxy.exchange import Exchange
-from router.proxy.own_pages import HEALTH_PATH
+from router.proxy.own_pages import LONGEST_OWN_PATH
 from router.proxy.partial_head import PartialRequestHead
 from router.proxy.request_head import RequestHead, parse_request
 from router.proxy.request_plan import Planner
-from router.proxy.responses import router_response
+from router.proxy.responses import CLOSE, router_response
 from router.proxy.streams import ReadHold
 
 if TYPE_CHECKING:
@@ -277,11 +277,12 @@ class Downstream(ClientConnection):
         self._remaining = length
         self._decoder = ChunkedBody() if head.chunked else None
         gateway = self._gateway
-        if head.path == HEALTH_PATH and gateway.own_pages.serves(head):
-            self.write(gateway.own_pages.response(head))
+        if len(head.path) <= LONGEST_OWN_PATH and gateway.own_pages.serves(head):
+            close = head.has_body or not head.keep_alive
+            self.write(gateway.own_pages.response(head, close))
             self._last_head = None  # `data_received` makes an exchange of a cached head
             self._remaining = 0
-            self.exchange_done(head.has_body or not head.keep_alive, not head.has_body, gateway.now())
+            self.exchange_done(close, not head.has_body, gateway.now())
             return
         exchange = self.exchange = Exchange(gateway, self, head, length)
         if not head.has_body:
@@ -317,7 +318,7 @@ class Downstream(ClientConnection):
         """Respond to input that never became an exchange, and close: further input may not be a request."""
         gateway = self._gateway
         gateway.accounting.count_malformed(error)
-        self.write(router_response(error, gateway.fields.lines(error.client_request_id, gateway.ids.next()), True))
+        self.write(router_response(error, gateway.fields.lines(error.client_request_id, gateway.ids.next()), CLOSE))
         self._finish(linger=True)
 
     def _finish(self, linger: bool) -> None:

@@ -10,7 +10,7 @@ from router.core.router_errors import RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
 from router.proxy.request_plan import VersionPlan
 from router.proxy.response_head import ResponseHead
-from router.proxy.responses import router_response
+from router.proxy.responses import connection_line, router_response
 from router.proxy.streams import ClientStream, UpstreamStream
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ExchangeState(Ticket):
         else:
             lines = gateway.fields.lines(self.head.client_request_id, self.request_id)
         close = error.close or not self.head.keep_alive or not self.body_complete or gateway.draining
-        self.client.write(router_response(error, lines, close, self.head.method == b"HEAD"))
+        self.client.write(router_response(error, lines, connection_line(self.head, close), self.head.to_head))
         self._end(gateway.now(), code=error.code)
         self.client.exchange_done(close, self.body_complete and not error.close, gateway.now())
 

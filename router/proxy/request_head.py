@@ -44,7 +44,7 @@ class RequestHead:
         *("_after_length", "_before_length", "_pattern"),
         *("authorization", "chunked", "client_request_id", "content_length", "expect_continue", "fields", "has_body"),
         *("host", "keep_alive", "method", "nominated", "path", "pin", "plan", "query", "raw", "size"),
-        *("version_minor", "web_socket"),
+        *("to_head", "version_minor", "web_socket"),
     )
 
     def __init__(
@@ -58,6 +58,8 @@ class RequestHead:
         self.raw = raw
         self.size = len(raw)
         self.method = method
+        self.to_head = method == b"HEAD"
+        """True: no response to it has a body."""
         self.version_minor = version_minor
         self.fields = fields
         self.host = b""
@@ -182,6 +184,9 @@ def _set_target(head: RequestHead, target: bytes, values: dict[bytes, list[bytes
     if len(hosts) > 1 or (not hosts and head.version_minor == 1):
         raise BadRequest
     head.host = hosts[0] if hosts else b"scorefront"
+    if target == b"*" and head.method == b"OPTIONS":
+        head.path = target
+        return
     if not target.startswith(b"/"):
         absolute = _absolute.fullmatch(target)
         if absolute is None:

@@ -10,9 +10,17 @@ from collections.abc import Mapping
 from router.core.authorization import authorize
 from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.header_fields import for_replica
-from router.core.router_errors import Forbidden, MethodNotAllowed, RefusedRequest, Unauthorized, VersionNotFound
+from router.core.router_errors import (
+    SCORING_METHODS,
+    Forbidden,
+    MethodNotAllowed,
+    RefusedRequest,
+    Unauthorized,
+    VersionNotFound,
+)
 from router.core.table import Match, Route, Table, VersionRoute
 from router.metrics import VersionStats, WorkerStats
+from router.proxy.own_pages import OWN_METHODS, OWN_PATHS
 from router.proxy.request_head import RequestHead
 from router.proxy.request_observer import RequestObserver
 from router.proxy.responses import COMMON_LINES, client_id_line
@@ -78,9 +86,13 @@ class Planner:
 
     def plan(self, head: RequestHead, now_unix: float) -> "RequestPlan":
         """Route and authorize a head; sets `head.plan`. Raises RouterError: 404, 405, 401, 403, 400 (ambiguous pin)."""
+        if head.path in OWN_PATHS:
+            raise MethodNotAllowed(OWN_METHODS)
+        if head.path == b"*":
+            raise MethodNotAllowed
         match = self._table.match(head.path)
         head.plan = plan = RequestPlan(self, match, self._table.generation)
-        if head.method not in (b"GET", b"POST"):
+        if head.method not in SCORING_METHODS:
             raise MethodNotAllowed
         route = match.route
         plan.valid_until = self._authorize(route, head, now_unix)

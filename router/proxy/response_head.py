@@ -43,6 +43,7 @@ class ResponseHead:
         self.keep_alive = is_persistent(version_minor, self.nominated)
         self.chunked = False
         self.content_length = 0
+        """-1: unknown, in a response to HEAD."""
         self.until_close = False
         self.lines = b""
         """Rendered for the client without common fields and empty line; cached by the exchange."""
@@ -71,8 +72,11 @@ _OWN = {"raw", "size", "fields", "content_length", "lines", "_pattern"}
 _SHARED = tuple(name for name in ResponseHead.__slots__ if name not in _OWN)
 
 
-def parse_response(raw: bytes) -> ResponseHead:
-    """Parse and check a response head. Raises ReplicaFailed. `raw`: ends with the empty line."""
+def parse_response(raw: bytes, to_head: bool = False) -> ResponseHead:
+    """Parse and check a response head. Raises ReplicaFailed.
+
+    `raw`: ends with the empty line. `to_head`: the request was HEAD, so no body follows; default False.
+    """
     line = _status_line.match(raw)
     if line is None or is_malformed(raw):
         raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.")
@@ -87,6 +91,8 @@ def parse_response(raw: bytes) -> ResponseHead:
     codings = values.get(b"transfer-encoding", [])
     if len(lengths) > 1 or len(codings) > 1 or (lengths and codings) or (codings and line[1] == b"0"):
         raise ReplicaFailed("The framing of the replica's answer is ambiguous.")
+    if to_head:
+        head.keep_alive = False  # some servers send a body all the same: it must not become the next response
     if _has_no_body(head.status):
         return head
     if codings:
@@ -97,6 +103,8 @@ def parse_response(raw: bytes) -> ResponseHead:
         if not _digits.fullmatch(lengths[0]):
             raise ReplicaFailed("The length of the replica's answer is not a number.")
         head.content_length = int(lengths[0])
+    elif to_head:
+        head.content_length = -1
     else:
         head.until_close = True
         head.keep_alive = False

@@ -9,6 +9,7 @@ from router.core.router_errors import ModelError, RouterError
 from router.proxy.request_head import RequestHead
 from router.proxy.response_head import ResponseHead
 
+CLOSE = b"Connection: close\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 COMMON_LINES = b"x-ms-request-id: "
 """Constant lines of every response, ending with the name of x-ms-request-id. Put a new field for all responses in front
@@ -70,15 +71,15 @@ def interim_response(head: ResponseHead) -> bytes:
 def connection_line(request: RequestHead, close: bool) -> bytes:
     """The Connection field of a response; empty if an HTTP/1.1 connection stays open."""
     if close:
-        return b"Connection: close\r\n"
+        return CLOSE
     return b"Connection: keep-alive\r\n" if request.version_minor == 0 else b""
 
 
-def router_response(error: RouterError, lines: bytes, close: bool, to_head: bool = False) -> bytes:
+def router_response(error: RouterError, lines: bytes, connection: bytes, to_head: bool = False) -> bytes:
     """A complete response of the router.
 
-    `lines`: the common fields, each with its CRLF. `close`: the connection ends. `to_head`: the request was HEAD, so
-    the response has no body (RFC 9110 section 9.3.2).
+    `lines`: the common fields, each with its CRLF. `connection`: the Connection field with its CRLF, may be empty.
+    `to_head`: the request was HEAD, so the response has no body (RFC 9110 section 9.3.2).
     """
     body = error.text.encode()
     fields = b"".join([b"%b: %b\r\n" % field for field in error.headers])
@@ -89,7 +90,8 @@ def router_response(error: RouterError, lines: bytes, close: bool, to_head: bool
             b"x-ms-error-code: %b\r\n" % error.code.encode(),
             fields,
             lines,
-            b"Connection: close\r\n\r\n" if close else b"\r\n",
+            connection,
+            b"\r\n",
             b"" if to_head else body,
         ]
     )
@@ -98,6 +100,6 @@ def router_response(error: RouterError, lines: bytes, close: bool, to_head: bool
 def _framing(head: ResponseHead) -> bytes:
     if head.chunked or head.until_close:
         return b"Transfer-Encoding: chunked\r\n"
-    if head.status == 304 or head.status < 200 or head.status == 204:
+    if head.content_length < 0 or head.status == 304 or head.status < 200 or head.status == 204:
         return b""
     return b"Content-Length: %d\r\n" % head.content_length

@@ -138,6 +138,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sent_before = self._sent
         self._in_body = False
         self._interim = 0
+        if exchange.head.to_head:
+            self._last_head = None
         if at_once:
             rest = write_at_once(self.transport, self._fd, data)
             self._sent += len(data) - len(rest)
@@ -232,7 +234,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise fault
         last = self._last_head
         if last is None:
-            head = parse_response(raw)
+            head = parse_response(raw, exchange.head.to_head)
         else:
             head = last if last.raw == raw else last.varied(raw) or parse_response(raw)
         if head.status == 101:
@@ -252,6 +254,9 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status != 100:
                 exchange.receive_interim(head)
         else:
+            if exchange.head.to_head:
+                exchange.receive_response(head, b"")
+                return
             if head.size <= CACHED_HEAD_BYTES:
                 self._last_head = head
             self._handle_final_head(exchange, head)

@@ -224,7 +224,7 @@ async def test_trust_that_cannot_be_used_is_refused_and_told_and_what_was_truste
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "/healthz/x",
         "/api/v1/service/roses/score",
         "/api/v1/service/iris",
         "/api/v1/services/iris/score",
@@ -256,17 +256,22 @@ async def test_other_methods_are_405_and_told_which_are_allowed(rig: Rig, method
     replica = await rig.replica()
     answer = await refused(rig, request(None, method=method))
     assert is_own(answer, 405, "MethodNotAllowed")
-    assert answer.value("allow") == "GET, POST"
+    assert answer.value("allow") == "GET, HEAD, POST"
     assert replica.seen == []
 
 
-async def test_an_answer_to_head_has_no_body_that_could_be_taken_for_the_next_answer(rig: Rig) -> None:
-    await rig.replica()
-    client = await rig.client()
-    client.send(request(None, method="HEAD") + get())
-    status, _, fields = await client.head()
-    assert (status, dict(fields)["allow"]) == (405, "GET, POST")
-    assert (await client.answer()).status == 200
+@pytest.mark.parametrize("path", ["/", "/healthz", "/healthz/", "/healthz?probe=1"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
+async def test_other_methods_of_the_routers_own_pages_are_405(rig: Rig, path: str, method: str) -> None:
+    answer = await refused(rig, request(None, path, method))
+    assert is_own(answer, 405, "MethodNotAllowed") and answer.value("allow") == "GET, HEAD"
+
+
+async def test_options_for_the_server_as_a_whole_is_405_and_the_connection_goes_on(rig: Rig) -> None:
+    answer = await refused(rig, request(None, "*", "OPTIONS"))
+    assert is_own(answer, 405, "MethodNotAllowed") and answer.value("allow") == "GET, HEAD, POST"
+    assert not closes(answer)
+    assert (await refused(rig, request(None, "*", "GET"))).status == 400
 
 
 # ---- 408, 413, 414, 431, 501
@@ -455,17 +460,22 @@ async def test_an_answer_that_is_not_whole_in_time_is_broken_off(rig: Rig) -> No
 # ---- the router's own pages
 
 
-async def test_healthz_answers_without_a_credential_and_with_an_id(rig: Rig) -> None:
+@pytest.mark.parametrize("path", ["/", "/?a=1", "/healthz", "/healthz/", "/healthz?probe=lb", "http://front/healthz"])
+async def test_own_pages_answer_get_and_head_without_a_credential_and_with_an_id(rig: Rig, path: str) -> None:
     client = await rig.client()
     for _ in range(2):
-        answer = await client.ask(get("/healthz"))
+        answer = await client.ask(get(path))
         assert (answer.status, answer.body) == (200, b"ok\n")
         assert GUID.fullmatch(answer.value("x-ms-request-id"))
+        client.send(request(None, path, "HEAD"))
+        status, _, fields = await client.head()
+        assert (status, dict(fields)["content-length"]) == (200, "3")
 
 
-async def test_healthz_is_503_while_the_router_drains(rig: Rig) -> None:
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+async def test_own_pages_are_503_while_the_router_drains(rig: Rig, path: str) -> None:
     rig.gateway.own_pages.ready = False
-    assert (await refused(rig, get("/healthz"))).status == 503
+    assert (await refused(rig, get(path))).status == 503
 
 
 # ---- ids
