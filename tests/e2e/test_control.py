@@ -16,8 +16,8 @@ import pytest
 from cluster.kubernetes.client.paths import CONFIGMAPS, LEASES, SECRETS
 from cluster.trust import Trust
 from tests.fakes.clock import eventually
-from tests.fakes.kube_server import serve
 from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.kubernetes_http import kubeconfig_of, kubernetes_server
 from tests.fakes.router_group import FakeGroup
 
 LEASE = "scorefront-control"
@@ -88,8 +88,8 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     api = FakeKubernetes()
-    async with serve(api, tmp_path) as kubeconfig:
-        made = Site(tmp_path, kubeconfig, api)
+    async with kubernetes_server(api) as server:
+        made = Site(tmp_path, kubeconfig_of(server, tmp_path), api)
         yield made
         for each in made.processes:
             if each.process.returncode is None:

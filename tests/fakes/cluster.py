@@ -13,7 +13,8 @@ from serving.destinations import Destinations, networks
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage
 from tests.fakes.clock import VirtualClock, settle
-from tests.fakes.kubernetes import FakeKubernetes, Object
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.object_rules import Object
 from tests.fakes.routers import WatchingRouters
 
 BLUE = VersionKey("iris", "blue")

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 
-from cluster.kubernetes.client.api_errors import ApiError, NotFound
+from cluster.kubernetes.client.api_errors import ApiError
 from router.core.view import Member
 from router.membership import history
 from router.membership.agreement import MembershipPart
 from serving.credentials import TokenKey, TokenTrust
+from tests.fakes.kubernetes import KINDS, FakeKubernetes
+from tests.fakes.object_rules import split
 
 NOW = 1_800_000_000.0
 HOME = "/api/v1/namespaces/scoring"
@@ -91,6 +92,7 @@ class FakeCluster:
     dialled: list[str] = field(default_factory=list)
     asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     """`get` or `watch`, path, query."""
+    _api: FakeKubernetes = field(default_factory=lambda: FakeKubernetes("scoring", controllers=False))
 
     def __post_init__(self) -> None:
         routers = [pod(f"router-{number}", ROUTER, f"10.0.0.{number}") for number in (1, 2)]
@@ -102,6 +104,16 @@ class FakeCluster:
             f"{LEASE}/scorefront-control": lease(),
             **self.objects,
         }
+        for path, items in self.lists.items():
+            collection, namespace, _, _ = split(path)
+            for item in items:
+                self._put(collection, namespace, item)
+        for path, found in self.objects.items():
+            collection, namespace, name, _ = split(path)
+            self._put(collection, namespace, {**found, "metadata": {"name": name, **found.get("metadata", {})}})
+
+    def _put(self, collection: str, namespace: str | None, found: dict[str, Any]) -> None:
+        self._api.put(KINDS[collection], {**found, "metadata": {"namespace": namespace, **found["metadata"]}})
 
     def now(self) -> float:
         return NOW
@@ -127,27 +139,11 @@ class FakeCluster:
     async def get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         self.asked.append(("get", path, query))
         self._refuse(path)
-        if path in self.objects:
-            return self.objects[path]
-        collection, _, _ = path.rpartition("/")
-        if path not in self.lists and collection not in (HOME, "/apis/coordination.k8s.io/v1/namespaces/scoring"):
-            raise NotFound(f"GET {path}: 404", 404)
-        wanted = dict(part.split("=") for part in unquote(query.get("labelSelector", "")).split(",") if "=" in part)
-        exists = query.get("labelSelector", "") if not wanted else ""
-        found = [
-            item
-            for item in self.lists.get(path, [])
-            if wanted.items() <= item["metadata"].get("labels", {}).items()
-            and (not exists or exists in item["metadata"].get("labels", {}))
-        ]
-        begin = int(query.get("continue", "0"))
-        end = begin + int(query.get("limit", "500"))
-        further = str(end) if end < len(found) else ""
-        return {"metadata": {"resourceVersion": "5", "continue": further}, "items": found[begin:end]}
+        return self._api.get_now(path, query)
 
     async def watch(self, path: str, query: Mapping[str, str]) -> None:
         self.asked.append(("watch", path, query))
-        assert query["resourceVersion"] == "5"
+        assert query["resourceVersion"] == str(self._api.newest_version)
         if self.hangs:
             await asyncio.get_running_loop().create_future()
         if path in self.unwatched:

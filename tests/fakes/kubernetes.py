@@ -1,5 +1,7 @@
-"""A Kubernetes API in memory that keeps its rules: versions, preconditions, owners of fields, finalizers, watches; and
-controllers that make and remove pods as those of a cluster do, where no kubelet is: pods become ready when a test says.
+"""A Kubernetes API server in memory: versions, preconditions, field owners, finalizers, pages, watches.
+
+The only fake of the API: over HTTP it is `tests.fakes.kubernetes_http`, with callers and rights `tests.fakes.people`.
+Its controllers create and delete the pods of workloads; there is no kubelet: pods become ready on demand.
 """
 
 import asyncio
@@ -7,9 +9,10 @@ import copy
 import itertools
 import json
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+from cluster.kubernetes.client import paths
 from cluster.kubernetes.client.api_errors import (
     ApiError,
     ApiUnreachable,
@@ -19,11 +22,32 @@ from cluster.kubernetes.client.api_errors import (
     WriteConflict,
 )
 from cluster.kubernetes.client.paths import PODS, SECRETS, Resource
-from cluster.kubernetes.client.selectors import parsed
-
-Object = dict[str, Any]
-Place = tuple[str, str, str]
-"""(collection such as "apps/deployments", namespace, name)."""
+from tests.fakes.object_rules import (
+    Object,
+    Place,
+    add_owners,
+    check_invariants,
+    check_preconditions,
+    collection_of,
+    deletion_rank,
+    field_conflict,
+    is_owned,
+    is_same,
+    is_selected,
+    leaves_of,
+    merged,
+    ordinal,
+    place_of,
+    plural_of,
+    reference_to,
+    remove_value,
+    scale_of,
+    server_metadata,
+    set_value,
+    split,
+    status_of,
+    value_at,
+)
 
 WITH_STATUS = frozenset({"deployments", "statefulsets", "scoringendpoints", "pods"})
 WORKLOADS = frozenset({"deployments", "statefulsets"})
@@ -31,91 +55,101 @@ SHIPPED_SECRETS = tuple(f"scorefront-{name}" for name in ("keys", "signing", "co
 """As deploy/base/secrets.yaml: without data."""
 REPLICA_SETS = "apps/replicasets"
 REVISION = "5d4f6"
-"""The hash of a pod template, in names of ReplicaSets and labels of pods."""
+"""Hash of the pod template in names of ReplicaSets and labels of pods; the same for every template."""
 OWNER_REFERENCES = ("metadata", "ownerReferences")
-OF_METADATA = frozenset({"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"})
+KINDS = {collection_of(each): each for each in vars(paths).values() if isinstance(each, Resource)}
 
 
 class FakeKubernetes:
-    """Fits `cluster.kubernetes.client.api.Api`. `starts_ready`: pods are ready as soon as they are made; none is
-    ever full.
-    """
+    """Satisfies `cluster.kubernetes.client.api.Api`. Without `room`, every pod finds a node."""
 
     def __init__(self, home: str = "home", starts_ready: bool = True, controllers: bool = True) -> None:
-        """`controllers`: workloads get the pods that they ask for."""
+        """
+        home          namespace of the client
+        starts_ready  new pods are ready at once
+        controllers   create and delete the pods of workloads
+        """
         self.home = home
         self._has_controllers = controllers
         self.starts_ready = starts_ready
         self.room: int | None = None
-        """How many pods there is room for; None: for all."""
+        """Number of pods that fit on nodes; None: unlimited."""
         self.is_away = False
+        self.is_silent = False
+        """Watches stay open without events."""
         self.refusal: Callable[[str, str], ApiError | None] = lambda verb, where: None
-        """Asked before every call, with its verb and path: what it fails with."""
+        """(verb, path) of a call -> its error."""
+        self.delay: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+        """Time on the way of a request."""
         self.failures: dict[str, ApiError] = {}
-        """The end of a path -> the error of every request for it."""
+        """End of a path -> error of every request for it."""
+        self.on_version: Callable[[Place, Object | None], None] = lambda place, found: None
+        """Called with every new version of an object; None: its deletion."""
         self.calls: list[tuple[str, str, Object]] = []
-        """(verb, path, body) of every write that was tried."""
+        """(verb, path, body) of every attempted write."""
         self.reads: list[str] = []
         self.logs: dict[tuple[str, bool], str] = {}
-        """(pod, previous) -> what it wrote."""
+        """(pod, previous) -> log of its container."""
         self._objects: dict[Place, Object] = {}
         self._owners: dict[Place, dict[tuple[str, ...], str]] = {}
-        """Object -> field -> who wrote it last."""
-        # No object has the first resourceVersion, as in a cluster, whose store begins with one of its own.
+        """Object -> field -> its last writer."""
+        # No object has the first resourceVersion, as in a cluster: its store begins with an entry of its own.
         self._history: list[tuple[str, Place, Object]] = [("BOOKMARK", ("", "", ""), {})]
         self._forgotten = 0
-        """Versions up to this one cannot be watched from any more."""
+        """Watches from older versions are refused."""
+        self._rests: dict[str, tuple[int, list[Object]]] = {}
+        """Continue token -> version of the list, objects of the further pages."""
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
         self._controls = self._control_again = False
         for name in SHIPPED_SECRETS:
             self.put(SECRETS, {"metadata": {"name": name}, "type": "Opaque"})
 
-    # ---- what a test does
+    # ---- actions of a test
 
     def put(self, resource: Resource, found: Object, by: str = "test") -> Object:
-        """An object is there, new or changed, whatever the rules say; its status too."""
+        """Create or replace an object, its status included, without any check."""
         full = {"apiVersion": resource.api_version, "kind": resource.kind, **copy.deepcopy(found)}
         metadata = full["metadata"]
-        place = _place_of(resource, metadata.setdefault("namespace", self.home), metadata["name"])
+        place = place_of(resource, metadata.setdefault("namespace", self.home), metadata["name"])
         if place in self._objects:
-            full["metadata"] = {**_of_server(self._objects[place]), **metadata}
+            full["metadata"] = {**server_metadata(self._objects[place]), **metadata}
         return copy.deepcopy(self._write(place, full, by))
 
     def find(self, resource: Resource, name: str, namespace: str = "") -> Object | None:
         """An object, or None."""
-        found = self._objects.get(_place_of(resource, namespace or self.home, name))
+        found = self._objects.get(place_of(resource, namespace or self.home, name))
         return copy.deepcopy(found)
 
     def must_find(self, resource: Resource, name: str, namespace: str = "") -> Object:
-        """An object. Fails the test where there is none."""
+        """An object. Fails the test if there is none."""
         found = self.find(resource, name, namespace)
         assert found is not None, f"no {resource.plural} {name}"
         return found
 
     def all(self, resource: Resource) -> list[Object]:
         """All objects of a kind, oldest first."""
-        collection = _collection_of(resource)
+        collection = collection_of(resource)
         return [copy.deepcopy(each) for place, each in self._objects.items() if place[0] == collection]
 
     def edit(
         self, resource: Resource, name: str, patch: Object, by: str = "kubectl-edit", namespace: str = ""
     ) -> Object:
-        """Somebody else changes an object, by a merge patch."""
-        place = _place_of(resource, namespace or self.home, name)
+        """Change an object by the merge patch of another client."""
+        place = place_of(resource, namespace or self.home, name)
         return copy.deepcopy(self._write(place, merged(self._objects[place], patch), by))
 
     def take_away(self, resource: Resource, name: str, namespace: str = "") -> None:
-        """An object is gone at once, finalizers or not."""
-        self._drop(_place_of(resource, namespace or self.home, name))
+        """Remove an object at once, despite finalizers."""
+        self._drop(place_of(resource, namespace or self.home, name))
 
     def pods(self, *, leaving: bool = False) -> list[str]:
-        """Names of pods that are not about to go (or of those that are), oldest first."""
+        """Names of the pods that are (not) marked for deletion, oldest first."""
         found = [pod["metadata"] for pod in self.all(PODS)]
         return [each["name"] for each in found if ("deletionTimestamp" in each) is leaving]
 
     def ready(self, name: str, address: str = "127.0.0.1", namespace: str = "") -> None:
-        """A pod has started, and is ready."""
+        """Report a pod as started and ready, like its kubelet."""
         status = {
             "phase": "Running",
             "podIP": address,
@@ -125,76 +159,109 @@ class FakeKubernetes:
         self.edit(PODS, name, {"spec": {"nodeName": "node-1"}, "status": status}, "kubelet", namespace)
 
     def end(self, name: str) -> None:
-        """A pod that was about to go has ended."""
+        """Remove a pod marked for deletion, like its kubelet after the exit of the containers."""
         self.take_away(PODS, name)
         self._control()
 
     def end_all(self) -> None:
-        """All that were about to go have ended."""
+        """Remove all pods marked for deletion."""
         for name in self.pods(leaving=True):
             self.end(name)
 
     def go_away(self) -> None:
-        """Nothing is answered from now on, and every watch breaks, until `come_back`."""
+        """Refuse every connection and break every watch, until `come_back`."""
         self.is_away = True
         self._wake()
 
     def come_back(self) -> None:
-        """It answers again."""
+        """Accept connections again."""
         self.is_away = False
 
+    @property
+    def newest_version(self) -> int:
+        """The resourceVersion of the last change."""
+        return len(self._history)
+
+    def has_expired(self, version: int) -> bool:
+        """True if the history since `version` is lost."""
+        return version < self._forgotten
+
     def forget_history(self) -> None:
-        """Whoever watches from before now has to list again."""
+        """Compaction: clients with an older version must list again."""
         self._forgotten = len(self._history)
 
+    def bookmark(self, resource: Resource) -> None:
+        """Send the newest version to the watches of a kind."""
+        found = {"kind": resource.kind, "metadata": {"resourceVersion": str(self.newest_version + 1)}}
+        self._history.append(("BOOKMARK", (collection_of(resource), "", ""), found))
+        self._wake()
+
+    def events(self, resource: Resource, after: int = 0) -> list[tuple[str, Object]]:
+        """(type, object) of all changes of a kind after a version."""
+        changes = self._history[after:]
+        return [(kind, found) for kind, place, found in changes if place[0] == collection_of(resource)]
+
     def writes(self, verb: str, end: str = "") -> list[Object]:
-        """What was written so, to paths that end so."""
+        """Bodies of the attempted writes with this verb on paths with this end."""
         return [body for each, where, body in self.calls if each == verb and where.endswith(end)]
 
     def verbs(self, end: str) -> list[str]:
-        """The verbs of the writes that were tried on paths that end so."""
+        """Verbs of the attempted writes on paths with this end."""
         return [verb for verb, where, _ in self.calls if where.endswith(end)]
 
-    # ---- cluster.kubernetes.client.api.Api
+    # ---- the rules, without a network
 
-    async def get(self, where: str, query: Mapping[str, str] | None = None) -> Object:
-        self.reads.append(where)
-        await self._ask("get", where)
+    def get_now(self, where: str, query: Mapping[str, str] | None = None) -> Object:
+        """`get`, at once."""
         collection, namespace, name, sub = split(where)
         if name:
             found = self._found((collection, namespace or "", name), where)
-            return _scale_of(found) if sub == "scale" else copy.deepcopy(found)
-        items = [copy.deepcopy(each) for each in self._listed(collection, namespace, query or {})]
-        return {"kind": "List", "metadata": {"resourceVersion": str(len(self._history))}, "items": items}
+            return scale_of(found) if sub == "scale" else copy.deepcopy(found)
+        return self._page(collection, namespace, query or {})
 
-    async def create(self, where: str, body: Object, query: Any = None, urgent: bool = False) -> Object:
-        await self._ask("create", where, body)
+    def create_now(self, where: str, body: Object) -> Object:
+        """`create`, at once."""
         collection, namespace, _, _ = split(where)
         place = (collection, namespace or "", body["metadata"]["name"])
         if place in self._objects:
             raise WriteConflict(f"{where}: {place[2]} already exists", 409, "AlreadyExists")
         found = copy.deepcopy(body)
         found["metadata"]["namespace"] = place[1]
-        if _plural(collection) in WITH_STATUS:
+        if plural_of(collection) in WITH_STATUS:
             found.pop("status", None)
         return copy.deepcopy(self._write(place, found, "scorefront-update"))
 
-    async def replace(self, where: str, body: Object, urgent: bool = False) -> Object:
-        await self._ask("replace", where, body)
+    def replace_now(self, where: str, body: Object) -> Object:
+        """`replace`, at once."""
         collection, namespace, name, sub = split(where)
         place = (collection, namespace or "", name)
         known = self._found(place, where)
-        _check(known, body, where)
+        check_preconditions(known, body, where)
         if sub == "scale":
             scaled = merged(known, {"spec": {"replicas": body["spec"]["replicas"]}})
-            return _scale_of(self._write(place, scaled, "scale"))
+            return scale_of(self._write(place, scaled, "scale"))
         found = copy.deepcopy(body)
-        found["metadata"] = {**found["metadata"], **_of_server(known)}
+        found["metadata"] = {**found["metadata"], **server_metadata(known)}
         if sub == "status":
             found = {**copy.deepcopy(known), "status": found.get("status")}
-        elif _plural(collection) in WITH_STATUS:
-            found = {**{key: value for key, value in found.items() if key != "status"}, **_status_of(known)}
+        elif plural_of(collection) in WITH_STATUS:
+            found = {**{key: value for key, value in found.items() if key != "status"}, **status_of(known)}
         return copy.deepcopy(self._write(place, found, "scorefront-update"))
+
+    # ---- cluster.kubernetes.client.api.Api
+
+    async def get(self, where: str, query: Mapping[str, str] | None = None) -> Object:
+        self.reads.append(where)
+        await self._ask("get", where)
+        return self.get_now(where, query)
+
+    async def create(self, where: str, body: Object, query: Any = None, urgent: bool = False) -> Object:
+        await self._ask("create", where, body)
+        return self.create_now(where, body)
+
+    async def replace(self, where: str, body: Object, urgent: bool = False) -> Object:
+        await self._ask("replace", where, body)
+        return self.replace_now(where, body)
 
     async def merge(self, where: str, body: Object) -> Object:
         await self._ask("merge", where, body)
@@ -203,15 +270,15 @@ class FakeKubernetes:
         known = self._found(place, where)
         if (body.get("metadata") or {}).get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
             raise RequestRefused(f"{where}: metadata.uid: Invalid value: field is immutable", 422, "Invalid")
-        _check(known, body, where)
+        check_preconditions(known, body, where)
         patch = copy.deepcopy(body)
         patch.get("metadata", {}).pop("resourceVersion", None)
         if sub == "status":
             patch = {"status": patch.get("status")}
         after = merged(known, patch)
-        _check_invariants(known, after, where)
+        check_invariants(known, after, where)
         written = self._write(place, after, "scorefront-update")
-        return _scale_of(written) if sub == "scale" else copy.deepcopy(written)
+        return scale_of(written) if sub == "scale" else copy.deepcopy(written)
 
     async def apply(self, where: str, body: Object, manager: str = "scorefront", force: bool = False) -> Object:
         await self._ask("apply", where, body)
@@ -219,7 +286,7 @@ class FakeKubernetes:
         place = (collection, namespace or "", name)
         known = self._objects.get(place)
         if known is not None:
-            _check(known, body, where)
+            check_preconditions(known, body, where)
         before = known or {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": name}}
         owners, leaves = self._owners.setdefault(place, {}), dict(leaves_of(body))
         references = leaves.pop(OWNER_REFERENCES, [])
@@ -229,15 +296,15 @@ class FakeKubernetes:
             if owners.get(field, manager) != manager and value_at(before, field) != value
         ]
         if theirs and not force:
-            raise _field_conflict(where, theirs)
+            raise field_conflict(where, theirs)
         after = copy.deepcopy(before)
         for field in [field for field, owner in owners.items() if owner == manager and field not in leaves]:
             del owners[field]
-            _remove(after, field)
+            remove_value(after, field)
         for field, value in leaves.items():
-            _set(after, field, value)
-        _add_owners(after, references)
-        _check_invariants(known, after, where)
+            set_value(after, field, value)
+        add_owners(after, references)
+        check_invariants(known, after, where)
         written = self._write(place, after, "")
         for field in leaves:
             if force or owners.get(field, manager) == manager:
@@ -251,7 +318,7 @@ class FakeKubernetes:
         known = self._objects.get(place)
         if known is None:
             return
-        _check(known, {"metadata": {"uid": uid, "resourceVersion": resource_version}}, where)
+        check_preconditions(known, {"metadata": {"uid": uid, "resourceVersion": resource_version}}, where)
         self._delete(place)
 
     async def text(self, where: str, query: Mapping[str, str] | None = None) -> str:
@@ -268,13 +335,15 @@ class FakeKubernetes:
         await self._ask("watch", where)
         collection, namespace, _, _ = split(where)
         at = int(query.get("resourceVersion") or len(self._history))
-        if at < self._forgotten:
+        if self.has_expired(at):
             raise ResourceExpired(f"{where}: too old", 410, "Expired")
         while True:
-            while at < len(self._history):
+            while at < len(self._history) and not self.is_silent:
                 kind, place, found = self._history[at]
                 at += 1
-                if place[0] == collection and namespace in (None, place[1]) and _fits(found, query):
+                if place[0] != collection:
+                    continue
+                if kind == "BOOKMARK" or (namespace in (None, place[1]) and is_selected(found, query)):
                     yield json.dumps({"type": kind, "object": found}).encode()
             if not self.is_away:
                 await self._changed.wait()
@@ -292,7 +361,7 @@ class FakeKubernetes:
     async def _ask(self, verb: str, where: str, body: Object | None = None) -> None:
         if body is not None:
             self.calls.append((verb, where, copy.deepcopy(body)))
-        await asyncio.sleep(0)
+        await self.delay()
         if self.is_away:
             raise ApiUnreachable(f"{where}: connection refused")
         if (error := self.refusal(verb, where)) is not None:
@@ -306,9 +375,28 @@ class FakeKubernetes:
             raise NotFound(f"{where}: not found", 404, "NotFound")
         return self._objects[place]
 
+    def _page(self, collection: str, namespace: str | None, query: Mapping[str, str]) -> Object:
+        """One page of a list; `continue` leads to the further pages of the same version."""
+        resource = KINDS.get(collection)
+        version, found = self._rests.get(query.get("continue", ""), (self.newest_version, []))
+        if "continue" not in query:
+            found = list(self._listed(collection, namespace, query))
+        limit = int(query.get("limit", 0)) or len(found)
+        metadata: Object = {"resourceVersion": str(version)}
+        if found[limit:]:
+            metadata["continue"] = f"{version}:{next(self._numbers)}"
+            self._rests[metadata["continue"]] = (version, found[limit:])
+        # As in a real list, the kind is stated once, and not in the items.
+        items = [
+            {name: value for name, value in copy.deepcopy(each).items() if name not in ("apiVersion", "kind")}
+            for each in found[:limit]
+        ]
+        kind, api_version = (resource.kind, resource.api_version) if resource is not None else ("", "v1")
+        return {"kind": f"{kind}List", "apiVersion": api_version, "metadata": metadata, "items": items}
+
     def _listed(self, collection: str, namespace: str | None, query: Mapping[str, str]) -> Iterator[Object]:
         for place, found in self._objects.items():
-            if place[0] == collection and namespace in (None, place[1]) and _fits(found, query):
+            if place[0] == collection and namespace in (None, place[1]) and is_selected(found, query):
                 yield found
 
     def _write(self, place: Place, found: Object, by: str) -> Object:
@@ -323,12 +411,12 @@ class FakeKubernetes:
             made_at = f"2026-01-01T{hours:02}:{seconds // 60:02}:{seconds % 60:02}Z"
             metadata.setdefault("creationTimestamp", made_at)
             metadata["generation"] = 1
-            if _plural(place[0]) in WORKLOADS:
+            if plural_of(place[0]) in WORKLOADS:
                 found["spec"].setdefault("replicas", 1)
         else:
-            if _plural(place[0]) in WORKLOADS:
+            if plural_of(place[0]) in WORKLOADS:
                 found["spec"].setdefault("replicas", 1)
-            if _same(known, found):
+            if is_same(known, found):
                 return known
             changed = found.get("spec") != known.get("spec")
             metadata["generation"] = known["metadata"].get("generation", 1) + changed
@@ -338,15 +426,15 @@ class FakeKubernetes:
             owners |= {field: by for field, value in leaves_of(found) if before.get(field) != value}
         metadata["resourceVersion"] = str(len(self._history) + 1)
         self._objects[place] = found
-        self._tell("MODIFIED" if known is not None else "ADDED", place, found)
-        if "deletionTimestamp" in metadata and not metadata.get("finalizers") and _plural(place[0]) != "pods":
+        self._record("MODIFIED" if known is not None else "ADDED", place, found)
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers") and plural_of(place[0]) != "pods":
             self._drop(place)
         self._control()
         return found
 
     def _delete(self, place: Place) -> None:
         known = self._objects[place]
-        if known["metadata"].get("finalizers") or _plural(place[0]) == "pods":
+        if known["metadata"].get("finalizers") or plural_of(place[0]) == "pods":
             if "deletionTimestamp" not in known["metadata"]:
                 self._write(place, merged(known, {"metadata": {"deletionTimestamp": "2026-01-01T01:00:00Z"}}), "")
             return
@@ -357,13 +445,14 @@ class FakeKubernetes:
         found = self._objects.pop(place)
         self._owners.pop(place, None)
         last = merged(found, {"metadata": {"resourceVersion": str(len(self._history) + 1)}})
-        self._tell("DELETED", place, last)
-        for owned in [each for each, other in self._objects.items() if _is_owned(other, found["metadata"]["uid"])]:
+        self._record("DELETED", place, last)
+        for owned in [each for each, other in self._objects.items() if is_owned(other, found["metadata"]["uid"])]:
             if owned in self._objects:
                 self._delete(owned)
 
-    def _tell(self, kind: str, place: Place, found: Object) -> None:
+    def _record(self, kind: str, place: Place, found: Object) -> None:
         self._history.append((kind, place, copy.deepcopy(found)))
+        self.on_version(place, None if kind == "DELETED" else self._history[-1][2])
         self._wake()
 
     def _wake(self) -> None:
@@ -379,24 +468,24 @@ class FakeKubernetes:
         self._controls = True
         while self._control_again:
             self._control_again = False
-            for place in [place for place in self._objects if _plural(place[0]) in WORKLOADS]:
+            for place in [place for place in self._objects if plural_of(place[0]) in WORKLOADS]:
                 if place in self._objects:
                     self._have_pods(self._objects[place], place[1])
         self._controls = False
 
     def _have_pods(self, workload: Object, namespace: str) -> None:
-        spec, collection = workload["spec"], _collection_of(PODS)
+        spec, collection = workload["spec"], collection_of(PODS)
         owner = self._maker_of_pods(workload, namespace)
         uid = owner["metadata"]["uid"]
         owned = [
             (place, pod)
             for place, pod in self._objects.items()
-            if place[0] == collection and place[1] == namespace and _is_owned(pod, uid)
+            if place[0] == collection and place[1] == namespace and is_owned(pod, uid)
         ]
         active = [(place, pod) for place, pod in owned if "deletionTimestamp" not in pod["metadata"]]
         in_order = workload["kind"] == "StatefulSet"
         if len(active) > spec["replicas"]:
-            rank = (lambda pair: -_ordinal(pair[1])) if in_order else (lambda pair: _rank(pair[1]))
+            rank = (lambda pair: -ordinal(pair[1])) if in_order else (lambda pair: deletion_rank(pair[1]))
             for place, _ in sorted(active, key=rank)[: len(active) - spec["replicas"]]:
                 self._delete(place)
         taken = {pod["metadata"]["name"] for _, pod in owned}
@@ -426,7 +515,7 @@ class FakeKubernetes:
         made = {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
-            "metadata": {"name": name, "namespace": namespace, "ownerReferences": [_reference(workload)]},
+            "metadata": {"name": name, "namespace": namespace, "ownerReferences": [reference_to(workload)]},
             "spec": {"template": template},
         }
         return self._write(place, made, "controller")
@@ -440,7 +529,7 @@ class FakeKubernetes:
                 "name": name,
                 "namespace": namespace,
                 "labels": dict(template["metadata"].get("labels") or {}),
-                "ownerReferences": [_reference(workload)],
+                "ownerReferences": [reference_to(workload)],
             },
             "spec": copy.deepcopy(template["spec"]),
             "status": {"phase": "Pending", "conditions": []},
@@ -452,177 +541,6 @@ class FakeKubernetes:
             pod["status"]["conditions"] = [scheduled]
         else:
             pod["spec"]["nodeName"] = "node-1"
-        self._write((_collection_of(PODS), namespace, name), pod, "controller")
+        self._write((collection_of(PODS), namespace, name), pod, "controller")
         if self.starts_ready and pod["spec"].get("nodeName"):
             self.ready(name, namespace=namespace)
-
-
-# ---- rules
-
-
-def split(where: str) -> tuple[str, str | None, str, str]:
-    """A path: ("apps/deployments", namespace, name, subresource)."""
-    parts = where.strip("/").split("/")
-    group = parts[1] if parts[0] == "apis" else ""
-    rest = parts[3:] if parts[0] == "apis" else parts[2:]
-    namespace: str | None = None
-    if rest[0] == "namespaces" and len(rest) > 2:
-        namespace, rest = rest[1], rest[2:]
-    name, sub = (*rest[1:], "", "")[:2]
-    return f"{group}/{rest[0]}", namespace, name, sub
-
-
-def merged(known: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = copy.deepcopy(known) if isinstance(known, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
-
-
-def leaves_of(found: Object) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Fields with their values; a list is one value."""
-    for top, value in found.items():
-        if top in ("apiVersion", "kind", "status"):
-            continue
-        if top == "metadata":
-            value = {name: each for name, each in value.items() if name not in OF_METADATA}
-        yield from _leaves((top,), value)
-
-
-def _leaves(at: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _leaves((*at, name), each)
-    elif not (isinstance(value, dict) and at == ("metadata",)):
-        yield at, value
-
-
-def value_at(found: Any, field: tuple[str, ...]) -> Any:
-    """What stands there, or None."""
-    for name in field:
-        if not isinstance(found, dict) or name not in found:
-            return None
-        found = found[name]
-    return found
-
-
-def _set(found: Object, field: tuple[str, ...], value: Any) -> None:
-    for name in field[:-1]:
-        found = found.setdefault(name, {})
-    found[field[-1]] = copy.deepcopy(value)
-
-
-def _remove(found: Object, field: tuple[str, ...]) -> None:
-    for name in field[:-1]:
-        found = found.get(name, {})
-    found.pop(field[-1], None)
-
-
-def _check(known: Object, body: Object, where: str) -> None:
-    """Raises WriteConflict where a precondition in `body` does not hold."""
-    metadata = body.get("metadata") or {}
-    for field in ("resourceVersion", "uid"):
-        if metadata.get(field) and metadata[field] != known["metadata"][field]:
-            raise WriteConflict(f"{where}: the object has been modified", 409, "Conflict")
-
-
-def _add_owners(found: Object, references: list[Object]) -> None:
-    """Owner references are told apart by their uid."""
-    if references:
-        added = {each["uid"] for each in references}
-        kept = [each for each in found["metadata"].get("ownerReferences") or () if each["uid"] not in added]
-        found["metadata"]["ownerReferences"] = [*kept, *copy.deepcopy(references)]
-
-
-def _check_invariants(known: Object | None, after: Object, where: str) -> None:
-    """Raises RequestRefused for what the API server does not take of any object."""
-    controllers = [each for each in after["metadata"].get("ownerReferences") or () if each.get("controller") is True]
-    if len(controllers) > 1:
-        raise RequestRefused(f"{where}: Only one reference can have Controller set to true", 422, "Invalid")
-    if known is not None and known["kind"] in ("Deployment", "StatefulSet"):
-        before = known["spec"].get("selector")
-        if before is not None and before != after["spec"].get("selector"):
-            raise RequestRefused(f"{where}: spec.selector: Invalid value: field is immutable", 422, "Invalid")
-
-
-def _reference(owner: Object) -> Object:
-    metadata = owner["metadata"]
-    named = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"]}
-    return {**named, "controller": True}
-
-
-def _field_conflict(where: str, theirs: list[tuple[tuple[str, ...], str]]) -> WriteConflict:
-    reason = "FieldManagerConflict"
-    causes = [
-        {"reason": reason, "message": f'conflict with "{owner}" using apps/v1', "field": "." + ".".join(field)}
-        for field, owner in theirs
-    ]
-    return WriteConflict(f"{where}: conflicts", 409, "Conflict", body={"details": {"causes": causes}})
-
-
-def _of_server(found: Object) -> Object:
-    """The metadata that the server sets."""
-    return {name: found["metadata"][name] for name in OF_METADATA if name in found["metadata"]}
-
-
-def _scale_of(found: Object) -> Object:
-    metadata = {name: found["metadata"][name] for name in ("name", "namespace", "uid", "resourceVersion")}
-    return {"kind": "Scale", "metadata": metadata, "spec": {"replicas": found["spec"]["replicas"]}}
-
-
-def _status_of(found: Object) -> Object:
-    return {"status": copy.deepcopy(found["status"])} if "status" in found else {}
-
-
-def _same(known: Object, found: Object) -> bool:
-    def bare(each: Object) -> Object:
-        moving = ("resourceVersion", "generation")
-        return {**each, "metadata": {name: value for name, value in each["metadata"].items() if name not in moving}}
-
-    return bare(known) == bare(found)
-
-
-def _fits(found: Object, query: Mapping[str, str]) -> bool:
-    if text := query.get("fieldSelector"):
-        name, _, value = text.partition("=")
-        if str(value_at(found, tuple(name.split(".")))) != value:
-            return False
-    text = query.get("labelSelector", "")
-    return not text or parsed(text).fits(found["metadata"].get("labels") or {})
-
-
-def _is_owned(found: Object, uid: str) -> bool:
-    return any(owner.get("uid") == uid for owner in found["metadata"].get("ownerReferences") or ())
-
-
-def _is_ready(pod: Object) -> bool:
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions") or ())
-
-
-def _rank(pod: Object) -> tuple[Any, ...]:
-    """As the ReplicaSet controller ranks pods: the least goes first."""
-    cost = int((pod["metadata"].get("annotations") or {}).get("controller.kubernetes.io/pod-deletion-cost", "0"))
-    age = [-ord(character) for character in pod["metadata"]["creationTimestamp"]]
-    return bool(pod["spec"].get("nodeName")), pod["status"]["phase"] == "Running", _is_ready(pod), cost, age
-
-
-def _ordinal(pod: Object) -> int:
-    return int(pod["metadata"]["name"].rpartition("-")[2])
-
-
-def _collection_of(resource: Resource) -> str:
-    return f"{resource.group}/{resource.plural}"
-
-
-def _plural(collection: str) -> str:
-    return collection.rpartition("/")[2]
-
-
-def _place_of(resource: Resource, namespace: str, name: str) -> Place:
-    return _collection_of(resource), namespace, name

@@ -1,60 +1,63 @@
-"""A Lease in a world of its own, with candidates whose requests fail, hang or arrive late, and who stand still."""
+"""A Lease in a fake Kubernetes, and the machines of its candidates: network, clock and pauses, in virtual time."""
 
 import asyncio
 import contextlib
 import copy
 from collections.abc import Callable
 from random import Random
-from typing import Any
 
 from cluster.kubernetes.client import api_errors as errors
+from cluster.kubernetes.client.paths import LEASES
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.object_rules import Object, Place
 
-Object = dict[str, Any]
+LEASE = "scorefront-control"
 
 
-class LeaseWorld:
-    """One Lease as an API server keeps it, in the time of the running loop."""
+class LeaseKubernetes(FakeKubernetes):
+    """`lease_writes` has (time, holder, fence) of every version of the Lease."""
 
     def __init__(self) -> None:
-        self.home = "home"
-        self.lease: Object | None = None
-        self.writes: list[tuple[float, str, int]] = []
-        """(time, holder, fence) of every accepted write."""
-        self._version = 0
+        super().__init__(controllers=False)
+        self.lease_writes: list[tuple[float, str, int]] = []
+        self.on_version = self._note
 
-    def read(self) -> Object:
-        if self.lease is None:
-            raise errors.NotFound("no lease", 404, "NotFound")
-        return copy.deepcopy(self.lease)
+    @property
+    def lease(self) -> Object | None:
+        """The Lease; assignment replaces it, None deletes it."""
+        return self.find(LEASES, LEASE)
 
-    def write(self, body: Object, create: bool) -> Object:
-        known = self.lease
-        if create and known is not None:
-            raise errors.WriteConflict("exists", 409, "AlreadyExists")
-        if not create and known is None:
-            raise errors.NotFound("no lease", 404, "NotFound")
-        if known is not None and body["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]:
-            raise errors.WriteConflict("changed", 409, "Conflict")
-        self._version += 1
-        uid = known["metadata"]["uid"] if known is not None else f"lease-{self._version}"
-        metadata = {**body["metadata"], "resourceVersion": str(self._version), "uid": uid}
-        self.lease = copy.deepcopy({**body, "metadata": metadata})
-        spec = self.lease["spec"]
-        self.writes.append((asyncio.get_running_loop().time(), spec["holderIdentity"], spec["leaseTransitions"]))
-        return copy.deepcopy(self.lease)
+    @lease.setter
+    def lease(self, lease: Object | None) -> None:
+        if lease is None:
+            self.take_away(LEASES, LEASE)
+        else:
+            self.put(LEASES, lease)
+
+    def _note(self, place: Place, found: Object | None) -> None:
+        if found is not None and place[2] == LEASE:
+            spec = found["spec"]
+            now = asyncio.get_running_loop().time()
+            self.lease_writes.append((now, spec["holderIdentity"], spec["leaseTransitions"]))
 
 
 class Machine:
-    """Where one candidate runs: its clock, which may be fast or slow, its network, and whether it stands still."""
+    """The machine of one candidate: satisfies the `Api` and the `Clock` of an elector."""
 
-    def __init__(self, world: LeaseWorld, chance: Random | None = None, rate: float = 1.0) -> None:
-        self.home = world.home
-        self._world = world
+    def __init__(self, kubernetes: FakeKubernetes, chance: Random | None = None, rate: float = 1.0) -> None:
+        """
+        kubernetes  the API server
+        chance      source of random delays of the network; None: 5 ms each
+        rate        speed of the clock, 1 is exact
+        """
+        self.home = kubernetes.home
+        self._kubernetes = kubernetes
         self._chance = chance
         self._rate = rate
         self.still_until = 0.0
+        """End of a pause of the whole machine."""
         self.trouble: Callable[[], str] = lambda: ""
-        """Asked for each request: "" (answered), "refused", "hangs", "arrives, then hangs", "arrives late"."""
+        """Fate of each request: "" (answered), "refused", "hangs", "arrives, then hangs", "arrives late"."""
 
     # ---- a clock
 
@@ -66,34 +69,34 @@ class Machine:
         await self.stands_still()
 
     async def stands_still(self) -> None:
-        """Return when this machine runs."""
+        """Return at the end of the pause."""
         left_s = self.still_until - asyncio.get_running_loop().time()
         if left_s > 0:
             await asyncio.sleep(left_s)
-            await self.stands_still()  # it may have been told to stand still for longer
+            await self.stands_still()  # the pause may have been extended
 
     # ---- an API
 
     async def get(self, path: str) -> Object:
-        return await self._ask(lambda: self._world.read())
+        return await self._ask(lambda: self._kubernetes.get_now(path))
 
     async def create(self, path: str, body: Object, *, urgent: bool) -> Object:
         sent = copy.deepcopy(body)
-        return await self._ask(lambda: self._world.write(sent, create=True))
+        return await self._ask(lambda: self._kubernetes.create_now(path, sent))
 
     async def replace(self, path: str, body: Object, *, urgent: bool) -> Object:
         sent = copy.deepcopy(body)
-        return await self._ask(lambda: self._world.write(sent, create=False))
+        return await self._ask(lambda: self._kubernetes.replace_now(path, sent))
 
     async def _ask(self, arrive: Callable[[], Object]) -> Object:
-        assert self.still_until <= asyncio.get_running_loop().time(), "who stands still sends nothing"
+        assert self.still_until <= asyncio.get_running_loop().time(), "a paused machine sends nothing"
         trouble = self.trouble()
         await self._travel()
         if trouble == "refused":
             raise OSError("connection refused")
         if trouble == "hangs":
             await asyncio.sleep(1e9)
-        if trouble == "arrives late":  # given up by the candidate, taken by the server all the same
+        if trouble == "arrives late":  # after the timeout of the candidate, yet accepted by the server
             asyncio.get_running_loop().call_later(4.0, lambda: _quietly(arrive))
             await asyncio.sleep(1e9)
         answer = arrive()

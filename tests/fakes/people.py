@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.kubernetes.client.api_errors import ApiError, ApiUnreachable, RequestRefused
-from tests.fakes.kubernetes import FakeKubernetes, Object
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.object_rules import Object
 
 _VERBS = {"create": "create", "replace": "update", "delete": "delete"}
 

@@ -1,43 +1,47 @@
-"""The ConfigMap in which routers agree on who takes part, as the API server keeps it: every version, in order."""
+"""The ConfigMap with the membership of the routers, in a fake Kubernetes, with every version of it."""
 
 import copy
 from typing import Any
 
+from cluster.kubernetes.client.api_errors import NotFound, WriteConflict
+from cluster.kubernetes.client.paths import CONFIGMAPS, path
+from router.membership.history import NAME
 from router.membership.router_membership import HistoryWrite
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.object_rules import Object, Place
 
 
 class RoutersObject:
-    """`versions[-1]` is what there is; None where there is nothing."""
+    """`versions[-1]` is the newest version; None: deleted, or never created."""
 
-    def __init__(self) -> None:
-        self.versions: list[dict[str, Any] | None] = [None]
-        self._uids = 0
+    def __init__(self, kubernetes: FakeKubernetes | None = None) -> None:
+        self.kubernetes = kubernetes or FakeKubernetes(controllers=False)
+        self.kubernetes.on_version = self._note
+        self.versions: list[Object | None] = [None]
 
     @property
     def newest(self) -> dict[str, Any] | None:
         return copy.deepcopy(self.versions[-1])
 
     def put(self, draft: HistoryWrite) -> dict[str, Any] | None:
-        """The new version; None: a conflict, or there is nothing to be replaced."""
-        before = self.versions[-1]
-        if draft.fresh is not (before is None):
+        """The version after a write; None: the write conflicts."""
+        home = self.kubernetes.home
+        try:
+            if draft.fresh:
+                return self.kubernetes.create_now(path(CONFIGMAPS, home), draft.body)
+            return self.kubernetes.replace_now(path(CONFIGMAPS, home, NAME), draft.body)
+        except (NotFound, WriteConflict):
             return None
-        body = copy.deepcopy(draft.body)
-        metadata = body["metadata"]
-        if before is not None:
-            same = all(metadata.get(name) == before["metadata"][name] for name in ("resourceVersion", "uid"))
-            if not same:
-                return None
-        else:
-            self._uids += 1
-            metadata["uid"] = f"object-{self._uids}"
-        metadata["resourceVersion"] = str(len(self.versions))
-        self.versions.append(body)
-        return copy.deepcopy(body)
 
     def delete(self) -> None:
-        self.versions.append(None)
+        self.kubernetes.take_away(CONFIGMAPS, NAME)
 
     def put_back(self, number: int) -> None:
-        """From a backup: the contents of an older version."""
-        self.versions.append(copy.deepcopy(self.versions[number]))
+        """Restore the contents of an older version, like a backup."""
+        version = self.versions[number]
+        assert version is not None
+        self.kubernetes.put(CONFIGMAPS, version)
+
+    def _note(self, place: Place, found: Object | None) -> None:
+        if place[2] == NAME:
+            self.versions.append(copy.deepcopy(found))

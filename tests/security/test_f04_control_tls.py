@@ -22,8 +22,8 @@ from scorefront.up.installation import UpOptions
 from tests.e2e.test_control import TOKEN, Site, ask, eventually_ready
 from tests.fakes.certificates import Folder, Made, make
 from tests.fakes.clock import eventually
-from tests.fakes.kube_server import serve
 from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.kubernetes_http import kubeconfig_of, kubernetes_server
 
 
 def port_of(url: str) -> int:
@@ -72,8 +72,8 @@ def cli(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     api = FakeKubernetes()
-    async with serve(api, tmp_path) as kubeconfig:
-        made = Site(tmp_path, kubeconfig, api)
+    async with kubernetes_server(api) as server:
+        made = Site(tmp_path, kubeconfig_of(server, tmp_path), api)
         yield made
         for each in made.processes:
             if each.process.returncode is None:

@@ -24,7 +24,7 @@ from tests.fakes.clock import eventually
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.router_group import FakeGroup
 from tests.fakes.router_reports import RecordedReports
-from tests.integration.router.test_uplink import Leader, Rig
+from tests.integration.router.test_uplink import Leader, Rig, hold
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NOW = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
@@ -101,7 +101,7 @@ async def test_a_router_takes_no_orders_from_who_has_the_key_of_a_router(
     try:
         impostor = Leader(rig.trust, 1)
         rig.leaders.append(impostor)
-        rig.api.hold(impostor.port, 1)
+        hold(rig.kubernetes, impostor.port, 1)
         await eventually(lambda: f"its certificate is for {ROUTER}, not for {CONTROL}" in caplog.text)
         assert not rig.uplink.linked and impostor.groups.linked() == {}
         rig.leader(2)

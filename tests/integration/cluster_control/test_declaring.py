@@ -13,7 +13,7 @@ from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest
 from serving.replica import ReplicaState
 from tests.fakes.cluster import BLUE, Leadership, image, scoring_endpoint
-from tests.fakes.kubernetes import Object
+from tests.fakes.object_rules import Object
 
 PRIMARY, SECONDARY = "p" * 40, "s" * 40
 TWO = [image("blue", isDefault=True), image("green")]

@@ -6,7 +6,7 @@ from cluster.kubernetes.fence import Fenced
 from cluster.provider import ProviderError
 from serving.replica import ReplicaState
 from tests.fakes.cluster import BLUE, HeldLease, Leadership, image, scoring_endpoint
-from tests.fakes.kubernetes import Object
+from tests.fakes.object_rules import Object
 
 READY, DRAINING = ReplicaState.READY, ReplicaState.DRAINING
 DRAINING_MARK, COST = "scorefront.io/draining", "controller.kubernetes.io/pod-deletion-cost"

@@ -14,7 +14,7 @@ import yaml
 from cluster.kubernetes.client import access
 from cluster.kubernetes.client.api import Api, ApiUnreachable, Misconfigured
 from tests.fakes import certificates
-from tests.fakes.api_server import api_server
+from tests.fakes.kubernetes_http import kubernetes_server
 
 EXEC = "client.authentication.k8s.io/v1"
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
@@ -150,7 +150,7 @@ def plugin(folder: Path, status_of_call: str) -> dict[str, Any]:
 
 
 async def test_a_login_plugin_is_asked_once_and_again_when_its_token_was_refused(tmp_path: Path) -> None:
-    async with api_server() as server:
+    async with kubernetes_server() as server:
         server.token = "token-2"
         user = plugin(tmp_path, "{'token': f'token-{n}'}")
         api = await Api.connect(config(tmp_path, user, cluster={"server": server.url}))
@@ -193,7 +193,7 @@ async def test_a_server_is_spoken_to_only_if_its_certificate_is_good(tmp_path: P
     context.load_cert_chain(served.cert, served.key)
     authority = (made if trusted else certificates.make("kubernetes")).cert
     (tmp_path / "ca.crt").write_bytes(authority)
-    async with api_server(context) as server:
+    async with kubernetes_server(tls=context) as server:
         cluster = {"server": server.url, "certificate-authority": "ca.crt", "tls-server-name": "kubernetes"}
         api = await Api.connect(config(tmp_path, {}, cluster=cluster))
         try:

@@ -21,20 +21,20 @@ from cluster.kubernetes.client.api import (
     ResponseLineTooLong,
     WriteConflict,
 )
-from tests.fakes.api_server import ApiServer, Script, Stream, Tokens, api_server, client_of, status
+from tests.fakes.kubernetes_http import KubernetesServer, Script, Stream, Tokens, client_of, kubernetes_server, status
 
 PATH = "/api/v1/namespaces/ns/configmaps"
 BODY = {"metadata": {"name": "a", "resourceVersion": "7"}}
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with api_server() as server:
+async def server() -> AsyncIterator[KubernetesServer]:
+    async with kubernetes_server() as server:
         yield server
 
 
 @pytest.fixture
-async def api(server: ApiServer) -> AsyncIterator[Api]:
+async def api(server: KubernetesServer) -> AsyncIterator[Api]:
     async with client_of(server) as api:
         yield api
 
@@ -82,7 +82,7 @@ SENT = {
 
 @pytest.mark.parametrize(("call", "method", "path", "query", "body", "kind"), SENT.values(), ids=SENT)
 async def test_a_call_is_one_request_of_its_kind(
-    call: Any, method: str, path: str, query: object, body: object, kind: str | None, server: ApiServer, api: Api
+    call: Any, method: str, path: str, query: object, body: object, kind: str | None, server: KubernetesServer, api: Api
 ) -> None:
     server.plan.append(whole(200, {"kind": "ConfigMap"}))
     assert await call(api) == {"kind": "ConfigMap"}
@@ -91,7 +91,7 @@ async def test_a_call_is_one_request_of_its_kind(
     assert asked.headers.get("content-type") == kind
 
 
-async def test_a_delete_says_what_it_means_to_delete(server: ApiServer, api: Api) -> None:
+async def test_a_delete_says_what_it_means_to_delete(server: KubernetesServer, api: Api) -> None:
     server.plan += [whole(200, status(200, "Success"))] * 2
     await api.delete(f"{PATH}/a")
     await api.delete(f"{PATH}/a", uid="u1", resource_version="7", grace_s=0)
@@ -101,12 +101,12 @@ async def test_a_delete_says_what_it_means_to_delete(server: ApiServer, api: Api
     assert precise["gracePeriodSeconds"] == 0
 
 
-async def test_what_is_not_there_is_deleted_already(server: ApiServer, api: Api) -> None:
+async def test_what_is_not_there_is_deleted_already(server: KubernetesServer, api: Api) -> None:
     server.plan.append(whole(404, status(404, "NotFound")))
     await api.delete(f"{PATH}/a")
 
 
-async def test_logs_come_as_text_and_the_version_in_a_word(server: ApiServer, api: Api) -> None:
+async def test_logs_come_as_text_and_the_version_in_a_word(server: KubernetesServer, api: Api) -> None:
     server.plan += [whole(200, b"one\ntwo \xff\n"), whole(200, {"gitVersion": "v1.33.1"})]
     assert await api.text("/api/v1/namespaces/ns/pods/p/log", {"tailLines": "5"}) == "one\ntwo \ufffd\n"
     assert await api.version() == "v1.33.1"
@@ -129,7 +129,7 @@ async def test_logs_come_as_text_and_the_version_in_a_word(server: ApiServer, ap
     ],
 )
 async def test_a_refusal_is_an_error_of_its_class_with_what_the_server_said(
-    code: int, reason: str, error: type[ApiError], server: ApiServer, api: Api
+    code: int, reason: str, error: type[ApiError], server: KubernetesServer, api: Api
 ) -> None:
     body = status(code, reason, message="spec.x: must be even")
     server.plan.append(whole(code, body))
@@ -152,7 +152,7 @@ async def test_a_refusal_is_an_error_of_its_class_with_what_the_server_said(
     ],
 )
 async def test_how_long_the_server_asks_to_wait_is_passed_on(
-    fields: tuple[str, ...], details: dict[str, Any], expected: float | None, server: ApiServer, api: Api
+    fields: tuple[str, ...], details: dict[str, Any], expected: float | None, server: KubernetesServer, api: Api
 ) -> None:
     server.plan.append(whole(429, status(429, "TooManyRequests", **details), *fields))
     with pytest.raises(ApiError) as caught:
@@ -161,7 +161,9 @@ async def test_how_long_the_server_asks_to_wait_is_passed_on(
 
 
 @pytest.mark.parametrize("body", [b"<html>\n<h1>no healthy upstream</h1>", b"", b"[1, 2]", b"\xff\xfe"])
-async def test_a_load_balancers_page_is_an_error_like_any_other(body: bytes, server: ApiServer, api: Api) -> None:
+async def test_a_load_balancers_page_is_an_error_like_any_other(
+    body: bytes, server: KubernetesServer, api: Api
+) -> None:
     server.plan += [whole(503, body), whole(200, body)]
     with pytest.raises(ApiError) as caught:
         await api.get(PATH)
@@ -170,7 +172,7 @@ async def test_a_load_balancers_page_is_an_error_like_any_other(body: bytes, ser
         await api.get(PATH)
 
 
-async def test_a_redirect_is_not_followed(server: ApiServer, api: Api) -> None:
+async def test_a_redirect_is_not_followed(server: KubernetesServer, api: Api) -> None:
     server.plan.append(whole(302, b"", f"Location: {server.url}/elsewhere"))
     with pytest.raises(ApiError) as caught:
         await api.get(PATH)
@@ -183,12 +185,12 @@ async def test_a_redirect_is_not_followed(server: ApiServer, api: Api) -> None:
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # not listening
-        async with client_of(ApiServer(f"http://127.0.0.1:{taken.getsockname()[1]}")) as api:
+        async with client_of(KubernetesServer(url=f"http://127.0.0.1:{taken.getsockname()[1]}")) as api:
             with pytest.raises(ApiUnreachable, match="Connect call failed"):
                 await api.get(PATH)
 
 
-async def test_a_server_that_does_not_answer_is_given_up_in_time(server: ApiServer) -> None:
+async def test_a_server_that_does_not_answer_is_given_up_in_time(server: KubernetesServer) -> None:
     async def never(stream: Stream) -> None:
         await asyncio.sleep(60)
 
@@ -204,7 +206,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time(server: ApiServ
                 await api.get(PATH)
 
 
-async def test_an_answer_that_is_cut_is_unreachable(server: ApiServer, api: Api) -> None:
+async def test_an_answer_that_is_cut_is_unreachable(server: KubernetesServer, api: Api) -> None:
     async def half(stream: Stream) -> None:
         await stream.head(200, ("Content-Length: 100",))
         await stream.raw(b'{"kind":')
@@ -215,7 +217,7 @@ async def test_an_answer_that_is_cut_is_unreachable(server: ApiServer, api: Api)
         await api.get(PATH)
 
 
-async def test_a_client_that_is_closed_says_so(server: ApiServer, api: Api) -> None:
+async def test_a_client_that_is_closed_says_so(server: KubernetesServer, api: Api) -> None:
     await api.close()
     with pytest.raises(ApiUnreachable, match="closed"):
         await api.get(PATH)
@@ -224,7 +226,7 @@ async def test_a_client_that_is_closed_says_so(server: ApiServer, api: Api) -> N
 # ---- lines
 
 
-async def test_lines_come_whole_however_they_are_sent(server: ApiServer, api: Api) -> None:
+async def test_lines_come_whole_however_they_are_sent(server: KubernetesServer, api: Api) -> None:
     async def pieces(stream: Stream) -> None:
         await stream.head()
         for piece in (b"on", b"e\ntwo\nth", b"ree\n"):
@@ -238,7 +240,7 @@ async def test_lines_come_whole_however_they_are_sent(server: ApiServer, api: Ap
     assert found == [b"one", b"two", b"three"]
 
 
-async def test_half_a_line_at_the_end_is_an_error_that_holds_it(server: ApiServer, api: Api) -> None:
+async def test_half_a_line_at_the_end_is_an_error_that_holds_it(server: KubernetesServer, api: Api) -> None:
     server.plan.append(whole(200, b"one\ntw"))
     found: list[bytes] = []
     with pytest.raises(CutShort) as caught:
@@ -246,13 +248,13 @@ async def test_half_a_line_at_the_end_is_an_error_that_holds_it(server: ApiServe
     assert found == [b"one"] and caught.value.rest == b"tw"
 
 
-async def test_a_line_over_the_limit_is_an_error(server: ApiServer, api: Api) -> None:
+async def test_a_line_over_the_limit_is_an_error(server: KubernetesServer, api: Api) -> None:
     server.plan.append(whole(200, b"x" * 101 + b"\n"))
     with pytest.raises(ResponseLineTooLong):
         await read(api, [], max_line_bytes=100)
 
 
-async def test_silence_ends_a_stream_and_words_go_on_for_ever(server: ApiServer, api: Api) -> None:
+async def test_silence_ends_a_stream_and_words_go_on_for_ever(server: KubernetesServer, api: Api) -> None:
     async def talks_for_longer_than_that(stream: Stream) -> None:
         await stream.head()
         for _ in range(8):
@@ -267,13 +269,13 @@ async def test_silence_ends_a_stream_and_words_go_on_for_ever(server: ApiServer,
     assert len(found) == 8
 
 
-async def test_a_refused_stream_is_an_error_as_any_other(server: ApiServer, api: Api) -> None:
+async def test_a_refused_stream_is_an_error_as_any_other(server: KubernetesServer, api: Api) -> None:
     server.plan.append(whole(410, status(410, "Expired")))
     with pytest.raises(ResourceExpired):
         await read(api, [])
 
 
-async def test_a_stream_that_is_left_early_gives_its_connection_up(server: ApiServer, api: Api) -> None:
+async def test_a_stream_that_is_left_early_gives_its_connection_up(server: KubernetesServer, api: Api) -> None:
     left = asyncio.Event()
 
     async def endless(stream: Stream) -> None:
@@ -295,7 +297,7 @@ async def test_a_stream_that_is_left_early_gives_its_connection_up(server: ApiSe
 # ---- tokens
 
 
-async def test_an_old_token_is_read_again_and_the_request_sent_once_more(server: ApiServer) -> None:
+async def test_an_old_token_is_read_again_and_the_request_sent_once_more(server: KubernetesServer) -> None:
     server.token = "new"
     source = Tokens(server.url, "old")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings())
@@ -307,7 +309,7 @@ async def test_an_old_token_is_read_again_and_the_request_sent_once_more(server:
     assert len(server.asked) == 7
 
 
-async def test_a_token_that_stays_wrong_is_an_error_after_two_tries(server: ApiServer) -> None:
+async def test_a_token_that_stays_wrong_is_an_error_after_two_tries(server: KubernetesServer) -> None:
     server.token = "right"
     async with client_of(server, token="wrong") as api:
         with pytest.raises(ApiError) as caught:
@@ -315,7 +317,7 @@ async def test_a_token_that_stays_wrong_is_an_error_after_two_tries(server: ApiS
         assert caught.value.status == 401 and len(server.asked) == 2
 
 
-async def test_many_who_are_refused_at_once_read_the_token_once(server: ApiServer) -> None:
+async def test_many_who_are_refused_at_once_read_the_token_once(server: KubernetesServer) -> None:
     server.token = "new"
     source = Tokens(server.url, "old")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings())
@@ -325,7 +327,7 @@ async def test_many_who_are_refused_at_once_read_the_token_once(server: ApiServe
     assert source.reads.count(True) == 1
 
 
-async def test_a_token_is_read_again_when_it_is_old_though_nobody_refused_it(server: ApiServer) -> None:
+async def test_a_token_is_read_again_when_it_is_old_though_nobody_refused_it(server: KubernetesServer) -> None:
     source = Tokens(server.url, "first")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings(token_age_s=0.05))
     async with closing(api):
@@ -339,7 +341,7 @@ async def test_a_token_is_read_again_when_it_is_old_though_nobody_refused_it(ser
 # ---- the pace of writing
 
 
-async def test_writes_wait_their_turn_and_reads_and_urgent_writes_do_not(server: ApiServer) -> None:
+async def test_writes_wait_their_turn_and_reads_and_urgent_writes_do_not(server: KubernetesServer) -> None:
     server.plan += [whole(200, {})] * 20
     async with client_of(server, writes_per_s=20, write_burst=2) as api:
         now = asyncio.get_running_loop().time

@@ -11,20 +11,21 @@ import pytest
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.backoff import BackoffSettings
 from cluster.kubernetes.client.cache import Object, ObjectGone, ObjectPut, ObjectsListed
+from cluster.kubernetes.client.paths import PODS
 from cluster.kubernetes.client.reflector import ReflectorSettings
-from tests.fakes.api_server import ApiServer, Script, Stream, api_server, client_of, line, status
 from tests.fakes.clock import eventually
-from tests.integration.cluster_kubernetes.follower import following
+from tests.fakes.kubernetes_http import KubernetesServer, Script, Stream, client_of, kubernetes_server, line, status
+from tests.integration.cluster_kubernetes.follower import PATH, following
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with api_server() as server:
+async def server() -> AsyncIterator[KubernetesServer]:
+    async with kubernetes_server() as server:
         yield server
 
 
 @pytest.fixture
-async def api(server: ApiServer) -> AsyncIterator[Api]:
+async def api(server: KubernetesServer) -> AsyncIterator[Api]:
     async with client_of(server) as api:
         yield api
 
@@ -32,7 +33,7 @@ async def api(server: ApiServer) -> AsyncIterator[Api]:
 # ---- the usual
 
 
-async def test_first_comes_the_whole_list_and_then_what_changes(server: ApiServer, api: Api) -> None:
+async def test_first_comes_the_whole_list_and_then_what_changes(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     async with following(api) as follower:
         await eventually(lambda: server.watches)
@@ -41,43 +42,44 @@ async def test_first_comes_the_whole_list_and_then_what_changes(server: ApiServe
         server.remove("b")
         await eventually(lambda: len(follower.seen) == 4)
     assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectPut, ObjectPut, ObjectGone]
-    assert follower.known == server.objects == dict(follower.reflector.objects)
+    assert follower.known == server.pods == dict(follower.reflector.objects)
     assert len(server.lists) == len(server.watches) == 1
 
 
-async def test_a_long_list_comes_in_pages_of_one_moment(server: ApiServer, api: Api) -> None:
+async def test_a_long_list_comes_in_pages_of_one_moment(server: KubernetesServer, api: Api) -> None:
     for number in range(25):
         server.put(f"p{number}")
     async with following(api, ReflectorSettings(page_objects=10)) as follower:
         await eventually(lambda: follower.known)
-        assert follower.known == server.objects
+        assert follower.known == server.pods
     assert [bool(asked.query.get("continue")) for asked in server.lists] == [False, True, True]
     assert {asked.query["limit"] for asked in server.lists} == {"10"}
 
 
 async def test_a_list_that_grows_too_old_between_two_pages_is_read_again_in_one_piece(
-    server: ApiServer, api: Api
+    server: KubernetesServer, api: Api
 ) -> None:
     for number in range(25):
         server.put(f"p{number}")
-    first = server._page({"limit": "10"})
+    first = await server.api.get(PATH, {"limit": "10"})
     server.plan += [lambda s: s.whole(200, first), lambda s: s.whole(410, status(410, "Expired"))]
     async with following(api, ReflectorSettings(page_objects=10)) as follower:
         await eventually(lambda: follower.known)
-        assert follower.known == server.objects
+        assert follower.known == server.pods
     assert "limit" not in server.lists[-1].query
 
 
 async def test_a_watch_asks_for_bookmarks_and_for_an_end_between_four_and_eight_minutes(
-    server: ApiServer, api: Api
+    server: KubernetesServer, api: Api
 ) -> None:
     async with following(api, u=lambda: 0.25):
         await eventually(lambda: server.watches)
-    query = server.watches[0].query
-    assert query == {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": "0", "timeoutSeconds": "300"}
+    version = str(server.api.newest_version)
+    query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": "300"}
+    assert server.watches[0].query == query
 
 
-async def test_a_bookmark_moves_the_place_where_the_next_watch_begins(server: ApiServer, api: Api) -> None:
+async def test_a_bookmark_moves_the_place_where_the_next_watch_begins(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     server.watch_plan.append(events(line("BOOKMARK", {"metadata": {"resourceVersion": "77"}})))
     async with following(api):
@@ -85,7 +87,7 @@ async def test_a_bookmark_moves_the_place_where_the_next_watch_begins(server: Ap
     assert server.watches[1].query["resourceVersion"] == "77"
 
 
-async def test_a_watch_that_ends_in_good_time_begins_again_at_once(server: ApiServer, api: Api) -> None:
+async def test_a_watch_that_ends_in_good_time_begins_again_at_once(server: KubernetesServer, api: Api) -> None:
     server.watch_plan += [events()] * 5
     async with following(api) as follower:
         await eventually(lambda: len(server.watches) == 6)
@@ -93,7 +95,7 @@ async def test_a_watch_that_ends_in_good_time_begins_again_at_once(server: ApiSe
     assert len(server.lists) == 1
 
 
-async def test_what_is_kept_is_decided_once_for_each_object(server: ApiServer, api: Api) -> None:
+async def test_what_is_kept_is_decided_once_for_each_object(server: KubernetesServer, api: Api) -> None:
     server.put("a", long="x" * 1000)
     kept = []
 
@@ -109,20 +111,20 @@ async def test_what_is_kept_is_decided_once_for_each_object(server: ApiServer, a
     assert kept == ["a", "b"]
 
 
-async def test_a_list_is_told_with_kinds_as_a_watch_is(server: ApiServer, api: Api) -> None:
+async def test_a_list_is_told_with_kinds_as_a_watch_is(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     async with following(api) as follower:
         await eventually(lambda: follower.known)
         assert [(found["apiVersion"], found["kind"]) for found in follower.known.values()] == [("v1", "Pod")]
 
 
-async def test_nothing_is_ready_before_the_first_list_is_done(server: ApiServer, api: Api) -> None:
+async def test_nothing_is_ready_before_the_first_list_is_done(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     release = asyncio.Event()
 
     async def late(stream: Stream) -> None:
         await release.wait()
-        await stream.whole(200, server._page({}))
+        await stream.whole(200, await server.api.get(PATH))
 
     server.plan.append(late)
     async with following(api) as follower:
@@ -210,7 +212,7 @@ SUDDEN = ReflectorSettings(sudden_s=1.0)
 
 
 @pytest.mark.parametrize("scripts", STAYS.values(), ids=STAYS)
-async def test_the_watch_goes_on_where_it_was_after(scripts: list[Script], server: ApiServer, api: Api) -> None:
+async def test_the_watch_goes_on_where_it_was_after(scripts: list[Script], server: KubernetesServer, api: Api) -> None:
     server.put("a")
     server.watch_plan += scripts
     async with following(api, SUDDEN) as follower:
@@ -225,7 +227,9 @@ async def test_the_watch_goes_on_where_it_was_after(scripts: list[Script], serve
 
 
 @pytest.mark.parametrize("scripts", LISTS_AGAIN.values(), ids=LISTS_AGAIN)
-async def test_the_difference_is_told_from_a_new_list_after(scripts: list[Script], server: ApiServer, api: Api) -> None:
+async def test_the_difference_is_told_from_a_new_list_after(
+    scripts: list[Script], server: KubernetesServer, api: Api
+) -> None:
     server.put("a")
     server.put("b")
     missed = asyncio.Event()
@@ -249,7 +253,7 @@ async def test_the_difference_is_told_from_a_new_list_after(scripts: list[Script
     assert len(follower.clock.slept) == len(scripts)
 
 
-async def test_an_empty_answer_to_every_watch_is_no_hot_loop(server: ApiServer, api: Api) -> None:
+async def test_an_empty_answer_to_every_watch_is_no_hot_loop(server: KubernetesServer, api: Api) -> None:
     server.watch_plan += [events()] * 12
     async with following(api, SUDDEN, u=lambda: 0.999) as follower:
         await eventually(lambda: not server.watch_plan)
@@ -258,7 +262,7 @@ async def test_an_empty_answer_to_every_watch_is_no_hot_loop(server: ApiServer, 
 
 @pytest.mark.parametrize("script", [silence, no_answer], ids=["in the middle", "from the start"])
 async def test_a_peer_that_falls_silent_is_left_and_nothing_is_lost(
-    script: Script, server: ApiServer, api: Api
+    script: Script, server: KubernetesServer, api: Api
 ) -> None:
     server.put("a")
     server.watch_plan.append(script)
@@ -270,7 +274,7 @@ async def test_a_peer_that_falls_silent_is_left_and_nothing_is_lost(
     assert len(server.lists) == 1
 
 
-async def test_what_the_server_asks_to_wait_is_waited(server: ApiServer, api: Api) -> None:
+async def test_what_the_server_asks_to_wait_is_waited(server: KubernetesServer, api: Api) -> None:
     server.plan.append(answer(429, "Retry-After: 7"))
     server.watch_plan.append(events(line("ERROR", status(429, "TooManyRequests", details={"retryAfterSeconds": 5}))))
     async with following(api) as follower:
@@ -290,7 +294,7 @@ async def test_what_the_server_asks_to_wait_is_waited(server: ApiServer, api: Ap
     ],
     ids=["500", "410", "reset", "HTML", "a JSON list", "no version"],
 )
-async def test_the_first_list_is_tried_again_as_a_watch_is(script: Script, server: ApiServer, api: Api) -> None:
+async def test_the_first_list_is_tried_again_as_a_watch_is(script: Script, server: KubernetesServer, api: Api) -> None:
     server.put("a")
     server.plan += [script] * 2
     async with following(api) as follower:
@@ -299,7 +303,7 @@ async def test_the_first_list_is_tried_again_as_a_watch_is(script: Script, serve
     assert follower.clock.slept
 
 
-async def test_an_object_of_the_same_name_is_another_one(server: ApiServer, api: Api) -> None:
+async def test_an_object_of_the_same_name_is_another_one(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     missed = asyncio.Event()
 
@@ -317,7 +321,7 @@ async def test_an_object_of_the_same_name_is_another_one(server: ApiServer, api:
     assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectGone, ObjectPut]
 
 
-async def test_the_same_event_twice_is_told_once(server: ApiServer, api: Api) -> None:
+async def test_the_same_event_twice_is_told_once(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     pod = {**POD, "metadata": {**POD["metadata"], "name": "b"}}
     dead = {**pod, "metadata": {**pod["metadata"], "resourceVersion": "10"}}
@@ -327,7 +331,7 @@ async def test_the_same_event_twice_is_told_once(server: ApiServer, api: Api) ->
     assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectPut, ObjectGone]
 
 
-async def test_an_object_that_nobody_can_read_hides_no_other(server: ApiServer, api: Api) -> None:
+async def test_an_object_that_nobody_can_read_hides_no_other(server: KubernetesServer, api: Api) -> None:
     def keep(found: Object) -> Object:
         return {**found, "half": found["spec"]["number"] // 2}
 
@@ -342,7 +346,7 @@ async def test_an_object_that_nobody_can_read_hides_no_other(server: ApiServer, 
     assert follower.told(ObjectGone) == ["b"]
 
 
-async def test_what_is_not_kept_at_all_is_as_if_it_were_not_there(server: ApiServer, api: Api) -> None:
+async def test_what_is_not_kept_at_all_is_as_if_it_were_not_there(server: KubernetesServer, api: Api) -> None:
     server.put("a", mine=True)
     server.put("b", mine=False)
     async with following(api, keep=lambda found: found if found["spec"]["mine"] else None) as follower:
@@ -354,7 +358,9 @@ async def test_what_is_not_kept_at_all_is_as_if_it_were_not_there(server: ApiSer
     assert follower.told(ObjectGone) == ["a"] and follower.told(ObjectPut) == ["b"]
 
 
-async def test_a_server_set_back_in_time_that_says_nothing_is_asked_for_a_new_list(server: ApiServer, api: Api) -> None:
+async def test_a_server_set_back_in_time_that_says_nothing_is_asked_for_a_new_list(
+    server: KubernetesServer, api: Api
+) -> None:
     server.put("a")
     server.watch_plan += [no_answer] * 2
     async with following(api, ReflectorSettings(silent_s=0.1)) as follower:
@@ -365,7 +371,7 @@ async def test_a_server_set_back_in_time_that_says_nothing_is_asked_for_a_new_li
 
 
 async def test_a_server_that_is_away_is_asked_every_few_seconds_and_heard_at_once_when_it_is_back(
-    server: ApiServer, api: Api
+    server: KubernetesServer, api: Api
 ) -> None:
     server.put("a")
     server.watch_plan += [refuse] * 40 + [answer(500)] * 2
@@ -378,7 +384,7 @@ async def test_a_server_that_is_away_is_asked_every_few_seconds_and_heard_at_onc
     assert len(server.lists) == 1
 
 
-async def test_the_age_is_that_of_the_last_word_and_the_error_says_why(server: ApiServer, api: Api) -> None:
+async def test_the_age_is_that_of_the_last_word_and_the_error_says_why(server: KubernetesServer, api: Api) -> None:
     async with following(api) as follower:
         assert follower.reflector.age_s(follower.clock.now()) == float("inf")
         server.plan += [answer(500)] * 3
@@ -387,7 +393,7 @@ async def test_the_age_is_that_of_the_last_word_and_the_error_says_why(server: A
 
 
 async def test_why_the_api_is_not_heard_is_said_until_it_is(
-    server: ApiServer, api: Api, monkeypatch: pytest.MonkeyPatch
+    server: KubernetesServer, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.plan.append(
         answer(403, body=status(403, "Forbidden", message='pods is forbidden: User "router" cannot list'))
@@ -410,28 +416,28 @@ async def test_why_the_api_is_not_heard_is_said_until_it_is(
 @pytest.mark.parametrize("seed", range(2))
 async def test_ten_thousand_events_with_the_connection_cut_anywhere(seed: int, compacts: bool) -> None:
     chance = random.Random(seed)
-    async with api_server() as server, client_of(server) as api:
+    async with kubernetes_server() as server, client_of(server) as api:
         server.cuts = lambda: (int(chance.expovariate(1 / 6000)) + 1, chance.choice(("end", "close", "reset")))
         for number in range(100):
             server.put(f"p{number}")
         async with following(api, ReflectorSettings(sudden_s=0.0, page_objects=70), u=chance.random) as follower:
             await eventually(lambda: server.watches)
-            start = server.version
+            start = server.api.newest_version
             for done in range(10_000):
                 name = f"p{chance.randrange(200)}"
-                if ("ns", name) in server.objects and chance.random() < 0.3:
+                if server.api.find(PODS, name) and chance.random() < 0.3:
                     server.remove(name)
                 else:
                     server.put(name, n=done)
                 if chance.random() < 0.02:
-                    server.bookmark()
+                    server.api.bookmark(PODS)
                 if compacts and chance.random() < 0.002:
-                    server.forget()
-                server.gone_as_event = chance.random() < 0.5
+                    server.api.forget_history()
+                server.expires_as_event = chance.random() < 0.5
                 if done % 20 == 0:
                     await asyncio.sleep(0.001)
-            await eventually(lambda: follower.known == server.objects, within_s=30)
-        assert dict(follower.reflector.objects) == server.objects
+            await eventually(lambda: follower.known == server.pods, within_s=30)
+        assert dict(follower.reflector.objects) == server.pods
         assert len(server.watches) > 50
         if compacts:
             assert len(server.lists) > 5
@@ -442,12 +448,12 @@ async def test_ten_thousand_events_with_the_connection_cut_anywhere(seed: int, c
                 if not isinstance(each, ObjectsListed)
             ]
             kinds = {"ADDED": ObjectPut, "MODIFIED": ObjectPut, "DELETED": ObjectGone}
-            after = [event for event in server.history if event[0] > start and event[1] in kinds]
-            assert told == [(kinds[kind], str(version)) for version, kind, _ in after]
+            after = [event for event in server.api.events(PODS, start) if event[0] in kinds]
+            assert told == [(kinds[kind], found["metadata"]["resourceVersion"]) for kind, found in after]
             assert len(server.lists) == 2
 
 
-async def test_an_event_costs_little(server: ApiServer, api: Api) -> None:
+async def test_an_event_costs_little(server: KubernetesServer, api: Api) -> None:
     """A bound that is far above what it costs (0.03 ms), so that only a blunder is caught."""
     pod = json.loads(
         json.dumps({**POD, "spec": {"containers": [{"name": f"c{n}", "image": "x" * 100} for n in range(20)]}})

@@ -1,16 +1,17 @@
 """A group of workers and the leaders of a cluster: real links with certificates, a Lease that changes hands."""
 
 import asyncio
-import json
 import socket
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.paths import LEASES
 from cluster.trust import CONTROL, ROUTER, Trust
 from controlplane.router_groups import RouterGroups
 from scorefront.cluster_names import LEASE
@@ -20,43 +21,16 @@ from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage, Work
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
+from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.router_reports import RecordedReports
 
 BLUE = VersionKey("iris", "blue")
-Object = dict[str, Any]
 
 
-class LeaseApi:
-    """Tells of one Lease."""
-
-    home = "home"
-
-    def __init__(self) -> None:
-        self.lease: Object | None = None
-        self._version = 0
-        self._changed = asyncio.Event()
-
-    def hold(self, port: int, fence: int, holder: str = "leader", uid: str = "1") -> None:
-        """Somebody has the Lease."""
-        self._version += 1
-        metadata = {"name": LEASE, "namespace": "home", "uid": uid, "resourceVersion": str(self._version)}
-        metadata["annotations"] = {"scorefront.io/link": f"127.0.0.1:{port}"}  # type: ignore[assignment]  # JSON
-        self.lease = {"metadata": metadata, "spec": {"holderIdentity": holder, "leaseTransitions": fence}}
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def get(self, path: str, query: Mapping[str, str]) -> Object:
-        items = [self.lease] if self.lease is not None else []
-        return {"metadata": {"resourceVersion": str(self._version)}, "items": items}
-
-    async def lines(self, path: str, query: Mapping[str, str], silent_s: float) -> AsyncGenerator[bytes, None]:
-        at = int(query["resourceVersion"])
-        while True:
-            changed = self._changed
-            if self._version > at:
-                at = self._version
-                yield json.dumps({"type": "MODIFIED", "object": self.lease}).encode()
-            await changed.wait()
+def hold(kubernetes: FakeKubernetes, port: int, fence: int, uid: str = "1") -> None:
+    """Let a leader with a link on `port` acquire the Lease with this uid."""
+    metadata = {"name": LEASE, "uid": uid, "annotations": {"scorefront.io/link": f"127.0.0.1:{port}"}}
+    kubernetes.put(LEASES, {"metadata": metadata, "spec": {"holderIdentity": "leader", "leaseTransitions": fence}})
 
 
 class Leader(RecordedReports):
@@ -110,10 +84,10 @@ class Rig:
     def __init__(self, folder: Path, resizes: bool = True) -> None:
         authority = Authority(folder)
         self.trust, self.control_trust = authority.issue(ROUTER), authority.issue(CONTROL)
-        self.api = LeaseApi()
+        self.kubernetes = FakeKubernetes(controllers=False)
         self.crew = Crew()
         self.uplink = Uplink(
-            self.api,  # type: ignore[arg-type]  # what is asked of it
+            cast(Api, self.kubernetes),
             *("pod-1", self.trust, ProcessClock(), lambda: 0.5, lambda: 4, resizes),
         )
         self.leaders: list[Leader] = []
@@ -123,7 +97,7 @@ class Rig:
         made = Leader(self.control_trust, fence)
         self.leaders.append(made)
         if takes_over:
-            self.api.hold(made.port, fence)
+            hold(self.kubernetes, made.port, fence)
         return made
 
     async def stop(self) -> None:
@@ -201,7 +175,7 @@ async def test_a_leader_of_a_lease_that_was_made_anew_is_obeyed_although_its_num
     rig.uplink.workers_expected(["w1"])
     await eventually(lambda: list(first.workers) == ["w1"])
     second = rig.leader(1, takes_over=False)
-    rig.api.hold(second.port, 1, uid="2")
+    hold(rig.kubernetes, second.port, 1, uid="2")
     await eventually(lambda: list(second.workers) == ["w1"])
 
 

@@ -12,7 +12,8 @@ import pytest
 from cluster.kubernetes.client import api_errors as errors
 from cluster.kubernetes.client.election import LINK, REST, ElectionSettings, LeaderInfo
 from cluster.kubernetes.client.elector import Elector, LeadershipLost
-from tests.fakes.leases import LeaseWorld, Machine
+from cluster.kubernetes.client.paths import LEASES
+from tests.fakes.leases import LEASE, LeaseKubernetes, Machine
 from tests.fakes.virtual_loop import run_virtually
 
 S = ElectionSettings()
@@ -22,7 +23,7 @@ LOOK_S = S.retry_s * 1.2 + 0.1
 
 def elector(machine: Machine, identity: str = "me", u: Callable[[], float] = lambda: 0.5) -> Elector:
     notes = {LINK: f"{identity}:8083", REST: f"http://{identity}:8081"}
-    return Elector(machine, "scorefront-control", identity, notes, machine, lambda: 1_700_000_000.25, u)
+    return Elector(machine, LEASE, identity, notes, machine, lambda: 1_700_000_000.25, u)
 
 
 async def for_ever(fence: int) -> None:
@@ -73,53 +74,53 @@ def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 @virtual
 async def test_the_first_candidate_leads_at_once_and_writes_who_it_is() -> None:
-    world = LeaseWorld()
-    me, led = elector(Machine(world)), Led()
+    kubernetes = LeaseKubernetes()
+    me, led = elector(Machine(kubernetes)), Led()
     async with running(me.run(led)):
         await asyncio.sleep(0.1)
         assert led.fences == [1] and me.leads()
         assert me.leader == LeaderInfo("me", "me:8083", "http://me:8081", 1)
-        assert world.lease is not None
-        assert world.lease["spec"]["renewTime"] == "2023-11-14T22:13:20.250000Z"
-        assert world.lease["spec"]["leaseDurationSeconds"] == 8
+        assert kubernetes.lease is not None
+        assert kubernetes.lease["spec"]["renewTime"] == "2023-11-14T22:13:20.250000Z"
+        assert kubernetes.lease["spec"]["leaseDurationSeconds"] == 8
 
 
 @virtual
 async def test_a_leader_renews_every_second_and_leads_on() -> None:
-    world = LeaseWorld()
-    me, led = elector(Machine(world)), Led()
+    kubernetes = LeaseKubernetes()
+    me, led = elector(Machine(kubernetes)), Led()
     async with running(me.run(led)):
         await asyncio.sleep(1000)
         assert led.fences == [1] and not led.ended_at and me.leads()
-    assert 950 < len(world.writes) < 1001
+    assert 950 < len(kubernetes.lease_writes) < 1001
 
 
 @virtual
 async def test_what_was_led_has_ended_so_the_lease_is_released_and_the_call_returns() -> None:
-    world = LeaseWorld()
+    kubernetes = LeaseKubernetes()
 
     async def soon(fence: int) -> None:
         await asyncio.sleep(3)
 
-    await elector(Machine(world)).run(soon)
-    assert world.writes[-1][1:] == ("", 1)
+    await elector(Machine(kubernetes)).run(soon)
+    assert kubernetes.lease_writes[-1][1:] == ("", 1)
 
 
 @virtual
 async def test_what_was_led_has_failed_so_the_lease_is_released_and_the_error_goes_on() -> None:
-    world = LeaseWorld()
+    kubernetes = LeaseKubernetes()
 
     async def fails(fence: int) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await elector(Machine(world)).run(fails)
-    assert world.writes[-1][1:] == ("", 1)
+        await elector(Machine(kubernetes)).run(fails)
+    assert kubernetes.lease_writes[-1][1:] == ("", 1)
 
 
 @virtual
 async def test_a_leader_that_is_told_to_stop_ends_what_it_leads_while_it_renews_and_then_steps_down() -> None:
-    world = LeaseWorld()
+    kubernetes = LeaseKubernetes()
     ended_at = 0.0
 
     async def ends_slowly(fence: int) -> None:
@@ -130,7 +131,7 @@ async def test_a_leader_that_is_told_to_stop_ends_what_it_leads_while_it_renews_
             await asyncio.sleep(20)
             ended_at = now()
 
-    me = elector(Machine(world))
+    me = elector(Machine(kubernetes))
     async with running(me.run(ends_slowly)) as task:
         await asyncio.sleep(10)
         task.cancel()
@@ -138,7 +139,7 @@ async def test_a_leader_that_is_told_to_stop_ends_what_it_leads_while_it_renews_
         assert me.leads() and not task.done()
         await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled() and not me.leads()
-    assert world.writes[-1][1:] == ("", 1) and world.writes[-1][0] >= ended_at == 30
+    assert kubernetes.lease_writes[-1][1:] == ("", 1) and kubernetes.lease_writes[-1][0] >= ended_at == 30
 
 
 # ---- one candidate and an API in trouble
@@ -146,14 +147,14 @@ async def test_a_leader_that_is_told_to_stop_ends_what_it_leads_while_it_renews_
 
 async def lost_after(trouble: Callable[[], str], good_s: float = 3.5) -> tuple[float, Led, str]:
     """From the last good renewal's second on all requests are in trouble; returns when what was led ended, and why."""
-    world = LeaseWorld()
-    machine = Machine(world)
+    kubernetes = LeaseKubernetes()
+    machine = Machine(kubernetes)
     me, led = elector(machine), Led()
     asyncio.get_running_loop().call_later(good_s, lambda: setattr(machine, "trouble", trouble))
     with pytest.raises(LeadershipLost) as caught:
         await me.run(led)
     assert not me.leads()
-    return led.ended_at[0] - world.writes[-1][0], led, str(caught.value)
+    return led.ended_at[0] - kubernetes.lease_writes[-1][0], led, str(caught.value)
 
 
 def test_a_leader_whose_requests_are_refused_stops_at_the_deadline() -> None:
@@ -170,8 +171,8 @@ def test_a_leader_whose_requests_hang_stops_at_the_deadline() -> None:
 
 def test_a_leader_whose_answers_hang_stops_at_the_deadline_of_what_it_knows() -> None:
     async def main() -> None:
-        world = LeaseWorld()
-        machine = Machine(world)
+        kubernetes = LeaseKubernetes()
+        machine = Machine(kubernetes)
         me, led = elector(machine), Led()
         asyncio.get_running_loop().call_later(3.5, lambda: setattr(machine, "trouble", lambda: "arrives, then hangs"))
         with pytest.raises(LeadershipLost):
@@ -183,8 +184,8 @@ def test_a_leader_whose_answers_hang_stops_at_the_deadline_of_what_it_knows() ->
 
 @virtual
 async def test_one_lost_request_in_three_harms_nobody() -> None:
-    world = LeaseWorld()
-    machine = Machine(world)
+    kubernetes = LeaseKubernetes()
+    machine = Machine(kubernetes)
     turns = itertools.cycle(("", "hangs", ""))
     machine.trouble = lambda: next(turns)
     me, led = elector(machine), Led()
@@ -195,8 +196,8 @@ async def test_one_lost_request_in_three_harms_nobody() -> None:
 
 @virtual
 async def test_a_renewal_that_was_given_up_and_arrived_late_is_not_taken_for_a_theft() -> None:
-    world = LeaseWorld()
-    machine = Machine(world)
+    kubernetes = LeaseKubernetes()
+    machine = Machine(kubernetes)
     turns = itertools.cycle(("", "", "", "", "arrives, then hangs"))
     machine.trouble = lambda: next(turns)
     me, led = elector(machine), Led()
@@ -207,26 +208,24 @@ async def test_a_renewal_that_was_given_up_and_arrived_late_is_not_taken_for_a_t
 
 @virtual
 async def test_a_stolen_lease_is_noticed_at_the_next_renewal() -> None:
-    world = LeaseWorld()
-    me, led = elector(Machine(world)), Led()
+    kubernetes = LeaseKubernetes()
+    me, led = elector(Machine(kubernetes)), Led()
     async with running(me.run(led)) as task:
         await asyncio.sleep(10.5)
-        stolen = world.read()
-        stolen["spec"] |= {"holderIdentity": "thief", "leaseTransitions": 2}
-        world.write(stolen, create=False)
+        kubernetes.edit(LEASES, LEASE, {"spec": {"holderIdentity": "thief", "leaseTransitions": 2}})
         with pytest.raises(LeadershipLost):
             await task
         assert led.ended_at[0] < 10.5 + S.retry_s + 0.1
-    assert world.writes[-1][1:] == ("thief", 2)
+    assert kubernetes.lease_writes[-1][1:] == ("thief", 2)
 
 
 @virtual
 async def test_a_deleted_lease_is_noticed_at_the_next_renewal() -> None:
-    world = LeaseWorld()
-    me, led = elector(Machine(world)), Led()
+    kubernetes = LeaseKubernetes()
+    me, led = elector(Machine(kubernetes)), Led()
     async with running(me.run(led)) as task:
         await asyncio.sleep(10.5)
-        world.lease = None
+        kubernetes.lease = None
         with pytest.raises(LeadershipLost):
             await task
         assert led.ended_at[0] < 10.5 + S.retry_s + 0.1
@@ -234,28 +233,28 @@ async def test_a_deleted_lease_is_noticed_at_the_next_renewal() -> None:
 
 @virtual
 async def test_a_leader_is_confirmed_by_the_lease_that_it_holds_and_by_no_other() -> None:
-    world = LeaseWorld()
-    me, led = elector(Machine(world)), Led()
+    kubernetes = LeaseKubernetes()
+    me, led = elector(Machine(kubernetes)), Led()
     assert me.lease_uid == "" and not await me.confirmed()
     async with running(me.run(led)):
         await asyncio.sleep(0.1)
-        mine = world.read()
+        mine = kubernetes.must_find(LEASES, LEASE)
         assert me.lease_uid == mine["metadata"]["uid"] and await me.confirmed()
         for change in ({"holderIdentity": "thief"}, {"leaseTransitions": 2}, {"holderIdentity": ""}):
-            world.lease = {**mine, "spec": {**mine["spec"], **change}}
+            kubernetes.lease = {**mine, "spec": {**mine["spec"], **change}}
             assert not await me.confirmed()
-        world.lease = {**mine, "metadata": {**mine["metadata"], "uid": "another"}}
+        kubernetes.lease = {**mine, "metadata": {**mine["metadata"], "uid": "another"}}
         assert not await me.confirmed()
-        world.lease = None
+        kubernetes.lease = None
         assert not await me.confirmed()
-        world.lease = mine
+        kubernetes.lease = mine
         assert await me.confirmed() and me.leads()
 
 
 @virtual
 async def test_whatever_else_goes_wrong_in_a_request_is_a_renewal_that_did_not_happen() -> None:
-    world = LeaseWorld()
-    machine = Machine(world)
+    kubernetes = LeaseKubernetes()
+    machine = Machine(kubernetes)
     me, led = elector(machine), Led()
 
     async def garbage(path: str, body: object, *, urgent: bool) -> dict[str, Any]:
@@ -269,8 +268,8 @@ async def test_whatever_else_goes_wrong_in_a_request_is_a_renewal_that_did_not_h
 
 @virtual
 async def test_what_will_not_end_does_not_keep_the_loss_from_being_told() -> None:
-    world = LeaseWorld()
-    machine = Machine(world)
+    kubernetes = LeaseKubernetes()
+    machine = Machine(kubernetes)
     release = asyncio.Event()
 
     async def will_not_end(fence: int) -> None:
@@ -287,8 +286,8 @@ async def test_what_will_not_end_does_not_keep_the_loss_from_being_told() -> Non
 
 @virtual
 async def test_a_candidate_outlives_an_api_that_is_away() -> None:
-    world = LeaseWorld()
-    machine = Machine(world)
+    kubernetes = LeaseKubernetes()
+    machine = Machine(kubernetes)
     machine.trouble = lambda: "refused"
     me, led = elector(machine), Led()
     async with running(me.run(led)):
@@ -301,7 +300,7 @@ async def test_a_candidate_outlives_an_api_that_is_away() -> None:
 
 @virtual
 async def test_a_candidate_waits_as_long_as_the_server_asks() -> None:
-    machine = Machine(LeaseWorld())
+    machine = Machine(LeaseKubernetes())
     looks = []
 
     async def busy(path: str) -> dict[str, Any]:
@@ -319,8 +318,8 @@ async def test_a_candidate_waits_as_long_as_the_server_asks() -> None:
 
 @virtual
 async def test_a_standby_knows_the_leader_and_does_nothing() -> None:
-    world = LeaseWorld()
-    first, second, led = elector(Machine(world), "a"), elector(Machine(world), "b"), Led()
+    kubernetes = LeaseKubernetes()
+    first, second, led = elector(Machine(kubernetes), "a"), elector(Machine(kubernetes), "b"), Led()
     async with running(first.run(for_ever)):
         await asyncio.sleep(1)
         async with running(second.run(led)):
@@ -331,8 +330,8 @@ async def test_a_standby_knows_the_leader_and_does_nothing() -> None:
 
 @virtual
 async def test_a_standby_takes_over_from_one_who_steps_down_at_its_next_look() -> None:
-    world = LeaseWorld()
-    first, second, led = elector(Machine(world), "a"), elector(Machine(world), "b"), Led()
+    kubernetes = LeaseKubernetes()
+    first, second, led = elector(Machine(kubernetes), "a"), elector(Machine(kubernetes), "b"), Led()
     async with running(first.run(for_ever)) as leading:
         await asyncio.sleep(1)
         async with running(second.run(led)):
@@ -344,9 +343,9 @@ async def test_a_standby_takes_over_from_one_who_steps_down_at_its_next_look() -
 
 def test_a_standby_takes_over_from_one_who_was_killed_within_the_lease_and_one_look() -> None:
     async def takeover(phase_s: float) -> float:
-        world = LeaseWorld()
-        machine = Machine(world)
-        first, second = elector(machine, "a"), elector(Machine(world), "b", lambda: phase_s)
+        kubernetes = LeaseKubernetes()
+        machine = Machine(kubernetes)
+        first, second = elector(machine, "a"), elector(Machine(kubernetes), "b", lambda: phase_s)
         leads = asyncio.Event()
 
         async def lead(fence: int) -> None:
@@ -368,11 +367,11 @@ def test_a_standby_takes_over_from_one_who_was_killed_within_the_lease_and_one_l
 
 @virtual
 async def test_a_wall_clock_that_stands_still_or_goes_back_makes_no_renewal_look_like_none() -> None:
-    world = LeaseWorld()
+    kubernetes = LeaseKubernetes()
     hours = itertools.chain([9e8, 9e8, 9e8, 5e8, 7e8], itertools.repeat(1e8))
-    machine = Machine(world)
-    first = Elector(machine, "scorefront-control", "a", {}, machine, lambda: next(hours), lambda: 0.5)
-    second, led = elector(Machine(world), "b"), Led()
+    machine = Machine(kubernetes)
+    first = Elector(machine, LEASE, "a", {}, machine, lambda: next(hours), lambda: 0.5)
+    second, led = elector(Machine(kubernetes), "b"), Led()
     async with running(first.run(for_ever)):
         await asyncio.sleep(1)
         async with running(second.run(led)):
@@ -382,8 +381,8 @@ async def test_a_wall_clock_that_stands_still_or_goes_back_makes_no_renewal_look
 
 def test_a_leader_that_stood_still_does_nothing_more_when_it_wakes() -> None:
     async def main() -> None:
-        world = LeaseWorld()
-        machine = Machine(world)
+        kubernetes = LeaseKubernetes()
+        machine = Machine(kubernetes)
         first = elector(machine, "a")
         acts: list[float] = []
 
@@ -412,10 +411,10 @@ class Drama:
 
     def __init__(self, seed: int, candidates: int) -> None:
         self.chance = Random(seed)
-        self.world = LeaseWorld()
+        self.kubernetes = LeaseKubernetes()
         self.acts: list[tuple[float, int, str]] = []
         self.machines = [
-            Machine(self.world, self.chance, rate=1 + self.chance.uniform(-0.1, 0.1)) for _ in range(candidates)
+            Machine(self.kubernetes, self.chance, rate=1 + self.chance.uniform(-0.1, 0.1)) for _ in range(candidates)
         ]
         self.fair = False
 
@@ -458,9 +457,9 @@ class Drama:
             for machine in self.machines:
                 machine.still_until = 0.0
             await asyncio.sleep(2 * (S.lease_s + LOOK_S))
-            leading = self.world.writes[-1]
+            leading = self.kubernetes.lease_writes[-1]
             await asyncio.sleep(60)
-            assert self.world.writes[-1][1:] == leading[1:], "in peace the leader stays"
+            assert self.kubernetes.lease_writes[-1][1:] == leading[1:], "in peace the leader stays"
 
     def judge(self) -> int:
         """How many led. Fails where two acted at one time, or with one fence, or a fence went back."""
@@ -472,7 +471,7 @@ class Drama:
         assert len({fence for fence, _ in in_order}) == len(in_order), "two with one fence"
         for before, after in itertools.pairwise(in_order):
             assert spans[before][1] < spans[after][0], f"{before} and {after} acted at one time"
-        fences = [fence for _, _, fence in self.world.writes]
+        fences = [fence for _, _, fence in self.kubernetes.lease_writes]
         assert fences == sorted(fences)
         return len(spans)
 

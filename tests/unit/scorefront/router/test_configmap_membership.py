@@ -1,99 +1,62 @@
-"""Routers that write to one object and watch it: races, an API server that is away, pods that go. In virtual time."""
+"""Routers that write to one ConfigMap and watch it: races, an unreachable API server, deleted pods. In virtual time."""
 
 import asyncio
-import json
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from cluster.kubernetes.client.api_errors import ApiUnreachable, NotFound, WriteConflict
+from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.client.paths import CONFIGMAPS, PODS
 from router.core.view import Member, View
 from router.membership.agreement import MembershipPart
-from router.membership.router_membership import HistoryWrite, RouterMembership
+from router.membership.history import NAME
+from router.membership.router_membership import RouterMembership
 from scorefront.router.configmap_membership import ASK_S, ClusterMembership
 from scorefront.router.sole_member import SoleMemberMarker
-from tests.fakes.routers_object import RoutersObject
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.object_rules import Object
 from tests.fakes.virtual_loop import LoopClock, run_virtually
 
 LEASE_S = 2.0
-Object = dict[str, Any]
 
 
-class FakeApi:
-    """The calls of `cluster.kubernetes.client.api.Api` that a membership makes. Every call takes a moment."""
+class SlowKubernetes(FakeKubernetes):
+    """Every request takes a random time, and every response to a write another one."""
 
-    home = "home"
+    def __init__(self) -> None:
+        super().__init__(controllers=False)
+        draw = random.Random(1)
+        self.delay = lambda: asyncio.sleep(draw.uniform(0.001, 0.02))
 
-    def __init__(self, store: RoutersObject, seed: int = 1) -> None:
-        self.store = store
-        self.pods: dict[str, Object] = {}
-        self.away = False
-        self.deaf = False
-        """Watches tell nothing, and do not end."""
-        self.calls: list[str] = []
-        self._draw = random.Random(seed)
+    def pod(self, name: str, uid: str = "", phase: str = "Running") -> None:
+        """Create or replace the pod of a router."""
+        self.put(PODS, {"metadata": {"name": name, "uid": uid or f"uid-{name}"}, "status": {"phase": phase}})
 
-    async def _moment(self, call: str) -> None:
-        self.calls.append(call)
-        await asyncio.sleep(self._draw.uniform(0.001, 0.02))
-        if self.away:
-            raise ApiUnreachable(f"{call}: refused")
+    async def create(self, where: str, body: Object, query: Any = None, urgent: bool = False) -> Object:
+        written = await super().create(where, body)
+        await self.delay()
+        return written
 
-    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
-        await self._moment(f"GET {path}")
-        if path.endswith("/configmaps"):
-            newest = self.store.newest
-            version = str(len(self.store.versions) - 1)
-            return {"metadata": {"resourceVersion": version}, "items": [newest] if newest else []}
-        name = path.rpartition("/")[2]
-        found = self.store.newest if "/configmaps/" in path else self.pods.get(name)
-        if found is None:
-            raise NotFound(name, 404)
-        return found
-
-    async def create(self, path: str, body: Object, urgent: bool = False) -> Object:
-        return await self._write("POST", HistoryWrite(body, fresh=True))
-
-    async def replace(self, path: str, body: Object, urgent: bool = False) -> Object:
-        return await self._write("PUT", HistoryWrite(body, fresh=False))
-
-    async def _write(self, call: str, draft: HistoryWrite) -> Object:
-        await self._moment(call)
-        taken = self.store.put(draft)
-        if taken is None:
-            raise WriteConflict("conflict", 409)
-        await asyncio.sleep(self._draw.uniform(0.001, 0.02))
-        return taken
-
-    async def lines(self, path: str, query: Mapping[str, str], silent_s: float = 70.0) -> AsyncGenerator[bytes, None]:
-        at = int(query["resourceVersion"]) + 1
-        for _ in range(6000):
-            if self.away:
-                raise ApiUnreachable("the watch broke off")
-            while at < len(self.store.versions) and not self.deaf:
-                found, before = self.store.versions[at], self.store.versions[at - 1]
-                gone = found is None
-                metadata = {**((before if gone else found) or {})["metadata"], "resourceVersion": str(at)}
-                event = {"type": "DELETED" if gone else "MODIFIED", "object": {**(found or {}), "metadata": metadata}}
-                at += 1
-                yield json.dumps(event).encode()
-            await asyncio.sleep(0.01)
+    async def replace(self, where: str, body: Object, urgent: bool = False) -> Object:
+        written = await super().replace(where, body)
+        await self.delay()
+        return written
 
 
 class Router:
-    def __init__(self, api: FakeApi, pod: str, folder: Path, group: str = "") -> None:
+    def __init__(self, api: SlowKubernetes, pod: str, folder: Path, group: str = "") -> None:
         self.api = api
         self.pod = pod
         self.views: list[View] = []
         self.expelled = False
-        api.pods[pod] = {"metadata": {"name": pod, "uid": f"uid-{pod}"}, "status": {"phase": "Running"}}
+        api.pod(pod)
         seat = RouterMembership(pod, f"uid-{pod}", group or f"group-{pod}", api.home, LEASE_S)
         note = SoleMemberMarker(folder / f"{pod}.json", pod, f"uid-{pod}")
         draw = random.Random(pod + group)
-        self.membership = ClusterMembership(api, seat, note, LoopClock(), draw.random, self._expel)  # type: ignore[arg-type]  # the calls that are made
+        self.membership = ClusterMembership(cast(Api, api), seat, note, LoopClock(), draw.random, self._expel)
         self.membership.attach(self.views.append)
         self._running = asyncio.create_task(self.membership.run(), name=f"router {pod}")
 
@@ -121,7 +84,7 @@ async def until(happened: Callable[[], object], within_s: float) -> None:
             await asyncio.sleep(0.01)
 
 
-Story = Callable[[FakeApi, Path], Awaitable[None]]
+Story = Callable[[SlowKubernetes, Path], Awaitable[None]]
 
 
 def told(story: Story) -> Callable[[Path], None]:
@@ -129,7 +92,7 @@ def told(story: Story) -> Callable[[Path], None]:
 
     def test(tmp_path: Path) -> None:
         async def main() -> None:
-            await story(FakeApi(RoutersObject()), tmp_path)
+            await story(SlowKubernetes(), tmp_path)
 
         run_virtually(main())
 
@@ -137,7 +100,7 @@ def told(story: Story) -> Callable[[Path], None]:
 
 
 @told
-async def test_all_see_all_soon_though_they_write_at_the_same_time(api: FakeApi, folder: Path) -> None:
+async def test_all_see_all_soon_though_they_write_at_the_same_time(api: SlowKubernetes, folder: Path) -> None:
     routers = [Router(api, pod, folder) for pod in "abcde"]
     for router in routers:
         router.announce(f"{router.pod}1", f"{router.pod}2")
@@ -149,7 +112,7 @@ async def test_all_see_all_soon_though_they_write_at_the_same_time(api: FakeApi,
 
 
 @told
-async def test_a_pod_that_goes_is_noticed_and_its_members_are_told_of_as_dead(api: FakeApi, folder: Path) -> None:
+async def test_members_of_a_deleted_pod_are_departed(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
@@ -157,7 +120,7 @@ async def test_a_pod_that_goes_is_noticed_and_its_members_are_told_of_as_dead(ap
     await b.crash()
     await asyncio.sleep(5)
     assert a.names() == {"a1", "b1"}, "its pod is there: it may come back, or still be at work"
-    del api.pods["b"]
+    api.take_away(PODS, "b")
     await until(lambda: a.names() == {"a1"}, 2.0)
     assert [(each.name, each.held) for each in a.views[-1].departed] == [("b1", None)]
     await until(lambda: a.views[-1].departed == (), 3 * LEASE_S)
@@ -166,14 +129,14 @@ async def test_a_pod_that_goes_is_noticed_and_its_members_are_told_of_as_dead(ap
 @pytest.mark.parametrize("change", ["replaced", "failed"])
 def test_a_pod_that_was_replaced_or_has_failed_is_gone(change: str, tmp_path: Path) -> None:
     async def story() -> None:
-        api = FakeApi(RoutersObject())
+        api = SlowKubernetes()
         a, b = Router(api, "a", tmp_path), Router(api, "b", tmp_path)
         a.announce("a1")
         b.announce("b1")
         await until(lambda: a.names() == {"a1", "b1"}, 2.0)
         await b.crash()
         uid, phase = ("another", "Pending") if change == "replaced" else ("uid-b", "Failed")
-        api.pods["b"] = {"metadata": {"name": "b", "uid": uid}, "status": {"phase": phase}}
+        api.pod("b", uid, phase)
         await until(lambda: a.names() == {"a1"}, 2.0)
 
     run_virtually(story())
@@ -181,39 +144,39 @@ def test_a_pod_that_was_replaced_or_has_failed_is_gone(change: str, tmp_path: Pa
 
 @told
 async def test_while_the_api_is_away_nobody_is_taken_for_dead_and_what_is_said_comes_after(
-    api: FakeApi, folder: Path
+    api: SlowKubernetes, folder: Path
 ) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
     await until(lambda: a.names() == b.names() == {"a1", "b1"}, 2.0)
-    api.away = True
+    api.go_away()
     a.announce("a1", "a2")
     await asyncio.sleep(60)
     assert a.names() == b.names() == {"a1", "b1"}
-    api.away = False
+    api.come_back()
     await until(lambda: a.names() == b.names() == {"a1", "a2", "b1"}, 3.0)
 
 
 @told
-async def test_attempts_while_the_api_is_away_are_few(api: FakeApi, folder: Path) -> None:
+async def test_attempts_while_the_api_is_away_are_few(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
     await until(lambda: a.names() == b.names() == {"a1", "b1"}, 2.0)
-    api.away = True
+    api.go_away()
     del api.calls[:]
     a.announce("a1", "a2")
     await asyncio.sleep(60)
-    assert api.calls.count("PUT") < 60
+    assert len(api.writes("replace")) < 60
 
 
 @told
-async def test_a_router_that_is_alone_goes_on_while_the_api_is_away(api: FakeApi, folder: Path) -> None:
+async def test_a_router_that_is_alone_goes_on_while_the_api_is_away(api: SlowKubernetes, folder: Path) -> None:
     a = Router(api, "a", folder)
     a.announce("a1")
     await until(lambda: a.names() == {"a1"}, 2.0)
-    api.away = True
+    api.go_away()
     a.announce("a1", "a2")
     await until(lambda: a.names() == {"a1", "a2"}, 1.0)
     await a.crash()
@@ -221,11 +184,11 @@ async def test_a_router_that_is_alone_goes_on_while_the_api_is_away(api: FakeApi
     again.membership.restore()
     again.announce("a3")
     await until(lambda: again.names() == {"a3"}, 1.0)
-    api.away = False
+    api.come_back()
     b = Router(api, "b", folder)
     b.announce("b1")
     await until(lambda: again.names() == b.names() == {"a3", "b1"}, 3.0)
-    api.away = True
+    api.go_away()
     await again.crash()
     third = Router(api, "a", folder, "third")
     third.membership.restore()
@@ -235,18 +198,18 @@ async def test_a_router_that_is_alone_goes_on_while_the_api_is_away(api: FakeApi
 
 
 @told
-async def test_a_watch_that_is_silent_holds_nobody_up_for_long(api: FakeApi, folder: Path) -> None:
+async def test_a_watch_that_is_silent_holds_nobody_up_for_long(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
     await until(lambda: a.names() == b.names() == {"a1", "b1"}, 2.0)
-    api.deaf = True
+    api.is_silent = True
     a.announce("a1", "a2")
     await until(lambda: b.names() == {"a1", "a2", "b1"}, 2 * ASK_S)
 
 
 @told
-async def test_who_leaves_in_order_is_gone_from_the_next_view(api: FakeApi, folder: Path) -> None:
+async def test_who_leaves_in_order_is_gone_from_the_next_view(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
@@ -255,26 +218,25 @@ async def test_who_leaves_in_order_is_gone_from_the_next_view(api: FakeApi, fold
     await until(lambda: a.names() == {"a1"}, 2.0)
     await b.leave()
     assert not b.expelled
-    assert api.store.newest is not None
-    assert "pod.b" not in api.store.newest["data"]
+    assert "pod.b" not in api.must_find(CONFIGMAPS, NAME)["data"]
 
 
 @told
-async def test_leaving_while_the_api_is_away_does_not_last(api: FakeApi, folder: Path) -> None:
+async def test_leaving_while_the_api_is_away_does_not_last(api: SlowKubernetes, folder: Path) -> None:
     a = Router(api, "a", folder)
     a.announce("a1")
     await until(lambda: a.names() == {"a1"}, 2.0)
-    api.away = True
+    api.go_away()
     async with asyncio.timeout(10):
         await a.leave()
 
 
 @told
-async def test_a_router_that_was_declared_dead_hears_of_it(api: FakeApi, folder: Path) -> None:
+async def test_a_router_that_was_declared_dead_hears_of_it(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
     await until(lambda: a.names() == {"a1", "b1"}, 2.0)
-    del api.pods["b"]
+    api.take_away(PODS, "b")
     await until(lambda: b.expelled, 5.0)
     assert b.names() == {"a1", "b1"}, "its workers end; they need no view of others"

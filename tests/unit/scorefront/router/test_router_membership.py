@@ -2,9 +2,10 @@
 
 import pytest
 
+from cluster.kubernetes.client.paths import CONFIGMAPS
 from router.core.view import Departed, Member, View
 from router.membership.agreement import MembershipPart
-from router.membership.history import HistoryError, PodRecord, decoded
+from router.membership.history import NAME, HistoryError, PodRecord, decoded
 from router.membership.router_membership import FORGET_LEASES, RouterMembership, Suspect
 from tests.fakes.routers_object import RoutersObject
 
@@ -93,11 +94,7 @@ def test_an_older_version_that_comes_late_changes_nothing(store: RoutersObject) 
 
 def test_whoever_has_changed_the_object_otherwise_takes_no_write_from_it(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
-    labelled = store.newest
-    assert labelled is not None
-    labelled["metadata"]["labels"] = {"team": "x"}
-    labelled["metadata"]["resourceVersion"] = "77"
-    store.versions.append(labelled)
+    store.kubernetes.edit(CONFIGMAPS, NAME, {"metadata": {"labels": {"team": "x"}}})
     assert a.read().announce("a1", "a2").write()
     assert store.newest is not None
     assert store.newest["metadata"]["labels"] == {"team": "x"}
