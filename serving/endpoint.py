@@ -128,6 +128,11 @@ class LivenessProbe:
     failure_threshold: int = 3
 
 
+SERVER_TIMEOUT_VARIABLE = "SCORING_TIMEOUT_MS"
+"""Setting of the inference server: it ends a call of `run` after so many milliseconds."""
+SERVER_TIMEOUT_MARGIN_MS = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One model deployment behind an endpoint."""
@@ -145,6 +150,11 @@ class Version:
     resources: Resources = field(default_factory=Resources)
     liveness: LivenessProbe = field(default_factory=LivenessProbe)
     collect_data: bool = False
+
+    @property
+    def server_timeout_ms(self) -> int:
+        """Scoring timeout of the inference server: a little above that of the router, whose 504 comes first."""
+        return round(self.scoring_timeout_s * 1000) + SERVER_TIMEOUT_MARGIN_MS
 
 
 @dataclass(frozen=True, slots=True)

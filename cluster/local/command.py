@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serving.endpoint import ReplicaKind, Resources, Version
+from serving.endpoint import SERVER_TIMEOUT_VARIABLE, ReplicaKind, Resources, Version
 
 INHERITED = frozenset(
     {
@@ -62,14 +62,15 @@ def launch(
 def template(version: Version) -> tuple[Any, ...]:
     """The replica template: replicas are replaced when it changes; equal templates make interchangeable processes.
 
-    Only what the process itself depends on. Probes, timeouts, the memory limit and `scorePath` apply to running
-    replicas, as does the number of slots, unless it is the number of workers (entryScript). Contents of files do not
+    Only what the process itself depends on. Probes, the queue wait, the memory limit and `scorePath` apply to running
+    replicas, as do the scoring timeout and the number of slots, unless they are settings of the server (entryScript:
+    timeout and number of workers). Contents of files do not
     count: a changed score.py takes effect with a change of the version, e.g. of a variable in `env`.
     """
     source = version.replica
     if source.kind is ReplicaKind.STATIC:
         return (source.kind,)
-    workers = version.slots_per_replica if source.kind is ReplicaKind.ENTRY_SCRIPT else None
+    hosted = source.kind is ReplicaKind.ENTRY_SCRIPT
     return (
         source.kind,
         source.entry_script,
@@ -78,7 +79,7 @@ def template(version: Version) -> tuple[Any, ...]:
         source.command,
         tuple(sorted(source.env.items())),
         cores_needed(version.resources),
-        workers,
+        (version.slots_per_replica, version.server_timeout_ms) if hosted else None,
     )
 
 
@@ -131,6 +132,7 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         env["AML_APP_ROOT"] = directory(version) or os.path.dirname(source.entry_script)
         env["AML_APP_INSIGHTS_ENABLED"] = "false"
         env["OTEL_SDK_DISABLED"] = "true"
+        env[SERVER_TIMEOUT_VARIABLE] = str(version.server_timeout_ms)
     env |= {name: value.replace(PORT_FIELD, str(port)) for name, value in source.env.items()}
     return env | {
         "SCOREFRONT_ENDPOINT": endpoint,

@@ -9,9 +9,9 @@ from cluster.local import process_guard as guard
 from cluster.local import socket_owner as socketowner
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState
 from cluster.local.machine import LocalMachine
-from cluster.local.probe import ProbeOutcome, ProbeSign, has_clients
+from cluster.local.probe import ProbeOutcome, ProbeSign, has_clients, has_work
 from cluster.lookup import AddressRefused, permitted
-from serving.endpoint import Version
+from serving.endpoint import LivenessProbe, Version
 
 STATIC_PERIOD_S = 1.0
 STATIC_PROBES_PER_S = 200.0
@@ -78,24 +78,36 @@ def foreign_listener(host: str, port: int) -> int | None:
 
 async def _while_ready(replica: ProbedReplica, machine: LocalMachine, started_s: float) -> None:
     """Liveness from `started_s` + the initial delay on, as a kubelet counts it."""
-    failures = 0
+    failures, alive_at = 0, machine.clock()
     while replica.state is LifecycleState.READY:
         liveness = replica.version.liveness
         await asyncio.sleep(liveness.period_s)
         if machine.clock() < started_s + liveness.initial_delay_s:
+            alive_at = machine.clock()
             continue
         outcome = await _get(replica, machine, liveness.timeout_s)
-        failures = 0 if outcome.sign is ProbeSign.WELL else failures + 1
+        if await _is_alive(replica, outcome):
+            failures, alive_at = 0, machine.clock()
+            continue
+        failures += 1
         if failures < liveness.failure_threshold:
             continue
-        if outcome.sign is ProbeSign.SILENT and await _is_busy(replica):
+        busy = outcome.sign in (ProbeSign.SILENT, ProbeSign.UNREADY) and await _is_busy(replica)
+        if busy and outcome.sign is ProbeSign.SILENT:
             # A replica with one slot cannot answer while it scores, and killing it would lose that request. So it may
             # be silent for as long as a request may take; this probe waits in its queue and is next.
             outcome = await _get(replica, machine, max(liveness.timeout_s, replica.version.scoring_timeout_s))
-            if outcome.sign is ProbeSign.WELL:
-                failures = 0
+            if await _is_alive(replica, outcome):
+                failures, alive_at = 0, machine.clock()
                 continue
+        elif busy and machine.clock() - alive_at < failures_s(liveness) + replica.version.scoring_timeout_s:
+            continue  # it says that it is not ready while it computes the answer of a client that has left
         replica.handle(LifecycleEvent.UNHEALTHY, f"liveness probe failed {failures} times in a row: {outcome.text}")
+
+
+def failures_s(liveness: LivenessProbe) -> float:
+    """Longest time of as many failures in a row as the threshold."""
+    return liveness.failure_threshold * (liveness.period_s + liveness.timeout_s)
 
 
 async def probe_static(replica: ProbedReplica, machine: LocalMachine) -> None:
@@ -109,6 +121,8 @@ async def probe_static(replica: ProbedReplica, machine: LocalMachine) -> None:
         if outcome.sign is ProbeSign.WELL:
             answered_at = machine.clock()
             replica.handle(LifecycleEvent.HEALTHY)
+        elif replica.state is LifecycleState.READY and await _is_alive(replica, outcome):
+            answered_at = machine.clock()
         elif not await _is_excused(replica, outcome, machine.clock() - answered_at):
             replica.handle(LifecycleEvent.UNHEALTHY, outcome.text)
         period = max(STATIC_PERIOD_S, machine.static_replicas / STATIC_PROBES_PER_S)
@@ -117,17 +131,24 @@ async def probe_static(replica: ProbedReplica, machine: LocalMachine) -> None:
 
 
 async def _is_excused(replica: ProbedReplica, outcome: ProbeOutcome, silent_s: float) -> bool:
-    """True for a static replica that is silent because it scores, for as long as a request may take."""
+    """True for a static replica that scores, and is silent or not ready meanwhile, as long as a request may take."""
     return (
         replica.state is LifecycleState.READY
-        and outcome.sign is ProbeSign.SILENT
+        and outcome.sign in (ProbeSign.SILENT, ProbeSign.UNREADY)
         and silent_s < replica.version.scoring_timeout_s
-        and await asyncio.to_thread(has_clients, replica.port)
+        and await asyncio.to_thread(has_work, replica.port)
     )
 
 
+async def _is_alive(replica: ProbedReplica, outcome: ProbeOutcome) -> bool:
+    """True on 2xx; while the replica has clients any HTTP answer is a sign of life: many servers say 503 then."""
+    if outcome.sign is ProbeSign.UNREADY:
+        return await asyncio.to_thread(has_clients, replica.port)
+    return outcome.sign is ProbeSign.WELL
+
+
 async def _is_busy(replica: ProbedReplica) -> bool:
-    if not await asyncio.to_thread(has_clients, replica.port):
+    if not await asyncio.to_thread(has_work, replica.port):
         return False
     return not await asyncio.to_thread(_is_stopped, replica.subreaper)
 

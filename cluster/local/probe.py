@@ -1,6 +1,8 @@
 """Health probes: one HTTP GET each; and the check for clients that may explain silence."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -8,8 +10,9 @@ from typing import Self
 
 import aiohttp
 
+from cluster.local.socket_owner import CLOSE_WAIT, ESTABLISHED, TABLES, SocketRecord, read_table
+
 HEADERS = {"User-Agent": "scorefront-probe", "Connection": "close", "Accept": "*/*"}
-ESTABLISHED = "01"
 
 
 class ProbeSign(StrEnum):
@@ -18,8 +21,10 @@ class ProbeSign(StrEnum):
     WELL = "well"
     REFUSED = "refused"
     """Connection refused."""
+    UNREADY = "unready"
+    """An HTTP answer other than 2xx."""
     BAD = "bad"
-    """A wrong answer."""
+    """A connection that was reset, or an answer that is not HTTP."""
     SILENT = "silent"
     """No answer in time."""
 
@@ -71,7 +76,7 @@ class Prober:
             ):
                 if 200 <= response.status < 300:
                     return ProbeOutcome(ProbeSign.WELL)
-                return ProbeOutcome(ProbeSign.BAD, f"GET {path} answered {response.status}")
+                return ProbeOutcome(ProbeSign.UNREADY, f"GET {path} answered {response.status}")
         except TimeoutError:
             return ProbeOutcome(ProbeSign.SILENT, f"GET {path} got no answer within {timeout_s:g} s")
         except aiohttp.ClientConnectorError as error:
@@ -86,16 +91,18 @@ def _written(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def has_clients(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:
+def has_clients(port: int, tables: Iterable[str] = TABLES) -> bool:
     """True if any process of this machine holds a connection to a server on `port`."""
-    return any(port in _remote_ports(table) for table in tables)
+    return any(one.remote[1] == port and one.state == ESTABLISHED for one in _sockets(tables))
 
 
-def _remote_ports(path: str) -> set[int]:
-    """Remote ports of the established connections in a table of proc_net_tcp(5)."""
-    try:
-        with open(path) as table:
-            rows = [line.split(maxsplit=4)[2:4] for line in list(table)[1:]]
-    except OSError:
-        return set()
-    return {int(remote.rpartition(":")[2], 16) for remote, state in rows if state == ESTABLISHED}
+def has_work(port: int, tables: Iterable[str] = TABLES) -> bool:
+    """True if the server on `port` may be at work: it has clients, or holds a connection whose client has left."""
+    left = any(one.local[1] == port and one.state == CLOSE_WAIT and one.inode for one in _sockets(tables))
+    return left or has_clients(port, tables)
+
+
+def _sockets(tables: Iterable[str]) -> Iterator[SocketRecord]:
+    for path in tables:
+        with contextlib.suppress(OSError):
+            yield from read_table(path)

@@ -32,7 +32,7 @@ _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _ANSWER = struct.Struct("=BBBB2s2s16s16sIQIIIII")
 _NO_COOKIE = b"\xff" * 8
-_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred: pid, uid, gid."""
@@ -150,7 +150,7 @@ def ask_sock_diag(local: Address, remote: Address) -> SocketRecord | None:
 
 def ask_tables(local: Address, remote: Address) -> SocketRecord | None:
     """The same from /proc/net. Raises OSError if it cannot be read."""
-    tables = [record for path in _TABLES if os.path.exists(path) for record in read_table(path)]
+    tables = [record for path in TABLES if os.path.exists(path) for record in read_table(path)]
     if not tables:
         raise OSError("no table of TCP sockets")
     connected = [one for one in tables if (one.local, one.remote) == (local, remote)]

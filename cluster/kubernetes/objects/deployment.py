@@ -19,7 +19,16 @@ from cluster.kubernetes.objects.labels import (
     owner_references,
     workload_name,
 )
-from serving.endpoint import Endpoint, ReplicaKind, ReplicaSource, Resources, Version, VersionKey, WorkloadRef
+from serving.endpoint import (
+    SERVER_TIMEOUT_VARIABLE,
+    Endpoint,
+    ReplicaKind,
+    ReplicaSource,
+    Resources,
+    Version,
+    VersionKey,
+    WorkloadRef,
+)
 from serving.faults import Fault, written
 
 CONTAINER = "model"
@@ -96,7 +105,10 @@ def _from_image(key: VersionKey, version: Version) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": source.image,
-        "env": [*({"name": name, "value": value} for name, value in source.env.items()), *_secret_variables(source)],
+        "env": _with_timeout(
+            [*({"name": name, "value": value} for name, value in source.env.items()), *_secret_variables(source)],
+            version,
+        ),
         "ports": [_port(version)],
         "resources": resources_of(version.resources),
         **_probes(version),
@@ -130,11 +142,17 @@ def _from_template(key: VersionKey, version: Version) -> dict[str, Any]:
     container = _scoring_container(spec["containers"], version.replica.port)
     resources = resources_of(version.resources)
     _fill(container, {"ports": [_port(version)], "resources": resources, **_probes(version)})
-    if version.replica.secret_env:
-        container["env"] = [*(container.get("env") or ()), *_secret_variables(version.replica)]
+    container["env"] = _with_timeout([*(container.get("env") or ()), *_secret_variables(version.replica)], version)
     lifecycle = container.get("lifecycle") or {}
     container["lifecycle"] = {**_lifecycle(), **lifecycle}
     return template
+
+
+def _with_timeout(variables: list[dict[str, Any]], version: Version) -> list[dict[str, Any]]:
+    """The variables, and the scoring timeout for an inference server unless it is among them."""
+    if any(variable.get("name") == SERVER_TIMEOUT_VARIABLE for variable in variables):
+        return variables
+    return [*variables, {"name": SERVER_TIMEOUT_VARIABLE, "value": str(version.server_timeout_ms)}]
 
 
 def _secret_variables(source: ReplicaSource) -> Iterator[dict[str, Any]]:
@@ -175,7 +193,9 @@ def _probes(version: Version) -> dict[str, Any]:
         **ask,
         "initialDelaySeconds": math.ceil(liveness.initial_delay_s),
         "periodSeconds": max(1, math.ceil(liveness.period_s)),
-        "timeoutSeconds": timeout_s,
+        # A replica with one slot cannot answer while it scores: the probe waits in its queue and is next. Killed are
+        # those that are silent for longer than a request may take, or answer wrongly.
+        "timeoutSeconds": max(timeout_s, math.ceil(version.scoring_timeout_s) + 1),
         # The API allows no other number here; successThreshold of the manifest applies before Ready.
         "successThreshold": 1,
         "failureThreshold": liveness.failure_threshold,

@@ -17,6 +17,7 @@ from cluster.local import process_guard as guard
 from cluster.local.child_process import READ_BYTES, READ_EVERY_S
 from cluster.local.local_provider import LocalProvider
 from cluster.local.machine import Ports
+from cluster.local.probe import Prober, ProbeSign
 from cluster.local.replica_logs import ReplicaLog
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource, Resources
 from serving.replica import Replica, ReplicaState
@@ -192,6 +193,32 @@ async def test_a_replica_that_is_busy_for_longer_than_its_probes_wait_is_left_al
     (replica,) = await watcher.until_ready()
     silent_s = ALIVE_SOON.initial_delay_s + ALIVE_SOON.failure_threshold * (ALIVE_SOON.period_s + ALIVE_SOON.timeout_s)
     await get(replica, f"/sleep?{silent_s + 0.5:g}")
+    assert watcher.seen(replica.id) == [STARTING, READY]
+
+
+async def test_a_replica_that_refuses_its_probes_while_it_is_busy_is_left_alone(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    await provider.apply(endpoint(version(tiny("refusing"))), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    await get(replica, "/sleep?3")
+    assert watcher.seen(replica.id) == [STARTING, READY]
+
+
+@pytest.mark.parametrize("behaviours", [(), ("refusing",)])
+async def test_a_replica_that_computes_for_a_client_that_left_is_left_alone(
+    provider: LocalProvider, watcher: Watcher, behaviours: tuple[str, ...]
+) -> None:
+    await provider.apply(endpoint(version(tiny(*behaviours))), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await get(replica, "/sleep?3")
+    async with asyncio.timeout(20), Prober() as prober:
+        answers = [ProbeSign.UNREADY]
+        while answers[-1] is ProbeSign.UNREADY:
+            answers.append((await prober.get(replica.host, replica.port, "/", 20.0)).sign)
+    assert answers[-1] is ProbeSign.WELL
     assert watcher.seen(replica.id) == [STARTING, READY]
 
 

@@ -2,7 +2,8 @@
 
 Behaviours: exit (print and exit 3 at once), deaf (never listen), noisy (print a lot), fat (hold 80 MB), family (share
 them with three children), fork (start a child that ignores SIGTERM), stubborn (ignore SIGTERM), sick-after-first
-(health answers 503 from the third time on).
+(health answers 503 from the third time on), refusing (many requests at a time; while one sleeps all others are answered
+503).
 GET /env answers the environment, GET /sleep?SECONDS takes its time (one request at a time), anything else "well".
 """
 
@@ -11,22 +12,26 @@ import os
 import signal
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 behaviours = sys.argv[2:]
 served = 0
+asleep = 0
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        global served
+        global served, asleep
         served += 1
         path, _, query = self.path.partition("?")
+        refused = asleep and "refusing" in behaviours
         if path == "/sleep":
+            asleep += 1
             time.sleep(float(query))
+            asleep -= 1
         sick = "sick-after-first" in behaviours and served > 2
         body = json.dumps({**os.environ, "cwd": os.getcwd(), "cores": len(os.sched_getaffinity(0))}).encode()
-        self.send_response(503 if sick else 200)
+        self.send_response(503 if sick or refused else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -57,4 +62,5 @@ for _ in range(3 if "family" in behaviours else 0):
     if os.fork() == 0:
         while True:
             time.sleep(1)
-HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+kind = ThreadingHTTPServer if "refusing" in behaviours else HTTPServer
+kind(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -76,6 +76,15 @@ def test_an_entry_script_is_hosted_on_loopback_with_a_worker_per_slot_and_withou
     assert found.env["AML_APP_INSIGHTS_ENABLED"] == "false"
 
 
+def test_the_inference_server_ends_a_request_a_little_after_the_router_unless_the_user_says_when() -> None:
+    short = replace(version(ENTRY), scoring_timeout_s=2.0)
+    assert launch(short, "iris", "x", 4000, HOST).env["SCORING_TIMEOUT_MS"] == "2200"
+    own = replace(short, replica=replace(ENTRY, env={"SCORING_TIMEOUT_MS": "900"}))
+    assert launch(own, "iris", "x", 4000, HOST).env["SCORING_TIMEOUT_MS"] == "900"
+    assert "SCORING_TIMEOUT_MS" not in launch(version(), "iris", "x", 4000, HOST).env
+    assert template(short) != template(version(ENTRY))
+
+
 def test_a_cpu_limit_sets_the_number_of_threads_unless_the_user_does() -> None:
     limited = replace(version(replace(COMMAND, env={"OMP_NUM_THREADS": "7"})), resources=Resources(cpu_limit=1.2))
     env = launch(limited, "iris", "x", 4000, HOST).env

@@ -16,7 +16,7 @@ from cluster.changes import Remove, Reset, Upsert
 from cluster.local import replica_logs as logging_
 from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_memory
 from cluster.local.machine import LocalMachine
-from cluster.local.probe import has_clients
+from cluster.local.probe import has_clients, has_work
 from cluster.local.process_guard import Process, parse_stat
 from cluster.local.replica_logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, LineBuffer, LogStore
 from cluster.local.version_replicas import REMEMBERED_IDS, VersionReplicas
@@ -250,3 +250,12 @@ def test_only_established_connections_to_the_port_are_clients(tmp_path: Path) ->
     assert has_clients(4000, (str(table),))
     assert not has_clients(4001, (str(table),)) and not has_clients(50000, (str(table),))
     assert not has_clients(4000, (str(tmp_path / "absent"),))
+
+
+def test_a_server_that_holds_the_connection_of_a_client_that_left_may_still_be_at_work(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    row = "   0: 0100007F:{:04X} 0100007F:{:04X} {} 00000000:00000000 00:00000000 00000000     0        0 {} 1\n"
+    not_accepted = row.format(4001, 50001, "08", 0)
+    table.write_text("  sl  local_address rem_address   st\n" + row.format(4000, 50000, "08", 77) + not_accepted)
+    assert has_work(4000, (str(table),)) and not has_clients(4000, (str(table),))
+    assert not has_work(4001, (str(table),))

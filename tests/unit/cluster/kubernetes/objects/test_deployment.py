@@ -60,7 +60,21 @@ def test_an_image_listens_on_its_port_with_its_environment():
     container = container_of({**IMAGE, "port": 8000, "env": {"A": "1", "B": ""}})
     assert container["image"] == IMAGE["image"]
     assert container["ports"] == [{"name": "scoring", "containerPort": 8000, "protocol": "TCP"}]
-    assert container["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": ""}]
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert variables == {"A": "1", "B": "", "SCORING_TIMEOUT_MS": "60200"}
+
+
+@pytest.mark.parametrize("source", ["image", "podTemplate"])
+def test_the_server_in_a_pod_ends_a_request_a_little_after_the_router_unless_the_user_says_when(source: str):
+    def value(**env: str) -> str:
+        given = [{"name": name, "value": value} for name, value in env.items()]
+        template = {"spec": {"containers": [{"name": "mine", "image": "mine:1", "env": given}]}}
+        replica = {**IMAGE, "env": env} if source == "image" else {"podTemplate": template}
+        variables = container_of(replica, scoringTimeoutMs=2000)["env"]
+        [found] = [variable["value"] for variable in variables if variable["name"] == "SCORING_TIMEOUT_MS"]
+        return found
+
+    assert value() == "2200" and value(SCORING_TIMEOUT_MS="9000") == "9000"
 
 
 def test_an_image_runs_under_the_restricted_pod_security_standard():
@@ -94,9 +108,17 @@ def test_readiness_is_asked_every_second_and_a_replica_may_be_silent_while_it_sc
     assert container_of(IMAGE, scoringTimeoutMs=10)["readinessProbe"]["failureThreshold"] >= 3
 
 
+def test_liveness_is_as_patient_as_a_request_may_be_long():
+    assert container_of(IMAGE, scoringTimeoutMs=60_000)["livenessProbe"]["timeoutSeconds"] == 61
+    slow = {"timeoutSeconds": 90}
+    patient = container_of(IMAGE, scoringTimeoutMs=60_000, livenessProbeRequirements=slow)
+    assert patient["livenessProbe"]["timeoutSeconds"] == 90
+
+
 def test_liveness_is_as_declared_and_succeeds_at_once_as_the_api_demands():
     wanted = {"periodSeconds": 7, "initialDelaySeconds": 0, "timeoutSeconds": 4, "failureThreshold": 5}
-    container = container_of(IMAGE, livenessProbeRequirements={**wanted, "successThreshold": 2})
+    probe = {**wanted, "successThreshold": 2}
+    container = container_of(IMAGE, scoringTimeoutMs=1000, livenessProbeRequirements=probe)
     alive = container["livenessProbe"]
     assert {name: alive[name] for name in wanted} == wanted
     assert alive["successThreshold"] == 1
@@ -166,6 +188,7 @@ def test_a_template_of_the_user_is_kept_but_for_our_labels():
     expected = copy.deepcopy(MINE)
     expected["metadata"]["labels"] = {"team": "flowers", **LABELS}
     expected["spec"]["automountServiceAccountToken"] = False
+    expected["spec"]["containers"][1]["env"] = [{"name": "SCORING_TIMEOUT_MS", "value": "60200"}]
     expected["spec"]["containers"][1]["livenessProbe"] = kept["spec"]["containers"][1]["livenessProbe"]
     assert kept == expected
     assert kept["spec"]["containers"][1]["livenessProbe"]["httpGet"]["port"] == 8000
