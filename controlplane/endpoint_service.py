@@ -14,7 +14,7 @@ from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
 from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked
 from controlplane.log_streams import LogLine, follow
 from controlplane.records import DecisionRecord
-from controlplane.registry import DeclaredEndpoint, Registry
+from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry
 from controlplane.replica_scaling import ReplicaScaling
 from controlplane.signing import TokenIssuer
 from controlplane.tokens import IssuedToken
@@ -67,8 +67,8 @@ class EndpointService:
 
     # ---- changes
 
-    async def apply(self, document: object, subject: str = "") -> tuple[dict[str, Any], bool]:
-        """Declare or replace an endpoint: (its View, True if it is new). Raises InvalidManifest, StoreError.
+    async def apply(self, document: object, subject: str = "") -> tuple[dict[str, Any], ApplyOutcome]:
+        """Declare or replace an endpoint: its View and the outcome. Raises InvalidManifest, StoreError.
 
         `subject`: name of the document in error messages, e.g. its file.
         """
@@ -81,7 +81,7 @@ class EndpointService:
             if faults:
                 raise InvalidManifest(tuple(faults), subject)
             await self._changes.declare(manifest, endpoint, old)
-        return await self.get(name), old is None
+        return await self.get(name), ApplyOutcome.of(old, manifest)
 
     async def set_traffic(
         self, name: str, percentiles: Mapping[str, float], default: str | None, control: str | None

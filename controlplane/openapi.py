@@ -17,6 +17,8 @@ from controlplane.rights import DECLARE, Right
 JSON = "application/json"
 MAX_TAIL = 10_000
 """Most log lines of one replica in one response."""
+OUTCOME_HEADER: Final = "x-scorefront-outcome"
+"""Field of the response to a declaration: created, changed or unchanged."""
 MAX_LAST = 1000
 """Most decisions in one response; as many as are kept of a version."""
 
@@ -34,6 +36,8 @@ class Operation:
     body: str = ""
     """Schema name of the request body; '' = none."""
     query: Mapping[str, Mapping[str, Any]] | None = None
+    headers: Mapping[str, Any] | None = None
+    """Header objects of a response without an error."""
     is_open: bool = False
     """True: no credential needed."""
     right: Right | None = None
@@ -123,6 +127,12 @@ OPERATIONS: Final = (
         "Declare or replace an endpoint; paths must be absolute",
         {200: "View", 201: "View", 400: "Error"},
         body="ScoringEndpoint",
+        headers={
+            OUTCOME_HEADER: {
+                "description": "effect of the declaration",
+                "schema": {"enum": ["created", "changed", "unchanged"]},
+            }
+        },
         right=Right(DECLARE),
     ),
     Operation(
@@ -228,17 +238,25 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Schemas of the served records and request bodies; the View combines a manifest with a status."""
+    """Schemas of the served records and request bodies."""
     records = (*ANSWERS, payload.KeyChoice, payload.TrafficChange)
     _, components = msgspec.json.schema_components(records, ref_template="#/$defs/{name}")
     skipped = {"type": "array", "items": _reference("Skipped")}
     views = {"type": "array", "items": _reference("View")}
     return {
         "OpenApi": {"type": "object"},
-        "View": {"allOf": [_reference("ScoringEndpoint"), _object(status=_reference("Status"))]},
         "ViewList": _object(value=views, skipped_=skipped),
         **{name.removesuffix("Answer"): _renamed(schema) for name, schema in components.items()},
     }
+
+
+def _view(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema of a View: the fields of a manifest, and `status`.
+
+    Not `allOf`: the manifest forbids other fields, and a status is one.
+    """
+    fields = {**manifest["properties"], "status": _reference("Status")}
+    return {**manifest, "description": "An endpoint with its status.", "properties": fields, "required": list(fields)}
 
 
 def _renamed(schema: Any) -> Any:
@@ -263,7 +281,8 @@ def document(manifest_schema: Mapping[str, Any], version: str) -> dict[str, Any]
     version: of the API.
     """
     manifest = dict(_renamed(manifest_schema))
-    schemas = {**_schemas(), **manifest.pop("$defs", {}), "ScoringEndpoint": manifest}
+    parts = manifest.pop("$defs", {})
+    schemas = {**_schemas(), **parts, "ScoringEndpoint": manifest, "View": _view(manifest)}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -282,7 +301,12 @@ def document(manifest_schema: Mapping[str, Any], version: str) -> dict[str, Any]
 
 def _operation(operation: Operation) -> dict[str, Any]:
     answers = {
-        str(status): {"description": summary_of(status), **_content(kind)} for status, kind in operation.answers.items()
+        str(status): {
+            "description": summary_of(status),
+            **({"headers": operation.headers} if operation.headers and status < 400 else {}),
+            **_content(kind),
+        }
+        for status, kind in operation.answers.items()
     }
     answers["default"] = {"description": "Any other error", **_content("Error")}
     parameters = [

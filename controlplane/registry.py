@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from weakref import WeakValueDictionary
 
 from controlplane.control_errors import EndpointSkipped, NoSuchEndpoint, NoSuchVersion
 from controlplane.keys import KeyPair
 from serving.endpoint import Endpoint, ReplicaKind, Version, VersionKey
-from serving.manifest import ScoringEndpoint
+from serving.manifest import ScoringEndpoint, to_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,21 @@ class DeclaredEndpoint:
     manifest: ScoringEndpoint
     endpoint: Endpoint
     keys: KeyPair
+
+
+class ApplyOutcome(StrEnum):
+    """Effect of a declaration on the declared state."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+    @classmethod
+    def of(cls, old: DeclaredEndpoint | None, new: ScoringEndpoint) -> "ApplyOutcome":
+        """The outcome of declaring `new` in the place of `old`; None: not declared."""
+        if old is None:
+            return cls.CREATED
+        return cls.UNCHANGED if to_document(old.manifest) == to_document(new) else cls.CHANGED
 
 
 @dataclass(frozen=True, slots=True)

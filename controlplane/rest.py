@@ -34,8 +34,9 @@ from controlplane.control_errors import InvalidCall
 from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
-from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, document
+from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, OUTCOME_HEADER, document
 from controlplane.records import FrontEndRecord, front_end_answer, to_answer
+from controlplane.registry import ApplyOutcome
 from controlplane.routers import WorkerMetricsSource
 from controlplane.tokens import IssuedToken
 from serving.endpoint import VersionKey
@@ -191,8 +192,9 @@ class _Endpoints:
     async def put(self, request: web.Request) -> web.StreamResponse:
         declared = payload.from_json(await request.read())
         _same_name(declared, _name(request))
-        view, created = await self._endpoints.apply(declared)
-        return web.json_response(view, status=201 if created else 200)
+        view, outcome = await self._endpoints.apply(declared)
+        status = 201 if outcome is ApplyOutcome.CREATED else 200
+        return web.json_response(view, status=status, headers={OUTCOME_HEADER: outcome})
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         await self._endpoints.delete(_name(request))

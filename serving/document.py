@@ -1,9 +1,30 @@
-"""Operations on the document of a declared object: filling in defaults, making paths absolute."""
+"""Operations on the document of a declared object: filling in defaults, making paths absolute, taking lists apart."""
 
 from pathlib import PurePath
 from typing import Any
 
-from serving.models import DEFAULT_PORT, SCALER_DEFAULTS, DeclaredVersion, ScoringEndpoint
+from serving.faults import Fault, InvalidManifest
+from serving.models import API_VERSION, DEFAULT_PORT, KIND, SCALER_DEFAULTS, DeclaredVersion, ScoringEndpoint
+
+LISTS = {"List": "v1", f"{KIND}List": API_VERSION}
+"""Kind of a list -> its apiVersion: as kubectl prints several objects, and as an API server lists endpoints."""
+SERVER_METADATA = frozenset(
+    {
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generation",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    }
+)
+"""Fields of `metadata` that an API server adds, and its controllers."""
+TOOL_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
+"""Annotations that kubectl adds."""
 
 
 def default_version(declared: ScoringEndpoint) -> str:
@@ -61,6 +82,51 @@ def _filled(version: DeclaredVersion, dumped: dict[str, Any], is_default: bool) 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def as_declared(document: Any) -> Any:
+    """`document` without the fields that a server adds: `status`, SERVER_METADATA, TOOL_ANNOTATIONS."""
+    if not isinstance(document, dict):
+        return document
+    declared = {name: value for name, value in document.items() if name != "status"}
+    metadata = declared.get("metadata")
+    if not isinstance(metadata, dict):
+        return declared
+    metadata = {name: value for name, value in metadata.items() if name not in SERVER_METADATA}
+    declared["metadata"] = metadata
+    notes = metadata.get("annotations")
+    if isinstance(notes, dict) and not TOOL_ANNOTATIONS.isdisjoint(notes):
+        metadata["annotations"] = {name: value for name, value in notes.items() if name not in TOOL_ANNOTATIONS} or None
+    return declared
+
+
+def items_of(document: Any) -> list[Any] | None:
+    """The documents in a list of endpoints; None if `document` is no list.
+
+    A list has a kind of LISTS, or is a response of REST: `value`, beside `skipped`. Raises InvalidManifest.
+    """
+    if not isinstance(document, dict):
+        return None
+    kind = document.get("kind")
+    if "kind" not in document and "value" in document:
+        field, others = "value", frozenset({"skipped"})
+    elif isinstance(kind, str) and kind in LISTS:
+        field, others = "items", frozenset({"apiVersion", "kind", "metadata"})
+        if document.get("apiVersion") != LISTS[kind]:
+            raise InvalidManifest((Fault("apiVersion", document.get("apiVersion"), f"must be {LISTS[kind]}"),))
+    else:
+        return None
+    faults = [
+        Fault(str(name), value, f"is not a field of a list; known here: {field}, {', '.join(sorted(others))}")
+        for name, value in document.items()
+        if name != field and name not in others
+    ]
+    items = document.get(field)
+    if not isinstance(items, list) or not items:
+        faults.append(Fault(field, items, f"must be a list of at least one {KIND}"))
+    if faults:
+        raise InvalidManifest(tuple(faults))
+    return list(items or ())
 
 
 def resolve_paths(document: Any, base: PurePath) -> Any:

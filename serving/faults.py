@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,3 +61,12 @@ class InvalidManifest(Exception):
         self.faults = faults
         self.subject = subject
         """Name of the document, e.g. a file name; may be empty."""
+
+    @classmethod
+    def of_several(cls, refused: "Sequence[InvalidManifest]") -> "InvalidManifest":
+        """One error with the faults of several documents."""
+        if len(refused) == 1:
+            return refused[0]
+        whole = cls(tuple(fault for error in refused for fault in error.faults))
+        whole.args = ("\n".join(map(str, refused)),)
+        return whole

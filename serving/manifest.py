@@ -6,7 +6,7 @@ fields in `serving.rules`.
 
 from pydantic import ValidationError
 
-from serving.document import default_version, key_auth, resolve_paths, scaler_settings, to_document
+from serving.document import as_declared, default_version, key_auth, resolve_paths, scaler_settings, to_document
 from serving.endpoint import (
     Auth,
     AutoscalePolicy,
@@ -38,15 +38,14 @@ BYTES_PER_GB = 10**9
 def parse(document: object, subject: str = "") -> ScoringEndpoint:
     """Check a document, decoded from YAML or JSON, against every rule.
 
-    A top-level `status` is dropped, so that the output of `get -o yaml` can be applied again. `subject`: name of the
-    document for the error, e.g. a file name. Raises InvalidManifest with every fault.
+    What a server adds is dropped (`serving.document.as_declared`), so that the output of `get -o yaml`, and of kubectl,
+    can be applied again. `subject`: name of the document for the error, e.g. a file name. Raises InvalidManifest with
+    every fault.
     """
     try:
-        content, unsayable = plain(document)
+        content, unsayable = plain(as_declared(document))
     except InvalidManifest as error:
         raise InvalidManifest(error.faults, subject) from None
-    if isinstance(content, dict):
-        content.pop("status", None)
     found: dict[Path, list[Fault]] = {}
     declared: ScoringEndpoint | None = None
     try:
@@ -55,8 +54,7 @@ def parse(document: object, subject: str = "") -> ScoringEndpoint:
         for path, fault in complaints(error):
             found.setdefault(path, []).append(fault)
     for path, fault in unsayable.items():
-        if path[:1] != ("status",):
-            found.setdefault(path, [fault])
+        found.setdefault(path, [fault])
     faults = [fault for at_path in found.values() for fault in at_path]
     faults += broken_rules(content, frozenset(found))
     if faults or declared is None:

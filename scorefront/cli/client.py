@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from cluster.local.socket_owner import unix_peer_uid
+from controlplane.openapi import OUTCOME_HEADER
 from scorefront.cli.command_errors import CommandError, InvalidInput
 from serving.faults import Fault
 
@@ -102,10 +103,10 @@ class ControlClient:
         """One endpoint's view."""
         return self._object("GET", _path(name))
 
-    def apply(self, name: str, document: Mapping[str, Any]) -> bool:
-        """Declare an endpoint; True when it is new."""
+    def apply(self, name: str, document: Mapping[str, Any]) -> str:
+        """Declare an endpoint; the outcome: created, changed or unchanged."""
         reply = self._exchange("PUT", _path(name), document)
-        return reply.status == 201
+        return reply.headers.get(OUTCOME_HEADER) or ("created" if reply.status == 201 else "changed")
 
     def delete(self, name: str) -> None:
         """Remove an endpoint and its replicas."""

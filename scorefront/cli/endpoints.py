@@ -28,7 +28,8 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: Contr
     """Declare endpoints, or change them.
 
     Every file is checked before anything is sent; an invalid change has no effect. Unchanged versions keep their
-    replicas and lose no request.
+    replicas and lose no request. A file may hold one endpoint, several, or a list of them as `get -o yaml` and kubectl
+    print it; what a server has added (status, uid and the like) is ignored.
 
     \b
     Example:
@@ -38,10 +39,10 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: Contr
     control = control_plane(control_url, control_ca)
     for manifest in manifests:
         try:
-            new = control.apply(manifest.name, manifest.document)
+            outcome = control.apply(manifest.name, manifest.document)
         except ControlRefused as refused:
             raise refused.of(manifest.source) from refused
-        print(f"endpoint {manifest.name} {'created' if new else 'changed'}")
+        print(f"endpoint {manifest.name} {outcome}")
 
 
 def get(

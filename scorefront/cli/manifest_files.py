@@ -1,5 +1,7 @@
 """Manifests read from files: YAML (one document or several) or JSON, with paths made absolute and every rule checked.
 
+A document is an endpoint or a list of endpoints, as kubectl and `scorefront get` print them.
+
 Every error names the file and, for a syntax error, the line.
 """
 
@@ -15,12 +17,14 @@ import yaml
 
 from scorefront.cli.command_errors import InvalidInput
 from serving import strict_json
+from serving.document import as_declared, items_of
 from serving.faults import Fault, InvalidManifest, shown
 from serving.manifest import parse, resolve_paths
 
 STDIN = "-"
-MAX_FILE_BYTES = 1024 * 1024
-MAX_EXPANDED_NODES = 100_000
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""A list of a thousand endpoints with six versions each has about ten million bytes."""
+MAX_EXPANDED_NODES = 1_000_000
 """Keys and values of one document, each alias counted as often as it is used: a few hundred bytes of nested aliases
 stand for billions. An endpoint of six versions has a few hundred."""
 
@@ -30,29 +34,42 @@ class UnreadableFile(InvalidInput):
 
 
 @dataclass(frozen=True, slots=True)
+class _Document:
+    source: str
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One declared endpoint that has passed every check. `document` is as written, with absolute paths."""
 
     source: str
-    """The name of the file it came from; with the number of the document, if the file has several."""
+    """The name of the file it came from; with the number of the document and of the item, if there are several."""
     name: str
     """The endpoint's name."""
     document: dict[str, Any]
 
 
 def read_manifests(names: Sequence[str]) -> list[Manifest]:
-    """Every document of every file, checked. `-` is standard input; its relative paths start at the current
+    """Every endpoint of every file, checked. `-` is standard input; its relative paths start at the current
     folder.
 
-    Raises UnreadableFile, or InvalidManifest with the faults of the first file that has any.
+    Raises UnreadableFile, or InvalidManifest with the faults of all files.
     """
     manifests: dict[str, Manifest] = {}
+    refused: list[InvalidManifest] = []
     for name in names:
-        for manifest in _checked(name, _folder_of(name)):
-            earlier = manifests.setdefault(manifest.name, manifest)
-            if earlier is not manifest:
-                rule = f"is declared twice (first in {earlier.source}); each endpoint needs its own name"
-                raise InvalidManifest((Fault("metadata.name", manifest.name, rule),), subject=manifest.source)
+        for document in _documents(name):
+            try:
+                manifest = _checked(document, _folder_of(name))
+                earlier = manifests.setdefault(manifest.name, manifest)
+                if earlier is not manifest:
+                    rule = f"is declared twice (first in {earlier.source}); each endpoint needs its own name"
+                    raise InvalidManifest((Fault("metadata.name", manifest.name, rule),), subject=manifest.source)
+            except InvalidManifest as error:
+                refused.append(error)
+    if refused:
+        raise InvalidManifest.of_several(refused)
     return list(manifests.values())
 
 
@@ -61,24 +78,32 @@ def read_json_object(name: str) -> Any:
     return _parse_json(name, _read_text(name))
 
 
-def _checked(name: str, base: Path) -> Iterator[Manifest]:
-    documents = _documents(name)
-    for number, document in enumerate(documents, 1):
-        source = _title(name) if len(documents) == 1 else f"{_title(name)}, document {number}"
-        resolved = resolve_paths(document, base)
-        declared = parse(resolved, subject=source)
-        yield Manifest(source, declared.metadata.name, resolved)
+def _checked(document: _Document, base: Path) -> Manifest:
+    resolved = as_declared(resolve_paths(document.content, base))
+    declared = parse(resolved, subject=document.source)
+    return Manifest(document.source, declared.metadata.name, resolved)
 
 
-def _documents(name: str) -> list[Any]:
+def _documents(name: str) -> Iterator[_Document]:
+    """The endpoints in a file, lists taken apart. Raises UnreadableFile, InvalidManifest."""
     text = _read_text(name)
     if name.endswith(".json"):
-        documents = [_parse_json(name, text)]
+        contents = [_parse_json(name, text)]
     else:
-        documents = [document for document in _parse_yaml(name, text) if document is not None]
-    if not documents:
+        contents = [content for content in _parse_yaml(name, text) if content is not None]
+    if not contents:
         raise UnreadableFile(f"{_title(name)}: is empty; it must hold a ScoringEndpoint")
-    return documents
+    for number, content in enumerate(contents, 1):
+        source = _title(name) if len(contents) == 1 else f"{_title(name)}, document {number}"
+        try:
+            items = items_of(content)
+        except InvalidManifest as error:
+            raise InvalidManifest(error.faults, subject=source) from None
+        if items is None:
+            yield _Document(source, content)
+            continue
+        for place, item in enumerate(items, 1):
+            yield _Document(f"{source}, item {place}" if len(items) > 1 else source, item)
 
 
 # ---- bytes

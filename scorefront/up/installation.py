@@ -228,10 +228,10 @@ class _Installation:
         stack.push_async_callback(runner.cleanup)
         port = TimedPort(self._control, self._limits, self._control_context(stack))
         stack.push_async_callback(port.close)
-        port.answer_with(runner)
         for name, document in self._options.documents:
             await self._plane.endpoints.apply(document, name)
             _note_applied(name, document)
+        port.answer_with(runner)  # last: /readyz takes the endpoints it knows for all there are
 
     def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
         """The certificates of the control port, reloaded on change while `stack` is open."""

@@ -2,9 +2,13 @@
 
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -229,3 +233,49 @@ def test_two_installations_cannot_share_an_address_or_a_state_directory(director
         assert same_state.stderr == f"{told} stop it first, or choose another --state-dir\n"
         assert "Traceback" not in same_state.stderr + same_address.stderr
         _end(installation, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("start", ["declared by -f", "kept in the state"])
+def test_readyz_is_200_only_once_every_endpoint_serves(directory: Path, start: str) -> None:
+    version = witness_version("blue", work_ms=1, numReplicas=2)
+    version["replica"]["command"] += ["--start-ms", "800"]
+    documents = [manifest(name, [version], authEnabled=False) for name in ("first", "second")]
+    if start == "kept in the state":
+        with Installation(directory) as before:
+            before.start(*documents)
+            assert before.stop() == 0
+    with Installation(directory) as installation, socket.socket() as scoring, socket.socket() as control:
+        for chosen in (scoring, control):  # the ports stay this test's until `up` is about to listen
+            chosen.bind(("127.0.0.1", 0))
+        listen, control_at = ("{}:{}".format(*each.getsockname()) for each in (scoring, control))
+        scoring.close()
+        control.close()
+        seen: list[tuple[int, list[int]]] = []
+        asking = threading.Thread(target=_first_ready, args=(listen, control_at, seen), daemon=True)
+        asking.start()
+        installation.start(*(documents if start == "declared by -f" else []), listen=listen, control=control_at)
+        asking.join(30)
+        assert seen == [(200, [200, 200])]
+
+
+def _first_ready(listen: str, control: str, seen: list[tuple[int, list[int]]]) -> None:
+    """Ask /readyz until it is 200, then score both endpoints at once; notes the statuses."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        status = _status(f"http://{control}/readyz")
+        if status == 200:
+            scores = [_status(f"http://{listen}/api/v1/service/{name}/score", b"{}") for name in ("first", "second")]
+            seen.append((status, scores))
+            return
+        time.sleep(0.002)
+
+
+def _status(url: str, data: bytes | None = None) -> int:
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0

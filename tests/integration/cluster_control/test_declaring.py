@@ -171,10 +171,10 @@ async def test_a_new_leader_ends_what_the_old_one_had_begun_to_let_go(leader: Le
 
 
 async def test_what_rest_declares_is_an_object_and_its_echo_changes_nothing(leader: Leadership) -> None:
-    view, created = await leader.plane.endpoints.apply(document())
+    view, outcome = await leader.plane.endpoints.apply(document())
     applied = len(leader.kubernetes.writes("apply"))
     await leader.settle(3)
-    assert created and view["metadata"]["name"] == "iris"
+    assert outcome == "created" and view["metadata"]["name"] == "iris"
     assert leader.endpoint()["metadata"]["finalizers"] == ["scorefront.io/drain"]
     assert len(leader.kubernetes.writes("apply")) == applied == 1
     assert leader.endpoint()["status"]["keys"]

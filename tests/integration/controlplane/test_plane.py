@@ -24,9 +24,9 @@ TWO = [version("blue", isDefault=True), version("green", trafficPercentile=10)]
 
 
 async def test_what_is_declared_runs_and_is_told_to_the_routers(bench):
-    view, created = await bench.plane.endpoints.apply(manifest())
+    view, outcome = await bench.plane.endpoints.apply(manifest())
     await bench.until(lambda: bench.routers.told(UpsertReplica))
-    assert created
+    assert outcome == "created"
     assert bench.provider.asked("apply") == [("apply", "iris", {"blue": 1})]
     assert view["status"]["scoringUri"] == "http://127.0.0.1:8080/api/v1/service/iris/score"
     assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["ready"] == 1
@@ -43,8 +43,8 @@ async def test_routers_learn_of_an_endpoint_before_its_replicas(bench):
 async def test_declaring_again_changes_and_keeps_the_keys(bench):
     await bench.apply(manifest())
     keys = bench.plane.endpoints.keys("iris")
-    view, created = await bench.plane.endpoints.apply(manifest(versions=TWO))
-    assert not created and list(view["status"]["versions"]) == ["blue", "green"]
+    view, outcome = await bench.plane.endpoints.apply(manifest(versions=TWO))
+    assert outcome == "changed" and list(view["status"]["versions"]) == ["blue", "green"]
     assert bench.plane.endpoints.keys("iris") == keys
 
 
@@ -450,10 +450,10 @@ async def test_the_view_shows_slots_and_utilization(bench):
 
 async def test_the_view_can_be_declared_again(bench):
     view = await bench.apply(manifest(versions=TWO))
-    again, created = await bench.plane.endpoints.apply(
+    again, outcome = await bench.plane.endpoints.apply(
         {key: view[key] for key in ("apiVersion", "kind", "metadata", "spec")}
     )
-    assert not created and again["spec"] == view["spec"]
+    assert outcome == "unchanged" and again["spec"] == view["spec"]
 
 
 async def test_logs_of_all_replicas_are_one_stream(bench):

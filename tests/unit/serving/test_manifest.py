@@ -10,9 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.document import items_of
 from serving.endpoint import Auth, AutoscalePolicy, LivenessProbe, ReplicaKind, Resources, RetryRule, VersionType
 from serving.faults import Fault, InvalidManifest
-from serving.manifest import parse, resolve_paths, to_document, to_endpoint
+from serving.manifest import ScoringEndpoint, parse, resolve_paths, to_document, to_endpoint
 from tests.unit.serving.documents import document, valid_documents, version
 
 THE_WHOLE_FORMAT = """
@@ -170,6 +171,83 @@ def test_names_follow_the_rule_of_the_v1_sdk(name):
 def test_the_output_of_get_can_be_applied_again_and_its_status_is_dropped():
     shown = {**to_document(parse(document())), "status": {"ready": 1, "at": {7: float("nan")}}}
     assert parse(shown) == parse(to_document(parse(document())))
+
+
+def as_served(declared: ScoringEndpoint) -> dict[str, Any]:
+    """The document of an endpoint as `kubectl get -o json` prints it."""
+    filled = to_document(declared)
+    notes = {**filled["metadata"].get("annotations", {}), "kubectl.kubernetes.io/last-applied-configuration": "{}\n"}
+    return {
+        **filled,
+        "metadata": {
+            **filled["metadata"],
+            "annotations": notes,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "deletionGracePeriodSeconds": 0,
+            "deletionTimestamp": "2026-01-02T00:00:00Z",
+            "finalizers": ["scorefront.io/drain"],
+            "generation": 3,
+            "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+            "ownerReferences": [{"kind": "Deployment", "name": "x"}],
+            "resourceVersion": "12",
+            "selfLink": "/apis/x",
+            "uid": "4f6f0c5e-0000-4000-8000-000000000000",
+        },
+        "status": {"ready": True},
+    }
+
+
+@given(valid_documents())
+def test_what_an_api_server_adds_is_ignored(candidate):
+    declared = parse(candidate)
+    again = parse(as_served(declared))
+    assert to_endpoint(again) == to_endpoint(declared)
+    expected, found = to_document(declared), to_document(again)
+    if not expected["metadata"].get("annotations"):  # no notes, and an empty mapping of notes, are the same
+        expected["metadata"].pop("annotations", None)
+        found["metadata"].pop("annotations", None)
+    assert found == expected
+
+
+def test_a_field_of_metadata_that_no_server_adds_is_still_refused():
+    candidate = as_served(parse(document()))
+    candidate["metadata"]["generatedName"] = "x"
+    assert set(faults_of(candidate)) == {"metadata.generatedName"}
+
+
+@pytest.mark.parametrize(
+    ("listing", "count"),
+    [
+        ({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": [1, 2]}, 2),
+        ({"apiVersion": "scorefront.io/v1alpha1", "kind": "ScoringEndpointList", "metadata": {}, "items": [1]}, 1),
+        ({"value": [1], "skipped": [{"name": "wine", "message": "damaged"}]}, 1),
+        (document(), None),
+        ({"kind": "ScoringEndpoint", "value": [1]}, None),
+        ("text", None),
+        ({"kind": ["List"]}, None),
+    ],
+)
+def test_lists_are_taken_apart(listing, count):
+    items = items_of(listing)
+    assert (items if items is None else len(items)) == count
+
+
+@pytest.mark.parametrize(
+    ("listing", "path"),
+    [
+        ({"apiVersion": "apps/v1", "kind": "List", "items": [1]}, "apiVersion"),
+        ({"apiVersion": "v1", "kind": "List", "items": []}, "items"),
+        ({"apiVersion": "v1", "kind": "List"}, "items"),
+        ({"apiVersion": "v1", "kind": "List", "items": {"a": 1}}, "items"),
+        ({"apiVersion": "v1", "kind": "List", "items": [1], "spec": {}}, "spec"),
+        ({"value": []}, "value"),
+        ({"value": [1], "items": [1]}, "items"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_with_its_field(listing, path):
+    with pytest.raises(InvalidManifest) as refusal:
+        items_of(listing)
+    assert [fault.path for fault in refusal.value.faults] == [path]
 
 
 def test_judging_changes_nothing_in_the_document():

@@ -1,5 +1,6 @@
 """The REST client: what it sends, and how each way of not getting an answer is told."""
 
+import dataclasses
 import socket
 import threading
 from collections.abc import Iterator
@@ -48,10 +49,22 @@ def test_the_token_is_not_shown_by_a_repr(control: ControlClient) -> None:
     assert "secret-token" not in repr(control)
 
 
-@pytest.mark.parametrize(("status", "new"), [(201, True), (200, False)])
-def test_apply_tells_new_from_changed(server: ScriptedServer, control: ControlClient, status: int, new: bool) -> None:
-    server.on(f"PUT {IRIS}", answer_json({}, status))
-    assert control.apply("iris", {"kind": "ScoringEndpoint"}) is new
+@pytest.mark.parametrize(
+    ("status", "headers", "outcome"),
+    [
+        (201, {"x-scorefront-outcome": "created"}, "created"),
+        (200, {"x-scorefront-outcome": "changed"}, "changed"),
+        (200, {"x-scorefront-outcome": "unchanged"}, "unchanged"),
+        (201, {}, "created"),
+        (200, {}, "changed"),
+    ],
+)
+def test_apply_tells_new_changed_and_unchanged_apart(
+    server: ScriptedServer, control: ControlClient, status: int, headers: dict[str, str], outcome: str
+) -> None:
+    answer = answer_json({}, status)
+    server.on(f"PUT {IRIS}", dataclasses.replace(answer, headers={**answer.headers, **headers}))
+    assert control.apply("iris", {"kind": "ScoringEndpoint"}) == outcome
     assert server.asked[0].document == {"kind": "ScoringEndpoint"}
 
 

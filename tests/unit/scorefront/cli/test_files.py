@@ -4,11 +4,18 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from scorefront.cli.manifest_files import MAX_FILE_BYTES, UnreadableFile, read_json_object, read_manifests
+from scorefront.cli.show import as_json, as_yaml
 from serving.faults import InvalidManifest
+from serving.manifest import parse, resolve_paths, to_document
+from tests.unit.serving.documents import valid_documents
 
 GOOD = """\
 apiVersion: scorefront.io/v1alpha1
@@ -50,6 +57,40 @@ def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
 def test_one_file_may_hold_several_endpoints(tmp_path: Path) -> None:
     file = write(tmp_path, f"---\n{good('iris')}---\n{good('roses')}---\n")
     assert [manifest.name for manifest in read_manifests([file])] == ["iris", "roses"]
+
+
+@pytest.mark.parametrize("name", ["all.yaml", "all.json"])
+@pytest.mark.parametrize("head", [{"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}}, {}])
+def test_a_list_of_endpoints_is_read(tmp_path: Path, name: str, head: dict[str, Any]) -> None:
+    documents = [yaml.safe_load(good(each)) for each in ("iris", "roses")]
+    listing = {**head, "items" if head else "value": documents}
+    file = write(tmp_path, json.dumps(listing) if name.endswith("json") else yaml.safe_dump(listing), name)
+    assert [(each.name, each.source) for each in read_manifests([file])] == [
+        ("iris", f"{file}, item 1"),
+        ("roses", f"{file}, item 2"),
+    ]
+
+
+def test_the_faults_of_all_documents_are_told_with_their_places(tmp_path: Path) -> None:
+    listing = {"apiVersion": "v1", "kind": "List", "items": [{"kind": "Pod"}, {"kind": "Service"}]}
+    first = write(tmp_path, f"{yaml.safe_dump(listing)}---\nkind: Nothing\n", "first.yaml")
+    second = write(tmp_path, good().replace("blue", "Blue"), "second.yaml")
+    with pytest.raises(InvalidManifest) as caught:
+        read_manifests([first, second])
+    places = [f"{first}, document 1, item 1", f"{first}, document 1, item 2", f"{first}, document 2", second]
+    assert all(f"{place}: " in str(caught.value) for place in places)
+    assert f"{second}: spec.versions[0].name" in str(caught.value)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(candidate=valid_documents(), form=st.sampled_from(["yaml", "json"]))
+def test_get_apply_get_is_the_identity(tmp_path: Path, candidate: dict[str, Any], form: str) -> None:
+    candidate = resolve_paths(candidate, tmp_path)
+    shown = {**to_document(parse(candidate)), "status": {"ready": True}}
+    for value in (shown, {"value": [shown]}, {"apiVersion": "v1", "kind": "List", "items": [shown]}):
+        text = as_json(value) if form == "json" else as_yaml(value)
+        (manifest,) = read_manifests([write(tmp_path, text, f"got.{form}")])
+        assert {**to_document(parse(manifest.document)), "status": {"ready": True}} == shown
 
 
 def test_json_is_read_too(tmp_path: Path) -> None:
@@ -160,7 +201,7 @@ def test_control_characters_are_refused(tmp_path: Path) -> None:
     assert "is not valid YAML" in refusal(tmp_path, "a: \x00\n")
 
 
-def test_more_than_a_mebibyte_is_refused(tmp_path: Path) -> None:
+def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
     assert "larger than" in refusal(tmp_path, "#" * (MAX_FILE_BYTES + 1))
 
 
