@@ -185,7 +185,11 @@ class DeclaredReplica(DeclaredModel):
             " no digit first; values that are text without NUL, at most 32768 characters (put quotes around numbers:"
             ' "8000")'
         ),
-    ] = Field(default_factory=dict, description="Environment variables of the replica.")
+    ] = Field(
+        default_factory=dict,
+        description='Environment variables of the replica. On one machine "${NAME}" takes NAME from the environment of'
+        " `scorefront up`.",
+    )
     secretEnv: Annotated[
         dict[EnvName, SecretKey],
         Field(max_length=MAX_SECRET_VARIABLES),

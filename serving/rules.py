@@ -14,6 +14,8 @@ from typing import Any
 from serving.endpoint import ReplicaKind
 from serving.faults import Fault, Path, written
 from serving.models import MAX_REPLICAS, MAX_VERSIONS, SCALER_DEFAULTS, DeclaredResources
+from serving.reserved_variables import reserved_rule
+from serving.validation_messages import HIDDEN
 
 KINDS = tuple(kind.value for kind in ReplicaKind)
 
@@ -212,6 +214,14 @@ def _companions(version: Node) -> Iterator[Fault]:
             yield Fault(written((*replica.path, field)), shown, f"goes only with {names}, not with {kinds[0]}")
 
 
+def _reserved_variables(version: Node) -> Iterator[Fault]:
+    replica, kinds = version.node("replica"), _kinds(version)
+    env = replica.sound("env", {})
+    for name in env if isinstance(env, dict) and len(kinds) == 1 else ():
+        if (rule := reserved_rule(name, kinds[0])) is not None:
+            yield Fault(written((*replica.path, "env", name)), HIDDEN, rule)
+
+
 def _program(version: Node) -> Iterator[Fault]:
     replica = version.node("replica")
     if replica.has("command") and replica.get("command")[0] == "":
@@ -362,6 +372,7 @@ SPEC_RULES: tuple[Check, ...] = (
 VERSION_RULES: tuple[Check, ...] = (
     _one_kind,
     _companions,
+    _reserved_variables,
     _program,
     _unique_addresses,
     _pod_template,

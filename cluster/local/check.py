@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator
 
 from cluster.local.command import PYTHONS, Host, directory, search_path
+from cluster.local.inherited_environment import unexpandable
 from serving.endpoint import Endpoint, ReplicaKind, Version
 from serving.faults import Fault
+from serving.validation_messages import HIDDEN
 
 ELSEWHERE = frozenset({ReplicaKind.IMAGE, ReplicaKind.POD_TEMPLATE, ReplicaKind.WORKLOAD_REF})
 INFERENCE_SERVER = "azureml_inference_server_http"
@@ -43,6 +45,9 @@ def _faults(version: Version, host: Host) -> Iterator[tuple[str, object, str]]:
         yield "sourceDirectory", source.source_directory, "must be a directory that exists"
     if source.model_dir is not None and not os.path.isdir(source.model_dir):
         yield "modelDir", source.model_dir, "must be a directory that exists"
+    for name, value in source.env.items():
+        for rule in unexpandable(value, host.environ):
+            yield f"env.{name}", HIDDEN, rule
     if source.kind is ReplicaKind.COMMAND and not _executable(version, host):
         yield "command[0]", source.command[0], "must be a program that can be executed"
 

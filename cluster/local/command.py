@@ -6,17 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.local.inherited_environment import expanded, inherited
 from serving.endpoint import SERVER_TIMEOUT_VARIABLE, ReplicaKind, Resources, Version
-
-INHERITED = frozenset(
-    {
-        *("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER"),
-        *("LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ"),
-        *("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SSL_CERT_DIR", "SSL_CERT_FILE"),
-        *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
-    }
-)
-"""Inherited environment variables. No others: tokens and proxies with passwords are among them."""
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PYTHONS = frozenset({"python", "python3"})
@@ -120,7 +111,7 @@ def _argv(version: Version, port: int, host: Host, listener: int | None) -> tupl
 
 def _environment(version: Version, endpoint: str, replica_id: str, port: int, host: Host) -> dict[str, str]:
     source = version.replica
-    env = {name: value for name, value in host.environ.items() if name in INHERITED}
+    env = inherited(host.environ)
     env |= {"PATH": search_path(host), "PORT": str(port), "PYTHONUNBUFFERED": "1"}
     cores = cores_needed(version.resources)
     if cores is not None:
@@ -133,7 +124,7 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         env["AML_APP_INSIGHTS_ENABLED"] = "false"
         env["OTEL_SDK_DISABLED"] = "true"
         env[SERVER_TIMEOUT_VARIABLE] = str(version.server_timeout_ms)
-    env |= {name: value.replace(PORT_FIELD, str(port)) for name, value in source.env.items()}
+    env |= {name: expanded(value, host.environ).replace(PORT_FIELD, str(port)) for name, value in source.env.items()}
     return env | {
         "SCOREFRONT_ENDPOINT": endpoint,
         "SCOREFRONT_VERSION": version.name,

@@ -11,6 +11,7 @@ from typing import ClassVar
 from cluster.local import command, lifecycle
 from cluster.local.child_process import ChildProcess
 from cluster.local.health_prober import probe_child, probe_static
+from cluster.local.inherited_environment import withheld_note
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState, Table
 from cluster.local.machine import LOOPBACK, LocalMachine, is_taken
 from serving.endpoint import ReplicaKind, Version, VersionKey
@@ -210,6 +211,7 @@ class ChildReplica(LocalReplica):
         machine, version, listener = self._machine, self.version, self._listener
         inherited = listener.fileno() if listener is not None else None
         launch = command.launch(version, self.key.endpoint, self.id, self.port, machine.host, inherited)
+        self._log.write(withheld_note(machine.host.environ, launch.env))
         cores = machine.cores.acquire(self.id, command.cores_needed(version.resources))
         try:
             return ChildProcess(

@@ -7,6 +7,7 @@ valid by itself.
 from dataclasses import dataclass
 
 from serving.models import SCALER_DEFAULTS, DeclaredResources
+from serving.reserved_variables import BY_KIND
 from serving.rules import (
     COMPANIONS,
     KINDS,
@@ -106,6 +107,14 @@ def _companion(field: str, partners: frozenset[str]) -> Validation:
     return Validation(f"!has(self.{field}){empty} || {goes}", f"goes only with {', '.join(kinds)}", f".{field}")
 
 
+_NO_RESERVED_VARIABLE = tuple(
+    Validation(
+        f"!has(self.{kind}) || !has(self.env) || {sorted(names)}.all(name, !(name in self.env))",
+        f"env must leave out the variables that scorefront sets: {', '.join(sorted(names))}",
+        ".env",
+    )
+    for kind, names in BY_KIND.items()
+)
 _PROGRAM = Validation("self[0] != ''", "the first text must be the program to run, not empty")
 
 _NOT_RESERVED = Validation(f"self.all(key, !key.matches('(?i){RESERVED_KEYS}'))", f"a key {RESERVED_RULE}")
@@ -194,7 +203,12 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
     WORKLOAD: (_FOREIGN_WORKLOAD,),
     SPEC: _OF_SPEC,
     VERSION: _OF_VERSION,
-    REPLICA: (_ONE_KIND, *(_companion(field, partners) for field, partners in COMPANIONS.items()), _NOT_TWICE),
+    REPLICA: (
+        _ONE_KIND,
+        *(_companion(field, partners) for field, partners in COMPANIONS.items()),
+        *_NO_RESERVED_VARIABLE,
+        _NOT_TWICE,
+    ),
     SECRET_NAME: (_NOT_OWN,),
     LABELS: (_NOT_RESERVED,),
     ANNOTATIONS: (_NOT_RESERVED,),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import command
 from cluster.local.check import check
 from cluster.local.command import Host, launch, template
 from serving.endpoint import (
@@ -130,6 +129,21 @@ def test_static_replicas_are_of_one_template_whatever_their_addresses() -> None:
     assert template(version(one)) == template(version(two))
 
 
+def test_a_reference_in_env_takes_the_variable_of_up_and_a_doubled_dollar_stays() -> None:
+    env = {"HOME_OF": "${HOME}/x", "PLAIN": "$HOME $${HOME} {HOME}", "BOTH": "${HOME}:{port}"}
+    found = launch(version(replace(COMMAND, env=env)), "iris", "x", 4000, HOST).env
+    assert (found["HOME_OF"], found["PLAIN"]) == ("/home/ada/x", "$HOME ${HOME} {HOME}")
+    assert found["BOTH"] == "/home/ada:4000"
+
+
+def test_a_reference_to_a_missing_variable_or_to_a_setting_of_scorefront_is_a_fault_without_its_value() -> None:
+    source = replace(ENTRY, env={"A": "${ABSENT}", "B": "x${SCOREFRONT_TOKEN}", "C": "$${ABSENT}", "D": "${HOME}"})
+    found = check(Endpoint("iris", Auth.KEY, (version(source),)), HOST)
+    wrong = {fault.path: str(fault) for fault in found if ".env." in fault.path}
+    assert wrong.keys() == {"spec.versions[0].replica.env.A", "spec.versions[0].replica.env.B"}
+    assert "${ABSENT}" in wrong["spec.versions[0].replica.env.A"] and "s3cret" not in str(wrong)
+
+
 def faults(source: ReplicaSource, host: Host = HOST) -> dict[str, str]:
     other = version(ReplicaSource(ReplicaKind.STATIC, static=("127.0.0.1:1",)))
     found = check(Endpoint("iris", Auth.KEY, (other, version(source))), host)
@@ -182,7 +196,3 @@ def test_a_command_must_be_a_program_beside_us_on_the_path_or_in_its_directory(t
     }
     fault = {"command[0]"}
     assert found == {"python": set(), "serve": set(), "bin/serve": set(), "./notes": fault, "absent": fault}
-
-
-def test_what_is_inherited_names_no_credential() -> None:
-    assert not [name for name in command.INHERITED if any(bad in name for bad in ("TOKEN", "KEY", "SECRET", "PROXY"))]

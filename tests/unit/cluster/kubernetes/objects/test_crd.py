@@ -115,6 +115,7 @@ SAID_WHERE = {
     "_one_auth": lambda: says(SPEC, "exclude each other"),
     "_one_kind": lambda: says(REPLICA, f"exactly one of {', '.join(rules.KINDS)}"),
     "_companions": lambda: all(f".{field}" in fields_named(REPLICA) for field in rules.COMPANIONS),
+    "_reserved_variables": lambda: says(REPLICA, "env must leave out the variables that scorefront sets"),
     "_program": lambda: says((*REPLICA, "command"), "not empty"),
     "_unique_addresses": lambda: says(STATIC, "unique"),
     "_pod_template": lambda: at(SCHEMA, (*REPLICA, "podTemplate", "spec"))["required"] == ["containers"],
