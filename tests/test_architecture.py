@@ -20,6 +20,7 @@ BESIDE_THE_CORE = (
     "router.accesslog",
     "router.socket_write",
     "router.busy_polling",
+    "router.log_limit",
 )
 OF_THE_CLUSTER = ("cluster.framing", "cluster.owned_tasks", "cluster.unauthenticated", "cluster.trust")
 
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.metrics": ("serving", "router.core", "router.settings", "cluster.link"),
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.socket_write": (),
+    "router.log_limit": (),
     "router.busy_polling": (),
     "router.proxy": ("serving", "router.core", "cluster.lookup", "cluster.owned_tasks", *BESIDE_THE_CORE),
     "router.peers": ("serving", "router.core", *OF_THE_CLUSTER, *BESIDE_THE_CORE),

@@ -17,8 +17,10 @@ class RouterError(Exception):
     close = False
     """True if the connection must be closed: following bytes may not be a request."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    client_request_id = b""
-    """Client request id of a request refused by its head; empty if unknown."""
+    rule = ""
+    """The rule of HTTP that was broken, for logs; "" if the error is of another kind."""
+    client_request_id = method = path = b""
+    """Of a request refused by its head; empty if unknown."""
 
     def __init__(self, text: str | None = None) -> None:
         if text is not None:
@@ -30,14 +32,22 @@ class BadRequest(RouterError):
     """Invalid HTTP/1.1, or ambiguous framing (RFC 9112 section 6)."""
 
     status, reason, code, close = 400, "Bad Request", "BadRequest", True
-    text = "The request is not valid HTTP/1.1."
+
+    def __init__(self, rule: str) -> None:
+        """`rule`: that was broken."""
+        super().__init__(f"The request is not valid HTTP/1.1: {rule}.")
+        self.rule = rule
 
 
 class RefusedRequest(RouterError):
     """A valid HTTP request that cannot be served; the connection stays open."""
 
     status, reason, code = 400, "Bad Request", "BadRequest"
-    text = "The request cannot be served."
+
+    def __init__(self, rule: str) -> None:
+        """`rule`: that was broken."""
+        super().__init__(f"The request cannot be served: {rule}.")
+        self.rule = rule
 
 
 class Unauthorized(RouterError):
@@ -121,6 +131,11 @@ class ReplicaFailed(RouterError):
 
     status, reason, code = 502, "Bad Gateway", "ReplicaFailed"
     text = "Replica closed connection before replying"
+
+    def __init__(self, rule: str = "") -> None:
+        """`rule`: broken by the response; default: there was none."""
+        super().__init__()
+        self.rule = rule
 
 
 class Overloaded(RouterError):

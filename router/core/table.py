@@ -143,7 +143,7 @@ class Table:
         if rest is None:
             raise EndpointNotFound
         if _dot_segment.search(rest):
-            raise RefusedRequest("The path has dot segments.")
+            raise RefusedRequest("the path has dot segments")
         return Match(route, None if rest == b"/score" else rest, pinned)
 
     def _rebuild(self, name: str) -> None:

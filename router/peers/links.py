@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from cluster.owned_tasks import OwnedTasks
 from router.core.slot_messages import PeerMessage
 from router.core.view import Member, View
+from router.log_limit import LogLimit
 from router.peers.address import Address, Unix, parse_address
-from router.peers.log_limit import PeerLogLimit
 from router.peers.peer_connection import HANDSHAKE_S, PeerConnection
 from router.peers.peer_identity import Trust, TrustError, covers, names
 from router.peers.peer_listener import PeerListener
@@ -57,7 +57,7 @@ class Links:
         self._u = u
         self._trust = trust
         self._loop = asyncio.get_running_loop()
-        self._log_limit = PeerLogLimit(self._loop.time)
+        self._log_limit = LogLimit(self._loop.time)
         self._members: dict[str, Member] = {}
         self._dialers: dict[str, asyncio.Task[None]] = {}
         self._tasks = OwnedTasks()

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from cluster.owned_tasks import OwnedTasks
 from cluster.unauthenticated import UnauthenticatedConnections
+from router.log_limit import LogLimit
 from router.peers.address import Address, Tcp, Unix
-from router.peers.log_limit import PeerLogLimit
 from router.peers.peer_connection import HANDSHAKE_S, PeerConnection
 from router.peers.peer_identity import Trust, TrustError
 from router.peers.sockets import bound_address, listen, remove_socket_file, set_link_options
@@ -24,7 +24,7 @@ _ACCEPT_PAUSE_S = 0.1
 class PeerListener:
     """Listening sockets of one worker, from `listen` to `close`."""
 
-    def __init__(self, accepted: Callable[[], PeerConnection], trust: Trust | None, log_limit: PeerLogLimit) -> None:
+    def __init__(self, accepted: Callable[[], PeerConnection], trust: Trust | None, log_limit: LogLimit) -> None:
         """`accepted`: creates the protocol of a connection. `trust`: needed for TCP. `log_limit`: log of the links."""
         self._accepted = accepted
         self._trust = trust

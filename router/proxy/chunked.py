@@ -71,9 +71,9 @@ class ChunkedBody:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self.complete:
-                raise BadRequest("The chunked body is malformed.") from error
+                raise BadRequest("the chunked body is malformed") from error
         if self._forbidden:
-            raise BadRequest("The trailers hold a field that decides framing or routing.")
+            raise BadRequest("trailers must not hold fields that decide framing or routing")
         pieces = self._pieces[first:] if first else self._pieces
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         used = self._end(data, pieces, self._chunks - chunks, at_size) if self.complete else len(data)
@@ -81,7 +81,7 @@ class ChunkedBody:
         self.received += size
         self._beside += used - size
         if self._beside > SPARE_BYTES + BYTES_PER_CHUNK * self._chunks:
-            raise BadRequest("The chunk extensions or trailers are too large.")
+            raise BadRequest("the chunk extensions or trailers are too large")
         return used
 
     def pop_data(self) -> bytes:

@@ -1,16 +1,16 @@
 """Interpreter of the effects of the core: granted requests, messages to peers, reports to control, timers."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable
+from logging import WARNING
 
-from router.core.dispatcher import Dispatcher, Grant
+from router.core.dispatcher import Dispatcher, Grant, VersionQueue
 from router.core.health import Failure
+from router.core.ledger import Lease
+from router.log_limit import LogLimit
 from router.metrics import WorkerStats
 from router.proxy.exchange import Exchange
-
-_log = logging.getLogger("scorefront.router")
 
 
 class CoreEffects:
@@ -26,6 +26,7 @@ class CoreEffects:
         """Reports a drained replica."""
         self.on_starved: Callable[[], None] = lambda: None
         """Reports versions with waiting requests and no slots."""
+        self._log_limit = LogLimit(now)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
@@ -82,9 +83,19 @@ class CoreEffects:
         if lease is None or queue is None:
             return
         self._stats.counters[f"replica_{failure.value}"] += 1
-        hold_s = queue.lifecycle.replica_failed(lease.replica, failure, self._now())
-        _log.warning("replica %s (%s): %s; ejected for %.2f s", lease.replica.id, queue.key, reason, hold_s)
+        queue.lifecycle.replica_failed(lease.replica, failure, self._now())
+        self._log_of_replica(lease, queue, f"{reason}; ejected")
         self.arm_timer()
+
+    def note_broken_rule(self, exchange: Exchange, rule: str) -> None:
+        """Log a rule of HTTP that a response of the replica breaks and that does not make it invalid."""
+        lease, queue = exchange.lease, exchange.queue
+        assert lease is not None and queue is not None
+        self._log_of_replica(lease, queue, f"in its response {rule}")
+
+    def _log_of_replica(self, lease: Lease, queue: VersionQueue, text: str) -> None:
+        """Log a text once a minute and replica: each request may repeat it."""
+        self._log_limit.log(f"{lease.replica.id}: {text}", f"replica {lease.replica.id} ({queue.key}): {text}", WARNING)
 
     def close(self) -> None:
         """Cancel the timer."""

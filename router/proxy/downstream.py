@@ -318,7 +318,11 @@ class Downstream(ClientConnection):
         """Respond to input that never became an exchange, and close: further input may not be a request."""
         gateway = self._gateway
         gateway.accounting.count_malformed(error)
-        self.write(router_response(error, gateway.fields.lines(error.client_request_id, gateway.ids.next()), CLOSE))
+        request_id = gateway.ids.next()
+        lines = gateway.fields.lines(error.client_request_id, request_id)
+        self.write(router_response(error, lines, CLOSE, error.method == b"HEAD"))
+        if gateway.access_log.includes(error.status):
+            gateway.access_log.add(gateway.accounting.refused_record(error, request_id))
         self._finish(linger=True)
 
     def _finish(self, linger: bool) -> None:

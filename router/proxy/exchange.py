@@ -286,8 +286,12 @@ class Exchange(ExchangeState):
 
     def reject_response(self, error: ReplicaFailed) -> None:
         """The replica's response is invalid and cannot be passed on."""
-        self._gateway.effects.replica_failed(self, Failure.BROKEN, error.text)
+        self._gateway.effects.replica_failed(self, Failure.BROKEN, f"invalid response: {error.rule}")
         self.abort(error)
+
+    def note_broken_rule(self, rule: str) -> None:
+        """The replica's response breaks a rule of HTTP and is passed on all the same."""
+        self._gateway.effects.note_broken_rule(self, rule)
 
     def switch_protocols(self, head: ResponseHead) -> bool:
         """101: start a tunnel; False if the client did not ask for it or the version does not allow it.

@@ -113,7 +113,7 @@ class ExchangeState(Ticket):
             lines = gateway.fields.lines(self.head.client_request_id, self.request_id)
         close = error.close or not self.head.keep_alive or not self.body_complete or gateway.draining
         self.client.write(router_response(error, lines, connection_line(self.head, close), self.head.to_head))
-        self._end(gateway.now(), code=error.code)
+        self._end(gateway.now(), error.code, error.rule)
         self.client.exchange_done(close, self.body_complete and not error.close, gateway.now())
 
     def client_gone(self) -> None:
@@ -150,10 +150,10 @@ class ExchangeState(Ticket):
             self.upstream.abort()
             self.upstream = None
 
-    def _end(self, now: float, code: str = "") -> None:
+    def _end(self, now: float, code: str = "", rule: str = "") -> None:
         if self.lease is not None:
             self._release(now)
-        self._account(now, code=code)
+        self._account(now, code=code, rule=rule)
 
     def _release(self, now: float) -> None:
         lease, queue, gateway = self.lease, self.queue, self._gateway
@@ -167,11 +167,11 @@ class ExchangeState(Ticket):
         if queue.borrower is not None:
             gateway.effects.arm_timer()  # a slot kept for the next request is returned after a while
 
-    def _account(self, now: float, answering_s: float = 0.0, code: str = "") -> None:
+    def _account(self, now: float, answering_s: float = 0.0, code: str = "", rule: str = "") -> None:
         """Count and log the request.
 
         `now`: monotonic seconds. `answering_s`: routing time after the response, default 0. `code`: error code of the
-        router, default none.
+        router, default none. `rule`: of HTTP that was broken, default none.
         """
         gateway, version = self._gateway, self.version
         seconds = now - self._started_at
@@ -182,4 +182,4 @@ class ExchangeState(Ticket):
         else:
             gateway.accounting.count_unrouted(self.head, self.status)
         if gateway.access_log.includes(self.status):
-            gateway.access_log.add(gateway.accounting.access_record(self, seconds, code))
+            gateway.access_log.add(gateway.accounting.access_record(self, seconds, code, rule))

@@ -10,6 +10,9 @@ import httptools
 from router.core.header_fields import Field
 from router.core.router_errors import BadRequest, MethodNotAllowed
 
+NOT_A_LENGTH = "Content-Length must be a number"
+UNKNOWN_CODING = "Transfer-Encoding must be chunked"
+BOTH_FRAMINGS = "there must not be both Content-Length and Transfer-Encoding"
 _not_control = bytes(octet for octet in range(256) if (octet >= 0x20 and octet != 0x7F) or octet in b"\t\r\n")
 
 
@@ -38,7 +41,7 @@ def feed_parser(parser: Any, raw: bytes) -> None:
     except httptools.HttpParserInvalidMethodError as error:
         raise MethodNotAllowed from error
     except httptools.HttpParserError as error:
-        raise BadRequest from error
+        raise BadRequest(str(error) or "a header field is malformed") from error
 
 
 def has_stray_octets(raw: bytes | bytearray) -> bool:
@@ -68,3 +71,15 @@ def is_persistent(version_minor: int, tokens: frozenset[bytes]) -> bool:
     if b"close" in tokens:
         return False
     return version_minor == 1 or b"keep-alive" in tokens
+
+
+def framing_fault(lengths: list[bytes], codings: list[bytes], version_minor: int) -> str:
+    """The rule of RFC 9112 section 6 that the framing fields break: one length or one coding; "" if they break none.
+
+    `lengths`: values of Content-Length. `codings`: values of Transfer-Encoding. `version_minor`: of HTTP/1.
+    """
+    if lengths and codings:
+        return BOTH_FRAMINGS
+    if len(lengths) > 1 or len(codings) > 1:
+        return f"there must not be two {'Content-Length' if lengths else 'Transfer-Encoding'} fields"
+    return "there must be no Transfer-Encoding in HTTP/1.0" if codings and not version_minor else ""

@@ -5,14 +5,15 @@ A head is refused at its first wrong byte, with the same error as in one read.
 
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
 from router.proxy.head_parsing import has_stray_octets
-from router.proxy.request_head import is_request_line
+from router.proxy.request_head import REQUEST_LINE, is_request_line
+from router.proxy.response_head import STATUS_LINE
 from router.settings import RouterSettings
 
 _PLAIN = bytes(octet for octet in range(256) if (octet >= 0x20 and octet != 0x7F) or octet == 0x09)
 LINE_SPARE_BYTES = 128
 """Allowance for the rest of an incomplete request line beside its target."""
-NOT_HTTP = "The replica's answer is not valid HTTP/1.1."
-RESPONSE_TOO_LARGE = "The head of the replica's answer is too large."
+STRAY_OCTETS = "control characters, bare CR or LF"
+RESPONSE_TOO_LARGE = "the head of the response is too large"
 
 
 class PartialHead:
@@ -95,7 +96,7 @@ class PartialRequestHead(PartialHead):
         buffer = self.buffer
         while buffer.startswith(b"\r\n"):
             if self._skipped:
-                raise BadRequest
+                raise BadRequest("more than one empty line before the request line")
             self._skipped = True
             self._checked = 0
             del buffer[:2]
@@ -113,8 +114,10 @@ class PartialRequestHead(PartialHead):
                 stop, fault = self._max_line_bytes, UriTooLong
         if complete and fault is None:
             return size
-        if not self._is_clean(stop) or (0 <= line_end <= stop - 2 and not is_request_line(self.buffer)):
-            raise BadRequest
+        if not self._is_clean(stop):
+            raise BadRequest(STRAY_OCTETS)
+        if 0 <= line_end <= stop - 2 and not is_request_line(self.buffer):
+            raise BadRequest(REQUEST_LINE)
         if fault is not None:
             raise fault
         return self._max_bytes if self._has_line else min(self._max_bytes, self._max_line_bytes)
@@ -144,6 +147,8 @@ def response_fault(raw: bytes | bytearray, clean: bool, too_large: bool) -> Rout
 
     `clean`: no stray octets. `too_large`: above the limit.
     """
-    if not clean or not b"HTTP/1.".startswith(raw[:7]):
-        return ReplicaFailed(NOT_HTTP)
+    if not b"HTTP/1.".startswith(raw[:7]):
+        return ReplicaFailed(STATUS_LINE)
+    if not clean:
+        return ReplicaFailed(STRAY_OCTETS)
     return ReplicaFailed(RESPONSE_TOO_LARGE) if too_large else None

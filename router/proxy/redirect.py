@@ -52,6 +52,6 @@ def location(head: RequestHead, port: int) -> bytes:
     """The URL of the same target with TLS. Raises BadRequest if the request names no valid host."""
     host = _host.fullmatch(head.host)
     if host is None or not any(name == b"host" for name, _, _ in head.fields):
-        raise BadRequest("The request does not name a host that it could be sent to.")
+        raise BadRequest("Host must name the server that the request is redirected to")
     shown = b"" if port == HTTPS_PORT else b":%d" % port
     return b"https://%b%b%b%b" % (host[1], shown, head.path, head.query)

@@ -32,14 +32,15 @@ class RequestAccounting:
         """Count input that never became a request."""
         self._stats.version(VersionKey("", "")).requests[error.status] += 1
 
-    def access_record(self, exchange: "ExchangeState", seconds: float, code: str) -> dict[str, object]:
+    def access_record(self, exchange: "ExchangeState", seconds: float, code: str, rule: str) -> dict[str, object]:
         """The access record of a request: no query, no credential, nothing that could forge a line.
 
-        `seconds`: its duration. `code`: error code of the router, "" if there is none.
+        `exchange`: of the request. `seconds`: its duration. `code`: error code of the router, "" if there is none.
+        `rule`: of HTTP that was broken, "" if none was.
         """
         version = exchange.version
         plan = exchange.head.plan
-        return {
+        record: dict[str, object] = {
             "time": round(self._unix_now(), 3),
             "id": exchange.request_id.decode(),
             "clientId": kept_client_id(exchange.head.client_request_id).decode(),
@@ -52,4 +53,23 @@ class RequestAccounting:
             "code": code,
             "seconds": round(seconds, 6),
             "waited": round(exchange.wait_s, 6),
+        }
+        return {**record, "rule": rule} if rule else record
+
+    def refused_record(self, error: RouterError, request_id: bytes) -> dict[str, object]:
+        """The access record of input that never became a request. `request_id`: in the response."""
+        return {
+            "time": round(self._unix_now(), 3),
+            "id": request_id.decode(),
+            "clientId": kept_client_id(error.client_request_id).decode(),
+            "method": error.method.decode("latin-1"),
+            "path": error.path.decode("latin-1")[:256],
+            "endpoint": "",
+            "version": "",
+            "replica": "",
+            "status": error.status,
+            "code": error.code,
+            "seconds": 0.0,
+            "waited": 0.0,
+            "rule": error.rule or error.text,
         }

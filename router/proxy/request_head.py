@@ -19,12 +19,22 @@ from router.core.router_errors import (
     UriTooLong,
 )
 from router.proxy.head_cache import HeadPattern, length_of, with_values
-from router.proxy.head_parsing import FieldCollector, feed_parser, is_malformed, is_persistent, values_by_name
+from router.proxy.head_parsing import (
+    NOT_A_LENGTH,
+    UNKNOWN_CODING,
+    FieldCollector,
+    feed_parser,
+    framing_fault,
+    is_malformed,
+    is_persistent,
+    values_by_name,
+)
 from router.settings import RouterSettings
 
 if TYPE_CHECKING:
     from router.proxy.request_plan import RequestPlan
 
+REQUEST_LINE = "the request line must be METHOD target HTTP/1.1"
 _request_line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
 _host = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
@@ -73,7 +83,8 @@ class RequestHead:
         self.keep_alive = is_persistent(version_minor, self.nominated)
         self.authorization = tuple(values.get(b"authorization", ()))
         self.client_request_id = values.get(b"x-ms-client-request-id", [b""])[0]
-        self.pin = values.get(b"azureml-model-deployment", [])
+        self.pin = frozenset(filter(None, values.get(b"azureml-model-deployment", ())))
+        """Versions named in the field; an empty value names none."""
         self.expect_continue = version_minor == 1 and any(
             value.lower() == b"100-continue" for value in values.get(b"expect", ())
         )
@@ -150,8 +161,18 @@ def parse_request(raw: bytes, settings: RouterSettings) -> RequestHead:
     `raw`: ends with the empty line.
     """
     line = _request_line.match(raw)
-    if line is None or is_malformed(raw):
-        raise BadRequest
+    if line is None:
+        raise BadRequest(REQUEST_LINE)
+    try:
+        return _parsed(raw, line, settings)
+    except RouterError as error:
+        error.method, error.path = line[1], line[2].partition(b"?")[0]
+        raise
+
+
+def _parsed(raw: bytes, line: re.Match[bytes], settings: RouterSettings) -> RequestHead:
+    if is_malformed(raw):
+        raise BadRequest("control characters, bare CR or LF, or a folded line")
     if len(line[2]) > settings.max_target_bytes:
         raise UriTooLong
     if raw.count(b"\r\n") - 2 > settings.max_fields:
@@ -182,7 +203,7 @@ def is_request_line(raw: bytes | bytearray) -> bool:
 def _set_target(head: RequestHead, target: bytes, values: dict[bytes, list[bytes]]) -> None:
     hosts = values.get(b"host", [])
     if len(hosts) > 1 or (not hosts and head.version_minor == 1):
-        raise BadRequest
+        raise BadRequest("there must be one Host field")
     head.host = hosts[0] if hosts else b"scorefront"
     if target == b"*" and head.method == b"OPTIONS":
         head.path = target
@@ -190,15 +211,18 @@ def _set_target(head: RequestHead, target: bytes, values: dict[bytes, list[bytes
     if not target.startswith(b"/"):
         absolute = _absolute.fullmatch(target)
         if absolute is None:
-            raise BadRequest  # authority-form, asterisk-form, another scheme
+            raise BadRequest("the target must be a path or an http URL")  # not an authority, "*", another scheme
         head.host = absolute[1]  # RFC 9112 section 3.2.2: the target's authority replaces the field
         target = absolute[2] or b"/"
         if target.startswith(b"?"):
             target = b"/" + target
-    if b"#" in target or not _host.fullmatch(head.host):
-        raise BadRequest
+    if b"#" in target:
+        raise BadRequest("the target must not have a fragment")
+    if not _host.fullmatch(head.host):
+        raise BadRequest("the host must be a name or an address, with or without a port")
     if len(values.get(b"content-type", ())) > 1:
-        raise BadRequest  # a singleton (RFC 9110 section 8.3): some readers take the first, some the last
+        # A singleton (RFC 9110 section 8.3): some readers take the first, some the last.
+        raise BadRequest("there must not be two Content-Type fields")
     path, mark, query = target.partition(b"?")
     head.path, head.query = path, mark + query
 
@@ -214,18 +238,16 @@ def _set_framing(head: RequestHead, settings: RouterSettings, values: dict[bytes
     """RFC 9112 section 6: one length or one coding, never both, never twice."""
     lengths = values.get(b"content-length", [])
     codings = values.get(b"transfer-encoding", [])
-    if len(lengths) > 1 or len(codings) > 1 or (lengths and codings):
-        raise BadRequest
+    if broken := framing_fault(lengths, codings, head.version_minor):
+        raise BadRequest(broken)
     if codings:
-        if head.version_minor == 0:
-            raise BadRequest
         _refuse_coding(codings)
         if codings[0].lower() != b"chunked":
-            raise BadRequest
+            raise BadRequest(UNKNOWN_CODING)
         head.chunked = head.has_body = True
     elif lengths:
         if not _digits.fullmatch(lengths[0]):
-            raise BadRequest
+            raise BadRequest(NOT_A_LENGTH)
         head.content_length = int(lengths[0])
         head.has_body = head.content_length > 0
         if head.content_length > settings.max_body_bytes:

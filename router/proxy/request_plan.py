@@ -189,9 +189,9 @@ class RequestPlan:
 
 def _pin(head: RequestHead, match: Match) -> bytes | None:
     """The version that a pinned request names, in its path or in a field."""
-    named = set(head.pin) | ({match.pinned} if match.pinned is not None else set())
-    if len(named) > 1 or len(head.pin) > 1:
-        raise RefusedRequest("The request names more than one version.")
+    named = head.pin if match.pinned is None else head.pin | {match.pinned}
+    if len(named) > 1:
+        raise RefusedRequest("azureml-model-deployment and the path name more than one version")
     for name in named:
         if name not in match.route.versions:
             raise VersionNotFound

@@ -7,9 +7,22 @@ import httptools
 from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
 from router.core.router_errors import BadRequest, ReplicaFailed
 from router.proxy.head_cache import HeadPattern, length_of, with_values
-from router.proxy.head_parsing import FieldCollector, feed_parser, is_malformed, is_persistent, values_by_name
+from router.proxy.head_parsing import (
+    BOTH_FRAMINGS,
+    NOT_A_LENGTH,
+    UNKNOWN_CODING,
+    FieldCollector,
+    feed_parser,
+    framing_fault,
+    is_malformed,
+    is_persistent,
+    values_by_name,
+)
 
+STATUS_LINE = "the status line must be HTTP/1.1, a status from 100 to 599 and a reason"
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
+_length_line = re.compile(rb"\r\ncontent-length:[^\r]*(?=\r\n)", re.IGNORECASE)
+_coding_line = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _digits = re.compile(rb"[0-9]{1,18}")
 
 
@@ -17,7 +30,7 @@ class ResponseHead:
     """A checked response head of a replica."""
 
     __slots__ = (
-        *("_pattern",),
+        *("_pattern", "broken_rule"),
         *("chunked", "content_length", "fields", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
         *("size", "status", "until_close"),
     )
@@ -41,6 +54,8 @@ class ResponseHead:
         """Lower-case names of the fields."""
         self.nominated = connection_tokens(values.get(b"connection", ()))
         self.keep_alive = is_persistent(version_minor, self.nominated)
+        self.broken_rule = ""
+        """A rule that the head breaks and that does not make it ambiguous; for the log."""
         self.chunked = False
         self.content_length = 0
         """-1: unknown, in a response to HEAD."""
@@ -77,31 +92,45 @@ def parse_response(raw: bytes, to_head: bool = False) -> ResponseHead:
 
     `raw`: ends with the empty line. `to_head`: the request was HEAD, so no body follows; default False.
     """
+    try:
+        return _parsed(raw, to_head)
+    except ReplicaFailed:
+        if not (_coding_line.search(raw) and _length_line.search(raw)):
+            raise
+    # The coding overrides the length (RFC 9112 section 6.3); the connection is not trusted with another request.
+    head = _parsed(_length_line.sub(b"", raw), to_head)
+    head.broken_rule, head.keep_alive = BOTH_FRAMINGS, False
+    return head
+
+
+def _parsed(raw: bytes, to_head: bool) -> ResponseHead:
     line = _status_line.match(raw)
-    if line is None or is_malformed(raw):
-        raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.")
+    if line is None:
+        raise ReplicaFailed(STATUS_LINE)
+    if is_malformed(raw):
+        raise ReplicaFailed("control characters, bare CR or LF, or a folded line")
     collector = FieldCollector()
     try:
         feed_parser(httptools.HttpResponseParser(collector), raw)
     except BadRequest as error:
-        raise ReplicaFailed("The replica's answer is not valid HTTP/1.1.") from error
+        raise ReplicaFailed(error.rule) from error
     values = values_by_name(collector.fields)
     head = ResponseHead(raw, int(line[2]), line[3] or b"", int(line[1]), collector.fields, values)
     lengths = values.get(b"content-length", [])
     codings = values.get(b"transfer-encoding", [])
-    if len(lengths) > 1 or len(codings) > 1 or (lengths and codings) or (codings and line[1] == b"0"):
-        raise ReplicaFailed("The framing of the replica's answer is ambiguous.")
+    if broken := framing_fault(lengths, codings, int(line[1])):
+        raise ReplicaFailed(broken)
     if to_head:
         head.keep_alive = False  # some servers send a body all the same: it must not become the next response
     if _has_no_body(head.status):
         return head
     if codings:
         if codings[0].lower() != b"chunked":
-            raise ReplicaFailed("The transfer coding of the replica's answer is not understood.")
+            raise ReplicaFailed(UNKNOWN_CODING)
         head.chunked = True
     elif lengths:
         if not _digits.fullmatch(lengths[0]):
-            raise ReplicaFailed("The length of the replica's answer is not a number.")
+            raise ReplicaFailed(NOT_A_LENGTH)
         head.content_length = int(lengths[0])
     elif to_head:
         head.content_length = -1

@@ -240,7 +240,7 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status == 101:
             self._tunnel = exchange.switch_protocols(head)
             if not self._tunnel:
-                raise ReplicaFailed("The replica switched protocols unasked.")
+                raise ReplicaFailed("101 must not be sent unasked")
             self._in_body = True
             rest, self._buffer = bytes(self._buffer), b""
             if rest:
@@ -248,7 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif head.status < 200:
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
-                raise ReplicaFailed("The replica sends interim answers without end.")
+                raise ReplicaFailed(f"there must be at most {MAX_INTERIM_RESPONSES} interim responses")
             if isinstance(self._buffer, bytes):
                 self._buffer = bytearray(self._buffer)  # many may follow: removing each must not copy the rest
             if head.status != 100:
@@ -263,6 +263,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _handle_final_head(self, exchange: "Exchange", head: ResponseHead) -> None:
         self._in_body = True
+        if head.broken_rule:
+            exchange.note_broken_rule(head.broken_rule)
         self._remaining = head.content_length
         self._decoder = ChunkedBody() if head.chunked else None
         self._until_close = head.until_close
@@ -284,8 +286,8 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._decoder is not None:
             try:
                 used = self._decoder.feed(data)
-            except BadRequest:
-                exchange.reject_response(ReplicaFailed("The chunked answer of the replica is malformed."))
+            except BadRequest as error:
+                exchange.reject_response(ReplicaFailed(error.rule))
                 return
             self._buffer = data[used:]
             exchange.receive_data(self._decoder.pop_data(), self._decoder.complete)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from router.core.router_errors import BadRequest, HeadersTooLarge, ReplicaFailed, RouterError, UriTooLong
 from router.proxy.downstream import Downstream
-from router.proxy.partial_head import NOT_HTTP, RESPONSE_TOO_LARGE, PartialHead, PartialRequestHead, PartialResponseHead
+from router.proxy.partial_head import RESPONSE_TOO_LARGE, PartialHead, PartialRequestHead, PartialResponseHead
 from router.proxy.request_head import parse_request
 from router.proxy.response_head import parse_response
 from router.proxy.upstream import MAX_INTERIM_RESPONSES, UpstreamConnection
@@ -150,6 +150,7 @@ def test_every_byte_is_searched_a_few_times_at_most(kind: Any, shape: str, size:
 # ---- what it is judged by
 
 SMALL = RouterSettings(max_head_bytes=420, max_target_bytes=40, max_response_head_bytes=90, max_fields=6)
+NOT_HTTP = "not HTTP"
 LINE_LIMIT = SMALL.max_target_bytes + 128
 _stray = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
 _line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
@@ -239,7 +240,7 @@ def answer_in_pieces(pieces: list[bytes]) -> int | str:
             if not beginning.extend(piece):
                 size = beginning.find_end()
     except ReplicaFailed as error:
-        return error.text
+        return RESPONSE_TOO_LARGE if error.rule == RESPONSE_TOO_LARGE else NOT_HTTP
     return size if not size or is_answer(bytes(beginning.buffer[:size])) else NOT_HTTP
 
 

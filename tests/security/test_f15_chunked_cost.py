@@ -86,7 +86,7 @@ class _Slow:
                 if self.complete:
                     break
         except httptools.HttpParserError as error:
-            raise BadRequest from error
+            raise BadRequest("the chunked body is malformed") from error
         return used
 
 

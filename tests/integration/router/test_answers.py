@@ -76,9 +76,7 @@ async def refused(rig: Rig, data: bytes) -> Answer:
 async def test_what_is_not_valid_http_is_400_and_closes(rig: Rig, data: bytes) -> None:
     answer = await refused(rig, data.replace(b" / ", SCORE.join("  ").encode()))
     assert is_own(answer, 400, "BadRequest") and closes(answer)
-    assert answer.body == (
-        b"The chunked body is malformed." if b"zz" in data else b"The request is not valid HTTP/1.1."
-    )
+    assert answer.body.startswith(b"The request is not valid HTTP/1.1: ")
 
 
 @pytest.mark.parametrize("rest", ["/../admin", "/a/./b", "/%2e%2e/x", "/a/%2E."])
@@ -93,7 +91,9 @@ async def test_dot_segments_are_400_and_the_connection_goes_on(rig: Rig, rest: s
 async def test_a_request_that_names_two_versions_is_400(rig: Rig) -> None:
     rig.declare(endpoint(version("blue", 0.5), version("green", 0.5, is_default=False)))
     path = "/api/v1/service/iris/versions/blue/score"
-    assert is_own(await refused(rig, get(path, ("azureml-model-deployment: green",))), 400, "BadRequest")
+    green = "azureml-model-deployment: green"
+    assert is_own(await refused(rig, get(path, (green,))), 400, "BadRequest")
+    assert is_own(await refused(rig, get(fields=("azureml-model-deployment: blue", green))), 400, "BadRequest")
 
 
 async def test_a_content_type_that_stands_twice_is_400(rig: Rig) -> None:
@@ -243,9 +243,9 @@ async def test_a_path_that_names_no_endpoint_is_404(rig: Rig, path: str) -> None
         get("/api/v1/service/iris/versions/red/score"),
         get(fields=("azureml-model-deployment: red",)),
         get(fields=("azureml-model-deployment: BLUE",)),
-        get(fields=("azureml-model-deployment:",)),
+        get(fields=("azureml-model-deployment: red", "azureml-model-deployment: red")),
     ],
-    ids=["by path", "by field", "in capitals", "empty"],
+    ids=["by path", "by field", "in capitals", "twice"],
 )
 async def test_a_version_that_does_not_exist_is_404(rig: Rig, data: bytes) -> None:
     assert is_own(await refused(rig, data), 404, "VersionNotFound")

@@ -1,9 +1,13 @@
 """Manners of HTTP/1.1 and 1.0 between clients, router and replicas: HEAD, keep-alive, redirects, forwarded fields."""
 
+import logging
+import re
+
 import pytest
 
 from serving.endpoint import Auth
 from tests.integration.router.clients import SCORE, get, request
+from tests.integration.router.logged_requests import LoggedRequests
 from tests.integration.router.replicas import Request, Wire, answers, plays
 from tests.integration.router.rig import Rig, endpoint, version
 
@@ -104,3 +108,92 @@ async def test_every_answer_to_http_1_0_says_keep_alive_or_closes(rig: Rig) -> N
         told, _, answered = await client.head()
         assert (told, dict(answered)["connection"]) == (status, "close"), (method, path)
         await client.end()
+
+
+# ---- pins and refused heads
+
+
+@pytest.mark.parametrize("pins", [(), ("",), ("", ""), ("green",), ("green", "green"), ("", "green")])
+async def test_an_empty_pin_is_absent_and_equal_pins_are_one(rig: Rig, pins: tuple[str, ...]) -> None:
+    rig.declare(endpoint(version(), version("green", 0.0, is_default=False)))
+    for name in ("blue", "green"):
+        await rig.replica(version=name)
+    answer = await (await rig.client()).ask(get(fields=tuple(f"azureml-model-deployment: {pin}" for pin in pins)))
+    assert (answer.status, answer.value("azureml-model-deployment")) == (200, "green" if "green" in pins else "blue")
+
+
+@pytest.mark.parametrize(
+    ("sent", "rule"),
+    [
+        (b"GET /p?secret HTTP/1.1\r\n\r\n", "Host"),
+        (b"GET /p HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n\r\n", "Content-Type"),
+        (
+            b"GET /p HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "Content-Length.*Transfer-Encoding|Transfer-Encoding.*Content-Length",
+        ),
+        (b"GET /p HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "Content-Length"),
+        (b"GET /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "transfer coding"),
+        (b"GET /p HTTP/1.1\r\nHost: a\r\nX-A: a\x00\r\n\r\n", "control characters"),
+        (b"nonsense\r\n\r\n", "request line"),
+    ],
+)
+async def test_a_refused_head_is_logged_with_the_rule_that_it_breaks(rig: Rig, sent: bytes, rule: str) -> None:
+    log = LoggedRequests(rig)
+    answer = await (await rig.client()).ask(sent)
+    (record,) = log.read()
+    assert (record["status"], record["code"], record["id"]) == (
+        answer.status,
+        answer.code,
+        answer.value("x-ms-request-id"),
+    )
+    assert re.search(rule, record["rule"])
+    assert (record["method"], record["path"]) == (("", "") if b"nonsense" in sent else ("GET", "/p"))
+
+
+async def test_a_pin_to_two_versions_is_logged_with_its_rule(rig: Rig) -> None:
+    log = LoggedRequests(rig)
+    pins = ("azureml-model-deployment: blue", "azureml-model-deployment: green")
+    assert (await (await rig.client()).ask(get(fields=pins))).status == 400
+    (record,) = log.read()
+    assert record["endpoint"] == "iris" and "azureml-model-deployment" in record["rule"]
+
+
+# ---- responses that break a rule
+
+
+async def test_a_response_with_both_framings_is_read_by_its_chunks_and_logged_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    replica = await rig.replica(plays(both))
+    client = await rig.client()
+    for _ in range(3):
+        answer = await client.ask(get())
+        assert (answer.status, answer.body, answer.values("content-length")) == (200, b"hello", [])
+    assert replica.connections == 3
+    logged = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(logged) == 1 and "both Content-Length and Transfer-Encoding" in logged[0] and "iris/blue" in logged[0]
+
+
+@pytest.mark.parametrize(
+    ("sent", "rule"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
+        (b"HTTP/1.1 200 OK\r\nX-A: a\x01\r\n\r\n", "control characters"),
+        (b"garbage\r\n\r\n", "status line"),
+    ],
+)
+async def test_an_invalid_response_is_502_and_its_rule_is_logged_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture, sent: bytes, rule: str
+) -> None:
+    await rig.replica(plays(sent))
+    client = await rig.client()
+    log = LoggedRequests(rig)
+    for _ in range(3):
+        answer = await client.ask(get())
+        assert (answer.status, answer.code) == (502, "ReplicaFailed")
+        assert answer.body == b"Replica closed connection before replying"
+    logged = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(logged) == 1 and re.search(rule, logged[0])
+    assert all(re.search(rule, record["rule"]) for record in log.read())

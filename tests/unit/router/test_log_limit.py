@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from router.peers.log_limit import REPEAT_S, PeerLogLimit
+from router.log_limit import REPEAT_S, LogLimit
 from tests.fakes.clock import VirtualClock
 
 
@@ -12,13 +12,13 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def log_limit(clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> PeerLogLimit:
+def log_limit(clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> LogLimit:
     caplog.set_level(logging.INFO, "scorefront.router")
-    return PeerLogLimit(clock.now)
+    return LogLimit(clock.now)
 
 
 def test_the_same_about_the_same_peer_is_said_once_a_minute(
-    log_limit: PeerLogLimit, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+    log_limit: LogLimit, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(5):
         log_limit.log("b", "refused", logging.WARNING)
@@ -28,7 +28,7 @@ def test_the_same_about_the_same_peer_is_said_once_a_minute(
     assert caplog.messages == ["refused"] * 2
 
 
-def test_what_is_new_or_about_another_peer_is_said(log_limit: PeerLogLimit, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_new_or_about_another_peer_is_said(log_limit: LogLimit, caplog: pytest.LogCaptureFixture) -> None:
     log_limit.log("b", "refused", logging.WARNING)
     log_limit.log("c", "refused", logging.WARNING)
     log_limit.log("b", "closed", logging.INFO)
@@ -36,14 +36,14 @@ def test_what_is_new_or_about_another_peer_is_said(log_limit: PeerLogLimit, capl
     assert caplog.messages == ["refused", "refused", "closed", "refused"]
 
 
-def test_after_a_link_was_up_the_same_is_news(log_limit: PeerLogLimit, caplog: pytest.LogCaptureFixture) -> None:
+def test_after_a_link_was_up_the_same_is_news(log_limit: LogLimit, caplog: pytest.LogCaptureFixture) -> None:
     log_limit.log("b", "refused", logging.WARNING)
     log_limit.forget("b")
     log_limit.log("b", "refused", logging.WARNING)
     assert caplog.messages == ["refused"] * 2
 
 
-def test_strangers_without_end_are_not_remembered_without_end(log_limit: PeerLogLimit) -> None:
+def test_strangers_without_end_are_not_remembered_without_end(log_limit: LogLimit) -> None:
     for number in range(10_000):
         log_limit.log(f"stranger {number}", "refused", logging.WARNING)
     assert len(log_limit._last) <= 256

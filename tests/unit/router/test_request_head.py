@@ -58,11 +58,11 @@ def test_what_the_router_decides_by_is_taken_from_the_fields():
     )
     assert head.authorization == (b"Bearer a", b"Bearer b")
     assert head.client_request_id == b"mine"
-    assert head.pin == [b"blue"]
+    assert head.pin == {b"blue"}
     assert head.expect_continue
     assert head.nominated == {b"x-one", b"keep-alive"}
     plain = parse()
-    assert plain.authorization == () and plain.client_request_id == b"" and plain.pin == []
+    assert plain.authorization == () and plain.client_request_id == b"" and plain.pin == frozenset()
     assert not plain.expect_continue and not plain.web_socket
 
 

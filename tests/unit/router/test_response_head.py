@@ -81,7 +81,7 @@ def test_a_switch_of_protocols_is_read_as_an_answer():
     [
         ["Content-Length: 5", "Content-Length: 5"],
         ["Content-Length: 5", "Content-Length: 6"],
-        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Content-Length: 5", "Transfer-Encoding: gzip"],
         ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
         ["Transfer-Encoding: gzip"],
         ["Transfer-Encoding: gzip, chunked"],
@@ -99,6 +99,17 @@ def test_a_switch_of_protocols_is_read_as_an_answer():
 def test_an_answer_whose_end_is_in_doubt_is_not_passed_on(lines):
     with pytest.raises(ReplicaFailed):
         parse(*lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["Content-Length: 5", "Transfer-Encoding: chunked"], ["TRANSFER-ENCODING: Chunked", *["content-length: 1"] * 2]],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_chunks_override_a_length_and_the_connection_is_not_used_again(lines, turned):
+    head = parse(*(reversed(lines) if turned else lines))
+    assert head.chunked and not head.keep_alive and "both Content-Length" in head.broken_rule
+    assert b"content-length" not in head.names
 
 
 def test_an_answer_of_http_1_0_has_no_chunks():

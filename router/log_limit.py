@@ -1,4 +1,4 @@
-"""Rate-limited logging per peer: repeats of the same message are suppressed for 60 s."""
+"""Rate-limited logging: repeats of the same message about a subject are suppressed for 60 s."""
 
 import logging
 from collections.abc import Callable
@@ -9,7 +9,7 @@ REPEAT_S = 60.0
 _MAX_SUBJECTS = 256
 
 
-class PeerLogLimit:
+class LogLimit:
     """The last message logged for each subject."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -20,7 +20,7 @@ class PeerLogLimit:
     def log(self, subject: str, text: str, level: int) -> None:
         """Log a message unless it repeats the subject's last one within 60 s.
 
-        `subject`: name of a peer or an address. `text`: the message. `level`: level of `logging`.
+        `subject`: name of what the message is about. `text`: the message. `level`: level of `logging`.
         """
         now = self._now()
         text_before, logged_at = self._last.get(subject, ("", now))
