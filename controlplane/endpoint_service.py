@@ -21,7 +21,7 @@ from controlplane.tokens import IssuedToken
 from serving.endpoint import Auth, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint
-from serving.replica import ReplicaState
+from serving.replica import Replica, ReplicaState
 from serving.traffic import with_traffic
 
 
@@ -136,6 +136,10 @@ class EndpointService:
                 views.append(await self.get(declared.endpoint.name))
         return views
 
+    def names(self) -> list[str]:
+        """Names of the declared endpoints."""
+        return [declared.endpoint.name for declared in self._registry.all()]
+
     def skipped(self) -> dict[str, str]:
         """Endpoints that are not served, with the fault of the stored record: file, field and rule."""
         return {name: skipped.why for name, skipped in sorted(self._registry.skipped().items())}
@@ -177,6 +181,10 @@ class EndpointService:
     def shortfalls(self) -> list[Shortfall]:
         """The versions that are not ready; the installation is ready without any."""
         return shortfalls(self._registry.endpoints(), self._sources.view)
+
+    def ready_replica(self, key: VersionKey) -> Replica | None:
+        """One ready replica of a version."""
+        return next((each for each in self._sources.view.of(key) if each.state is ReplicaState.READY), None)
 
     def measure(self) -> ScalingMetrics:
         """Current numbers for `/metrics`."""

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefront.cli.client import DEFAULT_CONTROL_URL, UNIX, ControlClient, checked_control_url, unix_path
+from scorefront.cli.client import UNIX, ControlClient, checked_control_url, unix_path
 from scorefront.cli.command_errors import InvalidInput
 from scorefront.cli.manifest_files import STDIN
+from scorefront.command_hints import DEFAULT_CONTROL_URL
 from scorefront.cores import MAX_WORKERS
 
 MAX_SCORE_BYTES = 100_000_000

@@ -21,9 +21,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from cluster.local.socket_owner import unix_peer_uid
 from controlplane.openapi import OUTCOME_HEADER
 from scorefront.cli.command_errors import CommandError, InvalidInput
+from scorefront.command_hints import DEFAULT_CONTROL_URL
 from serving.faults import Fault
 
-DEFAULT_CONTROL_URL = "http://127.0.0.1:8081"
 UNIX = "unix:"
 """A control URL that begins so goes on with the path of a Unix socket."""
 UNIX_PATH_MAX_BYTES = 107

@@ -1,23 +1,30 @@
-"""Terminal output of `scorefront up`: progress while models start, then a sample request."""
+"""Terminal output of `scorefront up`: progress while models start, and a sample request for each endpoint."""
 
 import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from controlplane.control_errors import NoSuchEndpoint
 from controlplane.endpoint_service import EndpointService
 from router.settings import SettingError
+from scorefront.command_hints import CommandHints, program
+from scorefront.up.sample_request import DEFAULT, SAMPLE_MAX_BYTES, described_sample, sample_file
+from serving.endpoint import VersionKey
+from serving.printable import one_record
 
 POLL_S = 0.1
 PATIENCE_S = 10.0
-"""Time after which a model that is still starting is mentioned once; failures are logged by the provider."""
-SAMPLE_MAX_BYTES = 2000
+"""Time without a newly ready endpoint after which models that are still starting are mentioned once; failures are
+logged by the provider."""
+Fetch = Callable[[str, int], Awaitable[Any]]
+"""(host, port) of a replica with an entry script -> its swagger.json; None if it has none."""
 SHOW_KEYS = "SCOREFRONT_SHOW_KEYS"
 
 
@@ -43,54 +50,74 @@ def show_keys(environment: Mapping[str, str]) -> ShowKeys:
 
 
 class Banner:
-    """Prints readiness once, and changes of problems."""
+    """Prints each endpoint once, when it is ready, and the dashboard when all are or the others need longer."""
 
     def __init__(
         self,
         endpoints: EndpointService,
         control_url: str,
-        documents: Sequence[dict[str, Any]],
+        fetch: Fetch,
         redirect_url: str = "",
         token_file: Path | None = None,
         keys: ShowKeys = ShowKeys.ALWAYS,
     ) -> None:
-        """`plane`: the control plane.
+        """Output for `endpoints`.
 
-        control_url: of the control port, http:// or unix:. documents: the manifests it was started with.
-        redirect_url: of the redirect for plain HTTP clients; default none. token_file: of a required control token;
-        default none. keys: outputs for keys.
+        control_url: of the control port, http:// or unix:.
+        fetch: gets the description of a model.
+        redirect_url: of the redirect for plain HTTP clients; default none.
+        token_file: of a required control token; default none.
+        keys: outputs for keys.
         """
         self._endpoints = endpoints
         self._control_url = control_url
+        self._fetch = fetch
         self._redirect_url = redirect_url
         self._token_file = token_file
         self._keys = keys
-        self._documents = {document["metadata"]["name"]: document for document in documents}
-        self._reported: set[str] = set()
+        self._hints = CommandHints(control_url, program())
+        self._shown: set[str] = set()
+        """Endpoints printed."""
+        self._told: set[str] = set()
         """Versions mentioned as slow."""
+        self._ended = False
+        """True once the dashboard is printed."""
         self._console = Console(highlight=False, soft_wrap=True)
 
     async def show(self) -> None:
-        """Wait until every endpoint is ready, then print; goes on telling of endpoints that stop being ready."""
-        waited = 0.0
-        console = self._console
-        with console.status("starting …") as status:
-            while missing := self._endpoints.shortfalls():
+        """Print until every endpoint was ready once."""
+        quiet_s = 0.0
+        with self._console.status("starting …") as status:
+            while True:
+                missing = self._endpoints.shortfalls()
+                waiting_for = {shortfall.key.endpoint for shortfall in missing}
+                ready = [name for name in self._endpoints.names() if name not in waiting_for | self._shown]
+                for name in ready:
+                    await self._endpoint(name)
+                if not missing:
+                    break
                 status.update("waiting for " + ", ".join(f"[bold]{shortfall.key}[/]" for shortfall in missing))
-                if waited >= PATIENCE_S:
-                    await self._tell_of_slow_ones()
+                quiet_s = 0.0 if ready else quiet_s + POLL_S
+                if quiet_s >= PATIENCE_S:
+                    await self._mention_slow_ones()
+                    if self._shown:
+                        self._end()
                 await asyncio.sleep(POLL_S)
-                waited += POLL_S
-        for view in await self._endpoints.views():
-            self._endpoint(view)
-        if self._redirect_url:
-            console.print(f"\n  [bold]redirect[/]   {self._redirect_url} sends its clients to https")
-        self._control()
-        console.print("  Ctrl-C ends everything.\n")
+        self._end()
 
     def say_stopping(self) -> None:
         """A signal has come."""
         self._console.print("stopping …")
+
+    def _end(self) -> None:
+        """Print what is common to all endpoints, once."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._redirect_url:
+            self._console.print(f"\n  [bold]redirect[/]   {self._redirect_url} sends its clients to https")
+        self._control()
+        self._console.print("  Ctrl-C ends everything.\n")
 
     def _control(self) -> None:
         """Print the dashboard URL, or the access to the control port without a browser, and its token."""
@@ -105,53 +132,64 @@ class Banner:
             self._console.print("  [bold]token[/]      ", end="")
             print(f'export SCOREFRONT_TOKEN="$(cat {shlex.quote(str(self._token_file))})"', flush=True)
 
-    async def _tell_of_slow_ones(self) -> None:
+    async def _mention_slow_ones(self) -> None:
         for view in await self._endpoints.views():
-            for name, version in view["status"]["versions"].items():
-                label = f"{view['metadata']['name']}/{name}"
-                if not version["ready"] and label not in self._reported:
-                    self._reported.add(label)
-                    log = f"scorefront logs {view['metadata']['name']}"
-                    print(f"{label}: still starting; its log: {log}", file=sys.stderr, flush=True)
+            name = view["metadata"]["name"]
+            for version, status in view["status"]["versions"].items():
+                label = f"{name}/{version}"
+                if not status["ready"] and label not in self._told:
+                    self._told.add(label)
+                    log = self._hints.line("logs", name)
+                    reason = one_record(str(status["message"]).partition("\n")[0].removeprefix("starting"))
+                    why = f" ({reason})" if reason.strip(";: ") and "log lines" not in reason else ""
+                    print(f"{label}: still starting{why}; its log: {log}", file=sys.stderr, flush=True)
 
-    def _endpoint(self, view: dict[str, Any]) -> None:
-        name, status = view["metadata"]["name"], view["status"]
-        console = self._console
+    async def _endpoint(self, name: str) -> None:
+        try:
+            view = await self._endpoints.get(name)
+        except NoSuchEndpoint:
+            return
+        self._shown.add(name)
+        status, console = view["status"], self._console
         shares = ", ".join(
             f"{version} {round(100 * entry['share'], 2):g} %" for version, entry in status["versions"].items()
         )
         console.print(f"\n[bold green]✓[/] [bold]{name}[/] is ready ({shares})\n")
         console.print(f"  [bold]scoring[/]    {status['scoringUri']}")
-        credential = ""
-        if status["auth"] == "key":
-            if self._keys.applies(console.is_terminal):
-                credential = self._endpoints.keys(name).primary
-                console.print(f"  [bold]key[/]        {credential}")
-            else:
-                console.print(f"  [bold]key[/]        scorefront keys {name}")
-                credential = "KEY"
-        elif status["auth"] == "token":
-            console.print(f"  [bold]token[/]      scorefront token {name}")
-            credential = "TOKEN"
+        credential = self._credential(name, status["auth"])
+        body = await self._body(view)
         console.print("\n  try it:\n")
         # Plain print: a terminal must be able to copy the line as it is.
-        print(_curl(status["scoringUri"], credential, self._sample(name)), flush=True)
+        print(_curl(status["scoringUri"], credential, body), flush=True)
 
-    def _sample(self, name: str) -> str:
-        """A body that the model understands: sample.json beside the model's source, if there is one."""
-        for version in self._documents.get(name, {}).get("spec", {}).get("versions", []):
-            source = version.get("replica", {}).get("sourceDirectory")
-            path = Path(source) / "sample.json" if source else None
-            if path is not None and path.is_file() and path.stat().st_size <= SAMPLE_MAX_BYTES:
-                try:
-                    return json.dumps(json.loads(path.read_text()))
-                except ValueError:
-                    continue
-        return '{"data": []}'
+    def _credential(self, name: str, auth: str) -> str:
+        """Print the key, or the command that shows a credential; returns it for a double-quoted word of a shell."""
+        if auth == "none":
+            return ""
+        if auth == "key" and self._keys.applies(self._console.is_terminal):
+            key = self._endpoints.keys(name).primary
+            self._console.print(f"  [bold]key[/]        {key}")
+            return key
+        command = self._hints.line("keys" if auth == "key" else "token", name)
+        self._console.print("  [bold]key[/]        " if auth == "key" else "  [bold]token[/]      ", end="")
+        print(command, flush=True)
+        return f"$({command} | awk '/primary/ {{print $2}}')" if auth == "key" else f"$({command})"
+
+    async def _body(self, view: dict[str, Any]) -> str:
+        """Argument of `curl -d`: a file beside the source of the model, else what its description has."""
+        path = sample_file(view["spec"])
+        if path is not None:
+            text = path.read_text()
+            return json.dumps(json.loads(text)) if len(text) <= SAMPLE_MAX_BYTES else f"@{path}"
+        version = next(each for each in view["spec"]["versions"] if each["isDefault"])
+        replica = self._endpoints.ready_replica(VersionKey(view["metadata"]["name"], version["name"]))
+        if replica is None or "entryScript" not in version["replica"]:
+            return DEFAULT
+        return described_sample(await self._fetch(replica.host, replica.port)) or DEFAULT
 
 
 def _curl(url: str, credential: str, body: str) -> str:
-    headers = ["Content-Type: application/json"]
+    fields = [shlex.quote("Content-Type: application/json")]
     if credential:
-        headers.append(f"Authorization: Bearer {credential}")
-    return f"curl -sS {url} " + " ".join(f"-H {shlex.quote(h)}" for h in headers) + f" -d {shlex.quote(body)}"
+        fields.append(f'"Authorization: Bearer {credential}"')
+    return f"curl -sS {url} " + " ".join(f"-H {field}" for field in fields) + f" -d {shlex.quote(body)}"

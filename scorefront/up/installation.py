@@ -43,6 +43,7 @@ from scorefront.static_networks import destinations, ports_of, worker_arguments
 from scorefront.timed_port import TimedPort, app_runner, port_limits
 from scorefront.up.access import control_access
 from scorefront.up.banner import Banner, show_keys
+from scorefront.up.model_description import fetch
 from serving.faults import InvalidManifest
 
 _log = logging.getLogger("scorefront.up")
@@ -145,10 +146,9 @@ class _Installation:
             self._routers,
         )
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
-        documents = [document for _, document in options.documents]
         token_file = options.state_dir / "control-token" if self._access.token_demanded else None
         self._banner = Banner(
-            self._plane.endpoints, self._control_url, documents, redirect_url, token_file, show_keys(os.environ)
+            self._plane.endpoints, self._control_url, fetch, redirect_url, token_file, show_keys(os.environ)
         )
 
     async def run(self) -> int:
