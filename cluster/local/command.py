@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.local.inherited_environment import expanded, inherited
+from cluster.local.lifecycle import start_deadline_s
 from serving.endpoint import SERVER_TIMEOUT_VARIABLE, ReplicaKind, Resources, Version
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+LONGEST_SCORING_S = 300
+"""Largest `scoringTimeoutMs`. A worker of an entry script may be silent as long, or for its whole `init()`."""
 PYTHONS = frozenset({"python", "python3"})
 PORT_FIELD = "{port}"
 RUN_VARIABLE = "SCOREFRONT_RUN"
@@ -124,6 +127,7 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         env["AML_APP_INSIGHTS_ENABLED"] = "false"
         env["OTEL_SDK_DISABLED"] = "true"
         env[SERVER_TIMEOUT_VARIABLE] = str(version.server_timeout_ms)
+        env["WORKER_TIMEOUT"] = str(max(LONGEST_SCORING_S, math.ceil(start_deadline_s(version.liveness))))
     env |= {name: expanded(value, host.environ).replace(PORT_FIELD, str(port)) for name, value in source.env.items()}
     return env | {
         "SCOREFRONT_ENDPOINT": endpoint,

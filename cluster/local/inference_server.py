@@ -3,14 +3,21 @@
 The settings of the inference server's launcher, less those unfit for a replica behind a front end. The address and the
 number of workers are on the command line. On one machine, connections of other users are closed. In an image this file
 is alone and accepts every connection: the users there are those of the pod, among them the sidecar of a service mesh.
+
+gunicorn starts a worker that died in `init()` again without end, unless it exited with its code for a failed start.
+Here the server ends like the worker, so that the code or the signal is reported and the restarts have a backoff.
 """
 
 import contextlib
 import errno
 import functools
 import importlib.util
+import mmap
 import os
+import resource
+import signal
 import socket
+import sys
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
@@ -65,3 +72,88 @@ def accept(listener: socket.socket, uids: Collection[int], owner: ModuleType) ->
             client.close()
             raise BlockingIOError(errno.EAGAIN, "a connection of another user was closed")
     return client, address
+
+
+# ---- workers that die in init()
+
+DEATHS_OF_A_SERVER = 2
+"""Workers in a row that may die in `init()` once the server has served; the first may have been a passing fault."""
+
+_initialized = mmap.mmap(-1, mmap.PAGESIZE)
+"""Shared with the workers: 1 at the place of a worker that has completed `init()`."""
+
+
+class _Deaths:
+    """Ends of workers, in the master."""
+
+    def __init__(self) -> None:
+        self.by_pid: dict[int, int] = {}
+        """Ended workers that gunicorn has not collected: exit code, or minus the signal."""
+        self.in_row = 0
+        """Workers that died in `init()` since the last that completed it."""
+        self.served = False
+        """True once a worker has completed `init()`."""
+
+
+_deaths = _Deaths()
+
+
+def on_starting(server: Any) -> None:
+    """Hook of gunicorn before the first worker: record how workers end, which gunicorn tells no hook."""
+    collect = server.reap_workers
+
+    def reap_workers() -> None:
+        for pid in list(server.WORKERS):
+            with contextlib.suppress(OSError):
+                if (end := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                    _deaths.by_pid[pid] = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        collect()
+
+    server.reap_workers = reap_workers
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Hook of gunicorn before the start of a worker."""
+    _initialized[_place(worker)] = 0
+
+
+def post_worker_init(worker: Any) -> None:
+    """Hook of gunicorn in a worker that has completed `init()`."""
+    _initialized[_place(worker)] = 1
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Hook of gunicorn after the end of a worker: end the server if `init()` ends its workers."""
+    code = _deaths.by_pid.pop(worker.pid, None)
+    others = any(_initialized[_place(other)] for other in server.WORKERS.values())
+    _deaths.served = _deaths.served or others or bool(_initialized[_place(worker)])
+    _deaths.in_row = 0 if _initialized[_place(worker)] else _deaths.in_row + 1
+    # Without listeners the server is stopping.
+    if code is not None and server.LISTENERS and ends_server(_deaths.served, _deaths.in_row, others):
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}, {signal.strsignal(-code) or 'unknown'}"
+        print(f"init() ended its process ({how}), so this replica ends", file=sys.stderr, flush=True)
+        end_like(code)
+
+
+def ends_server(served: bool, deaths_in_row: int, others_serve: bool) -> bool:
+    """True if a worker's death in `init()` is the end of the server; `deaths_in_row` 0: it had completed it.
+
+    served: a worker has completed `init()` before.
+    deaths_in_row: workers that died in `init()` since.
+    others_serve: a worker that serves is left.
+    """
+    return not others_serve and deaths_in_row >= (DEATHS_OF_A_SERVER if served else 1)
+
+
+def end_like(code: int) -> None:
+    """End this process with an exit code, or by the signal -`code`, without a core dump."""
+    if code < 0:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)  # no effect on the first process of a container
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _place(worker: Any) -> int:
+    return int(worker.age) % len(_initialized)

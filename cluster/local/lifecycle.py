@@ -130,8 +130,14 @@ def exit_text(returncode: int, signal_names: dict[int, str]) -> str:
 
 
 def gist(reason: str) -> str:
-    """A reason without numbers and addresses, which differ from try to try: equal for one cause of failure."""
-    return _VARYING.sub("#", reason)
+    """The first line of a reason and the exceptions among the others, without numbers, which differ from try to try.
+
+    Equal for repeated failures of one cause, in whatever order several workers wrote their lines.
+    """
+    first, *rest = reason.splitlines() or [""]
+    raised = sorted({_NUMBER.sub("#", line.strip()) for line in rest if _EXCEPTION.match(line.strip())})
+    return "\n".join([first, *raised])
 
 
-_VARYING = re.compile(r"\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b")
+_NUMBER = re.compile(r"\b(0x)?[0-9a-f]*[0-9][0-9a-f]*\b")
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning)\b")

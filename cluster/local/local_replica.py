@@ -263,8 +263,7 @@ class ChildReplica(LocalReplica):
         ready_s = None if self._ready_at is None else now - self._ready_at
         failures, self._wait_s = lifecycle.backoff(self._lineage.failures, ready_s)
         successor = Lineage(failures, reason=self.reason)
-        if ready_s is None and self._lineage.port_retries < PORT_RETRIES and not self._runs() and is_taken(self.port):
-            # Another process took the chosen port first: not a failure of the model.
+        if ready_s is None and self._lineage.port_retries < PORT_RETRIES and self._lost_port():
             self._wait_s, successor = 0.0, replace(self._lineage, port_retries=self._lineage.port_retries + 1)
         self.successor = successor
         self._log_failure(failures)
@@ -272,6 +271,14 @@ class ChildReplica(LocalReplica):
             self.kill()
         else:
             self._wait_backoff()
+
+    def _lost_port(self) -> bool:
+        """True if another process took the chosen port first, which is no failure of the model.
+
+        An entry script inherits its listening socket, so nothing can.
+        """
+        chosen = self.version.replica.kind is ReplicaKind.COMMAND
+        return chosen and not self._runs() and is_taken(self.port)
 
     def _log_failure(self, failures: int) -> None:
         """Log the reason with the last lines of the replica; one line if its predecessor failed in the same way."""

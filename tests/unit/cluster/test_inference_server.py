@@ -52,3 +52,19 @@ def test_in_an_image_the_file_is_alone_and_every_connection_is_taken(tmp_path: P
     settings.post_fork(None, worker)
     assert worker.sockets[0].accept == "as gunicorn does"
     assert settings.timeout > 0
+
+
+@pytest.mark.parametrize(
+    ("served", "deaths_in_row", "others_serve", "ends"),
+    [
+        (False, 1, False, True),  # it never served: the first death in init() decides
+        (True, 0, False, False),  # a worker died in run(): gunicorn starts another
+        (True, 1, False, False),
+        (True, 2, False, True),  # and that one dies in init() again and again
+        (True, 5, True, False),  # the others serve on
+    ],
+)
+def test_a_server_ends_when_init_ends_its_workers(
+    served: bool, deaths_in_row: int, others_serve: bool, ends: bool
+) -> None:
+    assert loaded(SETTINGS).ends_server(served, deaths_in_row, others_serve) is ends

@@ -87,3 +87,12 @@ def test_an_ending_names_its_signal() -> None:
     assert lifecycle.exit_text(-9, {9: "SIGKILL"}) == "killed by SIGKILL"
     assert lifecycle.exit_text(-64, {}) == "killed by signal 64"
     assert lifecycle.exit_text(3, {}) == "exited with code 3"
+
+
+def test_failures_of_one_cause_have_one_gist() -> None:
+    told = "exited with code 3; its last lines:\n[11] booting\n  File x, line 2\nKeyError: 'w 17'\n[11] bye"
+    again = "exited with code 3; its last lines:\n[13] booting\n[12] booting\n  File x, line 2\nKeyError: 'w 18'"
+    assert lifecycle.gist(told) == lifecycle.gist(again) == "exited with code 3; its last lines:\nKeyError: 'w #'"
+    assert lifecycle.gist(told) != lifecycle.gist(told.replace("code 3", "code 4"))
+    assert lifecycle.gist(told) != lifecycle.gist(told.replace("KeyError", "OSError"))
+    assert lifecycle.gist("") == ""
