@@ -4,6 +4,10 @@ wanted = ceil((mean busy slots over the period + requests waiting now) ÷ (slots
 within `bounds`. A scale-up happens at once; a scale-down only after wanted was lower for the whole scale-down window,
 and only to the highest value in that window. Incomplete data may raise the number, never lower it.
 
+The window begins when the requested replicas are ready, and is at least as long as a start takes: otherwise a version
+that starts slower than its window would stop every replica before its first request. Replicas that cannot start, or
+that no machine has room for, are not multiplied by waiting requests.
+
 To add a rule: write a function of `RuleInputs` and put it into `RULES` at its rank. To add a limit (a schedule, a
 quota): `bounds` is the only place that knows minimum and maximum.
 """
@@ -13,9 +17,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from autoscaler.replica_facts import ReplicaFacts
 from autoscaler.sizing import replicas_needed
 from autoscaler.window import PeakWindow
 from serving.endpoint import AutoscalePolicy, VersionKey
+
+LONGEST_START_S = 3600.0
+"""Limit of the time to readiness that counts as the least length of the window."""
+
+
+UNKNOWN = ReplicaFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,10 @@ class ScalingRule(StrEnum):
     """No scale-down while data is missing."""
     FIXED = "fixed"
     """Autoscaling is off."""
+    FAILING = "failing"
+    """No scale-up while the newest template fails and has no ready replica."""
+    ROOM = "room"
+    """No scale-up while there is no room for a replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ class Decision:
     previous: int
     desired: int
     wanted: int
-    """The number for the load alone, within the bounds; never above `desired`."""
+    """The number for the load alone, within the bounds; above `desired` only by the rules `failing` and `room`."""
     direction: Direction
     rule: str
     """A value of `ScalingRule`."""
@@ -128,6 +143,9 @@ class RuleInputs(NamedTuple):
     """Highest wanted number in the scale-down window; None while the window is not fully known."""
     known_s: float
     """Seconds of the window that are known."""
+    window_s: float
+    """Length of the window: as declared, or the time that a start takes if that is longer."""
+    facts: ReplicaFacts
 
 
 class RuleOutcome(NamedTuple):
@@ -146,11 +164,12 @@ def decide(
     observation: Observation,
     now: float,
     unix_s: float,
+    facts: ReplicaFacts = UNKNOWN,
 ) -> tuple[ScalingState, Decision]:
     """The next state and the decision for one version. Changed bounds count at once, whatever the window and the data.
 
     `state`: of the decision before. `observation`: the slots now. `now`: seconds on a monotonic clock, equal times
-    are fine. `unix_s`: the same instant as wall-clock time, for `bounds`.
+    are fine. `unix_s`: the same instant as wall-clock time, for `bounds`. `facts`: the replicas now, default unknown.
     """
     limits = bounds(policy, unix_s)
     demand = observation.busy_mean + observation.waiting
@@ -158,8 +177,11 @@ def decide(
     wanted = limits.clamp(needed) if policy.enabled else limits.low
     current = limits.clamp(state.desired)
     # While data is missing the true need may be as high as the current number: the window must contain that, or the
-    # end of an outage would find only low values in it and remove replicas at once.
-    state.window.add(wanted if observation.complete else max(wanted, current), now)
+    # end of an outage would find only low values in it and remove replicas at once. The same holds while replicas
+    # start: they have not served yet what they were requested for.
+    settled = observation.complete and not facts.starting
+    state.window.add(wanted if settled else max(wanted, current), now)
+    window_s = max(policy.scale_down_window_s, min(facts.start_s, LONGEST_START_S))
     inputs = RuleInputs(
         policy=policy,
         bounds=limits,
@@ -170,8 +192,10 @@ def decide(
         wanted=wanted,
         previous=state.desired,
         current=current,
-        peak=state.window.peak(policy.scale_down_window_s, now),
+        peak=state.window.peak(window_s, now),
         known_s=state.window.known_s(now),
+        window_s=window_s,
+        facts=facts,
     )
     outcome = next(outcome for rule in RULES if (outcome := rule(inputs)) is not None)
     decision = Decision(
@@ -195,6 +219,22 @@ def decide(
 def autoscaling_off(given: RuleInputs) -> RuleOutcome | None:
     """The declared number."""
     return None if given.policy.enabled else RuleOutcome(given.wanted, ScalingRule.FIXED, "the number is fixed")
+
+
+def failing(given: RuleInputs) -> RuleOutcome | None:
+    """No scale-up while replicas of the newest template fail and none is ready: more of them would fail, too."""
+    facts = given.facts
+    if given.wanted <= given.current or facts.ready or not facts.failing:
+        return None
+    return RuleOutcome(given.current, ScalingRule.FAILING, _because(f"{facts.failing} failing and none ready", facts))
+
+
+def no_room(given: RuleInputs) -> RuleOutcome | None:
+    """No scale-up while there is no room for a replica: more of them would wait, too."""
+    facts = given.facts
+    if given.wanted <= given.current or not facts.unplaced:
+        return None
+    return RuleOutcome(given.current, ScalingRule.ROOM, _because(f"{facts.unplaced} without room", facts))
 
 
 def demand_above_maximum(given: RuleInputs) -> RuleOutcome | None:
@@ -229,7 +269,10 @@ def scale_down(given: RuleInputs) -> RuleOutcome | None:
     """The highest number wanted in the scale-down window, when fewer are wanted now."""
     if given.wanted >= given.current:
         return None
-    length_s = given.policy.scale_down_window_s
+    if given.observation.complete and given.facts.starting:
+        starting = "1 replica is" if given.facts.starting == 1 else f"{given.facts.starting} replicas are"
+        return RuleOutcome(given.current, ScalingRule.WINDOW, f"{starting} still starting")
+    length_s = given.window_s
     if given.peak is None:
         known = f"only {given.known_s:.0f} s of the {length_s:g} s window are known"
         return RuleOutcome(given.current, ScalingRule.WINDOW, known)
@@ -252,6 +295,8 @@ def as_demanded(given: RuleInputs) -> RuleOutcome | None:
 
 RULES: tuple[Callable[[RuleInputs], RuleOutcome | None], ...] = (
     autoscaling_off,
+    failing,
+    no_room,
     demand_above_maximum,
     scale_up,
     changed_bounds,
@@ -260,7 +305,12 @@ RULES: tuple[Callable[[RuleInputs], RuleOutcome | None], ...] = (
     at_minimum,
     as_demanded,
 )
-"""In order of rank: the first that applies decides. Every outcome is at least `wanted` and within the bounds."""
+"""In order of rank: the first that applies decides. Every outcome is within the bounds, and at least `wanted` except
+by `failing` and `no_room`."""
+
+
+def _because(state: str, facts: ReplicaFacts) -> str:
+    return f"{state} ({facts.hindrance})" if facts.hindrance else state
 
 
 def _direction(previous: int, desired: int) -> Direction:

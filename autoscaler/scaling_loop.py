@@ -17,7 +17,8 @@ from autoscaler.due_times import DueTimes
 from autoscaler.frontend_policy import FrontEndDecision, FrontEndState
 from autoscaler.frontend_settings import FrontEndLoad, FrontEndSettings, Size
 from autoscaler.journal import Journal
-from autoscaler.policy import Decision, Direction, Observation, ScalingState, decide
+from autoscaler.policy import UNKNOWN, Decision, Direction, Observation, ScalingState, decide
+from autoscaler.replica_facts import ReplicaFacts
 from serving.clock import Clock
 from serving.endpoint import AutoscalePolicy, VersionKey
 
@@ -118,13 +119,23 @@ class ScalingLoop:
         clock: Clock,
         wall: Callable[[], float],
         record: Callable[[Decision], None],
+        facts: Callable[[VersionKey], ReplicaFacts] = lambda key: UNKNOWN,
     ) -> None:
-        """`clock` paces the loop, `wall` gives unix seconds for bounds, `record` receives the decisions to be kept."""
+        """A loop without versions.
+
+        source: has the slots of every version.
+        target: carries out the decisions.
+        clock: paces the loop.
+        wall: gives unix seconds for bounds.
+        record: receives the decisions to be kept.
+        facts: the replicas of a version now; default: unknown.
+        """
         self._source = source
         self._target = target
         self._clock = clock
         self._wall = wall
         self._record = record
+        self._facts = facts
         self._versions: dict[VersionKey, _Tracked] = {}
         self._ticks = DueTimes()
         self._pokes = DueTimes()
@@ -223,7 +234,14 @@ class ScalingLoop:
         policy = version.policy
         observation = self._source.observe(version.key, policy.refresh_period_s, now)
         version.state, decision = decide(
-            version.key, policy, version.slots_per_replica, version.state, observation, now, self._wall()
+            version.key,
+            policy,
+            version.slots_per_replica,
+            version.state,
+            observation,
+            now,
+            self._wall(),
+            self._facts(version.key),
         )
         version.keep(decision)
         if is_tick or decision.desired != version.refused:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from autoscaler.replica_facts import ReplicaFacts
 from cluster.changes import Change, Remove, Reset, Upsert
 from serving.endpoint import Endpoint, ReplicaKind, Version, VersionKey
 from serving.replica import Replica, ReplicaState
@@ -16,6 +17,10 @@ class ObservedVersion:
     replica: Replica
     changed_at_s: float
     """Time of the last change of state or reason, on the event-loop clock."""
+    placed_at_s: float
+    """Time at which it was first known with a place to run."""
+    start_s: float = 0.0
+    """Time from there to its first readiness; 0.0 when unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,7 @@ class ClusterView:
                 before = self._by_id.get(replica.id)
                 if before is not None and before.replica == replica:
                     return False
-                if before is not None and _same_condition(before.replica, replica):
-                    now = before.changed_at_s
-                self._put(ObservedVersion(replica, now))
+                self._put(_observed(before, replica, now))
                 return True
             case Remove(replica_id):
                 return self._drop(replica_id)
@@ -102,6 +105,25 @@ class ClusterView:
         """Slots of the ready replicas."""
         return sum(replica.slots for replica in self.of(key) if replica.state is ReplicaState.READY)
 
+    def facts(self, key: VersionKey) -> ReplicaFacts:
+        """The replicas of one version as its scaling depends on them."""
+        present = [
+            seen for seen in self._by_key.get(key, {}).values() if seen.replica.state is not ReplicaState.DRAINING
+        ]
+        if not present:
+            return ReplicaFacts()
+        newest = [seen.replica for seen in present if seen.replica.template == present[-1].replica.template]
+        failing = [replica for replica in newest if _is_failing(replica)]
+        unplaced = [seen.replica for seen in present if not seen.replica.placed]
+        return ReplicaFacts(
+            ready=sum(replica.state is ReplicaState.READY for replica in newest),
+            failing=len(failing),
+            starting=sum(_is_starting(seen.replica) for seen in present),
+            unplaced=len(unplaced),
+            start_s=max(seen.start_s for seen in present),
+            hindrance=next((replica.reason.partition("\n")[0] for replica in (*failing, *unplaced)), ""),
+        )
+
     def message(self, key: VersionKey) -> str:
         """Reason of the replica that changed last among the failed, else among the starting ones; '' if none."""
         explained = [seen for seen in self._by_key.get(key, {}).values() if seen.replica.reason]
@@ -132,6 +154,26 @@ def shortfalls(endpoints: Iterable[Endpoint], view: ClusterView) -> list[Shortfa
             if ready < needed(version):
                 found.append(Shortfall(key, ready, needed(version), view.message(key)))
     return found
+
+
+def _observed(before: ObservedVersion | None, replica: Replica, now: float) -> ObservedVersion:
+    """The report of a replica after the one `before`."""
+    if before is None:
+        return ObservedVersion(replica, now, now)
+    changed_at_s = before.changed_at_s if _same_condition(before.replica, replica) else now
+    placed_at_s = before.placed_at_s if before.replica.placed else now
+    start_s = before.start_s
+    if replica.state is ReplicaState.READY and before.replica.state is ReplicaState.STARTING and not start_s:
+        start_s = now - placed_at_s
+    return ObservedVersion(replica, changed_at_s, placed_at_s, start_s)
+
+
+def _is_failing(replica: Replica) -> bool:
+    return replica.state is ReplicaState.FAILED or (replica.state is ReplicaState.STARTING and replica.failures > 0)
+
+
+def _is_starting(replica: Replica) -> bool:
+    return replica.state is ReplicaState.STARTING and not replica.failures and replica.placed
 
 
 def _same_condition(before: Replica, after: Replica) -> bool:

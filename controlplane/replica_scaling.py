@@ -55,7 +55,7 @@ class ReplicaScaling:
         self._desired = DesiredCounts(save_desired, clock)
         self.decisions = DecisionLog()
         self._executor = ScalingExecutor(provider, retirer, view, registry, self._desired, wall, self._note_acted)
-        self._loop = ScalingLoop(self._feed, self._executor, clock, wall, self._record)
+        self._loop = ScalingLoop(self._feed, self._executor, clock, wall, self._record, view.facts)
 
     # ---- life cycle
 

@@ -31,6 +31,12 @@ class Replica:
     """Reason for FAILED or for not being READY yet, for people."""
     static: bool = False
     """The address was declared: it is checked before each connection (`serving.destinations`)."""
+    template: str = ""
+    """Digest of the replica template; equal for interchangeable replicas. "": unknown."""
+    failures: int = 0
+    """Starts in a row that failed before this one got ready."""
+    placed: bool = True
+    """False while no machine has room for it."""
 
     @property
     def key(self) -> VersionKey:

@@ -1,6 +1,7 @@
 """One replica: its state machine and timers, and for a child its process."""
 
 import asyncio
+import hashlib
 import logging
 import signal
 import socket
@@ -32,6 +33,8 @@ class Lineage:
 
     failures: int = 0
     """Failures in a row."""
+    failed_starts: int = 0
+    """Failures in a row before the first readiness."""
     port_retries: int = 0
     reason: str = ""
 
@@ -55,6 +58,7 @@ class LocalReplica:
         self.key = key
         self.version = version
         self.template = command.template(version)
+        self._template_digest = hashlib.sha256(repr(self.template).encode()).hexdigest()[:10]
         self.state = LifecycleState.STARTING
         self.reason = ""
         self.successor: Lineage | None = None
@@ -80,7 +84,14 @@ class LocalReplica:
             slots=self.version.slots_per_replica,
             static=isinstance(self, StaticReplica),
             reason=self.reason,
+            template=self._template_digest,
+            failures=self.failed_starts,
         )
+
+    @property
+    def failed_starts(self) -> int:
+        """Starts in a row that failed before this one."""
+        return 0
 
     def handle(self, event: LifecycleEvent, reason: str = "") -> None:
         """Apply an event: change the state, act on the change, report it."""
@@ -166,6 +177,11 @@ class ChildReplica(LocalReplica):
     def subreaper(self) -> int | None:
         """The process that all its processes descend from, while they run."""
         return self._child.subreaper if self._runs() and self._child else None
+
+    @property
+    def failed_starts(self) -> int:
+        """Starts in a row that failed before this one, of the replicas that it replaces."""
+        return self._lineage.failed_starts
 
     def kill(self) -> None:
         """Kill the process."""
@@ -262,7 +278,8 @@ class ChildReplica(LocalReplica):
         now = self._machine.clock()
         ready_s = None if self._ready_at is None else now - self._ready_at
         failures, self._wait_s = lifecycle.backoff(self._lineage.failures, ready_s)
-        successor = Lineage(failures, reason=self.reason)
+        failed_starts = self._lineage.failed_starts + 1 if ready_s is None else 0
+        successor = Lineage(failures, failed_starts, reason=self.reason)
         if ready_s is None and self._lineage.port_retries < PORT_RETRIES and self._lost_port():
             self._wait_s, successor = 0.0, replace(self._lineage, port_retries=self._lineage.port_retries + 1)
         self.successor = successor

@@ -10,6 +10,7 @@ from serving.replica import Replica, ReplicaState
 STUCK = frozenset({"CrashLoopBackOff", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
 """Waiting reasons of a container that do not resolve by waiting; so does every CreateContainer…Error."""
 LONGEST_REASON = 500
+TEMPLATE_LABELS = ("pod-template-hash", "controller-revision-hash")
 _UID_DIGITS = 8
 
 Pod = Mapping[str, Any]
@@ -40,8 +41,29 @@ def replica_of(pod: Pod, key: VersionKey, port: int, slots: int) -> Replica | No
     if phase == "Succeeded" or (leaving and (phase == "Failed" or not status.get("podIP"))):
         return None
     state, reason = _condition(pod, status, leaving)
-    host = status.get("podIP") or ""
-    return Replica(replica_id(pod), *key, host, port, state, slots, reason[:LONGEST_REASON])
+    return Replica(
+        id=replica_id(pod),
+        endpoint=key.endpoint,
+        version=key.version,
+        host=status.get("podIP") or "",
+        port=port,
+        state=state,
+        slots=slots,
+        reason=reason[:LONGEST_REASON],
+        template=_template(pod),
+        failures=0 if state is ReplicaState.READY else _restarts(status),
+        placed=not unschedulable(pod),
+    )
+
+
+def _template(pod: Pod) -> str:
+    """The digest of the pod template that the controller of its workload labels it with."""
+    found = pod["metadata"].get("labels") or {}
+    return next((found[name] for name in TEMPLATE_LABELS if name in found), "")
+
+
+def _restarts(status: Mapping[str, Any]) -> int:
+    return max((int(container.get("restartCount") or 0) for container in _containers(status)), default=0)
 
 
 def _condition(pod: Pod, status: Mapping[str, Any], leaving: bool) -> tuple[ReplicaState, str]:

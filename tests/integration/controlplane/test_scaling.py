@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -111,12 +112,56 @@ async def test_replicas_that_are_not_ready_go_before_ready_ones(bench, load):
     bench.provider.starts_ready = False
     load.set(busy=1, waiting=4, starved=True)
     await load.run(1)
-    one_more = bench.provider.of(BLUE, STARTING)[0]
+    one_more, *others = bench.provider.of(BLUE, STARTING)
     bench.provider.become(one_more, READY)
+    for other in others:
+        bench.provider.become(other, FAILED)
     load.set(busy=0, waiting=0)
     await load.run(64)
     assert bench.routers.retired == [(BLUE, 1)]
-    assert len(bench.provider.of(BLUE, READY)) == 1 and bench.provider.of(BLUE, STARTING) == []
+    assert len(bench.provider.of(BLUE, READY)) == 1 and bench.provider.of(BLUE, FAILED) == []
+
+
+async def test_replicas_that_start_for_longer_than_the_window_are_not_stopped_before_they_serve(bench, load):
+    bench.provider.starts_ready = False
+    load.set(busy=1, waiting=3, starved=True)
+    await load.run(1)
+    starting = bench.provider.of(BLUE, STARTING)
+    assert len(starting) == 5
+    load.set(busy=0, waiting=0)
+    await load.run(90)
+    assert bench.provider.of(BLUE, STARTING) == starting
+    assert "still starting" in bench.plane.endpoints.decisions("iris", "blue", 1)[0].decision.reason
+    for each in starting:
+        bench.provider.become(each, READY)
+    await load.run(80)  # the declared window is over; a start takes 91 s
+    assert len(bench.provider.of(BLUE, READY)) == 6
+    await load.run(20)
+    assert len(bench.provider.of(BLUE, READY)) == 1
+
+
+async def test_replicas_that_fail_to_start_are_not_multiplied_by_waiting_requests(bench, load):
+    bench.provider.become(bench.provider.of(BLUE)[0], FAILED, "exited with code 3 before it was ready\n  Traceback")
+    load.set(busy=0, waiting=4, starved=True)
+    await load.run(30)
+    assert bench.provider.asked("scale") == []
+    held = bench.plane.endpoints.decisions("iris", "blue", 1)[0].decision
+    assert held.rule == "failing" and "(exited with code 3 before it was ready)" in held.reason
+    bench.provider.become(bench.provider.of(BLUE)[0], READY)
+    await load.run(1)
+    assert bench.provider.asked("scale") == [("scale", BLUE, 6, frozenset())]
+
+
+async def test_replicas_without_room_are_not_piled_up_by_waiting_requests(bench, load):
+    load.set(busy=1, waiting=1, starved=True)
+    await load.run(1)
+    homeless = replace(bench.provider.replicas[bench.provider.of(BLUE)[-1]], state=STARTING, placed=False)
+    bench.provider.put(replace(homeless, reason="no room: needs 100 GB"))
+    load.set(busy=2, waiting=9, starved=True)
+    await load.run(30)
+    assert [call[2] for call in bench.provider.asked("scale")] == [2, 3]
+    held = bench.plane.endpoints.decisions("iris", "blue", 1)[0].decision
+    assert held.rule == "room" and "(no room: needs 100 GB)" in held.reason
 
 
 async def test_nothing_is_withdrawn_while_the_number_cannot_be_lowered(bench, load):

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoscaler.replica_facts import ReplicaFacts
 from cluster.changes import Remove, Reset, Upsert
 from controlplane.cluster_view import ClusterView, shortfalls
 from serving.endpoint import (
@@ -123,3 +126,33 @@ def test_one_static_replica_that_answers_is_enough():
 
 def test_a_draining_replica_is_not_ready():
     assert len(shortfalls([endpoint()], view_of(replica("a", DRAINING)))) == 1
+
+
+def test_facts_tell_the_newest_template_from_older_ones_and_first_starts_from_repeated_ones():
+    view = view_of(
+        replace(replica("a"), template="old"),
+        replace(replica("b", FAILED, "exited with code 3\nTraceback"), template="new"),
+        replace(replica("c", STARTING), template="new", failures=2),
+        replace(replica("d", STARTING), template="new"),
+        replace(replica("e", STARTING, "no room"), template="new", placed=False),
+        replace(replica("f", DRAINING), template="newer"),
+    )
+    assert view.facts(BLUE) == ReplicaFacts(
+        ready=0, failing=2, starting=1, unplaced=1, start_s=0.0, hindrance="exited with code 3"
+    )
+    assert view.facts(VersionKey("iris", "green")) == ReplicaFacts()
+
+
+def test_a_start_takes_from_the_place_to_the_first_readiness():
+    view = view_of()
+    waiting = replace(replica("a", STARTING, "no room"), placed=False)
+    view.apply(Upsert(waiting), 10.0)
+    view.apply(Upsert(replica("a", STARTING)), 100.0)
+    view.apply(Upsert(replica("a", STARTING, "loading")), 110.0)
+    view.apply(Upsert(replica("a")), 115.0)
+    assert view.facts(BLUE).start_s == 15.0
+    view.apply(Upsert(replica("a", STARTING)), 200.0)  # restarted in place
+    view.apply(Upsert(replica("a")), 900.0)
+    assert view.facts(BLUE).start_s == 15.0
+    view.apply(Upsert(replica("b")), 901.0)  # known as ready: its start was not seen
+    assert view.facts(BLUE).start_s == 15.0
