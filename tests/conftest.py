@@ -1,4 +1,4 @@
-"""What holds for every test: nothing it started outlives it, and chance is pinned."""
+"""Rules for every test: no process or task outlives its test, and randomness is pinned."""
 
 import asyncio
 import os

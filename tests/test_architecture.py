@@ -1,6 +1,7 @@
-"""The import map of the house, held: who may import whom, what the pure packages may not touch, what nothing is named.
+"""The import map of the house, held: permitted imports, limits of the pure packages, forbidden names.
 
-A module without a line in the map fails. The checker is a set of functions of source text, so that it is itself tested
+A module without a line in the map fails. The checker is a set of functions of source text, so that it is itself
+tested
 on small made-up sources below.
 """
 
@@ -161,7 +162,7 @@ def import_faults(module: str, source: str) -> list[str]:
 
 
 def process_faults(module: str, source: str) -> list[str]:
-    """One process or command that knows another, without being what starts it."""
+    """A process or command that knows another one without starting it."""
     known = [folder for folder in APART if within(module, folder)]
     known.extend(STARTS.get(longest_match(module, STARTS) or "", ()))
     return [
@@ -200,7 +201,7 @@ def purity_faults(module: str, source: str) -> list[str]:
 
 
 def name_faults(module: str, source: str) -> list[str]:
-    """Modules, folders and classes whose name does not say what they are for."""
+    """Modules, folders and classes with names that do not state their purpose."""
     faults = [f"{module}: {part!r} says nothing" for part in module.split(".") if says_nothing(part)]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef) and (says_nothing(node.name) or node.name.endswith("Manager")):
@@ -214,7 +215,7 @@ def says_nothing(name: str) -> bool:
 
 
 def package_docstring_faults(package: str, source: str, modules: int) -> list[str]:
-    """A package of more than one file says what it is for and what it must never do."""
+    """A package of more than one file states its purpose and its limits."""
     docstring = ast.get_docstring(ast.parse(source)) or ""
     if modules > 1 and not re.search(r"\b(never|must not|No)\b", docstring):
         return [f"{package}: its docstring does not say what it must never do"]

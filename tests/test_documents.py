@@ -16,7 +16,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 
 
 def missing(text: str, beside: Path) -> list[str]:
-    """What `text`, a document of the folder `beside`, names and is not there."""
+    """Names in `text`, a document of the folder `beside`, without a target."""
     files = [name for name in NAMED_FILE.findall(text) if not (ROOT / name).exists()]
     links = [name for name in LINK.findall(text) if not (beside / name).exists()]
     modules = [name for name in NAMED_MODULE.findall(text) if not is_module(name) and name != "cluster.yaml"]

@@ -16,12 +16,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "scorefront")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 TREES = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in FILES}
+TEST_FILES = sorted(file for folder in ("tests", "loadtests") for file in (ROOT / folder).rglob("*.py"))
 
 RELATIVE = re.compile(r"\b(what|who|whom|whose|whoever|whatever|which|where|whether|how)\b", re.IGNORECASE)
 WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 MOST_RELATIVE_PER_100 = 0.5
+MOST_RELATIVE_PER_100_IN_TESTS = 0.5
 MOST_DOUBLED_CLASSES = 0
 MOST_MODULE_LINES = 400
 MOST_CLASS_LINES = 300
@@ -65,6 +67,11 @@ def lines(found: ast.ClassDef) -> int:
 
 def test_docstrings_use_nouns() -> None:
     assert relative_per_100([text for tree in TREES.values() for text in docstrings(tree)]) <= MOST_RELATIVE_PER_100
+
+
+def test_docstrings_of_tests_and_load_tests_use_nouns() -> None:
+    found = [text for file in TEST_FILES for text in docstrings(ast.parse(file.read_text()))]
+    assert relative_per_100(found) <= MOST_RELATIVE_PER_100_IN_TESTS
 
 
 def test_class_names_are_unique() -> None:

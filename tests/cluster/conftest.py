@@ -39,7 +39,7 @@ def nothing_outlives_the_test() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_outlives_the_run() -> Iterator[None]:
-    """Fails where the node or a pod is still there when all is over."""
+    """Fail if the node or a pod remains after the run."""
     before = set(psutil.Process().children(recursive=True))
     yield
     left = set(psutil.Process().children(recursive=True)) - before
@@ -48,7 +48,7 @@ def nothing_outlives_the_run() -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kube() -> AsyncIterator[Kube]:
-    """With the rights of whoever runs the tests."""
+    """A client with the rights of the user of the tests."""
     async with Kube() as client:
         yield client
 
@@ -83,6 +83,6 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def movable() -> None:
-    """Skips where the API server cannot be stopped."""
+    """Skip unless the API server can be stopped."""
     if not os.environ.get("CLUSTER_CONTROL"):
         pytest.skip(IMMOVABLE)

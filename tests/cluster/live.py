@@ -3,12 +3,13 @@
     python -m tests.cluster.live --model IMAGE [--overlay FOLDER] [--address HOST:PORT] [--clients 4] [--check]
 
 KUBECONFIG: a cluster that runs pods; scorefront is installed in it (docs/kubernetes.md), or `--overlay` names the
-kustomization that installs it. `--model`: the image of examples/iris/Dockerfile; it hosts a model of 100 ms a request,
-which `--address`, where the Service `scorefront` is reached from here, is asked for; without it, its cluster IP. Two
-routers and two control processes are wanted in any case, since of one nobody could take the place. Clients in a closed
-loop, each on a connection that it keeps: one that is closed without notice counts as a failure, too; and two more that
-make a new connection for every request. A request that was on the replica whose processes are killed may fail, and no
-other. The endpoint is removed in the end, nothing else.
+kustomization to install. `--model`: the image of examples/iris/Dockerfile; it hosts a model of 100 ms a request,
+`--address`: the Service `scorefront` as reachable from here; without it, its cluster IP. Two
+routers and two control processes are wanted in any case, since one alone has no successor. Clients in a closed
+loop, each on a connection that it keeps: one that is closed without notice counts as a failure, too; and two more
+that
+make a new connection for every request. Only a request on the replica with the killed
+processes may fail. The endpoint is removed in the end, nothing else.
 """
 
 import argparse
@@ -65,7 +66,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was seen. `said_s`: from the declaration to the first answer of the model."""
+    """Measured values. `said_s`: from the declaration to the first answer of the model."""
 
     said_s: float
     steps: Sequence[Step]
@@ -133,18 +134,18 @@ async def pods(selector: str) -> list[Object]:
 
 
 def steady(found: Sequence[Object], count: int, without: str = "") -> bool:
-    """Whether so many pods are there, all of them Ready and none leaving. `without`: a uid that must be gone."""
+    """True if this many pods exist, all Ready and none leaving. `without`: uid of a pod that must be gone."""
     whole = all(is_ready(each) and not each["metadata"].get("deletionTimestamp") for each in found)
     return whole and len(found) == count and all(each["metadata"]["uid"] != without for each in found)
 
 
 def restarts(pod: Object) -> int:
-    """How often its containers were started again."""
+    """Number of restarts of its containers."""
     return sum(each["restartCount"] for each in pod["status"].get("containerStatuses", ()))
 
 
 def first(found: Sequence[Object]) -> tuple[str, str]:
-    """Name and uid of the pod whose name comes first."""
+    """Name and uid of the first pod by name."""
     told = min((each["metadata"] for each in found), key=lambda metadata: str(metadata["name"]))
     return told["name"], told["uid"]
 
@@ -242,7 +243,7 @@ class Crowd:
 
     @contextlib.asynccontextmanager
     async def at_work(self, seen: list[Tally]) -> AsyncIterator[None]:
-        """What they have seen is added to `seen` in the end."""
+        """Run clients; add their observations to `seen` at the end."""
         for each in self._all:
             each.start()
         try:
@@ -265,7 +266,7 @@ class Course:
 
     @contextlib.asynccontextmanager
     async def step(self, name: str, crowd: Crowd, may_fail: int = 0) -> AsyncIterator[None]:
-        """Note what happened meanwhile."""
+        """One step of the run: its time, answered and permitted failed requests."""
         since_s, before = time.monotonic(), crowd.answered
         print(f"{name} …", flush=True)
         try:
@@ -337,7 +338,7 @@ class Course:
 
 
 def merged(seen: Sequence[Tally]) -> Tally:
-    """What all of them have seen."""
+    """The observations of all clients together."""
     whole = Tally()
     for each in seen:
         whole.statuses += each.statuses
@@ -365,7 +366,7 @@ def table(run: Run) -> Table:
 
 
 def promises(run: Run) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product with their measured values."""
     told = [
         Promise(f"{step.name}: failed", failed(step, run.tally.failures), step.may_fail, at_least=False, digits=0)
         for step in run.steps

@@ -1,4 +1,4 @@
-"""Callers of REST before a real API server: who they are and what they may is what it says of their own token."""
+"""Callers of REST before a real API server: identity and rights come from its answers for their own token."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

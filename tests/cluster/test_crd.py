@@ -1,4 +1,4 @@
-"""The CRD before a real API server: what `parse` takes it takes, and what `parse` refuses it refuses by itself."""
+"""The CRD before a real API server: it accepts the documents that `parse` accepts, and refuses the others by itself."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ DEFINITION = path(DEFINITIONS, None, "scoringendpoints.scorefront.io")
 
 
 def can_be_sent(case: Mapping[str, Any]) -> bool:
-    """JSON has neither NaN nor infinity: what holds one never gets as far as the API server."""
+    """True without NaN and infinity, for which JSON has no number."""
     try:
         json.dumps(case["manifest"], allow_nan=False)
     except ValueError:
@@ -51,7 +51,7 @@ STRICTLY = {"dryRun": "All", "fieldValidation": "Strict"}
 
 
 class Server:
-    """The API server, asked what it would say."""
+    """The API server, asked by dry runs."""
 
     def __init__(self, api: Api) -> None:
         self.api = api

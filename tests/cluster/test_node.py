@@ -1,4 +1,4 @@
-"""The played node itself, with plain Deployments: what the other tests stand on."""
+"""The played node itself, with plain Deployments: the base of the other tests."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ class Plain:
         return await self.pods()
 
     async def empty(self) -> bool:
-        """Whether no pod is left."""
+        """True if no pod is left."""
         return not await self.pods()
 
     async def scale(self, replicas: int) -> None:
@@ -78,7 +78,7 @@ class Plain:
         await self.kube.patch(self.path("deployments", "plain"), {"spec": {"replicas": replicas}}, MERGE)
 
     def entries(self, uid: str) -> list[str]:
-        """What the node noted of a pod, in order."""
+        """Journal entries of a pod, in order."""
         return [each.what for each in journal.read(self.folder / "journal") if each.uid == uid]
 
 

@@ -1,4 +1,4 @@
-"""What the translation makes, before a real API server: taken as it is, field by field, and nothing of it dropped."""
+"""The translated objects before a real API server: accepted unchanged, field by field, with nothing dropped."""
 
 import base64
 import os
@@ -36,7 +36,7 @@ async def api() -> AsyncIterator[Api]:
 
 
 async def applied(api: Api, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
-    """What would be stored; an unknown field is an error."""
+    """The stored form; an unknown field is an error."""
     where = path(resource, HOME, body["metadata"]["name"])
     return await api.apply(f"{where}?dryRun=All&fieldValidation=Strict", body)
 
@@ -70,7 +70,7 @@ async def test_an_event_is_taken(api: Api) -> None:
 
 
 def lost(said: Any, stored: Any, at: str = "") -> list[str]:
-    """Where `stored` does not hold what was said; quantities may be written another way."""
+    """Differences of `stored` from the declaration; quantities may be written another way."""
     if isinstance(said, dict):
         return [place for name, part in said.items() for place in lost(part, stored.get(name, {}), f"{at}.{name}")]
     if isinstance(said, list):

@@ -1,4 +1,4 @@
-"""What a user does not notice: a leader that dies, an API server that goes away and comes back."""
+"""Outages that a user does not notice: the death of a leader, an API server that goes away and comes back."""
 
 import asyncio
 import signal
@@ -91,7 +91,7 @@ async def test_no_process_of_ours_was_refused_a_right(site: Site, endpoint: str)
 
 
 async def api_server_started_unix() -> float:
-    """By what it says of itself."""
+    """Start time from its own metrics."""
     metrics = await kubectl("get", "--raw", "/metrics")
     line = next(line for line in metrics.splitlines() if line.startswith("process_start_time_seconds "))
     return float(line.split()[1])

@@ -61,7 +61,7 @@ class Ground:
         return await self.at_rest(name)
 
     async def at_rest(self, name: str) -> Object:
-        """A Deployment whose controller has nothing left to write. Raises TimeoutError."""
+        """A Deployment after the last write of its controller. Raises TimeoutError."""
         seen: list[Object] = []
 
         async def it_is() -> bool:
@@ -131,7 +131,7 @@ def version_of(found: Object) -> str:
 
 
 def adopting(workload: str, name: str = "blue", **fields: Any) -> Object:
-    """A version whose replicas are the pods of an existing Deployment."""
+    """A version on the pods of an existing Deployment."""
     replica = {"workloadRef": {"kind": "Deployment", "name": workload}, "port": 5001}
     return {"name": name, "replica": replica, **fields}
 
@@ -152,7 +152,7 @@ async def ground(site: Site, kube: Kube, name: str) -> AsyncIterator[Ground]:
 
 
 async def owner(ground: Ground, kind: str, name: str) -> Object:
-    """A controller reference to an object that there is: the garbage collector leaves what has one."""
+    """A controller reference to an existing object: the garbage collector keeps objects with one."""
     if kind == "ConfigMap":
         path, api = f"/api/v1/namespaces/{ground.namespace}/configmaps", "v1"
         found = await ground.kube.create(path, {"metadata": {"name": name}})
@@ -339,7 +339,7 @@ async def test_a_restored_fence_of_another_cluster_does_not_keep_a_workload_from
 
 
 async def test_a_restored_deployment_whose_owner_is_gone_is_made_anew(ground: Ground, name: str) -> None:
-    """The API server's garbage collector takes what names an owner that is not there; scorefront never does."""
+    """The API server's garbage collector removes objects with a missing owner; scorefront never does."""
     old = {
         "apiVersion": "scorefront.io/v1alpha1",
         "kind": "ScoringEndpoint",
@@ -393,7 +393,7 @@ async def is_observed(ground: Ground, name: str) -> bool:
 
 
 async def stays(ground: Ground, before: Object) -> None:
-    """Nobody writes the Deployment for longer than the leader leaves between two looks at it."""
+    """Check that the Deployment is not written for longer than the leader's interval of checks."""
     with pytest.raises(TimeoutError):
         await until(lambda: was_written(ground, before), "a write", SWEEPS_S)
 

@@ -1,4 +1,4 @@
-"""REST in a cluster: Kubernetes tokens are worth what the API server says, and the control token can be replaced."""
+"""REST in a cluster: the API server judges Kubernetes tokens, and the control token can be replaced."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ class Rest:
         return str((await self._pods())[instance]["metadata"]["name"])
 
     async def ask(self, who: str, method: str, path: str, body: Any = None, instance: int = 0) -> tuple[int, Any]:
-        """Status and JSON or text. `who`: a service account or a token. `instance`: which control pod."""
+        """Status and JSON or text. `who`: a service account or a token. `instance`: control pod."""
         pod = (await self._pods())[instance]
         url = f"https://{pod['status']['podIP']}:{REST_PORT}{path}"
         header = {"Authorization": f"Bearer {self.tokens.get(who, who)}"}

@@ -44,12 +44,12 @@ class Tenant:
         return ENDPOINTS.format(self.namespace)
 
     async def create(self, who: str, name: str, *versions: Object) -> Object:
-        """Dry run: the stored form of an endpoint that `who` creates. Raises ApiFailure."""
+        """Dry run: the stored form of an endpoint created by `who`. Raises ApiFailure."""
         body = manifest(name, versions)
         return await self.callers[who].call("POST", self.endpoints, body, query={"dryRun": "All"})
 
     async def refusal(self, who: str, name: str, *versions: Object) -> str:
-        """Why `who` may not create an endpoint."""
+        """Reason of the refusal of an endpoint by `who`."""
         with pytest.raises(ApiFailure) as refused:
             await self.create(who, name, *versions)
         assert refused.value.status == 403
@@ -208,7 +208,7 @@ class Stored:
         return await self._tenant.callers[who].patch(self.path, {"spec": spec}, dryRun="All")
 
     async def replaced(self, who: str, **spec: Any) -> Object:
-        """The same by PUT; again where the status has changed meanwhile."""
+        """The same by PUT; again if the status has changed meanwhile."""
         while True:
             found = await self._kube.get(self.path)
             body = {**found, "spec": {**found["spec"], **spec}}

@@ -223,7 +223,7 @@ async def authority(site: Site) -> Path:
 
 
 async def scorefront(site: Site, *arguments: str) -> str:
-    """The command line, against any of the control processes. Raises AssertionError with what it said."""
+    """The command line, against any of the control processes. Raises AssertionError with its output."""
     pods = await site.controls()
     secret = f"/api/v1/namespaces/{HOME}/secrets/scorefront-control-token"
     token = (await site.kube.get(secret))["data"]["token"]

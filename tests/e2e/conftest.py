@@ -17,7 +17,7 @@ from loadtests.installation import Installation, manifest, witness_version
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, whatever its status."""
+    """An HTTP answer of any status."""
 
     status: int
     headers: dict[str, str]

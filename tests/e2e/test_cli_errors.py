@@ -1,4 +1,4 @@
-"""Wrong command lines and wrong manifests, as a person meets them: the exit status, and what standard error says.
+"""Wrong command lines and wrong manifests, from the user's side: exit status and standard error.
 
 Run in this process, through the same function as the program, so that hundreds of them take seconds; a few at the end
 go through the real program. A witness socket shows that nothing invalid is sent.
@@ -26,7 +26,7 @@ MANIFESTS = yaml.safe_load((TESTS / "data/wrong_manifests.yaml").read_text())
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A port that accepts nothing unless it is asked whether somebody came."""
+    """A port that counts connections and accepts them only on request."""
 
     listener: socket.socket
 
@@ -53,7 +53,7 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Witness]:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the words in capitals of wrong_calls.yaml stand for."""
+    """Values of the words in capitals of wrong_calls.yaml."""
     monkeypatch.chdir(tmp_path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""`scorefront control`, as processes: who leads, who stands by, and how they end. The Kubernetes API is played."""
+"""`scorefront control` as processes: leader, standby and their end. The Kubernetes API is a fake."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ class Process:
         return self.errors.read_text()
 
     async def rest(self) -> str:
-        """Where it answers, whoever leads."""
+        """URL of REST at any instance."""
         await eventually(lambda: "REST at " in self.said(), START_S)
         return self.said().partition("REST at ")[2].partition(",")[0]
 

@@ -1,4 +1,4 @@
-"""What a client of a running installation sees."""
+"""Responses of a running installation."""
 
 import threading
 import time

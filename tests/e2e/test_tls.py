@@ -71,7 +71,7 @@ class SecureSite:
             return self.score(connection, path=path)
 
     def shown(self, name: str | None = None) -> bytes:
-        """The certificate that a new client gets to see who asks for this name, or for none."""
+        """The certificate for a new client with this name, or none."""
         with (
             socket.create_connection(self.address, timeout=20) as sock,
             trusting().wrap_socket(sock, server_hostname=name) as secure,
@@ -79,7 +79,7 @@ class SecureSite:
             return secure.getpeercert(binary_form=True) or b""
 
     def shows(self, certificate: bytes) -> bool:
-        """True once clients get this one, whether or not they ask for a name."""
+        """True once clients with and without a name get this certificate."""
         return self.shown() == self.shown("first.test") == certificate
 
     def until(self, met: Callable[[], object]) -> None:
@@ -171,7 +171,7 @@ def moment(days: float) -> datetime.datetime:
 
 
 def hello(name: bytes) -> bytes:
-    """The first bytes of a client that asks for this name, whatever it is made of."""
+    """The ClientHello of a client for this name, as bytes."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     stand_in = "x" * len(name)
     client = trusting().wrap_bio(incoming, outgoing, server_hostname=stand_in)

@@ -1,4 +1,4 @@
-"""A certificate authority of peers, made on the spot, and what it gives out."""
+"""A certificate authority of peers, made on the spot, and its certificates."""
 
 import datetime
 import ipaddress

@@ -1,4 +1,4 @@
-"""Certificates made on the spot, and the ways in which people and Kubernetes put them in place."""
+"""Certificates made on the spot, and the usual ways to put them in place."""
 
 import datetime
 import os
@@ -26,7 +26,7 @@ class Made:
 
     @property
     def der(self) -> bytes:
-        """What a client sees of it."""
+        """The DER form, as clients see it."""
         return ssl.PEM_cert_to_DER_cert(self.cert.decode())
 
 
@@ -58,7 +58,7 @@ def make(
 
 
 class Folder:
-    """`tls.crt` and `tls.key` in a folder, and how they are exchanged."""
+    """`tls.crt` and `tls.key` in a folder, with ways to replace them."""
 
     def __init__(self, folder: Path, made: Made) -> None:
         folder.mkdir(exist_ok=True)

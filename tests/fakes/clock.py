@@ -27,7 +27,7 @@ class VirtualClock:
         await woken
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass: whoever sleeps wakes in order, and runs before the next does."""
+        """Let time pass: sleepers wake in order, and each runs before the next."""
         end = self._now + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -40,7 +40,7 @@ class VirtualClock:
 
 
 async def settle(turns: int = 50) -> None:
-    """Let everything that can run, run. Threads are not waited for: use `eventually` where one is involved."""
+    """Run all ready callbacks. Threads are not waited for: use `eventually` for these."""
     for _ in range(turns):
         await asyncio.sleep(0)
 

@@ -110,14 +110,14 @@ class Leadership:
 
     @property
     def fence(self) -> str:
-        """The mark of this leadership on what it writes."""
+        """The fencing token of this leadership."""
         return self.control._parts.fence.mark
 
     async def stop(self) -> None:
         await self.control.stop()
 
     async def settle(self, seconds: float = 0.0) -> None:
-        """Let so much time pass, in steps in which everybody gets to do what they would."""
+        """Let this much time pass, in steps, with all tasks run in each."""
         end = self.clock.now() + seconds
         while True:
             for _ in range(2):
@@ -151,7 +151,7 @@ class Leadership:
         starved: bool = False,
         by: Iterable[str] = (),
     ) -> None:
-        """What the one worker tells."""
+        """Send the usage report of the one worker."""
         row = VersionUsage(key.endpoint, key.version, busy, total, waiting, self._integral, dict.fromkeys(by, 1))
         self.plane.reports.usage_reported(UsageReport("w1", self.clock.now(), (row,), (key,) if starved else ()))
 

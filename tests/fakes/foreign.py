@@ -1,4 +1,4 @@
-"""Workloads that are not scorefront's, and a watch over what is written to them."""
+"""Foreign workloads, and a check of the writes to them."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ def deployment(
     annotations: dict[str, str] | None = None,
     app: str = "theirs",
 ) -> Object:
-    """A Deployment somebody has made.
+    """A Deployment of another owner.
 
     name         of the Deployment
     replicas     wanted pods
     owner        its controller owner reference; None: it has no owner
-    labels       of the Deployment and its pods, which are selected by `app` alone
+    labels       of the Deployment and its pods; the selector has `app` alone
     annotations  of the Deployment
     app          value of the label `app`
     """

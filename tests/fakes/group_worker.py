@@ -2,7 +2,7 @@
 
     python -m tests.fakes.group_worker router-worker --name=… --address=… --listen-fd=… --link-fd=… --inflight-fd=…
 
-It answers every request with what the path asks for. `FAKE_WORKER` in the environment makes it misbehave.
+It answers every request by its path. `FAKE_WORKER` in the environment makes it misbehave.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from serving.usage import UsageReport
 
 
 class Replica:
-    """What a request is in flight on."""
+    """The replica of a request in flight."""
 
     def __init__(self, replica_id: str) -> None:
         self.id = replica_id

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers what a test scripts and remembers what it was asked; for clients that block."""
+"""A small HTTP server with scripted responses and a record of its requests; for blocking clients."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ def answer_json(value: object, status: int = 200) -> Answer:
 
 
 class ScriptedServer:
-    """Answers by `method path` (without the query); whatever is not scripted is a 500."""
+    """Answers by `method path` (without the query); other requests get a 500."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -501,7 +501,7 @@ class FakeKubernetes:
             self._make_pod(owner, namespace, f"{name}-{suffix}")
 
     def _maker_of_pods(self, workload: Object, namespace: str) -> Object:
-        """A StatefulSet makes its own; a Deployment has a ReplicaSet, the same one whatever its template becomes."""
+        """The direct owner of the pods: a StatefulSet itself; for a Deployment its only ReplicaSet."""
         if workload["kind"] == "StatefulSet":
             return workload
         name = f"{workload['metadata']['name']}-{REVISION}"

@@ -59,7 +59,7 @@ def _leaves(at: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], 
 
 
 def value_at(found: Any, field: tuple[str, ...]) -> Any:
-    """What stands there, or None."""
+    """Value of a field, or None."""
     for name in field:
         if not isinstance(found, dict) or name not in found:
             return None
@@ -80,7 +80,7 @@ def remove_value(found: Object, field: tuple[str, ...]) -> None:
 
 
 def check_preconditions(known: Object, body: Object, where: str) -> None:
-    """Raises WriteConflict where a precondition in `body` does not hold."""
+    """Raises WriteConflict if a precondition in `body` does not hold."""
     metadata = body.get("metadata") or {}
     for field in ("resourceVersion", "uid"):
         if metadata.get(field) and metadata[field] != known["metadata"][field]:
@@ -96,7 +96,7 @@ def add_owners(found: Object, references: list[Object]) -> None:
 
 
 def check_invariants(known: Object | None, after: Object, where: str) -> None:
-    """Raises RequestRefused for what the API server does not take of any object."""
+    """Raises RequestRefused for objects that every API server refuses."""
     controllers = [each for each in after["metadata"].get("ownerReferences") or () if each.get("controller") is True]
     if len(controllers) > 1:
         raise RequestRefused(f"{where}: Only one reference can have Controller set to true", 422, "Invalid")

@@ -1,4 +1,4 @@
-"""Callers of a Kubernetes API in memory: tokens, names, rights, and what is asked and written with a token."""
+"""Callers of a Kubernetes API in memory: tokens, names, rights, and the requests with a token."""
 
 from dataclasses import dataclass, field
 from typing import Any

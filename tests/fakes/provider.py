@@ -1,4 +1,4 @@
-"""A place where replicas are entries in a dict: they start, fail and drain when a test says so."""
+"""A provider with replicas in a dict: they start, fail and drain on command of a test."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from serving.replica import Replica, ReplicaState
 
 
 class FakeProvider:
-    """Fits `cluster.provider.Provider`. `calls` holds what was asked, in order."""
+    """Satisfies `cluster.provider.Provider`. `calls` has all calls, in order."""
 
     def __init__(self, starts_ready: bool = True) -> None:
         self.starts_ready = starts_ready

@@ -29,7 +29,7 @@ def usage(worker: str, at_s: float = 1.0, busy: int = 0, waiting: int = 0, starv
 
 
 class FakeGroup:
-    """Says what it is told to say, and obeys `Resize` at once; `owned`: replicas that it withdraws when asked to."""
+    """A scripted router group; it obeys `Resize` at once; `owned`: replicas that it retires on request."""
 
     def __init__(self, name: str, workers: tuple[str, ...], trust: Trust, pod: str = "") -> None:
         self.name = name
@@ -52,7 +52,7 @@ class FakeGroup:
         return self
 
     async def join(self, port: int) -> "FakeGroup":
-        """Connect and say who it is."""
+        """Connect and introduce itself."""
         await self.dial(port)
         return self.say(GroupIs(self.name, self.workers, self.pod)).say(self.load)
 

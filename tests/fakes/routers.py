@@ -1,4 +1,4 @@
-"""A router group that only remembers what it was told."""
+"""A router group that only records its calls."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""An event loop whose time jumps to the next timer instead of waiting for it: hours of asyncio in a second."""
+"""An event loop with jumps of time to the next timer: hours of asyncio in a second."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class _Jumping(selectors.SelectSelector):
-    """Never waits; what it was asked to wait is time that has passed."""
+    """A selector that never waits; the requested timeout is added to the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,6 +44,6 @@ class LoopClock:
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` in virtual time. What is still running at the end is cancelled."""
+    """`asyncio.run` in virtual time. Tasks still running at the end are cancelled."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

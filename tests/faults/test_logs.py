@@ -1,4 +1,4 @@
-"""Output that nobody reads must not hold up whoever writes it."""
+"""Unread output must not block its writer."""
 
 import contextlib
 import logging
@@ -30,12 +30,12 @@ class FullPipe:
         os.set_blocking(self.target, True)
 
     def read(self) -> None:
-        """From now on, somebody does."""
+        """Start reading."""
         self._reader = threading.Thread(target=read_all, args=(self._source,), name="read the pipe")
         self._reader.start()
 
     def close(self) -> None:
-        """Whoever is blocked is let go first."""
+        """Unblock writers first."""
         if self._reader is None:
             os.close(self._source)
         os.close(self.target)

@@ -1,4 +1,4 @@
-"""What a worker does when descriptors run out, a timer fails, a client leaves unheard, or every replica resets."""
+"""A worker without free descriptors, with failing timers, lost clients or resetting replicas."""
 
 import asyncio
 import resource

@@ -2,11 +2,11 @@
 
     pip install atheris && PYTHONPATH=. python tests/fuzz/atheris_head.py -max_total_time=60 FOLDER
 
-FOLDER keeps what was found interesting; one that is empty begins with valid pieces.
+FOLDER keeps the interesting inputs; an empty one begins with valid pieces.
 
 Held: nothing but the router's own errors is ever raised; a head that is accepted says so in one way only, and is
-accepted again from its own bytes; a chunked body decodes to the same data wherever it is cut, and its end is where
-llhttp alone says it is.
+accepted again from its own bytes; a chunked body decodes to the same data at every cut, and has the same end as
+in llhttp.
 """
 
 import sys
@@ -85,7 +85,7 @@ def _decoded(*pieces: bytes) -> tuple[bytes, int] | None:
 
 
 def one(data: bytes) -> None:
-    """What atheris calls."""
+    """Entry point for atheris."""
     for part in (request, answer, body):
         part(data)
 

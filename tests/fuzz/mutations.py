@@ -1,4 +1,4 @@
-"""Valid HTTP, made invalid: what fuzzers change, how they cut it into pieces, and what may come back."""
+"""Valid HTTP, made invalid: mutations, cuts into pieces, and the permitted responses."""
 
 import re
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ FRAGMENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One change at a place, which is a share of the length."""
+    """One change at a place given as a share of the length."""
 
     kind: str
     place: float
@@ -75,7 +75,7 @@ mutations = st.builds(
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """One stream: which valid beginning, what is changed in it, where it is cut."""
+    """One stream: a valid beginning, its mutations, its cuts."""
 
     template: int
     mutations: Sequence[Mutation]
@@ -98,7 +98,7 @@ _chunk = re.compile(rb"([0-9a-f]+)\r\n")
 
 
 class Malformed(AssertionError):
-    """What came back is not a row of HTTP/1.1 answers."""
+    """The response is not a sequence of HTTP/1.1 answers."""
 
 
 def answers(data: bytes, whole: bool) -> list[tuple[int, bytes]]:

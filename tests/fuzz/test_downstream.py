@@ -39,7 +39,7 @@ def templates(number: int) -> list[bytes]:
 
 
 async def converse(watched: Watched, pieces: list[bytes]) -> tuple[bytes, bool]:
-    """Everything that came back, and whether the connection was ended properly."""
+    """All received bytes, and True if the connection was closed properly."""
     reader, writer = await asyncio.open_connection("127.0.0.1", watched.rig.port)
     received = b""
     try:

@@ -1,4 +1,4 @@
-"""Arbitrary bytes from a peer: frames or LinkError, never anything else; and what was read is what can be written."""
+"""Arbitrary bytes from a peer: frames or LinkError, never anything else; every frame that is read can be written."""
 
 import struct
 
@@ -25,7 +25,7 @@ edits = st.lists(
 
 
 def read(data: bytes) -> tuple[list[Frame], bool]:
-    """The frames, and whether they end in an error."""
+    """The frames, and True if they end in an error."""
     reader = FrameReader(decode, MAX_FRAME_BYTES)
     found: list[Frame] = []
     try:

@@ -38,7 +38,9 @@ def templates(number: int) -> list[bytes]:
 
 
 async def converse(watched: Watched, number: int) -> list[tuple[bytes, bool]]:
-    """Three requests one after the other; for each what came, and whether the connection was ended properly."""
+    """Three requests one after the other; for each the received bytes, and True if the connection was closed
+    properly.
+    """
     found = []
     for turn in range(3):
         reader, writer = await asyncio.open_connection("127.0.0.1", watched.rig.port)

@@ -1,4 +1,4 @@
-"""A gateway on a loop of its own that fails the test on any exception nobody handled."""
+"""A gateway on a loop of its own that fails the test on any unhandled exception."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""One history of views for all groups, over a Unix socket, which no cut of a network touches: what an API server is."""
+"""One history of views for all groups, over a Unix socket beyond the cut networks: the role of the API server."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ def as_it_is(of: str, told: str, member: Member) -> Member:
 
 
 class History:
-    """The parts of all groups, and what each of them is told. Pure."""
+    """The parts of all groups, and the views for each of them. Pure."""
 
     def __init__(self, rewrite: Rewrite = as_it_is) -> None:
         self._rewrite = rewrite
@@ -37,7 +37,7 @@ class History:
         self.epoch += 1
 
     def bury(self, group: str) -> None:
-        """A group has ended with all of its workers, and nobody can tell what they had in flight."""
+        """A group has ended with all of its workers; their requests in flight are unknown."""
         part = self._parts.pop(group, MembershipPart())
         lost = tuple(Departed(member.name, None) for member in part.members)
         self._buried = (*self._buried, *part.departed, *lost)
@@ -81,20 +81,20 @@ class Authority:
         self._server = await asyncio.start_unix_server(self._serve, self.path, limit=LIMIT_BYTES)
 
     async def close(self) -> None:
-        """Forget everybody."""
+        """Close all connections."""
         self._server.close()
         for group in self._groups.values():
             group.writer.close()
         await asyncio.sleep(0)
 
     def bury(self, group: str) -> None:
-        """Whoever calls this has seen every process of the group end."""
+        """Requires that every process of the group has ended."""
         self.history.bury(group)
         self._groups.pop(group, None)
         self._tell()
 
     async def count(self, group: str) -> Count:
-        """What its workers have. Raises TimeoutError, KeyError."""
+        """Sum over its workers. Raises TimeoutError, KeyError."""
         asked = self._groups[group]
         asked.writer.write(line(HowMany()))
         async with asyncio.timeout(ANSWER_S):

@@ -30,7 +30,7 @@ class Balancer:
             self._tasks.add(task)
 
     async def close(self) -> None:
-        """Take no more; break off what there is."""
+        """Stop accepting; break off open connections."""
         self._server.close()
         for task in self._tasks:
             task.cancel()
@@ -60,7 +60,7 @@ class Balancer:
                     end.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """To the next that is healthy; to another where it refuses. Raises OSError."""
+        """Connect to the next healthy group; to another if it refuses. Raises OSError."""
         known = sorted(self.healthy)
         turn = next(self._turns)
         order = [known[(turn + step) % len(known)] for step in range(len(known))]
@@ -71,7 +71,7 @@ class Balancer:
 
 
 async def is_healthy(address: Address) -> bool:
-    """Whether `/healthz` says 200, on a connection of its own."""
+    """True if `/healthz` answers 200, on a connection of its own."""
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection(*address)
@@ -85,7 +85,7 @@ async def is_healthy(address: Address) -> bool:
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until the end, which is passed on, too: as a reset where it was one."""
+    """Forward until the end, and the end itself, a reset included."""
     while data := await reader.read(PIECE_BYTES):
         writer.write(data)
         await writer.drain()

@@ -63,7 +63,7 @@ class Told:
 
 
 class Unheard:
-    """Reports that nobody needs."""
+    """Ignored reports."""
 
     def usage_reported(self, report: UsageReport) -> None:
         pass
@@ -90,7 +90,7 @@ class Group(Supervisor):
 
 
 def snapshot(options: argparse.Namespace) -> ResetAll:
-    """What the control plane would tell: the same to every group."""
+    """The snapshot of the control plane, the same for every group."""
     declared = {
         "name": VERSION.version,
         "replica": {"static": options.replicas.split(",")},
@@ -109,7 +109,7 @@ def snapshot(options: argparse.Namespace) -> ResetAll:
 
 
 def summed(workers: list[WorkerMetrics]) -> Count:
-    """What all of them have."""
+    """The sum over all workers."""
     versions = [each for worker in workers for each in worker.versions if each.version == VERSION.version]
     return Count(
         sum(each.busy for each in versions),

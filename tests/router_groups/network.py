@@ -1,7 +1,8 @@
-"""A network namespace for each group, one for replicas and clients between them, and links that can be cut. Needs root.
+"""A network namespace for each group, one for replicas and clients between them, and links that can be cut. Needs
+root.
 
 Every group has two cables to the one in the middle: one for clients and replicas (10.77.1.N), one for links between
-workers (10.77.2.N), which is what is cut. Nothing here reaches, or can be reached from, any other network.
+workers (10.77.2.N), the one to be cut. Nothing here reaches, or can be reached from, any other network.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ class NoNetwork(Exception):
 
 
 def refusal() -> str:
-    """Why there can be none here; "" where there can."""
+    """Reason why namespaces are unavailable; "" if available."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if shutil.which("ip") is None:
@@ -86,7 +87,7 @@ class Network:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """This thread, and what it starts, is in the middle. Raises NoNetwork."""
+        """Put this thread and its children in the middle namespace. Raises NoNetwork."""
         with open("/proc/thread-self/ns/net", "rb") as home, (_FOLDER / self.middle).open("rb") as middle:
             _set_namespace(middle.fileno())
             try:
@@ -95,7 +96,7 @@ class Network:
                 _set_namespace(home.fileno())
 
     def close(self) -> None:
-        """Whatever still runs in a namespace keeps it until it ends."""
+        """A namespace remains until the end of its last process."""
         for name in self._made:
             with contextlib.suppress(NoNetwork):
                 _ip("netns", "del", name)

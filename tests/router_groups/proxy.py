@@ -1,6 +1,6 @@
-"""Stands between workers: passes on what they say, late, and breaks off in the middle of it. TCP keeps the order.
+"""A proxy between workers: forwards frames late, and breaks off inside them. TCP keeps the order.
 
-What TCP makes impossible (a frame twice, a later one first) is done to the same state machines in tests/sim.
+Faults impossible in TCP (a frame twice, a later one first) are applied to the same state machines in tests/sim.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Mischief:
-    """How bad it is."""
+    """Rates of the faults."""
 
     delay_s: float = 0.0
     """Every piece waits a random time up to this."""
@@ -39,7 +39,7 @@ class Proxy:
         self._live: set[asyncio.StreamWriter] = set()
 
     def port(self, host: str, port: int) -> int:
-        """Where to connect to reach this address through the proxy; who comes at once waits for a moment."""
+        """The port to reach this address through the proxy; early connections wait for a moment."""
         if (host, port) not in self._ports:
             sock = socket.create_server((self._host, 0))
 

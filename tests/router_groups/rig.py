@@ -38,7 +38,7 @@ _PATH = f"/api/v1/service/{VERSION.endpoint}/score"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large everything is."""
+    """Sizes of the rig."""
 
     groups: int = 2
     workers: int = 2
@@ -57,7 +57,7 @@ class Shape:
 
 
 class Groups:
-    """What runs; groups are numbered from 1."""
+    """The running groups; numbered from 1."""
 
     def __init__(self, shape: Shape, folder: Path, network: Network | None, proxied: bool) -> None:
         self.shape = shape
@@ -80,7 +80,7 @@ class Groups:
         return f"group-{number}"
 
     def address(self, number: int) -> tuple[str, int]:
-        """Where clients reach a group."""
+        """Address of a group for clients."""
         return self._addresses[number]
 
     def process(self, number: int) -> subprocess.Popen[bytes]:
@@ -153,7 +153,7 @@ class Groups:
         self._addresses[number] = address
 
     def log(self, number: int) -> Path:
-        """What a group has to say."""
+        """Log of a group."""
         return self._folder / f"{self.name(number)}.log"
 
     async def _until_ready(self, number: int) -> None:
@@ -203,11 +203,11 @@ class Groups:
         return Clients(self.address(number), post(_PATH, KEY, body(work_ms)), count)
 
     async def count(self, number: int) -> Count:
-        """What the workers of a group have."""
+        """Sum over the workers of a group."""
         return await self.authority.count(self.name(number))
 
     async def all_at_once(self, number: int) -> bool:
-        """Whether as many requests as there are slots run side by side through this group alone."""
+        """True if as many requests as there are slots run side by side through this group alone."""
         probe = self.clients(number, self.shape.total, int(PROBE_S * 1000))
         began = time.monotonic()
         good = await probe.once()
@@ -237,7 +237,7 @@ class Groups:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Whether it still can do anything; who is a zombie waits for nothing but to be taken note of."""
+    """True if the process can still act; a zombie only waits to be reaped."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -245,7 +245,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def free_port(host: str) -> int:
-    """Where nobody listens now."""
+    """A port without a listener."""
     with socket.socket() as sock:
         sock.bind((host, 0))
         return int(sock.getsockname()[1])
@@ -255,7 +255,7 @@ def free_port(host: str) -> int:
 async def groups(shape: Shape, separate: bool = False, proxied: bool = False) -> AsyncIterator[Groups]:
     """Everything, from its start to its end. `separate`: in network namespaces. Raises NoNetwork.
 
-    `proxied`: what workers of different groups say to each other passes through `Groups.proxy`.
+    `proxied`: messages between workers of different groups pass through `Groups.proxy`.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loadtest-")))

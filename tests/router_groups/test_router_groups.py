@@ -1,4 +1,4 @@
-"""Several groups: one history of views, what stands between them, and who gets which client."""
+"""Several groups: one history of views, the proxy between them, and the distribution of clients."""
 
 import asyncio
 import contextlib
@@ -77,7 +77,7 @@ async def test_a_group_that_says_its_part_is_told_of_all(tmp_path: Path) -> None
 
 @contextlib.asynccontextmanager
 async def echo(health: bytes = b"") -> AsyncIterator[tuple[str, int]]:
-    """A server that says what it hears, or always the same."""
+    """A server that echoes its input, or always sends the same."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

@@ -1,4 +1,4 @@
-"""What a group and the authority say to each other: a line of JSON each. Pure."""
+"""Messages between a group and the authority: a line of JSON each. Pure."""
 
 import msgspec
 
@@ -19,7 +19,7 @@ class Say(msgspec.Struct, tag=True, frozen=True):
 
 
 class Count(msgspec.Struct, tag=True, frozen=True):
-    """A group, when asked: what its workers have, summed."""
+    """A group, on request: sum over its workers."""
 
     busy: int
     total: int
@@ -29,7 +29,7 @@ class Count(msgspec.Struct, tag=True, frozen=True):
 
 
 class SetView(msgspec.Struct, tag=True, frozen=True):
-    """The authority: who takes part from now on."""
+    """The authority: the members from now on."""
 
     view: View
 

@@ -1,4 +1,4 @@
-"""A router worker whose peers are on other machines, too: the product's, with links over TCP and certificates.
+"""A router worker with peers on other machines, too: the product's, with links over TCP and certificates.
 
 python -m tests.router_groups.worker router-worker --certificate FOLDER …     started by the supervisor of a group
 """
@@ -21,7 +21,7 @@ from tests.router_groups.network import FRONT
 
 
 def main() -> None:
-    """Parse what the supervisor appended, take over the sockets, serve."""
+    """Parse the arguments of the supervisor, adopt the sockets, serve."""
     parser = argparse.ArgumentParser()
     parser.add_argument("role", choices=["router-worker"])
     parser.add_argument("--certificate", type=Path, required=True, help="a folder with cert.pem and key.pem")

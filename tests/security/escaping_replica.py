@@ -1,6 +1,6 @@
-"""A replica whose processes leave it in every way they can. usage: escaping_replica.py PORT FOLDER
+"""A replica with processes that leave it in every possible way. usage: escaping_replica.py PORT FOLDER
 
-Each writes its pid to a file of its own in FOLDER/PORT; the one that forks and ends for ever appends to `comet` there.
+Each writes its pid to a file of its own in FOLDER/PORT; the endlessly forking one appends to `comet` there.
 """
 
 import ctypes

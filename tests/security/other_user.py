@@ -12,7 +12,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="acting as another use
 
 
 def as_user(uid: int, act: Callable[[], bytes]) -> bytes:
-    """What `act` returns in a child process of that user; what it raises is returned as text."""
+    """Result of `act` in a child process of that user; its exception as text."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

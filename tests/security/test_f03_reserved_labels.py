@@ -1,4 +1,4 @@
-"""F3: pods of endpoints cannot carry what pods of the installation are known by."""
+"""F3: pods of endpoints cannot carry the identifying labels of the installation's pods."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,4 +1,6 @@
-"""F4: beyond this machine the control port speaks TLS, and the command line verifies whom it gives the token."""
+"""F4: beyond this machine the control port speaks TLS, and the command line verifies the server before sending the
+token.
+"""
 
 import asyncio
 import base64
@@ -145,7 +147,7 @@ def files(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[UpOptions]:
-    """What would have been run; it ends with status 7."""
+    """The command that would have been run; it ends with status 7."""
     given: list[UpOptions] = []
 
     def take(options: UpOptions) -> int:

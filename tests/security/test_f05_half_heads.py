@@ -177,7 +177,7 @@ def refused_answer(raw: bytes) -> str | None:
 
 
 def parsed(raw: bytes) -> type[RouterError] | None:
-    """What a whole head is refused with."""
+    """The refusal of a complete head."""
     try:
         parse_request(raw, SMALL)
     except RouterError as error:
@@ -186,7 +186,7 @@ def parsed(raw: bytes) -> type[RouterError] | None:
 
 
 def slowly(stream: bytes) -> int | type[RouterError]:
-    """Byte by byte, each time from the beginning: where the head ends (0: nowhere yet), or what it is refused with."""
+    """Byte by byte, each time from the beginning: the end of the head (0: none yet), or the refusal."""
     skipped = False
     for size in range(1, len(stream) + 1):
         raw = stream[:size]

@@ -1,4 +1,4 @@
-"""F6: on loopback the control port answers the user who runs `up` and root, nobody else."""
+"""F6: on loopback the control port answers only root and the user of `up`."""
 
 import json
 import os
@@ -146,7 +146,7 @@ def until_said(up: subprocess.Popen[str], words: str) -> None:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can reach, which tmp_path is not."""
+    """A folder open to every user, unlike tmp_path."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)

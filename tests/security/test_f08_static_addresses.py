@@ -1,4 +1,4 @@
-"""F8: a static replica is only where the installation allows it, judged on the address that is connected to."""
+"""F8: a static replica must lie in the allowed networks, judged by the connected address."""
 
 import asyncio
 import ipaddress

@@ -1,4 +1,4 @@
-"""F9: an adopted workload belongs to one version of one endpoint, which has written its claim on it."""
+"""F9: an adopted workload belongs to the one version of one endpoint with the claim on it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -109,7 +109,7 @@ async def test_two_versions_of_one_endpoint_on_one_workload_are_refused_by_the_p
 async def test_two_versions_that_come_to_one_workload_all_the_same_do_not_fight(
     leader: Leadership, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an object of before the rule, which the API server still holds."""
+    """An object from before the rule, still in the API server."""
     monkeypatch.setattr("serving.rules.SPEC_RULES", ())
     leader.kubernetes.put(DEPLOYMENTS, foreign.deployment("theirs", replicas=4))
     versions = [adopting("blue", numReplicas=4, isDefault=True), adopting("green", numReplicas=1)]
@@ -184,7 +184,7 @@ async def test_a_workload_that_others_made_anew_is_claimed_anew_unless_it_has_an
 
 
 async def test_pods_that_only_the_selector_means_are_neither_marked_nor_counted(leader: Leadership) -> None:
-    """A thief's Deployment whose selector means the pods of another one."""
+    """A thief's Deployment with a selector for the pods of another one."""
     leader.kubernetes.put(DEPLOYMENTS, foreign.deployment("victims", replicas=3, app="shared"))
     leader.kubernetes.put(DEPLOYMENTS, foreign.deployment("bait", replicas=2, app="shared"))
     await leader.declare(scoring_endpoint("thief", versions=[adopting(workload="bait", numReplicas=2)]), 3)

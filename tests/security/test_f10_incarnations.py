@@ -64,7 +64,7 @@ def answer(table: Table, credential: str, now: float, name: str = "iris") -> int
 
 
 class Laptop:
-    """A control plane on a state directory, and what its routers answer."""
+    """A control plane on a state directory, and the answers of its routers."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -297,7 +297,7 @@ def test_two_incarnations_open_each_other_only_if_they_are_equal(one: str, other
 
 
 class Cluster:
-    """A leader over an API in memory, and what routers answer that read the same API."""
+    """A leader over an API in memory, and the answers of routers on the same API."""
 
     def __init__(self, leader: Leadership) -> None:
         self.leader = leader

@@ -284,7 +284,7 @@ async def test_bytes_cost_no_review(rig: Rig, monkeypatch: pytest.MonkeyPatch) -
 
 
 def counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How often credentials of tunnels are looked at from now on."""
+    """Number of credential checks of tunnels from now on."""
     seen: list[object] = []
     whole = rig.gateway.table.match
 

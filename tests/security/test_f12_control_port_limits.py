@@ -1,4 +1,4 @@
-"""F12: connections to control and admin ports are counted and timed, whatever they have sent."""
+"""F12: connections to control and admin ports are counted and timed, with or without a complete request."""
 
 import asyncio
 import resource

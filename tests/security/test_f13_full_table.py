@@ -24,7 +24,7 @@ Rigs = Callable[..., Awaitable[Rig]]
 
 @pytest.fixture
 async def locked() -> AsyncIterator[Rigs]:
-    """Routers whose endpoint demands a key."""
+    """Routers with a key-protected endpoint."""
     async with AsyncExitStack() as stack:
 
         async def start(**changed: Any) -> Rig:
@@ -39,7 +39,7 @@ async def locked() -> AsyncIterator[Rigs]:
 
 
 async def knows(rig: Rig) -> Client:
-    """A client whose request has been admitted."""
+    """A client with an authorized request."""
     client = await rig.client()
     assert (await client.ask(request(b"x", fields=CREDENTIAL))).status == 200
     return client

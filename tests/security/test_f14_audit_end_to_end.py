@@ -1,4 +1,6 @@
-"""F14: `scorefront up` keeps an audit log in its state directory, with what `-f` declared and who asked for keys."""
+"""F14: `scorefront up` keeps an audit log in its state directory, with the declarations by `-f` and the readers of
+keys.
+"""
 
 import json
 import os

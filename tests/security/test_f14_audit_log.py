@@ -24,7 +24,7 @@ Lines = list[dict[str, Any]]
 
 
 class Kept(logging.Handler):
-    """What an operator would read."""
+    """The log as an operator reads it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""F14: in a cluster REST gives a Kubernetes caller what the API server would give, and nothing else."""
+"""F14: in a cluster REST grants a Kubernetes caller exactly the rights of the API server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ class Rig:
         await self.leader.stop()
 
     def person(self, name: str, *rights: tuple[str, str, str]) -> dict[str, str]:
-        """The header of somebody who may so much."""
+        """The header of a caller with these rights."""
         self.kubernetes.people[f"token-of-{name}"] = Person(name, set(rights))
         return {"Authorization": f"Bearer token-of-{name}"}
 

@@ -1,4 +1,6 @@
-"""F15: a chunked body costs by its bytes and chunks, not by the line ends in its data, and ends where it always did."""
+"""F15: the cost of a chunked body depends on its bytes and chunks, not on line ends in its data; its end is
+unchanged.
+"""
 
 import itertools
 import re
@@ -91,7 +93,7 @@ class _Slow:
 
 
 def decoded(feed: Callable[[bytes], int], complete: Callable[[], bool], pieces: list[bytes]) -> tuple[bool, int] | None:
-    """Whether the end was reached and how many bytes were used; None: refused."""
+    """(End reached, bytes used); None: refused."""
     used = 0
     try:
         for piece in pieces:

@@ -21,7 +21,7 @@ WITHIN_S = 10.0
 
 
 class Escapers:
-    """What a replica has started; a process is known by its pid and the time of its start."""
+    """Processes of a replica; identified by pid and start time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -68,7 +68,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def escapers(site: Site) -> list[Escapers]:
-    """Those of each replica, after a look at what there is."""
+    """The processes of each replica, from a fresh scan."""
     found = [Escapers(folder) for folder in (site.installation.directory / "escaped").iterdir()]
     assert len(found) == 2
     for one in found:

@@ -118,7 +118,7 @@ def test_the_log_of_up_and_a_terminal_get_nothing_raw(tmp_path: Path) -> None:
 
 
 def on_terminal(command: list[str], environment: dict[str, str]) -> bytes:
-    """What a command writes to a terminal."""
+    """Output of a command on a terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=environment)
     os.close(theirs)

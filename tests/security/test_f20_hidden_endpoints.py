@@ -1,4 +1,4 @@
-"""F20: with SCOREFRONT_HIDE_ENDPOINTS nobody learns from answers which endpoints exist."""
+"""F20: with SCOREFRONT_HIDE_ENDPOINTS the answers do not reveal the existing endpoints."""
 
 import hmac
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ def ring(rig: Rig) -> Keyring:
 
 
 async def asked(client: Client, data: bytes) -> Answer:
-    """The answer, without what differs between any two answers."""
+    """The answer without its always different parts."""
     answer = await client.ask(data)
     kept = [(name, value) for name, value in answer.fields if name not in ("date", "x-ms-request-id")]
     return replace(answer, fields=kept)

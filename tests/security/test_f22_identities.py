@@ -1,4 +1,4 @@
-"""F22: routers and control processes have identities of their own, which can be renewed and revoked now."""
+"""F22: routers and control processes have identities of their own, with renewal and immediate revocation."""
 
 import base64
 import contextlib

@@ -1,4 +1,6 @@
-"""F26: one address without a certificate does not keep others from linking; policies hold where endpoints are."""
+"""F26: one address without a certificate does not block the links of others; policies hold in namespaces of
+endpoints.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""F27: `up` prints keys where SCOREFRONT_SHOW_KEYS says."""
+"""F27: `up` prints keys to the place named by SCOREFRONT_SHOW_KEYS."""
 
 import subprocess
 import sys

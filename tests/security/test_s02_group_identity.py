@@ -1,4 +1,4 @@
-"""S2: a router group speaks for its own pod and its own workers, whatever certificate it shows."""
+"""S2: a router group speaks for its own pod and its own workers, with any certificate."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""S3: a standby sends a credential to control processes of its installation only, whatever the Lease says."""
+"""S3: a standby sends a credential only to control processes of its installation, for any contents of the Lease."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ CREDENTIAL = {"Authorization": "Bearer the-control-token"}
 
 
 class Host:
-    """A host that the Lease names; remembers what it was sent."""
+    """A host named by the Lease; records its requests."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []

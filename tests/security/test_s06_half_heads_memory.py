@@ -1,4 +1,4 @@
-"""S6: request heads that are not whole take a bounded amount of memory in all, whatever their number."""
+"""S6: partial heads take a bounded amount of memory in all, for any number of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack

@@ -12,7 +12,8 @@ from tests.sim.worker import Request
 class Judge:
     """All waiting requests of all workers, in the order of arrival.
 
-    The promises about time hold while the world is calm: no fault is on, and what the last one did has settled.
+    The promises about time hold while the world is calm: no fault is on, and the effects of the last one have
+    settled.
     """
 
     def __init__(self, scenario: Scenario, site: Site) -> None:

@@ -1,7 +1,7 @@
 """Links between workers: real sessions over connections that delay, lose, duplicate, reorder, stall and break.
 
-A pair of members keeps one connection; the member whose name sorts first dials. An end answers frames on a
-connection that it has closed with a reset, as TCP does.
+A pair of members keeps one connection; the member with the lower name dials. An end answers frames on a
+closed connection with a reset, like TCP.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """Planted bugs: each wrong method of the real core must be found by the simulation.
 
-Each is one method of the core in a wrong version. Those that would break everything at once do so for few leases only:
-what is found must be rare, as real mistakes are.
+Each is one method of the core in a wrong version. Methods that would break everything at once are wrong for few
+leases
+only: the failures must be rare, like real mistakes.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The judges of the simulation judge: each broken promise is seen, and what is allowed is not."""
+"""The judges of the simulation judge: each broken promise is seen, and permitted behaviour is not."""
 
 from dataclasses import replace
 

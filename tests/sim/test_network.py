@@ -1,4 +1,4 @@
-"""The network of the simulation: what it may do to messages, and what sessions make of it."""
+"""The network of the simulation: its faults, and the reaction of sessions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,7 @@ SCENARIO = replace(draw(0), link_s=0.001, loss=0.05, duplication=0.05, reorderin
 
 
 class Speaker:
-    """One end that says numbers and writes down what it hears, session by session."""
+    """One end that sends numbers and records the received ones, session by session."""
 
     def __init__(self, name: str, network: Network) -> None:
         self.name = name

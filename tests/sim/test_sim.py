@@ -1,4 +1,4 @@
-"""What is promised about slots holds over many workers, whatever happens to them; a seed always tells the same."""
+"""The promises about slots hold over many workers in any sequence of faults; a seed is deterministic."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
 
 
 def traced(seed: int, hash_seed: str) -> str:
-    """What a run prints, in a process that orders its sets in its own way."""
+    """The output of a run, in a process with its own hash seed."""
     return subprocess.run(
         [sys.executable, "-m", "tests.sim", "--seed", str(seed), "--trace"],
         cwd=ROOT,

@@ -14,10 +14,10 @@ MARK = "PLAYED_CONTAINER"
 
 
 class Process:
-    """From `start` to the end of the first process; `clear` ends whatever that has left behind."""
+    """One process group, from `start` to the end of its first process; `clear` kills the remaining processes."""
 
     def __init__(self, recipe: Recipe, mark: str, log: Path, folder: Path) -> None:
-        """`mark`: value of MARK. `folder`: where it runs."""
+        """`mark`: value of MARK. `folder`: working directory."""
         self._recipe = recipe
         self._mark = mark
         self._log = log
@@ -30,7 +30,7 @@ class Process:
         return self._process.pid if self._process else 0
 
     async def start(self) -> None:
-        """Raises OSError where the command cannot be run."""
+        """Start the command. Raises OSError if it cannot be run."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._recipe.argv,

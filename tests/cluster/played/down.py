@@ -60,7 +60,7 @@ async def ebb(site: Site, trickle: int) -> Ebb:
 
 
 async def measure(times: int, trickle: int) -> tuple[list[Ebb], int]:
-    """Every way down, and how many requests overlapped on a pod in all of them."""
+    """Run every kind of removal; return the overlaps of requests on a pod over all of them."""
     async with site(Shape()) as installed:
         scaler = {
             **{"minReplicas": 1, "maxReplicas": MOST},
@@ -94,7 +94,7 @@ def _busy(each: Ebb) -> int:
 
 
 def promises(ebbs: Sequence[Ebb], overlaps: int, trickle: int) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product with their measured values."""
     fewest = min(len(each.removed) for each in ebbs)
     return [
         Promise("requests that failed", sum(each.failed for each in ebbs), 0, at_least=False, digits=0),

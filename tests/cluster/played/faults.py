@@ -64,11 +64,11 @@ class Load:
         return await asyncio.to_thread(generator.run)
 
     def start(self, seconds: float) -> None:
-        """Beside what is done."""
+        """Start in the background."""
         self.task = asyncio.create_task(self.run(seconds), name="load")
 
     async def stop(self) -> Outcomes:
-        """What became of it."""
+        """Stop; return the result."""
         assert self.task is not None
         return await self.task
 
@@ -79,7 +79,7 @@ async def declare(site: Site, replicas: int, tag: str = "1") -> None:
 
 
 def nowhere() -> dict[str, Any]:
-    """A version at an address at which nobody listens: it is known, and that is all."""
+    """A version at an address without a listener: known, and nothing more."""
     return {"name": "blue", "replica": {"static": [f"{NOBODY}:9"]}}
 
 
@@ -229,7 +229,7 @@ async def _recovered(site: Site) -> float:
 
 
 async def lists(site: Site) -> int:
-    """How often endpoints were listed since the API server started, as it counts; -1: it does not tell."""
+    """Number of lists of endpoints since the start of the API server, from its metrics; -1: unknown."""
     try:
         text = await kubectl("get", "--raw", "/metrics")
     except Refused:
@@ -309,7 +309,7 @@ SCENARIOS: dict[int, Sequence[Callable[[Site, bool], Coroutine[Any, Any, Verdict
 
 
 async def measure(numbers: Sequence[int], quick: bool) -> int:
-    """How many failed."""
+    """Number of failed requests."""
     failed = 0
     async with contextlib.AsyncExitStack() as stack:
         clock = stack.enter_context(tempfile.TemporaryDirectory(prefix="clock-"))

@@ -1,4 +1,4 @@
-"""The images that are played: what each would run."""
+"""The played images: the command of each."""
 
 import os
 import sys

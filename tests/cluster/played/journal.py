@@ -1,4 +1,4 @@
-"""What the played node agent did and saw, a line of JSON each: with the replicas' own witness, the only judge."""
+"""Journal of the played node agent, one line of JSON per event: with the witness of the replicas the only judge."""
 
 import json
 import time
@@ -15,7 +15,7 @@ object is removed."""
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened. `pod`: namespace/name; `pid`: of the process, where there is one (0)."""
+    """One event. `pod`: namespace/name; `pid`: process id, or 0."""
 
     at_s: float
     what: str
@@ -46,13 +46,13 @@ class Journal:
 
 
 def read(path: Path) -> list[Entry]:
-    """What is there so far; a last line that is not whole yet is left out."""
+    """All complete entries so far; an unfinished last line is left out."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [Entry(**json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def pods(entries: Iterable[Entry]) -> dict[int, Entry]:
-    """Process id -> what was noted when it started."""
+    """Process id -> its start entry."""
     return {entry.pid: entry for entry in entries if entry.what == STARTED}
 
 

@@ -1,4 +1,4 @@
-"""What journal, witness and records say together. Pure."""
+"""Conclusions from journal, witness and records together. Pure."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ def raised_after_s(seen: Sequence[Scale], since_s: float) -> float:
 
 
 def first_request_s(entries: Sequence[Entry], spans: Sequence[Span], since_s: float) -> list[float]:
-    """For each pod that was said to be Ready after `since_s`: how long afterwards its first request began.
+    """For each pod reported Ready after `since_s`: delay of its first request.
 
-    Counted from the sending of the status that says Ready, which is earlier than the API server has it.
+    Counted from the sending of the status with Ready, earlier than its arrival at the API server.
     """
     uids = {str(entry.pid): entry.uid for entry in journal.pods(entries).values()}
     ready = {uid: entry.at_s for uid, entry in journal.first(entries, journal.READY).items()}
@@ -41,7 +41,7 @@ class Removal:
 
 
 def removals(entries: Sequence[Entry], spans: Sequence[Span], since_s: float, prefix: str) -> list[Removal]:
-    """Of pods whose name (namespace/name) begins with `prefix`, in order."""
+    """Removals of the pods with this name prefix (namespace/name), in order."""
     pids = {entry.uid: str(pid) for pid, entry in journal.pods(entries).items()}
     found = []
     for uid, entry in journal.first(entries, journal.LEAVING).items():
@@ -68,6 +68,6 @@ def most_alive(entries: Sequence[Entry], since_s: float, until_s: float, prefix:
 
 
 def of(spans: Sequence[Span], entries: Sequence[Entry], prefix: str) -> list[Span]:
-    """What was done by pods whose name begins with `prefix`."""
+    """Entries of the pods with this name prefix."""
     pids: Collection[str] = {str(pid) for pid, entry in journal.pods(entries).items() if entry.pod.startswith(prefix)}
     return [span for span in spans if span.replica in pids]

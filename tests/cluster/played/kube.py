@@ -1,4 +1,4 @@
-"""A small client of the Kubernetes API, for those who judge: JSON in and out, and changes that survive an outage."""
+"""A small client of the Kubernetes API for the judging code: JSON in and out, and watches that survive an outage."""
 
 import asyncio
 import base64
@@ -48,7 +48,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a kubeconfig says of the current context. `ca`: PEM text."""
+    """The current context of a kubeconfig. `ca`: PEM text."""
 
     server: str
     ca: str
@@ -110,7 +110,7 @@ class Kube:
         return await self.call("GET", path, query=query)
 
     async def items(self, path: str, **query: str) -> list[Object]:
-        """What a list holds. Raises ApiFailure."""
+        """The items of a list. Raises ApiFailure."""
         found: list[Object] = (await self.get(path, **query))["items"]
         return found
 
@@ -127,7 +127,7 @@ class Kube:
         return await self.patch(path, body, APPLY, fieldManager=manager, force="true")
 
     async def delete(self, path: str, body: Object | None = None) -> None:
-        """What is gone already is no error. Raises ApiFailure."""
+        """Delete an object; a missing one is no error. Raises ApiFailure."""
         try:
             await self.call("DELETE", path, body)
         except ApiFailure as failure:
@@ -175,7 +175,7 @@ class Kube:
         return answer
 
     async def changes(self, path: str, **query: str) -> AsyncGenerator[Change, None]:
-        """Every object there is, then what becomes of them, for ever: an outage is waited out, and caught up with."""
+        """Every existing object, then all changes, without end: an outage is waited out and caught up with."""
         known: dict[str, Object] = {}
         while True:
             with contextlib.suppress(ApiFailure, aiohttp.ClientError, OSError, TimeoutError, ValueError):
@@ -207,7 +207,7 @@ class Kube:
 
 
 def _difference(known: dict[str, Object], listed: list[Object], now: float) -> list[Change]:
-    """What a new list tells beyond what was `known`, which is brought up to date."""
+    """The changes between `known`, which is updated, and a new list."""
     fresh = {each["metadata"]["uid"]: each for each in listed}
     changes = [Change(each, True, now) for uid, each in known.items() if uid not in fresh]
     for uid, each in fresh.items():

@@ -9,11 +9,11 @@ NO_OPENAPI = "failed to download openapi"
 
 
 class Refused(Exception):
-    """kubectl ended with another status than 0; the text is what it said."""
+    """kubectl ended with a status other than 0; the text is its output."""
 
 
 async def kubectl(*arguments: str, text: str = "") -> str:
-    """What it prints. `text`: for `-f -`. Raises Refused."""
+    """The output of kubectl. `text`: for `-f -`. Raises Refused."""
     process = await asyncio.create_subprocess_exec(
         "kubectl",
         *arguments,
@@ -36,8 +36,9 @@ async def kubectl(*arguments: str, text: str = "") -> str:
 async def apply(*arguments: str, text: str = "") -> str:
     """`kubectl apply`. Raises Refused.
 
-    Where the API server's description of its objects is unreadable, kubectl cannot look at them first: the API server
-    alone does then, as it does in any case.
+    If the API server's description of its objects is unreadable, kubectl cannot validate them first: only the API
+    server
+    does, as always.
     """
     try:
         return await kubectl("apply", *arguments, text=text)

@@ -19,7 +19,7 @@ class Foreign(Exception):
 
 
 async def check_that_all_are_played(kube: Kube) -> None:
-    """Raises Foreign: what plays a node runs processes of this machine, and has no place in a real cluster."""
+    """Raises Foreign if the cluster has real nodes: a played node runs processes of this machine."""
     foreign = [each["metadata"]["name"] for each in await kube.items(_NODES) if PLAYED not in _labels(each)]
     if foreign:
         raise Foreign(f"this cluster has nodes of its own ({', '.join(foreign)}); one without any is needed")
@@ -34,7 +34,7 @@ class Node:
     """From `join` to `leave`; `beat` keeps it alive in between."""
 
     def __init__(self, kube: Kube, name: str, pods: int, port: int = 10250, cpu: str = "1000") -> None:
-        """`pods`: how many it has room for; `port`: where its agent answers for logs."""
+        """`pods`: capacity of the node; `port`: port of its agent for logs."""
         self.name = name
         self._kube = kube
         capacity = {"cpu": cpu, "memory": "4000Gi", "pods": str(pods), "ephemeral-storage": "4000Gi"}

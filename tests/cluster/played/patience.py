@@ -1,4 +1,4 @@
-"""Waiting for what a cluster does in its own time."""
+"""Waiting for events of a cluster."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ LOOK_S = 0.05
 
 
 async def until(happened: Callable[[], Awaitable[bool]], what: str, within_s: float = 60.0) -> float:
-    """Seconds until it has; an API server that does not answer is asked again. Raises TimeoutError with `what`."""
+    """Seconds until the condition holds; an unreachable API server is asked again. Raises TimeoutError with `what`."""
     began = time.monotonic()
     while True:
         with contextlib.suppress(ApiFailure):
@@ -23,7 +23,7 @@ async def until(happened: Callable[[], Awaitable[bool]], what: str, within_s: fl
 
 
 async def until_so(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> float:
-    """The same of what is known without asking. Raises TimeoutError."""
+    """The same for a condition without requests. Raises TimeoutError."""
 
     async def happened() -> bool:
         return holds()

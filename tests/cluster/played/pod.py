@@ -40,7 +40,7 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What all pods of a machine share."""
+    """State shared by all pods of a machine."""
 
     kube: Kube
     images: Mapping[str, Image]
@@ -54,7 +54,7 @@ class World:
 
 
 class Pod:
-    """From the binding to the removal of the object: `run`. `see` is told what the API says of it."""
+    """One pod, from the binding to the removal of its object: `run`. `see` receives its newest object."""
 
     def __init__(self, world: World, seen: Object, ip: str) -> None:
         self._world = world
@@ -77,7 +77,7 @@ class Pod:
     # ---- what the API says
 
     def see(self, seen: Object, gone: bool) -> None:
-        """The newest object; `gone`: it was removed, whoever did it."""
+        """The newest object; `gone`: it was removed."""
         self._seen = seen
         if gone:
             self._vanished = True
@@ -370,7 +370,7 @@ def _at_first(container: Object) -> ContainerState:
 
 
 def write_kubeconfig(path: Path, server: str, ca: str, namespace: str, token: str) -> Path:
-    """For whoever has a token."""
+    """A kubeconfig for a client with a token."""
     authority = path.with_suffix(".ca")
     authority.write_text(ca)
     told = {

@@ -1,4 +1,4 @@
-"""What a node agent says of a pod, from what is known of its containers. Pure; `now` is RFC 3339 text."""
+"""The status of a pod from the state of its containers. Pure; `now` is RFC 3339 text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def container_status(each: ContainerState) -> Status:
 
 
 def phase(states: Sequence[ContainerState], over: bool) -> str:
-    """Of a pod whose containers are restarted whenever they end, until it is `over`."""
+    """Phase of a pod with always restarted containers, until it is `over`."""
     if over:
         return "Failed" if any(each.exit_code for each in states) else "Succeeded"
     begun = all(each.state != WAITING or each.restarts for each in states)

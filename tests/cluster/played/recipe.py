@@ -1,7 +1,8 @@
-"""What a pod says of its processes: argv, environment, files. Pure.
+"""The processes of a pod spec: argv, environment, files. Pure.
 
-A process runs on this machine, not in a container, so two things are rewritten: a path below a mount becomes the folder
-that plays the volume, and the address 0.0.0.0 becomes the pod's.
+A process runs on this machine, not in a container, so two things are rewritten: a path below a mount becomes the
+folder
+of the played volume, and the address 0.0.0.0 becomes the pod's.
 """
 
 import base64
@@ -27,7 +28,7 @@ class Unplayable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What an image would hold."""
+    """Contents of an image."""
 
     entrypoint: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of a pod, where it is played."""
+    """Facts of a played pod."""
 
     pod: Object
     ip: str
@@ -67,7 +68,7 @@ def image_of(images: Mapping[str, Image], reference: str) -> Image:
 
 
 def recipe(container: Object, image: Image, facts: Facts, objects: Objects) -> Recipe:
-    """How to run a container. Raises Unplayable."""
+    """The recipe of a container. Raises Unplayable."""
     moved, env = mounts(container, facts), environment(container, image, facts, objects)
     command = [expanded(word, env) for word in container.get("command", ())]
     words = [expanded(word, env) for word in container.get("args", ())]
@@ -82,9 +83,9 @@ def recipe(container: Object, image: Image, facts: Facts, objects: Objects) -> R
 
 
 def environment(container: Object, image: Image, facts: Facts, objects: Objects) -> dict[str, str]:
-    """Of a container: the image's, that of whole objects, then its own in order. Raises Unplayable.
+    """Environment of a container: the image's, that of whole objects, then its own in order. Raises Unplayable.
 
-    What the image says is of this machine already; what the pod says is of the container's file system.
+    Paths of the image belong to this machine already; paths of the pod belong to the container's file system.
     """
     env = {name: placed(value, image.paths, facts.ip) for name, value in image.env.items()}
     moved = {**image.paths, **mounts(container, facts)}
@@ -165,7 +166,7 @@ def quantity(text: str) -> float:
 
 
 def expanded(text: str, env: Mapping[str, str]) -> str:
-    """$(NAME) where there is one of that name; $$ stands for a $."""
+    """$(NAME) is replaced if the name exists; $$ stands for a $."""
     return re.sub(
         r"\$\$|\$\(([^)]+)\)",
         lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]),
@@ -192,12 +193,12 @@ def placed(text: str, moved: Mapping[str, str], ip: str) -> str:
 
 
 def needs(volume: Object) -> bool:
-    """Whether a volume is played; the token that every pod is given is not: what uses it has a KUBECONFIG."""
+    """True if a volume is played; the service account token is not: its users have a KUBECONFIG."""
     return not volume["name"].startswith("kube-api-access-")
 
 
 def files(volume: Object, facts: Facts, objects: Objects) -> dict[str, bytes] | None:
-    """What a volume holds; None: nothing that others write. Raises Unplayable."""
+    """Files of a volume; None: not written from outside. Raises Unplayable."""
     if "emptyDir" in volume:
         return None
     if "projected" in volume:
@@ -222,7 +223,7 @@ def _source(source: Object, facts: Facts, objects: Objects) -> dict[str, bytes]:
 
 
 def contents(plural: str, ref: Object, objects: Objects) -> dict[str, bytes]:
-    """Data of a Secret or ConfigMap. Raises Unplayable where it is not there, and is not optional."""
+    """Data of a Secret or ConfigMap. Raises Unplayable if it is missing and not optional."""
     found = objects(plural, ref["name"])
     if found is None:
         if ref.get("optional"):
@@ -235,7 +236,7 @@ def contents(plural: str, ref: Object, objects: Objects) -> dict[str, bytes]:
 
 
 def chosen(data: Mapping[str, bytes], items: Sequence[Object] | None, optional: bool = False) -> dict[str, bytes]:
-    """Some keys under other names, or all of them under their own. Raises Unplayable where a key is missing."""
+    """Some keys under other names, or all of them under their own. Raises Unplayable if a key is missing."""
     if not items:
         return dict(data)
     if missing := [item["key"] for item in items if item["key"] not in data]:

@@ -1,4 +1,4 @@
-"""What the API server let happen, with the time at which it told: numbers of replicas, and who leads."""
+"""Changes accepted by the API server, with the time of their watch event: numbers of replicas, and leaders."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """Who led; `fence` counts the transitions."""
+    """A leader; `fence` counts the transitions."""
 
     at_s: float
     lease: str
@@ -37,7 +37,7 @@ class Record(Generic[T]):
     """Watches while it is entered; `seen` has one entry for each change, in order."""
 
     def __init__(self, kube: Kube, path: str, entry: Callable[[Change], T], selector: str = "") -> None:
-        """`entry`: what is kept of a change."""
+        """`entry`: recorded part of a change."""
         self._kube, self._path, self._entry = kube, path, entry
         self._query = {"labelSelector": selector} if selector else {}
         self.seen: list[T] = []
@@ -81,7 +81,7 @@ def leads(kube: Kube, namespace: str) -> Record[Lead]:
 
 
 def steps(seen: Sequence[Scale], workload: str) -> list[Scale]:
-    """The entries of one workload in which its number changed, the first one included."""
+    """The entries of one workload with a changed number, the first one included."""
     found: list[Scale] = []
     for each in seen:
         if each.workload == workload and (not found or found[-1].replicas != each.replicas):
@@ -100,7 +100,7 @@ def highest(seen: Sequence[Scale], since_s: float, until_s: float) -> int:
 
 
 def _within(seen: Sequence[Scale], since_s: float, until_s: float) -> list[int]:
-    """What was wanted at the beginning of the time, and what came in it."""
+    """The wanted value at the beginning of the time, and the changes in it."""
     before = [each.replicas for each in seen if each.at_s <= since_s][-1:]
     return [*before, *(each.replicas for each in seen if since_s < each.at_s <= until_s)]
 

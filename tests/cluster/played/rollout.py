@@ -2,11 +2,12 @@
 
     python -m tests.cluster.played.rollout [--away 60] [--kill-every 30] [--clients 4] [--quick] [--check]
 
-KUBECONFIG: an API server with controller-manager and scheduler, and no node. CLUSTER_CONTROL: a command that is called
+KUBECONFIG: an API server with controller-manager and scheduler, and no node. CLUSTER_CONTROL: a command that is
+called
 as `$CLUSTER_CONTROL stop apiserver` and `… start apiserver`; without it the API server stays. Three routers and two
 control processes; 1 slot per pod, 100 ms of work, min 1, max 20, target 70 %. Clients in a closed loop: four of them
-always want at least six pods, and twelve at the most (⌈(4 + 4) ÷ 0.7⌉: all wait for a moment in which the mean of busy
-slots still has all that were before). Every other number is a fault. Nobody is on a process that is killed: the leader
+always want at least six pods, and twelve at the most (⌈(4 + 4) ÷ 0.7⌉: all wait for a moment while the mean of busy
+slots still has all earlier ones). Every other number is a fault. Nobody is on a process that is killed: the leader
 has no requests, and routers and pods are ended as Kubernetes ends them.
 """
 
@@ -53,7 +54,7 @@ class Phase:
 
 @dataclass(slots=True)
 class Run:
-    """What was seen."""
+    """Measured values."""
 
     least: int
     """Pods that the clients want at any time."""
@@ -84,7 +85,7 @@ class Course:
         self._run.phases.append(Phase(name, since_s, time.monotonic()))
 
     async def kill_leaders(self) -> None:
-        """Until cancelled; while nobody can say who leads, the last one that was known."""
+        """Kill the leader now and then, until cancelled; without a known leader, the last known one."""
         while True:
             await asyncio.sleep(self._kill_s)
             with contextlib.suppress(ApiFailure):
@@ -122,7 +123,7 @@ async def declare(site: Site, tag: str) -> None:
 
 
 async def settled(site: Site, run: Run) -> bool:
-    """Whether there are as many pods as are wanted, all of them Ready, and as many as the clients want."""
+    """True if the pods are as many as wanted, all of them Ready, and as many as the load needs."""
     path = f"/apis/apps/v1/namespaces/{HOME}/deployments"
     (told,) = await site.kube.items(path, labelSelector=f"scorefront.io/endpoint={NAME}")
     pods = await site.pods(NAME)
@@ -192,7 +193,7 @@ def table(run: Run) -> Table:
 
 
 def promises(run: Run) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product with their measured values."""
     since_s, until_s = run.phases[0].since_s, run.phases[-1].until_s
     lowest, highest = (find(run.scales, since_s, until_s) for find in (records.lowest, records.highest))
     alive = judge.most_alive(run.entries, since_s, until_s, PODS)

@@ -1,9 +1,12 @@
-"""A thousand endpoints and five thousand pods: how long does a router take to start, and to see that a pod changed?
+"""A thousand endpoints and five thousand pods: times of a router to start and to see a changed pod.
 
-    python -m tests.cluster.played.scale [--endpoints 1000] [--pods 5] [--starts 3] [--changes 200] [--quick] [--check]
+    python -m tests.cluster.played.scale [--endpoints 1000] [--pods 5] [--starts 3] [--changes 200] [--quick]
+[--check]
 
-KUBECONFIG: an API server with controller-manager and scheduler, and no node. Endpoints and pods are objects only, with
-a status that is written here, on a node that is told of and plays nothing; all of the pods' addresses (127.0.0.0/8) are
+KUBECONFIG: an API server with controller-manager and scheduler, and no node. Endpoints and pods are objects only,
+with
+a status that is written here, on a node that is told of and plays nothing; all of the pods' addresses (127.0.0.0/8)
+are
 answered by one process. The control plane is scaled to nothing meanwhile, so that it does not make pods of its own.
 Start: from the start of the router's process to the first 200 of /readyz. Change: a request waits at an endpoint
 without a ready pod; the clock runs from the sending of the status that says Ready to the last byte of the answer.
@@ -47,7 +50,7 @@ PODS_PATH = f"/api/v1/namespaces/{HOME}/pods"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much there is, and how often is looked."""
+    """Size of the cluster and number of trials."""
 
     endpoints: int
     pods: int
@@ -156,7 +159,7 @@ class Crowd:
         await self.set(endpoint, pod, True)
 
     async def set(self, endpoint: int, pod: int, ready: bool) -> None:
-        """Whether a pod is Ready."""
+        """Set the Ready condition of a pod."""
         path = f"{PODS_PATH}/{endpoint_name(endpoint)}-{pod}/status"
         await self._kube.patch(path, {"status": pod_status(endpoint, pod, ready)}, STRATEGIC)
 
@@ -305,7 +308,7 @@ def table(measured: Measured) -> Table:
 
 
 def promises(measured: Measured) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product with their measured values."""
     return [
         Promise("router ready after its start, s", max(measured.ready_s), READY_S, at_least=False),
         Promise("change of a pod seen, p99 s", percentile(measured.seen_s, 0.99), SEEN_S, at_least=False),

@@ -1,4 +1,4 @@
-"""Plays a Service: new connections go to pods that are Ready and not being deleted; old ones stay where they are."""
+"""Plays a Service: new connections go to pods that are Ready and not being deleted; old ones stay."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ _NOBODY: Address = ("127.0.0.1", 1)
 
 
 class Service:
-    """In front of the pods of one selector, while it is entered; `address` is where it listens."""
+    """The Service of one selector, while it is entered; `address` is its listener."""
 
     def __init__(self, kube: Kube, namespace: str, selector: str, port: int) -> None:
         """`port`: of the pods."""
@@ -30,7 +30,7 @@ class Service:
 
     @property
     def behind(self) -> list[Address]:
-        """To which new connections go."""
+        """The addresses for new connections."""
         return [(each["status"]["podIP"], self._port) for each in self._pods.values() if _takes(each)]
 
     async def __aenter__(self) -> "Service":

@@ -42,7 +42,7 @@ _ROUTER, _CONTROL = (f"scorefront.io/component={part}" for part in ("router", "c
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How much is installed."""
+    """Size of the installation."""
 
     routers: int = 1
     controls: int = 1
@@ -57,7 +57,7 @@ class Shape:
 
 
 class Site:
-    """What runs, and how it is spoken to."""
+    """The running installation and its clients."""
 
     def __init__(self, shape: Shape, kube: Kube, service: Service, folder: Path) -> None:
         self.shape = shape
@@ -68,7 +68,7 @@ class Site:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200, ssl=False))
 
     async def close(self) -> None:
-        """Talk to nobody any more."""
+        """Close all connections."""
         await self._session.close()
 
     # ---- endpoints
@@ -76,7 +76,7 @@ class Site:
     def version(
         self, name: str = "blue", work_ms: float = 100, slots: int = 1, tag: str = "1", **fields: Any
     ) -> Object:
-        """A version whose replicas write down what they do. `fields`: of the version; `env`: more for the image."""
+        """A version with replicas that record their requests. `fields`: of the version; `env`: more for the image."""
         told = {"WORK_MS": work_ms, "SLOTS": slots, "WITNESS": self.written, **fields.pop("env", {})}
         env = {key: str(value) for key, value in told.items()}
         replica = {"image": f"{MODEL}:{tag}", "env": env}
@@ -100,12 +100,12 @@ class Site:
         return await self.kube.get(f"{ENDPOINTS.format(namespace)}/{name}")
 
     async def condition(self, name: str, kind: str, namespace: str = HOME) -> Object:
-        """One condition of its status; nothing where it is not told."""
+        """One condition of its status; empty if it is missing."""
         told = (await self.endpoint(name, namespace)).get("status", {}).get("conditions", ())
         return next((each for each in told if each["type"] == kind), {})
 
     async def key(self, name: str, kind: str = "primaryKey", namespace: str = HOME) -> str:
-        """From the Secret of the installation. Raises ApiFailure; status 404 where there are none yet."""
+        """Key from the Secret of the installation. Raises ApiFailure; status 404 before the first keys."""
         secret = await self.kube.get(f"/api/v1/namespaces/{HOME}/secrets/scorefront-keys")
         encoded = secret.get("data", {}).get(f"{namespace}.{name}")
         if encoded is None:
@@ -129,7 +129,7 @@ class Site:
         await until(lambda: self.answers(name, namespace), f"an answer of {name}", within_s)
 
     async def answers(self, name: str, namespace: str = HOME) -> bool:
-        """Whether a request to it reaches a model."""
+        """True if a request to it reaches a model."""
         try:
             # Whatever a model makes of an empty request: it has been asked.
             return (await self.score(name, namespace=namespace))[0] not in _NOT_ASKED
@@ -194,7 +194,7 @@ class Site:
         return pid
 
     def signal(self, pod: str, number: signal.Signals) -> bool:
-        """To the main process of a pod of ours; whether one runs."""
+        """Send a signal to the main process of a pod; False if none runs."""
         pid = self.process(pod)
         if not pid:
             return False
@@ -211,7 +211,7 @@ class Site:
         return journal.read(self.folder / "journal")
 
     def spans(self) -> list[witness.Span]:
-        """What the replicas have written."""
+        """The records of the replicas."""
         return witness.read(self.written)
 
 
@@ -250,7 +250,7 @@ async def _is_ready() -> bool:
 
 @contextlib.asynccontextmanager
 async def node(folder: Path, pods: int, modules: str = "") -> AsyncIterator[None]:
-    """A played node in a process of its own. Raises RuntimeError with what it said."""
+    """A played node in a process of its own. Raises RuntimeError with its output."""
     paths = filter(None, (modules, os.environ.get("PYTHONPATH")))
     with (folder / "kubelet.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -310,10 +310,11 @@ async def installed(shape: Shape, kube: Kube, folder: Path) -> AsyncIterator[Sit
 
 @contextlib.asynccontextmanager
 async def site(shape: Shape | None = None, keep: Path | None = None) -> AsyncIterator[Site]:
-    """Play a node and install everything; remove everything. `keep`: a folder for journal and logs that stays.
+    """Play a node and install everything; remove everything at the end. `keep`: a folder for journal and logs that
+    stays.
 
-    Without it the environment's CLUSTER_KEEP says where a folder of this run is made that stays. Raises RuntimeError
-    where the cluster has nodes of its own, TimeoutError where the product does not come up.
+    Without it the environment's CLUSTER_KEEP names the parent of such a folder. Raises RuntimeError
+    if the cluster has nodes of its own, TimeoutError if the product does not come up.
     """
     shape = shape or Shape()
     async with contextlib.AsyncExitStack() as stack:
@@ -327,7 +328,7 @@ async def site(shape: Shape | None = None, keep: Path | None = None) -> AsyncIte
 
 
 async def _uninstall(kube: Kube, folder: Path) -> None:
-    """As a user does; what does not go by itself is taken away, so that the next run begins with nothing."""
+    """Uninstall like a user; the rest is removed by force, so that the next run begins with nothing."""
     with contextlib.suppress(Refused, TimeoutError):
         await kubectl("delete", "scoringendpoints", "--all", "--all-namespaces", "--timeout=30s")
     with contextlib.suppress(ApiFailure):
@@ -339,7 +340,7 @@ async def _uninstall(kube: Kube, folder: Path) -> None:
 
 
 async def remove_pods(kube: Kube, namespace: str) -> None:
-    """Without grace, with what would make them again."""
+    """Remove pods without grace, together with their controllers."""
     apps = f"/apis/apps/v1/namespaces/{namespace}"
     for path in (f"{apps}/deployments", f"{apps}/replicasets", f"/api/v1/namespaces/{namespace}/pods"):
         with contextlib.suppress(ApiFailure):

@@ -1,12 +1,12 @@
-"""Five clients in a closed loop come from rest upon one pod: how soon does the cluster know that more are wanted?
+"""Five clients in a closed loop come from rest upon one pod: time until the cluster knows that more are wanted.
 
     python -m tests.cluster.played.step [--trials 30] [--quick] [--check]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. Every trial has an endpoint of its own,
 one after the other: 1 slot per pod, 100 ms of work, min 1, max 6, target 70 %, queue wait 10 s. The clock starts when
-the clients send: one request takes the slot, the next one waits. It ends when a watch of the Deployments tells of the
-new number, which is later than the API server accepted the patch. A pod counts as Ready from the moment at which its
-node sends the status that says so, which is earlier than the API server has it. So both figures are upper bounds.
+the clients send: one request takes the slot, the next one waits. It ends when a watch of the Deployments has the
+new number, later than the acceptance of the patch by the API server. A pod counts as Ready once its node sends
+that status, earlier than the API server has it. So both figures are upper bounds.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LOAD_S, REST_S = 6.0, 2.5
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one showed; seconds."""
+    """Times of one trial in seconds."""
 
     asked_after_s: float
     wanted: int
@@ -86,7 +86,7 @@ def table(trials: Sequence[Trial]) -> Table:
 
 
 def promises(trials: Sequence[Trial]) -> list[Promise]:
-    """What the product promises."""
+    """The promises of the product with their measured values."""
     asked = [each.asked_after_s for each in trials]
     first = [value for each in trials for value in each.first_s]
     return [

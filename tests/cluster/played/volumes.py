@@ -9,9 +9,10 @@ _DATA = "..data"
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> bool:
-    """Make the folder hold these files; whether that changed anything.
+    """Write the files of a volume; True if anything changed.
 
-    Every file is a link into `..data`, itself a link to the newest version: readers see the old files or the new ones.
+    Every file is a link into `..data`, itself a link to the newest version: readers see the old files or the new
+    ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / _DATA
@@ -44,6 +45,6 @@ def _link(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def held(data: Path) -> dict[str, bytes]:
-    """What the newest version holds."""
+    """Files of the newest version."""
     root = data.resolve()
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}

@@ -14,7 +14,7 @@ DRAINING_MARK, COST = "scorefront.io/draining", "controller.kubernetes.io/pod-de
 
 @pytest.fixture
 async def eight(leader: Leadership) -> Leadership:
-    """A leader that was asked for eight replicas by the load, which has just ended."""
+    """A leader with eight replicas for a load that has just ended."""
     await leader.declare(scoring_endpoint(versions=[image(minimum=1, maximum=8)]))
     await leader.load(2, busy=1, waiting=50, total=1)
     leader.usage(busy=0, total=8)

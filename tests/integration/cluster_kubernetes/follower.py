@@ -1,4 +1,4 @@
-"""A reflector that is read by a test, and what such a reader may rely on."""
+"""A reflector with a checking reader: the guarantees for readers."""
 
 import asyncio
 import contextlib

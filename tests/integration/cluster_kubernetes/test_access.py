@@ -1,4 +1,4 @@
-"""Where the API is and what proves who we are: pods, kubeconfigs, and what is said where something is missing."""
+"""Addresses and credentials of the API: pods, kubeconfigs, and the messages for missing parts."""
 
 import json
 import ssl
@@ -22,7 +22,7 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
 @pytest.fixture
 def account(tmp_path: Path) -> Path:
-    """What the kubelet mounts."""
+    """Files mounted by the kubelet."""
     folder = tmp_path / "serviceaccount"
     folder.mkdir()
     (folder / "token").write_text("t1\n")

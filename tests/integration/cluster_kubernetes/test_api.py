@@ -1,4 +1,4 @@
-"""The API's client against a scripted server: what it sends, what it makes of answers, and how long it waits."""
+"""The API's client against a scripted server: requests, interpretation of responses, timeouts."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The Secrets by which the processes of an installation know each other, and the files that TLS reads."""
+"""The Secrets with the identities of an installation's processes, and the files for TLS."""
 
 import base64
 import datetime
@@ -99,7 +99,7 @@ async def test_what_another_has_written_in_between_is_not_undone(api: FakeKubern
     times = itertools.count()
 
     def meanwhile() -> datetime.datetime:
-        """Looked at between what is read and what is written."""
+        """Change an object between read and write."""
         api.edit(SECRETS, PEERS_SECRET, {"metadata": {"labels": {"changed": str(next(times))}}})
         return NOW + 0.7 * IDENTITY_LIFE
 

@@ -454,7 +454,7 @@ async def test_ten_thousand_events_with_the_connection_cut_anywhere(seed: int, c
 
 
 async def test_an_event_costs_little(server: KubernetesServer, api: Api) -> None:
-    """A bound that is far above what it costs (0.03 ms), so that only a blunder is caught."""
+    """A bound far above the cost (0.03 ms), so that only a blunder is caught."""
     pod = json.loads(
         json.dumps({**POD, "spec": {"containers": [{"name": f"c{n}", "image": "x" * 100} for n in range(20)]}})
     )

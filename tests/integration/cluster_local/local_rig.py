@@ -1,4 +1,4 @@
-"""What the tests of the local provider declare, and how they look at what runs."""
+"""Declarations and observations for the tests of the local provider."""
 
 import asyncio
 import itertools
@@ -144,7 +144,7 @@ def pid_of(replica: Replica) -> int:
 
 
 async def poll(condition: Callable[[], object], within_s: float = 10.0) -> None:
-    """For what no change reports."""
+    """Poll a condition without change events."""
     give_up_at = asyncio.get_running_loop().time() + within_s
     for pause_s in itertools.repeat(0.01):
         if condition():

@@ -15,7 +15,7 @@ from tests.integration.cluster_local.local_rig import HERE, KEY, Watcher, endpoi
 
 
 def listeners(port: int) -> set[str]:
-    """Addresses on which somebody listens to this port."""
+    """Addresses with a listener on this port."""
     table = psutil.net_connections("inet")
     return {one.laddr.ip for one in table if one.laddr and one.status == psutil.CONN_LISTEN and one.laddr.port == port}
 

@@ -18,7 +18,7 @@ CONTAINERS = (dict, list, set, frozenset, tuple, deque)
 
 
 def sizes(root: object) -> Counter[str]:
-    """How much every container holds that is reachable from an object of ours, by the class and attribute it is in."""
+    """Size of every container reachable from an object of ours, by its class and attribute."""
     found: Counter[str] = Counter()
     seen: set[int] = set()
     todo = [("", root)]
@@ -82,7 +82,7 @@ async def lives_and_goes(bench: Bench, name: str, number: int) -> None:
 
 
 def told(bench: Bench, key: VersionKey, number: int, busy: int, waiting: int = 0) -> None:
-    """What the worker says at this moment."""
+    """The worker's present reports."""
     now = bench.clock.now()
     usage = VersionUsage(*key, busy, 1, waiting, now - 1000.0, {})
     bench.plane.reports.workers_expected([f"w{number}"])
@@ -101,7 +101,7 @@ async def test_nothing_stays_of_endpoints_that_have_gone(bench):
 
 
 async def test_what_stays_would_be_found(bench):
-    """The walk reaches where each kind of thing is kept."""
+    """The walk reaches every kind of container."""
     before = sizes(bench.plane)
     await bench.apply(manifest())
     told(bench, VersionKey("iris", "blue"), 1, busy=1, waiting=3)

@@ -24,7 +24,7 @@ BIG = bytes(range(256)) * 4096 * 4
 
 
 class LeadingServer:
-    """Remembers what it was asked; `/echo` answers with the body, `/stream` for as long as `lines` come."""
+    """Records its requests; `/echo` answers with the body, `/stream` until the end of `lines`."""
 
     def __init__(self) -> None:
         self.requests: list[web.Request] = []
@@ -69,7 +69,7 @@ async def leading() -> AsyncIterator[LeadingServer]:
 
 
 class Standby:
-    """An instance that does not lead; `leader` is what it knows."""
+    """An instance without leadership; `leader` is its knowledge."""
 
     def __init__(self) -> None:
         self.leader: LeaderInfo | None = None

@@ -266,7 +266,7 @@ DAMAGES = {
 
 @pytest.fixture(params=list(DAMAGES.values()), ids=list(DAMAGES))
 async def damaged(bench, request):
-    """Started again with a file that was damaged meanwhile: (bench, the file, what it holds, what is told of it)."""
+    """A restart with a damaged file: (bench, file, contents, log message)."""
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.apply(manifest("roses"))
     bench.plane.reports.usage_reported(usage(busy=2, total=2, waiting=2))

@@ -58,7 +58,7 @@ async def load(bench):
 
 
 async def scaled_to(bench, load, number):
-    """Bring the version to `number` ready replicas, all of them idle but for what `load` says."""
+    """Bring the version to `number` ready replicas, all of them idle except for `load`."""
     load.set(busy=1, waiting=number, starved=True)
     await load.run(3)
     assert len(bench.provider.of(BLUE, READY)) == number

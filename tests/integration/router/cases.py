@@ -1,8 +1,10 @@
-"""Plays the cases of tests/data/http/cases.json through a router, byte by byte, and judges what both ends saw.
+"""Plays the cases of tests/data/http/cases.json through a router, byte by byte, and judges the observations of
+both ends.
 
-A case says what the client sends, how the replica behaves, and which outcomes are allowed. Every case has a replica and
-an endpoint of its own, so that all of them can be played at once; whatever reaches a replica must besides be free of
-anything that another reader could read differently.
+A case has the bytes of the client, the behaviour of the replica, and the allowed outcomes. Every case has a replica
+and
+an endpoint of its own, so that all of them can be played at once; requests at a replica must also be free of
+anything ambiguous for another reader.
 """
 
 import asyncio
@@ -48,7 +50,7 @@ class Response:
 
 @dataclass(slots=True)
 class Observation:
-    """What both ends saw of a case."""
+    """The bytes at both ends of a case."""
 
     replica: Replica
     data: bytes = b""
@@ -186,7 +188,7 @@ class Player:
         return sum(each.complete for each in parsed(self.seen.data, self.seen.ended)[0]) >= number
 
     async def _until(self, reached: Callable[[], bool], within_s: float) -> bool:
-        """Whether the connection has ended meanwhile."""
+        """True if the connection ended meanwhile."""
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
         known = -1
@@ -200,7 +202,7 @@ class Player:
 
 
 def parsed(data: bytes, ended: bool) -> tuple[list[Response], list[int]]:
-    """Final answers and interim statuses in what a client got."""
+    """Final answers and interim statuses in a response stream."""
     responses: list[Response] = []
     interim: list[int] = []
     at = 0
@@ -221,7 +223,7 @@ def parsed(data: bytes, ended: bool) -> tuple[list[Response], list[int]]:
 
 
 def _take_body(response: Response, data: bytes, at: int, ended: bool) -> int:
-    """Fill in the body that begins at `at`; returns where it ends."""
+    """Fill in the body that begins at `at`; returns its end."""
     named = dict(response.fields)
     if response.status in (204, 304):
         response.complete = True
@@ -251,7 +253,7 @@ def _take_body(response: Response, data: bytes, at: int, ended: bool) -> int:
 
 
 def broken_invariants(seen: Observation) -> Iterator[str]:
-    """What must never reach a replica or a client, whatever the case allows."""
+    """Violations of the rules for all cases: bytes that must never reach a replica or a client."""
     for request in seen.replica.seen:
         names = [name for name, _ in request.fields]
         head = request.raw_head.partition(b"\r\n\r\n")[0]
@@ -336,7 +338,7 @@ RULES: dict[str, Callable[[Observation, Any], bool]] = {
 
 
 def faults(case: Case, seen: Observation) -> list[str]:
-    """Why what was seen is none of the allowed outcomes; empty when it is one."""
+    """Differences from each allowed outcome; empty if one fits."""
     broken = sorted(set(broken_invariants(seen)))
     if broken:
         return broken

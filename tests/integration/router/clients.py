@@ -11,7 +11,7 @@ PATIENCE_S = 10.0
 
 
 class BrokenOff(Exception):
-    """The connection ended before the answer was whole; the text is what had come."""
+    """The connection ended inside an answer; the text is the received part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Client:
         assert await self.reader.readexactly(2) == b"\r\n"
 
     async def end(self) -> bytes:
-        """What comes until the router closes the connection. Raises BrokenOff for a reset."""
+        """All bytes until the router closes the connection. Raises BrokenOff for a reset."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 return await self.reader.read()

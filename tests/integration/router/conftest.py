@@ -14,7 +14,7 @@ from tests.integration.router.rig import Rig
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Workers run on uvloop. A module that says ON_EVERY_LOOP shows that what it tests does not depend on it."""
+    """Workers run on uvloop. A module with ON_EVERY_LOOP shows that its tests hold on asyncio's loop, too."""
     module = item.getparent(pytest.Module)
     if module is not None and getattr(module.obj, "ON_EVERY_LOOP", False):
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -37,5 +37,5 @@ async def rigs() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
 
 @pytest.fixture
 async def rig(rigs: Callable[..., Awaitable[Rig]]) -> Rig:
-    """A router with the endpoint `iris`, whose version `blue` has no replica yet."""
+    """A router with the endpoint `iris`; its version `blue` has no replica yet."""
     return await rigs()

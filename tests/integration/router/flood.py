@@ -1,4 +1,4 @@
-"""More bytes than all buffers on the way take, and what becomes of them."""
+"""A flood of more bytes than all buffers on the way hold."""
 
 import asyncio
 import hashlib
@@ -12,13 +12,13 @@ MB = 1 << 20
 
 
 def pattern(size: int) -> bytes:
-    """Bytes of which no two stretches are alike."""
+    """Bytes without repetition."""
     block = b"".join(hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(4096))
     return (block * (size // len(block) + 1))[: size - 8] + b"the end."
 
 
 class Flood:
-    """What a replica sends as fast as it is taken."""
+    """The endless body of a replica."""
 
     def __init__(self, megabytes: int) -> None:
         self.size = megabytes * MB
@@ -37,11 +37,11 @@ class Flood:
             self.sent += len(self._piece)
 
     async def is_paused(self) -> None:
-        """Wait until nothing more is taken, which must be before all of it was."""
+        """Wait until the sender is paused, before the end of the body."""
         assert await stands_still(lambda: self.sent) < self.size
 
     async def arrives(self, reader: asyncio.StreamReader) -> None:
-        """Read it to its end: it is what was sent."""
+        """Read to the end and compare with the sent bytes."""
         digest, left = hashlib.sha256(), self.size
         while left:
             data = await reader.read(1 << 18)

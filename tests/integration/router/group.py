@@ -25,7 +25,7 @@ def snapshot(*replicas: DeclaredReplica) -> ResetAll:
 
 
 def environment(**settings: float) -> dict[str, str]:
-    """A worker's environment; what it imports is this checkout, installed or not."""
+    """A worker's environment; its imports come from this checkout, installed or not."""
     chosen = {f"SCOREFRONT_{name.upper()}": str(value) for name, value in settings.items()}
     return {**os.environ, "PYTHONPATH": str(ROOT), **chosen}
 
@@ -73,17 +73,17 @@ class Group(RecordedReports):
         return client
 
     async def collect(self) -> list[WorkerMetrics]:
-        """What every worker has counted."""
+        """The counters of every worker."""
         found = await self.supervisor.collect()
         return [each for each in found if not each.worker.startswith("supervisor-")]
 
     async def metrics(self) -> WorkerMetrics:
-        """What the only worker has counted."""
+        """The counters of the only worker."""
         (metrics,) = await self.collect()
         return metrics
 
     def usages(self) -> dict[str, list[tuple[float, VersionUsage]]]:
-        """Worker -> what it said of `iris/blue`: (its clock, usage)."""
+        """Worker -> its report of `iris/blue`: (its clock, usage)."""
         found = defaultdict(list)
         for _, report in self.timed:
             for usage in report.versions:

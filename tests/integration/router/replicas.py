@@ -1,4 +1,4 @@
-"""A replica that plays what a test scripts, byte by byte, and remembers what it was sent and how much at once."""
+"""A replica scripted byte by byte, with a record of its requests and their concurrency."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ _end_of_head = re.compile(rb"\r?\n\r?\n")
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """What a replica was sent. Field names are in lower case; `body` is without its transfer coding."""
+    """A request at a replica. Field names are in lower case; `body` is without its transfer coding."""
 
     raw_head: bytes
     connection: int
@@ -63,7 +63,7 @@ class Wire:
                 await asyncio.sleep(piece)
 
     def close(self) -> None:
-        """End the connection after what has been sent."""
+        """End the connection after the sent bytes."""
         self.ended = True
         self.writer.close()
 
@@ -138,7 +138,7 @@ class Replica:
     """Listens on a port the system chose. `most_at_once` is the witness: the most requests that ever overlapped."""
 
     def __init__(self, script: Script, reads_body: bool = True, idle_s: Callable[[], float] | None = None) -> None:
-        """`idle_s`: how long the next idle connection is kept; None is for ever."""
+        """`idle_s`: idle timeout of the next connection; None: unlimited."""
         self.script = script
         self.seen: list[Request] = []
         self.connections = 0
@@ -167,7 +167,7 @@ class Replica:
             self._server = None
 
     def hang_up(self) -> None:
-        """Every connection is closed at this instant, as by a server whose patience with idle ones is over."""
+        """Close every connection now, like a server at its idle timeout."""
         for wire in self._wires.values():
             wire.ended = True
             with contextlib.suppress(OSError), own_socket(wire.writer.transport) as sock:
@@ -219,13 +219,13 @@ class Replica:
 
 
 def own_socket(transport: asyncio.BaseTransport) -> socket.socket:
-    """A second hold on a transport's socket, for what transports do not let one do; to be closed."""
+    """A second descriptor of a transport's socket, for calls missing in transports; to be closed."""
     return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
 
 @contextlib.contextmanager
 def deaf() -> Iterator[int]:
-    """A port on which a connection is neither taken nor refused."""
+    """A port that neither accepts nor refuses connections."""
     with socket.socket() as listener, contextlib.ExitStack() as fillers:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -257,7 +257,7 @@ def answers(body: bytes = b"hello", status: str = "200 OK", fields: tuple[str, .
 
 
 def plays(*pieces: bytes | float, close: bool = False) -> Script:
-    """Exactly these bytes, with pauses where a number stands."""
+    """Exactly these bytes; a number is a pause in seconds."""
 
     async def script(wire: Wire, request: Request) -> None:
         await wire.send(*pieces)

@@ -36,7 +36,7 @@ SWEEP_S = 0.02
 
 
 def version(name: str = "blue", share: float = 1.0, score_path: str = "/score", **changed: Any) -> Version:
-    """A version; what is not said is patient enough for a busy machine."""
+    """A version; omitted timeouts are long enough for a busy machine."""
     source = ReplicaSource(ReplicaKind.STATIC, score_path=score_path, web_socket=bool(changed.pop("web_socket", False)))
     plain = Version(
         name,
@@ -71,7 +71,9 @@ def declared(
 
 
 class Rig:
-    """One worker without its process: no link, the rest is real. `draw` is what the traffic split draws next."""
+    """One worker without its process: no link, the rest is real. `draw` is the next random number of the traffic
+    split.
+    """
 
     def __init__(self, settings: RouterSettings | None = None, send_buffer: int | None = None) -> None:
         """`send_buffer`: bytes that the system may take in for a client that does not read."""
@@ -101,7 +103,7 @@ class Rig:
         self.tell(ResetAll((endpoint(),), (), TokenTrust("https://issuer.test"), ()))
 
     async def stop(self) -> None:
-        """Everybody leaves; then no slot is out, and none was ever given twice."""
+        """Disconnect all clients; then no slot is leased, and none was ever leased twice."""
         assert self._server is not None and self._sweeper is not None
         for client in self._clients:
             client.leave()

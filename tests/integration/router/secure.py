@@ -1,4 +1,4 @@
-"""A router worker with TLS, and clients that trust whatever they are shown."""
+"""A router worker with TLS, and clients without verification."""
 
 import asyncio
 import datetime
@@ -39,7 +39,7 @@ class SecureClient(Client):
 
 
 class SecureRig(Rig):
-    """Also listens for clients without TLS, which it redirects."""
+    """Also listens for clients without TLS and redirects them."""
 
     def __init__(self, folder: Path, settings: RouterSettings | None = None, send_buffer: int | None = None) -> None:
         super().__init__(settings, send_buffer)
@@ -62,7 +62,7 @@ class SecureRig(Rig):
             await self.listeners.end()
 
     async def connect(self, port: int | None = None, receive_buffer: int | None = None) -> socket.socket:
-        """A connection on which nothing has been said."""
+        """A connection without any bytes sent."""
         sock = socket.socket()
         sock.setblocking(False)
         if receive_buffer is not None:
@@ -86,7 +86,7 @@ class SecureRig(Rig):
 
 
 class RawClient:
-    """TLS by hand: it decides which bytes go out when, and answers nothing by itself."""
+    """TLS by hand: the test decides about every byte; nothing is answered automatically."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -94,7 +94,7 @@ class RawClient:
         self.tls = client_context().wrap_bio(self._incoming, self._outgoing, server_hostname="front.test")
 
     async def shake(self) -> None:
-        """Up to the point where the last flight of the handshake is ready, and not sent."""
+        """Up to the last flight of the handshake: ready, and not sent."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -107,7 +107,7 @@ class RawClient:
         await asyncio.get_running_loop().sock_sendall(self.sock, self._outgoing.read())
 
     async def read(self, size: int) -> bytes:
-        """Decrypted bytes; nothing at a close_notify. Raises ssl.SSLEOFError where the connection ends without one."""
+        """Decrypted bytes; empty at a close_notify. Raises ssl.SSLEOFError if the connection ends without one."""
         while True:
             try:
                 return self.tls.read(size)

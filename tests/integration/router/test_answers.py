@@ -1,4 +1,4 @@
-"""Every answer that the router gives itself: status, code, text and fields, and what becomes of the connection."""
+"""Every answer of the router itself: status, code, text and fields, and the fate of the connection."""
 
 import asyncio
 import re
@@ -51,7 +51,7 @@ def closes(answer: Answer) -> bool:
 
 
 async def refused(rig: Rig, data: bytes) -> Answer:
-    """What a client that sends these bytes is told, and that it is told nothing else before the connection ends."""
+    """The only answer to a client with these bytes, before the end of the connection."""
     client = await rig.client()
     answer = await client.ask(data)
     if closes(answer):

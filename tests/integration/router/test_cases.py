@@ -1,6 +1,6 @@
-"""HTTP/1.1 through the router byte by byte: attacks, odd requests, replicas that answer wrongly.
+"""HTTP/1.1 through the router byte by byte: attacks, odd requests, replicas with wrong answers.
 
-What a MUST of the RFCs or a known attack demands has to hold in every case; of good practice nine cases in ten.
+Requirements of the RFCs (MUST) and known attacks have to hold in every case; good practice in nine cases of ten.
 """
 
 import asyncio

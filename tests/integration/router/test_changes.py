@@ -1,4 +1,4 @@
-"""What is declared changes while requests come: the change holds at once, and fails nobody it does not concern."""
+"""Declarations change under load: the change holds at once, and fails no unrelated request."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ def with_key(key: str) -> bytes:
 
 @asynccontextmanager
 async def load(rig: Rig, data: bytes, clients: int = 8) -> AsyncIterator[Counter[tuple[int, str]]]:
-    """Clients that ask without pause; yields how often each status came, with the version that gave it."""
+    """Clients without pause; yields the number of each status with its version."""
     counted: Counter[tuple[int, str]] = Counter()
     done = False
 

@@ -1,4 +1,4 @@
-"""A client's connection: requests one after another, many at once, in pieces, and how it ends."""
+"""A client's connection: requests one after another, many at once, in pieces, and its end."""
 
 import asyncio
 import random
@@ -71,7 +71,7 @@ async def test_requests_may_come_in_pieces_of_any_size(rig: Rig, cut: int) -> No
 
 
 async def test_the_same_head_with_another_length_of_body_is_not_mistaken_for_the_one_before(rig: Rig) -> None:
-    """A repeated head is recognised by its bytes; what follows it must fit exactly."""
+    """A repeated head is recognised by its bytes; the rest must fit exactly."""
     replica = await rig.replica(echo)
     client = await rig.client()
     one = request(b"12345")

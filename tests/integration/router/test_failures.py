@@ -1,4 +1,4 @@
-"""Replicas that refuse, break off, babble or die: what is lost, what is sent again, and how often."""
+"""Replicas that refuse, break off, babble or die: losses, retries and their number."""
 
 import asyncio
 import random
@@ -314,7 +314,7 @@ async def test_a_connection_that_died_before_it_was_used_again_is_replaced_unnot
 
 
 async def test_a_large_body_never_meets_a_connection_that_is_about_to_be_closed(rig: Rig) -> None:
-    """What is streamed cannot be sent again, so it goes out on a connection of its own."""
+    """A streamed body cannot be sent again, so it goes out on a connection of its own."""
     replica = await rig.replica(echo)
     client = await rig.client()
     body = b"x" * 300_000

@@ -1,4 +1,4 @@
-"""What travels and what does not: paths, queries, header fields both ways, and which version they lead to."""
+"""Forwarding of paths, queries and header fields both ways, and the version of each."""
 
 from collections import Counter
 
@@ -203,7 +203,7 @@ async def test_a_replica_cannot_speak_for_the_router(rig: Rig) -> None:
 
 
 async def shares(client: Client, draws: list[float], rig: Rig, data: bytes) -> Counter[str]:
-    """Which version answered, once for each draw."""
+    """Version of each response, one for each draw."""
     chosen: Counter[str] = Counter()
     for u in draws:
         rig.gateway.draw = iter([u]).__next__

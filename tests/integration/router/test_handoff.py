@@ -20,7 +20,7 @@ ON_EVERY_LOOP = True
 
 
 class Echo(asyncio.Protocol):
-    """A worker's side of a client: says who it is, and what it gets."""
+    """A worker's side of a client: answers with its name and the received bytes."""
 
     def __init__(self, name: str, read: bytes = b"") -> None:
         self._name = name.encode()

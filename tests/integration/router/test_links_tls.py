@@ -68,7 +68,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def warned(log: pytest.LogCaptureFixture, *texts: str) -> bool:
-    """Whether one line of the log, at least a warning, has all of this."""
+    """True if one line of the log, at least a warning, has all of these words."""
     lines = [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
     return any(all(text in line for text in texts) for line in lines)
 
@@ -343,7 +343,7 @@ async def test_close_leaves_nothing_behind_with_links_handshakes_and_calls_in_th
 
 
 async def end(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the other side ends it, however it does."""
+    """All bytes until the other side ends the connection in any way."""
     try:
         return await reader.read()
     except OSError:

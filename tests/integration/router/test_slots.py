@@ -1,4 +1,4 @@
-"""Slots over real connections: never more than there are, none idle while somebody waits, first come first served."""
+"""Slots over real connections: never exceeded, none idle beside a waiting request, first come first served."""
 
 import asyncio
 import random

@@ -249,7 +249,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_its_slot_is_free(rigs:
 
 
 async def test_the_pause_of_a_slow_reader_ends_with_its_answer(rigs: Rigs) -> None:
-    """Else whoever gets the replica's connection next would wait for an answer that nobody reads."""
+    """Otherwise the next user of the replica's connection would wait for an unread answer."""
     rig = await rigs(send_buffer=4096, buffer_bytes=8192)
     body = pattern(40_000)  # comes in one piece, and is more than the buffers of a client take
     replica = await rig.replica(answers(body))

@@ -34,7 +34,7 @@ BLUE = VersionKey("iris", "blue")
 
 
 class Crew(RecordedReports):
-    """A group of fake workers, and what its owner was told."""
+    """A group of fake workers, and the reports to its owner."""
 
     def __init__(self, folder: Path, workers: int, membership: Membership | None = None, **settings: Any) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Crew(RecordedReports):
         return client
 
     async def ask(self, path: str = "/", client: Client | None = None) -> dict[str, Any]:
-        """What some worker says, or that of the client."""
+        """The answer of any worker, or of the client's one."""
         answer = await (client or await self.client()).ask(get(path))
         found: dict[str, Any] = json.loads(answer.body)
         return found
@@ -73,7 +73,7 @@ class Crew(RecordedReports):
         return {each.name: each.held for each in self.supervisor.view.departed}
 
     async def counter(self, name: str) -> int:
-        """What the supervisor has counted."""
+        """A counter of the supervisor."""
         return (await self.supervisor.collect())[-1].counters[name]
 
 
@@ -158,7 +158,7 @@ async def test_what_is_published_reaches_every_worker_in_order(crews: Crews) -> 
 
 
 async def told_by_all(crew: Crew) -> dict[str, list[str]]:
-    """Worker -> what it was told; asked until each has had its turn at accepting."""
+    """Worker -> its received messages; asked until each has accepted a connection."""
     told: dict[str, list[str]] = {}
     async with asyncio.timeout(10):
         while len(told) < len(crew.serving()):
@@ -394,7 +394,7 @@ async def test_one_scrape_has_the_counts_of_all_workers_and_of_their_supervisor(
 
 
 class Store:
-    """Where groups say their parts, and all see the same history."""
+    """The shared history of the membership parts of all groups."""
 
     def __init__(self) -> None:
         self.parts: dict[str, MembershipPart] = {}

@@ -1,4 +1,4 @@
-"""Clients over TLS: what plain clients get, they get; and what only TLS has: handshakes, certificates, its own end."""
+"""Clients over TLS: the same answers as plain clients, and the parts of TLS: handshakes, certificates, its close."""
 
 import asyncio
 import hashlib
@@ -422,7 +422,7 @@ async def test_a_refused_change_is_not_noticed_by_clients(rig: SecureRig, caplog
 
 
 async def redirected(rig: SecureRig, said: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status and fields of the answer, and what comes after it."""
+    """Status and fields of the answer, and the bytes after it."""
     client = await rig.plain_client(rig.redirect_port)
     client.send(said)
     status, _, fields = await client.head()

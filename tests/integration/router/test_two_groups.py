@@ -1,4 +1,4 @@
-"""Two supervisors with real workers that reach each other over TCP, as in two pods, and agree on who takes part."""
+"""Two supervisors with real workers that reach each other over TCP, as in two pods, with one membership."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ from tests.integration.router.replicas import Replica as RunningReplica
 
 
 class Agreement:
-    """What all groups say, in one order; nobody hears of it while it is held."""
+    """The membership of all groups, in one order; updates wait while it is held."""
 
     def __init__(self) -> None:
         self.parts: dict[str, MembershipPart] = {}

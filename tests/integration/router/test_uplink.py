@@ -34,7 +34,7 @@ def hold(kubernetes: FakeKubernetes, port: int, fence: int, uid: str = "1") -> N
 
 
 class Leader(RecordedReports):
-    """One that leads, and what it hears."""
+    """A leader with a record of its reports."""
 
     def __init__(self, trust: Trust, fence: int) -> None:
         super().__init__()

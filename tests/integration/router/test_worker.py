@@ -1,4 +1,4 @@
-"""Worker processes under their supervisor: what they serve, report and survive, and how they end."""
+"""Worker processes under their supervisor: service, reports, survival and end."""
 
 import asyncio
 import itertools
@@ -41,7 +41,7 @@ Groups = Callable[..., Awaitable[Group]]
 
 @pytest.fixture
 async def replicas() -> AsyncIterator[Replicas]:
-    """Starts replicas of which no router knows yet."""
+    """Starts replicas not yet known to a router."""
     async with AsyncExitStack() as stack:
 
         async def start(script: Script = echo) -> Replica:
@@ -101,7 +101,7 @@ async def test_a_worker_tells_what_it_has_done_without_being_asked(replicas: Rep
 
 
 async def told(group: Group) -> None:
-    """A worker that has answered has done what it was told before."""
+    """A worker that has answered has executed its earlier messages."""
     await group.supervisor.collect()
 
 
@@ -189,7 +189,7 @@ async def test_retiring_takes_the_idle_replica_and_tells_when_it_is_drained(repl
 
 
 async def reported_again(group: Group) -> None:
-    """Wait until a worker has said once more what there is to say, as it does at regular times."""
+    """Wait until a worker has repeated its report, as at regular times."""
     known = len(group.timed)
     await eventually(lambda: len(group.timed) > known + 1)
 
@@ -268,7 +268,7 @@ async def test_a_thousand_endpoints_and_ten_thousand_replicas_are_taken_in(repli
 
 
 async def test_two_workers_share_one_port(replicas: Replicas, groups: Groups) -> None:
-    """What they grant is not shared yet: each counts the slots for itself, so this is about connections only."""
+    """Their grants are not shared yet: each counts the slots for itself, so this is about connections only."""
     replica = await replicas()
     group = await groups(snapshot(declared("r1", replica.port, 64)), workers=2)
     clients: list[Client] = [await group.client() for _ in range(40)]

@@ -21,7 +21,7 @@ class VirtualClock:
         return self._now_s
 
     def spend(self, seconds: float) -> None:
-        """Time passes while somebody computes."""
+        """Time that passes during a computation."""
         self._now_s += seconds
 
     async def sleep(self, seconds: float) -> None:
@@ -50,7 +50,7 @@ class VirtualClock:
 
     @property
     def sleepers(self) -> int:
-        """Sleeps that somebody still waits for."""
+        """Pending sleeps."""
         return sum(not woken.done() for _, _, woken in self._sleepers)
 
 

@@ -1,4 +1,4 @@
-"""What is due when."""
+"""Order of due times."""
 
 import math
 

@@ -19,7 +19,7 @@ FAST_S, SLOW_S = 0.0001, 0.008
 
 
 def router(*times_s: float | None, cpu: float = 0.6, silent: int = 0) -> RouterLoad:
-    """One router whose workers took so long to route; None for one that had no request."""
+    """One router with workers of this time to route; None: without requests."""
     return RouterLoad(len(times_s) + silent, tuple(WorkerLoad(time_s, cpu) for time_s in times_s))
 
 
@@ -369,7 +369,7 @@ def test_settings_out_of_range_are_refused_by_name(wrong, told):
 
 @dataclass
 class World:
-    """Routers whose workers get slow when their core is nearly used up, and that take time to start."""
+    """Routers with workers that slow down near the limit of their core, and with a start-up time."""
 
     rules: FrontEndSettings
     size: Size
@@ -415,7 +415,7 @@ class World:
 
     @property
     def grew(self) -> list[bool]:
-        """Of each move, whether it was one to more."""
+        """For each change of size: True if it was by one worker upwards."""
         totals = [self.began.workers_in_all, *(size.workers_in_all for _, size in self.moves)]
         return [later > earlier for earlier, later in pairwise(totals)]
 
@@ -556,7 +556,7 @@ def test_more_load_never_means_a_smaller_front_end(loads, size, slow, more_slow,
     st.sampled_from([PRODUCTION, ONE_MACHINE]),
 )
 def test_under_a_constant_load_it_never_turns_back(demand, knee, share, cores, workers, rules):
-    """Whatever share of its core a worker gets, and however early it becomes slow."""
+    """For any share of a core per worker, and any onset of slowness."""
     start = Size(min(workers, cores), rules.least_routers)
     world = World(rules, start, lambda _: demand / 10, cores, knee / 100, share / 100)
     world.run(800.0)

@@ -1,4 +1,4 @@
-"""The loop that scales the front end, in virtual time: when it looks, and how it gets a size carried out."""
+"""The loop that scales the front end, in virtual time: times of its decisions, and their execution."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Which decisions are recorded."""
+"""Recorded decisions."""
 
 from autoscaler.journal import SAME_RULE_EVERY_S, Journal
 from autoscaler.policy import Decision, Direction, Observation, ScalingRule

@@ -1,4 +1,4 @@
-"""The scaling loop in virtual time: when it decides, and how it gets its numbers to the target."""
+"""The scaling loop in virtual time: times of decisions, and delivery of numbers to the target."""
 
 import asyncio
 import logging

@@ -1,4 +1,5 @@
-"""The rule in a closed circle: a version simulated in virtual time is scaled by it, and settles where the formula says.
+"""The rule in a closed circle: a version simulated in virtual time is scaled by it, and settles at the number of
+the formula.
 
 Arrivals are evenly spaced, service takes a fixed time, a FIFO feeds slots × ready replicas, and a replica needs 0.5 s
 to start. The rule is asked every second, and at most every 50 ms when an arrival finds no free slot.

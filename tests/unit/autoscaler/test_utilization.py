@@ -13,7 +13,7 @@ OTHER = VersionKey("iris", "green")
 
 
 class Worker:
-    """One worker as the control plane hears it: its own clock, exact integrals, reports only what has changed."""
+    """One worker as seen by the control plane: its own clock, exact integrals, reports of changes only."""
 
     def __init__(self, feed: UtilizationFeed, name: str = "w1", clock_ahead_s: float = 0.0) -> None:
         self.feed = feed

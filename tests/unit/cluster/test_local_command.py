@@ -1,4 +1,4 @@
-"""From a declared version to argv, environment and directory; and which changes need a new process."""
+"""From a declared version to argv, environment and directory; and the changes that need a new process."""
 
 import sys
 from dataclasses import replace

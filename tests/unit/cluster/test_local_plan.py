@@ -46,7 +46,7 @@ def test_scaling_up_goes_on_while_templates_change() -> None:
 
 @dataclass
 class Fleet:
-    """What plans are carried out on: nothing happens by itself."""
+    """The target of plans: nothing happens by itself."""
 
     members: list[ActiveReplica]
     age: int = 1000

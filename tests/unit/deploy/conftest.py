@@ -1,4 +1,4 @@
-"""What `kubectl` and `helm` make of deploy/, where this machine has them."""
+"""The output of `kubectl` and `helm` for deploy/, if this machine has them."""
 
 import os
 import shutil

@@ -1,8 +1,8 @@
-"""Which rights in the Kubernetes API the code of a process uses, read off its calls.
+"""The rights in the Kubernetes API used by the code of a process, read off its calls.
 
-Every call of the API's client (`api.get(where, …)`) and every `Reflector(api, where, …)` in the modules that a process
-loads is followed back to the `path(RESOURCE, namespace, name, sub)` that made `where`: through variables, attributes,
-parameters and helpers of the same module. What cannot be followed is an error, so that nothing is overlooked.
+Every call of the API's client (`api.get(where, …)`) and every `Reflector(api, where, …)` in the modules of a process
+is followed back to the origin of its argument, `path(RESOURCE, namespace, name, sub)`: through variables, attributes,
+parameters and helpers of the same module. A call that cannot be followed is an error, so that none is overlooked.
 """
 
 import ast
@@ -51,7 +51,7 @@ class Right(NamedTuple):
 
 
 class Unclear(Exception):
-    """A call whose path cannot be followed."""
+    """A call with a path that cannot be followed."""
 
 
 class Where(NamedTuple):
@@ -208,7 +208,7 @@ class Reader:
         return {Where(home, resource, name, sub) for name in names for sub in subs}
 
     def _texts(self, expression: ast.expr, place: str, bound: Mapping[str, ast.expr] | None = None) -> set[str]:
-        """What a name or subresource may be."""
+        """Possible values of a name or subresource."""
         bound = bound or {}
         if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
             return {expression.value}
@@ -220,7 +220,7 @@ class Reader:
         return self._made_with(expression, place) or {ANY}
 
     def _made_with(self, expression: ast.expr, place: str) -> set[str]:
-        """For a parameter of a class's `__init__`: what others pass for it."""
+        """Arguments passed for a parameter of a class's `__init__`."""
         scope = self.scopes.get(expression)
         if scope is None or scope.owner is None or not isinstance(expression, ast.Name):
             return set()
@@ -237,7 +237,7 @@ class Reader:
         return found
 
     def _sources(self, expression: ast.expr, bound: Mapping[str, ast.expr]) -> list[ast.expr]:
-        """What was assigned to a variable or attribute, or passed for a parameter."""
+        """Values assigned to a variable or attribute, or passed for a parameter."""
         if (
             isinstance(expression, ast.Attribute)
             and isinstance(expression.value, ast.Name)
@@ -268,7 +268,7 @@ class Reader:
         ]
 
     def _passed(self, scope: Scope, parameter: str) -> list[ast.expr]:
-        """What this module passes for a parameter of one of its functions."""
+        """Arguments in this module for a parameter of one of its functions."""
         function = scope.node
         assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         found = []

@@ -1,4 +1,4 @@
-"""The Helm chart makes the same installation as the overlays; it is rendered by helm itself, where there is one."""
+"""The Helm chart makes the same installation as the overlays; it is rendered by helm itself, if present."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ CASES = {
 
 
 def plain(rendered: Objects) -> Objects:
-    """Without what differs by nature: the namespace, names that carry a hash, what tells a pod of new settings."""
+    """Without the parts that always differ: the namespace, names with a hash, checksums of settings."""
     found = {}
     for (kind, name), each in rendered.items():
         if kind == "Namespace":

@@ -1,4 +1,4 @@
-"""The images: built from what is locked, with nothing that only tests, tools or models need."""
+"""The images: built from locked packages, without those only for tests, tools or models."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""The overlays of deploy/, as kubectl renders them: what each promises, and what the code that they start expects."""
+"""The overlays of deploy/, as kubectl renders them: the promises of each, and the expectations of the started code."""
 
 import math
 import re

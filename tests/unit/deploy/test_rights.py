@@ -1,4 +1,4 @@
-"""What the roles of deploy/ grant is what the code uses: nothing is missing, nothing is too much."""
+"""The roles of deploy/ grant exactly the rights used by the code."""
 
 import ast
 import asyncio
@@ -51,7 +51,7 @@ def granted(process: str) -> Iterator[Right]:
 
 
 def covers(grant: Right, use: Right) -> bool:
-    """Whether the grant allows it. Home may have no endpoints, so what is done there must be granted there."""
+    """True if the grant allows the request. Home may have no endpoints, so requests in it must be granted there."""
     return grant[:4] == use[:4] and (grant.name == ANY or grant.name == use.name)
 
 
@@ -104,7 +104,7 @@ def test_a_process_may_do_nothing_that_its_code_does_not(process: str) -> None:
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_right_in_every_namespace_is_not_granted_again_at_home_under_a_name(process: str) -> None:
-    """Where a rule could name its objects, it does: a right to any object of home is one that no name can narrow."""
+    """A rule names its objects if it can: a right to any object of home is one that no name can narrow."""
     wide = [right for right in granted(process) if right.home and right.name == ANY and right.resource != "pods"]
     assert all(right.verb == "create" or right.resource == "pods/resize" for right in wide), wide
 

@@ -1,4 +1,4 @@
-"""What the benchmarks make of measured values, and that the parts they time still exist."""
+"""Results of the benchmarks from measured values; the timed parts still exist."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The backend for large bodies, and what is made of runs with bodies and with idle connections."""
+"""The backend for large bodies, and the results of runs with bodies and with idle connections."""
 
 import math
 import socket
@@ -14,7 +14,7 @@ from loadtests.peers.rig import Target
 
 
 def said_by_backend(*sent: bytes) -> bytes:
-    """What the backend answers to these pieces on one connection."""
+    """The backend's answer to these pieces on one connection."""
     ours, theirs = socket.socketpair()
     ours.settimeout(10)
     thread = threading.Thread(target=serve, args=(theirs, b"source"))

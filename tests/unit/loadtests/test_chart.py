@@ -1,4 +1,4 @@
-"""The chart is well-formed SVG that says what it shows."""
+"""The chart is well-formed SVG with its values."""
 
 import xml.etree.ElementTree as ET
 

@@ -1,4 +1,4 @@
-"""Clients that tell exactly what became of each request and of each connection."""
+"""Clients with an exact account of each request and each connection."""
 
 import asyncio
 import contextlib

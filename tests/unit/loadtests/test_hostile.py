@@ -1,4 +1,4 @@
-"""The command that measures what hostile senders cost, on a small input."""
+"""The command that measures the cost of hostile senders, on a small input."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The ideal queue that the tail is measured against, and how overlaps are counted."""
+"""The ideal queue as the reference for the tail, and the count of overlaps."""
 
 from hypothesis import given
 from hypothesis import strategies as st

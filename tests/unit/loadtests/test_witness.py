@@ -1,4 +1,4 @@
-"""What the replicas' log proves."""
+"""Conclusions from the replicas' log."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which failures a killed worker explains, and who is killed."""
+"""Failures explained by a killed worker, and the choice of the worker."""
 
 import random
 

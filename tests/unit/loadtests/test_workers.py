@@ -1,4 +1,4 @@
-"""What is made of runs with one and with several workers; what borrowing costs; shares of a core."""
+"""Results of runs with one and with several workers; cost of borrowing; shares of a core."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What wrk is told and what it said."""
+"""Arguments and output of wrk."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def test_a_run_without_figures_is_an_error_that_says_what_wrk_said() -> None:
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 @pytest.mark.parametrize("mark", [b"same", NEVER_THE_SAME])
 def test_wrk_understands_the_script(mark: bytes, tmp_path: Path) -> None:
-    """Nobody listens: wrk must get as far as counting failed connections."""
+    """Without a listener: wrk must get as far as counting failed connections."""
     head = Target("t", 1).head("POST", ("Content-Length", "2"), ("x", mark.decode()))
     (tmp_path / "wrk.lua").write_text(script(head, b"{}"))
     command = ["wrk", "-t1", "-c1", "-d1s", "-s", "wrk.lua", "http://127.0.0.1:1/"]

@@ -1,4 +1,4 @@
-"""What a run on a cluster with nodes declares, and what is concluded from what its clients saw."""
+"""Declarations of a run on a cluster with nodes, and conclusions from its clients' observations."""
 
 from collections import Counter
 from typing import Any
@@ -24,7 +24,7 @@ def pod(uid: str, ready: bool = True, restarted: int = 0, **metadata: str) -> di
 
 
 def broken(*at_s: float, answered: tuple[int, int] = (5, 5), stuck: str = "") -> list[str]:
-    """What was not kept, with failures at these moments."""
+    """The broken promises with failures at these moments."""
     tally = Tally(Counter({200: 10}), [Failure(each, 1, 502) for each in at_s])
     return [each.what for each in live.promises(Run(1.0, STEPS, answered, stuck, tally)) if not each.kept]
 

@@ -1,4 +1,4 @@
-"""What the played node makes of pods, and what is concluded from its journal."""
+"""Processes of the played node from pods, and conclusions from its journal."""
 
 import base64
 from pathlib import Path

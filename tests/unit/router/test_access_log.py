@@ -1,4 +1,4 @@
-"""The access log never blocks, never lies about what is missing, and no client writes its lines."""
+"""The access log never blocks, never hides losses, and no client writes its lines."""
 
 import fcntl
 import json

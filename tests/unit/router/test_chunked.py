@@ -14,7 +14,7 @@ NEXT_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def decode(pieces: list[bytes]) -> tuple[bytes, int, bool]:
-    """Data, bytes used, and whether the end was reached; what follows the end is not offered."""
+    """Data, bytes used, and True at the end; the bytes after the end are not offered."""
     body, data, used = ChunkedBody(), b"", 0
     for piece in pieces:
         count = body.feed(piece)
@@ -28,9 +28,9 @@ def decode(pieces: list[bytes]) -> tuple[bytes, int, bool]:
 
 
 def by_definition(message: bytes) -> tuple[bytes, int | None]:
-    """RFC 9112 section 7.1, read slowly: data and where it ended; None: not ended, or not the chunked coding.
+    """RFC 9112 section 7.1, read slowly: data and its end; None: not ended, or not the chunked coding.
 
-    Generous about what an extension or a trailer may hold, strict about every line end.
+    Generous about the contents of extensions and trailers, strict about every line end.
     """
     data, at = b"", 0
     while True:

@@ -1,4 +1,4 @@
-"""Who gives connections to whom."""
+"""Givers and receivers of client connections."""
 
 from hypothesis import given
 from hypothesis import strategies as st

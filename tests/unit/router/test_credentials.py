@@ -1,4 +1,4 @@
-"""Who is let in: every way of RFC 8725, and of the attacks on JWT libraries, to hand in something that looks right."""
+"""Authorization: every way of RFC 8725, and of the attacks on JWT libraries, to present a plausible credential."""
 
 import base64
 import hashlib
@@ -78,7 +78,7 @@ def by_secret(secret: bytes) -> Callable[[bytes], bytes]:
 
 
 def raw_token(header: bytes, payload: bytes, sign: Callable[[bytes], bytes] = by_ed) -> bytes:
-    """A token of exactly these bytes, signed by whatever `sign` does."""
+    """A token of exactly these bytes, signed by `sign`."""
     signed = b64(header) + b"." + b64(payload)
     return signed + b"." + b64(sign(signed))
 

@@ -1,4 +1,4 @@
-"""What a peer in a newer view says is kept as if it had said it all at once later."""
+"""The declarations of a peer in a newer view are kept and applied together later."""
 
 from router.core.declared_leases import DeclaredLeases, PeerAsk
 from router.core.slot_messages import Ask, Declare, Failed, Forget, Holding, Return

@@ -1,4 +1,4 @@
-"""Late binding and what becomes of replicas, sentence by sentence. Sequences of any kind: `test_dispatcher_model`."""
+"""Late binding and the lifecycle of replicas, sentence by sentence. Arbitrary sequences: `test_dispatcher_model`."""
 
 import dataclasses
 

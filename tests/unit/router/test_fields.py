@@ -1,4 +1,4 @@
-"""Which fields travel through the router, in either direction."""
+"""Forwarded header fields, in either direction."""
 
 import pytest
 from hypothesis import given
@@ -51,7 +51,7 @@ def to_replica(*lines: str, proto: bytes = b"http") -> list[str]:
 
 
 def travelled(*lines: str) -> list[str]:
-    """What a replica gets of these, without what the router says itself."""
+    """The fields at a replica, without the router's own."""
     said = to_replica()
     return [line for line in to_replica(*lines) if line not in said]
 

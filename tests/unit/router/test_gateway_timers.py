@@ -1,4 +1,4 @@
-"""One timer per version for those who wait and one for those who run, never two, and right after a change."""
+"""One timer per version for waiting requests and one for running ones, never two, and right after a change."""
 
 import asyncio
 import dataclasses
@@ -20,7 +20,7 @@ from tests.unit.router.records import replica, version
 
 
 class Request(Exchange):
-    """A request whose client and replica are not there: it is refused, or runs until it is stopped."""
+    """A request without client and replica: it is refused, or runs until it is stopped."""
 
     def __init__(self, gateway: Gateway) -> None:
         Ticket.__init__(self)
@@ -56,7 +56,7 @@ class Request(Exchange):
 
 @pytest.fixture
 async def faults() -> AsyncIterator[list[dict[str, Any]]]:
-    """What the loop was told of exceptions in callbacks."""
+    """Exceptions in callbacks, as reported to the loop."""
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
     yield told

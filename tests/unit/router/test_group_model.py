@@ -1,6 +1,6 @@
 """Slots in a group of workers under any order of events: never too many in flight, all returned at the end.
 
-What replicas see is checked with every request that begins (`Workers`); the judgement about time is `tests/sim`'s.
+The view of the replicas is checked with every request that begins (`Workers`); times are judged by `tests/sim`.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""How long a replica is left alone after a failure."""
+"""Length of ejection after a failure."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a worker had in flight is known after its end, whatever it was doing."""
+"""The requests in flight of a worker are known after its end at any instruction."""
 
 import os
 import random

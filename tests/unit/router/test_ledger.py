@@ -1,4 +1,4 @@
-"""Which slot is given next, sentence by sentence."""
+"""Placement: the choice of the next slot, sentence by sentence."""
 
 import pytest
 

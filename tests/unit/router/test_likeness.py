@@ -1,4 +1,4 @@
-"""A head that is known by the one before it says what it would say if it were parsed, or is not known at all."""
+"""A head recognised by its predecessor has the same meaning as if it were parsed, or is not recognised at all."""
 
 import random
 
@@ -74,7 +74,7 @@ PIECES = st.sampled_from(
 
 
 def said(head: RequestHead | ResponseHead) -> dict[str, object]:
-    """All that a head says to whoever uses it."""
+    """All values of a head for its users."""
     own = ("plan", "lines", "names")
     return {name: getattr(head, name) for name in type(head).__slots__ if name[0] != "_" and name not in own}
 

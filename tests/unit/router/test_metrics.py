@@ -1,4 +1,4 @@
-"""What is counted is counted once, in the right bucket, and told whole."""
+"""Every event is counted once, in the right bucket, and reported completely."""
 
 from bisect import bisect_left
 

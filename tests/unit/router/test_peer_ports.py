@@ -1,4 +1,4 @@
-"""Ports at which workers of other machines come in."""
+"""Ports for workers of other machines."""
 
 import pytest
 

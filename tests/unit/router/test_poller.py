@@ -1,4 +1,4 @@
-"""Looking on before sleeping: for how long, and whose processor time it is."""
+"""Busy polling before sleeping: its length, and the processor time that it counts."""
 
 from collections.abc import Callable
 

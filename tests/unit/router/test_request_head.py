@@ -1,4 +1,4 @@
-"""Request heads: what two readers could read in two ways is refused, and the rest is read in one way."""
+"""Request heads: ambiguous ones are refused, and the rest has one meaning."""
 
 import pytest
 from hypothesis import example, given

@@ -1,4 +1,4 @@
-"""Answer heads: what a replica may say, and what must not be passed on as an answer."""
+"""Response heads: permitted ones, and those that must not be passed on."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which workers there are and shall be: decided from events, in virtual time."""
+"""Existing and wanted workers: decided from events, in virtual time."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ SILENT_S = 5.0
 
 @dataclass
 class Group:
-    """A roster and what it has asked for."""
+    """A roster and its requests."""
 
     roster: Roster = field(default_factory=lambda: Roster("g", lambda serial: f"unix:{serial}", SILENT_S))
     now: float = 100.0
@@ -89,7 +89,7 @@ class Group:
 
 
 def grown(count: int) -> Group:
-    """A group in which this many serve."""
+    """A group with this many serving workers."""
     group = Group()
     group.resize(count)
     group.serve(*group.spawned)

@@ -1,4 +1,4 @@
-"""Where the workers' sockets are."""
+"""The place of the workers' sockets."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a supervisor and its workers say to each other survives the wire."""
+"""Messages between a supervisor and its workers survive the wire."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""What a path means: which endpoint, which version, and what becomes of the path on the replica."""
+"""The meaning of a path: endpoint, version, and the path on the replica."""
 
 import math
 import random

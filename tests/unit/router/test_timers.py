@@ -1,4 +1,4 @@
-"""What is to be done later is done in order, once, and not too early."""
+"""Timers fire in order, once, and not too early."""
 
 from router.core.timers import Timers
 

@@ -1,4 +1,4 @@
-"""Certificates: which material is refused and why, which one serves a name, and when changed files are taken over."""
+"""Certificates: refused material and its reason, the choice for a name, and the adoption of changed files."""
 
 import datetime
 import logging
@@ -22,7 +22,7 @@ def loaded(folder: Folder, now: datetime.datetime = NOW) -> Certificates:
 
 
 def presented(certificates: Certificates, name: str | None = None, **client: ssl.TLSVersion) -> bytes:
-    """What a client gets to see that asks for the name (or for none)."""
+    """The certificate for a client with this name (or none)."""
     return handshake(certificates, name, **client).getpeercert(binary_form=True) or b""
 
 

@@ -1,4 +1,4 @@
-"""`scorefront doctor` against a cluster that is made up: every line is ok, or says what to mend."""
+"""`scorefront doctor` against a made-up cluster: every line is ok, or names the repair."""
 
 import json
 from typing import Any

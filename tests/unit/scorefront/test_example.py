@@ -1,4 +1,4 @@
-"""The iris example: its model answers right, and says what it expects when the input is wrong."""
+"""The iris example: its model answers right, and explains wrong input."""
 
 import importlib.util
 import json

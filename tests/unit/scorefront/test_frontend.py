@@ -1,4 +1,4 @@
-"""The workers of one machine: where the numbers for their scaling come from, who is asked, what becomes known."""
+"""The workers of one machine: the numbers for their scaling, the workers asked, the published values."""
 
 import asyncio
 import logging
@@ -31,10 +31,9 @@ A_REQUEST_S = 0.00004
 
 
 class Rows:
-    """Fits `scorefront.frontend_scaling.Group`: the load is shared by those who serve, and a core carries no more
-    than it can.
+    """Satisfies `scorefront.frontend_scaling.Group`: the load is shared by the serving workers; a core has a limit.
 
-    A worker whose core is used up is late: 10 ms whenever something comes in.
+    A worker with a full core is late: 10 ms for every arrival.
     """
 
     def __init__(self, clock: VirtualClock, workers: int = 1) -> None:

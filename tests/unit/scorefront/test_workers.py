@@ -1,4 +1,4 @@
-"""How many router workers `--workers` means."""
+"""Number of router workers from `--workers`."""
 
 import os
 from pathlib import Path

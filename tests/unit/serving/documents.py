@@ -22,7 +22,7 @@ def document(*versions: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 
 def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Some of the fields; some of those null, which means the default."""
+    """Some of the fields; some of those null, the default."""
     return st.fixed_dictionaries({}, optional={name: st.none() | values for name, values in fields.items()})
 
 

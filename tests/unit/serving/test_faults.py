@@ -1,4 +1,4 @@
-"""How faults are written down."""
+"""Text form of faults."""
 
 from typing import Any
 

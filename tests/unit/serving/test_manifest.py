@@ -292,7 +292,7 @@ _junk = st.recursive(
 
 @st.composite
 def spoiled_documents(draw: st.DrawFn) -> Any:
-    """A valid document in which something, anywhere, was replaced by junk, removed or added."""
+    """A valid document with one part replaced by junk, removed or added."""
     spoiled = copy.deepcopy(draw(valid_documents()))
     for _ in range(draw(st.integers(1, 3))):
         spot: Any = spoiled
@@ -416,7 +416,7 @@ def test_resolving_never_fails_and_leaves_the_document_alone(candidate):
 
 
 def repr_of(value: Any) -> Any:
-    """Comparable even where NaN is inside and ints are too long to print."""
+    """Comparable even with NaN inside and ints too long to print."""
     if isinstance(value, dict):
         return [(repr_of(key), repr_of(item)) for key, item in value.items()]
     if isinstance(value, list):
@@ -425,7 +425,7 @@ def repr_of(value: Any) -> Any:
 
 
 def test_the_defaults_of_the_records_are_those_of_the_format():
-    """One truth: what `serving.endpoint` falls back to is what a manifest that says nothing gets."""
+    """One truth: the defaults of `serving.endpoint` are those of an empty manifest."""
     (only,) = to_endpoint(parse(document())).versions
     for record in (only.autoscale, only.resources, only.liveness):
         assert record == type(record)()

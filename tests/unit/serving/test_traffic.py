@@ -1,4 +1,4 @@
-"""How traffic is divided."""
+"""Division of traffic."""
 
 import math
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""How long to wait, and how fast to write."""
+"""Length of backoff, and rate of writes."""
 
 import pytest
 

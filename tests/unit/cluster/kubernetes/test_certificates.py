@@ -1,4 +1,4 @@
-"""The certificates of an installation: made where there are none, kept while they are good, renewed without a gap."""
+"""The certificates of an installation: created if missing, kept while valid, renewed without a gap."""
 
 import datetime
 
@@ -40,7 +40,7 @@ def parsed(pem: bytes) -> x509.Certificate:
 
 
 def trusts(one: Identity, other: Identity) -> bool:
-    """Whether a process with `one` takes what a process with `other` shows."""
+    """True if a process with `one` accepts the certificate of a process with `other`."""
     for authority in x509.load_pem_x509_certificates(one.ca):
         try:
             parsed(other.cert).verify_directly_issued_by(authority)

@@ -5,7 +5,7 @@ from cluster.kubernetes.client.conflict_retry import ATTEMPTS, update
 
 
 class Versioned:
-    """An object whose version others change a few times while it is written."""
+    """An object with a version changed by others a few times during a write."""
 
     def __init__(self, changes: int) -> None:
         self.version = 0

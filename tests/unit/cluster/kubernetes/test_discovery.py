@@ -1,4 +1,4 @@
-"""What router workers are told of a cluster's objects, in whatever order those come."""
+"""Messages to router workers about a cluster's objects, in any order of arrival."""
 
 import hashlib
 import random
@@ -286,7 +286,7 @@ def test_whose_tokens_count_is_told_of_and_stays_where_it_cannot_be_read() -> No
 
 
 def applied(state: ResetAll, messages: list[ToWorker]) -> ResetAll:
-    """What a worker knows after these."""
+    """The knowledge of a worker after these messages."""
     endpoints = {each.name: each for each in state.endpoints}
     keys = {each.endpoint: each for each in state.keys}
     replicas = {each.id: each for each in state.replicas}
@@ -344,7 +344,7 @@ def some_pod(draw: random.Random) -> Object:
 
 
 def settled(state: ResetAll) -> tuple[Any, ...]:
-    """Less what ends only because it was once more than it is."""
+    """Without endings caused only by an earlier surplus."""
     endpoints, keys, replicas = by_name(state)
     return endpoints, keys, [each for each in replicas if each.state is not ReplicaState.DRAINING]
 

@@ -1,4 +1,4 @@
-"""Candidates for one Lease in virtual time: never two who act, and never long nobody."""
+"""Candidates for one Lease in virtual time: never two active leaders, never long without one."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def now() -> float:
 
 
 class Led:
-    """What a leader does: notes when it began and ended."""
+    """The work of a leader: records its begin and end."""
 
     def __init__(self) -> None:
         self.fences: list[int] = []
@@ -146,7 +146,9 @@ async def test_a_leader_that_is_told_to_stop_ends_what_it_leads_while_it_renews_
 
 
 async def lost_after(trouble: Callable[[], str], good_s: float = 3.5) -> tuple[float, Led, str]:
-    """From the last good renewal's second on all requests are in trouble; returns when what was led ended, and why."""
+    """From the last good renewal's second on all requests are in trouble; returns the end of the led work, and its
+    reason.
+    """
     kubernetes = LeaseKubernetes()
     machine = Machine(kubernetes)
     me, led = elector(machine), Led()
@@ -462,7 +464,7 @@ class Drama:
             assert self.kubernetes.lease_writes[-1][1:] == leading[1:], "in peace the leader stays"
 
     def judge(self) -> int:
-        """How many led. Fails where two acted at one time, or with one fence, or a fence went back."""
+        """Number of leaders. Fails if two acted at one time, or with one fence, or a fence went back."""
         spans: dict[tuple[int, str], tuple[float, float]] = {}
         for moment, fence, identity in self.acts:
             first, _ = spans.get((fence, identity), (moment, moment))

@@ -10,7 +10,7 @@ from cluster.provider import ProviderError
 
 
 class LeaseInHand:
-    """A leadership that is what a test says."""
+    """A leadership with scripted values."""
 
     lease_uid = "lease-1"
 

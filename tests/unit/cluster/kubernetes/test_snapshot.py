@@ -1,4 +1,4 @@
-"""What a router has known, on disk."""
+"""The snapshot of a router on disk."""
 
 from pathlib import Path
 from typing import Any

@@ -14,7 +14,7 @@ def thing(name, namespace="a", version=1):
 
 
 class Script:
-    """A reflector that tells what a test gives it."""
+    """A scripted reflector."""
 
     def __init__(self):
         self.queue: asyncio.Queue[Any] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""The command line against a scripted control plane: what it prints, sends and leaves with."""
+"""The command line against a scripted control plane: output, requests and exit status."""
 
 import io
 import json

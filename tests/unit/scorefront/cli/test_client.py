@@ -1,4 +1,4 @@
-"""The REST client: what it sends, and how each way of not getting an answer is told."""
+"""The REST client: requests, and the message for each kind of failure."""
 
 import dataclasses
 import socket

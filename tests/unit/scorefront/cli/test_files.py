@@ -1,4 +1,4 @@
-"""Manifests from files: what is read, and how each thing that can be wrong is said."""
+"""Manifests from files: reading, and the message for each kind of fault."""
 
 import io
 import json

@@ -30,7 +30,7 @@ A_REQUEST_S = 0.00004
 
 
 class FakeGroups:
-    """Fits what is needed of `controlplane.router_groups.RouterGroups`: every group obeys at once."""
+    """Satisfies the used part of `controlplane.router_groups.RouterGroups`: every group obeys at once."""
 
     def __init__(self) -> None:
         self.now: dict[str, GroupState] = {}

@@ -1,4 +1,4 @@
-"""What a leader that comes late is told of the workers."""
+"""Messages to a late leader about the workers."""
 
 from autoscaler.utilization import UtilizationFeed
 from scorefront.router.usage_cache import UsageCache

@@ -1,4 +1,4 @@
-"""`scorefront router`: what it refuses to start with, and what it answers to those who run it."""
+"""`scorefront router`: refusals to start, and answers on the admin port."""
 
 from pathlib import Path
 

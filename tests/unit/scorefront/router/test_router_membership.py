@@ -1,4 +1,4 @@
-"""One history of views for several routers: who writes what, who is buried when, and who may go on alone."""
+"""One history of views for several routers: writers, burial of dead routers, and continuation alone."""
 
 import pytest
 
@@ -25,7 +25,7 @@ class Router:
         return self
 
     def write(self) -> bool:
-        """Whether there was something to write, and it was taken."""
+        """True if there was something to write, and it was accepted."""
         draft = self.seat.draft(self.now)
         taken = self.store.put(draft) if draft is not None else None
         if taken is not None:
@@ -208,7 +208,7 @@ def test_a_group_outside_a_pod_is_nobodys_to_bury(store: RoutersObject) -> None:
 
 
 def restarted(store: RoutersObject, pod: str) -> Router:
-    """A new process in the pod, with what the one before has kept."""
+    """A new process in the pod, with the kept state of its predecessor."""
     return Router(store, pod, group="again").read()
 
 

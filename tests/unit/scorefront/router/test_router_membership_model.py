@@ -1,6 +1,6 @@
 """Several routers, one object, lost races, lost answers, late reads, dead pods, an API server that is away.
 
-Whatever the order, no view leaves out anybody who lives, and in the end all see the same.
+In any order, no view leaves out a living member, and in the end all see the same.
 """
 
 import random
@@ -136,7 +136,9 @@ class World:
         return {name for process in self.running.values() for name in process.members}
 
     def check_step(self, before: dict[str, object] | None, after: dict[str, object]) -> None:
-        """Whoever is missing from the new version has ended, and is told of if another has left it out."""
+        """A member missing from the new version has ended, and is listed as departed if another router has removed
+        it.
+        """
         old = decoded(before) if before is not None else None
         new = decoded(after)
         assert old is None or new.epoch > old.epoch
@@ -179,7 +181,7 @@ class World:
         process.views.append(view)
 
     def check_alone(self, process: Process) -> None:
-        """Whatever others have seen since: they wait for a worker of this pod that will not answer them."""
+        """For all later observations of others: they wait for a worker of this pod that will not answer them."""
         assert process.alone_since is not None
         for version in self.store.versions[process.alone_since :]:
             assert version is not None
@@ -188,7 +190,7 @@ class World:
             assert record.part.members
 
     def settle(self) -> View:
-        """The API server is there, everybody reads and writes, nothing else happens."""
+        """The API server is there, every router reads and writes, nothing else happens."""
         for _ in range(12):
             self.now += LEASE_S
             for pod in PODS:

@@ -1,4 +1,4 @@
-"""The note by which a router that is started again knows that it was alone."""
+"""The note of a router that was the sole member, for its restart."""
 
 from pathlib import Path
 

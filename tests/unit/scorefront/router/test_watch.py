@@ -1,4 +1,6 @@
-"""What a router follows of a cluster, from the lists to the messages for its workers. In virtual time."""
+"""The collections followed by a router of a cluster, from the lists to the messages for its workers. In virtual
+time.
+"""
 
 import asyncio
 import json

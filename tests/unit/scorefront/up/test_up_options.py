@@ -1,4 +1,4 @@
-"""From the words after `scorefront up` to what is run, without running it."""
+"""From the words after `scorefront up` to the command, without running it."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[UpOptions]:
-    """What would have been run; it ends with status 7."""
+    """The command that would have been run; it ends with status 7."""
     given: list[UpOptions] = []
 
     def take(options: UpOptions) -> int:

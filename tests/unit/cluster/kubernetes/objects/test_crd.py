@@ -1,4 +1,4 @@
-"""The CRD says what the models say, and the file in deploy/ is the CRD."""
+"""The CRD agrees with the models, and the file in deploy/ is the CRD."""
 
 import re
 from collections.abc import Iterator
@@ -162,7 +162,7 @@ def test_an_address_is_bound_in_length_and_by_rules():
 
 
 def conforms(value: Any, part: dict[str, Any], place: str = "") -> list[str]:
-    """Where a value is not what the schema allows; the rules in CEL aside."""
+    """Places of a value that violate the schema; the rules in CEL aside."""
     if value is None:
         return [] if part.get("nullable") else [f"{place}: null"]
     kinds: dict[str, type | tuple[type, ...]] = {

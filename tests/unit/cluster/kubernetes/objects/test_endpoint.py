@@ -1,4 +1,4 @@
-"""From what the API server holds to the endpoint that was declared."""
+"""From the stored object to the declared endpoint."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ OF_THE_SERVER = {
 
 
 def held(manifest: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """As the API server gives back what was applied."""
+    """An object as the API server returns it."""
     return {**manifest, "metadata": {**manifest["metadata"], **OF_THE_SERVER}, "status": {"ready": "1/1"}, **more}
 
 

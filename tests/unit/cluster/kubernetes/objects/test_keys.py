@@ -1,4 +1,4 @@
-"""Keys of endpoints in one Secret, and what of them is visible outside it."""
+"""Keys of endpoints in one Secret, and their visible part."""
 
 import base64
 from typing import Any

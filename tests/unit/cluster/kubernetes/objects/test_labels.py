@@ -1,4 +1,4 @@
-"""The names of what scorefront makes in a cluster."""
+"""Names of created objects in a cluster."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a pod tells of the replica that it is."""
+"""The replica of a pod."""
 
 from typing import Any
 

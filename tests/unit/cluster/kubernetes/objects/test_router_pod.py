@@ -1,4 +1,4 @@
-"""Routers' own pods: what is read of them, and how their cores are changed in place."""
+"""Pods of routers: the fields read, and the change of their cores in place."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The status of an endpoint: what it says, and when its conditions move."""
+"""The status of an endpoint: its contents, and the transitions of its conditions."""
 
 from dataclasses import replace
 from typing import Any

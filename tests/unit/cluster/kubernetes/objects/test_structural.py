@@ -1,4 +1,4 @@
-"""From JSON Schema to what a CRD takes."""
+"""From JSON Schema to the structural schema of a CRD."""
 
 from typing import Any
 
