@@ -252,19 +252,19 @@ def test_the_map_names_only_modules_that_exist() -> None:
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_a_module_imports_touches_and_is_named_only_what_the_map_allows(module: str) -> None:
+def test_a_module_imports_touches_and_is_named_only_as_the_map_allows(module: str) -> None:
     assert [fault for check in CHECKS for fault in check(module, SOURCES[module])] == []
 
 
 @pytest.mark.parametrize("init", sorted(ROOT.glob("*/**/__init__.py"), key=str), ids=lambda file: file.parent.name)
-def test_a_package_says_what_it_must_never_do(init: Path) -> None:
+def test_a_package_docstring_has_its_prohibition(init: Path) -> None:
     package = ".".join(init.parent.relative_to(ROOT).parts)
     if package.split(".")[0] in PACKAGES:
         assert package_docstring_faults(package, init.read_text(), len(list(init.parent.glob("*.py")))) == []
 
 
 @pytest.mark.parametrize("process", ["router.worker.router_worker", "scorefront.worker_process"])
-def test_a_worker_process_never_loads_what_only_the_command_line_needs(process: str) -> None:
+def test_a_worker_process_never_loads_modules_of_the_command_line(process: str) -> None:
     assert not {"typer", "rich", "yaml"} & loaded_by(process, SOURCES)
 
 
@@ -315,7 +315,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("module", "source"), WRONG.values(), ids=WRONG)
-def test_the_checker_finds_what_is_wrong(module: str, source: str) -> None:
+def test_the_checker_finds_faults(module: str, source: str) -> None:
     assert [fault for check in CHECKS for fault in check(module, source)]
 
 
@@ -331,16 +331,16 @@ RIGHT = {
 
 
 @pytest.mark.parametrize(("module", "source"), RIGHT.values(), ids=RIGHT)
-def test_the_checker_lets_pass_what_is_right(module: str, source: str) -> None:
+def test_the_checker_accepts_correct_sources(module: str, source: str) -> None:
     assert [fault for check in CHECKS for fault in check(module, source)] == []
 
 
-def test_a_package_that_does_not_say_what_it_must_never_do_is_found() -> None:
+def test_a_package_docstring_without_its_prohibition_is_found() -> None:
     assert package_docstring_faults("cluster", '"""Where replicas come from."""', modules=2)
     assert not package_docstring_faults("cluster", '"""Where replicas come from; never routes."""', modules=2)
 
 
-def test_what_a_worker_loads_is_followed_through_its_imports() -> None:
+def test_loaded_modules_of_a_worker_are_followed_through_imports() -> None:
     texts = {
         "scorefront": "",
         "scorefront.worker_process": "from router.worker.router_worker import run",

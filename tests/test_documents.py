@@ -29,7 +29,7 @@ def is_module(name: str) -> bool:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_document_names_only_what_there_is(document: Path) -> None:
+def test_a_document_names_only_existing_files(document: Path) -> None:
     assert missing(document.read_text(), document.parent) == []
 
 
@@ -37,11 +37,11 @@ def test_a_document_names_only_what_there_is(document: Path) -> None:
     "text",
     ["see `router/gone.py`", "see `controlplane.gone`", "see [there](gone.md#part)", "see `tests/gone`"],
 )
-def test_what_is_not_there_is_found(text: str) -> None:
+def test_a_missing_file_is_found(text: str) -> None:
     assert missing(text, ROOT)
 
 
-def test_what_is_there_is_let_pass() -> None:
+def test_an_existing_file_is_accepted() -> None:
     text = (
         "`router/core`, `router.core.ledger`, `tests/test_documents.py`, [home](README.md#part), [a](https://a.b/c.md)"
     )

@@ -70,7 +70,9 @@ async def asked(rest: "TestClient[Any, Any]", token: str, where: str, method: st
         return answer.status, await answer.json()
 
 
-async def test_a_service_account_may_what_its_role_says(rest: "TestClient[Any, Any]", tokens: dict[str, str]) -> None:
+async def test_a_service_account_has_the_rights_of_its_role(
+    rest: "TestClient[Any, Any]", tokens: dict[str, str]
+) -> None:
     status, told = await asked(rest, tokens["viewer"], IRIS)
     assert (status, told["caller"]) == (200, f"system:serviceaccount:{NAMESPACE}:viewer")
     assert (await asked(rest, tokens["viewer"], f"{IRIS}/logs"))[0] == 200
@@ -89,7 +91,7 @@ async def test_a_service_account_may_what_its_role_says(rest: "TestClient[Any, A
 
 
 @pytest.mark.parametrize("token", ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.e30."])
-async def test_what_the_api_server_does_not_know_is_401(rest: "TestClient[Any, Any]", token: str) -> None:
+async def test_a_token_unknown_to_the_api_server_is_401(rest: "TestClient[Any, Any]", token: str) -> None:
     assert (await asked(rest, token, IRIS))[0] == 401
 
 

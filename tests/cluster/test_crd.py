@@ -119,7 +119,7 @@ async def test_a_refusal_names_the_field_and_the_rule(server: Server, wrong: dic
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(candidate=valid_documents())
-async def test_whatever_is_valid_is_accepted_with_and_without_its_defaults(
+async def test_every_valid_manifest_is_accepted_with_and_without_its_defaults(
     server: Server, candidate: dict[str, Any]
 ) -> None:
     await server.create(candidate)

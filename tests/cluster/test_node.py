@@ -110,7 +110,7 @@ def main_process(plain: Plain, pod: Object) -> int:
     return [each.pid for each in entries if each.uid == uid and each.what == journal.STARTED][-1]
 
 
-async def test_each_pod_has_an_address_at_which_its_own_process_answers(plain: Plain) -> None:
+async def test_each_pod_has_an_address_of_its_own_process(plain: Plain) -> None:
     await plain.start(2)
     pods = await plain.ready(2)
     assert len({pod["status"]["podIP"] for pod in pods}) == 2
@@ -142,7 +142,7 @@ async def test_a_container_that_is_killed_is_started_again_in_the_same_pod(plain
     assert await ask(after) == 200
 
 
-async def test_an_image_that_is_not_played_is_told_as_a_pull_that_failed(plain: Plain) -> None:
+async def test_an_image_that_is_not_played_is_a_failed_pull(plain: Plain) -> None:
     await plain.start(1, image="registry.example/unknown:1")
 
     async def told() -> bool:

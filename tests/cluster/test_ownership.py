@@ -267,7 +267,9 @@ async def test_names_that_give_scorefronts_own_deployments_are_refused(site: Sit
 # ---- adopted workloads
 
 
-async def test_of_two_endpoints_on_one_workload_the_later_is_told_and_does_not_scale(ground: Ground, name: str) -> None:
+async def test_of_two_endpoints_on_one_workload_the_later_has_a_condition_and_does_not_scale(
+    ground: Ground, name: str
+) -> None:
     await ground.make("shared")
     await ground.declare(name, adopting("shared", numReplicas=3))
     await ground.ready(name, 3)
@@ -313,7 +315,7 @@ async def test_a_deployment_that_was_made_for_another_endpoint_cannot_be_adopted
 # ---- fences and Leases
 
 
-async def test_a_forged_fence_is_told_on_its_endpoint_and_ends_no_leader(ground: Ground, name: str) -> None:
+async def test_a_forged_fence_is_a_condition_of_its_endpoint_and_ends_no_leader(ground: Ground, name: str) -> None:
     lease = await ground.kube.get(f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases/{LEASE}")
     leader = await ground.site.holder()
     before = await ground.make("theirs", annotations={FENCE: f"{lease['metadata']['uid']}/999999999"})
@@ -338,7 +340,7 @@ async def test_a_restored_fence_of_another_cluster_does_not_keep_a_workload_from
     assert await ground.site.holder() == leader
 
 
-async def test_a_restored_deployment_whose_owner_is_gone_is_made_anew(ground: Ground, name: str) -> None:
+async def test_a_restored_deployment_with_a_missing_owner_is_created_anew(ground: Ground, name: str) -> None:
     """The API server's garbage collector removes objects with a missing owner; scorefront never does."""
     old = {
         "apiVersion": "scorefront.io/v1alpha1",

@@ -130,7 +130,7 @@ async def test_an_editor_of_one_namespace_declares_nothing_in_another(rest: Rest
 
 
 @pytest.mark.parametrize("instance", [0, 1])
-async def test_who_has_no_rights_or_no_valid_token_is_refused(rest: Rest, site: Site, instance: int) -> None:
+async def test_a_caller_without_rights_or_a_valid_token_is_refused(rest: Rest, site: Site, instance: int) -> None:
     # A standby answers /metrics itself, with figures of its process alone; everything else it passes on.
     leads = await site.holder() == await rest.name(instance)
     metrics = ["/metrics"] if leads else []
@@ -141,7 +141,7 @@ async def test_who_has_no_rights_or_no_valid_token_is_refused(rest: Rest, site: 
         assert (await rest.ask(token, "GET", path("callers-one"), instance=instance))[0] == 401
 
 
-async def test_a_token_whose_service_account_is_deleted_is_refused(rest: Rest, kube: Kube) -> None:
+async def test_a_token_of_a_deleted_service_account_is_refused(rest: Rest, kube: Kube) -> None:
     rest.tokens["leaver"] = await account(kube, NAMESPACE, "leaver", [])
     await bind(kube, NAMESPACE, "leaver", "scorefront-viewer")
 

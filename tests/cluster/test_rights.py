@@ -125,7 +125,7 @@ async def test_the_policy_of_authors_has_no_type_errors(kube: Kube) -> None:
         ("reader", {**TEMPLATE, "secretEnv": SECRETLY["secretEnv"]}),
     ],
 )
-async def test_an_author_may_declare_what_he_may_create_scale_or_read(
+async def test_an_author_may_declare_workloads_that_he_may_create_scale_or_read(
     tenant: Tenant, who: str, replica: Object
 ) -> None:
     stored = await tenant.create(who, "mine", version(replica))
@@ -148,7 +148,7 @@ async def test_an_author_may_declare_what_he_may_create_scale_or_read(
         ("author", SECRETLY, MAY_NOT_CREATE),
     ],
 )
-async def test_an_author_may_not_declare_what_is_beyond_his_own_rights(
+async def test_an_author_may_not_declare_more_than_his_own_rights(
     tenant: Tenant, who: str, replica: Object, right: str
 ) -> None:
     told = await tenant.refusal(who, "mine", version(replica))
@@ -175,7 +175,7 @@ async def test_the_last_of_many_secrets_is_judged(tenant: Tenant, count: int) ->
     assert "Secret" in told
 
 
-async def test_what_references_a_secret_in_a_pod_template_is_judged(tenant: Tenant) -> None:
+async def test_references_to_secrets_in_a_pod_template_are_judged(tenant: Tenant) -> None:
     container: Object = {"name": "model", "image": "registry.example/absent:1"}
     by_key = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "another", "key": "a"}}}
     specs: list[Object] = [
@@ -249,7 +249,7 @@ async def stored(site: Site, kube: Kube, tenant: Tenant) -> AsyncIterator[Stored
     ],
     ids=["description", "traffic", "timeout", "order", "fewer"],
 )
-async def test_what_needs_no_deployment_may_be_changed_with_the_right_on_the_endpoint_alone(
+async def test_changes_that_need_no_deployment_need_only_the_right_on_the_endpoint(
     stored: Stored, spec: Object
 ) -> None:
     await stored.change("author", **spec)
@@ -269,9 +269,7 @@ async def test_what_needs_no_deployment_may_be_changed_with_the_right_on_the_end
     ],
     ids=["image", "env", "number", "resources", "another", "renamed", "template"],
 )
-async def test_what_changes_pods_may_not_be_changed_without_the_right_on_deployments(
-    stored: Stored, versions: list[Object]
-) -> None:
+async def test_changes_of_pods_need_the_right_on_deployments(stored: Stored, versions: list[Object]) -> None:
     refused = re.compile("may not create|may neither create nor scale")
     for change in (stored.change, stored.replaced):
         with pytest.raises(ApiFailure, match=refused):
@@ -283,7 +281,7 @@ async def test_what_changes_pods_may_not_be_changed_without_the_right_on_deploym
     await stored.change("deployer", versions=versions)
 
 
-async def test_server_side_apply_of_what_does_not_exist_is_judged_as_a_creation(tenant: Tenant) -> None:
+async def test_server_side_apply_of_a_missing_endpoint_is_judged_as_a_creation(tenant: Tenant) -> None:
     body = manifest("anew", [version(IMAGE)])
     with pytest.raises(ApiFailure, match="may not create"):
         await tenant.callers["author"].patch(

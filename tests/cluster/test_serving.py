@@ -51,7 +51,7 @@ async def test_the_example_is_applied_and_scored_in_both_versions(site: Site) ->
         await site.remove("iris")
 
 
-async def test_kubectl_get_shows_what_matters_of_an_endpoint(site: Site, endpoint: str) -> None:
+async def test_kubectl_get_shows_the_main_columns_of_an_endpoint(site: Site, endpoint: str) -> None:
     await until(lambda: ready_condition(site, endpoint), "the condition Ready")
     head, row = (await kubectl("-n", HOME, "get", "sep", endpoint)).splitlines()
     assert head.split() == ["NAME", "READY", "REPLICAS", "DEFAULT", "URL", "AGE"]
@@ -59,7 +59,7 @@ async def test_kubectl_get_shows_what_matters_of_an_endpoint(site: Site, endpoin
     assert row.split()[4].endswith(f"/api/v1/service/{endpoint}/score")
 
 
-async def test_what_no_manifest_may_say_is_refused_by_kubectl_apply_and_leaves_the_endpoint_as_it_was(
+async def test_an_invalid_manifest_is_refused_by_kubectl_apply_and_leaves_the_endpoint_unchanged(
     site: Site, endpoint: str
 ) -> None:
     before = (await site.endpoint(endpoint))["spec"]
@@ -70,7 +70,7 @@ async def test_what_no_manifest_may_say_is_refused_by_kubectl_apply_and_leaves_t
     assert (await site.score(endpoint))[0] == 200
 
 
-async def test_without_a_key_nobody_scores(site: Site, endpoint: str) -> None:
+async def test_scoring_needs_a_key(site: Site, endpoint: str) -> None:
     assert (await site.score(endpoint, key="x" * 32))[0] == 401
 
 
@@ -122,7 +122,7 @@ async def test_an_endpoint_that_is_deleted_leaves_nothing_behind(site: Site, nam
     assert (await site.score(name, key="x" * 32))[0] == 404
 
 
-async def test_an_endpoint_in_another_namespace_is_served_and_a_name_that_is_taken_is_told(
+async def test_an_endpoint_in_another_namespace_is_served_and_a_taken_name_is_a_condition(
     site: Site, kube: Kube, endpoint: str
 ) -> None:
     there, mine = f"{endpoint}-ns", f"{endpoint}-b"
@@ -144,7 +144,7 @@ async def test_an_endpoint_in_another_namespace_is_served_and_a_name_that_is_tak
         await kube.delete(f"/api/v1/namespaces/{there}")
 
 
-async def test_what_is_declared_otherwise_by_hand_is_told_and_not_fought_over(site: Site, endpoint: str) -> None:
+async def test_a_different_declaration_by_hand_is_reported_and_kept(site: Site, endpoint: str) -> None:
     workload = await deployment(site, endpoint)
     container = {"name": "model", "image": "registry.example/model:theirs"}
     theirs: Object = {
@@ -165,7 +165,7 @@ async def test_what_is_declared_otherwise_by_hand_is_told_and_not_fought_over(si
     assert seen["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/model:theirs"
 
 
-async def test_an_autoscaler_on_the_same_workload_is_told_and_left_alone_until_it_is_gone(
+async def test_an_autoscaler_on_the_same_workload_is_reported_and_left_alone_until_it_is_gone(
     site: Site, endpoint: str
 ) -> None:
     workload = (await deployment(site, endpoint))["metadata"]["name"]
@@ -192,7 +192,7 @@ async def test_an_autoscaler_on_the_same_workload_is_told_and_left_alone_until_i
     await site.ready(endpoint, 3)
 
 
-async def test_pods_that_find_no_room_are_told_and_the_others_serve(site: Site, name: str) -> None:
+async def test_unschedulable_pods_are_reported_and_the_others_serve(site: Site, name: str) -> None:
     # The played node has 1000 cores: two pods of 400 have room beside the product.
     version = site.version(work_ms=10, numReplicas=4, containerResourceRequirements={"cpu": 400, "memoryInGB": 0.1})
     await site.apply(name, version)

@@ -130,7 +130,7 @@ def test_up_does_not_start_with_a_wrong_setting(variable: str, text: str, rule: 
     assert "Traceback" not in done.stderr
 
 
-def test_up_tells_which_document_of_which_file_cannot_run_here(tmp_path: Path) -> None:
+def test_up_names_document_and_file_of_an_endpoint_that_cannot_run_here(tmp_path: Path) -> None:
     file, state = tmp_path / "two.yaml", tmp_path / "state"
     spec = {"versions": [{"name": "one", "replica": {"image": "registry/model:1"}}]}
     document = {"apiVersion": "scorefront.io/v1alpha1", "kind": "ScoringEndpoint", "spec": spec}
@@ -155,7 +155,7 @@ def test_the_program_leaves_with_the_status_of_its_command(arguments: list[str],
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_stream_that_the_caller_has_closed_is_like_one_that_nobody_reads(closed: str, tmp_path: Path) -> None:
+def test_a_stream_closed_by_the_caller_is_like_an_unread_one(closed: str, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         line = f'exec "$@" {closed}'
         command = ["sh", "-c", line, "sh", sys.executable, "-m", "scorefront", *arguments]

@@ -103,7 +103,7 @@ async def ask(url: str, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
         return answer.status, json.loads(await answer.text())
 
 
-async def test_the_first_leads_makes_what_is_missing_and_takes_routers_and_rest(site: Site) -> None:
+async def test_the_first_leads_creates_missing_objects_and_accepts_routers_and_rest(site: Site) -> None:
     first = await site.start("one")
     await site.leads(first)
     assert site.lease["spec"]["holderIdentity"].startswith("one_")
@@ -132,7 +132,7 @@ def mounted(site: Site) -> Trust:
     return Trust(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
 
-async def test_a_standby_passes_on_what_it_is_asked_and_takes_over_when_the_leader_is_told_to_end(site: Site) -> None:
+async def test_a_standby_forwards_requests_and_takes_over_when_the_leader_ends(site: Site) -> None:
     first = await site.start("one")
     await site.leads(first)
     second = await site.start("two")
@@ -155,7 +155,7 @@ async def eventually_ready(url: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_who_has_lost_the_lead_ends_with_a_sentence_and_status_1(site: Site) -> None:
+async def test_a_lost_leadership_ends_the_process_with_a_sentence_and_status_1(site: Site) -> None:
     first = await site.start("one")
     await site.leads(first)
     port = int(site.annotation("link").rpartition(":")[2])
@@ -170,7 +170,7 @@ async def test_who_has_lost_the_lead_ends_with_a_sentence_and_status_1(site: Sit
     assert site.lease["spec"]["holderIdentity"] == "thief_1", "what is not its own it does not release"
 
 
-async def test_one_that_never_led_ends_at_once_when_told_to(site: Site) -> None:
+async def test_a_standby_ends_at_once_on_sigterm(site: Site) -> None:
     held = {"holderIdentity": "other_1", "leaseDurationSeconds": 60, "leaseTransitions": 4}
     site.api.put(LEASES, {"metadata": {"name": LEASE, "annotations": {}}, "spec": held})
     second = await site.start("two")
@@ -198,7 +198,7 @@ async def test_a_secret_that_is_spoilt_ends_the_start_with_a_sentence(site: Site
         ({"POD_IP": ""}, "--advertise"),
     ],
 )
-async def test_what_is_wrong_at_the_start_is_named(site: Site, environment: dict[str, str], told: str) -> None:
+async def test_a_fault_at_the_start_is_named(site: Site, environment: dict[str, str], told: str) -> None:
     process = await site.start("one", (), **environment)
     assert await process.ended(START_S) in (1, 2)
     assert told in process.said()

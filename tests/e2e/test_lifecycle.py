@@ -108,7 +108,7 @@ def test_a_damaged_endpoint_is_skipped_with_its_reason_and_the_others_are_served
     assert damaged.read_text() == '{"format": 1, "document": {}, "keys": []}'
 
 
-def test_kill_9_of_a_replica_costs_only_what_was_in_flight_on_it(directory: Path) -> None:
+def test_kill_9_of_a_replica_costs_only_its_requests_in_flight(directory: Path) -> None:
     with Installation(directory) as installation:
         installation.start(manifest("echo", [witness_version("blue", work_ms=1, numReplicas=2, maxQueueWaitMs=10_000)]))
         site = Site(installation)

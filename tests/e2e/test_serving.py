@@ -42,7 +42,7 @@ def test_a_version_is_pinned_by_header_or_by_path(site: Site) -> None:
     assert (missing.status, missing.headers["x-ms-error-code"]) == (404, "VersionNotFound")
 
 
-def test_unknown_endpoints_and_methods_are_told_apart(site: Site) -> None:
+def test_unknown_endpoints_and_methods_have_different_answers(site: Site) -> None:
     answer = site.score("nobody", "key")
     assert (answer.status, answer.headers["x-ms-error-code"]) == (404, "EndpointNotFound")
     url = f"{site.installation.scoring}/api/v1/endpoint/open-door/score"
@@ -114,7 +114,7 @@ def test_the_split_changes_under_load_without_a_failed_request(site: Site) -> No
     assert (shares["blue"]["share"], shares["green"]["share"]) == (0.8, 0.2)
 
 
-def test_metrics_count_what_was_scored_and_hold_no_key(site: Site) -> None:
+def test_metrics_count_scoring_requests_and_hold_no_key(site: Site) -> None:
     key, _ = site.keys("open-door")
     before = site.rest("GET", "/metrics").body.decode()
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_metrics_count_what_was_scored_and_hold_no_key(site: Site) -> None:
     assert key not in after
 
 
-def test_the_command_line_does_what_rest_does(site: Site) -> None:
+def test_the_command_line_has_the_effects_of_rest(site: Site) -> None:
     assert "echo" in site.cli("get").stdout
     scored = site.cli("score", "open-door", "-d", "{}")
     assert (scored.returncode, '"pid"' in scored.stdout) == (0, True)

@@ -97,7 +97,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureSite]:
         assert site.installation.stop() == 0
 
 
-def test_scoring_goes_over_tls_and_replicas_are_told(site: SecureSite) -> None:
+def test_scoring_goes_over_tls_and_replicas_get_the_scheme(site: SecureSite) -> None:
     connection = site.connection()
     for body in (b"{}", b"x" * 3_000_000):
         answer = site.score(connection, body)
@@ -147,7 +147,7 @@ def test_secrets_are_exchanged_in_use_without_a_failed_request(site: SecureSite)
     assert count > 50
 
 
-def test_a_bad_change_is_told_of_and_a_good_one_afterwards_is_taken_over(site: SecureSite) -> None:
+def test_a_bad_certificate_change_is_reported_and_a_later_good_one_is_adopted(site: SecureSite) -> None:
     before = site.shown("www.second.test")
     site.second.key.write_bytes(make().key)
     site.until(lambda: f"{site.second.key}: is not the key of {site.second.cert}" in site.said)
@@ -180,7 +180,7 @@ def hello(name: bytes) -> bytes:
     return outgoing.read().replace(stand_in.encode(), name)
 
 
-def test_what_is_not_tls_gets_no_answer_and_does_no_harm(site: SecureSite) -> None:
+def test_bytes_without_tls_get_no_answer_and_do_no_harm(site: SecureSite) -> None:
     for said in (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 100, hello(b"\xff\xfename"), hello(b"a\x00bcdefg")):
         with socket.create_connection(site.address, timeout=20) as sock:
             sock.sendall(said)
@@ -292,7 +292,7 @@ def test_a_redirect_that_makes_no_sense_is_refused(
     assert "--tls-redirect" in err and told in err
 
 
-def test_a_redirect_address_that_is_taken_is_told_of(tmp_path: Path) -> None:
+def test_a_redirect_address_in_use_is_reported(tmp_path: Path) -> None:
     files = Folder(tmp_path / "files", make())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

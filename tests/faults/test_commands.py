@@ -14,7 +14,7 @@ def outcome(status: int = 200, done_at: float = 1.0, due_at: float = 0.0) -> Out
     return Outcome(1, due_at, done_at, status)
 
 
-def test_every_scenario_of_the_data_plane_is_there_and_says_what_it_is() -> None:
+def test_every_scenario_of_the_data_plane_is_there_and_has_a_description() -> None:
     assert set(SCENARIOS) == {*range(2, 9), *range(13, 17), *range(20, 31), 33, 34, 36, 37}
     for number, scenario in SCENARIOS.items():
         assert (scenario.__doc__ or "").startswith(f"{number}: ")
@@ -45,7 +45,7 @@ def test_only_a_502_right_after_a_kill_is_explained() -> None:
     assert unexplained(record) == record.failures[1:]
 
 
-def test_what_grows_in_the_last_third_is_seen_and_warming_up_is_not() -> None:
+def test_growth_in_the_last_third_is_seen_and_warming_up_is_not() -> None:
     steady = [dict.fromkeys(TOLERATED, 50.0) for _ in range(30)]
     for number, sample in enumerate(steady[:10]):
         sample["worker MB"] = float(number)

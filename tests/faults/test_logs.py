@@ -72,7 +72,7 @@ def test_log_lines_that_do_not_fit_are_dropped_and_counted(full_pipe: FullPipe) 
     relay.close(5)
 
 
-def test_what_fits_arrives_whole_and_in_order() -> None:
+def test_output_within_the_limit_arrives_whole_and_in_order() -> None:
     source, target = os.pipe()
     relay = Relay(target)
     handler = RelayHandler(relay.fd)
@@ -100,7 +100,7 @@ def test_lines_for_a_reader_that_is_gone_are_counted() -> None:
     os.close(target)
 
 
-def test_the_flag_that_makes_a_pipe_not_block_is_not_set_on_what_others_share(full_pipe: FullPipe) -> None:
+def test_the_nonblocking_flag_is_not_set_on_a_shared_pipe(full_pipe: FullPipe) -> None:
     relay = Relay(full_pipe.target)
     assert os.get_blocking(full_pipe.target)
     full_pipe.read()
@@ -121,7 +121,7 @@ def test_a_file_is_written_to_as_it_is(tmp_path: Path) -> None:
         assert same is stream
 
 
-def test_a_process_whose_output_nobody_reads_ends_all_the_same() -> None:
+def test_a_process_with_unread_output_still_ends() -> None:
     program = (
         "import sys; from scorefront.process_log import unblocked\n"
         "with unblocked(sys.stdout) as out:\n"

@@ -106,7 +106,7 @@ async def test_half_a_head_and_a_body_on_its_way_go_on_with_the_new_worker(sites
     await restarting
 
 
-async def test_what_is_in_flight_ends_where_it_began_and_keeps_its_slot(sites: Sites) -> None:
+async def test_requests_in_flight_end_in_their_worker_and_keep_their_slot(sites: Sites) -> None:
     go_on = asyncio.Event()
     group, (replica,) = await sites(when(go_on))
     first, second = await group.client(), await group.client()

@@ -105,7 +105,7 @@ def workers(installation: Installation) -> list[psutil.Process]:
     return [process for process in installation.descendants() if "router-worker" in process.cmdline()]
 
 
-async def test_over_tls_clients_are_told_to_come_again_and_nothing_is_lost(sites: Sites, tmp_path: Path) -> None:
+async def test_over_tls_clients_are_asked_to_reconnect_and_no_request_is_lost(sites: Sites, tmp_path: Path) -> None:
     files = Folder(tmp_path, make("front.test"))
     group, (replica,) = await sites(answers(after_s=0.002), tls=files)
     done = asyncio.Event()

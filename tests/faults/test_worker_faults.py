@@ -23,7 +23,7 @@ from tests.integration.router.rig import Rig, endpoint, version
 # ---- descriptors
 
 
-async def test_a_client_too_many_is_told_so_and_a_crowd_of_them_is_cut_off(rig: Rig) -> None:
+async def test_a_client_too_many_gets_503_and_a_crowd_of_them_is_cut_off(rig: Rig) -> None:
     await rig.replica(echo)
     rig.gateway.clients.max_connections = 2
     first, second = await rig.client(), await rig.client()
@@ -61,7 +61,7 @@ async def test_clients_never_take_the_descriptors_that_replicas_need(rig: Rig) -
 # ---- stuck slots
 
 
-async def test_a_slot_whose_timer_failed_is_ended_counted_and_told_of(
+async def test_a_slot_with_a_failed_timer_is_ended_counted_and_logged(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     replica = await rig.replica(silent)
@@ -129,7 +129,7 @@ async def test_when_every_replica_resets_there_is_no_storm_of_attempts(rig: Rig,
     assert attempts <= 1.2 * len(clients)
 
 
-async def test_five_times_the_capacity_is_served_to_capacity_and_told_to_come_again(rig: Rig) -> None:
+async def test_five_times_the_capacity_is_served_to_capacity_and_the_rest_gets_retry_after(rig: Rig) -> None:
     replicas = [await rig.replica(answers(after_s=0.01)) for _ in range(2)]
     rig.declare(endpoint(version(queue_wait_s=0.1)))
     clients = [await rig.client() for _ in range(100)]
@@ -148,7 +148,7 @@ async def test_five_times_the_capacity_is_served_to_capacity_and_told_to_come_ag
 # ---- what is kept
 
 
-async def test_the_series_of_what_is_no_longer_declared_end(rig: Rig) -> None:
+async def test_series_of_removed_versions_end(rig: Rig) -> None:
     rig.declare(endpoint(name="guest", auth=Auth.KEY))
     client = await rig.client()
     assert (await client.ask(get("/api/v1/service/guest/score"))).status == 401

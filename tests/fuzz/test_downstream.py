@@ -55,7 +55,7 @@ async def converse(watched: Watched, pieces: list[bytes]) -> tuple[bytes, bool]:
         writer.transport.abort()
 
 
-def test_whatever_clients_send_each_gets_its_own_well_formed_answers() -> None:
+def test_for_any_bytes_each_client_gets_its_own_well_formed_answers() -> None:
     with Watched(echo) as watched:
 
         @settings(max_examples=EXAMPLES)
@@ -73,7 +73,7 @@ def test_whatever_clients_send_each_gets_its_own_well_formed_answers() -> None:
         run()
 
 
-def test_the_checker_knows_an_answer_from_what_is_none() -> None:
+def test_the_checker_distinguishes_answers_from_other_bytes() -> None:
     good = answer_bytes(b"hello")
     assert answers(good + good, whole=True) == [(200, b"hello")] * 2
     assert answers(good + good[:-1], whole=False) == [(200, b"hello")]

@@ -98,7 +98,7 @@ def test_any_frame_that_can_be_made_is_read_as_it_was_or_refused_for_its_numbers
 
 
 @given(st.lists(frames | st.just(Hello(MAJOR, 0, "a", "b", 1 << 32)), max_size=6), st.booleans())
-def test_whatever_frames_come_a_session_answers_with_a_step(frames: list[Frame], connects: bool) -> None:
+def test_for_any_frames_a_session_answers_with_a_step(frames: list[Frame], connects: bool) -> None:
     session = Session("b", "a" if connects else "", 5)
     for frame in frames:
         assert isinstance(session.receive(frame), Answered | Opened | Delivered | Broken | None)

@@ -57,7 +57,7 @@ async def converse(watched: Watched, number: int) -> list[tuple[bytes, bool]]:
     return found
 
 
-def test_whatever_replicas_answer_nothing_of_it_reaches_another_exchange() -> None:
+def test_for_any_answer_of_a_replica_no_part_of_it_reaches_another_exchange() -> None:
     crowd: list[tuple[Play, bool]] = []
 
     async def play(wire: Wire, request: Request) -> None:

@@ -43,7 +43,7 @@ def test_every_group_sees_the_members_of_all_and_epochs_grow() -> None:
     assert history.view("two") == second
 
 
-def test_of_a_group_that_is_buried_nobody_knows_what_it_held() -> None:
+def test_the_leases_of_a_buried_group_are_unknown() -> None:
     history = History()
     history.announce("one", MembershipPart((A,), (Departed("earlier", {"r": 1}),)))
     history.announce("two", MembershipPart((B,)))
@@ -53,14 +53,14 @@ def test_of_a_group_that_is_buried_nobody_knows_what_it_held() -> None:
     assert view.departed == (Departed("earlier", {"r": 1}), Departed("a", None))
 
 
-def test_others_are_told_an_address_before_which_something_stands() -> None:
+def test_others_get_the_address_of_the_proxy() -> None:
     history = History(lambda of, told, member: replace(member, address=f"proxy-of-{of}:1"))
     history.announce("one", MembershipPart((A,)))
     history.announce("two", MembershipPart((B,)))
     assert [member.address for member in history.view("one").members] == [A.address, "proxy-of-two:1"]
 
 
-async def test_a_group_that_says_its_part_is_told_of_all(tmp_path: Path) -> None:
+async def test_a_group_that_announces_its_part_gets_the_view(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "a")
     await authority.start()
     reader, writer = await asyncio.open_unix_connection(authority.path)
@@ -135,7 +135,7 @@ async def test_the_balancer_gives_clients_to_those_that_are_healthy() -> None:
         await balancer.close()
 
 
-async def test_a_client_hears_of_the_end_of_what_is_behind_the_balancer() -> None:
+async def test_a_client_sees_the_end_of_the_connection_behind_the_balancer() -> None:
     async with echo(b"HTTP/1.1 200 OK\r\n\r\n") as address:
         pass
     balancer = Balancer(address)
@@ -148,7 +148,7 @@ async def test_a_client_hears_of_the_end_of_what_is_behind_the_balancer() -> Non
     await balancer.close()
 
 
-def test_where_namespaces_cannot_be_made_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_namespaces_have_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert "root" in refusal()
     with pytest.raises(NoNetwork, match="root"):

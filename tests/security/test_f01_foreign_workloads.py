@@ -158,7 +158,7 @@ async def test_a_foreign_deployment_that_comes_while_ours_is_made_is_not_changed
     untouched[0].check_unchanged()
 
 
-async def test_an_endpoint_whose_workload_was_taken_runs_once_the_name_is_free(leader: Leadership) -> None:
+async def test_an_endpoint_with_a_taken_workload_runs_once_the_name_is_free(leader: Leadership) -> None:
     leader.kubernetes.put(DEPLOYMENTS, foreign.deployment("payments-api"))
     await leader.declare(payments(), 3)
     leader.kubernetes.take_away(DEPLOYMENTS, "payments-api")
@@ -178,7 +178,7 @@ async def test_other_versions_of_the_endpoint_run_on(leader: Leadership) -> None
     untouched.check()
 
 
-async def test_our_deployment_whose_owner_somebody_has_changed_is_written_no_more(leader: Leadership) -> None:
+async def test_our_deployment_with_a_changed_owner_is_written_no_more(leader: Leadership) -> None:
     await leader.declare(payments(), 3)
     theirs = [foreign.controller("Rollout", "payments-api", "r-1")]
     leader.kubernetes.edit(DEPLOYMENTS, "payments-api", {"metadata": {"ownerReferences": theirs}})
@@ -249,7 +249,7 @@ async def test_pods_that_only_carry_the_labels_are_neither_marked_nor_deleted(le
 
 
 @pytest.mark.parametrize("version", ["router", "control"])
-async def test_a_version_whose_workload_would_be_scorefronts_own_is_refused(leader: Leadership, version: str) -> None:
+async def test_a_version_with_the_name_of_a_scorefront_workload_is_refused(leader: Leadership, version: str) -> None:
     document = scoring_endpoint("scorefront", versions=[image(version, numReplicas=1)])
     with pytest.raises(InvalidManifest, match=rf"spec.versions\[0\].name: .*scorefront-{version} is a Deployment"):
         parse(document)

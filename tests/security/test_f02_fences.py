@@ -101,7 +101,7 @@ async def test_a_forged_fence_does_not_raise_the_number_of_the_next_leader(leade
     assert election.bid("now")["spec"]["leaseTransitions"] == 8
 
 
-async def test_a_lease_that_was_lost_while_nobody_led_makes_old_fences_mean_nothing(leader: Leadership) -> None:
+async def test_a_lease_lost_without_a_leader_makes_old_fences_stale(leader: Leadership) -> None:
     old = leader.fence
     await leader.stop()
     leader.kubernetes.take_away(LEASES, LEASE)
@@ -168,7 +168,7 @@ async def test_a_write_that_the_old_leader_had_begun_fails_when_the_new_one_of_a
     assert number(leader) == 2 and fence_on(leader) == f"{newer[0].lease_uid}/1"
 
 
-async def test_while_the_lease_cannot_be_read_a_higher_fence_keeps_from_writing_and_ends_nobody(
+async def test_while_the_lease_cannot_be_read_a_higher_fence_prevents_writes_and_ends_no_leader(
     leader: Leadership,
 ) -> None:
     forge(leader, f"{leader.lease.lease_uid}/8")
@@ -180,7 +180,7 @@ async def test_while_the_lease_cannot_be_read_a_higher_fence_keeps_from_writing_
     assert number(leader) == 2 and leader.conditions()["Degraded"][1] == "FenceForged"
 
 
-async def test_each_of_many_leaders_puts_its_own_mark_on_what_it_owns(leader: Leadership) -> None:
+async def test_each_of_many_leaders_puts_its_own_fence_on_its_objects(leader: Leadership) -> None:
     await leader.stop()
     seen = [fence_on(leader)]
     for fence in (8, 9, 10):
@@ -191,14 +191,14 @@ async def test_each_of_many_leaders_puts_its_own_mark_on_what_it_owns(leader: Le
     assert all(before != after for before, after in itertools.pairwise(seen)) and None not in seen
 
 
-def test_a_router_tells_a_lease_that_was_made_anew_from_the_one_before() -> None:
+def test_a_router_distinguishes_a_recreated_lease() -> None:
     annotations = {"scorefront.io/link": "10.0.0.1:8083"}
     old = {"metadata": {"uid": "a", "annotations": annotations}, "spec": {"holderIdentity": "x", "leaseTransitions": 7}}
     new = {"metadata": {"uid": "b", "annotations": annotations}, "spec": {"holderIdentity": "x", "leaseTransitions": 7}}
     assert leader_of(old) != leader_of(new)
 
 
-async def test_a_forged_fence_on_a_workload_that_is_to_go_keeps_it_and_tells_why(leader: Leadership) -> None:
+async def test_a_forged_fence_on_a_workload_to_be_deleted_keeps_it_and_has_a_reason(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint("rose", versions=[image("one", numReplicas=1)]), 2)
     forge(leader, f"{leader.lease.lease_uid}/99", "rose-one")
     await leader.kubernetes.delete("/apis/scorefront.io/v1alpha1/namespaces/home/scoringendpoints/rose")

@@ -125,7 +125,7 @@ def endpoint(spec: Object, **metadata: Any) -> Endpoint:
 
 
 @pytest.mark.parametrize("place", CASES)
-def test_what_goes_beyond_restricted_is_refused_with_its_place_value_and_rule(place: str) -> None:
+def test_a_template_beyond_restricted_is_refused_with_place_value_and_rule(place: str) -> None:
     [fault] = faults_of(endpoint(CASES[place]))
     assert fault.path == f"spec.versions[0].replica.podTemplate.{place}"
     assert fault.value is not None
@@ -133,7 +133,7 @@ def test_what_goes_beyond_restricted_is_refused_with_its_place_value_and_rule(pl
     assert faults_of(endpoint(CASES[place]), PodTemplates.ANY) == []
 
 
-def test_what_is_restricted_is_taken() -> None:
+def test_a_restricted_template_is_accepted() -> None:
     assert faults_of(endpoint(SOUND)) == []
     nothing = dict.fromkeys([*SOUND, "nodeName", "priorityClassName"])
     assert faults_of(endpoint({**nothing, "containers": SOUND["containers"]})) == []

@@ -55,7 +55,7 @@ def test_other_keys_are_kept(field: str) -> None:
 
 
 @pytest.mark.parametrize("notes", ["x", ["scorefront.io/component"], {"a": 1}, {f"k{n}": "x" for n in range(101)}])
-def test_what_is_no_mapping_of_text_is_refused(notes: Any) -> None:
+def test_labels_that_are_no_mapping_of_text_are_refused(notes: Any) -> None:
     with pytest.raises(InvalidManifest, match=r"podTemplate\.metadata\.labels"):
         parse(manifest("labels", notes))
 

@@ -198,7 +198,7 @@ def test_the_options_that_it_names_do(ran: list[UpOptions], files: Folder) -> No
         (["--control", "unix:/tmp/x", "--control-tls-cert", "CERT", "--control-tls-key", "KEY"], "has no TLS"),
     ],
 )
-def test_what_cannot_be_is_named(
+def test_impossible_options_are_named(
     words: list[str], told: str, ran: list[UpOptions], files: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put = {"CERT": str(files.cert), "KEY": str(files.key)}

@@ -132,7 +132,7 @@ async def test_nothing_is_declared_in_a_namespace_of_the_cluster_itself(namespac
     assert not everywhere.has_endpoint(namespace=namespace)
 
 
-async def test_what_kubectl_declares_there_is_told_and_not_served(everywhere: Leadership) -> None:
+async def test_an_endpoint_declared_there_is_reported_and_not_served(everywhere: Leadership) -> None:
     await everywhere.declare(scoring_endpoint(namespace="kube-system"), 3)
     assert (
         "do not belong in a namespace of the cluster itself"
@@ -141,7 +141,7 @@ async def test_what_kubectl_declares_there_is_told_and_not_served(everywhere: Le
     assert everywhere.kubernetes.pods() == [] and entries_raw(everywhere) == {}
 
 
-async def test_a_secret_that_is_missing_is_told_with_its_remedy(everywhere: Leadership) -> None:
+async def test_a_missing_secret_is_reported_with_its_remedy(everywhere: Leadership) -> None:
     everywhere.kubernetes.take_away(SECRETS, KEYS)
     with pytest.raises(Exception, match=r"scorefront-keys is missing: apply deploy/base/secrets\.yaml"):
         await everywhere.control._parts.follower._store._keys.refresh()

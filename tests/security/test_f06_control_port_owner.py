@@ -63,7 +63,7 @@ def test_the_audit_log_names_the_refused_user(installation: Installation) -> Non
 
 
 @needs_root
-def test_another_user_is_refused_whatever_the_head_says(installation: Installation) -> None:
+def test_another_user_is_refused_for_any_head(installation: Installation) -> None:
     address = where(installation)
     told: tuple[dict[str, str], ...] = (
         {"X_Forwarded_For": "127.0.0.1"},
@@ -79,7 +79,7 @@ def test_another_user_is_refused_whatever_the_head_says(installation: Installati
 
 
 @needs_root
-def test_a_connection_that_another_user_has_closed_counts_as_nobodys(installation: Installation) -> None:
+def test_a_connection_closed_by_another_user_has_no_owner(installation: Installation) -> None:
     """Its socket is reported with uid 0 from then on."""
     address = where(installation)
 
@@ -116,7 +116,7 @@ def test_another_user_is_refused_on_ipv6_loopback(tmp_path: Path) -> None:
         assert status(exchange(address, request("GET", "/healthz"))) == 200
 
 
-def test_a_control_token_is_demanded_on_loopback_where_wanted(tmp_path: Path) -> None:
+def test_a_control_token_can_be_required_on_loopback(tmp_path: Path) -> None:
     with Installation(tmp_path, "--control-token") as made:
         made.start()
         address = where(made)
@@ -190,7 +190,7 @@ def test_a_bad_path_is_named(text: str, tmp_path: Path) -> None:
     assert told.returncode == 2 and told.stderr.startswith("error: --control: ")
 
 
-def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+def test_a_path_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("mine")
     with pytest.raises(process.CannotStart, match="is no socket"), process.listening_unix("--control", path):
@@ -259,7 +259,7 @@ def test_without_one_source_the_other_is_asked_and_without_both_up_is_refused(
     assert access.token_demanded and access.uids is None
 
 
-def test_the_uid_of_everybody_without_a_mapping_is_nobodys() -> None:
+def test_the_overflow_uid_is_no_owner() -> None:
     assert socketowner.own_uids(1000, "0 0 4294967295", 65534) == {1000, 0}
     assert socketowner.own_uids(65534, "0 0 4294967295", 65534) == {65534, 0}
     assert socketowner.own_uids(65534, "65534 1000 1", 65534) == {0}

@@ -41,7 +41,7 @@ def test_no_process_can_dump_core(installation: Installation) -> None:
         assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
 
 
-def test_what_is_not_dumpable_belongs_to_root_in_proc(installation: Installation) -> None:
+def test_a_process_that_is_not_dumpable_belongs_to_root_in_proc(installation: Installation) -> None:
     if os.geteuid() == 0:
         pytest.skip("run as another user to see it; the next test does so for root")
     for pid in ours(installation).values():
@@ -85,7 +85,7 @@ def test_a_worker_gets_no_secret_of_its_parent(installation: Installation) -> No
     assert not [value for value in environment.values() if "hunter" in value]
 
 
-def test_a_worker_gets_its_settings_and_what_its_interpreter_needs() -> None:
+def test_a_worker_gets_its_settings_and_the_variables_of_its_interpreter() -> None:
     needed = {
         "SCOREFRONT_MAX_CONNECTIONS": "7",
         "PATH": "/bin",

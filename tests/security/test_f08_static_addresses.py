@@ -58,7 +58,7 @@ NEVER = [
 
 @pytest.mark.parametrize("in_cluster", [False, True])
 @pytest.mark.parametrize("host", NEVER)
-def test_some_addresses_are_refused_whatever_is_allowed(host: str, in_cluster: bool) -> None:
+def test_some_addresses_are_refused_for_any_allowed_networks(host: str, in_cluster: bool) -> None:
     refusal = Destinations(EVERYWHERE, in_cluster).refusal(host, 80, NOBODY)
     assert host in refusal
     assert "never allowed" in refusal
@@ -85,7 +85,7 @@ def test_an_address_outside_the_list_is_refused_in_words_that_name_the_setting()
         assert allowed.refusal(host, 80, NOBODY) == told
 
 
-def test_the_setting_has_a_default_for_each_place_and_names_what_is_wrong() -> None:
+def test_the_setting_has_a_default_for_each_place_and_names_the_fault() -> None:
     assert destinations({}, in_cluster=False) == Destinations(LOOPBACK)
     assert destinations({}, in_cluster=True).off
     assert destinations({"SCOREFRONT_STATIC_CIDRS": ""}, in_cluster=False).off
@@ -128,7 +128,7 @@ def test_in_a_cluster_pods_of_endpoints_and_of_the_installation_are_refused_on_e
     assert judged(own, "10.0.0.7", 80, in_cluster=True) == judged(own, "10.0.0.8", 80, in_cluster=True) == ""
 
 
-def test_discovery_tells_workers_of_the_installations_own_pods() -> None:
+def test_discovery_gives_workers_the_installations_own_pods() -> None:
     discovery = Discovery()
 
     def pod(name: str, address: str) -> dict[str, Any]:
@@ -171,7 +171,7 @@ async def test_a_refused_address_is_not_connected_to_and_no_slot_is_lost(
     assert rig.busy() == 0
 
 
-async def test_what_is_allowed_is_served(rigs: Rigs) -> None:
+async def test_an_allowed_address_is_served(rigs: Rigs) -> None:
     rig = await rigs()
     await started(rig)
     assert await ask(rig) == 200
@@ -267,7 +267,7 @@ def test_a_view_of_the_peers_is_taken_over() -> None:
     assert own(ipaddress.ip_address("fd00::3"), 8082)
 
 
-async def test_a_worker_process_is_told_the_rule_of_its_parent() -> None:
+async def test_a_worker_process_gets_the_rule_of_its_parent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listen:
         ports = ports_of(listen, None)
         told = dict(each.split("=", 1) for each in worker_arguments(Destinations(), own_ports=ports))
@@ -297,7 +297,7 @@ async def test_up_refuses_a_declared_address_by_its_place(tmp_path: Any) -> None
     assert faults[0].value == "10.0.0.5:80"
 
 
-async def test_a_probe_goes_to_the_judged_address_and_tells_why_it_may_not() -> None:
+async def test_a_probe_goes_to_the_judged_address_and_has_the_reason_of_a_refusal() -> None:
     probed: list[tuple[str, str]] = []
 
     async def get(host: str, port: int, path: str, timeout_s: float, named: str = "") -> ProbeOutcome:
@@ -337,11 +337,11 @@ def test_in_a_cluster_it_is_a_condition_by_kubectl_and_a_fault_by_rest() -> None
     asyncio.run(scenario())
 
 
-def test_what_a_router_takes_from_a_declared_address_is_marked_as_one() -> None:
+def test_replicas_from_declared_addresses_are_marked_as_static() -> None:
     assert [replica.static for replica in static_replicas(endpoint_at("10.9.0.1:80"))] == [True]
 
 
-def test_routers_cannot_reach_link_local_addresses_where_policies_are_enforced() -> None:
+def test_routers_cannot_reach_link_local_addresses_under_enforced_policies() -> None:
     policy = yaml.safe_load((ROOT / "deploy/components/network-policy/router.yaml").read_text(encoding="utf-8"))
     assert "Egress" in policy["spec"]["policyTypes"]
     blocks = [to["ipBlock"] for rule in policy["spec"]["egress"] for to in rule.get("to", ()) if "ipBlock" in to]

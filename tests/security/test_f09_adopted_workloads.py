@@ -58,7 +58,7 @@ async def test_a_workload_is_claimed_before_it_is_scaled_and_released_when_the_e
     assert claim(leader) is None and leader.kubernetes.find(DEPLOYMENTS, "theirs") is not None
 
 
-async def test_two_endpoints_on_one_workload_the_later_is_told_and_the_number_is_the_firsts(
+async def test_two_endpoints_on_one_workload_the_later_has_a_condition_and_the_number_is_the_firsts(
     leader: Leadership,
 ) -> None:
     leader.kubernetes.put(DEPLOYMENTS, foreign.deployment("theirs", replicas=4))
@@ -208,7 +208,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("case", UNFIT)
-async def test_what_somebody_else_has_a_mark_on_is_not_adopted(leader: Leadership, case: str) -> None:
+async def test_a_workload_with_a_foreign_claim_is_not_adopted(leader: Leadership, case: str) -> None:
     leader.kubernetes.put(DEPLOYMENTS, UNFIT[case])
     untouched = Untouched(leader.kubernetes, "theirs")
     await leader.declare(scoring_endpoint("iris", versions=[adopting(numReplicas=1)]), 10)

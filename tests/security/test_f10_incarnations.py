@@ -261,7 +261,7 @@ def test_an_incarnation_must_be_that_of_the_endpoint_to_the_letter(odd: Any) -> 
 
 
 @pytest.mark.parametrize("inc", [None, "", "life"])
-def test_no_token_opens_an_endpoint_whose_incarnation_is_not_known(inc: str | None) -> None:
+def test_no_token_opens_an_endpoint_with_an_unknown_incarnation(inc: str | None) -> None:
     checker, (token,) = tokens_of({"inc": inc})
     with pytest.raises(Unauthorized):
         checker.authorize(token, KeyDigests("iris", ()), NOW)
@@ -275,7 +275,7 @@ def test_a_remembered_token_is_checked_for_its_incarnation_each_time() -> None:
             checker.authorize(token, KeyDigests("iris", (), "next"), NOW)
 
 
-def test_a_token_of_another_endpoint_stays_forbidden_whatever_its_incarnation() -> None:
+def test_a_token_of_another_endpoint_stays_forbidden_for_any_incarnation() -> None:
     checker, (token,) = tokens_of({})
     for life in ("life", "next"):
         with pytest.raises(Forbidden):

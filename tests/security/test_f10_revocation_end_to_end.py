@@ -67,7 +67,7 @@ def test_a_revoked_token_dies_everywhere_and_for_good(site: Site) -> None:
     assert site.installation.stop() == 0
 
 
-def test_what_cannot_be_revoked_is_refused_with_the_reason(site: Site) -> None:
+def test_an_impossible_revocation_is_refused_with_the_reason(site: Site) -> None:
     site.installation.start(manifest("echo", [witness_version("blue", work_ms=1, slots=8, numReplicas=1)]))
     for name, words in (("echo", "does not use token auth"), ("nobody", "there is no endpoint 'nobody'")):
         refused = site.cli("token", name, "--revoke")

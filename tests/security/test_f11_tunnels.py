@@ -124,7 +124,7 @@ async def test_tunnels_without_credential_end_with_their_endpoint_too(rig: Rig) 
     await ended(client)
 
 
-async def test_tunnels_end_where_a_snapshot_leaves_their_endpoint_or_their_key_out(rig: Rig) -> None:
+async def test_tunnels_end_when_a_snapshot_leaves_out_their_endpoint_or_key(rig: Rig) -> None:
     primary, secondary = await opened(rig, PRIMARY), await opened(rig, SECONDARY)
     (replica,) = rig.replicas.values()
     there = (declared(rig.id_of(replica), replica.port, 20),)

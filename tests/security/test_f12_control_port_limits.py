@@ -163,7 +163,7 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
 @pytest.mark.parametrize(
     ("data", "status"), list(zip(HALF_HEADS, (b"408", b"408", b"408", b"200", b"408", b"408"), strict=True))
 )
-async def test_what_is_not_whole_in_time_is_closed(data: bytes, status: bytes) -> None:
+async def test_an_incomplete_request_is_closed_in_time(data: bytes, status: bytes) -> None:
     async with Served(QUICK) as served:
         reader, writer = await sent(served.address, data)
         assert (await until_closed(reader)).startswith(b"HTTP/1.1 " + status)
@@ -195,7 +195,7 @@ async def test_300_half_heads_leave_room_for_the_next_client() -> None:
             writer.close()
 
 
-async def test_with_all_at_work_the_next_one_is_told_503() -> None:
+async def test_with_all_connections_busy_the_next_one_gets_503() -> None:
     async with Served(PATIENT) as served:
         busy = [await sent(served.address, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(8)]
         for reader, _ in busy:

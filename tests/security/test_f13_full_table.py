@@ -152,7 +152,7 @@ async def test_an_unlimited_address_is_not_counted(locked: Rigs) -> None:
     assert not rig.gateway.clients.admission._per_address
 
 
-async def test_a_connection_that_passes_to_another_worker_stays_what_it_was(locked: Rigs) -> None:
+async def test_a_handed_off_connection_keeps_its_authorization(locked: Rigs) -> None:
     rig, other = await locked(), await locked(max_connections=2)
     for each in (rig, other):
         await each.replica(echo)

@@ -95,7 +95,7 @@ async def test_changes_and_credentials_are_lines_and_nothing_secret_is_in_them(
         assert not any(secret in text for text in kept.text)
 
 
-async def test_what_only_looks_is_no_line(api: TestClient[Any, Any], kept: Kept) -> None:
+async def test_read_requests_are_not_audited(api: TestClient[Any, Any], kept: Kept) -> None:
     for path in ("/", "/healthz", "/readyz", "/metrics", "/api/v1/endpoints", IRIS, f"{IRIS}/decisions", "/nowhere"):
         await api.get(path)
     assert kept.lines == []
@@ -107,7 +107,7 @@ def test_every_operation_that_changes_something_is_audited() -> None:
 
 
 @pytest.mark.parametrize("credential", [None, "Bearer wrong-secret", "Basic eDp3cm9uZy1zZWNyZXQ=", "Bearer "])
-async def test_a_refused_attempt_is_a_line_without_what_was_shown(
+async def test_a_refused_attempt_is_audited_without_the_credential(
     api: TestClient[Any, Any], kept: Kept, credential: str | None
 ) -> None:
     headers = {} if credential is None else {"Authorization": credential}
@@ -132,7 +132,7 @@ async def test_many_refused_attempts_are_counted_and_changes_are_noted_all_the_s
     assert kept.lines[-1]["operation"] == "putEndpoint"
 
 
-def test_left_out_attempts_are_told_by_the_next_line() -> None:
+def test_left_out_attempts_are_counted_in_the_next_line() -> None:
     limit = AttemptLimit()
     told = [limit.take(0.0) for _ in range(1000)]
     lines = [each for each in told if each is not None]

@@ -148,7 +148,7 @@ async def test_an_admission_policy_sees_the_caller_and_its_words_come_back(rig: 
     assert (await rig.ask("GET", "/api/v1/endpoints/new", {"Authorization": f"Bearer {TOKEN}"}))[0] == 404
 
 
-async def test_a_new_endpoint_needs_create_where_it_is_declared(rig: Rig) -> None:
+async def test_a_new_endpoint_needs_create_in_its_namespace(rig: Rig) -> None:
     header = rig.person("ann", ("create", ENDPOINTS, "red"), ("update", ENDPOINTS, "home"))
     for namespace in ("blue", "home", "kube-system"):
         document = scoring_endpoint("new", namespace=namespace)
@@ -170,7 +170,7 @@ async def test_a_list_has_the_namespaces_that_the_caller_may_list(rig: Rig) -> N
         assert status == 200 and [each["metadata"]["name"] for each in told["value"]] == names
 
 
-async def test_pages_are_for_every_caller_and_a_stranger_is_told_what_is_accepted(rig: Rig) -> None:
+async def test_pages_are_for_every_caller_and_a_stranger_gets_the_accepted_credentials(rig: Rig) -> None:
     for path in ("/", "/dashboard.js", "/openapi.json"):
         assert (await rig.ask("GET", path, rig.person("ann")))[0] == 200
     for header in ({}, {"Authorization": "Bearer nobody"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer é"}):
@@ -205,7 +205,7 @@ async def test_rights_that_are_taken_away_are_gone_within_ten_seconds(rig: Rig) 
     assert (await rig.ask("GET", IRIS, header))[0] == 401
 
 
-async def test_an_api_server_that_is_away_is_told_and_the_control_token_goes_on(rig: Rig) -> None:
+async def test_an_unreachable_api_server_is_reported_and_the_control_token_works(rig: Rig) -> None:
     header = rig.person("ann", ("get", ENDPOINTS, "red"))
     rig.kubernetes.is_away = True
     status, told = await rig.ask("GET", IRIS, header)
@@ -226,7 +226,7 @@ def test_one_address_leaves_others_their_share() -> None:
     assert sum(limit.admits(str(number), 0.0) for number in range(1000)) <= ALL_BURST + 1
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_remembered_callers_are_bounded() -> None:
     remembered: ExpiringCache[int] = ExpiringCache()
     for number in range(2 * MAX_REMEMBERED):
         remembered.put(number, number, 0.0)

@@ -148,7 +148,7 @@ def cut(draw: st.DrawFn) -> list[bytes]:
 
 
 @given(cut())
-def test_a_body_ends_where_it_did_when_every_empty_line_was_offered_by_itself(pieces: list[bytes]) -> None:
+def test_a_body_ends_at_the_same_byte_as_with_empty_lines_one_by_one(pieces: list[bytes]) -> None:
     slow, fast = _Slow(), ChunkedBody()
     expected = decoded(slow.feed, lambda: slow.complete, pieces)
     assert decoded(fast.feed, lambda: fast.complete, pieces) == expected

@@ -120,7 +120,7 @@ def test_a_folder_of_logs_of_another_user_is_refused(state: Path, part: str) -> 
         StateDirectory(state).open()
 
 
-def test_what_is_no_file_does_not_hold_up_the_start(state: Path) -> None:
+def test_a_path_that_is_no_file_does_not_block_the_start(state: Path) -> None:
     os.mkfifo(state / "endpoints" / "pipe.json")
     assert "is no regular file" in StateDirectory(state).open().damaged["pipe"]
 
@@ -131,7 +131,7 @@ def test_a_directory_of_this_user_is_closed_to_others(tmp_path: Path) -> None:
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
-def test_up_says_what_it_restores_from_where(tmp_path: Path) -> None:
+def test_up_names_the_restored_endpoints_and_their_place(tmp_path: Path) -> None:
     document = manifest("echo", [witness_version("blue", work_ms=1, numReplicas=1)])
     with Installation(tmp_path) as installation:
         installation.start(document)

@@ -97,13 +97,13 @@ async def test_one_connection_may_ask_for_both_kinds_again_and_again(rig: Rig) -
     assert (await client.ask(get("/api/v1/service/iros/score", authorization))).status == 401
 
 
-async def test_a_valid_credential_is_told_of_an_unknown_version(rig: Rig) -> None:
+async def test_a_valid_credential_gets_unknown_version(rig: Rig) -> None:
     known = ("Authorization: Bearer key-of-iris",)
     answer = await (await rig.client()).ask(get("/api/v1/service/iris/versions/red/score", known))
     assert (answer.status, answer.code) == (404, "VersionNotFound")
 
 
-async def test_an_unknown_version_is_told_to_nobody_without_a_credential() -> None:
+async def test_an_unknown_version_is_hidden_without_a_credential() -> None:
     rig = Rig()
     await rig.start()
     rig.declare(endpoint(auth=Auth.KEY))

@@ -134,7 +134,7 @@ def test_a_router_keeps_no_secret_in_memory_nor_on_disk(kind: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", REPLICAS)
-def test_what_is_kept_still_says_how_to_route(kind: str) -> None:
+def test_a_stored_object_keeps_its_routing(kind: str) -> None:
     full = custom_resource({**REPLICAS[kind], "port": 8000, "scorePath": "/x", "healthPath": "/y"})
     [before], [after] = endpoint_of(full).versions, endpoint_of(kept.endpoint_for_routers(full)).versions
     assert (after.replica.kind, after.replica.port) == (before.replica.kind, before.replica.port)
@@ -163,7 +163,7 @@ def test_the_object_itself_is_not_written_to() -> None:
         {},
     ],
 )
-def test_what_is_not_valid_is_not_valid_when_kept(replica: Object) -> None:
+def test_an_invalid_stored_object_stays_invalid(replica: Object) -> None:
     for known in (custom_resource(replica), kept.endpoint_for_routers(custom_resource(replica))):
         with pytest.raises(InvalidManifest):
             endpoint_of(known)

@@ -94,7 +94,7 @@ def test_a_router_mounts_its_own_certificate_only_and_reads_no_secret() -> None:
     assert [volume["secret"]["secretName"] for volume in volumes if "secret" in volume] == [PEERS_SECRET]
 
 
-async def test_a_router_takes_no_orders_from_who_has_the_key_of_a_router(
+async def test_a_router_takes_no_orders_from_a_peer_with_a_router_certificate(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = Rig(tmp_path)

@@ -149,7 +149,7 @@ async def _no_metrics() -> bytes:
     return b""
 
 
-async def test_a_failure_outside_the_application_tells_nothing() -> None:
+async def test_a_failure_outside_the_application_reveals_nothing() -> None:
     sock = socket.create_server((HERE, 0))
     app = web.Application()
 

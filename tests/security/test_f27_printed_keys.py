@@ -21,7 +21,7 @@ from scorefront.up.banner import ShowKeys, show_keys
         ("never", True, False),
     ],
 )
-def test_where_keys_are_printed(choice: str, on_terminal: bool, printed: bool) -> None:
+def test_places_of_printed_keys(choice: str, on_terminal: bool, printed: bool) -> None:
     assert show_keys({"SCOREFRONT_SHOW_KEYS": choice}).applies(on_terminal) is printed
 
 
@@ -31,7 +31,7 @@ def test_always_is_the_default_and_anything_else_is_refused() -> None:
         show_keys({"SCOREFRONT_SHOW_KEYS": "yes"})
 
 
-def test_a_file_gets_no_key_where_only_terminals_do(tmp_path: Path) -> None:
+def test_a_file_gets_no_key_if_only_terminals_do(tmp_path: Path) -> None:
     with Installation(tmp_path, environment={"SCOREFRONT_SHOW_KEYS": "terminal"}) as installation:
         installation.start(manifest("echo", [witness_version("blue", work_ms=1, numReplicas=1)]))
         said = installation.output.read_text()

@@ -36,7 +36,7 @@ OWNERS = {"a1": "router-1", "b1": "router-2"}
         (GroupIs("r", (), ""), "10.0.0.9", "there is no router without a name"),
     ],
 )
-def test_a_greeting_is_held_to_what_is_known_of_the_routers(said: GroupIs, host: str, fault: str) -> None:
+def test_a_greeting_is_checked_against_the_known_routers(said: GroupIs, host: str, fault: str) -> None:
     found = identity_fault(said, host, PODS, OWNERS)
     assert found.startswith(fault) and bool(found) == bool(fault)
 
@@ -48,7 +48,7 @@ def test_addresses_are_not_judged_before_any_is_known_nor_behind_a_proxy_of_the_
     assert identity_fault(said, "127.0.0.6", PODS, OWNERS) == ""
 
 
-def test_a_pod_tells_its_addresses() -> None:
+def test_a_pod_has_its_addresses() -> None:
     pod = {"metadata": {"name": "r"}, "status": {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {}]}}
     assert router_pod(pod).addresses == ("10.0.0.1", "fd00::1")
     assert router_pod({"metadata": {"name": "r"}}).addresses == ()

@@ -91,7 +91,7 @@ async def test_the_leader_gets_the_request_with_its_credential(standby: Standby,
 
 
 @pytest.mark.parametrize("who", ["plain http", "another authority", "a router", "its address only", "self-signed"])
-async def test_who_writes_the_lease_gets_no_credential(
+async def test_a_writer_of_the_lease_gets_no_credential(
     who: str, standby: Standby, host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Authority(tmp_path / "other")

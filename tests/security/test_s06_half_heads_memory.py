@@ -93,7 +93,7 @@ async def test_whole_heads_and_bodies_are_not_charged(rigs: Rigs) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40_000)), max_size=60), st.integers(1, 90_000))
-def test_the_total_is_what_is_charged_and_never_above_the_limit(steps: list[tuple[int, int]], limit: int) -> None:
+def test_the_total_equals_the_charges_and_never_exceeds_the_limit(steps: list[tuple[int, int]], limit: int) -> None:
     budget: HeadBudget[int] = HeadBudget(limit)
     charged: dict[int, int] = {}
     for client, size in steps:

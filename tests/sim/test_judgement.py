@@ -34,7 +34,7 @@ def test_a_replica_sees_a_request_over_its_slots() -> None:
         one.start(request(3), 0.0)
 
 
-def test_a_replica_that_lost_slots_may_end_what_it_has_but_start_nothing_once_all_know() -> None:
+def test_a_replica_with_fewer_slots_may_end_its_requests_but_start_none_once_all_know() -> None:
     site = site_with(2)
     one = site.replicas["r1"]
     first, second, third = (request(number) for number in range(3))
@@ -47,7 +47,7 @@ def test_a_replica_that_lost_slots_may_end_what_it_has_but_start_nothing_once_al
         one.start(third, 1.0)
 
 
-def test_what_ends_twice_frees_one_slot() -> None:
+def test_a_double_release_frees_one_slot() -> None:
     one = site_with(1).replicas["r1"]
     work = request(1)
     one.start(work, 0.0)
@@ -56,7 +56,7 @@ def test_what_ends_twice_frees_one_slot() -> None:
     assert list(one.free_since) == [1.0]
 
 
-def test_who_waits_beside_a_free_slot_for_longer_than_the_bound_is_seen() -> None:
+def test_a_ticket_beside_a_free_slot_for_longer_than_the_bound_is_seen() -> None:
     judge = Judge(SCENARIO, site_with(1))
     judge.waits(request(1), 0.0)
     judge.audit(SCENARIO.stuck_s * 0.9)
@@ -64,7 +64,7 @@ def test_who_waits_beside_a_free_slot_for_longer_than_the_bound_is_seen() -> Non
         judge.audit(SCENARIO.stuck_s * 1.1)
 
 
-def test_who_waits_beside_busy_slots_waits_rightly() -> None:
+def test_a_ticket_beside_busy_slots_is_right() -> None:
     site = site_with(1)
     judge = Judge(SCENARIO, site)
     site.replicas["r1"].start(request(1), 0.0)
@@ -74,7 +74,7 @@ def test_who_waits_beside_busy_slots_waits_rightly() -> None:
     assert judge.audits == 1
 
 
-def test_nobody_is_judged_until_a_disturbance_has_settled() -> None:
+def test_nothing_is_judged_until_a_disturbance_has_settled() -> None:
     judge = Judge(SCENARIO, site_with(1))
     judge.waits(request(1), 0.0)
     judge.disturb(0.0, 10.0)
@@ -84,7 +84,7 @@ def test_nobody_is_judged_until_a_disturbance_has_settled() -> None:
         judge.audit(11.0)
 
 
-def test_who_is_overtaken_by_more_than_the_bound_and_still_waits_after_a_grant_could_have_come_is_seen() -> None:
+def test_a_ticket_overtaken_by_more_than_the_bound_after_a_possible_grant_is_seen() -> None:
     judge = Judge(SCENARIO, site_with(0))
     judge.waits(request(1, arrived=0.0), 0.0)
     judge.served(request(2, arrived=SCENARIO.unfair_s * 0.9), 1.0)
@@ -95,7 +95,7 @@ def test_who_is_overtaken_by_more_than_the_bound_and_still_waits_after_a_grant_c
         judge.audit(3.0 + SCENARIO.link_s * 1.1)
 
 
-def test_who_is_overtaken_by_a_grant_on_a_shorter_way_is_served_in_time() -> None:
+def test_a_ticket_overtaken_by_a_grant_on_a_shorter_way_is_served_in_time() -> None:
     judge = Judge(SCENARIO, site_with(0))
     first = request(1, arrived=0.0)
     judge.waits(first, 0.0)

@@ -62,7 +62,7 @@ def test_without_faults_everything_arrives_once_and_in_order() -> None:
     assert (one.ups, one.downs, other.ups, other.downs) == (1, 0, 1, 0)
 
 
-def test_within_a_session_nothing_is_missing_doubled_or_out_of_order_whatever_the_channel_does() -> None:
+def test_within_a_session_nothing_is_missing_doubled_or_out_of_order_over_any_channel() -> None:
     clock, network, one, other = pair()
     network.faulty = True
     for number in range(3000):

@@ -18,7 +18,7 @@ CHUNK = 30
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_every_promise_holds_in_whatever_a_seed_brings(first: int) -> None:
+def test_every_promise_holds_for_any_seed(first: int) -> None:
     for seed in range(first, first + CHUNK):
         outcome = run(seed)
         assert outcome.requests

@@ -38,7 +38,7 @@ def document(**changes: Any) -> Object:
 # ---- by kubectl
 
 
-async def test_what_kubectl_declares_runs_has_keys_and_tells_how_it_fares(leader: Leadership) -> None:
+async def test_an_endpoint_declared_by_kubectl_runs_has_keys_and_a_status(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     keys = leader.plane.endpoints.keys("iris")
     status = leader.endpoint()["status"]
@@ -71,7 +71,9 @@ async def test_statuses_that_we_write_ourselves_cause_nothing(leader: Leadership
     assert len(leader.kubernetes.calls) == before
 
 
-async def test_what_cannot_run_in_a_cluster_is_told_and_what_runs_goes_on(leader: Leadership) -> None:
+async def test_an_endpoint_that_cannot_run_in_a_cluster_has_a_condition_and_the_running_one_stays(
+    leader: Leadership,
+) -> None:
     await leader.declare(scoring_endpoint())
     keys = leader.plane.endpoints.keys("iris")
     broken = [{"name": "blue", "replica": {"entryScript": "/score.py"}}]
@@ -87,7 +89,7 @@ async def test_what_cannot_run_in_a_cluster_is_told_and_what_runs_goes_on(leader
     assert leader.conditions()["Degraded"][0] == "False"
 
 
-async def test_every_fault_of_what_never_ran_is_told(leader: Leadership) -> None:
+async def test_every_fault_of_an_endpoint_that_never_ran_is_a_condition(leader: Leadership) -> None:
     wrong = [image("blue", trafficPercentile=70), image("green", trafficPercentile=70, isDefault=True)]
     await leader.declare(scoring_endpoint(versions=[*wrong, {"name": "x-1", "replica": {"command": ["x"]}}]))
     await leader.settle(1)
@@ -157,7 +159,7 @@ async def test_a_version_that_is_dropped_drains_before_its_workload_goes(leader:
     assert [each["metadata"]["name"] for each in leader.kubernetes.all(DEPLOYMENTS)] == ["iris-blue"]
 
 
-async def test_a_new_leader_ends_what_the_old_one_had_begun_to_let_go(leader: Leadership) -> None:
+async def test_a_new_leader_continues_the_removals_of_the_old_one(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint(versions=TWO))
     await leader.stop()
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"versions": [image("blue")]}})
@@ -170,7 +172,7 @@ async def test_a_new_leader_ends_what_the_old_one_had_begun_to_let_go(leader: Le
 # ---- by REST
 
 
-async def test_what_rest_declares_is_an_object_and_its_echo_changes_nothing(leader: Leadership) -> None:
+async def test_a_declaration_by_rest_is_an_object_and_its_echo_changes_nothing(leader: Leadership) -> None:
     view, outcome = await leader.plane.endpoints.apply(document())
     applied = len(leader.kubernetes.writes("apply"))
     await leader.settle(3)
@@ -190,7 +192,7 @@ async def test_a_split_set_by_rest_is_in_the_object(leader: Leadership) -> None:
     assert (await leader.plane.endpoints.get("iris"))["status"]["versions"]["green"]["share"] == 0.3
 
 
-async def test_what_kubectl_changes_meanwhile_is_not_undone_by_rest(leader: Leadership) -> None:
+async def test_a_concurrent_change_by_kubectl_is_not_undone_by_rest(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint(versions=TWO))
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"description": "newer"}})
     with pytest.raises(ConflictingChange):
@@ -201,7 +203,7 @@ async def test_what_kubectl_changes_meanwhile_is_not_undone_by_rest(leader: Lead
     assert leader.endpoint()["spec"]["description"] == "newer"
 
 
-async def test_what_the_api_refuses_has_changed_nothing(leader: Leadership) -> None:
+async def test_a_refused_api_call_has_changed_nothing(leader: Leadership) -> None:
     leader.kubernetes.refusal = lambda verb, where: (
         RequestRefused("denied by a policy", 422, "Invalid")
         if verb == "create" and "scoringendpoints" in where
@@ -231,7 +233,9 @@ async def test_an_endpoint_that_only_one_machine_can_run_is_refused(leader: Lead
         await leader.plane.endpoints.apply(document(versions=[{"name": "blue", "replica": {"command": ["x"]}}]))
 
 
-async def test_what_rest_deletes_is_gone_at_once_and_its_name_is_free_when_all_is_drained(leader: Leadership) -> None:
+async def test_an_endpoint_deleted_by_rest_is_gone_at_once_and_its_name_is_free_when_drained(
+    leader: Leadership,
+) -> None:
     await leader.declare(scoring_endpoint())
     await leader.plane.endpoints.delete("iris")
     with pytest.raises(NoSuchEndpoint):
@@ -244,7 +248,7 @@ async def test_what_rest_deletes_is_gone_at_once_and_its_name_is_free_when_all_i
     await leader.plane.endpoints.apply(document())
 
 
-async def test_an_endpoint_of_a_namespace_that_nobody_watches_is_refused(leader: Leadership) -> None:
+async def test_an_endpoint_of_an_unwatched_namespace_is_refused(leader: Leadership) -> None:
     with pytest.raises(ConflictingChange, match="namespace elsewhere is not watched"):
         await leader.plane.endpoints.apply(scoring_endpoint(namespace="elsewhere"))
 
@@ -271,7 +275,7 @@ async def test_keys_that_a_user_changes_are_followed(leader: Leadership) -> None
     assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(PRIMARY.encode()).hexdigest()
 
 
-async def test_keys_that_cannot_be_used_are_told_and_the_old_ones_stay(leader: Leadership) -> None:
+async def test_unusable_keys_are_a_condition_and_the_old_ones_stay(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     before = leader.plane.endpoints.keys("iris")
     write_entry(leader, "short", SECONDARY)
@@ -292,7 +296,7 @@ async def test_keys_that_a_user_removes_are_drawn_anew(leader: Leadership) -> No
     assert leader.endpoint()["status"]["keys"]["primarySha256"] == hashlib.sha256(after.primary.encode()).hexdigest()
 
 
-async def test_an_endpoint_that_takes_tokens_tells_of_no_keys(leader: Leadership) -> None:
+async def test_an_endpoint_with_tokens_has_no_condition_about_keys(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"tokenAuthEnabled": True}})
     await leader.settle(2)
@@ -328,7 +332,7 @@ async def test_fields_that_others_own_are_reported_and_left_to_them(leader: Lead
     assert len(leader.kubernetes.writes("apply")) == applies, "it is not fought over"
 
 
-async def test_a_workload_that_somebody_deletes_is_made_again(leader: Leadership) -> None:
+async def test_a_deleted_workload_is_created_again(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     leader.kubernetes.take_away(DEPLOYMENTS, "iris-blue")
     await leader.settle(5)
@@ -360,7 +364,7 @@ async def test_a_workload_that_is_adopted_keeps_its_number_and_is_found_by_its_s
     assert not leader.has_endpoint() and len(leader.kubernetes.pods()) == 4
 
 
-async def test_a_workload_that_is_not_there_is_told_and_found_when_it_comes(leader: Leadership) -> None:
+async def test_a_missing_workload_is_a_condition_and_found_when_it_comes(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint(versions=[adopted()]), 2)
     assert "there is no Deployment home/theirs" in leader.conditions()["Degraded"][2]
     leader.kubernetes.put(DEPLOYMENTS, theirs(replicas=2))
@@ -368,7 +372,7 @@ async def test_a_workload_that_is_not_there_is_told_and_found_when_it_comes(lead
     assert leader.conditions()["Degraded"][0] == "False" and len(leader.routers.replicas) == 2
 
 
-async def test_static_replicas_are_told_and_forgotten(leader: Leadership) -> None:
+async def test_static_replicas_are_published_and_withdrawn(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint(versions=[{"name": "blue", "replica": {"static": ["10.9.0.1:9400"]}}]))
     assert leader.endpoint()["status"]["ready"] == "1/1"
     await leader.plane.endpoints.delete("iris")

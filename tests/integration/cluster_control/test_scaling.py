@@ -104,7 +104,7 @@ async def test_pods_that_were_never_placed_go_first_and_at_once(leader: Leadersh
 # ---- down
 
 
-async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_what_is_drained(eight: Leadership) -> None:
+async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_the_drained_ones(eight: Leadership) -> None:
     victims = set(ids(eight)[:5])
     await eight.provider.scale(BLUE, 3, victims)
     assert number(eight) == 8 and set(marked(eight)) == {name_of(each) for each in victims}
@@ -126,7 +126,7 @@ async def test_pods_are_marked_before_the_number_falls_and_it_falls_by_what_is_d
     assert eight.control.gauges()["unexpected_removals"] == 0
 
 
-async def test_what_drains_at_the_same_time_is_one_write(eight: Leadership) -> None:
+async def test_pods_drained_at_the_same_time_are_one_write(eight: Leadership) -> None:
     before = len(eight.kubernetes.writes("replace", "/scale"))
     victims = ids(eight)[:5]
     await eight.provider.scale(BLUE, 3, victims)
@@ -147,7 +147,7 @@ async def test_a_request_may_hold_up_its_pod_for_its_scoring_timeout_and_no_long
     assert number(leader) == 1
 
 
-async def test_the_autoscaler_gives_back_what_is_idle(leader: Leadership) -> None:
+async def test_the_autoscaler_removes_idle_pods(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint())
     await leader.load(3, busy=1, waiting=4, total=1)
     await leader.load(70, busy=0, total=number(leader))
@@ -238,7 +238,7 @@ async def test_an_autoscaler_of_another_workload_is_none_of_our_business(eight: 
     assert number(eight) == 9
 
 
-async def test_a_number_that_somebody_else_sets_is_set_right(eight: Leadership) -> None:
+async def test_a_number_set_by_another_client_is_corrected(eight: Leadership) -> None:
     eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", {"spec": {"replicas": 2}}, "kubectl-scale")
     await eight.settle(6)
     assert number(eight) == 8
@@ -260,7 +260,7 @@ async def test_an_api_that_is_away_lowers_nothing_and_the_rest_follows_when_it_i
     assert number(eight) == 1
 
 
-async def test_what_the_watch_has_not_told_is_asked_for_before_anything_is_given_back(eight: Leadership) -> None:
+async def test_the_number_is_read_before_pods_are_removed_if_the_watch_is_late(eight: Leadership) -> None:
     await eight.settle(30)
     eight.kubernetes.reads.clear()
     await eight.provider.scale(BLUE, 7, [ids(eight)[0]])
@@ -313,7 +313,7 @@ async def test_a_new_leader_puts_its_number_on_every_workload_before_anything_el
     await after.stop()
 
 
-async def test_a_new_leader_goes_on_draining_where_the_old_one_was(eight: Leadership) -> None:
+async def test_a_new_leader_continues_the_draining_of_the_old_one(eight: Leadership) -> None:
     victims = ids(eight)[:5]
     await eight.provider.scale(BLUE, 3, victims)
     await eight.stop()

@@ -77,7 +77,7 @@ async def test_a_token_that_the_kubelet_exchanges_is_taken_over_and_so_is_an_aut
 
 @pytest.mark.parametrize("name", ["token", "ca.crt"])
 @pytest.mark.parametrize("content", [None, "", "\n"])
-async def test_a_pod_without_a_whole_service_account_says_what_it_lacks(
+async def test_a_pod_with_an_incomplete_service_account_names_the_missing_part(
     account: Path, name: str, content: str | None
 ) -> None:
     if content is None:
@@ -113,7 +113,7 @@ async def test_the_kubeconfig_at_home_is_the_last_resort(tmp_path: Path) -> None
     ("environment", "expected"),
     [({}, "from-context"), ({"SCOREFRONT_NAMESPACE": "told"}, "told")],
 )
-async def test_home_is_what_is_told_else_the_contexts_namespace(
+async def test_home_is_the_setting_else_the_contexts_namespace(
     tmp_path: Path, environment: dict[str, str], expected: str
 ) -> None:
     api = await Api.connect({**config(tmp_path, {}), **environment})
@@ -121,7 +121,7 @@ async def test_home_is_what_is_told_else_the_contexts_namespace(
     await api.close()
 
 
-async def test_home_is_default_where_nobody_says(tmp_path: Path) -> None:
+async def test_home_is_default_without_setting_and_context(tmp_path: Path) -> None:
     contexts = [{"name": "x", "context": {"cluster": "c", "user": "u"}}]
     api = await Api.connect(config(tmp_path, {}, contexts=contexts))
     assert api.home == "default"
@@ -209,7 +209,7 @@ async def test_a_server_is_spoken_to_only_if_its_certificate_is_good(tmp_path: P
 # ---- what is said where nothing is found
 
 
-async def test_nothing_at_all_is_said_in_one_sentence(tmp_path: Path) -> None:
+async def test_a_missing_configuration_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         Misconfigured, match=r"KUBECONFIG is not set, .*/\.kube/config does not exist, and this is not a pod"
     ):
@@ -246,9 +246,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("write", "told"), WRONG.values(), ids=WRONG)
-async def test_a_kubeconfig_that_is_wrong_is_named_with_what_is_wrong_in_it(
-    tmp_path: Path, write: Any, told: str
-) -> None:
+async def test_a_wrong_kubeconfig_is_named_with_its_fault(tmp_path: Path, write: Any, told: str) -> None:
     write(tmp_path)
     with pytest.raises(Misconfigured) as caught:
         await Api.connect({"KUBECONFIG": str(tmp_path / "config")})

@@ -91,7 +91,7 @@ async def test_a_call_is_one_request_of_its_kind(
     assert asked.headers.get("content-type") == kind
 
 
-async def test_a_delete_says_what_it_means_to_delete(server: KubernetesServer, api: Api) -> None:
+async def test_a_delete_has_its_preconditions(server: KubernetesServer, api: Api) -> None:
     server.plan += [whole(200, status(200, "Success"))] * 2
     await api.delete(f"{PATH}/a")
     await api.delete(f"{PATH}/a", uid="u1", resource_version="7", grace_s=0)
@@ -101,7 +101,7 @@ async def test_a_delete_says_what_it_means_to_delete(server: KubernetesServer, a
     assert precise["gracePeriodSeconds"] == 0
 
 
-async def test_what_is_not_there_is_deleted_already(server: KubernetesServer, api: Api) -> None:
+async def test_a_delete_of_a_missing_object_succeeds(server: KubernetesServer, api: Api) -> None:
     server.plan.append(whole(404, status(404, "NotFound")))
     await api.delete(f"{PATH}/a")
 
@@ -128,7 +128,7 @@ async def test_logs_come_as_text_and_the_version_in_a_word(server: KubernetesSer
         (500, "InternalError", ApiError),
     ],
 )
-async def test_a_refusal_is_an_error_of_its_class_with_what_the_server_said(
+async def test_a_refusal_is_an_error_of_its_class_with_the_message_of_the_server(
     code: int, reason: str, error: type[ApiError], server: KubernetesServer, api: Api
 ) -> None:
     body = status(code, reason, message="spec.x: must be even")
@@ -151,7 +151,7 @@ async def test_a_refusal_is_an_error_of_its_class_with_what_the_server_said(
         ((), {"details": None}, None),
     ],
 )
-async def test_how_long_the_server_asks_to_wait_is_passed_on(
+async def test_the_retry_after_of_the_server_is_passed_on(
     fields: tuple[str, ...], details: dict[str, Any], expected: float | None, server: KubernetesServer, api: Api
 ) -> None:
     server.plan.append(whole(429, status(429, "TooManyRequests", **details), *fields))
@@ -317,7 +317,7 @@ async def test_a_token_that_stays_wrong_is_an_error_after_two_tries(server: Kube
         assert caught.value.status == 401 and len(server.asked) == 2
 
 
-async def test_many_who_are_refused_at_once_read_the_token_once(server: KubernetesServer) -> None:
+async def test_many_refused_at_once_read_the_token_once(server: KubernetesServer) -> None:
     server.token = "new"
     source = Tokens(server.url, "old")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings())
@@ -327,7 +327,7 @@ async def test_many_who_are_refused_at_once_read_the_token_once(server: Kubernet
     assert source.reads.count(True) == 1
 
 
-async def test_a_token_is_read_again_when_it_is_old_though_nobody_refused_it(server: KubernetesServer) -> None:
+async def test_an_old_token_is_read_again_without_a_refusal(server: KubernetesServer) -> None:
     source = Tokens(server.url, "first")
     api = Api(source, await source.read(anew=False), "ns", ApiSettings(token_age_s=0.05))
     async with closing(api):

@@ -83,7 +83,7 @@ async def test_a_router_that_mounts_the_secret_is_linked_with_the_leader(api: Fa
     await groups.close()
 
 
-async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_trusted(
+async def test_certificates_due_are_renewed_and_old_ones_stay_trusted_meanwhile(
     api: FakeKubernetes, tmp_path: Path
 ) -> None:
     await identity(api, tmp_path / "leader").ensure()
@@ -94,7 +94,7 @@ async def test_what_is_due_is_renewed_and_those_who_have_not_read_it_yet_are_tru
     assert old.cert.read_bytes() != new.cert.read_bytes() and old.ca.read_bytes() == new.ca.read_bytes()
 
 
-async def test_what_another_has_written_in_between_is_not_undone(api: FakeKubernetes, tmp_path: Path) -> None:
+async def test_a_concurrent_write_of_the_secret_is_not_undone(api: FakeKubernetes, tmp_path: Path) -> None:
     await identity(api, tmp_path / "a").ensure()
     times = itertools.count()
 
@@ -108,9 +108,7 @@ async def test_what_another_has_written_in_between_is_not_undone(api: FakeKubern
         await PeersIdentity(cast(Api, api), tmp_path / "b", meanwhile, "10.0.0.7").ensure()
 
 
-async def test_a_secret_that_somebody_has_spoilt_is_told_and_not_overwritten(
-    api: FakeKubernetes, tmp_path: Path
-) -> None:
+async def test_a_spoilt_secret_is_reported_and_not_overwritten(api: FakeKubernetes, tmp_path: Path) -> None:
     api.edit(SECRETS, PEERS_SECRET, {"data": {"tls.crt": "AAAA"}})
     with pytest.raises(CertificateError, match=r"Secret scorefront-peers is damaged: 'ca\.crt' is missing"):
         await identity(api, tmp_path / "a").ensure()
@@ -122,7 +120,7 @@ async def test_an_empty_secret_is_filled(api: FakeKubernetes, tmp_path: Path) ->
     assert api.verbs(PEERS_SECRET) == ["merge"]
 
 
-async def test_a_right_that_is_missing_is_told(api: FakeKubernetes, tmp_path: Path) -> None:
+async def test_a_missing_right_is_reported(api: FakeKubernetes, tmp_path: Path) -> None:
     api.failures[AUTHORITY_SECRET] = RequestRefused("secrets is forbidden", 403)
     with pytest.raises(RequestRefused):
         await identity(api, tmp_path / "a").ensure()

@@ -33,7 +33,7 @@ async def api(server: KubernetesServer) -> AsyncIterator[Api]:
 # ---- the usual
 
 
-async def test_first_comes_the_whole_list_and_then_what_changes(server: KubernetesServer, api: Api) -> None:
+async def test_the_whole_list_comes_first_and_then_the_changes(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     async with following(api) as follower:
         await eventually(lambda: server.watches)
@@ -79,7 +79,7 @@ async def test_a_watch_asks_for_bookmarks_and_for_an_end_between_four_and_eight_
     assert server.watches[0].query == query
 
 
-async def test_a_bookmark_moves_the_place_where_the_next_watch_begins(server: KubernetesServer, api: Api) -> None:
+async def test_a_bookmark_moves_the_start_of_the_next_watch(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     server.watch_plan.append(events(line("BOOKMARK", {"metadata": {"resourceVersion": "77"}})))
     async with following(api):
@@ -95,7 +95,7 @@ async def test_a_watch_that_ends_in_good_time_begins_again_at_once(server: Kuber
     assert len(server.lists) == 1
 
 
-async def test_what_is_kept_is_decided_once_for_each_object(server: KubernetesServer, api: Api) -> None:
+async def test_keep_is_called_once_for_each_object(server: KubernetesServer, api: Api) -> None:
     server.put("a", long="x" * 1000)
     kept = []
 
@@ -111,7 +111,7 @@ async def test_what_is_kept_is_decided_once_for_each_object(server: KubernetesSe
     assert kept == ["a", "b"]
 
 
-async def test_a_list_is_told_with_kinds_as_a_watch_is(server: KubernetesServer, api: Api) -> None:
+async def test_listed_objects_have_kinds_like_watched_ones(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     async with following(api) as follower:
         await eventually(lambda: follower.known)
@@ -212,7 +212,9 @@ SUDDEN = ReflectorSettings(sudden_s=1.0)
 
 
 @pytest.mark.parametrize("scripts", STAYS.values(), ids=STAYS)
-async def test_the_watch_goes_on_where_it_was_after(scripts: list[Script], server: KubernetesServer, api: Api) -> None:
+async def test_the_watch_continues_from_its_version_after(
+    scripts: list[Script], server: KubernetesServer, api: Api
+) -> None:
     server.put("a")
     server.watch_plan += scripts
     async with following(api, SUDDEN) as follower:
@@ -227,7 +229,7 @@ async def test_the_watch_goes_on_where_it_was_after(scripts: list[Script], serve
 
 
 @pytest.mark.parametrize("scripts", LISTS_AGAIN.values(), ids=LISTS_AGAIN)
-async def test_the_difference_is_told_from_a_new_list_after(
+async def test_the_difference_to_a_new_list_is_reported_after(
     scripts: list[Script], server: KubernetesServer, api: Api
 ) -> None:
     server.put("a")
@@ -274,7 +276,7 @@ async def test_a_peer_that_falls_silent_is_left_and_nothing_is_lost(
     assert len(server.lists) == 1
 
 
-async def test_what_the_server_asks_to_wait_is_waited(server: KubernetesServer, api: Api) -> None:
+async def test_retry_after_of_the_server_is_waited(server: KubernetesServer, api: Api) -> None:
     server.plan.append(answer(429, "Retry-After: 7"))
     server.watch_plan.append(events(line("ERROR", status(429, "TooManyRequests", details={"retryAfterSeconds": 5}))))
     async with following(api) as follower:
@@ -321,7 +323,7 @@ async def test_an_object_of_the_same_name_is_another_one(server: KubernetesServe
     assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectGone, ObjectPut]
 
 
-async def test_the_same_event_twice_is_told_once(server: KubernetesServer, api: Api) -> None:
+async def test_a_repeated_event_is_reported_once(server: KubernetesServer, api: Api) -> None:
     server.put("a")
     pod = {**POD, "metadata": {**POD["metadata"], "name": "b"}}
     dead = {**pod, "metadata": {**pod["metadata"], "resourceVersion": "10"}}
@@ -331,7 +333,7 @@ async def test_the_same_event_twice_is_told_once(server: KubernetesServer, api: 
     assert [type(change) for change in follower.seen] == [ObjectsListed, ObjectPut, ObjectGone]
 
 
-async def test_an_object_that_nobody_can_read_hides_no_other(server: KubernetesServer, api: Api) -> None:
+async def test_an_unreadable_object_hides_no_other(server: KubernetesServer, api: Api) -> None:
     def keep(found: Object) -> Object:
         return {**found, "half": found["spec"]["number"] // 2}
 
@@ -346,7 +348,7 @@ async def test_an_object_that_nobody_can_read_hides_no_other(server: KubernetesS
     assert follower.told(ObjectGone) == ["b"]
 
 
-async def test_what_is_not_kept_at_all_is_as_if_it_were_not_there(server: KubernetesServer, api: Api) -> None:
+async def test_objects_that_are_not_kept_are_treated_as_absent(server: KubernetesServer, api: Api) -> None:
     server.put("a", mine=True)
     server.put("b", mine=False)
     async with following(api, keep=lambda found: found if found["spec"]["mine"] else None) as follower:

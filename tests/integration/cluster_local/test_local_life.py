@@ -168,9 +168,7 @@ async def test_a_model_that_never_listens_fails_after_its_start_deadline(
     await poll(lambda: not pids_with(f"SCOREFRONT_REPLICA={failed.id}\0"))
 
 
-async def test_a_replica_whose_health_turns_bad_is_killed_and_replaced(
-    provider: LocalProvider, watcher: Watcher
-) -> None:
+async def test_an_unhealthy_replica_is_killed_and_replaced(provider: LocalProvider, watcher: Watcher) -> None:
     await provider.apply(endpoint(version(tiny("sick-after-first"), liveness=ALIVE_SOON)), {"blue": 1})
     (first,) = await watcher.until_ready()
     await watcher.until(lambda: watcher.replicas and first.id not in watcher.replicas)
@@ -239,7 +237,7 @@ async def test_a_victim_drains_at_once_and_ends_when_the_routers_are_done_with_i
     await provider.drained(victim)
 
 
-async def test_a_victim_ends_after_the_scoring_timeout_if_nobody_says_it_is_drained(
+async def test_a_victim_that_is_never_drained_ends_after_the_scoring_timeout(
     provider: LocalProvider, watcher: Watcher
 ) -> None:
     await provider.apply(endpoint(version(scoring_timeout_s=0.3)), {"blue": 2})
@@ -270,7 +268,9 @@ async def test_removing_an_endpoint_stops_everything_it_had(provider: LocalProvi
     await watcher.until_ready(1)
 
 
-async def test_what_left_its_process_group_ends_with_its_replica(provider: LocalProvider, watcher: Watcher) -> None:
+async def test_processes_outside_the_process_group_end_with_their_replica(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
     await provider.apply(endpoint(version(tiny("fork"))), {"blue": 1})
     (replica,) = await watcher.until_ready()
     assert len(pids_with(f"SCOREFRONT_REPLICA={replica.id}\0")) == 2
@@ -280,7 +280,7 @@ async def test_what_left_its_process_group_ends_with_its_replica(provider: Local
     await poll(lambda: not pids_with(f"SCOREFRONT_REPLICA={replica.id}\0"))
 
 
-async def test_closing_ends_even_what_does_not_listen_to_sigterm(tmp_path: Path) -> None:
+async def test_closing_ends_even_processes_that_ignore_sigterm(tmp_path: Path) -> None:
     provider = LocalProvider(tmp_path)
     await provider.start()
     watcher = Watcher(provider)
@@ -326,7 +326,7 @@ async def test_a_replica_with_a_cpu_limit_runs_on_so_many_cores(provider: LocalP
     assert env["cores"] == 1 and env["OMP_NUM_THREADS"] == "1"
 
 
-async def test_a_port_that_somebody_else_took_first_is_no_fault_of_the_model(
+async def test_a_port_taken_by_another_process_is_no_fault_of_the_model(
     provider: LocalProvider, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:

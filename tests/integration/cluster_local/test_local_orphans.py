@@ -89,7 +89,7 @@ def _connections(port: int) -> int:
     return Path("/proc/net/tcp").read_text().count(f":{port:04X} 01 ")
 
 
-async def test_a_new_run_clears_up_what_is_left_even_if_guard_and_subreaper_were_killed_too(
+async def test_a_new_run_clears_up_even_if_guard_and_subreaper_were_killed_too(
     start_parent: Callable[..., Awaitable[Parent]], tmp_path: Path
 ) -> None:
     parent, replicas = await start_parent(1, "asyncio", "tiny")

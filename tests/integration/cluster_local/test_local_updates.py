@@ -53,7 +53,7 @@ async def test_a_new_template_that_never_gets_ready_leaves_the_old_replicas_serv
     await watcher.until(lambda: watcher.replicas.keys() == old)
 
 
-async def test_what_does_not_change_the_process_does_not_restart_it(provider: LocalProvider, watcher: Watcher) -> None:
+async def test_a_change_outside_the_process_does_not_restart_it(provider: LocalProvider, watcher: Watcher) -> None:
     await provider.apply(endpoint(), {"blue": 1})
     (replica,) = await watcher.until_ready()
     pid = pid_of(replica)

@@ -100,7 +100,7 @@ async def test_nothing_stays_of_endpoints_that_have_gone(bench):
     assert grown == {}
 
 
-async def test_what_stays_would_be_found(bench):
+async def test_a_leak_would_be_found(bench):
     """The walk reaches every kind of container."""
     before = sizes(bench.plane)
     await bench.apply(manifest())

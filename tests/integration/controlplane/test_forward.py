@@ -117,7 +117,7 @@ async def test_an_answer_comes_back_as_it_was_given(standby, client, status) -> 
         assert await answer.read() == (b"" if status == 204 else b"told")
 
 
-async def test_what_concerns_one_connection_stays_on_it(standby, leading, client) -> None:
+async def test_fields_of_one_connection_are_not_forwarded(standby, leading, client) -> None:
     headers = {"Connection": "X-Hop", "X-Hop": "1", "TE": "trailers", "Keep-Alive": "5", "X-Kept": "1"}
     async with client.get(f"{standby.url}/x", headers=headers) as answer:
         assert "X-Secret" not in answer.headers
@@ -196,7 +196,7 @@ async def test_two_that_take_each_other_for_the_leader_do_not_play_with_a_reques
     await other.door.close()
 
 
-async def test_what_concerns_the_process_alone_is_answered_by_itself(standby, leading, client) -> None:
+async def test_requests_about_the_process_are_answered_by_the_standby_itself(standby, leading, client) -> None:
     for path, shown in (("/healthz", "ok"), ("/readyz", '"ready": true'), ("/metrics", "process_cpu_seconds_total")):
         async with client.get(standby.url + path) as answer:
             assert answer.status == 200
@@ -207,7 +207,7 @@ async def test_what_concerns_the_process_alone_is_answered_by_itself(standby, le
     assert leading.requests == []
 
 
-async def test_the_process_lives_though_nobody_leads(standby, client) -> None:
+async def test_the_process_is_live_without_a_leader(standby, client) -> None:
     standby.leader = None
     async with client.get(f"{standby.url}/healthz") as answer:
         assert answer.status == 200
@@ -238,7 +238,7 @@ async def test_the_port_is_never_closed_while_the_process_begins_to_lead(standby
     assert refused == []
 
 
-async def test_who_had_connected_before_the_process_began_to_lead_is_answered_once_and_comes_anew(standby) -> None:
+async def test_a_connection_from_before_the_leadership_is_answered_once_and_closed(standby) -> None:
     url = URL(standby.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     asked = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"

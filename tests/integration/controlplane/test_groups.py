@@ -75,7 +75,7 @@ async def join(leader: RouterGroups, trust: Trust, port: int) -> AsyncIterator[J
         await group.leave()
 
 
-async def test_a_group_is_told_who_leads_and_its_workers_are_expected(leader, join, heard) -> None:
+async def test_a_group_gets_the_leader_and_its_workers_are_expected(leader, join, heard) -> None:
     group = await join("a", "a1", "a2")
     await eventually(lambda: set(heard.workers) == {"a1", "a2"})
     assert group.fence() == 7
@@ -83,7 +83,7 @@ async def test_a_group_is_told_who_leads_and_its_workers_are_expected(leader, jo
     await eventually(lambda: leader.linked()["a"].load == group.load)
 
 
-async def test_what_the_workers_of_all_groups_say_reaches_the_control_plane(join, heard) -> None:
+async def test_reports_of_the_workers_of_all_groups_reach_the_control_plane(join, heard) -> None:
     first, second = await join("a", "a1"), await join("b", "b1")
     first.say(usage("a1", waiting=3, starved=True), Drained("r1"))
     second.say(usage("b1", busy=2))
@@ -92,7 +92,7 @@ async def test_what_the_workers_of_all_groups_say_reaches_the_control_plane(join
     assert set(heard.workers) == {"a1", "b1"}
 
 
-async def test_nobody_speaks_for_the_worker_of_another(join, heard) -> None:
+async def test_a_group_cannot_report_for_a_worker_of_another(join, heard) -> None:
     group = await join("a", "a1")
     group.say(usage("b1", busy=9), usage("a1", busy=1))
     await eventually(lambda: heard.reports)
@@ -157,11 +157,11 @@ async def test_only_the_owner_of_the_slots_withdraws_replicas(leader, join) -> N
         assert [(each.key, each.count) for each in group.orders if isinstance(each, Retire)] == [(BLUE, 2)]
 
 
-async def test_without_groups_nothing_is_withdrawn_and_nobody_is_waited_for(leader) -> None:
+async def test_without_groups_nothing_is_retired_and_retire_does_not_wait(leader) -> None:
     assert await leader.retire(BLUE, 1) == ()
 
 
-async def test_who_does_not_answer_is_not_waited_for_once_the_owner_has(leader, join) -> None:
+async def test_retire_does_not_wait_for_silent_groups_once_the_owner_has_answered(leader, join) -> None:
     mute, owner = await join("a", "a1"), await join("b", "b1")
     mute.owned, owner.owned = None, ["r1"]
     await eventually(lambda: len(leader.linked()) == 2)
@@ -169,7 +169,7 @@ async def test_who_does_not_answer_is_not_waited_for_once_the_owner_has(leader, 
         assert list(await leader.retire(BLUE, 1)) == ["r1"]
 
 
-async def test_nobody_who_could_answer_is_waited_for_longer_than_a_second(leader, join, monkeypatch) -> None:
+async def test_retire_waits_at_most_a_second_for_a_silent_owner(leader, join, monkeypatch) -> None:
     monkeypatch.setattr(groups, "ANSWER_S", 0.05)
     mute = await join("a", "a1")
     mute.owned = None
@@ -188,7 +188,7 @@ async def test_a_group_that_ends_instead_of_answering_is_not_waited_for(leader, 
     assert await asked == ()
 
 
-async def test_every_group_is_told_its_size_those_too_that_come_later(leader, join, heard) -> None:
+async def test_every_group_gets_its_size_later_ones_too(leader, join, heard) -> None:
     first = await join("a", "a1")
     await eventually(lambda: leader.linked())
     leader.resize(2)
@@ -262,7 +262,7 @@ async def test_a_group_that_sends_junk_is_cut_off(leader, join, heard, junk) -> 
     assert leader.counters["groups_refused"] == 1
 
 
-async def test_who_reports_before_it_says_who_it_is_is_cut_off(leader, trust, heard, port) -> None:
+async def test_a_report_before_the_greeting_closes_the_link(leader, trust, heard, port) -> None:
     group = await FakeGroup("a", ("a1",), trust).dial(port)
     group.say(usage("a1"))
     await group.ended.wait()
@@ -297,14 +297,14 @@ async def test_a_group_that_is_silent_or_speaks_drop_by_drop_is_cut_off(leader, 
     await eventually(lambda: heard.gone == ["a1"])
 
 
-async def test_who_does_not_say_who_it_is_in_time_is_cut_off(leader, trust, monkeypatch, port) -> None:
+async def test_a_late_greeting_closes_the_link(leader, trust, monkeypatch, port) -> None:
     monkeypatch.setattr(groups, "GREET_S", 0.2)
     group = await FakeGroup("a", ("a1",), trust).dial(port)
     await group.ended.wait()
     await group.leave()
 
 
-async def test_only_so_many_who_have_not_said_who_they_are_are_waited_for(leader, join, port) -> None:
+async def test_links_without_a_greeting_are_limited(leader, join, port) -> None:
     leader._unauthenticated = UnauthenticatedConnections(2, 2)
     strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
     await eventually(lambda: leader.counters["groups_refused"] == 1)

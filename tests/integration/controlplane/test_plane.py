@@ -23,7 +23,7 @@ TWO = [version("blue", isDefault=True), version("green", trafficPercentile=10)]
 # ---- declaring
 
 
-async def test_what_is_declared_runs_and_is_told_to_the_routers(bench):
+async def test_a_declared_endpoint_runs_and_is_published_to_the_routers(bench):
     view, outcome = await bench.plane.endpoints.apply(manifest())
     await bench.until(lambda: bench.routers.told(UpsertReplica))
     assert outcome == "created"
@@ -48,7 +48,7 @@ async def test_declaring_again_changes_and_keeps_the_keys(bench):
     assert bench.plane.endpoints.keys("iris") == keys
 
 
-async def test_every_fault_is_told_and_nothing_changes(bench):
+async def test_every_fault_is_reported_and_nothing_changes(bench):
     await bench.apply(manifest())
     before = await bench.plane.endpoints.get("iris")
     published, calls = list(bench.routers.published), list(bench.provider.calls)
@@ -62,7 +62,7 @@ async def test_every_fault_is_told_and_nothing_changes(bench):
     )
 
 
-async def test_what_cannot_run_here_is_refused_before_anything_changes(bench):
+async def test_an_endpoint_that_cannot_run_here_is_refused_before_anything_changes(bench):
     bench.provider.faults = [Fault("spec.versions[0].replica.image", "x", "cannot run here")]
     with pytest.raises(InvalidManifest, match="cannot run here"):
         await bench.plane.endpoints.apply(manifest())
@@ -97,7 +97,7 @@ async def test_a_document_that_no_message_can_carry_is_refused(bench):
     assert await bench.plane.endpoints.views() == []
 
 
-async def test_what_the_provider_refuses_is_told_and_tried_again(bench):
+async def test_an_error_of_the_provider_is_reported_and_retried(bench):
     bench.provider.refusal = ProviderError("no room for a process")
     view = await bench.apply(manifest())
     assert "no room for a process" in view["status"]["versions"]["blue"]["message"]
@@ -160,7 +160,7 @@ async def test_an_endpoint_declared_again_after_its_end_has_new_keys(bench):
     )
 
 
-async def test_what_does_not_exist_is_not_found(bench):
+async def test_a_missing_endpoint_is_not_found(bench):
     await bench.apply(manifest())
     for question in (
         bench.plane.endpoints.get("wine"),
@@ -178,7 +178,7 @@ async def test_what_does_not_exist_is_not_found(bench):
 # ---- keys and tokens
 
 
-async def test_a_regenerated_key_is_told_to_the_routers_with_the_other_unchanged(bench):
+async def test_a_regenerated_key_is_published_to_the_routers_with_the_other_unchanged(bench):
     await bench.apply(manifest())
     before = bench.plane.endpoints.keys("iris")
     after = await bench.plane.endpoints.regenerate("iris", KeyType.PRIMARY)
@@ -230,7 +230,7 @@ async def test_a_restart_asks_for_the_numbers_that_were_wanted(bench):
     await after.plane.stop()
 
 
-async def test_a_restart_tells_the_routers_everything(bench):
+async def test_a_restart_publishes_everything_to_the_routers(bench):
     await bench.apply(manifest())
     after = await bench.again()
     await after.until(lambda: after.plane.snapshot().replicas)
@@ -284,7 +284,7 @@ async def damaged(bench, request):
     await after.plane.stop()
 
 
-async def test_a_damaged_endpoint_is_skipped_and_told_of_and_everything_else_starts(damaged, caplog):
+async def test_a_damaged_endpoint_is_skipped_and_reported_and_everything_else_starts(damaged, caplog):
     bench, path, _, told = damaged
     content = path.read_text()
     assert [view["metadata"]["name"] for view in await bench.plane.endpoints.views()] == ["roses"]
@@ -469,7 +469,7 @@ async def test_logs_of_all_replicas_are_one_stream(bench):
     await follow.aclose()
 
 
-async def test_what_is_measured_covers_every_declared_version(bench):
+async def test_metrics_cover_every_declared_version(bench):
     await bench.apply(manifest(versions=TWO))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
     measured = bench.plane.endpoints.measure()
@@ -486,7 +486,7 @@ async def test_static_replicas_are_declared_but_never_scaled(bench):
     assert bench.provider.asked("scale") == []
 
 
-async def test_a_control_plane_that_dies_says_what_of(bench):
+async def test_a_control_plane_that_dies_logs_the_reason(bench):
     async def broken():
         raise RuntimeError("watch is broken")
         yield

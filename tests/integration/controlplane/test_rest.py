@@ -107,7 +107,7 @@ async def test_an_endpoint_that_is_skipped_is_listed_apart_with_the_reason(bench
     await after.plane.stop()
 
 
-async def test_a_view_has_what_clients_rely_on(api):
+async def test_a_view_has_the_fields_that_clients_rely_on(api):
     view = await (await put(api, manifest(versions=[version(maxConcurrentRequestsPerContainer=4)]))).json()
     assert set(view) == {"apiVersion", "kind", "metadata", "spec", "status"}
     assert view["status"]["auth"] == "key"
@@ -144,7 +144,7 @@ BAD_JSON = {
 
 
 @pytest.mark.parametrize("body", BAD_JSON.values(), ids=BAD_JSON.keys())
-async def test_what_is_not_strict_json_is_a_bad_request(api, body):
+async def test_a_body_that_is_not_strict_json_is_a_bad_request(api, body):
     await error(await api.put(IRIS, data=body), 400, "BadRequest")
 
 
@@ -231,7 +231,7 @@ async def test_keys_and_tokens_are_in_no_log(api, caplog):
 # ---- traffic
 
 
-async def test_the_split_is_changed_and_what_is_not_named_stays(api):
+async def test_a_traffic_change_keeps_the_versions_that_it_does_not_name(api):
     await put(api, manifest(versions=[version("blue", isDefault=True), version("green", trafficPercentile=10)]))
     body = {"percentiles": {"green": 25.5}, "default": None, "control": "green"}
     view = await (await api.patch(f"{IRIS}/traffic", json=body)).json()
@@ -343,7 +343,7 @@ async def test_health_is_ok(api):
     assert (response.status, await response.text()) == (200, "ok")
 
 
-async def test_readiness_names_what_it_waits_for(api, bench):
+async def test_readiness_names_the_missing_conditions(api, bench):
     assert (await api.get("/readyz")).status == 200
     bench.provider.starts_ready = False
     await put(api)
@@ -435,7 +435,7 @@ async def test_the_dashboard_is_static_and_may_load_nothing_from_elsewhere(api):
         assert "innerHTML" not in body and 'style="' not in body and 'onclick="' not in body
 
 
-async def test_what_is_not_there_is_a_json_404_and_a_wrong_method_a_405_with_allow(api):
+async def test_a_missing_page_is_a_json_404_and_a_wrong_method_a_405_with_allow(api):
     for path in ("/nothing", "/api/v1/endpoints/a/b/c", "/api/v2/endpoints", "/dashboard/../x"):
         await error(await api.get(path), 404, "NotFound")
     response = await api.post("/api/v1/endpoints", json={})

@@ -201,7 +201,7 @@ async def test_routers_that_never_answer_are_waited_for_a_short_while_only(bench
     await bench.until(lambda: bench.provider.asked("scale")[-1] == ("scale", BLUE, 1, frozenset()))
 
 
-async def test_what_was_withdrawn_is_not_withdrawn_twice_when_the_provider_fails(bench, load):
+async def test_retired_replicas_are_not_retired_twice_when_the_provider_fails(bench, load):
     await scaled_to(bench, load, 6)
     load.set(busy=0, waiting=0)
     await load.run(55)
@@ -215,7 +215,7 @@ async def test_what_was_withdrawn_is_not_withdrawn_twice_when_the_provider_fails
     assert len(bench.provider.of(BLUE, DRAINING)) == 5
 
 
-async def test_what_was_withdrawn_goes_even_when_more_are_needed_after_all(bench, load):
+async def test_retired_replicas_go_even_when_more_are_needed_after_all(bench, load):
     await scaled_to(bench, load, 6)
     load.set(busy=0, waiting=0)
     await load.run(55)
@@ -297,7 +297,7 @@ async def test_a_replica_that_the_provider_itself_withdraws_is_drained_too(bench
     assert bench.provider.of(BLUE) == []
 
 
-async def test_numbers_never_leave_the_bounds_whatever_the_load_does(bench, load):
+async def test_numbers_never_leave_the_bounds_under_any_load(bench, load):
     for busy, waiting in itertools.product((0, 1, 6), (0, 3, 500)):
         load.set(busy=busy, waiting=waiting, starved=waiting > 0)
         await load.run(2)

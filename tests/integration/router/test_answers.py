@@ -73,7 +73,7 @@ async def refused(rig: Rig, data: bytes) -> Answer:
     ],
     ids=["no request line", "no host", "another protocol", "two lengths", "a chunk without size"],
 )
-async def test_what_is_not_valid_http_is_400_and_closes(rig: Rig, data: bytes) -> None:
+async def test_invalid_http_is_400_and_closes(rig: Rig, data: bytes) -> None:
     answer = await refused(rig, data.replace(b" / ", SCORE.join("  ").encode()))
     assert is_own(answer, 400, "BadRequest") and closes(answer)
     assert answer.body.startswith(b"The request is not valid HTTP/1.1: ")
@@ -197,7 +197,7 @@ async def test_a_token_that_expires_on_an_open_connection_is_401(rig: Rig) -> No
 
 @pytest.mark.parametrize("whole", [False, True], ids=["the trust alone", "everything"])
 @pytest.mark.parametrize("public_pem", ["", "no key", UNKNOWN_KIND_PEM], ids=["empty", "garbage", "unknown kind"])
-async def test_trust_that_cannot_be_used_is_refused_and_told_and_what_was_trusted_still_is(
+async def test_unusable_trust_is_refused_and_reported_and_the_former_one_stays(
     rig: Rig, whole: bool, public_pem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     signing = Ed25519PrivateKey.generate()
@@ -252,7 +252,7 @@ async def test_a_version_that_does_not_exist_is_404(rig: Rig, data: bytes) -> No
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-async def test_other_methods_are_405_and_told_which_are_allowed(rig: Rig, method: str) -> None:
+async def test_other_methods_are_405_with_the_allowed_ones(rig: Rig, method: str) -> None:
     replica = await rig.replica()
     answer = await refused(rig, request(None, method=method))
     assert is_own(answer, 405, "MethodNotAllowed")
@@ -401,7 +401,7 @@ async def test_a_version_without_replicas_is_503_after_the_queue_wait(rig: Rig) 
     assert 0.1 <= rig.gateway.now() - began < 4  # by default it is 5
 
 
-async def test_a_version_whose_slots_stay_taken_is_503_after_the_queue_wait(rig: Rig) -> None:
+async def test_a_full_version_is_503_after_the_queue_wait(rig: Rig) -> None:
     rig.declare(endpoint(version(queue_wait_s=0.15)))
     go_on = asyncio.Event()
     await rig.replica(when(go_on))
@@ -481,7 +481,7 @@ async def test_own_pages_are_503_while_the_router_drains(rig: Rig, path: str) ->
 # ---- ids
 
 
-async def test_every_answer_has_an_id_of_its_own_which_the_replica_is_sent_too(rig: Rig) -> None:
+async def test_every_answer_has_a_request_id_of_its_own_sent_to_the_replica_too(rig: Rig) -> None:
     replica = await rig.replica()
     client = await rig.client()
     ids = [(await client.ask(request(fields=("x-ms-request-id: mine",)))).value("x-ms-request-id") for _ in range(20)]

@@ -152,7 +152,7 @@ def named(case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", MUST, ids=named)
-def test_what_must_hold_holds(case: Case, observed: dict[str, Observation]) -> None:
+def test_required_cases_hold(case: Case, observed: dict[str, Observation]) -> None:
     told = faults(case, observed[case["id"]])
     assert not told, f"{case['ref']}: {'; '.join(told)}; {observed[case['id']]}"
 
@@ -172,6 +172,6 @@ def test_good_practice_holds_in_nine_cases_of_ten(observed: dict[str, Observatio
         ({"n_resp": 2}, "n_resp"),
     ],
 )
-def test_the_judge_sees_what_is_wrong(changed: dict[str, object], told: str, observed: dict[str, Observation]) -> None:
+def test_the_judge_sees_violations(changed: dict[str, object], told: str, observed: dict[str, Observation]) -> None:
     (case,) = (case for case in CASES if case["id"] == "F11")
     assert faults({**case, "expect": [{"what": "wrong", **changed}]}, observed["F11"]) == [f"not 'wrong': {told}"]

@@ -90,7 +90,7 @@ async def test_a_key_is_asked_for_from_the_moment_that_it_is_demanded(rig: Rig) 
     assert (await client.ask(get())).status == 200
 
 
-async def test_an_endpoint_without_keys_that_demands_one_opens_for_nobody(rig: Rig) -> None:
+async def test_an_endpoint_that_demands_a_key_but_has_none_is_closed(rig: Rig) -> None:
     rig.declare(endpoint(auth=Auth.KEY))
     client = await rig.client()
     for key in (OLD, "", "None"):
@@ -113,7 +113,7 @@ async def test_a_removed_endpoint_is_404_at_once_and_its_keys_are_forgotten(rig:
 
 
 @pytest.mark.parametrize("what", ["version", "endpoint"])
-async def test_what_waits_for_a_removed_version_is_told_so_and_what_runs_ends(rig: Rig, what: str) -> None:
+async def test_tickets_of_a_removed_version_are_refused_and_running_requests_end(rig: Rig, what: str) -> None:
     go_on = asyncio.Event()
     rig.declare(endpoint(version(), version("green", 0.0, is_default=False)))
     await rig.replica(when(go_on), version="green")
@@ -174,7 +174,7 @@ async def test_a_new_score_path_holds_for_the_next_request_of_an_open_connection
     assert [seen.target for seen in replica.seen] == [b"/score", b"/predict", b"/v2/infer"]
 
 
-async def test_a_shorter_queue_wait_holds_for_those_who_wait_already(rig: Rig) -> None:
+async def test_a_shorter_queue_wait_holds_for_queued_requests(rig: Rig) -> None:
     rig.declare(endpoint(version(queue_wait_s=60.0)))
     client = await rig.client()
     client.send(get())
@@ -195,7 +195,7 @@ async def test_a_shorter_scoring_timeout_holds_for_those_that_run_already(rig: R
 # ---- the whole truth again
 
 
-async def test_a_reset_keeps_what_is_unchanged_and_drops_what_is_absent(rig: Rig) -> None:
+async def test_a_reset_keeps_unchanged_and_drops_absent_endpoints(rig: Rig) -> None:
     staying, going = await rig.replica(slots=4), await rig.replica(slots=4)
     trust = TokenTrust("https://issuer.test")
     rig.declare(endpoint(name="roses"))

@@ -16,7 +16,7 @@ Rigs = Callable[..., Awaitable[Rig]]
 BAD = b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: nope\r\n\r\n"
 
 
-async def test_pipelined_requests_are_answered_in_order_whatever_their_replicas_take(rig: Rig) -> None:
+async def test_pipelined_requests_are_answered_in_order_for_any_duration(rig: Rig) -> None:
     chance = random.Random(3)
 
     async def work(wire: Wire, request: Request) -> None:
@@ -143,7 +143,7 @@ async def test_draining_closes_idle_connections_and_ends_busy_ones_after_their_a
     assert rig.gateway.clients.empty.is_set()
 
 
-async def test_before_it_drains_a_router_tells_its_clients_to_connect_elsewhere(rig: Rig) -> None:
+async def test_a_router_asks_its_clients_to_reconnect_before_it_drains(rig: Rig) -> None:
     await rig.replica()
     client = await rig.client()
     assert (await client.ask(get())).values("connection") == []

@@ -90,7 +90,7 @@ async def test_the_only_replica_that_refuses_for_a_moment_is_waited_for(rig: Rig
     assert (await client.answer()).status == 200
 
 
-async def test_a_retried_request_keeps_its_place_before_those_who_came_later(rig: Rig) -> None:
+async def test_a_retried_request_keeps_its_place_in_the_queue(rig: Rig) -> None:
     replica = await rig.replica(echo)
     replica.refuse()
     first = await rig.client()
@@ -130,7 +130,7 @@ async def test_before_response_allows_a_second_replica_as_long_as_nothing_was_an
     assert ids_seen(bad) == ids_seen(good) == {answer.value("x-ms-request-id").encode(): 1}
 
 
-async def test_before_response_does_not_repeat_what_has_begun_to_be_answered(rig: Rig) -> None:
+async def test_before_response_does_not_retry_after_the_begin_of_an_answer(rig: Rig) -> None:
     rig.declare(endpoint(retry=RetryRule.BEFORE_RESPONSE))
     good = await rig.replica()
     await rig.replica(plays(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", 0.05, close=True))
@@ -149,7 +149,7 @@ async def test_before_response_gives_up_after_as_many_replicas_as_the_setting_sa
     assert sum(len(replica.seen) for replica in replicas) == 3
 
 
-async def test_a_killed_replica_fails_only_what_was_in_flight_on_it(rig: Rig) -> None:
+async def test_a_killed_replica_fails_only_its_requests_in_flight(rig: Rig) -> None:
     replicas = [await rig.replica(answers(after_s=0.005)) for _ in range(3)]
     statuses: Counter[int] = Counter()
     done = False
@@ -335,7 +335,7 @@ async def poisoned(rig: Rig, replica: Replica, client: Client, wait_s: float) ->
         assert (await client.ask(get())).body == b"mine"
 
 
-async def test_bytes_that_nobody_asked_for_never_reach_anybody(rig: Rig) -> None:
+async def test_unsolicited_bytes_reach_no_client(rig: Rig) -> None:
     replica = await rig.replica(plays(OK, 0.02, SMUGGLED))
     await poisoned(rig, replica, await rig.client(), 0.06)
     assert replica.connections == 2
@@ -355,7 +355,7 @@ async def test_bytes_behind_a_chunked_answer_never_reach_anybody(rig: Rig) -> No
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-async def test_a_body_where_none_may_be_never_reaches_anybody(rig: Rig, status: str) -> None:
+async def test_a_body_in_a_response_without_body_reaches_no_client(rig: Rig, status: str) -> None:
     replica = await rig.replica(plays(f"HTTP/1.1 {status}\r\nContent-Length: 46\r\n\r\n".encode() + SMUGGLED))
     client = await rig.client()
     assert (await client.ask(get())).status == int(status[:3])

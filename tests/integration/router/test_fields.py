@@ -73,7 +73,7 @@ async def test_hop_by_hop_and_nominated_fields_stay_behind(rig: Rig) -> None:
     assert replica.seen[0].values(b"x-stays") == [b"1", b"2"]
 
 
-async def test_a_client_cannot_nominate_away_what_the_request_depends_on(rig: Rig) -> None:
+async def test_a_client_cannot_nominate_away_fields_that_frame_the_request(rig: Rig) -> None:
     replica = await rig.replica()
     nominated = "Host, Content-Length, Content-Type, X-Forwarded-For, X-ms-request-id, Via, Authorization"
     rig.declare(endpoint(auth=Auth.KEY))
@@ -86,7 +86,7 @@ async def test_a_client_cannot_nominate_away_what_the_request_depends_on(rig: Ri
     assert seen.value(b"x-ms-request-id") and seen.value(b"via")
 
 
-async def test_the_replica_learns_who_asked_for_what_and_a_clients_claims_are_replaced_or_appended(rig: Rig) -> None:
+async def test_the_replica_gets_the_forwarded_fields_with_the_clients_claims_replaced_or_appended(rig: Rig) -> None:
     replica = await rig.replica()
     claims = (
         *("X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 7.7.7.7", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil"),
@@ -101,7 +101,7 @@ async def test_the_replica_learns_who_asked_for_what_and_a_clients_claims_are_re
         assert seen.values(name) == []
 
 
-async def test_via_is_added_behind_what_others_added(rig: Rig) -> None:
+async def test_via_is_appended_to_the_others(rig: Rig) -> None:
     replica = await rig.replica()
     await sent_on(rig, replica, request(fields=("Via: 1.1 cdn",)))
     assert b", ".join(replica.seen[0].values(b"via")) == b"1.1 cdn, 1.1 scorefront"
@@ -122,7 +122,7 @@ async def test_look_alikes_with_underscores_are_dropped(rig: Rig, name: str) -> 
         assert name.lower().encode() not in head.lower()
 
 
-async def test_what_the_router_decides_by_is_not_passed_on(rig: Rig) -> None:
+async def test_the_routers_own_fields_are_not_forwarded(rig: Rig) -> None:
     replica = await rig.replica()
     rig.declare(endpoint(auth=Auth.KEY))
     rig.lock(KEY)
@@ -230,7 +230,7 @@ async def test_a_split_follows_the_draws_exactly_also_on_one_connection_with_one
 
 @pytest.mark.parametrize("name", ["blue", "green", "dark"])
 @pytest.mark.parametrize("by", ["field", "path", "both"])
-async def test_a_pinned_version_is_reached_whatever_the_split(rig: Rig, name: str, by: str) -> None:
+async def test_a_pinned_version_is_reached_for_any_split(rig: Rig, name: str, by: str) -> None:
     replicas = await three_versions(rig)
     path = SCORE if by == "field" else f"/api/v1/service/iris/versions/{name}/score"
     fields = () if by == "path" else (f"azureml-model-deployment: {name}",)

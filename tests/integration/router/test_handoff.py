@@ -133,9 +133,7 @@ async def test_to_a_worker_of_another_machine_there_is_no_way(address: str) -> N
         HandoffListener(address, lambda sock: None)
 
 
-async def test_too_many_who_wait_to_be_accepted_are_turned_away_at_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_pending_hand_offs_are_refused_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.peers.sockets._BACKLOG", 1)
     stuck = HandoffListener(unix(folder, "b"), lambda sock: sock.close())
     ways = [connect_handoff(unix(folder, "b")) for _ in range(4)]  # the loop does not run meanwhile

@@ -129,7 +129,7 @@ async def test_a_hurried_message_is_sent_at_once_and_the_rest_of_the_tick_follow
     await peer.close()
 
 
-async def test_what_cannot_be_hurried_goes_at_the_end_of_the_tick(node: Make) -> None:
+async def test_messages_without_urgency_go_at_the_end_of_the_tick(node: Make) -> None:
     a, b = node("a"), node("b")
     meet(a, b)
     await all_linked(a, b)
@@ -139,7 +139,7 @@ async def test_what_cannot_be_hurried_goes_at_the_end_of_the_tick(node: Make) ->
     await eventually(lambda: len(a.heard) == 100)
 
 
-async def test_what_is_sent_when_a_peer_comes_up_is_the_first_that_it_hears(node: Make) -> None:
+async def test_messages_at_the_start_of_a_session_arrive_first(node: Make) -> None:
     a, b = node("a"), node("b")
     a.greeting = b.greeting = Ping(1)
     meet(a, b)
@@ -159,7 +159,7 @@ async def test_a_message_to_a_peer_without_a_link_is_dropped_and_counted(node: M
 # ---- breaks
 
 
-async def test_a_link_that_breaks_is_made_anew_and_both_are_told(node: Make) -> None:
+async def test_a_broken_link_is_made_anew_and_reported_at_both_ends(node: Make) -> None:
     a, b = node("a"), node("b")
     meet(a, b)
     await all_linked(a, b)
@@ -305,7 +305,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-async def test_a_peer_that_sends_what_it_must_not_loses_its_session(
+async def test_a_peer_that_sends_a_forbidden_frame_loses_its_session(
     node: Make, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     b = node("b")
@@ -320,7 +320,7 @@ async def test_a_peer_that_sends_what_it_must_not_loses_its_session(
     await peer.close()
 
 
-async def test_who_says_nothing_is_sent_away_in_time(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_connection_is_closed_in_time(node: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_connection, "HANDSHAKE_S", 0.05)
     b = node("b")
     peer = await RawPeer.connect("a", b)
@@ -363,7 +363,7 @@ async def test_a_peer_that_does_not_read_loses_its_session_and_not_our_memory(no
     await peer.close()
 
 
-async def test_a_peer_that_reads_gets_whatever_the_amount(node: Make) -> None:
+async def test_a_reading_peer_gets_any_amount(node: Make) -> None:
     a, b = node("a"), node("b")
     meet(a, b)
     await all_linked(a, b)
@@ -375,7 +375,7 @@ async def test_a_peer_that_reads_gets_whatever_the_amount(node: Make) -> None:
     assert a.events == [("up", "b")]
 
 
-async def test_an_error_in_what_a_message_leads_to_breaks_the_session_and_a_new_one_follows(node: Make) -> None:
+async def test_an_error_in_the_handling_of_a_message_breaks_the_session_and_a_new_one_follows(node: Make) -> None:
     a, b = node("a"), node("b")
     told: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
@@ -428,7 +428,7 @@ async def test_close_leaves_no_task_socket_or_file(folder: Path) -> None:
     assert asyncio.all_tasks() == tasks_before
 
 
-async def test_close_under_load_ends_at_once_and_tells_nothing_more(folder: Path) -> None:
+async def test_close_under_load_ends_at_once_and_reports_nothing_more(folder: Path) -> None:
     a, b = Node("a", unix(folder, "a")), Node("b", unix(folder, "b"))
     meet(a, b)
     await all_linked(a, b)

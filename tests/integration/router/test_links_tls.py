@@ -119,7 +119,7 @@ async def test_nagle_does_not_hold_messages_back_and_a_cut_link_is_found_out(nod
 # ---- who is refused
 
 
-async def test_a_peer_that_connects_with_a_certificate_for_somebody_else_is_refused(
+async def test_a_connecting_peer_with_a_certificate_for_another_name_is_refused(
     node: Make, authority: Authority, log: pytest.LogCaptureFixture
 ) -> None:
     a, b = node("a", authority.issue("x.test", "10.9.9.9")), node("b", authority.issue("b"))
@@ -129,7 +129,7 @@ async def test_a_peer_that_connects_with_a_certificate_for_somebody_else_is_refu
     assert a.events == b.events == []
 
 
-async def test_a_peer_that_answers_with_a_certificate_for_somebody_else_is_not_talked_to(
+async def test_an_accepting_peer_with_a_certificate_for_another_name_is_refused(
     node: Make, authority: Authority, log: pytest.LogCaptureFixture
 ) -> None:
     a, b = node("a", authority.issue("a")), node("b", authority.issue("x.test"))
@@ -176,7 +176,7 @@ async def test_an_expired_certificate_is_refused(
     assert a.events == b.events == []
 
 
-async def test_who_shows_no_certificate_is_refused(
+async def test_a_peer_without_a_certificate_is_refused(
     node: Make, authority: Authority, log: pytest.LogCaptureFixture
 ) -> None:
     b = node("b", authority.issue("b"))
@@ -192,7 +192,7 @@ async def test_who_shows_no_certificate_is_refused(
     writer.transport.abort()
 
 
-async def test_a_connection_over_tcp_that_has_no_certificate_belongs_to_nobody(
+async def test_a_tcp_connection_without_a_certificate_belongs_to_no_member(
     node: Make, authority: Authority, log: pytest.LogCaptureFixture
 ) -> None:
     """A second lock: no such connection gets through the handshake."""
@@ -207,9 +207,7 @@ async def test_a_connection_over_tcp_that_has_no_certificate_belongs_to_nobody(
     server.close()
 
 
-async def test_who_does_not_speak_tls_is_refused(
-    node: Make, authority: Authority, log: pytest.LogCaptureFixture
-) -> None:
+async def test_a_peer_without_tls_is_refused(node: Make, authority: Authority, log: pytest.LogCaptureFixture) -> None:
     b = node("b", authority.issue("b"))
     host, _, port = b.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -220,7 +218,7 @@ async def test_who_does_not_speak_tls_is_refused(
     writer.transport.abort()
 
 
-async def test_who_only_looks_whether_somebody_listens_is_told_of_with_a_reason(
+async def test_a_port_scan_is_logged_with_a_reason(
     node: Make, authority: Authority, log: pytest.LogCaptureFixture
 ) -> None:
     b = node("b", authority.issue("b"))
@@ -230,9 +228,7 @@ async def test_who_only_looks_whether_somebody_listens_is_told_of_with_a_reason(
     await eventually(lambda: warned(log, "peer from 127.0.0.1: refused: Connection"))
 
 
-async def test_a_peer_whose_certificate_is_exchanged_for_a_good_one_is_linked_without_a_restart(
-    node: Make, authority: Authority
-) -> None:
+async def test_a_peer_with_a_renewed_certificate_is_linked_without_a_restart(node: Make, authority: Authority) -> None:
     trust = authority.issue("a", expired=True)
     a, b = node("a", trust), node("b", authority.issue("b"))
     meet(a, b)
@@ -245,7 +241,7 @@ async def test_a_peer_whose_certificate_is_exchanged_for_a_good_one_is_linked_wi
 # ---- what has to be right
 
 
-async def test_without_certificates_nobody_listens_for_other_machines(node: Make) -> None:
+async def test_without_certificates_there_is_no_listener_for_other_machines(node: Make) -> None:
     with pytest.raises(TrustError, match="need certificates"):
         node("a", None)
 
@@ -273,13 +269,13 @@ def test_files_that_are_missing_or_wrong_are_named(authority: Authority, broken:
         trust.context(server=True)
 
 
-async def test_who_cannot_show_a_certificate_does_not_listen(authority: Authority, node: Make) -> None:
+async def test_a_worker_without_an_own_certificate_does_not_listen(authority: Authority, node: Make) -> None:
     with pytest.raises(TrustError):
         node("a", replace(authority.issue("a"), key=authority.issue("b").key))
 
 
 @pytest.mark.parametrize("address", ["nowhere", ".leading.dot:7000", "x" * 64 + ".test:7000", "unix:relative"])
-async def test_a_member_whose_address_is_no_address_disturbs_nobody_else(
+async def test_a_member_with_an_invalid_address_disturbs_no_other(
     node: Make, authority: Authority, address: str, log: pytest.LogCaptureFixture
 ) -> None:
     a, b = node("a", authority.issue("a")), node("b", authority.issue("b"))

@@ -47,7 +47,7 @@ async def test_head_is_served_without_a_body_and_the_connection_goes_on(
     assert [seen.line.split(b" ")[0] for seen in replica.seen] == [b"HEAD", b"HEAD"]
 
 
-async def test_a_body_that_a_replica_sends_to_head_reaches_nobody(rig: Rig) -> None:
+async def test_a_body_of_a_replica_for_head_reaches_no_client(rig: Rig) -> None:
     async def late(wire: Wire, request: Request) -> None:
         await wire.send(HEADED + b"Content-Length: 5\r\n\r\n", 0.05, b"hello")
 

@@ -64,7 +64,7 @@ async def test_first_come_is_first_served_across_connections(rig: Rig) -> None:
     assert [seen.body for seen in replica.seen] == [b"%d" % number for number in range(20)]
 
 
-async def test_whoever_waits_is_served_by_the_first_slot_that_comes_free_anywhere(rig: Rig) -> None:
+async def test_a_ticket_is_served_by_the_first_slot_that_comes_free_anywhere(rig: Rig) -> None:
     slow, quick = asyncio.Event(), asyncio.Event()
     await rig.replica(when(slow, b"slow"))
     await rig.replica(when(quick, b"quick"))
@@ -79,7 +79,7 @@ async def test_whoever_waits_is_served_by_the_first_slot_that_comes_free_anywher
     assert sorted([(await client.answer()).body for client in clients]) == [b"quick", b"quick", b"slow"]
 
 
-async def test_a_replica_that_becomes_ready_is_used_by_those_who_wait(rig: Rig) -> None:
+async def test_a_replica_that_becomes_ready_serves_the_queue(rig: Rig) -> None:
     client = await rig.client()
     client.send(get())
     await eventually(rig.waiting)
@@ -195,7 +195,7 @@ async def test_nothing_leaks_when_clients_come_and_go_at_any_moment(rig: Rig) ->
 # ---- replicas that go
 
 
-async def test_a_retired_replica_ends_what_it_has_and_is_told_when_it_is_idle(rig: Rig) -> None:
+async def test_a_retired_replica_ends_its_requests_and_is_drained_when_idle(rig: Rig) -> None:
     go_on = asyncio.Event()
     busy = await rig.replica(when(go_on))
     client = await rig.client()

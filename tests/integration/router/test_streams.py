@@ -48,7 +48,7 @@ async def test_a_body_with_a_length_is_intact_both_ways(rig: Rig, size: int, scr
 
 
 @pytest.mark.parametrize("size", [1, 1000, 200_000])
-async def test_a_chunked_body_is_intact_both_ways_whatever_its_chunks(rig: Rig, size: int) -> None:
+async def test_a_chunked_body_is_intact_both_ways_for_any_chunks(rig: Rig, size: int) -> None:
     body = pattern(2 * MB if size > 1 else 3000)
 
     async def chunked(wire: Wire, request: Request) -> None:
@@ -299,7 +299,7 @@ async def test_a_body_that_fails_after_the_answer_began_breaks_the_answer_off(ri
         assert await client.end() == b"", "nothing may stand where the next chunk would"
 
 
-async def test_an_early_answer_ends_the_exchange_and_what_is_left_of_the_body_is_no_request(rig: Rig) -> None:
+async def test_an_early_answer_ends_the_exchange_and_the_rest_of_the_body_is_no_request(rig: Rig) -> None:
     await rig.replica(
         plays(answer_bytes(b"big", "413 Content Too Large", ("Connection: close",)), close=True), reads_body=False
     )
@@ -315,7 +315,7 @@ async def test_an_early_answer_ends_the_exchange_and_what_is_left_of_the_body_is
 # ---- tunnels
 
 
-async def test_a_websocket_passes_both_ways_where_the_version_allows_it(rig: Rig) -> None:
+async def test_a_websocket_passes_both_ways_if_the_version_allows_it(rig: Rig) -> None:
     switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-A: 1\r\n\r\nfirst"
 
     async def shout(wire: Wire, request: Request) -> None:

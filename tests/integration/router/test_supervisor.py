@@ -149,7 +149,7 @@ async def test_peers_are_reached_in_a_folder_that_is_private_and_goes_with_its_s
     assert not folder.exists()
 
 
-async def test_what_is_published_reaches_every_worker_in_order(crews: Crews) -> None:
+async def test_published_changes_reach_every_worker_in_order(crews: Crews) -> None:
     crew = await crews(2)
     crew.supervisor.publish(SetKeys(keys("k" * 43)))
     await crew.supervisor.collect()
@@ -170,7 +170,7 @@ async def told_by_all(crew: Crew) -> dict[str, list[str]]:
 # ---- dying
 
 
-async def test_what_a_killed_worker_had_in_flight_is_in_the_next_view(crews: Crews) -> None:
+async def test_the_requests_in_flight_of_a_killed_worker_are_in_the_next_view(crews: Crews) -> None:
     crew = await crews(2)
     client = await crew.client()
     first = (await crew.ask("/begin/r1", client))["name"]
@@ -222,7 +222,7 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(crews: Crews) -> N
 # ---- standing still
 
 
-async def test_a_worker_whose_loop_stands_still_is_killed_counted_and_replaced(crews: Crews) -> None:
+async def test_a_worker_with_a_blocked_loop_is_killed_counted_and_replaced(crews: Crews) -> None:
     crew = await crews(2, worker_silent_s=0.5)
     busy = await crew.client()
     stuck = (await crew.ask("/begin/r1", busy))["name"]
@@ -326,7 +326,7 @@ async def test_every_worker_is_replaced_in_turn_and_no_request_fails(crews: Crew
     assert crew.departed() == {name: {} for name in before}
 
 
-async def test_a_worker_leaves_only_when_its_successor_may_own_what_it_owned(crews: Crews) -> None:
+async def test_a_worker_leaves_only_when_its_successor_may_own_its_versions(crews: Crews) -> None:
     crew = await crews(1)
     seen: list[list[bool]] = []
     on_view = crew.supervisor._on_view
@@ -363,14 +363,14 @@ async def test_a_successor_that_hangs_is_given_up(crews: Crews, monkeypatch: pyt
 # ---- questions
 
 
-async def test_only_the_owner_is_asked_to_retire_and_it_tells_what_is_drained(crews: Crews) -> None:
+async def test_only_the_owner_retires_and_it_reports_drained_replicas(crews: Crews) -> None:
     crew = await crews(3)
     owner = crew.supervisor.view.owner(BLUE)
     assert await crew.supervisor.retire(BLUE, 1) == (owner,)
     await eventually(lambda: crew.drained == [owner])
 
 
-async def test_nobody_is_asked_to_retire_while_the_owner_is_in_another_group(crews: Crews) -> None:
+async def test_retire_does_nothing_while_the_owner_is_in_another_group(crews: Crews) -> None:
     store = Store()
     crew = await crews(1, membership=store)
     # A worker's name has chance in it, so its rank has too: the other group gets members until one of them outranks it.

@@ -57,7 +57,7 @@ def counted(rig: SecureRig) -> int:
 # ---- requests and answers
 
 
-async def test_a_client_over_tls_is_served_and_the_replica_is_told_of_https(rig: SecureRig) -> None:
+async def test_a_client_over_tls_is_served_and_the_replica_gets_https(rig: SecureRig) -> None:
     replica = await rig.replica(echo)
     client = await rig.client()
     for body in (b"first", b"second"):
@@ -230,7 +230,7 @@ async def test_an_answer_cut_short_does_not_look_whole(rig: SecureRig, minor: in
             await client.rest()
 
 
-async def test_an_idle_client_is_told_of_the_end_and_cut_off_even_if_it_does_not_answer(rigs: Rigs) -> None:
+async def test_an_idle_client_gets_close_notify_and_is_cut_off_even_without_an_answer(rigs: Rigs) -> None:
     rig = await rigs(idle_timeout_s=0.1)
     await rig.replica(echo)
     with await rig.connect() as sock:
@@ -309,7 +309,7 @@ async def test_a_handshake_that_does_not_end_is_broken_off_in_time(rigs: Rigs) -
     [get(), b"\x00" * 4000, b"\x16\x03\x01\xff\xff" + b"\xff" * 5000, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03"],
     ids=["plain HTTP", "zeros", "an endless record", "half a hello"],
 )
-async def test_what_is_not_tls_is_turned_away_and_leaves_nothing_behind(rigs: Rigs, said: bytes) -> None:
+async def test_bytes_without_tls_are_refused_and_leave_nothing_behind(rigs: Rigs, said: bytes) -> None:
     rig = await rigs(tls_handshake_timeout_s=0.3)
     replica = await rig.replica()
     for _ in range(20):
@@ -563,7 +563,7 @@ async def test_a_request_in_flight_is_not_disturbed_by_redirects(rig: SecureRig)
     assert (await client.answer()).status == 200
 
 
-async def test_broken_off_is_what_a_reset_looks_like(rig: SecureRig) -> None:
+async def test_a_reset_is_seen_as_broken_off(rig: SecureRig) -> None:
     """The instrument: without it the tests of answers cut short could not fail."""
     await rig.replica(plays(OK))
     client = await rig.client()

@@ -195,7 +195,7 @@ async def test_a_worker_that_is_to_leave_stays_until_the_others_know_that_it_own
     await load.stop()
 
 
-async def test_a_group_that_closes_gives_up_what_it_owns_before_its_workers_end(pair: Pair) -> None:
+async def test_a_closing_group_gives_up_ownership_before_its_workers_end(pair: Pair) -> None:
     load = Load(pair.ports["b"])
     await eventually(lambda: load.served > 20)
     del pair.agreement.said[:]

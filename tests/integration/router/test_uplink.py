@@ -115,7 +115,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await made.stop()
 
 
-async def test_a_leader_hears_who_there_is_and_what_they_have_and_then_every_change(rig: Rig) -> None:
+async def test_a_leader_gets_workers_and_usage_and_then_every_change(rig: Rig) -> None:
     rig.uplink.usage_reported(report("w1", 1))
     rig.uplink.workers_expected(["w1"])
     leader = rig.leader(1)
@@ -130,7 +130,7 @@ async def test_a_leader_hears_who_there_is_and_what_they_have_and_then_every_cha
     await eventually(lambda: leader.gone == ["w1"] and set(leader.workers) == {"w2"})
 
 
-async def test_another_leader_is_told_everything_anew(rig: Rig) -> None:
+async def test_another_leader_gets_everything_anew(rig: Rig) -> None:
     rig.uplink.workers_expected(["w1"])
     first = rig.leader(1)
     rig.uplink.usage_reported(report("w1", 1, VersionKey("rose", "red")))
@@ -160,7 +160,7 @@ async def test_a_link_that_breaks_is_made_again(rig: Rig) -> None:
     await eventually(lambda: set(leader.workers) == {"w1"}, within_s=10)
 
 
-async def test_one_who_led_before_is_not_obeyed_any_more(rig: Rig) -> None:
+async def test_a_former_leader_is_not_obeyed_any_more(rig: Rig) -> None:
     rig.uplink.workers_expected(["w1"])
     rig.leader(5)
     await eventually(lambda: rig.uplink.linked)
@@ -179,7 +179,7 @@ async def test_a_leader_of_a_lease_that_was_made_anew_is_obeyed_although_its_num
     await eventually(lambda: list(second.workers) == ["w1"])
 
 
-async def test_replicas_are_withdrawn_where_the_group_owns_the_version(rig: Rig) -> None:
+async def test_replicas_are_retired_by_the_group_that_owns_the_version(rig: Rig) -> None:
     rig.uplink.workers_expected(["w1"])
     leader = rig.leader(1)
     await eventually(lambda: bool(leader.workers))
@@ -188,7 +188,7 @@ async def test_replicas_are_withdrawn_where_the_group_owns_the_version(rig: Rig)
 
 
 @pytest.mark.parametrize("resizes", [True, False])
-async def test_the_leader_says_how_many_workers_there_are_unless_that_was_chosen(tmp_path: Path, resizes: bool) -> None:
+async def test_the_leader_sets_the_number_of_workers_unless_it_was_chosen(tmp_path: Path, resizes: bool) -> None:
     rig = Rig(tmp_path, resizes)
     leader = rig.leader(1)
     await eventually(lambda: rig.uplink.linked)
@@ -201,7 +201,7 @@ async def test_the_leader_says_how_many_workers_there_are_unless_that_was_chosen
     await rig.stop()
 
 
-def test_a_lease_that_nobody_holds_or_that_says_no_address_has_no_leader() -> None:
+def test_a_lease_without_a_holder_or_an_address_has_no_leader() -> None:
     annotations = {"scorefront.io/link": "10.0.0.1:8083"}
     held = {"metadata": {"annotations": annotations}, "spec": {"holderIdentity": "a", "leaseTransitions": 3}}
     found = leader_of(held)

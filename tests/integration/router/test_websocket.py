@@ -62,7 +62,7 @@ def only(rig: Rig) -> Replica:
 # ---- asking for one
 
 
-async def test_what_both_sides_say_about_the_websocket_passes(rig: Rig) -> None:
+async def test_websocket_fields_pass_in_both_directions(rig: Rig) -> None:
     client = await opened(rig)
     (seen,) = only(rig).seen
     assert seen.value(b"upgrade") == b"websocket"
@@ -103,9 +103,7 @@ async def test_without_leave_the_question_is_left_out_and_the_answer_is_an_ordin
     ],
     ids=["h2c", "two protocols", "twice", "not nominated", "POST", "with a body", "HTTP/1.0"],
 )
-async def test_what_is_no_clean_question_is_not_passed_and_must_not_be_answered_by_switching(
-    rig: Rig, asks: bytes
-) -> None:
+async def test_an_invalid_upgrade_is_not_forwarded_and_must_not_be_answered_by_switching(rig: Rig, asks: bytes) -> None:
     rig.declare(endpoint(version(web_socket=True)))
     replica = await rig.replica(plays(SWITCHED, b"hidden"))
     answer = await (await rig.client()).ask(asks)
@@ -136,7 +134,7 @@ async def test_a_replica_may_refuse_and_the_connection_goes_on(rig: Rig) -> None
 
 
 @pytest.mark.parametrize("size", [5, 60_000, 3 * MB])
-async def test_what_the_client_sends_before_the_answer_is_not_lost(rig: Rig, size: int) -> None:
+async def test_bytes_of_the_client_before_the_101_are_not_lost(rig: Rig, size: int) -> None:
     go_on = asyncio.Event()
     got = hashlib.sha256()
 
@@ -162,7 +160,7 @@ async def test_what_the_client_sends_before_the_answer_is_not_lost(rig: Rig, siz
     assert got.digest() == hashlib.sha256(pattern(size) if size > 8 else b"early").digest()
 
 
-async def test_what_the_replica_sends_with_its_answer_is_not_lost(rig: Rig) -> None:
+async def test_bytes_of_the_replica_with_its_101_are_not_lost(rig: Rig) -> None:
     rig.declare(endpoint(version(web_socket=True)))
     body = pattern(MB)
     await rig.replica(plays(SWITCHED + body[:100_000], body[100_000:]))
@@ -337,7 +335,7 @@ async def test_a_replica_that_never_takes_the_last_words_is_left_all_the_same(ri
         await left.wait()
 
 
-async def test_the_connection_of_a_websocket_serves_nobody_else(rig: Rig) -> None:
+async def test_the_connection_of_a_websocket_is_not_reused(rig: Rig) -> None:
     calls = 0
 
     async def switch_once(wire: Wire, request: Request) -> None:

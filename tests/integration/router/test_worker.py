@@ -67,7 +67,7 @@ async def groups(replicas: Replicas) -> AsyncIterator[Groups]:
         yield start
 
 
-async def test_a_worker_serves_its_snapshot_and_follows_what_it_is_told(replicas: Replicas, groups: Groups) -> None:
+async def test_a_worker_serves_its_snapshot_and_follows_the_changes(replicas: Replicas, groups: Groups) -> None:
     one, two = await replicas(answers(b"one")), await replicas(answers(b"two"))
     group = await groups(snapshot(declared("r1", one.port)))
     client = await group.client()
@@ -85,7 +85,7 @@ async def test_a_worker_serves_its_snapshot_and_follows_what_it_is_told(replicas
     assert metrics.connections == 1
 
 
-async def test_a_worker_tells_what_it_has_done_without_being_asked(replicas: Replicas, groups: Groups) -> None:
+async def test_a_worker_reports_usage_without_a_request(replicas: Replicas, groups: Groups) -> None:
     replica = await replicas()
     group = await groups(snapshot(declared("r1", replica.port)))
     client = await group.client()
@@ -105,7 +105,7 @@ async def told(group: Group) -> None:
     await group.supervisor.collect()
 
 
-async def test_on_sigterm_what_is_in_flight_ends_and_the_worker_exits_with_0(
+async def test_on_sigterm_requests_in_flight_end_and_the_worker_exits_with_0(
     replicas: Replicas, groups: Groups
 ) -> None:
     go_on = asyncio.Event()
@@ -126,7 +126,7 @@ async def test_on_sigterm_what_is_in_flight_ends_and_the_worker_exits_with_0(
     assert [process.returncode for process in processes] == [0]
 
 
-async def test_what_does_not_end_in_time_is_broken_off(replicas: Replicas, groups: Groups) -> None:
+async def test_requests_beyond_the_drain_timeout_are_broken_off(replicas: Replicas, groups: Groups) -> None:
     replica = await replicas(when(asyncio.Event()))
     group = await groups(snapshot(declared("r1", replica.port)), drain_timeout_s=0.2)
     client = await group.client()
@@ -157,7 +157,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_serves_the_same(replicas:
     assert [each.pid for each in group.processes()] != [process.pid]
 
 
-async def test_a_worker_whose_supervisor_is_killed_ends_at_once() -> None:
+async def test_a_worker_ends_at_once_when_its_supervisor_is_killed() -> None:
     supervising = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SUPERVISING), env=environment(), stdout=asyncio.subprocess.PIPE
     )
@@ -169,7 +169,7 @@ async def test_a_worker_whose_supervisor_is_killed_ends_at_once() -> None:
     await eventually(lambda: not worker.is_running())
 
 
-async def test_retiring_takes_the_idle_replica_and_tells_when_it_is_drained(replicas: Replicas, groups: Groups) -> None:
+async def test_retiring_chooses_the_idle_replica_and_reports_it_as_drained(replicas: Replicas, groups: Groups) -> None:
     go_on = asyncio.Event()
     busy, idle = await replicas(when(go_on)), await replicas()
     group = await groups(snapshot(declared("busy", busy.port)))
@@ -198,7 +198,7 @@ def starved_since(group: Group, known: int) -> bool:
     return any(report.starved for _, report in group.timed[known:])
 
 
-async def test_control_hears_of_a_starved_version_at_once(replicas: Replicas, groups: Groups) -> None:
+async def test_a_starved_version_is_reported_to_control_at_once(replicas: Replicas, groups: Groups) -> None:
     go_on = asyncio.Event()
     replica = await replicas(when(go_on))
     group = await groups(snapshot(declared("r1", replica.port)))

@@ -16,7 +16,7 @@ ACTIONS = st.lists(
 
 
 @given(ACTIONS)
-def test_what_is_taken_is_what_is_due_longest(actions):
+def test_the_longest_due_key_is_returned(actions):
     due_times, due = DueTimes(), {}
     for action, key, at_s in actions:
         if action == "set":

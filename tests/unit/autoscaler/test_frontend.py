@@ -106,7 +106,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("size", "load", "desired", "rule"), TABLE.values(), ids=TABLE)
-def test_what_was_seen_for_a_second_decides(size, load, desired, rule):
+def test_slowness_for_a_second_decides(size, load, desired, rule):
     told = Told(size)
     first, second = told.sees(load, 10.0), told.sees(load, 10.5)
     decisive = first if rule is FrontEndRule.BOUNDS else second
@@ -127,7 +127,7 @@ def test_a_look_that_comes_a_hair_early_costs_no_further_look():
     assert told.sees(alike(Size(1, 1), SLOW_S, 0.6), 10.5).workers == 2
 
 
-def test_slow_for_a_moment_now_and_then_does_not_keep_what_nobody_needs():
+def test_short_slowness_now_and_then_does_not_keep_unneeded_workers():
     told = Told(Size(2, 1), ONE_MACHINE)
     moves = [
         told.sees(alike(Size(2, 1), SLOW_S if now % 40 == 0 else FAST_S, 0.05), now / 2).workers for now in range(125)
@@ -135,7 +135,7 @@ def test_slow_for_a_moment_now_and_then_does_not_keep_what_nobody_needs():
     assert moves.index(1) == 121  # a minute of looks after the first
 
 
-def test_slow_for_a_second_once_a_minute_keeps_what_there_is():
+def test_slowness_for_a_second_once_a_minute_keeps_the_workers():
     told = Told(Size(2, 1), ONE_MACHINE)
     for now in range(400):
         decision = told.sees(alike(Size(2, 1), SLOW_S if now % 100 < 2 else FAST_S, 0.05, cores=2), now / 2)
@@ -168,7 +168,7 @@ def test_production_has_three_routers_at_least_and_dev_test_one():
 # ---- down and in
 
 
-def test_one_worker_goes_after_a_minute_in_which_the_rest_would_have_used_half_a_core_each():
+def test_one_worker_goes_after_a_minute_of_less_than_half_a_core_for_each_of_the_rest():
     size = Size(3, 3)
     told = Told(size)
     steps = [(now / 2, told.sees(alike(size, FAST_S, 1 / 3), now / 2)) for now in range(1, 130)]
@@ -238,7 +238,7 @@ def test_a_size_that_proved_too_small_is_not_tried_again_under_the_same_load():
     assert told.state.size == Size(1, 1)
 
 
-def test_what_is_smaller_than_a_size_that_proved_too_small_is_too_small_as_well():
+def test_a_size_below_one_that_proved_too_small_is_too_small_as_well():
     told = Told(Size(2, 3))
     told.for_(0.5, alike(Size(2, 3), SLOW_S, 0.1, cores=2))
     decision = told.for_(400.0, alike(Size(2, 4), FAST_S, 0.075, cores=2), 1.0)
@@ -338,7 +338,7 @@ def test_a_decision_says_why_with_its_numbers(rules, size, load, sentence):
     assert told.sees(load, 0.5).reason.endswith(sentence)
 
 
-def test_steps_back_say_what_they_rest_on():
+def test_steps_back_have_their_reason():
     told = Told(Size(2, 4))
     assert told.for_(60.0, alike(Size(2, 4), FAST_S, 0.1)).reason.endswith(
         "for 60 s one fewer would have used at most 50 % of each core: down from 2 to 1 worker in each router."
@@ -440,7 +440,7 @@ def test_a_growing_load_goes_up_to_the_cores_and_then_out_and_back_the_other_way
     assert world.grew == [True] * 5 + [False] * 5
 
 
-def test_a_worker_is_enough_where_it_has_its_core_half_used():
+def test_one_worker_is_enough_with_its_core_half_used():
     world = World(ONE_MACHINE, Size(2, 1), lambda _: 0.45)
     assert world.run(200.0).moves == [(60.0, Size(1, 1))]
 
@@ -517,7 +517,7 @@ def test_it_goes_in_only_with_one_worker_in_each_router(loads, size):
 
 
 @given(LOADS, SIZES)
-def test_silence_lowers_nothing_and_what_is_not_slow_raises_nothing(loads, size):
+def test_silence_lowers_nothing_and_speed_raises_nothing(loads, size):
     for load, _, decision, _ in story(loads, size):
         if decision.rule == FrontEndRule.BOUNDS:
             continue

@@ -90,7 +90,7 @@ async def start(
             await task
 
 
-async def test_it_looks_once_a_period_and_leaves_alone_what_is_as_it_should_be(start, clock, routers):
+async def test_it_decides_once_a_period_and_leaves_a_right_size_alone(start, clock, routers):
     start()
     await clock.advance(10.0)
     assert routers.looks == [step / 2 for step in range(21)]
@@ -126,7 +126,7 @@ async def test_the_front_end_of_a_dev_test_cluster_is_left_alone(start, clock, r
     assert len(records) == 1  # one that says why nothing ever happens
 
 
-async def test_a_step_that_is_refused_is_asked_for_again_and_told_once(start, clock, routers, caplog):
+async def test_a_refused_step_is_repeated_and_logged_once(start, clock, routers, caplog):
     start()
     routers.enough = 9
     routers.refusing.add("resize")
@@ -157,7 +157,7 @@ async def test_workers_that_are_refused_do_not_keep_routers_from_coming(start, c
     assert ("scale_out", 2) in routers.calls()
 
 
-async def test_what_cannot_be_seen_changes_nothing_and_is_seen_again(start, clock, routers, caplog):
+async def test_a_failed_observation_changes_nothing_and_is_repeated(start, clock, routers, caplog):
     start()
     routers.enough, routers.blind = 9, True
     with caplog.at_level(logging.WARNING, logger="scorefront.autoscaler"):

@@ -25,7 +25,7 @@ def test_of_decisions_that_hold_by_the_same_rule_the_first_is_recorded():
     assert recorded(*story) == [(0.0, ScalingRule.MIN), (10.0, ScalingRule.INCOMPLETE)]
 
 
-def test_a_rule_that_just_explained_a_change_is_not_told_again():
+def test_a_rule_that_just_explained_a_change_is_not_recorded_again():
     story = [
         decision(0.0, ScalingRule.DEMAND, Direction.UP),
         decision(1.0, ScalingRule.DEMAND),

@@ -349,9 +349,7 @@ async def test_pokes_do_not_hammer_a_target_that_just_refused_this_number(loop, 
     assert provider.numbers() == [5, 10]
 
 
-async def test_a_number_that_is_back_where_it_was_when_calls_began_to_fail_is_sent_all_the_same(
-    loop, clock, load, provider
-):
+async def test_the_number_from_before_failed_calls_is_sent_all_the_same(loop, clock, load, provider):
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(0.1)
     provider.refusing.add(KEY)
@@ -447,7 +445,7 @@ async def test_every_change_is_recorded_and_the_first_decision_that_holds_by_ano
     ]
 
 
-async def test_what_the_target_is_given_is_the_decision_on_record(loop, clock, load, provider, records):
+async def test_the_number_sent_to_the_target_is_the_recorded_decision(loop, clock, load, provider, records):
     load.is_(3.5)
     provider.refusing.add(KEY)
     loop.track(KEY, POLICY, 1, desired=1)

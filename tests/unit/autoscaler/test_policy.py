@@ -151,7 +151,7 @@ def test_a_changed_window_counts_from_the_next_decision(length_s, lowered_s):
     assert lowered[0] == lowered_s
 
 
-def test_a_fixed_number_is_kept_whatever_happens():
+def test_a_fixed_number_is_kept_under_any_load():
     version = Version(desired=2, rules=policy(4, 4, enabled=False))
     decision = version.sees(seen(0.0, waiting=100, complete=False), 0.0)
     assert (decision.desired, decision.rule, decision.direction) == (4, ScalingRule.FIXED, Direction.UP)
@@ -205,7 +205,7 @@ def test_a_raised_minimum_and_a_fixed_number_are_reasons():
     assert fixed.reason.endswith("needs 8 replicas; the number is fixed: stays at 4.")
 
 
-def test_a_decision_names_its_version_its_time_and_what_was_seen():
+def test_a_decision_record_has_its_version_time_and_inputs():
     observation = seen(1.4)
     decision = Version(2).sees(observation, 7.0)
     assert (decision.key, decision.at_s, decision.observation) == (KEY, 7.0, observation)
@@ -218,7 +218,7 @@ def test_a_decision_that_lowers_names_the_peak_of_the_window():
     assert decision.reason.endswith("the most that was wanted in the last 60 s is 2: down from 5 to 2.")
 
 
-def test_utilization_is_busy_over_total_slots_and_nothing_where_there_is_no_slot():
+def test_utilization_is_busy_over_total_slots_and_none_without_slots():
     assert Observation(0.0, 3, 0, 4, True).utilization == 0.75
     assert Observation(0.0, 0, 5, 0, True).utilization == 0.0
 

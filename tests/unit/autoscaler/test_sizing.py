@@ -26,7 +26,7 @@ def test_replicas_follow_the_formula(rps, seconds, target, concurrency, replicas
     assert replicas_for(rps, seconds, target, concurrency) == replicas
 
 
-def test_the_target_is_70_percent_and_one_slot_unless_told_otherwise():
+def test_the_defaults_are_a_target_of_70_percent_and_one_slot():
     assert replicas_for(20, 10) == 286
 
 

@@ -85,7 +85,7 @@ def test_the_mean_is_exact_although_the_change_lies_between_two_reports(feed):
     assert feed.observe(KEY, 1.0, 1.5).busy_mean == pytest.approx(4 * 0.08)
 
 
-def test_a_poke_in_the_middle_of_a_period_sees_what_has_accrued_up_to_now(feed):
+def test_a_poke_in_the_middle_of_a_period_sees_the_usage_up_to_now(feed):
     worker = Worker(feed)
     worker.beat(0.0, 3.0)
     worker.set_busy(2, 3.0, waiting=5)
@@ -136,7 +136,7 @@ def test_nothing_is_known_before_the_first_report(feed):
     assert feed.busy_by_replica(KEY) == {}
 
 
-def test_a_version_nobody_ever_mentioned_is_idle_and_known_to_be_once_a_period_has_passed(feed):
+def test_a_version_without_reports_is_idle_once_a_period_has_passed(feed):
     worker = Worker(feed)
     worker.beat(0.0, 0.8)
     assert not feed.observe(KEY, 1.0, 0.9).complete
@@ -337,7 +337,7 @@ def test_a_period_of_minutes_is_right_within_a_64th_in_bounded_memory(feed, leve
             assert observation.busy_mean == pytest.approx((truth[-1] - truth[-1 - period]) / period_s, abs=9 / 64)
 
 
-def test_memory_is_bounded_where_nobody_observes(feed):
+def test_memory_is_bounded_without_observations(feed):
     worker = Worker(feed)
     for tick in range(5000):
         worker.set_busy(tick % 3, tick * 0.2)
@@ -352,7 +352,7 @@ def told(worker: str, at_s: float, busy: int, total: int, waiting: int, slot_sec
     return UsageReport(worker, at_s, (usage,))
 
 
-def test_every_worker_tells_of_its_requests_and_the_owner_alone_of_the_slots(feed):
+def test_every_worker_reports_requests_and_only_the_owner_slots(feed):
     feed.apply(told("owner", 10.0, busy=3, total=8, waiting=1, slot_seconds=0.0), 10.0)
     feed.apply(told("borrower", 10.0, busy=4, total=0, waiting=2, slot_seconds=0.0), 10.0)
     feed.apply(told("owner", 11.0, busy=3, total=8, waiting=1, slot_seconds=3.0), 11.0)
@@ -363,14 +363,14 @@ def test_every_worker_tells_of_its_requests_and_the_owner_alone_of_the_slots(fee
     assert feed.busy_by_replica(KEY) == {"r-owner": 3, "r-borrower": 4}
 
 
-def test_when_the_owner_changes_the_slots_are_counted_where_they_are_told_of(feed):
+def test_when_the_owner_changes_the_slots_are_counted_from_the_new_reporter(feed):
     feed.apply(told("old", 10.0, busy=1, total=8, waiting=0, slot_seconds=0.0), 10.0)
     feed.apply(told("old", 10.2, busy=1, total=0, waiting=0, slot_seconds=0.2), 10.2)
     feed.apply(told("new", 10.2, busy=0, total=8, waiting=0, slot_seconds=0.0), 10.2)
     assert feed.observe(KEY, 0.2, 10.2).total_slots == 8
 
 
-def test_what_a_borrower_has_done_before_it_first_tells_of_the_version_is_load_of_this_period(feed):
+def test_a_borrowers_usage_before_its_first_report_is_load_of_this_period(feed):
     for worker in ("owner", "borrower"):
         feed.apply(UsageReport(worker, 10.0, ()), 10.0)
         feed.apply(UsageReport(worker, 11.0, ()), 11.0)

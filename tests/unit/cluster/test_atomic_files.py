@@ -11,7 +11,7 @@ def fails(*_args, **_kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_what_is_written_is_read_back_and_private(tmp_path):
+def test_a_written_file_is_read_back_and_private(tmp_path):
     path = tmp_path / "a.json"
     atomic_files.write_atomically(path, b"one")
     atomic_files.write_atomically(path, b"two")
@@ -64,12 +64,12 @@ def test_a_directory_that_others_could_read_is_closed_to_them(tmp_path):
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_sweeping_removes_only_what_an_interrupted_write_left(tmp_path):
+def test_sweeping_removes_only_leftovers_of_interrupted_writes(tmp_path):
     (tmp_path / f"{atomic_files.TEMPORARY_PREFIX}a.json").write_bytes(b"hal")
     (tmp_path / "a.json").write_bytes(b"whole")
     atomic_files.sweep(tmp_path)
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_removing_what_is_not_there_is_harmless(tmp_path):
+def test_removing_a_missing_file_is_harmless(tmp_path):
     atomic_files.remove_durably(tmp_path / "nothing")

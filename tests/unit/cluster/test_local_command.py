@@ -58,7 +58,7 @@ def test_no_secret_of_ours_reaches_a_replica() -> None:
         assert "s3cret" not in launch(version(source), "iris", "x", 4000, HOST).env.values()
 
 
-def test_a_replica_can_tell_who_it_is_whatever_the_user_sets() -> None:
+def test_a_replica_has_its_identity_for_any_environment_of_the_user() -> None:
     source = replace(COMMAND, env={"SCOREFRONT_REPLICA": "me", "SCOREFRONT_RUN": "", "HOME": "/elsewhere"})
     env = launch(version(source), "iris", "iris-blue-1", 4000, HOST).env
     assert env["SCOREFRONT_ENDPOINT"] == "iris" and env["SCOREFRONT_VERSION"] == "blue"
@@ -101,7 +101,7 @@ def test_a_cpu_limit_sets_the_number_of_threads_unless_the_user_does() -> None:
         replace(version(), autoscale=AutoscalePolicy(max_replicas=99)),
     ],
 )
-def test_what_the_process_does_not_see_leaves_the_template_as_it_is(changed: Version) -> None:
+def test_settings_outside_the_process_leave_the_template_unchanged(changed: Version) -> None:
     assert template(changed) == template(version())
 
 
@@ -116,7 +116,7 @@ def test_what_the_process_does_not_see_leaves_the_template_as_it_is(changed: Ver
         version(ENTRY),
     ],
 )
-def test_what_the_process_sees_changes_the_template(changed: Version) -> None:
+def test_settings_of_the_process_change_the_template(changed: Version) -> None:
     assert template(changed) != template(version())
 
 
@@ -124,7 +124,7 @@ def test_the_number_of_slots_of_an_entry_script_is_its_number_of_workers() -> No
     assert template(replace(version(ENTRY), slots_per_replica=2)) != template(version(ENTRY))
 
 
-def test_static_replicas_are_of_one_template_whatever_their_addresses() -> None:
+def test_static_replicas_have_one_template_for_any_addresses() -> None:
     one, two = (ReplicaSource(ReplicaKind.STATIC, static=static) for static in (("a:1",), ("b:2", "a:1")))
     assert template(version(one)) == template(version(two))
 

@@ -20,7 +20,7 @@ from serving.endpoint import LivenessProbe
 
 
 @pytest.mark.parametrize("table", [PROCESS, STATIC])
-def test_every_state_says_what_every_event_means(table: lifecycle.Table) -> None:
+def test_every_state_has_a_transition_for_every_event(table: lifecycle.Table) -> None:
     assert table.keys() == set(itertools.product(LifecycleState, LifecycleEvent))
     assert all(table[LifecycleState.GONE, event] is LifecycleState.GONE for event in LifecycleEvent)
 

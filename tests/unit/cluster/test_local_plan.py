@@ -13,7 +13,7 @@ def standing(*marks: str) -> list[ActiveReplica]:
     return [ActiveReplica(str(age), age, mark.lower() == "r", mark.islower()) for age, mark in enumerate(marks)]
 
 
-def test_what_is_missing_is_started_all_at_once() -> None:
+def test_missing_replicas_are_started_all_at_once() -> None:
     assert plan(50, standing("r")) == ReplacementPlan(start=49)
 
 

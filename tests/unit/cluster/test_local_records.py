@@ -56,7 +56,7 @@ async def test_a_log_is_turned_over_and_reads_as_one(tmp_path: Path) -> None:
     store.close(KEY, "r1")
 
 
-async def test_a_disk_that_takes_nothing_loses_lines_but_holds_up_nobody(tmp_path: Path) -> None:
+async def test_a_full_disk_loses_lines_but_blocks_no_writer(tmp_path: Path) -> None:
     blocked = tmp_path / "logs"
     blocked.write_text("a file where the folder should be")
     store = LogStore(blocked)
@@ -132,7 +132,7 @@ async def test_nothing_is_kept_in_memory_of_a_version_that_is_gone(tmp_path: Pat
     assert not store._open and not store._followers and not store._dropped
 
 
-async def test_one_who_listens_once_more_hears_a_log_that_was_open_all_the_while(tmp_path: Path) -> None:
+async def test_a_second_listener_gets_a_log_that_was_open_all_the_while(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
     log = store.open(KEY, "r1")
     for text in ("one", "two"):

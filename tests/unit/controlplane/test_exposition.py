@@ -94,7 +94,7 @@ def test_an_ended_workers_busy_slots_are_gone():
     assert value(scraped([], exposition), "scorefront_busy_slots", **LABELS) == 0
 
 
-def test_replicas_desired_and_decisions_are_told_by_version():
+def test_desired_replicas_and_decisions_are_exposed_by_version():
     samples = scraped(
         [],
         replicas={BLUE: {ReplicaState.READY: 2, ReplicaState.FAILED: 1}},
@@ -107,18 +107,18 @@ def test_replicas_desired_and_decisions_are_told_by_version():
     assert value(samples, "scorefront_scale_decisions_total", **LABELS, direction="down") == 0
 
 
-def test_the_worst_loop_lag_and_all_connections_are_told():
+def test_the_worst_loop_lag_and_all_connections_are_exposed():
     samples = scraped([worker("a", lag=0.01), worker("b", lag=0.2)])
     assert value(samples, "scorefront_worker_loop_lag_seconds") == 0.2
     assert value(samples, "scorefront_connections") == 14
 
 
-def test_requests_for_which_no_version_was_chosen_are_counted_under_an_empty_name():
+def test_requests_without_a_version_are_counted_under_an_empty_name():
     samples = scraped([worker("a", version({404: 2}, name=""))])
     assert value(samples, "scorefront_requests_total", endpoint="iris", version="", code="404") == 2
 
 
-def test_what_ended_workers_counted_ends_with_the_version():
+def test_counters_of_ended_workers_end_with_the_version():
     exposition, other = Exposition(), {VersionKey("wine", "blue"): 1}
     for number in range(2 * MAX_ENDED_WORKERS):
         scraped([worker(f"w{number}", version({200: 1}), version({404: 1}, name=""))], exposition)
@@ -126,7 +126,7 @@ def test_what_ended_workers_counted_ends_with_the_version():
     assert exposition._ended.requests == {} and exposition._ended.histograms == {}
 
 
-def test_a_router_tells_of_its_workers_and_not_of_decisions_that_are_the_leaders():
+def test_a_router_exposes_its_workers_and_not_the_leaders_decisions():
     text = Exposition().render_router([worker("a", version({200: 3}, busy=1, total=2))], [BLUE], {"up": ("Is", 1.0)})
     samples = {line.split(" ")[0]: line.split(" ")[1] for line in text.decode().splitlines() if line[0] != "#"}
     assert samples['scorefront_requests_total{code="200",endpoint="iris",version="blue"}'] == "3.0"

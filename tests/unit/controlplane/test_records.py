@@ -10,7 +10,7 @@ def decision(at_s=1.0, key=BLUE, direction=Direction.UP, desired=2):
     return Decision(key, at_s, 1, desired, desired, direction, "demand", "because", seen, 3.5)
 
 
-def test_the_newest_records_come_last_whatever_their_version():
+def test_the_newest_records_come_last_over_all_versions():
     log = DecisionLog()
     for at, key in ((1.0, BLUE), (3.0, BLUE), (2.0, GREEN), (4.0, GREEN)):
         log.add(decision(at, key), at)
@@ -28,7 +28,7 @@ def test_the_ring_of_a_version_is_bounded_and_others_are_untouched():
     assert len(log.last([GREEN], 20)) == 1
 
 
-def test_the_time_of_the_providers_call_is_kept_whichever_is_told_first():
+def test_the_time_of_the_providers_call_is_kept_in_either_order():
     log = DecisionLog()
     log.add(decision(1.0), 100.0)
     log.acted(decision(1.0), 100.2)

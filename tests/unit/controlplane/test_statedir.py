@@ -74,7 +74,7 @@ def test_files_with_secrets_are_closed_to_other_users(directory):
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
-def test_a_full_disk_is_told_by_file_and_loses_nothing(directory, monkeypatch, step):
+def test_a_full_disk_is_reported_by_file_and_loses_nothing(directory, monkeypatch, step):
     store = StateDirectory(directory)
     store.open()
     store.save_endpoint("iris", IRIS)
@@ -140,7 +140,7 @@ def test_a_damaged_endpoint_is_named_and_left_as_it_is_and_the_others_are_read(d
     assert path.read_bytes() == content
 
 
-def test_what_is_damaged_names_the_field_and_the_rule(directory):
+def test_a_damaged_file_is_named_with_field_and_rule(directory):
     stored(directory)
     (directory / "endpoints" / "iris.json").write_bytes(b'{"format":1,"document":{},"keys":{"primary":1}}')
     assert reopened(directory).damaged["iris"].endswith("Expected `str`, got `int` - at `$.keys.primary`")
@@ -177,7 +177,7 @@ def test_a_damaged_endpoint_is_set_aside_under_a_name_of_its_own_each_time(direc
         ("signing.json", b'{"format":1,"keyring":{"issuer":"x","keys":[]}}'),
     ],
 )
-def test_what_begins_anew_is_told_and_the_damaged_file_is_kept(directory, name, content):
+def test_a_fresh_start_is_reported_and_the_damaged_file_is_kept(directory, name, content):
     stored(directory)
     (directory / name).write_bytes(content)
     state = reopened(directory)

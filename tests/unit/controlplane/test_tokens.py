@@ -33,7 +33,7 @@ def claims_of(token, ring, endpoint):
 
 
 @pytest.mark.parametrize("algorithm", [EDDSA, RS256])
-def test_a_token_is_verified_with_the_published_key_and_says_whom_it_is_for(algorithm):
+def test_a_token_is_verified_with_the_published_key_and_has_its_audience(algorithm):
     ring = new_keyring("here", algorithm, T0)
     token = ring.issue("iris", "life-1", T0 + 0.7, "id-1")
     assert claims_of(token, ring, "iris") == {
@@ -99,7 +99,7 @@ def test_a_clock_that_went_back_still_finds_a_signer():
     assert ring.signer(T0 - 5000) == ring.keys[0]
 
 
-def test_no_private_key_is_in_a_repr_or_in_what_routers_get():
+def test_no_private_key_is_in_a_repr_or_sent_to_routers():
     ring = new_keyring("here", EDDSA, T0)
     for text in (repr(ring), repr(ring.trust()), repr(ring.issue("iris", "life-1", T0, "x"))):
         assert "PRIVATE" not in text and "ey" + "J" not in text

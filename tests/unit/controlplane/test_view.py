@@ -43,7 +43,7 @@ def view_of(*replicas):
     return view
 
 
-def test_a_reset_keeps_what_is_unchanged_and_drops_what_is_absent():
+def test_a_reset_keeps_unchanged_and_drops_absent_replicas():
     view = view_of(replica("a"), replica("b"))
     changes = view.apply(Reset((replica("a"), replica("c"))), 1.0)
     assert changes == (Remove("b"), Upsert(replica("c")))
@@ -80,7 +80,7 @@ changes = st.lists(
 
 
 @given(changes)
-def test_whoever_follows_the_reported_changes_knows_what_the_view_knows(history):
+def test_the_reported_changes_lead_to_the_state_of_the_view(history):
     view, follower = ClusterView(), {}
     for now, change in enumerate(history):
         for step in view.apply(change, float(now)):

@@ -65,7 +65,7 @@ async def test_a_full_disk_stops_no_scaling_and_is_tried_again(kept, caplog):
     await eventually(lambda: disk.writes == [{BLUE: 5}])
 
 
-async def test_flush_writes_what_is_pending_now():
+async def test_flush_writes_pending_numbers_now():
     disk = Disk()
     wanted = DesiredCounts(disk.write, VirtualClock())
     wanted.set(BLUE, 2)

@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_chart_makes_what_the_overlay_makes(name: str, overlay: Overlay, chart: Chart) -> None:
+def test_the_chart_renders_the_same_as_the_overlay(name: str, overlay: Overlay, chart: Chart) -> None:
     ours, theirs = plain(chart(*CASES[name])), plain(overlay(name))
     assert ours.keys() == theirs.keys()
     for key in theirs:
@@ -110,7 +110,7 @@ def test_a_wrong_value_is_refused(chart: Chart) -> None:
         ("files/all-namespaces/bounds.yaml", "components/all-namespaces/bounds.yaml"),
     ],
 )
-def test_what_needs_no_value_is_the_file_of_kustomize_itself(there: str, here: str) -> None:
+def test_files_without_values_are_those_of_kustomize_itself(there: str, here: str) -> None:
     assert (CHART / there).resolve() == (ROOT / "deploy" / here).resolve()
 
 

@@ -33,7 +33,7 @@ def test_every_metric_that_is_asked_for_is_exposed() -> None:
     assert {name for name in asked_for() if f'"{name}"' not in EXPOSITION} == set()
 
 
-def test_what_people_look_for_is_shown() -> None:
+def test_the_dashboard_shows_the_main_metrics() -> None:
     assert asked_for() >= CONTRACT
 
 

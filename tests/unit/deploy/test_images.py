@@ -46,13 +46,13 @@ def test_the_lock_files_of_the_images_are_current() -> None:
         assert (ROOT / path).read_text() == text, f"{path}: run python deploy/image/lock.py"
 
 
-def test_the_image_holds_neither_tools_nor_what_replicas_run() -> None:
+def test_the_image_has_neither_tools_nor_packages_of_replicas() -> None:
     names = set(LOCK.blocks((ROOT / "deploy/image/runtime.lock").read_text()))
     assert names >= {"aiohttp", "uvloop", "httptools", "msgspec", "typer"}
     assert not names & (TOOLS | REPLICAS)
 
 
-def test_what_is_needed_follows_extras_and_markers() -> None:
+def test_requirements_follow_extras_and_markers() -> None:
     assert LOCK.closure(["alpha"], lambda name: REQUIRES.get(name, ())) == {"alpha", "beta", "gamma-x"}
 
 
@@ -68,7 +68,7 @@ def test_a_requirement_that_is_not_locked_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "examples/iris/Dockerfile"])
-def test_what_is_copied_exists_and_is_let_through(file: str) -> None:
+def test_copied_files_exist_and_are_not_ignored(file: str) -> None:
     text = (ROOT / file).read_text()
     let_through = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):

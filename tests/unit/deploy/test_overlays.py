@@ -58,7 +58,7 @@ def test_production_is_three_routers_that_are_kept_apart_and_guarded(overlay: Ov
         assert all(each["labelSelector"]["matchLabels"] == {"scorefront.io/component": process} for each in apart)
 
 
-def test_without_prometheus_production_lacks_just_what_its_operator_needs(overlay: Overlay) -> None:
+def test_without_prometheus_production_lacks_just_the_objects_of_its_operator(overlay: Overlay) -> None:
     full, plain = overlay("production"), overlay("production-without-prometheus")
     assert full.keys() - plain.keys() == {
         ("Service", "scorefront-admin"),
@@ -107,7 +107,7 @@ def test_pods_are_replaced_one_by_one_with_no_gap(name: str, overlay: Overlay) -
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_a_router_has_time_to_end_what_it_has_begun(name: str, overlay: Overlay) -> None:
+def test_a_router_has_time_to_drain(name: str, overlay: Overlay) -> None:
     rendered = overlay(name)
     (router, _) = pods(rendered)
     pause_s = router[2]["lifecycle"]["preStop"]["sleep"]["seconds"]

@@ -51,14 +51,14 @@ def variants(**costs_us: float) -> dict[str, Variant]:
     return {name: Variant(target, runs=[Run(1000, 1.0, 0, costs_us.get(name, 20) / 1000)] * 3) for name in names}
 
 
-def test_a_feature_costs_what_its_variant_needs_beyond_the_other() -> None:
+def test_a_feature_costs_the_difference_of_its_variants() -> None:
     rows = {row[0]: row[1] for row in features.table(variants(tls=26.0, open=19.5)).rows}
     assert rows["TLS 1.3"] == "+6,000"
     assert rows["key auth, head repeats"] == "+500"
     assert rows["chunked answer"] == "+0"
 
 
-def test_failed_requests_of_a_variant_are_told() -> None:
+def test_failed_requests_of_a_variant_are_reported() -> None:
     found = variants()
     found["tls"].runs = [Run(10, 1.0, 7, 0.1)] * 3
     assert any("21 requests FAILED" in row[2] for row in features.table(found).rows)

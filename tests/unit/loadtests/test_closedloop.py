@@ -68,7 +68,7 @@ async def test_a_client_asks_again_on_the_same_connection_as_soon_as_it_is_answe
     assert set(tally.served) == {0, 1, 2}
 
 
-async def test_a_client_that_is_told_to_leave_comes_again_and_has_lost_nothing() -> None:
+async def test_a_client_asked_to_reconnect_loses_nothing() -> None:
     async with server(lambda number: LEAVE if number == 3 else OK) as address:
         clients = loop_of(address)
         await seen(clients, lambda: clients.tally.statuses[200] >= 10)
@@ -93,7 +93,7 @@ async def test_a_request_without_an_answer_is_lost_and_is_not_sent_again() -> No
     assert len(sent) == tally.statuses.total()
 
 
-async def test_an_answer_other_than_200_is_told_with_its_status() -> None:
+async def test_an_answer_other_than_200_is_recorded_with_its_status() -> None:
     async with server(lambda number: BUSY if number == 1 else OK) as address:
         clients = loop_of(address)
         await seen(clients, lambda: clients.tally.statuses[200] >= 3)
@@ -136,7 +136,7 @@ async def test_nothing_is_sent_while_held() -> None:
         assert (await clients.stop()).statuses[200] > before
 
 
-async def test_clients_that_nobody_lets_in_say_so() -> None:
+async def test_clients_without_a_connection_raise_an_error() -> None:
     async with server(lambda number: OK) as address:
         pass
     clients = loop_of(address)

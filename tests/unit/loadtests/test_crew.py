@@ -29,7 +29,7 @@ def test_a_worker_is_known_by_its_command() -> None:
     assert named(7, ("python", "-m", "scorefront", "up")) is None
 
 
-def test_the_owner_is_who_the_members_agree_on() -> None:
+def test_the_owner_is_that_of_the_membership() -> None:
     workers = [Worker(number, f"w{number}") for number in range(5)]
     owners = {owner(VersionKey("iris", f"v{number}"), workers) for number in range(50)}
     assert owners == set(workers)

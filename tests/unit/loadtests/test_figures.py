@@ -63,7 +63,7 @@ def test_a_promise_is_kept_up_to_its_bound(measured: float, bound: float, at_lea
 
 
 @pytest.mark.parametrize("at_least", [True, False])
-def test_what_was_not_measured_was_not_kept(at_least: bool) -> None:
+def test_a_promise_without_a_measurement_is_not_kept(at_least: bool) -> None:
     promise = Promise("ratio to Envoy", math.nan, 1.5, at_least)
     assert not promise.kept
     assert "not measured" in str(promise) and "NOT KEPT" in str(promise)

@@ -11,7 +11,7 @@ async def test_a_head_byte_by_byte_is_measured_on_both_sides() -> None:
     assert all(0 < promise.measured < 1000 for promise in found)
 
 
-def test_the_ratio_of_line_ends_to_zeros_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ratio_of_line_ends_to_zeros_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--only", "crlf", "--megabytes", "1"])
     said = capsys.readouterr().out
     assert said.count("CPU ratio to zeros") == 2

@@ -48,7 +48,7 @@ def test_latency_runs_from_the_intended_moment_and_only_answers_of_200_count() -
     assert outcomes.lateness_s == [0.5, 0.0, 0.0]
 
 
-def test_what_is_added_is_less_the_backend_in_the_same_round() -> None:
+def test_the_added_latency_is_less_the_backend_in_the_same_round() -> None:
     direct = Measured(Target("direct", 1), [0.001, 0.005], [0.002, 0.009])
     ours = Measured(Target("scorefront", 2), [0.0011, 0.0051], [0.0025, 0.0095])
     p50_s, p99_s = added_s([direct, ours])["scorefront"]
@@ -59,7 +59,7 @@ def test_what_is_added_is_less_the_backend_in_the_same_round() -> None:
     assert not all(promise.kept for promise in promises([direct, ours]))
 
 
-def test_a_polling_router_is_held_to_the_same_promises_where_it_was_measured() -> None:
+def test_a_polling_router_has_the_same_promises_if_measured() -> None:
     direct = Measured(Target("direct", 1), [0.001], [0.002])
     ours, polling = (Measured(Target(name, 2), [0.0011], [0.0025]) for name in ("scorefront", "scorefront polling"))
     assert all(promise.kept for promise in promises([direct, ours, polling]))

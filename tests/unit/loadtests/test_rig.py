@@ -53,7 +53,7 @@ def test_the_peak_of_memory_is_remembered_until_it_is_forgotten() -> None:
     assert peak_resident_bytes(mine) < before + 40_000_000
 
 
-def test_a_server_that_does_not_listen_is_an_error_with_what_it_said() -> None:
+def test_a_server_that_does_not_listen_is_an_error_with_its_output() -> None:
     with Rig() as rig:
         (port,) = rig.free_ports()
         with pytest.raises(RuntimeError, match="no such luck"):
@@ -61,7 +61,7 @@ def test_a_server_that_does_not_listen_is_an_error_with_what_it_said() -> None:
 
 
 @pytest.mark.skipif(nginx.version() is None, reason="nginx is not installed")
-def test_what_a_rig_started_runs_on_its_cores_and_ends_with_it() -> None:
+def test_processes_of_a_rig_run_on_its_cores_and_end_with_it() -> None:
     before = os.sched_getaffinity(0)
     with Rig() as rig:
         backend = nginx.start_backend(rig)

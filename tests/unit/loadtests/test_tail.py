@@ -33,7 +33,7 @@ def brute_force(arrivals: list[int], work: list[int], servers: int) -> list[int]
 
 
 @given(moments, st.integers(1, 4))
-def test_the_ideal_queue_is_what_a_simulation_by_ticks_says(found: list[tuple[int, int]], servers: int) -> None:
+def test_the_ideal_queue_equals_a_simulation_by_ticks(found: list[tuple[int, int]], servers: int) -> None:
     found.sort(key=lambda each: each[0])
     arrivals, work = [at for at, _ in found], [ticks for _, ticks in found]
     assert ideal_fifo(arrivals, work, servers) == brute_force(arrivals, work, servers)

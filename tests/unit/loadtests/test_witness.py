@@ -25,7 +25,7 @@ spans = st.lists(
 
 
 @given(spans, st.integers(1, 3))
-def test_the_sweep_finds_an_overlap_exactly_where_counting_at_every_moment_does(found: list[Span], slots: int) -> None:
+def test_the_sweep_finds_the_same_overlaps_as_counting_at_every_moment(found: list[Span], slots: int) -> None:
     def running(replica: str, moment: float) -> int:
         return sum(each.replica == replica and each.began_s <= moment < each.ended_s for each in found)
 

@@ -41,11 +41,11 @@ def test_an_answer_other_than_200_is_never_explained() -> None:
     assert unexplained([refused], [KILL]) == [refused]
 
 
-def test_what_one_kill_does_not_explain_another_may() -> None:
+def test_a_failure_beyond_one_kill_may_be_explained_by_another() -> None:
     assert unexplained([lost(12.1, SPARED)], [KILL, Kill(12.0, frozenset())]) == []
 
 
-def test_somebody_is_always_left() -> None:
+def test_one_worker_is_always_left() -> None:
     chance = random.Random(1)
     crew = [Worker(pid, f"w{pid}") for pid in range(4)]
     assert victims(crew[:1], chance) == []

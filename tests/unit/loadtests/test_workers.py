@@ -25,7 +25,7 @@ def test_two_workers_are_compared_with_one_in_the_same_way() -> None:
     assert all(promise.kept for promise in promises_of_workers(runs))
 
 
-def test_what_the_machine_does_not_allow_to_measure_is_not_promised_as_kept() -> None:
+def test_a_promise_that_the_machine_cannot_measure_is_not_kept() -> None:
     runs = [measured(way, count, 0 if way == LIMITED else 1000) for way in WAYS for count in (1, 2)]
     assert math.isnan(gain(runs, LIMITED))
     assert not promises_of_workers(runs)[0].kept

@@ -31,7 +31,7 @@ def test_figures_are_per_request_and_per_second() -> None:
     assert (run.rate, run.cpu_ns, run.share_of_core, run.failed) == (500, 1_500_000, 0.75, 3)
 
 
-def test_a_run_without_figures_is_an_error_that_says_what_wrk_said() -> None:
+def test_a_run_without_figures_is_an_error_with_the_output_of_wrk() -> None:
     with pytest.raises(RuntimeError, match="unable to connect"):
         parsed(["unable to connect"], 0.0, "unable to connect")
 

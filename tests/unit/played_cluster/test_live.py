@@ -40,7 +40,7 @@ def test_the_endpoint_of_a_live_run_is_a_valid_one_and_a_revision_is_another_pod
     assert told["AZUREML_ENTRY_SCRIPT"] == f"{mounted['model']}/{live.SCORE.name}"
 
 
-def test_the_slow_model_is_what_the_config_map_holds() -> None:
+def test_the_slow_model_is_that_of_the_config_map() -> None:
     (source,) = live.model_map()["data"].values()
     made: dict[str, Any] = {}
     exec(compile(source, "score.py", "exec"), made)
@@ -73,7 +73,7 @@ def test_a_run_without_failures_keeps_every_promise() -> None:
     assert not broken()
 
 
-def test_a_kill_may_cost_what_was_on_the_replica_and_no_more() -> None:
+def test_a_kill_may_cost_the_requests_on_the_replica_and_no_more() -> None:
     assert not broken(22.0)
     assert broken(22.0, 23.0) == ["kill: failed"]
 
@@ -83,7 +83,7 @@ def test_a_failure_breaks_the_promise_of_its_step_or_that_of_the_time_between() 
     assert broken(20.5) == ["failed between the steps"]
 
 
-def test_a_step_in_which_nothing_was_answered_is_no_success() -> None:
+def test_a_step_without_answers_is_no_success() -> None:
     assert broken(answered=(5, 0)) == ["steps without an answer"]
 
 
@@ -91,13 +91,13 @@ def test_a_step_that_never_ended_is_no_success() -> None:
     assert broken(stuck="3 ready pods: not after 180 s") == ["steps that did not end"]
 
 
-def test_the_table_has_a_row_for_each_step_with_what_failed_in_it() -> None:
+def test_the_table_has_a_row_for_each_step_with_its_failures() -> None:
     tally = Tally(Counter({200: 10}), [Failure(15.0, 1, 502)])
     rows = live.table(Run(1.0, STEPS, (7, 3), "", tally)).rows
     assert rows == (("up", "10.0", "7", "1"), ("kill", "9.0", "3", "0"))
 
 
-def test_what_several_groups_of_clients_saw_is_added_up() -> None:
+def test_observations_of_several_groups_of_clients_are_summed() -> None:
     one, other = (Tally(Counter({200: 1}), [Failure(1.0, 1, 502)], asked_to_leave=1) for _ in range(2))
     both = live.merged([one, other])
     assert (both.statuses[200], len(both.failures), both.asked_to_leave) == (2, 2, 2)

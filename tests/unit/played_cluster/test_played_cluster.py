@@ -66,7 +66,7 @@ def test_a_path_below_a_mount_becomes_the_folder_that_plays_the_volume() -> None
     assert argv[1:] == ("--dir=/host/peers/x", "/host/tmp", "/tmpfile", "/srv/tmp")
 
 
-def test_what_the_image_says_of_this_machine_is_not_moved_by_a_mount() -> None:
+def test_paths_of_the_image_are_not_moved_by_a_mount() -> None:
     container = {"volumeMounts": [{"name": "tmp", "mountPath": "/srv"}], "env": [{"name": "OWN", "value": "/srv/y"}]}
     _, env = made(container)
     assert env["DATA"] == "/srv/x"
@@ -100,12 +100,12 @@ def test_the_environment_is_that_of_the_image_then_of_objects_then_the_container
         {"resourceFieldRef": {"resource": "limits.cpu"}},
     ],
 )
-def test_what_is_not_there_keeps_a_container_from_starting(source: dict[str, Any]) -> None:
+def test_a_missing_file_prevents_the_start_of_a_container(source: dict[str, Any]) -> None:
     with pytest.raises(Unplayable):
         made({"env": [{"name": "X", "valueFrom": source}]}, configmaps_there={"data": {}})
 
 
-def test_what_is_optional_may_be_absent() -> None:
+def test_an_optional_source_may_be_absent() -> None:
     source = {"secretKeyRef": {"name": "absent", "key": "k", "optional": True}}
     _, env = made({"env": [{"name": "X", "valueFrom": source}]})
     assert "X" not in env
@@ -123,7 +123,7 @@ def test_a_quantity_is_read(text: str, value: float) -> None:
 
 
 @given(st.text(alphabet="a$()0. /", max_size=20))
-def test_expanding_and_placing_what_names_nothing_changes_only_escapes_and_addresses(text: str) -> None:
+def test_without_names_only_escapes_and_addresses_are_expanded(text: str) -> None:
     assert expanded(text, {}) == text.replace("$$", "$")
     assert placed(text, {}, IP) == text.replace("0.0.0.0", IP)
 
@@ -263,14 +263,14 @@ def test_pods_at_once_are_those_that_are_bound_and_not_ordered_to_leave() -> Non
     assert judge.most_alive(STORY, 0, 20, "there/") == 0
 
 
-def test_only_what_is_wanted_beyond_what_was_wanted_before_counts_as_raised() -> None:
+def test_only_a_number_above_the_earlier_wanted_one_counts_as_raised() -> None:
     seen = [Scale(1, "w", 2), Scale(5, "w", 2), Scale(6, "w", 1), Scale(7, "w", 4)]
     assert judge.raised_after_s(seen, 4) == 3
     assert judge.raised_after_s(seen, 8) == float("inf")
     assert judge.raised_after_s([], 0) == float("inf")
 
 
-def test_the_lowest_and_the_highest_number_include_what_was_wanted_at_the_beginning() -> None:
+def test_the_lowest_and_the_highest_number_include_the_first_wanted_one() -> None:
     seen = [Scale(1, "w", 2), Scale(5, "w", 6), Scale(9, "w", 1)]
     assert records.highest(seen, 6, 10) == 6
     assert records.highest(seen, 9, 10) == 1
@@ -284,7 +284,7 @@ def test_steps_are_changes_of_the_number_of_one_workload() -> None:
     assert [each.at_s for each in records.steps(seen, "w")] == [1, 4]
 
 
-def test_a_write_with_an_older_fence_is_found_whatever_workload_it_is_not() -> None:
+def test_a_write_with_an_older_fence_is_found_for_any_other_workload() -> None:
     assert records.fallen_back([Scale(1, "w", 1, 3), Scale(2, "x", 1, 2), Scale(3, "w", 1, 4)]) == 0
     assert records.fallen_back([Scale(1, "w", 1, 3), Scale(2, "w", 1, 4), Scale(3, "w", 1, 3)]) == 1
 
@@ -302,7 +302,7 @@ def test_every_pod_of_the_large_cluster_has_an_address_of_its_own() -> None:
     assert all(0 < int(part) < 255 for each in given_out for part in each.split(".")[3:])
 
 
-def test_what_stands_for_a_leaders_status_is_what_a_manifest_and_its_pods_are_made_of() -> None:
+def test_the_status_of_a_leader_is_made_of_a_manifest_and_its_pods() -> None:
     made_object = scale.endpoint_object(7, 5001)
     labels = scale.pod_object(7, 2, 5001)["metadata"]["labels"]
     assert labels["scorefront.io/endpoint"] == made_object["metadata"]["name"]

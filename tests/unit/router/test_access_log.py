@@ -46,7 +46,7 @@ def wanted(mode: AccessLogMode, statuses: list[int]) -> list[int]:
     return [status for status in statuses if log.includes(status)]
 
 
-def test_each_mode_logs_what_it_says():
+def test_each_mode_logs_its_requests():
     statuses = [200, 304, 399, 400, 404, 499, 502, 503]
     assert wanted(AccessLogMode.OFF, statuses) == []
     assert wanted(AccessLogMode.ERRORS, statuses) == [400, 404, 499, 502, 503]
@@ -57,7 +57,7 @@ def test_sampling_takes_every_error_and_one_in_a_hundred_of_the_rest():
     assert wanted(AccessLogMode.SAMPLED, [200] * 1000 + [503] * 7) == [200] * (1000 // SAMPLE_ONE_IN) + [503] * 7
 
 
-def test_a_record_is_one_line_of_json_whatever_a_client_put_into_it(pipe):
+def test_an_access_record_is_one_line_of_json_for_any_bytes_of_a_client(pipe):
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     forged = 'x"}\n{"status": 200}\r\u2028\x00\x1b[31m\xe9'
     log.add({"path": forged, "status": 404})
@@ -103,7 +103,7 @@ def test_a_reader_that_is_slow_costs_records_and_no_time(pipe, monkeypatch):
     assert len(numbers) + log.dropped == 1000 and numbers == sorted(set(numbers))
 
 
-def test_what_reaches_a_full_pipe_is_whole_lines(pipe):
+def test_a_full_pipe_has_whole_lines(pipe):
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     for number in range(200):
         log.add({"number": number, "filling": "x" * 50})

@@ -102,7 +102,7 @@ def test_a_body_that_is_cut_off_has_no_end(coded, data):
 
 
 @given(messages(), st.data())
-def test_one_wrong_byte_never_moves_the_end_nor_the_data_beyond_what_the_coding_says(coded, data):
+def test_one_wrong_byte_never_moves_the_end_nor_the_data_beyond_the_coding(coded, data):
     message, _ = coded
     place = data.draw(st.integers(0, len(message) - 1))
     wrong = bytes([data.draw(st.sampled_from(list(b"\r\n\x00 \t;0159afG-+x:\xff")))])
@@ -164,14 +164,14 @@ def test_any_bytes_are_read_by_the_definition_or_refused(message, places):
         b"0\r\nX-A\r\n\r\n",
     ],
 )
-def test_what_two_readers_could_read_in_two_ways_is_refused(message):
+def test_ambiguous_chunked_bodies_are_refused(message):
     with pytest.raises(BadRequest):
         decode([message])
     with pytest.raises(BadRequest):
         decode([bytes([byte]) for byte in message])
 
 
-def test_what_follows_the_end_is_not_touched():
+def test_bytes_after_the_end_are_not_touched():
     body = ChunkedBody()
     assert body.feed(b"1\r\nx\r\n0\r\n\r\n" + b"\x00garbage\r\n\r\n") == 11
     assert body.complete and body.pop_data() == b"x"
@@ -214,7 +214,7 @@ def test_a_body_in_chunks_of_one_byte_is_not_too_large_beside_its_data():
 
 
 @given(st.lists(st.binary(max_size=50)))
-def test_what_is_written_is_read_back(pieces):
+def test_an_encoded_body_is_decoded_to_the_same(pieces):
     message = b"".join(map(chunk, pieces)) + LAST_CHUNK
     assert decode([message]) == (b"".join(pieces), len(message), True)
 

@@ -25,7 +25,7 @@ def test_a_small_difference_is_left_alone() -> None:
     assert balancing_moves({"a": 1, "b": 0, "c": 0}) == []
 
 
-def test_one_worker_alone_keeps_what_it_has() -> None:
+def test_a_single_worker_keeps_its_connections() -> None:
     assert balancing_moves({"a": 1000}) == []
     assert balancing_moves({}) == []
 
@@ -43,7 +43,7 @@ def after(clients: dict[str, int], found: list[ConnectionMove]) -> dict[str, int
 
 
 @given(CLIENTS)
-def test_nobody_gives_below_its_part_or_gets_above_it(clients: dict[str, int]) -> None:
+def test_no_worker_gives_below_its_share_or_gets_above_it(clients: dict[str, int]) -> None:
     found = balancing_moves(clients)
     then = after(clients, found)
     for move in found:

@@ -350,7 +350,7 @@ def test_a_claim_that_stands_twice_is_refused(tokens, name):
     refused(tokens, raw_token(GOOD_HEADER, payload.encode()))
 
 
-def test_deep_nesting_is_refused_whatever_its_depth(tokens):
+def test_nesting_of_any_depth_is_refused(tokens):
     for depth in [*range(1, 1000, 7), 1500, 2500]:
         nested = b"[" * depth + b"]" * depth
         header = b'{"alg":"EdDSA","kid":"ed-1","x":%b}' % nested
@@ -451,7 +451,7 @@ def test_no_token_of_a_key_that_is_no_longer_trusted_opens_anything():
     refused(table.tokens, made)
 
 
-def test_what_is_remembered_is_bounded(tokens, monkeypatch):
+def test_remembered_tokens_are_bounded(tokens, monkeypatch):
     monkeypatch.setattr(credentials, "CACHED_TOKENS", 8)
     for number in range(20):
         tokens.authorize(token(claims(jti=str(number))), KEYS, NOW)
@@ -562,18 +562,18 @@ def test_both_keys_open_the_endpoint_for_ever():
         b'"' + PRIMARY + b'"',
     ],
 )
-def test_what_is_only_like_a_key_opens_nothing(key):
+def test_a_near_miss_of_a_key_opens_nothing(key):
     with pytest.raises(Unauthorized):
         with_key(key)
 
 
-def test_an_endpoint_without_keys_is_open_to_nobody():
+def test_an_endpoint_without_keys_is_closed():
     for key in (b"x", b"None", hashlib.sha256(b"").hexdigest().encode()):
         with pytest.raises(Unauthorized):
             authorize(Auth.KEY, KeyDigests("iris", ()), (b"Bearer " + key,), NONE, NOW)
 
 
-def test_every_digest_is_compared_in_constant_time_whichever_key_is_right(monkeypatch):
+def test_every_digest_is_compared_in_constant_time_for_either_key(monkeypatch):
     compared = []
     constant_time = hmac.compare_digest
 
@@ -606,7 +606,7 @@ def test_a_token_does_not_open_an_endpoint_with_keys_nor_a_key_one_with_tokens()
     assert authorize(Auth.TOKEN, KEYS, (b"Bearer " + token(),), trusted, NOW) == NOW + 3600 + CLOCK_SKEW_S
 
 
-def test_a_refusal_says_how_to_authenticate_and_not_what_was_wrong():
+def test_a_refusal_has_the_scheme_and_not_the_fault():
     texts = set()
     for presented in (b"", b"Bearer x", b"Bearer " + token(alg="none"), b"Bearer " + token(claims(exp=1, iat=0))):
         with pytest.raises(Unauthorized) as refusal:

@@ -17,7 +17,7 @@ def test_a_declaration_is_taken_over_with_arrivals_on_the_clock_of_the_receiver(
     assert told.asks[BLUE] == {7: PeerAsk(99.5, False), 8: PeerAsk(99.75, True)}
 
 
-def test_what_is_said_after_it_changes_it():
+def test_a_later_message_changes_the_declared_leases():
     told = account()
     for message in (Ask(BLUE, 9, 1.0), Forget((7, 1234)), Return((2, 1234)), Failed(BLUE, "r", "broken")):
         told.update(message, 101.0)
@@ -25,7 +25,7 @@ def test_what_is_said_after_it_changes_it():
     assert told.asks[BLUE] == {8: PeerAsk(99.75, True), 9: PeerAsk(100.0, False)}
 
 
-def test_a_version_of_which_nothing_was_declared_may_be_asked_for_later():
+def test_a_version_without_declared_leases_may_be_asked_for_later():
     told = DeclaredLeases(Declare(3, ()), 100.0)
     told.update(Ask(BLUE, 1, 0.0), 100.0)
     assert list(told.versions()) == [BLUE]

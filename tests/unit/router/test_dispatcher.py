@@ -47,7 +47,7 @@ def drained(dispatcher: Dispatcher) -> list[str]:
 # ---- waiting
 
 
-def test_a_slot_that_becomes_free_goes_to_whoever_waits_longest_even_if_the_clock_stands_still(dispatcher, queue):
+def test_a_free_slot_goes_to_the_oldest_ticket_even_if_the_clock_stands_still(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     tickets = [waits(queue) for _ in range(5)]
@@ -58,14 +58,14 @@ def test_a_slot_that_becomes_free_goes_to_whoever_waits_longest_even_if_the_cloc
     assert order == tickets
 
 
-def test_a_replica_that_becomes_ready_is_given_to_those_who_wait_at_once(dispatcher, queue):
+def test_a_replica_that_becomes_ready_serves_the_queue_at_once(dispatcher, queue):
     first, second, third = waits(queue), waits(queue), waits(queue)
     grants = dispatcher.upsert(replica("a", slots=2), NOW)
     assert [grant.ticket for grant in grants] == [first, second] and third.waiting
     assert dispatcher.upsert(replica("b", ReplicaState.STARTING), NOW) == []
 
 
-def test_a_grown_replica_serves_those_who_wait_at_once(dispatcher, queue):
+def test_a_grown_replica_serves_the_queue_at_once(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     served(queue)
     ticket = waits(queue)
@@ -82,14 +82,14 @@ def test_a_client_that_leaves_frees_its_place_in_the_line(dispatcher, queue):
     assert not queue.abandon(stays), "it has a slot: that is given back, not abandoned"
 
 
-def test_nothing_is_kept_of_those_who_left_while_somebody_else_waits(queue):
+def test_nothing_is_kept_of_cancelled_tickets_while_another_waits(queue):
     waits(queue)
     for _ in range(1000):
         queue.abandon(waits(queue))
     assert len(queue._fifo) == queue.waiting == 1
 
 
-def test_too_many_who_wait_are_too_many(dispatcher, queue, monkeypatch):
+def test_a_full_queue_refuses(dispatcher, queue, monkeypatch):
     monkeypatch.setattr(version_queue, "MAX_WAITING", 3)
     tickets = [waits(queue) for _ in range(3)]
     with pytest.raises(Overloaded):
@@ -107,7 +107,7 @@ def test_a_wait_is_over_when_its_time_is_up_and_not_before(dispatcher, queue):
     assert not early.waiting and late.waiting and queue.next_deadline() == pytest.approx(NOW + 0.7)
 
 
-def test_a_wait_that_is_over_is_told_why(dispatcher, queue):
+def test_an_expired_queue_wait_has_its_reason(dispatcher, queue):
     waits(queue)
     dispatcher.upsert(replica("a", ReplicaState.STARTING), NOW)
     ((_, error),) = queue.expire(NOW + 1)
@@ -119,7 +119,7 @@ def test_a_wait_that_is_over_is_told_why(dispatcher, queue):
     assert isinstance(error, Overloaded) and str(error) == "Too many requests for service iris (overloaded)"
 
 
-def test_a_wait_declared_anew_holds_for_those_who_wait_already(dispatcher, queue):
+def test_a_changed_queue_wait_holds_for_queued_requests(dispatcher, queue):
     dispatcher.configure("iris", dataclasses.replace(version(), queue_wait_s=10.0))
     patient = waits(queue, NOW)
     dispatcher.configure("iris", dataclasses.replace(version(), queue_wait_s=0.5))
@@ -151,7 +151,7 @@ def test_a_request_that_runs_is_overdue_from_the_scoring_timeout_on_and_stays_so
 # ---- a replica that is not reached
 
 
-def test_a_request_whose_replica_is_not_reached_is_served_by_another_one_at_once(dispatcher, queue):
+def test_a_request_to_an_unreachable_replica_is_served_by_another_one_at_once(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     lease = served(queue)
@@ -172,7 +172,7 @@ def test_the_next_deadline_is_that_of_the_oldest_ticket_though_a_retry_waits_bef
     assert queue.next_deadline() == pytest.approx(NOW + 0.3 + queue.queue_wait_s)
 
 
-def test_a_request_whose_replica_is_not_reached_comes_before_those_who_wait(dispatcher, queue):
+def test_a_request_to_an_unreachable_replica_comes_before_the_queue(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     other = waits(queue)
@@ -201,7 +201,7 @@ def test_a_request_that_is_tried_elsewhere_gets_a_new_wait(dispatcher, queue):
     assert queue.next_deadline() == NOW + 3.5
 
 
-def test_there_are_others_only_where_one_is_in_service_and_not_left_alone(dispatcher, queue):
+def test_other_replicas_count_only_if_in_service_and_not_ejected(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     a, b = queue.replicas["a"], queue.replicas["b"]
@@ -264,7 +264,7 @@ def test_no_more_are_retired_than_there_are_in_service(dispatcher, queue):
     assert dispatcher.retire(VersionKey("iris", "unknown"), 1) == []
 
 
-def test_a_retired_replica_takes_no_request_ends_what_it_has_and_is_told_once(dispatcher, queue):
+def test_a_retired_replica_takes_no_request_ends_its_own_and_is_drained_once(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     assert dispatcher.retire(BLUE, 1) == ["a"]
@@ -291,7 +291,7 @@ def test_a_retired_replica_does_not_come_back_by_an_echo_of_ready(dispatcher, qu
     assert queue.ledger.total == 0
 
 
-def test_a_draining_replica_is_told_again_whenever_it_is_listed_so(dispatcher):
+def test_a_draining_replica_is_reported_again_whenever_it_is_listed_so(dispatcher):
     # Whoever drains it may have been told before it knew that it would ask.
     dispatcher.upsert(replica("a", ReplicaState.DRAINING), NOW)
     dispatcher.upsert(replica("a", ReplicaState.DRAINING), NOW)
@@ -299,7 +299,7 @@ def test_a_draining_replica_is_told_again_whenever_it_is_listed_so(dispatcher):
 
 
 @pytest.mark.parametrize("state", [ReplicaState.STARTING, ReplicaState.FAILED])
-def test_a_replica_that_is_not_ready_takes_nothing_is_not_told_and_may_come_back(dispatcher, queue, state):
+def test_a_replica_that_is_not_ready_takes_nothing_is_not_drained_and_may_come_back(dispatcher, queue, state):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     dispatcher.upsert(replica("a", state), NOW)
@@ -310,7 +310,7 @@ def test_a_replica_that_is_not_ready_takes_nothing_is_not_told_and_may_come_back
     assert grant.ticket is ticket
 
 
-def test_a_replica_that_vanishes_and_returns_still_carries_what_runs_on_it(dispatcher, queue):
+def test_a_replica_that_vanishes_and_returns_still_carries_its_requests(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     dispatcher.remove("a")
@@ -330,7 +330,7 @@ def test_a_replica_that_is_gone_is_forgotten_with_its_last_request(dispatcher, q
     assert queue.replicas == {} and drained(dispatcher) == [] and dispatcher.retired == set()
 
 
-def test_removing_what_is_not_there_is_harmless(dispatcher):
+def test_removing_a_missing_replica_is_harmless(dispatcher):
     dispatcher.remove("a")
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.remove("a")
@@ -358,9 +358,7 @@ def test_a_replica_may_change_its_address(dispatcher, queue):
 # ---- versions
 
 
-def test_those_who_wait_for_a_version_that_is_no_longer_declared_are_answered_and_those_who_run_go_on(
-    dispatcher, queue
-):
+def test_tickets_of_a_removed_version_are_answered_and_running_requests_go_on(dispatcher, queue):
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     first, second = waits(queue), waits(queue)
@@ -378,7 +376,7 @@ def test_versions_do_not_lend_slots_to_each_other(dispatcher, queue):
     assert dispatcher.queue(VersionKey("iris", "green")).ledger.has_free()
 
 
-def test_what_happens_to_a_version_is_worth_a_report(dispatcher, queue):
+def test_events_of_a_version_cause_a_report(dispatcher, queue):
     def changed_by(event) -> bool:
         queue.changed = False
         event()

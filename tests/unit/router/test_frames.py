@@ -106,7 +106,7 @@ NOT_FRAMES = {
 
 
 @pytest.mark.parametrize("body", NOT_FRAMES.values(), ids=NOT_FRAMES)
-def test_what_is_not_a_frame_is_refused_with_one_class_of_error(body: bytes) -> None:
+def test_invalid_frames_are_refused_with_one_class_of_error(body: bytes) -> None:
     with pytest.raises(LinkError):
         read(framed(body))
 
@@ -135,7 +135,7 @@ def test_a_frame_over_the_limit_is_refused_by_its_length_alone() -> None:
         read(struct.pack(">I", MAX_FRAME_BYTES + 1))
 
 
-def test_who_is_not_known_yet_may_send_little() -> None:
+def test_an_unauthenticated_peer_may_send_little() -> None:
     reader = FrameReader(decode, MAX_GREETING_BYTES)
     with pytest.raises(LinkError, match=str(MAX_GREETING_BYTES)):
         exhaust(reader.feed(struct.pack(">I", MAX_GREETING_BYTES + 1)))

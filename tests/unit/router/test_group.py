@@ -64,7 +64,7 @@ def test_a_worker_that_all_clients_come_to_gets_every_slot_though_it_owns_none()
     assert group.runs(*fill(group, one, 6)) == [True] * 5 + [False]
 
 
-def test_requests_are_served_in_the_order_of_their_arrival_whichever_worker_they_come_to():
+def test_requests_are_served_in_the_order_of_their_arrival_over_all_workers():
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     line = []
@@ -79,7 +79,7 @@ def test_requests_are_served_in_the_order_of_their_arrival_whichever_worker_they
         running = line.pop(0)
 
 
-def test_a_ticket_whose_ask_comes_late_takes_its_place_by_its_age():
+def test_a_ticket_with_a_late_ask_takes_its_place_by_its_age():
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     group.cut(one, owner)
@@ -93,7 +93,7 @@ def test_a_ticket_whose_ask_comes_late_takes_its_place_by_its_age():
     assert group.runs(early, late) == [True, False]
 
 
-def test_placement_counts_what_is_lent():
+def test_placement_counts_loans():
     group, owner, one, _ = workers(replica("r", slots=2), replica("s", slots=2))
     (lent,) = fill(group, one, 1)
     (own,) = fill(group, owner, 1)
@@ -103,7 +103,7 @@ def test_placement_counts_what_is_lent():
 # ---- the mistakes of others
 
 
-def test_a_slot_that_is_returned_twice_frees_nobody_elses():
+def test_a_slot_returned_twice_frees_no_other():
     # Ray's capacity queue counts: a second release of the same token makes room beside a request that runs.
     group, owner, one, other = workers()
     (ticket,) = fill(group, one, 1)
@@ -148,7 +148,7 @@ def test_a_slot_is_not_taken_back_on_the_word_of_another_worker():
     assert group.dispatchers[owner].counters["double_returns"] == 2
 
 
-def test_a_replica_that_flaps_while_it_is_lent_still_carries_what_runs_on_it():
+def test_a_replica_that_flaps_while_lent_still_carries_its_requests():
     # Ray's comes back with nothing in flight.
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
@@ -176,7 +176,7 @@ def test_a_grant_for_a_client_that_has_left_meanwhile_goes_to_the_next_one():
     assert group.runs(gone, waits) == [False, True]
 
 
-def test_a_slot_whose_request_was_served_otherwise_meanwhile_is_used_by_the_next_one_here():
+def test_a_granted_slot_without_its_ticket_serves_the_next_one_here():
     group, owner, one, _ = workers(replica("r"), replica("s"))
     first, second = fill(group, one, 1), fill(group, owner, 1)
     waits, more = fill(group, one, 2)
@@ -197,7 +197,7 @@ def test_a_slot_without_work_goes_home_when_its_moment_is_over():
     assert group.runs(*fill(group, owner, 3)) == [True, True, False]
 
 
-def test_a_slot_without_work_goes_home_at_once_when_somebody_waits():
+def test_a_loan_without_work_returns_at_once_under_recall():
     group, owner, one, other = workers(replica("r", slots=2))
     for ticket in fill(group, one, 2):
         group.end(ticket)
@@ -250,7 +250,7 @@ def test_a_slot_is_not_used_again_while_an_older_ticket_waits_elsewhere():
     assert group.runs(elder, younger, own) == [True, False, False]
 
 
-def test_who_has_loans_is_told_once_that_somebody_waits():
+def test_a_recall_is_sent_once_to_a_borrower_with_loans():
     group, owner, one, _ = workers(replica("r", slots=2))
     fill(group, one, 2)
     fill(group, owner, 5)
@@ -260,7 +260,7 @@ def test_who_has_loans_is_told_once_that_somebody_waits():
 # ---- views
 
 
-def test_a_new_owner_gives_nothing_before_everybody_has_declared():
+def test_a_learning_owner_grants_nothing_before_all_have_declared():
     group, owner, one, other = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     new = successor(*NAMES)
@@ -278,7 +278,7 @@ def test_a_new_owner_gives_nothing_before_everybody_has_declared():
     assert group.runs(*fill(group, new, 1)) == [False]
 
 
-def test_what_comes_back_to_a_new_owner_it_may_pass_on_before_everybody_has_declared():
+def test_a_learning_owner_may_grant_returned_slots_before_all_have_declared():
     group, owner, one, _ = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     new = successor(*NAMES)
@@ -294,7 +294,7 @@ def test_what_comes_back_to_a_new_owner_it_may_pass_on_before_everybody_has_decl
     assert group.runs(waits, more) == [True, False]
 
 
-def test_what_a_new_owner_uses_itself_it_may_go_on_using():
+def test_a_learning_owner_may_reuse_its_own_slots():
     group, owner, one, other = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     group.publish(one, other, owner, leaving=(owner, other))
@@ -352,7 +352,7 @@ def test_two_workers_that_have_skipped_different_views_do_not_believe_each_other
     assert group.runs(waits) == [True]
 
 
-def test_what_a_worker_says_in_a_newer_view_is_kept_until_the_others_get_there():
+def test_a_message_of_a_newer_view_is_kept_until_the_others_get_there():
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     group.publish(*NAMES, "z")
@@ -403,7 +403,7 @@ def test_a_worker_that_leaves_serves_its_clients_with_slots_of_others():
     assert group.runs(waits) == [True] and group.queue(owner).ledger.total == 0
 
 
-def test_where_no_member_may_own_anything_requests_wait_and_nothing_is_lost():
+def test_without_a_possible_owner_requests_wait_and_nothing_is_lost():
     group, owner, one, _ = workers()
     (running,) = fill(group, one, 1)
     group.publish(*NAMES, leaving=NAMES)
@@ -441,7 +441,7 @@ def test_an_old_view_is_ignored():
 # ---- the dead
 
 
-def test_what_a_dead_worker_had_in_flight_is_left_alone_for_a_lease_and_the_rest_of_its_loans_is_free():
+def test_slots_in_flight_of_a_dead_worker_are_in_quarantine_for_a_lease_and_its_other_loans_are_free():
     group, owner, one, other = workers(replica("r", slots=3))
     fill(group, one, 2)
     kept = fill(group, one, 1)[0]
@@ -459,7 +459,7 @@ def test_what_a_dead_worker_had_in_flight_is_left_alone_for_a_lease_and_the_rest
     assert group.runs(waits) == [True]
 
 
-def test_an_owner_that_died_is_succeeded_by_one_who_waits_for_what_it_had_in_flight_only():
+def test_the_successor_of_a_dead_owner_waits_only_for_its_requests_in_flight():
     group, owner, one, other = workers(replica("r", slots=2))
     fill(group, owner, 1)
     group.publish(one, other, departed=[Departed(owner, group.kill(owner))])
@@ -467,7 +467,7 @@ def test_an_owner_that_died_is_succeeded_by_one_who_waits_for_what_it_had_in_fli
     assert group.runs(*fill(group, one, 2)) == [True, False]
 
 
-def test_of_a_dead_worker_of_whom_nothing_is_known_everything_is_left_alone_for_a_lease():
+def test_all_slots_are_in_quarantine_for_a_lease_after_a_dead_worker_without_a_record():
     group, owner, one, other = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     fill(group, owner, 1)
@@ -484,7 +484,7 @@ def test_of_a_dead_worker_of_whom_nothing_is_known_everything_is_left_alone_for_
     assert group.runs(more) == [True]
 
 
-def test_an_owner_keeps_its_own_free_slots_when_a_borrower_dies_of_whom_nothing_is_known():
+def test_an_owner_keeps_its_own_free_slots_when_a_borrower_without_a_record_dies():
     group, owner, one, other = workers(replica("r", slots=2))
     fill(group, one, 1)
     group.kill(one)
@@ -493,7 +493,7 @@ def test_an_owner_keeps_its_own_free_slots_when_a_borrower_dies_of_whom_nothing_
     assert group.runs(*fill(group, other, 2)) == [True, False]
 
 
-def test_who_has_been_dead_for_a_while_is_left_alone_only_for_the_rest_of_the_lease():
+def test_a_quarantine_lasts_only_for_the_rest_of_the_lease():
     group = Workers(replicas=[replica("r")])
     group.start("a")
     group.publish("a", departed=[Departed("x", {"r": 1}, age_s=LEASE_S - 0.5), Departed("y", None, age_s=LEASE_S)])
@@ -504,7 +504,7 @@ def test_who_has_been_dead_for_a_while_is_left_alone_only_for_the_rest_of_the_le
     assert group.runs(waits) == [True]
 
 
-def test_a_dead_worker_counts_for_one_who_owns_the_version_only_later():
+def test_a_quarantine_holds_for_a_later_owner_of_the_version():
     group, owner, one, other = workers()
     fill(group, one, 1)
     group.publish(owner, other, departed=[Departed(one, group.kill(one))])
@@ -528,7 +528,7 @@ def test_a_dead_worker_counts_for_a_replica_that_is_heard_of_only_later():
     assert group.runs(*fill(group, "a", 1)) == [False]
 
 
-def test_what_a_dead_borrower_gave_to_another_owner_is_not_free_before_that_one_has_declared():
+def test_slots_granted_by_a_dead_borrowers_other_owner_are_not_free_before_it_has_declared():
     group = Workers("a", "b", replicas=[replica("r")])
     before, borrower = group.owner, next(name for name in "ab" if name != group.owner)
     (ticket,) = fill(group, borrower, 1)
@@ -561,7 +561,7 @@ def test_the_loss_of_a_link_frees_nothing():
     assert group.runs(*fill(group, owner, 1)) == [False]
 
 
-def test_a_slot_whose_grant_was_lost_with_the_session_is_free_in_the_next_one():
+def test_a_slot_with_a_grant_lost_with_the_session_is_free_in_the_next_one():
     group, owner, one, _ = workers()
     lost = group.request(one)
     group.deliver(one, owner)
@@ -571,7 +571,7 @@ def test_a_slot_whose_grant_was_lost_with_the_session_is_free_in_the_next_one():
     assert group.runs(*fill(group, owner, 1)) == [True]
 
 
-def test_a_slot_whose_return_was_lost_with_the_session_is_free_in_the_next_one():
+def test_a_slot_with_a_return_lost_with_the_session_is_free_in_the_next_one():
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     (waits,) = fill(group, owner, 1)
@@ -581,7 +581,7 @@ def test_a_slot_whose_return_was_lost_with_the_session_is_free_in_the_next_one()
     assert group.runs(waits) == [True]
 
 
-def test_who_waits_is_asked_for_anew_in_the_next_session():
+def test_tickets_are_asked_for_anew_in_the_next_session():
     group, owner, one, _ = workers()
     (running,) = fill(group, owner, 1)
     group.cut(owner, one)
@@ -592,7 +592,7 @@ def test_who_waits_is_asked_for_anew_in_the_next_session():
     assert group.runs(waits) == [True]
 
 
-def test_what_comes_without_a_session_is_ignored():
+def test_messages_without_a_session_are_ignored():
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     lease = group.running[ticket][1].id
@@ -634,7 +634,7 @@ def test_nothing_begins_on_a_grant_that_was_read_a_lease_too_late():
     assert group.runs(ticket) == [True]
 
 
-def test_an_owner_takes_back_what_a_silent_peer_can_no_longer_use_and_nothing_sooner():
+def test_an_owner_takes_back_the_expired_loans_of_a_silent_peer_and_nothing_sooner():
     group, owner, one, _ = workers()
     (lost,) = fill(group, one, 1)
     (waits,) = fill(group, owner, 1)
@@ -716,7 +716,7 @@ def test_a_replica_that_shrinks_while_it_is_lent_is_given_again_when_enough_has_
     assert group.runs(waits) == [True]
 
 
-def test_of_a_replica_that_shrinks_what_is_lent_beyond_its_slots_comes_home_though_its_holder_has_work():
+def test_loans_beyond_the_slots_of_a_shrunken_replica_are_returned_though_their_holder_has_work():
     group, owner, one, other = workers(replica("r", slots=2))
     first, second, waits = *fill(group, one, 1), *fill(group, other, 1), group.request(one)
     group.flow()
@@ -739,7 +739,7 @@ def test_a_borrower_that_knows_that_a_replica_has_shrunk_uses_no_more_of_it_thou
     assert group.runs(second, waits) == [True, False]
 
 
-def test_a_replica_that_grows_while_it_is_lent_serves_who_waits_anywhere():
+def test_a_replica_that_grows_while_lent_serves_the_queue_anywhere():
     group, _, one, other = workers()
     fill(group, one, 1)
     (waits,) = fill(group, other, 1)
@@ -807,7 +807,7 @@ def test_a_retired_replica_stays_retired_under_the_next_owner_though_control_has
     assert (group.owner, retired) in group.drained
 
 
-def test_a_replica_on_which_a_dead_worker_had_something_is_drained_after_the_lease():
+def test_a_replica_with_requests_of_a_dead_worker_is_drained_after_the_lease():
     group, owner, one, other = workers()
     fill(group, one, 1)
     group.publish(owner, other, departed=[Departed(one, group.kill(one))])
@@ -819,7 +819,7 @@ def test_a_replica_on_which_a_dead_worker_had_something_is_drained_after_the_lea
     assert group.drained == [(owner, "r")]
 
 
-def test_a_replica_that_a_borrower_does_not_reach_is_left_alone_by_everybody():
+def test_a_replica_unreachable_for_a_borrower_is_ejected_for_all():
     group, owner, one, other = workers()
     (ticket,) = fill(group, one, 1)
     _, lease = group.running.pop(ticket)
@@ -834,7 +834,7 @@ def test_a_replica_that_a_borrower_does_not_reach_is_left_alone_by_everybody():
     assert group.runs(ticket, waits) == [True, False], "it keeps its place"
 
 
-def test_an_answer_ends_a_row_of_failures_that_borrowers_have_told():
+def test_an_answer_ends_a_row_of_failures_reported_by_borrowers():
     group, owner, one, _ = workers(replica("r", slots=2))
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
@@ -872,7 +872,7 @@ def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the
 # ---- what is counted
 
 
-def test_slots_are_counted_by_the_owner_and_requests_by_whom_they_came_to():
+def test_slots_are_counted_by_the_owner_and_requests_by_their_worker():
     group, owner, one, other = workers(replica("r", slots=2))
     fill(group, one, 2), fill(group, other, 1)
     ledgers = {name: group.queue(name).ledger for name in NAMES}
@@ -893,7 +893,7 @@ def queue_length(group):
     return {name: group.queue(name).queue_length for name in NAMES if group.queue(name).queue_length}
 
 
-def test_a_request_to_a_borrower_for_which_there_is_a_slot_is_never_taken_for_one_that_lacks_one():
+def test_a_request_at_a_borrower_with_a_free_slot_is_never_counted_as_starved():
     group, _, one, _ = workers()
     ticket = group.request(one)
     assert group.runs(ticket) == [False] and queue_length(group) == {} and starved(group) == set()
@@ -901,14 +901,14 @@ def test_a_request_to_a_borrower_for_which_there_is_a_slot_is_never_taken_for_on
     assert group.runs(ticket) == [True] and queue_length(group) == {} and starved(group) == set()
 
 
-def test_tickets_for_which_there_is_no_slot_are_told_of_by_the_owner():
+def test_starved_tickets_are_reported_by_the_owner():
     group, owner, one, other = workers()
     fill(group, one, 1), fill(group, other, 1), fill(group, owner, 1)
     assert queue_length(group) == {owner: 2} and starved(group) == {owner}
     assert group.queue(owner).changed
 
 
-def test_tickets_of_which_the_owner_cannot_hear_are_told_of_where_they_wait():
+def test_starved_tickets_hidden_from_the_owner_are_reported_by_their_worker():
     group, owner, one, _ = workers()
     fill(group, owner, 1)
     group.cut(one, owner)
@@ -955,7 +955,7 @@ def test_a_version_that_only_peers_know_is_dropped_when_nothing_of_it_is_left():
     assert group.runs(waits) == [False]
 
 
-def test_a_recall_by_one_who_does_not_own_the_version_is_ignored():
+def test_a_recall_from_another_than_the_owner_is_ignored():
     group, _, one, other = workers()
     (ticket,) = fill(group, one, 1)
     group.end(ticket)
@@ -964,7 +964,7 @@ def test_a_recall_by_one_who_does_not_own_the_version_is_ignored():
 
 
 @pytest.mark.parametrize("name", ["owner", "borrower"])
-def test_what_is_in_flight_is_written_down_where_it_is(name):
+def test_requests_in_flight_are_recorded_in_the_inflight_table(name):
     class Board:
         def __init__(self) -> None:
             self.flying: list[str] = []

@@ -28,7 +28,7 @@ def test_ids_go_on_when_the_counter_is_full():
     assert [ids.next()[-12:] for _ in range(2)] == [b"000000000000", b"000000000001"]
 
 
-def test_a_worker_is_told_from_others_by_74_random_bits():
+def test_worker_ids_differ_by_74_random_bits():
     one_bit_set = [(1 << bit).to_bytes(16, "big") for bit in range(48, 128)]
     prefixes = {RequestIds(entropy).next()[:24] for entropy in one_bit_set}
     assert len(prefixes - {RequestIds(bytes(16)).next()[:24]}) == 74
@@ -42,7 +42,7 @@ def test_workers_with_different_entropy_share_no_ids(one, other):
 
 
 @given(st.binary(max_size=100))
-def test_what_is_kept_of_a_client_id_is_letters_digits_dash_and_underscore(value):
+def test_a_client_id_is_cut_to_letters_digits_dash_and_underscore(value):
     kept = kept_client_id(value)
     allowed = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
     assert kept == bytes(byte for byte in value if byte in allowed)[:CLIENT_ID_MAX]

@@ -98,7 +98,7 @@ STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60)
 
 
 @given(STEPS)
-def test_the_row_says_exactly_what_is_in_flight_or_that_it_does_not_know(steps):
+def test_the_row_has_exactly_the_requests_in_flight_or_unknown(steps):
     """Three entries for six replicas: each is taken from one replica and given to another all the time."""
     with WorkerRow() as row:
         flights = InflightTable(row.fd, entries=3)
@@ -133,7 +133,7 @@ def test_the_pulse_moves_with_every_beat_and_is_never_that_of_an_unborn_worker(r
     assert row.beats == 1
 
 
-def test_what_a_worker_has_done_is_told_with_its_pulse_and_stays_when_it_is_not_told_again(row, flights):
+def test_work_is_recorded_with_the_pulse_and_stays_without_a_new_one(row, flights):
     done = Work(at_s=12345.678, beats=7, late_s=0.25, cpu_s=1e6, routed=2**40, routing_s=0.1)
     flights.started(Replica("r"))
     flights.beat(3, done)
@@ -142,7 +142,7 @@ def test_what_a_worker_has_done_is_told_with_its_pulse_and_stays_when_it_is_not_
     assert (row.work, row.beats, row.connections, row.held()) == (done, 2, 4, {"r": 1})
 
 
-def test_a_row_of_a_killed_process_shows_what_it_had_promised_to_have_in_flight():
+def test_a_row_of_a_killed_process_has_its_promised_requests_in_flight():
     """The child keeps r0 to r4 in flight at all times, and takes and frees entries as fast as it can beside."""
     for seed in range(5):
         with WorkerRow() as row:

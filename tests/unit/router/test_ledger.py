@@ -98,7 +98,7 @@ def test_a_replica_that_is_left_alone_counts_but_gives_nothing():
     assert names(ledger, 2) == "aa" and ledger.acquire("holder", 0.0) is None
 
 
-def test_a_replica_out_of_service_gives_nothing_and_comes_back_with_what_still_runs_on_it():
+def test_a_replica_out_of_service_gives_nothing_and_comes_back_with_its_requests():
     ledger, replicas = ledger_of(a=2)
     lease = take(ledger)
     ledger.disable(replicas["a"])
@@ -108,7 +108,7 @@ def test_a_replica_out_of_service_gives_nothing_and_comes_back_with_what_still_r
     assert ledger.release(lease, 0.0)
 
 
-def test_giving_back_twice_frees_nobody_elses_slot_and_is_counted():
+def test_a_double_release_frees_no_other_slot_and_is_counted():
     ledger, _ = ledger_of(a=1)
     first = take(ledger)
     ledger.release(first, 0.0)
@@ -147,7 +147,7 @@ def test_the_integral_keeps_its_precision_after_many_requests_late_in_the_life_o
     assert ledger.busy_slot_seconds(start + 1000) == pytest.approx(20.0, abs=0.01)
 
 
-def test_idle_replicas_are_told_first_and_among_them_the_one_that_has_been_idle_longest():
+def test_idle_replicas_come_first_and_among_them_the_longest_idle_one():
     ledger, _ = ledger_of(a=2, b=2, c=2)
     busy = take(ledger)
     lease = take(ledger)
@@ -165,6 +165,6 @@ def test_the_ledger_counts_when_a_replica_ever_had_more_in_flight_than_slots():
     assert ledger.violations == 1
 
 
-def test_a_replica_reads_as_what_it_is():
+def test_the_repr_of_a_replica_has_its_state():
     _, replicas = ledger_of(a=2)
     assert repr(replicas["a"]) == "<a 0/2 pd>"

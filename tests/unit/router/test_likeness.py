@@ -128,11 +128,11 @@ def test_ids_traces_and_lengths_may_differ():
         (b"Accept: */*", b"Accept: */*\r\nX-New: 1"),
     ],
 )
-def test_what_a_request_is_judged_by_may_not_differ(old, new):
+def test_fields_that_decide_about_a_request_may_not_differ(old, new):
     assert parse_request(REQUEST, SETTINGS).varied(replaced(REQUEST, (old, new)), MAX) is None
 
 
-def test_an_answer_may_differ_in_its_date_its_length_and_what_the_model_adds():
+def test_an_answer_may_differ_in_date_length_and_fields_of_the_model():
     last = parse_response(ANSWER)
     raw = replaced(ANSWER, (b"18:00:00", b"18:00:01"), (b"12", b"3.5"), (b"Length: 5", b"Length: 0"))
     head = last.varied(raw)
@@ -144,13 +144,13 @@ def test_an_answer_may_differ_in_its_date_its_length_and_what_the_model_adds():
     ("old", "new"),
     [(b"200 OK", b"201 OK"), (b"Cookie: a", b"Cookie: c"), (b"Length: 5", b"Length: x"), (b"Time:  12", b"Time: \x00")],
 )
-def test_what_an_answer_is_judged_by_may_not_differ(old, new):
+def test_fields_that_decide_about_an_answer_may_not_differ(old, new):
     assert parse_response(ANSWER).varied(replaced(ANSWER, (old, new))) is None
 
 
 @given(st.integers(0, 400), st.integers(0, 12), PIECES, st.integers(0, 400), st.integers(0, 3), PIECES)
 @example(REQUEST.index(b"00-1"), 4, b"12", 0, 0, b"")
-def test_whatever_is_changed_a_request_is_known_only_as_what_it_would_be_parsed_to(b1, s1, p1, b2, s2, p2):
+def test_for_any_change_a_request_is_recognised_only_as_its_parsed_meaning(b1, s1, p1, b2, s2, p2):
     raw = mutated(mutated(REQUEST, b1, s1, p1), b2, s2, p2)
     head = parse_request(REQUEST, SETTINGS).varied(raw, MAX)
     if head is not None:
@@ -159,7 +159,7 @@ def test_whatever_is_changed_a_request_is_known_only_as_what_it_would_be_parsed_
 
 @given(st.integers(0, 400), st.integers(0, 12), PIECES, st.integers(0, 400), st.integers(0, 3), PIECES)
 @example(ANSWER.index(b"18:00"), 2, b"12", 0, 0, b"")
-def test_whatever_is_changed_an_answer_is_known_only_as_what_it_would_be_parsed_to(b1, s1, p1, b2, s2, p2):
+def test_for_any_change_an_answer_is_recognised_only_as_its_parsed_meaning(b1, s1, p1, b2, s2, p2):
     raw = mutated(mutated(ANSWER, b1, s1, p1), b2, s2, p2)
     head = parse_response(ANSWER).varied(raw)
     if head is not None:

@@ -28,7 +28,9 @@ def test_the_same_about_the_same_peer_is_said_once_a_minute(
     assert caplog.messages == ["refused"] * 2
 
 
-def test_what_is_new_or_about_another_peer_is_said(log_limit: LogLimit, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_messages_and_those_about_another_peer_are_logged(
+    log_limit: LogLimit, caplog: pytest.LogCaptureFixture
+) -> None:
     log_limit.log("b", "refused", logging.WARNING)
     log_limit.log("c", "refused", logging.WARNING)
     log_limit.log("b", "closed", logging.INFO)

@@ -19,7 +19,7 @@ def test_a_value_on_a_bound_belongs_below_it_as_prometheus_has_it():
     assert buckets.snapshot().counts == (2, 2, 2)
 
 
-def test_a_request_that_did_not_wait_is_told_from_one_that_did():
+def test_requests_with_and_without_queue_wait_are_counted_apart():
     buckets = HistogramBuckets(WAIT_BOUNDS_S)
     buckets.observe(0.0)
     buckets.observe(1e-9)
@@ -44,7 +44,7 @@ def test_bounds_rise_and_there_is_one_count_more_than_bounds():
         assert bisect_left(bounds, float("inf")) == len(bounds)
 
 
-def test_a_snapshot_tells_every_version_that_was_counted_or_has_slots():
+def test_a_snapshot_has_every_version_with_counts_or_slots():
     stats = WorkerStats()
     stats.version(BLUE).requests[200] += 3
     stats.version(VersionKey("", "")).requests[404] += 1
@@ -81,7 +81,7 @@ def test_the_routing_of_all_versions_together_is_that_of_each(requests):
     assert stats.routing_s == pytest.approx(sum(one.sum_s for one in each))
 
 
-def test_what_a_version_that_is_gone_had_routed_still_counts():
+def test_the_routed_requests_of_a_removed_version_still_count():
     stats = WorkerStats()
     stats.version(BLUE).observe(200, 1.0, 0.0, 0.25)
     stats.forget(BLUE)

@@ -30,7 +30,7 @@ def test_an_address_is_read_and_written_the_same(text: str) -> None:
         *("host:65536", "host:7²", "fd00::1:7000", "[host]:7000", "host:70000000000000000000", "host:1_0"),
     ],
 )
-def test_what_is_no_address_is_refused_with_its_text(text: str) -> None:
+def test_an_invalid_address_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(AddressError) as refused:
         parse_address(text)
     assert repr(text) in str(refused.value)
@@ -66,7 +66,7 @@ def test_a_certificate_covers_a_member_by_its_name_or_the_host_of_its_address(
         ([("email", "worker-1")], "10.0.0.7:1"),
     ],
 )
-def test_a_certificate_for_somebody_else_or_for_many_covers_no_member(
+def test_a_certificate_for_another_or_for_many_names_covers_no_member(
     names: list[tuple[str, str]], address: str
 ) -> None:
     assert not covers(certificate(*names), Member("worker-1", address))

@@ -24,7 +24,7 @@ def test_those_that_had_a_slot_before_come_first():
     assert drain(line) == [2, 1]
 
 
-def test_equally_old_tickets_keep_the_order_in_which_they_came():
+def test_equally_old_tickets_keep_their_order():
     line = PeerQueue()
     for number in (3, 1, 2):
         line.add(number, PeerAsk(1.0, False))

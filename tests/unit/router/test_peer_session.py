@@ -121,7 +121,7 @@ def test_a_hello_that_is_not_of_a_peer_of_this_worker_breaks_the_session(hello: 
         (Hello(MAJOR, 0, "b", "a", 12 << 32 | 22), "another session"),
     ],
 )
-def test_an_answer_of_somebody_else_breaks_the_session(answer: Hello, why: str) -> None:
+def test_an_answer_of_another_peer_breaks_the_session(answer: Hello, why: str) -> None:
     assert why in reason(Session("a", "b", 11).receive(answer))
 
 
@@ -216,14 +216,14 @@ def play(channel: Channel, moves: Sequence[tuple[str, int, int]]) -> None:
 
 
 @given(st.lists(moves, max_size=80))
-def test_whatever_a_channel_does_messages_are_delivered_once_and_in_order_or_not_at_all(
+def test_over_any_channel_messages_are_delivered_once_and_in_order_or_not_at_all(
     moves: list[tuple[str, int, int]],
 ) -> None:
     play(Channel(), moves)
 
 
 @given(st.lists(st.tuples(st.sampled_from((*GOOD, "repeat")), st.integers(0, 1), st.just(0)), max_size=80))
-def test_a_channel_that_only_repeats_what_it_has_just_brought_breaks_nothing(moves: list[tuple[str, int, int]]) -> None:
+def test_a_channel_that_only_repeats_its_last_frame_breaks_nothing(moves: list[tuple[str, int, int]]) -> None:
     channel = Channel()
     for kind, end, _ in moves:
         if kind == "repeat" and channel.on_the_way[end]:

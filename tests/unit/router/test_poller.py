@@ -45,12 +45,12 @@ def test_a_loop_that_nothing_has_stirred_sleeps(loop: Loop) -> None:
     assert loop.due == []
 
 
-def test_it_looks_on_for_the_time_that_it_was_told_and_sleeps_then(loop: Loop) -> None:
+def test_busy_polling_lasts_for_its_time_and_sleeps_then(loop: Loop) -> None:
     loop.poller.note_activity()
     assert loop.turns_until_it_sleeps() in (11, 12)
 
 
-def test_whatever_stirs_it_makes_it_look_on_for_as_long_again(loop: Loop) -> None:
+def test_any_event_makes_busy_polling_last_as_long_again(loop: Loop) -> None:
     loop.poller.note_activity()
     for _ in range(5):
         loop.turn()
@@ -74,7 +74,7 @@ def test_however_often_it_is_stirred_it_looks_once_in_a_turn(loop: Loop) -> None
     assert len(loop.due) == 1
 
 
-def test_turns_in_which_nothing_happened_are_told_apart_from_work(loop: Loop) -> None:
+def test_idle_turns_are_distinguished_from_work(loop: Loop) -> None:
     loop.poller.note_activity()
     loop.turn()
     for _ in range(4):

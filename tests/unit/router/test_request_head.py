@@ -46,7 +46,7 @@ def test_fields_are_kept_as_sent_with_their_names_in_lower_case_beside():
     assert head.size == len(head.raw)
 
 
-def test_what_the_router_decides_by_is_taken_from_the_fields():
+def test_the_values_that_decide_are_taken_from_the_fields():
     head = parse(
         "Authorization: Bearer a",
         "authorization: Bearer b",
@@ -182,7 +182,7 @@ def test_a_host_that_names_no_host_is_refused(host):
         parse(f"Host: {host}", host=False)
 
 
-def test_http_1_1_needs_one_host_and_nobody_may_send_two():
+def test_http_1_1_needs_exactly_one_host():
     for request in ("GET / HTTP/1.1", "GET / HTTP/1.0", "GET http://x/ HTTP/1.1"):
         with pytest.raises(BadRequest):
             parse("Host: x", "Host: x", host=False, request=request)
@@ -234,7 +234,7 @@ def test_a_length_that_is_no_number_is_refused(value):
         ["Transfer-Encoding: chunked", "Transfer-Encoding: identity"],
     ],
 )
-def test_two_words_on_where_a_body_ends_are_refused(lines):
+def test_two_statements_about_the_length_of_a_body_are_refused(lines):
     with pytest.raises(BadRequest):
         parse(*lines)
 
@@ -312,7 +312,7 @@ def test_more_fields_than_the_limit_are_too_many():
         ("1.0", "Keep-Alive, close", False),
     ],
 )
-def test_whether_a_connection_goes_on(version, connection, goes_on):
+def test_persistence_of_a_connection(version, connection, goes_on):
     lines = [f"Connection: {connection}"] if connection else []
     assert parse(*lines, request=f"GET / HTTP/{version}").keep_alive is goes_on
 
@@ -334,7 +334,7 @@ def test_an_offer_to_upgrade_hides_no_field_and_no_body():
     assert len(head.fields) == 5 and head.content_length == 3
 
 
-def test_only_http_1_1_is_told_to_continue():
+def test_only_http_1_1_gets_100_continue():
     assert parse("Expect: 100-continue").expect_continue
     assert not parse("Expect: 100-continue", request="POST / HTTP/1.0").expect_continue
     assert not parse("Expect: 200-ok").expect_continue
@@ -360,12 +360,12 @@ def test_no_beginning_of_a_good_head_is_refused():
         *(b"GET / HTTP/1.1\r\nX: \x00", b"hello\r\n", b"GET / HTTP/1.1\r\nX: a\nY"),
     ],
 )
-def test_what_can_never_become_a_head_is_refused_at_once(beginning):
+def test_bytes_that_can_never_become_a_head_are_refused_at_once(beginning):
     with pytest.raises(BadRequest):
         PartialRequestHead(beginning, SETTINGS).find_end()
 
 
-def test_what_grows_without_end_is_refused_at_its_limit():
+def test_endless_heads_are_refused_at_their_limit():
     line = b"GET /" + b"a" * SETTINGS.max_target_bytes
     PartialRequestHead(line, SETTINGS).find_end()
     with pytest.raises(UriTooLong):
@@ -431,13 +431,13 @@ REPEATED = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\nX-Two: 2\r
         (REPEATED.replace(b"12", b"7")[:-1], (0, 0)),
     ],
 )
-def test_a_head_is_known_again_whatever_length_of_body_it_announces(data: bytes, found: tuple[int, int]):
+def test_a_repeated_head_is_recognised_for_any_length_of_body(data: bytes, found: tuple[int, int]):
     assert parse_request(REPEATED, SETTINGS).repeated(data, 100) == found
 
 
 @given(cut=st.integers(0, len(REPEATED)), end=st.integers(0, len(REPEATED)), put=st.binary(max_size=8))
 @example(cut=REPEATED.index(b"12"), end=REPEATED.index(b"12") + 2, put=b"345")
-def test_what_is_known_again_says_the_same_as_when_it_is_parsed(cut: int, end: int, put: bytes):
+def test_a_recognised_head_equals_the_parsed_one(cut: int, end: int, put: bytes):
     head = parse_request(REPEATED, SETTINGS)
     data = REPEATED[:cut] + put + REPEATED[max(cut, end) :]
     size, length = head.repeated(data, 1_000_000)

@@ -42,7 +42,7 @@ def test_status_and_reason_are_those_of_the_replica(line, status, reason):
     ],
     ids=repr,
 )
-def test_what_is_not_http_1_is_a_failed_replica(line):
+def test_an_answer_other_than_http_1_is_a_failed_replica(line):
     with pytest.raises(ReplicaFailed):
         parse("Content-Length: 0", status=line)
 
@@ -66,7 +66,7 @@ def test_the_body_has_a_length_or_is_chunked_or_lasts_until_the_end_of_the_conne
 
 
 @pytest.mark.parametrize("status", ["204 x", "304 x", "100 x", "103 x"])
-def test_some_answers_have_no_body_whatever_their_length_says(status):
+def test_some_answers_have_no_body_for_any_content_length(status):
     for lines in (["Content-Length: 5"], []):
         assert framing(parse(*lines, status=f"HTTP/1.1 {status}")) == (0, False, False)
 
@@ -96,7 +96,7 @@ def test_a_switch_of_protocols_is_read_as_an_answer():
         ["Content-Length: " + "9" * 30],
     ],
 )
-def test_an_answer_whose_end_is_in_doubt_is_not_passed_on(lines):
+def test_an_answer_with_an_ambiguous_end_is_not_forwarded(lines):
     with pytest.raises(ReplicaFailed):
         parse(*lines)
 
@@ -129,7 +129,7 @@ def test_an_answer_of_http_1_0_has_no_chunks():
         ("1.0", ["Connection: keep-alive"], False),
     ],
 )
-def test_whether_the_connection_to_the_replica_can_be_used_again(version, lines, goes_on):
+def test_reuse_of_the_connection_to_the_replica(version, lines, goes_on):
     assert parse(*lines, status=f"HTTP/{version} 200 OK").keep_alive is goes_on
 
 

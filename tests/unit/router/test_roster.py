@@ -109,7 +109,7 @@ def test_a_worker_is_no_member_before_its_peers_can_reach_it_and_owns_nothing_be
     assert group.part.members == (Member("w0-g-0", "unix:0", eligible=True),)
 
 
-def test_others_hear_of_a_change_before_whoever_it_is_about_acts_on_it() -> None:
+def test_others_get_a_change_before_the_worker_concerned_acts_on_it() -> None:
     group = grown(2)
     actions = group.resize(1)
     assert actions == [PublishPart(group.part), DrainWorker("w1-g-1")]
@@ -141,7 +141,7 @@ def test_one_that_was_never_a_member_does_not_depart() -> None:
     assert group.part == MembershipPart()
 
 
-def test_who_departed_stays_listed_for_a_minute() -> None:
+def test_a_departed_worker_stays_listed_for_a_minute() -> None:
     group = grown(1)
     group.end("w0-g-0")
     group.wait(DEPARTED_S - 0.5)
@@ -150,7 +150,7 @@ def test_who_departed_stays_listed_for_a_minute() -> None:
     assert group.part.departed == ()
 
 
-def test_who_joins_later_hears_for_how_long_others_have_been_gone() -> None:
+def test_a_later_member_gets_the_age_of_departures() -> None:
     group = grown(2)
     group.wait(STABLE_S + 0.2)
     group.end("w0-g-0", {"r1": 3})
@@ -175,7 +175,7 @@ def test_workers_that_do_not_live_are_started_later_and_later_but_for_ever() -> 
     assert len(group.spawned) == 10
 
 
-def test_a_place_where_workers_die_does_not_slow_the_others_down() -> None:
+def test_deaths_at_one_place_do_not_delay_the_others() -> None:
     group = grown(2)
     for _ in range(5):
         group.wait(6)
@@ -189,7 +189,7 @@ def test_a_place_where_workers_die_does_not_slow_the_others_down() -> None:
 # ---- standing still
 
 
-def test_a_worker_whose_loop_stands_still_is_killed_and_another_one_started() -> None:
+def test_a_worker_with_a_blocked_loop_is_killed_and_another_one_started() -> None:
     group = grown(1)
     group.wait(1)
     group.wait(SILENT_S - 0.2, lively=False)
@@ -224,7 +224,7 @@ def test_a_starting_worker_has_time_to_come_to_life() -> None:
     assert group.silent == ["w0-g-0"]
 
 
-def test_while_the_supervisor_itself_stood_still_nobody_was_silent() -> None:
+def test_a_blocked_supervisor_counts_no_worker_as_silent() -> None:
     group = grown(1)
     group.wait(1)
     for _ in range(round(SILENT_S / MOST_BETWEEN_TICKS_S) - 1):
@@ -248,7 +248,7 @@ def test_the_last_places_leave_first() -> None:
     assert len(group.spawned) == 4
 
 
-def test_whoever_serves_stays_until_those_who_are_wanted_do() -> None:
+def test_a_serving_worker_stays_until_the_wanted_ones_serve() -> None:
     group = grown(2)
     group.end("w0-g-0")
     group.resize(1)
@@ -347,7 +347,7 @@ def test_the_end_of_one_that_was_leaving_is_no_failure_of_its_place() -> None:
 # ---- the end
 
 
-def test_after_the_close_nobody_is_started_and_those_who_end_are_told_of() -> None:
+def test_after_the_close_no_worker_is_started_and_ended_ones_are_reported() -> None:
     group = grown(2)
     group.do(group.roster.close(group.now))
     group.end("w0-g-0")
@@ -357,13 +357,13 @@ def test_after_the_close_nobody_is_started_and_those_who_end_are_told_of() -> No
     assert [each.name for each in group.part.departed] == ["w0-g-0"]
 
 
-def test_a_group_that_closes_owns_what_it_has_to_the_end_if_it_is_alone() -> None:
+def test_a_closing_group_keeps_ownership_to_the_end_if_it_is_alone() -> None:
     group = grown(2)
     group.do(group.roster.close(group.now))
     assert group.eligible() == ["w0-g-0", "w1-g-1"]
 
 
-def test_a_group_that_closes_lets_others_own_what_it_has_while_its_workers_still_run() -> None:
+def test_a_closing_group_gives_up_ownership_while_its_workers_still_run() -> None:
     group = grown(2)
     group.do(group.roster.others(True, group.now))
     assert group.eligible() == ["w0-g-0", "w1-g-1"]
@@ -372,7 +372,7 @@ def test_a_group_that_closes_lets_others_own_what_it_has_while_its_workers_still
     assert len(group.part.members) == 2
 
 
-def test_if_the_others_leave_too_the_last_who_leave_own_what_there_is() -> None:
+def test_if_the_others_leave_too_the_last_leaving_workers_keep_ownership() -> None:
     group = grown(1)
     group.do(group.roster.others(True, group.now))
     group.do(group.roster.close(group.now))
@@ -381,7 +381,7 @@ def test_if_the_others_leave_too_the_last_who_leave_own_what_there_is() -> None:
     assert group.eligible() == ["w0-g-0"]
 
 
-def test_others_reach_a_worker_where_its_door_is() -> None:
+def test_others_reach_a_worker_at_its_address() -> None:
     group = Group()
     group.resize(1)
     group.roster.reached_at("w0-g-0", "10.0.0.1:7000")
@@ -408,7 +408,7 @@ EVENTS = st.lists(
 
 
 @given(EVENTS)
-def test_whatever_happens_no_name_comes_again_and_who_serves_is_never_without_an_owner(
+def test_under_any_events_no_name_is_reused_and_a_serving_worker_always_has_an_owner(
     events: list[tuple[str, int]],
 ) -> None:
     group = Group()

@@ -28,7 +28,7 @@ def test_seconds_may_be_fractions():
 
 
 @pytest.mark.parametrize("text", ["", "x", "1 s", "0", "-1", "nan", "inf", "1e12", "None"])
-def test_what_is_no_number_above_0_is_refused_by_the_name_of_the_variable(text):
+def test_a_setting_that_is_no_number_above_0_is_refused_with_the_variable(text):
     with pytest.raises(
         SettingError, match=r"^SCOREFRONT_IDLE_TIMEOUT_S: must be a number, above 0 and below 1e12"
     ) as e:
@@ -41,7 +41,7 @@ def test_a_number_of_things_is_whole():
         from_environment({"SCOREFRONT_MAX_FIELDS": "1.5"})
 
 
-def test_what_is_off_by_default_may_be_switched_off():
+def test_a_setting_off_by_default_may_be_switched_off():
     assert from_environment({"SCOREFRONT_LAME_DUCK_S": "0"}).lame_duck_s == 0
     with pytest.raises(SettingError, match="SCOREFRONT_LAME_DUCK_S: must be a number, at least 0"):
         from_environment({"SCOREFRONT_LAME_DUCK_S": "-1"})

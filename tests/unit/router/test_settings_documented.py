@@ -38,7 +38,7 @@ def test_page_and_settings_name_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_row_has_the_default_the_unit_the_variable_and_what_happens(name: str) -> None:
+def test_a_row_has_default_unit_variable_and_effect(name: str) -> None:
     default, unit, variable, text = ROWS[name]
     assert json.loads(default) == FIELDS[name].default
     assert unit == unit_of(name)

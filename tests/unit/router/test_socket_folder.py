@@ -61,7 +61,7 @@ def test_addresses_fit_into_the_address_of_a_socket(runtime):
     folder.close()
 
 
-def test_where_paths_would_be_too_long_the_temporary_folder_is_taken(tmp_path, runtime, monkeypatch):
+def test_for_long_paths_the_temporary_folder_is_used(tmp_path, runtime, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(runtime))
     long = tmp_path / ("x" * 90)
     long.mkdir()
@@ -70,7 +70,7 @@ def test_where_paths_would_be_too_long_the_temporary_folder_is_taken(tmp_path, r
     folder.close()
 
 
-def test_without_a_place_that_is_short_enough_the_reason_is_told(tmp_path, monkeypatch):
+def test_without_a_short_enough_place_there_is_a_reason(tmp_path, monkeypatch):
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -78,7 +78,7 @@ def test_without_a_place_that_is_short_enough_the_reason_is_told(tmp_path, monke
         SocketFolder({})
 
 
-def test_what_a_killed_supervisor_left_is_removed_and_what_a_live_one_has_is_not(runtime):
+def test_sockets_of_a_killed_supervisor_are_removed_and_those_of_a_live_one_are_not(runtime):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -24,26 +24,26 @@ def test_orders_and_the_news_of_control_come_in_one_order() -> None:
     assert tuple(map(decode_for_worker, bodies(*[encode(message) for message in told]))) == told
 
 
-def test_what_is_not_known_of_a_dead_worker_is_not_taken_for_nothing() -> None:
+def test_an_unknown_record_of_a_dead_worker_is_not_an_empty_one() -> None:
     (body,) = bodies(encode(SetView(VIEW)))
     message = decode_for_worker(body)
     assert isinstance(message, SetView)
     assert [each.held for each in message.view.departed] == [{"r1": 2}, None, {}]
 
 
-def test_what_workers_say_comes_in_one_order() -> None:
+def test_messages_of_workers_have_one_order() -> None:
     said = (Joined(), Serving(42), Drained("r1"))
     assert tuple(map(decode_for_supervisor, bodies(*[encode(message) for message in said]))) == said
 
 
 @pytest.mark.parametrize("decode", [decode_for_worker, decode_for_supervisor])
 @pytest.mark.parametrize("body", [b"", b"\xc1", msgspec.msgpack.encode({"type": "Sing"}), encode(Joined())])
-def test_what_is_not_a_message_is_refused(decode, body) -> None:
+def test_invalid_messages_are_refused(decode, body) -> None:
     with pytest.raises(LinkError):
         decode(body)
 
 
-def test_nobody_takes_the_others_messages_for_its_own() -> None:
+def test_messages_of_the_other_direction_are_refused() -> None:
     (order,), (news,) = bodies(encode(Leave())), bodies(encode(Joined()))
     with pytest.raises(LinkError):
         decode_for_supervisor(order)

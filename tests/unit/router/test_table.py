@@ -56,9 +56,7 @@ def split(percentiles: dict[str, float], default: str) -> Endpoint:
         ("/versions/", "/versions/"),
     ],
 )
-def test_what_follows_the_endpoint_is_the_path_on_the_replica_and_score_becomes_the_score_path(
-    table, prefix, rest, on_replica
-):
+def test_the_rest_of_the_path_goes_to_the_replica_and_score_becomes_the_score_path(table, prefix, rest, on_replica):
     match = table.match((prefix + "iris" + rest).encode())
     assert match.route.name == "iris" and match.pinned is None
     assert match.path_on(match.route.versions[b"blue"]) == on_replica.encode()
@@ -173,7 +171,7 @@ def test_an_endpoint_that_is_removed_is_not_found_and_its_keys_do_not_come_back_
 
 
 @pytest.mark.parametrize("keys_first", [True, False])
-def test_keys_hold_whichever_comes_first_keys_or_endpoint(keys_first):
+def test_keys_and_endpoints_may_come_in_either_order(keys_first):
     table = Table()
     steps = [lambda: table.set_keys(KeyDigests("iris", (b"1" * 32, b"2" * 32))), lambda: table.upsert(endpoint("iris"))]
     for step in steps if keys_first else reversed(steps):
@@ -243,7 +241,7 @@ def test_a_version_without_a_share_is_never_drawn_but_may_be_pinned():
         assert route.pinned(b"zero").name == b"zero"
 
 
-def test_there_is_nothing_to_choose_where_one_version_takes_it_all():
+def test_a_version_with_all_traffic_needs_no_draw():
     assert not Route(split({"all": 100, "zero": 0}, "all"), NO_KEYS).split
     assert Route(split({"one": 50, "two": 50}, "one"), NO_KEYS).split
 

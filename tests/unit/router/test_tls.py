@@ -281,7 +281,7 @@ def test_a_certificate_that_was_not_valid_yet_is_taken_over_when_it_is(tmp_path:
     assert presented(certificates) == soon.der
 
 
-def test_what_changes_while_it_is_read_is_read_again_and_not_reported(
+def test_files_that_change_while_read_are_read_again_and_not_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = SecretMount(tmp_path / "mount", GOOD)
@@ -304,7 +304,7 @@ def test_what_changes_while_it_is_read_is_read_again_and_not_reported(
     assert presented(certificates) == third.der
 
 
-def test_a_worker_that_takes_the_place_of_another_begins_with_what_was_in_use_though_it_has_expired(
+def test_a_successor_worker_begins_with_the_certificate_in_use_though_expired(
     tmp_path: Path,
 ) -> None:
     folder = Folder(tmp_path, GOOD)

@@ -115,7 +115,7 @@ SPOILT: dict[str, tuple[FakeCluster, str, str]] = {
 
 
 @pytest.mark.parametrize(("cluster", "check", "text"), SPOILT.values(), ids=SPOILT)
-async def test_what_is_wrong_is_told_under_the_step_that_needs_it(cluster: FakeCluster, check: str, text: str) -> None:
+async def test_a_problem_is_reported_under_the_step_that_needs_it(cluster: FakeCluster, check: str, text: str) -> None:
     findings = problems(await look(cluster))
     assert any(line.startswith(f"{check}: ") and text in line for line in findings), findings
 
@@ -139,7 +139,7 @@ async def test_what_is_wrong_is_told_under_the_step_that_needs_it(cluster: FakeC
     ],
     ids=["image", "crash", "eviction", "no room"],
 )
-async def test_a_model_that_does_not_start_is_named_with_what_kubernetes_says(
+async def test_a_model_that_does_not_start_is_named_with_the_reason_of_kubernetes(
     status: dict[str, Any], text: str
 ) -> None:
     routers = [pod(f"router-{number}", ROUTER, f"10.0.0.{number}") for number in (1, 2)]
@@ -164,7 +164,7 @@ async def test_without_the_api_server_nothing_further_is_asked() -> None:
     assert [finding.check for finding in findings] == ORDER[:2]
 
 
-async def test_a_step_that_takes_too_long_is_told_and_the_next_one_goes_on() -> None:
+async def test_a_step_that_takes_too_long_is_reported_and_the_next_one_goes_on() -> None:
     findings = await look(FakeCluster(hangs=True), timeout_s=0.05)
     assert [line for line in problems(findings) if "took more than 0.05 s" in line and "list and watch" in line]
     assert findings[-1].check == ORDER[-1]
@@ -216,7 +216,7 @@ def test_of_many_that_are_not_reached_the_first_are_named_and_the_others_counted
         ("10.0.0.1:5000/iris@sha256:00", "10.0.0.1:5000"),
     ],
 )
-def test_an_image_tells_its_registry(image: str, host: str) -> None:
+def test_the_registry_of_an_image(image: str, host: str) -> None:
     assert judge.registry_of(image) == host
 
 
@@ -230,7 +230,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster) -> None:
     monkeypatch.setattr(Probes, "open", open_it)
 
 
-def test_the_command_leaves_with_0_where_all_is_well(
+def test_the_command_leaves_with_0_without_problems(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened(monkeypatch, FakeCluster())
@@ -240,7 +240,7 @@ def test_the_command_leaves_with_0_where_all_is_well(
     assert all(line.startswith("ok    ") for line in lines)
 
 
-def test_the_command_leaves_with_1_where_something_is_problems_and_says_so_in_json(
+def test_the_command_leaves_with_1_for_problems_and_lists_them_in_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened(monkeypatch, FakeCluster(unreached={"10.0.0.2:40002"}))
@@ -250,7 +250,7 @@ def test_the_command_leaves_with_1_where_something_is_problems_and_says_so_in_js
     assert [check["check"] for check in report["checks"] if not check["ok"]] == ["peers"]
 
 
-def test_without_a_cluster_the_command_says_what_is_missing(
+def test_without_a_cluster_the_command_names_the_missing_part(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config")

@@ -55,7 +55,7 @@ WRONG_ROWS = [
 
 
 @pytest.mark.parametrize("data", ["", "[]", "{}", *(f'{{"data": {rows}}}' for rows in WRONG_ROWS)])
-def test_bad_input_is_a_400_that_says_what_to_send(scorer: ModuleType, data: str) -> None:
+def test_bad_input_is_a_400_with_the_expected_form(scorer: ModuleType, data: str) -> None:
     answer: Any = scorer.run(data)
     assert answer.status_code == 400
     assert "send" in answer.get_json()["error"]

@@ -129,7 +129,7 @@ def test_the_load_is_the_difference_between_two_beats():
     assert load.loop_lag_s == pytest.approx(0.002)
 
 
-def test_who_had_no_request_has_no_time_to_route():
+def test_a_router_without_requests_has_no_time_to_route():
     assert load_between(BEFORE, later()) == WorkerLoad(None, 0.0, 0.0)
 
 
@@ -189,7 +189,7 @@ async def test_a_step_has_been_made_when_the_clients_are_spread(rows: Rows, cloc
     assert [load.cpu < 0.1 for load in seen.answered] == [True, True], "what was before the step is not seen any more"
 
 
-async def test_clients_that_stay_where_they_are_do_not_hold_up_the_next_step(rows: Rows, clock: VirtualClock) -> None:
+async def test_clients_that_stay_do_not_delay_the_next_step(rows: Rows, clock: VirtualClock) -> None:
     rows.uneven_until = clock.now() + 1e6
     step = asyncio.create_task(FrontEndFleet(OneMachine(rows, lambda: 4), clock).resize(2))
     await clock.advance(START_S + EVEN_S + 0.2)
@@ -250,9 +250,7 @@ async def test_more_workers_than_cores_are_allowed_are_sent_away_at_once(clock: 
 
 
 @pytest.mark.parametrize("how", ["a number was chosen", "DevTest"])
-async def test_where_the_number_is_chosen_or_for_tests_nothing_is_scaled(
-    rows: Rows, clock: VirtualClock, how: str
-) -> None:
+async def test_with_a_chosen_number_or_in_tests_nothing_is_scaled(rows: Rows, clock: VirtualClock, how: str) -> None:
     purpose = ClusterPurpose.DEV_TEST if how == "DevTest" else ClusterPurpose.FAST_PROD
     settings = FrontEndSettings(purpose, min_routers=1, max_routers=1)
     scaler = FrontEndScaler(
@@ -269,7 +267,7 @@ async def test_where_the_number_is_chosen_or_for_tests_nothing_is_scaled(
 # ---- what becomes known, what can be set
 
 
-def test_metrics_tell_how_many_workers_there_are_and_how_often_that_was_changed():
+def test_metrics_have_the_number_of_workers_and_of_its_changes():
     text = Exposition(lambda: FrontEndFigures(1, 2, {Direction.UP: 3})).render((), {}, {}, {}).decode()
     samples = {
         (sample.name, sample.labels.get("direction", "")): sample.value

@@ -83,7 +83,7 @@ def test_a_fixed_number_of_replicas_turns_autoscaling_off():
     assert only.autoscale == AutoscalePolicy(enabled=False, min_replicas=3, max_replicas=3)
 
 
-def test_insights_are_switched_on_where_scorefront_sets_the_environment():
+def test_insights_are_switched_on_if_scorefront_sets_the_environment():
     config = {"computeType": "aks", "appInsightsEnabled": True}
     own = from_deploymentconfig(config, "iris", {**SCRIPT, "env": {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}})
     assert own["spec"]["versions"][0]["replica"]["env"] == {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}
@@ -130,7 +130,7 @@ def test_faults_are_named_by_their_place_in_the_config():
     assert "did you mean gpuCores" in faults["containerResourceRequirements.gpu"]
 
 
-def test_what_is_required_is_named_by_its_place_in_the_config_too():
+def test_a_missing_required_field_is_named_by_its_place_in_the_config_too():
     assert set(faults_of({"computeType": "aks", "autoScaler": {"autoscaleEnabled": False}})) == {"numReplicas"}
     assert set(faults_of({})) == {"computeType"}
 
@@ -238,7 +238,7 @@ _values = st.recursive(
 
 
 @given(_values | st.dictionaries(st.sampled_from([*EVERY_KEY, "entryScript", "environment", "other"]), _values))
-def test_whatever_the_files_hold_is_read_or_refused(config):
+def test_files_of_any_content_are_read_or_refused(config):
     for read in (
         lambda: parse(from_deploymentconfig(config, "iris", SCRIPT)),
         lambda: declared_keys(config),

@@ -34,14 +34,14 @@ def test_a_number_too_long_to_print_is_shown_by_its_type():
     assert shown(10**5000) == "<int>"
 
 
-def test_a_value_is_cut_where_it_is_long_deep_or_endless():
+def test_a_long_deep_or_endless_value_is_cut():
     endless: list[Any] = []
     endless.append(endless)
     for value in ("x" * 1000, list(range(1000)), endless, {"a": endless}):
         assert len(shown(value)) <= 80
 
 
-def test_an_error_has_one_line_for_each_fault_with_what_was_read_in_front():
+def test_an_error_has_one_line_for_each_fault_after_the_source():
     faults = (Fault("spec", None, "is required"), Fault("kind", "x\ny", "must be ScoringEndpoint"))
     lines = ["spec: is required (got nothing)", "kind: must be ScoringEndpoint (got 'x\\ny')"]
     assert str(InvalidManifest(faults)).split("\n") == lines

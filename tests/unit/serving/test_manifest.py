@@ -87,7 +87,7 @@ def test_every_field_arrives_in_the_units_of_the_domain():
     assert green.replica.command == ("python", "server.py", "--port", "{port}")
 
 
-def test_what_is_left_out_has_the_defaults_of_the_v1_service():
+def test_omitted_fields_have_the_defaults_of_the_v1_service():
     endpoint = to_endpoint(parse(document()))
     (only,) = endpoint.versions
     assert (endpoint.auth, endpoint.retry, endpoint.description) == (Auth.KEY, RetryRule.NEVER_BEGUN, "")
@@ -312,7 +312,7 @@ def spoiled_documents(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=200)
 @given(_junk | spoiled_documents())
-def test_whatever_comes_is_accepted_whole_or_refused_with_printable_faults(candidate):
+def test_any_document_is_accepted_whole_or_refused_with_printable_faults(candidate):
     faults: tuple[Fault, ...] = ()
     try:
         to_endpoint(parse(to_document(parse(candidate))))
@@ -353,13 +353,13 @@ def test_text_that_cannot_be_encoded_is_refused_wherever_it_stands():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**63, yaml.safe_load("2024-01-01"), b"x", {1: 2}])
-def test_a_pod_template_holds_only_what_json_can_say(value):
+def test_a_pod_template_holds_only_json(value):
     pod = {"spec": {"containers": [{"name": "model"}], "x": value}}
     (path,) = faults_of(document(version(replica={"podTemplate": pod})))
     assert path.startswith("spec.versions[0].replica.podTemplate.spec.x")
 
 
-def test_what_may_be_a_secret_is_not_shown():
+def test_possible_secrets_are_not_shown():
     wrong = document(version(replica={**version()["replica"], "env": {"A": "s3cret\0", "B-": 5}}), keys={"x": "s3cret"})
     wrong["spec"]["primaryKey"] = "s3cret"
     wrong["auth"] = {"tokens": ["s3cret"]}

@@ -118,12 +118,12 @@ def test_it_is_plain_json():
 
 
 @given(valid_documents())
-def test_what_is_accepted_conforms_with_and_without_its_defaults(candidate):
+def test_accepted_manifests_conform_with_and_without_defaults(candidate):
     assert conforms(candidate, SCHEMA)
     assert conforms(to_document(parse(candidate)), SCHEMA)
 
 
-def test_what_one_field_breaks_does_not_conform():
+def test_a_manifest_with_a_broken_field_does_not_conform():
     assert conforms(document(), SCHEMA)
     for wrong in ({"trafficPercentile": 101}, {"numReplicas": 0}, {"type": "control"}, {"colour": 1}, {"name": "X"}):
         assert not conforms(document({**version(), **wrong}), SCHEMA), wrong

@@ -31,7 +31,7 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("percentiles", "default", "shares"), VECTORS)
-def test_the_default_version_gets_what_no_version_claims(percentiles, default, shares):
+def test_the_default_version_gets_the_unassigned_traffic(percentiles, default, shares):
     assert effective_shares(percentiles, default) == pytest.approx(shares)
     assert {v.name: v.share for v in endpoint(percentiles, default).versions} == pytest.approx(shares)
 
@@ -61,7 +61,7 @@ def test_a_hair_of_binary_rounding_does_not_become_traffic():
 # ---- another split
 
 
-def test_a_new_split_keeps_what_it_does_not_mention():
+def test_a_traffic_change_keeps_the_unnamed_versions():
     declared = parse(
         document(version("blue", trafficPercentile=20, type="Control"), version("green"), authEnabled=False)
     )

@@ -34,7 +34,7 @@ def test_half_a_minute_of_health_forgives_all_failures() -> None:
 @pytest.mark.parametrize(
     ("asked_s", "least_s", "most_s"), [(7.0, 7.0, 7.2), (None, 0.02, 0.2), (-5.0, 0.02, 0.2), (1e9, 120.0, 120.2)]
 )
-def test_what_the_server_asks_for_is_waited_and_the_jitter_on_top(
+def test_retry_after_of_the_server_is_waited_with_jitter_on_top(
     asked_s: float | None, least_s: float, most_s: float
 ) -> None:
     assert Backoff().failed(0.0, asked_s) == pytest.approx(least_s, abs=0.021)

@@ -66,7 +66,7 @@ def test_an_identity_is_for_the_routers_at_both_ends_and_signs_nothing():
 
 
 @pytest.mark.parametrize("age", [datetime.timedelta(0), RENEW_AT * IDENTITY_LIFE - 2 * HOUR])
-def test_what_is_good_is_left_as_it_is(age):
+def test_a_valid_certificate_is_kept(age):
     made = renewed(None, None, NOW)
     assert renewed(*made, NOW + age) == made
 
@@ -82,7 +82,7 @@ def test_an_identity_is_made_anew_after_two_thirds_of_its_life_by_the_same_autho
     assert trusts(identity, fresh) and trusts(fresh, identity), "some mount the old one for a minute still"
 
 
-def test_over_many_years_everybody_trusts_everybody_at_every_step():
+def test_over_many_years_all_trust_each_other_at_every_step():
     authority, identity = renewed(None, None, NOW)
     authorities, now = {authority.cert}, NOW
     while now < NOW + 2.2 * AUTHORITY_LIFE:
@@ -98,7 +98,7 @@ def test_over_many_years_everybody_trusts_everybody_at_every_step():
     assert len(x509.load_pem_x509_certificates(identity.ca)) <= 2, "those that have ended are not carried along"
 
 
-def test_an_authority_whose_key_was_lost_is_followed_by_another_that_is_trusted_first():
+def test_an_authority_with_a_lost_key_is_followed_by_another_that_is_trusted_first():
     _, identity = renewed(None, None, NOW)
     authority, kept = renewed(None, identity, NOW + HOUR)
     assert (kept.cert, kept.key) == (identity.cert, identity.key)
@@ -107,7 +107,7 @@ def test_an_authority_whose_key_was_lost_is_followed_by_another_that_is_trusted_
 
 
 @pytest.mark.parametrize("late", [IDENTITY_LIFE, 2 * AUTHORITY_LIFE])
-def test_what_has_ended_is_made_anew_whole(late):
+def test_expired_certificates_are_created_anew_as_a_whole(late):
     authority, identity = renewed(None, None, NOW)
     fresh = renewed(authority, identity, NOW + late)
     assert not is_due(fresh[0].cert, NOW + late) and not is_due(fresh[1].cert, NOW + late)
@@ -129,7 +129,7 @@ def test_an_identity_of_another_authority_is_not_kept():
         (lambda good: Authority(good.cert, renewed(None, None, NOW)[0].key), "does not belong"),
     ],
 )
-def test_what_cannot_be_used_is_told(spoil, told):
+def test_unusable_certificates_are_reported(spoil, told):
     authority, _ = renewed(None, None, NOW)
     with pytest.raises(CertificateError, match=told):
         renewed(spoil(authority), None, NOW)
@@ -161,7 +161,7 @@ def test_a_key_that_leaked_is_replaced_when_asked_for():
     assert after.key != identity.key and trusts(after, identity) and trusts(identity, after)
 
 
-def test_after_a_rotation_of_the_authority_what_the_old_one_signed_opens_nothing_and_nothing_breaks_meanwhile():
+def test_after_a_rotation_of_the_authority_old_certificates_are_invalid_and_nothing_breaks_meanwhile():
     first, leaked = renewed(None, None, NOW)
     now = NOW + HOUR
     second = renewed_authority(first, now, rotate=True)
@@ -175,7 +175,7 @@ def test_after_a_rotation_of_the_authority_what_the_old_one_signed_opens_nothing
     assert not trusts(leaked, identity)
 
 
-def test_what_is_asked_for_in_the_middle_of_a_rotation_waits_until_the_new_authority_is_known():
+def test_a_request_in_the_middle_of_a_rotation_waits_until_the_new_authority_is_known():
     first, identity = renewed(None, None, NOW)
     second = renewed_authority(first, NOW + HOUR, rotate=True)
     early = renewed_identity(second, identity, (ROUTER,), NOW + HOUR, rotate=True)
@@ -184,7 +184,7 @@ def test_what_is_asked_for_in_the_middle_of_a_rotation_waits_until_the_new_autho
     assert late.key != identity.key and trusts(early, late)
 
 
-def test_what_is_self_signed_is_trusted_by_nobody_else():
+def test_a_self_signed_certificate_is_trusted_by_no_other():
     _, identity = renewed(None, None, NOW)
     alone = self_signed((CONTROL,), NOW)
     assert not trusts(identity, alone) and not trusts(alone, identity)

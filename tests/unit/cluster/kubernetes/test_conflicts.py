@@ -30,7 +30,7 @@ def test_an_autoscaler_of_something_else_or_one_that_goes_is_no_conflict(other):
     assert scaled_by([other], "a", IRIS) == ""
 
 
-def test_a_refused_apply_tells_whose_the_fields_are():
+def test_a_refused_apply_names_the_owners_of_the_fields():
     causes = [
         {
             "reason": "FieldManagerConflict",

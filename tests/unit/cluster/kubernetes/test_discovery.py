@@ -94,14 +94,14 @@ def known(*endpoints: Object, pods: tuple[Object, ...] = ()) -> Discovery:
 # ---- endpoints
 
 
-def test_an_endpoint_is_told_of_with_its_keys_first() -> None:
+def test_an_endpoint_is_published_with_its_keys_first() -> None:
     messages = Discovery().endpoint_changes(ObjectPut(endpoint()))
     assert told(messages) == ["SetKeys", "UpsertEndpoint"]
     assert isinstance(messages[0], SetKeys)
     assert messages[0].keys.digests == (bytes.fromhex(DIGEST),)
 
 
-def test_keys_that_are_made_later_are_told_of_alone() -> None:
+def test_keys_created_later_are_published_alone() -> None:
     cr = endpoint()
     discovery = known({**cr, "status": {}})
     assert discovery.snapshot().keys[0].digests == ()
@@ -115,7 +115,7 @@ def test_numbers_in_a_status_are_no_news() -> None:
     assert discovery.endpoint_changes(ObjectPut(counted)) == []
 
 
-def test_a_changed_endpoint_is_told_of_and_its_replicas_with_it() -> None:
+def test_a_changed_endpoint_is_published_with_its_replicas() -> None:
     cr = endpoint()
     discovery = known(cr, pods=(pod(),))
     messages = discovery.endpoint_changes(ObjectPut(changed(cr, version(maxConcurrentRequestsPerContainer=3))))
@@ -142,13 +142,13 @@ def test_of_two_with_one_name_the_oldest_counts_until_it_is_gone() -> None:
     assert discovery.problems() == {}
 
 
-def test_an_endpoint_that_cannot_be_understood_is_skipped_and_told_of_to_people() -> None:
+def test_an_unreadable_endpoint_is_skipped_and_logged() -> None:
     discovery = known(endpoint("iris", version(trafficPercentile=200)), endpoint("rose"))
     assert [each.name for each in discovery.snapshot().endpoints] == ["rose"]
     assert "trafficPercentile" in discovery.problems()["ns/iris"]
 
 
-def test_an_endpoint_that_was_good_stays_what_it_was() -> None:
+def test_an_endpoint_with_a_new_fault_keeps_its_last_valid_form() -> None:
     cr = endpoint()
     discovery = known(cr)
     assert discovery.endpoint_changes(ObjectPut(changed(cr, version(trafficPercentile=200)))) == []
@@ -156,7 +156,7 @@ def test_an_endpoint_that_was_good_stays_what_it_was() -> None:
     assert "trafficPercentile" in discovery.problems()["ns/iris"]
 
 
-def test_replicas_that_run_elsewhere_are_told_of_with_the_endpoint() -> None:
+def test_static_replicas_are_published_with_the_endpoint() -> None:
     cr = endpoint("iris", version(replica={"static": ["10.9.9.9:80"]}))
     discovery = Discovery()
     assert told(discovery.endpoint_changes(ObjectPut(cr))) == ["SetKeys", "UpsertEndpoint", "UpsertReplica"]
@@ -178,7 +178,7 @@ def test_a_replica_is_known_once_its_pod_and_its_endpoint_are(pod_first: bool) -
     assert UpsertReplica(replica()) in steps[1]()
 
 
-def test_a_pod_is_told_of_once_for_every_change_that_matters() -> None:
+def test_a_pod_is_published_once_for_every_relevant_change() -> None:
     discovery = known(endpoint(), pods=(pod(ready=False),))
     assert discovery.pod_changes(ObjectPut(pod(resourceVersion="2"))) == [UpsertReplica(replica())]
     assert discovery.pod_changes(ObjectPut(pod(resourceVersion="3"))) == []
@@ -209,7 +209,7 @@ def test_pods_of_another_namespace_are_not_replicas() -> None:
     assert known(endpoint(), pods=(pod(namespace="elsewhere"),)).snapshot().replicas == ()
 
 
-def test_replicas_of_a_version_that_is_gone_end_what_they_have() -> None:
+def test_replicas_of_a_removed_version_drain() -> None:
     cr = endpoint()
     discovery = known(cr, pods=(pod(),))
     messages = discovery.endpoint_changes(ObjectPut(changed(cr, version("green"))))
@@ -217,7 +217,7 @@ def test_replicas_of_a_version_that_is_gone_end_what_they_have() -> None:
     assert discovery.pod_changes(ObjectGone(pod())) == [RemoveReplica("p1.01234567")]
 
 
-def test_replicas_of_an_endpoint_that_is_gone_end_what_they_have_and_new_ones_are_none() -> None:
+def test_replicas_of_a_removed_endpoint_drain_and_new_ones_are_none() -> None:
     discovery = known(endpoint(), pods=(pod(),))
     assert told(discovery.endpoint_changes(ObjectGone(endpoint()))) == ["RemoveEndpoint", "UpsertReplica"]
     assert discovery.pod_changes(ObjectPut(pod("p2", uid="22222222"))) == []
@@ -270,7 +270,7 @@ def trust_map(trust: TokenTrust) -> Object:
     return {"metadata": {"name": TRUST}, "data": {TRUST_FILE: msgspec.json.encode(trust).decode()}}
 
 
-def test_whose_tokens_count_is_told_of_and_stays_where_it_cannot_be_read() -> None:
+def test_token_trust_is_published_and_stays_while_it_cannot_be_read() -> None:
     trust = TokenTrust("https://issuer.test", (TokenKey("k", "EdDSA", "pem"),))
     discovery = Discovery()
     assert discovery.trust_changes(ObjectsListed(())) == []
@@ -350,7 +350,7 @@ def settled(state: ResetAll) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_what_is_told_step_by_step_comes_to_what_a_new_worker_is_told_at_once(seed: int) -> None:
+def test_incremental_messages_lead_to_the_same_state_as_a_snapshot(seed: int) -> None:
     draw = random.Random(seed)
     discovery, state = Discovery(), Discovery().snapshot()
     crs: dict[tuple[str, str], Object] = {}
@@ -389,7 +389,7 @@ def test_a_pods_change_costs_far_less_than_a_millisecond_among_thousands() -> No
 # ---- what is kept
 
 
-def test_what_is_kept_of_an_object_says_the_same_of_it() -> None:
+def test_the_kept_part_of_an_object_has_the_same_meaning() -> None:
     full_cr, full_pod = endpoint(managedFields=[{}], resourceVersion="7"), pod(managedFields=[{}])
     full_cr["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "x"}
     full_pod["spec"] = {"containers": []}

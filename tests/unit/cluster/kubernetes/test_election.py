@@ -33,7 +33,7 @@ def leader(fence: int = 4, asked_at: float = 100.0) -> Election:
     return me
 
 
-def test_where_there_is_no_lease_the_first_who_looks_may_make_it() -> None:
+def test_without_a_lease_the_first_candidate_may_create_it() -> None:
     me = candidate()
     me.seen(None, 100.0)
     assert me.free_at() <= 100.0
@@ -42,7 +42,7 @@ def test_where_there_is_no_lease_the_first_who_looks_may_make_it() -> None:
     assert bid["spec"]["holderIdentity"] == "me" and bid["spec"]["leaseTransitions"] == 1
 
 
-def test_a_lease_that_somebody_else_holds_is_left_alone_until_it_has_not_changed_for_its_length() -> None:
+def test_a_lease_of_another_holder_is_left_alone_until_it_is_unchanged_for_its_length() -> None:
     me = candidate()
     me.seen(lease(renewed="t1"), 100.0)
     me.seen(lease(renewed="t2", version="2"), 107.0)
@@ -57,7 +57,7 @@ def test_the_times_that_stand_in_a_lease_are_never_believed() -> None:
     assert me.free_at() == 109.0
 
 
-def test_who_changes_what_is_no_renewal_does_not_keep_a_dead_leader_alive() -> None:
+def test_a_change_of_other_fields_does_not_keep_a_dead_leader_alive() -> None:
     me = candidate()
     me.seen(lease(), 100.0)
     noted = lease(version="2")
@@ -88,7 +88,7 @@ def test_a_lease_that_is_deleted_under_a_leader_is_not_taken_before_that_leader_
     assert me.bid("now")["spec"]["leaseTransitions"] == 8
 
 
-def test_every_new_leader_has_a_higher_fence_and_so_has_one_who_comes_back() -> None:
+def test_every_new_leader_has_a_higher_fence_and_so_has_a_returning_one() -> None:
     me = candidate()
     me.seen(lease(holder="me", transitions=7), 100.0)  # its bid arrived, but the answer did not
     assert me.free_at() <= 100.0
@@ -102,13 +102,13 @@ def test_a_leader_stops_five_seconds_after_it_asked_for_its_last_renewal() -> No
     assert me.leads(107.9) and not me.leads(108.0)
 
 
-def test_who_never_won_does_not_lead() -> None:
+def test_a_candidate_that_never_won_does_not_lead() -> None:
     me = candidate()
     me.seen(lease(), 100.0)
     assert not me.leads(100.0)
 
 
-def test_a_leader_is_told_from_one_of_the_same_name_by_its_fence() -> None:
+def test_leaders_of_the_same_name_differ_by_their_fence() -> None:
     me = leader(fence=4)
     assert me.is_mine()
     me.seen(lease(holder="me", transitions=5), 101.0)
@@ -119,7 +119,7 @@ def test_a_leader_is_told_from_one_of_the_same_name_by_its_fence() -> None:
     assert not me.is_mine()
 
 
-def test_a_bid_keeps_what_others_have_put_on_the_lease() -> None:
+def test_a_bid_keeps_foreign_fields_of_the_lease() -> None:
     me = candidate(**{LINK: "10.0.0.1:8083"})
     found = lease()
     found["metadata"] |= {"labels": {"team": "a"}, "annotations": {"other": "kept", LINK: "old", REST: "old"}}
@@ -133,12 +133,12 @@ def test_a_bid_keeps_what_others_have_put_on_the_lease() -> None:
     assert bid["metadata"]["resourceVersion"] == "1"
 
 
-def test_a_release_names_nobody_and_keeps_the_fence() -> None:
+def test_a_release_has_no_holder_and_keeps_the_fence() -> None:
     released = leader(fence=4).release("now")
     assert released["spec"]["holderIdentity"] == "" and released["spec"]["leaseTransitions"] == 4
 
 
-def test_the_leader_tells_where_it_is_to_be_found() -> None:
+def test_the_lease_has_the_addresses_of_the_leader() -> None:
     me = candidate()
     assert me.leader is None
     found = lease(holder="pod_1a2b3c4d", transitions=5)
@@ -147,7 +147,7 @@ def test_the_leader_tells_where_it_is_to_be_found() -> None:
     assert me.leader == LeaderInfo("pod_1a2b3c4d", "10.0.0.1:8083", "http://10.0.0.1:8081", 5)
 
 
-def test_a_lease_that_somebody_made_by_hand_is_free() -> None:
+def test_a_lease_created_by_hand_is_free() -> None:
     me = candidate()
     me.seen({"metadata": {"name": "scorefront-control", "resourceVersion": "1"}}, 100.0)
     assert me.leader is None and me.free_at() <= 100.0

@@ -73,7 +73,7 @@ def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 @virtual
-async def test_the_first_candidate_leads_at_once_and_writes_who_it_is() -> None:
+async def test_the_first_candidate_leads_at_once_and_writes_its_identity() -> None:
     kubernetes = LeaseKubernetes()
     me, led = elector(Machine(kubernetes)), Led()
     async with running(me.run(led)):
@@ -96,7 +96,7 @@ async def test_a_leader_renews_every_second_and_leads_on() -> None:
 
 
 @virtual
-async def test_what_was_led_has_ended_so_the_lease_is_released_and_the_call_returns() -> None:
+async def test_when_the_led_work_has_ended_the_lease_is_released_and_the_call_returns() -> None:
     kubernetes = LeaseKubernetes()
 
     async def soon(fence: int) -> None:
@@ -107,7 +107,7 @@ async def test_what_was_led_has_ended_so_the_lease_is_released_and_the_call_retu
 
 
 @virtual
-async def test_what_was_led_has_failed_so_the_lease_is_released_and_the_error_goes_on() -> None:
+async def test_when_the_led_work_has_failed_the_lease_is_released_and_the_error_is_raised() -> None:
     kubernetes = LeaseKubernetes()
 
     async def fails(fence: int) -> None:
@@ -119,7 +119,7 @@ async def test_what_was_led_has_failed_so_the_lease_is_released_and_the_error_go
 
 
 @virtual
-async def test_a_leader_that_is_told_to_stop_ends_what_it_leads_while_it_renews_and_then_steps_down() -> None:
+async def test_a_stopping_leader_renews_until_its_work_has_ended_and_then_steps_down() -> None:
     kubernetes = LeaseKubernetes()
     ended_at = 0.0
 
@@ -159,19 +159,19 @@ async def lost_after(trouble: Callable[[], str], good_s: float = 3.5) -> tuple[f
     return led.ended_at[0] - kubernetes.lease_writes[-1][0], led, str(caught.value)
 
 
-def test_a_leader_whose_requests_are_refused_stops_at_the_deadline() -> None:
+def test_a_leader_with_refused_requests_stops_at_the_deadline() -> None:
     after_s, led, told = run_virtually(lost_after(lambda: "refused"))
     assert after_s == pytest.approx(S.renew_deadline_s, abs=0.02) and led.fences == [1]
     assert "connection refused" in told
 
 
-def test_a_leader_whose_requests_hang_stops_at_the_deadline() -> None:
+def test_a_leader_with_hanging_requests_stops_at_the_deadline() -> None:
     after_s, _, told = run_virtually(lost_after(lambda: "hangs"))
     assert after_s == pytest.approx(S.renew_deadline_s, abs=0.02)
     assert "no answer within 2.5 s" in told
 
 
-def test_a_leader_whose_answers_hang_stops_at_the_deadline_of_what_it_knows() -> None:
+def test_a_leader_with_hanging_answers_stops_at_the_deadline_of_its_last_known_renewal() -> None:
     async def main() -> None:
         kubernetes = LeaseKubernetes()
         machine = Machine(kubernetes)
@@ -185,7 +185,7 @@ def test_a_leader_whose_answers_hang_stops_at_the_deadline_of_what_it_knows() ->
 
 
 @virtual
-async def test_one_lost_request_in_three_harms_nobody() -> None:
+async def test_one_lost_request_in_three_is_harmless() -> None:
     kubernetes = LeaseKubernetes()
     machine = Machine(kubernetes)
     turns = itertools.cycle(("", "hangs", ""))
@@ -254,7 +254,7 @@ async def test_a_leader_is_confirmed_by_the_lease_that_it_holds_and_by_no_other(
 
 
 @virtual
-async def test_whatever_else_goes_wrong_in_a_request_is_a_renewal_that_did_not_happen() -> None:
+async def test_any_other_error_in_a_request_is_a_failed_renewal() -> None:
     kubernetes = LeaseKubernetes()
     machine = Machine(kubernetes)
     me, led = elector(machine), Led()
@@ -269,7 +269,7 @@ async def test_whatever_else_goes_wrong_in_a_request_is_a_renewal_that_did_not_h
 
 
 @virtual
-async def test_what_will_not_end_does_not_keep_the_loss_from_being_told() -> None:
+async def test_work_that_will_not_end_does_not_delay_the_loss() -> None:
     kubernetes = LeaseKubernetes()
     machine = Machine(kubernetes)
     release = asyncio.Event()
@@ -331,7 +331,7 @@ async def test_a_standby_knows_the_leader_and_does_nothing() -> None:
 
 
 @virtual
-async def test_a_standby_takes_over_from_one_who_steps_down_at_its_next_look() -> None:
+async def test_a_standby_takes_over_at_its_next_look_after_a_release() -> None:
     kubernetes = LeaseKubernetes()
     first, second, led = elector(Machine(kubernetes), "a"), elector(Machine(kubernetes), "b"), Led()
     async with running(first.run(for_ever)) as leading:
@@ -343,7 +343,7 @@ async def test_a_standby_takes_over_from_one_who_steps_down_at_its_next_look() -
             assert led.fences == [2] and second.leader is not None and second.leader.identity == "b"
 
 
-def test_a_standby_takes_over_from_one_who_was_killed_within_the_lease_and_one_look() -> None:
+def test_a_standby_takes_over_from_a_killed_leader_within_the_lease_and_one_look() -> None:
     async def takeover(phase_s: float) -> float:
         kubernetes = LeaseKubernetes()
         machine = Machine(kubernetes)
@@ -479,7 +479,7 @@ class Drama:
 
 
 @pytest.mark.parametrize("candidates", [2, 3])
-def test_there_are_never_two_leaders_whatever_fails_hangs_or_stands_still(candidates: int) -> None:
+def test_there_are_never_two_leaders_under_any_failures_hangs_and_pauses(candidates: int) -> None:
     led = 0
     for seed in range(6):
         drama = Drama(seed, candidates)

@@ -40,7 +40,7 @@ def test_a_name_passes_on_when_its_holder_is_gone():
     assert objects.owner("iris") is None and objects.names() == []
 
 
-def test_what_a_watch_tells_late_does_not_undo_what_was_written_since():
+def test_a_late_watch_event_does_not_undo_a_later_write():
     objects = EndpointObjects()
     assert objects.put(cr(generation=3))
     assert not objects.put(cr(generation=2))

@@ -45,7 +45,7 @@ async def test_a_leader_that_the_lease_does_not_name_any_more_never_writes_again
 
 
 @pytest.mark.parametrize("other", [None, "", "lease-1/2", "lease-1/3"])
-async def test_what_carries_no_fence_or_one_of_this_lease_up_to_ours_is_written_unasked(other: str | None) -> None:
+async def test_an_object_without_fence_or_with_one_up_to_ours_is_written_unasked(other: str | None) -> None:
     lease = LeaseInHand()
     await Fence(3, lease).admit(workload(other))
     assert lease.asked == 0
@@ -67,7 +67,7 @@ async def test_a_higher_number_that_the_lease_contradicts_is_forged_and_ends_no_
     fence.check()
 
 
-async def test_while_the_lease_cannot_be_read_nothing_is_written_and_nobody_ends() -> None:
+async def test_while_the_lease_cannot_be_read_nothing_is_written_and_no_leader_ends() -> None:
     lease = LeaseInHand()
 
     def away() -> bool:

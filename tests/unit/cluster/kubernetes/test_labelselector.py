@@ -22,6 +22,6 @@ def test_a_selector_is_written_as_a_query_takes_it_and_reads_back(text, selector
     parsed(text)
 
 
-def test_an_operator_that_nobody_knows_selects_nothing():
+def test_an_unknown_operator_selects_nothing():
     strange = {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "a", "operator": "Like", "values": ["b"]}]}
     assert not parsed(written(strange)).fits({"app": "x", "a": "b"})

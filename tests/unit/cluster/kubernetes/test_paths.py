@@ -24,7 +24,7 @@ from cluster.kubernetes.client.paths import Resource, path
         (path(paths.PODS, "ml", "../secrets/x"), "/api/v1/namespaces/ml/pods/..%2Fsecrets%2Fx"),
     ],
 )
-def test_a_path_is_what_the_api_serves(found: str, expected: str) -> None:
+def test_paths_of_the_api(found: str, expected: str) -> None:
     assert found == expected
 
 

@@ -43,7 +43,7 @@ def test_pods_that_were_there_before_their_version_are_found():
 
 
 @pytest.mark.parametrize("other", [pod(namespace="b"), pod(labels={"app": "y"}), pod(phase="Succeeded")])
-def test_a_pod_of_another_namespace_of_nobody_or_that_has_ended_is_no_replica(index, other):
+def test_a_foreign_unlabelled_or_ended_pod_is_no_replica(index, other):
     assert index.put(other) == [] and index.of(BLUE) == []
 
 
@@ -73,7 +73,7 @@ def test_adopted_pods_are_known_by_the_selector_of_their_workload(index):
     assert [each["metadata"]["name"] for each in index.of(OWN)] == ["x1"]
 
 
-def test_another_port_is_told_without_a_gap(index):
+def test_a_changed_port_is_published_without_a_gap(index):
     index.put(pod())
     (step,) = index.declare({BLUE: ReplicaRule("a", 8080, 2)})
     assert isinstance(step, Upsert) and step.replica.port == 8080
@@ -85,7 +85,7 @@ def test_a_version_that_is_forgotten_has_no_replicas_but_its_pods_are_still_know
     assert len(index.labelled("a", BLUE)) == 1
 
 
-def test_what_is_pod_for_leader_a_pod_is_enough():
+def test_a_pod_for_the_leader_is_enough():
     whole = pod(creationTimestamp="2026", managedFields=[{"manager": "kubelet"}])
     index = ReplicaIndex()
     index.declare({BLUE: MADE})

@@ -15,7 +15,7 @@ LABELS = {"app": "iris", "tier": "gold", "empty": ""}
         *(" app = iris , tier in (gold,silver) ,!canary", "app=iris,"),
     ],
 )
-def test_what_fits(text: str) -> None:
+def test_matching_selectors(text: str) -> None:
     assert parsed(text).fits(LABELS)
 
 
@@ -26,12 +26,12 @@ def test_what_fits(text: str) -> None:
         *("app=iris,tier=silver", "missing=", "", "app in ()"),
     ],
 )
-def test_what_does_not_fit(text: str) -> None:
+def test_selectors_that_do_not_match(text: str) -> None:
     assert not parsed(text).fits(LABELS)
 
 
 @pytest.mark.parametrize("text", ["=x", "app=a=b", "app in iris", "app in (iris", "a b", "!app=x", ",", "app,,tier"])
-def test_what_is_no_selector(text: str) -> None:
+def test_invalid_selectors(text: str) -> None:
     with pytest.raises(SelectorError):
         parsed(text)
 

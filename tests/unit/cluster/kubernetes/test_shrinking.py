@@ -39,7 +39,7 @@ def test_when_all_that_go_are_drained_there_is_no_need_to_tell_them_apart():
     assert steps.replicas == 1 and steps.mark_drained == ()
 
 
-def test_a_new_leader_goes_on_where_the_old_one_stopped():
+def test_a_new_leader_continues_the_shrinking_of_the_old_one():
     pods = [pod(1, draining=True, cost=DRAINED_COST), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
     assert steps.replicas == 2 and steps.retire == () and steps.mark_drained == ()
@@ -57,7 +57,7 @@ def test_pods_without_a_node_have_nothing_to_drain():
     assert steps.replicas == 1 and steps.retire == ()
 
 
-def test_what_was_withdrawn_goes_even_when_more_are_wanted_after_all():
+def test_retired_pods_go_even_when_more_are_wanted_after_all():
     steps = of_deployment(4, [pod(1), pod(2)], {"p-2.u"}, NOBODY, NOBODY)
     assert steps.replicas == 5 and names(steps.retire) == ["p-2"]
 

@@ -10,7 +10,7 @@ from cluster.kubernetes.snapshot import Snapshot, SnapshotFile
 KNOWN = Snapshot("pod", "uid", {"ns": [{"metadata": {"name": "iris"}}]}, {"": []}, [])
 
 
-def test_what_was_written_is_there_for_the_same_pod(tmp_path: Path) -> None:
+def test_a_snapshot_is_restored_for_the_same_pod(tmp_path: Path) -> None:
     SnapshotFile(tmp_path / "state" / "known.json").write(KNOWN)
     file = SnapshotFile(tmp_path / "state" / "known.json")
     assert file.load("pod", "uid") == KNOWN
@@ -18,7 +18,7 @@ def test_what_was_written_is_there_for_the_same_pod(tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / "state").iterdir()] == ["known.json"]
 
 
-def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_a_snapshot_is_private(tmp_path: Path) -> None:
     path = tmp_path / "known.json"
     SnapshotFile(path).write(KNOWN)
     assert path.stat().st_mode & 0o077 == 0

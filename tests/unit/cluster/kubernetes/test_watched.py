@@ -55,7 +55,7 @@ async def test_it_is_listed_once_every_namespace_is(scene):
     assert listed.done() and told == [ObjectPut(thing("x"))] and watched.age_s(5.0) == 5.0
 
 
-async def test_a_second_list_tells_only_what_is_different(scene):
+async def test_a_second_list_reports_only_differences(scene):
     (first, second), watched, told = scene
     second.tell(ObjectsListed((thing("z", "b"),)))
     first.tell(ObjectsListed((thing("x"), thing("y"))))
@@ -67,7 +67,7 @@ async def test_a_second_list_tells_only_what_is_different(scene):
     assert watched.find("b", "z") is not None and len(list(watched.all())) == 3
 
 
-async def test_changes_are_told_and_kept(scene):
+async def test_changes_are_reported_and_kept(scene):
     (first, _), watched, told = scene
     first.tell(ObjectsListed(()))
     first.tell(ObjectPut(thing("x")))

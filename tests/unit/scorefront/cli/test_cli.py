@@ -64,7 +64,7 @@ def test_size_knows_target_and_concurrency(
     assert capsys.readouterr().out == f"{replicas}\n"
 
 
-def test_get_shows_a_row_per_version_and_what_is_not_well(
+def test_get_shows_a_row_per_version_and_its_problems(
     server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["get", "iris"]) == 0
@@ -86,9 +86,7 @@ def test_get_prints_the_view_for_programs(
     assert load(capsys.readouterr().out) == {"value": [view(server)]}
 
 
-def test_get_tells_which_endpoints_are_skipped_and_why(
-    server: ScriptedServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_get_names_skipped_endpoints_and_the_reason(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     skipped = [{"name": "wine", "message": "wine.json is damaged: [red] at `$.keys`"}]
     server.on("GET /api/v1/endpoints", answer_json({"value": [view(server)], "skipped": skipped}))
     assert run(["get"]) == 0
@@ -117,7 +115,7 @@ def test_apply_checks_every_file_before_it_sends_one(
     assert f"error: {tmp_path}/wrong.yaml: " in capsys.readouterr().err
 
 
-def test_a_refusal_tells_which_of_several_documents_it_is_about(
+def test_a_refusal_names_the_document_of_several(
     server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "two.yaml"
@@ -149,7 +147,7 @@ def test_apply_sends_absolute_paths(server: ScriptedServer, capsys: pytest.Captu
     assert model_dirs == [str(ROOT / f"examples/iris/models/{name}/1") for name in ("blue", "green")]
 
 
-def test_what_get_prints_can_be_applied_again(
+def test_output_of_get_can_be_applied_again(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     declared = yaml.safe_load((ROOT / "examples/iris/endpoint.yaml").read_text())
@@ -179,7 +177,7 @@ def test_why_without_a_name_explains_the_number_of_router_workers(
     assert "no decision on the number of router workers yet" in capsys.readouterr().err
 
 
-def test_delete_tells_what_is_gone(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_delete_prints_the_deleted_endpoint(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on(f"DELETE {IRIS}", Answer(204))
     assert run(["delete", "iris"]) == 0
     assert capsys.readouterr().out == "endpoint iris deleted\n"
@@ -239,7 +237,9 @@ def test_score_reads_a_file(server: ScriptedServer, tmp_path: Path) -> None:
     assert server.asked[-1].body == sample.read_bytes()
 
 
-def test_a_refused_score_tells_status_code_and_body(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_score_prints_status_code_and_body(
+    server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = b"Too many requests for service iris (overloaded)"
     server.on("GET /score", Answer(503, text, {"x-ms-error-code": "Overloaded"}))
     assert run(["score", "iris"]) == 1
@@ -272,7 +272,7 @@ def test_the_token_of_the_environment_is_sent(server: ScriptedServer, monkeypatc
     assert server.asked[0].headers["authorization"] == "Bearer control-secret"
 
 
-def test_import_makes_a_manifest_whose_paths_fit_its_folder(
+def test_import_writes_a_manifest_with_paths_relative_to_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "azure"
@@ -338,7 +338,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(server: ScriptedServer) ->
     assert process.returncode == 1
 
 
-def test_a_full_disk_is_told(server: ScriptedServer) -> None:
+def test_a_full_disk_is_reported(server: ScriptedServer) -> None:
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "scorefront", "get", "-o", "json"]
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False)

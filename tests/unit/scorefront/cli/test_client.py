@@ -74,7 +74,7 @@ def test_traffic_sends_the_split_and_the_roles(server: ScriptedServer, control: 
     assert server.asked[0].document == {"percentiles": {"blue": 12.5}, "default": "blue", "control": None}
 
 
-def test_decisions_and_logs_say_what_they_want_in_the_query(server: ScriptedServer, control: ControlClient) -> None:
+def test_decisions_and_logs_have_their_limits_in_the_query(server: ScriptedServer, control: ControlClient) -> None:
     server.on(f"GET {IRIS}/decisions", answer_json({"value": []}))
     server.on(f"GET {IRIS}/logs", Answer(200, b'{"line": "one"}\n\n{"line": "two"}\n'))
     assert control.decisions("iris", 5, None) == []
@@ -83,7 +83,7 @@ def test_decisions_and_logs_say_what_they_want_in_the_query(server: ScriptedServ
     assert queries == ["last=5", "version=blue&tail=10&follow=false"]
 
 
-def test_broken_rules_are_invalid_input_and_all_told(server: ScriptedServer, control: ControlClient) -> None:
+def test_broken_rules_are_invalid_input_and_all_printed(server: ScriptedServer, control: ControlClient) -> None:
     faults = [{"path": f"spec.versions[{n}].name", "value": n, "rule": "must be text"} for n in range(2)]
     error = {"code": "InvalidEndpoint", "message": "2 rules are broken", "faults": faults}
     server.on(f"PUT {IRIS}", answer_json({"error": error}, 400))
@@ -94,7 +94,7 @@ def test_broken_rules_are_invalid_input_and_all_told(server: ScriptedServer, con
 
 
 @pytest.mark.parametrize(("status", "words"), [(404, "no endpoint iris"), (409, "no endpoint iris"), (401, "TOKEN")])
-def test_a_refusal_tells_the_message_of_the_control_plane(
+def test_a_refusal_has_the_message_of_the_control_plane(
     server: ScriptedServer, control: ControlClient, status: int, words: str
 ) -> None:
     server.on(f"GET {IRIS}", answer_json({"error": {"code": "X", "message": "no endpoint iris"}}, status))
@@ -114,7 +114,7 @@ def test_a_refusal_tells_the_message_of_the_control_plane(
         Answer(200, b"\xff"),
     ],
 )
-def test_something_else_that_speaks_http_is_told_from_a_control_plane(
+def test_another_http_server_is_distinguished_from_a_control_plane(
     server: ScriptedServer, control: ControlClient, answer: Answer
 ) -> None:
     server.on(f"GET {IRIS}", answer)
@@ -122,7 +122,7 @@ def test_something_else_that_speaks_http_is_told_from_a_control_plane(
         control.endpoint("iris")
 
 
-def test_a_closed_port_is_told_with_its_address_and_a_hint(closed_port: int) -> None:
+def test_a_closed_port_is_reported_with_its_address_and_a_hint(closed_port: int) -> None:
     with pytest.raises(
         ControlUnreachable, match=f"127.0.0.1:{closed_port}: nothing listens there; is `scorefront up` running"
     ):

@@ -141,14 +141,14 @@ def test_two_documents_of_one_name_are_refused(tmp_path: Path, texts: list[str])
     assert files[0] in caught.value.faults[0].rule
 
 
-def test_broken_rules_are_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_broken_rules_are_reported_with_the_name_of_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, good().replace("entryScript", "entryskript"))
     with pytest.raises(InvalidManifest) as caught:
         read_manifests([file])
     assert caught.value.subject == file
 
 
-def test_broken_rules_are_told_with_the_number_of_the_document(tmp_path: Path) -> None:
+def test_broken_rules_are_reported_with_the_number_of_the_document(tmp_path: Path) -> None:
     file = write(tmp_path, f"{good()}---\n" + good("other").replace("entryScript", "entryskript"))
     with pytest.raises(InvalidManifest) as caught:
         read_manifests([file])
@@ -180,11 +180,11 @@ def test_a_repeated_key_in_json_is_refused(tmp_path: Path) -> None:
     assert "'kind' stands twice" in refusal(tmp_path, '{"kind": 1, "kind": 2}', "endpoint.json")
 
 
-def test_what_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_invalid_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     assert ", line 2: is not valid YAML" in refusal(tmp_path, "a: 1\nb: ]\n")
 
 
-def test_what_is_not_json_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_invalid_json_is_refused_with_its_line(tmp_path: Path) -> None:
     assert ", line 2: is not JSON" in refusal(tmp_path, '{"a": 1,\n b}', "endpoint.json")
 
 

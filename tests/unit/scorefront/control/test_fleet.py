@@ -136,14 +136,14 @@ async def site() -> AsyncIterator[Site]:
 # ---- who is there
 
 
-async def test_whoever_takes_part_is_expected_to_report(site) -> None:
+async def test_every_member_router_is_expected_to_report(site) -> None:
     assert site.groups.expected == {"a-0", "b-0"}
     site.start("c", workers=2)
     await settle()
     assert site.groups.expected == {"a-0", "b-0", "c-0", "c-1"}
 
 
-async def test_a_history_that_cannot_be_read_or_is_gone_leaves_those_expected_who_were(site, caplog) -> None:
+async def test_an_unreadable_or_deleted_history_keeps_the_expected_routers(site, caplog) -> None:
     site.api.put(CONFIGMAPS, {"metadata": {"name": NAME}, "data": {"epoch": "many"}})
     await settle()
     site.api.take_away(CONFIGMAPS, NAME)
@@ -208,7 +208,7 @@ async def test_without_any_router_nothing_is_scaled(site) -> None:
     assert taking.done()
 
 
-async def test_where_somebody_has_chosen_the_number_of_workers_it_is_left_alone(site) -> None:
+async def test_a_chosen_number_of_workers_is_left_alone(site) -> None:
     site.groups.have("a", fixed=True)
     taking = asyncio.create_task(site.fleet.take_over())
     await site.clock.advance(10 * JOIN_S)
@@ -241,7 +241,7 @@ async def test_more_routers_are_asked_for_through_the_scale_of_their_deployment(
     assert site.api.verbs("/scale") == ["merge"]
 
 
-async def test_a_scale_that_somebody_else_has_changed_meanwhile_is_not_overwritten(site) -> None:
+async def test_a_concurrent_change_of_the_scale_is_not_overwritten(site) -> None:
     asking = asyncio.create_task(site.fleet.scale_out(3))
     await asyncio.sleep(0)
     await asyncio.sleep(0)  # it has read
@@ -251,7 +251,7 @@ async def test_a_scale_that_somebody_else_has_changed_meanwhile_is_not_overwritt
     assert site.routers() == 7
 
 
-async def test_who_leads_no_more_changes_nothing(site) -> None:
+async def test_a_former_leader_changes_nothing(site) -> None:
     site.leads = False
     with pytest.raises(CoresUnavailable):
         await site.fleet.scale_out(3)
@@ -299,7 +299,7 @@ async def test_a_cluster_that_cannot_resize_pods_has_workers_within_the_limit(si
     assert site.fleet.cores() == 2
 
 
-async def test_cores_are_given_back_down_to_what_a_pod_began_with(site) -> None:
+async def test_cores_are_lowered_to_the_initial_ones_of_a_pod(site) -> None:
     await grow(site, 4)
     await grow(site, 3)
     assert site.limit("a") == "3"
@@ -307,7 +307,7 @@ async def test_cores_are_given_back_down_to_what_a_pod_began_with(site) -> None:
     assert site.limit("a") == "2"
 
 
-async def test_cores_that_are_there_need_nobody_s_leave(site) -> None:
+async def test_available_cores_need_no_permission(site) -> None:
     site.api.failures[DEPLOYMENT] = ApiUnreachable("no answer")
     await grow(site, 2, there=False)
     assert site.fleet.cores() == 4, "nothing was refused"
@@ -345,7 +345,7 @@ async def test_pods_without_a_limit_have_the_cores_that_they_say(site) -> None:
     assert site.api.calls == []
 
 
-async def test_cores_are_those_of_the_smallest_router_and_the_last_known_where_none_is_heard(site) -> None:
+async def test_cores_are_those_of_the_smallest_router_or_the_last_known(site) -> None:
     site.api.failures["/resize"] = NotFound("no such subresource", 404)
     with pytest.raises(CoresUnavailable):
         await grow(site, 3, there=False)

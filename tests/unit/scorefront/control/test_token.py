@@ -28,7 +28,7 @@ async def test_the_environment_comes_first():
     assert api.calls == []
 
 
-async def test_it_is_made_once_and_read_by_everybody_else():
+async def test_the_control_token_is_created_once_and_read_by_all_others():
     api = FakeKubernetes()
     made = await token_of(api, {}, entropy)
     assert len(made) == 43
@@ -36,7 +36,7 @@ async def test_it_is_made_once_and_read_by_everybody_else():
     assert [verb for verb, _, _ in api.calls] == ["merge"]
 
 
-async def test_who_is_second_takes_what_the_first_has_made():
+async def test_the_second_creator_uses_the_token_of_the_first():
     api = FakeKubernetes()
 
     def slow(count: int) -> bytes:
@@ -54,14 +54,14 @@ async def test_a_secret_without_a_token_is_filled(data):
 
 
 @pytest.mark.parametrize("token", ["%", "/w==", "ICA="])
-async def test_a_token_that_cannot_be_used_is_told(token):
+async def test_an_unusable_token_is_reported(token):
     api = FakeKubernetes()
     api.edit(SECRETS, SECRET, {"data": {"token": token}})
     with pytest.raises(StoreError, match="scorefront-control-token holds no usable token; to have one made: kubectl"):
         await token_of(api, {}, entropy)
 
 
-async def test_a_secret_that_the_manifests_have_not_made_is_told():
+async def test_a_missing_secret_of_the_manifests_is_reported():
     api = FakeKubernetes()
     api.take_away(SECRETS, SECRET)
     with pytest.raises(NotFound, match=r"is missing: apply deploy/base/secrets\.yaml"):

@@ -143,7 +143,7 @@ def test_a_pod_that_was_replaced_or_has_failed_is_gone(change: str, tmp_path: Pa
 
 
 @told
-async def test_while_the_api_is_away_nobody_is_taken_for_dead_and_what_is_said_comes_after(
+async def test_while_the_api_is_away_no_router_is_taken_for_dead_and_announcements_come_later(
     api: SlowKubernetes, folder: Path
 ) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
@@ -198,7 +198,7 @@ async def test_a_router_that_is_alone_goes_on_while_the_api_is_away(api: SlowKub
 
 
 @told
-async def test_a_watch_that_is_silent_holds_nobody_up_for_long(api: SlowKubernetes, folder: Path) -> None:
+async def test_a_silent_watch_delays_updates_only_shortly(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
@@ -209,7 +209,7 @@ async def test_a_watch_that_is_silent_holds_nobody_up_for_long(api: SlowKubernet
 
 
 @told
-async def test_who_leaves_in_order_is_gone_from_the_next_view(api: SlowKubernetes, folder: Path) -> None:
+async def test_a_router_that_leaves_is_gone_from_the_next_view(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")
@@ -232,7 +232,7 @@ async def test_leaving_while_the_api_is_away_does_not_last(api: SlowKubernetes, 
 
 
 @told
-async def test_a_router_that_was_declared_dead_hears_of_it(api: SlowKubernetes, folder: Path) -> None:
+async def test_a_router_declared_dead_is_expelled(api: SlowKubernetes, folder: Path) -> None:
     a, b = Router(api, "a", folder), Router(api, "b", folder)
     a.announce("a1")
     b.announce("b1")

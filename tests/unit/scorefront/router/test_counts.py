@@ -19,7 +19,7 @@ def counts(*reports: UsageReport) -> UsageCache:
     return found
 
 
-def test_every_version_is_told_though_the_last_report_had_but_one() -> None:
+def test_every_version_is_reported_though_the_last_report_had_but_one() -> None:
     known = counts(
         UsageReport("w", 1.0, (usage(BLUE, 0), usage(GREEN, 0))), UsageReport("w", 2.0, (usage(BLUE, 0, 5.0),))
     )
@@ -29,14 +29,14 @@ def test_every_version_is_told_though_the_last_report_had_but_one() -> None:
     assert (whole.worker, whole.at_s, whole.starved) == ("w", 2.0, ())
 
 
-def test_what_was_busy_and_did_not_change_has_been_busy_until_the_last_report() -> None:
+def test_an_unchanged_busy_count_lasts_until_the_last_report() -> None:
     whole = counts(UsageReport("w", 2.0, (usage(BLUE, 3, 1.0),)), UsageReport("w", 4.5, ())).whole("w")
     assert whole is not None
     (told,) = whole.versions
     assert (told.busy, told.busy_slot_seconds) == (3, 1.0 + 3 * 2.5)
 
 
-def test_a_report_that_was_under_way_when_everything_was_told_still_counts() -> None:
+def test_a_report_under_way_during_the_snapshot_still_counts() -> None:
     known = counts(UsageReport("w", 1.0, (usage(BLUE, 1, 0.0),)))
     feed = UtilizationFeed()
     feed.expect(["w"])
@@ -47,7 +47,7 @@ def test_a_report_that_was_under_way_when_everything_was_told_still_counts() -> 
     assert feed.observe(BLUE, 1.0, 1.6).busy == 0
 
 
-def test_of_a_worker_that_has_ended_or_never_spoke_nothing_is_told() -> None:
+def test_an_ended_or_silent_worker_is_not_reported() -> None:
     known = counts(UsageReport("w", 1.0, (usage(BLUE, 1),)))
     known.forget("w")
     known.forget("w")

@@ -25,14 +25,14 @@ from tests.fakes.authority import Authority
         (["--peer-address", "127.0.0.1", "--tls-redirect", "0.0.0.0:80"], "--tls-cert"),
     ],
 )
-def test_what_is_wrong_on_the_command_line_is_named(
+def test_a_fault_on_the_command_line_is_named(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["router", *arguments]) == 2
     assert told in capsys.readouterr().err
 
 
-def test_without_certificates_for_links_it_says_which_file_is_missing(
+def test_without_certificates_for_links_the_missing_file_is_named(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["router", "--peer-address", "127.0.0.1", "--peers-dir", str(tmp_path)]) == 1

@@ -57,11 +57,11 @@ def joined(store: RoutersObject, pod: str, *names: str, group: str = "") -> Rout
     return router
 
 
-def test_nothing_is_written_before_somebody_has_looked(store: RoutersObject) -> None:
+def test_nothing_is_written_before_the_first_read(store: RoutersObject) -> None:
     assert Router(store, "a").announce("a1").seat.draft(100.0) is None
 
 
-def test_nothing_is_written_where_there_is_nothing_to_say(store: RoutersObject) -> None:
+def test_nothing_is_written_without_a_change(store: RoutersObject) -> None:
     assert not Router(store, "a").read().write()
     a = joined(store, "a", "a1")
     assert not a.write()
@@ -92,7 +92,7 @@ def test_an_older_version_that_comes_late_changes_nothing(store: RoutersObject) 
     assert a.names() == ("a1", "b1")
 
 
-def test_whoever_has_changed_the_object_otherwise_takes_no_write_from_it(store: RoutersObject) -> None:
+def test_foreign_changes_of_the_object_are_kept(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     store.kubernetes.edit(CONFIGMAPS, NAME, {"metadata": {"labels": {"team": "x"}}})
     assert a.read().announce("a1", "a2").write()
@@ -103,7 +103,7 @@ def test_whoever_has_changed_the_object_otherwise_takes_no_write_from_it(store: 
 # ---- the end of routers
 
 
-def test_a_router_whose_pod_is_gone_is_buried_and_nobody_knows_what_it_had(store: RoutersObject) -> None:
+def test_a_router_without_its_pod_is_buried_with_unknown_leases(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     joined(store, "b", "b1", "b2")
     (suspect,) = a.read().seat.suspects()
@@ -113,7 +113,7 @@ def test_a_router_whose_pod_is_gone_is_buried_and_nobody_knows_what_it_had(store
     assert a.view.departed == (Departed("b1", None), Departed("b2", None))
 
 
-def test_who_was_buried_by_another_is_not_buried_twice(store: RoutersObject) -> None:
+def test_a_buried_router_is_not_buried_twice(store: RoutersObject) -> None:
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
     joined(store, "c", "c1")
     for router in (a, b):
@@ -141,7 +141,7 @@ def test_a_new_process_in_a_pod_buries_the_one_before_in_the_same_write(store: R
     assert a.view.departed == (Departed("b1", None),)
 
 
-def test_what_a_buried_router_had_told_of_its_own_dead_stays_told(store: RoutersObject) -> None:
+def test_departures_reported_by_a_buried_router_stay_reported(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     Router(store, "b").read().announce("b2", gone=(Departed("b1", {"replica": 2}),)).write()
     a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
@@ -149,7 +149,7 @@ def test_what_a_buried_router_had_told_of_its_own_dead_stays_told(store: Routers
     assert set(map(repr, a.view.departed)) == {repr(Departed("b1", {"replica": 2})), repr(Departed("b2", None))}
 
 
-def test_a_router_that_leaves_tells_what_its_last_workers_had(store: RoutersObject) -> None:
+def test_a_leaving_router_reports_the_leases_of_its_last_workers(store: RoutersObject) -> None:
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
     b.announce(gone=(Departed("b1", {}),))
     assert b.write()
@@ -161,7 +161,7 @@ def test_a_router_that_leaves_tells_what_its_last_workers_had(store: RoutersObje
     assert not a.seat.suspects()
 
 
-def test_the_dead_grow_older_and_are_forgotten_once_everybody_has_left_their_slots_alone(store: RoutersObject) -> None:
+def test_departures_age_and_are_forgotten_after_their_quarantine(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     joined(store, "b", "b1")
     a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
@@ -196,7 +196,7 @@ def test_a_router_that_was_taken_for_dead_knows_that_it_has_to_end(store: Router
     assert not b.announce("b2").write(), "nobody would wait for its workers"
 
 
-def test_a_group_outside_a_pod_is_nobodys_to_bury(store: RoutersObject) -> None:
+def test_a_group_outside_a_pod_is_never_buried(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     by_hand = Router(store, "b")
     by_hand.seat = RouterMembership("b", "", "group-b", "home", LEASE_S)
@@ -242,20 +242,20 @@ def test_a_router_in_a_new_pod_of_the_old_name_waits_since_others_may_bury_the_o
     assert not again.seat.continue_alone()
 
 
-def test_a_router_without_members_in_the_last_view_waits_since_nobody_waits_for_it(store: RoutersObject) -> None:
+def test_a_router_without_members_in_the_last_view_does_not_continue_alone(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     a.announce().write()
     assert not a.announce("a2").seat.continue_alone()
 
 
-def test_a_router_that_may_have_said_that_it_has_nobody_waits(store: RoutersObject) -> None:
+def test_a_router_that_may_have_announced_no_members_does_not_continue_alone(store: RoutersObject) -> None:
     a = joined(store, "a", "a1").announce()
     assert a.seat.draft(a.now) is not None, "sent, and nobody knows whether it was taken"
     a.announce("a2")
     assert not a.seat.continue_alone()
 
 
-def test_back_from_alone_the_first_view_shown_holds_what_the_router_has_become(store: RoutersObject) -> None:
+def test_back_from_alone_the_first_view_has_the_present_members(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     again = restarted(store, "a").announce("a2")
     assert again.seat.continue_alone()
@@ -284,7 +284,7 @@ def test_alone_and_changed_while_a_write_was_on_its_way_nothing_of_in_between_is
     assert again.view.epoch > local
 
 
-def test_who_goes_on_alone_does_not_tell_that_it_has_nobody_for_a_moment(store: RoutersObject) -> None:
+def test_a_router_alone_does_not_announce_an_empty_part_for_a_moment(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     again = restarted(store, "a").announce("a2")
     assert again.seat.continue_alone()
@@ -308,7 +308,7 @@ def test_an_object_that_was_deleted_is_made_anew_with_all_that_was_known(store: 
     assert not b.seat.expelled
 
 
-def test_who_begins_anew_after_a_deletion_is_joined_by_those_who_were_there(store: RoutersObject) -> None:
+def test_a_fresh_history_after_a_deletion_is_joined_by_the_former_members(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     store.delete()
     new = joined(store, "c", "c1")

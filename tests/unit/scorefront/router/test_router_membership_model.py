@@ -208,7 +208,7 @@ class World:
 
 
 @pytest.mark.parametrize("block", range(10))
-def test_whatever_happens_nobody_who_lives_is_left_out_and_all_agree_in_the_end(block: int) -> None:
+def test_under_any_events_no_living_member_is_left_out_and_all_agree_in_the_end(block: int) -> None:
     went_alone = 0
     for seed in range(block * 40, block * 40 + 40):
         world = World(seed)

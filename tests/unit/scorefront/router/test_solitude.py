@@ -13,7 +13,7 @@ def note(folder: Path, pod: str = "a", uid: str = "uid") -> SoleMemberMarker:
     return SoleMemberMarker(folder / "state" / "alone.json", pod, uid)
 
 
-def test_what_was_kept_is_there_for_the_next_process_of_the_pod(tmp_path: Path) -> None:
+def test_the_note_is_there_for_the_next_process_of_the_pod(tmp_path: Path) -> None:
     note(tmp_path).keep(OBJECT)
     assert note(tmp_path).load() == OBJECT
 
@@ -34,7 +34,7 @@ def test_it_is_gone_once_the_router_is_not_alone_any_more(tmp_path: Path) -> Non
     assert note(tmp_path).load() == OBJECT
 
 
-def test_a_new_process_can_drop_what_another_has_kept(tmp_path: Path) -> None:
+def test_a_new_process_can_drop_the_note_of_another(tmp_path: Path) -> None:
     note(tmp_path).keep(OBJECT)
     note(tmp_path).drop()
     assert note(tmp_path).load() is None

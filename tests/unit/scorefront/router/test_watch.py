@@ -98,7 +98,7 @@ def test_everything_is_listed_once_and_then_followed() -> None:
     run_virtually(story())
 
 
-def test_what_was_known_is_there_while_the_api_is_away_and_is_compared_with_what_it_says_later() -> None:
+def test_the_known_state_is_there_while_the_api_is_away_and_is_compared_later() -> None:
     async def story() -> None:
         api = Lists()
         api.away = True

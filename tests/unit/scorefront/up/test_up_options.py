@@ -32,7 +32,7 @@ def test_up_without_a_word_has_the_documented_defaults(
     assert ran == [UpOptions((), tmp_path / ".scorefront", ("127.0.0.1", 8080), ("127.0.0.1", 8081))]
 
 
-def test_every_word_arrives_where_it_belongs(ran: list[UpOptions], tmp_path: Path) -> None:
+def test_every_option_reaches_its_setting(ran: list[UpOptions], tmp_path: Path) -> None:
     manifest = ROOT / "examples" / "iris" / "endpoint.yaml"
     words = ["-f", str(manifest), "--state-dir", str(tmp_path / "state"), "--listen", "0.0.0.0:80"]
     words += ["--control", "[::1]:81", "--workers", "1", "--access-log", "all"]
@@ -55,7 +55,7 @@ def test_every_word_arrives_where_it_belongs(ran: list[UpOptions], tmp_path: Pat
         (["-f", "/nowhere.yaml"], "/nowhere.yaml"),
     ],
 )
-def test_what_cannot_be_run_is_refused_by_name(
+def test_options_that_cannot_be_run_are_refused_by_name(
     ran: list[UpOptions], words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["up", *words]) == 2

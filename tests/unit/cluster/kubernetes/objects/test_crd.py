@@ -36,7 +36,7 @@ SCHEMA = schema()
 VERSIONS = ("spec", "versions")
 
 
-def test_the_file_is_what_the_models_make():
+def test_the_crd_file_is_generated_from_the_models():
     assert FILE.read_text(encoding="utf-8") == text(), "make crd"
 
 
@@ -195,14 +195,14 @@ def conforms(value: Any, part: dict[str, Any], place: str = "") -> list[str]:
 
 
 @given(valid_documents())
-def test_what_is_valid_fits_the_schema(manifest: dict[str, Any]):
+def test_valid_objects_fit_the_schema(manifest: dict[str, Any]):
     assert (
         conforms(manifest, {**SCHEMA, "properties": {**SCHEMA["properties"], "metadata": at(SCHEMA, ("metadata",))}})
         == []
     )
 
 
-def test_what_is_written_as_status_fits_the_schema():
+def test_a_written_status_fits_the_schema():
     version = VersionStatus("blue", 1, 2, 3, 4, selector="app=own", limited="x", conflict="y")
     keys = {"primarySha256": "0" * 64, "secondarySha256": "f" * 64}
     seen = EndpointStatus("iris", 1, (version,), "blue", "http://x", keys, Trouble("Why", "because"), "u-1.00")

@@ -87,13 +87,13 @@ def test_an_image_runs_under_the_restricted_pod_security_standard():
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_replicas_are_spread_over_nodes_where_that_can_be_had():
+def test_replicas_are_spread_over_nodes_if_possible():
     [spread] = pod_of(IMAGE)["topologySpreadConstraints"]
     assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
     assert spread["labelSelector"] == {"matchLabels": LABELS}
 
 
-def test_a_pod_that_is_to_go_serves_on_and_then_has_time_for_what_it_has():
+def test_a_terminating_pod_serves_on_and_has_time_for_its_requests():
     pod = pod_of(IMAGE, scoringTimeoutMs=2500)
     sleep_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert sleep_s > 1
@@ -194,7 +194,7 @@ def test_a_template_of_the_user_is_kept_but_for_our_labels():
     assert kept["spec"]["containers"][1]["livenessProbe"]["httpGet"]["port"] == 8000
 
 
-def test_what_a_template_leaves_out_is_added_to_the_container_that_serves():
+def test_missing_parts_of_a_template_are_added_to_the_serving_container():
     bare = {"spec": {"containers": [{"name": "mine", "image": "mine:1"}, {"name": "beside", "image": "b:1"}]}}
     first, second = pod_of({"podTemplate": bare}, containerResourceRequirements={"gpu": 1})["containers"]
     assert first["ports"][0]["containerPort"] == 5001
@@ -226,12 +226,12 @@ def test_the_declared_template_is_not_written_to():
         ({"static": ["127.0.0.1:80"]}, None),
     ],
 )
-def test_what_is_scaled_is_what_is_made_or_adopted(replica: dict[str, Any], workload: WorkloadRef | None):
+def test_the_scaled_workload_is_the_created_or_adopted_one(replica: dict[str, Any], workload: WorkloadRef | None):
     assert workload_of("iris", declared(replica)) == workload
     assert (declared(replica).replica.kind in made.MADE) == (workload is not None and workload.name == "iris-blue")
 
 
-def test_what_runs_on_one_machine_only_is_a_fault_that_names_its_field():
+def test_a_field_for_one_machine_only_is_a_fault_with_its_path():
     endpoint = to_endpoint(
         parse(
             document(

@@ -31,16 +31,16 @@ def held(manifest: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @given(valid_documents())
-def test_an_object_declares_what_its_manifest_did(manifest: dict[str, Any]):
+def test_an_object_declares_the_same_as_its_manifest(manifest: dict[str, Any]):
     assert endpoint_of(held(manifest)) == to_endpoint(parse(manifest))
 
 
-def test_what_the_server_and_kubectl_add_is_taken_away_and_the_rest_stays():
+def test_additions_of_the_server_and_kubectl_are_removed_and_the_rest_stays():
     metadata = document_of(held(document()))["metadata"]
     assert metadata == {"name": "iris", "namespace": "home", "annotations": {"team": "flowers"}}
 
 
-def test_a_field_that_nobody_knows_is_complained_about():
+def test_an_unknown_field_is_a_fault():
     manifest = held(document(), colour="red")
     manifest["metadata"]["lables"] = {}
     with pytest.raises(InvalidManifest) as refused:
@@ -59,7 +59,7 @@ def test_an_object_can_be_pointed_to():
     assert owner_of(held(document())) == OwnerRef("iris", "6a1f2c34-0000")
 
 
-def test_static_replicas_are_ready_where_they_are_said_to_be_and_the_same_for_everybody():
+def test_static_replicas_are_ready_as_declared_and_the_same_for_all_routers():
     addresses = ["127.0.0.1:9400", "[::1]:80", "model.local:81"]
     blue = version(replica={"static": addresses}, maxConcurrentRequestsPerContainer=4)
     endpoint = to_endpoint(parse(document(blue, version("green", replica={"image": "m:1"}))))

@@ -18,7 +18,7 @@ def told(note: str = "no room for 2 replicas", **changes: Any) -> dict[str, Any]
     return event(changes.get("about", ABOUT), EventType.WARNING, "NoRoom", note, NOW)
 
 
-def test_an_event_says_what_it_is_about():
+def test_an_event_has_its_subject():
     made = told()
     assert made["regarding"] == {
         **{"apiVersion": "scorefront.io/v1alpha1", "kind": "ScoringEndpoint"},
@@ -36,7 +36,7 @@ def test_the_same_words_make_the_same_event_and_others_another():
     assert name != told(about=reborn)["metadata"]["name"]
 
 
-def test_what_happens_again_is_counted():
+def test_a_repeated_event_is_counted():
     once = told()
     twice = repeated(once, NOW)
     assert twice["series"]["count"] == 2
@@ -44,7 +44,7 @@ def test_what_happens_again_is_counted():
 
 
 @pytest.mark.parametrize("note", ["x" * 2000, "é" * 2000, "…" * 341 + "ab"])
-def test_a_long_note_is_cut_to_what_the_api_takes(note: str):
+def test_a_long_note_is_cut_to_the_limit_of_the_api(note: str):
     cut = told(note)["note"]
     assert len(cut.encode()) <= 1024
     assert cut.endswith("…") and cut[:300] == note[:300]

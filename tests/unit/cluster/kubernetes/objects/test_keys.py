@@ -75,14 +75,14 @@ def test_an_entry_that_cannot_be_used_is_named_with_its_remedy_and_not_shown(val
     assert "PPPP" not in told and "two words" not in told and "schl" not in told
 
 
-def test_what_is_no_base64_is_named() -> None:
+def test_invalid_base64_is_named() -> None:
     secret = stored()
     secret["data"]["home.iris"] = "%%%"
     with pytest.raises(ProviderError, match=r"home\.iris is no base64"):
         entry_in(secret, found())
 
 
-def test_entries_without_their_endpoint_are_stale_where_endpoints_are_watched() -> None:
+def test_keys_without_their_endpoint_are_stale_in_watched_namespaces() -> None:
     keys = ("home.iris", "home.gone", "home.other", "elsewhere.gone")
     secret = stored()
     secret["data"] = dict.fromkeys(keys, secret["data"]["home.iris"])

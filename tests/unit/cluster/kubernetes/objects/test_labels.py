@@ -33,11 +33,11 @@ def test_the_longest_name_fits_into_a_name_of_the_api():
 
 
 @given(keys)
-def test_the_labels_of_a_version_tell_which_it_is(key: VersionKey):
+def test_the_labels_of_a_version_identify_it(key: VersionKey):
     assert key_of({"labels": {"other": "x", **labels_of(key)}}) == key
 
 
-def test_what_is_not_labelled_belongs_to_no_version():
+def test_a_pod_without_labels_belongs_to_no_version():
     assert key_of({}) is None
     assert key_of({"labels": None}) is None
     assert key_of({"labels": {"scorefront.io/endpoint": "iris"}}) is None

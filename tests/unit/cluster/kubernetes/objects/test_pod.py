@@ -97,7 +97,7 @@ def test_the_state_of_a_pod(found: dict[str, Any], state: ReplicaState):
     ],
     ids=["ended well", "ended, being deleted", "deleted before it had an address"],
 )
-def test_where_nothing_runs_and_nothing_will_there_is_no_replica(found: dict[str, Any]):
+def test_a_pod_that_neither_runs_nor_will_run_is_no_replica(found: dict[str, Any]):
     assert replica_of(found, KEY, 5001, 1) is None
 
 
@@ -141,7 +141,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize(("found", "words"), REASONS.values(), ids=REASONS)
-def test_the_reason_is_told_in_words(found: dict[str, Any], words: str):
+def test_the_reason_is_a_sentence(found: dict[str, Any], words: str):
     assert words in seen(found).reason
 
 
@@ -154,14 +154,14 @@ def test_a_long_reason_is_cut():
     assert len(seen(pod(running(containerStatuses=[waiting("ErrImagePull", "x" * 9000)]))).reason) == 500
 
 
-def test_only_a_pod_for_which_the_scheduler_found_no_room_is_unschedulable():
+def test_only_a_pod_without_a_node_by_the_scheduler_is_unschedulable():
     assert "Insufficient" in unschedulable(pod({"conditions": [NO_ROOM]}))
     assert unschedulable(pod({"conditions": [{**NO_ROOM, "message": ""}]})) == "Unschedulable"
     assert unschedulable(pod({"conditions": [{**NO_ROOM, "reason": "SchedulingGated"}]})) == ""
     assert unschedulable(pod(running(ready()))) == unschedulable(pod()) == ""
 
 
-def test_a_pod_says_by_its_labels_to_which_version_it_belongs():
+def test_the_labels_of_a_pod_name_its_version():
     labelled = pod(labels={"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"})
     assert key_of(labelled) == KEY
     assert key_of(pod()) is None

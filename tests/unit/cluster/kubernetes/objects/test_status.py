@@ -120,7 +120,7 @@ anything = st.builds(
 
 
 @given(anything)
-def test_what_has_not_changed_is_written_the_same(seen: EndpointStatus):
+def test_an_unchanged_status_is_written_the_same(seen: EndpointStatus):
     once = status_of(None, seen, THEN)
     assert status_of(once, seen, NOW) == once
 
@@ -154,7 +154,7 @@ def test_the_keys_that_a_router_learns_are_those_of_the_secret():
 @pytest.mark.parametrize(
     "keys", [None, {}, {"primarySha256": ""}, {"primarySha256": "ab"}, {"primarySha256": "zz" * 32}]
 )
-def test_what_is_no_digest_opens_nothing(keys: dict[str, str] | None):
+def test_an_invalid_digest_opens_nothing(keys: dict[str, str] | None):
     assert digests_of({"metadata": {"name": "iris"}, "status": {"keys": keys}}) is None
     assert digests_of({"metadata": {"name": "iris"}}) is None
 
