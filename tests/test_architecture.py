@@ -65,6 +65,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         "cluster.kubernetes.certificates",
     ),
     "httptools": ("router.proxy",),
+    "httpcore": ("scorefront.cli.client",),
     "jwt": ("router.core.authorization", "controlplane.tokens"),  # checking and signing: two sides that never meet
     "kubernetes_asyncio": ("cluster.kubernetes.client.kubeconfig",),
     "msgspec": (

@@ -5,17 +5,15 @@ elsewhere. Every wait is bounded, except for a followed log.
 """
 
 import errno
-import http.client
 import json
 import os
 import re
-import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from cluster.local.socket_owner import unix_peer_uid
@@ -23,6 +21,9 @@ from controlplane.openapi import OUTCOME_HEADER
 from scorefront.cli.command_errors import CommandError, InvalidInput
 from scorefront.command_hints import DEFAULT_CONTROL_URL
 from serving.faults import Fault
+
+if TYPE_CHECKING:
+    from httpcore import Response
 
 UNIX = "unix:"
 """A control URL that begins so goes on with the path of a Unix socket."""
@@ -105,12 +106,12 @@ class ControlClient:
 
     def apply(self, name: str, document: Mapping[str, Any]) -> str:
         """Declare an endpoint; the outcome: created, changed or unchanged."""
-        reply = self._exchange("PUT", _path(name), document)
+        reply = self._whole("PUT", _path(name), document)
         return reply.headers.get(OUTCOME_HEADER) or ("created" if reply.status == 201 else "changed")
 
     def delete(self, name: str) -> None:
         """Remove an endpoint and its replicas."""
-        self._exchange("DELETE", _path(name))
+        self._whole("DELETE", _path(name))
 
     def keys(self, name: str) -> dict[str, Any]:
         """`primaryKey` and `secondaryKey`."""
@@ -137,54 +138,60 @@ class ControlClient:
 
     def decisions(self, name: str, last: int, version: str | None) -> list[dict[str, Any]]:
         """Scaling decisions, newest last."""
-        return list(self._call("GET", _path(name, "decisions", last=last, version=version))["value"])
+        return list(self._object("GET", _path(name, "decisions"), last=last, version=version)["value"])
 
     def front_end_decisions(self, last: int) -> list[dict[str, Any]]:
         """Decisions on the number of router workers and of routers, newest last."""
-        return list(self._call("GET", f"{API}/front-end/decisions?last={last}")["value"])
+        return list(self._object("GET", f"{API}/front-end/decisions", last=last)["value"])
 
     def logs(self, name: str, version: str | None, tail: int, follow: bool) -> Iterator[dict[str, Any]]:
         """`version`, `replica` and `line` of each log line; with `follow` for as long as the replicas live."""
-        path = _path(name, "logs", version=version, tail=tail, follow=str(follow).lower())
+        query = {"version": version, "tail": tail, "follow": follow}
         # a model may be silent for hours, so the wait for a followed line has no end; Ctrl-C ends it
-        with closing(_connect(self.url, None if follow else ANSWER_TIMEOUT_S, self.trust)) as connection:
-            response = _request(connection, self.url, "GET", path, self._headers(), None)
-            if response.status != 200:
-                raise _refusal(self.url, _read(response, self.url))
-            for line in _lines(response, self.url):
+        timeout_s = None if follow else ANSWER_TIMEOUT_S
+        with self._response("GET", _path(name, "logs"), query=query, timeout_s=timeout_s) as response:
+            for line in _lines(response):
                 yield _json(line, self.url, response.status)
 
-    def _object(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        return dict(self._call(method, path, body))
-
-    def _call(self, method: str, path: str, body: object = None) -> Any:
-        reply = self._exchange(method, path, body)
+    def _object(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
+        reply = self._whole(method, path, body, query)
         answer = _json(reply.body, self.url, reply.status)
         if not isinstance(answer, dict):
             raise _not_a_control_plane(self.url, reply.status)
         return answer
 
-    def _exchange(self, method: str, path: str, body: object = None) -> Reply:
-        headers = self._headers()
+    def _whole(self, method: str, path: str, body: object = None, query: Mapping[str, object] = {}) -> Reply:
+        with self._response(method, path, body, query) as response:
+            return _read(response)
+
+    @contextmanager
+    def _response(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Mapping[str, object] = {},
+        timeout_s: float | None = ANSWER_TIMEOUT_S,
+    ) -> Iterator["Response"]:
+        """A response of status 2xx with its body unread.
+
+        method, path, body, query: of the request; null parameters are left out.
+        timeout_s: longest silence in seconds; None: unlimited.
+        """
+        headers = {"Accept": "application/json, application/x-ndjson"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
-        reply = exchange(self.url, method, path, headers, data, ANSWER_TIMEOUT_S, self.trust)
-        if reply.status not in (200, 201, 204):
-            raise _refusal(self.url, reply)
-        return reply
-
-    @property
-    def trust(self) -> "ServerTrust":
-        """Verification of the server certificate."""
-        return ServerTrust("--control-ca (or SCOREFRONT_CA)", self.ca)
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json, application/x-ndjson"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        return headers
+        if given := {key: str(value).lower() for key, value in query.items() if value is not None}:
+            path = f"{path}?{urlencode(given)}"
+        trust = ServerTrust("--control-ca (or SCOREFRONT_CA)", self.ca)
+        with _sent(self.url, method, path, headers, data, timeout_s, trust) as response:
+            if response.status not in (200, 201, 204):
+                raise _refusal(self.url, _read(response))
+            yield response
 
 
 def score(uri: str, data: bytes | None, credential: str | None, version: str | None) -> Reply:
@@ -197,29 +204,10 @@ def score(uri: str, data: bytes | None, credential: str | None, version: str | N
     if version:
         headers[PINNED_VERSION] = version
     parts = urlsplit(uri)
-    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    base = f"{parts.scheme}://{parts.netloc}"
-    return exchange(base, "GET" if data is None else "POST", path, headers, data, SCORING_TIMEOUT_S)
-
-
-def exchange(
-    base: str,
-    method: str,
-    path: str,
-    headers: Mapping[str, str],
-    data: bytes | None,
-    timeout_s: float,
-    trust: ServerTrust = ServerTrust(),
-) -> Reply:
-    """One request and its whole response.
-
-    base: URL of the server, or `unix:PATH`. method, path, headers, data: of the request.
-    timeout_s: longest silence in seconds.
-    trust: verification of the certificate; default: the authorities of the system.
-    Raises ControlUnreachable, InvalidInput.
-    """
-    with closing(_connect(base, timeout_s, trust)) as connection:
-        return _read(_request(connection, base, method, path, headers, data), base)
+    base, path = f"{parts.scheme}://{parts.netloc}", f"{parts.path}?{parts.query}" if parts.query else parts.path
+    method = "GET" if data is None else "POST"
+    with _sent(base, method, path, headers, data, SCORING_TIMEOUT_S, ServerTrust()) as response:
+        return _read(response)
 
 
 def checked_control_url(url: str) -> str:
@@ -250,104 +238,90 @@ def unix_path(option: str, text: str) -> Path:
     return path
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket that belongs to this user or to root."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=CONNECT_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        """Raises OSError; PermissionError if another user listens, because the control token would go there."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-        owner = unix_peer_uid(self.sock)
-        if owner not in (os.geteuid(), 0) and os.geteuid() != 0:
-            self.close()
-            raise PermissionError(errno.EPERM, f"uid {owner} listens there, not you")
+def _path(name: str, rest: str = "") -> str:
+    return f"{API}/endpoints/{quote(name, safe='')}" + (f"/{rest}" if rest else "")
 
 
-def _path(name: str, rest: str = "", **query: object) -> str:
-    path = f"{API}/endpoints/{quote(name, safe='')}" + (f"/{rest}" if rest else "")
-    given = {key: value for key, value in query.items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
+# ---- HTTP and its errors
 
 
-# ---- HTTP, and what can go wrong with it
-
-
-def _connect(base: str, timeout_s: float | None, trust: ServerTrust) -> http.client.HTTPConnection:
-    connection = _connection(base, trust)
-    try:
-        connection.connect()
-    except ssl.SSLCertVerificationError as error:
-        hint = f"name its authority's file in {trust.option}"
-        raise ControlUnreachable(
-            f"the certificate of {base} is not trusted ({error.verify_message}); {hint}"
-        ) from error
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-        raise _unreachable(base, error) from error
-    connection.sock.settimeout(timeout_s)
-    return connection
-
-
-def _connection(base: str, trust: ServerTrust) -> http.client.HTTPConnection:
-    if base.startswith(UNIX):
-        return UnixConnection(base.removeprefix(UNIX))
-    parts = urlsplit(base)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S, context=trust.context())
-    return http.client.HTTPConnection(host, parts.port, timeout=CONNECT_TIMEOUT_S)
-
-
-def _request(
-    connection: http.client.HTTPConnection,
+@contextmanager
+def _sent(
     base: str,
     method: str,
     path: str,
     headers: Mapping[str, str],
     data: bytes | None,
-) -> http.client.HTTPResponse:
+    timeout_s: float | None,
+    trust: ServerTrust,
+) -> Iterator["Response"]:
+    """A response with its body unread.
+
+    base: URL of the server, or `unix:PATH`. method, path, headers, data: of the request.
+    timeout_s: longest silence in seconds; None: unlimited.
+    trust: verification of the certificate.
+    Raises ControlUnreachable, also in place of the errors of reading the body; InvalidInput.
+    """
+    import httpcore  # late: --help, size and invalid calls need no client
+
+    unix = base.removeprefix(UNIX) if base.startswith(UNIX) else None
+    url = "http://localhost" if unix else base
+    context = trust.context() if base.startswith("https:") else None
+    fields = [("Host", urlsplit(url).netloc), *headers.items()]
+    waits = {"connect": CONNECT_TIMEOUT_S, "read": timeout_s, "write": timeout_s}
+    extensions = {"timeout": waits, "trace": _check_owner}
     try:
-        prefix = "" if base.startswith(UNIX) else urlsplit(base).path
-        connection.request(method, prefix + path, body=data, headers=dict(headers))
-        return connection.getresponse()
-    except (OSError, http.client.HTTPException) as error:
-        raise _unreachable(base, error) from error
-
-
-def _read(response: http.client.HTTPResponse, base: str) -> Reply:
-    try:
-        with response:
-            body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise _unreachable(base, error) from error
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return Reply(response.status, headers, body)
-
-
-def _lines(response: http.client.HTTPResponse, base: str) -> Iterator[bytes]:
-    try:
-        with response:
-            while line := response.readline():
-                if line.strip():
-                    yield line
-    except (OSError, http.client.HTTPException) as error:
-        raise _unreachable(base, error) from error
-
-
-def _unreachable(base: str, error: Exception) -> ControlUnreachable:
-    if isinstance(error, TimeoutError):
-        return ControlUnreachable(f"{base} did not answer in time")
-    if isinstance(error, http.client.HTTPException):
+        with (
+            httpcore.ConnectionPool(context, uds=unix) as pool,
+            pool.stream(method, url + path, headers=fields, content=data, extensions=extensions) as response,
+        ):
+            yield response
+    except httpcore.TimeoutException as error:
+        raise ControlUnreachable(f"{base} did not answer in time") from error
+    except httpcore.ProtocolError as error:
         hint = "; does it speak HTTPS?" if base.startswith("http://") else ""
-        return ControlUnreachable(f"{base} does not answer in HTTP ({type(error).__name__}){hint}")
-    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        raise ControlUnreachable(f"{base} does not answer in HTTP ({error}){hint}") from error
+    except (httpcore.NetworkError, OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        raise _unreachable(base, error, trust) from error
+
+
+def _check_owner(event: str, info: Mapping[str, Any]) -> None:
+    """Close a Unix socket of another user than this one and root, because the control token would go there."""
+    if event != "connection.connect_unix_socket.complete":
+        return
+    stream = info["return_value"]
+    owner = unix_peer_uid(stream.get_extra_info("socket"))
+    if owner not in (os.geteuid(), 0) and os.geteuid() != 0:
+        stream.close()
+        raise PermissionError(errno.EPERM, f"uid {owner} listens there, not you")
+
+
+def _unreachable(base: str, error: Exception, trust: ServerTrust) -> ControlUnreachable:
+    cause: BaseException = error
+    while below := cause.__cause__ or cause.__context__:  # down to the error of the socket
+        cause = below
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        hint = f"name its authority's file in {trust.option}"
+        return ControlUnreachable(f"the certificate of {base} is not trusted ({cause.verify_message}); {hint}")
+    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
         return ControlUnreachable(f"cannot reach {base}: nothing listens there; is `scorefront up` running?")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
     return ControlUnreachable(f"cannot reach {base}: {reason}")
+
+
+def _read(response: "Response") -> Reply:
+    body = response.read()
+    return Reply(response.status, {name.decode().lower(): value.decode() for name, value in response.headers}, body)
+
+
+def _lines(response: "Response") -> Iterator[bytes]:
+    """Lines that are not empty."""
+    rest = b""
+    for piece in response.iter_stream():
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from filter(None, lines)
+    if rest:
+        yield rest
 
 
 # ---- responses of the control plane

@@ -1,12 +1,16 @@
 """The REST client: requests, and the message for each kind of failure."""
 
 import dataclasses
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from scorefront.cli import client
 from scorefront.cli.client import (
     PINNED_VERSION,
     ControlClient,
@@ -204,3 +208,51 @@ def test_urls_that_may_not(url: str) -> None:
 def test_a_base_path_is_kept(server: ScriptedServer) -> None:
     server.on("GET /base/api/v1/endpoints", answer_json({"value": [{"a": 1}]}))
     assert ControlClient(f"{server.url}/base").endpoints() == [{"a": 1}]
+
+
+@pytest.fixture
+def unix_listener(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    path = f"{tmp_path}/s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(10)
+        yield f"unix:{path}", listener
+
+
+def test_a_unix_socket_of_another_user_gets_no_token(
+    unix_listener: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, listener = unix_listener
+    monkeypatch.setattr(client, "unix_peer_uid", lambda sock: 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ControlUnreachable, match="uid 12345 listens there, not you"):
+        ControlClient(url, "secret-token").endpoints()
+    peer, _ = listener.accept()
+    with peer:
+        assert peer.recv(65536) == b""
+
+
+def test_followed_logs_are_passed_on_line_by_line(unix_listener: tuple[str, socket.socket]) -> None:
+    url, listener = unix_listener
+    entries = (entry["line"] for entry in ControlClient(url).logs("iris", None, 10, follow=True))
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = ['{"line": "one"}\n{"line": "tw\u2028', 'o"}\n', '{"line": "three"}\n']
+
+    def serve(peer: socket.socket, text: str, before: bytes = b"") -> None:
+        data = text.encode()
+        peer.sendall(before + b"%x\r\n%s\r\n" % (len(data), data))
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(next, entries)
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65536)
+            serve(peer, chunks[0], head)
+            assert first.result(10) == "one"
+            serve(peer, chunks[1])
+            assert next(entries) == "tw\u2028o"
+            serve(peer, chunks[2])
+            assert next(entries) == "three"
+            peer.sendall(b"0\r\n\r\n")
+            assert list(entries) == []
