@@ -81,6 +81,9 @@ class _Sink(asyncio.Transport):
     def is_closing(self) -> bool:
         return False
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 class _Asker:
     """The exchange of a replica's connection, as far as it is needed."""

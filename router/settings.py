@@ -48,6 +48,10 @@ class RouterSettings:
     """Partial request heads of all connections of one worker; above it the oldest are answered 408."""
     buffer_bytes: int = 65_536
     """Buffer for a body in either direction; when it is full the sender is paused."""
+    collect_bytes: int = 8_000_000
+    """Request body collected before the request takes a slot, and response held after it has released the slot."""
+    collect_total_bytes: int = 256_000_000
+    """Bodies held by one worker, beyond `buffer_bytes` per connection; above it they are streamed, slot in hand."""
     connect_timeout_s: float = 1.0
     """Timeout of a connection to a replica; then another replica is tried."""
     max_attempts: int = 3

@@ -9,7 +9,7 @@ import math
 
 from router.core.health import Failure
 from router.core.ledger import Lease
-from router.core.router_errors import NoReadyReplicas, ReplicaFailed, RouterError
+from router.core.router_errors import NoReadyReplicas, PayloadTooLarge, ReplicaFailed, RouterError
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.exchange_state import ExchangeState
 from router.proxy.response_head import ResponseHead
@@ -17,8 +17,8 @@ from router.proxy.responses import CONTINUE, connection_line, interim_response, 
 from router.proxy.streams import ReadHold, UpstreamStream
 
 _TE_CHUNKED = b"Transfer-Encoding: chunked\r\n"
-MAX_PIECES = 1024
-"""Pieces of a collected body before they are joined: small pieces take many times their size."""
+JOINED_BYTES = 65_536
+"""Largest body that is copied behind its head; a larger one is written as it is."""
 
 
 class Exchange(ExchangeState):
@@ -55,15 +55,14 @@ class Exchange(ExchangeState):
             if complete and body:
                 version.observer.request_body(self.request_id, body)
         if complete:
-            if body:
-                self.body.append(body)
+            self.body = body
             self.body_complete = True
             self._enqueue(self._started_at)
         else:
             self._collect(body)
 
     def _collect(self, body: bytes) -> None:
-        """A slow sender must not hold a slot: enqueue once the body is complete or fills a buffer."""
+        """A slow sender must not hold a slot: enqueue once the body is complete or over the limits."""
         if self.head.expect_continue and not body:
             self._continue_sent = True
             self.client.write(CONTINUE)
@@ -80,17 +79,27 @@ class Exchange(ExchangeState):
                 self.upstream.write(self._framed(data, complete))
             return
         if data:
-            self.body.append(data)
-            self.body_size += len(data)
-            if len(self.body) > MAX_PIECES:
-                self.body = [b"".join(self.body)]
-        full = self.body_size >= self._gateway.settings.buffer_bytes
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)
+            self.body += data
+        if complete:
+            self.body = bytes(self.body)
+        full = not complete and not self._may_collect()
         if full:
-            self.client.hold_reading(ReadHold.SLOT, not complete)
+            self.client.hold_reading(ReadHold.SLOT, True)
         if (complete or full) and self.lease is None and not self.waiting and self.queue is None:
             self._started_at = self._gateway.now()
             if self._still_authorized():
                 self._enqueue(self._started_at)
+
+    def _may_collect(self) -> bool:
+        """True if more of the body may be collected without a slot, as far as the limits and the memory allow."""
+        size_bytes, settings = len(self.body), self._gateway.settings
+        if size_bytes < settings.buffer_bytes:
+            return True
+        if max(size_bytes, self.content_length) > settings.collect_bytes:
+            return False
+        return self._charge(size_bytes)
 
     def _still_authorized(self) -> bool:
         """Refuse the request if its credential became invalid while the body arrived: that may take hours."""
@@ -133,6 +142,10 @@ class Exchange(ExchangeState):
         assert queue is not None
         gateway.watch_running(queue)
         replica = lease.replica
+        if not self.body_complete and self.head.chunked and replica.id in gateway.pool.http10:
+            limit = f"{gateway.settings.collect_bytes:,} bytes"
+            self.refuse(PayloadTooLarge(f"The replica speaks HTTP/1.0: above {limit} a body needs Content-Length."))
+            return
         connection = gateway.pool.pop_idle(replica.id)
         if connection is not None and not self.body_complete:
             # The replica may just be closing it as idle, and a streamed body cannot be sent again.
@@ -195,28 +208,40 @@ class Exchange(ExchangeState):
         version = self.version
         assert version is not None
         self.upstream = connection
-        pieces, head = self.body, self.head
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if head.chunked:
-            framing = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
-            if body:
-                body = self._framed(body, self.body_complete)
-            elif self.body_complete:
-                body = LAST_CHUNK
-        elif head.has_body or head.method == b"POST":
-            framing = b"\r\nContent-Length: %d\r\n\r\n" % self.content_length
+        body, head = self.body, self.head
+        if not self.body_complete:
+            self._begin_stream(connection, version.upstream_head)
+            return
+        # A body held whole has a length, however it came: not every server understands chunks.
+        if head.has_body or head.method == b"POST":
+            framing = b"\r\nContent-Length: %d\r\n\r\n" % len(body)
         else:
             framing = b"\r\n\r\n"
-        data = b"".join((version.upstream_head, self.request_id, framing, body))
-        connection.begin(self, data, self.wait_s > 0.0)
+        if len(body) <= JOINED_BYTES:
+            connection.begin(self, b"".join((version.upstream_head, self.request_id, framing, body)), self.wait_s > 0.0)
+        else:
+            connection.begin(self, b"".join((version.upstream_head, self.request_id, framing)), self.wait_s > 0.0)
+            connection.write(bytes(body))
         self._sent_at = self._gateway.now()
-        self._replayable = self.body_complete
-        if not self.body_complete:
-            self.body = []  # may be large, and cannot be sent again
-            if self.head.expect_continue and not self._continue_sent:
-                self._continue_sent = True
-                self.client.write(CONTINUE)
-            self.client.hold_reading(ReadHold.SLOT, False)
+        self._replayable = True
+
+    def _begin_stream(self, connection: UpstreamStream, upstream_head: bytes) -> None:
+        """Send the head and the part of the body received so far."""
+        body = bytes(self.body)
+        if self.head.chunked:
+            framing = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+            body = chunk(body)
+        else:
+            framing = b"\r\nContent-Length: %d\r\n\r\n" % self.content_length
+        connection.begin(self, b"".join((upstream_head, self.request_id, framing, body)), self.wait_s > 0.0)
+        self._sent_at = self._gateway.now()
+        self._replayable = False
+        self.body = b""  # may be large, and cannot be sent again
+        self._charge(0)
+        if self.head.expect_continue and not self._continue_sent:
+            self._continue_sent = True
+            self.client.write(CONTINUE)
+        self.client.hold_reading(ReadHold.SLOT, False)
 
     # ---- the response
 

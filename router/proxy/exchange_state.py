@@ -6,7 +6,7 @@ Every way out releases the slot first (`_release`): the oldest ticket gets it in
 from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Ticket
-from router.core.router_errors import RouterError, ScoringTimeout
+from router.core.router_errors import ModelError, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
 from router.proxy.request_plan import VersionPlan
 from router.proxy.response_head import ResponseHead
@@ -16,17 +16,17 @@ from router.proxy.streams import ClientStream, UpstreamStream
 if TYPE_CHECKING:
     from router.proxy.gateway import Gateway
 
-CLIENT_GONE = 499
-"""Status of a request whose client disconnected (nginx's convention); only in counters and the access log."""
+CLIENT_GONE, CLIENT_GONE_CODE = 499, "ClientGone"
+"""Status (nginx's convention) and code of a request whose client disconnected; only in counters and access log."""
 
 
 class ExchangeState(Ticket):
     """A request with its ticket and lease, and the two connections that it joins."""
 
     __slots__ = (
-        *("_answer", "_answer_close", "_answer_raw", "_attempts", "_continue_sent", "_gateway", "_replayable"),
-        *("_sent_at", "_started_at"),
-        *("body", "body_complete", "body_size", "client", "content_length", "head", "replica_id", "request_id"),
+        *("_answer", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes", "_continue_sent", "_gateway"),
+        *("_replayable", "_sent_at", "_started_at"),
+        *("body", "body_complete", "client", "content_length", "head", "replica_id", "request_id"),
         *("routing_s", "status", "upstream", "version", "wait_s"),
     )
 
@@ -40,9 +40,8 @@ class ExchangeState(Ticket):
         self.request_id = gateway.ids.next()
         self.version: VersionPlan | None = None
         self.upstream: UpstreamStream | None = None
-        self.body: list[bytes] = []
-        """Received pieces of the body that have not been sent to a replica."""
-        self.body_size = 0
+        self.body: bytes | bytearray = b""
+        """The part of the body received and not sent, or all of it while it may be sent again."""
         self.body_complete = False
         self.status = 0
         """Status of the response; 0 before its head was sent."""
@@ -53,6 +52,8 @@ class ExchangeState(Ticket):
         self._started_at = 0.0
         self._sent_at = 0.0
         self._attempts = 0
+        self._charged_bytes = 0
+        """Memory charged for the collected body (`Gateway.bodies`)."""
         self._answer: ResponseHead | None = None
         self._answer_close = False
         self._answer_raw = False
@@ -76,7 +77,9 @@ class ExchangeState(Ticket):
         if self._gateway.poller is not None:
             self._gateway.poller.note_activity()
         lease.replica.failures = 0
-        upstream.detach(answer.keep_alive and self.body_complete, now)
+        # The replica may not have read a body that was streamed, or refused; the rest would be its next request.
+        read = self._replayable and (answer.status < 400 or not self.head.has_body)
+        upstream.detach(read and answer.keep_alive, now)
         self._release(now)
 
     def _complete(self, began: float) -> None:
@@ -97,7 +100,7 @@ class ExchangeState(Ticket):
             return
         self._drop_upstream()
         self.status = error.status
-        self._end(self._gateway.now())
+        self._end(self._gateway.now(), code=error.code)
         self.client.exchange_broken()
 
     def refuse(self, error: RouterError) -> None:
@@ -128,7 +131,7 @@ class ExchangeState(Ticket):
             self.queue.abandon(self)
         self._gateway.stats.counters["client_gone"] += 1
         self.status = CLIENT_GONE
-        self._end(self._gateway.now())
+        self._end(self._gateway.now(), code=CLIENT_GONE_CODE)
         self._gateway.effects.carry_out(None)
 
     def close_tunnel(self, counter: str) -> None:
@@ -153,12 +156,19 @@ class ExchangeState(Ticket):
     def _end(self, now: float, code: str = "", rule: str = "") -> None:
         if self.lease is not None:
             self._release(now)
+        else:
+            if self.queue is not None:
+                self.wait_s += now - self.enqueued_at  # it ends without a slot: all of it was waiting
+            if self._charged_bytes:
+                self._charge(0)
         self._account(now, code=code, rule=rule)
 
     def _release(self, now: float) -> None:
         lease, queue, gateway = self.lease, self.queue, self._gateway
         assert lease is not None and queue is not None
         self.lease = None
+        if self._charged_bytes:
+            self._charge(0)
         self.replica_id = lease.replica.id
         grant = queue.release(lease, now)
         dispatcher = gateway.dispatcher
@@ -166,6 +176,13 @@ class ExchangeState(Ticket):
             gateway.effects.carry_out(grant)
         if queue.borrower is not None:
             gateway.effects.arm_timer()  # a slot kept for the next request is returned after a while
+
+    def _charge(self, size_bytes: int) -> bool:
+        """Change the memory charged for the collected body; False, without effect, if too much is in use."""
+        if not self._gateway.bodies.resize(self._charged_bytes, size_bytes):
+            return False
+        self._charged_bytes = size_bytes
+        return True
 
     def _account(self, now: float, answering_s: float = 0.0, code: str = "", rule: str = "") -> None:
         """Count and log the request.
@@ -182,4 +199,6 @@ class ExchangeState(Ticket):
         else:
             gateway.accounting.count_unrouted(self.head, self.status)
         if gateway.access_log.includes(self.status):
+            if not code and self._answer is not None and self._answer.status == 500:
+                code = ModelError.code
             gateway.access_log.add(gateway.accounting.access_record(self, seconds, code, rule))

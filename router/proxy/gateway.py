@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from router.accesslog import AccessLog
 from router.busy_polling import BusyPoller
+from router.core.body_budget import BodyBudget
 from router.core.dispatcher import Dispatcher
 from router.core.ids import RequestIds
 from router.core.table import Table
@@ -53,6 +54,7 @@ class Gateway:
         self.dispatcher = dispatcher
         self.stats = WorkerStats()
         self.pool = UpstreamPool(settings)
+        self.bodies = BodyBudget(settings.collect_total_bytes)
         self.tunnels = OpenTunnels(unix_now)
         self.handoff = ConnectionHandoff()
         self.clients = ClientRegistry(settings, self.stats, self.tunnels, self.handoff)

@@ -32,7 +32,7 @@ class ResponseHead:
     __slots__ = (
         *("_pattern", "broken_rule"),
         *("chunked", "content_length", "fields", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
-        *("size", "status", "until_close"),
+        *("size", "status", "until_close", "version_minor"),
     )
 
     def __init__(
@@ -48,6 +48,7 @@ class ResponseHead:
         self.raw = raw
         self.size = len(raw)
         self.status = status
+        self.version_minor = version_minor
         self.reason = reason
         self.fields = fields
         self.names = values.keys()

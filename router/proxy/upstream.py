@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import struct
 from typing import TYPE_CHECKING, cast
 
 from router.core.router_errors import BadRequest, ReplicaFailed, RouterError
@@ -11,6 +10,7 @@ from router.proxy.head_parsing import has_stray_octets
 from router.proxy.partial_head import PartialResponseHead, response_fault
 from router.proxy.response_head import ResponseHead, parse_response
 from router.proxy.streams import ReadHold
+from router.proxy.tcp_socket import acknowledge_at_once, bytes_acknowledged, bytes_in_kernel, unread_data
 from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
@@ -24,17 +24,16 @@ MAX_INTERIM_RESPONSES = 1000
 """1xx responses to one request: three per second for the longest request."""
 FINISH_S = 2.0
 """Time for a replica to accept the last bytes of a tunnel."""
-_TCP_INFO_BYTES_ACKED = 120
-"""Offset of tcpi_bytes_acked in struct tcp_info (Linux 4.1, include/uapi/linux/tcp.h)."""
-_UNKNOWN = 1 << 62
+LARGE_BYTES = 65_536
+"""Request of which the replica's TCP may still lack a part when the answer comes."""
 
 
 class UpstreamConnection(asyncio.Protocol):
     """Connection to a replica; `exchange` is None while it is idle in the pool."""
 
     __slots__ = (
-        *("_buffer", "_decoder", "_fd", "_in_body", "_interim", "_last_head", "_partial", "_pool", "_remaining"),
-        *("_sent", "_sent_before", "_sock", "_tunnel", "_until_close"),
+        *("_buffer", "_decoder", "_early", "_fd", "_in_body", "_interim", "_last_head", "_partial", "_pool"),
+        *("_remaining", "_sent", "_sent_before", "_sock", "_tunnel", "_until_close"),
         *("closed", "exchange", "idle_since", "replica_id", "transport"),
     )
 
@@ -48,6 +47,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Bytes written since the connection was opened."""
         self._sent_before = 0
         """Value of `_sent` at the start of the exchange."""
+        self._early = False
+        """True if the answer began before the request was written: the replica may never read the rest."""
         self._buffer: bytes | bytearray = b""
         """Received and not yet used; a bytearray if it arrived, or is used, in pieces."""
         self._partial: PartialResponseHead | None = None
@@ -74,9 +75,17 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             # Unsolicited bytes must never become the response to the next request.
+            self._pool.note_leftovers(self.replica_id)
             self.close()
             return
         if not self._in_body:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent:
+                if unsent >= self._sent - self._sent_before and not self._buffer and not self._interim:
+                    self._pool.note_leftovers(self.replica_id)
+                    self._unsolicited(exchange)
+                    return
+                self._early = True
             last = self._last_head
             # Most responses repeat the previous head (the Date changes once a second).
             if (
@@ -97,6 +106,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._read_heads()
         else:
             self._read_body(data)
+        if self.exchange is exchange and not self._tunnel:
+            acknowledge_at_once(self._sock)  # the answer comes in parts: do not delay the next one
 
     def eof_received(self) -> bool:
         """asyncio: the replica closed its side."""
@@ -112,6 +123,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is closed."""
+        exchange = self.exchange
+        if exchange is not None and exc is not None and not self.closed:
+            # A replica that answers without reading the request resets the connection behind its answer.
+            self._early = True  # not for reuse
+            for data in unread_data(self._fd):
+                self.data_received(data)
+                if self.exchange is not exchange:
+                    break
         self.closed = True
         self._pool.remove(self)
         if self.exchange is not None:
@@ -136,7 +155,7 @@ class UpstreamConnection(asyncio.Protocol):
         """
         self.exchange = exchange
         self._sent_before = self._sent
-        self._in_body = False
+        self._in_body = self._early = False
         self._interim = 0
         if exchange.head.to_head:
             self._last_head = None
@@ -167,10 +186,15 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = None
         self._in_body = False
         self._decoder = None
-        if reusable and not self.closed and not self._buffer:
-            self._pool.keep(self, now)
-        else:
+        if not reusable or self.closed or self._early:
             self.close()
+        elif self._buffer:
+            self._pool.note_leftovers(self.replica_id)
+            self.close()
+        elif self._sent - self._sent_before > LARGE_BYTES and bytes_in_kernel(self._fd):
+            self.close()
+        else:
+            self._pool.keep(self, now)
 
     def finish(self) -> None:
         """Close a tunnel after flushing the bytes of the client, within FINISH_S."""
@@ -265,6 +289,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._in_body = True
         if head.broken_rule:
             exchange.note_broken_rule(head.broken_rule)
+        if not head.version_minor or self._pool.http10:
+            self._pool.note_version(self.replica_id, head.version_minor)
         self._remaining = head.content_length
         self._decoder = ChunkedBody() if head.chunked else None
         self._until_close = head.until_close
@@ -301,24 +327,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _lost(self, exchange: "Exchange", clean: bool) -> None:
         unanswered = not self._in_body and not self._buffer
-        never_begun = unanswered and clean and self._bytes_acked() <= self._sent_before
+        never_begun = unanswered and clean and bytes_acknowledged(self._sock) <= self._sent_before
         self.exchange = None
         self.closed = True
         exchange.upstream_lost(never_begun)
 
-    def _bytes_acked(self) -> int:
-        """Bytes acknowledged by the replica's TCP since the connection was opened; _UNKNOWN if not available.
-
-        A replica that closed the connection just before the request arrived has sent FIN and acknowledged none of the
-        request: it cannot have started it. After any other loss it may have.
-        """
-        if self._sock is None:
-            return _UNKNOWN
-        try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-        except OSError:
-            return _UNKNOWN
-        if len(info) < _TCP_INFO_BYTES_ACKED + 8:
-            return _UNKNOWN
-        (acked,) = struct.unpack_from("=Q", info, _TCP_INFO_BYTES_ACKED)
-        return int(acked) - 1  # the handshake's SYN counts as one
+    def _unsolicited(self, exchange: "Exchange") -> None:
+        """Bytes came before the request left: they answer nothing. The request takes another connection."""
+        self.abort()
+        exchange.upstream_lost(True)

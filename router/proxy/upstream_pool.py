@@ -22,6 +22,10 @@ class UpstreamPool:
     def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
         self.statics = StaticAddresses()
+        self.http10: set[str] = set()
+        """Replicas that answer HTTP/1.0: they may not be sent a chunked body (RFC 9112 section 6.1)."""
+        self.distrusted: set[str] = set()
+        """Replicas that sent bytes beyond an answer: their connections serve one request each."""
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._connecting = OwnedTasks()
 
@@ -36,6 +40,9 @@ class UpstreamPool:
 
     def keep(self, connection: UpstreamConnection, now: float) -> None:
         """Return a connection for the next exchange. `now`: monotonic seconds."""
+        if self.distrusted and connection.replica_id in self.distrusted:
+            connection.close()
+            return
         connection.idle_since = now
         idle = self._idle.get(connection.replica_id)
         if idle is None:
@@ -47,6 +54,16 @@ class UpstreamPool:
         idle = self._idle.get(connection.replica_id)
         if idle and connection in idle:
             idle.remove(connection)
+
+    def note_version(self, replica_id: str, minor: int) -> None:
+        """The replica answered HTTP/1.`minor`."""
+        (self.http10.discard if minor else self.http10.add)(replica_id)
+
+    def note_leftovers(self, replica_id: str) -> None:
+        """The replica sent bytes beyond an answer: it may have read the body of a request as the next request."""
+        if replica_id not in self.distrusted:
+            self.distrusted.add(replica_id)
+            _log.warning("replica %s: sent bytes beyond its answer; its connections are not reused", replica_id)
 
     def connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
         """Open a connection; calls `connected` or `unreachable` of the exchange."""
@@ -98,6 +115,8 @@ class UpstreamPool:
 
     def close_replica(self, replica_id: str) -> None:
         """Close the idle connections of a removed replica."""
+        self.http10.discard(replica_id)
+        self.distrusted.discard(replica_id)
         for connection in self._idle.pop(replica_id, []):
             connection.close()
 

@@ -58,7 +58,7 @@ def held_in_memory(rig: Rig) -> int:
         total += client.unsent() + len(client._buffer)
         exchange = client.exchange
         if exchange is not None:
-            total += sum(map(len, exchange.body))
+            total += len(exchange.body)
             if exchange.upstream is not None:
                 assert isinstance(exchange.upstream, UpstreamConnection)
                 total += exchange.upstream.transport.get_write_buffer_size()

@@ -69,7 +69,8 @@ async def test_chunk_extensions_and_trailers_are_not_passed_on(rig: Rig) -> None
     client.send(request(None, fields=("Transfer-Encoding: chunked",)) + body)
     await client.reader.readuntil(b"\r\n\r\n")
     assert await client.reader.readuntil(b"0\r\n\r\n") == b"5\r\nhello\r\n0\r\n\r\n"
-    assert bytes(replica.seen[0].raw_body) == b"3\r\n\r\n0\r\n\r\n"
+    assert replica.seen[0].values(b"x-trailer") == []
+    assert replica.seen[0].body == b"abc"
 
 
 async def test_a_body_that_comes_byte_by_byte_takes_a_slot_only_when_it_is_whole(rig: Rig) -> None:
@@ -287,7 +288,7 @@ async def early(wire: Wire, request: Request) -> None:
 
 @pytest.mark.parametrize("why", ["malformed", "late"])
 async def test_a_body_that_fails_after_the_answer_began_breaks_the_answer_off(rigs: Rigs, why: str) -> None:
-    rig = await rigs(body_timeout_s=0.3)
+    rig = await rigs(body_timeout_s=0.3, collect_bytes=100_000)
     await rig.replica(early, reads_body=False)
     client = await rig.client()
     client.send(request(None, fields=("Transfer-Encoding: chunked",)) + b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
@@ -299,7 +300,8 @@ async def test_a_body_that_fails_after_the_answer_began_breaks_the_answer_off(ri
         assert await client.end() == b"", "nothing may stand where the next chunk would"
 
 
-async def test_an_early_answer_ends_the_exchange_and_the_rest_of_the_body_is_no_request(rig: Rig) -> None:
+async def test_an_early_answer_ends_the_exchange_and_the_rest_of_the_body_is_no_request(rigs: Rigs) -> None:
+    rig = await rigs(collect_bytes=100_000)
     await rig.replica(
         plays(answer_bytes(b"big", "413 Content Too Large", ("Connection: close",)), close=True), reads_body=False
     )
