@@ -1,15 +1,13 @@
 """One connection to a replica: sends the request, checks the response; no state outlives the exchange."""
 
-import asyncio
-import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from router.core.router_errors import BadRequest, ReplicaFailed, RouterError
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head_parsing import has_stray_octets
 from router.proxy.partial_head import PartialResponseHead, response_fault
+from router.proxy.replica_connection import ReplicaConnection
 from router.proxy.response_head import ResponseHead, parse_response
-from router.proxy.streams import ReadHold
 from router.proxy.tcp_socket import acknowledge_at_once, bytes_acknowledged, bytes_in_kernel, unread_data
 from router.socket_write import write_at_once
 
@@ -22,31 +20,20 @@ CACHED_HEAD_BYTES = 4096
 MAX_RESPONSE_LINES = 1000
 MAX_INTERIM_RESPONSES = 1000
 """1xx responses to one request: three per second for the longest request."""
-FINISH_S = 2.0
-"""Time for a replica to accept the last bytes of a tunnel."""
 LARGE_BYTES = 65_536
 """Request of which the replica's TCP may still lack a part when the answer comes."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """Connection to a replica; `exchange` is None while it is idle in the pool."""
+class UpstreamConnection(ReplicaConnection):
+    """Connection to a replica over HTTP/1.1."""
 
     __slots__ = (
-        *("_buffer", "_decoder", "_early", "_fd", "_in_body", "_interim", "_last_head", "_partial", "_pool"),
-        *("_remaining", "_sent", "_sent_before", "_sock", "_tunnel", "_until_close"),
-        *("closed", "exchange", "idle_since", "replica_id", "transport"),
+        *("_buffer", "_decoder", "_early", "_in_body", "_interim", "_last_head", "_partial", "_remaining"),
+        *("_tunnel", "_until_close"),
     )
 
     def __init__(self, pool: "UpstreamPool", replica_id: str) -> None:
-        self._pool = pool
-        self.replica_id = replica_id
-        self.exchange: Exchange | None = None
-        self.closed = False
-        self.idle_since = 0.0
-        self._sent = 0
-        """Bytes written since the connection was opened."""
-        self._sent_before = 0
-        """Value of `_sent` at the start of the exchange."""
+        super().__init__(pool, replica_id)
         self._early = False
         """True if the answer began before the request was written: the replica may never read the rest."""
         self._buffer: bytes | bytearray = b""
@@ -62,13 +49,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._tunnel = False
 
     # ---- asyncio
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: connected."""
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=self._pool.settings.buffer_bytes)
-        self._sock: socket.socket | None = transport.get_extra_info("socket")
-        self._fd = self._sock.fileno() if self._sock is not None else -1
 
     def data_received(self, data: bytes) -> None:
         """asyncio: the replica sent something."""
@@ -136,16 +116,6 @@ class UpstreamConnection(asyncio.Protocol):
         if self.exchange is not None:
             self._lost(self.exchange, clean=isinstance(exc, BrokenPipeError))
 
-    def pause_writing(self) -> None:
-        """asyncio: the replica reads more slowly than the client sends."""
-        if self.exchange is not None:
-            self.exchange.client.hold_reading(ReadHold.REPLICA, True)
-
-    def resume_writing(self) -> None:
-        """asyncio: the replica has caught up."""
-        if self.exchange is not None:
-            self.exchange.client.hold_reading(ReadHold.REPLICA, False)
-
     # ---- used by the exchange
 
     def begin(self, exchange: "Exchange", data: bytes, at_once: bool) -> None:
@@ -166,18 +136,6 @@ class UpstreamConnection(asyncio.Protocol):
         if data:
             self.write(data)
 
-    def write(self, data: bytes) -> None:
-        """Send more of the request body, or bytes of the tunnel."""
-        self._sent += len(data)
-        self.transport.write(data)
-
-    def hold_reading(self, hold: bool) -> None:
-        """Pause or resume reading the response."""
-        if hold:
-            self.transport.pause_reading()
-        else:
-            self.transport.resume_reading()
-
     def detach(self, reusable: bool, now: float) -> None:
         """The exchange has ended: return the connection to the pool if reusable, else close it.
 
@@ -195,26 +153,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
         else:
             self._pool.keep(self, now)
-
-    def finish(self) -> None:
-        """Close a tunnel after flushing the bytes of the client, within FINISH_S."""
-        self.exchange = None
-        self.closed = True
-        if self.transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(FINISH_S, self.transport.abort)
-        self.transport.close()
-
-    def abort(self) -> None:
-        """Break the connection, so that the replica notices that the exchange was aborted."""
-        self.exchange = None
-        self.closed = True
-        self.transport.abort()
-
-    def close(self) -> None:
-        """Close an idle connection."""
-        if not self.closed:
-            self.closed = True
-            self.transport.close()
 
     # ---- reading
 
