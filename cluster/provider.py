@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 from cluster.changes import Change
+from cluster.timed_line import TimedLine
 from serving.endpoint import Endpoint, VersionKey
 from serving.faults import Fault
 
@@ -46,7 +47,7 @@ class Provider(Protocol):
     def watch(self) -> AsyncIterator[Change]:
         """Yield a Reset with the known replicas, then every change, without end."""
 
-    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[str]]:
+    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[TimedLine]]:
         """Replica id -> its last `tail` lines (stdout and stderr), including recently failed replicas."""
 
     def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:

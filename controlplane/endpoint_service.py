@@ -6,6 +6,7 @@ from typing import Any
 
 from autoscaler.policy import Direction
 from cluster.provider import Provider, ProviderError
+from cluster.timed_line import merged
 from controlplane.cluster_view import Shortfall, shortfalls
 from controlplane.control_errors import ConflictingChange
 from controlplane.document_checks import unencodable
@@ -162,17 +163,17 @@ class EndpointService:
         return self._scaling.decisions.last(self._registry.keys_of(name, version), last)
 
     async def logs(self, name: str, version: str | None, tail: int) -> list[LogLine]:
-        """The last log lines of every replica. Raises EndpointNotFound, VersionNotFound.
+        """The last log lines of every replica, by time. Raises EndpointNotFound, VersionNotFound.
 
         name: of the endpoint.
         version: None: all versions.
         tail: most lines of one replica.
         """
-        lines = []
+        tails = []
         for key in self._registry.keys_of(name, version):
-            for replica, tail_lines in (await self._provider.logs(key, tail)).items():
-                lines += [LogLine(key.version, replica, line) for line in tail_lines]
-        return lines
+            for replica, lines in (await self._provider.logs(key, tail)).items():
+                tails.append(((key.version, replica), lines))
+        return [LogLine(*source, text) for source, text in merged(tails)]
 
     def follow_logs(self, name: str, version: str | None) -> AsyncGenerator[LogLine, None]:
         """New log lines, without end. Raises EndpointNotFound, VersionNotFound at once."""
@@ -206,4 +207,5 @@ class EndpointService:
             tails = await self._provider.logs(key, LOG_LINES)
         except ProviderError:
             return []
-        return next((lines for lines in reversed(tails.values()) if lines), [])
+        latest = max((lines for lines in tails.values() if lines), key=lambda lines: lines[-1].at_s, default=[])
+        return [line.text for line in latest]

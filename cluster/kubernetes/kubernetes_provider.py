@@ -32,6 +32,7 @@ from cluster.kubernetes.workload_removal import WorkloadRemovals
 from cluster.kubernetes.workloads import FieldConflict, Workloads
 from cluster.provider import ProviderError
 from cluster.replica_feed import ReplicaFeed
+from cluster.timed_line import TimedLine
 from serving.clock import Clock
 from serving.endpoint import Endpoint, Version, VersionKey, WorkloadRef
 from serving.faults import Fault
@@ -187,7 +188,7 @@ class KubernetesProvider:
         """First a Reset with all replicas, then every change, for ever."""
         return self._feed.watch()
 
-    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[str]]:
+    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[TimedLine]]:
         """Replica id -> its last lines."""
         return await self._logs.tail(self._pod_cache.pods_of(key), tail)
 

@@ -10,6 +10,7 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError
 from cluster.kubernetes.client.paths import PODS, path
 from cluster.kubernetes.objects.pod import replica_id
+from cluster.timed_line import TimedLine, timed
 from serving.clock import Clock
 
 AT_ONCE = 8
@@ -31,21 +32,21 @@ class PodLogs:
         self._api = api
         self._clock = clock
 
-    async def tail(self, pods: list[Pod], lines: int) -> dict[str, list[str]]:
+    async def tail(self, pods: list[Pod], lines: int) -> dict[str, list[TimedLine]]:
         """Replica -> its last lines. For a container in restart backoff: of its previous run."""
         gate = asyncio.Semaphore(AT_ONCE)
         chosen = [pod for pod in pods if _has_run(pod)][-MAX_PODS:]
 
-        async def read(pod: Pod) -> list[str]:
+        async def read(pod: Pod) -> list[TimedLine]:
             async with gate:
                 return await self._read(pod, lines)
 
         tails = await asyncio.gather(*(read(pod) for pod in chosen))
         return {replica_id(pod): tail for pod, tail in zip(chosen, tails, strict=True)}
 
-    async def _read(self, pod: Pod, lines: int) -> list[str]:
+    async def _read(self, pod: Pod, lines: int) -> list[TimedLine]:
         metadata = pod["metadata"]
-        query = {**_container(pod), "tailLines": str(lines)}
+        query = {**_container(pod), "tailLines": str(lines), "timestamps": "true"}
         if _is_waiting(pod):
             query["previous"] = "true"
         try:
@@ -53,7 +54,8 @@ class PodLogs:
         except ApiError as error:
             _log.debug("log of pod %s: not read: %s", metadata["name"], error)
             return []
-        return text.splitlines()
+        # Not splitlines: a form feed or a Unicode separator is part of a line.
+        return timed(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")) if text else []
 
     async def follow(self, pods: Callable[[], list[Pod]]) -> AsyncGenerator[tuple[str, str], None]:
         """(replica, line) of all that are there and of those that come, for ever. Close it to stop."""

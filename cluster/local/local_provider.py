@@ -25,6 +25,7 @@ from cluster.local.version_replicas import VersionReplicas
 from cluster.lookup import OwnAddresses
 from cluster.provider import ProviderError
 from cluster.replica_feed import ReplicaFeed
+from cluster.timed_line import TimedLine
 from serving.addresses import static_faults
 from serving.destinations import Destinations
 from serving.endpoint import Endpoint, VersionKey
@@ -168,7 +169,7 @@ class LocalProvider:
         """Yield a Reset with the known replicas, then every change, without end."""
         return self._feed.watch()
 
-    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[str]]:
+    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[TimedLine]]:
         """Replica id -> its last `tail` lines; includes the last removed replicas, also of earlier runs."""
         return await self._logs.tail(key, tail)
 

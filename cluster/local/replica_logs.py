@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
+from cluster.timed_line import TimedLine, stamp, timed
 from serving.endpoint import VersionKey
 
 FILE_BYTES = 1_000_000
@@ -16,6 +18,8 @@ LINE_BYTES = 8192
 RING_LINES = 200
 KEPT_GONE = 5
 """Kept logs of removed replicas, per version."""
+QUIET_S = 0.2
+"""A line without an end is shown once its replica has written nothing for so long."""
 FOLLOW_BACKLOG = 10_000
 """Lines a slow follower may be behind before it loses the oldest."""
 
@@ -34,6 +38,11 @@ class LineBuffer:
             self._rest = b""
         return [piece for line in whole for piece in _pieces(line.removesuffix(b"\r"))]
 
+    @property
+    def has_rest(self) -> bool:
+        """True if the last line has no end."""
+        return bool(self._rest)
+
     def finish(self) -> list[bytes]:
         """The last line, if it has no end."""
         rest, self._rest = self._rest, b""
@@ -47,19 +56,32 @@ def _pieces(line: bytes) -> list[bytes]:
 class ReplicaLog:
     """The output of one replica. A full disk loses lines (counted), it never blocks the replica."""
 
-    def __init__(self, path: Path, followers: "set[LogFollower]", replica_id: str) -> None:
-        self.ring: deque[str] = deque(maxlen=RING_LINES)
+    def __init__(self, path: Path, followers: "set[LogFollower]", replica_id: str, wall: Callable[[], float]) -> None:
+        """An empty log.
+
+        path: of its file. followers: of the version. replica_id: of the replica. wall: unix seconds.
+        """
+        self.ring: deque[TimedLine] = deque(maxlen=RING_LINES)
         self.dropped_lines = 0
         self._path = path
         self._followers = followers
         self._id = replica_id
+        self._wall = wall
+        self._written_s = 0.0
+        """Time of the last output."""
         self._lines = LineBuffer()
         self._fd = -1
         self._bytes = 0
 
     def write(self, data: bytes) -> None:
         """Append output of the replica."""
+        self._written_s = self._wall()
         self._keep(self._lines.feed(data))
+
+    def end_quiet_line(self) -> None:
+        """End a line that has waited for its end for QUIET_S: a prompt, or the last words of a replica that hangs."""
+        if self._lines.has_rest and not 0 <= self._wall() - self._written_s < QUIET_S:
+            self._keep(self._lines.finish())
 
     def close(self) -> None:
         """Close the log of an ended replica."""
@@ -70,17 +92,18 @@ class ReplicaLog:
 
     def last(self, count: int, width: int = 300) -> str:
         """The last `count` lines with text, for a reason; each cut at `width` characters."""
-        return "\n".join([line[:width] for line in self.ring if line.strip()][-count:])
+        return "\n".join([line.text[:width] for line in self.ring if line.text.strip()][-count:])
 
     def _keep(self, lines: list[bytes]) -> None:
         if not lines:
             return
         texts = [line.decode(errors="replace") for line in lines]
-        self.ring.extend(texts)
+        self.ring.extend(TimedLine(self._written_s, text) for text in texts)
         for follower in self._followers:
             follower.put(self._id, texts)
         try:
-            self._append(b"\n".join(lines) + b"\n")
+            at = stamp(self._written_s).encode()
+            self._append(b"".join(b"%s %s\n" % (at, line) for line in lines))
         except OSError:
             self.dropped_lines += len(lines)
 
@@ -118,10 +141,12 @@ class LogFollower:
 
 
 class LogStore:
-    """All logs, under `root`/<endpoint>/<version>/<replica>.log."""
+    """All logs, under `root`/<endpoint>/<version>/<replica>.log; each line of a file begins with its time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, wall: Callable[[], float] = time.time) -> None:  # noqa: TID251 - a shell
+        """`root`: folder of the files. `wall`: unix seconds."""
         self._root = root
+        self._wall = wall
         self._open: dict[VersionKey, dict[str, ReplicaLog]] = {}
         self._dropped: set[VersionKey] = set()
         """Versions whose files are removed with their last replica."""
@@ -130,7 +155,7 @@ class LogStore:
     def open(self, key: VersionKey, replica_id: str) -> ReplicaLog:
         """Open a log for a starting replica."""
         self._dropped.discard(key)
-        log = ReplicaLog(self._path(key, replica_id), self._followers.setdefault(key, set()), replica_id)
+        log = ReplicaLog(self._path(key, replica_id), self._followers.setdefault(key, set()), replica_id, self._wall)
         self._open.setdefault(key, {})[replica_id] = log
         return log
 
@@ -171,8 +196,9 @@ class LogStore:
                 folder.rmdir()
                 folder.parent.rmdir()
 
-    async def tail(self, key: VersionKey, count: int) -> dict[str, list[str]]:
+    async def tail(self, key: VersionKey, count: int) -> dict[str, list[TimedLine]]:
         """Replica id -> its last `count` lines, for running replicas and kept logs."""
+        self._end_quiet_lines(key)
         live = {replica_id: list(log.ring) for replica_id, log in self._open.get(key, {}).items()}
         kept = await asyncio.to_thread(_read_tails, self._path(key, "any").parent, count)
         for replica_id, ring in live.items():
@@ -188,11 +214,21 @@ class LogStore:
         followers.add(follower)
         try:
             while True:
-                for line in await follower.get():
+                try:
+                    async with asyncio.timeout(QUIET_S):
+                        lines = await follower.get()
+                except TimeoutError:
+                    self._end_quiet_lines(key)
+                    continue
+                for line in lines:
                     yield line
         finally:
             followers.discard(follower)
             self._forget_unused(key)
+
+    def _end_quiet_lines(self, key: VersionKey) -> None:
+        for log in self._open.get(key, {}).values():
+            log.end_quiet_line()
 
     def _forget_unused(self, key: VersionKey) -> None:
         """An open log writes to the very set that followers join, so the set is removed only without both."""
@@ -212,12 +248,12 @@ def _newest_first(folder: Path, besides: Collection[str]) -> list[Path]:
     return [path for _, path in sorted(dated, reverse=True)]
 
 
-def _read_tails(folder: Path, count: int) -> dict[str, list[str]]:
-    tails: dict[str, list[str]] = {}
+def _read_tails(folder: Path, count: int) -> dict[str, list[TimedLine]]:
+    tails: dict[str, list[TimedLine]] = {}
     for path in folder.glob("*.log"):
         lines: list[str] = []
         for one in (path.with_name(path.name + ".1"), path):
             with contextlib.suppress(OSError):
                 lines += one.read_text(errors="replace").split("\n")[:-1]
-        tails[path.stem] = lines[-count:] if count > 0 else []
+        tails[path.stem] = timed(lines)[-count:] if count > 0 else []
     return tails

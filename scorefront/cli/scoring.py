@@ -90,7 +90,7 @@ def logs(
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
 ) -> None:
-    """Print the output of the replicas of an endpoint, each line with version and replica.
+    """Print the output of the replicas of an endpoint by time, each line with version and replica.
 
     \b
     Examples:

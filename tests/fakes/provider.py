@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cluster.changes import Change, Remove, Reset, Upsert
 from cluster.provider import ProviderError
+from cluster.timed_line import TimedLine
 from serving.endpoint import Endpoint, VersionKey
 from serving.faults import Fault
 from serving.replica import Replica, ReplicaState
@@ -24,7 +25,8 @@ class FakeProvider:
         self.hindrances: dict[bool, str] = {}
         """Whether fewer are wanted -> why that cannot be."""
         self.replicas: dict[str, Replica] = {}
-        self.logged: dict[VersionKey, dict[str, list[str]]] = {}
+        self.logged: dict[VersionKey, dict[str, list[str | TimedLine]]] = {}
+        """A line without a time is of time 0."""
         self.log_feed: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._slots: dict[VersionKey, int] = {}
         self._changes: asyncio.Queue[Change | ProviderError] = asyncio.Queue()
@@ -76,8 +78,11 @@ class FakeProvider:
                 raise change
             yield change
 
-    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[str]]:
-        return {replica: lines[-tail:] if tail else [] for replica, lines in self.logged.get(key, {}).items()}
+    async def logs(self, key: VersionKey, tail: int) -> dict[str, list[TimedLine]]:
+        return {
+            replica: [TimedLine(0.0, line) if isinstance(line, str) else line for line in lines[-tail:] if tail]
+            for replica, lines in self.logged.get(key, {}).items()
+        }
 
     async def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
         while True:

@@ -48,7 +48,7 @@ async def test_an_entry_script_gets_raw_json_its_model_and_a_worker_per_slot_on_
     assert len({answer["pid"] for answer in answers}) == 2
     assert len(pids_with(f"SCOREFRONT_REPLICA={replica.id}\0")) == 3
     assert listeners(replica.port) == {"127.0.0.1"}
-    lines = (await provider.logs(KEY, 100))[replica.id]
+    lines = [line.text for line in (await provider.logs(KEY, 100))[replica.id]]
     assert any(f"model loaded from {models}" in line for line in lines)
 
 
@@ -60,7 +60,7 @@ async def test_an_entry_script_that_raises_in_init_is_reported_with_its_tracebac
     source = ReplicaSource(ReplicaKind.ENTRY_SCRIPT, entry_script=str(script))
     await provider.apply(endpoint(version(source)), {"blue": 1})
     await watcher.until(lambda: any("exited with code" in replica.reason for replica in watcher.replicas.values()))
-    lines = [line for kept in (await provider.logs(KEY, 200)).values() for line in kept]
+    lines = [line.text for kept in (await provider.logs(KEY, 200)).values() for line in kept]
     assert any("no weights" in line for line in lines)
 
 

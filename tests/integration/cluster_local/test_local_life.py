@@ -103,7 +103,7 @@ async def test_a_model_that_exits_at_once_fails_with_its_last_lines_and_does_not
     assert "exited with code 3 before it was ready" in failed.reason and "no model here" in failed.reason
     assert took >= 1.0  # two waits of half a second
     kept = await provider.logs(KEY, 10)
-    assert len(kept) == 3 and all(lines == ["no model here"] for lines in kept.values())
+    assert len(kept) == 3 and all([line.text for line in lines] == ["no model here"] for lines in kept.values())
 
 
 async def test_repeated_failures_of_one_cause_are_logged_in_full_once(

@@ -139,7 +139,7 @@ async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalP
     async with asyncio.timeout(20):  # what it wrote last may still be on its way when it is ready
         while not (line.startswith("y") and len(line) < LINE_BYTES):
             _, line = await anext(follower)
-    lines = (await provider.logs(KEY, 5000))[replica.id]
+    lines = [line.text for line in (await provider.logs(KEY, 5000))[replica.id]]
     assert len(lines) == 5000
     long = [line for line in lines if line.startswith("y")]
     assert [len(line) for line in long] == [8192, 8192, 20_000 - 2 * 8192]

@@ -5,6 +5,7 @@ import pytest
 
 from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, UpsertEndpoint, UpsertReplica
 from cluster.provider import ProviderError
+from cluster.timed_line import TimedLine
 from controlplane.control_errors import ConflictingChange, NoSuchEndpoint, NoSuchVersion, StoreError
 from controlplane.keys import KeyType, digests
 from controlplane.statedir import StateDirectory
@@ -467,6 +468,17 @@ async def test_logs_of_all_replicas_are_one_stream(bench):
     bench.provider.log_feed.put_nowait(("g1", "four"))
     assert tuple(await anext(follow)) == ("green", "g1", "four")
     await follow.aclose()
+
+
+async def test_logs_of_several_replicas_are_in_the_order_of_time(bench):
+    await bench.apply(manifest(versions=TWO))
+    blue = {
+        "b1": [TimedLine(1.0, "one"), TimedLine(4.0, "four")],
+        "b2": [TimedLine(3.0, "three"), TimedLine(2.5, "set back")],
+    }
+    bench.provider.logged = {BLUE: blue, GREEN: {"g1": [TimedLine(2.0, "two")]}}
+    lines = [line.line for line in await bench.plane.endpoints.logs("iris", None, 9)]
+    assert lines == ["one", "two", "three", "set back", "four"]
 
 
 async def test_metrics_cover_every_declared_version(bench):

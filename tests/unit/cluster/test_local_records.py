@@ -18,7 +18,7 @@ from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_m
 from cluster.local.machine import LocalMachine
 from cluster.local.probe import has_clients, has_work
 from cluster.local.process_guard import Process, parse_stat
-from cluster.local.replica_logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, LineBuffer, LogStore
+from cluster.local.replica_logs import FILE_BYTES, KEPT_GONE, LINE_BYTES, QUIET_S, LineBuffer, LogStore
 from cluster.local.version_replicas import REMEMBERED_IDS, VersionReplicas
 from cluster.replica_feed import ReplicaFeed
 from serving.endpoint import VersionKey
@@ -46,13 +46,52 @@ def test_a_line_without_end_does_not_grow_for_ever() -> None:
 async def test_a_log_is_turned_over_and_reads_as_one(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
     log = store.open(KEY, "r1")
-    for number in range(30_000):
+    for number in range(20_000):
         log.write(b"%05d %s\n" % (number, b"x" * 60))
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "iris" / "blue").iterdir()}
     assert sizes.keys() == {"r1.log", "r1.log.1"} and all(size <= FILE_BYTES for size in sizes.values())
-    lines = (await store.tail(KEY, 15_000))["r1"]
-    assert [line[:5] for line in lines] == [f"{number:05d}" for number in range(15_000, 30_000)]
+    lines = [line.text for line in (await store.tail(KEY, 15_000))["r1"]]
+    assert [line[:5] for line in lines] == [f"{number:05d}" for number in range(5_000, 20_000)]
     assert (await store.tail(KEY, 0))["r1"] == []
+    store.close(KEY, "r1")
+
+
+async def test_lines_keep_the_time_at_which_they_were_written(tmp_path: Path) -> None:
+    now = [1_700_000_000.25]
+    store = LogStore(tmp_path, lambda: now[0])
+    log = store.open(KEY, "r1")
+    log.write(b"one\ntwo")
+    now[0] += 1.5
+    log.write(b" halves\n")
+    for _ in range(300):  # more than the lines in memory
+        log.write(b"more\n")
+    store.close(KEY, "r1")
+    first, second, *_ = (await LogStore(tmp_path).tail(KEY, 1000))["r1"]
+    assert (first, second) == ((1_700_000_000.25, "one"), (1_700_000_001.75, "two halves"))
+
+
+async def test_the_last_line_is_shown_without_its_end_once_its_replica_is_quiet(tmp_path: Path) -> None:
+    now = [1000.0]
+    store = LogStore(tmp_path, lambda: now[0])
+    log = store.open(KEY, "r1")
+    log.write(b"ready\nloading model")
+    assert [line.text for line in (await store.tail(KEY, 9))["r1"]] == ["ready"]  # the rest may be on its way
+    now[0] += QUIET_S
+    assert [line.text for line in (await store.tail(KEY, 9))["r1"]] == ["ready", "loading model"]
+    log.write(b" done\n")
+    assert [line.text for line in (await store.tail(KEY, 9))["r1"]][1:] == ["loading model", " done"]
+    store.close(KEY, "r1")
+
+
+async def test_a_follower_is_shown_the_last_line_without_its_end(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    lines = store.follow(KEY)
+    first = asyncio.ensure_future(anext(lines))
+    await asyncio.sleep(0)
+    store.open(KEY, "r1").write(b"Continue? [y/n] ")
+    async with asyncio.timeout(10):
+        assert await first == ("r1", "Continue? [y/n] ")
+    await closed(lines)
     store.close(KEY, "r1")
 
 
@@ -63,7 +102,7 @@ async def test_a_full_disk_loses_lines_but_blocks_no_writer(tmp_path: Path) -> N
     log = store.open(KEY, "r1")
     log.write(b"one\ntwo\n")
     assert log.dropped_lines == 2
-    assert await store.tail(KEY, 1) == {"r1": ["two"]}
+    assert [line.text for line in (await store.tail(KEY, 1))["r1"]] == ["two"]
     store.close(KEY, "r1")
 
 
