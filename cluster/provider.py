@@ -19,6 +19,9 @@ class Provider(Protocol):
     def check(self, endpoint: Endpoint) -> list[Fault]:
         """The faults of this endpoint here: an unsupported kind of replica, a missing file."""
 
+    def notes(self, endpoint: Endpoint) -> list[str]:
+        """Declared fields that have no effect here, one line for each version that has such."""
+
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Make the workloads of `endpoint` match its declaration. `replicas`: version name -> desired number.
 

@@ -87,6 +87,7 @@ class StatusAnswer(Answer, frozen=True):
     scoring_uri: str
     swagger_uri: str
     auth: Auth
+    notes: Annotated[list[str], Meta(description="declared fields without effect here, one line per version")]
     versions: dict[str, VersionStatusAnswer]
 
 

@@ -8,7 +8,7 @@ from autoscaler.policy import Observation
 from controlplane.answers import StatusAnswer, VersionStatusAnswer
 from controlplane.cluster_view import ClusterView, Shortfall, shortfalls
 from controlplane.registry import DeclaredEndpoint
-from serving.endpoint import Version, VersionKey
+from serving.endpoint import Endpoint, Version, VersionKey
 from serving.manifest import to_document
 from serving.replica import ReplicaState
 
@@ -26,6 +26,7 @@ class ViewSources:
     observe: Callable[[Version, VersionKey], Observation]
     desired: Callable[[Version, VersionKey], int]
     trouble: Callable[[str], str]
+    notes: Callable[[Endpoint], list[str]]
 
 
 def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[VersionKey, list[str]]) -> dict[str, Any]:
@@ -43,18 +44,24 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
     for version in endpoint.versions:
         key = VersionKey(endpoint.name, version.name)
         shortfall = missing.get(key)
-        # Enough replicas are ready and others fail: a new model does not start while the previous one serves.
-        failing = sources.view.message(key) if sources.view.counts(key)[ReplicaState.FAILED] and not shortfall else ""
-        message = explain(shortfall, trouble, log_tails.get(key, [])) or failing
+        message = explain(shortfall, trouble, log_tails.get(key, [])) or _hindrance(key, sources.view)
         versions[version.name] = _version_status(version, key, sources, message)
     status = StatusAnswer(
         ready=not missing,
         scoring_uri=f"{base}/score",
         swagger_uri=f"{base}/swagger.json",
         auth=endpoint.auth,
+        notes=sources.notes(endpoint),
         versions=versions,
     )
     return {**to_document(declared.manifest), "status": status.document()}
+
+
+def _hindrance(key: VersionKey, view: ClusterView) -> str:
+    """The reason of replicas that fail or have no room while enough others are ready: a new model that does not start
+    while the previous one serves, or a scale-up that the machine is too small for."""
+    facts = view.facts(key)
+    return view.message(key) if facts.unplaced or view.counts(key)[ReplicaState.FAILED] else ""
 
 
 def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> str:

@@ -74,7 +74,12 @@ class ControlPlane:
         )
         self._reconciler = Reconciler(provider, self._publish, view, registry, self._scaling.numbers, clock)
         self.sources = ViewSources(
-            view, settings.scoring_url, self._scaling.observe, self._scaling.desired, self._reconciler.trouble
+            view=view,
+            scoring_url=settings.scoring_url,
+            observe=self._scaling.observe,
+            desired=self._scaling.desired,
+            trouble=self._reconciler.trouble,
+            notes=provider.notes,
         )
         self.changes = EndpointChanges(store, registry, self._scaling, self._reconciler, self._publish, entropy)
         self.endpoints = EndpointService(

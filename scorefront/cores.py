@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from cluster.local.control_groups import control_groups
+
 MAX_WORKERS = 64
 """Largest number of workers: each has a link to every other."""
 
@@ -21,7 +23,7 @@ def allowed_cores(root: Path = Path("/")) -> int:
 
 def _limits(root: Path) -> Iterator[float]:
     """Cores allowed by each limiting control group, from this process's upwards."""
-    for one, group in _groups(root):
+    for one, group in control_groups(root, "cpu"):
         try:
             quota, period = _quota(root / "sys/fs/cgroup", one, group)
         except (OSError, ValueError):
@@ -38,22 +40,3 @@ def _quota(mounted: Path, one: bool, group: PurePosixPath) -> tuple[str, str]:
     else:
         quota, period = (mounted / group / "cpu.max").read_text().split()
     return quota, period
-
-
-def _groups(root: Path) -> Iterator[tuple[bool, PurePosixPath]]:
-    """(True for cgroup version 1, path) of each control group.
-
-    Version 1 gives a container its path on the node, but mounts its own group as the root.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        one = "cpu" in controllers.split(",")
-        if (one or number == "0") and path.startswith("/"):
-            own = PurePosixPath(path.removeprefix("/"))
-            yield one, own
-            for each in own.parents:
-                yield one, each

@@ -102,6 +102,10 @@ class KubernetesProvider:
         """The faults of an endpoint that this cluster cannot run, or refuses."""
         return self._faults(endpoint)
 
+    def notes(self, endpoint: Endpoint) -> list[str]:
+        """Nothing: in a cluster every declared field counts."""
+        return []
+
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Apply the Deployments of the versions, adopt workloads, and release undeclared ones. Raises ProviderError."""
         found = self._objects.owner(endpoint.name)

@@ -6,25 +6,50 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from cluster.local.command import PYTHONS, Host, directory, search_path
+from cluster.local.command import PYTHONS, VISIBLE_GPUS, Host, directory, search_path
 from cluster.local.inherited_environment import unexpandable
-from serving.endpoint import Endpoint, ReplicaKind, Version
+from serving.endpoint import Endpoint, ReplicaKind, ReplicaSource, Resources, Version
 from serving.faults import Fault
 from serving.validation_messages import HIDDEN
 
 ELSEWHERE = frozenset({ReplicaKind.IMAGE, ReplicaKind.POD_TEMPLATE, ReplicaKind.WORKLOAD_REF})
 INFERENCE_SERVER = "azureml_inference_server_http"
+DEFAULT_PORT = ReplicaSource(ReplicaKind.COMMAND).port
 NEEDS_CLUSTER = "needs a cluster; on one machine use entryScript, command or static"
 
 
 def check(endpoint: Endpoint, host: Host) -> list[Fault]:
-    """Every fault of every version. A number of GPUs is no fault: it is not limited here, replicas have access to
-    all."""
+    """Every fault of every version. Resources that this machine lacks are none: its replicas wait for room."""
     return [
         Fault(f"spec.versions[{index}].replica.{name}", value, rule)
         for index, version in enumerate(endpoint.versions)
         for name, value, rule in _faults(version, host)
     ]
+
+
+def notes(endpoint: Endpoint) -> list[str]:
+    """One line for each version with declared fields that have no effect on one machine."""
+    found = []
+    for version in endpoint.versions:
+        if fields := list(_without_effect(version)):
+            plural = "has" if len(fields) == 1 else "have"
+            found.append(f"version {version.name}: {', '.join(fields)} {plural} no effect on one machine")
+    return found
+
+
+def _without_effect(version: Version) -> Iterator[str]:
+    resources, default = version.resources, Resources()
+    is_static = version.replica.kind is ReplicaKind.STATIC
+    fields = {
+        "cpu": resources.cpu != default.cpu,
+        "cpuLimit": is_static and resources.cpu_limit is not None,
+        "memoryInGB": is_static and resources.memory_bytes != default.memory_bytes,
+        "memoryInGBLimit": is_static and resources.memory_limit_bytes is not None,
+        "gpu": is_static and resources.gpu > 0,
+    }
+    yield from (f"containerResourceRequirements.{name}" for name, declared in fields.items() if declared)
+    if not is_static and version.replica.port != DEFAULT_PORT:
+        yield "replica.port"
 
 
 def _faults(version: Version, host: Host) -> Iterator[tuple[str, object, str]]:
@@ -48,6 +73,8 @@ def _faults(version: Version, host: Host) -> Iterator[tuple[str, object, str]]:
     for name, value in source.env.items():
         for rule in unexpandable(value, host.environ):
             yield f"env.{name}", HIDDEN, rule
+    if version.resources.gpu and VISIBLE_GPUS in source.env:
+        yield f"env.{VISIBLE_GPUS}", source.env[VISIBLE_GPUS], "must not be set beside gpu, which sets it"
     if source.kind is ReplicaKind.COMMAND and not _executable(version, host):
         yield "command[0]", source.command[0], "must be a program that can be executed"
 

@@ -2,7 +2,7 @@
 
 import math
 import os.path
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from serving.endpoint import SERVER_TIMEOUT_VARIABLE, ReplicaKind, Resources, Ve
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LONGEST_SCORING_S = 300
 """Largest `scoringTimeoutMs`. A worker of an entry script may be silent as long, or for its whole `init()`."""
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 PYTHONS = frozenset({"python", "python3"})
 PORT_FIELD = "{port}"
 RUN_VARIABLE = "SCOREFRONT_RUN"
@@ -42,14 +43,23 @@ class Launch:
 
 
 def launch(
-    version: Version, endpoint: str, replica_id: str, port: int, host: Host, listener: int | None = None
+    version: Version,
+    endpoint: str,
+    replica_id: str,
+    port: int,
+    host: Host,
+    listener: int | None = None,
+    devices: Sequence[str] = (),
 ) -> Launch:
     """The command of one replica (kinds entryScript and command).
 
     `version`, `endpoint`, `replica_id`: the replica. `port`: to listen on, at 127.0.0.1. `host`: facts of the machine.
     `listener`: descriptor of a socket that already listens there, for the server of an entry script to inherit.
+    `devices`: its own GPUs; none: those of this process.
     """
     env = _environment(version, endpoint, replica_id, port, host)
+    if devices:
+        env[VISIBLE_GPUS] = ",".join(devices)
     return Launch(_argv(version, port, host, listener), env, directory(version))
 
 
@@ -73,6 +83,7 @@ def template(version: Version) -> tuple[Any, ...]:
         source.command,
         tuple(sorted(source.env.items())),
         cores_needed(version.resources),
+        version.resources.gpu,
         (version.slots_per_replica, version.server_timeout_ms) if hosted else None,
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.changes import Change
 from cluster.local import check as checking
-from cluster.local import limits
+from cluster.local import limits, machine_resources
 from cluster.local import process_guard as guard
 from cluster.local.command import RUN_VARIABLE, Host
 from cluster.local.guardian import Guardian
@@ -21,6 +21,7 @@ from cluster.local.local_replica import LocalReplica
 from cluster.local.machine import LocalMachine
 from cluster.local.probe import Prober
 from cluster.local.replica_logs import LogStore
+from cluster.local.room import Room, needs_memory
 from cluster.local.version_replicas import VersionReplicas
 from cluster.lookup import OwnAddresses
 from cluster.provider import ProviderError
@@ -28,7 +29,7 @@ from cluster.replica_feed import ReplicaFeed
 from cluster.timed_line import TimedLine
 from serving.addresses import static_faults
 from serving.destinations import Destinations
-from serving.endpoint import Endpoint, VersionKey
+from serving.endpoint import Endpoint, Resources, VersionKey
 from serving.faults import Fault
 
 MEMORY_PERIOD_S = 1.0
@@ -41,8 +42,8 @@ class LocalProvider:
     """Runs replicas (entryScript, command) on loopback ports and probes static ones.
 
     An ordinary user can limit two resources: `cpu_limit` by binding a replica to whole cores, and `memory_limit_bytes`
-    by killing a replica above it. `cpu` and `memory_bytes` reserve nothing, and all replicas have access to all GPUs:
-    reservations need a cluster.
+    by killing a replica above it. `memory_bytes` above its default and `gpu` are reserved: a replica starts only if
+    there is room for it (`room`). `cpu` reserves nothing.
 
     Replicas of an earlier run are replaced, never adopted: pipes, exit codes and the claim to the port ended with their
     parent, and a replica that missed a change of its template would look like any other. `start` kills leftovers of an
@@ -56,10 +57,11 @@ class LocalProvider:
         new_suffix: Callable[[], str] = lambda: secrets.token_hex(4),
         allowed: Destinations | None = None,
         own_ports: Sequence[int] = (),
+        gpus: Sequence[str] = (),
     ) -> None:
         """`state_dir`: for logs and a lock, of one provider at a time. `clock`: monotonic seconds. `new_suffix`:
         makes ids unique. `allowed`: destinations of static replicas, by default loopback. `own_ports`: ports of
-        scorefront, never those of static replicas."""
+        scorefront, never those of static replicas. `gpus`: for replicas, as in CUDA_VISIBLE_DEVICES."""
         self._dir = state_dir
         self._clock = clock
         self._new_suffix = new_suffix
@@ -69,6 +71,7 @@ class LocalProvider:
         self._feed = ReplicaFeed()
         self._allowed = allowed or Destinations()
         self._own_ports = tuple(own_ports)
+        self._gpus = tuple(gpus)
         self._logs = LogStore(state_dir / "logs")
         home = hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:16]
         self._host = Host(
@@ -93,6 +96,8 @@ class LocalProvider:
             guardian=guardian,
             logs=self._logs,
             cores=limits.Cores(os.sched_getaffinity(0)),
+            room=Room(self._gpus),
+            memory=machine_resources.memory,
             feed=self._feed,
             allowed=self._allowed,
             own=OwnAddresses(self._own_ports),
@@ -123,6 +128,10 @@ class LocalProvider:
         """The faults of this endpoint here: kinds that need a cluster, missing files, refused addresses."""
         own = self._running.own if self._running is not None else OwnAddresses(self._own_ports)
         return [*checking.check(endpoint, self._host), *static_faults(endpoint, self._allowed, own)]
+
+    def notes(self, endpoint: Endpoint) -> list[str]:
+        """Declared fields that have no effect here, one line for each version that has such."""
+        return checking.notes(endpoint)
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Make the replicas of `endpoint` match; versions not in `replicas` keep their number, new ones get their
@@ -192,29 +201,38 @@ class LocalProvider:
     def _versions_of(self, endpoint: str) -> list[tuple[VersionKey, VersionReplicas]]:
         return [(key, version_replicas) for key, version_replicas in self._versions.items() if key.endpoint == endpoint]
 
-    def _limited(self) -> dict[int, LocalReplica]:
-        """Subreaper -> replica, for running replicas with a memory limit."""
+    def _measured(self) -> dict[int, LocalReplica]:
+        """Subreaper -> replica, for running replicas that limit or reserve memory."""
         return {
             replica.subreaper: replica
             for version_replicas in self._versions.values()
             for replica in version_replicas.replicas.values()
-            if replica.version.resources.memory_limit_bytes is not None and replica.subreaper is not None
+            if replica.subreaper is not None and _is_measured(replica.version.resources)
         }
 
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(MEMORY_PERIOD_S)
-            if not (limited := self._limited()):
+            if not (measured := self._measured()):
                 continue
-            most = {pid: replica.version.resources.memory_limit_bytes or 0 for pid, replica in limited.items()}
+            most = {pid: _most_bytes(replica.version.resources) for pid, replica in measured.items()}
             used = await asyncio.to_thread(
                 lambda most: limits.memory_by_ancestor(guard.processes(), most, guard.pss_bytes), most
             )
+            self._machine().room.used_bytes = {measured[pid].id: used_bytes for pid, used_bytes in used.items()}
             for subreaper, used_bytes in used.items():
-                replica = limited[subreaper]
+                replica = measured[subreaper]
                 reason = limits.over_memory(used_bytes, replica.version.resources.memory_limit_bytes)
                 if reason and replica.subreaper == subreaper:
                     replica.handle(LifecycleEvent.UNHEALTHY, reason)
+
+
+def _is_measured(resources: Resources) -> bool:
+    return resources.memory_limit_bytes is not None or needs_memory(resources)
+
+
+def _most_bytes(resources: Resources) -> int:
+    return sys.maxsize if resources.memory_limit_bytes is None else resources.memory_limit_bytes
 
 
 def _lock(directory: Path) -> int:

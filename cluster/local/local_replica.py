@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cluster.local import command, lifecycle
 from cluster.local.child_process import ChildProcess
@@ -39,6 +39,11 @@ class Lineage:
     reason: str = ""
 
 
+def digest(template: tuple[Any, ...]) -> str:
+    """A short text for a replica template, equal for equal ones."""
+    return hashlib.sha256(repr(template).encode()).hexdigest()[:10]
+
+
 class LocalReplica:
     """State and reporting of a replica, child or static. Only `handle` changes its state."""
 
@@ -58,7 +63,6 @@ class LocalReplica:
         self.key = key
         self.version = version
         self.template = command.template(version)
-        self._template_digest = hashlib.sha256(repr(self.template).encode()).hexdigest()[:10]
         self.state = LifecycleState.STARTING
         self.reason = ""
         self.successor: Lineage | None = None
@@ -84,7 +88,7 @@ class LocalReplica:
             slots=self.version.slots_per_replica,
             static=isinstance(self, StaticReplica),
             reason=self.reason,
-            template=self._template_digest,
+            template=digest(self.template),
             failures=self.failed_starts,
         )
 
@@ -168,6 +172,7 @@ class ChildReplica(LocalReplica):
         self.reason = f"replaces one that failed: {lineage.reason}" if lineage.reason else ""
         self._lineage = lineage
         self._log = machine.logs.open(key, replica_id)
+        self._devices = machine.room.acquire(replica_id, version.resources)
         self._child: ChildProcess | None = None
         self._ready_at: float | None = None
         self._wait_s = 0.0
@@ -226,7 +231,7 @@ class ChildReplica(LocalReplica):
     def _spawn(self) -> ChildProcess:
         machine, version, listener = self._machine, self.version, self._listener
         inherited = listener.fileno() if listener is not None else None
-        launch = command.launch(version, self.key.endpoint, self.id, self.port, machine.host, inherited)
+        launch = command.launch(version, self.key.endpoint, self.id, self.port, machine.host, inherited, self._devices)
         self._log.write(withheld_note(machine.host.environ, launch.env))
         cores = machine.cores.acquire(self.id, command.cores_needed(version.resources))
         try:
@@ -251,6 +256,7 @@ class ChildReplica(LocalReplica):
         self._close_listener()
         self._machine.logs.close(self.key, self.id)
         self._machine.cores.release(self.id)
+        self._machine.room.release(self.id)
         self._machine.ports.release(self.port)
         self._machine.own.drop(self.id)
 

@@ -11,6 +11,7 @@ from cluster.local.guardian import Guardian
 from cluster.local.limits import Cores
 from cluster.local.probe import Prober
 from cluster.local.replica_logs import LogStore
+from cluster.local.room import MachineMemory, Room
 from cluster.lookup import OwnAddresses
 from cluster.owned_tasks import OwnedTasks
 from cluster.replica_feed import ReplicaFeed
@@ -76,6 +77,9 @@ class LocalMachine:
     guardian: Guardian
     logs: LogStore
     cores: Cores
+    room: Room
+    memory: Callable[[], MachineMemory]
+    """Reads the memory of this machine."""
     feed: ReplicaFeed
     allowed: Destinations
     """Allowed destinations of static replicas."""

@@ -3,12 +3,16 @@
 import asyncio
 import hashlib
 from collections import deque
+from collections.abc import Collection
+from typing import Any
 
 from cluster.local import command
 from cluster.local.lifecycle import WANTED, LifecycleEvent, LifecycleState
 from cluster.local.local_replica import ChildReplica, Lineage, LocalReplica, StaticReplica
 from cluster.local.machine import LocalMachine
 from cluster.local.replacement import ActiveReplica, plan
+from cluster.local.room import needs_memory
+from cluster.local.waiting_for_room import WaitingForRoom
 from serving.endpoint import ReplicaKind, Version, VersionKey
 
 NOT_WANTED = "not wanted any more"
@@ -27,6 +31,7 @@ class VersionReplicas:
         self._key = key
         self._version: Version | None = None
         self._successors: list[Lineage] = []
+        self._waiting = WaitingForRoom(machine, key, self._new_id, self._reconcile)
         self._used_ids: deque[str] = deque(maxlen=REMEMBERED_IDS)
         self._reconciling: asyncio.Handle | None = None
 
@@ -46,6 +51,7 @@ class VersionReplicas:
         self.wanted = len(version.replica.static) or wanted
         for replica in self._current():
             replica.version = version
+            self._machine.room.resize(replica.id, version.resources)
             self._machine.feed.upsert(replica.record())
         self._reconcile()
 
@@ -83,7 +89,7 @@ class VersionReplicas:
             self._reconciling = None
         if self._version is not None and self._version.replica.kind is ReplicaKind.STATIC:
             self._match_addresses(self._version)
-        template = None if self._version is None else command.template(self._version)
+        template = None if self._version is None else self._template(self._version)
         active = [
             ActiveReplica(replica.id, age, replica.state is LifecycleState.READY, replica.template == template)
             for age, replica in enumerate(self.replicas.values())
@@ -92,10 +98,43 @@ class VersionReplicas:
         todo = plan(self.wanted, active)
         for replica_id in todo.retire:
             self._retire(replica_id)
+        refusal = ""
         if self._version is not None and self._version.replica.kind is not ReplicaKind.STATIC:
-            for _ in range(todo.start):
-                self._start(self._version)
+            refusal = self._start_within_room(self._version, todo.start)
+        self._waiting.show(self._version, refusal)
         self._successors.clear()
+
+    def _start_within_room(self, version: Version, count: int) -> str:
+        """Start up to `count` replicas; returns the reason for starting fewer, or ""."""
+        for _ in range(count):
+            if refusal := self._refusal(version):
+                self._give_way(version)
+                return refusal
+            self._start(version)
+        return ""
+
+    def _refusal(self, version: Version, freed: Collection[str] = ()) -> str:
+        room, wanted = self._machine.room, version.resources
+        if not wanted.gpu and not needs_memory(wanted):
+            return ""
+        return room.refusal(wanted, self._machine.memory(), freed)
+
+    def _give_way(self, version: Version) -> None:
+        """Retire the oldest replica of an older template if only its share lets a current one start."""
+        going = [replica for replica in self.replicas.values() if replica.state not in WANTED]
+        starting = any(replica.state is LifecycleState.STARTING for replica in self._current())
+        olds = [
+            replica.id
+            for replica in self.replicas.values()
+            if replica.state is LifecycleState.READY and replica.template != self._template(version)
+        ]
+        if going or starting:
+            return  # their share, or the one they free when they are ready, comes first
+        for count in range(1, len(olds) + 1):
+            if not self._refusal(version, olds[:count]):
+                for old in olds[:count]:
+                    self._retire(old)
+                return
 
     def _match_addresses(self, version: Version) -> None:
         statics = [replica for replica in self.replicas.values() if isinstance(replica, StaticReplica)]
@@ -136,8 +175,12 @@ class VersionReplicas:
     def _current(self) -> list[LocalReplica]:
         if self._version is None:
             return []
-        template = command.template(self._version)
+        template = self._template(self._version)
         return [replica for replica in self.replicas.values() if replica.template == template]
+
+    @staticmethod
+    def _template(version: Version) -> tuple[Any, ...]:
+        return command.template(version)
 
     def _new_id(self) -> str:
         while (fresh := self._named(self._machine.new_suffix())) in self._used_ids:

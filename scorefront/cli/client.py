@@ -104,10 +104,12 @@ class ControlClient:
         """One endpoint's view."""
         return self._object("GET", _path(name))
 
-    def apply(self, name: str, document: Mapping[str, Any]) -> str:
-        """Declare an endpoint; the outcome: created, changed or unchanged."""
+    def apply(self, name: str, document: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """Declare an endpoint: the outcome (created, changed or unchanged), and lines on fields without effect."""
         reply = self._whole("PUT", _path(name), document)
-        return reply.headers.get(OUTCOME_HEADER) or ("created" if reply.status == 201 else "changed")
+        outcome = reply.headers.get(OUTCOME_HEADER) or ("created" if reply.status == 201 else "changed")
+        view = _json(reply.body, self.url, reply.status)
+        return outcome, list(view.get("status", {}).get("notes", ())) if isinstance(view, dict) else []
 
     def delete(self, name: str) -> None:
         """Remove an endpoint and its replicas."""

@@ -39,10 +39,12 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: Contr
     control = control_plane(control_url, control_ca)
     for manifest in manifests:
         try:
-            outcome = control.apply(manifest.name, manifest.document)
+            outcome, notes = control.apply(manifest.name, manifest.document)
         except ControlRefused as refused:
             raise refused.of(manifest.source) from refused
         print(f"endpoint {manifest.name} {outcome}")
+        for line in notes:
+            show.note(f"endpoint {manifest.name}: {line}")
 
 
 def get(

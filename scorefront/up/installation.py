@@ -14,12 +14,13 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.local.local_provider import LocalProvider
+from cluster.local.machine_resources import NotDevices, devices
 from cluster.provider import ProviderError
 from controlplane import audit
 from controlplane.control_errors import StoreError
@@ -90,6 +91,7 @@ def _run(options: UpOptions) -> int:
     port_limits(os.environ)
     destinations(os.environ, in_cluster=False)
     show_keys(os.environ)
+    _gpus(os.environ)
     make_own(options.state_dir)
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))
@@ -117,7 +119,7 @@ class _Installation:
         self._store = FileStore(options.state_dir)
         allowed = destinations(os.environ, in_cluster=False)
         ports = ports_of(listen, control, redirect)
-        self._provider = LocalProvider(options.state_dir, allowed=allowed, own_ports=ports)
+        self._provider = LocalProvider(options.state_dir, allowed=allowed, own_ports=ports, gpus=_gpus(os.environ))
         self._routers = Supervisor(
             listen,
             options.workers or 1,
@@ -229,7 +231,9 @@ class _Installation:
         port = TimedPort(self._control, self._limits, self._control_context(stack))
         stack.push_async_callback(port.close)
         for name, document in self._options.documents:
-            await self._plane.endpoints.apply(document, name)
+            view, _ = await self._plane.endpoints.apply(document, name)
+            for line in view["status"]["notes"]:
+                _log.warning("endpoint %s: %s", view["metadata"]["name"], line)
             _note_applied(name, document)
         port.answer_with(runner)  # last: /readyz takes the endpoints it knows for all there are
 
@@ -252,6 +256,14 @@ class _Installation:
         refreshing = asyncio.create_task(token.run(process.ProcessClock()), name="read the control token again")
         stack.callback(refreshing.cancel)
         return token
+
+
+def _gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The GPUs for replicas. Raises SettingError."""
+    try:
+        return devices(environ)
+    except NotDevices as error:
+        raise SettingError(str(error)) from None
 
 
 def _note_applied(file: str, document: dict[str, Any]) -> None:

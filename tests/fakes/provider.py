@@ -20,6 +20,7 @@ class FakeProvider:
         self.starts_ready = starts_ready
         self.calls: list[tuple[object, ...]] = []
         self.faults: list[Fault] = []
+        self.noted: list[str] = []
         self.refusal: ProviderError | None = None
         """Raised by apply, remove and scale while set."""
         self.hindrances: dict[bool, str] = {}
@@ -36,6 +37,9 @@ class FakeProvider:
 
     def check(self, endpoint: Endpoint) -> list[Fault]:
         return list(self.faults)
+
+    def notes(self, endpoint: Endpoint) -> list[str]:
+        return list(self.noted)
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         self.calls.append(("apply", endpoint.name, dict(replicas)))

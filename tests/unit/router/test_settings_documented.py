@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.frontend_settings import FrontEndSettings
+from cluster.local.machine_resources import GPUS
 from router.settings import RouterSettings
 from scorefront import timed_port as ports
 from scorefront.connection_table import PortLimits
@@ -49,7 +50,7 @@ def test_a_row_has_default_unit_variable_and_effect(name: str) -> None:
 def test_every_documented_variable_is_a_setting() -> None:
     told = set(re.findall(r"SCOREFRONT_(\w+)", PAGE))
     assert told == {name.upper() for name in FIELDS} | {
-        name.removeprefix("SCOREFRONT_") for name in (PURPOSE, STATIC_CIDRS, SHOW_KEYS)
+        name.removeprefix("SCOREFRONT_") for name in (PURPOSE, STATIC_CIDRS, SHOW_KEYS, GPUS)
     }
     assert f"SCOREFRONT_{'frontend_'.upper()}" == PREFIX
     assert f"SCOREFRONT_{'control_'.upper()}" == ports.PREFIX

@@ -68,7 +68,7 @@ def test_apply_tells_new_changed_and_unchanged_apart(
 ) -> None:
     answer = answer_json({}, status)
     server.on(f"PUT {IRIS}", dataclasses.replace(answer, headers={**answer.headers, **headers}))
-    assert control.apply("iris", {"kind": "ScoringEndpoint"}) == outcome
+    assert control.apply("iris", {"kind": "ScoringEndpoint"}) == (outcome, [])
     assert server.asked[0].document == {"kind": "ScoringEndpoint"}
 
 
