@@ -112,8 +112,19 @@ def _usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
         return error.exit_code
     word = arguments[0] if arguments[0] in COMMANDS else ""
     hint = " ".join(filter(None, ["scorefront", word, "--help"]))
+    if isinstance(error, typer.BadParameter):
+        _name_the_range(error)
     message = error.format_message().replace("Value error, ", "")  # the word of a library, of no use to anyone
     return _fail(f"{message}\ntry `{hint}`", error.exit_code)
+
+
+def _name_the_range(error: typer.BadParameter) -> None:
+    """Both limits and the value, where the library names only the limit that was missed."""
+    least, most = getattr(error.param, "min", None), getattr(error.param, "max", None)
+    if isinstance(error.__cause__, ValueError) and least is not None and most is not None:
+        value = error.__cause__.errors()[0]["input"]  # type: ignore[attr-defined]  # of pydantic
+        kind = "number" if isinstance(most, float) else "whole number"
+        error.message = f"must be a {kind} from {least:.15g} to {most:.15g}; got {value!r}"
 
 
 def _fail(message: str, status: int) -> int:

@@ -20,8 +20,8 @@ from scorefront.cores import MAX_WORKERS
 
 MAX_SCORE_BYTES = 100_000_000
 """The most a router takes by default."""
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_NAME_RULE = "3 to 32 characters: lower-case letters, digits and dashes; a letter first, no dash last"
+_NAME = re.compile(r"[a-z][-a-z0-9]{1,30}[a-z0-9]")
+_NAME_RULE = "a name has 3 to 32 characters: lower-case letters, digits and dashes; a letter first, no dash last"
 
 
 class TableFormat(StrEnum):
@@ -65,16 +65,11 @@ def control_plane(url: str, ca: Path | None) -> ControlClient:
     return ControlClient(checked_control_url(url), token or None, ca)
 
 
-def checked_name(argument: str, name: str) -> str:
-    """The name of an endpoint or a version."""
-    if not 3 <= len(name) <= 32 or not _NAME.fullmatch(name):
-        raise InvalidInput(f"{argument}: a name has {_NAME_RULE}; got {name!r}")
+def checked_name(name: str | None) -> str | None:
+    """The name of an endpoint or a version, if one is given. Raises typer.BadParameter."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise typer.BadParameter(f"{_NAME_RULE}; got {name!r}")
     return name
-
-
-def optional_name(argument: str, name: str | None) -> str | None:
-    """The same for an option that may be absent."""
-    return None if name is None else checked_name(argument, name)
 
 
 def address(argument: str, text: str) -> tuple[str, int]:
@@ -86,9 +81,14 @@ def address(argument: str, text: str) -> tuple[str, int]:
         raise InvalidInput(f"{argument}: an IPv6 address stands in brackets, as in [::1]:8080; got {text!r}")
     if not colon or not host or not host.isascii() or not host.isprintable() or " " in host or "/" in host:
         raise InvalidInput(f"{argument}: must be HOST:PORT, as in 127.0.0.1:8080; got {text!r}")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        raise InvalidInput(f"{argument}: the port must be 0 to 65535 (0 lets the system choose); got {port!r}")
-    return host, int(port)
+    return host, port_number(argument, port)
+
+
+def port_number(argument: str, text: str) -> int:
+    """A TCP port, or 0. Raises InvalidInput."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise InvalidInput(f"{argument}: the port must be 0 to 65535 (0 lets the system choose); got {text!r}")
+    return int(text)
 
 
 def control_address(argument: str, text: str) -> tuple[str, int] | Path:
@@ -150,50 +150,25 @@ def split(pairs: Sequence[str]) -> dict[str, float]:
         version, equals, percent = pair.partition("=")
         if not equals:
             raise InvalidInput(f"V=PERCENT: must look like blue=20; got {pair!r}")
-        checked_name(f"V=PERCENT {pair}", version)
+        if not _NAME.fullmatch(version):
+            raise InvalidInput(f"V=PERCENT {pair}: {_NAME_RULE}; got {version!r}")
         if version in percentiles:
             raise InvalidInput(f"V=PERCENT: {version} stands there twice")
-        percentiles[version] = number(f"V=PERCENT {pair}", percent, 0, 100)
+        percentiles[version] = _percent(pair, percent)
     total = round(math.fsum(percentiles.values()), 9)  # 33.3 + 33.3 + 33.4 is 100
     if total > 100:
-        raise InvalidInput(f"V=PERCENT: the sum must be at most 100; got {_plain(total)}")
+        raise InvalidInput(f"V=PERCENT: the sum must be at most 100; got {total:.15g}")
     return percentiles
 
 
-def number(argument: str, text: str, least: float, most: float) -> float:
-    """A number from `least` to `most`, both included."""
-    value = _finite(text)
-    if value is None or not least <= value <= most:
-        raise InvalidInput(f"{argument}: must be a number from {_plain(least)} to {_plain(most)}; got {text!r}")
-    return value
-
-
-def number_above_zero(argument: str, text: str, most: float) -> float:
-    """A number over 0, at most `most`."""
-    value = _finite(text)
-    if value is None or not 0 < value <= most:
-        raise InvalidInput(f"{argument}: must be a number over 0, at most {_plain(most)}; got {text!r}")
-    return value
-
-
-def whole_number(argument: str, text: str, least: int, most: int) -> int:
-    """A whole number from `least` to `most`, both included."""
-    value = _finite(text)
-    if value is None or value != int(value) or not least <= value <= most:
-        raise InvalidInput(f"{argument}: must be a whole number from {least} to {most}; got {text!r}")
-    return int(value)
-
-
-def _finite(text: str) -> float | None:
+def _percent(pair: str, text: str) -> float:
     try:
         value = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _plain(value: float) -> str:
-    return format(value, ".15g")
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise InvalidInput(f"V=PERCENT {pair}: must be a number from 0 to 100; got {text!r}")
+    return value
 
 
 def scoring_data(argument: str | None, stdin: Any) -> bytes | None:
@@ -251,7 +226,12 @@ ControlCa = Annotated[
         show_default=False,
     ),
 ]
-EndpointName = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.", show_default=False)]
+EndpointName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The endpoint's name.", show_default=False, callback=checked_name)
+]
+OneVersion = Annotated[
+    str | None, typer.Option("--version", metavar="V", help="Only this version.", callback=checked_name)
+]
 Files = Annotated[
     list[str],
     typer.Option(

@@ -17,7 +17,12 @@ KEYS_LEFT_OUT = "keys are secrets and not part of a manifest: new ones are made,
 
 
 def import_deployment(
-    name: Annotated[str, typer.Option("-n", "--name", metavar="NAME", help="The endpoint's name.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Option(
+            "-n", "--name", metavar="NAME", help="The endpoint's name.", show_default=False, callback=checked_name
+        ),
+    ],
     inference_config: Annotated[
         str, typer.Option("--ic", metavar="FILE", help="inferenceconfig.json: the entry script.", show_default=False)
     ],
@@ -39,7 +44,6 @@ def import_deployment(
     Example:
       scorefront import -n iris --ic inferenceconfig.json --dc deploymentconfig.json --model-dir model -o endpoint.yaml
     """
-    checked_name("--name", name)
     base = (output.parent if output else Path()).absolute()
     inference, deployment = read_json_object(inference_config), read_json_object(deployment_config)
     try:

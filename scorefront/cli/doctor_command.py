@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scorefront.cli import show
-from scorefront.cli.arguments import TextFormat, number_above_zero
+from scorefront.cli.arguments import TextFormat
 
 if TYPE_CHECKING:
     from scorefront.doctor.judge import Finding
 
-MAX_TIMEOUT_S = 600.0
-
 
 def doctor(
     timeout: Annotated[
-        str, typer.Option("--timeout", metavar="S", help="Seconds that each step may take, over 0.")
-    ] = "15",
+        float,
+        typer.Option("--timeout", metavar="S", help="Seconds that each step may take.", min=0.001, max=600.0),
+    ] = 15,
     output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
 ) -> None:
     """Check a cluster and report problems: network, rights, routers, models, registry.
@@ -30,8 +29,7 @@ def doctor(
       scorefront doctor
       kubectl exec deployment/scorefront-router -- scorefront doctor
     """
-    timeout_s = number_above_zero("--timeout", timeout, MAX_TIMEOUT_S)
-    raise typer.Exit(asyncio.run(_run(timeout_s, output)))
+    raise typer.Exit(asyncio.run(_run(timeout, output)))
 
 
 async def _run(timeout_s: float, output: TextFormat) -> int:

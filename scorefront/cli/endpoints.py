@@ -16,7 +16,6 @@ from scorefront.cli.arguments import (
     TextFormat,
     checked_name,
     control_plane,
-    optional_name,
     split,
 )
 from scorefront.cli.client import ControlRefused
@@ -48,7 +47,9 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: Contr
 
 
 def get(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One endpoint; all of them without.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One endpoint; all of them without.", callback=checked_name)
+    ] = None,
     output: Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")] = TableFormat.TABLE,
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
@@ -68,7 +69,7 @@ def get(
         else:
             show.print_object(listing, output)
         return
-    view = control.endpoint(checked_name("NAME", name))
+    view = control.endpoint(name)
     if output is TableFormat.TABLE:
         show.print_endpoint(view)
     else:
@@ -82,7 +83,7 @@ def delete(name: EndpointName, control_url: ControlUrl = DEFAULT_URL, control_ca
     Example:
       scorefront delete iris
     """
-    control_plane(control_url, control_ca).delete(checked_name("NAME", name))
+    control_plane(control_url, control_ca).delete(name)
     print(f"endpoint {name} deleted")
 
 
@@ -107,7 +108,6 @@ def keys(
       scorefront keys iris --regenerate primary -o json
     """
     control = control_plane(control_url, control_ca)
-    checked_name("NAME", name)
     pair = control.regenerate_key(name, regenerate.value) if regenerate else control.keys(name)
     if output is TextFormat.JSON:
         print(show.as_json(pair))
@@ -138,7 +138,6 @@ def token(
       curl -H "Authorization: Bearer $(scorefront token iris)" ...
     """
     control = control_plane(control_url, control_ca)
-    checked_name("NAME", name)
     issued = control.revoke_tokens(name) if revoke else control.issue_token(name)
     print(show.as_json(issued) if output is TextFormat.JSON else issued["accessToken"])
 
@@ -150,10 +149,16 @@ def traffic(
         typer.Argument(metavar="V=PERCENT", help="Versions and their percentages, 0 to 100.", show_default=False),
     ] = None,
     default: Annotated[
-        str | None, typer.Option("--default", metavar="V", help="The version that unclaimed traffic goes to.")
+        str | None,
+        typer.Option(
+            "--default", metavar="V", help="The version that unclaimed traffic goes to.", callback=checked_name
+        ),
     ] = None,
     control: Annotated[
-        str | None, typer.Option("--control", metavar="V", help="The version that the others are compared with.")
+        str | None,
+        typer.Option(
+            "--control", metavar="V", help="The version that the others are compared with.", callback=checked_name
+        ),
     ] = None,
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
@@ -168,9 +173,7 @@ def traffic(
       scorefront traffic iris blue=80 green=20
       scorefront traffic iris green=0 --default blue --control blue
     """
-    checked_name("NAME", name)
     wanted = split(percentiles or [])
-    default, control = optional_name("--default", default), optional_name("--control", control)
     if not wanted and default is None and control is None:
         raise InvalidInput("traffic: name at least one V=PERCENT, --default or --control, as in: blue=80 green=20")
     show.print_endpoint(control_plane(control_url, control_ca).set_traffic(name, wanted, default, control))

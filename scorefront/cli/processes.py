@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scorefront.cli.arguments import AccessLogChoice, address, state_dir, tls_pairs, whole_number, workers
+from scorefront.cli.arguments import AccessLogChoice, address, port_number, state_dir, tls_pairs, workers
 from scorefront.cli.client import checked_url
 from scorefront.cli.command_errors import InvalidInput
 from scorefront.cli.up_command import (
@@ -140,10 +140,10 @@ def _ports(text: str | None) -> range:
     if text is None:
         return range(1)
     low, dash, high = text.partition("-")
-    first = whole_number("--peer-ports", low, 1, 65535)
-    last = whole_number("--peer-ports", high, 1, 65535) if dash else first
-    if last < first:
-        raise InvalidInput(f"--peer-ports: must be LOW-HIGH, the lower one first; got {text!r}")
+    first = port_number("--peer-ports", low)
+    last = port_number("--peer-ports", high) if dash else first
+    if not 0 < first <= last:
+        raise InvalidInput(f"--peer-ports: must be LOW-HIGH, 1 to 65535, the lower one first; got {text!r}")
     return range(first, last + 1)
 
 

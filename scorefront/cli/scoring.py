@@ -12,11 +12,10 @@ from scorefront.cli.arguments import (
     ControlCa,
     ControlUrl,
     EndpointName,
+    OneVersion,
     checked_name,
     control_plane,
-    optional_name,
     scoring_data,
-    whole_number,
 )
 from scorefront.cli.client import ControlClient, Reply
 from scorefront.cli.client import score as send_score
@@ -32,7 +31,10 @@ def score(
         ),
     ] = None,
     version: Annotated[
-        str | None, typer.Option("--version", metavar="V", help="Ask this version, outside the traffic split.")
+        str | None,
+        typer.Option(
+            "--version", metavar="V", help="Ask this version, outside the traffic split.", callback=checked_name
+        ),
     ] = None,
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
@@ -46,8 +48,6 @@ def score(
       scorefront score iris -d '{"data": [[5.1, 3.5, 1.4, 0.2]]}'
       scorefront score iris -d @examples/iris/sample.json --version green
     """
-    checked_name("NAME", name)
-    version = optional_name("--version", version)
     body = scoring_data(data, sys.stdin.buffer)
     control = control_plane(control_url, control_ca)
     status = control.endpoint(name)["status"]
@@ -82,10 +82,10 @@ def _write(body: bytes) -> None:
 
 def logs(
     name: EndpointName,
-    version: Annotated[str | None, typer.Option("--version", metavar="V", help="Only this version.")] = None,
+    version: OneVersion = None,
     tail: Annotated[
-        str, typer.Option("--tail", metavar="N", help=f"Last lines of each replica, 0 to {MAX_TAIL}.")
-    ] = "100",
+        int, typer.Option("--tail", metavar="N", help="Last lines of each replica.", min=0, max=MAX_TAIL)
+    ] = 100,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
@@ -97,10 +97,7 @@ def logs(
       scorefront logs iris --tail 20
       scorefront logs iris --version green -f
     """
-    checked_name("NAME", name)
-    version = optional_name("--version", version)
-    count = whole_number("--tail", tail, 0, MAX_TAIL)
-    for entry in control_plane(control_url, control_ca).logs(name, version, count, follow):
+    for entry in control_plane(control_url, control_ca).logs(name, version, tail, follow):
         print(show.shown(_line(entry)), flush=follow)
     if follow:
         show.note("the control plane has closed the stream")
