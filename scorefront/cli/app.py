@@ -18,6 +18,7 @@ from scorefront.cli import doctor_command as doctor
 from scorefront.cli import processes as deployment
 from scorefront.cli import up_command as up
 from scorefront.cli.command_errors import CommandError, InvalidInput
+from scorefront.environment_check import known_settings, misspelt
 from serving.faults import InvalidManifest
 from serving.printable import printable
 
@@ -76,6 +77,7 @@ def run(arguments: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter must not end the command
     try:
+        _warn_of_misspelt_variables()
         status = _run(arguments)
         sys.stdout.flush()
         return status
@@ -84,6 +86,12 @@ def run(arguments: Sequence[str]) -> int:
         return CommandError.exit_status
     except OSError as error:
         return _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), 1)
+
+
+def _warn_of_misspelt_variables() -> None:
+    if suspects := [name for name in os.environ if name.upper().startswith("SCORE")]:
+        for warning in misspelt(suspects, known_settings()):
+            print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def _run(arguments: Sequence[str]) -> int:
