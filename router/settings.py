@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from serving.destinations import Network, NotANetwork, networks
+
 
 class SettingError(ValueError):
     """A setting of the wrong type or out of range."""
@@ -68,6 +70,8 @@ class RouterSettings:
     """Busy polling after the last activity; 0: off."""
     hide_endpoints: bool = False
     """Answer requests to unknown endpoints with 401, like those without a valid credential."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks of proxies whose X-Forwarded-* fields are kept; those of other peers are replaced."""
     worker_silent_s: float = 5.0
     """Longest stall of a worker's event loop; then the worker is killed and replaced."""
 
@@ -76,9 +80,19 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> RouterSetti
     """The defaults, overridden by the environment. Raises SettingError that names the variable and the rule."""
     overrides: dict[str, Any] = {}
     for name, default in asdict(RouterSettings()).items():
-        read = switch if isinstance(default, bool) else number
-        overrides[name] = read(environment, f"SCOREFRONT_{name.upper()}", default)
+        variable = f"SCOREFRONT_{name.upper()}"
+        if isinstance(default, tuple):
+            overrides[name] = _networks(environment, variable)
+        else:
+            overrides[name] = (switch if isinstance(default, bool) else number)(environment, variable, default)
     return RouterSettings(**overrides)
+
+
+def _networks(environment: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    try:
+        return networks(environment.get(name, ""), name)
+    except NotANetwork as error:
+        raise SettingError(str(error)) from None
 
 
 def switch(environment: Mapping[str, str], name: str, default: bool) -> bool:

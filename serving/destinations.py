@@ -40,15 +40,18 @@ class NotANetwork(ValueError):
     """Text that is not a network; str() names the rule."""
 
 
-def networks(text: str) -> tuple[Network, ...]:
-    """The networks of a list with commas, such as `10.1.0.0/16, 192.168.7.9`. Raises NotANetwork."""
+def networks(text: str, setting: str = SETTING) -> tuple[Network, ...]:
+    """The networks of a list with commas, such as `10.1.0.0/16, 192.168.7.9`. Raises NotANetwork.
+
+    `setting`: its name, for the error.
+    """
     found = []
     for part in filter(None, map(str.strip, text.split(","))):
         try:
             found.append(ipaddress.ip_network(part))
         except ValueError as error:
             rule = "must be networks such as 10.1.0.0/16 or fd00:1::/64, with commas between, no host bits set"
-            raise NotANetwork(f"{SETTING}: {rule} (got {part!r})") from error
+            raise NotANetwork(f"{setting}: {rule} (got {part!r})") from error
     return tuple(found)
 
 

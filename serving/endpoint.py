@@ -89,6 +89,8 @@ class ReplicaSource:
     port: int = 5001
     score_path: str = "/score"
     health_path: str = "/"
+    host_header: str = ""
+    """Value of Host for static replicas; "": that of the client."""
     web_socket: bool = False
     """`Upgrade: websocket` is passed through; otherwise upgrades are not forwarded."""
 

@@ -119,6 +119,7 @@ def _source(replica: DeclaredReplica) -> ReplicaSource:
         port=DEFAULT_PORT if replica.port is None else replica.port,
         score_path=replica.scorePath,
         health_path=replica.healthPath,
+        host_header=replica.hostHeader or "",
         web_socket=replica.webSocket,
     )
 

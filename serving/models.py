@@ -41,6 +41,12 @@ def valid_address(text: str) -> str:
     return text
 
 
+def valid_host(text: str) -> str:
+    """`text` if it is a host as in `valid_address`, with or without a port. Raises ValueError."""
+    valid_address(text if re.search(r":[0-9]+$", text) else f"{text}:80")
+    return text
+
+
 # Underscores are not for host names, but names of containers and cluster services have them.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]+$"
@@ -82,6 +88,13 @@ TextMap = Annotated[
     FieldRule('a mapping of text to text (put quotes around numbers: "1.0"), keys of 1 to 256 characters'),
 ]
 Address = Annotated[str, AfterValidator(valid_address)]
+
+
+HostHeader = Annotated[
+    str,
+    AfterValidator(valid_host),
+    FieldRule('"host" or "host:port": IPv4, [IPv6] or DNS name, and a port from 1 to 65535'),
+]
 
 
 class DeclaredModel(BaseModel):
@@ -208,6 +221,10 @@ class DeclaredReplica(DeclaredModel):
     scorePath: UrlPath = Field("/score", description="What /score on the front end becomes on the replica.")
     healthPath: UrlPath = Field(
         "/", description="Readiness: a replica takes requests once GET on this path answers 2xx in time."
+    )
+    hostHeader: HostHeader | None = Field(
+        None,
+        description="Value of the Host field for static replicas, scored and probed. Default: the client's.",
     )
     webSocket: bool = Field(False, description="Pass `Upgrade: websocket` through to the replica.")
 

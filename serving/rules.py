@@ -25,6 +25,7 @@ COMPANIONS: dict[str, frozenset[str]] = {
     "modelDir": frozenset({"entryScript", "command"}),
     "env": frozenset({"entryScript", "command", "image"}),
     "secretEnv": frozenset({"image", "podTemplate"}),
+    "hostHeader": frozenset({"static"}),
     "port": frozenset(KINDS) - {"static"},
 }
 """Field of `replica` -> the kinds that allow it; all kinds allow the other fields."""

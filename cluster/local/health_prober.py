@@ -9,7 +9,7 @@ from cluster.local import process_guard as guard
 from cluster.local import socket_owner as socketowner
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState
 from cluster.local.machine import LocalMachine
-from cluster.local.probe import ProbeOutcome, ProbeSign, has_clients, has_work
+from cluster.local.probe import ProbeOutcome, ProbeSign, authority, has_clients, has_work
 from cluster.lookup import AddressRefused, permitted
 from serving.endpoint import LivenessProbe, Version
 
@@ -170,8 +170,9 @@ async def _get_static(replica: ProbedReplica, machine: LocalMachine, timeout_s: 
         return ProbeOutcome(ProbeSign.BAD, str(error))
     except OSError as error:
         return ProbeOutcome(ProbeSign.REFUSED, f"cannot resolve {replica.host}: {error.strerror or error}")
-    path = replica.version.replica.health_path
-    return await machine.prober.get(address, replica.port, path, timeout_s, named=replica.host)
+    source = replica.version.replica
+    named = source.host_header or authority(replica.host, replica.port)
+    return await machine.prober.get(address, replica.port, source.health_path, timeout_s, named=named)
 
 
 async def _get(replica: ProbedReplica, machine: LocalMachine, timeout_s: float) -> ProbeOutcome:

@@ -64,10 +64,10 @@ class Prober:
     async def get(self, host: str, port: int, path: str, timeout_s: float, named: str = "") -> ProbeOutcome:
         """GET `path` at `host`:`port`: WELL on any 2xx within `timeout_s` seconds.
 
-        `named`: value of the Host field, if `host` is one of its addresses.
+        `named`: value of the Host field; default: `host` and `port`.
         """
-        url = f"http://{_written(host, port)}{path}"
-        headers = {"Host": _written(named, port)} if named and named != host else None
+        url = f"http://{authority(host, port)}{path}"
+        headers = {"Host": named} if named else None
         untimed = aiohttp.ClientTimeout(None)
         try:
             async with (
@@ -87,7 +87,8 @@ class Prober:
             return ProbeOutcome(ProbeSign.BAD, f"GET {path} failed: {error or type(error).__name__}")
 
 
-def _written(host: str, port: int) -> str:
+def authority(host: str, port: int) -> str:
+    """`host:port` of a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -9,6 +9,7 @@ from loadtests.installation import manifest
 from loadtests.peers.rig import Target
 from loadtests.peers.scorefront import routed
 from router.core.dispatcher import Dispatcher, Ticket
+from router.core.forwarding import Peer
 from router.core.ids import RequestIds
 from router.core.table import Table as RoutingTable
 from router.metrics import VersionStats, WorkerStats
@@ -58,7 +59,7 @@ def _planning(raw: bytes, settings: RouterSettings) -> Part:
     table = RoutingTable()
     table.upsert(to_endpoint(parse(manifest("bench", [routed("blue", [80])]))))
     table.set_keys(KeyDigests("bench", (hashlib.sha256(KEY.encode()).digest(), bytes(32))))
-    planner = Planner(table, Dispatcher(), WorkerStats(), b"127.0.0.1", b"http")
+    planner = Planner(table, Dispatcher(), WorkerStats(), Peer(b"127.0.0.1", b"http"))
     head = parse_request(raw, settings)
     return lambda: planner.plan(head, 0.0)
 

@@ -59,6 +59,7 @@ ROUTER_RESPONSE = frozenset(
 )
 
 _NOT_FORWARDED_TO_REPLICA = HOP_BY_HOP | ROUTER_REQUEST | OVERRIDES
+_TO_OPEN_REPLICA = _NOT_FORWARDED_TO_REPLICA - {b"authorization"}
 _NOT_FORWARDED_TO_CLIENT = HOP_BY_HOP | ROUTER_RESPONSE
 
 # CGI and WSGI servers do not distinguish X_Forwarded_For from X-Forwarded-For (as in CVE-2025-64484).
@@ -97,17 +98,14 @@ def _forwarded(fields: list[Field], nominated: frozenset[bytes], stopped: frozen
     ]
 
 
-def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, proto: bytes, client: bytes) -> bytes:
-    """Header lines for the replica, without request line, framing, ids and the final empty line.
+def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, credential: bool = False) -> bytes:
+    """Header lines for the replica, without request line, X-Forwarded-*, framing, ids and the final empty line.
 
     `fields`: fields of the request. `nominated`: names listed in its Connection fields. `host`: value of Host.
-    `proto`: `http` or `https`. `client`: address of the client, appended to X-Forwarded-For.
+    `credential`: pass on Authorization, which is not for the router; default False.
     """
-    forwarded = [value for name, _, value in fields if name == b"x-forwarded-for"]
     lines = [b"Host: %b\r\n" % host]
-    lines += _forwarded(fields, nominated, _NOT_FORWARDED_TO_REPLICA)
-    lines.append(b"X-Forwarded-For: %b\r\n" % b", ".join([*forwarded, client]))
-    lines.append(b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nVia: 1.1 scorefront\r\n" % (proto, host))
+    lines += _forwarded(fields, nominated, _TO_OPEN_REPLICA if credential else _NOT_FORWARDED_TO_REPLICA)
     return b"".join(lines)
 
 

@@ -24,7 +24,7 @@ _dot_segment = re.compile(rb"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$|;)")
 class VersionRoute:
     """Precomputed routing data of one version."""
 
-    __slots__ = ("key", "name", "response_line", "score_path", "web_socket")
+    __slots__ = ("host_header", "key", "name", "response_line", "score_path", "web_socket")
 
     def __init__(self, endpoint: Endpoint, index: int) -> None:
         version = endpoint.versions[index]
@@ -32,6 +32,8 @@ class VersionRoute:
         self.name = version.name.encode()
         self.score_path = version.replica.score_path.encode()
         self.response_line = b"azureml-model-deployment: %b\r\n" % self.name
+        self.host_header = version.replica.host_header.encode()
+        """Value of Host for its replicas; empty: that of the client."""
         self.web_socket = version.replica.web_socket
 
 
@@ -75,10 +77,17 @@ class Match:
     """Result of matching a path."""
 
     route: Route
+    prefix: bytes
+    """The path without `rest` and without `/score`."""
     rest: bytes | None
     """Path on the replica; None for the version's score path."""
     pinned: bytes | None
     """Version named in the path, or None."""
+
+    @property
+    def own_prefixes(self) -> tuple[bytes, ...]:
+        """All prefixes of the endpoint."""
+        return tuple(prefix + self.route.name.encode() for prefix in PREFIXES)
 
     def path_on(self, version: VersionRoute) -> bytes:
         """Request path on the replica."""
@@ -144,7 +153,7 @@ class Table:
             raise EndpointNotFound
         if _dot_segment.search(rest):
             raise RefusedRequest("the path has dot segments")
-        return Match(route, None if rest == b"/score" else rest, pinned)
+        return Match(route, path[: found.start(3)], None if rest == b"/score" else rest, pinned)
 
     def _rebuild(self, name: str) -> None:
         self._routes[name.encode()] = Route(self._endpoints[name], self._keys.get(name) or KeyDigests(name, ()))

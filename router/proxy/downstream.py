@@ -4,6 +4,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, cast
 
+from router.core.forwarding import Peer
 from router.core.router_errors import Overloaded, PayloadTooLarge, RequestTimeout, RouterError
 from router.proxy.chunked import ChunkedBody
 from router.proxy.client_connection import LINGER_S, NEXT, SERVING, TUNNEL, ClientConnection, PhaseStep
@@ -48,13 +49,13 @@ class Downstream(ClientConnection):
         gateway = self._gateway
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
+        address = str(peer[0] if peer else "unknown")
         secure = transport.get_extra_info("ssl_object") is not None
         self.planner = Planner(
             gateway.table,
             gateway.dispatcher,
             gateway.stats,
-            str(peer[0] if peer else "unknown").encode(),
-            b"https" if secure else b"http",
+            Peer(address.encode(), b"https" if secure else b"http", gateway.trust_in(address)),
             gateway.observers,
         )
         self.transport.set_write_buffer_limits(high=gateway.settings.buffer_bytes)

@@ -155,10 +155,13 @@ class Exchange(RequestIntake):
     def _write_head(self, head: ResponseHead, body: bytes) -> None:
         request, version = self.head, self.version
         assert version is not None
-        if not head.lines:
-            head.lines = replica_lines(head)
-        self.status = 502 if head.status == 500 else head.status
         lines = head.lines
+        if not lines:
+            if head.depends_on_request:
+                lines = replica_lines(head, self._replica_origin())
+            else:
+                lines = head.lines = replica_lines(head)
+        self.status = 502 if head.status == 500 else head.status
         close = not request.keep_alive or not self.body_complete or self._gateway.draining
         if request.version_minor == 0 and lines.endswith(_TE_CHUNKED):
             # HTTP/1.0 has no chunks: the body ends with the connection.

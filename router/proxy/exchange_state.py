@@ -6,6 +6,7 @@ Every way out releases the slot first (`_release`): the oldest ticket gets it in
 from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Ticket
+from router.core.forwarding import ReplicaOrigin
 from router.core.router_errors import ModelError, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
 from router.proxy.request_plan import VersionPlan
@@ -64,6 +65,13 @@ class ExchangeState(Ticket):
         """Backpressure: pause the replica while the client reads too slowly."""
         if self.upstream is not None and not self.upstream.closed:
             self.upstream.hold_reading(hold)
+
+    def _replica_origin(self) -> ReplicaOrigin:
+        plan, version = self.head.plan, self.version
+        assert plan is not None and version is not None
+        replica = self.lease.replica if self.lease is not None else version.queue.replicas.get(self.replica_id)
+        address = f"{replica.host}:{replica.port}".encode() if replica is not None else b""
+        return self.client.planner.replica_origin(plan, version.route, self.head, address)
 
     # ---- response complete
 

@@ -6,6 +6,7 @@ from router.accesslog import AccessLog
 from router.busy_polling import BusyPoller
 from router.core.body_budget import BodyBudget
 from router.core.dispatcher import Dispatcher
+from router.core.forwarding import PeerTrust
 from router.core.ids import RequestIds
 from router.core.table import Table
 from router.metrics import WorkerStats
@@ -21,6 +22,7 @@ from router.proxy.responses import ResponseFields
 from router.proxy.tunnels import OpenTunnels
 from router.proxy.upstream_pool import UpstreamPool
 from router.settings import RouterSettings
+from serving.destinations import literal
 from serving.endpoint import VersionKey
 
 SWEEP_S = 1.0
@@ -79,6 +81,15 @@ class Gateway:
         else:
             self.observers[key] = observer
         self.table.generation += 1  # plans made before do not have it
+
+    def trust_in(self, address: str) -> PeerTrust:
+        """Trust in a peer of client connections, by its address."""
+        trusted = self.settings.trusted_proxies
+        if not trusted:
+            return PeerTrust.UNKNOWN
+        peer = literal(address)
+        known = peer is not None and any(peer in network for network in trusted)
+        return PeerTrust.TRUSTED if known else PeerTrust.UNTRUSTED
 
     def drain(self) -> None:
         """Close idle connections, and each busy one with its next response."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from router.core.authorization import authorize
 from router.core.dispatcher import Dispatcher, VersionQueue
+from router.core.forwarding import Peer, ReplicaOrigin, forwarded
 from router.core.header_fields import for_replica
 from router.core.router_errors import (
     SCORING_METHODS,
@@ -24,7 +25,7 @@ from router.proxy.own_pages import OWN_METHODS, OWN_PATHS
 from router.proxy.request_head import RequestHead
 from router.proxy.request_observer import RequestObserver
 from router.proxy.responses import COMMON_LINES, client_id_line
-from serving.endpoint import VersionKey
+from serving.endpoint import Auth, VersionKey
 
 
 class VersionPlan:
@@ -72,16 +73,14 @@ class Planner:
         table: Table,
         dispatcher: Dispatcher,
         stats: WorkerStats,
-        client: bytes,
-        proto: bytes,
+        peer: Peer,
         observers: Mapping[VersionKey, RequestObserver] | None = None,
     ) -> None:
-        """`client`: its address. `proto`: http or https. `observers`: live, by version; default none."""
+        """`peer`: of the connection. `observers`: live, by version; default none."""
         self._table = table
         self._dispatcher = dispatcher
         self._stats = stats
-        self._client = client
-        self._proto = proto
+        self._peer = peer
         self._observers: Mapping[VersionKey, RequestObserver] = {} if observers is None else observers
 
     def plan(self, head: RequestHead, now_unix: float) -> "RequestPlan":
@@ -126,12 +125,17 @@ class Planner:
         `plan`: of the head. `version`: the chosen one. `head`: its bytes are rendered for the replica.
         """
         web_socket = head.web_socket and version.web_socket and not head.has_body
-        lines = for_replica(head.fields, head.nominated, head.host, self._proto, self._client)
+        route = plan.match.route
+        host = version.host_header or head.host
+        lines = for_replica(head.fields, head.nominated, host, credential=route.auth is Auth.NONE)
+        chain, proto, host, outer_prefix = forwarded(head.fields, head.host, self._peer)
         client_id = client_id_line(head.client_request_id) if head.client_request_id else b""
         upstream_head = b"".join(
             [
                 b"%b %b%b HTTP/1.1\r\n" % (head.method, plan.match.path_on(version), head.query),
                 lines,
+                b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (chain, proto, host),
+                b"X-Forwarded-Prefix: %b%b\r\nVia: 1.1 scorefront\r\n" % (outer_prefix, plan.match.prefix),
                 b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if web_socket else b"",
                 client_id,
                 b"x-ms-request-id: ",
@@ -139,7 +143,7 @@ class Planner:
         )
         return VersionPlan(
             version,
-            plan.match.route,
+            route,
             self._dispatcher.queue(version.key),
             self._stats.version(version.key),
             upstream_head,
@@ -147,6 +151,18 @@ class Planner:
             web_socket,
             self._observers.get(version.key) if self._observers else None,
         )
+
+    def replica_origin(
+        self, plan: "RequestPlan", version: VersionRoute, head: RequestHead, address: bytes
+    ) -> ReplicaOrigin:
+        """The origin of a replica, for the references in its response.
+
+        `plan`: of the head. `version`: the chosen one. `head`: of the request. `address`: `host:port` of the replica,
+        empty if unknown.
+        """
+        match, (_, proto, host, outer_prefix) = plan.match, forwarded(head.fields, head.host, self._peer)
+        hosts = frozenset({head.host, host, version.host_header or host})
+        return ReplicaOrigin(match.prefix, match.own_prefixes, outer_prefix, proto, hosts, address)
 
 
 class RequestPlan:

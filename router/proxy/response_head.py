@@ -4,6 +4,7 @@ import re
 
 import httptools
 
+from router.core.forwarding import REFERENCES
 from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
 from router.core.router_errors import BadRequest, ReplicaFailed
 from router.proxy.head_cache import HeadPattern, length_of, with_values
@@ -30,7 +31,7 @@ class ResponseHead:
     """A checked response head of a replica."""
 
     __slots__ = (
-        *("_pattern", "broken_rule"),
+        *("_pattern", "broken_rule", "depends_on_request"),
         *("chunked", "content_length", "fields", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
         *("size", "status", "until_close", "version_minor"),
     )
@@ -53,6 +54,8 @@ class ResponseHead:
         self.fields = fields
         self.names = values.keys()
         """Lower-case names of the fields."""
+        self.depends_on_request = not REFERENCES.isdisjoint(self.names)
+        """True if a field is rendered for each request by itself."""
         self.nominated = connection_tokens(values.get(b"connection", ()))
         self.keep_alive = is_persistent(version_minor, self.nominated)
         self.broken_rule = ""

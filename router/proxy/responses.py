@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from email.utils import formatdate
 
+from router.core.forwarding import ReplicaOrigin
 from router.core.header_fields import for_client
 from router.core.ids import kept_client_id
 from router.core.router_errors import ModelError, RouterError
@@ -49,17 +50,21 @@ def client_id_line(client_request_id: bytes) -> bytes:
     return b"x-ms-client-request-id: %b\r\n" % kept if kept else b""
 
 
-def replica_lines(head: ResponseHead) -> bytes:
+def replica_lines(head: ResponseHead, origin: ReplicaOrigin | None = None) -> bytes:
     """Status line and cleaned fields of a replica's response, for an HTTP/1.1 client; the connection stays open.
 
-    A model's own 500 becomes 502, as in azureml-fe.
+    A model's own 500 becomes 502, as in azureml-fe. `origin`: of the replica, for its references; default: they are
+    passed on as they are.
     """
     status, reason, code = head.status, head.reason, b""
     if status == 500:
         status, reason = ModelError.status, ModelError.reason.encode()
         code = b"x-ms-error-code: %b\r\n" % ModelError.code.encode()
+    fields = head.fields
+    if origin is not None:
+        fields = [(name, sent, origin.rewritten(name, value)) for name, sent, value in fields]
     return b"".join(
-        [b"HTTP/1.1 %d %b\r\n" % (status, reason), code, for_client(head.fields, head.nominated), _framing(head)]
+        [b"HTTP/1.1 %d %b\r\n" % (status, reason), code, for_client(fields, head.nominated), _framing(head)]
     )
 
 

@@ -305,14 +305,14 @@ async def test_a_probe_goes_to_the_judged_address_and_has_the_reason_of_a_refusa
         return ProbeOutcome(ProbeSign.WELL)
 
     site: Any = SimpleNamespace(allowed=Destinations(), own=OwnAddresses([8081]), prober=SimpleNamespace(get=get))
-    replica = SimpleNamespace(health_path="/")
+    replica = SimpleNamespace(health_path="/", host_header="")
 
     async def probe(host: str, port: int) -> ProbeOutcome:
         patient: Any = SimpleNamespace(host=host, port=port, version=SimpleNamespace(replica=replica))
         return await nurse._get_static(patient, site, 2.0)
 
     assert (await probe("127.0.0.1", 9400)).sign is ProbeSign.WELL
-    assert probed == [("127.0.0.1", "127.0.0.1")]
+    assert probed == [("127.0.0.1", "127.0.0.1:9400")]
     for host, port in (("127.0.0.1", 8081), ("10.0.0.5", 80), ("169.254.169.254", 80)):
         outcome = await probe(host, port)
         assert outcome.sign is ProbeSign.BAD

@@ -11,6 +11,7 @@ from cluster.kubernetes.objects.structural import PRESERVE, VALIDATIONS, Schema,
 from cluster.kubernetes.objects.validations import (
     ADDRESS,
     CROSS_FIELD,
+    HOST_HEADER,
     LONGEST_ADDRESS,
     REPLICA,
     STATIC,
@@ -94,7 +95,7 @@ def _bind(made: Schema) -> None:
     """Rules that the models have in code, as schema keywords if there are any."""
     at(made, ("spec", "versions")).update({LIST_TYPE: "map", LIST_KEYS: ["name"]})
     at(made, STATIC)[LIST_TYPE] = "set"
-    at(made, ADDRESS)["maxLength"] = LONGEST_ADDRESS
+    at(made, ADDRESS)["maxLength"] = at(made, HOST_HEADER)["maxLength"] = LONGEST_ADDRESS
     container = {"type": "object", PRESERVE: True}
     inner = {
         "type": "object",

@@ -38,6 +38,7 @@ WORKLOAD: Place = (*REPLICA, "workloadRef")
 COMMAND: Place = (*REPLICA, "command")
 STATIC: Place = (*REPLICA, "static")
 ADDRESS: Place = (*STATIC, "[]")
+HOST_HEADER: Place = (*REPLICA, "hostHeader")
 SECRET_NAME: Place = (*REPLICA, "secretEnv", "{}", "secret")
 LABELS: Place = (*REPLICA, "podTemplate", "metadata", "labels")
 ANNOTATIONS: Place = (*REPLICA, "podTemplate", "metadata", "annotations")
@@ -146,6 +147,14 @@ _VALID_ADDRESS = tuple(
         " && (self.lowerAscii().startsWith('[::ffff:') || isIP(self.substring(1, self.indexOf(']'))))",
     )
 )
+_WITH_PORT = r"(self.matches(':\\d+$') ? self : self + ':80')"
+_VALID_HOST = tuple(
+    Validation(
+        validation.rule.replace("self", _WITH_PORT),
+        'must be "host" or "host:port": IPv4, [IPv6] or DNS name, and a port from 1 to 65535',
+    )
+    for validation in _VALID_ADDRESS
+)
 
 _SCALED = tuple(SCALER_DEFAULTS)
 
@@ -215,6 +224,7 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
     COMMAND: (_PROGRAM,),
     STATIC: (_UNIQUE_ADDRESSES,),
     ADDRESS: _VALID_ADDRESS,
+    HOST_HEADER: _VALID_HOST,
     SCALER: (_least_below_most(),),
     RESOURCES: (_request_below_limit("cpu", "cpuLimit"), _request_below_limit("memoryInGB", "memoryInGBLimit")),
 }

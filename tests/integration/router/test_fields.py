@@ -97,7 +97,8 @@ async def test_the_replica_gets_the_forwarded_fields_with_the_clients_claims_rep
     assert seen.value(b"x-forwarded-for") == b"6.6.6.6, 7.7.7.7, 127.0.0.1"
     assert seen.value(b"x-forwarded-proto") == b"http"
     assert seen.value(b"x-forwarded-host") == b"front"
-    for name in (b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip", b"forwarded"):
+    assert seen.value(b"x-forwarded-prefix") == b"/api/v1/service/iris"
+    for name in (b"x-forwarded-port", b"x-real-ip", b"forwarded"):
         assert seen.values(name) == []
 
 

@@ -2,16 +2,19 @@
 
 import logging
 import re
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from serving.endpoint import Auth
+from serving.destinations import networks
+from serving.endpoint import Auth, ReplicaKind, ReplicaSource
 from tests.integration.router.clients import SCORE, get, request
 from tests.integration.router.logged_requests import LoggedRequests
-from tests.integration.router.replicas import Request, Wire, answers, plays
+from tests.integration.router.replicas import Request, Script, Wire, answers, plays
 from tests.integration.router.rig import Rig, endpoint, version
 
 KEY = "k" * 43
+Rigs = Callable[..., Awaitable[Rig]]
 
 # ---- HEAD
 
@@ -197,3 +200,88 @@ async def test_an_invalid_response_is_502_and_its_rule_is_logged_once(
     logged = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(logged) == 1 and re.search(rule, logged[0])
     assert all(re.search(rule, record["rule"]) for record in log.read())
+
+
+# ---- forwarded fields and references
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/api/v1/service/iris", "/api/v1/endpoint/iris", "/api/v1/service/iris/versions/blue"]
+)
+@pytest.mark.parametrize("rest", ["/score", "/items", "/"])
+async def test_the_replica_is_told_its_prefix_and_its_references_get_it(rig: Rig, prefix: str, rest: str) -> None:
+    replica = await rig.replica()
+    client = await rig.client()
+    for sent, seen in (
+        *(("/items/", f"{prefix}/items/"), ("https://login.example/", "https://login.example/")),
+        *((f"http://127.0.0.1:{replica.port}/x", f"{prefix}/x"), ("http://front/x", f"{prefix}/x")),
+    ):
+        for how in (answers(b"", "307 Temporary Redirect", (f"Location: {sent}",)), chunked_redirect(sent)):
+            replica.script = how
+            answer = await client.ask(get(prefix + rest))
+            assert (answer.status, answer.value("location")) == (307, seen)
+    assert {seen.value(b"x-forwarded-prefix").decode() for seen in replica.seen} == {prefix}
+
+
+def chunked_redirect(location: str) -> Script:
+    head = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return plays(head.encode(), b"0\r\n\r\n")
+
+
+async def test_one_connection_to_a_replica_serves_each_prefix_with_its_own_references(rig: Rig) -> None:
+    replica = await rig.replica(answers(b"", "302 Found", ("Location: /x",)))
+    client = await rig.client()
+    for kind in ("service", "endpoint", "service"):
+        answer = await client.ask(get(f"/api/v1/{kind}/iris/a"))
+        assert answer.value("location") == f"/api/v1/{kind}/iris/x"
+    assert replica.connections == 1
+
+
+CLAIMS = (
+    *("X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https", "X-Forwarded-Host: api.example.com"),
+    "X-Forwarded-Prefix: /ml",
+)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "told"),
+    [
+        ("", ("203.0.113.7, 127.0.0.1", "http", "front", "/api/v1/service/iris")),
+        ("127.0.0.0/8", ("203.0.113.7, 127.0.0.1", "https", "api.example.com", "/ml/api/v1/service/iris")),
+        ("10.0.0.0/8", ("127.0.0.1", "http", "front", "/api/v1/service/iris")),
+    ],
+)
+async def test_forwarded_fields_are_kept_from_trusted_proxies_and_replaced_from_others(
+    rigs: Rigs, trusted: str, told: tuple[str, ...]
+) -> None:
+    rig = await rigs(trusted_proxies=networks(trusted))
+    replica = await rig.replica(answers(b"", "302 Found", ("Location: http://front/x",)))
+    answer = await (await rig.client()).ask(get(fields=CLAIMS))
+    names = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
+    assert tuple(replica.seen[0].value(name.encode()).decode() for name in names) == told
+    assert answer.value("location") == f"{told[3]}/x"
+
+
+@pytest.mark.parametrize(("auth", "passed"), [(Auth.NONE, [b"Bearer " + KEY.encode()]), (Auth.KEY, [])])
+async def test_a_credential_reaches_the_replica_only_where_auth_is_off(
+    rig: Rig, auth: Auth, passed: list[bytes]
+) -> None:
+    rig.declare(endpoint(auth=auth))
+    rig.lock(KEY)
+    replica = await rig.replica()
+    log = LoggedRequests(rig)
+    for _ in range(2):
+        answer = await (await rig.client()).ask(get(fields=(f"Authorization: Bearer {KEY}",)))
+        assert answer.status == 200
+        assert replica.seen[-1].values(b"authorization") == passed
+    assert KEY not in str(log.read())
+
+
+async def test_static_replicas_may_have_a_host_of_their_own(rig: Rig) -> None:
+    source = ReplicaSource(ReplicaKind.STATIC, host_header="model.internal:81")
+    rig.declare(endpoint(version(replica=source)))
+    replica = await rig.replica(answers(b"", "302 Found", ("Location: http://model.internal:81/x",)))
+    answer = await (await rig.client()).ask(get())
+    seen = replica.seen[0]
+    assert (seen.value(b"host"), seen.value(b"x-forwarded-host")) == (b"model.internal:81", b"front")
+    assert answer.value("location") == "/api/v1/service/iris/x"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from router.settings import RouterSettings, SettingError, from_environment
+from serving.destinations import networks
 
 
 def test_without_an_environment_the_defaults_hold():
@@ -14,8 +15,9 @@ def test_without_an_environment_the_defaults_hold():
 
 
 def test_every_setting_has_its_variable():
+    values: dict[type, tuple[str, Any]] = {bool: ("true", True), tuple: ("10.0.0.0/8", networks("10.0.0.0/8"))}
     for field in dataclasses.fields(RouterSettings):
-        text, value = ("true", True) if isinstance(field.default, bool) else ("7", 7)
+        text, value = values.get(type(field.default), ("7", 7))
         settings = from_environment({f"SCOREFRONT_{field.name.upper()}": text})
         assert getattr(settings, field.name) == value
         assert type(getattr(settings, field.name)) is type(field.default)
@@ -45,6 +47,19 @@ def test_a_setting_off_by_default_may_be_switched_off():
     assert from_environment({"SCOREFRONT_LAME_DUCK_S": "0"}).lame_duck_s == 0
     with pytest.raises(SettingError, match="SCOREFRONT_LAME_DUCK_S: must be a number, at least 0"):
         from_environment({"SCOREFRONT_LAME_DUCK_S": "-1"})
+
+
+def test_trusted_proxies_are_networks_with_commas_between():
+    settings = from_environment({"SCOREFRONT_TRUSTED_PROXIES": "10.1.0.0/16, 192.168.7.9,fd00:1::/64"})
+    assert [str(network) for network in settings.trusted_proxies] == ["10.1.0.0/16", "192.168.7.9/32", "fd00:1::/64"]
+    assert from_environment({"SCOREFRONT_TRUSTED_PROXIES": ""}).trusted_proxies == ()
+
+
+@pytest.mark.parametrize("text", ["10.1.0.1/16", "proxy.example", "10.1.0.0/33", "10.1.0.0/16;10.2.0.0/16", "true"])
+def test_a_trusted_proxy_that_is_no_network_is_refused_by_the_name_of_the_variable(text):
+    with pytest.raises(SettingError, match=r"^SCOREFRONT_TRUSTED_PROXIES: must be networks such as") as e:
+        from_environment({"SCOREFRONT_TRUSTED_PROXIES": text})
+    assert repr(text) in str(e.value)
 
 
 def test_a_switch_is_true_or_false():

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from pydantic import ValidationError
 
-from cluster.kubernetes.objects.validations import ADDRESS, CROSS_FIELD, Place
+from cluster.kubernetes.objects.validations import ADDRESS, CROSS_FIELD, HOST_HEADER, Place
 from serving.document import to_document
 from serving.manifest import parse
 from serving.models import ScoringEndpoint
@@ -135,7 +135,7 @@ def test_cel_refuses_at_or_above_the_field_that_python_names(document: dict[str,
 
 
 def test_every_rule_in_cel_refuses_one_of_the_manifests() -> None:
-    rules = {(place, each.rule) for place in CROSS_FIELD if place != ADDRESS for each in CROSS_FIELD[place]}
+    rules = {(place, each.rule) for place in CROSS_FIELD.keys() - {ADDRESS, HOST_HEADER} for each in CROSS_FIELD[place]}
     for document in map(without_null, BETWEEN_FIELDS.values()):
         rules -= {
             (place, rule) for place, rule in rules if not all(holds(rule, value) for value in at(document, place))
@@ -154,3 +154,16 @@ def test_cel_accepts_every_valid_document(document: dict[str, Any]) -> None:
 )
 def test_addresses_in_cel(address: str, valid: bool) -> None:
     assert all(holds(each.rule, address) for each in CROSS_FIELD[ADDRESS]) is valid
+
+
+@pytest.mark.parametrize(
+    ("host", "valid"),
+    [
+        *(("10.0.0.1", True), ("10.0.0.1:80", True), ("[::1]", True), ("[::1]:80", True), ("a-b.c", True)),
+        *(("model.internal:65535", True), ("1.2.3", False), ("a:0", False), ("a:65536", False), ("::1", False)),
+        *(("[zz]", False), ("", False), ("http://a", False), ("a b", False), ("a:", False)),
+    ],
+)
+def test_host_headers_in_cel_and_python(host: str, valid: bool) -> None:
+    assert all(holds(each.rule, host) for each in CROSS_FIELD[HOST_HEADER]) is valid
+    assert is_valid_by_field(with_replica(static=["127.0.0.1:80"], hostHeader=host)) is valid
