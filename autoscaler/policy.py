@@ -44,11 +44,6 @@ class Observation:
     complete: bool
     """False while a worker does not report, or joined or left within the period: the numbers may then be too low."""
 
-    @property
-    def utilization(self) -> float:
-        """Busy slots ÷ total slots of ready replicas; 0.0 without slots."""
-        return self.busy / self.total_slots if self.total_slots else 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class ScalingState:

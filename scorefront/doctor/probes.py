@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from cluster.kubernetes.client import access
+from cluster.kubernetes.client import access_source
 from cluster.kubernetes.client.api import Api, ApiSettings
 from scorefront.cluster_names import watched_namespaces
 
@@ -31,7 +31,7 @@ class Probes:
     @classmethod
     async def open(cls, environment: Mapping[str, str] = os.environ) -> "Probes":
         """Raises ApiError (`Misconfigured`): there is no cluster to look at."""
-        found = await access.source(environment).read(anew=False)
+        found = await access_source.source(environment).read(anew=False)
         api = await Api.connect(environment, ApiSettings(connect_s=ATTEMPT_S, total_s=2 * ATTEMPT_S))
         return cls(api, found.url, environment)
 

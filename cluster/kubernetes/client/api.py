@@ -18,8 +18,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from cluster.kubernetes.client import access, lines
-from cluster.kubernetes.client.access import Access, BorrowedCredentials, Credentials
+from cluster.kubernetes.client import access_source, lines
+from cluster.kubernetes.client.access import Access, AccessSource, BorrowedCredentials, Credentials
 from cluster.kubernetes.client.api_errors import (
     ApiError,
     ApiUnreachable,
@@ -79,7 +79,7 @@ class ApiSettings:
 class Api:
     """One API server, and all connections to it. `home` is this process's own namespace."""
 
-    def __init__(self, source: access.AccessSource, found: Access, home: str, settings: ApiSettings) -> None:
+    def __init__(self, source: AccessSource, found: Access, home: str, settings: ApiSettings) -> None:
         """For `connect`; needs a running event loop."""
         self.home = home
         self._settings = settings
@@ -104,7 +104,7 @@ class Api:
 
         Sends no request. Raises Misconfigured with the missing setting.
         """
-        source = access.source(environment)
+        source = access_source.source(environment)
         found = await source.read(anew=False)
         home = environment.get("SCOREFRONT_NAMESPACE") or found.namespace or "default"
         return cls(source, found, home, settings or ApiSettings())

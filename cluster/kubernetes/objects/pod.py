@@ -26,11 +26,6 @@ def replica_id(pod: Pod) -> str:
     return f"{pod['metadata']['name']}.{pod['metadata']['uid'][:_UID_DIGITS]}"
 
 
-def pod_name(replica: str) -> str:
-    """The name of the pod that has this replica id."""
-    return replica.rpartition(".")[0]
-
-
 def replica_of(pod: Pod, key: VersionKey, port: int, slots: int) -> Replica | None:
     """The replica of `pod`, on `port` with `slots` slots; None if nothing runs in it and nothing will.
 

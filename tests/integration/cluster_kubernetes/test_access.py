@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.kubernetes.client import access
+from cluster.kubernetes.client import access_source
 from cluster.kubernetes.client.api import Api, ApiUnreachable, Misconfigured
 from tests.fakes import certificates
 from tests.fakes.kubernetes_http import kubernetes_server
@@ -54,19 +54,19 @@ def config(
 
 
 async def test_a_pod_uses_its_service_account(account: Path) -> None:
-    found = await access.source(POD, account).read(anew=False)
+    found = await access_source.source(POD, account).read(anew=False)
     assert (found.url, found.namespace, found.authorization) == ("https://10.0.0.1:443", "ml", "Bearer t1")
     assert found.tls is not None and found.tls.verify_mode == ssl.CERT_REQUIRED and found.tls.check_hostname
     assert "t1" not in repr(found)
 
 
 async def test_a_pod_with_ipv6_has_its_address_in_brackets(account: Path) -> None:
-    found = await access.source({**POD, "KUBERNETES_SERVICE_HOST": "fd00::1"}, account).read(anew=False)
+    found = await access_source.source({**POD, "KUBERNETES_SERVICE_HOST": "fd00::1"}, account).read(anew=False)
     assert found.url == "https://[fd00::1]:443"
 
 
 async def test_a_token_that_the_kubelet_exchanges_is_taken_over_and_so_is_an_authority(account: Path) -> None:
-    source = access.source(POD, account)
+    source = access_source.source(POD, account)
     before = await source.read(anew=False)
     (account / "token").write_text("t2")
     assert (await source.read(anew=False)).authorization == "Bearer t2"
@@ -85,13 +85,13 @@ async def test_a_pod_with_an_incomplete_service_account_names_the_missing_part(
     else:
         (account / name).write_text(content)
     with pytest.raises(Misconfigured, match=f"service account has (no|an empty) {name}"):
-        await access.source(POD, account).read(anew=False)
+        await access_source.source(POD, account).read(anew=False)
 
 
 async def test_an_authority_that_is_no_certificate_is_named(account: Path) -> None:
     (account / "ca.crt").write_text("hello")
     with pytest.raises(Misconfigured, match=r"ca\.crt holds no certificate"):
-        await access.source(POD, account).read(anew=False)
+        await access_source.source(POD, account).read(anew=False)
 
 
 # ---- with a kubeconfig
@@ -99,14 +99,14 @@ async def test_an_authority_that_is_no_certificate_is_named(account: Path) -> No
 
 async def test_a_kubeconfig_that_is_named_counts_before_the_pod_and_the_home(tmp_path: Path, account: Path) -> None:
     environment = {**POD, **config(tmp_path, {"token": "secret"})}
-    found = await access.source(environment, account).read(anew=False)
+    found = await access_source.source(environment, account).read(anew=False)
     assert (found.url, found.authorization) == ("http://127.0.0.1:1", "Bearer secret")
 
 
 async def test_the_kubeconfig_at_home_is_the_last_resort(tmp_path: Path) -> None:
     (tmp_path / ".kube").mkdir()
     config(tmp_path / ".kube", {"token": "secret"})
-    assert (await access.source({"HOME": str(tmp_path)}).read(anew=False)).authorization == "Bearer secret"
+    assert (await access_source.source({"HOME": str(tmp_path)}).read(anew=False)).authorization == "Bearer secret"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_home_is_default_without_setting_and_context(tmp_path: Path) -> No
 
 async def test_a_token_file_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t1\n")
-    source = access.source(config(tmp_path, {"tokenFile": "token"}))
+    source = access_source.source(config(tmp_path, {"tokenFile": "token"}))
     assert (await source.read(anew=False)).authorization == "Bearer t1"
     (tmp_path / "token").write_text("t2\n")
     assert (await source.read(anew=False)).authorization == "Bearer t2"
@@ -162,7 +162,7 @@ async def test_a_login_plugin_is_asked_once_and_again_when_its_token_was_refused
 
 async def test_a_login_plugin_is_asked_again_when_its_token_has_run_out(tmp_path: Path) -> None:
     user = plugin(tmp_path, "{'token': f'token-{n}', 'expirationTimestamp': '2020-01-01T00:00:00Z'}")
-    source = access.source(config(tmp_path, user))
+    source = access_source.source(config(tmp_path, user))
     await source.read(anew=False)
     assert (await source.read(anew=False)).authorization == "Bearer token-2"
 
@@ -170,18 +170,20 @@ async def test_a_login_plugin_is_asked_again_when_its_token_has_run_out(tmp_path
 async def test_several_kubeconfigs_are_one(tmp_path: Path) -> None:
     first = config(tmp_path, {}, "one", users=None, contexts=None, current=None)["KUBECONFIG"]
     second = config(tmp_path, {"token": "t"}, "two", clusters=None)["KUBECONFIG"]
-    found = await access.source({"KUBECONFIG": f"{first}:{second}:{tmp_path}/missing"}).read(anew=False)
+    found = await access_source.source({"KUBECONFIG": f"{first}:{second}:{tmp_path}/missing"}).read(anew=False)
     assert found.authorization == "Bearer t"
 
 
 async def test_tls_is_checked_against_the_authority_unless_the_kubeconfig_says_otherwise(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_bytes(certificates.make("api").cert)
     https = {"server": "https://127.0.0.1:1", "certificate-authority": "ca.crt"}
-    found = await access.source(config(tmp_path, {}, cluster={**https, "tls-server-name": "api"})).read(anew=False)
+    found = await access_source.source(config(tmp_path, {}, cluster={**https, "tls-server-name": "api"})).read(
+        anew=False
+    )
     assert found.tls is not None and found.tls.verify_mode == ssl.CERT_REQUIRED
     assert found.server_name == "api"
     blind = {"server": "https://127.0.0.1:1", "insecure-skip-tls-verify": True}
-    found = await access.source(config(tmp_path, {}, cluster=blind)).read(anew=False)
+    found = await access_source.source(config(tmp_path, {}, cluster=blind)).read(anew=False)
     assert found.tls is not None and found.tls.verify_mode == ssl.CERT_NONE
 
 
@@ -267,4 +269,4 @@ def test_a_kubeconfig_without_its_library_names_the_extra(tmp_path: Path, monkey
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "cluster.kubernetes.client.kubeconfig", raising=False)
     with pytest.raises(Misconfigured, match=r"pip install 'scorefront\[k8s\]'"):
-        access.source(config(tmp_path, {}), tmp_path)
+        access_source.source(config(tmp_path, {}), tmp_path)

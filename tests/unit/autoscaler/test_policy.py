@@ -218,11 +218,6 @@ def test_a_decision_that_lowers_names_the_peak_of_the_window():
     assert decision.reason.endswith("the most that was wanted in the last 60 s is 2: down from 5 to 2.")
 
 
-def test_utilization_is_busy_over_total_slots_and_none_without_slots():
-    assert Observation(0.0, 3, 0, 4, True).utilization == 0.75
-    assert Observation(0.0, 0, 5, 0, True).utilization == 0.0
-
-
 # ---- properties
 
 POLICIES = st.tuples(st.integers(1, 5), st.integers(0, 40), st.integers(1, 100)).map(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cluster.kubernetes.objects.pod import key_of, pod_name, replica_id, replica_of, unschedulable
+from cluster.kubernetes.objects.pod import key_of, replica_id, replica_of, unschedulable
 from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 
@@ -52,8 +52,7 @@ def test_a_ready_pod_is_a_replica_at_its_own_address():
 
 def test_a_pod_that_comes_back_under_its_name_is_another_replica():
     assert replica_id(pod()) != replica_id(pod(uid="fedcba98"))
-    assert pod_name(replica_id(pod())) == "iris-blue-abc-x1"
-    assert pod_name(replica_id(pod(name="own.with.dots-0"))) == "own.with.dots-0"
+    assert replica_id(pod(name="own.with.dots-0")).startswith("own.with.dots-0.")
 
 
 STATES = {
