@@ -61,10 +61,13 @@ STARTS = {"scorefront.cli": APART, "scorefront.__main__": ("scorefront.cli",)}
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("cluster.local", "cluster.kubernetes.client.api", "controlplane", "scorefront"),
+    "azureml": ("cluster.local.v1_modules",),
+    "azureml_inference_server_http": ("cluster.local.v1_modules", "cluster.local.script_host"),
     "cryptography": (
         *("router.core.authorization", "router.proxy.tls", "controlplane"),
         "cluster.kubernetes.certificates",
     ),
+    "flask": ("cluster.local.script_host",),
     "httptools": ("router.proxy",),
     "httpcore": ("scorefront.cli.client",),
     "jwt": ("router.core.authorization", "controlplane.tokens"),  # checking and signing: two sides that never meet

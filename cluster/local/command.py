@@ -119,7 +119,6 @@ def _argv(version: Version, port: int, host: Host, listener: int | None) -> tupl
         *(host.python, "-m", "gunicorn", "--config", host.server_settings),
         *("--bind", f"127.0.0.1:{port}" if listener is None else f"fd://{listener}"),
         *("--workers", str(version.slots_per_replica)),
-        "azureml_inference_server_http.server.entry:app",
     )
 
 
@@ -137,6 +136,8 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         env["AML_APP_ROOT"] = directory(version) or os.path.dirname(source.entry_script)
         env["AML_APP_INSIGHTS_ENABLED"] = "false"
         env["OTEL_SDK_DISABLED"] = "true"
+        env["SERVICE_NAME"] = endpoint
+        env["SERVICE_PATH_PREFIX"] = f"api/v1/service/{endpoint}"
         env[SERVER_TIMEOUT_VARIABLE] = str(version.server_timeout_ms)
         env["WORKER_TIMEOUT"] = str(max(LONGEST_SCORING_S, math.ceil(start_deadline_s(version.liveness))))
     env |= {name: expanded(value, host.environ).replace(PORT_FIELD, str(port)) for name, value in source.env.items()}

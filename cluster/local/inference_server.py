@@ -1,8 +1,9 @@
 """gunicorn's settings for a replica with an entry script; read by gunicorn in the child, never imported.
 
 The settings of the inference server's launcher, less those unfit for a replica behind a front end. The address and the
-number of workers are on the command line. On one machine, connections of other users are closed. In an image this file
-is alone and accepts every connection: the users there are those of the pod, among them the sidecar of a service mesh.
+number of workers are on the command line. `script_host` beside it loads the script. On one machine, connections of
+other users are closed. In an image `socket_owner` is missing and every connection is accepted: the users there are
+those of the pod, among them the sidecar of a service mesh.
 
 gunicorn starts a worker that died in `init()` again without end, unless it exited with its code for a failed start.
 Here the server ends like the worker, so that the code or the signal is reported and the restarts have a backoff.
@@ -25,6 +26,9 @@ from types import ModuleType
 from typing import Any
 
 _SOCKET_OWNER = Path(__file__).with_name("socket_owner.py")
+_SCRIPT_HOST = Path(__file__).with_name("script_host.py")
+HOST_MODULE = "scorefront_script_host"
+"""Name of `script_host` in replicas."""
 
 
 def _loaded(file: Path) -> ModuleType:
@@ -37,6 +41,12 @@ def _loaded(file: Path) -> ModuleType:
 
 
 socket_owner = _loaded(_SOCKET_OWNER) if _SOCKET_OWNER.exists() else None
+
+script_host = _loaded(_SCRIPT_HOST)
+sys.modules[HOST_MODULE] = script_host
+wsgi_app = f"{HOST_MODULE}:app()"
+pre_request = script_host.began
+post_request = script_host.ended
 
 os.environ.setdefault("HTTP_X_MS_SERVER_VERSION", f"azmlinfsrv/{version('azureml-inference-server-http')}")
 

@@ -232,7 +232,8 @@ class ChildReplica(LocalReplica):
         machine, version, listener = self._machine, self.version, self._listener
         inherited = listener.fileno() if listener is not None else None
         launch = command.launch(version, self.key.endpoint, self.id, self.port, machine.host, inherited, self._devices)
-        self._log.write(withheld_note(machine.host.environ, launch.env))
+        if listener is not None:  # scripts; a command logs what it writes and nothing else
+            self._log.write(withheld_note(machine.host.environ, launch.env))
         cores = machine.cores.acquire(self.id, command.cores_needed(version.resources))
         try:
             return ChildProcess(

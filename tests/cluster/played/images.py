@@ -23,7 +23,6 @@ _MODEL = (
 _IRIS = (
     *(sys.executable, "-m", "gunicorn", "--config", str(ROOT / "cluster" / "local" / "inference_server.py")),
     *("--bind", "0.0.0.0:5001", "--workers", "1", "--worker-tmp-dir", "/dev/shm"),
-    "azureml_inference_server_http.server.entry:app",
 )
 _IRIS_ENV = {
     **{"AZUREML_ENTRY_SCRIPT": "/srv/iris/score.py", "AML_APP_ROOT": "/srv/iris"},

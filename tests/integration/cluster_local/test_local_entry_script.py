@@ -91,3 +91,75 @@ async def test_an_entry_script_whose_init_ends_its_process_fails_with_code_or_si
     assert f"{ending} before it was ready" in failed.reason
     assert "failed as before, 2 times in a row, replacement starts in 0.5 s" in caplog.text
     assert any("loading" in line for line in (await provider.logs(KEY, 100))[failed.id])
+
+
+V1_SCRIPT = """
+import os, sys
+import helper
+from azureml.contrib.services.aml_request import AMLRequest, rawhttp
+from azureml.contrib.services.aml_response import AMLResponse
+from azureml.core.model import Model
+from azureml.monitoring import ModelDataCollector
+
+def init():
+    global path, inputs
+    path = Model.get_model_path("m")
+    inputs = ModelDataCollector("m", designation="inputs", feature_names=["a"])
+
+@rawhttp
+def run(request):
+    inputs.collect([[1]])
+    if request.args.get("loud"):
+        print("first", request.headers["x-ms-request-id"] == "id-of-loud")
+        sys.stderr.write("second\\n")
+    return AMLResponse({"path": path, "helped": helper.x}, 201, json_str=True)
+"""
+
+
+async def test_a_script_of_v1_runs_as_it_is_and_only_its_own_lines_are_logged_with_the_id_of_their_request(
+    provider: LocalProvider, watcher: Watcher, tmp_path: Path
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "main.py").write_text(V1_SCRIPT)
+    (tmp_path / "code" / "helper.py").write_text("x = 'helped'\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "m.pkl").touch()
+    source = ReplicaSource(
+        ReplicaKind.ENTRY_SCRIPT,
+        entry_script=str(tmp_path / "code" / "main.py"),
+        source_directory=str(tmp_path),
+        model_dir=str(tmp_path / "model"),
+    )
+    await provider.apply(endpoint(version(source)), {"blue": 1})
+    (replica,) = await watcher.until_ready()
+    before = (await provider.logs(KEY, 200))[replica.id]
+    assert not any("deprecated" in line or "Traceback" in line or "extra keys" in line for line in before)
+    url = f"http://127.0.0.1:{replica.port}"
+    async with aiohttp.ClientSession() as session:
+        for query, name in (("", "id-of-quiet"), ("?loud=1", "id-of-loud"), ("", "id-of-quiet")):
+            async with session.post(f"{url}/score{query}", headers={"x-ms-request-id": name}) as response:
+                assert response.status == 201
+                assert await response.json() == {"path": str(tmp_path / "model" / "m.pkl"), "helped": "helped"}
+        async with session.get(f"{url}/swagger.json?version=3", headers={"X-Forwarded-Proto": "http"}) as response:
+            document = await response.json()
+    assert document["info"]["title"] == "iris" and "/api/v1/service/iris/score" in document["paths"]
+    async with asyncio.timeout(10):
+        while True:
+            log = (await provider.logs(KEY, 200))[replica.id]
+            lines = [line for line in log if line.startswith("[id-of-") or "deprecated" in line or "POST" in line]
+            if len(lines) >= 2:
+                break
+            await asyncio.sleep(0.02)
+    assert len(lines) == 2 and all(line.startswith("[id-of-loud] ") for line in lines)
+    assert "first True" in lines[0] and lines[1] == "[id-of-loud] second"
+
+
+async def test_advice_ends_the_log_of_a_script_that_does_not_start(
+    provider: LocalProvider, watcher: Watcher, tmp_path: Path
+) -> None:
+    script = tmp_path / "needs.py"
+    script.write_text("import sklearn_is_missing\ndef init(): pass\ndef run(data): return data\n")
+    source = ReplicaSource(ReplicaKind.ENTRY_SCRIPT, entry_script=str(script))
+    await provider.apply(endpoint(version(source)), {"blue": 1})
+    await watcher.until(lambda: any("exited with code" in replica.reason for replica in watcher.replicas.values()))
+    assert any("pip install sklearn-is-missing" in replica.reason for replica in watcher.replicas.values())

@@ -41,17 +41,26 @@ def test_on_one_machine_a_worker_takes_connections_of_its_own_user_and_of_root_o
             settings.accept(listener, nobody, settings.socket_owner)
 
 
-def test_in_an_image_the_file_is_alone_and_every_connection_is_taken(tmp_path: Path, worker: SimpleNamespace) -> None:
+def test_in_an_image_every_connection_is_taken(tmp_path: Path, worker: SimpleNamespace) -> None:
+    """Copies what the Dockerfile copies."""
     copied = re.findall(
-        r"^COPY cluster/local/(\S+) (\S+)$", (ROOT / "examples/iris/Dockerfile").read_text(), re.MULTILINE
+        r"^COPY (cluster/local/.*) (\S+)$", (ROOT / "examples/iris/Dockerfile").read_text(), re.MULTILINE
     )
-    assert copied == [("inference_server.py", "/srv/iris/server.py")]
-    alone = tmp_path / "server.py"
-    shutil.copy(SETTINGS, alone)
-    settings = loaded(alone)
+    for sources, target in copied:
+        place = tmp_path / target.removeprefix("/srv/iris/")
+        for source in sources.split():
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, place)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "server.py",
+        "script_host.py",
+        "script_advice.py",
+        "v1_modules",
+    }
+    settings = loaded(tmp_path / "server.py")
     settings.post_fork(None, worker)
     assert worker.sockets[0].accept == "as gunicorn does"
-    assert settings.timeout > 0
+    assert settings.timeout > 0 and settings.wsgi_app.startswith(settings.script_host.__name__)
 
 
 @pytest.mark.parametrize(
