@@ -8,11 +8,11 @@ from autoscaler.policy import Direction
 from cluster.provider import Provider, ProviderError
 from cluster.timed_line import merged
 from controlplane.cluster_view import Shortfall, shortfalls
-from controlplane.control_errors import ConflictingChange
+from controlplane.control_errors import ConflictingChange, InvalidCall
 from controlplane.document_checks import unencodable
 from controlplane.endpoint_changes import EndpointChanges
 from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
-from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked
+from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked, with_key
 from controlplane.log_streams import LogLine, follow
 from controlplane.records import DecisionRecord
 from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry
@@ -105,11 +105,23 @@ class EndpointService:
         async with self._registry.lock(name):
             await self._changes.delete(name)
 
-    async def regenerate(self, name: str, which: KeyType) -> KeyPair:
-        """Replace one key; routers refuse the old one at once. Raises EndpointNotFound, StoreError."""
+    async def regenerate(self, name: str, which: KeyType, key: str | None = None) -> KeyPair:
+        """Replace one key; routers refuse the old one at once. Raises EndpointNotFound, InvalidCall, StoreError.
+
+        name: of the endpoint.
+        which: the key to replace.
+        key: the new key; None: a generated one.
+        """
         async with self._registry.lock(name):
             old = self._registry.get(name)
-            return await self._changes.replace_keys(old, regenerated(old.keys, which, self._entropy(ENTROPY_BYTES)))
+            if key is None:
+                pair = regenerated(old.keys, which, self._entropy(ENTROPY_BYTES))
+            else:
+                try:
+                    pair = with_key(old.keys, which, key)
+                except ValueError as error:
+                    raise InvalidCall(f"keyValue {error}") from error
+            return await self._changes.replace_keys(old, pair)
 
     async def revoke_tokens(self, name: str) -> IssuedToken:
         """Invalidate every issued token; keys stay valid. Returns a new token.

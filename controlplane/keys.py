@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from serving.credentials import KeyDigests
+from serving.credentials import KEY_RULE, KeyDigests, is_key
 
 ENTROPY_BYTES = 32
 INCARNATION_BYTES = 16
@@ -69,12 +69,29 @@ def regenerated(pair: KeyPair, which: KeyType, entropy: bytes) -> KeyPair:
     return replace(pair, secondary=key_from(entropy))
 
 
+def with_key(pair: KeyPair, which: KeyType, key: str) -> KeyPair:
+    """The pair with one key replaced by a given one. Raises ValueError with the broken rule, without the key.
+
+    pair: both keys.
+    which: the key to replace.
+    key: the new key.
+    """
+    if not is_key(key):
+        raise ValueError(KEY_RULE)
+    if key == (pair.secondary if which is KeyType.PRIMARY else pair.primary):
+        raise ValueError("must differ from the other key")
+    return replace(pair, primary=key) if which is KeyType.PRIMARY else replace(pair, secondary=key)
+
+
 def revoked(pair: KeyPair, entropy: bytes) -> KeyPair:
     """The same keys with a new incarnation from 16 bytes, so that every token issued before is invalid."""
     return replace(pair, incarnation=incarnation_from(entropy))
 
 
 def digests(endpoint: str, pair: KeyPair) -> KeyDigests:
-    """Key digests for routers. A key has 256 bits of entropy, so a plain SHA-256 cannot be inverted by search."""
+    """Key digests for routers: plain SHA-256, which cannot be inverted by search for a key of 256 bits of entropy.
+
+    A key that a user brings along is as hard to find as its owner made it.
+    """
     keys = (pair.primary, pair.secondary)
     return KeyDigests(endpoint, tuple(hashlib.sha256(key.encode()).digest() for key in keys), pair.incarnation)

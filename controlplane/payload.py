@@ -15,9 +15,10 @@ _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class KeyChoice(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """Request to regenerate a key: `primary` or `secondary`."""
+    """Request to replace a key, in the words of v1: `primary` or `secondary`, and a key or None for a new one."""
 
-    key_type: Annotated[str, Meta(extra_json_schema={"enum": ["primary", "secondary"]})]
+    key_type: Annotated[str, Meta(extra_json_schema={"enum": ["primary", "secondary", "Primary", "Secondary"]})]
+    key_value: Annotated[str, Meta(min_length=16, max_length=512, pattern="^[!-~]+$")] | None = None
 
 
 class TrafficChange(msgspec.Struct, forbid_unknown_fields=True):

@@ -205,9 +205,10 @@ class _Endpoints:
 
     async def regenerate(self, request: web.Request) -> web.StreamResponse:
         choice = payload.read(await request.read(), payload.KeyChoice)
-        if choice.key_type not in set(KeyType):
+        if choice.key_type.lower() not in set(KeyType):
             raise InvalidCall("keyType must be 'primary' or 'secondary'")
-        return _shown_keys(await self._endpoints.regenerate(_name(request), KeyType(choice.key_type)))
+        pair = await self._endpoints.regenerate(_name(request), KeyType(choice.key_type.lower()), choice.key_value)
+        return _shown_keys(pair)
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         return _shown_token(self._endpoints.token(_name(request)))

@@ -1,6 +1,11 @@
 """Material for checking credentials in a router: digests of keys and public keys of token issuers, never a secret."""
 
+import re
 from dataclasses import dataclass
+
+KEY_RULE = "must be 16 to 512 visible ASCII characters, without spaces"
+"""The rule of a key that a user brings along."""
+_KEY = re.compile(r"[!-~]{16,512}")
 
 INCARNATION = "inc"
 """Claim of a scorefront token: the incarnation of the endpoint it was issued for. It changes when the endpoint is
@@ -38,3 +43,8 @@ class TokenTrust:
     def audience(endpoint: str) -> str:
         """The `aud` of tokens for `endpoint`."""
         return f"urn:scorefront:endpoint:{endpoint}"
+
+
+def is_key(text: str) -> bool:
+    """True if `text` obeys KEY_RULE. Keys that are made here have 43 letters and digits."""
+    return _KEY.fullmatch(text) is not None

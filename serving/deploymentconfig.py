@@ -4,11 +4,11 @@ Every known key of those files is converted or refused, with its path in the fil
 """
 
 import copy
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving.credentials import KEY_RULE, is_key
 from serving.faults import Fault, InvalidManifest, Path, written
 from serving.manifest import parse
 from serving.models import API_VERSION, KIND
@@ -38,7 +38,6 @@ PLACES: dict[str, Path] = {
 OTHER_KEYS = ("computeType", "keys", "appInsightsEnabled")
 COMPUTE_TYPES = ("aks", "aksendpoint")
 KEY_NAMES = ("primaryKey", "secondaryKey")
-KEY_RULE = "must be text of 1 to 512 visible ASCII characters"
 
 APP_INSIGHTS_ENV = "AML_APP_INSIGHTS_ENABLED"
 """Switch of azureml-inference-server-http; it sends telemetry once AML_APP_INSIGHTS_KEY is in `env` too."""
@@ -105,7 +104,7 @@ def declared_keys(config: object) -> DeclaredKeys:
     faults = _unknown(keys, KEY_NAMES, ("keys",))
     given = {name: keys[name] for name in KEY_NAMES if keys.get(name) is not None}
     for name, key in given.items():
-        if not isinstance(key, str) or not re.fullmatch(r"[!-~]{1,512}", key):
+        if not isinstance(key, str) or not is_key(key):
             faults.append(Fault(f"keys.{name}", HIDDEN, KEY_RULE))
     if "secondaryKey" in given and "primaryKey" not in given:
         faults.append(Fault("keys.primaryKey", None, "is required where secondaryKey is given"))

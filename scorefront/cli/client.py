@@ -119,9 +119,10 @@ class ControlClient:
         """`primaryKey` and `secondaryKey`."""
         return self._object("GET", _path(name, "keys"))
 
-    def regenerate_key(self, name: str, key_type: str) -> dict[str, Any]:
-        """Both keys, after the `primary` or `secondary` one was made anew."""
-        return self._object("POST", _path(name, "keys/regenerate"), {"keyType": key_type})
+    def replace_key(self, name: str, key_type: str, key: str | None = None) -> dict[str, Any]:
+        """Both keys, after the `primary` or `secondary` one was made anew, or became `key`."""
+        given = {} if key is None else {"keyValue": key}
+        return self._object("POST", _path(name, "keys/regenerate"), {"keyType": key_type, **given})
 
     def issue_token(self, name: str) -> dict[str, Any]:
         """`accessToken`, `tokenType`, `refreshAfter` and `expiryOn` (unix seconds)."""

@@ -20,7 +20,8 @@ from scorefront.cli.arguments import (
 )
 from scorefront.cli.client import ControlRefused
 from scorefront.cli.command_errors import InvalidInput
-from scorefront.cli.manifest_files import read_manifests
+from scorefront.cli.manifest_files import STDIN, read_manifests, read_text
+from serving.credentials import KEY_RULE, is_key
 
 
 def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: ControlCa = None) -> None:
@@ -93,11 +94,19 @@ def keys(
         KeyChoiceArgument | None,
         typer.Option("--regenerate", help="Make this key anew; the old one dies within a second."),
     ] = None,
+    set_primary: Annotated[
+        str | None,
+        typer.Option("--set-primary", metavar="-|FILE", help="Take the primary key from a file or standard input."),
+    ] = None,
+    set_secondary: Annotated[
+        str | None,
+        typer.Option("--set-secondary", metavar="-|FILE", help="Take the secondary key from there."),
+    ] = None,
     output: Annotated[TextFormat, typer.Option("-o", "--output", help="How to print.")] = TextFormat.TEXT,
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
 ) -> None:
-    """Show the two keys that open an endpoint, or make one of them anew.
+    """Show the two keys that open an endpoint, make one of them anew, or bring your own.
 
     Both are valid at any time. To change keys without an interruption: move clients to the secondary key, regenerate
     the primary one, move them back.
@@ -106,13 +115,39 @@ def keys(
     Examples:
       scorefront keys iris
       scorefront keys iris --regenerate primary -o json
+      scorefront keys iris --set-primary primary.key --set-secondary -
     """
+    given = _given_keys(set_primary, set_secondary)
+    if given and regenerate:
+        raise InvalidInput("--regenerate: excludes --set-primary and --set-secondary")
     control = control_plane(control_url, control_ca)
-    pair = control.regenerate_key(name, regenerate.value) if regenerate else control.keys(name)
+    if regenerate:
+        pair = control.replace_key(name, regenerate.value)
+    for choice, key in given.items():
+        pair = control.replace_key(name, choice.value, key)
+    if not regenerate and not given:
+        pair = control.keys(name)
     if output is TextFormat.JSON:
         print(show.as_json(pair))
     else:
         print(f"primary    {pair['primaryKey']}\nsecondary  {pair['secondaryKey']}")
+
+
+def _given_keys(primary: str | None, secondary: str | None) -> dict[KeyChoiceArgument, str]:
+    """The keys in files; `-` is standard input, for one of them."""
+    if primary == secondary == STDIN:
+        raise InvalidInput("--set-secondary: standard input is taken by --set-primary already")
+    files = {KeyChoiceArgument.PRIMARY: primary, KeyChoiceArgument.SECONDARY: secondary}
+    keys = {}
+    for choice, file in files.items():
+        if file is None:
+            continue
+        keys[choice] = read_text(file).strip()
+        if not is_key(keys[choice]):
+            raise InvalidInput(f"--set-{choice}: the key in {'standard input' if file == STDIN else file} {KEY_RULE}")
+    if len(keys) == 2 and len(set(keys.values())) == 1:
+        raise InvalidInput("--set-secondary: must differ from the primary key")
+    return keys
 
 
 def token(

@@ -75,7 +75,7 @@ def read_manifests(names: Sequence[str]) -> list[Manifest]:
 
 def read_json_object(name: str) -> Any:
     """The value in one JSON file. Raises UnreadableFile."""
-    return _parse_json(name, _read_text(name))
+    return _parse_json(name, read_text(name))
 
 
 def _checked(document: _Document, base: Path) -> Manifest:
@@ -86,7 +86,7 @@ def _checked(document: _Document, base: Path) -> Manifest:
 
 def _documents(name: str) -> Iterator[_Document]:
     """The endpoints in a file, lists taken apart. Raises UnreadableFile, InvalidManifest."""
-    text = _read_text(name)
+    text = read_text(name)
     if name.endswith(".json"):
         contents = [_parse_json(name, text)]
     else:
@@ -119,7 +119,8 @@ def _folder_of(name: str) -> Path:
     return Path(name).absolute().parent
 
 
-def _read_text(name: str) -> str:
+def read_text(name: str) -> str:
+    """The text of a file; `-` is standard input. Raises UnreadableFile."""
     title = _title(name)
     try:
         data = _read_bytes(name)

@@ -90,7 +90,7 @@ async def test_an_entry_script_whose_init_ends_its_process_fails_with_code_or_si
     (failed,) = watcher.in_state(ReplicaState.FAILED)
     assert f"{ending} before it was ready" in failed.reason
     assert "failed as before, 2 times in a row, replacement starts in 0.5 s" in caplog.text
-    assert any("loading" in line for line in (await provider.logs(KEY, 100))[failed.id])
+    assert any("loading" in line.text for line in (await provider.logs(KEY, 100))[failed.id])
 
 
 V1_SCRIPT = """
@@ -132,7 +132,7 @@ async def test_a_script_of_v1_runs_as_it_is_and_only_its_own_lines_are_logged_wi
     )
     await provider.apply(endpoint(version(source)), {"blue": 1})
     (replica,) = await watcher.until_ready()
-    before = (await provider.logs(KEY, 200))[replica.id]
+    before = [line.text for line in (await provider.logs(KEY, 200))[replica.id]]
     assert not any("deprecated" in line or "Traceback" in line or "extra keys" in line for line in before)
     url = f"http://127.0.0.1:{replica.port}"
     async with aiohttp.ClientSession() as session:
@@ -145,7 +145,7 @@ async def test_a_script_of_v1_runs_as_it_is_and_only_its_own_lines_are_logged_wi
     assert document["info"]["title"] == "iris" and "/api/v1/service/iris/score" in document["paths"]
     async with asyncio.timeout(10):
         while True:
-            log = (await provider.logs(KEY, 200))[replica.id]
+            log = [line.text for line in (await provider.logs(KEY, 200))[replica.id]]
             lines = [line for line in log if line.startswith("[id-of-") or "deprecated" in line or "POST" in line]
             if len(lines) >= 2:
                 break

@@ -194,6 +194,27 @@ async def test_keys_are_shown_and_one_is_regenerated(api):
     assert after["primaryKey"] == before["primaryKey"] and after["secondaryKey"] != before["secondaryKey"]
 
 
+V1_KEY = "abcdefghijklmnopqrstuvwxyz012345"
+
+
+async def test_a_key_is_brought_along_in_the_words_of_v1(api):
+    await put(api)
+    before = await (await api.get(f"{IRIS}/keys")).json()
+    response = await api.post(f"{IRIS}/keys/regenerate", json={"keyType": "Primary", "keyValue": V1_KEY})
+    assert await response.json() == {**before, "primaryKey": V1_KEY}
+    again = await (await api.post(f"{IRIS}/keys/regenerate", json={"keyType": "Primary", "keyValue": None})).json()
+    assert again["primaryKey"] != V1_KEY and again["secondaryKey"] == before["secondaryKey"]
+
+
+@pytest.mark.parametrize("key", ["too-short", "with space 0123456789", "", 7])
+async def test_a_key_of_the_wrong_form_is_refused_without_being_shown(api, key):
+    await put(api)
+    response = await api.post(f"{IRIS}/keys/regenerate", json={"keyType": "primary", "keyValue": key})
+    await error(response, 400, "BadRequest")
+    text = await response.text()
+    assert "keyValue" in text and (key in ("", 7) or key not in text)
+
+
 @pytest.mark.parametrize("body", [{}, {"keyType": "third"}, {"keyType": 1}, {"keyType": "primary", "more": 1}, []])
 async def test_a_key_type_that_is_none_is_a_bad_request(api, body):
     await put(api)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.keys import KEY_CHARACTERS, KeyPair, KeyType, digests, key_from, pair_from, regenerated
+from controlplane.keys import KEY_CHARACTERS, KeyPair, KeyType, digests, key_from, pair_from, regenerated, with_key
 
 ENTROPY = st.binary(min_size=32, max_size=32)
 
@@ -51,3 +51,25 @@ def test_routers_get_digests_only():
 
 def test_a_key_is_not_in_the_repr_of_its_pair():
     assert "secret" not in repr(KeyPair("secret-1", "secret-2"))
+
+
+@pytest.mark.parametrize("which", list(KeyType))
+def test_a_key_that_was_brought_along_replaces_one_and_leaves_the_other(which):
+    pair = KeyPair("a" * 43, "b" * 43, "i")
+    changed = with_key(pair, which, "v1-key-0123456789+/==")
+    (other,) = set(KeyType) - {which}
+    assert getattr(changed, which) == "v1-key-0123456789+/==" and getattr(changed, other) == getattr(pair, other)
+
+
+@pytest.mark.parametrize(
+    "key", ["", "short", "x" * 15, "x" * 513, "with space 0123456789", "line\n" + "x" * 20, "ü" * 20]
+)
+def test_a_key_that_is_too_short_or_not_visible_ascii_is_refused_without_being_shown(key):
+    with pytest.raises(ValueError, match="16 to 512 visible ASCII") as refusal:
+        with_key(KeyPair("a" * 43, "b" * 43), KeyType.PRIMARY, key)
+    assert not key or key not in str(refusal.value)
+
+
+def test_a_key_must_differ_from_the_other():
+    with pytest.raises(ValueError, match="differ"):
+        with_key(KeyPair("a" * 43, "b" * 43), KeyType.PRIMARY, "b" * 43)

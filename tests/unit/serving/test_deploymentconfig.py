@@ -30,7 +30,7 @@ EVERY_KEY: dict[str, Any] = {
     "maxConcurrentRequestsPerContainer": 5,
     "maxQueueWaitMs": 700,
     "numReplicas": 0,
-    "keys": {"primaryKey": "first-key", "secondaryKey": "second-key"},
+    "keys": {"primaryKey": "first-key-of-v1-0123", "secondaryKey": "second-key-of-v1-012"},
     "gpuCores": 1,
     "livenessProbeRequirements": {
         "periodSeconds": 1,
@@ -159,9 +159,9 @@ def test_the_config_and_the_replica_stay_as_they_were():
 
 
 def test_keys_are_read_apart_and_do_not_get_into_the_document():
-    assert declared_keys(EVERY_KEY) == DeclaredKeys("first-key", "second-key")
+    assert declared_keys(EVERY_KEY) == DeclaredKeys("first-key-of-v1-0123", "second-key-of-v1-012")
     assert declared_keys({"computeType": "aks", "keys": None}) == DeclaredKeys(None, None)
-    assert "first-key" not in str(from_deploymentconfig(EVERY_KEY, "iris", SCRIPT))
+    assert "first-key-of-v1-0123" not in str(from_deploymentconfig(EVERY_KEY, "iris", SCRIPT))
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_keys_are_read_apart_and_do_not_get_into_the_document():
         ({"primaryKey": 5}, {"keys.primaryKey"}),
         ({"primaryKey": "s3cret\r\n"}, {"keys.primaryKey"}),
         ({"primaryKey": "", "secondaryKey": "s3cret s"}, {"keys.primaryKey", "keys.secondaryKey"}),
-        ({"secondaryKey": "s3cret"}, {"keys.primaryKey"}),
-        ({"primaryKey": "s3cret", "secondaryKey": "s3cret"}, {"keys.secondaryKey"}),
+        ({"secondaryKey": "s3cret-s3cret-s3cret"}, {"keys.primaryKey"}),
+        ({"primaryKey": "s3cret-s3cret-s3cret", "secondaryKey": "s3cret-s3cret-s3cret"}, {"keys.secondaryKey"}),
         ({"primarykey": "s3cret"}, {"keys.primarykey"}),
     ],
 )

@@ -197,6 +197,41 @@ def test_a_key_is_regenerated_by_its_type(server: ScriptedServer, capsys: pytest
     assert "new" in capsys.readouterr().out
 
 
+def test_keys_are_brought_along_from_files_and_standard_input(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.on(f"POST {IRIS}/keys/regenerate", answer_json({"primaryKey": "k1", "secondaryKey": "k2"}))
+    (tmp_path / "primary.key").write_text("abcdefghijklmnopqrstuvwxyz012345\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345\r\n")))
+    assert run(["keys", "iris", "--set-primary", str(tmp_path / "primary.key"), "--set-secondary", "-"]) == 0
+    assert [each.document for each in server.asked] == [
+        {"keyType": "primary", "keyValue": "abcdefghijklmnopqrstuvwxyz012345"},
+        {"keyType": "secondary", "keyValue": "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"},
+    ]
+    assert "k1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--set-primary", "{short}"], "16 to 512 visible ASCII characters"),
+        (["--set-primary", "/no/such/file"], "there is no such file"),
+        (["--set-primary", "-", "--set-secondary", "-"], "standard input is taken"),
+        (["--set-primary", "{good}", "--set-secondary", "{good}"], "must differ"),
+        (["--set-primary", "{good}", "--regenerate", "secondary"], "excludes"),
+    ],
+)
+def test_keys_that_cannot_be_brought_along_change_nothing(
+    server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    (tmp_path / "short").write_text("s3cret")
+    (tmp_path / "good").write_text("g" * 32)
+    files = {name: str(tmp_path / name) for name in ("short", "good")}
+    assert run(["keys", "iris", *(option.format(**files) for option in options)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "s3cret" not in error and not server.asked
+
+
 def test_a_token_is_one_word_as_text_and_whole_as_json(
     server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +313,7 @@ def test_import_writes_a_manifest_with_paths_relative_to_its_folder(
     source = tmp_path / "azure"
     (source / "code").mkdir(parents=True)
     (source / "ic.json").write_text('{"entryScript": "score.py", "sourceDirectory": "code"}')
-    config = {"computeType": "AKS", "maxQueueWaitMs": 750, "keys": {"primaryKey": "very-secret"}}
+    config = {"computeType": "AKS", "maxQueueWaitMs": 750, "keys": {"primaryKey": "very-secret-very-secret"}}
     (source / "dc.json").write_text(json.dumps(config))
     monkeypatch.chdir(tmp_path)
     words = ["-n", "iris", "--ic", "azure/ic.json", "--dc", "azure/dc.json", "--model-dir", "models"]
