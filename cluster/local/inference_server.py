@@ -13,13 +13,15 @@ import contextlib
 import errno
 import functools
 import importlib.util
+import json
+import logging.config
 import mmap
 import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -167,3 +169,49 @@ def end_like(code: int) -> None:
 
 def _place(worker: Any) -> int:
     return int(worker.age) % len(_initialized)
+
+
+# ---- files beside the script
+
+CONFIG_FILE = "AZUREML_CONFIG_FILE"
+ROOT_FILES = ("config.json", "logging.json", "swagger2.json", "swagger3.json")
+"""Files that the inference server reads where it finds them, and whose faults it reports without their names."""
+
+
+def on_exit(server: Any) -> None:
+    """Hook of gunicorn at the end of the master: name broken files if no worker has completed `init()`."""
+    if _initialized.find(b"\1") < 0:
+        for fault in broken_files(os.environ):
+            print(f"scorefront: {fault}", file=sys.stderr, flush=True)
+
+
+def broken_files(environment: Mapping[str, str]) -> Iterator[str]:
+    """Each file beside the script that the inference server cannot use, with the reason.
+
+    `environment`: of the server. Changes the configuration of logging.
+    """
+    folders = [Path(environment.get("AML_APP_ROOT", ""))]
+    if script := environment.get("AZUREML_ENTRY_SCRIPT"):
+        folders.append(Path(script).absolute().parent)
+    for name in ROOT_FILES:
+        named = [Path(environment[CONFIG_FILE])] if name == "config.json" and CONFIG_FILE in environment else []
+        path = next((path for path in [*named, *(folder / name for folder in folders)] if path.is_file()), None)
+        if path is not None and (reason := _fault(path)):
+            yield f"{path}: is read by the inference server, which cannot use it: {reason}"
+
+
+def _fault(path: Path) -> str:
+    """The reason why a file cannot be used; '' if it can."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text and path.name == "config.json":  # counts as absent
+            return ""
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            return f"must be a JSON object, is a JSON {type(content).__name__}"
+        if path.name == "logging.json":
+            logging.config.dictConfig(content)
+    except (OSError, ValueError, TypeError, AttributeError, ImportError, RecursionError) as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        return f"{error}{cause}"
+    return ""

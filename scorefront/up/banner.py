@@ -140,8 +140,8 @@ class Banner:
                 if not status["ready"] and label not in self._told:
                     self._told.add(label)
                     log = self._hints.line("logs", name)
-                    reason = one_record(str(status["message"]).partition("\n")[0].removeprefix("starting"))
-                    why = f" ({reason})" if reason.strip(";: ") and "log lines" not in reason else ""
+                    reason = str(status["message"]).partition("\n")[0].partition("; its last l")[0]
+                    why = f" ({one_record(reason)})" if reason not in ("", "starting") else ""
                     print(f"{label}: still starting{why}; its log: {log}", file=sys.stderr, flush=True)
 
     async def _endpoint(self, name: str) -> None:

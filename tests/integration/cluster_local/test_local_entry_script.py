@@ -64,6 +64,17 @@ async def test_an_entry_script_that_raises_in_init_is_reported_with_its_tracebac
     assert any("no weights" in line for line in lines)
 
 
+async def test_a_broken_file_beside_the_script_is_named_in_the_reason(
+    provider: LocalProvider, watcher: Watcher, tmp_path: Path
+) -> None:
+    (tmp_path / "score.py").write_text("def init():\n    pass\n\ndef run(data):\n    return data\n")
+    (tmp_path / "config.json").write_text('["not an object"]')
+    source = ReplicaSource(ReplicaKind.ENTRY_SCRIPT, entry_script=str(tmp_path / "score.py"))
+    await provider.apply(endpoint(version(source)), {"blue": 1})
+    named = f"{tmp_path / 'config.json'}: is read by the inference server, which cannot use it: must be a JSON object"
+    await watcher.until(lambda: any(named in replica.reason for replica in watcher.replicas.values()))
+
+
 @pytest.mark.parametrize(
     ("body", "ending"),
     [

@@ -77,3 +77,41 @@ def test_a_server_ends_when_init_ends_its_workers(
     served: bool, deaths_in_row: int, others_serve: bool, ends: bool
 ) -> None:
     assert loaded(SETTINGS).ends_server(served, deaths_in_row, others_serve) is ends
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("config.json", "[1]", "must be a JSON object, is a JSON list"),
+        ("config.json", '{\n  // my workspace\n  "a": 1}', "line 2 column 3"),
+        ("config.json", b"\xff\xfe{}", "codec"),
+        ("logging.json", "{nope", "line 1 column 2"),
+        ("logging.json", '{"version": 2}', "Unsupported version: 2"),
+        (
+            "logging.json",
+            '{"version": 1, "handlers": {"f": {"class": "logging.FileHandler", "filename": "/no/such/x.log"}}}',
+            "No such file or directory: '/no/such/x.log'",
+        ),
+        ("logging.json", '{"version": 1, "handlers": {"f": {"class": "no.such.Handler"}}}', "No module named 'no'"),
+        ("swagger2.json", "", "line 1 column 1"),
+        ("swagger3.json", "{", "line 1 column 2"),
+        ("config.json", '{"subscription_id": "x"}', ""),
+        ("config.json", "", ""),
+        ("score.json", "[1", ""),
+    ],
+)
+@pytest.mark.parametrize("place", ["source", "script"])
+def test_a_broken_file_beside_the_script_is_named(
+    tmp_path: Path, name: str, text: str | bytes, told: str, place: str
+) -> None:
+    folders = {"source": tmp_path, "script": tmp_path / "code"}
+    folders["script"].mkdir()
+    path = folders[place] / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    environment = {"AML_APP_ROOT": str(tmp_path), "AZUREML_ENTRY_SCRIPT": str(tmp_path / "code" / "score.py")}
+    faults = list(loaded(SETTINGS).broken_files(environment))
+    if told:
+        (fault,) = faults
+        assert fault.startswith(f"{path}: ") and told in fault
+    else:
+        assert faults == []
