@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
+from typing import Any
 
 from cluster.changes import Change, Remove, Reset, Upsert
 from cluster.provider import ProviderError
@@ -18,7 +19,7 @@ class FakeProvider:
 
     def __init__(self, starts_ready: bool = True) -> None:
         self.starts_ready = starts_ready
-        self.calls: list[tuple[object, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.faults: list[Fault] = []
         self.noted: list[str] = []
         self.refusal: ProviderError | None = None
@@ -116,7 +117,7 @@ class FakeProvider:
         """Ids of a version's replicas in these states (all, if none is given), oldest first."""
         return [r.id for r in self.replicas.values() if r.key == key and (not states or r.state in states)]
 
-    def asked(self, what: str) -> list[tuple[object, ...]]:
+    def asked(self, what: str) -> list[tuple[Any, ...]]:
         """The calls of one kind."""
         return [call for call in self.calls if call[0] == what]
 

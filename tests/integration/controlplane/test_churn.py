@@ -89,7 +89,7 @@ def told(bench: Bench, key: VersionKey, number: int, busy: int, waiting: int = 0
     bench.plane.reports.usage_reported(UsageReport(f"w{number}", now, (usage,), (key,) if waiting else ()))
 
 
-async def test_nothing_stays_of_endpoints_that_have_gone(bench):
+async def test_nothing_stays_of_endpoints_that_have_gone(bench: Bench) -> None:
     for number in range(2):
         await lives_and_goes(bench, f"first-{number}", number)
     before = sizes(bench.plane)
@@ -100,7 +100,7 @@ async def test_nothing_stays_of_endpoints_that_have_gone(bench):
     assert grown == {}
 
 
-async def test_a_leak_would_be_found(bench):
+async def test_a_leak_would_be_found(bench: Bench) -> None:
     """The walk reaches every kind of container."""
     before = sizes(bench.plane)
     await bench.apply(manifest())

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.client import ClientSession
 from yarl import URL
 
 from cluster.kubernetes.client.election import LeaderInfo
@@ -95,7 +96,9 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def test_a_request_reaches_the_leader_as_it_was_sent(standby, leading, client) -> None:
+async def test_a_request_reaches_the_leader_as_it_was_sent(
+    standby: Standby, leading: LeadingServer, client: ClientSession
+) -> None:
     headers = {"Authorization": "Bearer secret", "Origin": standby.url, "X-Odd": "a, b", "User-Agent": "me"}
     path = "/api/v1/endpoints/a%2Fb%20c?last=3&x=%26"
     url = URL(standby.url + path, encoded=True)
@@ -109,7 +112,7 @@ async def test_a_request_reaches_the_leader_as_it_was_sent(standby, leading, cli
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 404, 409, 500])
-async def test_an_answer_comes_back_as_it_was_given(standby, client, status) -> None:
+async def test_an_answer_comes_back_as_it_was_given(standby: Standby, client: ClientSession, status: int) -> None:
     async with client.post(f"{standby.url}/x?status={status}", data=b"" if status == 204 else b"told") as answer:
         assert answer.status == status
         assert answer.headers["X-Model"] == "blue"
@@ -117,7 +120,9 @@ async def test_an_answer_comes_back_as_it_was_given(standby, client, status) -> 
         assert await answer.read() == (b"" if status == 204 else b"told")
 
 
-async def test_fields_of_one_connection_are_not_forwarded(standby, leading, client) -> None:
+async def test_fields_of_one_connection_are_not_forwarded(
+    standby: Standby, leading: LeadingServer, client: ClientSession
+) -> None:
     headers = {"Connection": "X-Hop", "X-Hop": "1", "TE": "trailers", "Keep-Alive": "5", "X-Kept": "1"}
     async with client.get(f"{standby.url}/x", headers=headers) as answer:
         assert "X-Secret" not in answer.headers
@@ -127,7 +132,7 @@ async def test_fields_of_one_connection_are_not_forwarded(standby, leading, clie
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_large_bodies_pass_in_both_directions(standby, client, chunked) -> None:
+async def test_large_bodies_pass_in_both_directions(standby: Standby, client: ClientSession, chunked: bool) -> None:
     async def parts() -> AsyncIterator[bytes]:
         for at in range(0, len(BIG), 100_000):
             yield BIG[at : at + 100_000]
@@ -136,7 +141,9 @@ async def test_large_bodies_pass_in_both_directions(standby, client, chunked) ->
         assert await answer.read() == BIG
 
 
-async def test_a_followed_log_comes_line_by_line_and_ends_with_its_reader(standby, leading, client) -> None:
+async def test_a_followed_log_comes_line_by_line_and_ends_with_its_reader(
+    standby: Standby, leading: LeadingServer, client: ClientSession
+) -> None:
     answer = await client.get(f"{standby.url}/stream")
     for number in range(3):
         leading.lines.put_nowait(json.dumps({"line": number}).encode() + b"\n")
@@ -146,7 +153,9 @@ async def test_a_followed_log_comes_line_by_line_and_ends_with_its_reader(standb
     await eventually(lambda: leading.readers_gone == 1)
 
 
-async def test_a_followed_log_ends_when_another_leads(standby, leading, client) -> None:
+async def test_a_followed_log_ends_when_another_leads(
+    standby: Standby, leading: LeadingServer, client: ClientSession
+) -> None:
     answer = await client.get(f"{standby.url}/stream")
     leading.lines.put_nowait(b"first\n")
     assert await answer.content.readline() == b"first\n"
@@ -157,7 +166,9 @@ async def test_a_followed_log_ends_when_another_leads(standby, leading, client) 
     await eventually(lambda: leading.readers_gone == 1)
 
 
-async def test_half_an_answer_does_not_look_like_a_whole_one(standby, leading, client) -> None:
+async def test_half_an_answer_does_not_look_like_a_whole_one(
+    standby: Standby, leading: LeadingServer, client: ClientSession
+) -> None:
     answer = await client.get(f"{standby.url}/stream")
     leading.lines.put_nowait(b"first\n")
     assert await answer.content.readline() == b"first\n"
@@ -167,7 +178,7 @@ async def test_half_an_answer_does_not_look_like_a_whole_one(standby, leading, c
     answer.close()
 
 
-async def test_without_a_leader_it_says_so_and_when_to_come_again(standby, client) -> None:
+async def test_without_a_leader_it_says_so_and_when_to_come_again(standby: Standby, client: ClientSession) -> None:
     for leader in (None, LeaderInfo("standby_1", rest=standby.url), LeaderInfo("leader_2", rest="")):
         standby.leader = leader
         async with client.get(f"{standby.url}/api/v1/endpoints") as answer:
@@ -177,7 +188,7 @@ async def test_without_a_leader_it_says_so_and_when_to_come_again(standby, clien
             assert answer.status == 503
 
 
-async def test_a_leader_that_is_not_there_is_no_reason_to_hang(standby, client) -> None:
+async def test_a_leader_that_is_not_there_is_no_reason_to_hang(standby: Standby, client: ClientSession) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     standby.leader = LeaderInfo("leader_2", rest=f"http://127.0.0.1:{port}")
@@ -186,7 +197,9 @@ async def test_a_leader_that_is_not_there_is_no_reason_to_hang(standby, client) 
         assert f"127.0.0.1:{port}" in (await answer.json())["error"]["message"]
 
 
-async def test_two_that_take_each_other_for_the_leader_do_not_play_with_a_request(standby, client) -> None:
+async def test_two_that_take_each_other_for_the_leader_do_not_play_with_a_request(
+    standby: Standby, client: ClientSession
+) -> None:
     other = Standby()
     other.leader, standby.leader = LeaderInfo("standby_1", rest=standby.url), LeaderInfo("standby_2", rest=other.url)
     other.door = RestPort(other.sock, "standby_2", lambda: other.leader, PortLimits())
@@ -196,7 +209,9 @@ async def test_two_that_take_each_other_for_the_leader_do_not_play_with_a_reques
     await other.door.close()
 
 
-async def test_requests_about_the_process_are_answered_by_the_standby_itself(standby, leading, client) -> None:
+async def test_requests_about_the_process_are_answered_by_the_standby_itself(
+    standby: Standby, leading: LeadingServer, client: ClientSession
+) -> None:
     for path, shown in (("/healthz", "ok"), ("/readyz", '"ready": true'), ("/metrics", "process_cpu_seconds_total")):
         async with client.get(standby.url + path) as answer:
             assert answer.status == 200
@@ -207,13 +222,15 @@ async def test_requests_about_the_process_are_answered_by_the_standby_itself(sta
     assert leading.requests == []
 
 
-async def test_the_process_is_live_without_a_leader(standby, client) -> None:
+async def test_the_process_is_live_without_a_leader(standby: Standby, client: ClientSession) -> None:
     standby.leader = None
     async with client.get(f"{standby.url}/healthz") as answer:
         assert answer.status == 200
 
 
-async def test_the_port_is_never_closed_while_the_process_begins_to_lead(standby, client) -> None:
+async def test_the_port_is_never_closed_while_the_process_begins_to_lead(
+    standby: Standby, client: ClientSession
+) -> None:
     own = web.Application()
 
     async def answer_itself(request: web.Request) -> web.StreamResponse:
@@ -238,7 +255,7 @@ async def test_the_port_is_never_closed_while_the_process_begins_to_lead(standby
     assert refused == []
 
 
-async def test_a_connection_from_before_the_leadership_is_answered_once_and_closed(standby) -> None:
+async def test_a_connection_from_before_the_leadership_is_answered_once_and_closed(standby: Standby) -> None:
     url = URL(standby.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     asked = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -252,7 +269,7 @@ async def test_a_connection_from_before_the_leadership_is_answered_once_and_clos
     await writer.wait_closed()
 
 
-async def test_a_forwarder_that_is_closed_leaves_no_connection(leading) -> None:
+async def test_a_forwarder_that_is_closed_leaves_no_connection(leading: LeadingServer) -> None:
     made = LeaderProxy("standby_1", lambda: LeaderInfo("leader_1", rest=leading.url))
     app = made.app({})
     runner = web.AppRunner(app)

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -75,7 +76,9 @@ async def join(leader: RouterGroups, trust: Trust, port: int) -> AsyncIterator[J
         await group.leave()
 
 
-async def test_a_group_gets_the_leader_and_its_workers_are_expected(leader, join, heard) -> None:
+async def test_a_group_gets_the_leader_and_its_workers_are_expected(
+    leader: RouterGroups, join: Join, heard: RecordedReports
+) -> None:
     group = await join("a", "a1", "a2")
     await eventually(lambda: set(heard.workers) == {"a1", "a2"})
     assert group.fence() == 7
@@ -83,7 +86,7 @@ async def test_a_group_gets_the_leader_and_its_workers_are_expected(leader, join
     await eventually(lambda: leader.linked()["a"].load == group.load)
 
 
-async def test_reports_of_the_workers_of_all_groups_reach_the_control_plane(join, heard) -> None:
+async def test_reports_of_the_workers_of_all_groups_reach_the_control_plane(join: Join, heard: RecordedReports) -> None:
     first, second = await join("a", "a1"), await join("b", "b1")
     first.say(usage("a1", waiting=3, starved=True), Drained("r1"))
     second.say(usage("b1", busy=2))
@@ -92,14 +95,14 @@ async def test_reports_of_the_workers_of_all_groups_reach_the_control_plane(join
     assert set(heard.workers) == {"a1", "b1"}
 
 
-async def test_a_group_cannot_report_for_a_worker_of_another(join, heard) -> None:
+async def test_a_group_cannot_report_for_a_worker_of_another(join: Join, heard: RecordedReports) -> None:
     group = await join("a", "a1")
     group.say(usage("b1", busy=9), usage("a1", busy=1))
     await eventually(lambda: heard.reports)
     assert [report.worker for report in heard.reports] == ["a1"]
 
 
-async def test_a_group_that_claims_the_workers_of_another_is_cut_off(join, heard) -> None:
+async def test_a_group_that_claims_the_workers_of_another_is_cut_off(join: Join, heard: RecordedReports) -> None:
     await join("a", "a1")
     await eventually(lambda: heard.workers)
     thief = await join("b", "a1")
@@ -107,7 +110,7 @@ async def test_a_group_that_claims_the_workers_of_another_is_cut_off(join, heard
     assert set(heard.workers) == {"a1"} and heard.gone == []
 
 
-async def test_the_workers_of_a_group_that_is_gone_are_forgotten(join, heard) -> None:
+async def test_the_workers_of_a_group_that_is_gone_are_forgotten(join: Join, heard: RecordedReports) -> None:
     group = await join("a", "a1", "a2")
     await join("b", "b1")
     await eventually(lambda: len(heard.workers) == 3)
@@ -116,7 +119,9 @@ async def test_the_workers_of_a_group_that_is_gone_are_forgotten(join, heard) ->
     assert set(heard.workers) == {"b1"}
 
 
-async def test_a_worker_that_serves_stays_expected_though_its_group_is_not_linked(leader, join, heard) -> None:
+async def test_a_worker_that_serves_stays_expected_though_its_group_is_not_linked(
+    leader: RouterGroups, join: Join, heard: RecordedReports
+) -> None:
     leader.expect({"a1": "pod-a", "b1": "pod-b"})
     group = await join("a", "a1")
     await eventually(lambda: leader.linked())
@@ -128,14 +133,16 @@ async def test_a_worker_that_serves_stays_expected_though_its_group_is_not_linke
     assert set(heard.workers) == {"b1"} and heard.gone == ["a1"]
 
 
-async def test_a_worker_that_a_group_has_no_more_is_forgotten(join, heard) -> None:
+async def test_a_worker_that_a_group_has_no_more_is_forgotten(join: Join, heard: RecordedReports) -> None:
     group = await join("a", "a1", "a2")
     group.say(GroupIs("a", ("a2", "a3"), "pod-a"))
     await eventually(lambda: set(heard.workers) == {"a2", "a3"})
     assert heard.gone == ["a1"]
 
 
-async def test_the_newer_of_two_links_of_one_group_counts(leader, join, heard) -> None:
+async def test_the_newer_of_two_links_of_one_group_counts(
+    leader: RouterGroups, join: Join, heard: RecordedReports
+) -> None:
     older = await join("a", "a1")
     await eventually(lambda: heard.workers)
     newer = await join("a", "a1")
@@ -148,7 +155,7 @@ async def test_the_newer_of_two_links_of_one_group_counts(leader, join, heard) -
 # ---- orders
 
 
-async def test_only_the_owner_of_the_slots_withdraws_replicas(leader, join) -> None:
+async def test_only_the_owner_of_the_slots_withdraws_replicas(leader: RouterGroups, join: Join) -> None:
     first, second = await join("a", "a1"), await join("b", "b1")
     second.owned = ["r1", "r2", "r3"]
     await eventually(lambda: len(leader.linked()) == 2)
@@ -157,11 +164,13 @@ async def test_only_the_owner_of_the_slots_withdraws_replicas(leader, join) -> N
         assert [(each.key, each.count) for each in group.orders if isinstance(each, Retire)] == [(BLUE, 2)]
 
 
-async def test_without_groups_nothing_is_retired_and_retire_does_not_wait(leader) -> None:
+async def test_without_groups_nothing_is_retired_and_retire_does_not_wait(leader: RouterGroups) -> None:
     assert await leader.retire(BLUE, 1) == ()
 
 
-async def test_retire_does_not_wait_for_silent_groups_once_the_owner_has_answered(leader, join) -> None:
+async def test_retire_does_not_wait_for_silent_groups_once_the_owner_has_answered(
+    leader: RouterGroups, join: Join
+) -> None:
     mute, owner = await join("a", "a1"), await join("b", "b1")
     mute.owned, owner.owned = None, ["r1"]
     await eventually(lambda: len(leader.linked()) == 2)
@@ -169,7 +178,9 @@ async def test_retire_does_not_wait_for_silent_groups_once_the_owner_has_answere
         assert list(await leader.retire(BLUE, 1)) == ["r1"]
 
 
-async def test_retire_waits_at_most_a_second_for_a_silent_owner(leader, join, monkeypatch) -> None:
+async def test_retire_waits_at_most_a_second_for_a_silent_owner(
+    leader: RouterGroups, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(groups, "ANSWER_S", 0.05)
     mute = await join("a", "a1")
     mute.owned = None
@@ -177,7 +188,9 @@ async def test_retire_waits_at_most_a_second_for_a_silent_owner(leader, join, mo
     assert await leader.retire(BLUE, 1) == ()
 
 
-async def test_a_group_that_ends_instead_of_answering_is_not_waited_for(leader, join, monkeypatch) -> None:
+async def test_a_group_that_ends_instead_of_answering_is_not_waited_for(
+    leader: RouterGroups, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(groups, "ANSWER_S", 30.0)
     mute = await join("a", "a1")
     mute.owned = None
@@ -188,7 +201,9 @@ async def test_a_group_that_ends_instead_of_answering_is_not_waited_for(leader, 
     assert await asked == ()
 
 
-async def test_every_group_gets_its_size_later_ones_too(leader, join, heard) -> None:
+async def test_every_group_gets_its_size_later_ones_too(
+    leader: RouterGroups, join: Join, heard: RecordedReports
+) -> None:
     first = await join("a", "a1")
     await eventually(lambda: leader.linked())
     leader.resize(2)
@@ -197,7 +212,9 @@ async def test_every_group_gets_its_size_later_ones_too(leader, join, heard) -> 
     await eventually(lambda: len(heard.workers) == 4)
 
 
-async def test_the_end_of_leadership_closes_every_link_and_the_port(leader, join, port) -> None:
+async def test_the_end_of_leadership_closes_every_link_and_the_port(
+    leader: RouterGroups, join: Join, port: int
+) -> None:
     group = await join("a", "a1")
     await eventually(lambda: leader.linked())
     await leader.close()
@@ -209,7 +226,9 @@ async def test_the_end_of_leadership_closes_every_link_and_the_port(leader, join
 # ---- who is not to be listened to
 
 
-async def test_a_process_with_a_certificate_for_something_else_is_cut_off(leader, heard, authority, port) -> None:
+async def test_a_process_with_a_certificate_for_something_else_is_cut_off(
+    leader: RouterGroups, heard: RecordedReports, authority: Authority, port: int
+) -> None:
     stranger = await FakeGroup("a", ("a1",), authority.issue("somebody")).join(port)
     await stranger.ended.wait()
     await stranger.leave()
@@ -217,7 +236,9 @@ async def test_a_process_with_a_certificate_for_something_else_is_cut_off(leader
     assert heard.workers == ()
 
 
-async def test_a_certificate_of_another_authority_opens_nothing(leader, heard, trust, port, tmp_path) -> None:
+async def test_a_certificate_of_another_authority_opens_nothing(
+    leader: RouterGroups, heard: RecordedReports, trust: Trust, port: int, tmp_path: Path
+) -> None:
     other = Authority(tmp_path / "other").issue(ROUTER)
     stranger = FakeGroup("a", ("a1",), Trust(trust.ca, other.cert, other.key))  # it trusts the leader
     with contextlib.suppress(OSError):
@@ -227,7 +248,7 @@ async def test_a_certificate_of_another_authority_opens_nothing(leader, heard, t
     assert heard.workers == ()
 
 
-async def test_without_tls_nothing_is_heard(leader, heard, port) -> None:
+async def test_without_tls_nothing_is_heard(leader: RouterGroups, heard: RecordedReports, port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(encode(GroupIs("a", ("a1",))))
     await _rest(reader)
@@ -253,7 +274,9 @@ JUNK = {
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-async def test_a_group_that_sends_junk_is_cut_off(leader, join, heard, junk) -> None:
+async def test_a_group_that_sends_junk_is_cut_off(
+    leader: RouterGroups, join: Join, heard: RecordedReports, junk: bytes
+) -> None:
     group = await join("a", "a1")
     await eventually(lambda: leader.linked())
     group.write(junk)
@@ -262,7 +285,9 @@ async def test_a_group_that_sends_junk_is_cut_off(leader, join, heard, junk) -> 
     assert leader.counters["groups_refused"] == 1
 
 
-async def test_a_report_before_the_greeting_closes_the_link(leader, trust, heard, port) -> None:
+async def test_a_report_before_the_greeting_closes_the_link(
+    leader: RouterGroups, trust: Trust, heard: RecordedReports, port: int
+) -> None:
     group = await FakeGroup("a", ("a1",), trust).dial(port)
     group.say(usage("a1"))
     await group.ended.wait()
@@ -271,7 +296,7 @@ async def test_a_report_before_the_greeting_closes_the_link(leader, trust, heard
 
 
 async def test_a_group_that_floods_is_cut_off_and_the_others_are_heard_all_the_same(
-    leader, join, heard, monkeypatch
+    leader: RouterGroups, join: Join, heard: RecordedReports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grouplink, "BURST_MESSAGES", 100.0)
     monkeypatch.setattr(grouplink, "MESSAGES_PER_S", 1.0)
@@ -284,7 +309,9 @@ async def test_a_group_that_floods_is_cut_off_and_the_others_are_heard_all_the_s
     await eventually(lambda: heard.reports)
 
 
-async def test_a_group_that_is_silent_or_speaks_drop_by_drop_is_cut_off(leader, join, heard, monkeypatch) -> None:
+async def test_a_group_that_is_silent_or_speaks_drop_by_drop_is_cut_off(
+    leader: RouterGroups, join: Join, heard: RecordedReports, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grouplink, "SILENT_S", 0.2)
     group = await join("a", "a1")
     frame = encode(usage("a1"))
@@ -297,14 +324,16 @@ async def test_a_group_that_is_silent_or_speaks_drop_by_drop_is_cut_off(leader, 
     await eventually(lambda: heard.gone == ["a1"])
 
 
-async def test_a_late_greeting_closes_the_link(leader, trust, monkeypatch, port) -> None:
+async def test_a_late_greeting_closes_the_link(
+    leader: RouterGroups, trust: Trust, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
     monkeypatch.setattr(groups, "GREET_S", 0.2)
     group = await FakeGroup("a", ("a1",), trust).dial(port)
     await group.ended.wait()
     await group.leave()
 
 
-async def test_links_without_a_greeting_are_limited(leader, join, port) -> None:
+async def test_links_without_a_greeting_are_limited(leader: RouterGroups, join: Join, port: int) -> None:
     leader._unauthenticated = UnauthenticatedConnections(2, 2)
     strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
     await eventually(lambda: leader.counters["groups_refused"] == 1)
@@ -317,10 +346,12 @@ async def test_links_without_a_greeting_are_limited(leader, join, port) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_group_that_does_not_read_its_orders_is_cut_off(leader, join) -> None:
+async def test_a_group_that_does_not_read_its_orders_is_cut_off(leader: RouterGroups, join: Join) -> None:
     group = await join("a", "a1")
     await eventually(lambda: leader.linked())
-    group.writer.transport.pause_reading()
+    assert group.writer is not None
+    transport = cast(asyncio.Transport, group.writer.transport)
+    transport.pause_reading()
     for _ in range(400):
         for number in range(1000):
             leader.resize(1 + number % 2)
@@ -328,4 +359,4 @@ async def test_a_group_that_does_not_read_its_orders_is_cut_off(leader, join) ->
         if not leader.linked():
             break
     assert not leader.linked()
-    group.writer.transport.abort()
+    transport.abort()

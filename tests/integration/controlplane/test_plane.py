@@ -1,5 +1,8 @@
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -7,7 +10,8 @@ from cluster.link import RemoveEndpoint, ResetAll, SetKeys, SetTrust, UpsertEndp
 from cluster.provider import ProviderError
 from cluster.timed_line import TimedLine
 from controlplane.control_errors import ConflictingChange, NoSuchEndpoint, NoSuchVersion, StoreError
-from controlplane.keys import KeyType, digests
+from controlplane.keys import KeyPair, KeyType, digests
+from controlplane.state import StoredEndpoint
 from controlplane.statedir import StateDirectory
 from controlplane.tokens import ROTATE_EVERY_S
 from serving.endpoint import VersionKey
@@ -24,7 +28,7 @@ TWO = [version("blue", isDefault=True), version("green", trafficPercentile=10)]
 # ---- declaring
 
 
-async def test_a_declared_endpoint_runs_and_is_published_to_the_routers(bench):
+async def test_a_declared_endpoint_runs_and_is_published_to_the_routers(bench: Bench) -> None:
     view, outcome = await bench.plane.endpoints.apply(manifest())
     await bench.until(lambda: bench.routers.told(UpsertReplica))
     assert outcome == "created"
@@ -33,7 +37,7 @@ async def test_a_declared_endpoint_runs_and_is_published_to_the_routers(bench):
     assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["ready"] == 1
 
 
-async def test_routers_learn_of_an_endpoint_before_its_replicas(bench):
+async def test_routers_learn_of_an_endpoint_before_its_replicas(bench: Bench) -> None:
     await bench.apply(manifest())
     await bench.until(lambda: bench.routers.told(UpsertReplica))
     kinds = [type(message) for message in bench.routers.published]
@@ -41,7 +45,7 @@ async def test_routers_learn_of_an_endpoint_before_its_replicas(bench):
     assert kinds.count(SetKeys) == 1
 
 
-async def test_declaring_again_changes_and_keeps_the_keys(bench):
+async def test_declaring_again_changes_and_keeps_the_keys(bench: Bench) -> None:
     await bench.apply(manifest())
     keys = bench.plane.endpoints.keys("iris")
     view, outcome = await bench.plane.endpoints.apply(manifest(versions=TWO))
@@ -49,7 +53,7 @@ async def test_declaring_again_changes_and_keeps_the_keys(bench):
     assert bench.plane.endpoints.keys("iris") == keys
 
 
-async def test_every_fault_is_reported_and_nothing_changes(bench):
+async def test_every_fault_is_reported_and_nothing_changes(bench: Bench) -> None:
     await bench.apply(manifest())
     before = await bench.plane.endpoints.get("iris")
     published, calls = list(bench.routers.published), list(bench.provider.calls)
@@ -63,18 +67,20 @@ async def test_every_fault_is_reported_and_nothing_changes(bench):
     )
 
 
-async def test_an_endpoint_that_cannot_run_here_is_refused_before_anything_changes(bench):
+async def test_an_endpoint_that_cannot_run_here_is_refused_before_anything_changes(bench: Bench) -> None:
     bench.provider.faults = [Fault("spec.versions[0].replica.image", "x", "cannot run here")]
     with pytest.raises(InvalidManifest, match="cannot run here"):
         await bench.plane.endpoints.apply(manifest())
     assert await bench.plane.endpoints.views() == [] and bench.provider.calls == []
 
 
-async def test_a_full_disk_refuses_the_change_and_the_running_state_is_untouched(bench, monkeypatch):
+async def test_a_full_disk_refuses_the_change_and_the_running_state_is_untouched(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await bench.apply(manifest())
     before, published = await bench.plane.endpoints.get("iris"), list(bench.routers.published)
 
-    def full(*_):
+    def full(*_: StoredEndpoint | StateDirectory | str) -> None:
         raise StoreError("cannot write iris.json: No space left on device")
 
     monkeypatch.setattr(StateDirectory, "save_endpoint", full)
@@ -92,13 +98,13 @@ async def test_a_full_disk_refuses_the_change_and_the_running_state_is_untouched
     assert bench.plane.endpoints.keys("iris") == keys and bench.routers.published == published
 
 
-async def test_a_document_that_no_message_can_carry_is_refused(bench):
+async def test_a_document_that_no_message_can_carry_is_refused(bench: Bench) -> None:
     with pytest.raises(InvalidManifest):
         await bench.plane.endpoints.apply(manifest(description="half a character \ud800"))
     assert await bench.plane.endpoints.views() == []
 
 
-async def test_an_error_of_the_provider_is_reported_and_retried(bench):
+async def test_an_error_of_the_provider_is_reported_and_retried(bench: Bench) -> None:
     bench.provider.refusal = ProviderError("no room for a process")
     view = await bench.apply(manifest())
     assert "no room for a process" in view["status"]["versions"]["blue"]["message"]
@@ -108,7 +114,7 @@ async def test_an_error_of_the_provider_is_reported_and_retried(bench):
     assert view["status"]["ready"] and view["status"]["versions"]["blue"]["message"] == ""
 
 
-async def test_changes_of_one_endpoint_happen_one_after_the_other(bench):
+async def test_changes_of_one_endpoint_happen_one_after_the_other(bench: Bench) -> None:
     documents = [manifest(description=str(number)) for number in range(20)]
     await asyncio.gather(*(bench.plane.endpoints.apply(document) for document in documents))
     told = [message.endpoint.description for message in bench.routers.told(UpsertEndpoint)]
@@ -119,7 +125,7 @@ async def test_changes_of_one_endpoint_happen_one_after_the_other(bench):
     await after.plane.stop()
 
 
-async def test_changing_the_split_asks_for_no_other_number_of_replicas(bench):
+async def test_changing_the_split_asks_for_no_other_number_of_replicas(bench: Bench) -> None:
     await bench.apply(manifest(versions=TWO))
     ids = set(bench.provider.replicas)
     view = await bench.plane.endpoints.set_traffic("iris", {"green": 30}, None, "green")
@@ -128,7 +134,7 @@ async def test_changing_the_split_asks_for_no_other_number_of_replicas(bench):
     assert set(bench.provider.replicas) == ids
 
 
-async def test_a_split_that_breaks_a_rule_changes_nothing(bench):
+async def test_a_split_that_breaks_a_rule_changes_nothing(bench: Bench) -> None:
     await bench.apply(manifest(versions=TWO))
     for percentiles, default in (({"green": 101}, None), ({"nobody": 1}, None), ({}, "nobody"), ({"green": -1}, None)):
         with pytest.raises(InvalidManifest):
@@ -136,7 +142,7 @@ async def test_a_split_that_breaks_a_rule_changes_nothing(bench):
     assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["green"]["share"] == 0.1
 
 
-async def test_a_deleted_endpoint_is_unknown_at_once_and_its_replicas_drain(bench):
+async def test_a_deleted_endpoint_is_unknown_at_once_and_its_replicas_drain(bench: Bench) -> None:
     await bench.apply(manifest())
     await bench.until(lambda: bench.routers.replicas)
     (replica,) = bench.provider.replicas
@@ -151,7 +157,7 @@ async def test_a_deleted_endpoint_is_unknown_at_once_and_its_replicas_drain(benc
     assert bench.provider.replicas == {} and bench.routers.replicas == {}
 
 
-async def test_an_endpoint_declared_again_after_its_end_has_new_keys(bench):
+async def test_an_endpoint_declared_again_after_its_end_has_new_keys(bench: Bench) -> None:
     await bench.apply(manifest())
     keys = bench.plane.endpoints.keys("iris")
     await bench.plane.endpoints.delete("iris")
@@ -161,7 +167,7 @@ async def test_an_endpoint_declared_again_after_its_end_has_new_keys(bench):
     )
 
 
-async def test_a_missing_endpoint_is_not_found(bench):
+async def test_a_missing_endpoint_is_not_found(bench: Bench) -> None:
     await bench.apply(manifest())
     for question in (
         bench.plane.endpoints.get("wine"),
@@ -179,7 +185,7 @@ async def test_a_missing_endpoint_is_not_found(bench):
 # ---- keys and tokens
 
 
-async def test_a_regenerated_key_is_published_to_the_routers_with_the_other_unchanged(bench):
+async def test_a_regenerated_key_is_published_to_the_routers_with_the_other_unchanged(bench: Bench) -> None:
     await bench.apply(manifest())
     before = bench.plane.endpoints.keys("iris")
     after = await bench.plane.endpoints.regenerate("iris", KeyType.PRIMARY)
@@ -187,7 +193,7 @@ async def test_a_regenerated_key_is_published_to_the_routers_with_the_other_unch
     assert bench.routers.told(SetKeys)[-1].keys == digests("iris", after)
 
 
-async def test_a_token_needs_an_endpoint_with_token_auth(bench):
+async def test_a_token_needs_an_endpoint_with_token_auth(bench: Bench) -> None:
     await bench.apply(manifest())
     with pytest.raises(ConflictingChange, match="tokenAuthEnabled"):
         bench.plane.endpoints.token("iris")
@@ -195,14 +201,14 @@ async def test_a_token_needs_an_endpoint_with_token_auth(bench):
     assert bench.plane.endpoints.token("iris").expires_on == int(bench.clock.wall()) + 13 * 3600
 
 
-async def test_signing_keys_rotate_by_themselves_and_routers_know_before_it_counts(bench):
+async def test_signing_keys_rotate_by_themselves_and_routers_know_before_it_counts(bench: Bench) -> None:
     await bench.clock.advance(ROTATE_EVERY_S + 60)
     await bench.until(lambda: bench.routers.told(SetTrust))
     trust = bench.routers.told(SetTrust)[-1].trust
     assert len(trust.keys) == 2 and trust.issuer.startswith("scorefront/")
 
 
-async def test_keys_issuer_and_signing_keys_survive_a_restart(bench):
+async def test_keys_issuer_and_signing_keys_survive_a_restart(bench: Bench) -> None:
     await bench.apply(manifest())
     keys, trust = bench.plane.endpoints.keys("iris"), bench.plane.snapshot().trust
     after = await bench.again()
@@ -210,7 +216,7 @@ async def test_keys_issuer_and_signing_keys_survive_a_restart(bench):
     await after.plane.stop()
 
 
-async def test_routers_never_get_a_key_or_a_private_half(bench):
+async def test_routers_never_get_a_key_or_a_private_half(bench: Bench) -> None:
     await bench.apply(manifest())
     pair = bench.plane.endpoints.keys("iris")
     told = repr(bench.routers.published) + repr(bench.plane.snapshot())
@@ -220,7 +226,7 @@ async def test_routers_never_get_a_key_or_a_private_half(bench):
 # ---- restart
 
 
-async def test_a_restart_asks_for_the_numbers_that_were_wanted(bench):
+async def test_a_restart_asks_for_the_numbers_that_were_wanted(bench: Bench) -> None:
     await bench.apply(manifest(versions=[version(minimum=2), version("green")]))
     bench.plane.reports.usage_reported(usage(busy=2, total=2, waiting=2))
     await bench.clock.advance(0.1)
@@ -231,7 +237,7 @@ async def test_a_restart_asks_for_the_numbers_that_were_wanted(bench):
     await after.plane.stop()
 
 
-async def test_a_restart_publishes_everything_to_the_routers(bench):
+async def test_a_restart_publishes_everything_to_the_routers(bench: Bench) -> None:
     await bench.apply(manifest())
     after = await bench.again()
     await after.until(lambda: after.plane.snapshot().replicas)
@@ -242,7 +248,7 @@ async def test_a_restart_publishes_everything_to_the_routers(bench):
     await after.plane.stop()
 
 
-async def test_replicas_of_an_endpoint_that_was_deleted_before_a_crash_are_stopped(tmp_path):
+async def test_replicas_of_an_endpoint_that_was_deleted_before_a_crash_are_stopped(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "state")
     bench.provider.put(Replica("old-1", "gone", "blue", "127.0.0.1", 1, READY))
     await bench.start()
@@ -266,7 +272,7 @@ DAMAGES = {
 
 
 @pytest.fixture(params=list(DAMAGES.values()), ids=list(DAMAGES))
-async def damaged(bench, request):
+async def damaged(bench: Bench, request: Any) -> AsyncIterator[tuple[Bench, Path, KeyPair, str]]:
     """A restart with a damaged file: (bench, file, contents, log message)."""
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.apply(manifest("roses"))
@@ -285,7 +291,9 @@ async def damaged(bench, request):
     await after.plane.stop()
 
 
-async def test_a_damaged_endpoint_is_skipped_and_reported_and_everything_else_starts(damaged, caplog):
+async def test_a_damaged_endpoint_is_skipped_and_reported_and_everything_else_starts(
+    damaged: tuple[Bench, Path, KeyPair, str], caplog: pytest.LogCaptureFixture
+) -> None:
     bench, path, _, told = damaged
     content = path.read_text()
     assert [view["metadata"]["name"] for view in await bench.plane.endpoints.views()] == ["roses"]
@@ -300,14 +308,16 @@ async def test_a_damaged_endpoint_is_skipped_and_reported_and_everything_else_st
     assert path.read_text() == content
 
 
-async def test_replicas_of_a_damaged_endpoint_are_left_alone(damaged):
+async def test_replicas_of_a_damaged_endpoint_are_left_alone(damaged: tuple[Bench, Path, KeyPair, str]) -> None:
     bench, *_ = damaged
     await bench.clock.advance(20)
     assert bench.provider.asked("remove") == []
     assert len(bench.provider.of(BLUE, READY)) == 3
 
 
-async def test_a_damaged_endpoint_that_is_declared_anew_is_served_and_its_file_is_kept(damaged, caplog):
+async def test_a_damaged_endpoint_that_is_declared_anew_is_served_and_its_file_is_kept(
+    damaged: tuple[Bench, Path, KeyPair, str], caplog: pytest.LogCaptureFixture
+) -> None:
     bench, path, keys, told = damaged
     content = path.read_text()
     await bench.apply(manifest())
@@ -322,7 +332,9 @@ async def test_a_damaged_endpoint_that_is_declared_anew_is_served_and_its_file_i
     await after.plane.stop()
 
 
-async def test_a_damaged_endpoint_that_is_mended_is_served_after_a_restart(damaged):
+async def test_a_damaged_endpoint_that_is_mended_is_served_after_a_restart(
+    damaged: tuple[Bench, Path, KeyPair, str],
+) -> None:
     bench, path, keys, _ = damaged
     path.write_text(path.with_name("as it was").read_text())
     after = await bench.again()
@@ -331,7 +343,9 @@ async def test_a_damaged_endpoint_that_is_mended_is_served_after_a_restart(damag
     await after.plane.stop()
 
 
-async def test_a_damaged_endpoint_that_is_deleted_is_gone_and_its_file_is_kept(damaged):
+async def test_a_damaged_endpoint_that_is_deleted_is_gone_and_its_file_is_kept(
+    damaged: tuple[Bench, Path, KeyPair, str],
+) -> None:
     bench, path, *_ = damaged
     content = path.read_text()
     await bench.plane.endpoints.delete("iris")
@@ -344,11 +358,13 @@ async def test_a_damaged_endpoint_that_is_deleted_is_gone_and_its_file_is_kept(d
     await after.plane.stop()
 
 
-async def test_an_endpoint_stays_skipped_when_its_file_cannot_be_kept(damaged, monkeypatch):
+async def test_an_endpoint_stays_skipped_when_its_file_cannot_be_kept(
+    damaged: tuple[Bench, Path, KeyPair, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench, path, *_ = damaged
     content = path.read_text()
 
-    def refused(*_):
+    def refused(*_: Path) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("cluster.atomic_files.set_aside", refused)
@@ -358,7 +374,9 @@ async def test_an_endpoint_stays_skipped_when_its_file_cannot_be_kept(damaged, m
     assert bench.plane.endpoints.skipped().keys() == {"iris"} and path.read_text() == content
 
 
-async def test_damaged_signing_keys_cost_the_tokens_and_nothing_else(bench, caplog):
+async def test_damaged_signing_keys_cost_the_tokens_and_nothing_else(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     await bench.apply(manifest())
     before = bench.plane.snapshot()
     await bench.plane.stop()
@@ -370,12 +388,12 @@ async def test_damaged_signing_keys_cost_the_tokens_and_nothing_else(bench, capl
     await after.plane.stop()
 
 
-async def test_a_second_control_plane_on_the_same_state_is_refused(bench):
+async def test_a_second_control_plane_on_the_same_state_is_refused(bench: Bench) -> None:
     with pytest.raises(StoreError, match="in use by another scorefront"):
         await Bench(bench.directory).start()
 
 
-async def test_a_lost_watch_is_taken_up_again(bench):
+async def test_a_lost_watch_is_taken_up_again(bench: Bench) -> None:
     await bench.apply(manifest())
     await bench.until(lambda: bench.routers.replicas)
     bench.provider.break_watch()
@@ -388,7 +406,7 @@ async def test_a_lost_watch_is_taken_up_again(bench):
 # ---- readiness, status, logs, measurements
 
 
-async def test_an_endpoint_is_ready_once_every_version_has_its_minimum(bench):
+async def test_an_endpoint_is_ready_once_every_version_has_its_minimum(bench: Bench) -> None:
     bench.provider.starts_ready = False
     await bench.apply(manifest(versions=[version(minimum=2)]))
     first, second = bench.provider.of(BLUE)
@@ -401,7 +419,7 @@ async def test_an_endpoint_is_ready_once_every_version_has_its_minimum(bench):
     assert bench.plane.endpoints.shortfalls() == []
 
 
-async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(bench):
+async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(bench: Bench) -> None:
     bench.provider.starts_ready = False
     await bench.apply(manifest())
     (replica,) = bench.provider.of(BLUE)
@@ -412,7 +430,7 @@ async def test_a_version_that_is_not_ready_says_why_with_its_last_log_lines(benc
     assert message == "exit status 1\nTraceback\nModuleNotFoundError: sklearn"
 
 
-async def test_a_version_says_why_a_replica_fails_though_enough_are_ready(bench):
+async def test_a_version_says_why_a_replica_fails_though_enough_are_ready(bench: Bench) -> None:
     await bench.apply(manifest(versions=[version(autoScaler={"minReplicas": 1, "maxReplicas": 4})]))
     await bench.provider.scale(BLUE, 2)
     await bench.clock.advance(0)
@@ -425,7 +443,7 @@ async def test_a_version_says_why_a_replica_fails_though_enough_are_ready(bench)
     assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["message"] == ""
 
 
-async def test_a_version_that_starts_says_so_with_its_last_log_lines(bench):
+async def test_a_version_that_starts_says_so_with_its_last_log_lines(bench: Bench) -> None:
     bench.provider.starts_ready = False
     await bench.apply(manifest())
     assert (await bench.plane.endpoints.get("iris"))["status"]["versions"]["blue"]["message"] == "starting"
@@ -434,7 +452,7 @@ async def test_a_version_that_starts_says_so_with_its_last_log_lines(bench):
     assert message == "starting; its last log lines:\nloading the model"
 
 
-async def test_the_view_shows_slots_and_utilization(bench):
+async def test_the_view_shows_slots_and_utilization(bench: Bench) -> None:
     await bench.apply(manifest(versions=[version(minimum=2)]))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
     bench.plane.reports.usage_reported(usage(busy=1, total=2, waiting=0, starved=False))
@@ -449,7 +467,7 @@ async def test_the_view_shows_slots_and_utilization(bench):
     }
 
 
-async def test_the_view_can_be_declared_again(bench):
+async def test_the_view_can_be_declared_again(bench: Bench) -> None:
     view = await bench.apply(manifest(versions=TWO))
     again, outcome = await bench.plane.endpoints.apply(
         {key: view[key] for key in ("apiVersion", "kind", "metadata", "spec")}
@@ -457,7 +475,7 @@ async def test_the_view_can_be_declared_again(bench):
     assert outcome == "unchanged" and again["spec"] == view["spec"]
 
 
-async def test_logs_of_all_replicas_are_one_stream(bench):
+async def test_logs_of_all_replicas_are_one_stream(bench: Bench) -> None:
     await bench.apply(manifest(versions=TWO))
     bench.provider.logged = {BLUE: {"b1": ["one", "two"]}, GREEN: {"g1": ["three"]}}
     assert [tuple(line) for line in await bench.plane.endpoints.logs("iris", None, 1)] == [
@@ -470,7 +488,7 @@ async def test_logs_of_all_replicas_are_one_stream(bench):
     await follow.aclose()
 
 
-async def test_logs_of_several_replicas_are_in_the_order_of_time(bench):
+async def test_logs_of_several_replicas_are_in_the_order_of_time(bench: Bench) -> None:
     await bench.apply(manifest(versions=TWO))
     blue = {
         "b1": [TimedLine(1.0, "one"), TimedLine(4.0, "four")],
@@ -481,7 +499,7 @@ async def test_logs_of_several_replicas_are_in_the_order_of_time(bench):
     assert lines == ["one", "two", "three", "set back", "four"]
 
 
-async def test_metrics_cover_every_declared_version(bench):
+async def test_metrics_cover_every_declared_version(bench: Bench) -> None:
     await bench.apply(manifest(versions=TWO))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
     measured = bench.plane.endpoints.measure()
@@ -489,7 +507,7 @@ async def test_metrics_cover_every_declared_version(bench):
     assert measured.replicas[BLUE][READY] == 1
 
 
-async def test_static_replicas_are_declared_but_never_scaled(bench):
+async def test_static_replicas_are_declared_but_never_scaled(bench: Bench) -> None:
     static = version(replica={"static": ["127.0.0.1:1", "127.0.0.1:2"]})
     view = await bench.apply(manifest(versions=[static]))
     bench.plane.reports.usage_reported(usage(busy=2, total=2, waiting=50))
@@ -498,18 +516,27 @@ async def test_static_replicas_are_declared_but_never_scaled(bench):
     assert bench.provider.asked("scale") == []
 
 
-async def test_a_control_plane_that_dies_logs_the_reason(bench):
-    async def broken():
+async def test_a_control_plane_that_dies_logs_the_reason(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> AsyncIterator[None]:
         raise RuntimeError("watch is broken")
         yield
 
-    bench.provider.watch = broken
+    monkeypatch.setattr(bench.provider, "watch", broken)
     bench.provider.break_watch()
     await bench.clock.advance(1)
     with pytest.raises(ExceptionGroup):
         await bench.plane.wait()
 
 
-def usage(busy, total, waiting, starved=True, at_s=100.0, integral=0.0, busy_by_replica=None, worker="w1"):
+def usage(
+    busy: int,
+    total: int,
+    waiting: int,
+    starved: bool = True,
+    at_s: float = 100.0,
+    integral: float = 0.0,
+    busy_by_replica: dict[str, int] | None = None,
+    worker: str = "w1",
+) -> UsageReport:
     row = VersionUsage("iris", "blue", busy, total, waiting, integral, busy_by_replica or {})
     return UsageReport(worker, at_s, (row,), (BLUE,) if starved else ())

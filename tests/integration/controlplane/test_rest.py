@@ -1,12 +1,15 @@
 import base64
 import json
 import logging
-from typing import cast
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
 
 import jwt
 import msgspec
 import pytest
 from aiohttp import ClientSession
+from aiohttp.client_reqrep import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -38,7 +41,9 @@ TOKEN = "control-token-of-the-test"
 IRIS = "/api/v1/endpoints/iris"
 
 
-async def served(bench, settings, front_end=lambda last: ()):
+async def served(
+    bench: Bench, settings: RestSettings, front_end: Callable[..., Any] = lambda last: ()
+) -> TestClient[Any, Any]:
     app = build_app(bench.plane.endpoints, settings, Exposition().render, front_end, bench.routers)
     client = TestClient(TestServer(app))
     await client.start_server()
@@ -46,25 +51,25 @@ async def served(bench, settings, front_end=lambda last: ()):
 
 
 @pytest.fixture
-async def api(bench):
+async def api(bench: Bench) -> AsyncIterator[TestClient[Any, Any]]:
     client = await served(bench, RestSettings(max_body_bytes=100_000))
     yield client
     await client.close()
 
 
 @pytest.fixture
-async def guarded(bench):
+async def guarded(bench: Bench) -> AsyncIterator[TestClient[Any, Any]]:
     client = await served(bench, RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN),)))
     yield client
     await client.close()
 
 
-async def put(api, document=None):
+async def put(api: TestClient[Any, Any], document: dict[str, Any] | None = None) -> ClientResponse:
     document = document or manifest()
     return await api.put(f"/api/v1/endpoints/{document['metadata']['name']}", json=document)
 
 
-async def error(response, status, code):
+async def error(response: ClientResponse, status: int, code: str) -> dict[str, Any]:
     assert response.status == status, await response.text()
     assert response.content_type == "application/json"
     body = await response.json()
@@ -75,7 +80,7 @@ async def error(response, status, code):
 # ---- endpoints
 
 
-async def test_an_endpoint_is_declared_read_changed_and_deleted(api):
+async def test_an_endpoint_is_declared_read_changed_and_deleted(api: TestClient[Any, Any]) -> None:
     made = await put(api)
     assert made.status == 201 and (await made.json())["metadata"] == {"name": "iris"}
     again = await put(api, manifest(description="changed"))
@@ -87,7 +92,7 @@ async def test_an_endpoint_is_declared_read_changed_and_deleted(api):
     assert (await (await api.get("/api/v1/endpoints")).json()) == {"value": []}
 
 
-async def test_an_endpoint_that_is_skipped_is_listed_apart_with_the_reason(bench):
+async def test_an_endpoint_that_is_skipped_is_listed_apart_with_the_reason(bench: Bench) -> None:
     await bench.apply(manifest())
     await bench.plane.stop()
     (bench.directory / "endpoints" / "wine.json").write_text("{")
@@ -107,7 +112,7 @@ async def test_an_endpoint_that_is_skipped_is_listed_apart_with_the_reason(bench
     await after.plane.stop()
 
 
-async def test_a_view_has_the_fields_that_clients_rely_on(api):
+async def test_a_view_has_the_fields_that_clients_rely_on(api: TestClient[Any, Any]) -> None:
     view = await (await put(api, manifest(versions=[version(maxConcurrentRequestsPerContainer=4)]))).json()
     assert set(view) == {"apiVersion", "kind", "metadata", "spec", "status"}
     assert view["status"]["auth"] == "key"
@@ -118,7 +123,7 @@ async def test_a_view_has_the_fields_that_clients_rely_on(api):
     }
 
 
-async def test_an_invalid_endpoint_is_refused_with_every_fault(api):
+async def test_an_invalid_endpoint_is_refused_with_every_fault(api: TestClient[Any, Any]) -> None:
     broken = manifest(versions=[version(minimum=cast(int, "2")), version("Not A Name", trafficPercentile=101)])
     refused = await error(await put(api, broken), 400, "InvalidEndpoint")
     assert len(refused["faults"]) >= 3
@@ -126,7 +131,7 @@ async def test_an_invalid_endpoint_is_refused_with_every_fault(api):
     assert (await (await api.get("/api/v1/endpoints")).json()) == {"value": []}
 
 
-async def test_the_name_in_the_path_and_in_the_document_must_agree(api):
+async def test_the_name_in_the_path_and_in_the_document_must_agree(api: TestClient[Any, Any]) -> None:
     response = await api.put("/api/v1/endpoints/wine", json=manifest("iris"))
     refused = await error(response, 400, "InvalidEndpoint")
     assert refused["faults"][0]["path"] == "metadata.name"
@@ -144,16 +149,16 @@ BAD_JSON = {
 
 
 @pytest.mark.parametrize("body", BAD_JSON.values(), ids=BAD_JSON.keys())
-async def test_a_body_that_is_not_strict_json_is_a_bad_request(api, body):
+async def test_a_body_that_is_not_strict_json_is_a_bad_request(api: TestClient[Any, Any], body: bytes) -> None:
     await error(await api.put(IRIS, data=body), 400, "BadRequest")
 
 
 @pytest.mark.parametrize("body", ["null", "[]", "3", '"text"', "{}", '{"metadata":7}'])
-async def test_json_that_is_no_endpoint_is_invalid(api, body):
+async def test_json_that_is_no_endpoint_is_invalid(api: TestClient[Any, Any], body: str) -> None:
     await error(await api.put(IRIS, data=body), 400, "InvalidEndpoint")
 
 
-async def test_a_body_over_the_limit_is_refused(api):
+async def test_a_body_over_the_limit_is_refused(api: TestClient[Any, Any]) -> None:
     await error(await api.put(IRIS, data=b" " * 100_001), 413, "PayloadTooLarge")
 
 
@@ -171,13 +176,15 @@ BODIES = {"/keys/regenerate": {"keyType": "primary"}, "/traffic": {"percentiles"
 
 
 @pytest.mark.parametrize(("method", "rest"), UNKNOWN)
-async def test_an_unknown_endpoint_is_not_found_by_any_operation(api, method, rest):
+async def test_an_unknown_endpoint_is_not_found_by_any_operation(
+    api: TestClient[Any, Any], method: str, rest: str
+) -> None:
     response = await api.request(method, f"/api/v1/endpoints/nobody{rest}", json=BODIES.get(rest))
     await error(response, 404, "EndpointNotFound")
 
 
 @pytest.mark.parametrize("rest", ["/logs?version=red", "/logs?follow=true&version=red", "/decisions?version=red"])
-async def test_an_unknown_version_is_not_found(api, rest):
+async def test_an_unknown_version_is_not_found(api: TestClient[Any, Any], rest: str) -> None:
     await put(api)
     await error(await api.get(IRIS + rest), 404, "VersionNotFound")
 
@@ -185,7 +192,7 @@ async def test_an_unknown_version_is_not_found(api, rest):
 # ---- keys and tokens
 
 
-async def test_keys_are_shown_and_one_is_regenerated(api):
+async def test_keys_are_shown_and_one_is_regenerated(api: TestClient[Any, Any]) -> None:
     await put(api)
     before = await (await api.get(f"{IRIS}/keys")).json()
     response = await api.post(f"{IRIS}/keys/regenerate", json={"keyType": "secondary"})
@@ -216,12 +223,14 @@ async def test_a_key_of_the_wrong_form_is_refused_without_being_shown(api, key):
 
 
 @pytest.mark.parametrize("body", [{}, {"keyType": "third"}, {"keyType": 1}, {"keyType": "primary", "more": 1}, []])
-async def test_a_key_type_that_is_none_is_a_bad_request(api, body):
+async def test_a_key_type_that_is_none_is_a_bad_request(
+    api: TestClient[Any, Any], body: dict[str, Any] | list[Any]
+) -> None:
     await put(api)
     await error(await api.post(f"{IRIS}/keys/regenerate", json=body), 400, "BadRequest")
 
 
-async def test_a_token_is_issued_for_an_endpoint_with_token_auth_only(api):
+async def test_a_token_is_issued_for_an_endpoint_with_token_auth_only(api: TestClient[Any, Any]) -> None:
     await put(api)
     await error(await api.post(f"{IRIS}/token"), 409, "Conflict")
     await put(api, manifest(tokenAuthEnabled=True))
@@ -232,13 +241,13 @@ async def test_a_token_is_issued_for_an_endpoint_with_token_auth_only(api):
     assert token["expiryOn"] == token["refreshAfter"] + 12 * 3600
 
 
-async def test_no_cache_may_keep_keys_or_tokens(api):
+async def test_no_cache_may_keep_keys_or_tokens(api: TestClient[Any, Any]) -> None:
     await put(api, manifest(tokenAuthEnabled=True))
     for response in (await api.get(f"{IRIS}/keys"), await api.post(f"{IRIS}/token")):
         assert response.headers["Cache-Control"] == "no-store"
 
 
-async def test_keys_and_tokens_are_in_no_log(api, caplog):
+async def test_keys_and_tokens_are_in_no_log(api: TestClient[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         await put(api, manifest(tokenAuthEnabled=True))
         keys = await (await api.get(f"{IRIS}/keys")).json()
@@ -252,7 +261,7 @@ async def test_keys_and_tokens_are_in_no_log(api, caplog):
 # ---- traffic
 
 
-async def test_a_traffic_change_keeps_the_versions_that_it_does_not_name(api):
+async def test_a_traffic_change_keeps_the_versions_that_it_does_not_name(api: TestClient[Any, Any]) -> None:
     await put(api, manifest(versions=[version("blue", isDefault=True), version("green", trafficPercentile=10)]))
     body = {"percentiles": {"green": 25.5}, "default": None, "control": "green"}
     view = await (await api.patch(f"{IRIS}/traffic", json=body)).json()
@@ -261,14 +270,14 @@ async def test_a_traffic_change_keeps_the_versions_that_it_does_not_name(api):
 
 
 @pytest.mark.parametrize("percentiles", [{"green": 101}, {"green": -1}, {"nobody": 5}, {"blue": 60, "green": 60}])
-async def test_a_split_that_breaks_a_rule_is_invalid(api, percentiles):
+async def test_a_split_that_breaks_a_rule_is_invalid(api: TestClient[Any, Any], percentiles: dict[str, int]) -> None:
     await put(api, manifest(versions=[version("blue"), version("green", trafficPercentile=10)]))
     refused = await error(await api.patch(f"{IRIS}/traffic", json={"percentiles": percentiles}), 400, "InvalidEndpoint")
     assert refused["faults"]
 
 
 @pytest.mark.parametrize("body", [{}, {"percentiles": {"a": "5"}}, {"percentiles": {"a": True}}, {"percentile": {}}])
-async def test_a_split_of_the_wrong_shape_is_a_bad_request(api, body):
+async def test_a_split_of_the_wrong_shape_is_a_bad_request(api: TestClient[Any, Any], body: dict[str, Any]) -> None:
     await put(api)
     await error(await api.patch(f"{IRIS}/traffic", json=body), 400, "BadRequest")
 
@@ -276,7 +285,7 @@ async def test_a_split_of_the_wrong_shape_is_a_bad_request(api, body):
 # ---- logs and decisions
 
 
-async def test_logs_are_one_json_object_a_line(api, bench):
+async def test_logs_are_one_json_object_a_line(api: TestClient[Any, Any], bench: Bench) -> None:
     await put(api)
     bench.provider.logged[BLUE] = {"iris-blue-1": ["one", "two ü"]}
     response = await api.get(f"{IRIS}/logs?version=blue&tail=5")
@@ -285,7 +294,9 @@ async def test_logs_are_one_json_object_a_line(api, bench):
     assert lines == [{"version": "blue", "replica": "iris-blue-1", "line": each} for each in ("one", "two ü")]
 
 
-async def test_followed_logs_go_on_after_the_tail_until_the_client_leaves(api, bench):
+async def test_followed_logs_go_on_after_the_tail_until_the_client_leaves(
+    api: TestClient[Any, Any], bench: Bench
+) -> None:
     await put(api)
     bench.provider.logged[BLUE] = {"r": ["past"]}
     async with api.get(f"{IRIS}/logs?follow=true&tail=1") as response:
@@ -294,7 +305,7 @@ async def test_followed_logs_go_on_after_the_tail_until_the_client_leaves(api, b
         assert json.loads(await response.content.readline())["line"] == "new"
 
 
-async def test_an_open_log_stream_does_not_hold_up_the_shutdown(bench):
+async def test_an_open_log_stream_does_not_hold_up_the_shutdown(bench: Bench) -> None:
     api = await served(bench, RestSettings())
     await put(api)
     response = await api.get(f"{IRIS}/logs?follow=true")
@@ -308,12 +319,12 @@ QUERIES = ["tail=-1", "tail=x", "tail=10001", "tail=", "follow=perhaps", "since=
 
 
 @pytest.mark.parametrize("query", QUERIES)
-async def test_a_log_query_out_of_range_is_a_bad_request(api, query):
+async def test_a_log_query_out_of_range_is_a_bad_request(api: TestClient[Any, Any], query: str) -> None:
     await put(api)
     await error(await api.get(f"{IRIS}/logs?{query}"), 400, "BadRequest")
 
 
-async def test_decisions_are_listed_newest_last(api, bench):
+async def test_decisions_are_listed_newest_last(api: TestClient[Any, Any], bench: Bench) -> None:
     await put(api)
     for waiting in (1, 3):
         row = VersionUsage("iris", "blue", 1, 1, waiting, 0.0, {})
@@ -328,7 +339,7 @@ async def test_decisions_are_listed_newest_last(api, bench):
 
 
 @pytest.mark.parametrize("query", ["last=0", "last=1001", "last=many", "limit=3"])
-async def test_a_decision_query_out_of_range_is_a_bad_request(api, query):
+async def test_a_decision_query_out_of_range_is_a_bad_request(api: TestClient[Any, Any], query: str) -> None:
     await put(api)
     await error(await api.get(f"{IRIS}/decisions?{query}"), 400, "BadRequest")
 
@@ -336,7 +347,7 @@ async def test_a_decision_query_out_of_range_is_a_bad_request(api, query):
 # ---- probes, metrics, documents
 
 
-async def test_decisions_on_the_front_end_are_listed_as_they_were_made(bench):
+async def test_decisions_on_the_front_end_are_listed_as_they_were_made(bench: Bench) -> None:
     one, two = Size(1, 3), Size(2, 3)
     records = [
         FrontEndRecord(FrontEndDecision(1.0, one, two, Direction.UP, "routing", "Slow."), 1000.5),
@@ -359,12 +370,12 @@ async def test_decisions_on_the_front_end_are_listed_as_they_were_made(bench):
     await api.close()
 
 
-async def test_health_is_ok(api):
+async def test_health_is_ok(api: TestClient[Any, Any]) -> None:
     response = await api.get("/healthz")
     assert (response.status, await response.text()) == (200, "ok")
 
 
-async def test_readiness_names_the_missing_conditions(api, bench):
+async def test_readiness_names_the_missing_conditions(api: TestClient[Any, Any], bench: Bench) -> None:
     assert (await api.get("/readyz")).status == 200
     bench.provider.starts_ready = False
     await put(api)
@@ -376,7 +387,7 @@ async def test_readiness_names_the_missing_conditions(api, bench):
     assert await (await api.get("/readyz")).json() == {"ready": True, "waitingFor": []}
 
 
-async def test_metrics_are_prometheus_text_of_everything(api, bench):
+async def test_metrics_are_prometheus_text_of_everything(api: TestClient[Any, Any], bench: Bench) -> None:
     await put(api)
     empty = Histogram((0.1,), (0, 0), 0.0)
     row = VersionMetrics("iris", "blue", {200: 5}, empty, empty, empty, busy=1, total=1)
@@ -407,7 +418,7 @@ async def test_metrics_are_prometheus_text_of_everything(api, bench):
     } <= names
 
 
-async def test_the_openapi_document_lists_exactly_the_routes_there_are(api):
+async def test_the_openapi_document_lists_exactly_the_routes_there_are(api: TestClient[Any, Any]) -> None:
     document = await (await api.get("/openapi.json")).json()
     listed = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     exist = {(route.method, route.resource.canonical) for route in api.app.router.routes()}
@@ -415,14 +426,14 @@ async def test_the_openapi_document_lists_exactly_the_routes_there_are(api):
     assert len({operation.id for operation in OPERATIONS}) == len(OPERATIONS)
 
 
-async def test_every_reference_in_the_openapi_document_leads_somewhere(api):
+async def test_every_reference_in_the_openapi_document_leads_somewhere(api: TestClient[Any, Any]) -> None:
     text = await (await api.get("/openapi.json")).text()
     schemas = json.loads(text)["components"]["schemas"]
     references = {part.split('"')[0] for part in text.split('"$ref": "')[1:]}
     assert references and all(each.removeprefix("#/components/schemas/") in schemas for each in references)
 
 
-async def test_answers_are_as_the_openapi_document_describes_them(api, bench):
+async def test_answers_are_as_the_openapi_document_describes_them(api: TestClient[Any, Any], bench: Bench) -> None:
     """Its schemas are generated from these records; a field that is missing, of another type or unknown would fail."""
     await put(api)
     row = VersionUsage(*BLUE, 1, 1, 3, 0.0, {})
@@ -446,7 +457,7 @@ async def test_answers_are_as_the_openapi_document_describes_them(api, bench):
     assert refused.status == 400 and msgspec.convert(body, ErrorAnswer).document() == body
 
 
-async def test_the_dashboard_is_static_and_may_load_nothing_from_elsewhere(api):
+async def test_the_dashboard_is_static_and_may_load_nothing_from_elsewhere(api: TestClient[Any, Any]) -> None:
     for path, kind in (("/", "text/html"), ("/dashboard.css", "text/css"), ("/dashboard.js", "text/javascript")):
         response = await api.get(path)
         assert (response.status, response.content_type) == (200, kind)
@@ -456,7 +467,7 @@ async def test_the_dashboard_is_static_and_may_load_nothing_from_elsewhere(api):
         assert "innerHTML" not in body and 'style="' not in body and 'onclick="' not in body
 
 
-async def test_a_missing_page_is_a_json_404_and_a_wrong_method_a_405_with_allow(api):
+async def test_a_missing_page_is_a_json_404_and_a_wrong_method_a_405_with_allow(api: TestClient[Any, Any]) -> None:
     for path in ("/nothing", "/api/v1/endpoints/a/b/c", "/api/v2/endpoints", "/dashboard/../x"):
         await error(await api.get(path), 404, "NotFound")
     response = await api.post("/api/v1/endpoints", json={})
@@ -466,8 +477,10 @@ async def test_a_missing_page_is_a_json_404_and_a_wrong_method_a_405_with_allow(
     assert set(allowed.split(",")) == {"GET", "PUT", "DELETE"}
 
 
-async def test_a_fault_of_ours_is_a_500_that_gives_nothing_away(api, monkeypatch, caplog):
-    async def broken(self):
+async def test_a_fault_of_ours_is_a_500_that_gives_nothing_away(
+    api: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: object) -> None:
         raise RuntimeError("inner detail")
 
     monkeypatch.setattr(EndpointService, "views", broken)
@@ -480,32 +493,32 @@ async def test_a_fault_of_ours_is_a_500_that_gives_nothing_away(api, monkeypatch
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:81", "127.0.0.1", "127.9.9.9:8081", "[::1]", "[::1]:8081"])
-async def test_a_name_of_this_machine_is_served(api, host):
+async def test_a_name_of_this_machine_is_served(api: TestClient[Any, Any], host: str) -> None:
     assert (await api.get("/healthz", headers={"Host": host})).status == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1", "[", ""]
 )
-async def test_a_name_that_was_rebound_to_this_machine_is_refused(api, host):
+async def test_a_name_that_was_rebound_to_this_machine_is_refused(api: TestClient[Any, Any], host: str) -> None:
     await error(await api.get("/api/v1/endpoints", headers={"Host": host}), 403, "Forbidden")
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost", "http://127.0.0.1:1", "["])
-async def test_a_page_of_another_origin_may_change_nothing(api, origin):
+async def test_a_page_of_another_origin_may_change_nothing(api: TestClient[Any, Any], origin: str) -> None:
     await put(api)
     headers = {"Origin": origin}
     await error(await api.delete(IRIS, headers=headers), 403, "Forbidden")
     assert (await api.get(IRIS)).status == 200
 
 
-async def test_a_page_of_our_own_may(api):
+async def test_a_page_of_our_own_may(api: TestClient[Any, Any]) -> None:
     await put(api)
     origin = f"http://{api.host}:{api.port}"
     assert (await api.delete(IRIS, headers={"Origin": origin})).status == 204
 
 
-async def test_beyond_loopback_everything_but_the_probes_needs_the_token(guarded):
+async def test_beyond_loopback_everything_but_the_probes_needs_the_token(guarded: TestClient[Any, Any]) -> None:
     for operation in OPERATIONS:
         path = operation.path.replace("{name}", "iris")
         response = await guarded.request(operation.method, path)
@@ -516,12 +529,12 @@ async def test_beyond_loopback_everything_but_the_probes_needs_the_token(guarded
             assert "Bearer" in response.headers.getall("WWW-Authenticate")[0]
 
 
-def basic(password):
+def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anyone:{password}".encode()).decode()
 
 
 @pytest.mark.parametrize("credential", [f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)])
-async def test_the_control_token_opens(guarded, credential):
+async def test_the_control_token_opens(guarded: TestClient[Any, Any], credential: str) -> None:
     headers = {"Authorization": credential, "Host": "scorefront.example"}
     assert (await guarded.get("/api/v1/endpoints", headers=headers)).status == 200
     assert (await guarded.get("/", headers=headers)).status == 200
@@ -541,18 +554,18 @@ WRONG = [
 
 
 @pytest.mark.parametrize("credential", WRONG)
-async def test_anything_else_does_not(guarded, credential):
+async def test_anything_else_does_not(guarded: TestClient[Any, Any], credential: str) -> None:
     response = await guarded.get("/api/v1/endpoints", headers={"Authorization": credential})
     await error(response, 401, "Unauthorized")
 
 
-async def test_two_credentials_are_none(guarded):
+async def test_two_credentials_are_none(guarded: TestClient[Any, Any]) -> None:
     async with ClientSession() as session:
         headers = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", f"Bearer {TOKEN}")]
         async with session.get(guarded.make_url("/api/v1/endpoints"), headers=headers) as response:
             assert response.status == 401
 
 
-async def test_an_api_beyond_loopback_without_a_token_cannot_be_built(tmp_path):
+async def test_an_api_beyond_loopback_without_a_token_cannot_be_built(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="authenticator"):
         build_app(Bench(tmp_path).plane.endpoints, RestSettings(loopback=False), Exposition().render)

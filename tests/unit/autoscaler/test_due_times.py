@@ -16,7 +16,7 @@ ACTIONS = st.lists(
 
 
 @given(ACTIONS)
-def test_the_longest_due_key_is_returned(actions):
+def test_the_longest_due_key_is_returned(actions: list[tuple[str, VersionKey, float]]) -> None:
     due_times, due = DueTimes(), {}
     for action, key, at_s in actions:
         if action == "set":

@@ -1,9 +1,10 @@
 """The self-scaling rule of the front end, as tables, as stories in virtual time and as properties."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -106,7 +107,9 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("size", "load", "desired", "rule"), TABLE.values(), ids=TABLE)
-def test_slowness_for_a_second_decides(size, load, desired, rule):
+def test_slowness_for_a_second_decides(
+    size: Size, load: FrontEndLoad, desired: tuple[int, int], rule: FrontEndRule
+) -> None:
     told = Told(size)
     first, second = told.sees(load, 10.0), told.sees(load, 10.5)
     decisive = first if rule is FrontEndRule.BOUNDS else second
@@ -114,20 +117,20 @@ def test_slowness_for_a_second_decides(size, load, desired, rule):
     assert (decisive.direction is Direction.HOLD) == (decisive.desired == size)
 
 
-def test_slow_for_a_moment_is_not_slow():
+def test_slow_for_a_moment_is_not_slow() -> None:
     told = Told(Size(1, 3))
     for now in range(60):
         decision = told.sees(alike(Size(1, 3), FAST_S if now % 2 else SLOW_S, 0.6), now / 2)
         assert decision.desired == Size(1, 3)
 
 
-def test_a_look_that_comes_a_hair_early_costs_no_further_look():
+def test_a_look_that_comes_a_hair_early_costs_no_further_look() -> None:
     told = Told(Size(1, 1), ONE_MACHINE)
     assert told.sees(alike(Size(1, 1), SLOW_S, 0.6), 10.001).workers == 1
     assert told.sees(alike(Size(1, 1), SLOW_S, 0.6), 10.5).workers == 2
 
 
-def test_short_slowness_now_and_then_does_not_keep_unneeded_workers():
+def test_short_slowness_now_and_then_does_not_keep_unneeded_workers() -> None:
     told = Told(Size(2, 1), ONE_MACHINE)
     moves = [
         told.sees(alike(Size(2, 1), SLOW_S if now % 40 == 0 else FAST_S, 0.05), now / 2).workers for now in range(125)
@@ -135,14 +138,14 @@ def test_short_slowness_now_and_then_does_not_keep_unneeded_workers():
     assert moves.index(1) == 121  # a minute of looks after the first
 
 
-def test_slowness_for_a_second_once_a_minute_keeps_the_workers():
+def test_slowness_for_a_second_once_a_minute_keeps_the_workers() -> None:
     told = Told(Size(2, 1), ONE_MACHINE)
     for now in range(400):
         decision = told.sees(alike(Size(2, 1), SLOW_S if now % 100 < 2 else FAST_S, 0.05, cores=2), now / 2)
         assert decision.workers == 2
 
 
-def test_a_worker_too_busy_to_answer_does_not_hide_that_it_was_slow():
+def test_a_worker_too_busy_to_answer_does_not_hide_that_it_was_slow() -> None:
     told = Told(Size(1, 1), ONE_MACHINE)
     story = [router(SLOW_S), router(silent=1), router(SLOW_S)]
     assert [told.sees(seen(load), now / 2).workers for now, load in enumerate(story)] == [1, 1, 2]
@@ -150,7 +153,7 @@ def test_a_worker_too_busy_to_answer_does_not_hide_that_it_was_slow():
 
 @pytest.mark.parametrize("purpose", ClusterPurpose)
 @pytest.mark.parametrize("load", [SLOW_S, FAST_S], ids=["slow", "idle"])
-def test_only_the_front_end_of_a_dev_test_cluster_never_scales_itself(purpose, load):
+def test_only_the_front_end_of_a_dev_test_cluster_never_scales_itself(purpose: ClusterPurpose, load: float) -> None:
     rules = FrontEndSettings(purpose, min_routers=1)
     size = Size(2, 2)
     told = Told(size, rules)
@@ -159,7 +162,7 @@ def test_only_the_front_end_of_a_dev_test_cluster_never_scales_itself(purpose, l
     assert (told.sees(alike(size, load, 0.0), 500.0).rule == FrontEndRule.OFF) == (purpose is ClusterPurpose.DEV_TEST)
 
 
-def test_production_has_three_routers_at_least_and_dev_test_one():
+def test_production_has_three_routers_at_least_and_dev_test_one() -> None:
     assert FrontEndSettings().least_routers == 3
     assert FrontEndSettings(ClusterPurpose.DEV_TEST).least_routers == 1
     assert FrontEndSettings(min_routers=2).least_routers == 2
@@ -168,7 +171,7 @@ def test_production_has_three_routers_at_least_and_dev_test_one():
 # ---- down and in
 
 
-def test_one_worker_goes_after_a_minute_of_less_than_half_a_core_for_each_of_the_rest():
+def test_one_worker_goes_after_a_minute_of_less_than_half_a_core_for_each_of_the_rest() -> None:
     size = Size(3, 3)
     told = Told(size)
     steps = [(now / 2, told.sees(alike(size, FAST_S, 1 / 3), now / 2)) for now in range(1, 130)]
@@ -189,7 +192,7 @@ def test_one_worker_goes_after_a_minute_of_less_than_half_a_core_for_each_of_the
         (Size(2, 4), 0.26, False),  # by CPU a router could go, but first down, then in
     ],
 )
-def test_a_step_back_must_leave_the_rest_below_the_threshold(size, cpu, goes):
+def test_a_step_back_must_leave_the_rest_below_the_threshold(size: Size, cpu: float, goes: bool) -> None:
     told = Told(size)
     rules = told.rules
     for now in range(int(rules.in_after_s * 2) + 2):
@@ -201,13 +204,13 @@ def test_a_step_back_must_leave_the_rest_below_the_threshold(size, cpu, goes):
     assert not goes
 
 
-def test_a_busy_router_among_idle_ones_keeps_its_workers():
+def test_a_busy_router_among_idle_ones_keeps_its_workers() -> None:
     told = Told(Size(2, 3))
     load = seen(router(FAST_S, FAST_S, cpu=0.4), router(None, None, cpu=0.0), router(None, None, cpu=0.0))
     assert told.for_(400.0, load).desired == Size(2, 3)
 
 
-def test_down_comes_before_in_and_neither_goes_below_the_least():
+def test_down_comes_before_in_and_neither_goes_below_the_least() -> None:
     size, told, moves = Size(3, 5), Told(Size(3, 5)), []
     for now in range(4000):
         decision = told.sees(alike(size, FAST_S, 0.0), now / 2)
@@ -218,7 +221,7 @@ def test_down_comes_before_in_and_neither_goes_below_the_least():
     assert [at_s for at_s, _ in moves] == [60.0, 120.5, 421.0, 721.5]  # a whole window from the look after each step
 
 
-def test_missing_data_gives_nothing_back_and_nor_does_its_end():
+def test_missing_data_gives_nothing_back_and_nor_does_its_end() -> None:
     told, size = Told(Size(2, 1), ONE_MACHINE), Size(2, 1)
     told.for_(59.0, alike(size, FAST_S, 0.0))
     for now in range(200):
@@ -228,7 +231,7 @@ def test_missing_data_gives_nothing_back_and_nor_does_its_end():
     assert lowered[0] / 2 == 60.0
 
 
-def test_a_size_that_proved_too_small_is_not_tried_again_under_the_same_load():
+def test_a_size_that_proved_too_small_is_not_tried_again_under_the_same_load() -> None:
     """On a crowded machine a worker may be slow with little of its core in use."""
     told = Told(Size(1, 1), ONE_MACHINE)
     assert told.for_(0.5, alike(Size(1, 1), SLOW_S, 0.4)).desired == Size(2, 1)
@@ -238,14 +241,14 @@ def test_a_size_that_proved_too_small_is_not_tried_again_under_the_same_load():
     assert told.state.size == Size(1, 1)
 
 
-def test_a_size_below_one_that_proved_too_small_is_too_small_as_well():
+def test_a_size_below_one_that_proved_too_small_is_too_small_as_well() -> None:
     told = Told(Size(2, 3))
     told.for_(0.5, alike(Size(2, 3), SLOW_S, 0.1, cores=2))
     decision = told.for_(400.0, alike(Size(2, 4), FAST_S, 0.075, cores=2), 1.0)
     assert (decision.desired, decision.rule) == (Size(2, 4), FrontEndRule.LESSON)
 
 
-def test_slow_for_a_second_begins_the_minute_anew():
+def test_slow_for_a_second_begins_the_minute_anew() -> None:
     told, size = Told(Size(2, 1), ONE_MACHINE), Size(2, 1)
     told.for_(39.5, alike(size, FAST_S, 0.0))
     told.for_(0.5, alike(size, SLOW_S, 0.0, cores=2), 40.0)
@@ -253,7 +256,7 @@ def test_slow_for_a_second_begins_the_minute_anew():
     assert next(at_s for at_s, workers in decisions if workers == 1) == 101.0
 
 
-def test_a_lesson_is_forgotten_after_an_hour():
+def test_a_lesson_is_forgotten_after_an_hour() -> None:
     told = Told(Size(1, 1), ONE_MACHINE)
     told.for_(0.5, alike(Size(1, 1), SLOW_S, 0.01))
     assert told.for_(LESSON_S - 10.0, alike(Size(2, 1), FAST_S, 0.005), 1.0).desired == Size(2, 1)
@@ -264,7 +267,7 @@ def test_a_lesson_is_forgotten_after_an_hour():
 # ---- a step under way
 
 
-def test_the_next_step_waits_until_the_last_one_is_there_and_is_judged_anew():
+def test_the_next_step_waits_until_the_last_one_is_there_and_is_judged_anew() -> None:
     told = Told(Size(1, 1), ONE_MACHINE)
     told.for_(0.5, alike(Size(1, 1), SLOW_S, 1.0))
     decision = told.for_(5.0, alike(Size(1, 1), SLOW_S, 1.0), 1.0)
@@ -273,7 +276,7 @@ def test_the_next_step_waits_until_the_last_one_is_there_and_is_judged_anew():
     assert told.sees(alike(Size(2, 1), SLOW_S, 1.0), 7.0).desired == Size(3, 1)
 
 
-def test_a_step_that_never_comes_holds_up_the_next_for_a_minute_only():
+def test_a_step_that_never_comes_holds_up_the_next_for_a_minute_only() -> None:
     told = Told(Size(1, 3))
     size = Size(1, 3)
     told.for_(0.5, alike(size, SLOW_S, 1.0, cores=1))
@@ -283,7 +286,7 @@ def test_a_step_that_never_comes_holds_up_the_next_for_a_minute_only():
     assert told.for_(2.0, stays, 60.5).desired == Size(2, 4)
 
 
-def test_an_order_that_the_cluster_cannot_place_is_taken_back_when_the_load_is_gone():
+def test_an_order_that_the_cluster_cannot_place_is_taken_back_when_the_load_is_gone() -> None:
     told = Told(Size(1, 3))
     told.for_(0.5, alike(Size(1, 3), SLOW_S, 1.0, cores=1))
     told.for_(400.0, alike(Size(1, 3), FAST_S, 0.0, cores=1, room=False), 1.0)
@@ -332,13 +335,15 @@ def test_an_order_that_the_cluster_cannot_place_is_taken_back_when_the_load_is_g
         ),
     ],
 )
-def test_a_decision_says_why_with_its_numbers(rules, size, load, sentence):
+def test_a_decision_says_why_with_its_numbers(
+    rules: FrontEndSettings, size: Size, load: FrontEndLoad, sentence: str
+) -> None:
     told = Told(size, rules)
     told.sees(load, 0.0)
     assert told.sees(load, 0.5).reason.endswith(sentence)
 
 
-def test_steps_back_have_their_reason():
+def test_steps_back_have_their_reason() -> None:
     told = Told(Size(2, 4))
     assert told.for_(60.0, alike(Size(2, 4), FAST_S, 0.1)).reason.endswith(
         "for 60 s one fewer would have used at most 50 % of each core: down from 2 to 1 worker in each router."
@@ -359,7 +364,7 @@ def test_steps_back_have_their_reason():
         ({"max_routers": 2}, "max_routers must be at least 3, not 2"),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(wrong, told):
+def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         FrontEndSettings(**wrong)
 
@@ -421,7 +426,7 @@ class World:
 
 
 @pytest.mark.parametrize("phase_s", [0.0, 0.05, 0.2, 0.3, 0.45])
-def test_a_step_of_load_has_a_second_worker_in_3_s_and_the_end_of_it_has_one_again(phase_s):
+def test_a_step_of_load_has_a_second_worker_in_3_s_and_the_end_of_it_has_one_again(phase_s: float) -> None:
     begins_s = 10.0 + phase_s
     world = World(ONE_MACHINE, Size(1, 1), lambda at_s: 1.3 if begins_s <= at_s < 60.0 else 0.05)
     world.run(150.0)
@@ -431,7 +436,7 @@ def test_a_step_of_load_has_a_second_worker_in_3_s_and_the_end_of_it_has_one_aga
     assert 60.0 < down_s - 60.0 <= 61.5
 
 
-def test_a_growing_load_goes_up_to_the_cores_and_then_out_and_back_the_other_way():
+def test_a_growing_load_goes_up_to_the_cores_and_then_out_and_back_the_other_way() -> None:
     world = World(PRODUCTION, Size(1, 3), lambda at_s: 16.0 if 10.0 < at_s < 300.0 else 0.1)
     world.run(3000.0)
     sizes = [size for _, size in world.moves]
@@ -440,12 +445,12 @@ def test_a_growing_load_goes_up_to_the_cores_and_then_out_and_back_the_other_way
     assert world.grew == [True] * 5 + [False] * 5
 
 
-def test_one_worker_is_enough_with_its_core_half_used():
+def test_one_worker_is_enough_with_its_core_half_used() -> None:
     world = World(ONE_MACHINE, Size(2, 1), lambda _: 0.45)
     assert world.run(200.0).moves == [(60.0, Size(1, 1))]
 
 
-def test_a_load_on_the_edge_settles():
+def test_a_load_on_the_edge_settles() -> None:
     for tenths in range(1, 50):
         assert all(World(ONE_MACHINE, Size(1, 1), steady(tenths / 10)).run(300.0).grew)
 
@@ -483,7 +488,9 @@ LOADS = st.lists(
 SIZES = st.builds(Size, st.integers(1, 4), st.integers(3, 5))
 
 
-def story(loads, size, rules=PRODUCTION):
+def story(
+    loads: list[tuple[float, list[RouterLoad], int, bool]], size: Size, rules: FrontEndSettings = PRODUCTION
+) -> Iterator[tuple[FrontEndLoad, float, FrontEndDecision, Told]]:
     told, now = Told(size, rules), 100.0
     for step_s, routers, cores, room in loads:
         now += step_s
@@ -492,7 +499,9 @@ def story(loads, size, rules=PRODUCTION):
 
 
 @given(LOADS, SIZES)
-def test_the_size_is_always_within_its_bounds_and_moves_one_step_at_a_time(loads, size):
+def test_the_size_is_always_within_its_bounds_and_moves_one_step_at_a_time(
+    loads: list[tuple[float, list[RouterLoad], int, bool]], size: Size
+) -> None:
     for load, _, decision, told in story(loads, size):
         before, after = decision.previous, decision.desired
         assert 1 <= after.workers <= load.cores
@@ -503,21 +512,27 @@ def test_the_size_is_always_within_its_bounds_and_moves_one_step_at_a_time(loads
 
 
 @given(LOADS, SIZES)
-def test_it_goes_out_only_with_room_and_a_worker_on_every_core(loads, size):
+def test_it_goes_out_only_with_room_and_a_worker_on_every_core(
+    loads: list[tuple[float, list[RouterLoad], int, bool]], size: Size
+) -> None:
     for load, _, decision, _ in story(loads, size):
         if decision.routers > decision.previous.routers:
             assert load.room and decision.workers == load.cores
 
 
 @given(LOADS, SIZES)
-def test_it_goes_in_only_with_one_worker_in_each_router(loads, size):
+def test_it_goes_in_only_with_one_worker_in_each_router(
+    loads: list[tuple[float, list[RouterLoad], int, bool]], size: Size
+) -> None:
     for _, _, decision, _ in story(loads, size):
         if decision.routers < decision.previous.routers:
             assert decision.workers == 1
 
 
 @given(LOADS, SIZES)
-def test_silence_lowers_nothing_and_speed_raises_nothing(loads, size):
+def test_silence_lowers_nothing_and_speed_raises_nothing(
+    loads: list[tuple[float, list[RouterLoad], int, bool]], size: Size
+) -> None:
     for load, _, decision, _ in story(loads, size):
         if decision.rule == FrontEndRule.BOUNDS:
             continue
@@ -531,7 +546,14 @@ def test_silence_lowers_nothing_and_speed_raises_nothing(loads, size):
 
 
 @given(LOADS, SIZES, st.integers(0, 3), st.integers(0, 3), st.integers(0, 10), st.integers(0, 10))
-def test_more_load_never_means_a_smaller_front_end(loads, size, slow, more_slow, tenths, more_tenths):
+def test_more_load_never_means_a_smaller_front_end(
+    loads: list[tuple[float, list[RouterLoad], int, bool]],
+    size: Size,
+    slow: int,
+    more_slow: int,
+    tenths: int,
+    more_tenths: int,
+) -> None:
     """Two that have seen the same, and now one sees more."""
     *_, (_, now, _, told) = story(loads, size)
     twin = copy.deepcopy(told)
@@ -555,7 +577,9 @@ def test_more_load_never_means_a_smaller_front_end(loads, size, slow, more_slow,
     st.integers(1, 4),
     st.sampled_from([PRODUCTION, ONE_MACHINE]),
 )
-def test_under_a_constant_load_it_never_turns_back(demand, knee, share, cores, workers, rules):
+def test_under_a_constant_load_it_never_turns_back(
+    demand: int, knee: int, share: int, cores: int, workers: int, rules: FrontEndSettings
+) -> None:
     """For any share of a core per worker, and any onset of slowness."""
     start = Size(min(workers, cores), rules.least_routers)
     world = World(rules, start, lambda _: demand / 10, cores, knee / 100, share / 100)
@@ -565,7 +589,9 @@ def test_under_a_constant_load_it_never_turns_back(demand, knee, share, cores, w
 
 @settings(max_examples=30)
 @given(st.integers(0, 120), st.integers(1, 60), st.sampled_from([PRODUCTION, ONE_MACHINE]))
-def test_a_higher_constant_load_never_settles_at_a_smaller_size(demand, more, rules):
+def test_a_higher_constant_load_never_settles_at_a_smaller_size(
+    demand: int, more: int, rules: FrontEndSettings
+) -> None:
     def settled(cores_of_work: float) -> int:
         world = World(rules, Size(1, rules.least_routers), lambda _: cores_of_work)
         return world.run(400.0).size.workers_in_all

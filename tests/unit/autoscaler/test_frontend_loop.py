@@ -90,14 +90,18 @@ async def start(
             await task
 
 
-async def test_it_decides_once_a_period_and_leaves_a_right_size_alone(start, clock, routers):
+async def test_it_decides_once_a_period_and_leaves_a_right_size_alone(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers
+) -> None:
     start()
     await clock.advance(10.0)
     assert routers.looks == [step / 2 for step in range(21)]
     assert routers.asked == []
 
 
-async def test_a_step_of_load_has_a_second_worker_within_3_s_and_its_end_has_one_again(start, clock, routers, records):
+async def test_a_step_of_load_has_a_second_worker_within_3_s_and_its_end_has_one_again(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers, records: list[FrontEndDecision]
+) -> None:
     loop = start()
     await clock.advance(5.2)
     routers.enough = 2
@@ -111,14 +115,18 @@ async def test_a_step_of_load_has_a_second_worker_within_3_s_and_its_end_has_one
     assert changes == [(Size(1, 1), Size(2, 1)), (Size(2, 1), Size(1, 1))]
 
 
-async def test_up_then_out_one_step_after_the_other(start, clock, routers):
+async def test_up_then_out_one_step_after_the_other(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers
+) -> None:
     start()
     routers.enough = 9
     await clock.advance(30.0)
     assert routers.calls() == [("resize", 2), ("scale_out", 2)]
 
 
-async def test_the_front_end_of_a_dev_test_cluster_is_left_alone(start, clock, routers, records):
+async def test_the_front_end_of_a_dev_test_cluster_is_left_alone(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers, records: list[FrontEndDecision]
+) -> None:
     start(FrontEndSettings(ClusterPurpose.DEV_TEST))
     routers.enough = 9
     await clock.advance(30.0)
@@ -126,7 +134,9 @@ async def test_the_front_end_of_a_dev_test_cluster_is_left_alone(start, clock, r
     assert len(records) == 1  # one that says why nothing ever happens
 
 
-async def test_a_refused_step_is_repeated_and_logged_once(start, clock, routers, caplog):
+async def test_a_refused_step_is_repeated_and_logged_once(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers, caplog: pytest.LogCaptureFixture
+) -> None:
     start()
     routers.enough = 9
     routers.refusing.add("resize")
@@ -139,7 +149,9 @@ async def test_a_refused_step_is_repeated_and_logged_once(start, clock, routers,
     assert routers.size.workers == 2
 
 
-async def test_a_refused_step_that_is_no_longer_wanted_is_taken_back(start, clock, routers):
+async def test_a_refused_step_that_is_no_longer_wanted_is_taken_back(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers
+) -> None:
     start()
     routers.enough = 9
     routers.refusing.add("resize")
@@ -149,7 +161,9 @@ async def test_a_refused_step_that_is_no_longer_wanted_is_taken_back(start, cloc
     assert routers.calls()[-1] == ("resize", 1)
 
 
-async def test_workers_that_are_refused_do_not_keep_routers_from_coming(start, clock, routers):
+async def test_workers_that_are_refused_do_not_keep_routers_from_coming(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers
+) -> None:
     start()
     routers.enough = 9
     routers.refusing.add("resize")
@@ -157,7 +171,9 @@ async def test_workers_that_are_refused_do_not_keep_routers_from_coming(start, c
     assert ("scale_out", 2) in routers.calls()
 
 
-async def test_a_failed_observation_changes_nothing_and_is_repeated(start, clock, routers, caplog):
+async def test_a_failed_observation_changes_nothing_and_is_repeated(
+    start: Callable[..., FrontEndLoop], clock: VirtualClock, routers: Routers, caplog: pytest.LogCaptureFixture
+) -> None:
     start()
     routers.enough, routers.blind = 9, True
     with caplog.at_level(logging.WARNING, logger="scorefront.autoscaler"):
@@ -169,7 +185,7 @@ async def test_a_failed_observation_changes_nothing_and_is_repeated(start, clock
     assert routers.size.workers == 2
 
 
-async def test_it_can_be_stopped_in_the_middle_of_a_step(clock, routers):
+async def test_it_can_be_stopped_in_the_middle_of_a_step(clock: VirtualClock, routers: Routers) -> None:
     loop = FrontEndLoop(routers, routers, clock, SETTINGS, routers.size, lambda _: None)
     routers.enough, routers.start_s = 9, 20.0
     task = asyncio.create_task(loop.run(), name="scale the front end")

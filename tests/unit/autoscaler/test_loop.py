@@ -15,6 +15,7 @@ from autoscaler.scaling_loop import POKE_GAP_S, ScalingLoop
 from autoscaler.utilization import UtilizationFeed
 from serving.endpoint import AutoscalePolicy, VersionKey
 from serving.usage import UsageReport, VersionUsage
+from tests.unit.autoscaler.conftest import VirtualClock
 
 KEY = VersionKey("iris", "blue")
 OTHER = VersionKey("iris", "green")
@@ -24,7 +25,7 @@ POLICY = AutoscalePolicy(max_replicas=20)
 class Load:
     """Fits `Source`: the load a test sets, and when it was looked at."""
 
-    def __init__(self, clock) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.now: dict[VersionKey, Observation] = {}
         self.looks: list[tuple[float, VersionKey]] = []
@@ -49,7 +50,7 @@ class Load:
 class Provider:
     """Fits `Target`: takes numbers, or refuses them, or takes its time."""
 
-    def __init__(self, clock) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.asked: list[tuple[float, VersionKey, int]] = []
         self.decisions: list[Decision] = []
@@ -79,22 +80,24 @@ class Provider:
 
 
 @pytest.fixture
-def load(clock):
+def load(clock: VirtualClock) -> Load:
     return Load(clock)
 
 
 @pytest.fixture
-def provider(clock):
+def provider(clock: VirtualClock) -> Provider:
     return Provider(clock)
 
 
 @pytest.fixture
-def records():
+def records() -> list[Decision]:
     return []
 
 
 @pytest.fixture
-async def loop(clock, load, provider, records) -> AsyncIterator[ScalingLoop]:
+async def loop(
+    clock: VirtualClock, load: Load, provider: Provider, records: list[Decision]
+) -> AsyncIterator[ScalingLoop]:
     scaling = ScalingLoop(load, provider, clock, clock.now, records.append)
     async with running(scaling):
         yield scaling
@@ -116,7 +119,9 @@ async def running(scaling: ScalingLoop) -> AsyncIterator[None]:
 # ---- when it decides
 
 
-async def test_a_version_is_decided_on_when_it_is_tracked_and_then_once_per_period(loop, clock, load):
+async def test_a_version_is_decided_on_when_it_is_tracked_and_then_once_per_period(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(10.0)
     times = load.times()
@@ -125,7 +130,7 @@ async def test_a_version_is_decided_on_when_it_is_tracked_and_then_once_per_peri
     assert {round(later - earlier, 6) for earlier, later in pairwise(times[1:])} == {1.0}
 
 
-async def test_each_version_keeps_its_own_period(loop, clock, load):
+async def test_each_version_keeps_its_own_period(loop: ScalingLoop, clock: VirtualClock, load: Load) -> None:
     loop.track(KEY, POLICY, 1, desired=1)
     loop.track(OTHER, replace(POLICY, refresh_period_s=5.0), 1, desired=1)
     await clock.advance(100.0)
@@ -133,16 +138,21 @@ async def test_each_version_keeps_its_own_period(loop, clock, load):
     assert len(load.times(OTHER)) == pytest.approx(21, abs=1)
 
 
-async def test_a_poke_is_answered_without_time_passing(loop, clock, load, provider):
+async def test_a_poke_is_answered_without_time_passing(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(20.3)
     load.is_(1.0, waiting=4)
     loop.poke(KEY)
     await clock.settle()
-    assert provider.asked == [(pytest.approx(20.3), KEY, 8)]
+    ((at_s, *asked),) = provider.asked
+    assert at_s == pytest.approx(20.3) and asked == [KEY, 8]
 
 
-async def test_pokes_of_one_version_are_answered_at_most_once_in_50_ms_and_the_last_is_not_lost(loop, clock, load):
+async def test_pokes_of_one_version_are_answered_at_most_once_in_50_ms_and_the_last_is_not_lost(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     loop.track(KEY, replace(POLICY, refresh_period_s=1000.0), 1, desired=1)
     await clock.advance(1.0)
     load.looks.clear()
@@ -159,7 +169,9 @@ async def test_pokes_of_one_version_are_answered_at_most_once_in_50_ms_and_the_l
     assert loop.desired(KEY) == 20
 
 
-async def test_a_poke_right_after_a_decision_waits_for_the_gap_and_not_for_the_period(loop, clock, load):
+async def test_a_poke_right_after_a_decision_waits_for_the_gap_and_not_for_the_period(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     loop.track(KEY, replace(POLICY, refresh_period_s=1000.0), 1, desired=1)
     await clock.advance(0.01)
     load.looks.clear()
@@ -168,7 +180,9 @@ async def test_a_poke_right_after_a_decision_waits_for_the_gap_and_not_for_the_p
     assert load.times() == [pytest.approx(POKE_GAP_S)]
 
 
-async def test_a_tick_and_a_poke_together_make_one_decision_in_50_ms(loop, clock, load):
+async def test_a_tick_and_a_poke_together_make_one_decision_in_50_ms(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(0.001)
     for _ in range(400):
@@ -178,13 +192,17 @@ async def test_a_tick_and_a_poke_together_make_one_decision_in_50_ms(loop, clock
     assert min(gaps) >= POKE_GAP_S - 1e-9
 
 
-async def test_a_poke_for_a_version_that_is_not_tracked_is_ignored(loop, clock, load):
+async def test_a_poke_for_a_version_that_is_not_tracked_is_ignored(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     loop.poke(KEY)
     await clock.advance(1.0)
     assert load.looks == []
 
 
-async def test_a_flood_of_pokes_does_not_keep_other_versions_from_their_ticks(loop, clock, load):
+async def test_a_flood_of_pokes_does_not_keep_other_versions_from_their_ticks(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     def poked_again_and_again(key: VersionKey) -> None:
         clock.spend(0.001)  # 100 of these take longer than the gap between two: some poke is always due
         loop.poke(key)
@@ -200,7 +218,9 @@ async def test_a_flood_of_pokes_does_not_keep_other_versions_from_their_ticks(lo
     assert len([at_s for at_s in load.times(KEY) if at_s < 8.0]) >= 7
 
 
-async def test_a_late_tick_answers_the_poke_that_came_meanwhile(loop, clock, load):
+async def test_a_late_tick_answers_the_poke_that_came_meanwhile(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     def takes_long(_: VersionKey) -> None:
         clock.spend(2.0)
         loop.poke(KEY)
@@ -217,7 +237,9 @@ async def test_a_late_tick_answers_the_poke_that_came_meanwhile(loop, clock, loa
     assert min(later - earlier for earlier, later in pairwise(times)) >= POKE_GAP_S - 1e-9
 
 
-async def test_six_thousand_versions_take_one_alarm_and_no_task_of_their_own(loop, clock, load):
+async def test_six_thousand_versions_take_one_alarm_and_no_task_of_their_own(
+    loop: ScalingLoop, clock: VirtualClock, load: Load
+) -> None:
     before = len(asyncio.all_tasks())
     keys = [VersionKey(f"endpoint-{number}", version) for number in range(1000) for version in "abcdef"]
     for key in keys:
@@ -230,7 +252,9 @@ async def test_six_thousand_versions_take_one_alarm_and_no_task_of_their_own(loo
     assert max(ticks.values()) < 2 * 600  # spread over the second: no tenth has more than twice its share
 
 
-async def test_a_source_that_fails_for_one_version_stops_neither_it_nor_the_others(loop, clock, load, provider, caplog):
+async def test_a_source_that_fails_for_one_version_stops_neither_it_nor_the_others(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
     for key in (KEY, OTHER):
         loop.track(key, POLICY, 1, desired=1)
     load.broken.add(KEY)
@@ -248,7 +272,9 @@ async def test_a_source_that_fails_for_one_version_stops_neither_it_nor_the_othe
 # ---- tracking
 
 
-async def test_a_changed_policy_counts_at_once_and_keeps_the_history(loop, clock, load, provider):
+async def test_a_changed_policy_counts_at_once_and_keeps_the_history(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     load.is_(3.5)
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(70.5)
@@ -263,7 +289,9 @@ async def test_a_changed_policy_counts_at_once_and_keeps_the_history(loop, clock
     assert provider.numbers() == [5, 3, 1]
 
 
-async def test_tracking_the_same_again_changes_nothing(loop, clock, load, provider):
+async def test_tracking_the_same_again_changes_nothing(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     loop.track(KEY, POLICY, 1, desired=4)
     await clock.advance(0.01)
     looks = len(load.looks)
@@ -274,7 +302,9 @@ async def test_tracking_the_same_again_changes_nothing(loop, clock, load, provid
     assert provider.asked == []
 
 
-async def test_a_number_that_was_changed_behind_the_loops_back_is_put_right(loop, clock, load, provider):
+async def test_a_number_that_was_changed_behind_the_loops_back_is_put_right(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     load.is_(3.5)
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(2.0)
@@ -283,7 +313,9 @@ async def test_a_number_that_was_changed_behind_the_loops_back_is_put_right(loop
     assert provider.numbers() == [5, 5]
 
 
-async def test_a_forgotten_version_is_left_alone(loop, clock, load, provider):
+async def test_a_forgotten_version_is_left_alone(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(1.0)
     loop.poke(KEY)
@@ -297,7 +329,9 @@ async def test_a_forgotten_version_is_left_alone(loop, clock, load, provider):
         loop.desired(KEY)
 
 
-async def test_a_fixed_number_is_asked_for_once(loop, clock, load, provider, records):
+async def test_a_fixed_number_is_asked_for_once(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider, records: list[Decision]
+) -> None:
     load.is_(9.0)
     loop.track(KEY, AutoscalePolicy(enabled=False, min_replicas=4, max_replicas=4), 1, desired=1)
     await clock.advance(10.0)
@@ -308,14 +342,16 @@ async def test_a_fixed_number_is_asked_for_once(loop, clock, load, provider, rec
 # ---- getting the number to the target
 
 
-async def test_a_number_is_sent_once(loop, clock, load, provider):
+async def test_a_number_is_sent_once(loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider) -> None:
     load.is_(3.5)
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(30.0)
     assert provider.numbers() == [5]
 
 
-async def test_a_failed_call_is_made_again_at_every_tick_until_it_succeeds(loop, clock, load, provider, caplog):
+async def test_a_failed_call_is_made_again_at_every_tick_until_it_succeeds(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
     load.is_(3.5)
     provider.refusing.add(KEY)
     with caplog.at_level(logging.WARNING, logger="scorefront.autoscaler"):
@@ -334,7 +370,9 @@ async def test_a_failed_call_is_made_again_at_every_tick_until_it_succeeds(loop,
     )  # the decision that is on record, not a later one that holds
 
 
-async def test_pokes_do_not_hammer_a_target_that_just_refused_this_number(loop, clock, load, provider):
+async def test_pokes_do_not_hammer_a_target_that_just_refused_this_number(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     load.is_(3.5)
     provider.refusing.add(KEY)
     loop.track(KEY, replace(POLICY, refresh_period_s=1000.0), 1, desired=1)
@@ -349,7 +387,9 @@ async def test_pokes_do_not_hammer_a_target_that_just_refused_this_number(loop, 
     assert provider.numbers() == [5, 10]
 
 
-async def test_the_number_from_before_failed_calls_is_sent_all_the_same(loop, clock, load, provider):
+async def test_the_number_from_before_failed_calls_is_sent_all_the_same(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(0.1)
     provider.refusing.add(KEY)
@@ -364,7 +404,9 @@ async def test_the_number_from_before_failed_calls_is_sent_all_the_same(loop, cl
     assert provider.numbers() == [1]  # nobody knows what the refused 5 has done
 
 
-async def test_a_slow_target_gets_one_call_at_a_time_and_then_the_newest_number(loop, clock, load, provider):
+async def test_a_slow_target_gets_one_call_at_a_time_and_then_the_newest_number(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     provider.slow[KEY] = asyncio.Event()
     load.is_(1.4)
     loop.track(KEY, POLICY, 1, desired=1)
@@ -378,7 +420,9 @@ async def test_a_slow_target_gets_one_call_at_a_time_and_then_the_newest_number(
     assert provider.numbers() == [2, 10]
 
 
-async def test_a_slow_target_of_one_version_does_not_delay_another(loop, clock, load, provider):
+async def test_a_slow_target_of_one_version_does_not_delay_another(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     provider.slow[KEY] = asyncio.Event()
     for key in (KEY, OTHER):
         load.is_(1.4, key=key)
@@ -391,7 +435,9 @@ async def test_a_slow_target_of_one_version_does_not_delay_another(loop, clock, 
     assert provider.numbers(KEY) == [2]
 
 
-async def test_forgetting_a_version_cancels_its_call_and_tracking_it_again_begins_anew(loop, clock, load, provider):
+async def test_forgetting_a_version_cancels_its_call_and_tracking_it_again_begins_anew(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider
+) -> None:
     provider.slow[KEY] = asyncio.Event()
     load.is_(1.4)
     loop.track(KEY, POLICY, 1, desired=1)
@@ -404,7 +450,9 @@ async def test_forgetting_a_version_cancels_its_call_and_tracking_it_again_begin
     assert provider.numbers() == [2, 2]
 
 
-async def test_cancelling_the_loop_cancels_calls_under_way_and_leaves_no_task(clock, load, provider, records):
+async def test_cancelling_the_loop_cancels_calls_under_way_and_leaves_no_task(
+    clock: VirtualClock, load: Load, provider: Provider, records: list[Decision]
+) -> None:
     scaling = ScalingLoop(load, provider, clock, clock.now, records.append)
     async with running(scaling):  # checks for tasks left behind
         for key in (KEY, OTHER):
@@ -418,7 +466,9 @@ async def test_cancelling_the_loop_cancels_calls_under_way_and_leaves_no_task(cl
     assert clock.sleepers == 0
 
 
-async def test_a_loop_that_is_cancelled_while_idle_leaves_no_task(clock, load, provider, records):
+async def test_a_loop_that_is_cancelled_while_idle_leaves_no_task(
+    clock: VirtualClock, load: Load, provider: Provider, records: list[Decision]
+) -> None:
     async with running(ScalingLoop(load, provider, clock, clock.now, records.append)):
         await clock.settle()
 
@@ -427,8 +477,8 @@ async def test_a_loop_that_is_cancelled_while_idle_leaves_no_task(clock, load, p
 
 
 async def test_every_change_is_recorded_and_the_first_decision_that_holds_by_another_rule(
-    loop, clock, load, provider, records
-):
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider, records: list[Decision]
+) -> None:
     loop.track(KEY, POLICY, 1, desired=1)
     await clock.advance(10.5)
     load.is_(3.5)
@@ -445,7 +495,9 @@ async def test_every_change_is_recorded_and_the_first_decision_that_holds_by_ano
     ]
 
 
-async def test_the_number_sent_to_the_target_is_the_recorded_decision(loop, clock, load, provider, records):
+async def test_the_number_sent_to_the_target_is_the_recorded_decision(
+    loop: ScalingLoop, clock: VirtualClock, load: Load, provider: Provider, records: list[Decision]
+) -> None:
     load.is_(3.5)
     provider.refusing.add(KEY)
     loop.track(KEY, POLICY, 1, desired=1)
@@ -457,7 +509,9 @@ async def test_the_number_sent_to_the_target_is_the_recorded_decision(loop, cloc
 # ---- with the real feed
 
 
-async def test_a_step_from_rest_is_asked_for_by_the_decision_that_its_report_triggers(clock, provider, records):
+async def test_a_step_from_rest_is_asked_for_by_the_decision_that_its_report_triggers(
+    clock: VirtualClock, provider: Provider, records: list[Decision]
+) -> None:
     feed = UtilizationFeed()
     loop = ScalingLoop(feed, provider, clock, clock.now, records.append)
     async with running(loop):
@@ -470,5 +524,6 @@ async def test_a_step_from_rest_is_asked_for_by_the_decision_that_its_report_tri
         loop.poke(KEY)
         asked_at_s = clock.now() - 1000.0
         await clock.settle()
-        assert provider.asked == [(pytest.approx(asked_at_s), KEY, 6)]
+        ((at_s, *asked),) = provider.asked
+        assert at_s == pytest.approx(asked_at_s) and asked == [KEY, 6]
         assert records[-1].reason.startswith("Demand 4.00 (0.00 busy on average + 4 waiting)")

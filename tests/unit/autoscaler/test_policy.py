@@ -61,18 +61,20 @@ class Version:
         (50.0, 0, 1, 0.7, 10),
     ],
 )
-def test_wanted_is_demand_over_slots_at_target_between_min_and_max(busy_mean, waiting, slots, target, wanted):
+def test_wanted_is_demand_over_slots_at_target_between_min_and_max(
+    busy_mean: float, waiting: int, slots: int, target: float, wanted: int
+) -> None:
     decision = Version(1, policy(target=target), slots).sees(seen(busy_mean, waiting), 5.0)
     assert (decision.wanted, decision.desired) == (wanted, wanted)
     assert decision.demand == busy_mean + waiting
 
 
-def test_more_is_asked_for_in_the_very_decision_that_sees_the_need():
+def test_more_is_asked_for_in_the_very_decision_that_sees_the_need() -> None:
     decision = Version(desired=1).sees(seen(1.0, waiting=4), 0.0)
     assert (decision.previous, decision.desired, decision.direction) == (1, 8, Direction.UP)
 
 
-def test_less_is_asked_for_when_it_was_enough_for_the_whole_window_and_then_the_most_that_was_wanted_in_it():
+def test_less_is_asked_for_when_it_was_enough_for_the_whole_window_and_then_the_most_that_was_wanted_in_it() -> None:
     version = Version(desired=1)
     version.sees(seen(6.3), 0.0)
     moves = {}
@@ -84,13 +86,13 @@ def test_less_is_asked_for_when_it_was_enough_for_the_whole_window_and_then_the_
     assert moves == {61: (Direction.DOWN, 3), 91: (Direction.DOWN, 1)}
 
 
-def test_a_short_lull_gives_nothing_back():
+def test_a_short_lull_gives_nothing_back() -> None:
     version = Version(desired=1).settled(seen(6.3))
     directions = {version.sees(seen(0.0 if now % 50 else 6.3), 100.0 + now).direction for now in range(300)}
     assert directions == {Direction.HOLD}
 
 
-def test_after_a_restart_the_number_stands_until_a_whole_window_is_known():
+def test_after_a_restart_the_number_stands_until_a_whole_window_is_known() -> None:
     version = Version(desired=8)
     for second in range(60):
         decision = version.sees(seen(0.5), 1000.0 + second)
@@ -98,12 +100,12 @@ def test_after_a_restart_the_number_stands_until_a_whole_window_is_known():
     assert version.sees(seen(0.5), 1060.0).desired == 1
 
 
-def test_missing_data_raises():
+def test_missing_data_raises() -> None:
     decision = Version(desired=2).sees(seen(3.5, complete=False), 0.0)
     assert (decision.desired, decision.direction) == (5, Direction.UP)
 
 
-def test_missing_data_does_not_lower_and_the_end_of_an_outage_does_not_either():
+def test_missing_data_does_not_lower_and_the_end_of_an_outage_does_not_either() -> None:
     version = Version(desired=1).settled(seen(3.5))
     for second in range(300):
         decision = version.sees(seen(0.0, complete=False), 100.0 + second)
@@ -112,7 +114,7 @@ def test_missing_data_does_not_lower_and_the_end_of_an_outage_does_not_either():
     assert lowered == [60]
 
 
-def test_missing_data_does_not_lower_although_the_window_ran_out_just_now():
+def test_missing_data_does_not_lower_although_the_window_ran_out_just_now() -> None:
     version = Version(desired=1).settled(seen(3.5))  # the last of it at 61 s
     for second in range(62, 122):
         assert version.sees(seen(0.0), float(second)).desired == 5
@@ -124,7 +126,9 @@ def test_missing_data_does_not_lower_although_the_window_ran_out_just_now():
     ("least", "most", "desired", "rule"),
     [(1, 3, 3, ScalingRule.MAX), (7, 9, 7, ScalingRule.MIN), (1, 10, 5, None), (5, 5, 5, None)],
 )
-def test_a_changed_policy_bounds_the_number_at_once(least, most, desired, rule, complete):
+def test_a_changed_policy_bounds_the_number_at_once(
+    least: int, most: int, desired: int, rule: ScalingRule | None, complete: bool
+) -> None:
     version = Version(desired=1).settled(seen(3.5))
     version.rules = policy(least, most)
     decision = version.sees(seen(1.4, complete=complete), 62.0)
@@ -133,7 +137,7 @@ def test_a_changed_policy_bounds_the_number_at_once(least, most, desired, rule, 
     assert (decision.direction is Direction.HOLD) == (desired == 5)
 
 
-def test_a_lowered_maximum_that_is_raised_again_does_not_bring_back_the_old_number():
+def test_a_lowered_maximum_that_is_raised_again_does_not_bring_back_the_old_number() -> None:
     version = Version(desired=1).settled(seen(6.9))
     version.rules = policy(most=4)
     version.sees(seen(0.5), 62.0)
@@ -142,7 +146,7 @@ def test_a_lowered_maximum_that_is_raised_again_does_not_bring_back_the_old_numb
 
 
 @pytest.mark.parametrize(("length_s", "lowered_s"), [(600.0, 662), (20.0, 110)])
-def test_a_changed_window_counts_from_the_next_decision(length_s, lowered_s):
+def test_a_changed_window_counts_from_the_next_decision(length_s: float, lowered_s: int) -> None:
     version = Version(desired=1).settled(seen(3.5))
     for second in range(62, 110):
         version.sees(seen(0.5), float(second))
@@ -151,7 +155,7 @@ def test_a_changed_window_counts_from_the_next_decision(length_s, lowered_s):
     assert lowered[0] == lowered_s
 
 
-def test_a_fixed_number_is_kept_under_any_load():
+def test_a_fixed_number_is_kept_under_any_load() -> None:
     version = Version(desired=2, rules=policy(4, 4, enabled=False))
     decision = version.sees(seen(0.0, waiting=100, complete=False), 0.0)
     assert (decision.desired, decision.rule, decision.direction) == (4, ScalingRule.FIXED, Direction.UP)
@@ -159,7 +163,7 @@ def test_a_fixed_number_is_kept_under_any_load():
     assert (decision.desired, decision.rule, decision.direction) == (4, ScalingRule.FIXED, Direction.HOLD)
 
 
-def test_a_number_that_was_fixed_is_given_back_only_after_a_window_of_its_own():
+def test_a_number_that_was_fixed_is_given_back_only_after_a_window_of_its_own() -> None:
     version = Version(desired=6, rules=policy(6, 6, enabled=False)).settled(seen(0.0))
     version.rules = policy()
     lowered = [second for second in range(62, 200) if version.sees(seen(0.0), float(second)).desired < 6]
@@ -186,13 +190,15 @@ def test_a_number_that_was_fixed_is_given_back_only_after_a_window_of_its_own():
         (0, seen(0.5), ScalingRule.MIN, "needs 1 replica; the minimum is 1 now: up from 0 to 1."),
     ],
 )
-def test_a_decision_says_why_with_its_numbers(desired, observation, rule, sentence):
+def test_a_decision_says_why_with_its_numbers(
+    desired: int, observation: Observation, rule: ScalingRule, sentence: str
+) -> None:
     decision = Version(desired).sees(observation, 0.0)
     assert decision.rule == rule
     assert decision.reason.endswith(sentence)
 
 
-def test_a_raised_minimum_and_a_fixed_number_are_reasons():
+def test_a_raised_minimum_and_a_fixed_number_are_reasons() -> None:
     version = Version(2, policy(least=3), slots=4)
     assert version.sees(seen(9.0, waiting=1), 0.0).reason.endswith(
         "÷ (4 slots × 70 %) needs 4 replicas; more is asked for at once: up from 2 to 4."
@@ -205,13 +211,13 @@ def test_a_raised_minimum_and_a_fixed_number_are_reasons():
     assert fixed.reason.endswith("needs 8 replicas; the number is fixed: stays at 4.")
 
 
-def test_a_decision_record_has_its_version_time_and_inputs():
+def test_a_decision_record_has_its_version_time_and_inputs() -> None:
     observation = seen(1.4)
     decision = Version(2).sees(observation, 7.0)
     assert (decision.key, decision.at_s, decision.observation) == (KEY, 7.0, observation)
 
 
-def test_a_decision_that_lowers_names_the_peak_of_the_window():
+def test_a_decision_that_lowers_names_the_peak_of_the_window() -> None:
     version = Version(desired=1).settled(seen(3.5))
     for second in range(62, 123):
         decision = version.sees(seen(1.4), float(second))
@@ -229,7 +235,9 @@ OBSERVATIONS = st.builds(
 STORIES = st.lists(st.tuples(st.sampled_from([0.0, 0.05, 1.0, 1.0, 20.0]), OBSERVATIONS), min_size=1, max_size=80)
 
 
-def told(story, rules, slots, desired) -> list[tuple[float, Observation, Decision]]:
+def told(
+    story: list[tuple[float, Observation]], rules: AutoscalePolicy, slots: int, desired: int
+) -> list[tuple[float, Observation, Decision]]:
     version, now, decisions = Version(desired, rules, slots), 50.0, []
     for step_s, observation in story:
         now += step_s
@@ -238,13 +246,17 @@ def told(story, rules, slots, desired) -> list[tuple[float, Observation, Decisio
 
 
 @given(STORIES, POLICIES, st.integers(1, 8), st.integers(1, 60))
-def test_the_number_is_always_between_min_and_max(story, rules, slots, desired):
+def test_the_number_is_always_between_min_and_max(
+    story: list[tuple[float, Observation]], rules: AutoscalePolicy, slots: int, desired: int
+) -> None:
     for _, _, decision in told(story, rules, slots, desired):
         assert rules.min_replicas <= decision.wanted <= decision.desired <= rules.max_replicas
 
 
 @given(STORIES, POLICIES, st.integers(1, 8), st.integers(1, 60))
-def test_the_number_is_never_lower_than_the_load_needs(story, rules, slots, desired):
+def test_the_number_is_never_lower_than_the_load_needs(
+    story: list[tuple[float, Observation]], rules: AutoscalePolicy, slots: int, desired: int
+) -> None:
     target = Fraction(round(rules.target_utilization * 100), 100)
     for _, _, decision in told(story, rules, slots, desired):
         enough = decision.desired * slots * target + Fraction(1, 1000) >= Fraction(decision.demand)
@@ -252,13 +264,22 @@ def test_the_number_is_never_lower_than_the_load_needs(story, rules, slots, desi
 
 
 @given(STORIES, POLICIES, st.integers(1, 8), st.integers(1, 60))
-def test_missing_data_never_lowers(story, rules, slots, desired):
+def test_missing_data_never_lowers(
+    story: list[tuple[float, Observation]], rules: AutoscalePolicy, slots: int, desired: int
+) -> None:
     for _, observation, decision in told(story, rules, slots, min(desired, rules.max_replicas)):
         assert observation.complete or decision.desired >= decision.previous
 
 
 @given(STORIES, POLICIES, st.integers(1, 8), st.integers(1, 60), OBSERVATIONS, st.integers(1, 30))
-def test_more_demand_never_means_fewer_replicas(story, rules, slots, desired, last, more):
+def test_more_demand_never_means_fewer_replicas(
+    story: list[tuple[float, Observation]],
+    rules: AutoscalePolicy,
+    slots: int,
+    desired: int,
+    last: Observation,
+    more: int,
+) -> None:
     version, now = Version(desired, rules, slots), 0.0
     for step_s, observation in story:
         now += step_s
@@ -269,7 +290,9 @@ def test_more_demand_never_means_fewer_replicas(story, rules, slots, desired, la
 
 
 @given(STORIES, POLICIES, st.integers(1, 8), st.integers(1, 60))
-def test_the_number_falls_only_to_the_most_that_was_wanted_in_a_whole_window(story, rules, slots, desired):
+def test_the_number_falls_only_to_the_most_that_was_wanted_in_a_whole_window(
+    story: list[tuple[float, Observation]], rules: AutoscalePolicy, slots: int, desired: int
+) -> None:
     """A reference without any cleverness: remember everything, look at all of it."""
     standing = max(rules.min_replicas, min(rules.max_replicas, desired))
     history: list[tuple[float, int]] = []

@@ -134,7 +134,9 @@ COMBINATIONS = [
 
 
 @pytest.mark.parametrize(("rps", "seconds", "slots", "target"), COMBINATIONS)
-def test_an_even_load_settles_within_one_replica_of_the_sizing_formula(rps, seconds, slots, target):
+def test_an_even_load_settles_within_one_replica_of_the_sizing_formula(
+    rps: float, seconds: float, slots: int, target: float
+) -> None:
     simulation = Simulation(AutoscalePolicy(max_replicas=1000, target_utilization=target), slots, seconds)
     simulation.load(rps, 0.0, 300.0)
     simulation.run(200.0)
@@ -144,11 +146,11 @@ def test_an_even_load_settles_within_one_replica_of_the_sizing_formula(rps, seco
     assert simulation.changes == []
 
 
-def test_the_combinations_are_twenty_and_all_different():
+def test_the_combinations_are_twenty_and_all_different() -> None:
     assert len(set(COMBINATIONS)) == 20
 
 
-def test_a_step_from_rest_is_answered_by_the_first_decision_that_can_see_it():
+def test_a_step_from_rest_is_answered_by_the_first_decision_that_can_see_it() -> None:
     simulation = Simulation(AutoscalePolicy(max_replicas=50), 1, 2.0)
     simulation.load(10, start_s=100.25, end_s=130.0)
     simulation.run(130.0)
@@ -159,7 +161,7 @@ def test_a_step_from_rest_is_answered_by_the_first_decision_that_can_see_it():
     assert simulation.most_waiting_s <= 1.0
 
 
-def test_after_the_load_the_minimum_is_back_one_window_later_and_in_one_step():
+def test_after_the_load_the_minimum_is_back_one_window_later_and_in_one_step() -> None:
     simulation = Simulation(AutoscalePolicy(max_replicas=50), 1, 0.5)
     simulation.load(10, 0.0, 120.0)
     simulation.run(119.0)

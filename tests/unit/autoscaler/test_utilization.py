@@ -64,7 +64,7 @@ def feed() -> UtilizationFeed:
     return UtilizationFeed()
 
 
-def test_an_unchanged_version_accrues_busy_times_elapsed(feed):
+def test_an_unchanged_version_accrues_busy_times_elapsed(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.report(0.0)
     worker.set_busy(3, 0.4)
@@ -75,7 +75,7 @@ def test_an_unchanged_version_accrues_busy_times_elapsed(feed):
     assert (observation.busy, observation.total_slots, observation.complete) == (3, 16, True)
 
 
-def test_the_mean_is_exact_although_the_change_lies_between_two_reports(feed):
+def test_the_mean_is_exact_although_the_change_lies_between_two_reports(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.beat(0.0, 1.0)
     worker.set_busy(4, 1.15)  # 50 ms before the next report, and gone 30 ms after it
@@ -85,7 +85,7 @@ def test_the_mean_is_exact_although_the_change_lies_between_two_reports(feed):
     assert feed.observe(KEY, 1.0, 1.5).busy_mean == pytest.approx(4 * 0.08)
 
 
-def test_a_poke_in_the_middle_of_a_period_sees_the_usage_up_to_now(feed):
+def test_a_poke_in_the_middle_of_a_period_sees_the_usage_up_to_now(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.beat(0.0, 3.0)
     worker.set_busy(2, 3.0, waiting=5)
@@ -95,7 +95,7 @@ def test_a_poke_in_the_middle_of_a_period_sees_the_usage_up_to_now(feed):
     assert (observation.busy, observation.waiting) == (2, 5)
 
 
-def test_a_look_back_into_a_gap_between_reports_is_interpolated(feed):
+def test_a_look_back_into_a_gap_between_reports_is_interpolated(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.report(0.0)
     worker.set_busy(2, 0.0)
@@ -105,7 +105,7 @@ def test_a_look_back_into_a_gap_between_reports_is_interpolated(feed):
     assert feed.observe(KEY, 1.0, 1.1).busy_mean == pytest.approx(0.1)
 
 
-def test_workers_with_clocks_far_apart_add_up(feed):
+def test_workers_with_clocks_far_apart_add_up(feed: UtilizationFeed) -> None:
     one, two = Worker(feed, "w1", clock_ahead_s=1e6), Worker(feed, "w2", clock_ahead_s=-5e5)
     for worker, busy in ((one, 2), (two, 3)):
         worker.report(0.0)
@@ -119,7 +119,7 @@ def test_workers_with_clocks_far_apart_add_up(feed):
     assert feed.busy_by_replica(KEY) == {"a": 2, "only-w1": 1, "only-w2": 2}
 
 
-def test_a_report_that_comes_late_changes_no_difference(feed):
+def test_a_report_that_comes_late_changes_no_difference(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.report(0.0)
     worker.set_busy(1, 0.0)
@@ -129,14 +129,14 @@ def test_a_report_that_comes_late_changes_no_difference(feed):
     assert feed.observe(KEY, 1.0, 4.0).busy_mean == pytest.approx(1.0)
 
 
-def test_nothing_is_known_before_the_first_report(feed):
+def test_nothing_is_known_before_the_first_report(feed: UtilizationFeed) -> None:
     observation = feed.observe(KEY, 1.0, 5.0)
     assert (observation.busy_mean, observation.busy, observation.total_slots) == (0.0, 0, 0)
     assert not observation.complete
     assert feed.busy_by_replica(KEY) == {}
 
 
-def test_a_version_without_reports_is_idle_once_a_period_has_passed(feed):
+def test_a_version_without_reports_is_idle_once_a_period_has_passed(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.beat(0.0, 0.8)
     assert not feed.observe(KEY, 1.0, 0.9).complete
@@ -145,7 +145,7 @@ def test_a_version_without_reports_is_idle_once_a_period_has_passed(feed):
     assert not feed.observe(KEY, 10.0, 1.0).complete
 
 
-def test_counters_older_than_the_first_report_are_not_taken_for_load(feed):
+def test_counters_older_than_the_first_report_are_not_taken_for_load(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.set_busy(2, 0.0)
     worker.report(1000.0)
@@ -155,14 +155,14 @@ def test_counters_older_than_the_first_report_are_not_taken_for_load(feed):
     assert not observation.complete
 
 
-def test_a_worker_is_silent_one_second_after_its_last_report(feed):
+def test_a_worker_is_silent_one_second_after_its_last_report(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.beat(0.0, 4.0)
     assert feed.observe(KEY, 1.0, 4.0 + SILENT_AFTER_S).complete
     assert not feed.observe(KEY, 1.0, 4.01 + SILENT_AFTER_S).complete
 
 
-def test_one_silent_worker_among_many_makes_the_whole_incomplete_until_it_speaks_again(feed):
+def test_one_silent_worker_among_many_makes_the_whole_incomplete_until_it_speaks_again(feed: UtilizationFeed) -> None:
     one, two = Worker(feed, "w1"), Worker(feed, "w2")
     one.beat(0.0, 6.0)
     two.beat(0.0, 4.0)
@@ -171,7 +171,7 @@ def test_one_silent_worker_among_many_makes_the_whole_incomplete_until_it_speaks
     assert feed.observe(KEY, 1.0, 6.0).complete  # its integrals bridge the silence
 
 
-def test_an_expected_worker_that_was_never_heard_makes_the_whole_incomplete(feed):
+def test_an_expected_worker_that_was_never_heard_makes_the_whole_incomplete(feed: UtilizationFeed) -> None:
     Worker(feed, "w1").beat(0.0, 4.0)
     feed.expect(["w1", "w2"])
     assert not feed.observe(KEY, 1.0, 4.0).complete
@@ -179,7 +179,7 @@ def test_an_expected_worker_that_was_never_heard_makes_the_whole_incomplete(feed
     assert feed.observe(KEY, 1.0, 4.0).complete
 
 
-def test_a_restarted_worker_begins_at_zero_and_the_period_of_its_restart_is_incomplete(feed):
+def test_a_restarted_worker_begins_at_zero_and_the_period_of_its_restart_is_incomplete(feed: UtilizationFeed) -> None:
     old, new = Worker(feed, "w1-a"), Worker(feed, "w1-b")
     feed.expect(["w1-a"])
     old.set_busy(5, 0.0)
@@ -199,7 +199,7 @@ def test_a_restarted_worker_begins_at_zero_and_the_period_of_its_restart_is_inco
     assert again.busy_mean == pytest.approx(2.0)
 
 
-def test_the_period_after_a_worker_left_is_incomplete_for_long_periods_too(feed):
+def test_the_period_after_a_worker_left_is_incomplete_for_long_periods_too(feed: UtilizationFeed) -> None:
     one, two = Worker(feed, "w1"), Worker(feed, "w2")
     one.beat(0.0, 60.0)
     two.beat(0.0, 20.0)
@@ -208,14 +208,14 @@ def test_the_period_after_a_worker_left_is_incomplete_for_long_periods_too(feed)
     assert feed.observe(KEY, 30.0, 60.0).complete
 
 
-def test_forgetting_a_worker_that_was_never_heard_loses_nothing(feed):
+def test_forgetting_a_worker_that_was_never_heard_loses_nothing(feed: UtilizationFeed) -> None:
     Worker(feed).beat(0.0, 4.0)
     feed.expect(["w1", "w9"])
     feed.forget_worker("w9", 4.0)
     assert feed.observe(KEY, 1.0, 4.0).complete
 
 
-def test_a_counter_that_falls_begins_anew_instead_of_counting_negative(feed):
+def test_a_counter_that_falls_begins_anew_instead_of_counting_negative(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.set_busy(4, 0.0)
     worker.beat(0.0, 4.0)
@@ -231,7 +231,7 @@ def test_a_counter_that_falls_begins_anew_instead_of_counting_negative(feed):
     assert observation.complete
 
 
-def test_a_change_after_a_long_rest_is_not_spread_over_the_rest(feed):
+def test_a_change_after_a_long_rest_is_not_spread_over_the_rest(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.set_busy(2, 0.0)
     worker.beat(0.0, 1.0)
@@ -240,7 +240,7 @@ def test_a_change_after_a_long_rest_is_not_spread_over_the_rest(feed):
     assert feed.observe(KEY, 1.0, 1.6).busy_mean == pytest.approx(2 * 0.5)
 
 
-def test_a_report_older_than_the_last_one_is_ignored(feed):
+def test_a_report_older_than_the_last_one_is_ignored(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.set_busy(1, 0.0)
     worker.beat(0.0, 4.0)
@@ -250,7 +250,7 @@ def test_a_report_older_than_the_last_one_is_ignored(feed):
     assert observation.busy_mean == pytest.approx(1.0)
 
 
-def test_the_same_instant_may_be_reported_twice(feed):
+def test_the_same_instant_may_be_reported_twice(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.beat(0.0, 2.0)
     worker.set_busy(3, 2.0)
@@ -261,7 +261,7 @@ def test_the_same_instant_may_be_reported_twice(feed):
     assert feed.observe(KEY, 1.0, 2.4).busy_mean == pytest.approx(0.4)
 
 
-def test_a_version_forgotten_and_declared_again_brings_no_load_of_the_past(feed):
+def test_a_version_forgotten_and_declared_again_brings_no_load_of_the_past(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.set_busy(2, 0.0)
     worker.beat(0.0, 100.0)
@@ -272,7 +272,7 @@ def test_a_version_forgotten_and_declared_again_brings_no_load_of_the_past(feed)
     assert feed.observe(KEY, 1.0, 100.2).busy_mean == 0.0
 
 
-def test_versions_do_not_mix(feed):
+def test_versions_do_not_mix(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.report(0.0)
     worker.set_busy(2, 0.0)
@@ -282,7 +282,7 @@ def test_versions_do_not_mix(feed):
     assert feed.observe(OTHER, 1.0, 2.0).busy_mean == pytest.approx(7.0)
 
 
-def test_another_reader_with_a_shorter_period_takes_nothing_from_a_longer_one(feed):
+def test_another_reader_with_a_shorter_period_takes_nothing_from_a_longer_one(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.report(0.0)
     worker.set_busy(2, 0.0)
@@ -300,7 +300,9 @@ STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.05, 0.2, 0.2, 0.2]), st.integ
 
 
 @given(STEPS, st.sampled_from([0.3, 1.0, 5.0]), st.sampled_from([0.0, 0.1]))
-def test_the_mean_equals_the_true_mean_when_changes_fall_on_reports(steps, period_s, later_s):
+def test_the_mean_equals_the_true_mean_when_changes_fall_on_reports(
+    steps: list[tuple[float, int]], period_s: float, later_s: float
+) -> None:
     feed, now, story = UtilizationFeed(), 0.0, [(0.0, 0)]
     worker = Worker(feed)
     worker.report(0.0)
@@ -321,7 +323,9 @@ def test_the_mean_equals_the_true_mean_when_changes_fall_on_reports(steps, perio
 
 @pytest.mark.parametrize("period_s", [120.0, 600.0])
 @pytest.mark.parametrize("levels", [(9, 0), (0,) * 299 + (9,), (9,) * 150 + (0,) * 150, tuple(range(10))])
-def test_a_period_of_minutes_is_right_within_a_64th_in_bounded_memory(feed, levels, period_s):
+def test_a_period_of_minutes_is_right_within_a_64th_in_bounded_memory(
+    feed: UtilizationFeed, levels: tuple[int, ...] | tuple[int, int], period_s: float
+) -> None:
     worker, period = Worker(feed), round(period_s / 0.2)
     feed.observe(KEY, period_s, 0.0)
     worker.report(0.0)
@@ -337,7 +341,7 @@ def test_a_period_of_minutes_is_right_within_a_64th_in_bounded_memory(feed, leve
             assert observation.busy_mean == pytest.approx((truth[-1] - truth[-1 - period]) / period_s, abs=9 / 64)
 
 
-def test_memory_is_bounded_without_observations(feed):
+def test_memory_is_bounded_without_observations(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     for tick in range(5000):
         worker.set_busy(tick % 3, tick * 0.2)
@@ -352,7 +356,7 @@ def told(worker: str, at_s: float, busy: int, total: int, waiting: int, slot_sec
     return UsageReport(worker, at_s, (usage,))
 
 
-def test_every_worker_reports_requests_and_only_the_owner_slots(feed):
+def test_every_worker_reports_requests_and_only_the_owner_slots(feed: UtilizationFeed) -> None:
     feed.apply(told("owner", 10.0, busy=3, total=8, waiting=1, slot_seconds=0.0), 10.0)
     feed.apply(told("borrower", 10.0, busy=4, total=0, waiting=2, slot_seconds=0.0), 10.0)
     feed.apply(told("owner", 11.0, busy=3, total=8, waiting=1, slot_seconds=3.0), 11.0)
@@ -362,14 +366,14 @@ def test_every_worker_reports_requests_and_only_the_owner_slots(feed):
     assert feed.busy_by_replica(KEY) == {"r-owner": 3, "r-borrower": 4}
 
 
-def test_when_the_owner_changes_the_slots_are_counted_from_the_new_reporter(feed):
+def test_when_the_owner_changes_the_slots_are_counted_from_the_new_reporter(feed: UtilizationFeed) -> None:
     feed.apply(told("old", 10.0, busy=1, total=8, waiting=0, slot_seconds=0.0), 10.0)
     feed.apply(told("old", 10.2, busy=1, total=0, waiting=0, slot_seconds=0.2), 10.2)
     feed.apply(told("new", 10.2, busy=0, total=8, waiting=0, slot_seconds=0.0), 10.2)
     assert feed.observe(KEY, 0.2, 10.2).total_slots == 8
 
 
-def test_a_borrowers_usage_before_its_first_report_is_load_of_this_period(feed):
+def test_a_borrowers_usage_before_its_first_report_is_load_of_this_period(feed: UtilizationFeed) -> None:
     for worker in ("owner", "borrower"):
         feed.apply(UsageReport(worker, 10.0, ()), 10.0)
         feed.apply(UsageReport(worker, 11.0, ()), 11.0)

@@ -10,46 +10,46 @@ ENTROPY = st.binary(min_size=32, max_size=32)
 
 
 @given(ENTROPY)
-def test_a_key_is_43_letters_and_digits(entropy):
+def test_a_key_is_43_letters_and_digits(entropy: bytes) -> None:
     key = key_from(entropy)
     assert len(key) == KEY_CHARACTERS and key.isascii() and key.isalnum()
 
 
 @given(ENTROPY, ENTROPY)
-def test_different_entropy_never_gives_the_same_key(one, other):
+def test_different_entropy_never_gives_the_same_key(one: bytes, other: bytes) -> None:
     assert (key_from(one) == key_from(other)) == (one == other)
 
 
-def test_the_greatest_entropy_fits_too():
+def test_the_greatest_entropy_fits_too() -> None:
     assert key_from(b"\xff" * 32) != key_from(b"\xff" * 31 + b"\xfe")
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33])
-def test_a_key_of_less_or_more_entropy_is_refused(size):
+def test_a_key_of_less_or_more_entropy_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         key_from(b"x" * size)
 
 
-def test_the_two_keys_of_a_pair_are_independent():
+def test_the_two_keys_of_a_pair_are_independent() -> None:
     pair = pair_from(b"a" * 32 + b"b" * 32 + b"c" * 16)
     assert pair == KeyPair(key_from(b"a" * 32), key_from(b"b" * 32), (b"c" * 16).hex())
     assert pair.primary != pair.secondary
 
 
 @pytest.mark.parametrize("which", list(KeyType))
-def test_regenerating_one_key_leaves_the_other(which):
+def test_regenerating_one_key_leaves_the_other(which: KeyType) -> None:
     before = pair_from(bytes(80))
     after = regenerated(before, which, b"n" * 32)
     changed = {"primary": before.primary != after.primary, "secondary": before.secondary != after.secondary}
     assert changed == {each.value: each is which for each in KeyType}
 
 
-def test_routers_get_digests_only():
+def test_routers_get_digests_only() -> None:
     pair = KeyPair("one", "two")
     assert digests("iris", pair).digests == (hashlib.sha256(b"one").digest(), hashlib.sha256(b"two").digest())
 
 
-def test_a_key_is_not_in_the_repr_of_its_pair():
+def test_a_key_is_not_in_the_repr_of_its_pair() -> None:
     assert "secret" not in repr(KeyPair("secret-1", "secret-2"))
 
 

@@ -5,12 +5,14 @@ from serving.endpoint import VersionKey
 BLUE, GREEN = VersionKey("iris", "blue"), VersionKey("iris", "green")
 
 
-def decision(at_s=1.0, key=BLUE, direction=Direction.UP, desired=2):
+def decision(
+    at_s: float = 1.0, key: VersionKey = BLUE, direction: Direction = Direction.UP, desired: int = 2
+) -> Decision:
     seen = Observation(busy_mean=1.5, busy=1, waiting=2, total_slots=1, complete=True)
     return Decision(key, at_s, 1, desired, desired, direction, "demand", "because", seen, 3.5)
 
 
-def test_the_newest_records_come_last_over_all_versions():
+def test_the_newest_records_come_last_over_all_versions() -> None:
     log = DecisionLog()
     for at, key in ((1.0, BLUE), (3.0, BLUE), (2.0, GREEN), (4.0, GREEN)):
         log.add(decision(at, key), at)
@@ -19,7 +21,7 @@ def test_the_newest_records_come_last_over_all_versions():
     assert log.last([BLUE], 0) == []
 
 
-def test_the_ring_of_a_version_is_bounded_and_others_are_untouched():
+def test_the_ring_of_a_version_is_bounded_and_others_are_untouched() -> None:
     log = DecisionLog(per_version=3)
     log.add(decision(0.0, GREEN), 0.0)
     for at in range(10):
@@ -28,7 +30,7 @@ def test_the_ring_of_a_version_is_bounded_and_others_are_untouched():
     assert len(log.last([GREEN], 20)) == 1
 
 
-def test_the_time_of_the_providers_call_is_kept_in_either_order():
+def test_the_time_of_the_providers_call_is_kept_in_either_order() -> None:
     log = DecisionLog()
     log.add(decision(1.0), 100.0)
     log.acted(decision(1.0), 100.2)
@@ -38,7 +40,7 @@ def test_the_time_of_the_providers_call_is_kept_in_either_order():
     assert [record.acted_at for record in log.last([BLUE], 9)] == [100.2, 101.2, None]
 
 
-def test_decisions_are_counted_by_direction_until_the_version_is_gone():
+def test_decisions_are_counted_by_direction_until_the_version_is_gone() -> None:
     log = DecisionLog()
     for direction in (Direction.UP, Direction.UP, Direction.DOWN):
         log.add(decision(direction=direction), 0.0)
@@ -49,7 +51,7 @@ def test_decisions_are_counted_by_direction_until_the_version_is_gone():
     assert log.last([BLUE], 20) == []
 
 
-def test_a_record_is_shown_with_its_inputs_rule_and_outcome():
+def test_a_record_is_shown_with_its_inputs_rule_and_outcome() -> None:
     log = DecisionLog()
     log.add(decision(), 100.0)
     assert to_answer(log.last([BLUE], 1)[0]).document() == {

@@ -3,12 +3,14 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controlplane.control_errors import StoreError
 from controlplane.keys import KeyPair
-from controlplane.state import StoredEndpoint
+from controlplane.state import InstallationState, StoredEndpoint
 from controlplane.statedir import StateDirectory
 from controlplane.tokens import TokenAlgorithm, new_keyring
 from serving.endpoint import VersionKey
@@ -20,24 +22,24 @@ OTHER = StoredEndpoint({"metadata": {"name": "iris"}, "spec": {}}, KeyPair("q", 
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def reopened(directory):
+def reopened(directory: Path) -> InstallationState:
     store = StateDirectory(directory)
     state = store.open()
     store.close()
     return state
 
 
-def test_an_empty_directory_is_an_empty_state(directory):
+def test_an_empty_directory_is_an_empty_state(directory: Path) -> None:
     state = reopened(directory)
     assert (state.endpoints, state.desired, state.keyring) == ({}, {}, None)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_everything_put_is_there_after_a_restart(directory):
+def test_everything_put_is_there_after_a_restart(directory: Path) -> None:
     store = StateDirectory(directory)
     store.open()
     ring = new_keyring("here", TokenAlgorithm.EDDSA, 5.0)
@@ -51,7 +53,7 @@ def test_everything_put_is_there_after_a_restart(directory):
     assert state.keyring == ring
 
 
-def test_a_dropped_endpoint_stays_dropped(directory):
+def test_a_dropped_endpoint_stays_dropped(directory: Path) -> None:
     store = StateDirectory(directory)
     store.open()
     store.save_endpoint("iris", IRIS)
@@ -61,7 +63,7 @@ def test_a_dropped_endpoint_stays_dropped(directory):
     assert reopened(directory).endpoints == {}
 
 
-def test_files_with_secrets_are_closed_to_other_users(directory):
+def test_files_with_secrets_are_closed_to_other_users(directory: Path) -> None:
     store = StateDirectory(directory)
     store.open()
     store.save_endpoint("iris", IRIS)
@@ -74,12 +76,14 @@ def test_files_with_secrets_are_closed_to_other_users(directory):
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
-def test_a_full_disk_is_reported_by_file_and_loses_nothing(directory, monkeypatch, step):
+def test_a_full_disk_is_reported_by_file_and_loses_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     store = StateDirectory(directory)
     store.open()
     store.save_endpoint("iris", IRIS)
 
-    def full(*_args, **_kwargs):
+    def full(*_args: Path | int | memoryview, **_kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
@@ -91,7 +95,9 @@ def test_a_full_disk_is_reported_by_file_and_loses_nothing(directory, monkeypatc
 
 
 @pytest.mark.parametrize("cut", range(0, 40, 3))
-def test_a_crash_in_the_middle_of_a_write_leaves_the_old_state(directory, monkeypatch, cut):
+def test_a_crash_in_the_middle_of_a_write_leaves_the_old_state(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
     store = StateDirectory(directory)
     store.open()
     store.save_endpoint("iris", IRIS)
@@ -100,7 +106,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_the_old_state(directory, monkey
     class Killed(BaseException):
         pass
 
-    def killed_after(descriptor, data):
+    def killed_after(descriptor: int, data: memoryview) -> None:
         write(descriptor, bytes(data[:cut]))
         raise Killed
 
@@ -121,7 +127,7 @@ DAMAGES = {
 }
 
 
-def stored(directory, name="wine"):
+def stored(directory: Path, name: str = "wine") -> None:
     """A directory with one endpoint that is well."""
     store = StateDirectory(directory)
     store.open()
@@ -130,7 +136,7 @@ def stored(directory, name="wine"):
 
 
 @pytest.mark.parametrize("content", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_endpoint_is_named_and_left_as_it_is_and_the_others_are_read(directory, content):
+def test_a_damaged_endpoint_is_named_and_left_as_it_is_and_the_others_are_read(directory: Path, content: bytes) -> None:
     stored(directory)
     path = directory / "endpoints" / "iris.json"
     path.write_bytes(content)
@@ -140,13 +146,13 @@ def test_a_damaged_endpoint_is_named_and_left_as_it_is_and_the_others_are_read(d
     assert path.read_bytes() == content
 
 
-def test_a_damaged_file_is_named_with_field_and_rule(directory):
+def test_a_damaged_file_is_named_with_field_and_rule(directory: Path) -> None:
     stored(directory)
     (directory / "endpoints" / "iris.json").write_bytes(b'{"format":1,"document":{},"keys":{"primary":1}}')
     assert reopened(directory).damaged["iris"].endswith("Expected `str`, got `int` - at `$.keys.primary`")
 
 
-def test_a_file_that_cannot_be_read_costs_its_own_endpoint_only(directory):
+def test_a_file_that_cannot_be_read_costs_its_own_endpoint_only(directory: Path) -> None:
     stored(directory)
     (directory / "endpoints" / "iris.json").mkdir()
     state = reopened(directory)
@@ -154,7 +160,7 @@ def test_a_file_that_cannot_be_read_costs_its_own_endpoint_only(directory):
     assert "cannot read" in state.damaged["iris"] and "Is a directory" in state.damaged["iris"]
 
 
-def test_a_damaged_endpoint_is_set_aside_under_a_name_of_its_own_each_time(directory):
+def test_a_damaged_endpoint_is_set_aside_under_a_name_of_its_own_each_time(directory: Path) -> None:
     store = StateDirectory(directory)
     store.open()
     folder = directory / "endpoints"
@@ -177,7 +183,7 @@ def test_a_damaged_endpoint_is_set_aside_under_a_name_of_its_own_each_time(direc
         ("signing.json", b'{"format":1,"keyring":{"issuer":"x","keys":[]}}'),
     ],
 )
-def test_a_fresh_start_is_reported_and_the_damaged_file_is_kept(directory, name, content):
+def test_a_fresh_start_is_reported_and_the_damaged_file_is_kept(directory: Path, name: str, content: bytes) -> None:
     stored(directory)
     (directory / name).write_bytes(content)
     state = reopened(directory)
@@ -188,7 +194,7 @@ def test_a_fresh_start_is_reported_and_the_damaged_file_is_kept(directory, name,
 
 
 @pytest.mark.parametrize("name", ["wanted.json", "endpoints/iris.json"])
-def test_a_file_of_a_newer_format_is_not_guessed_at(directory, name):
+def test_a_file_of_a_newer_format_is_not_guessed_at(directory: Path, name: str) -> None:
     stored(directory)
     content = b'{"format":2,"replicas":{}}'
     (directory / name).write_bytes(content)
@@ -197,7 +203,7 @@ def test_a_file_of_a_newer_format_is_not_guessed_at(directory, name):
     assert (directory / name).read_bytes() == content
 
 
-def test_a_failed_open_gives_the_lock_back(directory):
+def test_a_failed_open_gives_the_lock_back(directory: Path) -> None:
     reopened(directory)
     (directory / "wanted.json").write_bytes(b'{"format":2}')
     with pytest.raises(StoreError):
@@ -206,7 +212,7 @@ def test_a_failed_open_gives_the_lock_back(directory):
     reopened(directory)
 
 
-def test_two_cannot_use_one_directory(directory):
+def test_two_cannot_use_one_directory(directory: Path) -> None:
     first = StateDirectory(directory)
     first.open()
     with pytest.raises(StoreError, match=rf"in use by another scorefront \(process {os.getpid()}\)"):
@@ -215,7 +221,7 @@ def test_two_cannot_use_one_directory(directory):
     reopened(directory)
 
 
-def test_the_lock_dies_with_its_process(directory):
+def test_the_lock_dies_with_its_process(directory: Path) -> None:
     program = (
         "import sys, os; from pathlib import Path; from controlplane.statedir import StateDirectory;"
         "store = StateDirectory(Path(sys.argv[1])); store.open(); os.kill(os.getpid(), 9)"
@@ -225,13 +231,13 @@ def test_the_lock_dies_with_its_process(directory):
     reopened(directory)
 
 
-def test_a_path_that_cannot_be_a_directory_is_named(tmp_path):
+def test_a_path_that_cannot_be_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot use the state directory"):
         StateDirectory(tmp_path / "file").open()
 
 
-def test_the_control_token_is_made_once(directory):
+def test_the_control_token_is_made_once(directory: Path) -> None:
     store = StateDirectory(directory)
     store.open()
     first = store.control_token(b"a" * 32)
@@ -240,7 +246,7 @@ def test_the_control_token_is_made_once(directory):
     store.close()
 
 
-def test_an_empty_control_token_is_refused(directory):
+def test_an_empty_control_token_is_refused(directory: Path) -> None:
     store = StateDirectory(directory)
     store.open()
     (directory / "control-token").write_text("\n")

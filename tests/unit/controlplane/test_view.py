@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,30 +28,30 @@ READY, STARTING, FAILED, DRAINING = (
 )
 
 
-def replica(name, state=READY, reason="", version="blue", slots=1):
+def replica(name: str, state: ReplicaState = READY, reason: str = "", version: str = "blue", slots: int = 1) -> Replica:
     return Replica(name, "iris", version, "127.0.0.1", 9000, state, slots, reason)
 
 
-def endpoint(minimum=1, kind=ReplicaKind.COMMAND):
+def endpoint(minimum: int = 1, kind: ReplicaKind = ReplicaKind.COMMAND) -> Endpoint:
     source = ReplicaSource(kind, command=("x",), static=("127.0.0.1:1", "127.0.0.1:2"))
     policy = AutoscalePolicy(min_replicas=minimum)
     return Endpoint("iris", Auth.KEY, (Version("blue", 1.0, True, VersionType.CONTROL, source, policy),))
 
 
-def view_of(*replicas):
+def view_of(*replicas: Replica) -> ClusterView:
     view = ClusterView()
     view.apply(Reset(replicas), 0.0)
     return view
 
 
-def test_a_reset_keeps_unchanged_and_drops_absent_replicas():
+def test_a_reset_keeps_unchanged_and_drops_absent_replicas() -> None:
     view = view_of(replica("a"), replica("b"))
     changes = view.apply(Reset((replica("a"), replica("c"))), 1.0)
     assert changes == (Remove("b"), Upsert(replica("c")))
     assert {each.id for each in view.of(BLUE)} == {"a", "c"}
 
 
-def test_the_same_change_twice_is_no_change():
+def test_the_same_change_twice_is_no_change() -> None:
     view = view_of()
     assert view.apply(Upsert(replica("a")), 0.0) == (Upsert(replica("a")),)
     assert view.apply(Upsert(replica("a")), 1.0) == ()
@@ -58,7 +59,7 @@ def test_the_same_change_twice_is_no_change():
     assert view.apply(Remove("a"), 3.0) == ()
 
 
-def test_replicas_are_counted_by_state():
+def test_replicas_are_counted_by_state() -> None:
     view = view_of(replica("a"), replica("b", STARTING), replica("c", FAILED), replica("d", READY, slots=4))
     assert view.counts(BLUE) == {READY: 2, STARTING: 1, FAILED: 1, DRAINING: 0}
     assert view.ready_slots(BLUE) == 5
@@ -80,7 +81,7 @@ changes = st.lists(
 
 
 @given(changes)
-def test_the_reported_changes_lead_to_the_state_of_the_view(history):
+def test_the_reported_changes_lead_to_the_state_of_the_view(history: Any) -> None:
     view, follower = ClusterView(), {}
     for now, change in enumerate(history):
         for step in view.apply(change, float(now)):
@@ -92,13 +93,13 @@ def test_the_reported_changes_lead_to_the_state_of_the_view(history):
     assert sum(sum(view.counts(VersionKey("iris", v)).values()) for v in ("blue", "green")) == len(follower)
 
 
-def test_the_last_failure_is_the_message_even_beside_a_start():
+def test_the_last_failure_is_the_message_even_beside_a_start() -> None:
     view = view_of(replica("a", FAILED, "exit 1"), replica("b", STARTING, "waiting for /"))
     view.apply(Upsert(replica("c", FAILED, "exit 2")), 5.0)
     assert view.message(BLUE) == "exit 2"
 
 
-def test_a_report_that_changes_nothing_but_the_address_is_not_a_newer_message():
+def test_a_report_that_changes_nothing_but_the_address_is_not_a_newer_message() -> None:
     view = view_of(replica("a", FAILED, "exit 1"))
     view.apply(Upsert(replica("b", FAILED, "exit 2")), 5.0)
     moved = Replica("a", "iris", "blue", "127.0.0.1", 9999, FAILED, 1, "exit 1")
@@ -106,29 +107,29 @@ def test_a_report_that_changes_nothing_but_the_address_is_not_a_newer_message():
     assert view.message(BLUE) == "exit 2"
 
 
-def test_a_version_with_its_minimum_ready_is_ready():
+def test_a_version_with_its_minimum_ready_is_ready() -> None:
     assert shortfalls([endpoint(minimum=2)], view_of(replica("a"), replica("b"))) == []
 
 
-def test_a_version_short_of_its_minimum_says_why():
+def test_a_version_short_of_its_minimum_says_why() -> None:
     (short,) = shortfalls([endpoint(minimum=2)], view_of(replica("a"), replica("b", FAILED, "no module named x")))
     assert str(short) == "iris/blue: 1 of 2 ready: no module named x"
 
 
-def test_a_version_that_nothing_is_known_of_is_starting():
+def test_a_version_that_nothing_is_known_of_is_starting() -> None:
     (short,) = shortfalls([endpoint()], view_of())
     assert str(short) == "iris/blue: 0 of 1 ready: starting"
 
 
-def test_one_static_replica_that_answers_is_enough():
+def test_one_static_replica_that_answers_is_enough() -> None:
     assert shortfalls([endpoint(minimum=2, kind=ReplicaKind.STATIC)], view_of(replica("a"))) == []
 
 
-def test_a_draining_replica_is_not_ready():
+def test_a_draining_replica_is_not_ready() -> None:
     assert len(shortfalls([endpoint()], view_of(replica("a", DRAINING)))) == 1
 
 
-def test_facts_tell_the_newest_template_from_older_ones_and_first_starts_from_repeated_ones():
+def test_facts_tell_the_newest_template_from_older_ones_and_first_starts_from_repeated_ones() -> None:
     view = view_of(
         replace(replica("a"), template="old"),
         replace(replica("b", FAILED, "exited with code 3\nTraceback"), template="new"),
@@ -143,7 +144,7 @@ def test_facts_tell_the_newest_template_from_older_ones_and_first_starts_from_re
     assert view.facts(VersionKey("iris", "green")) == ReplicaFacts()
 
 
-def test_a_start_takes_from_the_place_to_the_first_readiness():
+def test_a_start_takes_from_the_place_to_the_first_readiness() -> None:
     view = view_of()
     waiting = replace(replica("a", STARTING, "no room"), placed=False)
     view.apply(Upsert(waiting), 10.0)

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
@@ -11,18 +12,18 @@ BLUE = VersionKey("iris", "blue")
 
 
 class Disk:
-    def __init__(self):
-        self.writes = []
+    def __init__(self) -> None:
+        self.writes: list[dict[VersionKey, int]] = []
         self.full = False
 
-    async def write(self, numbers):
+    async def write(self, numbers: Mapping[VersionKey, int]) -> None:
         if self.full:
             raise StoreError("cannot write wanted.json: No space left on device")
         self.writes.append(dict(numbers))
 
 
 @pytest.fixture
-async def kept():
+async def kept() -> AsyncIterator[tuple[DesiredCounts, Disk, VirtualClock]]:
     disk, clock = Disk(), VirtualClock()
     wanted = DesiredCounts(disk.write, clock)
     task = asyncio.create_task(wanted.run(), name="write wanted numbers")
@@ -31,7 +32,7 @@ async def kept():
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_burst_of_changes_is_one_write_a_second(kept):
+async def test_a_burst_of_changes_is_one_write_a_second(kept: tuple[DesiredCounts, Disk, VirtualClock]) -> None:
     wanted, disk, clock = kept
     wanted.set(BLUE, 1)
     await eventually(lambda: len(disk.writes) == 1)
@@ -44,7 +45,7 @@ async def test_a_burst_of_changes_is_one_write_a_second(kept):
     assert disk.writes[-1] == {BLUE: 8}
 
 
-async def test_a_number_that_does_not_change_is_not_written(kept):
+async def test_a_number_that_does_not_change_is_not_written(kept: tuple[DesiredCounts, Disk, VirtualClock]) -> None:
     wanted, disk, clock = kept
     wanted.load({BLUE: 3})
     wanted.set(BLUE, 3)
@@ -54,7 +55,9 @@ async def test_a_number_that_does_not_change_is_not_written(kept):
     assert disk.writes == []
 
 
-async def test_a_full_disk_stops_no_scaling_and_is_tried_again(kept, caplog):
+async def test_a_full_disk_stops_no_scaling_and_is_tried_again(
+    kept: tuple[DesiredCounts, Disk, VirtualClock], caplog: pytest.LogCaptureFixture
+) -> None:
     wanted, disk, clock = kept
     disk.full = True
     wanted.set(BLUE, 5)
@@ -65,7 +68,7 @@ async def test_a_full_disk_stops_no_scaling_and_is_tried_again(kept, caplog):
     await eventually(lambda: disk.writes == [{BLUE: 5}])
 
 
-async def test_flush_writes_pending_numbers_now():
+async def test_flush_writes_pending_numbers_now() -> None:
     disk = Disk()
     wanted = DesiredCounts(disk.write, VirtualClock())
     wanted.set(BLUE, 2)

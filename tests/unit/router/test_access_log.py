@@ -46,18 +46,18 @@ def wanted(mode: AccessLogMode, statuses: list[int]) -> list[int]:
     return [status for status in statuses if log.includes(status)]
 
 
-def test_each_mode_logs_its_requests():
+def test_each_mode_logs_its_requests() -> None:
     statuses = [200, 304, 399, 400, 404, 499, 502, 503]
     assert wanted(AccessLogMode.OFF, statuses) == []
     assert wanted(AccessLogMode.ERRORS, statuses) == [400, 404, 499, 502, 503]
     assert wanted(AccessLogMode.ALL, statuses) == statuses
 
 
-def test_sampling_takes_every_error_and_one_in_a_hundred_of_the_rest():
+def test_sampling_takes_every_error_and_one_in_a_hundred_of_the_rest() -> None:
     assert wanted(AccessLogMode.SAMPLED, [200] * 1000 + [503] * 7) == [200] * (1000 // SAMPLE_ONE_IN) + [503] * 7
 
 
-def test_an_access_record_is_one_line_of_json_for_any_bytes_of_a_client(pipe):
+def test_an_access_record_is_one_line_of_json_for_any_bytes_of_a_client(pipe: Pipe) -> None:
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     forged = 'x"}\n{"status": 200}\r\u2028\x00\x1b[31m\xe9'
     log.add({"path": forged, "status": 404})
@@ -68,7 +68,7 @@ def test_an_access_record_is_one_line_of_json_for_any_bytes_of_a_client(pipe):
     assert json.loads(written) == {"path": forged, "status": 404}
 
 
-def test_records_are_written_in_order_and_none_twice(pipe):
+def test_records_are_written_in_order_and_none_twice(pipe: Pipe) -> None:
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     read = b""
     for number in range(1000):
@@ -82,14 +82,14 @@ def test_records_are_written_in_order_and_none_twice(pipe):
     assert log.dropped == 0
 
 
-def test_many_records_are_written_without_waiting_for_a_flush(pipe):
+def test_many_records_are_written_without_waiting_for_a_flush(pipe: Pipe) -> None:
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     for number in range(FLUSH_AT):
         log.add({"number": number})
     assert pipe.read()
 
 
-def test_a_reader_that_is_slow_costs_records_and_no_time(pipe, monkeypatch):
+def test_a_reader_that_is_slow_costs_records_and_no_time(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accesslog, "MAX_PENDING", 300)
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     for number in range(1000):
@@ -103,14 +103,14 @@ def test_a_reader_that_is_slow_costs_records_and_no_time(pipe, monkeypatch):
     assert len(numbers) + log.dropped == 1000 and numbers == sorted(set(numbers))
 
 
-def test_a_full_pipe_has_whole_lines(pipe):
+def test_a_full_pipe_has_whole_lines(pipe: Pipe) -> None:
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     for number in range(200):
         log.add({"number": number, "filling": "x" * 50})
     assert pipe.read().endswith(b"}\n")
 
 
-def test_a_line_that_is_written_in_parts_is_written_whole(monkeypatch):
+def test_a_line_that_is_written_in_parts_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     written = b""
 
     def write_seven(fd: int, data: bytes) -> int:
@@ -127,7 +127,7 @@ def test_a_line_that_is_written_in_parts_is_written_whole(monkeypatch):
     assert written == b'{"number": 1}\n{"number": 2}\n'
 
 
-def test_a_reader_that_is_gone_costs_records_and_no_exception(pipe):
+def test_a_reader_that_is_gone_costs_records_and_no_exception(pipe: Pipe) -> None:
     log = AccessLog(AccessLogMode.ALL, pipe.writer)
     os.close(pipe.reader)
     for number in range(5):

@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -80,21 +81,23 @@ def cut(message: bytes, places: list[int]) -> list[bytes]:
 
 
 @given(messages(), st.lists(st.integers(0, 10_000), max_size=12), st.sampled_from([b"", b"\r\n\r\n", NEXT_REQUEST]))
-def test_however_a_body_is_cut_its_data_and_its_end_are_the_same(coded, places, following):
+def test_however_a_body_is_cut_its_data_and_its_end_are_the_same(
+    coded: tuple[bytes, bytes], places: list[int], following: bytes
+) -> None:
     message, data = coded
     assert by_definition(message) == (data, len(message))
     assert decode(cut(message + following, places)) == (data, len(message), True)
 
 
 @given(messages())
-def test_a_body_may_come_byte_by_byte(coded):
+def test_a_body_may_come_byte_by_byte(coded: tuple[bytes, bytes]) -> None:
     message, data = coded
     pieces = [bytes([byte]) for byte in message + NEXT_REQUEST]
     assert decode(pieces) == (data, len(message), True)
 
 
 @given(messages(), st.data())
-def test_a_body_that_is_cut_off_has_no_end(coded, data):
+def test_a_body_that_is_cut_off_has_no_end(coded: tuple[bytes, bytes], data: Any) -> None:
     message, whole = coded
     part = message[: data.draw(st.integers(0, len(message) - 1))]
     got, used, complete = decode([part])
@@ -102,7 +105,9 @@ def test_a_body_that_is_cut_off_has_no_end(coded, data):
 
 
 @given(messages(), st.data())
-def test_one_wrong_byte_never_moves_the_end_nor_the_data_beyond_the_coding(coded, data):
+def test_one_wrong_byte_never_moves_the_end_nor_the_data_beyond_the_coding(
+    coded: tuple[bytes, bytes], data: Any
+) -> None:
     message, _ = coded
     place = data.draw(st.integers(0, len(message) - 1))
     wrong = bytes([data.draw(st.sampled_from(list(b"\r\n\x00 \t;0159afG-+x:\xff")))])
@@ -125,7 +130,7 @@ def test_one_wrong_byte_never_moves_the_end_nor_the_data_beyond_the_coding(coded
 @example(b"0\r\n\n", [])
 @example(b"1\nx\n0\n\n", [])
 @example(b"0 \r\n\r\n", [])
-def test_any_bytes_are_read_by_the_definition_or_refused(message, places):
+def test_any_bytes_are_read_by_the_definition_or_refused(message: bytes, places: list[int]) -> None:
     expected, end = by_definition(message)
     try:
         got, used, complete = decode(cut(message, places))
@@ -164,67 +169,67 @@ def test_any_bytes_are_read_by_the_definition_or_refused(message, places):
         b"0\r\nX-A\r\n\r\n",
     ],
 )
-def test_ambiguous_chunked_bodies_are_refused(message):
+def test_ambiguous_chunked_bodies_are_refused(message: bytes) -> None:
     with pytest.raises(BadRequest):
         decode([message])
     with pytest.raises(BadRequest):
         decode([bytes([byte]) for byte in message])
 
 
-def test_bytes_after_the_end_are_not_touched():
+def test_bytes_after_the_end_are_not_touched() -> None:
     body = ChunkedBody()
     assert body.feed(b"1\r\nx\r\n0\r\n\r\n" + b"\x00garbage\r\n\r\n") == 11
     assert body.complete and body.pop_data() == b"x"
 
 
-def test_trailers_are_read_and_thrown_away():
+def test_trailers_are_read_and_thrown_away() -> None:
     coded = b"1\r\nx\r\n0\r\nX-Sum: abc\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     assert decode([coded + NEXT_REQUEST]) == (b"x", len(coded), True)
 
 
 @pytest.mark.parametrize("field", [b"Content-Length: 9", b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"])
-def test_a_trailer_that_speaks_of_framing_is_refused(field):
+def test_a_trailer_that_speaks_of_framing_is_refused(field: bytes) -> None:
     with pytest.raises(BadRequest):
         decode([b"1\r\nx\r\n0\r\n" + field + b"\r\n\r\n"])
 
 
 @pytest.mark.parametrize("size", [1, 10, 1000, 70_000])
-def test_extensions_are_bounded_however_they_come(size):
+def test_extensions_are_bounded_however_they_come(size: int) -> None:
     coded = b"1;" + b"e" * (SPARE_BYTES + 3 * BYTES_PER_CHUNK) + b"\r\nx\r\n0\r\n\r\n"
     with pytest.raises(BadRequest, match="extensions or trailers"):
         decode([coded[at : at + size] for at in range(0, len(coded), size)])
 
 
 @pytest.mark.parametrize("size", [1, 10, 1000, 70_000])
-def test_trailers_are_bounded_however_they_come(size):
+def test_trailers_are_bounded_however_they_come(size: int) -> None:
     coded = b"1\r\nx\r\n0\r\n" + b"X-A: b\r\n" * 1100 + b"\r\n"
     with pytest.raises(BadRequest, match="extensions or trailers"):
         decode([coded[at : at + size] for at in range(0, len(coded), size)])
 
 
-def test_many_extensions_that_are_small_each_are_bounded_together():
+def test_many_extensions_that_are_small_each_are_bounded_together() -> None:
     coded = (b"1;" + b"e" * 2 * BYTES_PER_CHUNK + b"\r\nx\r\n") * 1000
     with pytest.raises(BadRequest, match="extensions or trailers"):
         decode([coded])
 
 
-def test_a_body_in_chunks_of_one_byte_is_not_too_large_beside_its_data():
+def test_a_body_in_chunks_of_one_byte_is_not_too_large_beside_its_data() -> None:
     data, _, complete = decode([b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"])
     assert complete and len(data) == 20_000
 
 
 @given(st.lists(st.binary(max_size=50)))
-def test_an_encoded_body_is_decoded_to_the_same(pieces):
+def test_an_encoded_body_is_decoded_to_the_same(pieces: list[bytes]) -> None:
     message = b"".join(map(chunk, pieces)) + LAST_CHUNK
     assert decode([message]) == (b"".join(pieces), len(message), True)
 
 
-def test_no_data_makes_no_chunk_since_that_would_be_the_end():
+def test_no_data_makes_no_chunk_since_that_would_be_the_end() -> None:
     assert chunk(b"") == b""
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
 
 
-def test_nothing_is_taken_twice():
+def test_nothing_is_taken_twice() -> None:
     body = ChunkedBody()
     body.feed(b"3\r\nabc\r\n2\r\nde")
     assert body.pop_data() == b"abcde" and body.pop_data() == b""

@@ -1,6 +1,8 @@
 """Late binding and the lifecycle of replicas, sentence by sentence. Arbitrary sequences: `test_dispatcher_model`."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -47,7 +49,9 @@ def drained(dispatcher: Dispatcher) -> list[str]:
 # ---- waiting
 
 
-def test_a_free_slot_goes_to_the_oldest_ticket_even_if_the_clock_stands_still(dispatcher, queue):
+def test_a_free_slot_goes_to_the_oldest_ticket_even_if_the_clock_stands_still(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     tickets = [waits(queue) for _ in range(5)]
@@ -58,21 +62,21 @@ def test_a_free_slot_goes_to_the_oldest_ticket_even_if_the_clock_stands_still(di
     assert order == tickets
 
 
-def test_a_replica_that_becomes_ready_serves_the_queue_at_once(dispatcher, queue):
+def test_a_replica_that_becomes_ready_serves_the_queue_at_once(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     first, second, third = waits(queue), waits(queue), waits(queue)
     grants = dispatcher.upsert(replica("a", slots=2), NOW)
     assert [grant.ticket for grant in grants] == [first, second] and third.waiting
     assert dispatcher.upsert(replica("b", ReplicaState.STARTING), NOW) == []
 
 
-def test_a_grown_replica_serves_the_queue_at_once(dispatcher, queue):
+def test_a_grown_replica_serves_the_queue_at_once(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     served(queue)
     ticket = waits(queue)
     assert [grant.ticket for grant in dispatcher.upsert(replica("a", slots=2), NOW)] == [ticket]
 
 
-def test_a_client_that_leaves_frees_its_place_in_the_line(dispatcher, queue):
+def test_a_client_that_leaves_frees_its_place_in_the_line(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     gone, stays = waits(queue), waits(queue)
@@ -82,14 +86,14 @@ def test_a_client_that_leaves_frees_its_place_in_the_line(dispatcher, queue):
     assert not queue.abandon(stays), "it has a slot: that is given back, not abandoned"
 
 
-def test_nothing_is_kept_of_cancelled_tickets_while_another_waits(queue):
+def test_nothing_is_kept_of_cancelled_tickets_while_another_waits(queue: VersionQueue) -> None:
     waits(queue)
     for _ in range(1000):
         queue.abandon(waits(queue))
     assert len(queue._fifo) == queue.waiting == 1
 
 
-def test_a_full_queue_refuses(dispatcher, queue, monkeypatch):
+def test_a_full_queue_refuses(dispatcher: Dispatcher, queue: VersionQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version_queue, "MAX_WAITING", 3)
     tickets = [waits(queue) for _ in range(3)]
     with pytest.raises(Overloaded):
@@ -99,7 +103,7 @@ def test_a_full_queue_refuses(dispatcher, queue, monkeypatch):
     waits(queue)
 
 
-def test_a_wait_is_over_when_its_time_is_up_and_not_before(dispatcher, queue):
+def test_a_wait_is_over_when_its_time_is_up_and_not_before(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     early, late = waits(queue, NOW), waits(queue, NOW + 0.2)
     assert queue.next_deadline() == NOW + 0.5
     assert queue.expire(NOW + 0.49) == []
@@ -107,7 +111,7 @@ def test_a_wait_is_over_when_its_time_is_up_and_not_before(dispatcher, queue):
     assert not early.waiting and late.waiting and queue.next_deadline() == pytest.approx(NOW + 0.7)
 
 
-def test_an_expired_queue_wait_has_its_reason(dispatcher, queue):
+def test_an_expired_queue_wait_has_its_reason(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     waits(queue)
     dispatcher.upsert(replica("a", ReplicaState.STARTING), NOW)
     ((_, error),) = queue.expire(NOW + 1)
@@ -119,7 +123,7 @@ def test_an_expired_queue_wait_has_its_reason(dispatcher, queue):
     assert isinstance(error, Overloaded) and str(error) == "Too many requests for service iris (overloaded)"
 
 
-def test_a_changed_queue_wait_holds_for_queued_requests(dispatcher, queue):
+def test_a_changed_queue_wait_holds_for_queued_requests(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.configure("iris", dataclasses.replace(version(), queue_wait_s=10.0))
     patient = waits(queue, NOW)
     dispatcher.configure("iris", dataclasses.replace(version(), queue_wait_s=0.5))
@@ -128,7 +132,7 @@ def test_a_changed_queue_wait_holds_for_queued_requests(dispatcher, queue):
     assert [ticket for ticket, _ in queue.expire(NOW + 0.6)] == [patient, hasty]
 
 
-def test_a_version_is_starved_once_per_look(dispatcher, queue):
+def test_a_version_is_starved_once_per_look(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     waits(queue), waits(queue)
     assert dispatcher.starved == [queue]
     dispatcher.starved.clear()
@@ -137,7 +141,9 @@ def test_a_version_is_starved_once_per_look(dispatcher, queue):
     assert dispatcher.starved == [queue]
 
 
-def test_a_request_that_runs_is_overdue_from_the_scoring_timeout_on_and_stays_so_until_it_ends(dispatcher, queue):
+def test_a_request_that_runs_is_overdue_from_the_scoring_timeout_on_and_stays_so_until_it_ends(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a", slots=2), NOW)
     first, second = served(queue, NOW), served(queue, NOW + 1)
     assert queue.next_overdue() == NOW + 60 and queue.overdue(NOW + 59.9) == []
@@ -151,7 +157,9 @@ def test_a_request_that_runs_is_overdue_from_the_scoring_timeout_on_and_stays_so
 # ---- a replica that is not reached
 
 
-def test_a_request_to_an_unreachable_replica_is_served_by_another_one_at_once(dispatcher, queue):
+def test_a_request_to_an_unreachable_replica_is_served_by_another_one_at_once(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     lease = served(queue)
@@ -160,7 +168,9 @@ def test_a_request_to_an_unreachable_replica_is_served_by_another_one_at_once(di
     assert grant is not None and grant.ticket is lease.holder and grant.lease.replica is not lease.replica
 
 
-def test_the_next_deadline_is_that_of_the_oldest_ticket_though_a_retry_waits_before_it(dispatcher, queue):
+def test_the_next_deadline_is_that_of_the_oldest_ticket_though_a_retry_waits_before_it(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     waits(queue, NOW + 0.1)
@@ -172,7 +182,9 @@ def test_the_next_deadline_is_that_of_the_oldest_ticket_though_a_retry_waits_bef
     assert queue.next_deadline() == pytest.approx(NOW + 0.3 + queue.queue_wait_s)
 
 
-def test_a_request_to_an_unreachable_replica_comes_before_the_queue(dispatcher, queue):
+def test_a_request_to_an_unreachable_replica_comes_before_the_queue(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     other = waits(queue)
@@ -183,7 +195,9 @@ def test_a_request_to_an_unreachable_replica_comes_before_the_queue(dispatcher, 
     assert grant.ticket is lease.holder and other.waiting
 
 
-def test_requests_that_were_not_begun_keep_their_order_among_themselves(dispatcher, queue):
+def test_requests_that_were_not_begun_keep_their_order_among_themselves(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a", slots=2), NOW)
     first, second = served(queue), served(queue)
     queue.lifecycle.eject(first.replica)
@@ -193,7 +207,7 @@ def test_requests_that_were_not_begun_keep_their_order_among_themselves(dispatch
     assert [grant.ticket for grant in grants] == [second.holder, first.holder]
 
 
-def test_a_request_that_is_tried_elsewhere_gets_a_new_wait(dispatcher, queue):
+def test_a_request_that_is_tried_elsewhere_gets_a_new_wait(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue, NOW)
     queue.lifecycle.eject(lease.replica)
@@ -201,7 +215,7 @@ def test_a_request_that_is_tried_elsewhere_gets_a_new_wait(dispatcher, queue):
     assert queue.next_deadline() == NOW + 3.5
 
 
-def test_other_replicas_count_only_if_in_service_and_not_ejected(dispatcher, queue):
+def test_other_replicas_count_only_if_in_service_and_not_ejected(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     a, b = queue.replicas["a"], queue.replicas["b"]
@@ -216,7 +230,9 @@ def test_other_replicas_count_only_if_in_service_and_not_ejected(dispatcher, que
 # ---- replicas that go
 
 
-def test_idle_replicas_are_retired_first_then_those_with_the_fewest_in_flight(dispatcher, queue):
+def test_idle_replicas_are_retired_first_then_those_with_the_fewest_in_flight(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     for name in "abc":
         dispatcher.upsert(replica(name, slots=2), NOW)
     busy = [served(queue) for _ in range(3)]  # one on each, then
@@ -231,7 +247,9 @@ def test_idle_replicas_are_retired_first_then_those_with_the_fewest_in_flight(di
     ]
 
 
-def test_an_idle_replica_that_is_left_alone_is_retired_before_a_busy_one(dispatcher, queue):
+def test_an_idle_replica_that_is_left_alone_is_retired_before_a_busy_one(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("busy", slots=2), NOW)
     served(queue)
     dispatcher.upsert(replica("alone"), NOW)
@@ -239,7 +257,9 @@ def test_an_idle_replica_that_is_left_alone_is_retired_before_a_busy_one(dispatc
     assert dispatcher.retire(BLUE, 1) == ["alone"]
 
 
-def test_a_busy_replica_that_is_left_alone_is_not_retired_before_an_idle_one(dispatcher, queue):
+def test_a_busy_replica_that_is_left_alone_is_not_retired_before_an_idle_one(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("busy"), NOW)
     served(queue)
     queue.lifecycle.eject(queue.replicas["busy"])
@@ -247,7 +267,9 @@ def test_a_busy_replica_that_is_left_alone_is_not_retired_before_an_idle_one(dis
     assert dispatcher.retire(BLUE, 1) == ["idle"]
 
 
-def test_a_full_replica_with_one_request_is_retired_before_one_with_two_and_a_free_slot(dispatcher, queue):
+def test_a_full_replica_with_one_request_is_retired_before_one_with_two_and_a_free_slot(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("large", slots=3), NOW)
     served(queue), served(queue)
     dispatcher.upsert(replica("small", slots=1), NOW)
@@ -255,7 +277,7 @@ def test_a_full_replica_with_one_request_is_retired_before_one_with_two_and_a_fr
     assert dispatcher.retire(BLUE, 1) == ["small"]
 
 
-def test_no_more_are_retired_than_there_are_in_service(dispatcher, queue):
+def test_no_more_are_retired_than_there_are_in_service(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b", ReplicaState.STARTING), NOW)
     assert dispatcher.retire(BLUE, 5) == ["a"]
@@ -264,7 +286,9 @@ def test_no_more_are_retired_than_there_are_in_service(dispatcher, queue):
     assert dispatcher.retire(VersionKey("iris", "unknown"), 1) == []
 
 
-def test_a_retired_replica_takes_no_request_ends_its_own_and_is_drained_once(dispatcher, queue):
+def test_a_retired_replica_takes_no_request_ends_its_own_and_is_drained_once(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     assert dispatcher.retire(BLUE, 1) == ["a"]
@@ -276,13 +300,13 @@ def test_a_retired_replica_takes_no_request_ends_its_own_and_is_drained_once(dis
     assert drained(dispatcher) == [] and queue.ledger.double_releases == 1
 
 
-def test_an_idle_replica_that_is_retired_is_drained_at_once(dispatcher):
+def test_an_idle_replica_that_is_retired_is_drained_at_once(dispatcher: Dispatcher) -> None:
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.retire(BLUE, 1)
     assert drained(dispatcher) == ["a"]
 
 
-def test_a_retired_replica_does_not_come_back_by_an_echo_of_ready(dispatcher, queue):
+def test_a_retired_replica_does_not_come_back_by_an_echo_of_ready(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.retire(BLUE, 1)
     waits(queue)
@@ -291,7 +315,7 @@ def test_a_retired_replica_does_not_come_back_by_an_echo_of_ready(dispatcher, qu
     assert queue.ledger.total == 0
 
 
-def test_a_draining_replica_is_reported_again_whenever_it_is_listed_so(dispatcher):
+def test_a_draining_replica_is_reported_again_whenever_it_is_listed_so(dispatcher: Dispatcher) -> None:
     # Whoever drains it may have been told before it knew that it would ask.
     dispatcher.upsert(replica("a", ReplicaState.DRAINING), NOW)
     dispatcher.upsert(replica("a", ReplicaState.DRAINING), NOW)
@@ -299,7 +323,9 @@ def test_a_draining_replica_is_reported_again_whenever_it_is_listed_so(dispatche
 
 
 @pytest.mark.parametrize("state", [ReplicaState.STARTING, ReplicaState.FAILED])
-def test_a_replica_that_is_not_ready_takes_nothing_is_not_drained_and_may_come_back(dispatcher, queue, state):
+def test_a_replica_that_is_not_ready_takes_nothing_is_not_drained_and_may_come_back(
+    dispatcher: Dispatcher, queue: VersionQueue, state: ReplicaState
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     dispatcher.upsert(replica("a", state), NOW)
@@ -310,7 +336,9 @@ def test_a_replica_that_is_not_ready_takes_nothing_is_not_drained_and_may_come_b
     assert grant.ticket is ticket
 
 
-def test_a_replica_that_vanishes_and_returns_still_carries_its_requests(dispatcher, queue):
+def test_a_replica_that_vanishes_and_returns_still_carries_its_requests(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     dispatcher.remove("a")
@@ -321,7 +349,7 @@ def test_a_replica_that_vanishes_and_returns_still_carries_its_requests(dispatch
     assert grant is not None and grant.ticket is ticket and queue.ledger.violations == 0
 
 
-def test_a_replica_that_is_gone_is_forgotten_with_its_last_request(dispatcher, queue):
+def test_a_replica_that_is_gone_is_forgotten_with_its_last_request(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     dispatcher.remove("a")
@@ -330,7 +358,7 @@ def test_a_replica_that_is_gone_is_forgotten_with_its_last_request(dispatcher, q
     assert queue.replicas == {} and drained(dispatcher) == [] and dispatcher.retired == set()
 
 
-def test_removing_a_missing_replica_is_harmless(dispatcher):
+def test_removing_a_missing_replica_is_harmless(dispatcher: Dispatcher) -> None:
     dispatcher.remove("a")
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.remove("a")
@@ -338,7 +366,7 @@ def test_removing_a_missing_replica_is_harmless(dispatcher):
     assert list(dispatcher.known()) == []
 
 
-def test_the_end_of_a_hold_on_a_replica_that_is_gone_is_harmless(dispatcher, queue):
+def test_the_end_of_a_hold_on_a_replica_that_is_gone_is_harmless(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     gone = queue.replicas["a"]
     queue.lifecycle.eject(gone)
@@ -349,7 +377,7 @@ def test_the_end_of_a_hold_on_a_replica_that_is_gone_is_harmless(dispatcher, que
     assert queue.lifecycle.readmit(gone, NOW) == [] and queue.ledger.total == 1
 
 
-def test_a_replica_may_change_its_address(dispatcher, queue):
+def test_a_replica_may_change_its_address(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a", port=1), NOW)
     dispatcher.upsert(replica("a", port=2), NOW)
     assert served(queue).replica.port == 2
@@ -358,7 +386,9 @@ def test_a_replica_may_change_its_address(dispatcher, queue):
 # ---- versions
 
 
-def test_tickets_of_a_removed_version_are_answered_and_running_requests_go_on(dispatcher, queue):
+def test_tickets_of_a_removed_version_are_answered_and_running_requests_go_on(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     first, second = waits(queue), waits(queue)
@@ -370,14 +400,14 @@ def test_tickets_of_a_removed_version_are_answered_and_running_requests_go_on(di
     assert dispatcher.forget(VersionKey("iris", "unknown")) == []
 
 
-def test_versions_do_not_lend_slots_to_each_other(dispatcher, queue):
+def test_versions_do_not_lend_slots_to_each_other(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("g", version="green"), NOW)
     waits(queue)
     assert dispatcher.queue(VersionKey("iris", "green")).ledger.has_free()
 
 
-def test_events_of_a_version_cause_a_report(dispatcher, queue):
-    def changed_by(event) -> bool:
+def test_events_of_a_version_cause_a_report(dispatcher: Dispatcher, queue: VersionQueue) -> None:
+    def changed_by(event: Callable[..., Any]) -> bool:
         queue.changed = False
         event()
         return queue.changed
@@ -393,7 +423,9 @@ def test_events_of_a_version_cause_a_report(dispatcher, queue):
     assert not changed_by(lambda: queue.expire(NOW))
 
 
-def test_a_forgotten_version_is_dropped_once_nothing_of_it_is_left_and_not_before(dispatcher, queue):
+def test_a_forgotten_version_is_dropped_once_nothing_of_it_is_left_and_not_before(
+    dispatcher: Dispatcher, queue: VersionQueue
+) -> None:
     dispatcher.configure("iris", version())
     dispatcher.upsert(replica("r"), NOW)
     lease = served(queue)
@@ -406,7 +438,7 @@ def test_a_forgotten_version_is_dropped_once_nothing_of_it_is_left_and_not_befor
     assert BLUE not in dispatcher.queues
 
 
-def test_a_version_that_is_declared_again_is_kept(dispatcher, queue):
+def test_a_version_that_is_declared_again_is_kept(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.forget(BLUE)
     dispatcher.configure("iris", version())
     dispatcher.prune()

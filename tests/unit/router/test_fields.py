@@ -61,7 +61,7 @@ def to_client(*lines: str) -> list[str]:
     return for_client(given, nominated(given)).decode("latin-1").split("\r\n")[:-1]
 
 
-def test_ordinary_fields_travel_as_they_were_written_and_in_order():
+def test_ordinary_fields_travel_as_they_were_written_and_in_order() -> None:
     lines = [
         "Content-Type: application/json",
         "ACCEPT: */*",
@@ -92,17 +92,17 @@ def test_a_credential_is_passed_on_only_if_it_is_not_for_the_router():
     assert to_replica("Proxy-Authorization: Basic eDp5", credential=True) == to_replica()
 
 
-def test_proxies_before_are_kept_in_via():
+def test_proxies_before_are_kept_in_via() -> None:
     assert to_replica("Via: 1.0 before")[1] == "Via: 1.0 before"
 
 
 @pytest.mark.parametrize("name", HOP_BY_HOP_NAMES)
-def test_hop_by_hop_fields_stay_on_their_hop(name):
+def test_hop_by_hop_fields_stay_on_their_hop(name: str) -> None:
     assert travelled(f"{name}: x", f"{name.lower()}: x", f"{name.upper()}: x") == []
     assert to_client(f"{name}: x", f"{name.upper()}: x") == []
 
 
-def test_fields_nominated_by_connection_stay_on_their_hop_both_ways():
+def test_fields_nominated_by_connection_stay_on_their_hop_both_ways() -> None:
     lines = [
         "Connection: X-One , x-TWO,, close",
         "Connection: x-three",
@@ -116,24 +116,24 @@ def test_fields_nominated_by_connection_stay_on_their_hop_both_ways():
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "Host", "Content-Length", "Authorization"])
-def test_connection_cannot_nominate_fields_with_the_meaning_of_the_message(name):
+def test_connection_cannot_nominate_fields_with_the_meaning_of_the_message(name: str) -> None:
     if name == "Content-Type":
         assert travelled(f"Connection: {name}", f"{name}: x") == [f"{name}: x"]
     assert to_replica(f"Connection: {name}")[0] == "Host: front.example"
 
 
 @pytest.mark.parametrize("name", OWN_REQUEST)
-def test_the_routers_own_fields_are_not_forwarded_to_a_replica(name):
+def test_the_routers_own_fields_are_not_forwarded_to_a_replica(name: str) -> None:
     assert travelled(f"{name}: x", f"{name.lower()}: x") == []
 
 
 @pytest.mark.parametrize("name", OWN_RESPONSE)
-def test_the_routers_own_fields_are_not_forwarded_to_a_client(name):
+def test_the_routers_own_fields_are_not_forwarded_to_a_client(name: str) -> None:
     assert to_client(f"{name}: x", f"{name.upper()}: x") == []
 
 
 @pytest.mark.parametrize("name", [*OWN_REQUEST, *OWN_RESPONSE, "Host", "Via", "Transfer-Encoding", "X-Forwarded-For"])
-def test_look_alikes_with_underscores_are_dropped(name):
+def test_look_alikes_with_underscores_are_dropped(name: str) -> None:
     variants = {name.replace("-", "_"), name.replace("-", "_", 1), name.lower().replace("-", "_")} - {
         name,
         name.lower(),
@@ -143,11 +143,11 @@ def test_look_alikes_with_underscores_are_dropped(name):
         assert to_client(f"{variant}: x") == []
 
 
-def test_other_names_with_underscores_travel():
+def test_other_names_with_underscores_travel() -> None:
     assert travelled("my_field: x", "x_custom: y") == ["my_field: x", "x_custom: y"]
 
 
-def test_a_challenge_of_the_model_itself_reaches_the_client():
+def test_a_challenge_of_the_model_itself_reaches_the_client() -> None:
     assert to_client("WWW-Authenticate: Basic", "Set-Cookie: a=b", "Set-Cookie: c=d", "Server: x") == [
         "WWW-Authenticate: Basic",
         "Set-Cookie: a=b",
@@ -162,7 +162,9 @@ NAMES = st.sampled_from(
 
 
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["s3cret", "x-a", "accept", "authorization", "close"]))))
-def test_no_credential_and_no_hop_by_hop_field_reaches_a_replica_for_any_nomination(pairs):
+def test_no_credential_and_no_hop_by_hop_field_reaches_a_replica_for_any_nomination(
+    pairs: list[tuple[str, str]],
+) -> None:
     lines = to_replica(*(f"{name}: {value}" for name, value in pairs))
     names = [line.partition(":")[0].lower() for line in lines]
     assert "authorization" not in names and not {name.encode() for name in names} & HOP_BY_HOP
@@ -170,6 +172,6 @@ def test_no_credential_and_no_hop_by_hop_field_reaches_a_replica_for_any_nominat
 
 
 @given(st.lists(st.binary(max_size=20)))
-def test_the_tokens_of_a_connection_field_are_lower_case_and_trimmed(values):
+def test_the_tokens_of_a_connection_field_are_lower_case_and_trimmed(values: list[bytes]) -> None:
     tokens = connection_tokens(values)
     assert all(token == token.strip().lower() and token and b"," not in token for token in tokens)

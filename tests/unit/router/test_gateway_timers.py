@@ -85,7 +85,7 @@ def configure(gateway: Gateway, queue_wait_s: float, scoring_timeout_s: float) -
     return gateway.dispatcher.queue(VersionKey("iris", "blue"))
 
 
-async def test_one_that_runs_too_long_makes_way_for_the_next_each_with_its_own_time(gateway):
+async def test_one_that_runs_too_long_makes_way_for_the_next_each_with_its_own_time(gateway: Gateway) -> None:
     queue = configure(gateway, queue_wait_s=10, scoring_timeout_s=0.02)
     gateway.dispatcher.upsert(replica("a"), gateway.now())
     requests = [Request(gateway).ask(queue) for _ in range(4)]
@@ -95,7 +95,7 @@ async def test_one_that_runs_too_long_makes_way_for_the_next_each_with_its_own_t
     assert queue.ledger.busy == queue.waiting == 0 and gateway.stats.counters["scoring_timeouts"] == 4
 
 
-async def test_the_scoring_timeout_is_armed_again_for_each_running_request(gateway):
+async def test_the_scoring_timeout_is_armed_again_for_each_running_request(gateway: Gateway) -> None:
     queue = configure(gateway, queue_wait_s=10, scoring_timeout_s=0.02)
     gateway.dispatcher.upsert(replica("a", slots=3), gateway.now())
     requests = [Request(gateway).ask(queue, later_s=0.01 * number) for number in range(3)]
@@ -104,7 +104,7 @@ async def test_the_scoring_timeout_is_armed_again_for_each_running_request(gatew
     assert queue.ledger.busy == 0
 
 
-async def test_the_wait_timer_is_armed_again_for_each_waiting_request(gateway):
+async def test_the_wait_timer_is_armed_again_for_each_waiting_request(gateway: Gateway) -> None:
     queue = configure(gateway, queue_wait_s=0.02, scoring_timeout_s=10)
     gateway.dispatcher.upsert(replica("a"), gateway.now())
     Request(gateway).ask(queue)
@@ -114,7 +114,7 @@ async def test_the_wait_timer_is_armed_again_for_each_waiting_request(gateway):
     assert queue.waiting == 0
 
 
-async def test_one_that_asks_again_while_waits_end_is_waited_for_by_one_timer(gateway):
+async def test_one_that_asks_again_while_waits_end_is_waited_for_by_one_timer(gateway: Gateway) -> None:
     queue = configure(gateway, queue_wait_s=0.02, scoring_timeout_s=10)
     gateway.dispatcher.upsert(replica("a"), gateway.now())
     Request(gateway).ask(queue)
@@ -135,7 +135,7 @@ async def test_one_that_asks_again_while_waits_end_is_waited_for_by_one_timer(ga
     assert len(again) == 2 and queue.waiting == 0
 
 
-async def test_a_shorter_wait_and_timeout_hold_at_once(gateway):
+async def test_a_shorter_wait_and_timeout_hold_at_once(gateway: Gateway) -> None:
     queue = configure(gateway, queue_wait_s=100, scoring_timeout_s=100)
     gateway.dispatcher.upsert(replica("a"), gateway.now())
     runs, waits = Request(gateway).ask(queue), Request(gateway).ask(queue)

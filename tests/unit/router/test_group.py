@@ -4,16 +4,17 @@ import pytest
 
 from router.core.dispatcher import Ticket
 from router.core.health import Failure
+from router.core.ledger import ReplicaSlots
 from router.core.slot_messages import Declare, Recall, Return
 from router.core.view import Departed
-from serving.replica import ReplicaState
+from serving.replica import Replica, ReplicaState
 from tests.unit.router.records import replica
 from tests.unit.router.workers import BLUE, KEEP_S, LEASE_S, Workers, follower, successor
 
 NAMES = ("a", "b", "c")
 
 
-def workers(*replicas) -> tuple[Workers, str, str, str]:
+def workers(*replicas: Replica) -> tuple[Workers, str, str, str]:
     """Three workers: the owner of BLUE, and two borrowers."""
     group = Workers(*NAMES, replicas=replicas or (replica("r"),))
     one, other = (name for name in NAMES if name != group.owner)
@@ -30,13 +31,13 @@ def fill(group: Workers, name: str, count: int) -> list[Ticket]:
 # ---- ask, grant, return
 
 
-def test_a_worker_alone_in_its_view_uses_every_slot_at_once_and_says_nothing():
+def test_a_worker_alone_in_its_view_uses_every_slot_at_once_and_says_nothing() -> None:
     group = Workers("a", replicas=[replica("r", slots=2)])
     assert group.runs(*fill(group, "a", 3)) == [True, True, False]
     assert not group.sent
 
 
-def test_a_worker_without_a_name_needs_no_view_but_one_with_a_name_does_not_speak_for_a_group_it_has_not_seen():
+def test_a_worker_without_a_name_needs_no_view_but_one_with_a_name_does_not_speak_for_a_group_it_has_not_seen() -> None:
     group = Workers(replicas=[replica("r", ReplicaState.DRAINING)])
     group.start("")
     group.start("named")
@@ -48,7 +49,7 @@ def test_a_worker_without_a_name_needs_no_view_but_one_with_a_name_does_not_spea
     assert group.drained == [("", "r"), ("named", "r")]
 
 
-def test_a_borrower_gets_a_slot_for_an_ask_and_gives_it_back_after_use():
+def test_a_borrower_gets_a_slot_for_an_ask_and_gives_it_back_after_use() -> None:
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     assert group.runs(ticket) == [True]
@@ -58,13 +59,13 @@ def test_a_borrower_gets_a_slot_for_an_ask_and_gives_it_back_after_use():
     assert group.runs(*fill(group, owner, 1)) == [True]
 
 
-def test_a_worker_that_all_clients_come_to_gets_every_slot_though_it_owns_none():
+def test_a_worker_that_all_clients_come_to_gets_every_slot_though_it_owns_none() -> None:
     # Knative gives each activator a part of the pods: with skewed clients the parts of the others lie idle.
     group, _, one, _ = workers(replica("r", slots=3), replica("s", slots=2))
     assert group.runs(*fill(group, one, 6)) == [True] * 5 + [False]
 
 
-def test_requests_are_served_in_the_order_of_their_arrival_over_all_workers():
+def test_requests_are_served_in_the_order_of_their_arrival_over_all_workers() -> None:
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     line = []
@@ -79,7 +80,7 @@ def test_requests_are_served_in_the_order_of_their_arrival_over_all_workers():
         running = line.pop(0)
 
 
-def test_a_ticket_with_a_late_ask_takes_its_place_by_its_age():
+def test_a_ticket_with_a_late_ask_takes_its_place_by_its_age() -> None:
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     group.cut(one, owner)
@@ -93,7 +94,7 @@ def test_a_ticket_with_a_late_ask_takes_its_place_by_its_age():
     assert group.runs(early, late) == [True, False]
 
 
-def test_placement_counts_loans():
+def test_placement_counts_loans() -> None:
     group, owner, one, _ = workers(replica("r", slots=2), replica("s", slots=2))
     (lent,) = fill(group, one, 1)
     (own,) = fill(group, owner, 1)
@@ -103,7 +104,7 @@ def test_placement_counts_loans():
 # ---- the mistakes of others
 
 
-def test_a_slot_returned_twice_frees_no_other():
+def test_a_slot_returned_twice_frees_no_other() -> None:
     # Ray's capacity queue counts: a second release of the same token makes room beside a request that runs.
     group, owner, one, other = workers()
     (ticket,) = fill(group, one, 1)
@@ -117,7 +118,7 @@ def test_a_slot_returned_twice_frees_no_other():
     assert group.dispatchers[owner].counters["double_returns"] == 1
 
 
-def test_the_second_release_of_a_borrowed_slot_changes_nothing():
+def test_the_second_release_of_a_borrowed_slot_changes_nothing() -> None:
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
@@ -140,7 +141,7 @@ def test_the_second_release_of_a_borrowed_slot_changes_nothing():
     assert group.runs(*fill(group, owner, 2)) == [True, False]
 
 
-def test_a_slot_is_not_taken_back_on_the_word_of_another_worker():
+def test_a_slot_is_not_taken_back_on_the_word_of_another_worker() -> None:
     group, owner, one, other = workers()
     (ticket,) = fill(group, one, 1)
     group.say(other, owner, Return((group.running[ticket][1].id, 12345)))
@@ -148,7 +149,7 @@ def test_a_slot_is_not_taken_back_on_the_word_of_another_worker():
     assert group.dispatchers[owner].counters["double_returns"] == 2
 
 
-def test_a_replica_that_flaps_while_lent_still_carries_its_requests():
+def test_a_replica_that_flaps_while_lent_still_carries_its_requests() -> None:
     # Ray's comes back with nothing in flight.
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
@@ -164,7 +165,7 @@ def test_a_replica_that_flaps_while_lent_still_carries_its_requests():
     assert group.runs(waits) == [True]
 
 
-def test_a_grant_for_a_client_that_has_left_meanwhile_goes_to_the_next_one():
+def test_a_grant_for_a_client_that_has_left_meanwhile_goes_to_the_next_one() -> None:
     # Ray's waiters are futures: one that is cancelled right after its grant keeps the token.
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
@@ -176,7 +177,7 @@ def test_a_grant_for_a_client_that_has_left_meanwhile_goes_to_the_next_one():
     assert group.runs(gone, waits) == [False, True]
 
 
-def test_a_granted_slot_without_its_ticket_serves_the_next_one_here():
+def test_a_granted_slot_without_its_ticket_serves_the_next_one_here() -> None:
     group, owner, one, _ = workers(replica("r"), replica("s"))
     first, second = fill(group, one, 1), fill(group, owner, 1)
     waits, more = fill(group, one, 2)
@@ -186,7 +187,7 @@ def test_a_granted_slot_without_its_ticket_serves_the_next_one_here():
     assert group.runs(waits, more) == [True, True]
 
 
-def test_a_slot_without_work_goes_home_when_its_moment_is_over():
+def test_a_slot_without_work_goes_home_when_its_moment_is_over() -> None:
     # Join-idle-queue: dispatchers without work hoard idle servers.
     group, owner, one, _ = workers(replica("r", slots=2))
     for ticket in fill(group, one, 2):
@@ -197,14 +198,14 @@ def test_a_slot_without_work_goes_home_when_its_moment_is_over():
     assert group.runs(*fill(group, owner, 3)) == [True, True, False]
 
 
-def test_a_loan_without_work_returns_at_once_under_recall():
+def test_a_loan_without_work_returns_at_once_under_recall() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     for ticket in fill(group, one, 2):
         group.end(ticket)
     assert group.runs(*fill(group, owner, 1), *fill(group, other, 1)) == [True, True]
 
 
-def test_a_slot_without_work_is_used_for_a_request_that_comes_soon_without_a_message():
+def test_a_slot_without_work_is_used_for_a_request_that_comes_soon_without_a_message() -> None:
     group, _, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     group.end(ticket)
@@ -215,7 +216,7 @@ def test_a_slot_without_work_is_used_for_a_request_that_comes_soon_without_a_mes
     assert group.sent == before
 
 
-def test_of_several_slots_without_work_the_ones_that_are_not_needed_go_home():
+def test_of_several_slots_without_work_the_ones_that_are_not_needed_go_home() -> None:
     group, owner, one, _ = workers(replica("r", slots=2))
     for ticket in fill(group, one, 2):
         group.end(ticket)
@@ -226,7 +227,7 @@ def test_of_several_slots_without_work_the_ones_that_are_not_needed_go_home():
     assert group.queue(owner).replicas["r"].busy == 2, "one is kept, by one who needs one"
 
 
-def test_a_worker_under_load_pays_one_message_per_request():
+def test_a_worker_under_load_pays_one_message_per_request() -> None:
     group, _, one, _ = workers()
     running, *line = fill(group, one, 50)
     before = group.sent.total()
@@ -238,7 +239,7 @@ def test_a_worker_under_load_pays_one_message_per_request():
     assert group.sent.total() - before == len(line), "Forget, each"
 
 
-def test_a_slot_is_not_used_again_while_an_older_ticket_waits_elsewhere():
+def test_a_slot_is_not_used_again_while_an_older_ticket_waits_elsewhere() -> None:
     group, owner, one, other = workers()
     (running,) = fill(group, one, 1)
     group.pass_time(0.001)
@@ -250,7 +251,7 @@ def test_a_slot_is_not_used_again_while_an_older_ticket_waits_elsewhere():
     assert group.runs(elder, younger, own) == [True, False, False]
 
 
-def test_a_recall_is_sent_once_to_a_borrower_with_loans():
+def test_a_recall_is_sent_once_to_a_borrower_with_loans() -> None:
     group, owner, one, _ = workers(replica("r", slots=2))
     fill(group, one, 2)
     fill(group, owner, 5)
@@ -260,7 +261,7 @@ def test_a_recall_is_sent_once_to_a_borrower_with_loans():
 # ---- views
 
 
-def test_a_learning_owner_grants_nothing_before_all_have_declared():
+def test_a_learning_owner_grants_nothing_before_all_have_declared() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     new = successor(*NAMES)
@@ -278,7 +279,7 @@ def test_a_learning_owner_grants_nothing_before_all_have_declared():
     assert group.runs(*fill(group, new, 1)) == [False]
 
 
-def test_a_learning_owner_may_grant_returned_slots_before_all_have_declared():
+def test_a_learning_owner_may_grant_returned_slots_before_all_have_declared() -> None:
     group, owner, one, _ = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     new = successor(*NAMES)
@@ -294,7 +295,7 @@ def test_a_learning_owner_may_grant_returned_slots_before_all_have_declared():
     assert group.runs(waits, more) == [True, False]
 
 
-def test_a_learning_owner_may_reuse_its_own_slots():
+def test_a_learning_owner_may_reuse_its_own_slots() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     group.publish(one, other, owner, leaving=(owner, other))
@@ -304,7 +305,7 @@ def test_a_learning_owner_may_reuse_its_own_slots():
     assert group.runs(waits, more) == [True, False]
 
 
-def test_a_grant_that_is_under_way_when_its_ticket_moves_to_another_view_is_void():
+def test_a_grant_that_is_under_way_when_its_ticket_moves_to_another_view_is_void() -> None:
     group, owner, one, other = workers()
     ticket = group.request(one)
     group.deliver(one, owner)
@@ -322,7 +323,7 @@ def test_a_grant_that_is_under_way_when_its_ticket_moves_to_another_view_is_void
     assert group.runs(ticket) == [True]
 
 
-def test_two_workers_that_have_skipped_different_views_do_not_believe_each_other():
+def test_two_workers_that_have_skipped_different_views_do_not_believe_each_other() -> None:
     # N owns the version in views 1 and 3, M in view 2. P is in 2, declares to M, returns to M; M uses the slot. N goes
     # from 1 to 3: that P declares nothing in 3 must not make the slot free.
     group = Workers("a", "b", replicas=[replica("r")])
@@ -352,7 +353,7 @@ def test_two_workers_that_have_skipped_different_views_do_not_believe_each_other
     assert group.runs(waits) == [True]
 
 
-def test_a_message_of_a_newer_view_is_kept_until_the_others_get_there():
+def test_a_message_of_a_newer_view_is_kept_until_the_others_get_there() -> None:
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     group.publish(*NAMES, "z")
@@ -367,7 +368,7 @@ def test_a_message_of_a_newer_view_is_kept_until_the_others_get_there():
     assert group.runs(waits, gone) == [True, False]
 
 
-def test_an_owner_that_stays_one_goes_on_through_a_change_of_view():
+def test_an_owner_that_stays_one_goes_on_through_a_change_of_view() -> None:
     group, owner, one, _ = workers(replica("r", slots=3))
     (lent,) = fill(group, one, 1)
     group.publish(*NAMES, follower(*NAMES))
@@ -378,7 +379,7 @@ def test_an_owner_that_stays_one_goes_on_through_a_change_of_view():
     assert group.in_flight("r") == 3, "a slot that is given back in an older view is free"
 
 
-def test_a_version_comes_back_to_its_owner_after_two_changes_in_a_row():
+def test_a_version_comes_back_to_its_owner_after_two_changes_in_a_row() -> None:
     group, owner, one, _ = workers()
     (running,) = fill(group, one, 1)
     group.publish(*NAMES, leaving=(owner,))
@@ -392,7 +393,7 @@ def test_a_version_comes_back_to_its_owner_after_two_changes_in_a_row():
     assert group.runs(waits) == [True]
 
 
-def test_a_worker_that_leaves_serves_its_clients_with_slots_of_others():
+def test_a_worker_that_leaves_serves_its_clients_with_slots_of_others() -> None:
     group, owner, *_ = workers()
     (running,) = fill(group, owner, 1)
     group.publish(*NAMES, leaving=(owner,))
@@ -403,7 +404,7 @@ def test_a_worker_that_leaves_serves_its_clients_with_slots_of_others():
     assert group.runs(waits) == [True] and group.queue(owner).ledger.total == 0
 
 
-def test_without_a_possible_owner_requests_wait_and_nothing_is_lost():
+def test_without_a_possible_owner_requests_wait_and_nothing_is_lost() -> None:
     group, owner, one, _ = workers()
     (running,) = fill(group, one, 1)
     group.publish(*NAMES, leaving=NAMES)
@@ -417,7 +418,7 @@ def test_without_a_possible_owner_requests_wait_and_nothing_is_lost():
     assert group.runs(waits) == [True]
 
 
-def test_a_worker_that_is_not_in_its_view_begins_nothing():
+def test_a_worker_that_is_not_in_its_view_begins_nothing() -> None:
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     group.publish(one, other)
@@ -428,7 +429,7 @@ def test_a_worker_that_is_not_in_its_view_begins_nothing():
     assert group.runs(waits) == [False]
 
 
-def test_an_old_view_is_ignored():
+def test_an_old_view_is_ignored() -> None:
     group, owner, *_ = workers()
     group.publish(owner)
     old = group.view
@@ -441,7 +442,7 @@ def test_an_old_view_is_ignored():
 # ---- the dead
 
 
-def test_slots_in_flight_of_a_dead_worker_are_in_quarantine_for_a_lease_and_its_other_loans_are_free():
+def test_slots_in_flight_of_a_dead_worker_are_in_quarantine_for_a_lease_and_its_other_loans_are_free() -> None:
     group, owner, one, other = workers(replica("r", slots=3))
     fill(group, one, 2)
     kept = fill(group, one, 1)[0]
@@ -459,7 +460,7 @@ def test_slots_in_flight_of_a_dead_worker_are_in_quarantine_for_a_lease_and_its_
     assert group.runs(waits) == [True]
 
 
-def test_the_successor_of_a_dead_owner_waits_only_for_its_requests_in_flight():
+def test_the_successor_of_a_dead_owner_waits_only_for_its_requests_in_flight() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     fill(group, owner, 1)
     group.publish(one, other, departed=[Departed(owner, group.kill(owner))])
@@ -467,7 +468,7 @@ def test_the_successor_of_a_dead_owner_waits_only_for_its_requests_in_flight():
     assert group.runs(*fill(group, one, 2)) == [True, False]
 
 
-def test_all_slots_are_in_quarantine_for_a_lease_after_a_dead_worker_without_a_record():
+def test_all_slots_are_in_quarantine_for_a_lease_after_a_dead_worker_without_a_record() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     (running,) = fill(group, one, 1)
     fill(group, owner, 1)
@@ -484,7 +485,7 @@ def test_all_slots_are_in_quarantine_for_a_lease_after_a_dead_worker_without_a_r
     assert group.runs(more) == [True]
 
 
-def test_an_owner_keeps_its_own_free_slots_when_a_borrower_without_a_record_dies():
+def test_an_owner_keeps_its_own_free_slots_when_a_borrower_without_a_record_dies() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     fill(group, one, 1)
     group.kill(one)
@@ -493,7 +494,7 @@ def test_an_owner_keeps_its_own_free_slots_when_a_borrower_without_a_record_dies
     assert group.runs(*fill(group, other, 2)) == [True, False]
 
 
-def test_a_quarantine_lasts_only_for_the_rest_of_the_lease():
+def test_a_quarantine_lasts_only_for_the_rest_of_the_lease() -> None:
     group = Workers(replicas=[replica("r")])
     group.start("a")
     group.publish("a", departed=[Departed("x", {"r": 1}, age_s=LEASE_S - 0.5), Departed("y", None, age_s=LEASE_S)])
@@ -504,7 +505,7 @@ def test_a_quarantine_lasts_only_for_the_rest_of_the_lease():
     assert group.runs(waits) == [True]
 
 
-def test_a_quarantine_holds_for_a_later_owner_of_the_version():
+def test_a_quarantine_holds_for_a_later_owner_of_the_version() -> None:
     group, owner, one, other = workers()
     fill(group, one, 1)
     group.publish(owner, other, departed=[Departed(one, group.kill(one))])
@@ -519,7 +520,7 @@ def test_a_quarantine_holds_for_a_later_owner_of_the_version():
     assert group.runs(waits) == [True]
 
 
-def test_a_dead_worker_counts_for_a_replica_that_is_heard_of_only_later():
+def test_a_dead_worker_counts_for_a_replica_that_is_heard_of_only_later() -> None:
     group = Workers()
     group.start("a")
     group.publish("a", departed=[Departed("x", {"r": 1})])
@@ -528,7 +529,7 @@ def test_a_dead_worker_counts_for_a_replica_that_is_heard_of_only_later():
     assert group.runs(*fill(group, "a", 1)) == [False]
 
 
-def test_slots_granted_by_a_dead_borrowers_other_owner_are_not_free_before_it_has_declared():
+def test_slots_granted_by_a_dead_borrowers_other_owner_are_not_free_before_it_has_declared() -> None:
     group = Workers("a", "b", replicas=[replica("r")])
     before, borrower = group.owner, next(name for name in "ab" if name != group.owner)
     (ticket,) = fill(group, borrower, 1)
@@ -554,14 +555,14 @@ def test_slots_granted_by_a_dead_borrowers_other_owner_are_not_free_before_it_ha
 # ---- links
 
 
-def test_the_loss_of_a_link_frees_nothing():
+def test_the_loss_of_a_link_frees_nothing() -> None:
     group, owner, one, _ = workers()
     fill(group, one, 1)
     group.cut(owner, one)
     assert group.runs(*fill(group, owner, 1)) == [False]
 
 
-def test_a_slot_with_a_grant_lost_with_the_session_is_free_in_the_next_one():
+def test_a_slot_with_a_grant_lost_with_the_session_is_free_in_the_next_one() -> None:
     group, owner, one, _ = workers()
     lost = group.request(one)
     group.deliver(one, owner)
@@ -571,7 +572,7 @@ def test_a_slot_with_a_grant_lost_with_the_session_is_free_in_the_next_one():
     assert group.runs(*fill(group, owner, 1)) == [True]
 
 
-def test_a_slot_with_a_return_lost_with_the_session_is_free_in_the_next_one():
+def test_a_slot_with_a_return_lost_with_the_session_is_free_in_the_next_one() -> None:
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     (waits,) = fill(group, owner, 1)
@@ -581,7 +582,7 @@ def test_a_slot_with_a_return_lost_with_the_session_is_free_in_the_next_one():
     assert group.runs(waits) == [True]
 
 
-def test_tickets_are_asked_for_anew_in_the_next_session():
+def test_tickets_are_asked_for_anew_in_the_next_session() -> None:
     group, owner, one, _ = workers()
     (running,) = fill(group, owner, 1)
     group.cut(owner, one)
@@ -592,7 +593,7 @@ def test_tickets_are_asked_for_anew_in_the_next_session():
     assert group.runs(waits) == [True]
 
 
-def test_messages_without_a_session_are_ignored():
+def test_messages_without_a_session_are_ignored() -> None:
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     lease = group.running[ticket][1].id
@@ -603,7 +604,7 @@ def test_messages_without_a_session_are_ignored():
     assert group.dispatchers[owner].counters["messages_without_session"] == 2
 
 
-def test_nothing_begins_on_a_kept_slot_when_its_owner_has_been_silent_for_a_lease():
+def test_nothing_begins_on_a_kept_slot_when_its_owner_has_been_silent_for_a_lease() -> None:
     group, _, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     group.end(ticket)
@@ -611,7 +612,7 @@ def test_nothing_begins_on_a_kept_slot_when_its_owner_has_been_silent_for_a_leas
     assert group.runs(group.request(one)) == [False]
 
 
-def test_nothing_begins_on_a_slot_that_was_in_use_when_its_owner_has_been_silent_for_a_lease():
+def test_nothing_begins_on_a_slot_that_was_in_use_when_its_owner_has_been_silent_for_a_lease() -> None:
     group, _, one, _ = workers()
     running, waits = fill(group, one, 2)
     group.now += LEASE_S + 0.1
@@ -622,7 +623,7 @@ def test_nothing_begins_on_a_slot_that_was_in_use_when_its_owner_has_been_silent
     assert group.runs(waits) == [True], "given back, and asked for again"
 
 
-def test_nothing_begins_on_a_grant_that_was_read_a_lease_too_late():
+def test_nothing_begins_on_a_grant_that_was_read_a_lease_too_late() -> None:
     group, owner, one, _ = workers()
     ticket = group.request(one)
     group.deliver(one, owner)
@@ -634,7 +635,7 @@ def test_nothing_begins_on_a_grant_that_was_read_a_lease_too_late():
     assert group.runs(ticket) == [True]
 
 
-def test_an_owner_takes_back_the_expired_loans_of_a_silent_peer_and_nothing_sooner():
+def test_an_owner_takes_back_the_expired_loans_of_a_silent_peer_and_nothing_sooner() -> None:
     group, owner, one, _ = workers()
     (lost,) = fill(group, one, 1)
     (waits,) = fill(group, owner, 1)
@@ -648,7 +649,7 @@ def test_an_owner_takes_back_the_expired_loans_of_a_silent_peer_and_nothing_soon
     assert group.runs(waits) == [True]
 
 
-def test_a_worker_that_is_stopped_takes_no_slot_with_it_and_has_its_place_again_when_it_goes_on():
+def test_a_worker_that_is_stopped_takes_no_slot_with_it_and_has_its_place_again_when_it_goes_on() -> None:
     group, owner, one, other = workers()
     (running,) = fill(group, owner, 1)
     (of_stopped,) = fill(group, one, 1)
@@ -666,7 +667,7 @@ def test_a_worker_that_is_stopped_takes_no_slot_with_it_and_has_its_place_again_
     assert group.runs(of_stopped, youngest) == [True, False]
 
 
-def test_an_owner_that_was_stopped_itself_does_not_blame_the_others():
+def test_an_owner_that_was_stopped_itself_does_not_blame_the_others() -> None:
     group, owner, one, _ = workers()
     (lent,) = fill(group, one, 1)
     (waits,) = fill(group, owner, 1)
@@ -675,7 +676,7 @@ def test_an_owner_that_was_stopped_itself_does_not_blame_the_others():
     assert group.runs(lent, waits) == [True, False]
 
 
-def test_an_owner_that_knows_of_a_newer_view_takes_nothing_back():
+def test_an_owner_that_knows_of_a_newer_view_takes_nothing_back() -> None:
     group, owner, one, other = workers()
     (lent,) = fill(group, one, 1)
     group.publish(*NAMES, "z")
@@ -687,7 +688,7 @@ def test_an_owner_that_knows_of_a_newer_view_takes_nothing_back():
     assert group.runs(lent, waits) == [True, False]
 
 
-def test_a_tunnel_ends_at_the_scoring_timeout_after_its_owner_was_lost():
+def test_a_tunnel_ends_at_the_scoring_timeout_after_its_owner_was_lost() -> None:
     group, owner, one, _ = workers()
     (ticket,) = fill(group, one, 1)
     lease = group.running[ticket][1]
@@ -704,7 +705,7 @@ def test_a_tunnel_ends_at_the_scoring_timeout_after_its_owner_was_lost():
 # ---- replicas
 
 
-def test_a_replica_that_shrinks_while_it_is_lent_is_given_again_when_enough_has_come_back():
+def test_a_replica_that_shrinks_while_it_is_lent_is_given_again_when_enough_has_come_back() -> None:
     group, owner, one, _ = workers(replica("r", slots=3))
     tickets = fill(group, one, 3)
     group.tell(replica("r", slots=1))
@@ -716,7 +717,7 @@ def test_a_replica_that_shrinks_while_it_is_lent_is_given_again_when_enough_has_
     assert group.runs(waits) == [True]
 
 
-def test_loans_beyond_the_slots_of_a_shrunken_replica_are_returned_though_their_holder_has_work():
+def test_loans_beyond_the_slots_of_a_shrunken_replica_are_returned_though_their_holder_has_work() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     first, second, waits = *fill(group, one, 1), *fill(group, other, 1), group.request(one)
     group.flow()
@@ -730,7 +731,7 @@ def test_loans_beyond_the_slots_of_a_shrunken_replica_are_returned_though_their_
     assert group.runs(waits) == [True]
 
 
-def test_a_borrower_that_knows_that_a_replica_has_shrunk_uses_no_more_of_it_though_its_owner_does_not():
+def test_a_borrower_that_knows_that_a_replica_has_shrunk_uses_no_more_of_it_though_its_owner_does_not() -> None:
     group, owner, one, _ = workers(replica("r", slots=2))
     first, second, waits = fill(group, one, 3)
     group.tell(replica("r", slots=1), one)
@@ -739,7 +740,7 @@ def test_a_borrower_that_knows_that_a_replica_has_shrunk_uses_no_more_of_it_thou
     assert group.runs(second, waits) == [True, False]
 
 
-def test_a_replica_that_grows_while_lent_serves_the_queue_anywhere():
+def test_a_replica_that_grows_while_lent_serves_the_queue_anywhere() -> None:
     group, _, one, other = workers()
     fill(group, one, 1)
     (waits,) = fill(group, other, 1)
@@ -748,7 +749,7 @@ def test_a_replica_that_grows_while_lent_serves_the_queue_anywhere():
     assert group.runs(waits) == [True]
 
 
-def test_a_replica_that_shrank_may_be_used_by_others_beyond_its_slots_until_they_have_declared():
+def test_a_replica_that_shrank_may_be_used_by_others_beyond_its_slots_until_they_have_declared() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     first, second = *fill(group, one, 1), *fill(group, other, 1)
     group.tell(replica("r", slots=1))
@@ -770,7 +771,7 @@ def test_a_replica_that_shrank_may_be_used_by_others_beyond_its_slots_until_they
     assert group.runs(second, waits) == [True, False]
 
 
-def test_a_replica_that_is_taken_out_of_service_is_used_for_nothing_more_by_borrowers():
+def test_a_replica_that_is_taken_out_of_service_is_used_for_nothing_more_by_borrowers() -> None:
     group, owner, one, _ = workers(replica("r"), replica("s"))
     running, other = fill(group, one, 2)
     (waits,) = fill(group, one, 1)
@@ -784,7 +785,7 @@ def test_a_replica_that_is_taken_out_of_service_is_used_for_nothing_more_by_borr
     assert group.runs(waits) == [True]
 
 
-def test_only_the_owner_retires_a_replica_and_says_when_it_is_drained():
+def test_only_the_owner_retires_a_replica_and_says_when_it_is_drained() -> None:
     group, owner, one, other = workers()
     (ticket,) = fill(group, one, 1)
     assert group.dispatchers[one].retire(BLUE, 1) == [] == group.dispatchers[other].retire(BLUE, 1)
@@ -797,7 +798,7 @@ def test_only_the_owner_retires_a_replica_and_says_when_it_is_drained():
     assert group.drained == [(owner, "r")]
 
 
-def test_a_retired_replica_stays_retired_under_the_next_owner_though_control_has_not_said_so_yet():
+def test_a_retired_replica_stays_retired_under_the_next_owner_though_control_has_not_said_so_yet() -> None:
     group, owner, one, _ = workers(replica("r"), replica("s"))
     (retired,) = group.dispatchers[owner].retire(BLUE, 1)
     group.publish(*NAMES, leaving=(owner,))
@@ -807,7 +808,7 @@ def test_a_retired_replica_stays_retired_under_the_next_owner_though_control_has
     assert (group.owner, retired) in group.drained
 
 
-def test_a_replica_with_requests_of_a_dead_worker_is_drained_after_the_lease():
+def test_a_replica_with_requests_of_a_dead_worker_is_drained_after_the_lease() -> None:
     group, owner, one, other = workers()
     fill(group, one, 1)
     group.publish(owner, other, departed=[Departed(one, group.kill(one))])
@@ -819,7 +820,7 @@ def test_a_replica_with_requests_of_a_dead_worker_is_drained_after_the_lease():
     assert group.drained == [(owner, "r")]
 
 
-def test_a_replica_unreachable_for_a_borrower_is_ejected_for_all():
+def test_a_replica_unreachable_for_a_borrower_is_ejected_for_all() -> None:
     group, owner, one, other = workers()
     (ticket,) = fill(group, one, 1)
     _, lease = group.running.pop(ticket)
@@ -834,7 +835,7 @@ def test_a_replica_unreachable_for_a_borrower_is_ejected_for_all():
     assert group.runs(ticket, waits) == [True, False], "it keeps its place"
 
 
-def test_an_answer_ends_a_row_of_failures_reported_by_borrowers():
+def test_an_answer_ends_a_row_of_failures_reported_by_borrowers() -> None:
     group, owner, one, _ = workers(replica("r", slots=2))
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
@@ -848,7 +849,7 @@ def test_an_answer_ends_a_row_of_failures_reported_by_borrowers():
     assert group.queue(owner).replicas["r"].failures == 0
 
 
-def test_a_borrower_that_fails_on_one_replica_knows_of_the_others():
+def test_a_borrower_that_fails_on_one_replica_knows_of_the_others() -> None:
     group, _, one, _ = workers(replica("r"), replica("s"))
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
@@ -859,7 +860,7 @@ def test_a_borrower_that_fails_on_one_replica_knows_of_the_others():
     assert not queue.lifecycle.others_in_service(lease.replica)
 
 
-def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the_shell():
+def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the_shell() -> None:
     group = Workers("a", replicas=[replica("r")])
     queue = group.queue("a")
     assert queue.lifecycle.replica_failed(queue.replicas["r"], Failure.UNREACHABLE, group.now) == 0.05
@@ -872,7 +873,7 @@ def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the
 # ---- what is counted
 
 
-def test_slots_are_counted_by_the_owner_and_requests_by_their_worker():
+def test_slots_are_counted_by_the_owner_and_requests_by_their_worker() -> None:
     group, owner, one, other = workers(replica("r", slots=2))
     fill(group, one, 2), fill(group, other, 1)
     ledgers = {name: group.queue(name).ledger for name in NAMES}
@@ -885,15 +886,15 @@ def test_slots_are_counted_by_the_owner_and_requests_by_their_worker():
     assert ledgers[owner].busy_slot_seconds(group.now) == before
 
 
-def starved(group):
+def starved(group: Workers) -> set[str]:
     return {name for name, dispatcher in group.dispatchers.items() if dispatcher.starved}
 
 
-def queue_length(group):
+def queue_length(group: Workers) -> dict[str, int]:
     return {name: group.queue(name).queue_length for name in NAMES if group.queue(name).queue_length}
 
 
-def test_a_request_at_a_borrower_with_a_free_slot_is_never_counted_as_starved():
+def test_a_request_at_a_borrower_with_a_free_slot_is_never_counted_as_starved() -> None:
     group, _, one, _ = workers()
     ticket = group.request(one)
     assert group.runs(ticket) == [False] and queue_length(group) == {} and starved(group) == set()
@@ -901,14 +902,14 @@ def test_a_request_at_a_borrower_with_a_free_slot_is_never_counted_as_starved():
     assert group.runs(ticket) == [True] and queue_length(group) == {} and starved(group) == set()
 
 
-def test_starved_tickets_are_reported_by_the_owner():
+def test_starved_tickets_are_reported_by_the_owner() -> None:
     group, owner, one, other = workers()
     fill(group, one, 1), fill(group, other, 1), fill(group, owner, 1)
     assert queue_length(group) == {owner: 2} and starved(group) == {owner}
     assert group.queue(owner).changed
 
 
-def test_starved_tickets_hidden_from_the_owner_are_reported_by_their_worker():
+def test_starved_tickets_hidden_from_the_owner_are_reported_by_their_worker() -> None:
     group, owner, one, _ = workers()
     fill(group, owner, 1)
     group.cut(one, owner)
@@ -919,7 +920,7 @@ def test_starved_tickets_hidden_from_the_owner_are_reported_by_their_worker():
     assert queue_length(group) == {owner: 1}
 
 
-def test_the_owner_has_news_whenever_a_ticket_in_line_is_served_or_given_up():
+def test_the_owner_has_news_whenever_a_ticket_in_line_is_served_or_given_up() -> None:
     group, owner, one, other = workers()
     (running,) = fill(group, one, 1)
     _, impatient = fill(group, other, 2)
@@ -936,7 +937,7 @@ def test_the_owner_has_news_whenever_a_ticket_in_line_is_served_or_given_up():
     assert queue.changed and queue.queue_length == 0
 
 
-def test_a_version_that_only_peers_know_is_dropped_when_nothing_of_it_is_left():
+def test_a_version_that_only_peers_know_is_dropped_when_nothing_of_it_is_left() -> None:
     group, owner, one, _ = workers()
     for name, dispatcher in group.dispatchers.items():
         if name != one:
@@ -955,7 +956,7 @@ def test_a_version_that_only_peers_know_is_dropped_when_nothing_of_it_is_left():
     assert group.runs(waits) == [False]
 
 
-def test_a_recall_from_another_than_the_owner_is_ignored():
+def test_a_recall_from_another_than_the_owner_is_ignored() -> None:
     group, _, one, other = workers()
     (ticket,) = fill(group, one, 1)
     group.end(ticket)
@@ -964,15 +965,15 @@ def test_a_recall_from_another_than_the_owner_is_ignored():
 
 
 @pytest.mark.parametrize("name", ["owner", "borrower"])
-def test_requests_in_flight_are_recorded_in_the_inflight_table(name):
+def test_requests_in_flight_are_recorded_in_the_inflight_table(name: str) -> None:
     class Board:
         def __init__(self) -> None:
             self.flying: list[str] = []
 
-        def started(self, one) -> None:
+        def started(self, one: ReplicaSlots) -> None:
             self.flying.append(one.id)
 
-        def ended(self, one) -> None:
+        def ended(self, one: ReplicaSlots) -> None:
             self.flying.remove(one.id)
 
     group, owner, one, _ = workers()

@@ -20,17 +20,17 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("failure", "in_a_row", "others", "seconds"), TABLE)
-def test_the_table(failure, in_a_row, others, seconds):
+def test_the_table(failure: Failure, in_a_row: int, others: bool, seconds: float) -> None:
     assert ejection_seconds(failure, in_a_row, others) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("failure", Failure)
-def test_a_hold_grows_with_failures_up_to_a_bound_however_many_there_are(failure):
+def test_a_hold_grows_with_failures_up_to_a_bound_however_many_there_are(failure: Failure) -> None:
     holds = [ejection_seconds(failure, number, True) for number in range(1, 2000)]
     assert holds == sorted(holds) and holds[0] == FIRST_EJECTION_S[failure]
     assert set(holds[10:]) == {LONGEST_EJECTION_S} and all(isinstance(hold, float) for hold in holds)
 
 
-def test_the_last_replica_is_left_alone_more_shortly_than_one_of_several():
+def test_the_last_replica_is_left_alone_more_shortly_than_one_of_several() -> None:
     for number in range(1, 10):
         assert 0 < ejection_seconds(Failure.BROKEN, number, False) < ejection_seconds(Failure.BROKEN, number, True)

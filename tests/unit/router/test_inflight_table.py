@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -20,25 +21,25 @@ class Replica:
 
 
 @pytest.fixture
-def row():
+def row() -> Iterator[WorkerRow]:
     with WorkerRow() as made:
         yield made
 
 
 @pytest.fixture
-def flights(row):
+def flights(row: WorkerRow) -> Iterator[InflightTable]:
     made = InflightTable(row.fd)
     yield made
     made.close()
 
 
-def test_nothing_is_in_flight_at_first(row):
+def test_nothing_is_in_flight_at_first(row: WorkerRow) -> None:
     assert row.held() == {}
     assert (row.beats, row.connections) == (0, 0)
     assert row.work == Work(0, 0, 0, 0, 0, 0)
 
 
-def test_every_request_is_in_flight_from_its_start_to_its_end(row, flights):
+def test_every_request_is_in_flight_from_its_start_to_its_end(row: WorkerRow, flights: InflightTable) -> None:
     one, two = Replica("one"), Replica("two")
     for replica in (one, two, one):
         flights.started(replica)
@@ -51,20 +52,20 @@ def test_every_request_is_in_flight_from_its_start_to_its_end(row, flights):
     assert flights.missed == 0
 
 
-def test_two_objects_for_one_replica_count_together(row, flights):
+def test_two_objects_for_one_replica_count_together(row: WorkerRow, flights: InflightTable) -> None:
     flights.started(Replica("r"))
     flights.started(Replica("r"))
     assert row.held() == {"r": 2}
 
 
-def test_ids_may_be_long_and_of_any_script(row, flights):
+def test_ids_may_be_long_and_of_any_script(row: WorkerRow, flights: InflightTable) -> None:
     longest = "ü" * (MAX_ID_BYTES // 2)
     flights.started(Replica(longest))
     flights.started(Replica("模型-1"))
     assert row.held() == {longest: 1, "模型-1": 1}
 
 
-def test_while_a_request_without_an_entry_runs_nothing_is_said(row, flights):
+def test_while_a_request_without_an_entry_runs_nothing_is_said(row: WorkerRow, flights: InflightTable) -> None:
     nameless, plain = Replica("x" * (MAX_ID_BYTES + 1)), Replica("plain")
     flights.started(plain)
     flights.started(nameless)
@@ -74,7 +75,7 @@ def test_while_a_request_without_an_entry_runs_nothing_is_said(row, flights):
     assert row.held() == {"plain": 1}
 
 
-def test_the_entry_of_an_idle_replica_is_used_again():
+def test_the_entry_of_an_idle_replica_is_used_again() -> None:
     with WorkerRow() as row:
         flights = InflightTable(row.fd, entries=2)
         busy, idle, new = Replica("busy"), Replica("idle"), Replica("new")
@@ -98,7 +99,7 @@ STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=60)
 
 
 @given(STEPS)
-def test_the_row_has_exactly_the_requests_in_flight_or_unknown(steps):
+def test_the_row_has_exactly_the_requests_in_flight_or_unknown(steps: list[tuple[bool, int]]) -> None:
     """Three entries for six replicas: each is taken from one replica and given to another all the time."""
     with WorkerRow() as row:
         flights = InflightTable(row.fd, entries=3)
@@ -122,7 +123,9 @@ def test_the_row_has_exactly_the_requests_in_flight_or_unknown(steps):
         flights.close()
 
 
-def test_the_pulse_moves_with_every_beat_and_is_never_that_of_an_unborn_worker(row, flights):
+def test_the_pulse_moves_with_every_beat_and_is_never_that_of_an_unborn_worker(
+    row: WorkerRow, flights: InflightTable
+) -> None:
     seen = []
     for connections in (3, 4):
         flights.beat(connections)
@@ -133,7 +136,7 @@ def test_the_pulse_moves_with_every_beat_and_is_never_that_of_an_unborn_worker(r
     assert row.beats == 1
 
 
-def test_work_is_recorded_with_the_pulse_and_stays_without_a_new_one(row, flights):
+def test_work_is_recorded_with_the_pulse_and_stays_without_a_new_one(row: WorkerRow, flights: InflightTable) -> None:
     done = Work(at_s=12345.678, beats=7, late_s=0.25, cpu_s=1e6, routed=2**40, routing_s=0.1)
     flights.started(Replica("r"))
     flights.beat(3, done)
@@ -142,7 +145,7 @@ def test_work_is_recorded_with_the_pulse_and_stays_without_a_new_one(row, flight
     assert (row.work, row.beats, row.connections, row.held()) == (done, 2, 4, {"r": 1})
 
 
-def test_a_row_of_a_killed_process_has_its_promised_requests_in_flight():
+def test_a_row_of_a_killed_process_has_its_promised_requests_in_flight() -> None:
     """The child keeps r0 to r4 in flight at all times, and takes and frees entries as fast as it can beside."""
     for seed in range(5):
         with WorkerRow() as row:

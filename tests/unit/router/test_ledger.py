@@ -25,7 +25,7 @@ def names(ledger: Ledger, count: int) -> str:
     return "".join(take(ledger).replica.id for _ in range(count))
 
 
-def test_the_replica_that_became_free_last_is_taken_first():
+def test_the_replica_that_became_free_last_is_taken_first() -> None:
     ledger, _ = ledger_of(a=1, b=1, c=1)
     leases = {lease.replica.id: lease for lease in (take(ledger) for _ in range(3))}
     for name in "bca":
@@ -33,7 +33,7 @@ def test_the_replica_that_became_free_last_is_taken_first():
     assert names(ledger, 3) == "acb"
 
 
-def test_with_little_load_the_same_replica_is_used_again_and_again_and_the_others_stay_idle():
+def test_with_little_load_the_same_replica_is_used_again_and_again_and_the_others_stay_idle() -> None:
     ledger, _ = ledger_of(a=1, b=1, c=1)
     used = set()
     for _ in range(10):
@@ -43,7 +43,7 @@ def test_with_little_load_the_same_replica_is_used_again_and_again_and_the_other
     assert len(used) == 1
 
 
-def test_the_replica_with_the_fewest_in_flight_is_taken_first():
+def test_the_replica_with_the_fewest_in_flight_is_taken_first() -> None:
     ledger, _ = ledger_of(a=3, b=3)
     assert sorted(names(ledger, 2)) == ["a", "b"]
     assert sorted(names(ledger, 2)) == ["a", "b"]
@@ -51,7 +51,7 @@ def test_the_replica_with_the_fewest_in_flight_is_taken_first():
     assert ledger.acquire("holder", 0.0) is None
 
 
-def test_a_replica_that_comes_later_gets_its_share_at_once():
+def test_a_replica_that_comes_later_gets_its_share_at_once() -> None:
     ledger, _ = ledger_of(a=2)
     take(ledger), take(ledger)
     late = ReplicaSlots("late", "127.0.0.1", 1)
@@ -60,7 +60,7 @@ def test_a_replica_that_comes_later_gets_its_share_at_once():
     assert ledger.has_free() and names(ledger, 1) == "late"
 
 
-def test_a_new_idle_replica_is_preferred_to_one_that_is_half_busy():
+def test_a_new_idle_replica_is_preferred_to_one_that_is_half_busy() -> None:
     ledger, _ = ledger_of(a=4)
     names(ledger, 2)
     late = ReplicaSlots("late", "127.0.0.1", 1)
@@ -69,7 +69,7 @@ def test_a_new_idle_replica_is_preferred_to_one_that_is_half_busy():
     assert names(ledger, 2) == "latelate"
 
 
-def test_a_shrunk_replica_gives_nothing_until_enough_has_come_back():
+def test_a_shrunk_replica_gives_nothing_until_enough_has_come_back() -> None:
     ledger, replicas = ledger_of(a=3)
     leases = [take(ledger) for _ in range(3)]
     ledger.resize(replicas["a"], 1)
@@ -81,14 +81,14 @@ def test_a_shrunk_replica_gives_nothing_until_enough_has_come_back():
     assert names(ledger, 1) == "a" and not ledger.has_free() and ledger.violations == 0
 
 
-def test_a_grown_replica_gives_its_new_slots():
+def test_a_grown_replica_gives_its_new_slots() -> None:
     ledger, replicas = ledger_of(a=1)
     take(ledger)
     ledger.resize(replicas["a"], 3)
     assert names(ledger, 2) == "aa" and ledger.acquire("holder", 0.0) is None and ledger.total == 3
 
 
-def test_a_replica_that_is_left_alone_counts_but_gives_nothing():
+def test_a_replica_that_is_left_alone_counts_but_gives_nothing() -> None:
     ledger, replicas = ledger_of(a=2)
     lease = take(ledger)
     ledger.set_ejected(replicas["a"], True)
@@ -98,7 +98,7 @@ def test_a_replica_that_is_left_alone_counts_but_gives_nothing():
     assert names(ledger, 2) == "aa" and ledger.acquire("holder", 0.0) is None
 
 
-def test_a_replica_out_of_service_gives_nothing_and_comes_back_with_its_requests():
+def test_a_replica_out_of_service_gives_nothing_and_comes_back_with_its_requests() -> None:
     ledger, replicas = ledger_of(a=2)
     lease = take(ledger)
     ledger.disable(replicas["a"])
@@ -108,7 +108,7 @@ def test_a_replica_out_of_service_gives_nothing_and_comes_back_with_its_requests
     assert ledger.release(lease, 0.0)
 
 
-def test_a_double_release_frees_no_other_slot_and_is_counted():
+def test_a_double_release_frees_no_other_slot_and_is_counted() -> None:
     ledger, _ = ledger_of(a=1)
     first = take(ledger)
     ledger.release(first, 0.0)
@@ -118,7 +118,7 @@ def test_a_double_release_frees_no_other_slot_and_is_counted():
     assert list(ledger.leases.values()) == [second]
 
 
-def test_entering_and_leaving_twice_changes_nothing():
+def test_entering_and_leaving_twice_changes_nothing() -> None:
     ledger, replicas = ledger_of(a=2)
     ledger.enable(replicas["a"])
     assert ledger.total == 2
@@ -127,7 +127,7 @@ def test_entering_and_leaving_twice_changes_nothing():
     assert ledger.total == 0
 
 
-def test_busy_slot_seconds_are_the_area_under_the_curve_of_busy_slots():
+def test_busy_slot_seconds_are_the_area_under_the_curve_of_busy_slots() -> None:
     ledger, _ = ledger_of(a=2)
     first = take(ledger, 100.0)
     second = take(ledger, 101.0)
@@ -138,7 +138,7 @@ def test_busy_slot_seconds_are_the_area_under_the_curve_of_busy_slots():
     assert ledger.busy_slot_seconds(1e6) == pytest.approx(4 + 9)
 
 
-def test_the_integral_keeps_its_precision_after_many_requests_late_in_the_life_of_a_machine():
+def test_the_integral_keeps_its_precision_after_many_requests_late_in_the_life_of_a_machine() -> None:
     ledger, _ = ledger_of(a=1)
     start = 3e7  # a year of uptime
     for number in range(20_000):
@@ -147,7 +147,7 @@ def test_the_integral_keeps_its_precision_after_many_requests_late_in_the_life_o
     assert ledger.busy_slot_seconds(start + 1000) == pytest.approx(20.0, abs=0.01)
 
 
-def test_idle_replicas_come_first_and_among_them_the_longest_idle_one():
+def test_idle_replicas_come_first_and_among_them_the_longest_idle_one() -> None:
     ledger, _ = ledger_of(a=2, b=2, c=2)
     busy = take(ledger)
     lease = take(ledger)
@@ -156,7 +156,7 @@ def test_idle_replicas_come_first_and_among_them_the_longest_idle_one():
     assert [replica.id for replica in ledger.idle_first()] == [*idle, lease.replica.id, busy.replica.id]
 
 
-def test_the_ledger_counts_when_a_replica_ever_had_more_in_flight_than_slots():
+def test_the_ledger_counts_when_a_replica_ever_had_more_in_flight_than_slots() -> None:
     ledger, replicas = ledger_of(a=1)
     take(ledger)
     ledger._levels[0][replicas["a"]] = None  # a corrupted book: the slot that is out is offered once more
@@ -165,6 +165,6 @@ def test_the_ledger_counts_when_a_replica_ever_had_more_in_flight_than_slots():
     assert ledger.violations == 1
 
 
-def test_the_repr_of_a_replica_has_its_state():
+def test_the_repr_of_a_replica_has_its_state() -> None:
     _, replicas = ledger_of(a=2)
     assert repr(replicas["a"]) == "<a 0/2 pd>"

@@ -92,7 +92,7 @@ def mutated(raw: bytes, begin: int, size: int, piece: bytes) -> bytes:
     return raw[:begin] + piece + raw[min(begin + size, len(raw) - 4) :]
 
 
-def test_ids_traces_and_lengths_may_differ():
+def test_ids_traces_and_lengths_may_differ() -> None:
     last = parse_request(REQUEST, SETTINGS)
     raw = replaced(
         REQUEST, (b"00-1", b"00-22"), (b"one", b"two-3"), (b"10.0.0.1", b"10.0.0.22"), (b"Length: 5", b"Length: 17")
@@ -128,11 +128,11 @@ def test_ids_traces_and_lengths_may_differ():
         (b"Accept: */*", b"Accept: */*\r\nX-New: 1"),
     ],
 )
-def test_fields_that_decide_about_a_request_may_not_differ(old, new):
+def test_fields_that_decide_about_a_request_may_not_differ(old: bytes, new: bytes) -> None:
     assert parse_request(REQUEST, SETTINGS).varied(replaced(REQUEST, (old, new)), MAX) is None
 
 
-def test_an_answer_may_differ_in_date_length_and_fields_of_the_model():
+def test_an_answer_may_differ_in_date_length_and_fields_of_the_model() -> None:
     last = parse_response(ANSWER)
     raw = replaced(ANSWER, (b"18:00:00", b"18:00:01"), (b"12", b"3.5"), (b"Length: 5", b"Length: 0"))
     head = last.varied(raw)
@@ -144,13 +144,15 @@ def test_an_answer_may_differ_in_date_length_and_fields_of_the_model():
     ("old", "new"),
     [(b"200 OK", b"201 OK"), (b"Cookie: a", b"Cookie: c"), (b"Length: 5", b"Length: x"), (b"Time:  12", b"Time: \x00")],
 )
-def test_fields_that_decide_about_an_answer_may_not_differ(old, new):
+def test_fields_that_decide_about_an_answer_may_not_differ(old: bytes, new: bytes) -> None:
     assert parse_response(ANSWER).varied(replaced(ANSWER, (old, new))) is None
 
 
 @given(st.integers(0, 400), st.integers(0, 12), PIECES, st.integers(0, 400), st.integers(0, 3), PIECES)
 @example(REQUEST.index(b"00-1"), 4, b"12", 0, 0, b"")
-def test_for_any_change_a_request_is_recognised_only_as_its_parsed_meaning(b1, s1, p1, b2, s2, p2):
+def test_for_any_change_a_request_is_recognised_only_as_its_parsed_meaning(
+    b1: int, s1: int, p1: bytes, b2: int, s2: int, p2: bytes
+) -> None:
     raw = mutated(mutated(REQUEST, b1, s1, p1), b2, s2, p2)
     head = parse_request(REQUEST, SETTINGS).varied(raw, MAX)
     if head is not None:
@@ -159,14 +161,16 @@ def test_for_any_change_a_request_is_recognised_only_as_its_parsed_meaning(b1, s
 
 @given(st.integers(0, 400), st.integers(0, 12), PIECES, st.integers(0, 400), st.integers(0, 3), PIECES)
 @example(ANSWER.index(b"18:00"), 2, b"12", 0, 0, b"")
-def test_for_any_change_an_answer_is_recognised_only_as_its_parsed_meaning(b1, s1, p1, b2, s2, p2):
+def test_for_any_change_an_answer_is_recognised_only_as_its_parsed_meaning(
+    b1: int, s1: int, p1: bytes, b2: int, s2: int, p2: bytes
+) -> None:
     raw = mutated(mutated(ANSWER, b1, s1, p1), b2, s2, p2)
     head = parse_response(ANSWER).varied(raw)
     if head is not None:
         assert said(head) == said(parse_response(raw))
 
 
-def test_a_good_part_of_such_changes_is_known():
+def test_a_good_part_of_such_changes_is_known() -> None:
     chance, last, known = random.Random(1), parse_request(REQUEST, SETTINGS), 0
     for _ in range(1000):
         begin = REQUEST.index(b"traceparent") + 13 + chance.randrange(4)
@@ -181,13 +185,13 @@ def test_a_good_part_of_such_changes_is_known():
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified", b"103 Early Hints"])
-def test_the_length_of_an_answer_without_a_body_is_not_taken_for_one(status):
+def test_the_length_of_an_answer_without_a_body_is_not_taken_for_one(status: bytes) -> None:
     before = replaced(ANSWER, (b"200 OK", status))
     raw = replaced(before, (b"Length: 5", b"Length: 7"))
     assert parse_response(before).varied(raw) is None and parse_response(raw).content_length == 0
 
 
-def test_a_refused_answer_is_never_known():
+def test_a_refused_answer_is_never_known() -> None:
     raw = replaced(ANSWER, (b"Time:  12", b"Time: \x01"))
     with pytest.raises(ReplicaFailed):
         parse_response(raw)

@@ -16,7 +16,7 @@ def drain(line: PeerQueue) -> list[int]:
     return order
 
 
-def test_those_that_had_a_slot_before_come_first():
+def test_those_that_had_a_slot_before_come_first() -> None:
     line = PeerQueue()
     line.add(1, PeerAsk(1.0, False))
     line.add(2, PeerAsk(5.0, True))
@@ -24,7 +24,7 @@ def test_those_that_had_a_slot_before_come_first():
     assert drain(line) == [2, 1]
 
 
-def test_equally_old_tickets_keep_their_order():
+def test_equally_old_tickets_keep_their_order() -> None:
     line = PeerQueue()
     for number in (3, 1, 2):
         line.add(number, PeerAsk(1.0, False))
@@ -32,7 +32,7 @@ def test_equally_old_tickets_keep_their_order():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans())))
-def test_whenever_a_ticket_comes_its_place_is_that_of_its_age(wishes: list[tuple[int, bool]]):
+def test_whenever_a_ticket_comes_its_place_is_that_of_its_age(wishes: list[tuple[int, bool]]) -> None:
     line = PeerQueue()
     for number, (since, retry) in enumerate(wishes):
         line.add(number, PeerAsk(float(since), retry))

@@ -33,7 +33,7 @@ def encoded(line: str | bytes) -> bytes:
 # ---- fields
 
 
-def test_fields_are_kept_as_sent_with_their_names_in_lower_case_beside():
+def test_fields_are_kept_as_sent_with_their_names_in_lower_case_beside() -> None:
     head = parse("Accept: */*", "X-One:1", "X-One:  two \t", "X-Empty:", "X-Latin: caf\xe9")
     assert head.fields == [
         (b"host", b"Host", b"x"),
@@ -46,7 +46,7 @@ def test_fields_are_kept_as_sent_with_their_names_in_lower_case_beside():
     assert head.size == len(head.raw)
 
 
-def test_the_values_that_decide_are_taken_from_the_fields():
+def test_the_values_that_decide_are_taken_from_the_fields() -> None:
     head = parse(
         "Authorization: Bearer a",
         "authorization: Bearer b",
@@ -75,7 +75,7 @@ def test_the_values_that_decide_are_taken_from_the_fields():
     ],
     ids=repr,
 )
-def test_a_line_that_is_no_field_is_refused(line):
+def test_a_line_that_is_no_field_is_refused(line: str) -> None:
     with pytest.raises(BadRequest):
         parse(line)
     with pytest.raises(BadRequest):
@@ -96,19 +96,19 @@ def test_a_line_that_is_no_field_is_refused(line):
     ],
     ids=repr,
 )
-def test_a_request_line_that_is_not_of_http_1_is_refused(line):
+def test_a_request_line_that_is_not_of_http_1_is_refused(line: str) -> None:
     with pytest.raises(BadRequest):
         parse(request=line)
 
 
 @pytest.mark.parametrize("method", ["FOO", "get", "Post", "GETT", "X-Y"])
-def test_an_unknown_method_is_not_allowed(method):
+def test_an_unknown_method_is_not_allowed(method: str) -> None:
     with pytest.raises(MethodNotAllowed):
         parse(request=f"{method} / HTTP/1.1")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"])
-def test_known_methods_are_read_and_judged_later(method):
+def test_known_methods_are_read_and_judged_later(method: str) -> None:
     assert parse(request=f"{method} /x HTTP/1.1").method == method.encode()
 
 
@@ -130,7 +130,9 @@ def test_known_methods_are_read_and_judged_later(method):
         ("http://[::1]:8/", "[::1]:8", "/", ""),
     ],
 )
-def test_the_target_is_taken_apart_and_not_changed_and_its_authority_counts(target, host, path, query):
+def test_the_target_is_taken_apart_and_not_changed_and_its_authority_counts(
+    target: str, host: str, path: str, query: str
+) -> None:
     head = parse(request=f"GET {target} HTTP/1.1")
     assert (head.host, head.path, head.query) == (host.encode(), path.encode(), query.encode())
 
@@ -142,7 +144,7 @@ def test_the_target_is_taken_apart_and_not_changed_and_its_authority_counts(targ
         *("http://u@x/", "http://u:p@x/", "http://x:1:2/", "http://x y/", "javascript:x", "http:x"),
     ],
 )
-def test_any_other_form_of_target_is_refused(target):
+def test_any_other_form_of_target_is_refused(target: str) -> None:
     with pytest.raises(RouterError) as refusal:
         parse(request=f"GET {target} HTTP/1.1")
     assert refusal.value.status == 400
@@ -154,7 +156,7 @@ def test_any_other_form_of_target_is_refused(target):
 @pytest.mark.parametrize(
     "host", ["x", "x:80", "x.example", "127.0.0.1:8080", "[::1]", "[fe80::1]:80", "", "x:", "a_b-c"]
 )
-def test_a_host_is_taken_as_it_is(host):
+def test_a_host_is_taken_as_it_is(host: str) -> None:
     assert parse(f"Host: {host}", host=False).host == host.encode()
 
 
@@ -177,12 +179,12 @@ def test_a_host_is_taken_as_it_is(host):
         "<h>",
     ],
 )
-def test_a_host_that_names_no_host_is_refused(host):
+def test_a_host_that_names_no_host_is_refused(host: str) -> None:
     with pytest.raises(BadRequest):
         parse(f"Host: {host}", host=False)
 
 
-def test_http_1_1_needs_exactly_one_host():
+def test_http_1_1_needs_exactly_one_host() -> None:
     for request in ("GET / HTTP/1.1", "GET / HTTP/1.0", "GET http://x/ HTTP/1.1"):
         with pytest.raises(BadRequest):
             parse("Host: x", "Host: x", host=False, request=request)
@@ -200,7 +202,7 @@ def framing(head: RequestHead) -> tuple[int, bool, bool]:
     return head.content_length, head.chunked, head.has_body
 
 
-def test_the_body_has_a_length_or_is_chunked_or_is_not_there():
+def test_the_body_has_a_length_or_is_chunked_or_is_not_there() -> None:
     assert framing(parse()) == (0, False, False)
     assert framing(parse("Content-Length: 0")) == (0, False, False)
     assert framing(parse("Content-Length: 5")) == (5, False, True)
@@ -215,7 +217,7 @@ def test_the_body_has_a_length_or_is_chunked_or_is_not_there():
     "value",
     ["", "-1", "+1", "0x1", "1 1", "1,1", "1, 1", "1.0", "1e1", "1_0", "\xb2", "five", "9" * 19, "9" * 40, "1;"],
 )
-def test_a_length_that_is_no_number_is_refused(value):
+def test_a_length_that_is_no_number_is_refused(value: str) -> None:
     with pytest.raises(BadRequest):
         parse(f"Content-Length: {value}")
 
@@ -234,7 +236,7 @@ def test_a_length_that_is_no_number_is_refused(value):
         ["Transfer-Encoding: chunked", "Transfer-Encoding: identity"],
     ],
 )
-def test_two_statements_about_the_length_of_a_body_are_refused(lines):
+def test_two_statements_about_the_length_of_a_body_are_refused(lines: list[str]) -> None:
     with pytest.raises(BadRequest):
         parse(*lines)
 
@@ -246,7 +248,7 @@ def test_two_statements_about_the_length_of_a_body_are_refused(lines):
         *(", chunked", "chunked,", '"chunked"', "x, chunked", "\x0bchunked", "chunked\x00", "CHUNKED, identity"),
     ],
 )
-def test_a_coding_after_chunked_or_unknown_is_refused(coding):
+def test_a_coding_after_chunked_or_unknown_is_refused(coding: str) -> None:
     with pytest.raises(BadRequest):
         parse(f"Transfer-Encoding: {coding}")
 
@@ -254,13 +256,13 @@ def test_a_coding_after_chunked_or_unknown_is_refused(coding):
 @pytest.mark.parametrize(
     "coding", ["gzip", "identity", "gzip, chunked", "deflate,chunked", "x-gzip , Chunked", "identity, chunked"]
 )
-def test_a_known_coding_other_than_chunked_is_not_implemented(coding):
+def test_a_known_coding_other_than_chunked_is_not_implemented(coding: str) -> None:
     with pytest.raises(CodingNotImplemented):
         parse(f"Transfer-Encoding: {coding}")
 
 
 @pytest.mark.parametrize("name", ["Transfer_Encoding", "Transfer-Encoding\x0b", "Content_Length", "X-Content-Length"])
-def test_a_name_that_only_looks_like_framing_frames_nothing(name):
+def test_a_name_that_only_looks_like_framing_frames_nothing(name: str) -> None:
     try:
         head = parse(f"{name}: chunked")
     except BadRequest:
@@ -268,7 +270,7 @@ def test_a_name_that_only_looks_like_framing_frames_nothing(name):
     assert framing(head) == (0, False, False)
 
 
-def test_http_1_0_knows_no_chunks():
+def test_http_1_0_knows_no_chunks() -> None:
     with pytest.raises(BadRequest):
         parse("Transfer-Encoding: chunked", request="POST / HTTP/1.0")
 
@@ -276,20 +278,20 @@ def test_http_1_0_knows_no_chunks():
 # ---- limits
 
 
-def test_a_body_over_the_limit_is_refused_by_its_length():
+def test_a_body_over_the_limit_is_refused_by_its_length() -> None:
     assert parse(f"Content-Length: {SETTINGS.max_body_bytes}").content_length == SETTINGS.max_body_bytes
     with pytest.raises(PayloadTooLarge):
         parse(f"Content-Length: {SETTINGS.max_body_bytes + 1}")
 
 
-def test_a_target_over_the_limit_is_too_long():
+def test_a_target_over_the_limit_is_too_long() -> None:
     longest = "/" + "a" * (SETTINGS.max_target_bytes - 1)
     assert parse(request=f"GET {longest} HTTP/1.1").path == longest.encode()
     with pytest.raises(UriTooLong):
         parse(request=f"GET {longest}a HTTP/1.1")
 
 
-def test_more_fields_than_the_limit_are_too_many():
+def test_more_fields_than_the_limit_are_too_many() -> None:
     lines = [f"X-{number}: a" for number in range(SETTINGS.max_fields - 1)]
     assert len(parse(*lines).fields) == SETTINGS.max_fields
     with pytest.raises(HeadersTooLarge):
@@ -312,12 +314,12 @@ def test_more_fields_than_the_limit_are_too_many():
         ("1.0", "Keep-Alive, close", False),
     ],
 )
-def test_persistence_of_a_connection(version, connection, goes_on):
+def test_persistence_of_a_connection(version: str, connection: str | None, goes_on: bool) -> None:
     lines = [f"Connection: {connection}"] if connection else []
     assert parse(*lines, request=f"GET / HTTP/{version}").keep_alive is goes_on
 
 
-def test_a_web_socket_is_asked_for_by_get_with_both_fields_and_nothing_else():
+def test_a_web_socket_is_asked_for_by_get_with_both_fields_and_nothing_else() -> None:
     asked = ["Connection: keep-alive, Upgrade", "Upgrade: WebSocket"]
     get = "GET / HTTP/1.1"
     assert parse(*asked, request=get).web_socket
@@ -329,12 +331,12 @@ def test_a_web_socket_is_asked_for_by_get_with_both_fields_and_nothing_else():
     assert not parse(*asked, "Upgrade: h2c", request=get).web_socket
 
 
-def test_an_offer_to_upgrade_hides_no_field_and_no_body():
+def test_an_offer_to_upgrade_hides_no_field_and_no_body() -> None:
     head = parse("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: x", "Content-Length: 3")
     assert len(head.fields) == 5 and head.content_length == 3
 
 
-def test_only_http_1_1_gets_100_continue():
+def test_only_http_1_1_gets_100_continue() -> None:
     assert parse("Expect: 100-continue").expect_continue
     assert not parse("Expect: 100-continue", request="POST / HTTP/1.0").expect_continue
     assert not parse("Expect: 200-ok").expect_continue
@@ -348,7 +350,7 @@ GOOD = (
 )
 
 
-def test_no_beginning_of_a_good_head_is_refused():
+def test_no_beginning_of_a_good_head_is_refused() -> None:
     for size in range(len(GOOD)):
         PartialRequestHead(GOOD[:size], SETTINGS).find_end()
 
@@ -360,12 +362,12 @@ def test_no_beginning_of_a_good_head_is_refused():
         *(b"GET / HTTP/1.1\r\nX: \x00", b"hello\r\n", b"GET / HTTP/1.1\r\nX: a\nY"),
     ],
 )
-def test_bytes_that_can_never_become_a_head_are_refused_at_once(beginning):
+def test_bytes_that_can_never_become_a_head_are_refused_at_once(beginning: bytes) -> None:
     with pytest.raises(BadRequest):
         PartialRequestHead(beginning, SETTINGS).find_end()
 
 
-def test_endless_heads_are_refused_at_their_limit():
+def test_endless_heads_are_refused_at_their_limit() -> None:
     line = b"GET /" + b"a" * SETTINGS.max_target_bytes
     PartialRequestHead(line, SETTINGS).find_end()
     with pytest.raises(UriTooLong):
@@ -381,7 +383,9 @@ def test_endless_heads_are_refused_at_their_limit():
 
 
 @given(st.integers(0, len(GOOD) - 5), st.binary(max_size=4), st.integers(0, 3))
-def test_a_damaged_head_is_read_by_the_same_rules_or_refused_as_the_clients_fault(place, wrong, dropped):
+def test_a_damaged_head_is_read_by_the_same_rules_or_refused_as_the_clients_fault(
+    place: int, wrong: bytes, dropped: int
+) -> None:
     raw = GOOD[:place] + wrong + GOOD[place + dropped : -4] + b"\r\n\r\n"
     try:
         head = parse_request(raw, SETTINGS)
@@ -397,7 +401,7 @@ def test_a_damaged_head_is_read_by_the_same_rules_or_refused_as_the_clients_faul
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_refused_as_the_clients_fault(raw):
+def test_any_bytes_are_refused_as_the_clients_fault(raw: bytes) -> None:
     for attempt in (raw, raw + b"\r\n\r\n", b"GET " + raw + b" HTTP/1.1\r\nHost: x\r\n\r\n"):
         try:
             parse_request(attempt, SETTINGS)
@@ -431,13 +435,13 @@ REPEATED = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\nX-Two: 2\r
         (REPEATED.replace(b"12", b"7")[:-1], (0, 0)),
     ],
 )
-def test_a_repeated_head_is_recognised_for_any_length_of_body(data: bytes, found: tuple[int, int]):
+def test_a_repeated_head_is_recognised_for_any_length_of_body(data: bytes, found: tuple[int, int]) -> None:
     assert parse_request(REPEATED, SETTINGS).repeated(data, 100) == found
 
 
 @given(cut=st.integers(0, len(REPEATED)), end=st.integers(0, len(REPEATED)), put=st.binary(max_size=8))
 @example(cut=REPEATED.index(b"12"), end=REPEATED.index(b"12") + 2, put=b"345")
-def test_a_recognised_head_equals_the_parsed_one(cut: int, end: int, put: bytes):
+def test_a_recognised_head_equals_the_parsed_one(cut: int, end: int, put: bytes) -> None:
     head = parse_request(REPEATED, SETTINGS)
     data = REPEATED[:cut] + put + REPEATED[max(cut, end) :]
     size, length = head.repeated(data, 1_000_000)
@@ -451,7 +455,7 @@ def test_a_recognised_head_equals_the_parsed_one(cut: int, end: int, put: bytes)
 
 
 @pytest.mark.parametrize("lines", [("Transfer-Encoding: chunked",), (), ("Content-Length: 0",)])
-def test_a_head_without_a_body_of_known_length_is_known_again_only_as_it_is(lines: tuple[str, ...]):
+def test_a_head_without_a_body_of_known_length_is_known_again_only_as_it_is(lines: tuple[str, ...]) -> None:
     head = parse(*lines)
     assert head.repeated(head.raw + b"x", 100) == (head.size, 0)
     assert head.repeated(head.raw.replace(b": 0", b": 1") if b": 0" in head.raw else head.raw[:-2], 100) == (0, 0)

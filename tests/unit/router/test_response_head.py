@@ -1,5 +1,7 @@
 """Response heads: permitted ones, and those that must not be passed on."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def framing(head: ResponseHead) -> tuple[int, bool, bool]:
         ("HTTP/1.1 599 x", 599, b"x"),
     ],
 )
-def test_status_and_reason_are_those_of_the_replica(line, status, reason):
+def test_status_and_reason_are_those_of_the_replica(line: str, status: int, reason: bytes) -> None:
     head = parse("Content-Length: 0", status=line)
     assert (head.status, head.reason) == (status, reason)
 
@@ -42,7 +44,7 @@ def test_status_and_reason_are_those_of_the_replica(line, status, reason):
     ],
     ids=repr,
 )
-def test_an_answer_other_than_http_1_is_a_failed_replica(line):
+def test_an_answer_other_than_http_1_is_a_failed_replica(line: str) -> None:
     with pytest.raises(ReplicaFailed):
         parse("Content-Length: 0", status=line)
 
@@ -52,12 +54,12 @@ def test_an_answer_other_than_http_1_is_a_failed_replica(line):
     ["X", "X : a", ": a", " X: a", "X: a\x00", "X: a\rb", "X: a\nb", "X: a\r\n b", "X\xe9: a", "X y: a"],
     ids=repr,
 )
-def test_a_line_that_is_no_field_is_a_failed_replica(line):
+def test_a_line_that_is_no_field_is_a_failed_replica(line: str) -> None:
     with pytest.raises(ReplicaFailed):
         parse(line)
 
 
-def test_the_body_has_a_length_or_is_chunked_or_lasts_until_the_end_of_the_connection():
+def test_the_body_has_a_length_or_is_chunked_or_lasts_until_the_end_of_the_connection() -> None:
     assert framing(parse("Content-Length: 5")) == (5, False, False)
     assert framing(parse("Content-Length: 0")) == (0, False, False)
     assert framing(parse("Transfer-Encoding: CHUNKED")) == (0, True, False)
@@ -66,12 +68,12 @@ def test_the_body_has_a_length_or_is_chunked_or_lasts_until_the_end_of_the_conne
 
 
 @pytest.mark.parametrize("status", ["204 x", "304 x", "100 x", "103 x"])
-def test_some_answers_have_no_body_for_any_content_length(status):
+def test_some_answers_have_no_body_for_any_content_length(status: str) -> None:
     for lines in (["Content-Length: 5"], []):
         assert framing(parse(*lines, status=f"HTTP/1.1 {status}")) == (0, False, False)
 
 
-def test_a_switch_of_protocols_is_read_as_an_answer():
+def test_a_switch_of_protocols_is_read_as_an_answer() -> None:
     head = parse("Upgrade: websocket", "Connection: Upgrade", status="HTTP/1.1 101 Switching Protocols")
     assert head.status == 101 and head.nominated == {b"upgrade"}
 
@@ -96,7 +98,7 @@ def test_a_switch_of_protocols_is_read_as_an_answer():
         ["Content-Length: " + "9" * 30],
     ],
 )
-def test_an_answer_with_an_ambiguous_end_is_not_forwarded(lines):
+def test_an_answer_with_an_ambiguous_end_is_not_forwarded(lines: list[str]) -> None:
     with pytest.raises(ReplicaFailed):
         parse(*lines)
 
@@ -106,13 +108,13 @@ def test_an_answer_with_an_ambiguous_end_is_not_forwarded(lines):
     [["Content-Length: 5", "Transfer-Encoding: chunked"], ["TRANSFER-ENCODING: Chunked", *["content-length: 1"] * 2]],
 )
 @pytest.mark.parametrize("turned", [False, True])
-def test_chunks_override_a_length_and_the_connection_is_not_used_again(lines, turned):
+def test_chunks_override_a_length_and_the_connection_is_not_used_again(lines: list[str], turned: Any) -> None:
     head = parse(*(reversed(lines) if turned else lines))
     assert head.chunked and not head.keep_alive and "both Content-Length" in head.broken_rule
     assert b"content-length" not in head.names
 
 
-def test_an_answer_of_http_1_0_has_no_chunks():
+def test_an_answer_of_http_1_0_has_no_chunks() -> None:
     with pytest.raises(ReplicaFailed):
         parse("Transfer-Encoding: chunked", status="HTTP/1.0 200 OK")
 
@@ -129,7 +131,7 @@ def test_an_answer_of_http_1_0_has_no_chunks():
         ("1.0", ["Connection: keep-alive"], False),
     ],
 )
-def test_reuse_of_the_connection_to_the_replica(version, lines, goes_on):
+def test_reuse_of_the_connection_to_the_replica(version: str, lines: list[str], goes_on: bool) -> None:
     assert parse(*lines, status=f"HTTP/{version} 200 OK").keep_alive is goes_on
 
 
@@ -137,7 +139,7 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17
 
 
 @given(st.integers(0, len(GOOD) - 5), st.binary(max_size=4), st.integers(0, 3))
-def test_a_damaged_head_is_read_by_the_same_rules_or_fails_the_replica(place, wrong, dropped):
+def test_a_damaged_head_is_read_by_the_same_rules_or_fails_the_replica(place: int, wrong: bytes, dropped: int) -> None:
     raw = GOOD[:place] + wrong + GOOD[place + dropped : -4] + b"\r\n\r\n"
     raw = raw[: raw.index(b"\r\n\r\n") + 4]  # a head ends at its first empty line, and is cut there before it is parsed
     try:
@@ -151,7 +153,7 @@ def test_a_damaged_head_is_read_by_the_same_rules_or_fails_the_replica(place, wr
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_fail_the_replica_and_nothing_else(raw):
+def test_any_bytes_fail_the_replica_and_nothing_else(raw: bytes) -> None:
     for attempt in (raw, raw + b"\r\n\r\n", b"HTTP/1.1 200 " + raw + b"\r\n\r\n"):
         try:
             parse_response(attempt)

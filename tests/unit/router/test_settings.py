@@ -9,7 +9,7 @@ from router.settings import RouterSettings, SettingError, from_environment
 from serving.destinations import networks
 
 
-def test_without_an_environment_the_defaults_hold():
+def test_without_an_environment_the_defaults_hold() -> None:
     assert from_environment({}) == RouterSettings()
     assert from_environment({"PATH": "/bin", "SCOREFRONT_URL": "http://127.0.0.1:8081"}) == RouterSettings()
 
@@ -25,12 +25,12 @@ def test_every_setting_has_its_variable():
         assert dataclasses.replace(settings, **{field.name: default}) == RouterSettings()
 
 
-def test_seconds_may_be_fractions():
+def test_seconds_may_be_fractions() -> None:
     assert from_environment({"SCOREFRONT_HEAD_TIMEOUT_S": "0.25"}).head_timeout_s == 0.25
 
 
 @pytest.mark.parametrize("text", ["", "x", "1 s", "0", "-1", "nan", "inf", "1e12", "None"])
-def test_a_setting_that_is_no_number_above_0_is_refused_with_the_variable(text):
+def test_a_setting_that_is_no_number_above_0_is_refused_with_the_variable(text: str) -> None:
     with pytest.raises(
         SettingError, match=r"^SCOREFRONT_IDLE_TIMEOUT_S: must be a number, above 0 and below 1e12"
     ) as e:
@@ -38,12 +38,12 @@ def test_a_setting_that_is_no_number_above_0_is_refused_with_the_variable(text):
     assert repr(text) in str(e.value)
 
 
-def test_a_number_of_things_is_whole():
+def test_a_number_of_things_is_whole() -> None:
     with pytest.raises(SettingError, match="SCOREFRONT_MAX_FIELDS: must be a whole number"):
         from_environment({"SCOREFRONT_MAX_FIELDS": "1.5"})
 
 
-def test_a_setting_off_by_default_may_be_switched_off():
+def test_a_setting_off_by_default_may_be_switched_off() -> None:
     assert from_environment({"SCOREFRONT_LAME_DUCK_S": "0"}).lame_duck_s == 0
     with pytest.raises(SettingError, match="SCOREFRONT_LAME_DUCK_S: must be a number, at least 0"):
         from_environment({"SCOREFRONT_LAME_DUCK_S": "-1"})
@@ -68,7 +68,7 @@ def test_a_switch_is_true_or_false():
 
 
 @pytest.mark.parametrize("text", ["", "1", "0", "yes", "True", "true "])
-def test_anything_else_is_no_switch(text):
+def test_anything_else_is_no_switch(text: str) -> None:
     with pytest.raises(SettingError, match=r"^SCOREFRONT_HIDE_ENDPOINTS: must be true or false") as e:
         from_environment({"SCOREFRONT_HIDE_ENDPOINTS": text})
     assert repr(text) in str(e.value)

@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,12 @@ from router.supervisor.socket_folder import MAX_PATH_BYTES, PREFIX, SocketFolder
 
 
 @pytest.fixture
-def runtime(tmp_path_factory):
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a short path, as XDG_RUNTIME_DIR is."""
     return tmp_path_factory.mktemp("run")
 
 
-def made_in(runtime) -> SocketFolder:
+def made_in(runtime: Path) -> SocketFolder:
     return SocketFolder({"XDG_RUNTIME_DIR": str(runtime)})
 
 
@@ -27,13 +28,13 @@ def socket_at(path: str) -> socket.socket:
     return sock
 
 
-def test_only_its_owner_may_enter(runtime):
+def test_only_its_owner_may_enter(runtime: Path) -> None:
     folder = made_in(runtime)
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     folder.close()
 
 
-def test_it_goes_with_all_sockets_and_closing_twice_is_harmless(runtime):
+def test_it_goes_with_all_sockets_and_closing_twice_is_harmless(runtime: Path) -> None:
     folder = made_in(runtime)
     for serial in (1, 2):
         socket_at(folder.address(serial).removeprefix("unix:")).close()
@@ -42,7 +43,7 @@ def test_it_goes_with_all_sockets_and_closing_twice_is_harmless(runtime):
     assert list(runtime.iterdir()) == []
 
 
-def test_a_worker_that_was_killed_leaves_no_socket(runtime):
+def test_a_worker_that_was_killed_leaves_no_socket(runtime: Path) -> None:
     folder = made_in(runtime)
     path = folder.address(1).removeprefix("unix:")
     for name in (path, f"{path}.handoff"):
@@ -53,7 +54,7 @@ def test_a_worker_that_was_killed_leaves_no_socket(runtime):
     folder.close()
 
 
-def test_addresses_fit_into_the_address_of_a_socket(runtime):
+def test_addresses_fit_into_the_address_of_a_socket(runtime: Path) -> None:
     folder = made_in(runtime)
     path = folder.address(99_999_999).removeprefix("unix:") + ".handoff"
     assert len(os.fsencode(path)) <= MAX_PATH_BYTES
@@ -61,7 +62,9 @@ def test_addresses_fit_into_the_address_of_a_socket(runtime):
     folder.close()
 
 
-def test_for_long_paths_the_temporary_folder_is_used(tmp_path, runtime, monkeypatch):
+def test_for_long_paths_the_temporary_folder_is_used(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(runtime))
     long = tmp_path / ("x" * 90)
     long.mkdir()
@@ -70,7 +73,7 @@ def test_for_long_paths_the_temporary_folder_is_used(tmp_path, runtime, monkeypa
     folder.close()
 
 
-def test_without_a_short_enough_place_there_is_a_reason(tmp_path, monkeypatch):
+def test_without_a_short_enough_place_there_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -78,7 +81,7 @@ def test_without_a_short_enough_place_there_is_a_reason(tmp_path, monkeypatch):
         SocketFolder({})
 
 
-def test_sockets_of_a_killed_supervisor_are_removed_and_those_of_a_live_one_are_not(runtime):
+def test_sockets_of_a_killed_supervisor_are_removed_and_those_of_a_live_one_are_not(runtime: Path) -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

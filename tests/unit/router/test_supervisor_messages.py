@@ -1,5 +1,8 @@
 """Messages between a supervisor and its workers survive the wire."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -38,7 +41,7 @@ def test_messages_of_workers_have_one_order() -> None:
 
 @pytest.mark.parametrize("decode", [decode_for_worker, decode_for_supervisor])
 @pytest.mark.parametrize("body", [b"", b"\xc1", msgspec.msgpack.encode({"type": "Sing"}), encode(Joined())])
-def test_invalid_messages_are_refused(decode, body) -> None:
+def test_invalid_messages_are_refused(decode: Callable[..., Any], body: bytes) -> None:
     with pytest.raises(LinkError):
         decode(body)
 

@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def table() -> Table:
     return table
 
 
-def split(percentiles: dict[str, float], default: str) -> Endpoint:
+def split(percentiles: Mapping[str, float], default: str) -> Endpoint:
     shares = effective_shares(percentiles, default)
     return endpoint("iris", *(version(name, share, default=name == default) for name, share in shares.items()))
 
@@ -56,29 +57,32 @@ def split(percentiles: dict[str, float], default: str) -> Endpoint:
         ("/versions/", "/versions/"),
     ],
 )
-def test_the_rest_of_the_path_goes_to_the_replica_and_score_becomes_the_score_path(table, prefix, rest, on_replica):
+def test_the_rest_of_the_path_goes_to_the_replica_and_score_becomes_the_score_path(
+    table: Table, prefix: str, rest: str, on_replica: str
+) -> None:
     match = table.match((prefix + "iris" + rest).encode())
     assert match.route.name == "iris" and match.pinned is None
     assert match.path_on(match.route.versions[b"blue"]) == on_replica.encode()
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_version_may_be_named_in_the_path(table, prefix):
+def test_a_version_may_be_named_in_the_path(table: Table, prefix: str) -> None:
     match = table.match((prefix + "iris/versions/green/score").encode())
+    assert match.pinned is not None
     green = match.route.pinned(match.pinned)
     assert green.key == VersionKey("iris", "green") and match.path_on(green) == b"/score"
     match = table.match((prefix + "iris/versions/blue/swagger.json").encode())
     assert match.pinned == b"blue" and match.path_on(match.route.versions[b"blue"]) == b"/swagger.json"
 
 
-def test_each_version_has_its_own_score_path(table):
+def test_each_version_has_its_own_score_path(table: Table) -> None:
     match = table.match(b"/api/v1/service/iris/score")
     assert match.path_on(match.route.pinned(b"blue")) == b"/predict"
     assert match.path_on(match.route.pinned(b"green")) == b"/score"
 
 
 @pytest.mark.parametrize("name", [b"red", b"", b"BLUE", b"blue ", b"..", b"%62lue"])
-def test_a_version_that_does_not_exist_is_not_found(table, name):
+def test_a_version_that_does_not_exist_is_not_found(table: Table, name: bytes) -> None:
     with pytest.raises(VersionNotFound):
         table.match(b"/api/v1/service/iris/score").route.pinned(name)
 
@@ -109,7 +113,7 @@ def test_a_version_that_does_not_exist_is_not_found(table, name):
         "/./api/v1/service/iris/score",
     ],
 )
-def test_a_path_that_is_not_exactly_that_of_an_endpoint_is_not_found(table, path):
+def test_a_path_that_is_not_exactly_that_of_an_endpoint_is_not_found(table: Table, path: str) -> None:
     with pytest.raises(EndpointNotFound):
         table.match(path.encode())
 
@@ -121,13 +125,13 @@ def test_a_path_that_is_not_exactly_that_of_an_endpoint_is_not_found(table, path
         *("/..;/x", "/a/.;jsessionid=1/b", "/a/%2e%2e;x", "/score/..", "/versions/blue/../score"),
     ],
 )
-def test_dot_segments_are_refused_plain_or_encoded(table, rest):
+def test_dot_segments_are_refused_plain_or_encoded(table: Table, rest: str) -> None:
     with pytest.raises(RefusedRequest):
         table.match(b"/api/v1/service/iris" + rest.encode())
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_matched_or_refused(table_path):
+def test_any_bytes_are_matched_or_refused(table_path: bytes) -> None:
     table = Table()
     table.upsert(endpoint("iris"))
     for path in (table_path, b"/api/v1/service/iris/" + table_path):
@@ -142,7 +146,7 @@ def test_any_bytes_are_matched_or_refused(table_path):
 # ---- changes
 
 
-def test_the_generation_rises_with_every_change(table):
+def test_the_generation_rises_with_every_change(table: Table) -> None:
     seen = [table.generation]
 
     def risen() -> bool:
@@ -159,7 +163,7 @@ def test_the_generation_rises_with_every_change(table):
     assert risen()
 
 
-def test_an_endpoint_that_is_removed_is_not_found_and_its_keys_do_not_come_back_with_its_name(table):
+def test_an_endpoint_that_is_removed_is_not_found_and_its_keys_do_not_come_back_with_its_name(table: Table) -> None:
     table.set_keys(KeyDigests("iris", (b"1" * 32,)))
     table.remove("iris")
     table.remove("iris")
@@ -171,7 +175,7 @@ def test_an_endpoint_that_is_removed_is_not_found_and_its_keys_do_not_come_back_
 
 
 @pytest.mark.parametrize("keys_first", [True, False])
-def test_keys_and_endpoints_may_come_in_either_order(keys_first):
+def test_keys_and_endpoints_may_come_in_either_order(keys_first: bool) -> None:
     table = Table()
     steps = [lambda: table.set_keys(KeyDigests("iris", (b"1" * 32, b"2" * 32))), lambda: table.upsert(endpoint("iris"))]
     for step in steps if keys_first else reversed(steps):
@@ -179,7 +183,7 @@ def test_keys_and_endpoints_may_come_in_either_order(keys_first):
     assert table.match(b"/api/v1/service/iris/score").route.keys.digests == (b"1" * 32, b"2" * 32)
 
 
-def test_a_regenerated_key_replaces_the_old_one_and_outlives_a_change_of_the_endpoint(table):
+def test_a_regenerated_key_replaces_the_old_one_and_outlives_a_change_of_the_endpoint(table: Table) -> None:
     table.set_keys(KeyDigests("iris", (b"1" * 32, b"2" * 32)))
     table.set_keys(KeyDigests("iris", (b"3" * 32, b"2" * 32)))
     table.upsert(endpoint("iris"))
@@ -187,13 +191,13 @@ def test_a_regenerated_key_replaces_the_old_one_and_outlives_a_change_of_the_end
     assert table.match(b"/api/v1/service/iris-2/score").route.keys.digests == ()
 
 
-def test_a_change_of_an_endpoint_replaces_all_of_it(table):
+def test_a_change_of_an_endpoint_replaces_all_of_it(table: Table) -> None:
     table.upsert(endpoint("iris", version("red"), auth=Auth.TOKEN))
     match = table.match(b"/api/v1/endpoint/iris/score")
     assert list(match.route.versions) == [b"red"] and match.route.auth is Auth.TOKEN
 
 
-def test_a_thousand_endpoints_of_six_versions_are_each_found():
+def test_a_thousand_endpoints_of_six_versions_are_each_found() -> None:
     table = Table()
     shares = [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]
     for number in range(1000):
@@ -218,7 +222,9 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("percentiles", "default", "expected"), VECTORS)
-def test_shares_of_draws_are_those_of_the_contract(percentiles, default, expected):
+def test_shares_of_draws_are_those_of_the_contract(
+    percentiles: dict[str, int], default: str, expected: dict[str, int]
+) -> None:
     route = Route(split(percentiles, default), NO_KEYS)
     drawn = Counter(route.choose((number + 0.5) / 10_000).name.decode() for number in range(10_000))
     assert {name: count / 100 for name, count in drawn.items()} == expected
@@ -228,7 +234,7 @@ def test_shares_of_draws_are_those_of_the_contract(percentiles, default, expecte
         assert abs(drawn[name] / 100 - percent) < 1
 
 
-def test_a_version_without_a_share_is_never_drawn_but_may_be_pinned():
+def test_a_version_without_a_share_is_never_drawn_but_may_be_pinned() -> None:
     splits: list[tuple[dict[str, float], str]] = [
         ({"zero": 0, "all": 100}, "all"),
         ({"all": 100, "zero": 0}, "zero"),
@@ -241,13 +247,13 @@ def test_a_version_without_a_share_is_never_drawn_but_may_be_pinned():
         assert route.pinned(b"zero").name == b"zero"
 
 
-def test_a_version_with_all_traffic_needs_no_draw():
+def test_a_version_with_all_traffic_needs_no_draw() -> None:
     assert not Route(split({"all": 100, "zero": 0}, "all"), NO_KEYS).split
     assert Route(split({"one": 50, "two": 50}, "one"), NO_KEYS).split
 
 
 @given(st.lists(st.integers(0, 16), min_size=1, max_size=6))
-def test_a_fine_grid_of_draws_reproduces_the_shares(percents):
+def test_a_fine_grid_of_draws_reproduces_the_shares(percents: list[int]) -> None:
     names = [f"v-{index}" for index in range(len(percents))]
     declared = split(dict(zip(names, percents, strict=True)), names[0])
     route, steps = Route(declared, NO_KEYS), 2000
@@ -256,12 +262,12 @@ def test_a_fine_grid_of_draws_reproduces_the_shares(percents):
         assert abs(drawn[each.name] - each.share * steps) <= 2, each.name
 
 
-def test_an_edge_belongs_to_the_next_version():
+def test_an_edge_belongs_to_the_next_version() -> None:
     route = Route(split({"aaa": 0, "bbb": 25, "ccc": 25, "ddd": 50}, "ddd"), NO_KEYS)
     draws = [0.0, math.nextafter(0.25, 0), 0.25, math.nextafter(0.5, 0), 0.5, math.nextafter(1, 0)]
     assert [route.choose(u).name for u in draws] == [b"bbb", b"bbb", b"ccc", b"ccc", b"ddd", b"ddd"]
 
 
-def test_every_draw_falls_somewhere():
+def test_every_draw_falls_somewhere() -> None:
     route = Route(split({"one": 33.3, "two": 33.3, "three": 33.4}, "one"), NO_KEYS)
     assert [route.choose(u).name for u in (0.0, 1 - 2**-53)] == [b"one", b"three"]

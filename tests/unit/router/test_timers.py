@@ -3,7 +3,7 @@
 from router.core.timers import Timers
 
 
-def test_due_timers_run_in_the_order_of_their_times_and_then_of_their_planning():
+def test_due_timers_run_in_the_order_of_their_times_and_then_of_their_planning() -> None:
     timers = Timers()
     done: list[tuple[str, float]] = []
 
@@ -22,7 +22,7 @@ def test_due_timers_run_in_the_order_of_their_times_and_then_of_their_planning()
     assert done[3:] == [("d", 5.0)] and timers.next() is None
 
 
-def test_a_timer_may_plan_others_that_run_at_once_if_due():
+def test_a_timer_may_plan_others_that_run_at_once_if_due() -> None:
     timers = Timers()
 
     def first(now: float) -> list[str]:

@@ -120,7 +120,7 @@ def later(seconds: float = 0.5, beats: float = 5, **more: float) -> Work:
     )
 
 
-def test_the_load_is_the_difference_between_two_beats():
+def test_the_load_is_the_difference_between_two_beats() -> None:
     after = later(cpu_s=0.25, routed=2000, routing_s=0.2, late_s=0.01)
     load = load_between(BEFORE, after)
     assert load is not None
@@ -129,11 +129,11 @@ def test_the_load_is_the_difference_between_two_beats():
     assert load.loop_lag_s == pytest.approx(0.002)
 
 
-def test_a_router_without_requests_has_no_time_to_route():
+def test_a_router_without_requests_has_no_time_to_route() -> None:
     assert load_between(BEFORE, later()) == WorkerLoad(None, 0.0, 0.0)
 
 
-def test_threads_do_not_make_a_core_more_than_one():
+def test_threads_do_not_make_a_core_more_than_one() -> None:
     load = load_between(BEFORE, later(cpu_s=0.9))
     assert load is not None and load.cpu == 1.0
 
@@ -148,7 +148,7 @@ def test_threads_do_not_make_a_core_more_than_one():
     ],
     ids=["just seen", "it has not beaten since", "it has never beaten", "its first beat"],
 )
-def test_without_two_beats_nothing_is_known(before, after):
+def test_without_two_beats_nothing_is_known(before: Work | None, after: Work) -> None:
     assert load_between(before, after) is None
 
 
@@ -267,7 +267,7 @@ async def test_with_a_chosen_number_or_in_tests_nothing_is_scaled(rows: Rows, cl
 # ---- what becomes known, what can be set
 
 
-def test_metrics_have_the_number_of_workers_and_of_its_changes():
+def test_metrics_have_the_number_of_workers_and_of_its_changes() -> None:
     text = Exposition(lambda: FrontEndFigures(1, 2, {Direction.UP: 3})).render((), {}, {}, {}).decode()
     samples = {
         (sample.name, sample.labels.get("direction", "")): sample.value
@@ -280,18 +280,18 @@ def test_metrics_have_the_number_of_workers_and_of_its_changes():
     assert decided == {"up": 3, "down": 0, "hold": 0}
 
 
-def test_without_an_environment_the_defaults_hold_for_one_machine():
+def test_without_an_environment_the_defaults_hold_for_one_machine() -> None:
     assert front_end_settings({"PATH": "/bin"}) == ONE_MACHINE
 
 
 @pytest.mark.parametrize("name", MACHINE_FIELDS)
-def test_every_threshold_has_its_variable(name):
+def test_every_threshold_has_its_variable(name: str) -> None:
     settings = front_end_settings({f"SCOREFRONT_FRONTEND_{name.upper()}": "0.25"})
     assert getattr(settings, name) == 0.25
 
 
 @pytest.mark.parametrize("purpose", ClusterPurpose)
-def test_the_purpose_is_written_as_azure_writes_it(purpose):
+def test_the_purpose_is_written_as_azure_writes_it(purpose: ClusterPurpose) -> None:
     assert front_end_settings({"SCOREFRONT_CLUSTER_PURPOSE": purpose.value}).purpose is purpose
 
 
@@ -304,7 +304,7 @@ def test_the_purpose_is_written_as_azure_writes_it(purpose):
         ("SCOREFRONT_CLUSTER_PURPOSE", "devtest", "must be FastProd or DevTest (got 'devtest')"),
     ],
 )
-def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable, text, rule):
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, text: str, rule: str) -> None:
     with pytest.raises(SettingError) as refused:
         front_end_settings({variable: text})
     assert str(refused.value) == f"{variable}: {rule}"

@@ -52,7 +52,7 @@ def faults_of(config: object, replica: dict[str, Any] | None = None) -> dict[str
     return {fault.path: fault.rule for fault in refusal.value.faults}
 
 
-def test_every_key_is_honoured():
+def test_every_key_is_honoured() -> None:
     declared = parse(from_deploymentconfig(EVERY_KEY, "iris", SCRIPT))
     endpoint = to_endpoint(declared)
     (only,) = endpoint.versions
@@ -68,7 +68,7 @@ def test_every_key_is_honoured():
     assert only.replica.env == {"AML_APP_INSIGHTS_ENABLED": "true"}
 
 
-def test_the_smallest_config_gives_the_defaults():
+def test_the_smallest_config_gives_the_defaults() -> None:
     bare = from_deploymentconfig({"computeType": "aks"}, "iris", SCRIPT)
     (only,) = to_endpoint(parse(bare)).versions
     assert only.name == "iris", "as in the v1 SDK, the version is named after its endpoint"
@@ -77,13 +77,13 @@ def test_the_smallest_config_gives_the_defaults():
     assert from_deploymentconfig(nulls, "iris", SCRIPT) == bare
 
 
-def test_a_fixed_number_of_replicas_turns_autoscaling_off():
+def test_a_fixed_number_of_replicas_turns_autoscaling_off() -> None:
     config = {"computeType": "aks", "numReplicas": 3}
     (only,) = to_endpoint(parse(from_deploymentconfig(config, "iris", SCRIPT))).versions
     assert only.autoscale == AutoscalePolicy(enabled=False, min_replicas=3, max_replicas=3)
 
 
-def test_insights_are_switched_on_if_scorefront_sets_the_environment():
+def test_insights_are_switched_on_if_scorefront_sets_the_environment() -> None:
     config = {"computeType": "aks", "appInsightsEnabled": True}
     own = from_deploymentconfig(config, "iris", {**SCRIPT, "env": {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}})
     assert own["spec"]["versions"][0]["replica"]["env"] == {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}
@@ -91,7 +91,7 @@ def test_insights_are_switched_on_if_scorefront_sets_the_environment():
     assert static["spec"]["properties"] == {"appInsightsEnabled": "true"}
 
 
-def test_faults_are_named_by_their_place_in_the_config():
+def test_faults_are_named_by_their_place_in_the_config() -> None:
     faults = faults_of(
         {
             "computeType": "ACI",
@@ -130,19 +130,19 @@ def test_faults_are_named_by_their_place_in_the_config():
     assert "did you mean gpuCores" in faults["containerResourceRequirements.gpu"]
 
 
-def test_a_missing_required_field_is_named_by_its_place_in_the_config_too():
+def test_a_missing_required_field_is_named_by_its_place_in_the_config_too() -> None:
     assert set(faults_of({"computeType": "aks", "autoScaler": {"autoscaleEnabled": False}})) == {"numReplicas"}
     assert set(faults_of({})) == {"computeType"}
 
 
-def test_faults_of_the_replica_keep_their_place_in_the_document():
+def test_faults_of_the_replica_keep_their_place_in_the_document() -> None:
     assert set(faults_of({"computeType": "aks"}, {"entryscript": "x"})) == {
         "spec.versions[0].replica",
         "spec.versions[0].replica.entryscript",
     }
 
 
-def test_the_config_and_the_replica_stay_as_they_were():
+def test_the_config_and_the_replica_stay_as_they_were() -> None:
     replica: dict[str, Any] = {**SCRIPT, "env": {}}
     resources = {"cpu": 1}
     config = {
@@ -176,7 +176,7 @@ def test_keys_are_read_apart_and_do_not_get_into_the_document():
         ({"primarykey": "s3cret"}, {"keys.primarykey"}),
     ],
 )
-def test_wrong_keys_are_refused_and_never_shown(keys, paths):
+def test_wrong_keys_are_refused_and_never_shown(keys: dict[str, Any] | str, paths: set[str]) -> None:
     config = {"computeType": "aks", "keys": keys}
     assert set(faults_of(config)) == paths
     with pytest.raises(InvalidManifest) as refusal:
@@ -188,7 +188,7 @@ def test_wrong_keys_are_refused_and_never_shown(keys, paths):
 # ---- inferenceconfig.json
 
 
-def test_an_inferenceconfig_becomes_a_replica():
+def test_an_inferenceconfig_becomes_a_replica() -> None:
     config = {
         "entryScript": "score.py",
         "sourceDirectory": "./src",
@@ -210,7 +210,7 @@ def test_an_inferenceconfig_becomes_a_replica():
     from_deploymentconfig({"computeType": "aks"}, "iris", replica)
 
 
-def test_a_small_inferenceconfig_is_enough():
+def test_a_small_inferenceconfig_is_enough() -> None:
     assert from_inferenceconfig({"entryScript": "score.py", "environment": None}) == SCRIPT
 
 
@@ -224,7 +224,7 @@ def test_a_small_inferenceconfig_is_enough():
         ({"environment": {"environmentVariable": {}}}, {"entryScript", "environment.environmentVariable"}),
     ],
 )
-def test_a_wrong_inferenceconfig_is_refused(config, paths):
+def test_a_wrong_inferenceconfig_is_refused(config: dict[str, Any] | list[Any], paths: set[str]) -> None:
     with pytest.raises(InvalidManifest) as refusal:
         from_inferenceconfig(config)
     assert {fault.path for fault in refusal.value.faults} == paths
@@ -238,7 +238,7 @@ _values = st.recursive(
 
 
 @given(_values | st.dictionaries(st.sampled_from([*EVERY_KEY, "entryScript", "environment", "other"]), _values))
-def test_files_of_any_content_are_read_or_refused(config):
+def test_files_of_any_content_are_read_or_refused(config: Any) -> None:
     for read in (
         lambda: parse(from_deploymentconfig(config, "iris", SCRIPT)),
         lambda: declared_keys(config),

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -64,7 +65,7 @@ def faults_of(candidate: object) -> dict[str, str]:
     return {fault.path: fault.rule for fault in refusal.value.faults}
 
 
-def test_every_field_arrives_in_the_units_of_the_domain():
+def test_every_field_arrives_in_the_units_of_the_domain() -> None:
     endpoint = to_endpoint(parse(yaml.safe_load(THE_WHOLE_FORMAT)))
     assert (endpoint.name, endpoint.auth, endpoint.retry) == ("iris", Auth.TOKEN, RetryRule.BEFORE_RESPONSE)
     assert (endpoint.description, endpoint.tags) == ("Which iris is it?", {"owner": "flowers"})
@@ -87,7 +88,7 @@ def test_every_field_arrives_in_the_units_of_the_domain():
     assert green.replica.command == ("python", "server.py", "--port", "{port}")
 
 
-def test_omitted_fields_have_the_defaults_of_the_v1_service():
+def test_omitted_fields_have_the_defaults_of_the_v1_service() -> None:
     endpoint = to_endpoint(parse(document()))
     (only,) = endpoint.versions
     assert (endpoint.auth, endpoint.retry, endpoint.description) == (Auth.KEY, RetryRule.NEVER_BEGUN, "")
@@ -111,7 +112,7 @@ def with_nulls(full: Any, bare: Any) -> Any:
     return bare
 
 
-def test_null_means_the_default_in_every_optional_field():
+def test_null_means_the_default_in_every_optional_field() -> None:
     bare = document(version())
     full = yaml.safe_load(THE_WHOLE_FORMAT)
     del full["spec"]["versions"][1]
@@ -122,7 +123,7 @@ def test_null_means_the_default_in_every_optional_field():
 
 
 @pytest.mark.parametrize("field", ["autoScaler", "containerResourceRequirements", "livenessProbeRequirements"])
-def test_null_means_the_default_inside_a_mapping_too(field):
+def test_null_means_the_default_inside_a_mapping_too(field: str) -> None:
     full = yaml.safe_load(THE_WHOLE_FORMAT)["spec"]["versions"][0][field]
     assert parse(document({**version(), field: dict.fromkeys(full)})) == parse(document())
 
@@ -139,27 +140,27 @@ def test_null_means_the_default_inside_a_mapping_too(field):
         ({"tokenAuthEnabled": False, "authEnabled": False}, Auth.NONE),
     ],
 )
-def test_token_auth_turns_key_auth_off_unless_it_was_asked_for(switches, auth):
+def test_token_auth_turns_key_auth_off_unless_it_was_asked_for(switches: dict[str, Any], auth: Auth) -> None:
     declared = parse(document(**switches))
     assert to_endpoint(declared).auth is auth
     assert to_document(declared)["spec"]["authEnabled"] is (auth is Auth.KEY)
 
 
-def test_there_are_as_many_static_replicas_as_addresses():
+def test_there_are_as_many_static_replicas_as_addresses() -> None:
     addresses = ["127.0.0.1:9400", "[::1]:9400", "model.local:1", "cache_1:65535"]
     (only,) = to_endpoint(parse(document(version(replica={"static": addresses})))).versions
     assert only.replica.static == tuple(addresses)
     assert only.autoscale == AutoscalePolicy(enabled=False, min_replicas=4, max_replicas=4)
 
 
-def test_six_versions_and_traffic_of_exactly_100_are_allowed():
+def test_six_versions_and_traffic_of_exactly_100_are_allowed() -> None:
     shares = [33.3, 33.3, 33.4, 0, 0, 0]
     endpoint = to_endpoint(parse(document(*(version(f"v-{i}x", trafficPercentile=p) for i, p in enumerate(shares)))))
     assert [round(v.share, 6) for v in endpoint.versions] == [0.333, 0.333, 0.334, 0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["abc", "a--b", "a1-", "a" * 32, "ab", "-ab", "Version1", "a" * 33])
-def test_names_follow_the_rule_of_the_v1_sdk(name):
+def test_names_follow_the_rule_of_the_v1_sdk(name: str) -> None:
     allowed = name in {"abc", "a--b", "a" * 32}
     candidate = document(version(name))
     if allowed:
@@ -168,7 +169,7 @@ def test_names_follow_the_rule_of_the_v1_sdk(name):
         assert set(faults_of(candidate)) == {"spec.versions[0].name"}
 
 
-def test_the_output_of_get_can_be_applied_again_and_its_status_is_dropped():
+def test_the_output_of_get_can_be_applied_again_and_its_status_is_dropped() -> None:
     shown = {**to_document(parse(document())), "status": {"ready": 1, "at": {7: float("nan")}}}
     assert parse(shown) == parse(to_document(parse(document())))
 
@@ -198,7 +199,7 @@ def as_served(declared: ScoringEndpoint) -> dict[str, Any]:
 
 
 @given(valid_documents())
-def test_what_an_api_server_adds_is_ignored(candidate):
+def test_what_an_api_server_adds_is_ignored(candidate: Any) -> None:
     declared = parse(candidate)
     again = parse(as_served(declared))
     assert to_endpoint(again) == to_endpoint(declared)
@@ -209,7 +210,7 @@ def test_what_an_api_server_adds_is_ignored(candidate):
     assert found == expected
 
 
-def test_a_field_of_metadata_that_no_server_adds_is_still_refused():
+def test_a_field_of_metadata_that_no_server_adds_is_still_refused() -> None:
     candidate = as_served(parse(document()))
     candidate["metadata"]["generatedName"] = "x"
     assert set(faults_of(candidate)) == {"metadata.generatedName"}
@@ -227,7 +228,7 @@ def test_a_field_of_metadata_that_no_server_adds_is_still_refused():
         ({"kind": ["List"]}, None),
     ],
 )
-def test_lists_are_taken_apart(listing, count):
+def test_lists_are_taken_apart(listing: Any, count: Any) -> None:
     items = items_of(listing)
     assert (items if items is None else len(items)) == count
 
@@ -244,13 +245,13 @@ def test_lists_are_taken_apart(listing, count):
         ({"value": [1], "items": [1]}, "items"),
     ],
 )
-def test_a_list_that_is_none_is_refused_with_its_field(listing, path):
+def test_a_list_that_is_none_is_refused_with_its_field(listing: Any, path: Any) -> None:
     with pytest.raises(InvalidManifest) as refusal:
         items_of(listing)
     assert [fault.path for fault in refusal.value.faults] == [path]
 
 
-def test_judging_changes_nothing_in_the_document():
+def test_judging_changes_nothing_in_the_document() -> None:
     candidate = yaml.safe_load(THE_WHOLE_FORMAT) | {"status": {}}
     before = copy.deepcopy(candidate)
     to_document(parse(candidate))["spec"]["versions"][0]["replica"]["env"]["GREETING"] = "changed"
@@ -258,7 +259,7 @@ def test_judging_changes_nothing_in_the_document():
 
 
 @given(valid_documents())
-def test_a_document_with_its_defaults_filled_in_means_the_same(candidate):
+def test_a_document_with_its_defaults_filled_in_means_the_same(candidate: dict[str, Any]) -> None:
     declared = parse(candidate)
     filled = to_document(declared)
     assert to_endpoint(parse(filled)) == to_endpoint(declared)
@@ -266,7 +267,7 @@ def test_a_document_with_its_defaults_filled_in_means_the_same(candidate):
 
 
 @given(valid_documents())
-def test_null_inside_a_pod_template_is_kept(candidate):
+def test_null_inside_a_pod_template_is_kept(candidate: dict[str, Any]) -> None:
     for given_version, filled in zip(
         candidate["spec"]["versions"], to_document(parse(candidate))["spec"]["versions"], strict=True
     ):
@@ -312,7 +313,7 @@ def spoiled_documents(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=200)
 @given(_junk | spoiled_documents())
-def test_any_document_is_accepted_whole_or_refused_with_printable_faults(candidate):
+def test_any_document_is_accepted_whole_or_refused_with_printable_faults(candidate: Any) -> None:
     faults: tuple[Fault, ...] = ()
     try:
         to_endpoint(parse(to_document(parse(candidate))))
@@ -329,37 +330,37 @@ def assert_some(faults: tuple[Fault, ...]) -> None:
     assert faults, "a refusal says why"
 
 
-def test_a_number_too_long_to_print_is_refused():
+def test_a_number_too_long_to_print_is_refused() -> None:
     faults = faults_of(document(version(numReplicas=10**5000), version("green", trafficPercentile=10**5000)))
     assert set(faults) == {"spec.versions[0].numReplicas", "spec.versions[1].trafficPercentile"}
 
 
-def test_an_endless_document_is_refused():
+def test_an_endless_document_is_refused() -> None:
     endless: dict[str, Any] = document()
     endless["spec"]["versions"][0]["replica"] = {"podTemplate": endless}
     assert "nested at most 64 deep" in next(iter(faults_of(endless).values()))
 
 
-def test_a_document_that_grows_by_its_aliases_is_refused():
+def test_a_document_that_grows_by_its_aliases_is_refused() -> None:
     laughs: list[Any] = ["ha"]
     for _ in range(30):
         laughs = [laughs] * 9
     assert "at most 100000 values" in next(iter(faults_of(document(description=laughs)).values()))
 
 
-def test_text_that_cannot_be_encoded_is_refused_wherever_it_stands():
+def test_text_that_cannot_be_encoded_is_refused_wherever_it_stands() -> None:
     faults = faults_of(document(description="\ud800", kvTags={"\udfff": "x", "ok": "\ud800"}))
     assert set(faults) == {"spec.description", "spec.kvTags['\\udfff']", "spec.kvTags.ok"}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**63, yaml.safe_load("2024-01-01"), b"x", {1: 2}])
-def test_a_pod_template_holds_only_json(value):
+def test_a_pod_template_holds_only_json(value: bytes | dict[int, int] | float | date) -> None:
     pod = {"spec": {"containers": [{"name": "model"}], "x": value}}
     (path,) = faults_of(document(version(replica={"podTemplate": pod})))
     assert path.startswith("spec.versions[0].replica.podTemplate.spec.x")
 
 
-def test_possible_secrets_are_not_shown():
+def test_possible_secrets_are_not_shown() -> None:
     wrong = document(version(replica={**version()["replica"], "env": {"A": "s3cret\0", "B-": 5}}), keys={"x": "s3cret"})
     wrong["spec"]["primaryKey"] = "s3cret"
     wrong["auth"] = {"tokens": ["s3cret"]}
@@ -378,7 +379,7 @@ def resolved(**replica: Any) -> dict[str, Any]:
     return resolve_paths(document(version(replica=replica)), HOME)["spec"]["versions"][0]["replica"]
 
 
-def test_paths_are_relative_to_the_folder_of_the_manifest():
+def test_paths_are_relative_to_the_folder_of_the_manifest() -> None:
     assert resolved(entryScript="score.py", modelDir="model") == {
         "entryScript": "/home/ada/iris/score.py",
         "sourceDirectory": "/home/ada/iris",
@@ -386,30 +387,30 @@ def test_paths_are_relative_to_the_folder_of_the_manifest():
     }
 
 
-def test_an_entry_script_is_relative_to_its_source_directory():
+def test_an_entry_script_is_relative_to_its_source_directory() -> None:
     assert resolved(entryScript="score.py", sourceDirectory="src") == {
         "entryScript": "/home/ada/iris/src/score.py",
         "sourceDirectory": "/home/ada/iris/src",
     }
 
 
-def test_absolute_paths_stay_as_they_are():
+def test_absolute_paths_stay_as_they_are() -> None:
     paths = {"entryScript": "/opt/score.py", "sourceDirectory": "/srv/src", "modelDir": "/srv/model"}
     assert resolved(**paths) == paths
 
 
-def test_a_command_runs_in_the_folder_of_the_manifest():
+def test_a_command_runs_in_the_folder_of_the_manifest() -> None:
     assert resolved(command=["python", "server.py"])["sourceDirectory"] == "/home/ada/iris"
     assert resolved(image="model:1") == {"image": "model:1"}
 
 
-def test_resolving_twice_changes_nothing():
+def test_resolving_twice_changes_nothing() -> None:
     once = resolve_paths(yaml.safe_load(THE_WHOLE_FORMAT), HOME)
     assert resolve_paths(once, PurePosixPath("/elsewhere")) == once
 
 
 @given(_junk | spoiled_documents())
-def test_resolving_never_fails_and_leaves_the_document_alone(candidate):
+def test_resolving_never_fails_and_leaves_the_document_alone(candidate: Any) -> None:
     before = copy.deepcopy(candidate)
     resolve_paths(candidate, HOME)
     assert repr_of(candidate) == repr_of(before)
@@ -424,7 +425,7 @@ def repr_of(value: Any) -> Any:
     return repr(value) if isinstance(value, float) else value
 
 
-def test_the_defaults_of_the_records_are_those_of_the_format():
+def test_the_defaults_of_the_records_are_those_of_the_format() -> None:
     """One truth: the defaults of `serving.endpoint` are those of an empty manifest."""
     (only,) = to_endpoint(parse(document())).versions
     for record in (only.autoscale, only.resources, only.liveness):

@@ -93,12 +93,12 @@ def fields() -> dict[str, dict[str, Any]]:
     return {f"{model}.{name}": field for model, part in parts.items() for name, field in part["properties"].items()}
 
 
-def test_every_field_has_a_description():
+def test_every_field_has_a_description() -> None:
     assert len(fields()) > 50
     assert [name for name, field in fields().items() if len(field.get("description", "")) < 15] == []
 
 
-def test_a_description_gives_unit_rule_and_default():
+def test_a_description_gives_unit_rule_and_default() -> None:
     description = fields()["DeclaredVersion.scoringTimeoutMs"]["description"]
     assert "Milliseconds" in description
     assert "Must be a whole number from 1 to 300000." in description
@@ -108,34 +108,34 @@ def test_a_description_gives_unit_rule_and_default():
     assert "Default: false." in fields()["DeclaredVersion.isDefault"]["description"]
 
 
-def test_a_mapping_allows_no_unknown_field():
+def test_a_mapping_allows_no_unknown_field() -> None:
     models = [SCHEMA, *SCHEMA["$defs"].values()]
     assert all(model["additionalProperties"] is False for model in models)
 
 
-def test_it_is_plain_json():
+def test_it_is_plain_json() -> None:
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
 
 
 @given(valid_documents())
-def test_accepted_manifests_conform_with_and_without_defaults(candidate):
+def test_accepted_manifests_conform_with_and_without_defaults(candidate: dict[str, Any]) -> None:
     assert conforms(candidate, SCHEMA)
     assert conforms(to_document(parse(candidate)), SCHEMA)
 
 
-def test_a_manifest_with_a_broken_field_does_not_conform():
+def test_a_manifest_with_a_broken_field_does_not_conform() -> None:
     assert conforms(document(), SCHEMA)
     for wrong in ({"trafficPercentile": 101}, {"numReplicas": 0}, {"type": "control"}, {"colour": 1}, {"name": "X"}):
         assert not conforms(document({**version(), **wrong}), SCHEMA), wrong
 
 
-def test_most_wrong_manifests_are_seen_by_the_schema_alone():
+def test_most_wrong_manifests_are_seen_by_the_schema_alone() -> None:
     """The rest breaks rules between fields, or rules that JSON Schema cannot say."""
     seen = [case["name"] for case in WRONG if not conforms(case["manifest"], SCHEMA)]
     assert len(seen) > len(WRONG) / 2
 
 
-def test_more_than_a_thousand_environment_variables_are_refused_by_both():
+def test_more_than_a_thousand_environment_variables_are_refused_by_both() -> None:
     for count in (1000, 1001):
         many = document(version(replica={"image": "m:1", "env": {f"V{number}": "" for number in range(count)}}))
         assert conforms(many, SCHEMA) == (count == 1000)

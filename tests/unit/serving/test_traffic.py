@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,17 +32,19 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("percentiles", "default", "shares"), VECTORS)
-def test_the_default_version_gets_the_unassigned_traffic(percentiles, default, shares):
+def test_the_default_version_gets_the_unassigned_traffic(
+    percentiles: dict[str, Any], default: str, shares: dict[str, float]
+) -> None:
     assert effective_shares(percentiles, default) == pytest.approx(shares)
     assert {v.name: v.share for v in endpoint(percentiles, default).versions} == pytest.approx(shares)
 
 
-def test_the_first_version_is_the_default_if_none_says_so():
+def test_the_first_version_is_the_default_if_none_says_so() -> None:
     assert [v.share for v in endpoint({"aaa": None, "bbb": 12.5}).versions] == [0.875, 0.125]
 
 
 @given(splits(), st.integers(0, 5))
-def test_shares_follow_the_rule_and_sum_to_one(percentiles, pick):
+def test_shares_follow_the_rule_and_sum_to_one(percentiles: list[Any], pick: int) -> None:
     by_name = {f"ver-{i}": percentile for i, percentile in enumerate(percentiles)}
     default = f"ver-{pick % len(percentiles)}"
     shares = effective_shares(by_name, default)
@@ -53,7 +56,7 @@ def test_shares_follow_the_rule_and_sum_to_one(percentiles, pick):
     assert math.fsum(shares.values()) == pytest.approx(1, abs=1e-9)
 
 
-def test_a_hair_of_binary_rounding_does_not_become_traffic():
+def test_a_hair_of_binary_rounding_does_not_become_traffic() -> None:
     drawn = endpoint({"aaa": None, "bbb": 33.3, "ccc": 33.3, "ddd": 33.4}, "aaa")
     assert drawn.default.share == 0
 
@@ -61,7 +64,7 @@ def test_a_hair_of_binary_rounding_does_not_become_traffic():
 # ---- another split
 
 
-def test_a_traffic_change_keeps_the_unnamed_versions():
+def test_a_traffic_change_keeps_the_unnamed_versions() -> None:
     declared = parse(
         document(version("blue", trafficPercentile=20, type="Control"), version("green"), authEnabled=False)
     )
@@ -72,7 +75,7 @@ def test_a_traffic_change_keeps_the_unnamed_versions():
     assert changed == before
 
 
-def test_the_default_and_the_control_move_from_one_version_to_another():
+def test_the_default_and_the_control_move_from_one_version_to_another() -> None:
     declared = parse(document(version("blue", isDefault=True, type="Control"), version("green")))
     changed = to_endpoint(parse(with_traffic(declared, {"blue": 20}, default="green", control="green")))
     assert [(v.name, v.share, v.is_default, v.type.value) for v in changed.versions] == [
@@ -81,7 +84,7 @@ def test_the_default_and_the_control_move_from_one_version_to_another():
     ]
 
 
-def test_a_split_over_versions_that_do_not_exist_is_refused_with_each_of_them():
+def test_a_split_over_versions_that_do_not_exist_is_refused_with_each_of_them() -> None:
     declared = parse(document(version("blue"), version("green")))
     with pytest.raises(InvalidManifest) as refusal:
         with_traffic(declared, {"red": 10, "blue": 20}, default="pink", control="grey")
@@ -93,7 +96,7 @@ def test_a_split_over_versions_that_do_not_exist_is_refused_with_each_of_them():
     assert all("blue, green" in fault.rule for fault in refusal.value.faults)
 
 
-def test_a_split_that_breaks_a_rule_is_left_to_the_judge():
+def test_a_split_that_breaks_a_rule_is_left_to_the_judge() -> None:
     declared = parse(document(version("blue", trafficPercentile=70), version("green")))
     with pytest.raises(InvalidManifest) as refusal:
         parse(with_traffic(declared, {"green": 31}))

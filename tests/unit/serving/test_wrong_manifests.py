@@ -15,12 +15,12 @@ CASES: list[dict[str, Any]] = yaml.safe_load(
 JARGON = ("pydantic", "Input should", "input_value", "https://", "validation error", "Traceback", "Annotated", "None")
 
 
-def test_there_are_at_least_sixty_wrong_manifests_under_different_names():
+def test_there_are_at_least_sixty_wrong_manifests_under_different_names() -> None:
     assert len({case["name"] for case in CASES}) == len(CASES) >= 60
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_a_wrong_manifest_is_refused_with_each_of_its_faults(case):
+def test_a_wrong_manifest_is_refused_with_each_of_its_faults(case: dict[str, Any]) -> None:
     with pytest.raises(InvalidManifest) as refusal:
         parse(case["manifest"], subject="wrong.yaml")
     expected = sorted((fault["path"], fault["rule_contains"]) for fault in case["faults"])
@@ -32,7 +32,7 @@ def test_a_wrong_manifest_is_refused_with_each_of_its_faults(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_a_message_speaks_the_language_of_the_manifest(case):
+def test_a_message_speaks_the_language_of_the_manifest(case: dict[str, Any]) -> None:
     with pytest.raises(InvalidManifest) as refusal:
         parse(case["manifest"])
     message = str(refusal.value)

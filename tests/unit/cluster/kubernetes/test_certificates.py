@@ -1,6 +1,9 @@
 """The certificates of an installation: created if missing, kept while valid, renewed without a gap."""
 
 import datetime
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -50,7 +53,7 @@ def trusts(one: Identity, other: Identity) -> bool:
     return False
 
 
-def test_an_identity_is_for_the_routers_at_both_ends_and_signs_nothing():
+def test_an_identity_is_for_the_routers_at_both_ends_and_signs_nothing() -> None:
     authority, identity = renewed(None, None, NOW)
     cert = parsed(identity.cert)
     names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -66,12 +69,12 @@ def test_an_identity_is_for_the_routers_at_both_ends_and_signs_nothing():
 
 
 @pytest.mark.parametrize("age", [datetime.timedelta(0), RENEW_AT * IDENTITY_LIFE - 2 * HOUR])
-def test_a_valid_certificate_is_kept(age):
+def test_a_valid_certificate_is_kept(age: timedelta) -> None:
     made = renewed(None, None, NOW)
     assert renewed(*made, NOW + age) == made
 
 
-def test_an_identity_is_made_anew_after_two_thirds_of_its_life_by_the_same_authority():
+def test_an_identity_is_made_anew_after_two_thirds_of_its_life_by_the_same_authority() -> None:
     authority, identity = renewed(None, None, NOW)
     later = NOW + RENEW_AT * IDENTITY_LIFE
     assert is_due(identity.cert, later)
@@ -82,7 +85,7 @@ def test_an_identity_is_made_anew_after_two_thirds_of_its_life_by_the_same_autho
     assert trusts(identity, fresh) and trusts(fresh, identity), "some mount the old one for a minute still"
 
 
-def test_over_many_years_all_trust_each_other_at_every_step():
+def test_over_many_years_all_trust_each_other_at_every_step() -> None:
     authority, identity = renewed(None, None, NOW)
     authorities, now = {authority.cert}, NOW
     while now < NOW + 2.2 * AUTHORITY_LIFE:
@@ -98,7 +101,7 @@ def test_over_many_years_all_trust_each_other_at_every_step():
     assert len(x509.load_pem_x509_certificates(identity.ca)) <= 2, "those that have ended are not carried along"
 
 
-def test_an_authority_with_a_lost_key_is_followed_by_another_that_is_trusted_first():
+def test_an_authority_with_a_lost_key_is_followed_by_another_that_is_trusted_first() -> None:
     _, identity = renewed(None, None, NOW)
     authority, kept = renewed(None, identity, NOW + HOUR)
     assert (kept.cert, kept.key) == (identity.cert, identity.key)
@@ -107,14 +110,14 @@ def test_an_authority_with_a_lost_key_is_followed_by_another_that_is_trusted_fir
 
 
 @pytest.mark.parametrize("late", [IDENTITY_LIFE, 2 * AUTHORITY_LIFE])
-def test_expired_certificates_are_created_anew_as_a_whole(late):
+def test_expired_certificates_are_created_anew_as_a_whole(late: timedelta) -> None:
     authority, identity = renewed(None, None, NOW)
     fresh = renewed(authority, identity, NOW + late)
     assert not is_due(fresh[0].cert, NOW + late) and not is_due(fresh[1].cert, NOW + late)
     assert trusts(fresh[1], fresh[1])
 
 
-def test_an_identity_of_another_authority_is_not_kept():
+def test_an_identity_of_another_authority_is_not_kept() -> None:
     authority, _ = renewed(None, None, NOW)
     _, stranger = renewed(None, None, NOW)
     wrong = Identity(authority.cert, stranger.cert, stranger.key)
@@ -129,7 +132,7 @@ def test_an_identity_of_another_authority_is_not_kept():
         (lambda good: Authority(good.cert, renewed(None, None, NOW)[0].key), "does not belong"),
     ],
 )
-def test_unusable_certificates_are_reported(spoil, told):
+def test_unusable_certificates_are_reported(spoil: Callable[..., Any], told: str) -> None:
     authority, _ = renewed(None, None, NOW)
     with pytest.raises(CertificateError, match=told):
         renewed(spoil(authority), None, NOW)
@@ -138,7 +141,7 @@ def test_unusable_certificates_are_reported(spoil, told):
 # ---- names, and what is made anew when asked for
 
 
-def test_a_control_process_has_a_name_of_its_own_and_its_addresses():
+def test_a_control_process_has_a_name_of_its_own_and_its_addresses() -> None:
     authority = renewed_authority(None, NOW)
     names = (CONTROL, "localhost", "10.0.0.7", "::1")
     cert = parsed(renewed_identity(authority, None, names, NOW).cert)
@@ -147,7 +150,7 @@ def test_a_control_process_has_a_name_of_its_own_and_its_addresses():
     assert list(map(str, alternative.get_values_for_type(x509.IPAddress))) == ["10.0.0.7", "::1"]
 
 
-def test_an_identity_with_other_names_is_made_anew_and_the_old_one_trusted():
+def test_an_identity_with_other_names_is_made_anew_and_the_old_one_trusted() -> None:
     authority = renewed_authority(None, NOW)
     before = renewed_identity(authority, None, ("scorefront-peers",), NOW)
     after = renewed_identity(authority, before, (ROUTER,), NOW)
@@ -155,13 +158,13 @@ def test_an_identity_with_other_names_is_made_anew_and_the_old_one_trusted():
     assert renewed_identity(authority, after, (ROUTER,), NOW) == after
 
 
-def test_a_key_that_leaked_is_replaced_when_asked_for():
+def test_a_key_that_leaked_is_replaced_when_asked_for() -> None:
     authority, identity = renewed(None, None, NOW)
     after = renewed_identity(authority, identity, (ROUTER,), NOW + HOUR, rotate=True)
     assert after.key != identity.key and trusts(after, identity) and trusts(identity, after)
 
 
-def test_after_a_rotation_of_the_authority_old_certificates_are_invalid_and_nothing_breaks_meanwhile():
+def test_after_a_rotation_of_the_authority_old_certificates_are_invalid_and_nothing_breaks_meanwhile() -> None:
     first, leaked = renewed(None, None, NOW)
     now = NOW + HOUR
     second = renewed_authority(first, now, rotate=True)
@@ -175,7 +178,7 @@ def test_after_a_rotation_of_the_authority_old_certificates_are_invalid_and_noth
     assert not trusts(leaked, identity)
 
 
-def test_a_request_in_the_middle_of_a_rotation_waits_until_the_new_authority_is_known():
+def test_a_request_in_the_middle_of_a_rotation_waits_until_the_new_authority_is_known() -> None:
     first, identity = renewed(None, None, NOW)
     second = renewed_authority(first, NOW + HOUR, rotate=True)
     early = renewed_identity(second, identity, (ROUTER,), NOW + HOUR, rotate=True)
@@ -184,12 +187,12 @@ def test_a_request_in_the_middle_of_a_rotation_waits_until_the_new_authority_is_
     assert late.key != identity.key and trusts(early, late)
 
 
-def test_a_self_signed_certificate_is_trusted_by_no_other():
+def test_a_self_signed_certificate_is_trusted_by_no_other() -> None:
     _, identity = renewed(None, None, NOW)
     alone = self_signed((CONTROL,), NOW)
     assert not trusts(identity, alone) and not trusts(alone, identity)
 
 
-def test_a_bundle_has_each_certificate_once():
+def test_a_bundle_has_each_certificate_once() -> None:
     one, two = renewed_authority(None, NOW), renewed_authority(None, NOW)
     assert bundle(one.cert, b"", two.cert + one.cert) == one.cert + two.cert

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from cluster.kubernetes.client.api_errors import WriteConflict
@@ -7,12 +9,14 @@ from serving.endpoint import WorkloadRef
 IRIS = WorkloadRef("Deployment", "iris-blue")
 
 
-def hpa(kind="Deployment", name="iris-blue", namespace="a", api="apps/v1", **metadata):
+def hpa(
+    kind: str = "Deployment", name: str = "iris-blue", namespace: str = "a", api: str = "apps/v1", **metadata: str
+) -> dict[str, Any]:
     target = {"kind": kind, "name": name, "apiVersion": api}
     return {"metadata": {"name": "h", "namespace": namespace, **metadata}, "spec": {"scaleTargetRef": target}}
 
 
-def test_an_autoscaler_of_the_same_workload_is_named():
+def test_an_autoscaler_of_the_same_workload_is_named() -> None:
     assert scaled_by([hpa()], "a", IRIS) == "a/h"
 
 
@@ -26,11 +30,11 @@ def test_an_autoscaler_of_the_same_workload_is_named():
         hpa(deletionTimestamp="2026-01-01T00:00:00Z"),
     ],
 )
-def test_an_autoscaler_of_something_else_or_one_that_goes_is_no_conflict(other):
+def test_an_autoscaler_of_something_else_or_one_that_goes_is_no_conflict(other: dict[str, Any]) -> None:
     assert scaled_by([other], "a", IRIS) == ""
 
 
-def test_a_refused_apply_names_the_owners_of_the_fields():
+def test_a_refused_apply_names_the_owners_of_the_fields() -> None:
     causes = [
         {
             "reason": "FieldManagerConflict",
@@ -42,5 +46,5 @@ def test_a_refused_apply_names_the_owners_of_the_fields():
     assert field_conflict(error) == ".spec.template.spec.containers[0].image is owned by kubectl-edit"
 
 
-def test_an_object_that_has_changed_meanwhile_is_no_field_conflict():
+def test_an_object_that_has_changed_meanwhile_is_no_field_conflict() -> None:
     assert field_conflict(WriteConflict("modified", 409, "Conflict")) == ""

@@ -3,7 +3,14 @@ from typing import Any
 from cluster.kubernetes.endpoint_objects import EndpointObjects, title_of
 
 
-def cr(namespace="a", uid="1", generation=1, created="2026-01-01T00:00:00Z", name="iris", **metadata):
+def cr(
+    namespace: str = "a",
+    uid: str = "1",
+    generation: int = 1,
+    created: str = "2026-01-01T00:00:00Z",
+    name: str = "iris",
+    **metadata: str,
+) -> dict[str, Any]:
     of_server = {"uid": uid, "generation": generation, "creationTimestamp": created}
     return {"metadata": {"name": name, "namespace": namespace, **of_server, **metadata}}
 
@@ -14,7 +21,7 @@ def owner(objects: EndpointObjects) -> dict[str, Any]:
     return found
 
 
-def test_the_oldest_object_has_its_name_and_the_others_are_its_rivals():
+def test_the_oldest_object_has_its_name_and_the_others_are_its_rivals() -> None:
     objects = EndpointObjects()
     objects.put(cr("a", "2", created="2026-01-01T00:00:02Z"))
     objects.put(cr("b", "1", created="2026-01-01T00:00:01Z"))
@@ -22,14 +29,14 @@ def test_the_oldest_object_has_its_name_and_the_others_are_its_rivals():
     assert [title_of(each) for each in objects.rivals("iris")] == ["a/iris"]
 
 
-def test_of_objects_of_the_same_second_the_lower_uid_has_the_name():
+def test_of_objects_of_the_same_second_the_lower_uid_has_the_name() -> None:
     objects = EndpointObjects()
     objects.put(cr("a", "2"))
     objects.put(cr("b", "1"))
     assert title_of(owner(objects)) == "b/iris"
 
 
-def test_a_name_passes_on_when_its_holder_is_gone():
+def test_a_name_passes_on_when_its_holder_is_gone() -> None:
     objects = EndpointObjects()
     old, young = cr("a", "1"), cr("b", "2", created="2026-01-01T00:00:09Z")
     objects.put(old)
@@ -40,21 +47,21 @@ def test_a_name_passes_on_when_its_holder_is_gone():
     assert objects.owner("iris") is None and objects.names() == []
 
 
-def test_a_late_watch_event_does_not_undo_a_later_write():
+def test_a_late_watch_event_does_not_undo_a_later_write() -> None:
     objects = EndpointObjects()
     assert objects.put(cr(generation=3))
     assert not objects.put(cr(generation=2))
     assert owner(objects)["metadata"]["generation"] == 3
 
 
-def test_a_change_of_the_status_alone_is_taken_over():
+def test_a_change_of_the_status_alone_is_taken_over() -> None:
     objects = EndpointObjects()
     objects.put(cr())
     assert objects.put({**cr(), "status": {"ready": "1/1"}})
     assert owner(objects)["status"] == {"ready": "1/1"}
 
 
-def test_late_words_of_an_object_that_another_has_replaced_are_ignored():
+def test_late_words_of_an_object_that_another_has_replaced_are_ignored() -> None:
     objects = EndpointObjects()
     objects.put(cr(uid="1"))
     objects.put(cr(uid="2"))

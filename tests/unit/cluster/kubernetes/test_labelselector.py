@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from cluster.kubernetes.client.labelselector import written
@@ -17,11 +19,11 @@ SELECTORS = {
 
 
 @pytest.mark.parametrize(("text", "selector"), SELECTORS.items(), ids=SELECTORS)
-def test_a_selector_is_written_as_a_query_takes_it_and_reads_back(text, selector):
+def test_a_selector_is_written_as_a_query_takes_it_and_reads_back(text: str, selector: dict[str, Any]) -> None:
     assert written(selector) == text
     parsed(text)
 
 
-def test_an_unknown_operator_selects_nothing():
+def test_an_unknown_operator_selects_nothing() -> None:
     strange = {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "a", "operator": "Like", "values": ["b"]}]}
     assert not parsed(written(strange)).fits({"app": "x", "a": "b"})

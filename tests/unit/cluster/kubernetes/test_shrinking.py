@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,67 +10,67 @@ from cluster.kubernetes.shrinking import DRAINED_COST, PodNow, of_deployment, of
 NOBODY: frozenset[str] = frozenset()
 
 
-def pod(number, ready=True, placed=True, draining=False, cost=0):
+def pod(number: int, ready: bool = True, placed: bool = True, draining: bool = False, cost: int = 0) -> PodNow:
     return PodNow(f"p-{number}", f"u{number}", f"p-{number}.u", f"2026-{number:02}", ready, placed, draining, cost)
 
 
-def names(pods):
+def names(pods: list[PodNow] | tuple[PodNow, ...] | tuple[PodNow, PodNow]) -> list[str]:
     return [each.name for each in pods]
 
 
-def test_more_is_just_a_higher_number():
+def test_more_is_just_a_higher_number() -> None:
     steps = of_deployment(5, [pod(1), pod(2)], NOBODY, NOBODY, NOBODY)
     assert (steps.replicas, steps.retire, steps.delete) == (5, (), ())
 
 
-def test_the_number_does_not_fall_before_those_that_go_are_drained():
+def test_the_number_does_not_fall_before_those_that_go_are_drained() -> None:
     pods = [pod(1), pod(2), pod(3)]
     steps = of_deployment(1, pods, {"p-1.u", "p-3.u"}, NOBODY, NOBODY)
     assert steps.replicas == 3 and names(steps.retire) == ["p-1", "p-3"]
 
 
-def test_the_number_falls_by_as_many_as_are_drained_and_those_are_the_cheapest():
+def test_the_number_falls_by_as_many_as_are_drained_and_those_are_the_cheapest() -> None:
     pods = [pod(1, draining=True, cost=-1000), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, {"p-3.u"}, NOBODY)
     assert steps.replicas == 2 and names(steps.mark_drained) == ["p-3"]
 
 
-def test_when_all_that_go_are_drained_there_is_no_need_to_tell_them_apart():
+def test_when_all_that_go_are_drained_there_is_no_need_to_tell_them_apart() -> None:
     pods = [pod(1, draining=True, cost=-1000), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, {"p-1.u", "p-3.u"}, NOBODY)
     assert steps.replicas == 1 and steps.mark_drained == ()
 
 
-def test_a_new_leader_continues_the_shrinking_of_the_old_one():
+def test_a_new_leader_continues_the_shrinking_of_the_old_one() -> None:
     pods = [pod(1, draining=True, cost=DRAINED_COST), pod(2), pod(3, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
     assert steps.replicas == 2 and steps.retire == () and steps.mark_drained == ()
 
 
-def test_those_that_are_not_ready_go_first_and_then_the_youngest():
+def test_those_that_are_not_ready_go_first_and_then_the_youngest() -> None:
     pods = [pod(1), pod(2, ready=False), pod(3), pod(4)]
     steps = of_deployment(2, pods, NOBODY, NOBODY, NOBODY)
     assert names(steps.retire) == ["p-2", "p-4"]
 
 
-def test_pods_without_a_node_have_nothing_to_drain():
+def test_pods_without_a_node_have_nothing_to_drain() -> None:
     pods = [pod(1), pod(2, ready=False, placed=False)]
     steps = of_deployment(1, pods, NOBODY, NOBODY, NOBODY)
     assert steps.replicas == 1 and steps.retire == ()
 
 
-def test_retired_pods_go_even_when_more_are_wanted_after_all():
+def test_retired_pods_go_even_when_more_are_wanted_after_all() -> None:
     steps = of_deployment(4, [pod(1), pod(2)], {"p-2.u"}, NOBODY, NOBODY)
     assert steps.replicas == 5 and names(steps.retire) == ["p-2"]
 
 
-def test_one_that_should_have_gone_is_deleted():
+def test_one_that_should_have_gone_is_deleted() -> None:
     pods = [pod(1), pod(2, draining=True, cost=-1000)]
     steps = of_deployment(1, pods, NOBODY, {"p-2.u"}, {"p-2.u"})
     assert names(steps.delete) == ["p-2"]
 
 
-def test_of_a_stateful_set_the_last_ones_go():
+def test_of_a_stateful_set_the_last_ones_go() -> None:
     pods = [pod(0), pod(1), pod(2)]
     steps = of_statefulset(1, pods, NOBODY, NOBODY, NOBODY)
     assert steps.replicas == 3 and names(steps.retire) == ["p-1", "p-2"]
@@ -76,7 +78,7 @@ def test_of_a_stateful_set_the_last_ones_go():
     assert of_statefulset(1, pods, NOBODY, {"p-1.u"}, NOBODY).replicas == 3, "p-2 works still, and would go first"
 
 
-def test_of_a_stateful_set_one_that_must_go_from_the_middle_is_deleted_and_comes_back():
+def test_of_a_stateful_set_one_that_must_go_from_the_middle_is_deleted_and_comes_back() -> None:
     steps = of_statefulset(3, [pod(0), pod(1), pod(2)], {"p-1.u"}, {"p-1.u"}, NOBODY)
     assert steps.replicas == 3 and names(steps.delete) == ["p-1"]
 
@@ -84,7 +86,7 @@ def test_of_a_stateful_set_one_that_must_go_from_the_middle_is_deleted_and_comes
 METADATA = {"name": "iris-blue-5", "uid": "0123-4567", "creationTimestamp": "2026-01-01T00:00:01Z"}
 
 
-def test_the_state_of_a_pod_is_read_from_its_object():
+def test_the_state_of_a_pod_is_read_from_its_object() -> None:
     read = pod_now(
         {
             "metadata": {**METADATA, "annotations": {DRAINING: "now", DELETION_COST: "-1000"}},
@@ -100,14 +102,16 @@ def test_the_state_of_a_pod_is_read_from_its_object():
 @pytest.mark.parametrize(
     "conditions", [None, [{"type": "Ready", "status": "False"}, {"type": "Initialized", "status": "True"}]]
 )
-def test_a_pod_without_a_node_and_without_annotations_is_not_ready_placed_or_draining(absent, conditions):
+def test_a_pod_without_a_node_and_without_annotations_is_not_ready_placed_or_draining(
+    absent: dict[str, Any], conditions: list[dict[str, str]] | None
+) -> None:
     metadata = {"name": "p", "uid": "u", **absent}
     read = pod_now({"metadata": metadata, "status": {"conditions": conditions}})
     assert read is not None
     assert (read.created, read.ready, read.placed, read.draining, read.cost) == ("", False, False, False, 0)
 
 
-def test_the_pods_of_a_workload_that_count():
+def test_the_pods_of_a_workload_that_count() -> None:
     owner = {"controller": True, "kind": "StatefulSet", "name": "w", "uid": "w-1"}
     workload = {"metadata": {"name": "w", "uid": "w-1"}}
     mine = {"metadata": {**METADATA, "ownerReferences": [owner]}}
@@ -117,18 +121,18 @@ def test_the_pods_of_a_workload_that_count():
     assert pods_now([mine], None) == []
 
 
-def test_a_stateful_set_marks_only_pods_with_a_node():
+def test_a_stateful_set_marks_only_pods_with_a_node() -> None:
     steps = of_statefulset(1, [pod(0), pod(1), pod(2, placed=False), pod(3, draining=True)], NOBODY, NOBODY, NOBODY)
     assert names(steps.retire) == ["p-1"]
     assert (steps.mark_drained, steps.replicas) == ((), 4)
 
 
-def test_a_victim_at_the_boundary_of_a_stateful_set_is_removed_once():
+def test_a_victim_at_the_boundary_of_a_stateful_set_is_removed_once() -> None:
     steps = of_statefulset(1, [pod(0), pod(1)], {"p-1.u"}, {"p-1.u"}, NOBODY)
     assert (names(steps.retire), names(steps.removable), steps.delete, steps.replicas) == (["p-1"], ["p-1"], (), 1)
 
 
-def test_a_pod_that_ends_already_does_not_count():
+def test_a_pod_that_ends_already_does_not_count() -> None:
     metadata = {"name": "p", "uid": "12345678-9", "creationTimestamp": ""}
     assert pod_now({"metadata": {**metadata, "deletionTimestamp": "now"}, "status": {}}) is None
     for phase in ("Failed", "Succeeded"):
@@ -141,7 +145,9 @@ PODS = st.lists(
 
 
 @given(PODS, st.integers(1, 8), st.data())
-def test_the_number_always_leaves_room_for_everything_that_still_works(drawn, wanted, data):
+def test_the_number_always_leaves_room_for_everything_that_still_works(
+    drawn: list[PodNow], wanted: int, data: Any
+) -> None:
     pods = [
         PodNow(f"p-{i}", f"u{i}", f"p-{i}.u", f"{i}", p.ready, p.placed, p.draining, p.cost)
         for i, p in enumerate(drawn)

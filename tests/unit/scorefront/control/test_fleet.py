@@ -1,7 +1,7 @@
 """The routers of a cluster as their leader scales them, with the API and the links faked, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, cast
 
 import pytest
@@ -38,13 +38,13 @@ class FakeGroups:
         self.expected: frozenset[str] = frozenset()
         self.obeys = True
 
-    def linked(self):
+    def linked(self) -> dict[str, GroupState]:
         return self.now
 
-    def expect(self, members) -> None:
+    def expect(self, members: dict[str, str]) -> None:
         self.expected = frozenset(members)
 
-    def locate(self, pods) -> None:
+    def locate(self, pods: Mapping[str, Collection[str]]) -> None:
         self.pods = pods
 
     def resize(self, workers: int) -> None:
@@ -53,7 +53,7 @@ class FakeGroups:
             for name in list(self.now):
                 self.have(name, workers=workers)
 
-    def have(self, name: str, **changes) -> None:
+    def have(self, name: str, **changes: Any) -> None:
         """The group says something else of itself."""
         now = self.now[name]
         load = now.load
@@ -85,7 +85,7 @@ class Site:
         spec = {"replicas": 2, "template": self._pod("template")}
         self.api.put(DEPLOYMENTS, {"metadata": {"name": DEPLOYMENT}, "spec": spec})
 
-    def _pod(self, name: str, **status) -> dict[str, Any]:
+    def _pod(self, name: str, **status: list[dict[str, str]] | str) -> dict[str, Any]:
         resources = {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}
         return {
             "metadata": {"name": f"pod-{name}", "labels": LABELS},
@@ -136,14 +136,16 @@ async def site() -> AsyncIterator[Site]:
 # ---- who is there
 
 
-async def test_every_member_router_is_expected_to_report(site) -> None:
+async def test_every_member_router_is_expected_to_report(site: Site) -> None:
     assert site.groups.expected == {"a-0", "b-0"}
     site.start("c", workers=2)
     await settle()
     assert site.groups.expected == {"a-0", "b-0", "c-0", "c-1"}
 
 
-async def test_an_unreadable_or_deleted_history_keeps_the_expected_routers(site, caplog) -> None:
+async def test_an_unreadable_or_deleted_history_keeps_the_expected_routers(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     site.api.put(CONFIGMAPS, {"metadata": {"name": NAME}, "data": {"epoch": "many"}})
     await settle()
     site.api.take_away(CONFIGMAPS, NAME)
@@ -152,7 +154,7 @@ async def test_an_unreadable_or_deleted_history_keeps_the_expected_routers(site,
     assert "epoch" in caplog.text
 
 
-async def test_a_router_that_takes_part_and_is_not_heard_is_missing_data(site) -> None:
+async def test_a_router_that_takes_part_and_is_not_heard_is_missing_data(site: Site) -> None:
     assert site.fleet.unheard() == 0
     site.start("c", linked=False)
     await settle()
@@ -161,7 +163,7 @@ async def test_a_router_that_takes_part_and_is_not_heard_is_missing_data(site) -
     assert site.fleet.unheard() == 0
 
 
-async def test_a_router_that_is_to_go_counts_no_more(site) -> None:
+async def test_a_router_that_is_to_go_counts_no_more(site: Site) -> None:
     pod = site.pod("b")
     pod["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
     site.api.put(PODS, pod)
@@ -171,7 +173,7 @@ async def test_a_router_that_is_to_go_counts_no_more(site) -> None:
     assert site.fleet.unheard() == 0
 
 
-async def test_there_is_no_room_while_a_router_waits_for_a_node(site) -> None:
+async def test_there_is_no_room_while_a_router_waits_for_a_node(site: Site) -> None:
     assert site.fleet.room()
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
     site.api.put(PODS, site._pod("c", phase="Pending", conditions=[condition]))
@@ -182,13 +184,13 @@ async def test_there_is_no_room_while_a_router_waits_for_a_node(site) -> None:
 # ---- a new leader
 
 
-async def test_a_new_leader_takes_the_front_end_as_it_is(site) -> None:
+async def test_a_new_leader_takes_the_front_end_as_it_is(site: Site) -> None:
     site.groups.have("b", workers=2)
     assert await site.fleet.take_over() == Size(2, 2)
     assert site.groups.told == [2], "one that was not told of the last step is told now"
 
 
-async def test_a_new_leader_waits_for_the_routers_that_it_knows_of_but_not_for_ever(site) -> None:
+async def test_a_new_leader_waits_for_the_routers_that_it_knows_of_but_not_for_ever(site: Site) -> None:
     site.start("c", linked=False)
     await settle()
     taking = asyncio.create_task(site.fleet.take_over())
@@ -198,7 +200,7 @@ async def test_a_new_leader_waits_for_the_routers_that_it_knows_of_but_not_for_e
     assert await taking == Size(1, 2)
 
 
-async def test_without_any_router_nothing_is_scaled(site) -> None:
+async def test_without_any_router_nothing_is_scaled(site: Site) -> None:
     site.groups.now.clear()
     taking = asyncio.create_task(site.fleet.take_over())
     await site.clock.advance(10 * JOIN_S)
@@ -208,7 +210,7 @@ async def test_without_any_router_nothing_is_scaled(site) -> None:
     assert taking.done()
 
 
-async def test_a_chosen_number_of_workers_is_left_alone(site) -> None:
+async def test_a_chosen_number_of_workers_is_left_alone(site: Site) -> None:
     site.groups.have("a", fixed=True)
     taking = asyncio.create_task(site.fleet.take_over())
     await site.clock.advance(10 * JOIN_S)
@@ -216,7 +218,7 @@ async def test_a_chosen_number_of_workers_is_left_alone(site) -> None:
     taking.cancel()
 
 
-async def test_an_api_that_fails_for_a_moment_does_not_end_the_leader(site) -> None:
+async def test_an_api_that_fails_for_a_moment_does_not_end_the_leader(site: Site) -> None:
     site.api.failures["/scale"] = ApiUnreachable("no answer")
     taking = asyncio.create_task(site.fleet.take_over())
     await site.clock.advance(RETRY_SCALE_S / 2)
@@ -225,7 +227,7 @@ async def test_an_api_that_fails_for_a_moment_does_not_end_the_leader(site) -> N
     assert await taking == Size(1, 2)
 
 
-async def test_routers_that_are_no_deployment_are_as_many_as_are_heard(site) -> None:
+async def test_routers_that_are_no_deployment_are_as_many_as_are_heard(site: Site) -> None:
     site.api.failures["/scale"] = NotFound("there is none", 404)
     site.start("c")
     await settle()
@@ -235,13 +237,13 @@ async def test_routers_that_are_no_deployment_are_as_many_as_are_heard(site) -> 
 # ---- out
 
 
-async def test_more_routers_are_asked_for_through_the_scale_of_their_deployment(site) -> None:
+async def test_more_routers_are_asked_for_through_the_scale_of_their_deployment(site: Site) -> None:
     await site.fleet.scale_out(3)
     assert site.routers() == 3
     assert site.api.verbs("/scale") == ["merge"]
 
 
-async def test_a_concurrent_change_of_the_scale_is_not_overwritten(site) -> None:
+async def test_a_concurrent_change_of_the_scale_is_not_overwritten(site: Site) -> None:
     asking = asyncio.create_task(site.fleet.scale_out(3))
     await asyncio.sleep(0)
     await asyncio.sleep(0)  # it has read
@@ -251,7 +253,7 @@ async def test_a_concurrent_change_of_the_scale_is_not_overwritten(site) -> None
     assert site.routers() == 7
 
 
-async def test_a_former_leader_changes_nothing(site) -> None:
+async def test_a_former_leader_changes_nothing(site: Site) -> None:
     site.leads = False
     with pytest.raises(CoresUnavailable):
         await site.fleet.scale_out(3)
@@ -274,7 +276,7 @@ async def grow(site: Site, cores: int, there: bool = True) -> None:
     await asking
 
 
-async def test_more_cores_than_a_pod_has_are_asked_for_in_place(site) -> None:
+async def test_more_cores_than_a_pod_has_are_asked_for_in_place(site: Site) -> None:
     assert site.fleet.cores() == 4
     await grow(site, 3)
     assert (site.limit("a"), site.limit("b")) == ("3", "3")
@@ -282,7 +284,7 @@ async def test_more_cores_than_a_pod_has_are_asked_for_in_place(site) -> None:
     assert site.api.verbs("/resize") == ["replace", "replace"]
 
 
-async def test_cores_that_no_node_gives_are_given_up_and_asked_for_again_later(site) -> None:
+async def test_cores_that_no_node_gives_are_given_up_and_asked_for_again_later(site: Site) -> None:
     with pytest.raises(CoresUnavailable, match="did not get 3 cores each: after 15 s there are 2"):
         await grow(site, 3, there=False)
     assert (site.limit("a"), site.limit("b")) == ("2", "2")
@@ -292,14 +294,16 @@ async def test_cores_that_no_node_gives_are_given_up_and_asked_for_again_later(s
 
 
 @pytest.mark.parametrize("error", [NotFound("no such subresource", 404), RequestRefused("forbidden", 403)])
-async def test_a_cluster_that_cannot_resize_pods_has_workers_within_the_limit(site, error) -> None:
+async def test_a_cluster_that_cannot_resize_pods_has_workers_within_the_limit(
+    site: Site, error: NotFound | RequestRefused
+) -> None:
     site.api.failures["/resize"] = error
     with pytest.raises(CoresUnavailable):
         await grow(site, 3, there=False)
     assert site.fleet.cores() == 2
 
 
-async def test_cores_are_lowered_to_the_initial_ones_of_a_pod(site) -> None:
+async def test_cores_are_lowered_to_the_initial_ones_of_a_pod(site: Site) -> None:
     await grow(site, 4)
     await grow(site, 3)
     assert site.limit("a") == "3"
@@ -307,20 +311,20 @@ async def test_cores_are_lowered_to_the_initial_ones_of_a_pod(site) -> None:
     assert site.limit("a") == "2"
 
 
-async def test_available_cores_need_no_permission(site) -> None:
+async def test_available_cores_need_no_permission(site: Site) -> None:
     site.api.failures[DEPLOYMENT] = ApiUnreachable("no answer")
     await grow(site, 2, there=False)
     assert site.fleet.cores() == 4, "nothing was refused"
 
 
-async def test_a_router_that_comes_later_gets_as_many_cores(site) -> None:
+async def test_a_router_that_comes_later_gets_as_many_cores(site: Site) -> None:
     await grow(site, 4)
     site.start("c")
     await site.clock.advance(LEVEL_S + 0.1)
     assert site.limit("c") == "4"
 
 
-async def test_a_router_that_waits_for_a_node_is_not_made_harder_to_place(site) -> None:
+async def test_a_router_that_waits_for_a_node_is_not_made_harder_to_place(site: Site) -> None:
     site.start("c", linked=False)
     pod = site.pod("c")
     del pod["spec"]["nodeName"]
@@ -334,7 +338,7 @@ async def test_a_router_that_waits_for_a_node_is_not_made_harder_to_place(site) 
     assert site.limit("c") == "4"
 
 
-async def test_pods_without_a_limit_have_the_cores_that_they_say(site) -> None:
+async def test_pods_without_a_limit_have_the_cores_that_they_say(site: Site) -> None:
     for name in ("a", "b"):
         pod = site._pod(name)
         pod["spec"]["containers"][0]["resources"] = {}
@@ -345,7 +349,7 @@ async def test_pods_without_a_limit_have_the_cores_that_they_say(site) -> None:
     assert site.api.calls == []
 
 
-async def test_cores_are_those_of_the_smallest_router_or_the_last_known(site) -> None:
+async def test_cores_are_those_of_the_smallest_router_or_the_last_known(site: Site) -> None:
     site.api.failures["/resize"] = NotFound("no such subresource", 404)
     with pytest.raises(CoresUnavailable):
         await grow(site, 3, there=False)
@@ -358,7 +362,7 @@ async def test_cores_are_those_of_the_smallest_router_or_the_last_known(site) ->
 # ---- the whole
 
 
-async def test_a_front_end_that_is_too_small_grows_up_and_then_out(site) -> None:
+async def test_a_front_end_that_is_too_small_grows_up_and_then_out(site: Site) -> None:
     settings = front_end_settings({"SCOREFRONT_FRONTEND_MIN_ROUTERS": "2"}, in_cluster=True)
     site.api.failures["/resize"] = NotFound("no such subresource", 404)
     scaler = FrontEndScaler(site.fleet, settings, site.clock, site.clock.now, scales=True)
@@ -372,7 +376,7 @@ async def test_a_front_end_that_is_too_small_grows_up_and_then_out(site) -> None
                     worker: Work(
                         site.clock.now(), done.beats + 1, done.late_s + 0.01, done.cpu_s + 0.1, done.routed + 9, 0
                     )
-                    for worker, done in now.load.work.items()
+                    for worker, done in (now.load.work if now.load else {}).items()
                 }
                 site.groups.have(name, work=busy)
 

@@ -22,13 +22,13 @@ async def token_of(api: FakeKubernetes, environment: dict[str, str], entropy: Ca
     return await control_token(cast(Api, api), environment, entropy)
 
 
-async def test_the_environment_comes_first():
+async def test_the_environment_comes_first() -> None:
     api = FakeKubernetes()
     assert await token_of(api, {"SCOREFRONT_TOKEN": " told \n"}, entropy) == "told"
     assert api.calls == []
 
 
-async def test_the_control_token_is_created_once_and_read_by_all_others():
+async def test_the_control_token_is_created_once_and_read_by_all_others() -> None:
     api = FakeKubernetes()
     made = await token_of(api, {}, entropy)
     assert len(made) == 43
@@ -36,7 +36,7 @@ async def test_the_control_token_is_created_once_and_read_by_all_others():
     assert [verb for verb, _, _ in api.calls] == ["merge"]
 
 
-async def test_the_second_creator_uses_the_token_of_the_first():
+async def test_the_second_creator_uses_the_token_of_the_first() -> None:
     api = FakeKubernetes()
 
     def slow(count: int) -> bytes:
@@ -47,21 +47,21 @@ async def test_the_second_creator_uses_the_token_of_the_first():
 
 
 @pytest.mark.parametrize("data", [None, {}, {"token": ""}])
-async def test_a_secret_without_a_token_is_filled(data):
+async def test_a_secret_without_a_token_is_filled(data: dict[str, str] | None) -> None:
     api = FakeKubernetes()
     api.put(SECRETS, {"metadata": {"name": SECRET}, "data": data})
     assert len(await token_of(api, {}, entropy)) == 43
 
 
 @pytest.mark.parametrize("token", ["%", "/w==", "ICA="])
-async def test_an_unusable_token_is_reported(token):
+async def test_an_unusable_token_is_reported(token: str) -> None:
     api = FakeKubernetes()
     api.edit(SECRETS, SECRET, {"data": {"token": token}})
     with pytest.raises(StoreError, match="scorefront-control-token holds no usable token; to have one made: kubectl"):
         await token_of(api, {}, entropy)
 
 
-async def test_a_missing_secret_of_the_manifests_is_reported():
+async def test_a_missing_secret_of_the_manifests_is_reported() -> None:
     api = FakeKubernetes()
     api.take_away(SECRETS, SECRET)
     with pytest.raises(NotFound, match=r"is missing: apply deploy/base/secrets\.yaml"):

@@ -36,11 +36,11 @@ SCHEMA = schema()
 VERSIONS = ("spec", "versions")
 
 
-def test_the_crd_file_is_generated_from_the_models():
+def test_the_crd_file_is_generated_from_the_models() -> None:
     assert FILE.read_text(encoding="utf-8") == text(), "make crd"
 
 
-def test_it_is_served_under_the_name_that_manifests_give():
+def test_it_is_served_under_the_name_that_manifests_give() -> None:
     [served] = crd()["spec"]["versions"]
     assert f"{crd()['spec']['group']}/{served['name']}" == API_VERSION
     assert crd()["spec"]["names"]["kind"] == KIND
@@ -67,7 +67,7 @@ def fields(part: dict[str, Any], definitions: dict[str, Any], place: tuple[str, 
             yield from fields(choice["items"], definitions, (*place, "[]"))
 
 
-def test_every_field_of_the_models_is_in_it_and_no_other():
+def test_every_field_of_the_models_is_in_it_and_no_other() -> None:
     source = json_schema()
     expected = set(fields(source["properties"]["spec"], source["$defs"], ("spec",)))
     found = set(fields(SCHEMA["properties"]["spec"], {}, ("spec",)))
@@ -87,18 +87,18 @@ def parts(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from parts(inner, f"{place}.{name}")
 
 
-def test_nothing_is_filled_in_by_the_api_server():
+def test_nothing_is_filled_in_by_the_api_server() -> None:
     schemas = [(place, part) for place, part in parts(SCHEMA) if "type" in part and isinstance(part["type"], str)]
     assert len(schemas) > 50
     assert [place for place, part in schemas if "default" in part] == []
 
 
-def test_unknown_fields_are_kept_in_a_pod_template_only():
+def test_unknown_fields_are_kept_in_a_pod_template_only() -> None:
     keeping = {place for place, part in parts(SCHEMA) if part.get("x-kubernetes-preserve-unknown-fields")}
     assert keeping and all(".podTemplate" in place for place in keeping)
 
 
-def test_lists_that_must_not_repeat_themselves_say_so():
+def test_lists_that_must_not_repeat_themselves_say_so() -> None:
     assert at(SCHEMA, VERSIONS)["x-kubernetes-list-map-keys"] == ["name"]
     assert at(SCHEMA, STATIC)["x-kubernetes-list-type"] == "set"
 
@@ -137,18 +137,18 @@ def fields_named(place: tuple[str, ...]) -> set[str]:
     return {rule["fieldPath"] for rule in at(SCHEMA, place)["x-kubernetes-validations"] if "fieldPath" in rule}
 
 
-def test_no_rule_between_fields_is_forgotten():
+def test_no_rule_between_fields_is_forgotten() -> None:
     every = (*rules.DOCUMENT_RULES, *rules.SPEC_RULES, *rules.VERSION_RULES)
     assert {check.__name__ for check in every} == SAID_WHERE.keys()
 
 
 @pytest.mark.parametrize("rule", SAID_WHERE)
-def test_a_rule_between_fields_is_said_in_the_crd(rule: str):
+def test_a_rule_between_fields_is_said_in_the_crd(rule: str) -> None:
     assert SAID_WHERE[rule]()
 
 
 @pytest.mark.parametrize("place", CROSS_FIELD, ids=".".join)
-def test_a_rule_speaks_of_fields_that_exist(place: tuple[str, ...]):
+def test_a_rule_speaks_of_fields_that_exist(place: tuple[str, ...]) -> None:
     part = at(SCHEMA, place)
     for validation in part["x-kubernetes-validations"]:
         known = {"versions", "replica", "autoScaler", *part.get("properties", {})}
@@ -156,7 +156,7 @@ def test_a_rule_speaks_of_fields_that_exist(place: tuple[str, ...]):
         assert validation.get("fieldPath", "").removeprefix(".").partition(".")[0] in {"", *known}
 
 
-def test_an_address_is_bound_in_length_and_by_rules():
+def test_an_address_is_bound_in_length_and_by_rules() -> None:
     assert at(SCHEMA, ADDRESS)["maxLength"] == 259
     assert len(at(SCHEMA, ADDRESS)["x-kubernetes-validations"]) == 4
 
@@ -195,14 +195,14 @@ def conforms(value: Any, part: dict[str, Any], place: str = "") -> list[str]:
 
 
 @given(valid_documents())
-def test_valid_objects_fit_the_schema(manifest: dict[str, Any]):
+def test_valid_objects_fit_the_schema(manifest: dict[str, Any]) -> None:
     assert (
         conforms(manifest, {**SCHEMA, "properties": {**SCHEMA["properties"], "metadata": at(SCHEMA, ("metadata",))}})
         == []
     )
 
 
-def test_a_written_status_fits_the_schema():
+def test_a_written_status_fits_the_schema() -> None:
     version = VersionStatus("blue", 1, 2, 3, 4, selector="app=own", limited="x", conflict="y")
     keys = {"primarySha256": "0" * 64, "secondarySha256": "f" * 64}
     seen = EndpointStatus("iris", 1, (version,), "blue", "http://x", keys, Trouble("Why", "because"), "u-1.00")
@@ -212,7 +212,7 @@ def test_a_written_status_fits_the_schema():
     assert conforms(status_of(None, EndpointStatus("iris", 1), "2026-01-01T00:00:00Z"), at(SCHEMA, ("status",))) == []
 
 
-def test_a_status_of_another_shape_would_be_seen():
+def test_a_status_of_another_shape_would_be_seen() -> None:
     assert conforms({"colour": "red", "replicas": "2", "versions": [{}]}, at(SCHEMA, ("status",))) == [
         ".colour: unknown",
         ".replicas: '2' is no integer",

@@ -33,7 +33,7 @@ def container_of(replica: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return pod_of(replica, **fields)["containers"][0]
 
 
-def test_a_deployment_finds_its_pods_by_endpoint_and_version_and_is_owned_by_the_endpoint():
+def test_a_deployment_finds_its_pods_by_endpoint_and_version_and_is_owned_by_the_endpoint() -> None:
     body = deployment("iris", "home", declared(IMAGE), OwnerRef("iris", "u-1"))
     assert body["metadata"]["name"] == "iris-blue" and body["metadata"]["namespace"] == "home"
     assert body["metadata"]["ownerReferences"][0]["uid"] == "u-1"
@@ -41,22 +41,22 @@ def test_a_deployment_finds_its_pods_by_endpoint_and_version_and_is_owned_by_the
     assert body["spec"]["template"]["metadata"]["labels"].items() >= LABELS.items()
 
 
-def test_the_number_of_replicas_is_not_applied():
+def test_the_number_of_replicas_is_not_applied() -> None:
     assert "replicas" not in deployment("iris", "home", declared(IMAGE), OwnerRef("iris", "u-1"))["spec"]
 
 
-def test_a_rolling_update_never_serves_with_fewer():
+def test_a_rolling_update_never_serves_with_fewer() -> None:
     rolling = deployment("iris", "home", declared(IMAGE), OwnerRef("iris", "u-1"))["spec"]["strategy"]
     assert rolling == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
-def test_the_same_version_makes_the_same_pods_and_another_score_path_or_slot_does_too():
+def test_the_same_version_makes_the_same_pods_and_another_score_path_or_slot_does_too() -> None:
     before = pod_template(KEY, declared(IMAGE))
     after = declared({**IMAGE, "scorePath": "/v2"}, maxConcurrentRequestsPerContainer=4, trafficPercentile=50)
     assert pod_template(KEY, after) == before
 
 
-def test_an_image_listens_on_its_port_with_its_environment():
+def test_an_image_listens_on_its_port_with_its_environment() -> None:
     container = container_of({**IMAGE, "port": 8000, "env": {"A": "1", "B": ""}})
     assert container["image"] == IMAGE["image"]
     assert container["ports"] == [{"name": "scoring", "containerPort": 8000, "protocol": "TCP"}]
@@ -65,7 +65,7 @@ def test_an_image_listens_on_its_port_with_its_environment():
 
 
 @pytest.mark.parametrize("source", ["image", "podTemplate"])
-def test_the_server_in_a_pod_ends_a_request_a_little_after_the_router_unless_the_user_says_when(source: str):
+def test_the_server_in_a_pod_ends_a_request_a_little_after_the_router_unless_the_user_says_when(source: str) -> None:
     def value(**env: str) -> str:
         given = [{"name": name, "value": value} for name, value in env.items()]
         template = {"spec": {"containers": [{"name": "mine", "image": "mine:1", "env": given}]}}
@@ -77,7 +77,7 @@ def test_the_server_in_a_pod_ends_a_request_a_little_after_the_router_unless_the
     assert value() == "2200" and value(SCORING_TIMEOUT_MS="9000") == "9000"
 
 
-def test_an_image_runs_under_the_restricted_pod_security_standard():
+def test_an_image_runs_under_the_restricted_pod_security_standard() -> None:
     pod = pod_of(IMAGE)
     assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert pod["containers"][0]["securityContext"] == {
@@ -87,20 +87,20 @@ def test_an_image_runs_under_the_restricted_pod_security_standard():
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_replicas_are_spread_over_nodes_if_possible():
+def test_replicas_are_spread_over_nodes_if_possible() -> None:
     [spread] = pod_of(IMAGE)["topologySpreadConstraints"]
     assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
     assert spread["labelSelector"] == {"matchLabels": LABELS}
 
 
-def test_a_terminating_pod_serves_on_and_has_time_for_its_requests():
+def test_a_terminating_pod_serves_on_and_has_time_for_its_requests() -> None:
     pod = pod_of(IMAGE, scoringTimeoutMs=2500)
     sleep_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert sleep_s > 1
     assert pod["terminationGracePeriodSeconds"] >= sleep_s + 3
 
 
-def test_readiness_is_asked_every_second_and_a_replica_may_be_silent_while_it_scores():
+def test_readiness_is_asked_every_second_and_a_replica_may_be_silent_while_it_scores() -> None:
     probe = container_of({**IMAGE, "healthPath": "/healthz"}, scoringTimeoutMs=60_000)["readinessProbe"]
     assert probe["httpGet"] == {"path": "/healthz", "port": 5001, "scheme": "HTTP"}
     assert probe["periodSeconds"] == 1
@@ -108,14 +108,14 @@ def test_readiness_is_asked_every_second_and_a_replica_may_be_silent_while_it_sc
     assert container_of(IMAGE, scoringTimeoutMs=10)["readinessProbe"]["failureThreshold"] >= 3
 
 
-def test_liveness_is_as_patient_as_a_request_may_be_long():
+def test_liveness_is_as_patient_as_a_request_may_be_long() -> None:
     assert container_of(IMAGE, scoringTimeoutMs=60_000)["livenessProbe"]["timeoutSeconds"] == 61
     slow = {"timeoutSeconds": 90}
     patient = container_of(IMAGE, scoringTimeoutMs=60_000, livenessProbeRequirements=slow)
     assert patient["livenessProbe"]["timeoutSeconds"] == 90
 
 
-def test_liveness_is_as_declared_and_succeeds_at_once_as_the_api_demands():
+def test_liveness_is_as_declared_and_succeeds_at_once_as_the_api_demands() -> None:
     wanted = {"periodSeconds": 7, "initialDelaySeconds": 0, "timeoutSeconds": 4, "failureThreshold": 5}
     probe = {**wanted, "successThreshold": 2}
     container = container_of(IMAGE, scoringTimeoutMs=1000, livenessProbeRequirements=probe)
@@ -126,7 +126,7 @@ def test_liveness_is_as_declared_and_succeeds_at_once_as_the_api_demands():
     assert "startupProbe" not in container
 
 
-def test_a_rollout_is_stuck_only_after_a_start_may_have_failed_twice():
+def test_a_rollout_is_stuck_only_after_a_start_may_have_failed_twice() -> None:
     slow = {"initialDelaySeconds": 3000, "periodSeconds": 100, "failureThreshold": 10}
     body = deployment("iris", "home", declared(IMAGE, livenessProbeRequirements=slow), OwnerRef("iris", "u-1"))
     assert body["spec"]["progressDeadlineSeconds"] == 8000
@@ -152,12 +152,12 @@ def test_a_rollout_is_stuck_only_after_a_start_may_have_failed_twice():
         ),
     ],
 )
-def test_resources_are_written_as_quantities(resources: Resources, written: dict[str, Any]):
+def test_resources_are_written_as_quantities(resources: Resources, written: dict[str, Any]) -> None:
     assert resources_of(resources) == written
 
 
 @given(st.floats(0.001, 10_000))
-def test_a_replica_is_given_no_less_cpu_than_declared(cores: float):
+def test_a_replica_is_given_no_less_cpu_than_declared(cores: float) -> None:
     text = resources_of(Resources(cpu=cores))["requests"]["cpu"]
     given_cores = float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
     assert cores - 1e-8 <= given_cores < cores + 0.001
@@ -183,7 +183,7 @@ MINE: dict[str, Any] = {
 }
 
 
-def test_a_template_of_the_user_is_kept_but_for_our_labels():
+def test_a_template_of_the_user_is_kept_but_for_our_labels() -> None:
     kept = pod_template(KEY, declared({"podTemplate": MINE, "port": 8000}))
     expected = copy.deepcopy(MINE)
     expected["metadata"]["labels"] = {"team": "flowers", **LABELS}
@@ -194,7 +194,7 @@ def test_a_template_of_the_user_is_kept_but_for_our_labels():
     assert kept["spec"]["containers"][1]["livenessProbe"]["httpGet"]["port"] == 8000
 
 
-def test_missing_parts_of_a_template_are_added_to_the_serving_container():
+def test_missing_parts_of_a_template_are_added_to_the_serving_container() -> None:
     bare = {"spec": {"containers": [{"name": "mine", "image": "mine:1"}, {"name": "beside", "image": "b:1"}]}}
     first, second = pod_of({"podTemplate": bare}, containerResourceRequirements={"gpu": 1})["containers"]
     assert first["ports"][0]["containerPort"] == 5001
@@ -205,12 +205,12 @@ def test_missing_parts_of_a_template_are_added_to_the_serving_container():
 
 
 @pytest.mark.parametrize("empty", [{"metadata": None}, {"metadata": {"labels": None}}, {}])
-def test_a_template_may_say_nothing_of_its_metadata(empty: dict[str, Any]):
+def test_a_template_may_say_nothing_of_its_metadata(empty: dict[str, Any]) -> None:
     template = {**empty, "spec": {"containers": [{"name": "m", "ports": None, "lifecycle": None}]}}
     assert pod_template(KEY, declared({"podTemplate": template}))["metadata"]["labels"] == LABELS
 
 
-def test_the_declared_template_is_not_written_to():
+def test_the_declared_template_is_not_written_to() -> None:
     one = declared({"podTemplate": MINE})
     before = copy.deepcopy(one)
     pod_template(KEY, one)
@@ -226,12 +226,14 @@ def test_the_declared_template_is_not_written_to():
         ({"static": ["127.0.0.1:80"]}, None),
     ],
 )
-def test_the_scaled_workload_is_the_created_or_adopted_one(replica: dict[str, Any], workload: WorkloadRef | None):
+def test_the_scaled_workload_is_the_created_or_adopted_one(
+    replica: dict[str, Any], workload: WorkloadRef | None
+) -> None:
     assert workload_of("iris", declared(replica)) == workload
     assert (declared(replica).replica.kind in made.MADE) == (workload is not None and workload.name == "iris-blue")
 
 
-def test_a_field_for_one_machine_only_is_a_fault_with_its_path():
+def test_a_field_for_one_machine_only_is_a_fault_with_its_path() -> None:
     endpoint = to_endpoint(
         parse(
             document(

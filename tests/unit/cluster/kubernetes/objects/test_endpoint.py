@@ -31,16 +31,16 @@ def held(manifest: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @given(valid_documents())
-def test_an_object_declares_the_same_as_its_manifest(manifest: dict[str, Any]):
+def test_an_object_declares_the_same_as_its_manifest(manifest: dict[str, Any]) -> None:
     assert endpoint_of(held(manifest)) == to_endpoint(parse(manifest))
 
 
-def test_additions_of_the_server_and_kubectl_are_removed_and_the_rest_stays():
+def test_additions_of_the_server_and_kubectl_are_removed_and_the_rest_stays() -> None:
     metadata = document_of(held(document()))["metadata"]
     assert metadata == {"name": "iris", "namespace": "home", "annotations": {"team": "flowers"}}
 
 
-def test_an_unknown_field_is_a_fault():
+def test_an_unknown_field_is_a_fault() -> None:
     manifest = held(document(), colour="red")
     manifest["metadata"]["lables"] = {}
     with pytest.raises(InvalidManifest) as refused:
@@ -50,16 +50,16 @@ def test_an_unknown_field_is_a_fault():
 
 
 @pytest.mark.parametrize("broken", [{}, {"metadata": None}, {"metadata": {"annotations": 5}}, {"metadata": []}])
-def test_an_object_of_no_shape_is_refused_like_any_manifest(broken: dict[str, Any]):
+def test_an_object_of_no_shape_is_refused_like_any_manifest(broken: dict[str, Any]) -> None:
     with pytest.raises(InvalidManifest):
         parse(document_of(broken))
 
 
-def test_an_object_can_be_pointed_to():
+def test_an_object_can_be_pointed_to() -> None:
     assert owner_of(held(document())) == OwnerRef("iris", "6a1f2c34-0000")
 
 
-def test_static_replicas_are_ready_as_declared_and_the_same_for_all_routers():
+def test_static_replicas_are_ready_as_declared_and_the_same_for_all_routers() -> None:
     addresses = ["127.0.0.1:9400", "[::1]:80", "model.local:81"]
     blue = version(replica={"static": addresses}, maxConcurrentRequestsPerContainer=4)
     endpoint = to_endpoint(parse(document(blue, version("green", replica={"image": "m:1"}))))

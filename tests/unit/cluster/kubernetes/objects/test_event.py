@@ -18,7 +18,7 @@ def told(note: str = "no room for 2 replicas", **changes: Any) -> dict[str, Any]
     return event(changes.get("about", ABOUT), EventType.WARNING, "NoRoom", note, NOW)
 
 
-def test_an_event_has_its_subject():
+def test_an_event_has_its_subject() -> None:
     made = told()
     assert made["regarding"] == {
         **{"apiVersion": "scorefront.io/v1alpha1", "kind": "ScoringEndpoint"},
@@ -28,7 +28,7 @@ def test_an_event_has_its_subject():
     assert (made["type"], made["reason"], made["note"]) == ("Warning", "NoRoom", "no room for 2 replicas")
 
 
-def test_the_same_words_make_the_same_event_and_others_another():
+def test_the_same_words_make_the_same_event_and_others_another() -> None:
     name = told()["metadata"]["name"]
     assert name == told()["metadata"]["name"]
     assert name != told("no room for 3 replicas")["metadata"]["name"]
@@ -36,7 +36,7 @@ def test_the_same_words_make_the_same_event_and_others_another():
     assert name != told(about=reborn)["metadata"]["name"]
 
 
-def test_a_repeated_event_is_counted():
+def test_a_repeated_event_is_counted() -> None:
     once = told()
     twice = repeated(once, NOW)
     assert twice["series"]["count"] == 2
@@ -44,13 +44,13 @@ def test_a_repeated_event_is_counted():
 
 
 @pytest.mark.parametrize("note", ["x" * 2000, "é" * 2000, "…" * 341 + "ab"])
-def test_a_long_note_is_cut_to_the_limit_of_the_api(note: str):
+def test_a_long_note_is_cut_to_the_limit_of_the_api(note: str) -> None:
     cut = told(note)["note"]
     assert len(cut.encode()) <= 1024
     assert cut.endswith("…") and cut[:300] == note[:300]
 
 
-def test_a_note_that_fits_is_kept():
+def test_a_note_that_fits_is_kept() -> None:
     assert told("x" * 1024)["note"] == "x" * 1024
 
 
@@ -63,5 +63,5 @@ def test_a_note_that_fits_is_kept():
         ("2026-01-02T03:04:05.123456+00:00", "2026-01-02T03:04:05.123456Z"),
     ],
 )
-def test_a_time_has_six_decimals(now: str, written: str):
+def test_a_time_has_six_decimals(now: str, written: str) -> None:
     assert micro_time(now) == written

@@ -44,13 +44,13 @@ LEAVING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 DRAINING = {"annotations": {"scorefront.io/draining": "1"}}
 
 
-def test_a_ready_pod_is_a_replica_at_its_own_address():
+def test_a_ready_pod_is_a_replica_at_its_own_address() -> None:
     assert seen(pod(running(ready()))) == Replica(
         "iris-blue-abc-x1.01234567", "iris", "blue", "10.1.2.3", 5001, ReplicaState.READY, 2
     )
 
 
-def test_a_pod_that_comes_back_under_its_name_is_another_replica():
+def test_a_pod_that_comes_back_under_its_name_is_another_replica() -> None:
     assert replica_id(pod()) != replica_id(pod(uid="fedcba98"))
     assert replica_id(pod(name="own.with.dots-0")).startswith("own.with.dots-0.")
 
@@ -83,7 +83,7 @@ STATES = {
 
 
 @pytest.mark.parametrize(("found", "state"), STATES.values(), ids=STATES)
-def test_the_state_of_a_pod(found: dict[str, Any], state: ReplicaState):
+def test_the_state_of_a_pod(found: dict[str, Any], state: ReplicaState) -> None:
     assert seen(found).state is state
 
 
@@ -96,7 +96,7 @@ def test_the_state_of_a_pod(found: dict[str, Any], state: ReplicaState):
     ],
     ids=["ended well", "ended, being deleted", "deleted before it had an address"],
 )
-def test_a_pod_that_neither_runs_nor_will_run_is_no_replica(found: dict[str, Any]):
+def test_a_pod_that_neither_runs_nor_will_run_is_no_replica(found: dict[str, Any]) -> None:
     assert replica_of(found, KEY, 5001, 1) is None
 
 
@@ -140,27 +140,27 @@ REASONS = {
 
 
 @pytest.mark.parametrize(("found", "words"), REASONS.values(), ids=REASONS)
-def test_the_reason_is_a_sentence(found: dict[str, Any], words: str):
+def test_the_reason_is_a_sentence(found: dict[str, Any], words: str) -> None:
     assert words in seen(found).reason
 
 
-def test_a_ready_pod_needs_no_reason():
+def test_a_ready_pod_needs_no_reason() -> None:
     restarted = {"name": "model", "state": {"running": {}}, "lastState": KILLED}
     assert seen(pod(running(ready(), containerStatuses=[restarted]))).reason == ""
 
 
-def test_a_long_reason_is_cut():
+def test_a_long_reason_is_cut() -> None:
     assert len(seen(pod(running(containerStatuses=[waiting("ErrImagePull", "x" * 9000)]))).reason) == 500
 
 
-def test_only_a_pod_without_a_node_by_the_scheduler_is_unschedulable():
+def test_only_a_pod_without_a_node_by_the_scheduler_is_unschedulable() -> None:
     assert "Insufficient" in unschedulable(pod({"conditions": [NO_ROOM]}))
     assert unschedulable(pod({"conditions": [{**NO_ROOM, "message": ""}]})) == "Unschedulable"
     assert unschedulable(pod({"conditions": [{**NO_ROOM, "reason": "SchedulingGated"}]})) == ""
     assert unschedulable(pod(running(ready()))) == unschedulable(pod()) == ""
 
 
-def test_the_labels_of_a_pod_name_its_version():
+def test_the_labels_of_a_pod_name_its_version() -> None:
     labelled = pod(labels={"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"})
     assert key_of(labelled) == KEY
     assert key_of(pod()) is None

@@ -38,7 +38,7 @@ def with_blue(**changes: Any) -> EndpointStatus:
     return replace(SEEN, versions=(replace(WELL, **changes),))
 
 
-def test_a_status_gives_the_numbers_of_the_whole_and_of_every_version():
+def test_a_status_gives_the_numbers_of_the_whole_and_of_every_version() -> None:
     green = VersionStatus("green", ready=1, desired=3, busy=1, waiting=7, selector="app=own")
     status = status_of(None, replace(SEEN, versions=(WELL, green)), NOW)
     assert (status["ready"], status["replicas"], status["observedGeneration"]) == ("3/5", 3, 3)
@@ -52,12 +52,12 @@ def test_a_status_gives_the_numbers_of_the_whole_and_of_every_version():
     ]
 
 
-def test_every_condition_is_always_there_in_the_same_order():
+def test_every_condition_is_always_there_in_the_same_order() -> None:
     assert [one["type"] for one in status_of(None, SEEN, NOW)["conditions"]] == list(CONDITIONS)
     assert [one["type"] for one in status_of(None, EndpointStatus("iris", 1), NOW)["conditions"]] == list(CONDITIONS)
 
 
-def test_an_endpoint_that_is_as_declared_is_ready_and_nothing_else():
+def test_an_endpoint_that_is_as_declared_is_ready_and_nothing_else() -> None:
     assert [holds(SEEN, type_)[0] for type_ in CONDITIONS] == [True, False, False, False, False]
 
 
@@ -71,7 +71,7 @@ def test_an_endpoint_that_is_as_declared_is_ready_and_nothing_else():
         (replace(SEEN, trouble=Trouble("NameTaken", "name is taken by a/iris")), "Degraded", "taken by a/iris"),
     ],
 )
-def test_a_condition_holds_and_says_why(seen: EndpointStatus, type_: str, words: str):
+def test_a_condition_holds_and_says_why(seen: EndpointStatus, type_: str, words: str) -> None:
     is_so, _, message = holds(seen, type_)
     assert is_so and words in message
 
@@ -84,16 +84,16 @@ def test_a_condition_holds_and_says_why(seen: EndpointStatus, type_: str, words:
         (replace(SEEN, versions=()), "nothing of it runs yet"),
     ],
 )
-def test_an_endpoint_is_not_ready_while_a_version_has_too_few(seen: EndpointStatus, words: str):
+def test_an_endpoint_is_not_ready_while_a_version_has_too_few(seen: EndpointStatus, words: str) -> None:
     is_so, _, message = holds(seen, "Ready")
     assert not is_so and words in message
 
 
-def test_fewer_than_desired_but_enough_is_ready():
+def test_fewer_than_desired_but_enough_is_ready() -> None:
     assert holds(with_blue(desired=9), "Ready")[0]
 
 
-def test_the_time_of_a_condition_moves_only_with_its_status():
+def test_the_time_of_a_condition_moves_only_with_its_status() -> None:
     before = status_of(None, with_blue(ready=0, message="one thing"), THEN)
     same = status_of(before, replace(with_blue(ready=0, message="another thing"), generation=4), NOW)
     moved = status_of(before, SEEN, NOW)
@@ -120,13 +120,13 @@ anything = st.builds(
 
 
 @given(anything)
-def test_an_unchanged_status_is_written_the_same(seen: EndpointStatus):
+def test_an_unchanged_status_is_written_the_same(seen: EndpointStatus) -> None:
     once = status_of(None, seen, THEN)
     assert status_of(once, seen, NOW) == once
 
 
 @given(st.lists(anything, min_size=1, max_size=6))
-def test_a_time_is_that_of_the_last_change_of_its_status(history: list[EndpointStatus]):
+def test_a_time_is_that_of_the_last_change_of_its_status(history: list[EndpointStatus]) -> None:
     status: dict[str, Any] | None = None
     expected: dict[str, tuple[str, str]] = {}
     for minute, seen in enumerate(history):
@@ -139,11 +139,11 @@ def test_a_time_is_that_of_the_last_change_of_its_status(history: list[EndpointS
             assert one["lastTransitionTime"] == since
 
 
-def test_a_long_message_is_cut():
+def test_a_long_message_is_cut() -> None:
     assert len(holds(with_blue(limited="x" * 9999), "ScalingLimited")[2]) == 2048
 
 
-def test_the_keys_that_a_router_learns_are_those_of_the_secret():
+def test_the_keys_that_a_router_learns_are_those_of_the_secret() -> None:
     drawn = made.pair_from(bytes(range(80)))
     pair = replace(drawn, incarnation=incarnation_of("u-1", drawn.incarnation))
     seen = replace(SEEN, keys=digests_of_keys(pair.primary, pair.secondary), incarnation=pair.incarnation)
@@ -154,12 +154,12 @@ def test_the_keys_that_a_router_learns_are_those_of_the_secret():
 @pytest.mark.parametrize(
     "keys", [None, {}, {"primarySha256": ""}, {"primarySha256": "ab"}, {"primarySha256": "zz" * 32}]
 )
-def test_an_invalid_digest_opens_nothing(keys: dict[str, str] | None):
+def test_an_invalid_digest_opens_nothing(keys: dict[str, str] | None) -> None:
     assert digests_of({"metadata": {"name": "iris"}, "status": {"keys": keys}}) is None
     assert digests_of({"metadata": {"name": "iris"}}) is None
 
 
-def test_the_pods_of_a_version_are_found_by_the_selector_of_the_status():
+def test_the_pods_of_a_version_are_found_by_the_selector_of_the_status() -> None:
     status = status_of(None, with_blue(selector="app=own"), NOW)
     assert selectors_of({"status": status}) == {"blue": "app=own"}
     assert selectors_of({}) == selectors_of({"status": {"versions": [{"name": "blue"}]}}) == {}

@@ -39,11 +39,11 @@ NAMES = {"maxLength": 9, "minLength": 2}
         ),
     ],
 )
-def test_a_schema_is_said_in_other_words(schema: dict[str, Any], expected: dict[str, Any]):
+def test_a_schema_is_said_in_other_words(schema: dict[str, Any], expected: dict[str, Any]) -> None:
     assert structural(schema, {"Part": {"type": "boolean", "description": "part"}}) == expected
 
 
-def test_the_names_in_a_mapping_are_bound_by_a_rule_and_null_is_no_value():
+def test_the_names_in_a_mapping_are_bound_by_a_rule_and_null_is_no_value() -> None:
     made = structural({"type": "object", "additionalProperties": {"type": "string"}, "propertyNames": NAMES}, {})
     assert made["additionalProperties"] == {"type": "string", "nullable": True}
     names, nulls = made["x-kubernetes-validations"]
@@ -51,7 +51,7 @@ def test_the_names_in_a_mapping_are_bound_by_a_rule_and_null_is_no_value():
     assert "!= null" in nulls["rule"]
 
 
-def test_a_pattern_of_names_is_part_of_that_rule():
+def test_a_pattern_of_names_is_part_of_that_rule() -> None:
     made = structural({"type": "object", "patternProperties": {"^a": {"type": "string"}}, "propertyNames": NAMES}, {})
     assert "propertyNames" not in made
     assert "name.matches('^a')" in made["x-kubernetes-validations"][0]["rule"]
@@ -61,6 +61,6 @@ def test_a_pattern_of_names_is_part_of_that_rule():
     "schema",
     [{"type": "integer", "multipleOf": 5}, {"anyOf": [{"type": "string"}, {"type": "integer"}]}, {"anyOf": []}],
 )
-def test_nothing_is_dropped_unseen(schema: dict[str, Any]):
+def test_nothing_is_dropped_unseen(schema: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="counterpart"):
         structural(schema, {})
