@@ -490,7 +490,7 @@ async def test_logs_of_all_replicas_are_one_stream(bench: Bench) -> None:
 
 async def test_logs_of_several_replicas_are_in_the_order_of_time(bench: Bench) -> None:
     await bench.apply(manifest(versions=TWO))
-    blue = {
+    blue: dict[str, list[str | TimedLine]] = {
         "b1": [TimedLine(1.0, "one"), TimedLine(4.0, "four")],
         "b2": [TimedLine(3.0, "three"), TimedLine(2.5, "set back")],
     }
