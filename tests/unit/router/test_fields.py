@@ -74,7 +74,7 @@ def test_ordinary_fields_travel_as_they_were_written_and_in_order() -> None:
     assert to_client(*lines) == lines
 
 
-def test_the_host_comes_first():
+def test_the_host_comes_first() -> None:
     assert to_replica() == ["Host: front.example"]
 
 
@@ -82,11 +82,11 @@ def test_the_host_comes_first():
     "line",
     ["X-Forwarded-For: 1.1.1.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil.example", "Host: evil.example"],
 )
-def test_what_the_router_renders_itself_is_not_passed_on(line):
+def test_the_routers_own_fields_are_not_forwarded(line: str) -> None:
     assert to_replica(line) == to_replica()
 
 
-def test_a_credential_is_passed_on_only_if_it_is_not_for_the_router():
+def test_a_credential_is_passed_on_only_if_it_is_not_for_the_router() -> None:
     assert to_replica("Authorization: Bearer sk-x", credential=True)[1:] == ["Authorization: Bearer sk-x"]
     assert to_replica("Authorization: Bearer sk-x") == to_replica()
     assert to_replica("Proxy-Authorization: Basic eDp5", credential=True) == to_replica()

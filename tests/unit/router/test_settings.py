@@ -14,7 +14,7 @@ def test_without_an_environment_the_defaults_hold() -> None:
     assert from_environment({"PATH": "/bin", "SCOREFRONT_URL": "http://127.0.0.1:8081"}) == RouterSettings()
 
 
-def test_every_setting_has_its_variable():
+def test_every_setting_has_its_variable() -> None:
     values: dict[type, tuple[str, Any]] = {bool: ("true", True), tuple: ("10.0.0.0/8", networks("10.0.0.0/8"))}
     for field in dataclasses.fields(RouterSettings):
         text, value = values.get(type(field.default), ("7", 7))
@@ -49,20 +49,20 @@ def test_a_setting_off_by_default_may_be_switched_off() -> None:
         from_environment({"SCOREFRONT_LAME_DUCK_S": "-1"})
 
 
-def test_trusted_proxies_are_networks_with_commas_between():
+def test_trusted_proxies_are_networks_with_commas_between() -> None:
     settings = from_environment({"SCOREFRONT_TRUSTED_PROXIES": "10.1.0.0/16, 192.168.7.9,fd00:1::/64"})
     assert [str(network) for network in settings.trusted_proxies] == ["10.1.0.0/16", "192.168.7.9/32", "fd00:1::/64"]
     assert from_environment({"SCOREFRONT_TRUSTED_PROXIES": ""}).trusted_proxies == ()
 
 
 @pytest.mark.parametrize("text", ["10.1.0.1/16", "proxy.example", "10.1.0.0/33", "10.1.0.0/16;10.2.0.0/16", "true"])
-def test_a_trusted_proxy_that_is_no_network_is_refused_by_the_name_of_the_variable(text):
+def test_a_trusted_proxy_that_is_no_network_is_refused_by_the_name_of_the_variable(text: str) -> None:
     with pytest.raises(SettingError, match=r"^SCOREFRONT_TRUSTED_PROXIES: must be networks such as") as e:
         from_environment({"SCOREFRONT_TRUSTED_PROXIES": text})
     assert repr(text) in str(e.value)
 
 
-def test_a_switch_is_true_or_false():
+def test_a_switch_is_true_or_false() -> None:
     assert from_environment({"SCOREFRONT_HIDE_ENDPOINTS": "true"}).hide_endpoints is True
     assert from_environment({"SCOREFRONT_HIDE_ENDPOINTS": "false"}).hide_endpoints is False
 
