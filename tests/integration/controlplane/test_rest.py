@@ -204,7 +204,7 @@ async def test_keys_are_shown_and_one_is_regenerated(api: TestClient[Any, Any]) 
 V1_KEY = "abcdefghijklmnopqrstuvwxyz012345"
 
 
-async def test_a_key_is_brought_along_in_the_words_of_v1(api):
+async def test_a_key_is_brought_along_in_the_words_of_v1(api: TestClient[Any, Any]) -> None:
     await put(api)
     before = await (await api.get(f"{IRIS}/keys")).json()
     response = await api.post(f"{IRIS}/keys/regenerate", json={"keyType": "Primary", "keyValue": V1_KEY})
@@ -214,7 +214,7 @@ async def test_a_key_is_brought_along_in_the_words_of_v1(api):
 
 
 @pytest.mark.parametrize("key", ["too-short", "with space 0123456789", "", 7])
-async def test_a_key_of_the_wrong_form_is_refused_without_being_shown(api, key):
+async def test_a_key_of_the_wrong_form_is_refused_without_being_shown(api: TestClient[Any, Any], key: Any) -> None:
     await put(api)
     response = await api.post(f"{IRIS}/keys/regenerate", json={"keyType": "primary", "keyValue": key})
     await error(response, 400, "BadRequest")

@@ -1,4 +1,5 @@
 import hashlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,7 +55,7 @@ def test_a_key_is_not_in_the_repr_of_its_pair() -> None:
 
 
 @pytest.mark.parametrize("which", list(KeyType))
-def test_a_key_that_was_brought_along_replaces_one_and_leaves_the_other(which):
+def test_a_key_that_was_brought_along_replaces_one_and_leaves_the_other(which: KeyType) -> None:
     pair = KeyPair("a" * 43, "b" * 43, "i")
     changed = with_key(pair, which, "v1-key-0123456789+/==")
     (other,) = set(KeyType) - {which}
@@ -64,12 +65,12 @@ def test_a_key_that_was_brought_along_replaces_one_and_leaves_the_other(which):
 @pytest.mark.parametrize(
     "key", ["", "short", "x" * 15, "x" * 513, "with space 0123456789", "line\n" + "x" * 20, "ü" * 20]
 )
-def test_a_key_that_is_too_short_or_not_visible_ascii_is_refused_without_being_shown(key):
+def test_a_key_that_is_too_short_or_not_visible_ascii_is_refused_without_being_shown(key: Any) -> None:
     with pytest.raises(ValueError, match="16 to 512 visible ASCII") as refusal:
         with_key(KeyPair("a" * 43, "b" * 43), KeyType.PRIMARY, key)
     assert not key or key not in str(refusal.value)
 
 
-def test_a_key_must_differ_from_the_other():
+def test_a_key_must_differ_from_the_other() -> None:
     with pytest.raises(ValueError, match="differ"):
         with_key(KeyPair("a" * 43, "b" * 43), KeyType.PRIMARY, "b" * 43)

@@ -158,7 +158,7 @@ def test_the_config_and_the_replica_stay_as_they_were() -> None:
 # ---- keys
 
 
-def test_keys_are_read_apart_and_do_not_get_into_the_document():
+def test_keys_are_read_apart_and_do_not_get_into_the_document() -> None:
     assert declared_keys(EVERY_KEY) == DeclaredKeys("first-key-of-v1-0123", "second-key-of-v1-012")
     assert declared_keys({"computeType": "aks", "keys": None}) == DeclaredKeys(None, None)
     assert "first-key-of-v1-0123" not in str(from_deploymentconfig(EVERY_KEY, "iris", SCRIPT))
