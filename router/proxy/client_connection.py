@@ -1,6 +1,5 @@
 """A client connection below HTTP: transport, phases, backpressure, hand-off, lingering close."""
 
-import asyncio
 import itertools
 import math
 import socket
@@ -8,18 +7,13 @@ import struct
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from router.proxy.client_writer import ClientWriter
+from router.proxy.lingering import LINGER_S, Lingering
 from router.proxy.streams import ReadHold
-from router.socket_write import write_at_once
 
 if TYPE_CHECKING:
-    from router.proxy.exchange import Exchange
     from router.proxy.gateway import Gateway
     from router.proxy.request_plan import Planner
-
-LINGER_S = 2.0
-"""Lingering close: time for which input is read and discarded after a final response to a client that may still be
-sending. An immediate close would reset the connection and destroy the response (RFC 9112 section 9.6)."""
-LINGER_BYTES = 1_000_000
 
 
 class ConnectionPhase(StrEnum):
@@ -46,13 +40,13 @@ class PhaseStep(StrEnum):
     OVERDUE = "overdue"
 
 
-SERVING, TUNNEL = ConnectionPhase.SERVING, ConnectionPhase.TUNNEL
-_LINGERING, _CLOSING, _FLUSHING = ConnectionPhase.LINGERING, ConnectionPhase.CLOSING, ConnectionPhase.FLUSHING
+SERVING, TUNNEL, LINGERING = ConnectionPhase.SERVING, ConnectionPhase.TUNNEL, ConnectionPhase.LINGERING
+_CLOSING, _FLUSHING = ConnectionPhase.CLOSING, ConnectionPhase.FLUSHING
 _ROWS = {
     # phase:    (SWITCH, LINGER, CLOSE, OVERDUE)
-    SERVING: (TUNNEL, _LINGERING, _CLOSING, _FLUSHING),
-    TUNNEL: (TUNNEL, _LINGERING, _CLOSING, _FLUSHING),
-    _LINGERING: (_LINGERING, _LINGERING, _CLOSING, _FLUSHING),
+    SERVING: (TUNNEL, LINGERING, _CLOSING, _FLUSHING),
+    TUNNEL: (TUNNEL, LINGERING, _CLOSING, _FLUSHING),
+    LINGERING: (LINGERING, LINGERING, _CLOSING, _FLUSHING),
     _CLOSING: (_CLOSING, _CLOSING, _CLOSING, _FLUSHING),
     _FLUSHING: (_FLUSHING, _FLUSHING, _FLUSHING, _FLUSHING),
 }
@@ -62,62 +56,35 @@ NEXT = {
 assert NEXT.keys() == set(itertools.product(ConnectionPhase, PhaseStep))
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientWriter):
     """Transport side of a client connection. `Downstream` adds HTTP/1.1."""
 
     __slots__ = (
-        *("_buffer", "_discarded", "_gateway", "_handoff", "_holds", "_idle_s", "_phase"),
-        *("authorized", "deadline", "exchange", "planner", "transport", "write_paused"),
+        *("_buffer", "_holds", "_idle_s", "_lingering", "_phase"),
+        *("authorized", "planner"),
     )
 
-    transport: asyncio.Transport
     planner: "Planner"
 
     def __init__(self, gateway: "Gateway", authorized: bool) -> None:
+        super().__init__(gateway)
         settings = gateway.settings
-        self._gateway = gateway
-        self._handoff = gateway.handoff
         self.authorized = authorized
         """True once an endpoint has admitted a request of the connection, by a valid credential if it demands one."""
         self._idle_s = settings.idle_timeout_s if authorized else settings.unauthorized_idle_timeout_s
-        self.exchange: Exchange | None = None
-        """The request being served."""
-        self.write_paused = False
-        self.deadline = math.inf
-        """Time of the next `check`, on the gateway's clock."""
         self._buffer: bytes | bytearray = b""
         """Received and not yet used; a bytearray if it arrived, or is used, in pieces."""
         self._holds: set[ReadHold] = set()
         self._phase = SERVING
-        self._discarded = 0
+        self._lingering: Lingering | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is closed."""
         self._gateway.clients.remove(self)
+        self._caught_up()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_gone()
-
-    # ---- writing
-
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
-        if self._handoff.active and self._handoff.can_pass(self.transport):
-            # A response kept by the loop until the end of its iteration would prevent the hand-off.
-            data = write_at_once(self.transport, self.transport.get_extra_info("socket").fileno(), data)
-        if data:
-            self.transport.write(data)
-
-    def unsent(self) -> int:
-        """Bytes not yet accepted by the socket."""
-        return self.transport.get_write_buffer_size()
-
-    def pause_writing(self) -> None:
-        """asyncio: the client reads too slowly."""
-        self.write_paused = True
-        self.deadline = self._gateway.now() + self._gateway.settings.write_timeout_s
-        if self.exchange is not None:
-            self.exchange.hold_response(True)
 
     # ---- reading
 
@@ -160,9 +127,16 @@ class ClientConnection(asyncio.Protocol):
         return removed
 
     def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded > LINGER_BYTES:
+        lingering = self._lingering
+        if lingering is None:
+            return
+        if not lingering.discard(size):
             self.transport.abort()
+        elif self._phase is LINGERING:
+            now = self._gateway.now()
+            self.deadline = lingering.deadline(now)
+            if lingering.body_read and not self.transport.can_write_eof():
+                self._close(now)
 
     def note_admission(self) -> None:
         """An endpoint has admitted a request of the connection."""
@@ -221,32 +195,50 @@ class ClientConnection(asyncio.Protocol):
     # ---- the end
 
     def exchange_broken(self) -> None:
-        """The response cannot be completed: reset, so that the client cannot take it for complete."""
+        """Reset: a response without length or chunks (HTTP/1.0) cannot be completed, and a close would be its end."""
         self.exchange = None
-        # A plain close would be the regular end of a response without length or chunks (HTTP/1.0).
         sock = self.transport.get_extra_info("socket")
         # None for a lost TLS connection just before `connection_lost`; a closing one may have no descriptor.
         if sock is not None and not self.transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
-    def _finish(self, linger: bool) -> None:
-        """Close the connection. `linger`: the client may still be sending."""
+    def _finish(self, linger: bool, unread_body_bytes: int = 0) -> None:
+        """Close the connection, in stages if the client may still be sending.
+
+        `linger`: it may. `unread_body_bytes`: rest of the declared body, default none.
+        """
         self._release_head()
         self._buffer = b""
-        self.deadline = self._gateway.now() + (LINGER_S if linger else 0.0)
-        if not linger or not self.transport.can_write_eof():
+        gateway = self._gateway
+        now = gateway.now()
+        if unread_body_bytes and not gateway.clients.may_linger(self):
+            unread_body_bytes = 0
+        self._lingering = Lingering(unread_body_bytes, now)
+        half_close = self.transport.can_write_eof()
+        if not linger or not (half_close or unread_body_bytes):
             # TLS lingers by itself: close_notify, then it waits for that of the client.
-            self._phase = NEXT[self._phase, PhaseStep.CLOSE]
-            self.transport.close()
+            self._close(now, LINGER_S if linger else 0.0)
             return
         self._phase = NEXT[self._phase, PhaseStep.LINGER]
+        self.deadline = self._lingering.deadline(now)
         self._resume_reading()
-        self.transport.write_eof()
+        if half_close:
+            self.transport.write_eof()
+
+    def _close(self, now: float, within_s: float = LINGER_S) -> None:
+        """Close after everything is written. `now`: monotonic seconds. `within_s`: time for it, default LINGER_S."""
+        self._phase = NEXT[self._phase, PhaseStep.CLOSE]
+        self.deadline = now + within_s
+        # TLS would limit the time for unsent bytes: it is closed when few are left.
+        if not self.write_paused or self.transport.can_write_eof():
+            self.transport.close()
 
     def _cut(self, now: float) -> None:
-        """The time for closing is up: abort, but grant more time once for unsent bytes."""
-        if self.unsent() and self._phase is not ConnectionPhase.FLUSHING:
+        """The time for closing is up: abort, but grant more time for unsent bytes while the client receives them."""
+        if self._phase is LINGERING and not self.transport.can_write_eof():
+            self._close(now)
+        elif self.unsent() and (self._phase is not _FLUSHING or self._keep_slow_reader(now)):
             self._phase = NEXT[self._phase, PhaseStep.OVERDUE]
             self.deadline = now + self._gateway.settings.write_timeout_s
         else:

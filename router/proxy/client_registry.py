@@ -29,6 +29,7 @@ class ClientRegistry:
         """Limit of admitted clients; the worker lowers it if file descriptors are fewer."""
         self.admission: ConnectionAdmission[ClientConnection] = ConnectionAdmission(settings.max_address_connections)
         self.heads: HeadBudget[ClientConnection] = HeadBudget(settings.half_heads_bytes)
+        self._lingering: set[ClientConnection] = set()
         self.empty = asyncio.Event()
         """Set while no client is connected."""
         self.empty.set()
@@ -52,12 +53,20 @@ class ClientRegistry:
     def remove(self, client: "ClientConnection") -> None:
         """A client has disconnected; idempotent."""
         self._clients.discard(client)
+        self._lingering.discard(client)
         self._tunnels.remove(client)
         self.admission.remove(client)
         self.heads.release(client)
         if not self._clients:
             self.empty.set()
         self._stats.connections = len(self._clients)
+
+    def may_linger(self, client: "ClientConnection") -> bool:
+        """True if the rest of the client's body may be read after its response; few clients at the same time may."""
+        if len(self._lingering) >= max(self.max_connections // 8, 16):
+            return False
+        self._lingering.add(client)
+        return True
 
     def charge_head(self, client: "ClientConnection", size_bytes: int) -> None:
         """Charge memory for a partial head; above the limit the oldest heads are answered 408."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, cast
 from router.core.forwarding import Peer
 from router.core.router_errors import Overloaded, PayloadTooLarge, RequestTimeout, RouterError
 from router.proxy.chunked import ChunkedBody
-from router.proxy.client_connection import LINGER_S, NEXT, SERVING, TUNNEL, ClientConnection, PhaseStep
+from router.proxy.client_connection import LINGERING, NEXT, SERVING, TUNNEL, ClientConnection, PhaseStep
 from router.proxy.connection_admission import ConnectionVerdict, blocks
 from router.proxy.exchange import Exchange
+from router.proxy.lingering import LINGER_S
 from router.proxy.own_pages import LONGEST_OWN_PATH
 from router.proxy.partial_head import PartialRequestHead
 from router.proxy.request_head import RequestHead, parse_request
 from router.proxy.request_plan import Planner
-from router.proxy.responses import CLOSE, router_response
 from router.proxy.streams import ReadHold
 
 if TYPE_CHECKING:
@@ -93,13 +93,16 @@ class Downstream(ClientConnection):
     def resume_writing(self) -> None:
         """asyncio: the client has caught up."""
         self.write_paused = False
+        self._caught_up()
         self.deadline = math.inf
         if self.exchange is not None:
-            self.exchange.hold_response(False)
+            self.exchange.client_resumed()
             if self._phase is TUNNEL:
                 self._note_tunnel_activity()
         elif self._phase is not SERVING or self.transport.is_closing():
             self.deadline = self._gateway.now() + LINGER_S
+            if self._phase is not LINGERING:
+                self.transport.close()
         else:
             self.deadline = self._gateway.now() + self._idle_s
             self._gateway.clients.heads.release(self)
@@ -113,7 +116,8 @@ class Downstream(ClientConnection):
         """The response is complete: close, or go on with the next request."""
         self.exchange = None
         if close:
-            self._finish(linger=not body_complete or bool(self._buffer) or self._phase is TUNNEL)
+            unread = 0 if body_complete else self._unread_body()
+            self._finish(not body_complete or bool(self._buffer) or self._phase is TUNNEL, unread)
             return
         if not self.authorized:
             self._gateway.clients.admission.note_idle(self)
@@ -151,7 +155,8 @@ class Downstream(ClientConnection):
         if self._phase not in (SERVING, TUNNEL) or self.transport.is_closing():
             self._cut(now)
         elif self.write_paused:
-            self.transport.abort()
+            if not self._keep_slow_reader(now):
+                self.transport.abort()
         elif self.exchange is not None:
             if self._phase is TUNNEL:
                 self.exchange.close_tunnel("tunnels_idle")
@@ -229,7 +234,7 @@ class Downstream(ClientConnection):
             raw = self._cut_off(size)
         self.deadline = math.inf
         settings = self._gateway.settings
-        head, length = self._cached(raw)
+        head, length = _cached(self._last_head, raw, settings.max_body_bytes)
         if head is None:
             head = parse_request(raw, settings)
             length = head.content_length
@@ -261,17 +266,6 @@ class Downstream(ClientConnection):
         if self._partial is not None:
             self._partial = None
             self._gateway.clients.heads.release(self)
-
-    def _cached(self, raw: bytes) -> tuple[RequestHead | None, int]:
-        """The head and its Content-Length from the head cache; None, 0 if it must be parsed."""
-        last, max_length = self._last_head, self._gateway.settings.max_body_bytes
-        if last is None:
-            return None, 0
-        size, length = last.repeated(raw, max_length)
-        if size:
-            return last, length
-        head = last.varied(raw, max_length)
-        return (None, 0) if head is None else (head, head.content_length)
 
     def _open(self, head: RequestHead, length: int) -> None:
         """Start an exchange, or serve a page of the router. `length`: Content-Length of this request."""
@@ -318,14 +312,29 @@ class Downstream(ClientConnection):
     def _refuse(self, error: RouterError) -> None:
         """Respond to input that never became an exchange, and close: further input may not be a request."""
         gateway = self._gateway
-        gateway.accounting.count_malformed(error)
-        request_id = gateway.ids.next()
-        lines = gateway.fields.lines(error.client_request_id, request_id)
-        self.write(router_response(error, lines, CLOSE, error.method == b"HEAD"))
-        if gateway.access_log.includes(error.status):
-            gateway.access_log.add(gateway.accounting.refused_record(error, request_id))
-        self._finish(linger=True)
+        self.write(gateway.refusal(error))
+        self._finish(True, 2 * gateway.settings.max_body_bytes if isinstance(error, PayloadTooLarge) else 0)
 
-    def _finish(self, linger: bool) -> None:
+    def _unread_body(self) -> int:
+        """Bytes that the client may still be sending of a body, as declared, or as far as the limit allows."""
+        if self._decoder is not None:
+            return self._gateway.settings.max_body_bytes
+        return max(0, self._remaining - len(self._buffer))
+
+    def _finish(self, linger: bool, unread_body_bytes: int = 0) -> None:
         self._last_head = None
-        super()._finish(linger)
+        super()._finish(linger, unread_body_bytes)
+
+
+def _cached(last: RequestHead | None, raw: bytes, max_length: int) -> tuple[RequestHead | None, int]:
+    """The head and its Content-Length from the head cache; None, 0 if it must be parsed.
+
+    `last`: the previous head. `raw`: this one. `max_length`: largest body.
+    """
+    if last is None:
+        return None, 0
+    size, length = last.repeated(raw, max_length)
+    if size:
+        return last, length
+    head = last.varied(raw, max_length)
+    return (None, 0) if head is None else (head, head.content_length)

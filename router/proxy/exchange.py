@@ -150,7 +150,7 @@ class Exchange(RequestIntake):
         self._answer = head
         self._write_head(head, b"")
         if self.client.write_paused:
-            self.hold_response(True)
+            self.client_paused(0)
 
     def _write_head(self, head: ResponseHead, body: bytes) -> None:
         request, version = self.head, self.version
@@ -200,7 +200,10 @@ class Exchange(RequestIntake):
         if end:
             self._free_slot(began)
         if data:
+            paused = self.client.write_paused
             self.client.write(data)
+            if paused and not end:
+                self.client_paused(len(data))
         if end:
             self._complete(began)
 
@@ -235,5 +238,5 @@ class Exchange(RequestIntake):
         gateway.tunnels.add(self.client, queue.key.endpoint, valid_until)
         self.client.start_tunnel()
         if self.client.write_paused:
-            self.hold_response(True)
+            self.client_paused(0)
         return True

@@ -61,10 +61,22 @@ class ExchangeState(Ticket):
         self._continue_sent = False
         self._replayable = False
 
-    def hold_response(self, hold: bool) -> None:
-        """Backpressure: pause the replica while the client reads too slowly."""
+    def client_paused(self, added_bytes: int) -> None:
+        """The client reads too slowly: hold the response if it fits in memory, else pause the replica.
+
+        `added_bytes`: written to the client since the last call.
+        """
+        upstream, answer = self.upstream, self._answer
+        if upstream is None or upstream.closed:
+            return
+        # An answer known to be larger cannot be held whole, so holding a part of it would not free the slot.
+        fits = answer is not None and answer.content_length <= self._gateway.settings.collect_bytes
+        upstream.hold_reading(self.status == 101 or not fits or not self.client.hold_unsent(added_bytes))
+
+    def client_resumed(self) -> None:
+        """The client has caught up."""
         if self.upstream is not None and not self.upstream.closed:
-            self.upstream.hold_reading(hold)
+            self.upstream.hold_reading(False)
 
     def _replica_origin(self) -> ReplicaOrigin:
         plan, version = self.head.plan, self.version
@@ -102,14 +114,18 @@ class ExchangeState(Ticket):
         self.abort(ScoringTimeout())
 
     def abort(self, error: RouterError) -> None:
-        """Respond with the error; if a response has begun, reset the connection so that the client notices."""
+        """Respond with the error; a response that has begun ends with the connection, visibly incomplete."""
         if self.status == 0:
             self.refuse(error)
             return
         self._drop_upstream()
         self.status = error.status
-        self._end(self._gateway.now(), code=error.code)
-        self.client.exchange_broken()
+        now = self._gateway.now()
+        self._end(now, code=error.code)
+        if self._answer_raw or (self._answer is not None and self._answer.status == 101):
+            self.client.exchange_broken()
+        else:
+            self.client.exchange_done(True, self.body_complete and not error.close, now)
 
     def refuse(self, error: RouterError) -> None:
         """Respond with an error of the router."""

@@ -8,6 +8,7 @@ from router.core.body_budget import BodyBudget
 from router.core.dispatcher import Dispatcher
 from router.core.forwarding import PeerTrust
 from router.core.ids import RequestIds
+from router.core.router_errors import RouterError
 from router.core.table import Table
 from router.metrics import WorkerStats
 from router.proxy.client_registry import ClientRegistry
@@ -18,7 +19,7 @@ from router.proxy.partial_head import LINE_SPARE_BYTES
 from router.proxy.queue_deadlines import QueueDeadlines
 from router.proxy.request_accounting import RequestAccounting
 from router.proxy.request_observer import RequestObserver
-from router.proxy.responses import ResponseFields
+from router.proxy.responses import CLOSE, ResponseFields, router_response
 from router.proxy.tunnels import OpenTunnels
 from router.proxy.upstream_pool import UpstreamPool
 from router.settings import RouterSettings
@@ -90,6 +91,15 @@ class Gateway:
         peer = literal(address)
         known = peer is not None and any(peer in network for network in trusted)
         return PeerTrust.TRUSTED if known else PeerTrust.UNTRUSTED
+
+    def refusal(self, error: RouterError) -> bytes:
+        """The response to input that never became a request, which is counted and logged; the connection ends."""
+        self.accounting.count_malformed(error)
+        request_id = self.ids.next()
+        if self.access_log.includes(error.status):
+            self.access_log.add(self.accounting.refused_record(error, request_id))
+        lines = self.fields.lines(error.client_request_id, request_id)
+        return router_response(error, lines, CLOSE, error.method == b"HEAD")
 
     def drain(self) -> None:
         """Close idle connections, and each busy one with its next response."""

@@ -45,7 +45,7 @@ class RedirectDownstream(Downstream):
             b"HTTP/1.1 308 Permanent Redirect\r\nLocation: %b\r\nContent-Length: 0\r\n%bConnection: close\r\n\r\n"
             % (target, ids)
         )
-        self._finish(linger=True)
+        self._finish(True, gateway.settings.max_body_bytes if head.chunked else length)
 
 
 def location(head: RequestHead, port: int) -> bytes:

@@ -36,6 +36,9 @@ class ClientStream(Protocol):
     def write(self, data: bytes) -> None:
         """Send a part of the response."""
 
+    def hold_unsent(self, added_bytes: int) -> bool:
+        """Keep unsent bytes in memory; False if they are too many. `added_bytes`: written since the last call."""
+
     def hold_reading(self, reason: ReadHold, hold: bool) -> None:
         """Set or clear a reason not to read the request body."""
 
@@ -49,7 +52,7 @@ class ClientStream(Protocol):
         """
 
     def exchange_broken(self) -> None:
-        """The response cannot be completed: reset the connection."""
+        """The response cannot be completed, and a close would look like its end: reset the connection."""
 
     def start_tunnel(self) -> None:
         """Protocols have been switched: pass bytes unchanged, buffered ones first."""

@@ -16,6 +16,7 @@ from router.proxy import tls_handshake
 from router.proxy.connection_handoff import HandoffReceiver, HandoffSender
 from router.proxy.downstream import Downstream
 from router.settings import RouterSettings
+from serving.endpoint import Auth
 from tests.fakes.certificates import make
 from tests.fakes.clock import eventually, reaches
 from tests.integration.router.clients import BrokenOff, Client, get, request
@@ -226,8 +227,11 @@ async def test_an_answer_cut_short_does_not_look_whole(rig: SecureRig, minor: in
         await client.shake()
         client.tls.write(request(minor=minor))
         await client.flush()
-        with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
-            await client.rest()
+        if minor:
+            assert (await client.rest()).endswith(b"5\r\nhello\r\n"), "a close_notify, and no last chunk"
+        else:
+            with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
+                await client.rest()
 
 
 async def test_an_idle_client_gets_close_notify_and_is_cut_off_even_without_an_answer(rigs: Rigs) -> None:
@@ -571,3 +575,31 @@ async def test_a_reset_is_seen_as_broken_off(rig: SecureRig) -> None:
     client.writer.transport.abort()
     with pytest.raises((BrokenOff, asyncio.IncompleteReadError)):
         await client.answer()
+
+
+# ---- clients that send or read slowly
+
+
+async def test_a_refusal_reaches_a_tls_client_that_sends_its_whole_body_first(rig: SecureRig) -> None:
+    rig.declare(endpoint(auth=Auth.KEY))
+    for _ in range(3):
+        client = await rig.client()
+        client.send(request(None, fields=(f"Content-Length: {20 * MB}",)))
+        for _ in range(20):
+            client.send(b"x" * MB)
+            await client.writer.drain()
+        answer = await client.answer()
+        assert (answer.status, answer.value("connection")) == (401, "close")
+        client.leave()
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["kept", "closed"])
+async def test_the_answer_of_a_slow_tls_reader_is_held_without_its_slot(rigs: Rigs, closes: bool) -> None:
+    rig = await rigs(send_buffer=4096, write_timeout_s=0.3)
+    body = pattern(4 * MB)
+    replica = await rig.replica(answers(body))
+    slow = await rig.client(receive_buffer=4096)
+    slow.send(get(fields=("Connection: close",) if closes else ()))
+    await eventually(lambda: bool(replica.seen) and rig.busy() == 0 and rig.gateway.bodies.used_bytes > 0)
+    assert (await slow.answer()).body == body
+    await eventually(lambda: rig.gateway.bodies.used_bytes == 0)
