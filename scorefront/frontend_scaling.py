@@ -10,7 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from autoscaler.frontend_policy import FrontEndDecision, FrontEndRule
 from autoscaler.frontend_settings import ClusterPurpose, FrontEndLoad, FrontEndSettings, RouterLoad, Size, WorkerLoad
@@ -84,6 +84,17 @@ class ScalableWorkers(Protocol):
         """Change the number of workers; returns when all of them serve."""
 
 
+class PlatformCapacity(NamedTuple):
+    """Limits of the number of workers and routers at one time."""
+
+    cores: int
+    """Most workers of one router."""
+    unheard: int = 0
+    """Serving routers that do not report."""
+    room: bool = False
+    """True if one more router can be scheduled."""
+
+
 class RouterPlatform(Protocol):
     """The routers and their environment: one machine, or a cluster."""
 
@@ -93,14 +104,8 @@ class RouterPlatform(Protocol):
     def groups(self) -> Mapping[str, ScalableWorkers]:
         """Reporting routers, by a name that is never reused."""
 
-    def unheard(self) -> int:
-        """Number of serving routers that do not report."""
-
-    def cores(self) -> int:
-        """Most workers of one router at present."""
-
-    def room(self) -> bool:
-        """True if one more router can be scheduled."""
+    def capacity(self) -> PlatformCapacity:
+        """Limits of the number of workers and routers at present."""
 
     async def make_room(self, workers: int) -> None:
         """Provide this number of cores in every router, at least its initial number; raises if impossible."""
@@ -115,7 +120,7 @@ class OneMachine:
     def __init__(self, group: ScalableWorkers, cores: Callable[[], int]) -> None:
         """`group`: the workers. `cores`: usable cores at present."""
         self._group = group
-        self.cores = cores
+        self._cores = cores
 
     async def take_over(self) -> Size:
         """See `RouterPlatform`."""
@@ -125,13 +130,9 @@ class OneMachine:
         """See `RouterPlatform`."""
         return {"": self._group}
 
-    def unheard(self) -> int:
+    def capacity(self) -> PlatformCapacity:
         """See `RouterPlatform`."""
-        return 0
-
-    def room(self) -> bool:
-        """See `RouterPlatform`."""
-        return False
+        return PlatformCapacity(self._cores())
 
     async def make_room(self, workers: int) -> None:
         """Not needed: the cores exist."""
@@ -153,9 +154,9 @@ class FrontEndFleet:
         """Load since the last call, or since the last resize. Workers without two reports have no load."""
         before, self._last = self._last, self._work()
         heard = tuple(_router(before.get(name, {}), work) for name, work in self._last.items())
-        unheard = (RouterLoad(1, ()),) * self._platform.unheard()
-        cores = max(1, min(self._platform.cores(), MAX_WORKERS))
-        return FrontEndLoad(heard + unheard, cores, self._platform.room())
+        capacity = self._platform.capacity()
+        unheard = (RouterLoad(1, ()),) * capacity.unheard
+        return FrontEndLoad(heard + unheard, max(1, min(capacity.cores, MAX_WORKERS)), capacity.room)
 
     async def resize(self, workers: int) -> None:
         """Resize every router; returns when all workers serve and have their clients.

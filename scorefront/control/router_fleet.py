@@ -17,6 +17,7 @@ from cluster.link import GroupLoad
 from controlplane.router_groups import RouterGroups
 from router.membership.history import NAME, HistoryError, ViewHistory, decoded
 from scorefront.control.pod_resize import CoresUnavailable, PodResizer
+from scorefront.frontend_scaling import PlatformCapacity
 from serving.clock import Clock
 from serving.usage import Work
 
@@ -31,7 +32,7 @@ LEVEL_S = 5.0
 
 
 class LinkedGroup:
-    """The workers of one router at the other end of a link; fits `scorefront.frontend_scaling.Group`."""
+    """The workers of one router at the other end of a link; fits `scorefront.frontend_scaling.ScalableWorkers`."""
 
     def __init__(self, name: str, load: GroupLoad, groups: RouterGroups, clock: Clock) -> None:
         self._name = name
@@ -135,7 +136,7 @@ class RouterFleet:
     async def take_over(self) -> Size:
         """See `RouterPlatform`. Waits for a router to scale, and for its number of workers not to be chosen by hand."""
         give_up_s = self._clock.now() + JOIN_S
-        while not self.groups() or (self.unheard() and self._clock.now() < give_up_s) or self._is_fixed():
+        while not self.groups() or (self._unheard() and self._clock.now() < give_up_s) or self._is_fixed():
             await self._clock.sleep(LOOK_S)
         workers = max(group.wanted for group in self.groups().values())
         self._groups.resize(workers)
@@ -163,24 +164,19 @@ class RouterFleet:
             if now.load is not None and self._stays(now.pod)
         }
 
-    def unheard(self) -> int:
-        """See `RouterPlatform`."""
+    def capacity(self) -> PlatformCapacity:
+        """See `RouterPlatform`: there is room if no router waits for a node. The last known cores if none is linked."""
+        there = self.cores_there()
+        if there is not None:
+            self._cores = self._growth.possible(there)
+        return PlatformCapacity(self._cores, self._unheard(), not any(pod.unschedulable for pod in self.pods()))
+
+    def _unheard(self) -> int:
         heard = {now.pod for now in self._groups.linked().values() if now.load is not None}
         return sum(
             pod not in heard and bool(record.part.members) and self._stays(pod)
             for pod, record in self._parts.records.items()
         )
-
-    def cores(self) -> int:
-        """See `RouterPlatform`; the last known number if no router is linked."""
-        there = self.cores_there()
-        if there is not None:
-            self._cores = self._growth.possible(there)
-        return self._cores
-
-    def room(self) -> bool:
-        """See `RouterPlatform`: no router waits for a node."""
-        return not any(pod.unschedulable for pod in self.pods())
 
     async def make_room(self, workers: int) -> None:
         """See `RouterPlatform`."""

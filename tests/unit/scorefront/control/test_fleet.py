@@ -155,12 +155,12 @@ async def test_an_unreadable_or_deleted_history_keeps_the_expected_routers(
 
 
 async def test_a_router_that_takes_part_and_is_not_heard_is_missing_data(site: Site) -> None:
-    assert site.fleet.unheard() == 0
+    assert site.fleet.capacity().unheard == 0
     site.start("c", linked=False)
     await settle()
-    assert site.fleet.unheard() == 1
+    assert site.fleet.capacity().unheard == 1
     site.link("c")
-    assert site.fleet.unheard() == 0
+    assert site.fleet.capacity().unheard == 0
 
 
 async def test_a_router_that_is_to_go_counts_no_more(site: Site) -> None:
@@ -170,15 +170,15 @@ async def test_a_router_that_is_to_go_counts_no_more(site: Site) -> None:
     await settle()
     assert set(site.fleet.groups()) == {"a"}
     del site.groups.now["b"]
-    assert site.fleet.unheard() == 0
+    assert site.fleet.capacity().unheard == 0
 
 
 async def test_there_is_no_room_while_a_router_waits_for_a_node(site: Site) -> None:
-    assert site.fleet.room()
+    assert site.fleet.capacity().room
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
     site.api.put(PODS, site._pod("c", phase="Pending", conditions=[condition]))
     await settle()
-    assert not site.fleet.room()
+    assert not site.fleet.capacity().room
 
 
 # ---- a new leader
@@ -277,7 +277,7 @@ async def grow(site: Site, cores: int, there: bool = True) -> None:
 
 
 async def test_more_cores_than_a_pod_has_are_asked_for_in_place(site: Site) -> None:
-    assert site.fleet.cores() == 4
+    assert site.fleet.capacity().cores == 4
     await grow(site, 3)
     assert (site.limit("a"), site.limit("b")) == ("3", "3")
     assert site.pod("a")["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "1500m"
@@ -288,9 +288,9 @@ async def test_cores_that_no_node_gives_are_given_up_and_asked_for_again_later(s
     with pytest.raises(CoresUnavailable, match="did not get 3 cores each: after 15 s there are 2"):
         await grow(site, 3, there=False)
     assert (site.limit("a"), site.limit("b")) == ("2", "2")
-    assert site.fleet.cores() == 2
+    assert site.fleet.capacity().cores == 2
     await site.clock.advance(RETRY_S)
-    assert site.fleet.cores() == 4
+    assert site.fleet.capacity().cores == 4
 
 
 @pytest.mark.parametrize("error", [NotFound("no such subresource", 404), RequestRefused("forbidden", 403)])
@@ -300,7 +300,7 @@ async def test_a_cluster_that_cannot_resize_pods_has_workers_within_the_limit(
     site.api.failures["/resize"] = error
     with pytest.raises(CoresUnavailable):
         await grow(site, 3, there=False)
-    assert site.fleet.cores() == 2
+    assert site.fleet.capacity().cores == 2
 
 
 async def test_cores_are_lowered_to_the_initial_ones_of_a_pod(site: Site) -> None:
@@ -314,7 +314,7 @@ async def test_cores_are_lowered_to_the_initial_ones_of_a_pod(site: Site) -> Non
 async def test_available_cores_need_no_permission(site: Site) -> None:
     site.api.failures[DEPLOYMENT] = ApiUnreachable("no answer")
     await grow(site, 2, there=False)
-    assert site.fleet.cores() == 4, "nothing was refused"
+    assert site.fleet.capacity().cores == 4, "nothing was refused"
 
 
 async def test_a_router_that_comes_later_gets_as_many_cores(site: Site) -> None:
@@ -344,7 +344,7 @@ async def test_pods_without_a_limit_have_the_cores_that_they_say(site: Site) -> 
         pod["spec"]["containers"][0]["resources"] = {}
         site.api.put(PODS, pod)
     await settle()
-    assert site.fleet.cores() == 2
+    assert site.fleet.capacity().cores == 2
     await site.fleet.make_room(3)
     assert site.api.calls == []
 
@@ -354,9 +354,9 @@ async def test_cores_are_those_of_the_smallest_router_or_the_last_known(site: Si
     with pytest.raises(CoresUnavailable):
         await grow(site, 3, there=False)
     site.groups.have("a", cores=1)
-    assert site.fleet.cores() == 1
+    assert site.fleet.capacity().cores == 1
     site.groups.now.clear()
-    assert site.fleet.cores() == 1
+    assert site.fleet.capacity().cores == 1
 
 
 # ---- the whole
