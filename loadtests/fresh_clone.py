@@ -45,7 +45,7 @@ def main() -> int:
             answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True, timeout=60)
             started = psutil.Process(make.pid).children(recursive=True)
             ended_at = time.monotonic()
-            os.killpg(make.pid, signal.SIGINT)  # what a terminal does with Ctrl-C
+            os.killpg(make.pid, signal.SIGINT)  # like Ctrl-C of a terminal
             _, alive = psutil.wait_procs(started, timeout=END_S)
             ended_s = time.monotonic() - ended_at
         finally:

@@ -261,7 +261,7 @@ class HalfHeads:
 
 def besiege(port: int, connections: int, seconds: float) -> None:
     """In a process of its own: be the crowd until the input ends; say when it is there, and what became of it."""
-    signal.alarm(int(2 * READY_S + 2 * seconds))  # whatever becomes of the parent
+    signal.alarm(int(2 * READY_S + 2 * seconds))  # independent of the parent
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_DESCRIPTORS
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

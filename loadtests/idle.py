@@ -28,7 +28,7 @@ CONNECTIONS = 9000
 P99_RATIO = 1.5
 GROWTH_BYTES = 30_000
 HELD_S = 60.0
-"""To open them all; less than the 75 s after which the router closes what is idle."""
+"""To open them all; less than the router's idle timeout of 75 s."""
 AT_ONCE = 100
 
 
@@ -98,7 +98,7 @@ def held(target: Target, connections: int) -> Iterator[subprocess.Popen[bytes]]:
 
 def hold(port: int, connections: int) -> None:
     """In a process of its own: open, score once on each, wait for the end of the input, count the closed ones."""
-    signal.alarm(int(2 * HELD_S))  # whatever becomes of the parent
+    signal.alarm(int(2 * HELD_S))  # independent of the parent
     request = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
     sources = (f"127.{a}.{b}.1" for a, b in itertools.product(range(1, 255), range(255)))
     sockets: list[socket.socket] = []

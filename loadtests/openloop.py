@@ -25,7 +25,7 @@ MOST_CONNECTIONS = 900
 """select(2) takes file descriptors below 1,024."""
 CONNECT_S = 2.0
 PATIENCE_S = 30.0
-"""After the last arrival; what is unanswered then has failed."""
+"""After the last arrival; requests unanswered then have failed."""
 LEAD_S = 0.1
 RATE, SECONDS, ROUNDS, SEED = 2000, 5, 5, 20
 OPEN_LOOP_PEERS = tuple(name for name in PEERS if name != UNIQUE)

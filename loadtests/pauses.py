@@ -19,7 +19,7 @@ from loadtests.stage import KEY, Shape, Stage, stage
 SHAPE = Shape(workers=3, replicas=4, slots=2)
 CLIENTS = 24
 WAIT_MS = 30_000
-"""How long a request may wait for a slot: longer than any pause."""
+"""Longest queue wait of a request: longer than any pause."""
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 BETWEEN_S = 1.0
 HOME_S = 3.0
@@ -38,7 +38,7 @@ class Pause:
     """From its end until every slot was home."""
     same_workers: bool
     lag_s: float
-    """What the router said of it: the longest lateness of a loop."""
+    """The router's own measurement: the longest lateness of a loop."""
 
 
 def chosen(who: str, workers: Sequence[Worker]) -> Worker:

@@ -146,7 +146,7 @@ class Replica:
             await asyncio.sleep(work_s)
         self._running -= 1
         if self._keeps_begun and (writer.transport.is_closing() or reader.at_eof()):
-            return  # given up by the router, whose slot it has not been since
+            return  # given up by the router: its slot is free since then
         _note(self._ended, f"{began:.6f} {time.monotonic():.6f} {os.getpid()} {request} {running}\n")
         status = OVERLAP_STATUS if 0 < self._slots < running else 200
         told = {"pid": os.getpid(), "running": running, "id": request}

@@ -67,7 +67,7 @@ def measure(revision: str, rounds: int, seconds: int) -> tuple[RevisionRuns, Rev
 
 
 def _start(rig: Rig, tree: Path, port: int, name: str) -> RevisionRuns:
-    # PYTHONSAFEPATH: without it the current folder, not PYTHONPATH, would decide which revision is imported.
+    # PYTHONSAFEPATH: without it the current folder, not PYTHONPATH, would decide about the imported revision.
     environment = {"PYTHONPATH": os.fspath(tree), "PYTHONSAFEPATH": "1"}
     product = Product(rig, manifest("bench", [routed("blue", [port])]), environment=environment)
     return RevisionRuns(product.target(name=name))

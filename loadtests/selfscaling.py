@@ -47,7 +47,7 @@ class Measured:
     back_s: float
     """From the end of the load until there is one worker."""
     changes: int
-    """How often the number was changed, up or down."""
+    """Number of changes, up or down."""
     load: wrk.Run
     tally: Tally
 
@@ -61,7 +61,7 @@ async def measure(load_s: int, back_s: float) -> Measured:
     """One step up, one down."""
     with Rig() as rig:
         backend = nginx.start_backend(rig).port
-        # What decides how many workers there may be is the number of cores that the installation may use.
+        # The number of usable cores limits the number of workers.
         os.sched_setaffinity(0, rig.cores.proxy | rig.cores.load)
         with Installation(rig.directory, "--workers", "auto") as installation:
             installation.start(manifest(KEY.endpoint, [routed(KEY.version, [backend])]))

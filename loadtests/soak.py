@@ -22,7 +22,7 @@ from loadtests.faults.site import ENDPOINT, Site, site, version
 from loadtests.installation import manifest
 
 RATE = 75.0
-"""Half of what three replicas with one slot and 20 ms of work can do."""
+"""Half of the capacity of three replicas with one slot and 20 ms of work."""
 EVENT_EVERY_S = 2.0
 SAMPLE_EVERY_S = 2.0
 AFTER_A_KILL_S = 1.0

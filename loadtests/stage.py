@@ -23,7 +23,7 @@ ENDPOINT, VERSION = "crowd", "blue"
 KEY = VersionKey(ENDPOINT, VERSION)
 QUEUE_WAIT_MS = 10_000
 SETTLE_S = 0.3
-"""A replica writes its line when a request has ended, also one whose router was killed."""
+"""A replica writes its line at the end of a request, also for a killed router."""
 PROBE_S = 0.1
 CHANGED_S = 30.0
 

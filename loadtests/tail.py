@@ -36,7 +36,7 @@ SETTLE_S = 0.2
 OURS = "scorefront"
 BOUND = 1.05
 BOUND_OF_SEVERAL = 1.10
-"""Where workers have to ask each other for slots."""
+"""Workers have to ask each other for slots there."""
 IDLE_S = 600.0
 """Connections opened beforehand stay open while others are used."""
 
@@ -78,11 +78,11 @@ class Row:
     latencies_s: Sequence[float]
     ideal_s: Sequence[float]
     lateness_s: Sequence[float]
-    """How late the load itself was; that is part of the latencies, but nobody's fault but the machine's."""
+    """Lateness of the load itself; it is part of the latencies, but caused by the machine alone."""
     overlaps: int
     failed: int
     bound: float | None = None
-    """What is promised of the ratio of p99; of one worker that of the mean, too."""
+    """Limit of the ratio of p99; of one worker that of the mean, too."""
     on_busiest: float = float("nan")
     """Share of the connections that one worker had at the end."""
 
@@ -114,7 +114,7 @@ class Case:
     start: Starter
     bound: float | None = None
     place: Place | None = None
-    """Whose clients the connections are; None: whoever accepts them first."""
+    """Owner of the connections' clients; None: the first to accept them."""
 
 
 def cases(workers: Sequence[int], skew: bool, peers: bool) -> list[Case]:

@@ -59,7 +59,7 @@ class Record:
     killed: int = 0
     home_s: list[float] = field(default_factory=list)
     miscounted: int = 0
-    """Pauses in which not every slot was counted as free, or not every one was to be had."""
+    """Pauses in which not every slot was counted as free, or available."""
     failures: list[Failure] = field(default_factory=list)
     requests: int = 0
     overlaps: int = 0

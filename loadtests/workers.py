@@ -35,7 +35,7 @@ SHARE = 0.45
 GAIN = 1.7
 LIMITED, UNIQUE, SHARED = WAYS = ("half a core each", "unique heads", "everything shared")
 WARM_UP_S = 2
-"""Workers look at how clients are spread over them every second."""
+"""Interval in which workers check the distribution of clients."""
 
 
 @dataclass(slots=True)

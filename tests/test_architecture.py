@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "scorefront": PACKAGES,
 }
 
-# processes and commands, each in a folder of its own: nobody knows another, nor does what they share know any of them
+# processes and commands, each in a folder of its own: they do not know one another, nor do their shared modules
 APART = (
     *("scorefront.cli", "scorefront.doctor"),
     *("scorefront.up", "scorefront.router", "scorefront.control"),

@@ -5,7 +5,9 @@ A ceiling is lowered when the figure falls, never raised.
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,12 @@ def docstrings(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED):
             yield ast.get_docstring(node) or ""
+
+
+def comments(source: str) -> Iterator[str]:
+    """Every comment of a module."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return (token.string for token in tokens if token.type == tokenize.COMMENT)
 
 
 def relative_per_100(texts: list[str]) -> float:
@@ -74,6 +82,11 @@ def test_docstrings_of_tests_and_load_tests_use_nouns() -> None:
     assert relative_per_100(found) <= MOST_RELATIVE_PER_100_IN_TESTS
 
 
+def test_comments_of_tests_and_load_tests_use_nouns() -> None:
+    found = [text for file in TEST_FILES for text in comments(file.read_text())]
+    assert relative_per_100(found) <= MOST_RELATIVE_PER_100_IN_TESTS
+
+
 def test_class_names_are_unique() -> None:
     found = doubled([each.name for tree in TREES.values() for each in classes(tree)])
     assert len(found) <= MOST_DOUBLED_CLASSES, found
@@ -106,3 +119,7 @@ def test_doubled_names_are_found() -> None:
 def test_methods_and_lines_of_a_class_are_counted() -> None:
     found = next(classes(ast.parse("class A:\n    x = 1\n    def f(self): ...\n    async def g(self): ...\n")))
     assert (methods(found), lines(found)) == (2, 4)
+
+
+def test_comments_are_found() -> None:
+    assert list(comments("x = 1  # one\ny = '# none'\n")) == ["# one"]

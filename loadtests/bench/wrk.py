@@ -12,7 +12,7 @@ from loadtests.peers.rig import Target, cpu_seconds, first_line_of
 CONNECTIONS = 32
 GRACE_S = 20.0
 NEVER_THE_SAME = b"never-the-same-0"
-"""Where this stands in a head, every request has another number."""
+"""Placeholder in a head: every request has another number."""
 
 # A request is made once, unless it must differ each time: the load shares its core with the backend.
 _REPEATED = "local raw = {raw}\nwrk.format = function() return raw end\n"

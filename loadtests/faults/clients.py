@@ -14,7 +14,7 @@ from loadtests.http1 import exchange_blocking
 from loadtests.installation import manifest
 
 NOISE_S = 0.02
-"""What two runs may differ by on a machine that others use, too."""
+"""Accepted difference of two runs on a shared machine."""
 SLOW = 1000
 IDLE = 9000
 IDLE_BYTES = 30_000
@@ -110,7 +110,7 @@ async def leaving(quick: bool) -> Verdict:
                 writer.write(here.caller.head(20) + (b"x" * (20 if number < 5 else 10)))
                 await asyncio.sleep(0.02)
             await _until_waiting(here, 4)
-            # Those who wait leave first: a slot that becomes free would rightly go to one who is still there.
+            # Waiting clients leave first: a slot that becomes free would rightly go to a remaining one.
             for _, writer in crowd[1:]:
                 writer.transport.abort()
             await asyncio.sleep(0.2)

@@ -10,9 +10,9 @@ from loadtests.installation import manifest
 
 HOUR_S = 3600.0
 EXPIRED_S = 14 * HOUR_S
-"""After which no token is valid any more."""
+"""End of the validity of all tokens."""
 
-# Every process of the installation imports this first. It moves `time.time`, which is the only way that they ask.
+# Every process of the installation imports this first. It moves `time.time`, their only source of wall-clock time.
 _SITECUSTOMIZE = """
 import time
 from pathlib import Path

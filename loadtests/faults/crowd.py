@@ -13,7 +13,7 @@ import time
 from loadtests.faults.caller import Caller
 
 TIMEOUT_S = 3.0
-"""What the router is set to for heads, bodies, and clients that do not read: short, so that the cut can be seen."""
+"""Timeouts of the router for heads, bodies, and clients that do not read: short, so that the cut can be seen."""
 DRIP_S = 0.2
 
 

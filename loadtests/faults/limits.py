@@ -80,7 +80,7 @@ async def overload(quick: bool) -> Verdict:
         began = time.monotonic()
         outcomes = await here.caller.open_loop(5 * capacity, seconds)
         served = [each for each in outcomes if each.status == 200]
-        # The first half second fills the line, and what it holds is still served afterwards.
+        # The first half second fills the queue, and its tickets are still served afterwards.
         rate = sum(began + QUEUE_WAIT_S <= each.done_at <= began + seconds for each in served) / (
             seconds - QUEUE_WAIT_S
         )

@@ -48,7 +48,7 @@ class Unread(Installation):
 async def unread(quick: bool) -> Verdict:
     """33: standard output and error are not read, everything is logged: requests go on, lost lines are counted."""
     async with site("--access-log=all", installation=Unread, work_ms=0) as here:
-        # 300 bytes a line: enough to fill the pipes and the line of what waits to be written.
+        # 300 bytes a line: enough to fill the pipes and the queue of unwritten lines.
         rate, seconds = (1000, 5) if quick else (1000, 25)
         outcomes = await here.caller.open_loop(rate, seconds)
         failing = await asyncio.gather(*(here.caller.call(path="reset") for _ in range(20)))
@@ -74,7 +74,7 @@ async def full_disk(quick: bool) -> Verdict:
         assert up is not None
         writers = [psutil.Process(up.pid), here.worker()]
         for process in writers:
-            # Files cannot grow: what a full disk does, without filling one (Python ignores SIGXFSZ: EFBIG).
+            # Files cannot grow: a full disk without filling one (Python ignores SIGXFSZ: EFBIG).
             process.rlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         outcomes = await here.caller.open_loop(RATE, 2 if quick else 15)
         changed = manifest("victim", [version(maxQueueWaitMs=4000)])

@@ -13,7 +13,7 @@ from tests.router_groups.rig import Groups, Shape, groups
 CLIENTS = 6
 """Of each router."""
 SLOW_CLIENTS = 2
-"""Of every router that borrows, whose requests run for longer."""
+"""Requests of every borrowing router run for longer."""
 LONG_MS, LONGISH_MS = 1_200, 150
 """Long after a cut; and not so long that little is said between workers."""
 HEALED_S = 5.0
@@ -21,7 +21,7 @@ SCORING_TIMEOUT_MS = 1_500
 QUEUE_WAIT_MS = 500
 LEASE_S = 1.0
 CUT_S = LEASE_S + SCORING_TIMEOUT_MS / 1000 + 1.5
-"""Long enough that the owner takes back what it has lent, and uses it."""
+"""Long enough that the owner takes back its loans, and uses the slots."""
 BAD = Mischief(delay_s=0.05, life_s=1.0)
 
 

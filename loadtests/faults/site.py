@@ -18,7 +18,7 @@ from loadtests.installation import REPLICA, Client, Installation, manifest, over
 
 ENDPOINT = "victim"
 RATE = 60.0
-"""Requests a second: 40 % of what three replicas with one slot and 20 ms can do, so that two of them are enough."""
+"""Requests a second: 40 % of the capacity of three replicas with one slot and 20 ms, so that two of them are enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Verdict:
     passed: bool
     figures: str
     skipped: bool = False
-    """This machine lacks what it takes; `figures` tells what."""
+    """This machine lacks a requirement; `figures` has the reason."""
 
 
 def version(witness: Path | str = "", work_ms: float = 20, idle_ms: float = 0, **fields: Any) -> dict[str, Any]:

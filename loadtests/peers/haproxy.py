@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from loadtests.peers.rig import Rig, Target, first_line_of
 
-# 9,600 clients and as many connections to replicas are what 20,000 files allow.
+# 9,600 clients and as many connections to replicas are the limit of 20,000 files.
 _CONFIGURATION = """\
 global
   nbthread 1

@@ -14,7 +14,7 @@ from scorefront import __version__
 from serving.endpoint import VersionKey
 
 KEY = VersionKey("bench", "blue")
-"""What `start` declares."""
+"""Declared by `start`."""
 SLOTS = 64
 READY_S = 10.0
 QUEUE_WAIT_MS = 60_000

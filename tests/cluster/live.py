@@ -73,11 +73,11 @@ class Run:
     answered: Sequence[int]
     """For each step."""
     stuck: str
-    """What did not come to pass; the course ended there."""
+    """The missing event; the course ended there."""
     tally: Tally
 
 
-# ---- what is declared
+# ---- declarations
 
 
 def endpoint(image: str, revision: int) -> Object:
@@ -118,7 +118,7 @@ def model_map() -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": MODEL_MAP}, "data": data}
 
 
-# ---- what is there
+# ---- objects
 
 
 async def shown(*arguments: str) -> Object:
@@ -177,7 +177,7 @@ async def holder() -> str:
     return str((await shown("lease", LEASE))["spec"].get("holderIdentity") or "").rpartition("_")[0]
 
 
-# ---- what is done
+# ---- actions
 
 
 async def roll_model(image: str) -> None:
@@ -202,7 +202,7 @@ async def delete_one(selector: str, count: int) -> None:
 async def kill_one() -> None:
     """kill -9 of all processes of a replica: the kubelet starts its container again."""
     name, uid = first(await pods(MINE))
-    with contextlib.suppress(Refused):  # who kills the container need not live to tell
+    with contextlib.suppress(Refused):  # the killer of the container need not live to report it
         await kubectl("-n", HOME, "exec", name, "--", "python", "-c", KILL)
 
     async def again() -> bool:
@@ -348,7 +348,7 @@ def merged(seen: Sequence[Tally]) -> Tally:
     return whole
 
 
-# ---- what is judged
+# ---- judgement
 
 
 def failed(step: Step, failures: Sequence[Failure]) -> int:

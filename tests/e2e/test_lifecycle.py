@@ -115,7 +115,7 @@ def test_kill_9_of_a_replica_costs_only_its_requests_in_flight(directory: Path) 
         key, _ = site.keys("echo")
         victim = _replicas(installation)[0]
         victim.kill()
-        # Until it is gone the system goes on taking what is sent to it: such a request is in flight on it, and lost.
+        # Until it is gone the system still accepts data for it: such a request is in flight on it, and lost.
         psutil.wait_procs([victim], timeout=5)
         statuses = [site.score("echo", key).status for _ in range(20)]
         assert set(statuses) == {200}

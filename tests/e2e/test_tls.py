@@ -223,7 +223,7 @@ def test_a_client_in_flight_gets_its_answer_when_the_installation_is_stopped(dir
         idle.close()
 
 
-# ---- what is refused at the start
+# ---- refusals at the start
 
 
 def expired() -> Made:

@@ -29,7 +29,7 @@ class PeopledKubernetes(FakeKubernetes):
         self.people: dict[str, Person] = {}
         self.asked: list[tuple[str, str, str]] = []
         self.admission: ApiError | None = None
-        """What an admission policy says to writes with a caller's token."""
+        """Response of an admission policy to writes with a caller's token."""
 
     def with_token(self, token: str) -> "_Asked":
         return _Asked(self, token)

@@ -25,7 +25,7 @@ class FakeProvider:
         self.refusal: ProviderError | None = None
         """Raised by apply, remove and scale while set."""
         self.hindrances: dict[bool, str] = {}
-        """Whether fewer are wanted -> why that cannot be."""
+        """Fewer wanted -> reason of the refusal."""
         self.replicas: dict[str, Replica] = {}
         self.logged: dict[VersionKey, dict[str, list[str | TimedLine]]] = {}
         """A line without a time is of time 0."""
@@ -93,7 +93,7 @@ class FakeProvider:
         while True:
             yield await self.log_feed.get()
 
-    # ---- what a test does
+    # ---- actions of a test
 
     def put(self, replica: Replica) -> None:
         """A replica is new or has changed."""

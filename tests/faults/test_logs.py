@@ -67,7 +67,9 @@ def test_log_lines_that_do_not_fit_are_dropped_and_counted(full_pipe: FullPipe) 
     began = time.monotonic()
     records(handler, 1000)
     assert time.monotonic() - began < 5
-    assert 1000 - 66 - 66 <= handler.dropped <= 1000 - 60  # one pipe of 64 kB, and what the thread has taken from it
+    assert (
+        1000 - 66 - 66 <= handler.dropped <= 1000 - 60
+    )  # one pipe of 64 kB, and the lines taken from it by the thread
     full_pipe.read()
     relay.close(5)
 

@@ -145,7 +145,7 @@ async def test_five_times_the_capacity_is_served_to_capacity_and_the_rest_gets_r
     assert (await clients[0].ask(get())).status == 200
 
 
-# ---- what is kept
+# ---- stored objects
 
 
 async def test_series_of_removed_versions_end(rig: Rig) -> None:

@@ -46,7 +46,7 @@ def request(data: bytes) -> None:
         assert parsed.path.startswith(b"/") and b"\r" not in head[:-4].replace(b"\r\n", b""), "a bare CR got through"
         again = parse_request(head, SETTINGS)
         assert (again.content_length, again.chunked, again.path) == (parsed.content_length, parsed.chunked, parsed.path)
-        PartialRequestHead(head[: len(head) // 2], SETTINGS).find_end()  # what is accepted whole is not refused in part
+        PartialRequestHead(head[: len(head) // 2], SETTINGS).find_end()  # a body accepted whole is not refused in part
 
 
 def answer(data: bytes) -> None:

@@ -54,7 +54,7 @@ class Mutation:
                 return data[:at] + self.fragment + data[at + len(self.fragment) :]
             case "delete":
                 return data[:at] + data[at + 1 + len(self.fragment) :]
-            case "line":  # at the end of a line, where fields stand
+            case "line":  # at the end of a line, before a field
                 ends = [match.end() for match in re.finditer(rb"\r\n", data)] or [at]
                 at = ends[int(self.place * len(ends))]
                 return data[:at] + self.fragment + data[at:]

@@ -11,7 +11,7 @@ from tests.integration.router.replicas import Script
 from tests.integration.router.rig import Rig, endpoint, version
 
 SOON_S = 0.05
-"""Whatever is incomplete is given up this soon, so that every conversation ends."""
+"""Timeout of incomplete messages: short, so that every conversation ends."""
 SETTINGS = RouterSettings(
     head_timeout_s=SOON_S,
     body_timeout_s=SOON_S,

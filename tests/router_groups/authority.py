@@ -14,7 +14,7 @@ LIMIT_BYTES = 1 << 20
 ANSWER_S = 2.0
 
 Rewrite = Callable[[str, str, Member], Member]
-"""(of which group, for which group, member) -> what that group is told: another address, as a rule."""
+"""(reporting group, receiving group, member) -> reported address: another one, as a rule."""
 
 
 def as_it_is(of: str, told: str, member: Member) -> Member:

@@ -53,7 +53,7 @@ class Balancer:
         except OSError:
             pass  # one of both ends is gone; the other hears of it below
         except asyncio.CancelledError:
-            pass  # by `close`, which waits for it; the stream's own callback takes a cancelled task for an error (3.11)
+            pass  # by `close`, with a wait for it; the stream's own callback takes a cancelled task for an error (3.11)
         finally:
             for end in (writer, far):
                 if end is not None:

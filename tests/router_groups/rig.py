@@ -73,7 +73,7 @@ class Groups:
         self._addresses: dict[int, tuple[str, int]] = {}
         self._behind: list[str] = []
 
-    # ---- where things are
+    # ---- places
 
     def name(self, number: int) -> str:
         """Of a group."""
@@ -196,7 +196,7 @@ class Groups:
             await self.proxy.close()
         await self.authority.close()
 
-    # ---- what is seen
+    # ---- observations
 
     def clients(self, number: int, count: int, work_ms: int = 0) -> Clients:
         """Of one group; not started yet. `work_ms`: of their requests; 0: as the replicas are set."""

@@ -42,7 +42,7 @@ def main() -> None:
         access_log=AccessLogMode.OFF,
         log_fd=sys.stderr.fileno(),
         address=arguments.address,
-        trust=Trust(cert, cert, key),  # one certificate for all of them, which is its own authority
+        trust=Trust(cert, cert, key),  # one certificate for all of them, with itself as authority
         flights=InflightTable(arguments.inflight_fd),
         statics=StaticAddresses(Destinations(networks(f"127.0.0.0/8, {FRONT}.0/24"))),
     )

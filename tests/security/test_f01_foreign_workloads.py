@@ -39,7 +39,7 @@ FOREIGN: dict[str, tuple[str, Callable[[], Object]]] = {
         lambda: foreign.deployment("payments-api", annotations={"scorefront.io/claimed-by": "another-uid"}),
     ),
 }
-"""Whose Deployment stands under the name `payments-api` -> the reason that the endpoint's status gives."""
+"""Owner of the Deployment under the name `payments-api` -> the reason in the endpoint's status."""
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_it_denies_and_fails_closed() -> None:
     assert BINDING["spec"] == {"policyName": POLICY["metadata"]["name"], "validationActions": ["Deny"]}
     [rule] = SPEC["matchConstraints"]["resourceRules"]
     assert rule["operations"] == ["CREATE", "UPDATE"]
-    # Not status, which the control plane writes; deletion and finalizers change nothing that is asked about.
+    # Not status, written by the control plane; deletion and finalizers do not affect the question.
     assert rule["resources"] == ["scoringendpoints"]
 
 

@@ -71,7 +71,7 @@ def test_the_crd_refuses_them_by_the_same_pattern(place: tuple[str, ...]) -> Non
     assert part["maxProperties"] == 100
 
 
-# ---- what selects
+# ---- selectors
 
 
 def selectors(value: Any) -> Iterator[dict[str, str]]:

@@ -74,7 +74,7 @@ def pieces_of(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-# ---- what it costs
+# ---- cost
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -147,7 +147,7 @@ def test_every_byte_is_searched_a_few_times_at_most(kind: Any, shape: str, size:
     assert counting.searched <= 8 * len(data)
 
 
-# ---- what it is judged by
+# ---- judgement
 
 SMALL = RouterSettings(max_head_bytes=420, max_target_bytes=40, max_response_head_bytes=90, max_fields=6)
 NOT_HTTP = "not HTTP"

@@ -198,7 +198,7 @@ def test_a_path_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-# ---- what the kernel is asked
+# ---- questions to the kernel
 
 
 Pair = tuple[socket.socket, socket.socket]

@@ -96,7 +96,7 @@ def test_the_setting_has_a_default_for_each_place_and_names_the_fault() -> None:
             destinations({"SCOREFRONT_STATIC_CIDRS": wrong}, in_cluster=True)
 
 
-# ---- what is scorefront's own
+# ---- scorefront's own objects
 
 
 def judged(own: OwnAddresses, host: str, port: int, in_cluster: bool = False) -> str:
@@ -280,7 +280,7 @@ async def test_a_worker_process_gets_the_rule_of_its_parent() -> None:
         await _statics(told["--static-cidrs"], "", told["--own-names"]).resolve("10.0.0.5", 80, 0.0)
 
 
-# ---- where it is declared
+# ---- declaration
 
 
 def endpoint_at(*addresses: str) -> Any:

@@ -76,7 +76,7 @@ class Laptop:
         return self.bench.plane.endpoints.token(name).access_token
 
     def answer(self, credential: str, name: str = "iris") -> int:
-        # What a router is told one by one, and what a worker that starts is told at once, must lead to the same.
+        # Incremental messages to a router and the snapshot for a new worker must lead to the same state.
         told, whole = fed(self.bench.routers.published), fed([self.bench.plane.snapshot()])
         now = self.bench.clock.wall()
         first = answer(told, credential, now, name)
@@ -237,7 +237,7 @@ async def test_a_damaged_endpoint_that_is_declared_anew_has_an_incarnation(lapto
     assert laptop.answer(laptop.token()) == 200
 
 
-# ---- what a router accepts
+# ---- accepted by a router
 
 
 def tokens_of(*claims: dict[str, Any]) -> tuple[Tokens, list[bytes]]:

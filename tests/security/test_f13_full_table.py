@@ -96,7 +96,7 @@ async def test_clients_with_a_credential_keep_their_places_and_the_next_one_is_r
     rig = await locked(max_connections=3)
     await rig.replica(echo)
     known = [await knows(rig) for _ in range(3)]
-    for client in known:  # what it is refused later does not make it a stranger
+    for client in known:  # a later refusal does not make it a stranger
         assert (await client.ask(get("/nowhere"))).status == 404
     for _ in range(3):
         late = await rig.client()
@@ -105,7 +105,7 @@ async def test_clients_with_a_credential_keep_their_places_and_the_next_one_is_r
         assert await late.end() == b""
     known.pop().leave()
     await eventually(lambda: len(rig.gateway.clients.admission._held) == 2)
-    newcomer = await knows(rig)  # even while those who were refused have not all left
+    newcomer = await knows(rig)  # even before all refused ones have left
     assert all([await is_open(client) for client in (*known, newcomer)])
     assert rig.gateway.stats.counters["connections_evicted"] == 0
 

@@ -95,7 +95,7 @@ def test_one_variable_has_one_value() -> None:
     assert set(faults(podTemplate=twice, secretEnv=BY_NAME)) == {"secretEnv.DB_PASSWORD"}
 
 
-# ---- what routers keep
+# ---- kept by routers
 
 SECRET = "hunter2"
 

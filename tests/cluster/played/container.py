@@ -10,7 +10,7 @@ from cluster.local import process_guard as guard
 from tests.cluster.played.recipe import Recipe
 
 MARK = "PLAYED_CONTAINER"
-"""Environment variable that every process of a container carries: what leaves its session is found by it."""
+"""Environment variable of every process of a container: processes outside its session are found by it."""
 
 
 class Process:

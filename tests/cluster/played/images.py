@@ -13,7 +13,7 @@ MODEL_DEFAULTS = {"WORK_MS": "100", "START_MS": "0", "SLOTS": "1", "WITNESS": ""
 
 _PATH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}"
 _MODULES = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
-"""What the node is told to import first, its containers do, too: a clock that jumps, for instance."""
+"""First import of the node and of its containers: a clock that jumps, for instance."""
 _PYTHON = {"PATH": _PATH, "PYTHONPATH": _MODULES, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 _SCOREFRONT = (sys.executable, "-m", "scorefront")
 _MODEL = (

@@ -64,7 +64,7 @@ class Pod:
         self.uid: str = metadata["uid"]
         self.name = f"{metadata['namespace']}/{metadata['name']}"
         self._path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-        # Short, because sockets are made below it, whose paths may have 108 bytes.
+        # Short, because the paths of sockets below it may have 108 bytes.
         self._folder = world.folder / "p" / self.uid[:8]
         self._states = {each["name"]: _at_first(each) for each in seen["spec"]["containers"]}
         self._processes: dict[str, Process] = {}
@@ -74,7 +74,7 @@ class Pod:
         self._vanished = False
         self._changed = asyncio.Event()
 
-    # ---- what the API says
+    # ---- the view of the API
 
     def see(self, seen: Object, gone: bool) -> None:
         """The newest object; `gone`: it was removed."""
@@ -89,7 +89,7 @@ class Pod:
         for container in seen["spec"]["containers"]:
             if self._states[container["name"]].resources != container.get("resources"):
                 self._set(container["name"], resources=container.get("resources"))
-        # The node controller marks pods as not ready when it has not heard of their node: what is true is said again.
+        # The node controller marks pods as not ready without a heartbeat of their node: the true status is sent again.
         if is_ready(dict(seen)) != self._ready:
             self._changed.set()
 
@@ -173,7 +173,7 @@ class Pod:
         while any("emptyDir" not in each and needs(each) for each in self._seen["spec"].get("volumes", ())):
             await asyncio.sleep(REFRESH_S)
             await self._fetch()
-            with contextlib.suppress(Unplayable):  # what was there stays
+            with contextlib.suppress(Unplayable):  # existing files stay
                 self._write(facts)
 
     # ---- a container
@@ -331,7 +331,7 @@ class Pod:
                     return
             await asyncio.sleep(AGAIN_S)
 
-    # ---- what is said of it
+    # ---- reports
 
     def _set(self, name: str, **fields: Any) -> None:
         was = self._states[name]

@@ -33,7 +33,7 @@ class Image:
     entrypoint: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What the first word of a container's own command stands for on this machine."""
+    """The command on this machine for the first word of a container's own command."""
     paths: Mapping[str, str] = field(default_factory=dict)
     """A folder of its file system -> the folder here."""
     uses_api: bool = False
@@ -218,7 +218,7 @@ def _source(source: Object, facts: Facts, objects: Objects) -> dict[str, bytes]:
         items = source["downwardAPI"].get("items", ())
         return {item["path"]: pod_field(item["fieldRef"]["fieldPath"], facts).encode() for item in items}
     if "serviceAccountToken" in source:
-        return {}  # what uses it has a KUBECONFIG with such a token
+        return {}  # its user has a KUBECONFIG with such a token
     raise Unplayable("FailedMount", f"a volume of kind {[key for key in source if key != 'name']} is not played")
 
 

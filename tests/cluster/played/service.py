@@ -8,7 +8,7 @@ from tests.cluster.played.podstatus import is_ready
 from tests.router_groups.balancer import Address, Balancer
 
 _NOBODY: Address = ("127.0.0.1", 1)
-"""Refuses: what there is while no pod is ready."""
+"""Refuses connections while no pod is ready."""
 
 
 class Service:
@@ -20,7 +20,7 @@ class Service:
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._selector = selector
         self._port = port
-        self._balancer = Balancer()  # it is told who is ready, and need not ask
+        self._balancer = Balancer()  # it gets the ready pods, and need not ask
         self._pods: dict[str, Object] = {}
 
     @property

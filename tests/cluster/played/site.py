@@ -131,7 +131,7 @@ class Site:
     async def answers(self, name: str, namespace: str = HOME) -> bool:
         """True if a request to it reaches a model."""
         try:
-            # Whatever a model makes of an empty request: it has been asked.
+            # For any response of a model to an empty request: it has been asked.
             return (await self.score(name, namespace=namespace))[0] not in _NOT_ASKED
         except (ApiFailure, aiohttp.ClientError):
             return False
@@ -155,7 +155,7 @@ class Site:
         path = f"/api/v1/service/{name}/score"
         return Clients(self.service.address, post(path, await self.key(name), body), count, think_s)
 
-    # ---- what the product runs
+    # ---- processes of the product
 
     async def routers(self) -> list[Object]:
         """Their pods."""
@@ -204,7 +204,7 @@ class Site:
             return False
         return True
 
-    # ---- what was seen
+    # ---- observations
 
     def journal(self) -> list[journal.Entry]:
         """Of the played node."""

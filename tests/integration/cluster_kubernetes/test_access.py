@@ -208,7 +208,7 @@ async def test_a_server_is_spoken_to_only_if_its_certificate_is_good(tmp_path: P
             await api.close()
 
 
-# ---- what is said where nothing is found
+# ---- messages for a missing configuration
 
 
 async def test_a_missing_configuration_is_one_sentence(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ async def closing(api: Api) -> AsyncIterator[Api]:
         await api.close()
 
 
-# ---- what is sent
+# ---- requests
 
 SENT = {
     "get": (lambda api: api.get(PATH, {"limit": "5"}), *("GET", PATH, {"limit": "5"}, None, None)),
@@ -112,7 +112,7 @@ async def test_logs_come_as_text_and_the_version_in_a_word(server: KubernetesSer
     assert await api.version() == "v1.33.1"
 
 
-# ---- what becomes of answers
+# ---- responses
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ async def test_a_redirect_is_not_followed(server: KubernetesServer, api: Api) ->
     assert caught.value.status == 302 and len(server.asked) == 1
 
 
-# ---- where there is no answer
+# ---- missing responses
 
 
 async def test_a_server_that_is_not_there_is_unreachable() -> None:

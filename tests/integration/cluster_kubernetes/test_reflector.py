@@ -144,7 +144,7 @@ def events(*lines: bytes, end: str = "end") -> Script:
         await stream.head()
         for each in lines:
             await stream.send(each)
-        await asyncio.sleep(0.01)  # else a reset overtakes what was sent
+        await asyncio.sleep(0.01)  # otherwise a reset overtakes the sent bytes
         if end == "end":
             await stream.end()
         elif end == "close":

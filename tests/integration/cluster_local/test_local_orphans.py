@@ -93,7 +93,7 @@ async def test_a_new_run_clears_up_even_if_guard_and_subreaper_were_killed_too(
     start_parent: Callable[..., Awaitable[Parent]], tmp_path: Path
 ) -> None:
     parent, replicas = await start_parent(1, "asyncio", "tiny")
-    # The guard first, then at once its parent, which cannot have started another by then.
+    # The guard first, then at once its parent, before it can have started another one.
     (guard_pid,) = guards_of(parent.pid)
     os.kill(parent.pid, signal.SIGSTOP)
     os.kill(guard_pid, signal.SIGKILL)
@@ -101,7 +101,7 @@ async def test_a_new_run_clears_up_even_if_guard_and_subreaper_were_killed_too(
         os.kill(pid, signal.SIGKILL)
     parent.kill()
     await parent.wait()
-    # The replica itself dies with its subreaper (PDEATHSIG); what it had started does not.
+    # The replica itself dies with its subreaper (PDEATHSIG); its descendants do not.
     await poll(lambda: len(left_of(replicas)) == 1)
     provider = LocalProvider(tmp_path / "state")
     await provider.start()

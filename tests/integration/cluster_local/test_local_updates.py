@@ -136,7 +136,7 @@ async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalP
     (replica,) = await watcher.until_ready()
     replica_id, line = await first
     assert replica_id == replica.id and line.startswith("line ")
-    async with asyncio.timeout(20):  # what it wrote last may still be on its way when it is ready
+    async with asyncio.timeout(20):  # its last line may still be on its way when it is ready
         while not (line.startswith("y") and len(line) < LINE_BYTES):
             _, line = await anext(follower)
     lines = [line.text for line in (await provider.logs(KEY, 5000))[replica.id]]

@@ -95,7 +95,7 @@ async def test_nothing_stays_of_endpoints_that_have_gone(bench: Bench) -> None:
     before = sizes(bench.plane)
     for number in range(LIVES):
         await lives_and_goes(bench, f"later-{number}", number)
-    # What is tidied up when the next one comes may hold one more or less of the last; what is not has one more of each.
+    # A container tidied up at the next entry may hold one more or less of the last; a leak has one more of each.
     grown = {path: (before[path], size) for path, size in sizes(bench.plane).items() if size >= before[path] + LIVES}
     assert grown == {}
 

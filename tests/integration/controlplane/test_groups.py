@@ -223,7 +223,7 @@ async def test_the_end_of_leadership_closes_every_link_and_the_port(
         await asyncio.open_connection("127.0.0.1", port)
 
 
-# ---- who is not to be listened to
+# ---- refused peers
 
 
 async def test_a_process_with_a_certificate_for_something_else_is_cut_off(

@@ -489,7 +489,7 @@ async def test_a_fault_of_ours_is_a_500_that_gives_nothing_away(
     assert "inner detail" not in refused["message"] and "inner detail" in caplog.text
 
 
-# ---- who may ask
+# ---- authorized callers
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:81", "127.0.0.1", "127.9.9.9:8081", "[::1]", "[::1]:8081"])

@@ -21,7 +21,7 @@ from tests.integration.router.replicas import Replica, Request
 CASES = Path(__file__).parents[2] / "data" / "http" / "cases.json"
 PATIENCE_S = 4.0
 CLOSE_S = 1.0
-"""How long to wait for a connection to be closed where that is asked for."""
+"""Longest wait for a connection that must be closed."""
 SETTLE_S = 0.15
 NO_ANSWER = -1
 """Stands in the cases for: closed without an answer."""
@@ -163,7 +163,7 @@ class Player:
             self._writer.write(data)
             await self._writer.drain()
         except ConnectionError:
-            pass  # what was answered before is still read
+            pass  # earlier answers are still read
 
     async def _abort(self) -> None:
         loop = asyncio.get_running_loop()

@@ -229,7 +229,7 @@ def deaf() -> Iterator[int]:
     with socket.socket() as listener, contextlib.ExitStack() as fillers:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(3):  # whoever comes when the backlog is full hears nothing
+        for _ in range(3):  # a connection beyond a full backlog gets no answer
             filler = fillers.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())

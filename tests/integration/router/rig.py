@@ -130,7 +130,7 @@ class Rig:
         for queue in self.gateway.dispatcher.queues.values():
             assert (queue.ledger.violations, queue.ledger.double_releases) == (0, 0), queue.key
 
-    # ---- what control says
+    # ---- orders of control
 
     def tell(self, message: ToWorker) -> None:
         self.worker.apply(message)
@@ -157,7 +157,7 @@ class Rig:
     def remove(self, replica: Replica) -> None:
         self.tell(RemoveReplica(self.id_of(replica)))
 
-    # ---- what clients do, and what can be seen
+    # ---- actions of clients, and observations
 
     async def client(self, receive_buffer: int | None = None) -> Client:
         client = await Client.connect(self.port, receive_buffer)

@@ -29,7 +29,7 @@ CASES = load()
 MUST = [case for case in CASES if case["level"] == "must"]
 SHOULD = [case for case in CASES if case["level"] == "should"]
 SHORT = RouterSettings(head_timeout_s=1.0, first_byte_timeout_s=1.0)
-"""Waiting is not what the cases are about."""
+"""Waiting is not the subject of the cases."""
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -221,7 +221,7 @@ async def test_a_thousand_endpoints_of_six_versions_and_ten_thousand_replicas_ar
         for number in range(10)
     )
     digests = tuple(keys(KEPT, OLD, endpoint=name) for name in names)
-    began_s = time.thread_time()  # CPU, which other processes do not change
+    began_s = time.thread_time()  # CPU time, independent of other processes
     rig.tell(ResetAll(endpoints, digests, TokenTrust("https://issuer.test"), replicas))
     assert time.thread_time() - began_s < 3.0
     client = await rig.client()

@@ -204,7 +204,7 @@ async def test_a_member_that_leaves_loses_its_links_at_once_and_is_not_called_ag
         assert len(each.links.up()) == 1
     await eventually(lambda: not b.links.up())
     await all_linked(a, c)
-    await eventually(lambda: callers() == ["keep a link to c"] * 2)  # of a, and of b, which was not told
+    await eventually(lambda: callers() == ["keep a link to c"] * 2)  # of a, and of b, without a notice
     assert b.events[-2:] in ([("down", "a"), ("down", "c")], [("down", "c"), ("down", "a")])
 
 
@@ -453,7 +453,7 @@ async def test_close_before_the_first_view_and_twice_is_harmless(folder: Path) -
     await close(a, a)
 
 
-# ---- where they listen
+# ---- listeners
 
 
 async def test_a_socket_file_of_a_worker_that_was_killed_is_replaced(node: Make, folder: Path) -> None:

@@ -116,7 +116,7 @@ async def test_nagle_does_not_hold_messages_back_and_a_cut_link_is_found_out(nod
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
 
 
-# ---- who is refused
+# ---- refused peers
 
 
 async def test_a_connecting_peer_with_a_certificate_for_another_name_is_refused(
@@ -158,7 +158,7 @@ async def test_a_certificate_of_another_authority_is_refused(
     node: Make, authority: Authority, tmp_path: Path, who: str, log: pytest.LogCaptureFixture
 ) -> None:
     stranger = Authority(tmp_path / "another").issue("a" if who == "connects" else "b")
-    mixed = Trust(authority.ca, stranger.cert, stranger.key)  # trusts who does not trust it
+    mixed = Trust(authority.ca, stranger.cert, stranger.key)  # trusts a peer that does not trust it
     a = node("a", mixed if who == "connects" else authority.issue("a"))
     b = node("b", authority.issue("b") if who == "connects" else mixed)
     meet(a, b)
@@ -238,7 +238,7 @@ async def test_a_peer_with_a_renewed_certificate_is_linked_without_a_restart(nod
     await all_linked(a, b)
 
 
-# ---- what has to be right
+# ---- requirements
 
 
 async def test_without_certificates_there_is_no_listener_for_other_machines(node: Make) -> None:

@@ -250,7 +250,7 @@ async def test_scaling_down_and_up_under_load_fails_nothing(rig: Rig) -> None:
     assert {replica.most_at_once for replica in replicas} <= {0, 1}
 
 
-# ---- what control is told
+# ---- reports to control
 
 
 async def test_busy_time_is_reported_as_an_exact_integral(rig: Rig) -> None:

@@ -178,7 +178,7 @@ async def test_the_requests_in_flight_of_a_killed_worker_are_in_the_next_view(cr
         await crew.ask(f"/begin/{replica}", client)
     os.kill(crew.supervisor.workers.processes()[first], signal.SIGKILL)
     await eventually(lambda: first in crew.departed())
-    # Every start is another object here, as after a replica came back: the row adds up what has one name.
+    # Every start is another object here, like a returning replica: the row sums objects of one name.
     assert crew.departed()[first] == {"r1": 2, "r2": 1}
     assert first not in crew.supervisor.view.names()
     await eventually(lambda: len(crew.serving()) == 2, 20)
@@ -193,7 +193,7 @@ async def test_the_others_hear_of_a_death_before_its_successor_has_started(crews
     os.kill(crew.supervisor.workers.processes()[dead], signal.SIGKILL)
     await eventually(lambda: dead in crew.departed())
     assert [each.name for each in crew.supervisor.view.members if each.eligible] == [other]
-    await crew.supervisor.collect()  # who has answered has done what it was told before
+    await crew.supervisor.collect()  # a worker that has answered has executed its earlier messages
     assert (await crew.ask())["members"] == [other]
 
 
@@ -252,7 +252,7 @@ async def test_from_one_to_four_to_two_under_load_no_request_fails_and_no_connec
     assert len(crew.serving()) == 4
     more = Load(crew)
     await more.more()
-    await eventually(lambda: len(load.served | more.served) == 4)  # connections are passed to who has few
+    await eventually(lambda: len(load.served | more.served) == 4)  # connections are passed to workers with few
     await crew.supervisor.resize(2)
     await eventually(lambda: len(crew.supervisor.workers.processes()) == 2, 20)
     await load.more()

@@ -29,7 +29,7 @@ from tests.integration.router.test_streams import CHUNKED_HEAD
 Rigs = Callable[..., Awaitable[SecureRig]]
 
 
-# Workers run on uvloop, whose TLS is its own; the standard loop's is held to the same.
+# Workers run on uvloop with a TLS of its own; the standard loop's must behave the same.
 ON_EVERY_LOOP = True
 
 
@@ -176,7 +176,7 @@ async def test_a_websocket_passes_over_tls(rig: SecureRig) -> None:
     await eventually(lambda: rig.busy() == 0)
 
 
-# ---- how connections end
+# ---- ends of connections
 
 
 async def test_an_early_answer_reaches_a_client_that_is_still_sending(rig: SecureRig) -> None:

@@ -18,7 +18,7 @@ from tests.integration.router.rig import Rig, declared, endpoint, version
 
 Rigs = Callable[..., Awaitable[Rig]]
 
-# What the system tells of a paused or closed connection is told differently by the two loops.
+# The two loops report a paused or closed connection differently.
 ON_EVERY_LOOP = True
 
 ASKS = get(fields=("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: abc", "Sec-WebSocket-Version: 13"))
@@ -230,7 +230,7 @@ async def test_the_replica_ends_it_and_its_last_words_arrive(rig: Rig) -> None:
         wire.close()
 
     client = await opened(rig, switches(say_and_go))
-    client.send(b"x" * 50_000)  # what the replica does not read any more must not take its last words away
+    client.send(b"x" * 50_000)  # bytes not read by the replica must not discard its last ones
     assert await client.end() == pattern(200_000)
     await eventually(lambda: rig.busy() == 0)
     client.leave()

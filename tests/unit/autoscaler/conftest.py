@@ -6,7 +6,7 @@ import heapq
 import pytest
 
 TURNS = 150
-"""Turns of the event loop after which everything that can happen without time passing has happened."""
+"""Turns of the event loop after which all events possible without passing time have happened."""
 
 
 class VirtualClock:

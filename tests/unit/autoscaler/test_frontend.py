@@ -293,7 +293,7 @@ def test_an_order_that_the_cluster_cannot_place_is_taken_back_when_the_load_is_g
     assert told.state.size == Size(1, 3)
 
 
-# ---- what people read
+# ---- visible columns
 
 
 @pytest.mark.parametrize(
@@ -382,9 +382,9 @@ class World:
     """Cores of work at a time."""
     cores: int = 4
     knee: float = 0.9
-    """Share of its core from which on a worker is slow."""
+    """Share of its core at which a worker becomes slow."""
     share: float = 1.0
-    """Of its core, what a worker can get at most: less beside greedy neighbours."""
+    """Of its core, the most available to a worker: less beside greedy neighbours."""
     worker_start_s: float = 1.0
     router_start_s: float = 20.0
     now: float = 0.0
@@ -584,7 +584,7 @@ def test_under_a_constant_load_it_never_turns_back(
     start = Size(min(workers, cores), rules.least_routers)
     world = World(rules, start, lambda _: demand / 10, cores, knee / 100, share / 100)
     world.run(800.0)
-    assert world.grew == sorted(world.grew)  # perhaps fewer, then perhaps more, and that is where it stays
+    assert world.grew == sorted(world.grew)  # perhaps fewer, then perhaps more, and then constant
 
 
 @settings(max_examples=30)

@@ -401,7 +401,7 @@ async def test_the_number_from_before_failed_calls_is_sent_all_the_same(
     provider.refusing.clear()
     provider.asked.clear()
     await clock.advance(5.0)
-    assert provider.numbers() == [1]  # nobody knows what the refused 5 has done
+    assert provider.numbers() == [1]  # the effect of the refused 5 is unknown
 
 
 async def test_a_slow_target_gets_one_call_at_a_time_and_then_the_newest_number(

@@ -127,7 +127,7 @@ async def test_the_logs_of_a_version_go_with_its_last_replica_once_it_is_no_more
             store.open(key, f"r{number}").write(b"hello\n")
         store.close(key, "r0")
     store.drop("iris", keep={"green"})
-    assert (await store.tail(KEY, 1)).keys() == {"r1", "r2"}  # those that still end what they have
+    assert (await store.tail(KEY, 1)).keys() == {"r1", "r2"}  # those that still end their requests
     assert (await store.tail(green, 1)).keys() == {"r0", "r1", "r2"}
     store.close(KEY, "r1")
     store.close(KEY, "r2")

@@ -28,7 +28,7 @@ def test_memory_is_reserved_whether_it_is_used_or_not() -> None:
     assert room.refusal(needs(5), MACHINE) == (
         "no room: needs 5 GB of memory (memoryInGB), this machine has 16 GB, of which 2 GB are free"
     )
-    room.used_bytes = {"a": 4 * GB, "b": 5 * GB}  # what is in use is not available any more
+    room.used_bytes = {"a": 4 * GB, "b": 5 * GB}  # slots in use are not available any more
     assert room.refusal(needs(3), MachineMemory(16 * GB, 3 * GB)) != ""
     assert room.refusal(needs(2), MachineMemory(16 * GB, 3 * GB)) == ""
     room.release("a")

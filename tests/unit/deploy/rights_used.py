@@ -22,7 +22,7 @@ PASSES_ON = (
     "scorefront.doctor",
     "scorefront.cli",
 )
-"""They take paths from others, whose calls are counted. What the doctor asks for is seen when it runs."""
+"""They take paths from others, and their calls are counted. The doctor's requests are seen at run time."""
 ANY = "*"
 """A name that is known only at run time."""
 
@@ -34,7 +34,7 @@ VERBS = {
     "apply": ("patch", "create"),
     "delete": ("delete",),
 }
-"""Method of the client -> what the API server asks for. An apply may create."""
+"""Method of the client -> verb of the API server. An apply may create."""
 
 
 class Right(NamedTuple):
@@ -47,7 +47,7 @@ class Right(NamedTuple):
     """With its subresource, as in pods/log."""
     verb: str
     name: str
-    """Of the object, ANY, or "" where a rule cannot name it (create)."""
+    """Name of the object, ANY, or "" if a rule cannot name it (create)."""
 
 
 class Unclear(Exception):
@@ -132,7 +132,7 @@ class Reader:
 
     name: str
     modules: Sequence[str]
-    """All modules of the process: who makes the objects of this one may stand in any of them."""
+    """All modules of the process: the objects of this one may be made in any of them."""
     module: ast.Module = field(init=False)
     scopes: dict[ast.AST, Scope] = field(default_factory=dict)
     """Node -> the scope that it stands in."""
@@ -178,7 +178,7 @@ class Reader:
                 return self._texts(texts[0].value, place)
         return {ANY}
 
-    # ---- where a path comes from
+    # ---- origin of a path
 
     def _paths(self, expression: ast.expr, place: str, bound: Mapping[str, ast.expr] | None = None) -> set[Where]:
         bound = bound or {}

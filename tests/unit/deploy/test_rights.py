@@ -23,7 +23,7 @@ NEVER = {
     Right(False, "authentication.k8s.io", "selfsubjectreviews", "create", ""): "with the token of the one it is about",
     Right(False, "authorization.k8s.io", "selfsubjectaccessreviews", "create", ""): "by the same: everybody may",
 }
-"""What could be read into the code, but is not done."""
+"""Rights that the code seems to use, but does not."""
 ASKED = {
     "control": {
         Right(False, "authors.scorefront.io", "scoringendpoints", "represent", ANY): "deploy/base/admission.yaml"
@@ -117,7 +117,7 @@ def test_no_rule_grants_everything_of_a_kind() -> None:
     assert not any("*" in (right.group, right.resource, right.verb) for name in PROCESSES for right in granted(name))
 
 
-# ---- the reader can fail, and reads what it should
+# ---- the reader can fail, and reads the right calls
 
 
 def rights_of(source: str, monkeypatch: pytest.MonkeyPatch) -> set[Right]:

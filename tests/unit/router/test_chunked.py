@@ -55,7 +55,7 @@ def by_definition(message: bytes) -> tuple[bytes, int | None]:
         at = end + 2
 
 
-# Data in which a careless reader could see line ends, chunk sizes and whole endings.
+# Data with apparent line ends, chunk sizes and whole endings for a careless reader.
 DATA = st.lists(
     st.sampled_from([b"\r\n", b"\r", b"\n", b"0", b"0\r\n\r\n", b"a", b"\r\n\r\n", b"5;x", b"\x00\xff"])
 ).map(b"".join)

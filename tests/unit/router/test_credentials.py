@@ -101,7 +101,7 @@ def refused(tokens: Tokens, presented: bytes, now: float = NOW) -> None:
         tokens.authorize(presented, KEYS, now)
 
 
-# ---- what is good
+# ---- valid certificates
 
 
 def test_a_token_of_pyjwt_signed_with_either_algorithm_opens_the_endpoint(tokens: Tokens) -> None:
@@ -485,7 +485,7 @@ def test_a_key_that_is_weak_or_not_of_its_algorithm_is_not_trusted() -> None:
         with pytest.raises(ValueError, match="not a usable"):
             table.set_trust(TokenTrust(ISSUER, (TokenKey("k", algorithm, pem(private)),)))
         assert table.generation == generation
-        table.tokens.authorize(token(), KEYS, NOW)  # what was trusted before still is
+        table.tokens.authorize(token(), KEYS, NOW)  # formerly trusted certificates still are
 
 
 def test_a_secret_or_garbage_is_no_public_key() -> None:
@@ -593,7 +593,7 @@ def test_every_digest_is_compared_in_constant_time_for_either_key(monkeypatch: p
         assert {len(side) for pair in compared for side in pair} == {32}
 
 
-# ---- which endpoint demands what
+# ---- credentials required by endpoints
 
 
 def test_an_endpoint_without_auth_asks_for_nothing() -> None:

@@ -316,7 +316,7 @@ def test_a_retired_replica_does_not_come_back_by_an_echo_of_ready(dispatcher: Di
 
 
 def test_a_draining_replica_is_reported_again_whenever_it_is_listed_so(dispatcher: Dispatcher) -> None:
-    # Whoever drains it may have been told before it knew that it would ask.
+    # The draining side may have been notified before it knew that it would ask.
     dispatcher.upsert(replica("a", ReplicaState.DRAINING), NOW)
     dispatcher.upsert(replica("a", ReplicaState.DRAINING), NOW)
     assert drained(dispatcher) == ["a", "a"]

@@ -116,7 +116,7 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
         self.seen: list[tuple[str, ReplicaSlots]] = []
         self.over: list[tuple[str, Lease]] = []
 
-    # ---- what tests of each event need
+    # ---- helpers of the tests of each event
 
     def queue_of(self, ticket: Ticket) -> tuple[ModelVersion, VersionQueue]:
         assert ticket.queue is not None
@@ -317,7 +317,7 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
         assert all(isinstance(error, NoReadyReplicas) for _, error in refused)
         model.retries, model.line = [], []
 
-    # ---- what always holds
+    # ---- invariants
 
     @invariant()
     def no_ticket_waits_while_a_slot_is_free(self) -> None:

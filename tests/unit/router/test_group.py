@@ -182,7 +182,7 @@ def test_a_granted_slot_without_its_ticket_serves_the_next_one_here() -> None:
     first, second = fill(group, one, 1), fill(group, owner, 1)
     waits, more = fill(group, one, 2)
     group.end(second[0])  # the owner grants to the first ask …
-    group.end(first[0])  # … which is served by the slot at hand: the grant finds another ticket
+    group.end(first[0])  # … and the slot at hand serves it: the grant finds another ticket
     group.flow()
     assert group.runs(waits, more) == [True, True]
 
@@ -870,7 +870,7 @@ def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the
     assert group.runs(waits) == [True]
 
 
-# ---- what is counted
+# ---- counters
 
 
 def test_slots_are_counted_by_the_owner_and_requests_by_their_worker() -> None:

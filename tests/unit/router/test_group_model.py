@@ -88,7 +88,7 @@ class GroupUnderAnyOrder(RuleBasedStateMachine):
     def time_passes(self, seconds: float, pick: int, stopped: bool) -> None:
         before = self.group.now
         self.group.pass_time(seconds, *([self.pick(pick)] if stopped else []))
-        # The replicas are done with what dead workers sent them before the quarantine is over.
+        # The replicas have ended the requests of dead workers before the quarantine is over.
         if self.group.now - before >= LEASE_S / 2:
             self.group.ghosts.clear()
 
@@ -130,7 +130,7 @@ class GroupUnderAnyOrder(RuleBasedStateMachine):
         self.departed.append(Departed(name, held if known else None))
         self.publish()
 
-    # ---- what always holds
+    # ---- invariants
 
     @invariant()
     def nothing_is_given_beyond_its_slots(self) -> None:

@@ -396,7 +396,7 @@ def test_views_have_the_parts_of_all_groups() -> None:
     assert (view.epoch, view.members, view.departed) == (7, (here, there), (gone,))
 
 
-# ---- whatever happens
+# ---- any sequence of events
 
 EVENTS = st.lists(
     st.tuples(
@@ -423,12 +423,12 @@ def test_under_any_events_no_name_is_reused_and_a_serving_worker_always_has_an_o
         if event == "gone" and name:
             ended.add(name)
         phases = group.phases()
-        # Everybody who runs and has joined is a member, and nobody else.
+        # Exactly the running workers that have joined are members.
         members = [member.name for member in group.part.members]
         assert members == [each.name for each in group.roster.workers.values() if each.joined]
         assert not ended & set(members) and not ended & set(phases)
         assert len(set(group.spawned)) == len(group.spawned)
-        # Who serves, owns; while anybody can own, somebody does.
+        # A serving worker owns; while any worker can own, one does.
         if {WorkerPhase.SERVING, WorkerPhase.DRAINING} & set(phases.values()):
             assert group.eligible()
         assert all(phases[each] in (WorkerPhase.SERVING, WorkerPhase.DRAINING) for each in group.eligible())

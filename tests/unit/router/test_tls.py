@@ -52,7 +52,7 @@ def handshake(certificates: Certificates, name: str | None, **limits: ssl.TLSVer
     return client
 
 
-# ---- what is refused
+# ---- refused requests
 
 
 def nothing(folder: Folder) -> None:
@@ -162,7 +162,7 @@ def test_a_bad_change_is_refused_with_the_reason_and_the_old_certificate_stays(
     assert presented(certificates, "good.test") == OTHER.der
 
 
-# ---- what is served
+# ---- served requests
 
 
 @pytest.mark.parametrize("name", ["good.test", "unknown.test", None])

@@ -264,7 +264,7 @@ async def test_with_a_chosen_number_or_in_tests_nothing_is_scaled(rows: Rows, cl
     assert scaler.figures() == FrontEndFigures(1, 1, {}) and scaler.decisions(20) == []
 
 
-# ---- what becomes known, what can be set
+# ---- published values and settings
 
 
 def test_metrics_have_the_number_of_workers_and_of_its_changes() -> None:

@@ -138,7 +138,7 @@ def test_unusable_certificates_are_reported(spoil: Callable[..., Any], told: str
         renewed(spoil(authority), None, NOW)
 
 
-# ---- names, and what is made anew when asked for
+# ---- names, and certificates created on request
 
 
 def test_a_control_process_has_a_name_of_its_own_and_its_addresses() -> None:

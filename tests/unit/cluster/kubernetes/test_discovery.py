@@ -386,7 +386,7 @@ def test_a_pods_change_costs_far_less_than_a_millisecond_among_thousands() -> No
     assert (time.process_time() - began) / 1000 < 0.0005
 
 
-# ---- what is kept
+# ---- kept objects
 
 
 def test_the_kept_part_of_an_object_has_the_same_meaning() -> None:

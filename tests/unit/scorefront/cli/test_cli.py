@@ -333,7 +333,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     for word in COMMANDS:
         assert run([word, "--help"]) == 0
         text = capsys.readouterr().out
-        shown = word if word not in ("router", "control") else "up"  # which is what a newcomer wants
+        shown = word if word not in ("router", "control") else "up"  # … the wish of a newcomer
         assert f"scorefront {shown}" in text.split("\n", 1)[1], word
 
 

@@ -133,7 +133,7 @@ async def site() -> AsyncIterator[Site]:
     await asyncio.gather(running, return_exceptions=True)
 
 
-# ---- who is there
+# ---- members
 
 
 async def test_every_member_router_is_expected_to_report(site: Site) -> None:

@@ -48,11 +48,11 @@ class World:
         self.uids = {pod: f"{pod}-0" for pod in PODS}
         self.running: dict[str, Process] = {}
         self.kept: dict[str, tuple[str, int, dict[str, Any]]] = {}
-        """Pod -> its uid, and what its last process has noted of being alone, with the version's number."""
+        """Pod -> its uid, and the note of its last process as sole member, with the version's number."""
         self.serial = 0
         self.went_alone = 0
 
-    # ---- what happens
+    # ---- events
 
     def step(self) -> None:
         self.now += self.draw.choice((0.0, 0.01, 0.5, 3.0))
@@ -130,7 +130,7 @@ class World:
         self.serial += 1
         self.uids[process.pod] = f"{process.pod}-{self.serial}"
 
-    # ---- what must hold
+    # ---- invariants
 
     def alive(self) -> set[str]:
         return {name for process in self.running.values() for name in process.members}

@@ -126,7 +126,7 @@ SAID_WHERE = {
     "_least_below_most": lambda: says(SCALER, "at most maxReplicas"),
     "_request_below_limit": lambda: fields_named(RESOURCES) == {".cpuLimit", ".memoryInGBLimit"},
 }
-"""Every rule of `serving.rules` -> whether the CRD says it too."""
+"""Every rule of `serving.rules` -> True if the CRD has it too."""
 
 
 def says(place: tuple[str, ...], words: str) -> bool:
