@@ -1,6 +1,6 @@
 """The audit log: one line of JSON for each change, each reading of a credential and each refused attempt.
 
-Lines go to the logger `scorefront.audit`; `scorefront.audit_output` selects its destination. No line holds a
+Lines go to the logger `scorefront.audit`; `scorefront.process.audit_output` selects its destination. No line holds a
 credential, a body or a query string; JSON escapes keep clients from forging a line.
 """
 

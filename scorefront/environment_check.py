@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from autoscaler.frontend_settings import FrontEndSettings
 from router.settings import RouterSettings
-from scorefront.connection_table import PortLimits
+from scorefront.ports.connection_table import PortLimits
 
 OURS = "SCOREFRONT_"
 OTHERS = frozenset(

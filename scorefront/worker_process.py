@@ -17,9 +17,9 @@ from router.proxy.static_addresses import StaticAddresses
 from router.proxy.tls import CertificatePair, Certificates, TlsError
 from router.settings import SettingError, from_environment
 from router.worker.router_worker import WorkerOptions, run
-from scorefront.event_loop import use_fast_loop
-from scorefront.process_hardening import keep_memory_private
-from scorefront.process_log import RecordFormatter, Relay, RelayHandler
+from scorefront.process.event_loop import use_fast_loop
+from scorefront.process.process_hardening import keep_memory_private
+from scorefront.process.process_log import RecordFormatter, Relay, RelayHandler
 from serving.destinations import LOOPBACK, Destinations, networks
 
 

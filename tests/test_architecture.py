@@ -89,7 +89,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("serving",),
     "rich": ("scorefront.cli", "scorefront.up.banner"),
     "typer": ("scorefront.cli",),
-    "uvloop": ("scorefront.event_loop",),
+    "uvloop": ("scorefront.process.event_loop",),
     "yaml": ("scorefront",),
     "yarl": ("controlplane.leader_proxy",),
 }
@@ -104,7 +104,7 @@ PURE = (
         "controlplane.group_identity",
         "scorefront.doctor.judge",
     ),
-    *("cluster.framing", "scorefront.router.usage_cache", "scorefront.connection_table"),
+    *("cluster.framing", "scorefront.router.usage_cache", "scorefront.ports.connection_table"),
     *(
         f"cluster.kubernetes.client.{name}"
         for name in ("api_errors", "backoff", "cache", "election", "labelselector", "lines", "paths", "selectors")

@@ -10,7 +10,7 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.peer_certificates import PeersIdentity
 from cluster.trust import Trust
 from scorefront.control.rest_port import RestPortTls
-from scorefront.port_certificates import PortCertificates
+from scorefront.ports.port_certificates import PortCertificates
 
 
 class ControlCertificates:

@@ -43,19 +43,19 @@ from controlplane.rest import RestSettings, build_app
 from controlplane.router_groups import RouterGroups
 from router.proxy.tls import TlsError
 from router.settings import SettingError, number
-from scorefront import process_main as process
-from scorefront.audit_output import audit_output
 from scorefront.cluster_names import LEASE, watched_namespaces
-from scorefront.connection_table import PortLimits
 from scorefront.control.control_certificates import ControlCertificates
 from scorefront.control.rest_port import RestPort
 from scorefront.control.router_fleet import RouterFleet
 from scorefront.control.token import control_token
-from scorefront.event_loop import use_fast_loop
 from scorefront.exposition import Exposition
 from scorefront.frontend_scaling import PREFIX, FrontEndScaler, front_end_settings
+from scorefront.ports.connection_table import PortLimits
+from scorefront.ports.timed_port import port_limits
+from scorefront.process import process_main as process
+from scorefront.process.audit_output import audit_output
+from scorefront.process.event_loop import use_fast_loop
 from scorefront.static_networks import destinations
-from scorefront.timed_port import port_limits
 
 _log = logging.getLogger("scorefront.control")
 

@@ -11,9 +11,9 @@ from aiohttp import web
 from cluster.kubernetes.client.election import LeaderInfo
 from controlplane.leader_proxy import LeaderProxy
 from controlplane.rest_guard import Handler
-from scorefront.connection_table import PortLimits
 from scorefront.exposition import Exposition
-from scorefront.timed_port import TimedPort, app_runner
+from scorefront.ports.connection_table import PortLimits
+from scorefront.ports.timed_port import TimedPort, app_runner
 
 SHUTDOWN_S = 1.0
 """Time for requests in flight when the process ends or becomes leader."""

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from controlplane.rest_guard import add_security_headers, json_errors, same_site_only
-from scorefront.connection_table import PortLimits
-from scorefront.timed_port import TimedPort, app_runner
+from scorefront.ports.connection_table import PortLimits
+from scorefront.ports.timed_port import TimedPort, app_runner
 
 SHUTDOWN_S = 1.0
 

@@ -28,19 +28,19 @@ from router.settings import SettingError, from_environment
 from router.supervisor.peer_ports import ANY_PORT, PeerPorts
 from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import Supervisor, worker_command
-from scorefront import process_main as process
 from scorefront.cluster_names import watched_namespaces
 from scorefront.cores import MAX_WORKERS, allowed_cores
-from scorefront.event_loop import use_fast_loop
 from scorefront.exposition import Exposition
-from scorefront.process_hardening import worker_environment
+from scorefront.ports.timed_port import port_limits
+from scorefront.process import process_main as process
+from scorefront.process.event_loop import use_fast_loop
+from scorefront.process.process_hardening import worker_environment
 from scorefront.router.admin_port import admin_port
 from scorefront.router.cluster_watch import ClusterWatch
 from scorefront.router.configmap_membership import ClusterMembership
 from scorefront.router.sole_member import SoleMemberMarker
 from scorefront.router.uplink import Uplink
 from scorefront.static_networks import destinations, own_names, worker_arguments
-from scorefront.timed_port import port_limits
 
 _log = logging.getLogger("scorefront.router")
 

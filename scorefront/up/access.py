@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cluster.local import socket_owner as socketowner
 from controlplane.rest_guard import is_loopback
-from scorefront.process_main import CannotStart
+from scorefront.process.process_main import CannotStart
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,16 +32,16 @@ from controlplane.store import FileStore
 from router.settings import SettingError, from_environment
 from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import Supervisor, worker_command
-from scorefront import process_main as process
-from scorefront.audit_output import FILE, audit_file
 from scorefront.cores import MAX_WORKERS, allowed_cores
-from scorefront.event_loop import use_fast_loop
 from scorefront.exposition import Exposition
 from scorefront.frontend_scaling import FrontEndScaler, OneMachine, front_end_settings
-from scorefront.port_certificates import PortCertificates
-from scorefront.process_hardening import worker_environment
+from scorefront.ports.port_certificates import PortCertificates
+from scorefront.ports.timed_port import TimedPort, app_runner, port_limits
+from scorefront.process import process_main as process
+from scorefront.process.audit_output import FILE, audit_file
+from scorefront.process.event_loop import use_fast_loop
+from scorefront.process.process_hardening import worker_environment
 from scorefront.static_networks import destinations, ports_of, worker_arguments
-from scorefront.timed_port import TimedPort, app_runner, port_limits
 from scorefront.up.access import control_access
 from scorefront.up.banner import Banner, show_keys
 from scorefront.up.model_description import fetch

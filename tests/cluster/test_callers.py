@@ -15,7 +15,7 @@ from cluster.kubernetes.client.paths import CONFIGMAPS, path
 from controlplane import rest_guard as guard
 from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.openapi import OPERATIONS
-from scorefront.process_main import ProcessClock
+from scorefront.process.process_main import ProcessClock
 from tests.cluster.accounts import account, kubeconfig
 from tests.cluster.played.kube import Kube, Object
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefront.process_log import Relay, RelayHandler, unblocked
+from scorefront.process.process_log import Relay, RelayHandler, unblocked
 
 LINE = "x" * 1000
 
@@ -125,7 +125,7 @@ def test_a_file_is_written_to_as_it_is(tmp_path: Path) -> None:
 
 def test_a_process_with_unread_output_still_ends() -> None:
     program = (
-        "import sys; from scorefront.process_log import unblocked\n"
+        "import sys; from scorefront.process.process_log import unblocked\n"
         "with unblocked(sys.stdout) as out:\n"
         "    for _ in range(500): print('x' * 1000, file=out)\n"
     )

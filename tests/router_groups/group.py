@@ -22,7 +22,7 @@ from loadtests.installation import manifest
 from router.core.view import View
 from router.membership.agreement import MembershipPart
 from router.supervisor.worker_supervisor import Supervisor, listening_socket
-from scorefront.event_loop import use_fast_loop
+from scorefront.process.event_loop import use_fast_loop
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import VersionKey
 from serving.manifest import parse, to_endpoint

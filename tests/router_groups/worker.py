@@ -15,7 +15,7 @@ from router.peers.peer_identity import Trust
 from router.proxy.static_addresses import StaticAddresses
 from router.settings import from_environment
 from router.worker.router_worker import WorkerOptions, run
-from scorefront.event_loop import use_fast_loop
+from scorefront.process.event_loop import use_fast_loop
 from serving.destinations import Destinations, networks
 from tests.router_groups.network import FRONT
 

@@ -17,7 +17,7 @@ import pytest
 from cluster.local import socket_owner as socketowner
 from controlplane.openapi import OPERATIONS
 from loadtests.installation import Installation, manifest
-from scorefront import process_main as process
+from scorefront.process import process_main as process
 from scorefront.up.access import control_access
 from tests.security.other_user import NOBODY, as_user, exchange, needs_root, request, status
 

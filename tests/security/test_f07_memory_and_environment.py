@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from loadtests.installation import Installation, manifest, witness_version
-from scorefront.process_hardening import worker_environment
+from scorefront.process.process_hardening import worker_environment
 from tests.security.other_user import NOBODY, as_user, needs_root
 
 SECRETS = {
@@ -51,7 +51,7 @@ def test_a_process_that_is_not_dumpable_belongs_to_root_in_proc(installation: In
 @needs_root
 def test_a_process_of_the_same_user_reads_neither_memory_nor_environment() -> None:
     def attempt() -> bytes:
-        from scorefront.process_hardening import keep_memory_private
+        from scorefront.process.process_hardening import keep_memory_private
 
         ready, told = os.pipe()
         pid = os.fork()
@@ -73,7 +73,7 @@ def test_a_process_of_the_same_user_reads_neither_memory_nor_environment() -> No
         os.waitpid(pid, 0)
         return ",".join(said).encode() or b"nothing"
 
-    import scorefront.process_hardening  # noqa: F401 - loaded before the uid changes: the folder of the code may be closed
+    import scorefront.process.process_hardening  # noqa: F401 - loaded before the uid changes: the folder of the code may be closed
 
     ready_to_end, end = os.pipe()
     assert as_user(NOBODY, attempt) == b"nothing"

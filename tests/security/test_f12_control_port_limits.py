@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 
 from router.settings import SettingError
-from scorefront import timed_port as ports
-from scorefront.connection_table import END_S, Admission, ConnectionTable, PortLimits, PortPhase
 from scorefront.control.rest_port import RestPort
+from scorefront.ports import timed_port as ports
+from scorefront.ports.connection_table import END_S, Admission, ConnectionTable, PortLimits, PortPhase
+from scorefront.ports.timed_port import TimedPort, app_runner, port_limits
 from scorefront.router.admin_port import admin_port
-from scorefront.timed_port import TimedPort, app_runner, port_limits
 from tests.fakes.certificates import make
 from tests.fakes.clock import eventually
 

@@ -14,8 +14,8 @@ from controlplane.audit import REFUSED_BURST, AttemptLimit, AuditFormatter, note
 from controlplane.control_token import ControlToken
 from controlplane.openapi import OPERATIONS
 from controlplane.rest import RestSettings, build_app
-from scorefront.audit_output import audit_file, audit_output
 from scorefront.exposition import Exposition
+from scorefront.process.audit_output import audit_file, audit_output
 from tests.fakes.plane import Bench, manifest
 
 TOKEN = "control-token-of-the-test"
@@ -149,7 +149,7 @@ async def test_no_line_can_be_forged(api: TestClient[Any, Any], kept: Kept) -> N
 
 
 def test_the_file_is_private_bounded_and_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefront.audit_output.FILE_BYTES", 2000)
+    monkeypatch.setattr("scorefront.process.audit_output.FILE_BYTES", 2000)
     with audit_file(tmp_path):
         for number in range(200):
             note({"caller": "uid 1", "number": number})

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from loadtests.installation import Installation, manifest
 from scorefront.cli import show
-from scorefront.process_log import RecordFormatter
+from scorefront.process.process_log import RecordFormatter
 from serving.printable import CONTINUED, one_record, printable
 
 FORGED = "2026-01-01 00:00:00,000 scorefront.up WARNING: all is well"

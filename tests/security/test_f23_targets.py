@@ -11,9 +11,9 @@ from aiohttp import web
 from cluster.kubernetes.client.election import LeaderInfo
 from controlplane.control_token import ControlToken
 from controlplane.rest import RestSettings, build_app
-from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort
 from scorefront.exposition import Exposition
+from scorefront.ports.connection_table import PortLimits
 from tests.fakes.cluster import Leadership
 
 TOKEN = "t" * 43

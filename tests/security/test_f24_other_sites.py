@@ -12,11 +12,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from controlplane.rest import RestSettings, build_app
 from controlplane.rest_guard import SECURITY_HEADERS
-from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort
 from scorefront.exposition import Exposition
+from scorefront.ports.connection_table import PortLimits
+from scorefront.ports.timed_port import TimedPort, app_runner
 from scorefront.router.admin_port import admin_port
-from scorefront.timed_port import TimedPort, app_runner
 from tests.fakes.plane import Bench
 
 HERE = "127.0.0.1"

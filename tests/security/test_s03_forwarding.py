@@ -12,8 +12,8 @@ from aiohttp import web
 
 from cluster.kubernetes.client.election import LeaderInfo
 from cluster.trust import CONTROL, ROUTER, Trust, TrustError
-from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort, RestPortTls
+from scorefront.ports.connection_table import PortLimits
 from tests.fakes.authority import Authority
 
 CREDENTIAL = {"Authorization": "Bearer the-control-token"}

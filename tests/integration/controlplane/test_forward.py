@@ -16,8 +16,8 @@ from cluster.kubernetes.client.election import LeaderInfo
 from controlplane import leader_proxy as forward
 from controlplane.audit import FORWARDED_BY
 from controlplane.leader_proxy import LeaderProxy
-from scorefront.connection_table import PortLimits
 from scorefront.control.rest_port import RestPort
+from scorefront.ports.connection_table import PortLimits
 from tests.fakes.clock import eventually
 
 BIG = bytes(range(256)) * 4096 * 4

@@ -15,7 +15,7 @@ from cluster.kubernetes.client.paths import LEASES
 from cluster.trust import CONTROL, ROUTER, Trust
 from controlplane.router_groups import RouterGroups
 from scorefront.cluster_names import LEASE
-from scorefront.process_main import ProcessClock
+from scorefront.process.process_main import ProcessClock
 from scorefront.router.uplink import Uplink, leader_of
 from serving.endpoint import VersionKey
 from serving.usage import UsageReport, VersionUsage, Work

@@ -10,9 +10,9 @@ import pytest
 from autoscaler.frontend_settings import FrontEndSettings
 from cluster.local.machine_resources import GPUS
 from router.settings import RouterSettings
-from scorefront import timed_port as ports
-from scorefront.connection_table import PortLimits
 from scorefront.frontend_scaling import MACHINE_FIELDS, PREFIX, PURPOSE
+from scorefront.ports import timed_port as ports
+from scorefront.ports.connection_table import PortLimits
 from scorefront.up.banner import SHOW_KEYS
 from serving.destinations import SETTING as STATIC_CIDRS
 

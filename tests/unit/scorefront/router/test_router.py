@@ -8,7 +8,7 @@ import pytest
 from cluster.trust import ROUTER
 from router.supervisor.worker_supervisor import listening_socket
 from scorefront.cli.app import run
-from scorefront.connection_table import PortLimits
+from scorefront.ports.connection_table import PortLimits
 from scorefront.router.admin_port import admin_port
 from tests.fakes.authority import Authority
 

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from controlplane.rest_guard import CALLER, SECURITY_HEADERS, SERVER, Handler, bare_error, error_response
 from router.settings import number
-from scorefront.connection_table import ConnectionTable, PortLimits, PortPhase
+from scorefront.ports.connection_table import ConnectionTable, PortLimits, PortPhase
 
 PREFIX = "SCOREFRONT_CONTROL_"
 DESCRIPTORS_SHARE = 4

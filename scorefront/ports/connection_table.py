@@ -16,7 +16,7 @@ END_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class PortLimits:
-    """Limits of one control or admin port; `scorefront.timed_port.port_limits` reads them from the environment."""
+    """Limits of one control or admin port; `ports.timed_port.port_limits` reads them."""
 
     max_connections: int = 256
     """Connections at one time, TLS handshakes included; one address may hold half of them."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from router.supervisor.worker_supervisor import RestartFailed, Supervisor, listening_socket
-from scorefront.process_hardening import keep_memory_private
-from scorefront.process_log import RecordFormatter, unblocked
+from scorefront.process.process_hardening import keep_memory_private
+from scorefront.process.process_log import RecordFormatter, unblocked
 
 Address = tuple[str, int]
 _log = logging.getLogger("scorefront.process")
@@ -40,7 +40,7 @@ class CannotStart(Exception):
 def main(work: Callable[[], int], refused: tuple[type[Exception], ...], invalid: tuple[type[Exception], ...]) -> int:
     """Run `work`; the exit status: that of `work`, 1 for an error in `refused`, 2 for one in `invalid`.
 
-    Output never blocks (`scorefront.process_log`), memory is private (`scorefront.process_hardening`).
+    Output never blocks (`scorefront.process.process_log`), memory is private (`scorefront.process.process_hardening`).
     """
     keep_memory_private()
     refused = (CannotStart, *refused)
