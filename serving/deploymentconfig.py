@@ -1,15 +1,15 @@
-"""Conversion of the v1 files deploymentconfig.json (AKS) and inferenceconfig.json into the declared object.
+"""Conversion of the v1 file deploymentconfig (AKS) into the declared object.
 
-Every known key of those files is converted or refused, with its path in the file.
+Every known key is converted, refused with its path in the file, or dropped with a note. Nulls are ignored.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from serving.credentials import KEY_RULE, is_key
-from serving.faults import Fault, InvalidManifest, Path, written
+from serving.faults import Fault, InvalidManifest, Path, shown, written
 from serving.manifest import parse
 from serving.models import API_VERSION, KIND
 from serving.plain import plain
@@ -18,11 +18,19 @@ from serving.validation_messages import HIDDEN, shareable, unknown_field
 VERSION = ("spec", "versions", 0)
 PLACES: dict[str, Path] = {
     "namespace": ("metadata", "namespace"),
+    "description": ("spec", "description"),
+    "tags": ("spec", "kvTags"),
+    "kvTags": ("spec", "kvTags"),
+    "properties": ("spec", "properties"),
     "authEnabled": ("spec", "authEnabled"),
+    "aadAuthEnabled": ("spec", "tokenAuthEnabled"),
     "tokenAuthEnabled": ("spec", "tokenAuthEnabled"),
+    "computeName": ("spec", "properties", "computeTargetName"),
     "computeTargetName": ("spec", "properties", "computeTargetName"),
     "versionName": (*VERSION, "name"),
     "trafficPercentile": (*VERSION, "trafficPercentile"),
+    "isDefault": (*VERSION, "isDefault"),
+    "type": (*VERSION, "type"),
     "numReplicas": (*VERSION, "numReplicas"),
     "maxConcurrentRequestsPerContainer": (*VERSION, "maxConcurrentRequestsPerContainer"),
     "maxQueueWaitMs": (*VERSION, "maxQueueWaitMs"),
@@ -31,31 +39,63 @@ PLACES: dict[str, Path] = {
     "livenessProbeRequirements": (*VERSION, "livenessProbeRequirements"),
     "dataCollection": (*VERSION, "dataCollection"),
     "containerResourceRequirements": (*VERSION, "containerResourceRequirements"),
+    "cpu": (*VERSION, "containerResourceRequirements", "cpu"),
+    "cpuLimit": (*VERSION, "containerResourceRequirements", "cpuLimit"),
+    "memoryInGB": (*VERSION, "containerResourceRequirements", "memoryInGB"),
+    "memoryInGBLimit": (*VERSION, "containerResourceRequirements", "memoryInGBLimit"),
+    "gpu": (*VERSION, "containerResourceRequirements", "gpu"),
     "gpuCores": (*VERSION, "containerResourceRequirements", "gpu"),
 }
-"""Key of deploymentconfig.json -> its path in the document. In this order: gpuCores is added to an earlier mapping."""
+"""Key of a deploymentconfig -> its path in the document. In this order: later ones are added to earlier mappings."""
 
-OTHER_KEYS = ("computeType", "keys", "appInsightsEnabled")
+OTHER_KEYS = ("computeType", "keys", "appInsightsEnabled", "enableAppInsights", "name")
 COMPUTE_TYPES = ("aks", "aksendpoint")
+COMPUTE_RULE = (
+    "one of aks, aksendpoint, in any case. Deployments to ACI, to this machine (local) and to others have no slots and"
+    " no scaling, and cannot be imported; if the limits are meant for scorefront, write aks"
+)
+
+_TLS = "TLS is a setting of the front end: scorefront up --tls-cert FILE --tls-key FILE"
+_AZURE = "a place in Azure without counterpart"
+_IMAGE = "images of Azure are not run; the code comes from the inferenceconfig"
+_STATE = "state of the service in Azure"
+DROPPED: dict[str, str] = {
+    **dict.fromkeys(
+        ("sslEnabled", "sslCertificate", "sslKey", "sslCertPemFile", "sslKeyPemFile", "sslCname", "cname"), _TLS
+    ),
+    **dict.fromkeys(("location", "dnsNameLabel", "vnetName", "subnetName", "leafDomainLabel", "region"), _AZURE),
+    **dict.fromkeys(
+        ("image", "imageId", "imageDigest", "imageType", "environmentImageRequest", "environment", "driverProgram"),
+        _IMAGE,
+    ),
+    **dict.fromkeys(("models", "modelIds", "modelConfigMap"), "models are folders here: --model-dir"),
+    **dict.fromkeys(("storageInitEnabled", "blobfuseEnabled"), "models are read from the disk"),
+    **dict.fromkeys(
+        (
+            *(
+                "id",
+                "state",
+                "provisioningState",
+                "scoringUri",
+                "swaggerUri",
+                "createdTime",
+                "updatedTime",
+                "createdBy",
+            ),
+            *("deploymentStatus", "deploymentType", "error", "operationId", "etag", "createdBy", "publicIp"),
+            *("publicFqdn", "workspaceName", "subscriptionId", "resourceGroup", "versions"),
+        ),
+        _STATE,
+    ),
+    "overwrite": "apply replaces an endpoint of the same name",
+    "port": "ports of replicas are chosen by scorefront",
+    "kind": "not used",
+}
+"""Keys that `az ml` took or printed and that have no counterpart -> the reason."""
 KEY_NAMES = ("primaryKey", "secondaryKey")
 
 APP_INSIGHTS_ENV = "AML_APP_INSIGHTS_ENABLED"
 """Switch of azureml-inference-server-http; it sends telemetry once AML_APP_INSIGHTS_KEY is in `env` too."""
-
-ENVIRONMENT_KEYS = (
-    "environmentVariables",
-    # The rest describes the image to build; it is accepted and has no meaning here.
-    "name",
-    "version",
-    "python",
-    "docker",
-    "spark",
-    "databricks",
-    "r",
-    "inferencingStackVersion",
-    "assetId",
-    "autoRebuild",
-)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,8 +114,8 @@ def from_deploymentconfig(config: object, name: str, replica: Mapping[str, Any])
     Raises InvalidManifest with every fault: by its path in the config, or in the document for faults in `replica` or
     `name`.
     """
-    content = _mapping(config)
-    faults = [*_unknown(content, (*PLACES, *OTHER_KEYS), ()), *_own_rules(content)]
+    content = _normalized(without_null(mapping_of(config)))
+    faults = [*unknown_keys(content, (*PLACES, *OTHER_KEYS, *DROPPED)), *_own_rules(content)]
     try:
         declared_keys(content)
     except InvalidManifest as error:
@@ -94,14 +134,25 @@ def from_deploymentconfig(config: object, name: str, replica: Mapping[str, Any])
     return document
 
 
+def deploymentconfig_notes(config: object, name: str) -> list[str]:
+    """Notes on the keys without counterpart, each with its path. `name`: of the endpoint."""
+    content = without_null(mapping_of(config))
+    notes = [f"{key}: dropped: {reason}" for key, reason in DROPPED.items() if key in content]
+    if (given := content.get("name")) not in (None, name):
+        notes.append(f"name: {shown(given)} dropped: the endpoint is named {name}")
+    if isinstance(collection := content.get("dataCollection"), dict) and "eventHubEnabled" in collection:
+        notes.append("dataCollection.eventHubEnabled: dropped: Event Hubs are not written to")
+    return notes
+
+
 def declared_keys(config: object) -> DeclaredKeys:
     """`keys` of a deploymentconfig.json. Raises InvalidManifest, which never shows a key."""
-    keys = _mapping(config).get("keys")
+    keys = mapping_of(config).get("keys")
     if keys is None:
         return DeclaredKeys()
     if not isinstance(keys, dict):
         raise InvalidManifest((Fault("keys", HIDDEN, f"must be a mapping with the fields {', '.join(KEY_NAMES)}"),))
-    faults = _unknown(keys, KEY_NAMES, ("keys",))
+    faults = unknown_keys(keys, KEY_NAMES, ("keys",))
     given = {name: keys[name] for name in KEY_NAMES if keys.get(name) is not None}
     for name, key in given.items():
         if not isinstance(key, str) or not is_key(key):
@@ -115,34 +166,8 @@ def declared_keys(config: object) -> DeclaredKeys:
     return DeclaredKeys(given.get("primaryKey"), given.get("secondaryKey"))
 
 
-def from_inferenceconfig(config: object, model_dir: str | None = None) -> dict[str, Any]:
-    """An inferenceconfig.json as the `replica` of a version: entryScript, sourceDirectory, environment variables.
-
-    The image of an environment has no meaning here: the script runs in the Python of its host. Relative paths stay
-    relative. Raises InvalidManifest with every unknown or missing field, by its path in the config; values are checked
-    later, with the document.
-    """
-    content = _mapping(config)
-    faults = _unknown(content, ("entryScript", "sourceDirectory", "environment"), ())
-    environment = content.get("environment") or {}
-    if not isinstance(environment, dict):
-        faults.append(Fault("environment", HIDDEN, f"must be a mapping with the fields {', '.join(ENVIRONMENT_KEYS)}"))
-        environment = {}
-    faults += _unknown(environment, ENVIRONMENT_KEYS, ("environment",))
-    if content.get("entryScript") is None:
-        faults.append(Fault("entryScript", None, "is required: the path of the script, relative to sourceDirectory"))
-    if faults:
-        raise InvalidManifest(tuple(faults))
-    replica = {
-        "entryScript": content["entryScript"],
-        "sourceDirectory": content.get("sourceDirectory"),
-        "modelDir": model_dir,
-        "env": environment.get("environmentVariables"),
-    }
-    return {field: value for field, value in replica.items() if value is not None}
-
-
-def _mapping(config: object) -> dict[str, Any]:
+def mapping_of(config: object) -> dict[str, Any]:
+    """The decoded content of a file, checked to be a mapping. Raises InvalidManifest."""
     content, faults = plain(config)
     if faults:
         raise InvalidManifest(tuple(faults.values()))
@@ -151,7 +176,28 @@ def _mapping(config: object) -> dict[str, Any]:
     return content
 
 
-def _unknown(content: dict[str, Any], known: tuple[str, ...], at: Path) -> list[Fault]:
+def without_null(value: Any) -> Any:
+    """A copy of `value` without the entries of mappings that are null, and without the mappings that these fill."""
+    if isinstance(value, dict):
+        given = {key: without_null(item) for key, item in value.items() if item is not None}
+        return {key: item for key, item in given.items() if item != {} or not value[key]}
+    return value
+
+
+def _normalized(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with the names of today for those of ACI."""
+    found = dict(content)
+    insights = found.pop("enableAppInsights", None)
+    if insights is not None:
+        words = {"true": True, "false": False}
+        found.setdefault("appInsightsEnabled", words.get(str(insights).lower(), insights))
+    if isinstance(collection := found.get("dataCollection"), dict):
+        found["dataCollection"] = {key: item for key, item in collection.items() if key != "eventHubEnabled"}
+    return found
+
+
+def unknown_keys(content: dict[str, Any], known: Collection[str], at: Path = ()) -> list[Fault]:
+    """Faults of the keys of a mapping at `at` that are not `known`."""
     unknown = (key for key in content if key not in known)
     return [
         Fault(written((*at, key)), shareable((*at, key), content[key]), unknown_field(key, list(known)))
@@ -164,16 +210,12 @@ def _own_rules(content: dict[str, Any]) -> Iterator[Fault]:
     kind = content.get("computeType")
     if not isinstance(kind, str) or kind.lower() not in COMPUTE_TYPES:
         verb = "is required" if kind is None else "must be"
-        yield Fault("computeType", kind, f"{verb}: one of {', '.join(COMPUTE_TYPES)} (upper case is as good)")
+        yield Fault("computeType", kind, f"{verb}: {COMPUTE_RULE}")
     insights, target = content.get("appInsightsEnabled"), content.get("computeTargetName")
     if not isinstance(insights, bool | None):
         yield Fault("appInsightsEnabled", insights, "must be true or false")
     if not isinstance(target, str | None):
         yield Fault("computeTargetName", target, "must be text")
-    resources = content.get("containerResourceRequirements")
-    if isinstance(resources, dict) and "gpu" in resources:
-        rule = "is not a known field; did you mean gpuCores, beside containerResourceRequirements?"
-        yield Fault("containerResourceRequirements.gpu", resources["gpu"], rule)
 
 
 def _document(content: dict[str, Any], name: str, replica: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +230,7 @@ def _document(content: dict[str, Any], name: str, replica: dict[str, Any]) -> di
         value = content.get(key)
         # In this file 0 replicas means that no number is fixed.
         if value is not None and not (key == "numReplicas" and value == 0 and not isinstance(value, bool)):
-            _put(document, place, value)
+            _put(document, place, copy.deepcopy(value))
     return document
 
 

@@ -1,6 +1,7 @@
-"""Command for users of the Azure ML v1 command line: import."""
+"""Command for users of the Azure ML command lines: import."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,27 +9,45 @@ import typer
 
 from scorefront.cli import show
 from scorefront.cli.arguments import checked_name
+from scorefront.cli.azureml_files import read_documents, write_secret
 from scorefront.cli.command_errors import CommandError, InvalidInput
-from scorefront.cli.manifest_files import read_json_object
-from serving.deploymentconfig import DeclaredKeys, declared_keys, from_deploymentconfig, from_inferenceconfig
+from scorefront.cli.manifest_files import UnreadableFile
+from serving.deploymentconfig import DeclaredKeys, declared_keys, deploymentconfig_notes, from_deploymentconfig
 from serving.faults import InvalidManifest
+from serving.inferenceconfig import conda_file_of, from_inferenceconfig, inferenceconfig_notes, wants_gpu
+from serving.online_deployment import OnlineFile, from_online, is_online
 
-KEYS_LEFT_OUT = "keys are secrets and not part of a manifest: new ones are made, see `scorefront keys NAME`"
+KEYS_LEFT_OUT = "keys are secrets and not part of a manifest; with -o FILE they are written to files beside it"
 
 
 def import_deployment(
-    name: Annotated[
-        str,
+    deployment_configs: Annotated[
+        list[str],
         typer.Option(
-            "-n", "--name", metavar="NAME", help="The endpoint's name.", show_default=False, callback=checked_name
+            "--dc",
+            metavar="FILE",
+            help="deploymentconfig for AKS: the limits; or v2 YAML of a deployment, as often as there are deployments.",
+            show_default=False,
         ),
     ],
     inference_config: Annotated[
-        str, typer.Option("--ic", metavar="FILE", help="inferenceconfig.json: the entry script.", show_default=False)
-    ],
-    deployment_config: Annotated[
-        str, typer.Option("--dc", metavar="FILE", help="deploymentconfig.json for AKS: the limits.", show_default=False)
-    ],
+        str | None,
+        typer.Option(
+            "--ic",
+            metavar="FILE",
+            help="inferenceconfig: the entry script; or v2 YAML of the endpoint.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            *("-n", "--name"),
+            metavar="NAME",
+            help="The endpoint's name. Default: the one in the files.",
+            callback=checked_name,
+        ),
+    ] = None,
     model_dir: Annotated[
         Path | None, typer.Option("--model-dir", metavar="DIR", help="The model's files (AZUREML_MODEL_DIR).")
     ] = None,
@@ -36,28 +55,96 @@ def import_deployment(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here; else to standard output.")
     ] = None,
 ) -> None:
-    """Make a manifest of the two files that `az ml model deploy -n --ic --dc` took.
+    """Make a manifest of the files that `az ml model deploy -n --ic --dc` took, or of v2 YAML for Kubernetes.
 
-    Relative paths in the manifest start at the folder that it is written to (without -o: the current one).
+    YAML or JSON. What has no counterpart is named on standard error, a line each. Relative paths in the manifest start
+    at the folder that it is written to (without -o: the current one). Keys in the files are written beside the
+    manifest, to be set with `scorefront keys`.
 
     \b
-    Example:
+    Examples:
       scorefront import -n iris --ic inferenceconfig.json --dc deploymentconfig.json --model-dir model -o endpoint.yaml
+      scorefront import --ic endpoint.yml --dc blue.yml --dc green.yml -o endpoint.yaml
     """
     base = (output.parent if output else Path()).absolute()
-    inference, deployment = read_json_object(inference_config), read_json_object(deployment_config)
-    try:
-        replica = from_inferenceconfig(inference, None if model_dir is None else os.path.relpath(model_dir, base))
-    except InvalidManifest as error:
-        raise InvalidManifest(error.faults, inference_config) from None
-    _rebase(replica, Path(inference_config).absolute().parent, base)
-    try:
-        document = from_deploymentconfig(deployment, name, replica)
-        if declared_keys(deployment) != DeclaredKeys():
-            show.note(f"note: {deployment_config}: {KEYS_LEFT_OUT}")
-    except InvalidManifest as error:
-        raise InvalidManifest(error.faults, deployment_config) from None
+    models = None if model_dir is None else os.path.relpath(model_dir, base)
+    files = [*([inference_config] if inference_config else []), *deployment_configs]
+    documents = [(file, document) for file in files for document in read_documents(file)]
+    keys = DeclaredKeys()
+    if any(is_online(document) for _, document in documents):
+        online = [OnlineFile(file, document, _folder(file, base)) for file, document in documents]
+        document, notes = from_online(online, name, models)
+    else:
+        if inference_config is None:
+            raise InvalidInput("--ic: is required with a deploymentconfig of v1: the file that names the entry script")
+        if len(documents) != 2:
+            raise InvalidInput("--ic, --dc: must each hold one document, with v1 files")
+        document, notes, keys = _from_v1(inference_config, documents[0][1], documents[1], name, models, base)
+    for note in notes:
+        show.note(f"note: {note}")
     _write(show.as_yaml(document), output)
+    if keys != DeclaredKeys():
+        _keep(keys, document["metadata"]["name"], deployment_configs[0], output)
+
+
+def _from_v1(
+    file: str, inference: Any, limits: tuple[str, Any], name: str | None, models: str | None, base: Path
+) -> tuple[dict[str, Any], list[str], DeclaredKeys]:
+    """The document of the two files of v1, notes, and the keys in them.
+
+    file, inference: the inferenceconfig and its content.
+    limits: the deploymentconfig and its content.
+    name: of the endpoint; None: that in the deploymentconfig, else that of the folder.
+    models: folder of the model, relative to `base`.
+    base: folder of the manifest.
+    """
+    limits_file, deployment = limits
+    folder = Path(file).absolute().parent
+    try:
+        replica = from_inferenceconfig(inference, models)
+        notes = [f"{file}: {note}" for note in inferenceconfig_notes(inference, _conda(inference, replica, folder))]
+    except InvalidManifest as error:
+        raise InvalidManifest(error.faults, file) from None
+    _rebase(replica, folder, base)
+    try:
+        name = name or _name_in(deployment, folder)
+        if wants_gpu(inference) and isinstance(deployment, dict) and not deployment.get("gpuCores"):
+            deployment = {**deployment, "gpuCores": 1}
+        document = from_deploymentconfig(deployment, name, replica)
+        notes += (f"{limits_file}: {note}" for note in deploymentconfig_notes(deployment, name))
+        return document, notes, declared_keys(deployment)
+    except InvalidManifest as error:
+        raise InvalidManifest(error.faults, limits_file) from None
+
+
+def _name_in(deployment: Any, folder: Path) -> str:
+    given = deployment.get("name") if isinstance(deployment, dict) else None
+    if isinstance(given, str):
+        return given
+    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+    if not re.fullmatch(r"[a-z][-a-z0-9]{1,30}[a-z0-9]", name):
+        raise InvalidInput("--name: is required: the name of the endpoint, as in -n iris")
+    show.note(f"note: the endpoint is named {name}, after its folder; -n gives it another name")
+    return name
+
+
+def _conda(inference: Any, replica: dict[str, Any], folder: Path) -> Any:
+    """The content of the conda file that the inferenceconfig names; None: none, or it cannot be read."""
+    named = conda_file_of(inference)
+    if named is None:
+        return None
+    source = replica.get("sourceDirectory")
+    for place in (folder, folder / source if isinstance(source, str) else folder):
+        if (place / named).is_file():
+            try:
+                return next(iter(read_documents(str(place / named))), None)
+            except UnreadableFile:
+                return None
+    return None
+
+
+def _folder(file: str, base: Path) -> str:
+    return os.path.relpath(Path(file).absolute().parent, base)
 
 
 def _rebase(replica: dict[str, Any], origin: Path, base: Path) -> None:
@@ -68,6 +155,21 @@ def _rebase(replica: dict[str, Any], origin: Path, base: Path) -> None:
     moved = os.path.relpath(origin / source, base)
     if moved != "." or "sourceDirectory" in replica:
         replica["sourceDirectory"] = moved
+
+
+def _keep(keys: DeclaredKeys, name: str, source: str, output: Path | None) -> None:
+    """Write the keys beside the manifest, and say how to set them."""
+    if output is None:
+        show.note(f"note: {source}: {KEYS_LEFT_OUT}")
+        return
+    options = []
+    for kind, key in (("primary", keys.primary), ("secondary", keys.secondary)):
+        if key is not None:
+            path = output.with_name(f"{output.stem}.{kind}.key")
+            write_secret(path, key)
+            options.append(f"--set-{kind} {path}")
+    show.note(f"note: {source}: keys are not part of a manifest; once the endpoint is there, set them with")
+    show.note(f"  scorefront keys {name} {' '.join(options)}")
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -73,11 +73,6 @@ def read_manifests(names: Sequence[str]) -> list[Manifest]:
     return list(manifests.values())
 
 
-def read_json_object(name: str) -> Any:
-    """The value in one JSON file. Raises UnreadableFile."""
-    return _parse_json(name, read_text(name))
-
-
 def _checked(document: _Document, base: Path) -> Manifest:
     resolved = as_declared(resolve_paths(document.content, base))
     declared = parse(resolved, subject=document.source)
@@ -88,9 +83,9 @@ def _documents(name: str) -> Iterator[_Document]:
     """The endpoints in a file, lists taken apart. Raises UnreadableFile, InvalidManifest."""
     text = read_text(name)
     if name.endswith(".json"):
-        contents = [_parse_json(name, text)]
+        contents = [parse_json(name, text)]
     else:
-        contents = [content for content in _parse_yaml(name, text) if content is not None]
+        contents = [content for content in parse_yaml(name, text) if content is not None]
     if not contents:
         raise UnreadableFile(f"{_title(name)}: is empty; it must hold a ScoringEndpoint")
     for number, content in enumerate(contents, 1):
@@ -121,35 +116,39 @@ def _folder_of(name: str) -> Path:
 
 def read_text(name: str) -> str:
     """The text of a file; `-` is standard input. Raises UnreadableFile."""
+    data = read_bytes(name)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UnreadableFile(f"{_title(name)}, line {line}: is not text in UTF-8") from None
+
+
+def read_bytes(name: str) -> bytes:
+    """The bytes of a file of at most MAX_FILE_BYTES; `-` is standard input. Raises UnreadableFile."""
     title = _title(name)
     try:
-        data = _read_bytes(name)
+        if name == STDIN:
+            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        elif stat.S_ISDIR(Path(name).stat().st_mode):
+            raise UnreadableFile(f"{name}: is a folder; name a YAML or JSON file in it")
+        else:
+            with open(name, "rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise UnreadableFile(f"{title}: there is no such file") from None
     except OSError as error:
         raise UnreadableFile(f"{title}: {error.strerror or error}") from None
     if len(data) > MAX_FILE_BYTES:
         raise UnreadableFile(f"{title}: is larger than {MAX_FILE_BYTES} bytes, the most a manifest may have")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UnreadableFile(f"{title}, line {line}: is not text in UTF-8") from None
-
-
-def _read_bytes(name: str) -> bytes:
-    if name == STDIN:
-        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    if stat.S_ISDIR(Path(name).stat().st_mode):
-        raise UnreadableFile(f"{name}: is a folder; name a YAML or JSON file in it")
-    with open(name, "rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
+    return data
 
 
 # ---- JSON
 
 
-def _parse_json(name: str, text: str) -> Any:
+def parse_json(name: str, text: str) -> Any:
+    """The value of the JSON text of a file. Raises UnreadableFile."""
     title = _title(name)
     if not text.strip():
         raise UnreadableFile(f"{title}: is empty; it must hold a JSON object")
@@ -209,7 +208,8 @@ def _check_keys(node: yaml.MappingNode) -> None:
         seen.add(key.value)
 
 
-def _parse_yaml(name: str, text: str) -> list[Any]:
+def parse_yaml(name: str, text: str) -> list[Any]:
+    """The documents of the YAML text of a file. Raises UnreadableFile."""
     title = _title(name)
     try:
         return list(yaml.load_all(text, Loader=_Loader))

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.deploymentconfig import DeclaredKeys, declared_keys, from_deploymentconfig, from_inferenceconfig
+from serving.deploymentconfig import DeclaredKeys, declared_keys, deploymentconfig_notes, from_deploymentconfig
 from serving.endpoint import Auth, AutoscalePolicy, LivenessProbe, Resources
 from serving.faults import InvalidManifest
+from serving.inferenceconfig import from_inferenceconfig
 from serving.manifest import parse, to_endpoint
 
 SCRIPT = {"entryScript": "score.py"}
@@ -96,7 +97,7 @@ def test_faults_are_named_by_their_place_in_the_config() -> None:
         {
             "computeType": "ACI",
             "gpuCores": -1,
-            "containerResourceRequirements": {"cpu": 2, "cpuLimit": 1, "gpu": 1},
+            "containerResourceRequirements": {"cpu": 2, "cpuLimit": 1},
             "autoScaler": {"minReplicas": 0, "scaleUp": 1},
             "numReplicas": -1,
             "namespace": "My_Space",
@@ -106,7 +107,7 @@ def test_faults_are_named_by_their_place_in_the_config() -> None:
             "tokenAuthEnabled": True,
             "appInsightsEnabled": "yes",
             "computeTargetName": 5,
-            "sslEnabled": True,
+            "sslOn": True,
             "keys": {"primaryKey": "a b"},
         }
     )
@@ -114,7 +115,6 @@ def test_faults_are_named_by_their_place_in_the_config() -> None:
         "computeType",
         "gpuCores",
         "containerResourceRequirements.cpuLimit",
-        "containerResourceRequirements.gpu",
         "autoScaler.minReplicas",
         "autoScaler.scaleUp",
         "numReplicas",
@@ -124,10 +124,37 @@ def test_faults_are_named_by_their_place_in_the_config() -> None:
         "tokenAuthEnabled",
         "appInsightsEnabled",
         "computeTargetName",
-        "sslEnabled",
+        "sslOn",
         "keys.primaryKey",
     }
-    assert "did you mean gpuCores" in faults["containerResourceRequirements.gpu"]
+    assert "ACI" in faults["computeType"]
+
+
+def test_keys_that_az_ml_printed_are_honoured_or_dropped_with_a_note_each() -> None:
+    shown = {
+        **{"computeType": "AKS", "name": "svc", "aadAuthEnabled": False, "description": "d", "kvTags": {"a": "b"}},
+        **{"cpu": 0.5, "memoryInGB": 2, "gpu": 1, "isDefault": True, "type": "Control", "computeName": "cluster"},
+        **{"sslEnabled": False, "location": "westeurope", "scoringUri": "http://x", "enableAppInsights": "True"},
+        "dataCollection": {"storageEnabled": False, "eventHubEnabled": False},
+    }
+    document = from_deploymentconfig(shown, "iris", SCRIPT)
+    endpoint = to_endpoint(parse(document))
+    (only,) = endpoint.versions
+    assert (endpoint.description, endpoint.tags, only.resources.gpu) == ("d", {"a": "b"}, 1)
+    assert endpoint.properties == {"computeTargetName": "cluster"}
+    assert only.replica.env == {"AML_APP_INSIGHTS_ENABLED": "true"}
+    notes = deploymentconfig_notes(shown, "iris")
+    assert sorted(note.partition(":")[0] for note in notes) == [
+        *("dataCollection.eventHubEnabled", "location", "name", "scoringUri", "sslEnabled")
+    ]
+    assert not any("None" in note for note in notes)
+
+
+def test_nulls_are_ignored_at_every_depth() -> None:
+    nulls = {"autoScaler": dict.fromkeys(("minReplicas", "maxReplicas")), "keys": {"primaryKey": None}, "cpu": None}
+    assert from_deploymentconfig({"computeType": "aks", **nulls}, "iris", SCRIPT) == from_deploymentconfig(
+        {"computeType": "aks"}, "iris", SCRIPT
+    )
 
 
 def test_a_missing_required_field_is_named_by_its_place_in_the_config_too() -> None:
@@ -219,8 +246,9 @@ def test_a_small_inferenceconfig_is_enough() -> None:
     [
         ([], {"(document)"}),
         ({}, {"entryScript"}),
-        ({"entryScript": "score.py", "runtime": "python"}, {"runtime"}),
-        ({"entryScript": "score.py", "environment": "env"}, {"environment"}),
+        ({"entryScript": "score.py", "entrypoint": "python"}, {"entrypoint"}),
+        ({"entryScript": "score.py", "environment": ["env"]}, {"environment"}),
+        ({"entryScript": "score.py", "enableGpu": "yes"}, {"enableGpu"}),
         ({"environment": {"environmentVariable": {}}}, {"entryScript", "environment.environmentVariable"}),
     ],
 )

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scorefront.cli.manifest_files import MAX_FILE_BYTES, UnreadableFile, read_json_object, read_manifests
+from scorefront.cli.manifest_files import MAX_FILE_BYTES, UnreadableFile, read_manifests
 from scorefront.cli.show import as_json, as_yaml
 from serving.faults import InvalidManifest
 from serving.manifest import parse, resolve_paths, to_document
@@ -233,7 +233,3 @@ def test_odd_yaml_never_ends_in_anything_but_a_refusal(tmp_path: Path, text: str
 def test_an_integer_of_ten_thousand_digits_is_refused(tmp_path: Path) -> None:
     with pytest.raises((UnreadableFile, InvalidManifest)):
         read_manifests([write(tmp_path, "a: " + "9" * 10_000)])
-
-
-def test_a_json_object_is_read_for_import(tmp_path: Path) -> None:
-    assert read_json_object(write(tmp_path, '{"computeType": "aks"}', "dc.json")) == {"computeType": "aks"}
