@@ -143,6 +143,17 @@ def test_look_alikes_with_underscores_are_dropped(name: str) -> None:
         assert to_client(f"{variant}: x") == []
 
 
+@pytest.mark.parametrize("name", ["X_Ms_Other", "X-Ms_Other", "Azureml_Run_Id", "X_Forwarded_Other"])
+def test_look_alikes_of_the_routers_prefixes_are_dropped(name: str) -> None:
+    assert travelled(f"{name}: x") == []
+
+
+def test_a_credential_is_not_forwarded_by_default() -> None:
+    assert (
+        for_replica(fields("Authorization: Bearer sk-x"), frozenset(), b"front.example") == b"Host: front.example\r\n"
+    )
+
+
 def test_other_names_with_underscores_travel() -> None:
     assert travelled("my_field: x", "x_custom: y") == ["my_field: x", "x_custom: y"]
 
