@@ -132,6 +132,8 @@ class LivenessProbe:
 
 SERVER_TIMEOUT_VARIABLE = "SCORING_TIMEOUT_MS"
 """Setting of the inference server: it ends a call of `run` after so many milliseconds."""
+LONGEST_STREAM_S = 3600.0
+"""Longest streamed response of a version with a stream idle timeout, from its slot."""
 SERVER_TIMEOUT_MARGIN_MS = 200
 
 
@@ -152,6 +154,13 @@ class Version:
     resources: Resources = field(default_factory=Resources)
     liveness: LivenessProbe = field(default_factory=LivenessProbe)
     collect_data: bool = False
+    stream_idle_timeout_s: float | None = None
+    """Longest gap of a streamed response; None: the scoring timeout applies to its end."""
+
+    @property
+    def longest_request_s(self) -> float:
+        """Longest time for which a request may hold a slot."""
+        return self.scoring_timeout_s if self.stream_idle_timeout_s is None else LONGEST_STREAM_S
 
     @property
     def server_timeout_ms(self) -> int:

@@ -90,6 +90,7 @@ def _version(declared: DeclaredVersion, share: float, is_default: bool) -> Versi
         slots_per_replica=declared.maxConcurrentRequestsPerContainer,
         queue_wait_s=declared.maxQueueWaitMs / 1000,
         scoring_timeout_s=declared.scoringTimeoutMs / 1000,
+        stream_idle_timeout_s=None if declared.streamIdleTimeoutMs is None else declared.streamIdleTimeoutMs / 1000,
         resources=_resources(declared.containerResourceRequirements),
         liveness=LivenessProbe(
             period_s=float(probe.periodSeconds),

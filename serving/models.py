@@ -341,7 +341,17 @@ class DeclaredVersion(DeclaredModel):
         500, ge=1, le=300_000, description="Milliseconds a request may wait for a slot before it is answered 503."
     )
     scoringTimeoutMs: int = Field(
-        60_000, ge=1, le=300_000, description="Milliseconds from the slot to the end of the response; then 504."
+        60_000,
+        ge=1,
+        le=300_000,
+        description="Milliseconds from the slot to the end of the response; then 504. With streamIdleTimeoutMs: to the"
+        " first byte of the response.",
+    )
+    streamIdleTimeoutMs: int | None = Field(
+        None,
+        ge=1,
+        le=3_600_000,
+        description="Streamed responses: longest gap in milliseconds. The response may then last up to an hour.",
     )
     containerResourceRequirements: DeclaredResources = Field(
         default_factory=lambda: DeclaredResources(), description="What one replica may use."

@@ -311,7 +311,7 @@ class KubernetesProvider:
         self._problems.forget(key)
         if claim.adopts or _is_named(claim.namespace, claim.workload, declared):
             self._pod_cache.forget(key)
-        self._remove_workload(claim, scaled.version.scoring_timeout_s, declared)
+        self._remove_workload(claim, scaled.version.longest_request_s, declared)
 
     def _release_unknown(self, owner: Mapping[str, Any], declared: Collection[WorkloadClaim]) -> None:
         """Release workloads that a former leader made or claimed and no version declares."""

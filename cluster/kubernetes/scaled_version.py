@@ -188,7 +188,7 @@ class ScaledVersion:
         return rule(self.wanted or 0, pods, self._going, drained | late, overdue)
 
     def _schedule(self, replica_id: str) -> None:
-        latest_s = self._clock.now() + self.version.scoring_timeout_s + DRAIN_MARGIN_S
+        latest_s = self._clock.now() + self.version.longest_request_s + DRAIN_MARGIN_S
         self._going.setdefault(replica_id, latest_s)
 
     async def _mark(self, steps: Steps) -> None:

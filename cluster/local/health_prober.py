@@ -96,11 +96,11 @@ async def _while_ready(replica: ProbedReplica, machine: LocalMachine, started_s:
         if busy and outcome.sign is ProbeSign.SILENT:
             # A replica with one slot cannot answer while it scores, and killing it would lose that request. So it may
             # be silent for as long as a request may take; this probe waits in its queue and is next.
-            outcome = await _get(replica, machine, max(liveness.timeout_s, replica.version.scoring_timeout_s))
+            outcome = await _get(replica, machine, max(liveness.timeout_s, replica.version.longest_request_s))
             if await _is_alive(replica, outcome):
                 failures, alive_at = 0, machine.clock()
                 continue
-        elif busy and machine.clock() - alive_at < failures_s(liveness) + replica.version.scoring_timeout_s:
+        elif busy and machine.clock() - alive_at < failures_s(liveness) + replica.version.longest_request_s:
             continue  # it says that it is not ready while it computes the answer of a client that has left
         replica.handle(LifecycleEvent.UNHEALTHY, f"liveness probe failed {failures} times in a row: {outcome.text}")
 
@@ -135,7 +135,7 @@ async def _is_excused(replica: ProbedReplica, outcome: ProbeOutcome, silent_s: f
     return (
         replica.state is LifecycleState.READY
         and outcome.sign in (ProbeSign.SILENT, ProbeSign.UNREADY)
-        and silent_s < replica.version.scoring_timeout_s
+        and silent_s < replica.version.longest_request_s
         and await asyncio.to_thread(has_work, replica.port)
     )
 

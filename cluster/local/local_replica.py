@@ -113,7 +113,7 @@ class LocalReplica:
 
     def _entered(self) -> None:
         if self.state is LifecycleState.DRAINING:
-            self._after(self.version.scoring_timeout_s, lambda: self.handle(LifecycleEvent.DRAINED))
+            self._after(self.version.longest_request_s, lambda: self.handle(LifecycleEvent.DRAINED))
 
     def _after(self, delay_s: float, act: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay_s, act)

@@ -82,6 +82,7 @@ class Dispatcher:
         queue = self.queue(key)
         queue.queue_wait_s = version.queue_wait_s
         queue.scoring_timeout_s = version.scoring_timeout_s
+        queue.stream_idle_timeout_s = version.stream_idle_timeout_s
         queue.static = version.replica.kind is ReplicaKind.STATIC
         return queue
 

@@ -27,11 +27,11 @@ class Lease:
         self.replica = replica
         self.holder = holder
         self.granted_at = granted_at
-        """math.inf for a tunnel, which has no scoring timeout."""
+        """math.inf for a tunnel or a stream, which has no scoring timeout."""
         self.released = False
 
     def exempt_from_timeout(self) -> None:
-        """Exclude the lease from the scoring timeout: it carries a tunnel."""
+        """Exclude the lease from the scoring timeout: it carries a tunnel, or a stream with limits of its own."""
         self.granted_at = math.inf
 
 

@@ -63,6 +63,7 @@ class VersionQueue:
         "scoring_timeout_s",
         "starved",
         "static",
+        "stream_idle_timeout_s",
     )
 
     def __init__(self, key: VersionKey, dispatcher: "Dispatcher") -> None:
@@ -75,6 +76,8 @@ class VersionQueue:
         self.replicas: dict[str, ReplicaSlots] = {}
         self.queue_wait_s = 0.5
         self.scoring_timeout_s = 60.0
+        self.stream_idle_timeout_s: float | None = None
+        """Longest gap of a streamed response; None: the scoring timeout applies to its end."""
         self.static = False
         """True if the addresses of its replicas are declared."""
         self.changed = True

@@ -12,6 +12,7 @@ from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.request_intake import RequestIntake
 from router.proxy.response_head import ResponseHead
 from router.proxy.responses import CONTINUE, connection_line, interim_response, replica_lines
+from router.proxy.stream_deadlines import StreamDeadline
 from router.proxy.streams import ReadHold, UpstreamStream
 
 _TE_CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -148,9 +149,20 @@ class Exchange(RequestIntake):
     def receive_head(self, head: ResponseHead) -> None:
         """The head of a response; its body follows."""
         self._answer = head
+        assert self.queue is not None
+        idle_s, lease = self.queue.stream_idle_timeout_s, self.lease
+        if idle_s is not None and lease is not None:
+            self._stream = StreamDeadline(
+                lease.granted_at, idle_s, self._gateway.now, lambda: self.client.write_paused, self._stream_expired
+            )
+            lease.exempt_from_timeout()
         self._write_head(head, b"")
         if self.client.write_paused:
             self.client_paused(0)
+
+    def _stream_expired(self) -> None:
+        self._gateway.stats.counters["scoring_timeouts"] += 1
+        self.timed_out()
 
     def _write_head(self, head: ResponseHead, body: bytes) -> None:
         request, version = self.head, self.version
@@ -192,6 +204,8 @@ class Exchange(RequestIntake):
             self._free_slot(now)
             self._complete(now)
             return
+        if self._stream is not None:
+            self._stream.note_piece()
         if data and version.observer is not None:
             version.observer.response_body(self.request_id, data)
         if (answer.chunked or answer.until_close) and not self._answer_raw:

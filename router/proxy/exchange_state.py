@@ -12,6 +12,7 @@ from router.proxy.request_head import RequestHead
 from router.proxy.request_plan import VersionPlan
 from router.proxy.response_head import ResponseHead
 from router.proxy.responses import connection_line, router_response
+from router.proxy.stream_deadlines import StreamDeadline
 from router.proxy.streams import ClientStream, UpstreamStream
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class ExchangeState(Ticket):
 
     __slots__ = (
         *("_answer", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes", "_continue_sent", "_gateway"),
-        *("_replayable", "_sent_at", "_started_at"),
+        *("_replayable", "_sent_at", "_started_at", "_stream"),
         *("body", "body_complete", "client", "content_length", "head", "replica_id", "request_id"),
         *("routing_s", "status", "upstream", "version", "wait_s"),
     )
@@ -60,6 +61,7 @@ class ExchangeState(Ticket):
         self._answer_raw = False
         self._continue_sent = False
         self._replayable = False
+        self._stream: StreamDeadline | None = None
 
     def client_paused(self, added_bytes: int) -> None:
         """The client reads too slowly: hold the response if it fits in memory, else pause the replica.
@@ -110,7 +112,7 @@ class ExchangeState(Ticket):
     # ---- errors
 
     def timed_out(self) -> None:
-        """The scoring timeout has expired."""
+        """The scoring timeout, or that of the stream, has expired."""
         self.abort(ScoringTimeout())
 
     def abort(self, error: RouterError) -> None:
@@ -159,8 +161,11 @@ class ExchangeState(Ticket):
         self._gateway.effects.carry_out(None)
 
     def close_tunnel(self, counter: str) -> None:
-        """Close both sides of the tunnel. `counter`: counts the reason."""
+        """Close both sides of the tunnel, or end the stream. `counter`: counts the reason."""
         self._gateway.stats.counters[counter] += 1
+        if self.status != 101:
+            self.abort(ScoringTimeout())
+            return
         self._finish_upstream()
         self._end(self._gateway.now())
         self.client.exchange_done(True, True, self._gateway.now())
@@ -191,6 +196,9 @@ class ExchangeState(Ticket):
         lease, queue, gateway = self.lease, self.queue, self._gateway
         assert lease is not None and queue is not None
         self.lease = None
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
         if self._charged_bytes:
             self._charge(0)
         self.replica_id = lease.replica.id

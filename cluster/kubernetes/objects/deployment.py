@@ -195,7 +195,7 @@ def _probes(version: Version) -> dict[str, Any]:
         "periodSeconds": max(1, math.ceil(liveness.period_s)),
         # A replica with one slot cannot answer while it scores: the probe waits in its queue and is next. Killed are
         # those that are silent for longer than a request may take, or answer wrongly.
-        "timeoutSeconds": max(timeout_s, math.ceil(version.scoring_timeout_s) + 1),
+        "timeoutSeconds": max(timeout_s, math.ceil(version.longest_request_s) + 1),
         # The API allows no other number here; successThreshold of the manifest applies before Ready.
         "successThreshold": 1,
         "failureThreshold": liveness.failure_threshold,
@@ -208,7 +208,7 @@ def _ready_failures(version: Version, timeout_s: int) -> int:
 
     One that has gone is seen at once all the same: its container ends, and routers meet a closed port.
     """
-    return max(LEAST_READY_FAILURES, math.ceil(version.scoring_timeout_s / max(READY_PERIOD_S, timeout_s)) + 1)
+    return max(LEAST_READY_FAILURES, math.ceil(version.longest_request_s / max(READY_PERIOD_S, timeout_s)) + 1)
 
 
 def _lifecycle() -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _lifecycle() -> dict[str, Any]:
 
 def grace_s(version: Version) -> int:
     """Seconds from deletion to SIGKILL: requests in flight may finish, up to the scoring timeout."""
-    return PRE_STOP_S + math.ceil(version.scoring_timeout_s) + GRACE_MARGIN_S
+    return PRE_STOP_S + math.ceil(version.longest_request_s) + GRACE_MARGIN_S
 
 
 def _progress_deadline_s(version: Version) -> int:

@@ -595,7 +595,7 @@ async def test_a_refusal_reaches_a_tls_client_that_sends_its_whole_body_first(ri
 
 @pytest.mark.parametrize("closes", [False, True], ids=["kept", "closed"])
 async def test_the_answer_of_a_slow_tls_reader_is_held_without_its_slot(rigs: Rigs, closes: bool) -> None:
-    rig = await rigs(send_buffer=4096, write_timeout_s=0.3)
+    rig = await rigs(send_buffer=4096)
     body = pattern(4 * MB)
     replica = await rig.replica(answers(body))
     slow = await rig.client(receive_buffer=4096)

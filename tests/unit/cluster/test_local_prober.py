@@ -19,7 +19,9 @@ class FailingReplica:
 
     def __init__(self, liveness: LivenessProbe) -> None:
         replica = SimpleNamespace(health_path="/")
-        self.version = cast(Version, SimpleNamespace(liveness=liveness, replica=replica, scoring_timeout_s=60.0))
+        self.version = cast(
+            Version, SimpleNamespace(liveness=liveness, replica=replica, scoring_timeout_s=60.0, longest_request_s=60.0)
+        )
         self.state = LifecycleState.READY
         self.killed_s = 0.0
 

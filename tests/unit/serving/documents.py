@@ -90,6 +90,7 @@ _rest = _optional(
     maxConcurrentRequestsPerContainer=st.integers(1, 1000),
     maxQueueWaitMs=st.integers(1, 300_000),
     scoringTimeoutMs=st.integers(1, 300_000),
+    streamIdleTimeoutMs=st.none() | st.integers(1, 3_600_000),
     containerResourceRequirements=_optional(
         cpu=_cores, memoryInGB=_cores, cpuLimit=st.just(9.5), gpu=st.integers(0, 8)
     ),

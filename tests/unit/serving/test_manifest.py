@@ -47,6 +47,7 @@ spec:
     maxConcurrentRequestsPerContainer: 4
     maxQueueWaitMs: 1500
     scoringTimeoutMs: 250
+    streamIdleTimeoutMs: 5000
     containerResourceRequirements: {cpu: 1, cpuLimit: 1.5, memoryInGB: 1.1, memoryInGBLimit: 2, gpu: 1}
     livenessProbeRequirements: {periodSeconds: 11, initialDelaySeconds: 0, timeoutSeconds: 3, successThreshold: 2,
                                 failureThreshold: 4}
@@ -75,6 +76,7 @@ def test_every_field_arrives_in_the_units_of_the_domain() -> None:
     assert (blue.is_default, blue.type, blue.collect_data) == (True, VersionType.CONTROL, True)
     assert (green.is_default, green.type, green.collect_data) == (False, VersionType.TREATMENT, False)
     assert (blue.slots_per_replica, blue.queue_wait_s, blue.scoring_timeout_s) == (4, 1.5, 0.25)
+    assert (blue.stream_idle_timeout_s, blue.longest_request_s) == (5.0, 3600.0)
     assert blue.autoscale == AutoscalePolicy(True, 2, 20, 0.5, 3.0, 90.0)
     assert green.autoscale == AutoscalePolicy(enabled=False, min_replicas=3, max_replicas=3)
     assert blue.resources == Resources(1.0, 1.5, 1_100_000_000, 2_000_000_000, 1)
@@ -95,6 +97,7 @@ def test_omitted_fields_have_the_defaults_of_the_v1_service() -> None:
     assert (only.share, only.is_default, only.type) == (1.0, True, VersionType.TREATMENT)
     assert only.autoscale == AutoscalePolicy(True, 1, 10, 0.7, 1.0, 60.0)
     assert (only.slots_per_replica, only.queue_wait_s, only.scoring_timeout_s) == (1, 0.5, 60.0)
+    assert (only.stream_idle_timeout_s, only.longest_request_s) == (None, 60.0)
     assert only.resources == Resources(0.1, None, 500_000_000, None, 0)
     assert only.liveness == LivenessProbe(10.0, 310.0, 2.0, 1, 3)
     assert (only.replica.port, only.replica.score_path, only.replica.health_path) == (5001, "/score", "/")
