@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.local.inherited_environment import expanded, inherited
+from cluster.local.inherited_environment import expanded, inherited, unexpandable
 from cluster.local.lifecycle import start_deadline_s
 from serving.endpoint import SERVER_TIMEOUT_VARIABLE, ReplicaKind, Resources, Version
 
@@ -55,7 +55,7 @@ def launch(
 
     `version`, `endpoint`, `replica_id`: the replica. `port`: to listen on, at 127.0.0.1. `host`: facts of the machine.
     `listener`: descriptor of a socket that already listens there, for the server of an entry script to inherit.
-    `devices`: its own GPUs; none: those of this process.
+    `devices`: its own GPUs; none: those of this process. Raises OSError for a `${NAME}` in `env` that is not set.
     """
     env = _environment(version, endpoint, replica_id, port, host)
     if devices:
@@ -140,6 +140,9 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         env["SERVICE_PATH_PREFIX"] = f"api/v1/service/{endpoint}"
         env[SERVER_TIMEOUT_VARIABLE] = str(version.server_timeout_ms)
         env["WORKER_TIMEOUT"] = str(max(LONGEST_SCORING_S, math.ceil(start_deadline_s(version.liveness))))
+    for name, value in source.env.items():
+        for rule in unexpandable(value, host.environ):
+            raise OSError(f"env.{name}: {rule}")
     env |= {name: expanded(value, host.environ).replace(PORT_FIELD, str(port)) for name, value in source.env.items()}
     return env | {
         "SCOREFRONT_ENDPOINT": endpoint,

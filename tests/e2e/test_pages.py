@@ -25,7 +25,7 @@ from serving.models import DeclaredModel
 from tests.unit.cluster.kubernetes.objects.test_cel_rules import refusals
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("own-servers.md", "from-knative-kserve.md", "cluster-replicas.md", "rest.md")
+PAGES = ("from-azure-ml.md", "own-servers.md", "from-knative-kserve.md", "cluster-replicas.md", "rest.md")
 PORTS = ("8080", "8081", "9400")
 """Ports in the examples; the test uses free ones."""
 _BLOCK = re.compile(r"^(?:<!-- (\w+): (\S+) -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -189,6 +189,10 @@ def test_the_examples_with_own_servers_run_as_pasted(reader: Reader) -> None:
     assert printed.count('{"mean":3.0}') == 2 and '"/predict"' in printed
     assert '"content": "Hi"' in printed and "data: [DONE]" in printed
     assert printed.rstrip().endswith('{"mean":4.0}')
+
+
+def test_the_files_script_and_key_of_azure_ml_are_used_as_pasted(reader: Reader) -> None:
+    assert reader.follow("from-azure-ml.md").rstrip().endswith('{"result": [3, 6]}')
 
 
 def test_the_rest_calls_run_as_pasted(reader: Reader) -> None:

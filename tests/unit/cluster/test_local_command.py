@@ -144,6 +144,11 @@ def test_a_reference_to_a_missing_variable_or_to_a_setting_of_scorefront_is_a_fa
     assert "${ABSENT}" in wrong["spec.versions[0].replica.env.A"] and "s3cret" not in str(wrong)
 
 
+def test_a_variable_that_is_not_set_after_a_restart_of_up_is_an_error_at_the_start_of_the_replica() -> None:
+    with pytest.raises(OSError, match=r"env.A: names \$\{GONE\}"):
+        launch(version(replace(COMMAND, env={"A": "${GONE}"})), "iris", "x", 4000, HOST)
+
+
 def faults(source: ReplicaSource, host: Host = HOST) -> dict[str, str]:
     other = version(ReplicaSource(ReplicaKind.STATIC, static=("127.0.0.1:1",)))
     found = check(Endpoint("iris", Auth.KEY, (other, version(source))), host)

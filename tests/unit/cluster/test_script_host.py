@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,6 +110,22 @@ def test_the_finder_knows_modules_of_azureml_only() -> None:
     assert V1ModuleFinder().find_spec("azureml.train", None) is None
     assert all(V1ModuleFinder().find_spec(name, None) for name in ("azureml", "azureml.contrib.services.aml_request"))
     assert script_host.V1_MODULES.is_dir()
+
+
+def test_an_installed_sdk_comes_first_module_by_module(tmp_path: Path) -> None:
+    (tmp_path / "azureml/core").mkdir(parents=True)
+    extended = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
+    (tmp_path / "azureml/__init__.py").write_text(extended)
+    (tmp_path / "azureml/core/__init__.py").write_text("")
+    (tmp_path / "azureml/core/model.py").write_text("Model = 'of the SDK'\n")
+    lines = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from cluster.local.script_host import V1ModuleFinder",
+        "sys.meta_path.append(V1ModuleFinder())",
+        "from azureml.core.model import Model; from azureml.monitoring import ModelDataCollector",
+        "print(Model, ModelDataCollector.__name__)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout == "of the SDK ModelDataCollector\n"
 
 
 @pytest.fixture
