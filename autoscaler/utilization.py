@@ -143,6 +143,13 @@ class UtilizationFeed:
         """Set the workers that must report; data is incomplete while one of them has not."""
         self._expected = frozenset(workers)
 
+    def suspects(self, key: VersionKey) -> frozenset[str]:
+        """Replicas of the version that get no request until their health path answers."""
+        histories = self._versions.get(key)
+        if histories is None:
+            return frozenset()
+        return frozenset(one for history in histories.by_worker.values() for one in history.latest.suspects)
+
     def apply(self, report: UsageReport, now: float) -> None:
         """Add a report received at `now`. Reports older than the last of their worker are ignored."""
         worker = self._workers.get(report.worker)

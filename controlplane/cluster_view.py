@@ -1,7 +1,7 @@
 """Observed replicas, as reported by the provider. Pure; `ClusterView` has a single writer, the reconciler."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from autoscaler.replica_facts import ReplicaFacts
@@ -42,6 +42,8 @@ class ClusterView:
     def __init__(self) -> None:
         self._by_id: dict[str, ObservedVersion] = {}
         self._by_key: dict[VersionKey, dict[str, ObservedVersion]] = {}
+        self.suspects: Callable[[VersionKey], Collection[str]] = lambda key: ()
+        """Replicas of a version that get no request until their health path answers, by the reports of the routers."""
 
     def apply(self, change: Change, now: float) -> tuple[Upsert | Remove, ...]:
         """Apply a change; returns the effective steps in order. Applying the same change twice returns nothing."""
@@ -97,8 +99,10 @@ class ClusterView:
         return [seen.replica for seen in self._by_key.get(key, {}).values()]
 
     def counts(self, key: VersionKey) -> dict[ReplicaState, int]:
-        """Number of replicas in each state; every state is present."""
-        found = Counter(seen.replica.state for seen in self._by_key.get(key, {}).values())
+        """Number of replicas in each state; every state is present. Suspect ones are not ready, and in no state."""
+        suspects = self.suspects(key)
+        replicas = [seen.replica for seen in self._by_key.get(key, {}).values()]
+        found = Counter(one.state for one in replicas if one.state is not ReplicaState.READY or one.id not in suspects)
         return {state: found[state] for state in ReplicaState}
 
     def ready_slots(self, key: VersionKey) -> int:
@@ -125,13 +129,14 @@ class ClusterView:
         )
 
     def message(self, key: VersionKey) -> str:
-        """Reason of the replica that changed last among the failed, else among the starting ones; '' if none."""
+        """Reason of the replica that changed last among the failed, else the starting, else the suspect; '' if none."""
         explained = [seen for seen in self._by_key.get(key, {}).values() if seen.replica.reason]
         for state in (ReplicaState.FAILED, ReplicaState.STARTING):
             of_state = [seen for seen in explained if seen.replica.state is state]
             if of_state:
                 return max(of_state, key=lambda seen: seen.changed_at_s).replica.reason
-        return ""
+        suspects = sorted(self.suspects(key))
+        return f"{', '.join(suspects)}: no answer of the health path since a failed request" if suspects else ""
 
 
 def needed(version: Version) -> int:

@@ -54,6 +54,7 @@ class ReplicaScaling:
         self._feed = UtilizationFeed()
         self._desired = DesiredCounts(save_desired, clock)
         self.decisions = DecisionLog()
+        view.suspects = self._feed.suspects
         self._executor = ScalingExecutor(provider, retirer, view, registry, self._desired, wall, self._note_acted)
         self._loop = ScalingLoop(self._feed, self._executor, clock, wall, self._record, view.facts)
 

@@ -24,6 +24,8 @@ class VersionUsage:
     these."""
     busy_by_replica: dict[str, int]
     """Replica id -> slots in use, only those above 0."""
+    suspects: tuple[str, ...] = ()
+    """Replicas that get no request until their health path answers, in the owner's report."""
 
     @property
     def key(self) -> VersionKey:

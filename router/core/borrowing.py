@@ -10,7 +10,7 @@ silence the owner reclaims it, once the requests begun before must have ended.
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from router.core.health import Failure
+from router.core.health import Failure, Standing
 from router.core.ledger import Lease, ReplicaSlots
 from router.core.slot_messages import Ask, Failed, Forget, Holding, Recall, Return, SlotGranted
 
@@ -117,6 +117,8 @@ class Borrower:
             return None
         replica = self._lifecycle.ensure_replica(message.replica, message.host, message.port)
         self.blocked.discard(replica.id)
+        if replica.standing is not Standing.SERVING:
+            self._queue.health.clear(replica)
         if ticket is not None:
             return self._queue.assign(ticket, self._use(ticket, message.lease, replica, now))
         return self._reassign(message.lease, replica, now)
@@ -205,9 +207,10 @@ class Borrower:
         self._others_since = None if others_age_s is None else now - others_age_s
 
     def replica_failed(self, replica: ReplicaSlots, failure: Failure) -> None:
-        """Report a failure to the owner, which decides on ejection; blocked here until granted again."""
+        """Report a failure to the owner, which decides on its standing; blocked here until granted again."""
         self.blocked.add(replica.id)
-        self._failed.add(replica.id)
+        if failure is not Failure.ABANDONED:
+            self._failed.add(replica.id)
         self._group.send(self.owner, Failed(self._queue.key, replica.id, failure.value))
         self.return_spares(replica.id)
 
@@ -226,6 +229,7 @@ class Borrower:
             tuple((lease.id, lease.replica.id) for lease in queue.ledger.leases.values()),
             tuple(self._ask(ticket, retry, now) for ticket, retry in queue.tickets()),
             queue.lifecycle.retired(),
+            queue.health.suspects(),
         )
 
     def link_lost(self) -> None:

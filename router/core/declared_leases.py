@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from router.core.health import Failure
 from router.core.slot_messages import Ask, Declare, Failed, Forget, Return
 from serving.endpoint import VersionKey
 
@@ -26,16 +27,18 @@ def peer_ask(ask: Ask, now: float) -> PeerAsk:
 class DeclaredLeases:
     """Leases and asks of one peer, kept up to date while the peer is in a newer view than this worker."""
 
-    __slots__ = ("asks", "epoch", "leases", "retired")
+    __slots__ = ("asks", "epoch", "leases", "retired", "suspects")
 
     def __init__(self, declare: Declare, now: float) -> None:
         self.epoch = declare.epoch
         self.leases: dict[VersionKey, dict[int, str]] = {}
         self.asks: dict[VersionKey, dict[int, PeerAsk]] = {}
         self.retired: dict[VersionKey, tuple[str, ...]] = {}
+        self.suspects: dict[VersionKey, tuple[str, ...]] = {}
         for holding in declare.holdings:
             self.leases[holding.key] = dict(holding.leases)
             self.retired[holding.key] = holding.retired
+            self.suspects[holding.key] = holding.suspects
             self.asks[holding.key] = {ask.ask: peer_ask(ask, now) for ask in holding.asks}
 
     def update(self, message: LeaseUpdate, now: float) -> None:
@@ -52,8 +55,10 @@ class DeclaredLeases:
                     for lease in message.leases:
                         leases.pop(lease, None)
             case Failed():
-                pass  # the ejection would have ended or be about to
+                # The ejection after a refused connection would have ended or be about to.
+                if message.failure not in ("", Failure.UNREACHABLE.value):
+                    self.suspects[message.key] = (*self.suspects.get(message.key, ()), message.replica)
 
     def versions(self) -> Iterable[VersionKey]:
-        """Versions with leases or asks of the peer."""
-        return dict.fromkeys((*self.leases, *self.asks))
+        """Versions with leases, asks or suspects of the peer."""
+        return dict.fromkeys((*self.leases, *self.asks, *self.suspects))

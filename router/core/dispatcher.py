@@ -1,6 +1,7 @@
 """Late binding: requests wait in one FIFO per version and get a slot as soon as one is free (`VersionQueue`).
 
-Results for the shell besides leases are collected in `Dispatcher.drained`, `starved`, `lapsed` and `outbox`.
+Results for the shell besides leases are collected in `Dispatcher.drained`, `starved`, `lapsed`, `probes`, `unpooled`
+and `outbox`.
 
 A worker is alone until it enters a view (`router.core.peer_group`).
 """
@@ -9,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 
+from router.core.health_watch import HealthProbe
 from router.core.ledger import InflightRecorder, Lease
 from router.core.peer_group import PeerGroup
 from router.core.router_errors import NoReadyReplicas, RouterError
-from router.core.slot_messages import PeerMessage
+from router.core.slot_messages import PeerMessage, Recall
 from router.core.version_queue import Grant, Ticket, VersionQueue
 from router.core.view import View
 from serving.endpoint import ReplicaKind, Version, VersionKey
@@ -56,6 +58,10 @@ class Dispatcher:
         """Drained replicas; emptied by the shell."""
         self.starved: list[VersionQueue] = []
         """Versions with a request that found no free slot; emptied by the shell."""
+        self.probes: list[HealthProbe] = []
+        """Health requests to be sent; emptied by the shell."""
+        self.unpooled: list[str] = []
+        """Replicas whose idle connections are to be closed; emptied by the shell."""
         self.retired: set[str] = set()
         """Retired replicas; the provider may still list them as READY."""
         self._keys: dict[str, VersionKey] = {}
@@ -83,6 +89,8 @@ class Dispatcher:
         queue.queue_wait_s = version.queue_wait_s
         queue.scoring_timeout_s = version.scoring_timeout_s
         queue.stream_idle_timeout_s = version.stream_idle_timeout_s
+        queue.health_path = version.replica.health_path
+        queue.health_timeout_s = version.liveness.timeout_s
         queue.static = version.replica.kind is ReplicaKind.STATIC
         return queue
 
@@ -124,6 +132,23 @@ class Dispatcher:
     def known(self) -> Iterator[str]:
         """Ids of all replicas upserted and not removed."""
         yield from list(self._keys)
+
+    def close_idle(self, key: VersionKey, replica_id: str) -> None:
+        """Have idle slots of the replica returned, and idle connections to it closed, in all workers.
+
+        A server with few threads may give all of them to idle connections.
+        """
+        self.unpooled.append(replica_id)
+        for peer in self.group.linked:
+            self.group.send(peer, Recall(key, replica_id, None))
+
+    def recalled(self, peer: str, message: Recall, now: float) -> None:
+        """Apply a recall: close idle connections to its replica; return slots if `peer` is the owner of the version."""
+        if message.replica:
+            self.unpooled.append(message.replica)
+        borrower = self.queue_for_peer(message.key).borrower
+        if borrower is not None and borrower.owner == peer:
+            borrower.recalled(message, now)
 
     # ---- other workers
 

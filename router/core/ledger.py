@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Protocol
 
+from router.core.health import Standing
+
 
 class Lease:
     """One slot of a replica, held by one request until released. A second release is counted and has no effect."""
@@ -36,12 +38,13 @@ class Lease:
 
 
 class ReplicaSlots:
-    """Slots of one replica. It gets requests only while `in_service`, not `ejected`, and busy < slots."""
+    """Slots of one replica. It gets requests only while `in_service`, not `barred`, and busy < slots."""
 
     __slots__ = (
+        "barred",
         "busy",
         "disabled",
-        "ejected",
+        "doubted_at",
         "failures",
         "host",
         "id",
@@ -49,9 +52,13 @@ class ReplicaSlots:
         "largest",
         "port",
         "present",
+        "probed_at",
         "slots",
+        "standing",
         "static",
         "table_index",
+        "turn",
+        "unanswered",
     )
 
     def __init__(self, replica_id: str, host: str, port: int) -> None:
@@ -68,16 +75,26 @@ class ReplicaSlots:
         self.present = True
         self.disabled = True
         """Not READY, draining or retired: gets no new request."""
-        self.ejected = False
-        """Not used for a short time after a failure (passive health)."""
+        self.barred = False
+        """At the owner: not used, because its standing is not SERVING."""
         self.in_service = False
         self.failures = 0
+        """Failed requests in a row, without abandoned ones."""
+        self.standing = Standing.SERVING
+        self.turn = 0
+        """Number of changes of its standing."""
+        self.doubted_at = 0.0
+        """Start of the first health request since it is suspect."""
+        self.probed_at = 0.0
+        """Start of the last health request."""
+        self.unanswered = 0
+        """Health requests without a sign of life in a row."""
         self.table_index = -1
         """Index in the in-flight table (`router.inflight_table`); kept here for a lookup per request."""
 
     def __repr__(self) -> str:
-        flags = "".join(name[0] for name in ("present", "disabled", "ejected") if getattr(self, name))
-        return f"<{self.id} {self.busy}/{self.slots} {flags}>"
+        flags = "".join(name[0] for name in ("present", "disabled") if getattr(self, name))
+        return f"<{self.id} {self.busy}/{self.slots} {flags} {self.standing}>"
 
 
 class InflightRecorder(Protocol):
@@ -113,7 +130,7 @@ class Ledger:
         self.busy = 0
         """Number of unreleased leases."""
         self.total = 0
-        """Slots of the replicas in service, including ejected ones."""
+        """Slots of the replicas in service, including those that are barred."""
         self._ids = count(1) if ids is None else ids
         self._flights = flights
         self.violations = 0
@@ -180,7 +197,7 @@ class Ledger:
         """Free one occupied slot; True if the replica has a free slot now."""
         level = replica.busy
         replica.busy = level - 1
-        if replica.in_service and not replica.ejected:
+        if replica.in_service and not replica.barred:
             if level < replica.slots:
                 self._levels[level].pop(replica, None)
             if level <= replica.slots:
@@ -213,7 +230,7 @@ class Ledger:
         if not replica.in_service:
             replica.in_service = True
             self.total += replica.slots
-        if not replica.ejected and replica.busy < replica.slots:
+        if not replica.barred and replica.busy < replica.slots:
             self._levels[replica.busy][replica] = None
             self._lowest = min(self._lowest, replica.busy)
 
@@ -233,11 +250,18 @@ class Ledger:
         if in_service:
             self.enable(replica)
 
-    def set_ejected(self, replica: ReplicaSlots, ejected: bool) -> None:
-        """Eject or readmit a replica."""
-        replica.ejected = ejected
+    def bar(self, replica: ReplicaSlots) -> None:
+        """Assign no request to the replica until `readmit`."""
+        replica.barred = True
+        self._leave_levels(replica)
+
+    def readmit(self, replica: ReplicaSlots) -> None:
+        """Assign requests to the replica again, after all others with as many in flight."""
+        replica.barred = False
         if replica.in_service:
             self.enable(replica)
+            if replica.busy < replica.slots:
+                self._levels[replica.busy] = {replica: None, **self._levels[replica.busy]}
 
     def has_free(self) -> bool:
         """True if a slot is free."""

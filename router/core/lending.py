@@ -199,8 +199,10 @@ class Lender:
             self._enqueue(peer, number, ask)
         for replica_id in declared.retired.get(key, ()):
             self.queue.lifecycle.retire_declared(replica_id)
+        for replica_id in declared.suspects.get(key, ()):
+            self.queue.health.doubt_declared(replica_id)
         for replica in dict.fromkeys(self._loans.get(peer, {}).values()):
-            if replica.disabled or replica.ejected or replica.busy > replica.slots:
+            if replica.disabled or replica.barred or replica.busy > replica.slots:
                 self._group.send(peer, Recall(key, replica.id, None))
 
     def _replace_loans(self, peer: str, declared: Mapping[int, str], first: bool) -> None:
@@ -261,6 +263,7 @@ class Lender:
                 self._add_unaccounted(replica, 0)
             if not replica.disabled:
                 self.queue.ledger.enable(replica)
+            self.queue.health.resume(replica)
 
     def close(self) -> None:
         """Stop owning the version; loans pass to the new owner."""
@@ -314,7 +317,9 @@ class Lender:
             self.queue.ledger.occupy(replica, count)
 
     def start_quarantine(self, replica: ReplicaSlots, names: Iterable[str] | None = None) -> None:
-        """Reserve the slots of a replica that dead members used. `names`: only of these; default all in quarantine."""
+        """Reserve the slots of a replica that dead members used, and doubt it: these requests are abandoned.
+
+        `names`: only of these; default all in quarantine."""
         members = self._group.quarantine.members
         for name in members if names is None else names:
             dead = members.get(name)
@@ -322,6 +327,7 @@ class Lender:
             if dead is not None and count:
                 self._quarantined[replica] = self._quarantined.get(replica, 0) + count
                 self.queue.ledger.occupy(replica, count)
+                self.queue.health.doubt(replica)
                 self._group.timers.at(dead.until, self._end_quarantine, replica, count)
 
     def _end_quarantine(self, replica: ReplicaSlots, count: int, now: float) -> "list[Grant]":

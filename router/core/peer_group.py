@@ -16,7 +16,18 @@ from router.core.declared_leases import DeclaredLeases, LeaseUpdate, peer_ask
 from router.core.lending import Lender
 from router.core.peer_liveness import PINGS_PER_LEASE, PeerLiveness
 from router.core.quarantine import Quarantine
-from router.core.slot_messages import Ask, Declare, Failed, Forget, PeerMessage, Ping, Pong, Recall, Return, SlotGranted
+from router.core.slot_messages import (
+    Ask,
+    Declare,
+    Failed,
+    Forget,
+    PeerMessage,
+    Ping,
+    Pong,
+    Recall,
+    Return,
+    SlotGranted,
+)
 from router.core.timers import Timers
 from router.core.view import View
 
@@ -194,7 +205,7 @@ class PeerGroup:
             for queue in self._queues()
             if queue.borrower is not None and queue.borrower.owner == peer
         ]
-        nonempty = tuple(each for each in holdings if each.leases or each.asks or each.retired)
+        nonempty = tuple(each for each in holdings if each.leases or each.asks or each.retired or each.suspects)
         self.send(peer, Declare(self._view.epoch, nonempty))
 
     # ---- messages
@@ -223,9 +234,7 @@ class PeerGroup:
             case SlotGranted():
                 return self._granted(peer, message, now)
             case Recall():
-                queue = self._dispatcher.queue_for_peer(message.key)
-                if queue.borrower is not None and queue.borrower.owner == peer:
-                    queue.borrower.recalled(message, now)
+                self._dispatcher.recalled(peer, message, now)
             case Declare():
                 return self._declared(peer, message, now)
             case _:
@@ -279,7 +288,7 @@ class PeerGroup:
                     if (peer, ask) in self.peer_asks:
                         self.peer_asks[peer, ask].forget(peer, ask)
             case Failed():
-                self._dispatcher.queue_for_peer(message.key).lifecycle.failure_reported(message, now)
+                self._dispatcher.queue_for_peer(message.key).health.reported(message, now)
         return []
 
     def _returned(self, peer: str, message: Return, now: float) -> "list[Grant]":

@@ -1,17 +1,13 @@
-"""Replicas of one version in one worker: added, ejected and readmitted, retired, removed."""
+"""Replicas of one version in one worker: added, retired, removed. Their health: `router.core.health_watch`."""
 
 from typing import TYPE_CHECKING
 
-from router.core.health import Failure, ejection_seconds
 from router.core.ledger import ReplicaSlots
-from router.core.slot_messages import Failed
 from serving.replica import Replica, ReplicaState
 
 if TYPE_CHECKING:
     from router.core.dispatcher import Dispatcher
     from router.core.version_queue import Grant, VersionQueue
-
-_FAILURES = {failure.value: failure for failure in Failure}
 
 
 class ReplicaLifecycle:
@@ -44,6 +40,7 @@ class ReplicaLifecycle:
             slots.disabled = False
             if queue.borrower is None:
                 queue.ledger.enable(slots)
+                queue.health.resume(slots)
         return queue.match_all(now)
 
     def remove(self, replica_id: str) -> None:
@@ -72,51 +69,6 @@ class ReplicaLifecycle:
             replica.host, replica.port = host, port
         return replica
 
-    # ---- health
-
-    def replica_failed(self, replica: ReplicaSlots, failure: Failure, now: float) -> float:
-        """Passive health: seconds for which the replica is ejected from now on; 0 if it is not.
-
-        The ejection ends by itself (`Dispatcher.tick`). A borrower leaves the decision to the owner.
-        `replica`: the replica of the failed request. `failure`: kind of failure.
-        """
-        replica.failures += 1
-        if self._queue.borrower is not None:
-            self._queue.borrower.replica_failed(replica, failure)
-            return 0.0
-        ejection_s = ejection_seconds(failure, replica.failures, self.others_in_service(replica))
-        if ejection_s and not replica.ejected:
-            self.eject(replica)
-            self._dispatcher.group.timers.at(now + ejection_s, self.readmit, replica)
-        return ejection_s
-
-    def failure_reported(self, message: Failed, now: float) -> None:
-        """Apply a borrower's report of a failure or of a success after failures."""
-        replica = self._queue.replicas.get(message.replica)
-        if self._queue.lender is None or replica is None:
-            return
-        if not message.failure:
-            replica.failures = 0
-        elif message.failure in _FAILURES:
-            self.replica_failed(replica, _FAILURES[message.failure], now)
-
-    def eject(self, replica: ReplicaSlots) -> None:
-        """Assign no request to the replica until `readmit`."""
-        self._queue.ledger.set_ejected(replica, True)
-        self._recall(replica)
-
-    def readmit(self, replica: ReplicaSlots, now: float) -> "list[Grant]":
-        """End the ejection."""
-        self._queue.ledger.set_ejected(replica, False)
-        return self._queue.match_all(now)
-
-    def others_in_service(self, replica: ReplicaSlots) -> bool:
-        """True if another replica can take requests, as far as this worker knows."""
-        borrower = self._queue.borrower
-        blocked = borrower.blocked if borrower is not None else ()
-        others = [other for other in self._queue.replicas.values() if other is not replica]
-        return any(not other.disabled and not other.ejected and other.id not in blocked for other in others)
-
     # ---- retire, draining, drained
 
     def disable(self, replica: ReplicaSlots) -> None:
@@ -125,6 +77,7 @@ class ReplicaLifecycle:
         replica.disabled = True
         self._queue.ledger.disable(replica)
         self._recall(replica)
+        self._queue.health.lost(replica)
 
     def retire_replica(self, replica: ReplicaSlots) -> None:
         """Disable the replica for good; it is reported in `Dispatcher.drained` once nothing is in flight on it."""
@@ -135,14 +88,14 @@ class ReplicaLifecycle:
     def retire(self, count: int) -> list[str]:
         """Retire up to `count` replicas; returns their ids. Only an owner that has finished learning does.
 
-        Order: fewest requests in flight first; among equals ejected ones first, then longest unchanged first.
+        Order: fewest requests in flight first; among equals those barred first, then longest unchanged first.
         """
         queue = self._queue
         if queue.borrower is not None or (queue.lender is not None and not queue.lender.learned):
             return []
         candidates = dict.fromkeys([*queue.ledger.idle_first(), *queue.replicas.values()])
         in_service = [replica for replica in candidates if replica.in_service]
-        in_service.sort(key=lambda replica: (replica.busy, not replica.ejected))
+        in_service.sort(key=lambda replica: (replica.busy, not replica.barred))
         for replica in in_service[:count]:
             self.retire_replica(replica)
         return [replica.id for replica in in_service[:count]]

@@ -52,7 +52,10 @@ class Failed(msgspec.Struct, tag=True, frozen=True, array_like=True):
 
 
 class Recall(msgspec.Struct, tag=True, frozen=True, array_like=True):
-    """Owner to borrower: return idle slots now and others when their request ends, unless an older ticket waits."""
+    """Owner to borrower: return idle slots now and others when their request ends, unless an older ticket waits.
+
+    From any worker, with a replica: close idle connections to it, others may need its threads.
+    """
 
     key: VersionKey
     replica: str
@@ -69,6 +72,8 @@ class Holding(msgspec.Struct, frozen=True, array_like=True):
     asks: tuple[Ask, ...]
     retired: tuple[str, ...] = ()
     """Replicas that the sender has retired; a new owner keeps them retired."""
+    suspects: tuple[str, ...] = ()
+    """Replicas in need of an answer of their health path, as far as the sender knows."""
 
 
 class Declare(msgspec.Struct, tag=True, frozen=True, array_like=True):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from router.core.borrowing import Borrower
+from router.core.health import UNCERTAIN
+from router.core.health_watch import HealthWatch
 from router.core.ledger import Lease, Ledger, ReplicaSlots
 from router.core.lending import Lender, Place
 from router.core.replica_lifecycle import ReplicaLifecycle
@@ -54,6 +56,9 @@ class VersionQueue:
         "_retries",
         "borrower",
         "changed",
+        "health",
+        "health_path",
+        "health_timeout_s",
         "key",
         "ledger",
         "lender",
@@ -70,6 +75,7 @@ class VersionQueue:
         self.key = key
         self.ledger = Ledger(dispatcher.lease_ids, dispatcher.flights)
         self.lifecycle = ReplicaLifecycle(self, dispatcher)
+        self.health = HealthWatch(self, dispatcher)
         self.lender: Lender | None = None
         self.borrower: Borrower | None = None
         """At most one of the two is set; neither while this worker is alone."""
@@ -78,6 +84,8 @@ class VersionQueue:
         self.scoring_timeout_s = 60.0
         self.stream_idle_timeout_s: float | None = None
         """Longest gap of a streamed response; None: the scoring timeout applies to its end."""
+        self.health_path = "/"
+        self.health_timeout_s = 2.0
         self.static = False
         """True if the addresses of its replicas are declared."""
         self.changed = True
@@ -140,7 +148,8 @@ class VersionQueue:
     def requeue(self, lease: Lease, now: float) -> Grant | None:
         """Release the lease of an unreachable replica and put its ticket at the front, with a new queue wait.
 
-        Returns a grant to this or another ticket. Call `replica_failed` before, or the same replica is chosen again.
+        Returns a grant to this or another ticket. Call `HealthWatch.failed` before: else the same replica is
+        chosen again.
         """
         ticket = lease.holder
         assert isinstance(ticket, Ticket)
@@ -296,6 +305,7 @@ class VersionQueue:
         return self.match_own(now)
 
     def _refusal(self) -> RouterError:
-        if all(replica.disabled for replica in self.replicas.values()):
+        replicas = self.replicas.values()
+        if all(replica.disabled or replica.standing in UNCERTAIN for replica in replicas):
             return NoReadyReplicas(self.key.endpoint)
         return Overloaded(self.key.endpoint)

@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable
 from logging import WARNING
 
-from router.core.dispatcher import Dispatcher, Grant, VersionQueue
-from router.core.health import Failure
+from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
+from router.core.health import Failure, HealthSign
+from router.core.health_watch import HealthProbe
 from router.core.ledger import Lease
 from router.log_limit import LogLimit
 from router.metrics import WorkerStats
@@ -26,6 +27,10 @@ class CoreEffects:
         """Reports a drained replica."""
         self.on_starved: Callable[[], None] = lambda: None
         """Reports versions with waiting requests and no slots."""
+        self.on_probe: Callable[[HealthProbe], None] = lambda probe: None
+        """Sends a health request."""
+        self.on_unpooled: Callable[[str], None] = lambda replica_id: None
+        """Closes the idle connections to a replica."""
         self._log_limit = LogLimit(now)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -49,6 +54,7 @@ class CoreEffects:
             self.on_starved()
         for grant in grants:
             self.carry_out(grant)
+        self._ask_for_health()
         while self._dispatcher.lapsed:
             exchange = self._dispatcher.lapsed.pop().holder
             assert isinstance(exchange, Exchange)
@@ -77,14 +83,27 @@ class CoreEffects:
         self._timer_at = math.inf
         self.carry_out_all(self._dispatcher.tick(self._now()))
 
-    def replica_failed(self, exchange: Exchange, failure: Failure, reason: str) -> None:
-        """Passive health: count the failure and eject the replica if the rule requires it. `reason`: for the log."""
-        lease, queue = exchange.lease, exchange.queue
+    def _ask_for_health(self) -> None:
+        dispatcher = self._dispatcher
+        while dispatcher.unpooled:
+            self.on_unpooled(dispatcher.unpooled.pop())
+        while dispatcher.probes:
+            self.on_probe(dispatcher.probes.pop())
+
+    def health_answered(self, probe: HealthProbe, sign: HealthSign) -> None:
+        """Apply the result of a health request."""
+        self.carry_out_all(probe.queue.health.answered(probe, sign, self._now()))
+
+    def replica_failed(self, ticket: Ticket, failure: Failure, reason: str) -> None:
+        """Passive health: count the failure and judge the replica, before its slot is free. `reason`: for the log."""
+        lease, queue = ticket.lease, ticket.queue
         if lease is None or queue is None:
             return
         self._stats.counters[f"replica_{failure.value}"] += 1
-        queue.lifecycle.replica_failed(lease.replica, failure, self._now())
-        self._log_of_replica(lease, queue, f"{reason}; ejected")
+        queue.health.failed(lease.replica, failure, self._now())
+        if failure is not Failure.ABANDONED:
+            self._log_of_replica(lease, queue, f"{reason}; now {lease.replica.standing}")
+        self._ask_for_health()
         self.arm_timer()
 
     def note_broken_rule(self, exchange: Exchange, rule: str) -> None:

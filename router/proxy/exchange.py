@@ -65,7 +65,7 @@ class Exchange(RequestIntake):
         lease, queue = self.lease, self.queue
         assert lease is not None and queue is not None
         # Beyond max_attempts too, while another replica is in service: each refusal ejects its replica.
-        if self._attempts < self._gateway.settings.max_attempts or queue.lifecycle.others_in_service(lease.replica):
+        if self._attempts < self._gateway.settings.max_attempts or queue.health.others_serve(lease.replica):
             self._retry_elsewhere()
         else:
             self.refuse(NoReadyReplicas(queue.key.endpoint))
@@ -224,6 +224,7 @@ class Exchange(RequestIntake):
     def reject_response(self, error: ReplicaFailed) -> None:
         """The replica's response is invalid and cannot be passed on."""
         self._gateway.effects.replica_failed(self, Failure.BROKEN, f"invalid response: {error.rule}")
+        self._drop_upstream()
         self.abort(error)
 
     def note_broken_rule(self, rule: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Ticket
 from router.core.forwarding import ReplicaOrigin
+from router.core.health import Failure
 from router.core.router_errors import ModelError, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
 from router.proxy.request_plan import VersionPlan
@@ -113,6 +114,8 @@ class ExchangeState(Ticket):
 
     def timed_out(self) -> None:
         """The scoring timeout, or that of the stream, has expired."""
+        self._gateway.effects.replica_failed(self, Failure.TIMEOUT, "no response within the scoring timeout")
+        self._drop_upstream()
         self.abort(ScoringTimeout())
 
     def abort(self, error: RouterError) -> None:
@@ -120,7 +123,7 @@ class ExchangeState(Ticket):
         if self.status == 0:
             self.refuse(error)
             return
-        self._drop_upstream()
+        self._abandon_upstream()
         self.status = error.status
         now = self._gateway.now()
         self._end(now, code=error.code)
@@ -131,7 +134,7 @@ class ExchangeState(Ticket):
 
     def refuse(self, error: RouterError) -> None:
         """Respond with an error of the router."""
-        self._drop_upstream()
+        self._abandon_upstream()
         self.status = error.status
         gateway, version = self._gateway, self.version
         if version is not None:
@@ -151,7 +154,7 @@ class ExchangeState(Ticket):
             self._finish_upstream()
             self._end(self._gateway.now())
             return
-        self._drop_upstream()
+        self._abandon_upstream()
         if self.waiting:
             assert self.queue is not None
             self.queue.abandon(self)
@@ -176,6 +179,12 @@ class ExchangeState(Ticket):
         if self.upstream is not None:
             self.upstream.finish()
             self.upstream = None
+
+    def _abandon_upstream(self) -> None:
+        """Break off the exchange with the replica, which may go on computing."""
+        if self.upstream is not None:
+            self._gateway.effects.replica_failed(self, Failure.ABANDONED, "")
+            self._drop_upstream()
 
     def _drop_upstream(self) -> None:
         if self.upstream is not None:

@@ -14,6 +14,7 @@ from router.metrics import WorkerStats
 from router.proxy.client_registry import ClientRegistry
 from router.proxy.connection_handoff import ConnectionHandoff
 from router.proxy.core_effects import CoreEffects
+from router.proxy.health_requests import HealthRequests
 from router.proxy.own_pages import OwnPages
 from router.proxy.partial_head import LINE_SPARE_BYTES
 from router.proxy.queue_deadlines import QueueDeadlines
@@ -65,6 +66,9 @@ class Gateway:
         self.own_pages = OwnPages(self.fields, ids)
         self.accounting = RequestAccounting(self.table, self.stats, unix_now)
         self.effects = CoreEffects(dispatcher, self.stats, now)
+        self.health_requests = HealthRequests(self.pool.hosts, self.effects.health_answered)
+        self.effects.on_probe = self.health_requests.send
+        self.effects.on_unpooled = self.pool.close_idle
         self.deadlines = QueueDeadlines(dispatcher, self.effects, self.stats, now)
         # Called for every request: bound once.
         self.watch_running = self.deadlines.watch_running
@@ -119,4 +123,5 @@ class Gateway:
         """Cancel timers and close connections to replicas."""
         self.deadlines.close()
         self.effects.close()
+        await self.health_requests.close()
         await self.pool.close()

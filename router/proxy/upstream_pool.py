@@ -86,11 +86,9 @@ class UpstreamPool:
             connection.close()
 
     async def _connected(self, replica: ReplicaSlots) -> UpstreamConnection:
-        """Open a connection. Raises OSError. For a static replica only addresses that passed the check are used."""
+        """Open a connection. Raises OSError."""
         loop = asyncio.get_running_loop()
-        hosts = [replica.host]
-        if replica.static:
-            hosts = await self.statics.resolve(replica.host, replica.port, loop.time())
+        hosts = await self.hosts(replica)
         for last, host in enumerate(hosts, 1 - len(hosts)):
             try:
                 _, connection = await loop.create_connection(
@@ -103,6 +101,12 @@ class UpstreamPool:
                 return connection
         raise AssertionError("no address")
 
+    async def hosts(self, replica: ReplicaSlots) -> list[str]:
+        """Addresses of the replica. Raises OSError. For a static one only those that passed the check."""
+        if replica.static:
+            return await self.statics.resolve(replica.host, replica.port, asyncio.get_running_loop().time())
+        return [replica.host]
+
     def close_expired(self, now: float) -> None:
         """Close connections idle for `upstream_idle_s`: a server that closes first races with the next request."""
         horizon = now - self.settings.upstream_idle_s
@@ -114,9 +118,13 @@ class UpstreamPool:
                 del self._idle[replica_id]
 
     def close_replica(self, replica_id: str) -> None:
-        """Close the idle connections of a removed replica."""
+        """Forget a removed replica and close its idle connections."""
         self.http10.discard(replica_id)
         self.distrusted.discard(replica_id)
+        self.close_idle(replica_id)
+
+    def close_idle(self, replica_id: str) -> None:
+        """Close the idle connections to a replica, which may need its threads for others."""
         for connection in self._idle.pop(replica_id, []):
             connection.close()
 

@@ -87,4 +87,5 @@ def _usage(queue: VersionQueue, now: float) -> VersionUsage:
         waiting=queue.queue_length,
         busy_slot_seconds=ledger.busy_slot_seconds(now),
         busy_by_replica=queue.ledger.busy_by_replica(),
+        suspects=queue.health.reported_suspects(now),
     )

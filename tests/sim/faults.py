@@ -33,6 +33,7 @@ class Faults:
             kinds.RESIZE: self._resize,
             kinds.VANISH: self._vanish,
             kinds.DOWN: self._down,
+            kinds.HANG: self._hang,
         }
 
     def start(self) -> None:
@@ -55,7 +56,8 @@ class Faults:
         kind = world.random.choice(world.scenario.faults)
         world.note("fault", kind)
         self._table[kind]()
-        world.judge.disturb(world.clock.now, world.scenario.settle_s)
+        if kind != kinds.HANG:  # the promises hold for the other replicas
+            world.judge.disturb(world.clock.now, world.scenario.settle_s)
         self._plan()
 
     def _on(self, duration_s: float, over: Callable[..., object], *args: object) -> None:
@@ -226,6 +228,7 @@ class Faults:
         """List the replica again; its requests may still run."""
         world = self._world
         one = world.site.replicas[replica_id]
+        one.doubted = None  # the provider has seen it answer
         one.change(one.declared, world.clock.now + world.scenario.settle_s)
         world.supervisor.tell(one.declared)
         world.judge.disturb(world.clock.now, world.scenario.settle_s)
@@ -237,6 +240,22 @@ class Faults:
         one = self._world.site.replicas[replica_id]
         one.down = True
         self._on(self._duration_s(), self._up, replica_id)
+
+    def _hang(self) -> None:
+        """A replica answers nothing for a while."""
+        replica_id = self._pick_replica()
+        if replica_id is None:
+            return
+        world = self._world
+        world.site.replicas[replica_id].hung = True
+        world.clock.at(
+            min(world.clock.now + self._duration_s(), world.scenario.busy_s), self._go_on_answering, replica_id
+        )
+
+    def _go_on_answering(self, replica_id: str) -> None:
+        one = self._world.site.replicas[replica_id]
+        one.hung = False
+        one.hide(self._world.clock.now)
 
     def _up(self, replica_id: str) -> None:
         one = self._world.site.replicas[replica_id]

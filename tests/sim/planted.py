@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from router.core.borrowing import Borrower
+from router.core.health import HealthSign
+from router.core.health_watch import HealthProbe, HealthWatch
 from router.core.ledger import ReplicaSlots
 from router.core.lending import Lender
 from router.core.peer_group import PeerGroup
 from router.core.peer_liveness import PeerLiveness
 from router.core.quarantine import Quarantine
-from router.core.slot_messages import Declare, Recall, Return, SlotGranted
+from router.core.slot_messages import Declare, Failed, Recall, Return, SlotGranted
 from router.core.view import Departed
 from tests.sim.scenario import CUT, ONE_WAY, PAUSE
 
@@ -127,6 +129,20 @@ def _keeps_slots_of_lost_sessions(right: Callable[..., None]) -> Callable[..., N
     return _replace_loans
 
 
+def _trusts_suspects(right: Callable[..., None]) -> Callable[..., None]:
+    def reported(self: HealthWatch, message: Failed, now: float) -> None:
+        return None
+
+    return reported
+
+
+def _never_forgives(right: Callable[..., Any]) -> Callable[..., Any]:
+    def answered(self: HealthWatch, probe: HealthProbe, sign: HealthSign, now: float) -> Any:
+        return right(self, probe, HealthSign.NONE, now)
+
+    return answered
+
+
 BUGS: dict[str, Wrong] = {
     "double grant": (Lender, "_add_loan", _lends_and_keeps),
     "lost return": (PeerGroup, "_returned", _loses_returns),
@@ -141,6 +157,8 @@ BUGS: dict[str, Wrong] = {
     "selfish borrower": (Borrower, "_set_others", _serves_itself_first),
     "selfish owner": (Lender, "match", _prefers_its_own),
     "loans of lost sessions": (Lender, "_replace_loans", _keeps_slots_of_lost_sessions),
+    "deaf to reports of failures": (HealthWatch, "reported", _trusts_suspects),
+    "suspects for ever": (HealthWatch, "answered", _never_forgives),
 }
 
 

@@ -11,13 +11,28 @@ from tests.sim.failures import PromiseBroken
 class SimReplica:
     """One replica. It accepts every request, so that a slot violation shows."""
 
-    __slots__ = ("ceiling", "declared", "down", "free_since", "idle_before", "listed", "most", "running")
+    __slots__ = (
+        "ceiling",
+        "declared",
+        "doubted",
+        "down",
+        "free_since",
+        "hung",
+        "idle_before",
+        "listed",
+        "most",
+        "running",
+    )
 
     def __init__(self, declared: Replica) -> None:
         self.declared = declared
         self.listed = True
         self.down = False
         """True if connections are refused."""
+        self.hung = False
+        """True if nothing is answered, health requests neither."""
+        self.doubted: tuple[float, str] | None = None
+        """Time and worker of the last request that was given up, until its health path has answered."""
         self.running: dict[object, float] = {}
         """Requests in flight, with their start."""
         self.ceiling = self.slots
@@ -67,6 +82,15 @@ class SimReplica:
         self.idle_before = max(idle_before, self.idle_before)
         self.free_since = deque([self.idle_before] * max(0, self.slots - len(self.running)))
 
+    def doubt(self, worker: str, now: float) -> None:
+        """A worker has given up a request."""
+        self.doubted = (now, worker)
+
+    def trust(self, idle_before: float) -> None:
+        """Its health path has answered; free slots count from `idle_before`."""
+        self.doubted = None
+        self.hide(idle_before)
+
     def with_state(self, state: ReplicaState) -> Replica:
         """Its record with another state."""
         return replace(self.declared, state=state)
@@ -89,7 +113,9 @@ class Site:
     def longest_free(self, key: VersionKey) -> tuple[float, str] | None:
         """Longest free slot of a version: time since, and replica; None if none is free."""
         free = [
-            (one.free_since[0], one.declared.id) for one in self.by_key.get(key, ()) if one.free_since and not one.down
+            (one.free_since[0], one.declared.id)
+            for one in self.by_key.get(key, ())
+            if one.free_since and not one.down and not one.hung and one.doubted is None
         ]
         return min(free, default=None)
 

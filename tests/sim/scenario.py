@@ -5,7 +5,7 @@ from random import Random
 
 CRASH, PAUSE, LEAVE, JOIN, FLAP = "crash", "pause", "leave", "join", "flap"
 CUT, STALL, ONE_WAY, RESET = "cut", "stall", "one way", "reset"
-RETIRE, RESIZE, VANISH, DOWN = "retire", "resize", "vanish", "down"
+RETIRE, RESIZE, VANISH, DOWN, HANG = "retire", "resize", "vanish", "down", "hang"
 
 FEW, MANY = (1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8), (12, 16, 24, 36)
 """Numbers of workers. Cost grows with the square, and most faults show among three."""
@@ -15,7 +15,7 @@ MOST_SLOTS = 4
 
 LIFE_FAULTS = (CRASH, PAUSE, LEAVE, JOIN, FLAP)
 LINK_FAULTS = (CUT, STALL, ONE_WAY, RESET)
-REPLICA_FAULTS = (RETIRE, RESIZE, VANISH, DOWN)
+REPLICA_FAULTS = (RETIRE, RESIZE, VANISH, DOWN, HANG)
 
 
 @dataclass(frozen=True, slots=True)

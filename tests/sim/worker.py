@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
-from router.core.health import Failure
+from router.core.health import Failure, HealthSign, Standing
+from router.core.health_watch import HealthProbe
 from router.core.ledger import Lease
 from router.core.router_errors import RouterError
 from router.core.slot_messages import PeerMessage
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 CONNECT_S = 0.002
 """Time until a connection to a stopped replica is refused."""
+HEALTH_S = 0.002
+"""Time until the health path of a replica answers."""
+HEALTH_TIMEOUT_S = 0.2
+"""Time after which a health request is given up."""
 
 
 TUNNEL_TIMEOUTS = 4
@@ -96,6 +101,10 @@ class SimWorker:
             for replica_id in drained:
                 self._world.supervisor.drained(self.name, replica_id)
         dispatcher.starved.clear()
+        dispatcher.unpooled.clear()
+        probes, dispatcher.probes = dispatcher.probes, []
+        for probe in probes:
+            self._clock.after(HEALTH_S, self._health_path_answers, probe, self._clock.now + HEALTH_TIMEOUT_S)
         if dispatcher.lapsed:
             lapsed = list(dispatcher.lapsed)
             dispatcher.lapsed.clear()
@@ -104,6 +113,9 @@ class SimWorker:
         for queue in dispatcher.queues.values():
             if queue.waiting and queue.ledger.has_free():
                 raise PromiseBroken(f"{queue.waiting} wait at {self.name}, which may use a slot of {queue.key}")
+            suspects = [one.id for one in queue.ledger.idle_first() if one.standing is not Standing.SERVING]
+            if suspects:
+                raise PromiseBroken(f"{self.name} would use {suspects}, which it knows as suspect")
         due = dispatcher.due()
         if due is not None and due < self._next_tick:
             self._next_tick = due
@@ -134,6 +146,7 @@ class SimWorker:
     def hear_removal(self, replica_id: str) -> None:
         """Discovery: remove a replica."""
         self._world.note(self.name, "replica removed", replica_id)
+        self._world.site.replicas[replica_id].doubted = None  # it is listed again once the provider sees it answer
         self.dispatcher.remove(replica_id)
 
     # ---- events from the network
@@ -183,6 +196,7 @@ class SimWorker:
         lease = self.using.get(request)
         if lease is not None:
             self._world.site_end(request, lease)
+            self._give_up(request, lease, Failure.ABANDONED)
             self._finish(request, lease, "left")
         elif self.dispatcher.queue(request.key).abandon(request):
             self._end(request, "left")
@@ -229,9 +243,42 @@ class SimWorker:
         self._clock.at(now + work_s, self._answered, request, lease)
 
     def _answered(self, request: Request, lease: Lease) -> None:
-        """The replica has sent its response."""
+        """The replica has sent its response, unless it hangs."""
+        if self._world.site.replicas[lease.replica.id].hung and not request.tunnel:
+            deadline = lease.granted_at + self.dispatcher.queue(request.key).scoring_timeout_s
+            self._clock.at(max(deadline, self._clock.now), self._overdue, request, lease)
+            return
         if self._world.site_end(request, lease):
             self.do(self._finish, request, lease, "served")
+
+    def _overdue(self, request: Request, lease: Lease) -> None:
+        """The scoring timeout is over; the replica ends the request, too."""
+        if self._world.site_end(request, lease):
+            self.do(self._time_out, request, lease)
+
+    def _time_out(self, request: Request, lease: Lease) -> None:
+        if not request.outcome:
+            self._give_up(request, lease, Failure.TIMEOUT)
+            self._finish(request, lease, "timed out")
+
+    def _give_up(self, request: Request, lease: Lease, failure: Failure) -> None:
+        self._world.site.replicas[lease.replica.id].doubt(self.name, self._clock.now)
+        self.dispatcher.queue(request.key).health.failed(lease.replica, failure, self._clock.now)
+
+    def _health_path_answers(self, probe: HealthProbe, deadline: float) -> None:
+        """The replica handles a health request; a hung one later, or never."""
+        one, now = self._world.site.replicas[probe.replica.id], self._clock.now
+        if one.hung and now < deadline:
+            self._clock.after(HEALTH_S, self._health_path_answers, probe, deadline)
+            return
+        sign = HealthSign.NONE if one.hung or one.down else HealthSign.WELL
+        if sign is HealthSign.WELL and probe.turn == probe.replica.turn and self.alive:
+            one.trust(now)
+        self.do(self._health_answered, probe, sign)
+
+    def _health_answered(self, probe: HealthProbe, sign: HealthSign) -> None:
+        self._world.note(self.name, "hears of", probe.replica.id, sign.value)
+        self._granted(probe.queue.health.answered(probe, sign, self._clock.now))
 
     def _finish(self, request: Request, lease: Lease, outcome: str) -> None:
         if request.outcome:
@@ -258,12 +305,12 @@ class SimWorker:
         del self.using[request]
         if request.attempts >= 3:
             self.using[request] = lease
-            queue.lifecycle.replica_failed(lease.replica, Failure.UNREACHABLE, now)
+            queue.health.failed(lease.replica, Failure.UNREACHABLE, now)
             self._finish(request, lease, "ReplicaFailed")
             return
         request.retry = True
         self._wait(request, queue)
-        queue.lifecycle.replica_failed(lease.replica, Failure.UNREACHABLE, now)
+        queue.health.failed(lease.replica, Failure.UNREACHABLE, now)
         grant = queue.requeue(lease, now)
         if grant is not None:
             self._granted((grant,))

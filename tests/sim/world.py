@@ -9,7 +9,15 @@ from typing import Any
 
 from router.core.health import LONGEST_EJECTION_S
 from router.core.ledger import Lease
-from serving.endpoint import AutoscalePolicy, ReplicaKind, ReplicaSource, Version, VersionKey, VersionType
+from serving.endpoint import (
+    AutoscalePolicy,
+    LivenessProbe,
+    ReplicaKind,
+    ReplicaSource,
+    Version,
+    VersionKey,
+    VersionType,
+)
 from tests.sim.clock import Clock
 from tests.sim.failures import PromiseBroken
 from tests.sim.faults import Faults
@@ -18,7 +26,7 @@ from tests.sim.network import Network
 from tests.sim.replicas import Site
 from tests.sim.scenario import MOST_SLOTS, Scenario, draw
 from tests.sim.supervisor import Supervisor
-from tests.sim.worker import TUNNEL_TIMEOUTS, Request, SimWorker
+from tests.sim.worker import HEALTH_TIMEOUT_S, TUNNEL_TIMEOUTS, Request, SimWorker
 
 CALM_S = 0.7
 """Time for which requests arrive after the last recovery."""
@@ -68,6 +76,7 @@ class World:
             autoscale=AutoscalePolicy(),
             queue_wait_s=self.scenario.queue_wait_s,
             scoring_timeout_s=self.scenario.scoring_timeout_s,
+            liveness=LivenessProbe(timeout_s=HEALTH_TIMEOUT_S),
         )
 
     def note(self, *what: object) -> None:
@@ -79,8 +88,11 @@ class World:
     # ---- requests at replicas
 
     def site_start(self, request: Request, lease: Lease) -> None:
-        """A request starts on its replica."""
-        self.site.replicas[lease.replica.id].start(request, self.clock.now)
+        """A request starts on its replica. One that is known as suspect to all breaks a promise."""
+        one, now = self.site.replicas[lease.replica.id], self.clock.now
+        if one.doubted is not None and self.judge.calm(now) and now > one.doubted[0] + self.scenario.unfair_s:
+            raise PromiseBroken(f"{request} is sent to {lease.replica.id}, a suspect of {one.doubted[1]}")
+        one.start(request, now)
 
     def site_end(self, request: Request, lease: Lease) -> bool:
         """A request ends on its replica, or its connection is closed."""
@@ -94,6 +106,9 @@ class World:
         for request in (*worker.using, *worker.waiting):
             request.outcome = "lost"
             self.judge.ended(request, self.clock.now)
+        for one in self.site.replicas.values():
+            if one.doubted is not None and one.doubted[1] == worker.name:
+                one.trust(self.clock.now)  # the others may not know
         for request, lease in worker.using.items():
             self.clock.after(self.scenario.lease_s, self.site_end, request, lease)
 
@@ -186,7 +201,7 @@ class World:
         """True if a replica is still ejected."""
         queues = [queue for worker in self.supervisor.workers.values() for queue in worker.dispatcher.queues.values()]
         return any(
-            replica.ejected for queue in queues if queue.lender is not None for replica in queue.replicas.values()
+            replica.barred for queue in queues if queue.lender is not None for replica in queue.replicas.values()
         )
 
     def _fill_every_slot(self, role: int) -> int:

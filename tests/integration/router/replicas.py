@@ -141,6 +141,10 @@ class Replica:
         """`idle_s`: idle timeout of the next connection; None: unlimited."""
         self.script = script
         self.seen: list[Request] = []
+        """Requests, without health requests."""
+        self.health: Script = answers()
+        """What health requests are answered."""
+        self.health_requests = 0
         self.connections = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -199,6 +203,11 @@ class Replica:
             while not wire.ended:
                 request = await wire.read_head(self._idle_s() if self._idle_s else None)
                 if request is None:
+                    return
+                if request.values(b"user-agent") == [b"scorefront-probe"]:
+                    self.health_requests += 1
+                    self.connections -= 1
+                    await self.health(wire, request)
                     return
                 self.seen.append(request)
                 await self._answer(wire, request)

@@ -24,6 +24,7 @@ from tests.integration.router.replicas import (
     echo,
     own_socket,
     plays,
+    silent,
 )
 from tests.integration.router.rig import Rig, declared, endpoint, version
 
@@ -66,7 +67,7 @@ async def test_a_replica_that_listens_again_is_used_again(rig: Rig) -> None:
     replica.refuse()
     assert await ask_all(rig, 2, 20) == {200: 40}
     await replica.start()
-    await eventually(lambda: not any(slots.ejected for slots in rig.queue().replicas.values()))
+    await eventually(lambda: not any(slots.barred for slots in rig.queue().replicas.values()))
     assert await ask_all(rig, 4, 20) == {200: 80}
     assert replica.seen and other.seen
 
@@ -372,3 +373,84 @@ async def test_a_replica_that_takes_no_connection_in_time_is_passed_over(rigs: R
         assert await ask_all(rig, 4, 5) == {200: 20}
         assert 0.1 <= rig.gateway.now() - began < 1.0
         assert len(alive.seen) == 20
+
+
+# ---- suspect replicas
+
+
+async def hang(replica: Replica) -> None:
+    """The replica accepts connections and answers nothing."""
+    replica.script = replica.health = silent
+
+
+async def test_a_hung_replica_costs_a_sequential_caller_one_timeout_at_most(rig: Rig) -> None:
+    rig.declare(endpoint(version(scoring_timeout_s=0.3)))
+    replicas = [await rig.replica() for _ in range(3)]
+    assert await ask_all(rig, 1, 6) == {200: 6}
+    await hang(next(one for one in replicas if one.seen))
+    told = await ask_all(rig, 1, 12)
+    assert told == {504: 1, 200: 11}
+
+
+async def test_a_hung_replica_costs_each_of_two_callers_one_timeout_at_most(rig: Rig) -> None:
+    rig.declare(endpoint(version(scoring_timeout_s=0.3)))
+    replicas = [await rig.replica() for _ in range(3)]
+    assert await ask_all(rig, 2, 6) == {200: 12}
+    await hang(next(one for one in replicas if one.seen))
+    told = await ask_all(rig, 2, 20)
+    assert told[504] <= 2 and told[504] + told[200] == 40
+
+
+async def test_the_replica_of_a_client_that_left_gets_the_next_request_only_after_its_health_path_answered(
+    rig: Rig,
+) -> None:
+    first = await rig.replica(silent)
+    first.health = silent
+    client = await rig.client()
+    client.send(get())
+    await eventually(lambda: first.seen)
+    other = await rig.replica()
+    client.leave()
+    await eventually(lambda: first.health_requests)
+    assert await ask_all(rig, 1, 5) == {200: 5}
+    assert len(first.seen) == 1 and len(other.seen) == 5
+    first.script = first.health = answers()
+    first.hang_up()  # the silent health request ends, the next one is answered
+    await eventually(lambda: not any(slots.barred for slots in rig.queue().replicas.values()))
+    other.refuse()
+    rig.remove(other)
+    assert await ask_all(rig, 1, 5) == {200: 5}
+    assert len(first.seen) == 6
+
+
+async def test_a_broken_response_costs_its_own_request_only(rig: Rig) -> None:
+    dying, other = await rig.replica(plays(close=True)), await rig.replica()
+    dying.health = silent
+    told = await ask_all(rig, 2, 20)
+    assert told[502] <= 1 and told[502] + told[200] == 40
+    assert len(other.seen) == told[200] and len(dying.seen) == told[502]
+
+
+async def test_when_the_only_replica_hangs_requests_wait_and_are_served_once_it_answers(rig: Rig) -> None:
+    rig.declare(endpoint(version(queue_wait_s=20.0)))
+    replica = await rig.replica(plays(close=True))
+    replica.health = silent
+    client = await rig.client()
+    assert (await client.ask(get())).status == 502
+    client.send(get())
+    await eventually(lambda: rig.waiting() == 1 and replica.health_requests)
+    replica.script = replica.health = answers()
+    replica.hang_up()
+    assert (await client.answer()).status == 200
+
+
+async def test_a_suspect_that_says_503_is_not_used_before_it_says_otherwise(rig: Rig) -> None:
+    rig.declare(endpoint(version(queue_wait_s=20.0)))
+    replica = await rig.replica(plays(close=True))
+    replica.health = answers(status="503 Service Unavailable")
+    client = await rig.client()
+    assert (await client.ask(get())).status == 502
+    client.send(get())
+    await eventually(lambda: rig.waiting() == 1 and replica.health_requests > 2)
+    replica.script = replica.health = answers()
+    assert (await client.answer()).status == 200

@@ -184,7 +184,7 @@ async def test_nothing_leaks_when_clients_come_and_go_at_any_moment(rig: Rig) ->
 
     await asyncio.gather(*(come_and_go() for _ in range(20)))
     await eventually(rig.is_at_rest)
-    assert statuses >= {200, 502}
+    assert statuses >= {200} and statuses & {502, 504}
     assert rig.queue().ledger.total == 6
     for replica in replicas:
         replica.script = answers()

@@ -250,6 +250,15 @@ def test_a_report_older_than_the_last_one_is_ignored(feed: UtilizationFeed) -> N
     assert observation.busy_mean == pytest.approx(1.0)
 
 
+def test_suspects_are_those_of_the_last_report_of_each_worker(feed: UtilizationFeed) -> None:
+    assert feed.suspects(KEY) == frozenset()
+    for at_s, suspects in ((1.0, ("r1", "r2")), (1.2, ("r2",))):
+        feed.apply(UsageReport("w1", at_s, (VersionUsage(*KEY, 0, 2, 0, 0.0, {}, suspects),)), at_s)
+    assert feed.suspects(KEY) == {"r2"}
+    feed.forget_worker("w1", 2.0)
+    assert feed.suspects(KEY) == frozenset()
+
+
 def test_the_same_instant_may_be_reported_twice(feed: UtilizationFeed) -> None:
     worker = Worker(feed)
     worker.beat(0.0, 2.0)

@@ -157,3 +157,11 @@ def test_a_start_takes_from_the_place_to_the_first_readiness() -> None:
     assert view.facts(BLUE).start_s == 15.0
     view.apply(Upsert(replica("b")), 901.0)  # known as ready: its start was not seen
     assert view.facts(BLUE).start_s == 15.0
+
+
+def test_a_replica_that_the_routers_suspect_is_not_ready_and_the_message_names_it() -> None:
+    view = view_of(replica("r1"), replica("r2"))
+    view.suspects = lambda key: {"r1"}
+    assert view.counts(BLUE)[READY] == 1 and [one.id for one in view.of(BLUE)] == ["r1", "r2"]
+    assert view.message(BLUE).startswith("r1: no answer of the health path")
+    assert shortfalls([endpoint(minimum=2)], view)[0].ready == 1

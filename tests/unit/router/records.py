@@ -1,5 +1,7 @@
 """Declared and running things in short, for tests of the router."""
 
+from router.core.dispatcher import Grant, VersionQueue
+from router.core.ledger import ReplicaSlots
 from serving.endpoint import (
     Auth,
     AutoscalePolicy,
@@ -34,3 +36,9 @@ def replica(
     replica_id: str, state: ReplicaState = ReplicaState.READY, slots: int = 1, version: str = "blue", port: int = 9400
 ) -> Replica:
     return Replica(replica_id, "iris", version, "127.0.0.1", port, state, slots)
+
+
+def readmitted(queue: VersionQueue, slots: ReplicaSlots, now: float) -> list[Grant]:
+    """What a replica that is used again is used for."""
+    queue.ledger.readmit(slots)
+    return queue.match_all(now)

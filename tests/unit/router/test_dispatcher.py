@@ -12,7 +12,7 @@ from router.core.ledger import Lease
 from router.core.router_errors import NoReadyReplicas, Overloaded
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
-from tests.unit.router.records import replica, version
+from tests.unit.router.records import readmitted, replica, version
 
 BLUE = VersionKey("iris", "blue")
 NOW = 1000.0
@@ -163,7 +163,7 @@ def test_a_request_to_an_unreachable_replica_is_served_by_another_one_at_once(
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     lease = served(queue)
-    queue.lifecycle.eject(lease.replica)
+    queue.ledger.bar(lease.replica)
     grant = queue.requeue(lease, NOW)
     assert grant is not None and grant.ticket is lease.holder and grant.lease.replica is not lease.replica
 
@@ -174,7 +174,7 @@ def test_the_next_deadline_is_that_of_the_oldest_ticket_though_a_retry_waits_bef
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     waits(queue, NOW + 0.1)
-    queue.lifecycle.eject(lease.replica)
+    queue.ledger.bar(lease.replica)
     assert queue.requeue(lease, NOW + 0.3) is None
     assert queue.next_deadline() == pytest.approx(NOW + 0.1 + queue.queue_wait_s)
     ((ticket, _),) = queue.expire(NOW + 0.1 + queue.queue_wait_s)
@@ -188,10 +188,10 @@ def test_a_request_to_an_unreachable_replica_comes_before_the_queue(
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue)
     other = waits(queue)
-    queue.lifecycle.eject(lease.replica)
+    queue.ledger.bar(lease.replica)
     ticket = lease.holder
     assert queue.requeue(lease, NOW) is None and isinstance(ticket, Ticket) and ticket.waiting
-    (grant,) = queue.lifecycle.readmit(lease.replica, NOW)
+    (grant,) = readmitted(queue, lease.replica, NOW)
     assert grant.ticket is lease.holder and other.waiting
 
 
@@ -200,17 +200,17 @@ def test_requests_that_were_not_begun_keep_their_order_among_themselves(
 ) -> None:
     dispatcher.upsert(replica("a", slots=2), NOW)
     first, second = served(queue), served(queue)
-    queue.lifecycle.eject(first.replica)
+    queue.ledger.bar(first.replica)
     queue.requeue(second, NOW)
     queue.requeue(first, NOW)
-    grants = queue.lifecycle.readmit(first.replica, NOW)
+    grants = readmitted(queue, first.replica, NOW)
     assert [grant.ticket for grant in grants] == [second.holder, first.holder]
 
 
 def test_a_request_that_is_tried_elsewhere_gets_a_new_wait(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     lease = served(queue, NOW)
-    queue.lifecycle.eject(lease.replica)
+    queue.ledger.bar(lease.replica)
     queue.requeue(lease, NOW + 3)
     assert queue.next_deadline() == NOW + 3.5
 
@@ -219,12 +219,12 @@ def test_other_replicas_count_only_if_in_service_and_not_ejected(dispatcher: Dis
     dispatcher.upsert(replica("a"), NOW)
     dispatcher.upsert(replica("b"), NOW)
     a, b = queue.replicas["a"], queue.replicas["b"]
-    assert queue.lifecycle.others_in_service(a)
-    queue.lifecycle.eject(b)
-    assert not queue.lifecycle.others_in_service(a)
-    queue.lifecycle.readmit(b, NOW)
+    assert queue.health.others_serve(a)
+    queue.ledger.bar(b)
+    assert not queue.health.others_serve(a)
+    readmitted(queue, b, NOW)
     dispatcher.upsert(replica("b", ReplicaState.FAILED), NOW)
-    assert not queue.lifecycle.others_in_service(a)
+    assert not queue.health.others_serve(a)
 
 
 # ---- replicas that go
@@ -253,7 +253,7 @@ def test_an_idle_replica_that_is_left_alone_is_retired_before_a_busy_one(
     dispatcher.upsert(replica("busy", slots=2), NOW)
     served(queue)
     dispatcher.upsert(replica("alone"), NOW)
-    queue.lifecycle.eject(queue.replicas["alone"])
+    queue.ledger.bar(queue.replicas["alone"])
     assert dispatcher.retire(BLUE, 1) == ["alone"]
 
 
@@ -262,7 +262,7 @@ def test_a_busy_replica_that_is_left_alone_is_not_retired_before_an_idle_one(
 ) -> None:
     dispatcher.upsert(replica("busy"), NOW)
     served(queue)
-    queue.lifecycle.eject(queue.replicas["busy"])
+    queue.ledger.bar(queue.replicas["busy"])
     dispatcher.upsert(replica("idle"), NOW)
     assert dispatcher.retire(BLUE, 1) == ["idle"]
 
@@ -369,12 +369,12 @@ def test_removing_a_missing_replica_is_harmless(dispatcher: Dispatcher) -> None:
 def test_the_end_of_a_hold_on_a_replica_that_is_gone_is_harmless(dispatcher: Dispatcher, queue: VersionQueue) -> None:
     dispatcher.upsert(replica("a"), NOW)
     gone = queue.replicas["a"]
-    queue.lifecycle.eject(gone)
+    queue.ledger.bar(gone)
     dispatcher.remove("a")
     dispatcher.upsert(replica("a"), NOW)
     served(queue)
     waits(queue)
-    assert queue.lifecycle.readmit(gone, NOW) == [] and queue.ledger.total == 1
+    assert readmitted(queue, gone, NOW) == [] and queue.ledger.total == 1
 
 
 def test_a_replica_may_change_its_address(dispatcher: Dispatcher, queue: VersionQueue) -> None:

@@ -15,7 +15,7 @@ from router.core.ledger import Lease, ReplicaSlots
 from router.core.router_errors import NoReadyReplicas, Overloaded
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
-from tests.unit.router.records import replica, version
+from tests.unit.router.records import readmitted, replica, version
 
 pytestmark = pytest.mark.slow
 
@@ -201,7 +201,7 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
         model, ticket = self.models[name], lease.holder
         assert isinstance(ticket, Ticket)
         if hold:
-            self.queues[name].lifecycle.eject(lease.replica)
+            self.queues[name].ledger.bar(lease.replica)
             model.replicas[lease.replica.id].held = True
         drained = model.end(lease)
         self.over.append((name, lease))
@@ -304,9 +304,9 @@ class DispatcherAgainstModel(RuleBasedStateMachine):
         if one is not None and one.seen is seen:
             one.held = held
         if held:
-            self.queues[name].lifecycle.eject(seen)
+            self.queues[name].ledger.bar(seen)
         else:
-            self.granted(model, self.queues[name].lifecycle.readmit(seen, self.now))
+            self.granted(model, readmitted(self.queues[name], seen, self.now))
 
     @rule(name=NAMES)
     def a_version_is_no_longer_declared(self, name: str) -> None:

@@ -825,12 +825,14 @@ def test_a_replica_unreachable_for_a_borrower_is_ejected_for_all() -> None:
     (ticket,) = fill(group, one, 1)
     _, lease = group.running.pop(ticket)
     queue = group.queue(one)
-    assert queue.lifecycle.replica_failed(lease.replica, Failure.UNREACHABLE, group.now) == 0.0
+    group.silent.add("r")
+    queue.health.failed(lease.replica, Failure.UNREACHABLE, group.now)
     assert queue.requeue(lease, group.now) is None
     group.did(one, [])
     group.flow()
     (waits,) = fill(group, other, 1)
-    assert group.queue(owner).replicas["r"].ejected and group.runs(ticket, waits) == [False, False]
+    assert group.queue(owner).replicas["r"].barred and group.runs(ticket, waits) == [False, False]
+    group.silent.clear()
     group.pass_time(0.05)
     assert group.runs(ticket, waits) == [True, False], "it keeps its place"
 
@@ -839,7 +841,7 @@ def test_an_answer_ends_a_row_of_failures_reported_by_borrowers() -> None:
     group, owner, one, _ = workers(replica("r", slots=2))
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
-    group.queue(one).lifecycle.replica_failed(lease.replica, Failure.BROKEN, group.now)
+    group.queue(one).health.failed(lease.replica, Failure.BROKEN, group.now)
     group.did(one, [])
     group.flow()
     assert group.queue(owner).replicas["r"].failures == 1
@@ -854,18 +856,20 @@ def test_a_borrower_that_fails_on_one_replica_knows_of_the_others() -> None:
     (ticket,) = fill(group, one, 1)
     _, lease = group.running[ticket]
     queue = group.queue(one)
-    assert queue.lifecycle.others_in_service(lease.replica)
+    assert queue.health.others_serve(lease.replica)
     for other in queue.replicas.values():
-        queue.lifecycle.replica_failed(other, Failure.UNREACHABLE, group.now)
-    assert not queue.lifecycle.others_in_service(lease.replica)
+        queue.health.failed(other, Failure.UNREACHABLE, group.now)
+    assert not queue.health.others_serve(lease.replica)
 
 
 def test_an_owner_leaves_a_failed_replica_alone_for_its_time_without_help_of_the_shell() -> None:
     group = Workers("a", replicas=[replica("r")])
     queue = group.queue("a")
-    assert queue.lifecycle.replica_failed(queue.replicas["r"], Failure.UNREACHABLE, group.now) == 0.05
+    group.silent.add("r")
+    queue.health.failed(queue.replicas["r"], Failure.UNREACHABLE, group.now)
     (waits,) = fill(group, "a", 1)
     assert group.runs(waits) == [False]
+    group.silent.clear()
     group.pass_time(0.05)
     assert group.runs(waits) == [True]
 
@@ -984,3 +988,87 @@ def test_requests_in_flight_are_recorded_in_the_inflight_table(name: str) -> Non
     assert board.flying == ["r"]
     group.end(ticket)
     assert board.flying == []
+
+
+# ---- suspect replicas
+
+
+def abandon(group: Workers, name: str, ticket: Ticket) -> None:
+    """The client of a running request leaves; the replica goes on and is silent."""
+    lease = group.running[ticket][1]
+    group.silent.add(lease.replica.id)
+    group.queue(name).health.failed(lease.replica, Failure.ABANDONED, group.now)
+    group.end(ticket)
+    group.flow()
+
+
+def test_a_replica_that_one_worker_gave_up_gets_no_request_of_any_until_its_health_path_answers() -> None:
+    group, owner, one, other = workers(replica("r", slots=2))
+    for name in (owner, one):
+        (ticket,) = fill(group, name, 1)
+        abandon(group, name, ticket)
+        waiting = [*fill(group, owner, 1), *fill(group, one, 1), *fill(group, other, 1)]
+        assert group.runs(*waiting) == [False] * 3
+        group.silent.clear()
+        group.pass_time(1.0)
+        assert sum(group.runs(*waiting)) == 2
+        while group.running:
+            group.end(next(iter(group.running)))
+            group.flow()
+        group.pass_time(2 * KEEP_S)
+
+
+def test_health_requests_are_sent_by_the_owner_alone() -> None:
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    abandon(group, one, ticket)
+    group.pass_time(3.0)
+    asked = {name: group.queue(name).replicas["r"].unanswered for name in NAMES}
+    assert [name for name, count in asked.items() if count] == [owner]
+
+
+def test_a_suspect_stays_one_under_the_next_owner() -> None:
+    group, owner, one, _ = workers()
+    (ticket,) = fill(group, owner, 1)
+    abandon(group, owner, ticket)
+    group.publish(*NAMES, leaving=(owner,))
+    group.see_all()
+    (waits,) = fill(group, one, 1)
+    assert group.owner != owner and group.runs(waits) == [False]
+    group.silent.clear()
+    group.pass_time(1.0)
+    assert group.runs(waits) == [True]
+
+
+def test_a_suspect_of_a_borrower_stays_one_though_its_owner_died() -> None:
+    group, owner, one, other = workers()
+    (ticket,) = fill(group, one, 1)
+    abandon(group, one, ticket)
+    group.publish(one, other, departed=[Departed(owner, group.kill(owner))])
+    group.see_all()
+    group.pass_time(LEASE_S)
+    (waits,) = fill(group, one, 1)
+    assert group.runs(waits) == [False]
+    group.silent.clear()
+    group.pass_time(1.0)
+    assert group.runs(waits) == [True]
+
+
+def test_a_replica_that_a_dead_worker_used_is_suspect_for_its_other_slots_too() -> None:
+    group, owner, one, other = workers(replica("r", slots=2))
+    fill(group, one, 1)
+    group.silent.add("r")
+    group.publish(owner, other, departed=[Departed(one, group.kill(one))])
+    group.see_all()
+    (waits,) = fill(group, other, 1)
+    assert group.runs(waits) == [False]
+    group.silent.clear()
+    group.pass_time(1.0)
+    assert group.runs(waits) == [True]
+
+
+def test_idle_connections_to_a_suspect_are_closed_in_every_worker() -> None:
+    group, _, one, _ = workers()
+    (ticket,) = fill(group, one, 1)
+    abandon(group, one, ticket)
+    assert all("r" in group.dispatchers[name].unpooled for name in NAMES)

@@ -1,36 +1,50 @@
-"""Length of ejection after a failure."""
+"""The standing of a replica, and its times."""
 
 import pytest
 
-from router.core.health import FIRST_EJECTION_S, LAST_REPLICA_EJECTION_S, LONGEST_EJECTION_S, Failure, ejection_seconds
-
-TABLE = [
-    # failure, in a row, others, seconds
-    (Failure.UNREACHABLE, 1, True, 0.05),
-    (Failure.UNREACHABLE, 1, False, 0.05),
-    (Failure.UNREACHABLE, 2, True, 0.1),
-    (Failure.UNREACHABLE, 5, False, 0.8),
-    (Failure.UNREACHABLE, 8, True, LONGEST_EJECTION_S),
-    (Failure.BROKEN, 1, True, 0.1),
-    (Failure.BROKEN, 2, True, 0.2),
-    (Failure.BROKEN, 7, True, LONGEST_EJECTION_S),
-    (Failure.BROKEN, 1, False, LAST_REPLICA_EJECTION_S),
-    (Failure.BROKEN, 50, False, LAST_REPLICA_EJECTION_S),
-]
-
-
-@pytest.mark.parametrize(("failure", "in_a_row", "others", "seconds"), TABLE)
-def test_the_table(failure: Failure, in_a_row: int, others: bool, seconds: float) -> None:
-    assert ejection_seconds(failure, in_a_row, others) == pytest.approx(seconds)
+from router.core.health import (
+    FIRST_EJECTION_S,
+    FIRST_PAUSE_S,
+    LONGEST_EJECTION_S,
+    LONGEST_PAUSE_S,
+    STANDINGS,
+    UNCERTAIN,
+    HealthSign,
+    Standing,
+    StandingEvent,
+    ejection_seconds,
+    is_sign_of_life,
+    probe_pause_s,
+)
 
 
-@pytest.mark.parametrize("failure", Failure)
-def test_a_hold_grows_with_failures_up_to_a_bound_however_many_there_are(failure: Failure) -> None:
-    holds = [ejection_seconds(failure, number, True) for number in range(1, 2000)]
-    assert holds == sorted(holds) and holds[0] == FIRST_EJECTION_S[failure]
-    assert set(holds[10:]) == {LONGEST_EJECTION_S} and all(isinstance(hold, float) for hold in holds)
+def test_the_table_has_every_pair_and_only_an_answer_ends_a_suspicion() -> None:
+    assert len(STANDINGS) == len(Standing) * len(StandingEvent)
+    ways_out = {
+        event for (standing, event), after in STANDINGS.items() if standing in UNCERTAIN and after not in UNCERTAIN
+    }
+    assert ways_out == {StandingEvent.ANSWERED, StandingEvent.RELAPSED}
+    assert STANDINGS[Standing.SUSPECT, StandingEvent.ANSWERED] is Standing.SUSPECT, "an answer to an older request"
 
 
-def test_the_last_replica_is_left_alone_more_shortly_than_one_of_several() -> None:
-    for number in range(1, 10):
-        assert 0 < ejection_seconds(Failure.BROKEN, number, False) < ejection_seconds(Failure.BROKEN, number, True)
+@pytest.mark.parametrize("standing", Standing)
+def test_whatever_its_standing_a_replica_in_doubt_is_suspect(standing: Standing) -> None:
+    assert STANDINGS[standing, StandingEvent.DOUBTED] is Standing.SUSPECT
+
+
+def test_an_ejection_grows_with_failures_up_to_a_bound_however_many_there_are() -> None:
+    ejections = [ejection_seconds(number) for number in range(1, 2000)]
+    assert ejections == sorted(ejections) and ejections[0] == FIRST_EJECTION_S
+    assert set(ejections[10:]) == {LONGEST_EJECTION_S} and all(isinstance(one, float) for one in ejections)
+
+
+def test_the_first_health_request_is_sent_at_once_and_the_others_at_least_every_second() -> None:
+    pauses = [probe_pause_s(number) for number in range(2000)]
+    assert pauses == sorted(pauses) and pauses[:2] == [0.0, FIRST_PAUSE_S]
+    assert pauses[-1] == LONGEST_PAUSE_S == 1.0
+
+
+def test_any_answer_is_a_sign_of_life_while_the_replica_is_at_work() -> None:
+    assert is_sign_of_life(HealthSign.WELL, at_work=False)
+    assert is_sign_of_life(HealthSign.UNREADY, at_work=True) and not is_sign_of_life(HealthSign.UNREADY, at_work=False)
+    assert not is_sign_of_life(HealthSign.NONE, at_work=True)

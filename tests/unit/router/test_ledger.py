@@ -91,10 +91,10 @@ def test_a_grown_replica_gives_its_new_slots() -> None:
 def test_a_replica_that_is_left_alone_counts_but_gives_nothing() -> None:
     ledger, replicas = ledger_of(a=2)
     lease = take(ledger)
-    ledger.set_ejected(replicas["a"], True)
+    ledger.bar(replicas["a"])
     assert ledger.total == 2 and not ledger.has_free()
     assert not ledger.release(lease, 0.0) and not ledger.has_free()
-    ledger.set_ejected(replicas["a"], False)
+    ledger.readmit(replicas["a"])
     assert names(ledger, 2) == "aa" and ledger.acquire("holder", 0.0) is None
 
 
@@ -167,4 +167,4 @@ def test_the_ledger_counts_when_a_replica_ever_had_more_in_flight_than_slots() -
 
 def test_the_repr_of_a_replica_has_its_state() -> None:
     _, replicas = ledger_of(a=2)
-    assert repr(replicas["a"]) == "<a 0/2 pd>"
+    assert repr(replicas["a"]) == "<a 0/2 pd serving>"

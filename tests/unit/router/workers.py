@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
+from router.core.health import HealthSign
 from router.core.ledger import Lease
 from router.core.slot_messages import PeerMessage
 from router.core.view import Departed, Member, View, owner_of
@@ -39,6 +40,8 @@ class Workers:
         self.ghosts: Counter[str] = Counter()
         """Requests of dead workers still running on replicas."""
         self.drained: list[tuple[str, str]] = []
+        self.silent: set[str] = set()
+        """Replicas that do not answer health requests."""
         self.wires: dict[tuple[str, str], deque[PeerMessage]] = {}
         self.sent: Counter[str] = Counter()
         self.replicas = {replica.id: replica for replica in replicas}
@@ -115,10 +118,18 @@ class Workers:
     # ---- messages
 
     def did(self, name: str, grants: list[Grant]) -> None:
-        """Carry out the effects of a step of a worker."""
+        """Carry out the effects of a step of a worker; health requests are answered at once, unless silent."""
         for grant in grants:
             self._begin(name, grant.ticket, grant.lease)
         dispatcher = self.dispatchers[name]
+        while dispatcher.probes or ((due := dispatcher.due()) is not None and due <= 0.0):  # at once
+            probes, dispatcher.probes = dispatcher.probes, []
+            grants = [] if probes else dispatcher.tick(self.now)
+            for probe in probes:
+                sign = HealthSign.NONE if probe.replica.id in self.silent else HealthSign.WELL
+                grants += probe.queue.health.answered(probe, sign, self.now)
+            for grant in grants:
+                self._begin(name, grant.ticket, grant.lease)
         for peer, message in dispatcher.outbox:
             self.sent[type(message).__name__] += 1
             self.wires[name, peer].append(message)
