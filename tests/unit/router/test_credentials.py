@@ -236,6 +236,23 @@ def test_a_token_is_good_59_seconds_before_its_time_and_not_61(tokens: Tokens) -
     refused(tokens, made, NOW + 100 - 61)
 
 
+@pytest.mark.parametrize("incarnation", [None, "", "incarnation-2", 1])
+def test_a_token_of_another_incarnation_is_refused(tokens: Tokens, incarnation: str | int | None) -> None:
+    refused(tokens, token(claims(inc=incarnation)))
+
+
+@pytest.mark.parametrize("incarnation", ["", LIFE, None])
+def test_an_endpoint_without_an_incarnation_accepts_no_token(tokens: Tokens, incarnation: str | None) -> None:
+    with pytest.raises(Unauthorized):
+        tokens.authorize(token(claims(inc=incarnation)), KeyDigests("iris", DIGESTS, ""), NOW)
+
+
+def test_the_clock_skew_is_included_at_the_begin_and_excluded_at_the_end(tokens: Tokens) -> None:
+    assert tokens.authorize(token(claims(iat=NOW - 60, nbf=NOW + 60)), KEYS, NOW)
+    assert tokens.authorize(token(claims(iat=NOW + 60, nbf=None)), KEYS, NOW)
+    refused(tokens, token(claims(iat=NOW - 3600, nbf=None, exp=NOW - 60)))
+
+
 def test_a_token_issued_in_the_future_is_refused(tokens: Tokens) -> None:
     made = token(claims(iat=NOW + 1000, nbf=NOW))
     assert tokens.authorize(made, KEYS, NOW + 1000 - 59)

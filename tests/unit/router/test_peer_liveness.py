@@ -67,6 +67,11 @@ def test_an_answer_to_an_unknown_ping_or_of_an_unknown_peer_counts_for_nothing(w
     assert not watch.liveness.answered("stranger", 1, 1.0)
 
 
+def test_an_answer_to_an_older_ping_of_the_last_lease_counts(watch: Watch) -> None:
+    watch.liveness.ping((), 2.0)
+    assert watch.liveness.answered("a", 1, 2.1)
+
+
 def test_an_answer_to_a_ping_older_than_a_lease_counts_for_nothing(watch: Watch) -> None:
     watch.liveness.ping(("a",), 0.5 + LEASE_S + 0.001)
     assert not watch.liveness.answered("a", 1, 0.5 + LEASE_S + 0.002)
@@ -124,8 +129,9 @@ def test_a_peer_is_silent_after_a_lease_without_a_message(watch: Watch) -> None:
 def test_a_pause_of_this_worker_beyond_a_ping_interval_is_no_silence_of_its_peers(now: float, heard: float) -> None:
     watch = Watch(lease_s=3.0, peers=("a",))
     watch.pinged()
-    watch.liveness.ping_round(0.0, now)
-    assert watch.liveness.last_heard == {"a": heard} and watch.pinged() == ["a"]
+    watch.liveness.last_heard["a"] += 10.0
+    watch.liveness.ping_round(10.0, now + 10.0)
+    assert watch.liveness.last_heard == {"a": heard + 10.0} and watch.pinged() == ["a"]
 
 
 def test_a_pause_does_not_move_the_last_message_into_the_future() -> None:
