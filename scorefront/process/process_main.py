@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -171,7 +172,9 @@ def usable(option: str, address: Address) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotStart(f"{option}: cannot listen on {shown(address)}: {error.strerror or error}") from error
+        taken = "; stop the process that listens there, or choose another address"
+        remedy = taken if error.errno == errno.EADDRINUSE else ""
+        raise CannotStart(f"{option}: cannot listen on {shown(address)}: {error.strerror or error}{remedy}") from error
 
 
 @contextlib.contextmanager

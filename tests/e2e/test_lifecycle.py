@@ -279,3 +279,22 @@ def _status(url: str, data: bytes | None = None) -> int:
         return error.code
     except OSError:
         return 0
+
+
+def test_an_address_in_use_is_named_with_its_option_and_a_remedy(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "{}:{}".format(*taken.getsockname())
+        command = [
+            sys.executable,
+            "-m",
+            "scorefront",
+            "up",
+            "--state-dir",
+            str(directory / "state"),
+            "--listen",
+            address,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    remedy = "stop the process that listens there, or choose another address"
+    assert f"--listen: cannot listen on {address}: Address already in use; {remedy}\n" in done.stderr
