@@ -53,5 +53,5 @@ class Provider(Protocol):
     async def logs(self, key: VersionKey, tail: int) -> dict[str, list[TimedLine]]:
         """Replica id -> its last `tail` lines (stdout and stderr), including recently failed replicas."""
 
-    def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
+    def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, TimedLine]]:
         """Yield (replica id, line) as written, from now on, without end."""

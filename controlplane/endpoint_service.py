@@ -6,14 +6,13 @@ from typing import Any
 
 from autoscaler.policy import Direction
 from cluster.provider import Provider, ProviderError
-from cluster.timed_line import merged
 from controlplane.cluster_view import Shortfall, shortfalls
 from controlplane.control_errors import ConflictingChange, InvalidCall
 from controlplane.document_checks import unencodable
 from controlplane.endpoint_changes import EndpointChanges
 from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
 from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked, with_key
-from controlplane.log_streams import LogLine, follow
+from controlplane.log_streams import LogLine, follow, in_order, tails
 from controlplane.records import DecisionRecord
 from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry
 from controlplane.replica_scaling import ReplicaScaling
@@ -181,15 +180,11 @@ class EndpointService:
         version: None: all versions.
         tail: most lines of one replica.
         """
-        tails = []
-        for key in self._registry.keys_of(name, version):
-            for replica, lines in (await self._provider.logs(key, tail)).items():
-                tails.append(((key.version, replica), lines))
-        return [LogLine(*source, text) for source, text in merged(tails)]
+        return in_order(await tails(self._provider, self._registry.keys_of(name, version), tail))
 
-    def follow_logs(self, name: str, version: str | None) -> AsyncGenerator[LogLine, None]:
-        """New log lines, without end. Raises EndpointNotFound, VersionNotFound at once."""
-        return follow(self._provider, self._registry.keys_of(name, version))
+    def follow_logs(self, name: str, version: str | None, tail: int = 0) -> AsyncGenerator[LogLine, None]:
+        """The last log lines of every replica, then new ones, without end. Arguments and errors as of `logs`."""
+        return follow(self._provider, self._registry.keys_of(name, version), tail)
 
     def shortfalls(self) -> list[Shortfall]:
         """The versions that are not ready; the installation is ready without any."""

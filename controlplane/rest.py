@@ -271,15 +271,15 @@ class _Logs:
         version = request.query.get("version")
         tail = payload.whole_number(request.query, "tail", default=100, least=0, most=MAX_TAIL)
         follow = payload.yes_no(request.query, "follow")
-        past = await self._endpoints.logs(_name(request), version, tail)
         headers = {"Content-Type": "application/x-ndjson"}
         if not follow:
+            past = await self._endpoints.logs(_name(request), version, tail)
             return web.Response(body=b"".join(map(_as_json_line, past)), headers=headers)
         response = web.StreamResponse(headers=headers)
+        followed = self._endpoints.follow_logs(_name(request), version, tail)
         with self._followers.registered():
             await response.prepare(request)
-            await response.write(b"".join(map(_as_json_line, past)))
-            async with contextlib.aclosing(self._endpoints.follow_logs(_name(request), version)) as lines:
+            async with contextlib.aclosing(followed) as lines:
                 await _stream(lines, request, response)
         return response
 

@@ -196,7 +196,7 @@ class KubernetesProvider:
         """Replica id -> its last lines."""
         return await self._logs.tail(self._pod_cache.pods_of(key), tail)
 
-    def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
+    def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, TimedLine]]:
         """(replica id, line) as written from now on, for ever."""
         return self._logs.follow(lambda: self._pod_cache.pods_of(key))
 

@@ -57,9 +57,9 @@ class PodLogs:
         # Not splitlines: a form feed or a Unicode separator is part of a line.
         return timed(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")) if text else []
 
-    async def follow(self, pods: Callable[[], list[Pod]]) -> AsyncGenerator[tuple[str, str], None]:
+    async def follow(self, pods: Callable[[], list[Pod]]) -> AsyncGenerator[tuple[str, TimedLine], None]:
         """(replica, line) of all that are there and of those that come, for ever. Close it to stop."""
-        written: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_PENDING_LINES)
+        written: asyncio.Queue[tuple[str, TimedLine]] = asyncio.Queue(MAX_PENDING_LINES)
         looking = asyncio.create_task(self._follow_all(pods, written), name="follow logs of pods")
         try:
             while True:
@@ -68,7 +68,7 @@ class PodLogs:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
 
-    async def _follow_all(self, pods: Callable[[], list[Pod]], written: asyncio.Queue[tuple[str, str]]) -> None:
+    async def _follow_all(self, pods: Callable[[], list[Pod]], written: asyncio.Queue[tuple[str, TimedLine]]) -> None:
         first, followed = True, set[str]()
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -78,14 +78,15 @@ class PodLogs:
                 first = False
                 await self._clock.sleep(LOOK_EVERY_S)
 
-    async def _follow(self, pod: Pod, from_now: bool, written: asyncio.Queue[tuple[str, str]]) -> None:
+    async def _follow(self, pod: Pod, from_now: bool, written: asyncio.Queue[tuple[str, TimedLine]]) -> None:
         metadata = pod["metadata"]
-        query = {**_container(pod), "follow": "true", **({"tailLines": "0"} if from_now else {})}
+        query = {**_container(pod), "follow": "true", "timestamps": "true", **({"tailLines": "0"} if from_now else {})}
         where = path(PODS, metadata["namespace"], metadata["name"], "log")
         try:
             async with contextlib.aclosing(self._api.lines(where, query, SILENT_S)) as lines:
                 async for line in lines:
-                    await written.put((replica_id(pod), line.decode(errors="replace")))
+                    for entry in timed([line.decode(errors="replace")]):
+                        await written.put((replica_id(pod), entry))
         except ApiError as error:
             _log.debug("log of pod %s: follow ended: %s", metadata["name"], error)
 

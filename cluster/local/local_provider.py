@@ -182,7 +182,7 @@ class LocalProvider:
         """Replica id -> its last `tail` lines; includes the last removed replicas, also of earlier runs."""
         return await self._logs.tail(key, tail)
 
-    def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
+    def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, TimedLine]]:
         """Yield (replica id, line) as written, from now on, without end."""
         return self._logs.follow(key)
 

@@ -97,10 +97,10 @@ class ReplicaLog:
     def _keep(self, lines: list[bytes]) -> None:
         if not lines:
             return
-        texts = [line.decode(errors="replace") for line in lines]
-        self.ring.extend(TimedLine(self._written_s, text) for text in texts)
+        entries = [TimedLine(self._written_s, line.decode(errors="replace")) for line in lines]
+        self.ring.extend(entries)
         for follower in self._followers:
-            follower.put(self._id, texts)
+            follower.put(self._id, entries)
         try:
             at = stamp(self._written_s).encode()
             self._append(b"".join(b"%s %s\n" % (at, line) for line in lines))
@@ -123,15 +123,15 @@ class LogFollower:
     """One follower of the lines of a version."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[str, str]] = deque(maxlen=FOLLOW_BACKLOG)
+        self._lines: deque[tuple[str, TimedLine]] = deque(maxlen=FOLLOW_BACKLOG)
         self._more = asyncio.Event()
 
-    def put(self, replica_id: str, lines: list[str]) -> None:
+    def put(self, replica_id: str, lines: list[TimedLine]) -> None:
         """Add written lines."""
         self._lines.extend((replica_id, line) for line in lines)
         self._more.set()
 
-    async def get(self) -> list[tuple[str, str]]:
+    async def get(self) -> list[tuple[str, TimedLine]]:
         """Wait for lines and return them all."""
         await self._more.wait()
         self._more.clear()
@@ -207,7 +207,7 @@ class LogStore:
                 kept[replica_id] = ring[-count:] if count > 0 else []
         return kept
 
-    async def follow(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
+    async def follow(self, key: VersionKey) -> AsyncIterator[tuple[str, TimedLine]]:
         """Yield (replica id, line) from now on."""
         follower = LogFollower()
         followers = self._followers.setdefault(key, set())

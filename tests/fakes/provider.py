@@ -29,7 +29,7 @@ class FakeProvider:
         self.replicas: dict[str, Replica] = {}
         self.logged: dict[VersionKey, dict[str, list[str | TimedLine]]] = {}
         """A line without a time is of time 0."""
-        self.log_feed: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self.log_feed: asyncio.Queue[tuple[str, str | TimedLine]] = asyncio.Queue()
         self._slots: dict[VersionKey, int] = {}
         self._changes: asyncio.Queue[Change | ProviderError] = asyncio.Queue()
         self._numbers = itertools.count(1)
@@ -89,9 +89,10 @@ class FakeProvider:
             for replica, lines in self.logged.get(key, {}).items()
         }
 
-    async def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, str]]:
+    async def follow_logs(self, key: VersionKey) -> AsyncIterator[tuple[str, TimedLine]]:
         while True:
-            yield await self.log_feed.get()
+            replica, line = await self.log_feed.get()
+            yield replica, TimedLine(1.0, line) if isinstance(line, str) else line
 
     # ---- actions of a test
 

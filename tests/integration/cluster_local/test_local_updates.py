@@ -135,9 +135,9 @@ async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalP
     await provider.apply(endpoint(version(tiny("noisy"))), {"blue": 1})
     (replica,) = await watcher.until_ready()
     replica_id, line = await first
-    assert replica_id == replica.id and line.startswith("line ")
+    assert replica_id == replica.id and line.text.startswith("line ")
     async with asyncio.timeout(20):  # its last line may still be on its way when it is ready
-        while not (line.startswith("y") and len(line) < LINE_BYTES):
+        while not (line.text.startswith("y") and len(line.text) < LINE_BYTES):
             _, line = await anext(follower)
     lines = [line.text for line in (await provider.logs(KEY, 5000))[replica.id]]
     assert len(lines) == 5000
