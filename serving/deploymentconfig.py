@@ -92,6 +92,8 @@ DROPPED: dict[str, str] = {
     "kind": "not used",
 }
 """Keys that `az ml` took or printed and that have no counterpart -> the reason."""
+SWITCHES = {"authEnabled", "tokenAuthEnabled", "aadAuthEnabled", "appInsightsEnabled", "isDefault"}
+NAMES = ("namespace", "computeTargetName", "computeName", "versionName", "name")
 KEY_NAMES = ("primaryKey", "secondaryKey")
 
 APP_INSIGHTS_ENV = "AML_APP_INSIGHTS_ENABLED"
@@ -153,7 +155,7 @@ def declared_keys(config: object) -> DeclaredKeys:
     if not isinstance(keys, dict):
         raise InvalidManifest((Fault("keys", HIDDEN, f"must be a mapping with the fields {', '.join(KEY_NAMES)}"),))
     faults = unknown_keys(keys, KEY_NAMES, ("keys",))
-    given = {name: keys[name] for name in KEY_NAMES if keys.get(name) is not None}
+    given = {name: keys[name] for name in KEY_NAMES if keys.get(name) not in (None, "")}
     for name, key in given.items():
         if not isinstance(key, str) or not is_key(key):
             faults.append(Fault(f"keys.{name}", HIDDEN, KEY_RULE))
@@ -185,15 +187,23 @@ def without_null(value: Any) -> Any:
 
 
 def _normalized(content: dict[str, Any]) -> dict[str, Any]:
-    """The content with the names of today for those of ACI."""
-    found = dict(content)
-    insights = found.pop("enableAppInsights", None)
-    if insights is not None:
-        words = {"true": True, "false": False}
-        found.setdefault("appInsightsEnabled", words.get(str(insights).lower(), insights))
-    if isinstance(collection := found.get("dataCollection"), dict):
-        found["dataCollection"] = {key: item for key, item in collection.items() if key != "eventHubEnabled"}
+    """The content with the names of today for those of ACI, text for true and false read, and empty names left out."""
+    found = {key: value for key, value in content.items() if not (key in NAMES and value == "")}
+    if "enableAppInsights" in found:
+        found.setdefault("appInsightsEnabled", found.pop("enableAppInsights"))
+        found.pop("enableAppInsights", None)
+    for key in SWITCHES & found.keys():
+        found[key] = _as_switch(found[key])
+    for key, switch in (("autoScaler", "autoscaleEnabled"), ("dataCollection", "storageEnabled")):
+        if isinstance(part := found.get(key), dict):
+            kept = {name: value for name, value in part.items() if name != "eventHubEnabled"}
+            found[key] = {**kept, **({switch: _as_switch(kept[switch])} if switch in kept else {})}
     return found
+
+
+def _as_switch(value: Any) -> Any:
+    """True or false for their names in text of any case, as the v1 command line took them."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def unknown_keys(content: dict[str, Any], known: Collection[str], at: Path = ()) -> list[Fault]:

@@ -25,6 +25,8 @@ DROPPED = {
     "dependencies": "files beside the script are found in sourceDirectory",
     "schemaFile": "name it swagger.json in sourceDirectory, and it is served",
     "description": "the description of the endpoint is in the deploymentconfig",
+    "name": "the endpoint is named by -n",
+    "version": "files have no versions here",
     "tags": "tags of the endpoint are in the deploymentconfig",
     "properties": "properties of the endpoint are in the deploymentconfig",
 }

@@ -150,6 +150,17 @@ def test_keys_that_az_ml_printed_are_honoured_or_dropped_with_a_note_each() -> N
     assert not any("None" in note for note in notes)
 
 
+def test_switches_in_text_and_empty_names_are_read_as_they_were_meant() -> None:
+    written = {
+        **{"computeType": "aks", "authEnabled": "False", "namespace": "", "versionName": "", "computeTargetName": ""},
+        **{"autoScaler": {"autoscaleEnabled": "true"}, "dataCollection": {"storageEnabled": "TRUE"}},
+        "keys": {"primaryKey": "", "secondaryKey": ""},
+    }
+    endpoint = to_endpoint(parse(from_deploymentconfig(written, "iris", SCRIPT)))
+    assert endpoint.auth is Auth.NONE and endpoint.versions[0].collect_data and endpoint.versions[0].name == "iris"
+    assert declared_keys(written) == DeclaredKeys()
+
+
 def test_nulls_are_ignored_at_every_depth() -> None:
     nulls = {"autoScaler": dict.fromkeys(("minReplicas", "maxReplicas")), "keys": {"primaryKey": None}, "cpu": None}
     assert from_deploymentconfig({"computeType": "aks", **nulls}, "iris", SCRIPT) == from_deploymentconfig(
