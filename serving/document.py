@@ -62,7 +62,7 @@ def to_document(declared: ScoringEndpoint) -> dict[str, Any]:
         _filled(version, dumped, version.name == default)
         for version, dumped in zip(declared.spec.versions, spec["versions"], strict=True)
     ]
-    document["metadata"] = _given(document["metadata"])
+    document["metadata"], document["spec"] = _given(document["metadata"]), _given(spec)
     return document
 
 

@@ -169,6 +169,18 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Cors:
+    """Permission for scripts of browsers to call an endpoint from other origins."""
+
+    allow_origins: tuple[str, ...]
+    """Origins, with `*.` for subdomains, or `*` alone."""
+    allow_headers: tuple[str, ...]
+    """Request fields, or `*` alone."""
+    max_age_s: int
+    """Time for which browsers may keep the permission."""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One named scoring service and its versions."""
 
@@ -179,6 +191,8 @@ class Endpoint:
     tags: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     retry: RetryRule = RetryRule.NEVER_BEGUN
+    cors: Cors | None = None
+    """None: only scripts of its own origin may call it."""
 
     def version(self, name: str) -> Version | None:
         """The version with this name, or None."""

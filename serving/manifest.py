@@ -6,10 +6,12 @@ fields in `serving.rules`.
 
 from pydantic import ValidationError
 
+from serving.cors import DeclaredCors
 from serving.document import as_declared, default_version, key_auth, resolve_paths, scaler_settings, to_document
 from serving.endpoint import (
     Auth,
     AutoscalePolicy,
+    Cors,
     Endpoint,
     LivenessProbe,
     ReplicaKind,
@@ -75,7 +77,14 @@ def to_endpoint(declared: ScoringEndpoint) -> Endpoint:
         tags=dict(spec.kvTags),
         properties=dict(spec.properties),
         retry=RetryRule(spec.retry),
+        cors=_cors(spec.cors),
     )
+
+
+def _cors(declared: DeclaredCors | None) -> Cors | None:
+    if declared is None:
+        return None
+    return Cors(tuple(declared.allowOrigins), tuple(declared.allowHeaders), declared.maxAgeSeconds)
 
 
 def _version(declared: DeclaredVersion, share: float, is_default: bool) -> Version:

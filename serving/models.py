@@ -6,10 +6,12 @@ as a number), unknown fields are refused, and null means the default.
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer
+
+from serving.cors import DeclaredCors
+from serving.declared_model import DAY_S, DeclaredModel, FieldRule
 
 API_VERSION: Final = "scorefront.io/v1alpha1"
 KIND: Final = "ScoringEndpoint"
@@ -17,14 +19,6 @@ MAX_VERSIONS = 6
 MAX_REPLICAS = 10_000
 MAX_VARIABLES = 1000
 MAX_SECRET_VARIABLES = 100
-DAY_S = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class FieldRule:
-    """The rule of a field, to be read after "must be"; only if type and bounds of the field do not express it."""
-
-    sentence: str
 
 
 def valid_address(text: str) -> str:
@@ -95,20 +89,6 @@ HostHeader = Annotated[
     AfterValidator(valid_host),
     FieldRule('"host" or "host:port": IPv4, [IPv6] or DNS name, and a port from 1 to 65535'),
 ]
-
-
-class DeclaredModel(BaseModel):
-    """Common configuration of all parts of the declared object."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_default(cls, data: Any) -> Any:
-        # The azureml SDK sends null for omitted values.
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
 
 class Metadata(DeclaredModel):
@@ -374,6 +354,9 @@ class Spec(DeclaredModel):
         None, description="Demand one of the two keys. Default: true, or false where tokenAuthEnabled is true."
     )
     tokenAuthEnabled: bool = Field(False, description="Demand a token; excludes authEnabled.")
+    cors: DeclaredCors | None = Field(
+        None, description="Scripts of browsers that may call from other origins; default: none."
+    )
     retry: Literal["neverBegun", "beforeResponse"] = Field(
         "neverBegun",
         description="When a request may be sent to a second replica: only where the first cannot have begun it, or also"

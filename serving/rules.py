@@ -47,6 +47,7 @@ OWN_SECRETS_RULE = f"must not begin with {OWN_SECRETS}: Secrets of that name bel
 NAMED_TWICE = "must not name a variable that env sets"
 ONE_KIND_RULE = f"must have exactly one of {', '.join(KINDS)}"
 ONE_AUTH_RULE = "authEnabled and tokenAuthEnabled exclude each other; one may be true"
+LONE_WILDCARD_RULE = 'must have "*" alone, or none'
 TRAFFIC_RULE = "the trafficPercentile values of all versions must add up to at most 100"
 OWN_WORKLOAD_RULE = "must not be a Deployment of scorefront itself"
 NO_NUMBER_RULE = "must be left out while autoScaler.autoscaleEnabled is true"
@@ -189,6 +190,13 @@ def _one_control(spec: Node) -> Iterator[Fault]:
 def _one_auth(spec: Node) -> Iterator[Fault]:
     if spec.get("authEnabled") is True and spec.get("tokenAuthEnabled") is True:
         yield spec.fault("tokenAuthEnabled", ONE_AUTH_RULE)
+
+
+def _lone_wildcards(spec: Node) -> Iterator[Fault]:
+    cors = spec.node("cors")
+    for field in ("allowOrigins", "allowHeaders"):
+        if isinstance(listed := cors.sound(field), list) and "*" in listed and len(listed) > 1:
+            yield cors.fault(field, LONE_WILDCARD_RULE)
 
 
 def _kinds(version: Node) -> list[str]:
@@ -369,6 +377,7 @@ SPEC_RULES: tuple[Check, ...] = (
     _one_default,
     _one_control,
     _one_auth,
+    _lone_wildcards,
 )
 VERSION_RULES: tuple[Check, ...] = (
     _one_kind,

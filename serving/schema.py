@@ -5,8 +5,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from serving.declared_model import DeclaredModel
 from serving.faults import shown
-from serving.models import DeclaredModel, ScoringEndpoint
+from serving.models import ScoringEndpoint
 from serving.validation_messages import sentence
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from serving.declared_model import FieldRule
 from serving.faults import Fault, Path, written
-from serving.models import FieldRule, ScoringEndpoint
+from serving.models import ScoringEndpoint
 
 HIDDEN = "(not shown)"
 _SECRET = re.compile(r"key|secret|token|password|credential|^env$|environment", re.IGNORECASE)

@@ -19,7 +19,7 @@ class RouterError(Exception):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     rule = ""
     """The rule of HTTP that was broken, for logs; "" if the error is of another kind."""
-    client_request_id = method = path = b""
+    client_request_id = method = path = origin = b""
     """Of a request refused by its head; empty if unknown."""
 
     def __init__(self, text: str | None = None) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from router.core.authorization import Tokens
+from router.core.cors import CorsRule
 from router.core.router_errors import EndpointNotFound, RefusedRequest, VersionNotFound
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Auth, Endpoint, RetryRule, VersionKey
@@ -40,12 +41,13 @@ class VersionRoute:
 class Route:
     """Precomputed routing data of one endpoint."""
 
-    __slots__ = ("_bounds", "_choices", "auth", "keys", "name", "retry_before_response", "versions")
+    __slots__ = ("_bounds", "_choices", "auth", "cors", "keys", "name", "retry_before_response", "versions")
 
     def __init__(self, endpoint: Endpoint, keys: KeyDigests) -> None:
         self.name = endpoint.name
         self.auth: Auth = endpoint.auth
         self.keys = keys
+        self.cors = CorsRule(endpoint.cors) if endpoint.cors is not None else None
         self.retry_before_response = endpoint.retry is RetryRule.BEFORE_RESPONSE
         routes = [VersionRoute(endpoint, index) for index in range(len(endpoint.versions))]
         self.versions = {route.name: route for route in routes}
@@ -154,6 +156,12 @@ class Table:
         if _dot_segment.search(rest):
             raise RefusedRequest("the path has dot segments")
         return Match(route, path[: found.start(3)], None if rest == b"/score" else rest, pinned)
+
+    def cors(self, path: bytes) -> CorsRule | None:
+        """The rule for other origins at a path without query; None without one."""
+        found = _path.fullmatch(path)
+        route = self._routes.get(found[1]) if found else None
+        return route.cors if route is not None else None
 
     def _rebuild(self, name: str) -> None:
         self._routes[name.encode()] = Route(self._endpoints[name], self._keys.get(name) or KeyDigests(name, ()))

@@ -4,7 +4,6 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, cast
 
-from router.core.forwarding import Peer
 from router.core.router_errors import Overloaded, PayloadTooLarge, RequestTimeout, RouterError
 from router.proxy.chunked import ChunkedBody
 from router.proxy.client_connection import LINGERING, NEXT, SERVING, TUNNEL, ClientConnection, PhaseStep
@@ -14,7 +13,6 @@ from router.proxy.lingering import LINGER_S
 from router.proxy.own_pages import LONGEST_OWN_PATH
 from router.proxy.partial_head import PartialRequestHead
 from router.proxy.request_head import RequestHead, parse_request
-from router.proxy.request_plan import Planner
 from router.proxy.streams import ReadHold
 
 if TYPE_CHECKING:
@@ -48,16 +46,7 @@ class Downstream(ClientConnection):
         """asyncio: a client has connected."""
         gateway = self._gateway
         self.transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0] if peer else "unknown")
-        secure = transport.get_extra_info("ssl_object") is not None
-        self.planner = Planner(
-            gateway.table,
-            gateway.dispatcher,
-            gateway.stats,
-            Peer(address.encode(), b"https" if secure else b"http", gateway.trust_in(address)),
-            gateway.observers,
-        )
+        self.planner = gateway.planner(self.transport)
         self.transport.set_write_buffer_limits(high=gateway.settings.buffer_bytes)
         self.deadline = gateway.now() + (self._idle_s if self.authorized else gateway.settings.first_byte_timeout_s)
         verdict = gateway.clients.admit(self)

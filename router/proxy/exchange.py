@@ -170,7 +170,7 @@ class Exchange(RequestIntake):
         lines = head.lines
         if not lines:
             if head.depends_on_request:
-                lines = replica_lines(head, self._replica_origin())
+                lines = self._lines_for_request(head)
             else:
                 lines = head.lines = replica_lines(head)
         self.status = 502 if head.status == 500 else head.status

@@ -5,14 +5,14 @@ Every way out releases the slot first (`_release`): the oldest ticket gets it in
 
 from typing import TYPE_CHECKING
 
+from router.core.cors import origin_of
 from router.core.dispatcher import Ticket
-from router.core.forwarding import ReplicaOrigin
 from router.core.health import Failure
 from router.core.router_errors import ModelError, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
 from router.proxy.request_plan import VersionPlan
 from router.proxy.response_head import ResponseHead
-from router.proxy.responses import connection_line, router_response
+from router.proxy.responses import connection_line, replica_lines, router_response
 from router.proxy.stream_deadlines import StreamDeadline
 from router.proxy.streams import ClientStream, UpstreamStream
 
@@ -81,12 +81,14 @@ class ExchangeState(Ticket):
         if self.upstream is not None and not self.upstream.closed:
             self.upstream.hold_reading(False)
 
-    def _replica_origin(self) -> ReplicaOrigin:
+    def _lines_for_request(self, head: ResponseHead) -> bytes:
+        """The lines of a response that depend on the request: references, and fields for other origins."""
         plan, version = self.head.plan, self.version
         assert plan is not None and version is not None
         replica = self.lease.replica if self.lease is not None else version.queue.replicas.get(self.replica_id)
         address = f"{replica.host}:{replica.port}".encode() if replica is not None else b""
-        return self.client.planner.replica_origin(plan, version.route, self.head, address)
+        origin = self.client.planner.replica_origin(plan, version.route, self.head, address)
+        return replica_lines(head, origin, cors=plan.match.route.cors is not None)
 
     # ---- response complete
 
@@ -142,11 +144,22 @@ class ExchangeState(Ticket):
             if version.observer is not None:
                 version.observer.response_head(self.request_id, self.status, None)
         else:
-            lines = gateway.fields.lines(self.head.client_request_id, self.request_id)
+            cors = gateway.cors_lines(self.head.path, origin_of(self.head.fields))
+            lines = cors + gateway.fields.lines(self.head.client_request_id, self.request_id)
         close = error.close or not self.head.keep_alive or not self.body_complete or gateway.draining
         self.client.write(router_response(error, lines, connection_line(self.head, close), self.head.to_head))
         self._end(gateway.now(), error.code, error.rule)
         self.client.exchange_done(close, self.body_complete and not error.close, gateway.now())
+
+    def answer_preflight(self, lines: bytes) -> None:
+        """Answer OPTIONS of an endpoint that declares `cors`, without a slot. `lines`: of the response."""
+        gateway, self.status = self._gateway, 204
+        close = not self.head.keep_alive or not self.body_complete or gateway.draining
+        common = gateway.fields.lines(self.head.client_request_id, self.request_id)
+        connection = connection_line(self.head, close)
+        self.client.write(b"HTTP/1.1 204 No Content\r\n%b%b%b\r\n" % (lines, common, connection))
+        self._end(gateway.now())
+        self.client.exchange_done(close, self.body_complete, gateway.now())
 
     def client_gone(self) -> None:
         """The client has disconnected: its ticket or slot is free at once."""

@@ -1,12 +1,13 @@
 """Composition of the data plane of one worker: the state shared by its connections. The seam between I/O and core."""
 
+import asyncio
 from collections.abc import Callable
 
 from router.accesslog import AccessLog
 from router.busy_polling import BusyPoller
 from router.core.body_budget import BodyBudget
 from router.core.dispatcher import Dispatcher
-from router.core.forwarding import PeerTrust
+from router.core.forwarding import Peer, PeerTrust
 from router.core.ids import RequestIds
 from router.core.router_errors import RouterError
 from router.core.table import Table
@@ -20,6 +21,7 @@ from router.proxy.partial_head import LINE_SPARE_BYTES
 from router.proxy.queue_deadlines import QueueDeadlines
 from router.proxy.request_accounting import RequestAccounting
 from router.proxy.request_observer import RequestObserver
+from router.proxy.request_plan import Planner
 from router.proxy.responses import CLOSE, ResponseFields, router_response
 from router.proxy.tunnels import OpenTunnels
 from router.proxy.upstream_pool import UpstreamPool
@@ -87,8 +89,15 @@ class Gateway:
             self.observers[key] = observer
         self.table.generation += 1  # plans made before do not have it
 
-    def trust_in(self, address: str) -> PeerTrust:
-        """Trust in a peer of client connections, by its address."""
+    def planner(self, transport: asyncio.BaseTransport) -> Planner:
+        """The planner of a new client connection."""
+        peername = transport.get_extra_info("peername")
+        address = str(peername[0] if peername else "unknown")
+        proto = b"http" if transport.get_extra_info("ssl_object") is None else b"https"
+        peer = Peer(address.encode(), proto, self._trust_in(address))
+        return Planner(self.table, self.dispatcher, self.stats, peer, self.observers)
+
+    def _trust_in(self, address: str) -> PeerTrust:
         trusted = self.settings.trusted_proxies
         if not trusted:
             return PeerTrust.UNKNOWN
@@ -102,8 +111,13 @@ class Gateway:
         request_id = self.ids.next()
         if self.access_log.includes(error.status):
             self.access_log.add(self.accounting.refused_record(error, request_id))
-        lines = self.fields.lines(error.client_request_id, request_id)
+        lines = self.cors_lines(error.path, error.origin) + self.fields.lines(error.client_request_id, request_id)
         return router_response(error, lines, CLOSE, error.method == b"HEAD")
+
+    def cors_lines(self, path: bytes, origin: bytes) -> bytes:
+        """Lines for other origins in an error response without a version. `path`, `origin`: of the request."""
+        rule = self.table.cors(path)
+        return rule.response_lines(origin) if rule is not None else b""
 
     def drain(self) -> None:
         """Close idle connections, and each busy one with its next response."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from router.core.cors import origin_of
 from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
 from router.core.router_errors import (
     BadRequest,
@@ -190,7 +191,7 @@ def _parsed(raw: bytes, line: re.Match[bytes], settings: RouterSettings) -> Requ
         _set_target(head, line[2], values)
         _set_framing(head, settings, values)
     except RouterError as error:
-        error.client_request_id = head.client_request_id
+        error.client_request_id, error.origin = head.client_request_id, origin_of(head.fields)
         raise
     return head
 

@@ -37,6 +37,10 @@ class RequestIntake(ExchangeState):
                 self.body_complete = complete
                 self.refuse(error)
                 return
+            if plan.preflight:
+                self.body_complete = complete
+                self.answer_preflight(plan.preflight)
+                return
             self.client.note_admission()
         self.version = version = plan.fixed or plan.version(plan.match.route.choose(gateway.draw()), head)
         if version.observer is not None:

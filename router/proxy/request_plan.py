@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 
 from router.core.authorization import authorize
+from router.core.cors import ALLOWED_METHODS, origin_of
 from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.forwarding import Peer, ReplicaOrigin, forwarded
 from router.core.header_fields import for_replica
@@ -91,9 +92,12 @@ class Planner:
             raise MethodNotAllowed
         match = self._table.match(head.path)
         head.plan = plan = RequestPlan(self, match, self._table.generation)
-        if head.method not in SCORING_METHODS:
-            raise MethodNotAllowed
         route = match.route
+        if head.method not in SCORING_METHODS:
+            if route.cors is None or head.method != b"OPTIONS":
+                raise MethodNotAllowed(SCORING_METHODS if route.cors is None else ALLOWED_METHODS)
+            plan.preflight = route.cors.preflight_lines(head.fields)
+            return plan
         plan.valid_until = self._authorize(route, head, now_unix)
         pin = _pin(head, match)
         if pin is not None:
@@ -129,6 +133,7 @@ class Planner:
         host = version.host_header or head.host
         lines = for_replica(head.fields, head.nominated, host, credential=route.auth is Auth.NONE)
         chain, proto, host, outer_prefix = forwarded(head.fields, head.host, self._peer)
+        cors = b"" if route.cors is None else route.cors.response_lines(origin_of(head.fields))
         client_id = client_id_line(head.client_request_id) if head.client_request_id else b""
         upstream_head = b"".join(
             [
@@ -147,7 +152,7 @@ class Planner:
             self._dispatcher.queue(version.key),
             self._stats.version(version.key),
             upstream_head,
-            client_id + version.response_line + COMMON_LINES,
+            cors + client_id + version.response_line + COMMON_LINES,
             web_socket,
             self._observers.get(version.key) if self._observers else None,
         )
@@ -171,7 +176,7 @@ class RequestPlan:
     It does not refer back to its head: that cycle would be work for the garbage collector, once per head.
     """
 
-    __slots__ = ("_planner", "_versions", "admitted", "fixed", "generation", "match", "valid_until")
+    __slots__ = ("_planner", "_versions", "admitted", "fixed", "generation", "match", "preflight", "valid_until")
 
     def __init__(self, planner: Planner, match: Match, generation: int) -> None:
         self._planner = planner
@@ -180,6 +185,8 @@ class RequestPlan:
         self.generation = generation
         self.admitted = False
         """False if the request was refused."""
+        self.preflight = b""
+        """Lines of the response to OPTIONS of an endpoint that declares `cors`; "" for other requests."""
         self.valid_until = -math.inf
         """Expiry of the credential in unix seconds."""
         self.fixed: VersionPlan | None = None

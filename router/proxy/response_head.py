@@ -4,6 +4,7 @@ import re
 
 import httptools
 
+from router.core.cors import OF_REPLICAS
 from router.core.forwarding import REFERENCES
 from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
 from router.core.router_errors import BadRequest, ReplicaFailed
@@ -25,6 +26,10 @@ _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xf
 _length_line = re.compile(rb"\r\ncontent-length:[^\r]*(?=\r\n)", re.IGNORECASE)
 _coding_line = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _digits = re.compile(rb"[0-9]{1,18}")
+
+
+def _of_cors(name: bytes) -> bool:
+    return name.startswith(OF_REPLICAS)
 
 
 class ResponseHead:
@@ -54,7 +59,7 @@ class ResponseHead:
         self.fields = fields
         self.names = values.keys()
         """Lower-case names of the fields."""
-        self.depends_on_request = not REFERENCES.isdisjoint(self.names)
+        self.depends_on_request = not REFERENCES.isdisjoint(self.names) or any(map(_of_cors, self.names))
         """True if a field is rendered for each request by itself."""
         self.nominated = connection_tokens(values.get(b"connection", ()))
         self.keep_alive = is_persistent(version_minor, self.nominated)

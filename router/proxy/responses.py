@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from email.utils import formatdate
 
+from router.core.cors import FROM_REPLICAS, OF_REPLICAS
 from router.core.forwarding import ReplicaOrigin
 from router.core.header_fields import for_client
 from router.core.ids import kept_client_id
@@ -50,11 +51,11 @@ def client_id_line(client_request_id: bytes) -> bytes:
     return b"x-ms-client-request-id: %b\r\n" % kept if kept else b""
 
 
-def replica_lines(head: ResponseHead, origin: ReplicaOrigin | None = None) -> bytes:
+def replica_lines(head: ResponseHead, origin: ReplicaOrigin | None = None, cors: bool = False) -> bytes:
     """Status line and cleaned fields of a replica's response, for an HTTP/1.1 client; the connection stays open.
 
     A model's own 500 becomes 502, as in azureml-fe. `origin`: of the replica, for its references; default: they are
-    passed on as they are.
+    passed on as they are. `cors`: the router sends the fields for other origins instead of the replica; default False.
     """
     status, reason, code = head.status, head.reason, b""
     if status == 500:
@@ -63,6 +64,8 @@ def replica_lines(head: ResponseHead, origin: ReplicaOrigin | None = None) -> by
     fields = head.fields
     if origin is not None:
         fields = [(name, sent, origin.rewritten(name, value)) for name, sent, value in fields]
+    if cors:
+        fields = [field for field in fields if field[0] == FROM_REPLICAS or not field[0].startswith(OF_REPLICAS)]
     return b"".join(
         [b"HTTP/1.1 %d %b\r\n" % (status, reason), code, for_client(fields, head.nominated), _framing(head)]
     )

@@ -20,8 +20,8 @@ import yaml
 from openapi_schema_validator import OAS30Validator
 
 from cluster.kubernetes.objects.crd import crd
+from serving.declared_model import DeclaredModel
 from serving.manifest import parse
-from serving.models import DeclaredModel
 from tests.unit.cluster.kubernetes.objects.test_cel_rules import refusals
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -11,6 +11,7 @@ from serving.reserved_variables import BY_KIND
 from serving.rules import (
     COMPANIONS,
     KINDS,
+    LONE_WILDCARD_RULE,
     MAPPINGS,
     NAMED_TWICE,
     NO_NUMBER_RULE,
@@ -39,6 +40,7 @@ COMMAND: Place = (*REPLICA, "command")
 STATIC: Place = (*REPLICA, "static")
 ADDRESS: Place = (*STATIC, "[]")
 HOST_HEADER: Place = (*REPLICA, "hostHeader")
+CORS_LISTS: tuple[Place, ...] = ((*SPEC, "cors", "allowOrigins"), (*SPEC, "cors", "allowHeaders"))
 SECRET_NAME: Place = (*REPLICA, "secretEnv", "{}", "secret")
 LABELS: Place = (*REPLICA, "podTemplate", "metadata", "labels")
 ANNOTATIONS: Place = (*REPLICA, "podTemplate", "metadata", "annotations")
@@ -132,6 +134,7 @@ _UNIQUE_ADDRESSES = Validation(
     "self.all(address, address == address.lowerAscii() || !(address.lowerAscii() in self))",
     "addresses must be unique in the list; upper and lower case are the same",
 )
+_LONE_WILDCARD = Validation("!('*' in self) || self.size() == 1", LONE_WILDCARD_RULE)
 LONGEST_ADDRESS = 253 + len(":65535")
 _LABEL = r"\\w([\\w-]{0,61}\\w)?"
 # Four rules with one meaning: the API server limits the cost of each.
@@ -223,6 +226,7 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
     ANNOTATIONS: (_NOT_RESERVED,),
     COMMAND: (_PROGRAM,),
     STATIC: (_UNIQUE_ADDRESSES,),
+    **dict.fromkeys(CORS_LISTS, (_LONE_WILDCARD,)),
     ADDRESS: _VALID_ADDRESS,
     HOST_HEADER: _VALID_HOST,
     SCALER: (_least_below_most(),),

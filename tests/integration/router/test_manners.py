@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from serving.destinations import networks
-from serving.endpoint import Auth, ReplicaKind, ReplicaSource
-from tests.integration.router.clients import SCORE, get, request
+from serving.endpoint import Auth, Cors, ReplicaKind, ReplicaSource
+from tests.integration.router.clients import SCORE, Answer, get, request
 from tests.integration.router.logged_requests import LoggedRequests
 from tests.integration.router.replicas import Request, Script, Wire, answers, plays
 from tests.integration.router.rig import Rig, endpoint, version
@@ -285,3 +285,120 @@ async def test_static_replicas_may_have_a_host_of_their_own(rig: Rig) -> None:
     seen = replica.seen[0]
     assert (seen.value(b"host"), seen.value(b"x-forwarded-host")) == (b"model.internal:81", b"front")
     assert answer.value("location") == "/api/v1/service/iris/x"
+
+
+# ---- other origins
+
+APP = "https://app.example.com"
+CORS = Cors((APP, "https://*.example.org"), ("Authorization", "Content-Type"), 600)
+PREFLIGHT = (f"Origin: {APP}", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization")
+
+
+def cors_of(answer: Answer) -> tuple[list[str], list[str]]:
+    return answer.values("access-control-allow-origin"), answer.values("vary")
+
+
+@pytest.mark.parametrize("path", [SCORE, "/api/v1/service/iris/versions/blue/score", "/api/v1/endpoint/iris/docs"])
+async def test_a_preflight_is_answered_by_the_router_without_a_credential_or_a_slot(rig: Rig, path: str) -> None:
+    rig.declare(endpoint(auth=Auth.KEY, cors=CORS))
+    rig.lock(KEY)
+    replica = await rig.replica()
+    client = await rig.client()
+    for _ in range(2):
+        answer = await client.ask(request(None, path, "OPTIONS", PREFLIGHT))
+        assert (answer.status, answer.body) == (204, b"")
+        assert answer.value("access-control-allow-origin") == APP
+        assert answer.value("access-control-allow-methods") == "GET, HEAD, POST"
+        assert answer.value("access-control-allow-headers") == "Authorization, Content-Type"
+        assert answer.value("access-control-max-age") == "600"
+        assert answer.value("x-ms-request-id")
+    other = await client.ask(request(None, path, "OPTIONS", ("Origin: https://evil.example", *PREFLIGHT[1:])))
+    assert (other.status, cors_of(other)) == (204, ([], ["Origin"]))
+    plain = await client.ask(request(None, path, "OPTIONS"))
+    assert (plain.status, plain.value("allow")) == (204, "GET, HEAD, POST, OPTIONS")
+    assert replica.seen == [] and not client_is_authorized(rig)
+
+
+def client_is_authorized(rig: Rig) -> bool:
+    return any(client.authorized for client in rig.gateway.clients)
+
+
+async def test_a_preflight_with_a_body_closes_the_connection_behind_its_answer(rig: Rig) -> None:
+    rig.declare(endpoint(cors=CORS))
+    client = await rig.client()
+    client.send(request(b"x" * 10, SCORE, "OPTIONS", PREFLIGHT)[:-5])
+    answer = await client.answer()
+    assert (answer.status, answer.values("connection")) == (204, ["close"])
+    assert await client.end() == b""
+
+
+async def test_without_cors_options_is_405_and_no_response_has_its_fields(rig: Rig) -> None:
+    await rig.replica()
+    client = await rig.client()
+    refused = await client.ask(request(None, SCORE, "OPTIONS", PREFLIGHT))
+    assert (refused.status, refused.value("allow")) == (405, "GET, HEAD, POST")
+    served = await client.ask(get(fields=(f"Origin: {APP}",)))
+    assert cors_of(refused) == cors_of(served) == ([], [])
+
+
+async def test_every_response_of_the_endpoint_names_an_allowed_origin_errors_too(rigs: Rigs) -> None:
+    rig = await rigs(max_body_bytes=100)
+    rig.declare(
+        endpoint(version(), version("dead", 0.0, is_default=False, queue_wait_s=0.02), auth=Auth.KEY, cors=CORS)
+    )
+    rig.lock(KEY)
+    await rig.replica(slots=4)
+    key = f"Authorization: Bearer {KEY}"
+    base = "/api/v1/service/iris"
+    asked = {
+        get(fields=(key,)): 200,
+        get(): 401,
+        get(f"{base}/versions/none/score", (key,)): 404,
+        get(f"{base}/versions/dead/score", (key,)): 503,
+        get(f"{base}/a/../b", (key,)): 400,
+        request(None, method="DELETE", fields=(key,)): 405,
+        request(b"x" * 101, fields=(key,)): 413,
+    }
+    for data, status in asked.items():
+        for origin, shown in (
+            (APP, [APP]),
+            ("https://a.example.org", ["https://a.example.org"]),
+            ("https://x.example", []),
+        ):
+            client = await rig.client()
+            answer = await client.ask(data.replace(b"Host: front", f"Host: front\r\nOrigin: {origin}".encode()))
+            assert (answer.status, *cors_of(answer)) == (status, shown, ["Origin"])
+            if shown:
+                assert "x-ms-request-id" in answer.value("access-control-expose-headers")
+
+
+async def test_one_connection_serves_several_origins(rig: Rig) -> None:
+    rig.declare(endpoint(cors=CORS))
+    await rig.replica()
+    client = await rig.client()
+    for origin, shown in (
+        (APP, [APP]),
+        ("https://b.example.org", ["https://b.example.org"]),
+        ("https://x.example", []),
+        (APP, [APP]),
+    ):
+        assert cors_of(await client.ask(get(fields=(f"Origin: {origin}",)))) == (shown, ["Origin"])
+
+
+async def test_fields_of_a_replica_for_other_origins_give_way_to_the_declared_ones(rig: Rig) -> None:
+    own = (
+        "Access-Control-Allow-Origin: *",
+        "Access-Control-Allow-Credentials: true",
+        "Access-Control-Expose-Headers: X-Mine",
+    )
+    await rig.replica(answers(fields=own))
+    client = await rig.client()
+    ask = get(fields=(f"Origin: {APP}",))
+    assert (await client.ask(ask)).values("access-control-allow-origin") == ["*"]
+    rig.declare(endpoint(cors=CORS))
+    answer = await client.ask(ask)
+    assert answer.values("access-control-allow-origin") == [APP]
+    assert answer.values("access-control-allow-credentials") == []
+    assert "X-Mine" in answer.values("access-control-expose-headers")
+    rig.declare(endpoint())
+    assert (await client.ask(ask)).values("access-control-allow-origin") == ["*"]
