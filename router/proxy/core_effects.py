@@ -12,6 +12,7 @@ from router.core.ledger import Lease
 from router.log_limit import LogLimit
 from router.metrics import WorkerStats
 from router.proxy.exchange import Exchange
+from router.proxy.upstream import UpstreamConnection
 
 
 class CoreEffects:
@@ -105,6 +106,14 @@ class CoreEffects:
             self._log_of_replica(lease, queue, f"{reason}; now {lease.replica.standing}")
         self._ask_for_health()
         self.arm_timer()
+
+    def replica_stalled(self, connection: UpstreamConnection) -> None:
+        """A replica with one slot is silent: an idle connection of another worker may keep it from this one."""
+        exchange = connection.exchange
+        if exchange is not None and exchange.queue is not None:
+            self._stats.counters["replica_stalled"] += 1
+            self._dispatcher.close_idle(exchange.queue.key, connection.replica_id)
+            self.carry_out_all([])
 
     def note_broken_rule(self, exchange: Exchange, rule: str) -> None:
         """Log a rule of HTTP that a response of the replica breaks and that does not make it invalid."""

@@ -71,6 +71,7 @@ class Gateway:
         self.health_requests = HealthRequests(self.pool.hosts, self.effects.health_answered)
         self.effects.on_probe = self.health_requests.send
         self.effects.on_unpooled = self.pool.close_idle
+        self.pool.on_stalled = self.effects.replica_stalled
         self.deadlines = QueueDeadlines(dispatcher, self.effects, self.stats, now)
         # Called for every request: bound once.
         self.watch_running = self.deadlines.watch_running

@@ -1,6 +1,7 @@
 """A connection to a replica below HTTP: transport, backpressure, and its ends."""
 
 import asyncio
+import math
 import socket
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +20,7 @@ class ReplicaConnection(asyncio.Protocol):
 
     __slots__ = (
         *("_fd", "_pool", "_sent", "_sent_before", "_sock"),
-        *("closed", "exchange", "idle_since", "replica_id", "transport"),
+        *("closed", "exchange", "idle_since", "opened_at", "replica_id", "transport"),
     )
 
     def __init__(self, pool: "UpstreamPool", replica_id: str) -> None:
@@ -29,6 +30,8 @@ class ReplicaConnection(asyncio.Protocol):
         """None while the connection is idle in the pool."""
         self.closed = False
         self.idle_since = 0.0
+        self.opened_at = math.inf
+        """Monotonic seconds."""
         self._sent = 0
         """Bytes written since the connection was opened."""
         self._sent_before = 0
@@ -40,6 +43,7 @@ class ReplicaConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=self._pool.settings.buffer_bytes)
         self._sock: socket.socket | None = transport.get_extra_info("socket")
         self._fd = self._sock.fileno() if self._sock is not None else -1
+        self.opened_at = asyncio.get_running_loop().time()
 
     def pause_writing(self) -> None:
         """asyncio: the replica reads more slowly than the client sends."""

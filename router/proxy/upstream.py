@@ -48,6 +48,11 @@ class UpstreamConnection(ReplicaConnection):
         self._until_close = False
         self._tunnel = False
 
+    @property
+    def has_answered(self) -> bool:
+        """True once the replica has sent anything on this connection."""
+        return self._in_body or bool(self._buffer) or bool(self._interim) or self._last_head is not None
+
     # ---- asyncio
 
     def data_received(self, data: bytes) -> None:

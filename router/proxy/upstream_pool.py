@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cluster.owned_tasks import OwnedTasks
@@ -12,6 +13,14 @@ from router.settings import RouterSettings
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
+
+LONGEST_USE_S = 5.0
+"""Age from which on a connection is not kept: a server with one thread answers probes and other workers between two
+connections only."""
+STALL_S = 0.2
+"""Silence of a replica on a new connection after which idle connections of other workers may be its cause."""
+NOT_KEPT_S = 30.0
+"""Time for which the connections of such a replica are not kept."""
 
 _log = logging.getLogger("scorefront.router")
 
@@ -26,7 +35,11 @@ class UpstreamPool:
         """Replicas that answer HTTP/1.0: they may not be sent a chunked body (RFC 9112 section 6.1)."""
         self.distrusted: set[str] = set()
         """Replicas that sent bytes beyond an answer: their connections serve one request each."""
+        self.on_stalled: Callable[[UpstreamConnection], None] = lambda connection: None
+        """A replica with one slot is silent on a new connection."""
         self._idle: dict[str, list[UpstreamConnection]] = {}
+        # Replicas whose connections are not kept, with the end of it.
+        self._not_kept: dict[str, float] = {}
         self._connecting = OwnedTasks()
 
     def pop_idle(self, replica_id: str) -> UpstreamConnection | None:
@@ -41,6 +54,11 @@ class UpstreamPool:
     def keep(self, connection: UpstreamConnection, now: float) -> None:
         """Return a connection for the next exchange. `now`: monotonic seconds."""
         if self.distrusted and connection.replica_id in self.distrusted:
+            connection.close()
+            return
+        if now - connection.opened_at > LONGEST_USE_S or (
+            self._not_kept and now < self._not_kept.get(connection.replica_id, 0.0)
+        ):
             connection.close()
             return
         connection.idle_since = now
@@ -82,8 +100,14 @@ class UpstreamPool:
             return
         if exchange.lease is lease and lease is not None:
             exchange.connected(connection)
+            if replica.slots == 1:
+                asyncio.get_running_loop().call_later(STALL_S, self._check_stall, connection, exchange)
         else:
             connection.close()
+
+    def _check_stall(self, connection: UpstreamConnection, exchange: "Exchange") -> None:
+        if connection.exchange is exchange and not connection.has_answered:
+            self.on_stalled(connection)
 
     async def _connected(self, replica: ReplicaSlots) -> UpstreamConnection:
         """Open a connection. Raises OSError."""
@@ -116,6 +140,8 @@ class UpstreamPool:
                 connection.close()
             if not idle:
                 del self._idle[replica_id]
+        for replica_id in [replica_id for replica_id, until in self._not_kept.items() if until < now]:
+            del self._not_kept[replica_id]
 
     def close_replica(self, replica_id: str) -> None:
         """Forget a removed replica and close its idle connections."""
@@ -124,9 +150,12 @@ class UpstreamPool:
         self.close_idle(replica_id)
 
     def close_idle(self, replica_id: str) -> None:
-        """Close the idle connections to a replica, which may need its threads for others."""
-        for connection in self._idle.pop(replica_id, []):
-            connection.close()
+        """Close the idle connections to a replica, which may need its threads for others, and keep none for a while."""
+        idle = self._idle.pop(replica_id, None)
+        if idle:
+            self._not_kept[replica_id] = asyncio.get_running_loop().time() + NOT_KEPT_S
+            for connection in idle:
+                connection.close()
 
     async def close(self) -> None:
         """Close all connections and cancel attempts in progress."""

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from router.core.slot_messages import Recall
+from router.proxy import upstream_pool
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import SCORE, get, request
 from tests.integration.router.replicas import Request, Wire, echo, when
@@ -150,3 +152,47 @@ async def test_a_router_asks_its_clients_to_reconnect_before_it_drains(rig: Rig)
     rig.gateway.draining = True
     assert (await client.ask(get())).value("connection") == "close"
     assert await client.end() == b""
+
+
+# ---- servers with one thread
+
+
+async def test_a_connection_is_not_kept_for_ever_so_that_a_server_with_one_thread_serves_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await rig.replica()
+    client = await rig.client()
+    assert [(await client.ask(get())).status for _ in range(3)] == [200] * 3
+    assert replica.connections == 1
+    monkeypatch.setattr(upstream_pool, "LONGEST_USE_S", 0.0)
+    assert [(await client.ask(get())).status for _ in range(3)] == [200] * 3
+    assert replica.connections == 3
+    await eventually(lambda: replica.open_connections == 0)
+
+
+async def test_idle_connections_are_closed_and_not_kept_for_a_while_when_another_worker_needs_the_replica(
+    rig: Rig,
+) -> None:
+    replica = await rig.replica()
+    client = await rig.client()
+    assert (await client.ask(get())).status == 200
+    rig.gateway.dispatcher.recalled("peer", Recall(rig.queue().key, rig.id_of(replica), None), rig.gateway.now())
+    rig.gateway.effects.carry_out_all([])
+    await eventually(lambda: replica.open_connections == 0)
+    assert (await client.ask(get())).status == 200
+    await eventually(lambda: replica.open_connections == 0)
+    assert replica.connections == 2
+
+
+@pytest.mark.parametrize(("slots", "stalls"), [(1, 1), (2, 0)])
+async def test_silence_on_a_new_connection_to_a_replica_with_one_slot_is_told_to_the_other_workers(
+    rig: Rig, slots: int, stalls: int
+) -> None:
+    event = asyncio.Event()
+    replica = await rig.replica(when(event), slots=slots)
+    client = await rig.client()
+    client.send(get())
+    await eventually(lambda: replica.seen)
+    asyncio.get_running_loop().call_later(3 * upstream_pool.STALL_S, event.set)
+    assert (await client.answer()).status == 200
+    assert rig.gateway.stats.counters["replica_stalled"] == stalls
