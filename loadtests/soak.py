@@ -1,4 +1,4 @@
-"""Half load for a long time, with replicas killed, clients leaving and declarations changing at random: finds leaks.
+"""Half load for a long time; replicas killed or hung, clients leaving, declarations changing at random: finds leaks.
 
     python -m loadtests.soak [--minutes 20] [--seed N]
 
@@ -67,6 +67,7 @@ class Soak:
     async def events(self) -> None:
         """One event at a time."""
         kinds = [self._kill, self._leave, self._leave, self._change, self._change, self._come_and_go, self._rotate]
+        kinds += [self._hang, self._hang]
         while self._goes_on():
             await asyncio.sleep(self._rng.expovariate(1 / EVENT_EVERY_S))
             kind = self._rng.choice(kinds)
@@ -89,6 +90,16 @@ class Soak:
             writer.write(request[: self._rng.randrange(len(request) + 1)])
             await asyncio.sleep(self._rng.uniform(0, 0.04))
             writer.transport.abort()
+
+    async def _hang(self) -> None:
+        """A replica stops for a moment; clients leave, maybe while it has their requests."""
+        victim = self._rng.choice(sorted(self._here.replicas(), key=lambda process: process.pid))
+        try:
+            victim.suspend()
+            await self._leave()
+            await asyncio.sleep(self._rng.uniform(0.1, 1.0))
+        finally:
+            victim.resume()
 
     async def _change(self) -> None:
         changed = version(self._here.witness, maxQueueWaitMs=self._rng.choice((4000, 5000, 6000)))
