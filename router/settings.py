@@ -76,6 +76,9 @@ class RouterSettings:
     """Longest stall of a worker's event loop; then the worker is killed and replaced."""
 
 
+DRAIN_TIMEOUT = "SCOREFRONT_DRAIN_TIMEOUT_S"
+
+
 def from_environment(environment: Mapping[str, str] = os.environ) -> RouterSettings:
     """The defaults, overridden by the environment. Raises SettingError that names the variable and the rule."""
     overrides: dict[str, Any] = {}

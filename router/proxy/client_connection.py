@@ -194,6 +194,11 @@ class ClientConnection(ClientWriter):
 
     # ---- the end
 
+    def end_request(self) -> None:
+        """End the request in flight, because the router stops."""
+        if self.exchange is not None:
+            self.exchange.router_stops()
+
     def exchange_broken(self) -> None:
         """Reset: a response without length or chunks (HTTP/1.0) cannot be completed, and a close would be its end."""
         self.exchange = None

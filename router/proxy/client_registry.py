@@ -91,6 +91,14 @@ class ClientRegistry:
         for client in self:
             client.close_tunnel("tunnels_drained")
 
+    def end_requests(self) -> None:
+        """Answer every request in flight at the end of a drain; a response that has begun is reset."""
+        # Waiting ones first: they must not get the slots of the others.
+        for client in sorted(
+            self, key=lambda client: client.exchange is not None and client.exchange.lease is not None
+        ):
+            client.end_request()
+
     def abort(self) -> None:
         """Abort all connections."""
         for client in self:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from router.core.cors import origin_of
 from router.core.dispatcher import Ticket
 from router.core.health import Failure
-from router.core.router_errors import ModelError, RouterError, ScoringTimeout
+from router.core.router_errors import ModelError, NoReadyReplicas, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
 from router.proxy.request_plan import VersionPlan
 from router.proxy.response_head import ResponseHead
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 CLIENT_GONE, CLIENT_GONE_CODE = 499, "ClientGone"
 """Status (nginx's convention) and code of a request whose client disconnected; only in counters and access log."""
+
+
+STOPPED = "The router stopped before the replica answered."
 
 
 class ExchangeState(Ticket):
@@ -160,6 +163,18 @@ class ExchangeState(Ticket):
         self.client.write(b"HTTP/1.1 204 No Content\r\n%b%b%b\r\n" % (lines, common, connection))
         self._end(gateway.now())
         self.client.exchange_done(close, self.body_complete, gateway.now())
+
+    def router_stops(self) -> None:
+        """The time for draining is over: 504 if a replica has the request, else 503, which is safe to repeat."""
+        if self.status == 101:
+            self.close_tunnel("tunnels_drained")
+        elif self.lease is not None:
+            self.abort(ScoringTimeout(STOPPED))
+        else:
+            if self.waiting:
+                assert self.queue is not None
+                self.queue.abandon(self)
+            self.abort(NoReadyReplicas(self.version.queue.key.endpoint if self.version is not None else ""))
 
     def client_gone(self) -> None:
         """The client has disconnected: its ticket or slot is free at once."""

@@ -31,6 +31,12 @@ class WorkerSpawner:
         self._redirect = redirect
         self._peer_ports = peer_ports
 
+    def stop_listening(self) -> None:
+        """Close the sockets of the parent: once the workers have closed theirs, connections are refused."""
+        self._listen.close()
+        if self._redirect is not None:
+            self._redirect.close()
+
     async def spawn(self, name: str, address: str, row: WorkerRow) -> tuple[WorkerHandle, str]:
         """Start a worker: (its handle, its address for workers on other machines). Raises OSError.
 

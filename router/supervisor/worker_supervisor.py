@@ -133,6 +133,7 @@ class Supervisor:
         if self._folder is None:
             return
         self._execute(self._roster.close(self._now()))
+        self.spawner.stop_listening()
         self.workers.terminate()
         try:
             async with asyncio.timeout(deadline_s):

@@ -11,6 +11,8 @@ SETTLE_S = 0.005
 """After the end of accepting: connections accepted just before become known."""
 DRAIN_S = 0.1
 """Interval of the checks for idle connections while draining."""
+FLUSH_S = 0.5
+"""Time for the last answers to reach their clients."""
 HAND_OVER_S = 0.01
 """Interval of the checks for connections that can be handed over."""
 
@@ -41,7 +43,7 @@ async def hand_over(
 
 
 async def drain(gateway: Gateway, listeners: Listeners, ends: set[asyncio.Task[Any]]) -> None:
-    """Report not ready, accept for the lame-duck time, finish requests in flight, at last abort them."""
+    """Report not ready, accept for the lame-duck time, finish requests in flight, at last answer them with an error."""
     loop = asyncio.get_running_loop()
     settings = gateway.settings
     gateway.draining = True
@@ -49,6 +51,7 @@ async def drain(gateway: Gateway, listeners: Listeners, ends: set[asyncio.Task[A
     ends = {task for task in ends if not task.done()}
     if settings.lame_duck_s:
         await asyncio.wait(ends, timeout=settings.lame_duck_s, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(SETTLE_S)  # connections that wait to be accepted are served, not reset
     listeners.close()
     empty = loop.create_task(gateway.clients.empty.wait(), name="wait for the last client")
     deadline = loop.time() + settings.drain_timeout_s
@@ -56,5 +59,7 @@ async def drain(gateway: Gateway, listeners: Listeners, ends: set[asyncio.Task[A
         gateway.drain()  # repeatedly: a response that had begun could not ask its client to reconnect
         pause = min(left, DRAIN_S)
         await asyncio.wait({*ends, empty}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+    gateway.clients.end_requests()
+    await asyncio.wait({empty}, timeout=FLUSH_S)
     empty.cancel()
     gateway.clients.abort()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import datetime
 import logging
+import math
 import os
 import signal
 import socket
@@ -29,7 +30,7 @@ from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
 from controlplane.statedir import make_own
 from controlplane.store import FileStore
-from router.settings import SettingError, from_environment
+from router.settings import DRAIN_TIMEOUT, SettingError, from_environment
 from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront.cores import MAX_WORKERS, allowed_cores
@@ -51,9 +52,13 @@ _log = logging.getLogger("scorefront.up")
 
 SHUTDOWN_S = 1.0
 """Time for requests in flight on the control port at the end."""
-STOP_WORKERS_S = 4.0
+DRAIN_S = 5.0
+"""Time for requests in flight at the end; then they are answered with an error."""
+STOP_WORKERS_S = DRAIN_S + 1.0
 STOP_REPLICAS_S = 4.0
-"""Together below the 10 s within which all processes end after a signal."""
+LEAST_STOP_REPLICAS_S = 1.5
+END_S = 8.5
+"""Time for all of it, below the 10 s within which all processes end after a signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +131,12 @@ class _Installation:
             worker_command(
                 f"--access-log={options.access_log}", *worker_arguments(allowed, own_ports=ports), tls=options.tls
             ),
-            worker_environment(os.environ),
+            {**worker_environment(os.environ), DRAIN_TIMEOUT: str(_drain_s())},
             redirect,
         )
-        clock = process.ProcessClock()
+        self._clock = clock = process.ProcessClock()
+        self._end_s = math.inf
+        """Latest time of the end, on `_clock`."""
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         self._front_end = FrontEndScaler(
             OneMachine(self._routers, allowed_cores),
@@ -170,13 +177,14 @@ class _Installation:
         loop.add_signal_handler(signal.SIGTTOU, changes.put_nowait, -1)
         async with contextlib.AsyncExitStack() as stack:
             await self._provider.start()
-            stack.push_async_callback(self._provider.close, STOP_REPLICAS_S)
+            stack.push_async_callback(self._stop_replicas)
             await self._plane.start()
             await self._log_restored()
             stack.push_async_callback(self._plane.stop)
             with process.usable_file(self._options.state_dir / FILE):
                 stack.enter_context(audit_file(self._options.state_dir))
             stack.push_async_callback(self._routers.close, STOP_WORKERS_S)
+            stack.callback(self._note_end)
             serving = asyncio.create_task(self._serve(stack), name="start serving")
             await _run_until(stop, serving)
             if stop.is_set():
@@ -198,6 +206,15 @@ class _Installation:
                 with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
                     self._banner.say_stopping()
         return 0
+
+    def _note_end(self) -> None:
+        """The end begins: everything after the control port's requests has `END_S`."""
+        self._end_s = self._clock.now() + END_S
+
+    async def _stop_replicas(self) -> None:
+        """Stop the replicas in the time that the requests in flight have left."""
+        left_s = self._end_s - self._clock.now()
+        await self._provider.close(max(LEAST_STOP_REPLICAS_S, min(STOP_REPLICAS_S, left_s)))
 
     async def _log_restored(self) -> None:
         """Log restored endpoints: they run commands without being named on the command line."""
@@ -264,6 +281,12 @@ def _gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
         return devices(environ)
     except NotDevices as error:
         raise SettingError(str(error)) from None
+
+
+def _drain_s() -> float:
+    """Time of the router workers for requests in flight: as set, but within that of the whole end."""
+    settings = from_environment()
+    return max(0.1, min(settings.drain_timeout_s, DRAIN_S - settings.lame_duck_s))
 
 
 def _note_applied(file: str, document: dict[str, Any]) -> None:

@@ -126,17 +126,27 @@ async def test_on_sigterm_requests_in_flight_end_and_the_worker_exits_with_0(
     assert [process.returncode for process in processes] == [0]
 
 
-async def test_requests_beyond_the_drain_timeout_are_broken_off(replicas: Replicas, groups: Groups) -> None:
+async def test_requests_beyond_the_drain_timeout_are_answered_and_new_connections_refused(
+    replicas: Replicas, groups: Groups
+) -> None:
     replica = await replicas(when(asyncio.Event()))
-    group = await groups(snapshot(declared("r1", replica.port)), drain_timeout_s=0.2)
-    client = await group.client()
-    client.send(get())
+    group = await groups(snapshot(declared("r1", replica.port)), drain_timeout_s=0.3)
+    running, waiting = await group.client(), await group.client()
+    running.send(get())
     await eventually(lambda: replica.at_once)
+    waiting.send(get())
     processes = [link.process for link in group.supervisor.workers.handles.values()]
-    await group.supervisor.close(5)
+    closing = asyncio.create_task(group.supervisor.close(5), name="close the group")
+    answers = [await running.answer(), await waiting.answer()]
+    assert [(each.status, each.value("x-ms-error-code"), each.value("connection")) for each in answers] == [
+        (504, "ScoringTimeout", "close"),
+        (503, "NoReadyReplicas", "close"),
+    ]
+    assert b"The router stopped" in answers[0].body
+    await closing
     assert [process.returncode for process in processes] == [0]
-    with pytest.raises(BrokenOff):
-        await client.answer()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", group.port)
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_serves_the_same(replicas: Replicas, groups: Groups) -> None:
