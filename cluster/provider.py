@@ -22,6 +22,14 @@ class Provider(Protocol):
     def notes(self, endpoint: Endpoint) -> list[str]:
         """Declared fields that have no effect here, one line for each version that has such."""
 
+    async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
+        """Read the files that replicas start from; the names of running versions that changed files replace with the
+        next `apply`."""
+
+    async def restart(self, endpoint: Endpoint, versions: Collection[str]) -> None:
+        """Replace the replicas of these versions as for a changed template: where there is room, a new one is READY
+        before an old one drains. Raises ProviderError."""
+
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Make the workloads of `endpoint` match its declaration. `replicas`: version name -> desired number.
 

@@ -14,7 +14,7 @@ from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
 from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked, with_key
 from controlplane.log_streams import LogLine, follow, in_order, tails
 from controlplane.records import DecisionRecord
-from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry
+from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry, is_scaled
 from controlplane.replica_scaling import ReplicaScaling
 from controlplane.signing import TokenIssuer
 from controlplane.tokens import IssuedToken
@@ -80,8 +80,27 @@ class EndpointService:
             faults = [*self._provider.check(endpoint), *unencodable(manifest, endpoint)]
             if faults:
                 raise InvalidManifest(tuple(faults), subject)
+            edited = await self._provider.refresh(endpoint)
             await self._changes.declare(manifest, endpoint, old)
-        return await self.get(name), ApplyOutcome.of(old, manifest)
+        return await self.get(name), ApplyOutcome.of(old, manifest, bool(edited))
+
+    async def restart(self, name: str, version: str | None) -> dict[str, Any]:
+        """Replace the replicas of an endpoint without losing a request; returns the View.
+
+        `version`: None: all versions. Raises EndpointNotFound, VersionNotFound; ConflictingChange for static replicas,
+        and if the provider refuses.
+        """
+        async with self._registry.lock(name):
+            wanted = {key.version for key in self._registry.keys_of(name, version)}
+            endpoint = self._registry.get(name).endpoint
+            versions = [each.name for each in endpoint.versions if each.name in wanted and is_scaled(each)]
+            if not versions:
+                raise ConflictingChange(f"the replicas of '{name}' are static: restart them where they run")
+            try:
+                await self._provider.restart(endpoint, versions)
+            except ProviderError as error:
+                raise ConflictingChange(str(error)) from error
+        return await self.get(name)
 
     async def set_traffic(
         self, name: str, percentiles: Mapping[str, float], default: str | None, control: str | None

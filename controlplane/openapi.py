@@ -187,6 +187,15 @@ OPERATIONS: Final = (
         right=Right("update"),
     ),
     Operation(
+        "restartEndpoint",
+        "POST",
+        f"{_ENDPOINT}/restart",
+        "Replace the replicas one after the other without losing a request; edited files take effect",
+        {200: "View", 400: "Error", 404: "Error", 409: "Error"},
+        body="RestartChoice",
+        right=Right("update"),
+    ),
+    Operation(
         "getLogs",
         "GET",
         f"{_ENDPOINT}/logs",
@@ -239,7 +248,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     """Schemas of the served records and request bodies."""
-    records = (*ANSWERS, payload.KeyChoice, payload.TrafficChange)
+    records = (*ANSWERS, payload.KeyChoice, payload.TrafficChange, payload.RestartChoice)
     _, components = msgspec.json.schema_components(records, ref_template="#/$defs/{name}")
     skipped = {"type": "array", "items": _reference("Skipped")}
     views = {"type": "array", "items": _reference("View")}

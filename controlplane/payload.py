@@ -29,6 +29,12 @@ class TrafficChange(msgspec.Struct, forbid_unknown_fields=True):
     control: str | None = None
 
 
+class RestartChoice(msgspec.Struct, forbid_unknown_fields=True):
+    """Request to restart replicas: a version, or None for all."""
+
+    version: str | None = None
+
+
 def from_json(body: bytes) -> Any:
     """The JSON in `body`. Raises InvalidCall, also for NaN, duplicate fields, half a surrogate pair, deep nesting."""
     try:

@@ -29,11 +29,16 @@ class ApplyOutcome(StrEnum):
     UNCHANGED = "unchanged"
 
     @classmethod
-    def of(cls, old: DeclaredEndpoint | None, new: ScoringEndpoint) -> "ApplyOutcome":
-        """The outcome of declaring `new` in the place of `old`; None: not declared."""
+    def of(cls, old: DeclaredEndpoint | None, new: ScoringEndpoint, edited: bool = False) -> "ApplyOutcome":
+        """The outcome of declaring `new` in the place of `old`.
+
+        old: None: not declared.
+        new: the declaration.
+        edited: files behind the replicas have changed.
+        """
         if old is None:
             return cls.CREATED
-        return cls.UNCHANGED if to_document(old.manifest) == to_document(new) else cls.CHANGED
+        return cls.UNCHANGED if not edited and to_document(old.manifest) == to_document(new) else cls.CHANGED
 
 
 @dataclass(frozen=True, slots=True)

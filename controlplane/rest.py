@@ -174,6 +174,7 @@ class _Endpoints:
             "issueToken": self.token,
             "revokeTokens": self.revoke,
             "setTraffic": self.traffic,
+            "restartEndpoint": self.restart,
             "getDecisions": self.decisions,
         }
 
@@ -220,6 +221,10 @@ class _Endpoints:
         change = payload.read(await request.read(), payload.TrafficChange)
         view = await self._endpoints.set_traffic(_name(request), change.percentiles, change.default, change.control)
         return web.json_response(view)
+
+    async def restart(self, request: web.Request) -> web.StreamResponse:
+        choice = payload.read(await request.read() or b"{}", payload.RestartChoice)
+        return web.json_response(await self._endpoints.restart(_name(request), choice.version))
 
     async def decisions(self, request: web.Request) -> web.StreamResponse:
         payload.only(request.query, "version", "last")

@@ -87,6 +87,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "multidict": ("controlplane.leader_proxy",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
     "pydantic": ("serving",),
+    "pathspec": ("cluster.local.fingerprint",),
     "rich": ("scorefront.cli", "scorefront.up.banner"),
     "typer": ("scorefront.cli",),
     "uvloop": ("scorefront.process.event_loop",),

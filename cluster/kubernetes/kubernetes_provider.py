@@ -106,6 +106,24 @@ class KubernetesProvider:
         """Nothing: in a cluster every declared field counts."""
         return []
 
+    async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
+        """Nothing: images do not change."""
+        return frozenset()
+
+    async def restart(self, endpoint: Endpoint, versions: Collection[str]) -> None:
+        """Have the controllers of the workloads replace their pods, like `kubectl rollout restart`. Raises
+        ProviderError."""
+        self._fence.check()
+        for name in versions:
+            scaled = self._scaled.get(key := VersionKey(endpoint.name, name))
+            if scaled is None:
+                raise ProviderError(f"{key} has no workload yet")
+            claim = scaled.workload.claim
+            found = await self._workloads.restart(claim)
+            if not claim.adopts:
+                self.drift.applied(claim, found)
+            self._record_event(endpoint.name, "Restarted", f"{claim.title} replaces its pods", warning=False)
+
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Apply the Deployments of the versions, adopt workloads, and release undeclared ones. Raises ProviderError."""
         found = self._objects.owner(endpoint.name)

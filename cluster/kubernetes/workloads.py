@@ -12,7 +12,7 @@ from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.watched import ResourceWatch
 from cluster.kubernetes.conflicts import field_conflict
 from cluster.kubernetes.fence import Fence
-from cluster.kubernetes.objects.labels import CLAIM, FENCE, MANAGER
+from cluster.kubernetes.objects.labels import CLAIM, FENCE, MANAGER, RESTARTED
 from cluster.kubernetes.ownership import WorkloadClaim, check, is_claimed, may_release, may_write
 from cluster.provider import ProviderError
 from serving.endpoint import WorkloadRef
@@ -121,6 +121,24 @@ class Workloads:
 
         known = self.find(claim.namespace, claim.workload)
         return await update(known, write, reread, _exhausted(claim, "written"))
+
+    async def restart(self, claim: WorkloadClaim) -> Object:
+        """Change its pod template by a mark, so that its controller replaces the pods. Raises ProviderError."""
+
+        async def write(found: Object) -> Object:
+            await self._admit(found, claim)
+            metadata = found["metadata"]
+            mark = {RESTARTED: str(metadata.get("generation", metadata["resourceVersion"]))}
+            patch = {
+                "metadata": {"resourceVersion": metadata["resourceVersion"]},
+                "spec": {"template": {"metadata": {"annotations": mark}}},
+            }
+            with _failing(f"restart {claim.title}"):
+                found = await self._api.merge(_path(claim), patch)
+            self._keep(claim, found)
+            return found
+
+        return await update(await self.current(claim), write, lambda: self.read(claim), _exhausted(claim, "restarted"))
 
     async def set_number(self, claim: WorkloadClaim, replicas: int) -> int:
         """Set the number of replicas by the scale subresource; returns the one before. Raises ProviderError."""

@@ -68,8 +68,8 @@ def template(version: Version) -> tuple[Any, ...]:
 
     Only what the process itself depends on. Probes, the queue wait, the memory limit and `scorePath` apply to running
     replicas, as do the scoring timeout and the number of slots, unless they are settings of the server (entryScript:
-    timeout and number of workers). Contents of files do not
-    count: a changed score.py takes effect with a change of the version, e.g. of a variable in `env`.
+    timeout and number of workers). Contents of files
+    count by their fingerprint (`fingerprint`), which is read at `apply` and not here.
     """
     source = version.replica
     if source.kind is ReplicaKind.STATIC:

@@ -15,6 +15,7 @@ from cluster.local import check as checking
 from cluster.local import limits, machine_resources
 from cluster.local import process_guard as guard
 from cluster.local.command import RUN_VARIABLE, Host
+from cluster.local.fingerprint import fingerprint
 from cluster.local.guardian import Guardian
 from cluster.local.lifecycle import LifecycleEvent
 from cluster.local.local_replica import LocalReplica
@@ -29,7 +30,7 @@ from cluster.replica_feed import ReplicaFeed
 from cluster.timed_line import TimedLine
 from serving.addresses import static_faults
 from serving.destinations import Destinations
-from serving.endpoint import Endpoint, Resources, VersionKey
+from serving.endpoint import Endpoint, ReplicaKind, Resources, VersionKey
 from serving.faults import Fault
 
 MEMORY_PERIOD_S = 1.0
@@ -66,6 +67,8 @@ class LocalProvider:
         self._clock = clock
         self._new_suffix = new_suffix
         self._versions: dict[VersionKey, VersionReplicas] = {}
+        self._files: dict[VersionKey, str] = {}
+        """Fingerprints of the files of declared versions, as last read."""
         self._lock = -1
         self._running: LocalMachine | None = None
         self._feed = ReplicaFeed()
@@ -133,6 +136,32 @@ class LocalProvider:
         """Declared fields that have no effect here, one line for each version that has such."""
         return checking.notes(endpoint)
 
+    async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
+        """Read the files of all versions; the names of running versions whose files have changed."""
+        found = await self._read(endpoint, [version.name for version in endpoint.versions])
+        changed = {key.version for key, files in found.items() if key in self._versions and self._files[key] != files}
+        self._files |= found
+        return frozenset(changed)
+
+    async def restart(self, endpoint: Endpoint, versions: Collection[str]) -> None:
+        """Replace the replicas of these versions one after the other, with the files as they are now."""
+        self._files |= await self._read(endpoint, versions)
+        for name in versions:
+            if (version_replicas := self._versions.get(key := VersionKey(endpoint.name, name))) is not None:
+                version_replicas.restart(self._files[key])
+
+    async def _read(self, endpoint: Endpoint, versions: Collection[str]) -> dict[VersionKey, str]:
+        """The fingerprints of the files of these versions; static ones have none."""
+        read = [
+            version
+            for version in endpoint.versions
+            if version.name in versions and version.replica.kind is not ReplicaKind.STATIC
+        ]
+        return {
+            VersionKey(endpoint.name, version.name): await asyncio.to_thread(fingerprint, version, self._dir)
+            for version in read
+        }
+
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Make the replicas of `endpoint` match; versions not in `replicas` keep their number, new ones get their
         minimum."""
@@ -143,19 +172,24 @@ class LocalProvider:
                 )
         self._machine()
         names = {version.name for version in endpoint.versions}
+        unread = [name for name in names if VersionKey(endpoint.name, name) not in self._files]
+        self._files |= await self._read(endpoint, unread)
         for key, version_replicas in self._versions_of(endpoint.name):
             if key.version not in names:
                 version_replicas.undeclare()
+                self._files.pop(key, None)
         self._logs.drop(endpoint.name, keep=names)
         for version in endpoint.versions:
             version_replicas = self._replicas_of(VersionKey(endpoint.name, version.name))
             present = version_replicas.wanted if version_replicas.declared else version.autoscale.min_replicas
-            version_replicas.declare(version, replicas.get(version.name, present))
+            key = VersionKey(endpoint.name, version.name)
+            version_replicas.declare(version, replicas.get(version.name, present), self._files.get(key, ""))
 
     async def remove(self, endpoint: str) -> None:
         """Drain and stop all replicas of the endpoint; logs of a version are removed with its last replica."""
-        for _, version_replicas in self._versions_of(endpoint):
+        for key, version_replicas in self._versions_of(endpoint):
             version_replicas.undeclare()
+            self._files.pop(key, None)
         self._logs.drop(endpoint)
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:

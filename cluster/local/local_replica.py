@@ -54,15 +54,24 @@ class LocalReplica:
         machine: LocalMachine,
         key: VersionKey,
         version: Version,
+        template: tuple[Any, ...],
         replica_id: str,
         on_change: "Callable[[LocalReplica], None]",
     ) -> None:
+        """A replica that starts.
+
+        machine: shared objects.
+        key, version: the version of the replica.
+        template: the replica template it starts from.
+        replica_id: unique for ever.
+        on_change: called after every reported change.
+        """
         self.id = replica_id
         self.host = LOOPBACK
         self.port = 0
         self.key = key
         self.version = version
-        self.template = command.template(version)
+        self.template = template
         self.state = LifecycleState.STARTING
         self.reason = ""
         self.successor: Lineage | None = None
@@ -129,11 +138,12 @@ class StaticReplica(LocalReplica):
         machine: LocalMachine,
         key: VersionKey,
         version: Version,
+        template: tuple[Any, ...],
         replica_id: str,
         on_change: Callable[[LocalReplica], None],
         address: str,
     ) -> None:
-        super().__init__(machine, key, version, replica_id, on_change)
+        super().__init__(machine, key, version, template, replica_id, on_change)
         self.address = address
         host, _, port = address.rpartition(":")
         self.host, self.port = host.strip("[]"), int(port)
@@ -157,11 +167,12 @@ class ChildReplica(LocalReplica):
         machine: LocalMachine,
         key: VersionKey,
         version: Version,
+        template: tuple[Any, ...],
         replica_id: str,
         on_change: Callable[[LocalReplica], None],
         lineage: Lineage,
     ) -> None:
-        super().__init__(machine, key, version, replica_id, on_change)
+        super().__init__(machine, key, version, template, replica_id, on_change)
         self._listener: socket.socket | None = None
         if version.replica.kind is ReplicaKind.ENTRY_SCRIPT:
             self._listener = machine.ports.listen()

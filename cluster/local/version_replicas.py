@@ -30,6 +30,9 @@ class VersionReplicas:
         self._machine = machine
         self._key = key
         self._version: Version | None = None
+        self._files = ""
+        """Fingerprint of the files that replicas start from."""
+        self._restarts = 0
         self._successors: list[Lineage] = []
         self._waiting = WaitingForRoom(machine, key, self._new_id, self._reconcile)
         self._used_ids: deque[str] = deque(maxlen=REMEMBERED_IDS)
@@ -45,9 +48,9 @@ class VersionReplicas:
         """True if the version is undeclared and no replica is left."""
         return self._version is None and not self.replicas
 
-    def declare(self, version: Version, wanted: int) -> None:
-        """Set the declaration of the version and its number of replicas."""
-        self._version = version
+    def declare(self, version: Version, wanted: int, files: str) -> None:
+        """Set the declaration of the version, its number of replicas, and the fingerprint of its files."""
+        self._version, self._files = version, files
         self.wanted = len(version.replica.static) or wanted
         for replica in self._current():
             replica.version = version
@@ -62,6 +65,12 @@ class VersionReplicas:
         self.wanted = wanted
         for victim in victims:
             self._retire(victim)
+        self._reconcile()
+
+    def restart(self, files: str) -> None:
+        """Replace all replicas one after the other. `files`: fingerprint of their files."""
+        self._files = files
+        self._restarts += 1
         self._reconcile()
 
     def undeclare(self) -> None:
@@ -101,7 +110,7 @@ class VersionReplicas:
         refusal = ""
         if self._version is not None and self._version.replica.kind is not ReplicaKind.STATIC:
             refusal = self._start_within_room(self._version, todo.start)
-        self._waiting.show(self._version, refusal)
+        self._waiting.show(self._version, template, refusal)
         self._successors.clear()
 
     def _start_within_room(self, version: Version, count: int) -> str:
@@ -147,11 +156,25 @@ class VersionReplicas:
             if address not in present:
                 present.add(address)
                 digest = hashlib.sha256(address.encode()).hexdigest()[:8]
-                self._add(StaticReplica(self._machine, self._key, version, self._named(digest), self._changed, address))
+                self._add(
+                    StaticReplica(
+                        self._machine,
+                        self._key,
+                        version,
+                        self._template(version),
+                        self._named(digest),
+                        self._changed,
+                        address,
+                    )
+                )
 
     def _start(self, version: Version) -> None:
         lineage = self._successors.pop() if self._successors else Lineage()
-        self._add(ChildReplica(self._machine, self._key, version, self._new_id(), self._changed, lineage))
+        self._add(
+            ChildReplica(
+                self._machine, self._key, version, self._template(version), self._new_id(), self._changed, lineage
+            )
+        )
 
     def _add(self, replica: LocalReplica) -> None:
         self.replicas[replica.id] = replica
@@ -178,9 +201,12 @@ class VersionReplicas:
         template = self._template(self._version)
         return [replica for replica in self.replicas.values() if replica.template == template]
 
-    @staticmethod
-    def _template(version: Version) -> tuple[Any, ...]:
-        return command.template(version)
+    def _template(self, version: Version) -> tuple[Any, ...]:
+        """The replica template with the files behind it. Static replicas, run by others, have none."""
+        template = command.template(version)
+        if version.replica.kind is ReplicaKind.STATIC:
+            return template
+        return (*template, self._files, self._restarts)
 
     def _new_id(self) -> str:
         while (fresh := self._named(self._machine.new_suffix())) in self._used_ids:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
-from cluster.local import command
 from cluster.local.local_replica import digest
 from cluster.local.machine import LOOPBACK, LocalMachine
 from serving.endpoint import Version, VersionKey
@@ -36,12 +36,17 @@ class WaitingForRoom:
         self._id = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    def show(self, version: Version | None, refusal: str) -> None:
-        """Report that a replica waits, or none any more (`refusal` "")."""
+    def show(self, version: Version | None, template: tuple[Any, ...] | None, refusal: str) -> None:
+        """Report that a replica waits, or none any more.
+
+        version: None: not declared.
+        template: of the waiting replica.
+        refusal: the reason; "": none waits.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if version is None or not refusal:
+        if version is None or template is None or not refusal:
             if self._id:
                 self._machine.feed.remove(self._id)
                 self._id = ""
@@ -59,7 +64,7 @@ class WaitingForRoom:
                 state=ReplicaState.STARTING,
                 slots=version.slots_per_replica,
                 reason=refusal,
-                template=digest(command.template(version)),
+                template=digest(template),
                 placed=False,
             )
         )

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "score": (scoring.score, "Send one request to a model."),
     "logs": (scoring.logs, "Print what replicas wrote."),
     "traffic": (endpoints.traffic, "Split traffic between versions."),
+    "restart": (endpoints.restart, "Replace replicas; edited files take effect."),
     "why": (scaling.why, "Explain the number of replicas."),
     "size": (scaling.size, "How many replicas a load needs."),
     "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),

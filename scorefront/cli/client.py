@@ -139,6 +139,10 @@ class ControlClient:
         body = {"percentiles": percentiles, "default": default, "control": control}
         return self._object("PATCH", _path(name, "traffic"), body)
 
+    def restart(self, name: str, version: str | None) -> dict[str, Any]:
+        """Replace the replicas of a version, or of all (None). Returns the view."""
+        return self._object("POST", _path(name, "restart"), {"version": version})
+
     def decisions(self, name: str, last: int, version: str | None) -> list[dict[str, Any]]:
         """Scaling decisions, newest last."""
         return list(self._object("GET", _path(name, "decisions"), last=last, version=version)["value"])

@@ -12,6 +12,7 @@ from scorefront.cli.arguments import (
     EndpointName,
     Files,
     KeyChoiceArgument,
+    OneVersion,
     TableFormat,
     TextFormat,
     checked_name,
@@ -28,8 +29,9 @@ def apply(files: Files, control_url: ControlUrl = DEFAULT_URL, control_ca: Contr
     """Declare endpoints, or change them.
 
     Every file is checked before anything is sent; an invalid change has no effect. Unchanged versions keep their
-    replicas and lose no request. A file may hold one endpoint, several, or a list of them as `get -o yaml` and kubectl
-    print it; what a server has added (status, uid and the like) is ignored.
+    replicas and lose no request; versions whose code or model files have changed restart. A file may hold one endpoint,
+    several, or a list of them as `get -o yaml` and kubectl print it; what a server has added (status, uid and the like)
+    is ignored.
 
     \b
     Example:
@@ -175,6 +177,26 @@ def token(
     control = control_plane(control_url, control_ca)
     issued = control.revoke_tokens(name) if revoke else control.issue_token(name)
     print(show.as_json(issued) if output is TextFormat.JSON else issued["accessToken"])
+
+
+def restart(
+    name: EndpointName,
+    version: OneVersion = None,
+    control_url: ControlUrl = DEFAULT_URL,
+    control_ca: ControlCa = None,
+) -> None:
+    """Replace the replicas of an endpoint one after the other; no request is lost, and edited files take effect.
+
+    A new replica is ready before an old one stops, where there is room for both; else an old one makes room first.
+    `apply` restarts by itself what runs from changed files.
+
+    \b
+    Examples:
+      scorefront restart iris
+      scorefront restart iris --version green
+    """
+    control_plane(control_url, control_ca).restart(name, version)
+    print(f"endpoint {name}{f' version {version}' if version else ''} restarting")
 
 
 def traffic(

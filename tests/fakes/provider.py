@@ -22,6 +22,8 @@ class FakeProvider:
         self.calls: list[tuple[Any, ...]] = []
         self.faults: list[Fault] = []
         self.noted: list[str] = []
+        self.edited: set[str] = set()
+        """Versions with changed files."""
         self.refusal: ProviderError | None = None
         """Raised by apply, remove and scale while set."""
         self.hindrances: dict[bool, str] = {}
@@ -41,6 +43,14 @@ class FakeProvider:
 
     def notes(self, endpoint: Endpoint) -> list[str]:
         return list(self.noted)
+
+    async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
+        self.calls.append(("refresh", endpoint.name))
+        return frozenset(self.edited)
+
+    async def restart(self, endpoint: Endpoint, versions: Collection[str]) -> None:
+        self.calls.append(("restart", endpoint.name, tuple(versions)))
+        await self._answer()
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         self.calls.append(("apply", endpoint.name, dict(replicas)))

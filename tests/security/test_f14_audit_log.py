@@ -74,6 +74,7 @@ async def test_changes_and_credentials_are_lines_and_nothing_secret_is_in_them(
     token = await (await api.post(f"{IRIS}/token")).json()
     assert (await api.patch(f"{IRIS}/traffic", json={"percentiles": {"blue": 30}})).status == 200
     assert (await api.patch(f"{IRIS}/traffic", json={"percentiles": {"no": 30}})).status == 400
+    assert (await api.post(f"{IRIS}/restart", json={"version": "blue"})).status == 200
     assert (await api.delete(IRIS, headers={"x-ms-client-request-id": "mine-7"})).status == 204
     assert (await api.delete(IRIS)).status == 404
     told = [(line["operation"], line["endpoint"], line["status"], line["outcome"]) for line in kept.lines]
@@ -84,13 +85,14 @@ async def test_changes_and_credentials_are_lines_and_nothing_secret_is_in_them(
         ("issueToken", "iris", 200, "done"),
         ("setTraffic", "iris", 200, "done"),
         ("setTraffic", "iris", 400, "refused"),
+        ("restartEndpoint", "iris", 200, "done"),
         ("deleteEndpoint", "iris", 204, "done"),
         ("deleteEndpoint", "iris", 404, "refused"),
     ]
     assert {line["caller"] for line in kept.lines} == {"control token"}
     assert {line["from"] for line in kept.lines} == {"127.0.0.1"}
     assert all(line["audit"] is True and line["time"].endswith("Z") for line in kept.lines)
-    assert kept.lines[6]["clientRequestId"] == "mine-7" and kept.lines[7]["code"] == "EndpointNotFound"
+    assert kept.lines[7]["clientRequestId"] == "mine-7" and kept.lines[8]["code"] == "EndpointNotFound"
     for secret in (TOKEN, keys["primaryKey"], keys["secondaryKey"], token["accessToken"]):
         assert not any(secret in text for text in kept.text)
 

@@ -88,6 +88,7 @@ CALLS: dict[str, tuple[str, str, Any, tuple[str, str, str] | None]] = {
     "issueToken": ("POST", f"{IRIS}/token", None, ("create", f"{ENDPOINTS}/token", "red")),
     "revokeTokens": ("POST", f"{IRIS}/token/revoke", None, ("update", f"{ENDPOINTS}/token", "red")),
     "setTraffic": ("PATCH", f"{IRIS}/traffic", {"percentiles": {"blue": 50}}, ("update", ENDPOINTS, "red")),
+    "restartEndpoint": ("POST", f"{IRIS}/restart", {}, ("update", ENDPOINTS, "red")),
     "putEndpoint": (
         "PUT",
         IRIS,

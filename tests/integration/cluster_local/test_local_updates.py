@@ -1,7 +1,9 @@
 """A changed declaration: rolling replacement, static replicas, slots."""
 
 import asyncio
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from cluster.provider import ProviderError
 from serving.endpoint import LivenessProbe, ReplicaKind, ReplicaSource
 from serving.replica import ReplicaState
 from tests.fakes.iterators import closed
-from tests.integration.cluster_local.local_rig import KEY, QUICK, Watcher, endpoint, pid_of, tiny, version
+from tests.integration.cluster_local.local_rig import HERE, KEY, QUICK, Watcher, endpoint, pid_of, tiny, version
 
 
 async def drain_as_told(provider: LocalProvider, watcher: Watcher) -> None:
@@ -145,3 +147,39 @@ async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalP
     assert [len(line) for line in long] == [8192, 8192, 20_000 - 2 * 8192]
     assert lines[lines.index(long[0]) - 1].startswith("line 29999 ")
     await closed(follower)
+
+
+async def test_edited_files_replace_replicas_at_the_next_apply_and_only_then(
+    provider: LocalProvider, watcher: Watcher, tmp_path: Path
+) -> None:
+    routers = asyncio.create_task(drain_as_told(provider, watcher), name="routers")
+    code = tmp_path / "code"
+    code.mkdir()
+    shutil.copy(HERE / "tiny_server.py", code / "tiny_server.py")
+    declared = endpoint(version(replace(tiny(), source_directory=str(code))))
+    assert await provider.refresh(declared) == frozenset()
+    await provider.apply(declared, {"blue": 2})
+    olds = {replica.id for replica in await watcher.until_ready(2)}
+    assert await provider.refresh(declared) == frozenset()
+    (code / "settings.json").write_text("{}")
+    await provider.apply(declared, {"blue": 2})
+    assert {replica.id for replica in watcher.ready} == olds
+    assert await provider.refresh(declared) == {"blue"}
+    await provider.apply(declared, {"blue": 2})
+    await watcher.until(lambda: not olds & watcher.replicas.keys())
+    await watcher.until_ready(2)
+    assert await provider.refresh(declared) == frozenset()
+    routers.cancel()
+    await asyncio.gather(routers, return_exceptions=True)
+
+
+async def test_a_restart_replaces_every_replica_one_after_the_other(provider: LocalProvider, watcher: Watcher) -> None:
+    routers = asyncio.create_task(drain_as_told(provider, watcher), name="routers")
+    await provider.apply(endpoint(), {"blue": 2})
+    olds = {replica.id for replica in await watcher.until_ready(2)}
+    await provider.restart(endpoint(), ["blue"])
+    await watcher.until(lambda: not olds & watcher.replicas.keys())
+    await watcher.until_ready(2)
+    routers.cancel()
+    await asyncio.gather(routers, return_exceptions=True)
+    assert len(watcher.ever) == 4

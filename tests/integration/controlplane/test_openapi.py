@@ -74,6 +74,7 @@ GOOD: dict[str, tuple[str, Any, int]] = {
     "putEndpoint": ("", FULL, 200),
     "regenerateKey": ("", {"keyType": "primary"}, 200),
     "setTraffic": ("", {"percentiles": {"blue": 20}}, 200),
+    "restartEndpoint": ("", {"version": "blue"}, 200),
     "deleteEndpoint": ("", None, 204),
 }
 """Operation -> query, body and status of a request that succeeds; the others need neither query nor body."""

@@ -11,6 +11,7 @@ from cluster.provider import ProviderError
 from cluster.timed_line import TimedLine
 from controlplane.control_errors import ConflictingChange, NoSuchEndpoint, NoSuchVersion, StoreError
 from controlplane.keys import KeyPair, KeyType, digests
+from controlplane.registry import ApplyOutcome
 from controlplane.state import StoredEndpoint
 from controlplane.statedir import StateDirectory
 from controlplane.tokens import ROTATE_EVERY_S
@@ -540,3 +541,30 @@ def usage(
 ) -> UsageReport:
     row = VersionUsage("iris", "blue", busy, total, waiting, integral, busy_by_replica or {})
     return UsageReport(worker, at_s, (row,), (BLUE,) if starved else ())
+
+
+async def test_a_declaration_with_edited_files_is_a_change(bench: Bench) -> None:
+    await bench.apply(manifest())
+    _, outcome = await bench.plane.endpoints.apply(manifest())
+    assert outcome is ApplyOutcome.UNCHANGED
+    bench.provider.edited = {"blue"}
+    _, outcome = await bench.plane.endpoints.apply(manifest())
+    assert outcome is ApplyOutcome.CHANGED
+    # The files are read before they are applied, and by a declaration only.
+    await bench.plane.endpoints.set_traffic("iris", {"blue": 5}, None, None)
+    assert [call[0] for call in bench.provider.calls] == [*["refresh", "apply"] * 3, "apply"]
+
+
+async def test_a_restart_names_its_versions_and_is_refused_where_nothing_can_be_restarted(bench: Bench) -> None:
+    static = version("fixed", replica={"static": ["127.0.0.1:9400"]})
+    await bench.apply(manifest(versions=[version("blue"), version("green"), static]))
+    await bench.plane.endpoints.restart("iris", None)
+    await bench.plane.endpoints.restart("iris", "green")
+    assert bench.provider.asked("restart") == [("restart", "iris", ("blue", "green")), ("restart", "iris", ("green",))]
+    with pytest.raises(ConflictingChange, match="static: restart them where they run"):
+        await bench.plane.endpoints.restart("iris", "fixed")
+    with pytest.raises(NoSuchVersion):
+        await bench.plane.endpoints.restart("iris", "red")
+    bench.provider.refusal = ProviderError("no workload yet")
+    with pytest.raises(ConflictingChange, match="no workload yet"):
+        await bench.plane.endpoints.restart("iris", "blue")
