@@ -5,13 +5,15 @@ within `bounds`. A scale-up happens at once; a scale-down only after wanted was 
 and only to the highest value in that window. Incomplete data may raise the number, never lower it.
 
 The window begins when the requested replicas are ready, and is at least as long as a start takes: otherwise a version
-that starts slower than its window would stop every replica before its first request. Replicas that cannot start, or
+that starts slower than its window would stop every replica before its first request. For such a version it doubles
+with each scale-down that the load reverses. Replicas that cannot start, or
 that no machine has room for, are not multiplied by waiting requests.
 
 To add a rule: write a function of `RuleInputs` and put it into `RULES` at its rank. To add a limit (a schedule, a
 quota): `bounds` is the only place that knows minimum and maximum.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -23,7 +25,10 @@ from autoscaler.window import PeakWindow
 from serving.endpoint import AutoscalePolicy, VersionKey
 
 LONGEST_START_S = 3600.0
-"""Limit of the time to readiness that counts as the least length of the window."""
+"""Limit of the window of a version that starts slower than its declared window."""
+REVERSED_WINDOWS = 2
+"""Windows within which a scale-up reverses the scale-down before it, for a version that starts slowly."""
+MOST_STRETCH = 64
 
 
 UNKNOWN = ReplicaFacts()
@@ -51,6 +56,11 @@ class ScalingState:
 
     desired: int
     window: PeakWindow = field(default_factory=PeakWindow)
+    lowered_s: float = -math.inf
+    """Time of the last scale-down."""
+    stretch: int = 1
+    """Factor of the window of a version that starts slower than its declared window: doubled by each scale-down that
+    the load reverses soon, halved by one that stands."""
 
 
 class Direction(StrEnum):
@@ -139,7 +149,7 @@ class RuleInputs(NamedTuple):
     known_s: float
     """Seconds of the window that are known."""
     window_s: float
-    """Length of the window: as declared, or the time that a start takes if that is longer."""
+    """Length of the window: as declared, or a multiple of the time that a start takes if that is longer."""
     facts: ReplicaFacts
 
 
@@ -176,7 +186,9 @@ def decide(
     # start: they have not served yet what they were requested for.
     settled = observation.complete and not facts.starting
     state.window.add(wanted if settled else max(wanted, current), now)
-    window_s = max(policy.scale_down_window_s, min(facts.start_s, LONGEST_START_S))
+    window_s = policy.scale_down_window_s
+    if starts_slowly := facts.start_s > window_s:
+        window_s = min(state.stretch * facts.start_s, LONGEST_START_S)
     inputs = RuleInputs(
         policy=policy,
         bounds=limits,
@@ -205,7 +217,24 @@ def decide(
         observation=observation,
         demand=demand,
     )
-    return replace(state, desired=outcome.desired), decision
+    return _next_state(state, decision, window_s if starts_slowly else 0.0), decision
+
+
+def _next_state(state: ScalingState, decision: Decision, slow_window_s: float) -> ScalingState:
+    """The state after a decision.
+
+    state: before it.
+    decision: the decision.
+    slow_window_s: length of the window of a version that starts slower than declared; 0.0 for others.
+    """
+    now, stretch, lowered_s = decision.at_s, state.stretch, state.lowered_s
+    if decision.direction is Direction.DOWN:
+        lowered_s = now
+    elif decision.direction is Direction.UP and slow_window_s and math.isfinite(lowered_s):
+        reversed_soon = now - lowered_s <= REVERSED_WINDOWS * slow_window_s
+        stretch = min(2 * stretch, MOST_STRETCH) if reversed_soon else max(1, stretch // 2)
+        lowered_s = -math.inf  # judged once
+    return replace(state, desired=decision.desired, stretch=stretch, lowered_s=lowered_s)
 
 
 # ---- the rules; each returns its outcome, or None if it does not apply

@@ -17,6 +17,7 @@ from cluster.kubernetes.drift_detector import DriftDetector
 from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving
 from cluster.kubernetes.fence import FORGED, Fence, Fenced
 from cluster.kubernetes.finalizer import add_finalizer
+from cluster.kubernetes.fixed_images import FixedImages
 from cluster.kubernetes.leader_watches import LeaderWatches
 from cluster.kubernetes.objects.deployment import deployment, faults_of
 from cluster.kubernetes.objects.labels import key_of
@@ -50,7 +51,7 @@ class RecordEvent(Protocol):
     def __call__(self, endpoint: str, reason: str, note: str, warning: bool = False) -> None: ...
 
 
-class KubernetesProvider:
+class KubernetesProvider(FixedImages):
     """The provider during one leadership."""
 
     def __init__(
@@ -102,14 +103,6 @@ class KubernetesProvider:
         """The faults of an endpoint that this cluster cannot run, or refuses."""
         return self._faults(endpoint)
 
-    def notes(self, endpoint: Endpoint) -> list[str]:
-        """Nothing: in a cluster every declared field counts."""
-        return []
-
-    async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
-        """Nothing: images do not change."""
-        return frozenset()
-
     async def restart(self, endpoint: Endpoint, versions: Collection[str]) -> None:
         """Have the controllers of the workloads replace their pods, like `kubectl rollout restart`. Raises
         ProviderError."""
@@ -160,7 +153,7 @@ class KubernetesProvider:
             if claim is None or found is None:
                 continue
             try:
-                self._check(found, claim)
+                _check_holder(found, claim, self._scaled)
                 scaled = self._hold(version, ClaimedWorkload(claim, pod_selector_of(claim, found)))
                 scaled.wanted = self.status.number(claim.key, version)
             except NotWritable as error:
@@ -255,14 +248,6 @@ class KubernetesProvider:
 
     # ---- versions
 
-    def _check(self, found: Mapping[str, Any] | None, claim: WorkloadClaim) -> None:
-        """Raises NotWritable if the workload is not ours, or another version has adopted it."""
-        check(found, claim)
-        for key, scaled in self._scaled.items() if claim.adopts else ():
-            held = scaled.workload.claim
-            if held.adopts and key != claim.key and held.place == claim.place:
-                raise NotWritable(CLAIMED, f"{claim.title} is claimed by {key}; one version scales a workload")
-
     def _withhold(self, key: VersionKey, error: NotWritable) -> None:
         """Stop writing for a version until `apply` succeeds; it is called soon."""
         if self._problems.withhold(key, error):
@@ -278,7 +263,7 @@ class KubernetesProvider:
         if claim is None:
             return
         self._removals.cancel(claim)
-        self._check(self._workloads.find(claim.namespace, claim.workload), claim)
+        _check_holder(self._workloads.find(claim.namespace, claim.workload), claim, self._scaled)
         if not claim.adopts:
             await self._make(endpoint.name, version, claim)
         found = await self._workloads.current(claim)
@@ -344,6 +329,22 @@ class KubernetesProvider:
             self.drift.forget(claim)
             self._removals.leave(claim, drain_s)
         self._reconciler.touch(claim.key)
+
+
+def _check_holder(
+    found: Mapping[str, Any] | None, claim: WorkloadClaim, scaled: Mapping[VersionKey, ScaledVersion]
+) -> None:
+    """Raises NotWritable if the workload is not ours, or another version has adopted it.
+
+    found: the workload; None: there is none.
+    claim: the hold of one version on it.
+    scaled: all versions with a workload.
+    """
+    check(found, claim)
+    for key, version in scaled.items() if claim.adopts else ():
+        held = version.workload.claim
+        if held.adopts and key != claim.key and held.place == claim.place:
+            raise NotWritable(CLAIMED, f"{claim.title} is claimed by {key}; one version scales a workload")
 
 
 def _is_named(namespace: str, workload: WorkloadRef, declared: Collection[WorkloadClaim]) -> bool:

@@ -45,19 +45,18 @@ class Room:
         memory: of the machine now.
         freed: ids of replicas to be regarded as gone.
         """
+        lacks = []
         free_devices = self._free_devices(freed)
         if wanted.gpu > len(free_devices):
             present = "none" if not self._devices else f"{len(self._devices)}, of which {len(free_devices)} are free"
-            return f"no room: needs {wanted.gpu} GPUs of its own (gpu), this machine has {present}"
-        if not needs_memory(wanted):
-            return ""
+            lacks.append(f"needs {wanted.gpu} GPUs of its own (gpu), this machine has {present}")
         free_bytes = self._free_bytes(memory.available_bytes, freed)
-        if wanted.memory_bytes <= free_bytes:
-            return ""
-        return (
-            f"no room: needs {_gigabytes(wanted.memory_bytes)} of memory (memoryInGB), this machine has"
-            f" {_gigabytes(memory.total_bytes)}, of which {_gigabytes(max(0, free_bytes))} are free"
-        )
+        if needs_memory(wanted) and wanted.memory_bytes > free_bytes:
+            lacks.append(
+                f"needs {_gigabytes(wanted.memory_bytes)} of memory (memoryInGB), this machine has"
+                f" {_gigabytes(memory.total_bytes)}, of which {_gigabytes(max(0, free_bytes))} are free"
+            )
+        return f"no room: {'; '.join(lacks)}" if lacks else ""
 
     def acquire(self, holder: str, wanted: Resources) -> tuple[str, ...]:
         """Reserve the share of a replica that `refusal` has no objection to; returns its GPUs."""

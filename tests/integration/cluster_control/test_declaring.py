@@ -192,6 +192,27 @@ async def test_a_split_set_by_rest_is_in_the_object(leader: Leadership) -> None:
     assert (await leader.plane.endpoints.get("iris"))["status"]["versions"]["green"]["share"] == 0.3
 
 
+async def test_a_restart_changes_the_pod_template_of_the_named_version_and_lasts(leader: Leadership) -> None:
+    def marks() -> list[str | None]:
+        found = [leader.kubernetes.must_find(DEPLOYMENTS, f"iris-{name}") for name in ("blue", "green")]
+        templates = [each["spec"]["template"]["metadata"].get("annotations") or {} for each in found]
+        return [each.get("scorefront.io/restarted-at") for each in templates]
+
+    await leader.declare(scoring_endpoint(versions=TWO))
+    assert marks() == [None, None]
+    await leader.plane.endpoints.restart("iris", "blue")
+    first, untouched = marks()
+    assert first and untouched is None
+    await leader.settle(3)
+    leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"description": "applied again"}})
+    await leader.settle(3)
+    assert marks() == [first, None]
+    await leader.plane.endpoints.restart("iris", None)
+    second, other = marks()
+    assert second not in (first, None) and other
+    assert "Restarted" in reasons(leader)
+
+
 async def test_a_concurrent_change_by_kubectl_is_not_undone_by_rest(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint(versions=TWO))
     leader.kubernetes.edit(ENDPOINTS, "iris", {"spec": {"description": "newer"}})

@@ -88,6 +88,17 @@ def test_a_start_longer_than_the_window_settles_instead_of_starting_for_ever() -
     assert [version.refused[number] for number in range(40)] == [4, 4, *[0] * 38]
 
 
+def test_a_scale_down_that_the_load_reverses_again_and_again_becomes_rare() -> None:
+    # The mean of short requests is below the size of a burst: the rule tries fewer replicas, and is wrong each time.
+    version = BurstyVersion(policy(window_s=10.0), start_s=15.0)
+    starts = []
+    for _ in range(8):
+        before = version.starts
+        version.run(bursts=24, every_s=12.5, size=5, work_s=0.35)
+        starts.append(version.starts - before)
+    assert starts[0] <= 12 and sum(starts[4:]) <= 6
+
+
 def test_a_quick_start_leaves_the_declared_window_as_it_is() -> None:
     version = BurstyVersion(policy(window_s=60.0), start_s=3.0).run(bursts=5, every_s=75.0, size=5)
     assert version.starts == 5 * 4 and all(version.refused[number] == 4 for number in range(5))

@@ -40,6 +40,11 @@ def test_a_replica_larger_than_the_machine_has_no_room_ever() -> None:
     assert "needs 100 GB of memory" in Room().refusal(needs(100), MACHINE)
 
 
+def test_all_that_is_missing_is_named() -> None:
+    told = Room().refusal(needs(100, gpu=8), MACHINE)
+    assert "needs 8 GPUs" in told and "needs 100 GB of memory" in told
+
+
 def test_the_default_of_memory_reserves_nothing() -> None:
     room = Room()
     for number in range(50):
