@@ -35,7 +35,7 @@ def fingerprint(version: Version, state_dir: Path) -> str:
 
     `version`: with absolute paths. `state_dir`: of scorefront, left out.
     """
-    source, files = version.replica, _Files(state_dir.resolve())
+    source, files = version.replica, _Files(Path(os.path.realpath(state_dir)))
     if source.entry_script is not None:
         files.add(Path(source.entry_script), "entryScript")
     if source.source_directory is not None:
@@ -44,10 +44,10 @@ def fingerprint(version: Version, state_dir: Path) -> str:
         files.add_folder(Path(source.entry_script).parent, ending=".py")  # modules beside the script
     if source.model_dir is not None:
         files.add_folder(Path(source.model_dir))
-    folder = Path(directory(version) or os.curdir)
-    for place, argument in enumerate(source.command[1:]):
-        if len(argument) < os.pathconf("/", "PC_PATH_MAX") and (folder / argument).is_file():
-            files.add(folder / argument, f"command[{place + 1}]")
+    for place, argument in enumerate(source.command[1:], start=1):
+        path = os.path.join(directory(version) or os.curdir, argument)
+        if os.path.isfile(path):  # False, not an error, for a text that is no path
+            files.add(Path(path), f"command[{place}]")
     return files.digest()
 
 
@@ -75,8 +75,8 @@ class _Ignored:
         return (
             path.name in LEFT_OUT_FOLDERS
             or path.name.startswith(".")
-            or path.resolve() == state_dir
-            or (path / ENVIRONMENT).exists()
+            or os.path.realpath(path) == str(state_dir)
+            or os.path.exists(path / ENVIRONMENT)
             or self.patterns.match_file(f"{relative}/")
         )
 
@@ -128,7 +128,7 @@ class _Files:
                 name for name in folders if not ignored.has_folder(here / name, relative + name, self._state_dir)
             )
             for name in sorted(names):
-                if name.endswith(ending) and not ignored.has_file(relative + name) and (here / name).is_file():
+                if name.endswith(ending) and not ignored.has_file(relative + name) and os.path.isfile(here / name):
                     yield here / name, relative + name
             if self._count >= MOST_FILES:
                 return

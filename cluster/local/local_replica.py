@@ -85,6 +85,11 @@ class LocalReplica:
         """The process that all its processes descend from, if this provider runs them and they run."""
         return None
 
+    @property
+    def served(self) -> bool:
+        """True once it has been ready."""
+        return True
+
     def record(self) -> Replica:
         """The replica as reported; not for GONE ones."""
         return Replica(
@@ -188,6 +193,11 @@ class ChildReplica(LocalReplica):
         self._ready_at: float | None = None
         self._wait_s = 0.0
         machine.lives.spawn(self._run(), name=f"replica {self.id}")
+
+    @property
+    def served(self) -> bool:
+        """True once it has been ready."""
+        return self._ready_at is not None
 
     @property
     def subreaper(self) -> int | None:

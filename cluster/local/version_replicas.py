@@ -33,6 +33,8 @@ class VersionReplicas:
         self._files = ""
         """Fingerprint of the files that replicas start from."""
         self._restarts = 0
+        self._unproven: tuple[Any, ...] | None = None
+        """Template whose last replica failed before it was ready."""
         self._successors: list[Lineage] = []
         self._waiting = WaitingForRoom(machine, key, self._new_id, self._reconcile)
         self._used_ids: deque[str] = deque(maxlen=REMEMBERED_IDS)
@@ -137,8 +139,8 @@ class VersionReplicas:
             for replica in self.replicas.values()
             if replica.state is LifecycleState.READY and replica.template != self._template(version)
         ]
-        if going or starting:
-            return  # their share, or the one they free when they are ready, comes first
+        if going or starting or self._unproven == self._template(version):
+            return  # their share, or the one they free when they are ready, comes first; a bad template gets one only
         for count in range(1, len(olds) + 1):
             if not self._refusal(version, olds[:count]):
                 for old in olds[:count]:
@@ -192,8 +194,15 @@ class VersionReplicas:
                 self._successors.append(replica.successor)
         else:
             self._machine.feed.upsert(replica.record())
+        self._judge_template(replica)
         if self._reconciling is None:
             self._reconciling = asyncio.get_running_loop().call_soon(self._reconcile)
+
+    def _judge_template(self, replica: LocalReplica) -> None:
+        if replica.state is LifecycleState.READY and self._unproven == replica.template:
+            self._unproven = None
+        elif replica.state is LifecycleState.FAILED and not replica.served:
+            self._unproven = replica.template
 
     def _current(self) -> list[LocalReplica]:
         if self._version is None:

@@ -86,6 +86,19 @@ async def test_a_changed_version_that_never_has_room_leaves_the_old_one_serving(
     await poll(lambda: not watcher.replicas)
 
 
+async def test_a_changed_version_that_fails_takes_the_place_of_one_old_replica_only(
+    provider: LocalProvider, watcher: Watcher
+) -> None:
+    await provider.apply(endpoint(version(resources=ONE_GPU)), {"blue": 2})
+    olds = {replica.id for replica in await watcher.until_ready(2)}
+    await provider.apply(endpoint(version(tiny("exit"), resources=ONE_GPU)), {"blue": 2})
+    await watcher.until(lambda: watcher.in_state(ReplicaState.DRAINING))
+    (gone,) = watcher.in_state(ReplicaState.DRAINING)
+    await provider.drained(gone.id)
+    await watcher.until(lambda: len(watcher.ever - olds) >= 6, within_s=40.0)
+    assert {replica.id for replica in watcher.ready} == olds - {gone.id}
+
+
 def test_fields_without_effect_are_named_and_gpus_declared_twice_are_refused(tmp_path: Path) -> None:
     provider = LocalProvider(tmp_path)
     assert provider.notes(endpoint(version())) == []

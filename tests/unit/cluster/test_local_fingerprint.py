@@ -105,6 +105,12 @@ def test_the_model_directory_and_the_scripts_of_a_command_count(code: Path, tmp_
     assert fingerprint(command, code) != before[1]
 
 
+@pytest.mark.parametrize("argument", ["x" * 5000, "import os\n" * 40, "a\0b", "/etc", "{port}", ""])
+def test_an_argument_that_is_no_file_does_not_count(code: Path, argument: str) -> None:
+    told = {fingerprint(version(command=("python", "-c", each)), code) for each in (argument, "pass")}
+    assert len(told) == 1
+
+
 def test_large_files_count_by_size_and_time_of_change(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_BYTES", 5)
     before = of(code)
@@ -124,4 +130,5 @@ def test_files_that_cannot_be_read_are_no_error(code: Path) -> None:
     (code / "pipe.fifo").touch()
     (code / "pipe.fifo").unlink()
     os.mkfifo(code / "pipe.fifo")
+    (code / "loop").symlink_to(code / "loop")
     assert of(code) == of(code)
