@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.deploymentconfig import mapping_of, unknown_keys, without_null
+from serving.deploymentconfig import APP_INSIGHTS_ENV, mapping_of, unknown_keys, without_null
 from serving.faults import Fault, InvalidManifest, shown
 from serving.manifest import parse
 from serving.models import API_VERSION, KIND
@@ -54,10 +54,17 @@ DEPLOYMENT_DROPPED = {
     "properties": "versions have none; the endpoint has properties",
 }
 SCRIPT = "entryScript"
-MAPPINGS = (
-    *("code_configuration", "request_settings", "scale_settings", "liveness_probe", "resources"),
-    "environment_variables",
-)
+SCALING = ("type", "min_instances", "max_instances", "target_utilization_percentage", "polling_interval")
+RESOURCES = ("cpu", "memory", "nvidia.com/gpu")
+MAPPINGS: dict[str, tuple[str, ...] | None] = {
+    "code_configuration": ("code", "scoring_script"),
+    "request_settings": ("request_timeout_ms", "max_concurrent_requests_per_instance", "max_queue_wait_ms"),
+    "scale_settings": SCALING,
+    "liveness_probe": ("initial_delay", "period", "timeout", "success_threshold", "failure_threshold"),
+    "resources": ("requests", "limits"),
+    "environment_variables": None,
+}
+"""Key of a deployment that holds a mapping -> the keys in it; None: any."""
 AUTH_MODES = ("key", "aml_token")
 DEFAULT_TIMEOUT_MS = 5000
 """request_timeout_ms of v2."""
@@ -162,9 +169,11 @@ def _faults(file: OnlineFile, endpoint: object) -> Iterator[Fault]:
         yield Fault("endpoint_name", content["endpoint_name"], f"must be {endpoint}, the endpoint of the other files")
     if content.get("name") is None:
         yield Fault("name", None, "is required: the name of the deployment")
-    for key in MAPPINGS:
+    for key, inner in MAPPINGS.items():
         if not isinstance(content.get(key, {}), dict):
             yield Fault(key, HIDDEN, "must be a mapping")
+        elif inner is not None:
+            yield from unknown_keys(_part(content, key), inner, (key,))
     if "code_configuration" not in content and _image(content) is None:
         yield Fault("code_configuration", None, "is required: scoring_script and code; or environment.image")
     yield from _quantity_faults(content)
@@ -172,8 +181,9 @@ def _faults(file: OnlineFile, endpoint: object) -> Iterator[Fault]:
 
 def _quantity_faults(content: dict[str, Any]) -> Iterator[Fault]:
     for side in ("requests", "limits"):
+        yield from unknown_keys(_part(_part(content, "resources"), side), RESOURCES, ("resources", side))
         for key, value in _part(_part(content, "resources"), side).items():
-            if _quantity(value) is None:
+            if key in RESOURCES and _quantity(value) is None:
                 yield Fault(f"resources.{side}.{key}", value, "must be a quantity of Kubernetes, as 500m or 1.5Gi")
 
 
@@ -195,6 +205,10 @@ def _notes(file: OnlineFile) -> Iterator[str]:
     scale = _part(content, "scale_settings")
     if scale.get("type") == "default":
         yield "scale_settings.type: default: a fixed number of replicas"
+    elif scale and "instance_count" in content:
+        yield "instance_count: dropped: the number follows the load, by scale_settings"
+    if "data_collector" in content:
+        yield "data_collector: dataCollection.storageEnabled if a collection is enabled; its other settings are dropped"
 
 
 def _spec(endpoint: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +286,8 @@ def _replica(file: OnlineFile, model_dir: str | None) -> dict[str, Any]:
     if image is not None and "code_configuration" not in content:
         return {"image": image, **_routes(content["environment"]), **({"env": texts} if texts else {})}
     plain = {name: value.replace("${", "$${") for name, value in texts.items() if not reserved_rule(name, SCRIPT)}
+    if content.get("app_insights_enabled") is True:
+        plain.setdefault(APP_INSIGHTS_ENV, "true")
     code = _part(content, "code_configuration")
     source = _placed(file, str(code.get("code", ".")))
     model = content.get("model")

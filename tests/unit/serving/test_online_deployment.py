@@ -37,6 +37,8 @@ BLUE: dict[str, Any] = {
     "liveness_probe": {"initial_delay": 10, "period": "PT1M", "failure_threshold": 30},
     "resources": {"requests": {"cpu": "500m", "memory": "0.5Gi"}, "limits": {"cpu": 1, "nvidia.com/gpu": 1}},
     "instance_type": "small",
+    "instance_count": 1,
+    "app_insights_enabled": True,
     "data_collector": {"collections": {"model_inputs": {"enabled": "True"}}},
 }
 GREEN = {"name": "green", "endpoint_name": "churn", "model": "azureml:m:1", "code_configuration": {"code": "."}}
@@ -53,7 +55,8 @@ def test_an_endpoint_and_its_deployments_become_versions_with_their_shares() -> 
     assert (endpoint.name, endpoint.auth, endpoint.tags) == ("churn", Auth.KEY, {"team": "a"})
     assert (blue.share, green.share, blue.is_default) == (0.9, 0.1, True)
     assert document["spec"]["versions"][0]["replica"] == {
-        **{"entryScript": "score.py", "sourceDirectory": "onlinescoring", "modelDir": "model", "env": {"A": "1"}}
+        **{"entryScript": "score.py", "sourceDirectory": "onlinescoring", "modelDir": "model"},
+        "env": {"A": "1", "AML_APP_INSIGHTS_ENABLED": "true"},
     }
     assert blue.autoscale == AutoscalePolicy(True, 1, 3, 0.7, 2.0, 60.0)
     assert (blue.scoring_timeout_s, blue.slots_per_replica, blue.queue_wait_s) == (3.0, 2, 0.1)
@@ -61,7 +64,14 @@ def test_an_endpoint_and_its_deployments_become_versions_with_their_shares() -> 
     assert blue.resources.memory_bytes == 536_871_000 and blue.collect_data
     assert (blue.liveness.period_s, blue.liveness.failure_threshold) == (60.0, 30)
     assert (green.autoscale.max_replicas, green.scoring_timeout_s) == (1, 5.0), "the defaults of v2"
-    for words in ("compute", "instance_type", "environment_variables.WORKER_COUNT", "azureml:m:1"):
+    for words in (
+        "compute",
+        "instance_type",
+        "instance_count",
+        "data_collector",
+        "environment_variables.WORKER_COUNT",
+        "azureml:m:1",
+    ):
         assert any(words in note for note in notes), words
 
 
@@ -82,6 +92,8 @@ def test_a_deployment_alone_is_enough_and_an_image_keeps_its_routes() -> None:
         ((ENDPOINT, {**BLUE, "endpoint_name": "other"}), "endpoint_name"),
         ((ENDPOINT, {**BLUE, "type": "managed"}), "type"),
         ((ENDPOINT, {**BLUE, "request_setings": {}}), "request_setings"),
+        ((ENDPOINT, {**BLUE, "request_settings": {"timeout": 1}}), "request_settings.timeout"),
+        ((ENDPOINT, {**BLUE, "resources": {"limits": {"disk": 1}}}), "resources.limits.disk"),
         (({**ENDPOINT, "auth_mode": "aad_token"}, BLUE), "auth_mode"),
         ((ENDPOINT, {**BLUE, "resources": {"requests": {"cpu": "many"}}}), "resources.requests.cpu"),
         ((ENDPOINT, {**BLUE, "code_configuration": None}), "code_configuration"),
