@@ -4,6 +4,7 @@
     /reset          reads the request, then resets the connection
     /short, /cut    breaks off in the middle of a body with a length, of a chunked body
     /large          answers with 1 GB, as fast as it is read
+    /held           answers with 5 MB
     /slow           reads a body at 1 MB/s
     SIGUSR1         refuses connections from now on, and closes those it has
     SIGUSR2         a black hole from now on: connections are neither taken nor refused; open ones are reset
@@ -30,6 +31,7 @@ import time
 from typing import TextIO
 
 LARGE_BYTES = 1_000_000_000
+HELD_BYTES = 5_000_000
 SLOW_BYTES_PER_S = 1_000_000
 FAULTS = (b"/reset", b"/short", b"/cut", b"/large")
 OVERLAP_STATUS = 500
@@ -123,6 +125,10 @@ class Replica:
             await _read_slowly(reader, left)
             left = 0
         body = await reader.readexactly(left)
+        if path == b"/held":
+            writer.write(_answered(200, bytes(HELD_BYTES)))
+            await writer.drain()
+            return
         if not path.startswith((b"/score", *FAULTS)):
             writer.write(_answered(200, b"{}"))
             return
