@@ -90,6 +90,7 @@ class Dispatcher:
         queue.scoring_timeout_s = version.scoring_timeout_s
         queue.stream_idle_timeout_s = version.stream_idle_timeout_s
         queue.health_path = version.replica.health_path
+        queue.host_header = version.replica.host_header
         queue.health_timeout_s = version.liveness.timeout_s
         queue.static = version.replica.kind is ReplicaKind.STATIC
         return queue

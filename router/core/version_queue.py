@@ -59,6 +59,7 @@ class VersionQueue:
         "health",
         "health_path",
         "health_timeout_s",
+        "host_header",
         "key",
         "ledger",
         "lender",
@@ -85,6 +86,8 @@ class VersionQueue:
         self.stream_idle_timeout_s: float | None = None
         """Longest gap of a streamed response; None: the scoring timeout applies to its end."""
         self.health_path = "/"
+        self.host_header = ""
+        """Host of health requests; "" for the address of the replica."""
         self.health_timeout_s = 2.0
         self.static = False
         """True if the addresses of its replicas are declared."""

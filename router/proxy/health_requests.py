@@ -44,7 +44,8 @@ class HealthRequests:
         host, *_ = await self._hosts(replica)
         reader, writer = await asyncio.open_connection(host, replica.port, limit=MAX_STATUS_LINE_BYTES)
         try:
-            writer.write(request(probe.queue.health_path, replica.host, replica.port))
+            written = f"[{replica.host}]" if ":" in replica.host else replica.host
+            writer.write(request(probe.queue.health_path, probe.queue.host_header or f"{written}:{replica.port}"))
             return sign_of(await reader.readline())
         finally:
             writer.close()
@@ -54,12 +55,11 @@ class HealthRequests:
         await self._tasks.close()
 
 
-def request(path: str, host: str, port: int) -> bytes:
-    """The request. `path`: health path. `host`, `port`: of the replica."""
-    written = f"[{host}]" if ":" in host else host
+def request(path: str, host: str) -> bytes:
+    """The request. `path`: health path. `host`: value of the Host field."""
     lines = (
         f"GET {path} HTTP/1.1",
-        f"Host: {written}:{port}",
+        f"Host: {host}",
         "User-Agent: scorefront-probe",
         "Accept: */*",
         "Connection: close",

@@ -262,7 +262,8 @@ class SimWorker:
             self._finish(request, lease, "timed out")
 
     def _give_up(self, request: Request, lease: Lease, failure: Failure) -> None:
-        self._world.site.replicas[lease.replica.id].doubt(self.name, self._clock.now)
+        if lease.replica.present:  # one removed is listed again once the provider sees it answer
+            self._world.site.replicas[lease.replica.id].doubt(self.name, self._clock.now)
         self.dispatcher.queue(request.key).health.failed(lease.replica, failure, self._clock.now)
 
     def _health_path_answers(self, probe: HealthProbe, deadline: float) -> None:
