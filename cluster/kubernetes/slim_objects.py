@@ -9,6 +9,7 @@ _OF_ENDPOINT = ("apiVersion", "kind", "spec")
 _NOT_OF_ENDPOINT = ("managedFields", "resourceVersion")
 _OF_POD = ("name", "namespace", "uid", "labels", "deletionTimestamp")
 _OF_POD_STATUS = ("phase", "podIP")
+_OF_CONTAINER = ("name", "state", "lastState")
 
 
 def endpoint_for_routers(cr: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +60,16 @@ def pod_for_routers(full: dict[str, Any]) -> dict[str, Any]:
     ready = [each for each in status.get("conditions") or () if each.get("type") == "Ready"]
     kept["conditions"] = [{"type": "Ready", "status": each.get("status")} for each in ready]
     return {"metadata": metadata, "status": kept}
+
+
+def own_pod_for_routers(full: dict[str, Any]) -> dict[str, Any]:
+    """A pod of the installation, as `pod_for_routers`, with the states of its containers."""
+    kept = pod_for_routers(full)
+    states = [
+        {name: each[name] for name in _OF_CONTAINER if name in each}
+        for each in (full.get("status") or {}).get("containerStatuses") or ()
+    ]
+    return {**kept, "status": {**kept["status"], "containerStatuses": states}}
 
 
 def pod_for_leader(pod: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class PodRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     uid: str = ""
     """Uid of the pod; "" outside a cluster: then only its successor can report the end of the group."""
     part: MembershipPart = MembershipPart()
+    started_at: float = 0.0
+    """Start of the supervisor, unix seconds by the clock of its node; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Membership of one router: the versions read, the version to write, the view that follows. Pure.
 
 Views stay exact: only writes accepted by the API server count, in its order. A group is removed only by a router that
-has seen its pod end, or by its successor in the same pod; all others stay in the views and keep their versions.
+has seen the end of its pod or of its container, or by its successor in the same pod; all others stay in the views and
+keep their versions.
 
 Without the API server membership is frozen, except that a router that was *alone* in the last view may replace its own
 workers (`continue_alone`). A router that joins meanwhile, through an API server that only this router cannot
@@ -37,15 +38,18 @@ class Suspect:
     pod: str
     uid: str
     group: str
+    started_at: float = 0.0
+    """See `PodRecord`."""
 
 
 class RouterMembership:
     """The membership of one group. `now`: monotonic seconds."""
 
-    def __init__(self, pod: str, uid: str, group: str, namespace: str, lease_s: float) -> None:
+    def __init__(self, pod: str, uid: str, group: str, namespace: str, lease_s: float, started_at: float = 0.0) -> None:
         """`pod`, `uid`: of this router; uid "" outside a cluster. `group`: id of its supervisor.
 
-        `namespace`: of the object. `lease_s`: length of a slot lease.
+        `namespace`: of the object. `lease_s`: length of a slot lease. `started_at`: start of the supervisor, see
+        `PodRecord`; default unknown.
         """
         self.pod = pod
         self.history: ViewHistory | None = None
@@ -55,6 +59,7 @@ class RouterMembership:
         self._uid = uid
         self._group = group
         self._namespace = namespace
+        self._started_at = started_at
         self._forget_s = FORGET_LEASES * lease_s
         self._object: dict[str, Any] | None = None
         """The object read last; None if there is none."""
@@ -102,7 +107,7 @@ class RouterMembership:
         self._note(now)
 
     def gone(self, suspect: Suspect) -> None:
-        """The API server reports that the pod, or its last container, has ended."""
+        """The group has ended, by the status of its pod."""
         self._gone[suspect.pod] = suspect.group
 
     def continue_alone(self) -> bool:
@@ -122,7 +127,7 @@ class RouterMembership:
             return None  # without members here, other routers would not wait for the next ones
         wanted = self._tidied(self.history, now)
         if self._part is not None:
-            wanted = wanted.said(self.pod, PodRecord(self._group, self._uid, self._part))
+            wanted = wanted.said(self.pod, self._own_record(self._part))
         if wanted == (self._found or ViewHistory(self.history.epoch)):
             return None
         if self._part is not None and not self._part.members:
@@ -135,7 +140,7 @@ class RouterMembership:
         record = history.records.get(self.pod) if history is not None else None
         if history is None or record is None or record.group != self._group:
             return None
-        last = record if self._part is None else PodRecord(self._group, self._uid, self._part)
+        last = record if self._part is None else self._own_record(self._part)
         return self._draft(history.said(self.pod, last).without(self.pod))
 
     def view(self, now: float) -> View | None:
@@ -162,7 +167,9 @@ class RouterMembership:
     def suspects(self) -> list[Suspect]:
         """Groups in other pods, to be checked."""
         records = self.history.records.items() if self.history is not None else ()
-        return [Suspect(pod, each.uid, each.group) for pod, each in records if pod != self.pod and each.uid]
+        return [
+            Suspect(pod, each.uid, each.group, each.started_at) for pod, each in records if pod != self.pod and each.uid
+        ]
 
     @property
     def routers(self) -> int:
@@ -200,8 +207,11 @@ class RouterMembership:
 
     def _with_own(self, history: ViewHistory) -> ViewHistory:
         assert self._part is not None, "announced before continue_alone"
-        said = history.said(self.pod, PodRecord(self._group, self._uid, self._part))
+        said = history.said(self.pod, self._own_record(self._part))
         return replace(said, epoch=history.epoch + 1)
+
+    def _own_record(self, part: MembershipPart) -> PodRecord:
+        return PodRecord(self._group, self._uid, part, self._started_at)
 
     def _look_for_own(self, found: ViewHistory) -> None:
         before = self.history.records.get(self.pod) if self.history is not None else None

@@ -34,6 +34,13 @@ class ProcessClock:
         await asyncio.sleep(seconds)
 
 
+def started_at() -> float:
+    """Start of this process, unix seconds by the wall clock as it is now."""
+    ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age_s  # noqa: TID251 - compared with times of the kubelet
+
+
 class CannotStart(Exception):
     """The process cannot start, e.g. an address is in use."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from cluster.kubernetes import slim_objects as kept
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.paths import CONFIGMAPS, ENDPOINTS, PODS, path
-from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectsListed, Reflector
+from cluster.kubernetes.client.reflector import Change, ObjectGone, ObjectPut, ObjectsListed, Reflector
 from cluster.kubernetes.discovery import TRUST, Discovery
 from cluster.kubernetes.objects.labels import COMPONENT
 from cluster.kubernetes.snapshot import Objects, Snapshot
@@ -32,16 +32,21 @@ class ClusterWatch:
         clock: Clock,
         u: Callable[[], float],
         publish: Callable[[ToWorker], None],
-        on_pod_gone: Callable[[str, str], None],
+        on_own_pod: Callable[[dict[str, Any]], None],
+        on_own_pod_gone: Callable[[str], None],
     ) -> None:
-        """`u` draws from [0, 1). `on_pod_gone`: namespace and name."""
+        """`u` draws from [0, 1). `on_own_pod`: receives every change of a pod of the installation.
+
+        `on_own_pod_gone`: receives the name of one that was removed.
+        """
         self.discovery = Discovery()
         self.listed = asyncio.Event()
         """Set once everything has been listed."""
         self.changed = False
         """True after a change since it was set to False: a new snapshot is due."""
         self._publish = publish
-        self._on_pod_gone = on_pod_gone
+        self._on_own_pod = on_own_pod
+        self._on_own_pod_gone = on_own_pod_gone
         self._clock = clock
         self._problems: Mapping[str, str] = {}
         self._sent_revision = 0
@@ -53,7 +58,9 @@ class ClusterWatch:
             place: Reflector(api, path(PODS, place), clock, u, keep=kept.pod_for_routers) for place in namespaces
         }
         self._trust = Reflector(api, path(CONFIGMAPS, api.home), clock, u, field_selector=f"metadata.name={TRUST}")
-        self._own = Reflector(api, path(PODS, api.home), clock, u, label_selector=OWN_PODS, keep=kept.pod_for_routers)
+        self._own = Reflector(
+            api, path(PODS, api.home), clock, u, label_selector=OWN_PODS, keep=kept.own_pod_for_routers
+        )
         self._unlisted = set(self._reflectors())
 
     async def run(self) -> None:
@@ -64,9 +71,9 @@ class ClusterWatch:
                 take = self._within(discovery.endpoint_changes, place)
                 tasks.create_task(self._follow(reflector, take), name=f"watch endpoints in {place or 'the cluster'}")
             for place, reflector in self._pods.items():
-                take = self._within(self._pod_changes, place)
+                take = self._within(discovery.pod_changes, place)
                 tasks.create_task(self._follow(reflector, take), name=f"watch pods in {place or 'the cluster'}")
-            tasks.create_task(self._follow(self._own, discovery.own_changes), name="watch the installation's own pods")
+            tasks.create_task(self._follow(self._own, self._own_changes), name="watch the installation's own pods")
             tasks.create_task(self._follow(self._trust, discovery.trust_changes), name="watch whose tokens count")
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -109,11 +116,16 @@ class ClusterWatch:
     def _within(self, take: Callable[[Change, str | None], list[ToWorker]], place: str | None) -> _Take:
         return lambda change: take(change, place)
 
-    def _pod_changes(self, change: Change, place: str | None) -> list[ToWorker]:
-        if isinstance(change, ObjectGone):
-            metadata = change.object["metadata"]
-            self._on_pod_gone(metadata.get("namespace", ""), metadata["name"])
-        return self.discovery.pod_changes(change, place)
+    def _own_changes(self, change: Change) -> list[ToWorker]:
+        match change:
+            case ObjectsListed(objects):
+                for pod in objects:
+                    self._on_own_pod(pod)
+            case ObjectPut(pod):
+                self._on_own_pod(pod)
+            case ObjectGone(pod):
+                self._on_own_pod_gone(pod["metadata"]["name"])
+        return self.discovery.own_changes(change)
 
     def _tell_problems(self) -> None:
         if self._sent_revision == self.discovery.revision:

@@ -13,6 +13,7 @@ from cluster.kubernetes.client.api import Api, ApiError, NotFound, WriteConflict
 from cluster.kubernetes.client.backoff import BackoffSettings
 from cluster.kubernetes.client.paths import CONFIGMAPS, PODS, path
 from cluster.kubernetes.client.reflector import ObjectPut, ObjectsListed, Reflector, ReflectorSettings
+from cluster.kubernetes.container_end import container_ended, pod_ended
 from router.core.view import View
 from router.membership.agreement import MembershipPart
 from router.membership.history import NAME, HistoryError
@@ -25,15 +26,15 @@ _log = logging.getLogger("scorefront.membership")
 TICK_S = 1.0
 """Interval of the checks for outdated entries."""
 CHECK_S = 1.0
-"""One other pod is looked after in this time: each router asks no more than this, however many there are."""
+"""Interval of the requests for pods of other routers, one after the other, however many there are."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
-"""Between attempts to write while the API server is away: a router is held up no longer than this once it is back."""
-ASK_S = 5.0
-"""The object is read this often, too: a watch may be silent for a minute before it is known to be dead, and a router
-that knows of no new view keeps the others waiting.
+"""Longest pause between attempts to write while the API server is away, thus the longest delay once it is back."""
+READ_INTERVAL_S = 5.0
+"""Interval of the reads of the object beside its watch: a watch may be silent for a minute before it is known to be
+dead, and a router without the newest view keeps the others waiting.
 """
-FAREWELL_S = 3.0
+LEAVE_TIMEOUT_S = 3.0
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -43,25 +44,30 @@ class ClusterMembership:
     def __init__(
         self,
         api: Api,
-        seat: RouterMembership,
-        solitude: SoleMemberMarker,
+        decisions: RouterMembership,
+        marker: SoleMemberMarker,
         clock: Clock,
         u: Callable[[], float],
         on_expelled: Callable[[], None],
     ) -> None:
-        """`u` draws from [0, 1). `on_expelled`: the others take this group for dead; it must end at once."""
+        """`decisions`: of this group. `marker`: of this pod. `u` draws from [0, 1).
+
+        `on_expelled`: called when the others take this group for dead; it must end at once.
+        """
         self._api = api
-        self._seat = seat
-        self._solitude = solitude
+        self._decisions = decisions
+        self._marker = marker
         self._clock = clock
         self._now = clock.now
         self._u = u
         self._on_expelled = on_expelled
         self._on_view: Callable[[View], None] = lambda view: None
         self._sent_epoch = -1
-        self._complaint = ""
-        self._news = asyncio.Event()
+        self._logged = ""
+        self._to_write = asyncio.Event()
         self._doubts = asyncio.Event()
+        self._doubted: set[str] = set()
+        # Names of pods to be checked at once.
         self._path = path(CONFIGMAPS, api.home, NAME)
         self._reflector = Reflector(
             api,
@@ -80,40 +86,48 @@ class ClusterMembership:
 
     def announce(self, part: MembershipPart) -> None:
         """See `Membership`. Retried while the API server is away."""
-        self._seat.announce(part)
-        self._news.set()
-        self._tell()
+        self._decisions.announce(part)
+        self._to_write.set()
+        self._publish()
 
     # ---- life
 
     async def run(self) -> None:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch(), name="watch who takes part")
-            tasks.create_task(self._write(), name="say who takes part")
-            tasks.create_task(self._look_after(), name="look after other routers")
+            tasks.create_task(self._watch(), name="watch the membership")
+            tasks.create_task(self._write(), name="write the membership")
+            tasks.create_task(self._check_others(), name="check the other routers")
 
     async def leave(self) -> None:
-        """Remove this router after the end of its workers and of `run`; gives up after FAREWELL_S."""
+        """Remove this router after the end of its workers and of `run`; gives up after LEAVE_TIMEOUT_S."""
         self._on_expelled = lambda: None
-        self._solitude.drop()
+        self._marker.drop()
         with contextlib.suppress(TimeoutError, ApiError, HistoryError):
-            async with asyncio.timeout(FAREWELL_S):
-                while draft := self._seat.departure():
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                while draft := self._decisions.departure():
                     try:
-                        self._seat.read(await self._put(draft), self._now())
+                        self._decisions.read(await self._put(draft), self._now())
                     except (WriteConflict, NotFound):
-                        await self._ask()
+                        await self._read_newest()
 
     def restore(self) -> None:
         """Start from the marker of the last run in this pod; a version read from the API server takes precedence."""
-        known = self._solitude.load()
-        if known is not None and self._seat.history is None:
+        known = self._marker.load()
+        if known is not None and self._decisions.history is None:
             self._read(known)
 
-    def doubt(self) -> None:
-        """Check the other routers now: a router pod has changed."""
-        self._doubts.set()
+    def pod_changed(self, pod: dict[str, Any]) -> None:
+        """Take in the newest state of a pod of the installation: its container may have ended."""
+        for suspect in self._suspects(pod["metadata"]["name"]):
+            if pod["metadata"]["uid"] == suspect.uid and container_ended(pod, suspect.started_at):
+                self._remove(suspect, "its container has ended")
+
+    def pod_gone(self, name: str) -> None:
+        """Check a pod of the installation now: it was removed by the watch, whose answers may be stale."""
+        if any(self._suspects(name)):
+            self._doubted.add(name)
+            self._doubts.set()
 
     def age_s(self, now: float) -> float:
         """Seconds since the last word from the API server on the membership."""
@@ -131,9 +145,9 @@ class ClusterMembership:
                 case _:
                     self._read(None)
 
-    async def _ask(self) -> None:
+    async def _read_newest(self) -> None:
         """Read the newest version. Raises ApiError."""
-        history = self._seat.history
+        history = self._decisions.history
         asked_at = history.epoch if history is not None else -1
         try:
             self._read(await self._api.get(self._path), asked_at)
@@ -141,45 +155,46 @@ class ClusterMembership:
             self._read(None)
 
     def _read(self, config_map: dict[str, Any] | None, asked_at: int = -1) -> None:
-        first = self._seat.history is None
+        first = self._decisions.history is None
         try:
-            self._seat.read(config_map, self._now(), asked_at)
+            self._decisions.read(config_map, self._now(), asked_at)
         except HistoryError as error:
             _log.error("membership: not read, stays as it was: %s", error)
             return
-        self._news.set()
+        self._to_write.set()
         if first:
+            self._doubted.update(suspect.pod for suspect in self._decisions.suspects())
             self._doubts.set()
-        self._tell()
+        self._publish()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Publish a newer view, or the expulsion of this group."""
-        if self._seat.expelled:
+        if self._decisions.expelled:
             self._on_expelled()
             return
-        self._note_solitude()
-        view = self._seat.view(self._now())
+        self._update_marker()
+        view = self._decisions.view(self._now())
         if view is not None and view.epoch > self._sent_epoch:
             self._sent_epoch = view.epoch
             self._on_view(view)
 
-    def _note_solitude(self) -> None:
+    def _update_marker(self) -> None:
         """Update the marker before a view is published."""
-        known = self._seat.known()
-        if known is not None and self._seat.is_alone():
-            self._solitude.keep(known)
-        elif self._seat.history is not None:
-            self._solitude.drop()
+        known = self._decisions.known()
+        if known is not None and self._decisions.is_alone():
+            self._marker.keep(known)
+        elif self._decisions.history is not None:
+            self._marker.drop()
 
     # ---- writing
 
     async def _write(self) -> None:
         failures = 0
         while True:
-            self._news.clear()
-            draft = self._seat.draft(self._now())
+            self._to_write.clear()
+            draft = self._decisions.draft(self._now())
             if draft is None:
-                await self._wait(self._news, TICK_S * (0.5 + self._u()))
+                await self._wait(self._to_write, TICK_S * (0.5 + self._u()))
                 continue
             failures = 0 if await self._written(draft) else failures + 1
             if failures:
@@ -192,53 +207,65 @@ class ClusterMembership:
             try:
                 self._read(await self._put(draft))
             except (WriteConflict, NotFound):
-                await self._ask()
-            self._complaint = ""
+                await self._read_newest()
+            self._logged = ""
             return True
         except ApiError as error:
             away = error.status == 0 or error.status >= 500
-            alone = away and self._seat.continue_alone()
-            self._tell()
-            told = "no other router, continuing alone" if alone else "new workers wait, the others continue"
-            if told != self._complaint:
-                _log.warning("membership: not written: %s; %s", error, told)
-            self._complaint = told
+            alone = away and self._decisions.continue_alone()
+            self._publish()
+            outcome = "no other router, continuing alone" if alone else "new workers wait, the others continue"
+            if outcome != self._logged:
+                _log.warning("membership: not written: %s; %s", error, outcome)
+            self._logged = outcome
             return False
 
     async def _put(self, draft: HistoryWrite) -> dict[str, Any]:
-        if not self._seat.is_alone():
-            self._solitude.drop()
+        if not self._decisions.is_alone():
+            self._marker.drop()
         if draft.fresh:
             return await self._api.create(path(CONFIGMAPS, self._api.home), draft.body, urgent=True)
         return await self._api.replace(self._path, draft.body, urgent=True)
 
     # ---- other routers
 
-    async def _look_after(self) -> None:
-        ask_at = self._now() + ASK_S
+    async def _check_others(self) -> None:
+        """Check one other router after the other, at once those whose pods have been removed."""
+        read_at = self._now() + READ_INTERVAL_S
         while True:
-            pause_s = CHECK_S * max(1, len(self._seat.suspects()))
+            pause_s = CHECK_S * max(1, len(self._decisions.suspects()))
             await self._wait(self._doubts, pause_s * (0.5 + self._u()))
             self._doubts.clear()
-            if self._now() >= ask_at:
-                ask_at = self._now() + ASK_S
+            doubted, self._doubted = self._doubted, set()
+            if self._now() >= read_at:
+                read_at = self._now() + READ_INTERVAL_S
                 with contextlib.suppress(ApiError):
-                    await self._ask()
-            for suspect in self._seat.suspects():
-                if await self._is_gone(suspect):
-                    _log.warning("router in pod %s: ended: its slots are quarantined", suspect.pod)
-                    self._seat.gone(suspect)
-                    self._news.set()
+                    await self._read_newest()
+            for suspect in self._decisions.suspects():
+                if doubted and suspect.pod not in doubted:
+                    continue
+                if reason := await self._end_of(suspect):
+                    self._remove(suspect, reason)
 
-    async def _is_gone(self, suspect: Suspect) -> bool:
-        """Ask the API server now: a stale answer would end a living group."""
+    async def _end_of(self, suspect: Suspect) -> str:
+        """How the group has ended, "" if it may be alive; asked now: a stale answer would end a living group."""
         try:
             pod = await self._api.get(path(PODS, self._api.home, suspect.pod))
         except NotFound:
-            return True
+            return "its pod is gone"
         except ApiError:
-            return False
-        return pod["metadata"]["uid"] != suspect.uid or (pod.get("status") or {}).get("phase") in _ENDED
+            return ""
+        if pod_ended(pod, suspect.uid):
+            return "its pod has ended"
+        return "its container has ended" if container_ended(pod, suspect.started_at) else ""
+
+    def _remove(self, suspect: Suspect, reason: str) -> None:
+        _log.warning("router in pod %s: %s: its slots pass to the others", suspect.pod, reason)
+        self._decisions.gone(suspect)
+        self._to_write.set()
+
+    def _suspects(self, pod: str) -> list[Suspect]:
+        return [suspect for suspect in self._decisions.suspects() if suspect.pod == pod]
 
     async def _wait(self, event: asyncio.Event, most_s: float) -> None:
         with contextlib.suppress(TimeoutError):

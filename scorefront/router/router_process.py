@@ -143,14 +143,22 @@ class _Router:
         self._expelled = False
         self._snapshots = SnapshotFile(options.state_dir / SNAPSHOT)
         self._watch = ClusterWatch(
-            api, watched_namespaces(environment, api.home), clock, u, self._publish, self._pod_gone
+            api,
+            watched_namespaces(environment, api.home),
+            clock,
+            u,
+            self._publish,
+            lambda pod: self._membership.pod_changed(pod),
+            lambda name: self._membership.pod_gone(name),
         )
         resizes = options.workers is None
         self._uplink = Uplink(api, options.pod, trust, clock, u, _most_workers, resizes)
         group = os.urandom(4).hex()
-        self._seat = RouterMembership(options.pod, options.pod_uid, group, api.home, self._settings.lease_s)
-        solitude = SoleMemberMarker(options.state_dir / ALONE, options.pod, options.pod_uid)
-        self._membership = ClusterMembership(api, self._seat, solitude, clock, u, self._expel)
+        self._decisions = RouterMembership(
+            options.pod, options.pod_uid, group, api.home, self._settings.lease_s, process.started_at()
+        )
+        marker = SoleMemberMarker(options.state_dir / ALONE, options.pod, options.pod_uid)
+        self._membership = ClusterMembership(api, self._decisions, marker, clock, u, self._expel)
         statics = worker_arguments(
             destinations(environment, in_cluster=True), own_names=own_names(api.home, environment)
         )
@@ -178,7 +186,7 @@ class _Router:
             return await self._run()
 
     async def _run(self) -> int:
-        agreeing = _kept_up(self._membership.run, "agree on who takes part")
+        agreeing = _kept_up(self._membership.run, "agree on the membership")
         parts = [
             _kept_up(self._watch.run, "follow the cluster"),
             _kept_up(lambda: self._uplink.run(self._supervisor), "talk to the leader"),
@@ -256,10 +264,6 @@ class _Router:
         if isinstance(message, RemoveReplica):
             self._uplink.on_replica_gone(message.replica_id)
 
-    def _pod_gone(self, namespace: str, name: str) -> None:
-        if namespace == self._api.home and any(suspect.pod == name for suspect in self._seat.suspects()):
-            self._membership.doubt()
-
     def _expel(self) -> None:
         if not self._expelled:
             _log.error("router: expelled by the other routers: restarting")
@@ -288,7 +292,7 @@ class _Router:
                 self._uplink.linked,
             ),
             "scorefront_router_workers": ("Router workers that serve", len(self._supervisor.work())),
-            "scorefront_routers": ("Routers that take part, as this one knows", self._seat.routers),
+            "scorefront_routers": ("Routers that take part, as this one knows", self._decisions.routers),
         }
         gauges = {name: (meaning, float(value)) for name, (meaning, value) in figures.items()}
         workers = await self._supervisor.collect()

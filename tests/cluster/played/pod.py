@@ -199,11 +199,13 @@ class Pod:
             pause_s = FIRST_RESTART_S if calm else pause_s
             restarts = self._states[name].restarts + 1
             said = {"message": f"exit status {status}", "since": now(), "restarts": restarts, "exit_code": status}
+            ended = (self._states[name].began, now(), status)
             if pause_s == FIRST_RESTART_S:
                 self._set(name, state=ENDED, passes=False, reason="Error" if status else "Completed", **said)
             else:
-                self._set(name, state=WAITING, passes=False, reason="CrashLoopBackOff", **said)
+                self._set(name, state=WAITING, passes=False, reason="CrashLoopBackOff", last=ended, **said)
             await asyncio.sleep(pause_s)
+            self._set(name, last=ended)
             pause_s = min(MOST_BETWEEN_RESTARTS_S, max(1.0, 2 * pause_s))
 
     async def _start(self, container: Object, facts: Facts) -> Process:
@@ -224,7 +226,8 @@ class Pod:
         self._world.guardian.add_session(process.pid)
         self._note(journal.STARTED, container["name"], process.pid)
         passes = not container.get("readinessProbe") and not container.get("startupProbe")
-        self._set(container["name"], state=RUNNING, since=now(), passes=passes)
+        began = now()
+        self._set(container["name"], state=RUNNING, since=began, began=began, passes=passes)
         return process
 
     async def _kubeconfig(self) -> Path:

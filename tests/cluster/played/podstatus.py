@@ -23,6 +23,10 @@ class ContainerState:
     """Its readiness probe."""
     restarts: int = 0
     exit_code: int = 0
+    began: str = ""
+    """Start of the present or last run."""
+    last: tuple[str, str, int] | None = None
+    """Start, end and exit status of the last run before the present state."""
     resources: Status | None = None
     """As the pod asks for them now: a change of them in place is done at once."""
 
@@ -38,8 +42,12 @@ def container_status(each: ContainerState) -> Status:
     told: dict[str, Status] = {
         WAITING: why,
         RUNNING: {"startedAt": each.since},
-        ENDED: {**why, "exitCode": each.exit_code, "finishedAt": each.since},
+        ENDED: {**why, "exitCode": each.exit_code, "startedAt": each.began, "finishedAt": each.since},
     }
+    last = {}
+    if each.last is not None:
+        began, ended, exit_code = each.last
+        last = {ENDED: {"exitCode": exit_code, "startedAt": began, "finishedAt": ended}}
     resources = each.resources or {}
     return {
         "name": each.name,
@@ -49,6 +57,7 @@ def container_status(each: ContainerState) -> Status:
         "started": each.state == RUNNING,
         "restartCount": each.restarts,
         "state": {each.state: told[each.state]},
+        "lastState": last,
         "resources": resources,
         "allocatedResources": resources.get("requests", {}),
     }

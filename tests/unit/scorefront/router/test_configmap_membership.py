@@ -14,13 +14,17 @@ from router.core.view import Member, View
 from router.membership.agreement import MembershipPart
 from router.membership.history import NAME
 from router.membership.router_membership import RouterMembership
-from scorefront.router.configmap_membership import ASK_S, ClusterMembership
+from scorefront.router.configmap_membership import READ_INTERVAL_S, ClusterMembership
 from scorefront.router.sole_member import SoleMemberMarker
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.object_rules import Object
 from tests.fakes.virtual_loop import LoopClock, run_virtually
 
 LEASE_S = 2.0
+STARTED_AT = 1_800_000_000.4
+"""Start of every router, in 2027."""
+BEFORE = {"startedAt": "2027-01-15T07:58:00Z", "finishedAt": "2027-01-15T07:59:59Z"}
+ITS_OWN = {"startedAt": "2027-01-15T08:00:00Z", "finishedAt": "2027-01-15T08:00:09Z"}
 
 
 class SlowKubernetes(FakeKubernetes):
@@ -31,9 +35,11 @@ class SlowKubernetes(FakeKubernetes):
         draw = random.Random(1)
         self.delay = lambda: asyncio.sleep(draw.uniform(0.001, 0.02))
 
-    def pod(self, name: str, uid: str = "", phase: str = "Running") -> None:
-        """Create or replace the pod of a router."""
-        self.put(PODS, {"metadata": {"name": name, "uid": uid or f"uid-{name}"}, "status": {"phase": phase}})
+    def pod(self, name: str, uid: str = "", phase: str = "Running", router: Object | None = None) -> Object:
+        """Create or replace the pod of a router. `router`: state and lastState of its container."""
+        containers = [{"name": "router", **(router or {})}]
+        status = {"phase": phase, "containerStatuses": containers}
+        return self.put(PODS, {"metadata": {"name": name, "uid": uid or f"uid-{name}"}, "status": status})
 
     async def create(self, where: str, body: Object, query: Any = None, urgent: bool = False) -> Object:
         written = await super().create(where, body)
@@ -53,10 +59,10 @@ class Router:
         self.views: list[View] = []
         self.expelled = False
         api.pod(pod)
-        seat = RouterMembership(pod, f"uid-{pod}", group or f"group-{pod}", api.home, LEASE_S)
+        decisions = RouterMembership(pod, f"uid-{pod}", group or f"group-{pod}", api.home, LEASE_S, STARTED_AT)
         note = SoleMemberMarker(folder / f"{pod}.json", pod, f"uid-{pod}")
         draw = random.Random(pod + group)
-        self.membership = ClusterMembership(cast(Api, api), seat, note, LoopClock(), draw.random, self._expel)
+        self.membership = ClusterMembership(cast(Api, api), decisions, note, LoopClock(), draw.random, self._expel)
         self.membership.attach(self.views.append)
         self._running = asyncio.create_task(self.membership.run(), name=f"router {pod}")
 
@@ -142,6 +148,46 @@ def test_a_pod_that_was_replaced_or_has_failed_is_gone(change: str, tmp_path: Pa
     run_virtually(story())
 
 
+ENDS = [
+    {"state": {"terminated": ITS_OWN}},
+    {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": ITS_OWN}},
+    {"state": {"running": {"startedAt": "2027-01-15T08:00:10Z"}}, "lastState": {"terminated": ITS_OWN}},
+]
+
+
+@pytest.mark.parametrize("status", ENDS)
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_group_ends_with_its_container_though_its_pod_stays(
+    tmp_path: Path, status: dict[str, Any], watched: bool
+) -> None:
+    async def story() -> None:
+        api = SlowKubernetes()
+        a, b = Router(api, "a", tmp_path), Router(api, "b", tmp_path)
+        a.announce("a1")
+        b.announce("b1")
+        await until(lambda: a.names() == {"a1", "b1"}, 2.0)
+        await b.crash()
+        pod = api.pod("b", router=status)
+        if watched:
+            a.membership.pod_changed(pod)
+        await until(lambda: a.names() == {"a1"}, 0.2 if watched else 2.0)
+
+    run_virtually(story())
+
+
+@told
+async def test_the_end_of_an_earlier_container_of_the_pod_does_not_count(api: SlowKubernetes, folder: Path) -> None:
+    a, b = Router(api, "a", folder), Router(api, "b", folder)
+    a.announce("a1")
+    b.announce("b1")
+    await until(lambda: a.names() == {"a1", "b1"}, 2.0)
+    for state in ("state", "lastState"):
+        a.membership.pod_changed(api.pod("b", router={state: {"terminated": BEFORE}}))
+        await asyncio.sleep(10)
+    assert a.names() == {"a1", "b1"}
+    assert not b.expelled
+
+
 @told
 async def test_while_the_api_is_away_no_router_is_taken_for_dead_and_announcements_come_later(
     api: SlowKubernetes, folder: Path
@@ -205,7 +251,7 @@ async def test_a_silent_watch_delays_updates_only_shortly(api: SlowKubernetes, f
     await until(lambda: a.names() == b.names() == {"a1", "b1"}, 2.0)
     api.is_silent = True
     a.announce("a1", "a2")
-    await until(lambda: b.names() == {"a1", "a2", "b1"}, 2 * ASK_S)
+    await until(lambda: b.names() == {"a1", "a2", "b1"}, 2 * READ_INTERVAL_S)
 
 
 @told

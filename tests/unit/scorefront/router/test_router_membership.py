@@ -13,32 +13,32 @@ LEASE_S = 2.0
 
 
 class Router:
-    """A seat that reads and writes without delay."""
+    """A router that reads and writes without delay."""
 
     def __init__(self, store: RoutersObject, pod: str, uid: str = "", group: str = "") -> None:
         self.store = store
         self.now = 100.0
-        self.seat = RouterMembership(pod, uid or f"uid-{pod}", group or f"group-{pod}", "home", LEASE_S)
+        self.decisions = RouterMembership(pod, uid or f"uid-{pod}", group or f"group-{pod}", "home", LEASE_S)
 
     def read(self) -> "Router":
-        self.seat.read(self.store.newest, self.now)
+        self.decisions.read(self.store.newest, self.now)
         return self
 
     def write(self) -> bool:
         """True if there was something to write, and it was accepted."""
-        draft = self.seat.draft(self.now)
+        draft = self.decisions.draft(self.now)
         taken = self.store.put(draft) if draft is not None else None
         if taken is not None:
-            self.seat.read(taken, self.now)
+            self.decisions.read(taken, self.now)
         return taken is not None
 
     def announce(self, *names: str, gone: tuple[Departed, ...] = ()) -> "Router":
-        self.seat.announce(MembershipPart(tuple(Member(name, f"{name}:1") for name in names), gone))
+        self.decisions.announce(MembershipPart(tuple(Member(name, f"{name}:1") for name in names), gone))
         return self
 
     @property
     def view(self) -> View:
-        view = self.seat.view(self.now)
+        view = self.decisions.view(self.now)
         assert view is not None
         return view
 
@@ -58,7 +58,7 @@ def joined(store: RoutersObject, pod: str, *names: str, group: str = "") -> Rout
 
 
 def test_nothing_is_written_before_the_first_read(store: RoutersObject) -> None:
-    assert Router(store, "a").announce("a1").seat.draft(100.0) is None
+    assert Router(store, "a").announce("a1").decisions.draft(100.0) is None
 
 
 def test_nothing_is_written_without_a_change(store: RoutersObject) -> None:
@@ -88,7 +88,7 @@ def test_an_older_version_that_comes_late_changes_nothing(store: RoutersObject) 
     a = joined(store, "a", "a1")
     old = store.newest
     joined(store, "b", "b1")
-    a.read().seat.read(old, a.now)
+    a.read().decisions.read(old, a.now)
     assert a.names() == ("a1", "b1")
 
 
@@ -106,8 +106,8 @@ def test_foreign_changes_of_the_object_are_kept(store: RoutersObject) -> None:
 def test_a_router_without_its_pod_is_buried_with_unknown_leases(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     joined(store, "b", "b1", "b2")
-    (suspect,) = a.read().seat.suspects()
-    a.seat.gone(suspect)
+    (suspect,) = a.read().decisions.suspects()
+    a.decisions.gone(suspect)
     assert a.write()
     assert a.names() == ("a1",)
     assert a.view.departed == (Departed("b1", None), Departed("b2", None))
@@ -117,7 +117,7 @@ def test_a_buried_router_is_not_buried_twice(store: RoutersObject) -> None:
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
     joined(store, "c", "c1")
     for router in (a, b):
-        router.read().seat.gone(Suspect("c", "uid-c", "group-c"))
+        router.read().decisions.gone(Suspect("c", "uid-c", "group-c"))
     assert a.write()
     assert not b.write()
     assert not b.read().write()
@@ -127,7 +127,7 @@ def test_a_buried_router_is_not_buried_twice(store: RoutersObject) -> None:
 def test_a_router_that_came_back_in_time_is_not_buried_for_its_predecessor(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     joined(store, "b", "b1", group="first")
-    a.read().seat.gone(Suspect("b", "uid-b", "first"))
+    a.read().decisions.gone(Suspect("b", "uid-b", "first"))
     joined(store, "b", "b2", group="second")
     assert not a.read().write()
     assert a.names() == ("a1", "b2")
@@ -144,7 +144,7 @@ def test_a_new_process_in_a_pod_buries_the_one_before_in_the_same_write(store: R
 def test_departures_reported_by_a_buried_router_stay_reported(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     Router(store, "b").read().announce("b2", gone=(Departed("b1", {"replica": 2}),)).write()
-    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    a.read().decisions.gone(Suspect("b", "uid-b", "group-b"))
     assert a.write()
     assert set(map(repr, a.view.departed)) == {repr(Departed("b1", {"replica": 2})), repr(Departed("b2", None))}
 
@@ -153,18 +153,18 @@ def test_a_leaving_router_reports_the_leases_of_its_last_workers(store: RoutersO
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
     b.announce(gone=(Departed("b1", {}),))
     assert b.write()
-    farewell = b.seat.departure()
+    farewell = b.decisions.departure()
     assert farewell is not None
     assert store.put(farewell)
     assert a.read().names() == ("a1",)
     assert a.view.departed == (Departed("b1", {}),)
-    assert not a.seat.suspects()
+    assert not a.decisions.suspects()
 
 
 def test_departures_age_and_are_forgotten_after_their_quarantine(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     joined(store, "b", "b1")
-    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    a.read().decisions.gone(Suspect("b", "uid-b", "group-b"))
     a.write()
     a.now += LEASE_S
     assert list(a.view.departed) == [Departed("b1", None, LEASE_S)]
@@ -177,7 +177,7 @@ def test_departures_age_and_are_forgotten_after_their_quarantine(store: RoutersO
 def test_a_router_that_comes_late_counts_from_when_it_heard_of_the_dead(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     joined(store, "b", "b1")
-    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    a.read().decisions.gone(Suspect("b", "uid-b", "group-b"))
     a.write()
     late = Router(store, "c")
     late.now = 5000.0
@@ -188,20 +188,20 @@ def test_a_router_that_comes_late_counts_from_when_it_heard_of_the_dead(store: R
 
 def test_a_router_that_was_taken_for_dead_knows_that_it_has_to_end(store: RoutersObject) -> None:
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
-    a.read().seat.gone(Suspect("b", "uid-b", "group-b"))
+    a.read().decisions.gone(Suspect("b", "uid-b", "group-b"))
     a.write()
-    assert not b.seat.expelled
+    assert not b.decisions.expelled
     b.read()
-    assert b.seat.expelled
+    assert b.decisions.expelled
     assert not b.announce("b2").write(), "nobody would wait for its workers"
 
 
 def test_a_group_outside_a_pod_is_never_buried(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     by_hand = Router(store, "b")
-    by_hand.seat = RouterMembership("b", "", "group-b", "home", LEASE_S)
+    by_hand.decisions = RouterMembership("b", "", "group-b", "home", LEASE_S)
     by_hand.read().announce("b1").write()
-    assert a.read().seat.suspects() == []
+    assert a.read().decisions.suspects() == []
 
 
 # ---- without the API server
@@ -215,7 +215,7 @@ def restarted(store: RoutersObject, pod: str) -> Router:
 def test_a_router_that_was_alone_goes_on_alone(store: RoutersObject) -> None:
     joined(store, "a", "a1", "a2")
     again = restarted(store, "a").announce("a3")
-    assert again.seat.continue_alone()
+    assert again.decisions.continue_alone()
     assert again.names() == ("a3",)
     assert again.view.departed == (Departed("a1", None), Departed("a2", None))
     first = again.view.epoch
@@ -228,37 +228,37 @@ def test_a_router_that_was_not_alone_waits(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     joined(store, "b", "b1")
     again = restarted(store, "a").announce("a2")
-    assert not again.seat.continue_alone()
+    assert not again.decisions.continue_alone()
     assert "a2" not in again.names()
 
 
 def test_a_router_that_never_knew_anything_waits(store: RoutersObject) -> None:
-    assert not Router(store, "a").announce("a1").seat.continue_alone()
+    assert not Router(store, "a").announce("a1").decisions.continue_alone()
 
 
 def test_a_router_in_a_new_pod_of_the_old_name_waits_since_others_may_bury_the_old_one(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     again = Router(store, "a", uid="another", group="again").read().announce("a2")
-    assert not again.seat.continue_alone()
+    assert not again.decisions.continue_alone()
 
 
 def test_a_router_without_members_in_the_last_view_does_not_continue_alone(store: RoutersObject) -> None:
     a = joined(store, "a", "a1")
     a.announce().write()
-    assert not a.announce("a2").seat.continue_alone()
+    assert not a.announce("a2").decisions.continue_alone()
 
 
 def test_a_router_that_may_have_announced_no_members_does_not_continue_alone(store: RoutersObject) -> None:
     a = joined(store, "a", "a1").announce()
-    assert a.seat.draft(a.now) is not None, "sent, and nobody knows whether it was taken"
+    assert a.decisions.draft(a.now) is not None, "sent, and nobody knows whether it was taken"
     a.announce("a2")
-    assert not a.seat.continue_alone()
+    assert not a.decisions.continue_alone()
 
 
 def test_back_from_alone_the_first_view_has_the_present_members(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     again = restarted(store, "a").announce("a2")
-    assert again.seat.continue_alone()
+    assert again.decisions.continue_alone()
     alone = again.view
     b = joined(store, "b", "b1")
     assert b.names() == ("a1", "b1"), "b waits for a1, which will never answer"
@@ -272,11 +272,11 @@ def test_back_from_alone_the_first_view_has_the_present_members(store: RoutersOb
 def test_alone_and_changed_while_a_write_was_on_its_way_nothing_of_in_between_is_shown(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     again = restarted(store, "a").announce("a2")
-    again.seat.continue_alone()
-    draft = again.seat.draft(again.now)
+    again.decisions.continue_alone()
+    draft = again.decisions.draft(again.now)
     assert draft is not None
     again.announce("a2", "a3")
-    again.seat.read(store.put(draft), again.now)
+    again.decisions.read(store.put(draft), again.now)
     assert again.names() == ("a2", "a3")
     local = again.view.epoch
     assert again.write()
@@ -287,7 +287,7 @@ def test_alone_and_changed_while_a_write_was_on_its_way_nothing_of_in_between_is
 def test_a_router_alone_does_not_announce_an_empty_part_for_a_moment(store: RoutersObject) -> None:
     joined(store, "a", "a1")
     again = restarted(store, "a").announce("a2")
-    assert again.seat.continue_alone()
+    assert again.decisions.continue_alone()
     again.announce()
     assert not again.write(), "others would take what the next worker begins to use"
     assert again.announce("a3").write()
@@ -305,7 +305,7 @@ def test_an_object_that_was_deleted_is_made_anew_with_all_that_was_known(store: 
     assert a.names() == ("a1", "b1")
     assert a.view.epoch > epoch
     assert b.read().names() == ("a1", "b1")
-    assert not b.seat.expelled
+    assert not b.decisions.expelled
 
 
 def test_a_fresh_history_after_a_deletion_is_joined_by_the_former_members(store: RoutersObject) -> None:
@@ -314,7 +314,7 @@ def test_a_fresh_history_after_a_deletion_is_joined_by_the_former_members(store:
     new = joined(store, "c", "c1")
     assert new.names() == ("c1",)
     assert a.read().write()
-    assert not a.seat.expelled
+    assert not a.decisions.expelled
     assert a.names() == ("a1", "c1")
     assert new.read().names() == ("a1", "c1")
 
@@ -323,12 +323,12 @@ def test_an_object_that_was_put_back_from_a_backup_is_brought_up_to_date(store: 
     a, b = joined(store, "a", "a1"), joined(store, "b", "b1")
     epoch = a.read().view.epoch
     store.put_back(1)
-    a.seat.read(store.newest, a.now, asked_at=epoch)
+    a.decisions.read(store.newest, a.now, asked_at=epoch)
     assert a.write()
     assert a.names() == ("a1", "b1")
     assert a.view.epoch > epoch
     assert b.read().names() == ("a1", "b1")
-    assert not b.seat.expelled
+    assert not b.decisions.expelled
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_an_object_that_was_put_back_from_a_backup_is_brought_up_to_date(store: 
 def test_an_object_that_cannot_be_read_changes_nothing(store: RoutersObject, data: dict[str, str]) -> None:
     a = joined(store, "a", "a1")
     with pytest.raises(HistoryError):
-        a.seat.read({"metadata": {"resourceVersion": "9", "uid": "object-1"}, "data": data}, a.now)
+        a.decisions.read({"metadata": {"resourceVersion": "9", "uid": "object-1"}, "data": data}, a.now)
     assert a.names() == ("a1",)
 
 

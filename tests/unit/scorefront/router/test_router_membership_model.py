@@ -25,7 +25,7 @@ class Process:
 
     pod: str
     uid: str
-    seat: RouterMembership
+    decisions: RouterMembership
     members: list[str] = field(default_factory=list)
     departed: list[Departed] = field(default_factory=list)
     at: int = 0
@@ -35,7 +35,7 @@ class Process:
     """The version that was the newest when it began to go on alone."""
 
     def announce(self) -> None:
-        self.seat.announce(
+        self.decisions.announce(
             MembershipPart(tuple(Member(name, f"{name}:1") for name in self.members), tuple(self.departed))
         )
 
@@ -66,12 +66,12 @@ class World:
 
     def start(self, pod: str) -> None:
         self.serial += 1
-        seat = RouterMembership(pod, self.uids[pod], f"group-{self.serial}", "home", LEASE_S)
-        process = self.running[pod] = Process(pod, self.uids[pod], seat)
+        decisions = RouterMembership(pod, self.uids[pod], f"group-{self.serial}", "home", LEASE_S)
+        process = self.running[pod] = Process(pod, self.uids[pod], decisions)
         uid, at, kept = self.kept.get(pod, ("", 0, {}))
         if uid == process.uid and self.draw.random() < 0.5:
             process.at = at
-            seat.read(kept, self.now)  # the API server is away
+            decisions.read(kept, self.now)  # the API server is away
         else:
             self.read(process)
 
@@ -86,7 +86,7 @@ class World:
         self.show(process)
 
     def write(self, process: Process, answered: bool = True) -> None:
-        draft = process.seat.draft(self.now)
+        draft = process.decisions.draft(self.now)
         if draft is None:
             return
         self.note(process)
@@ -99,7 +99,7 @@ class World:
         if taken is None:
             self.read(process, newest=True)
         else:
-            process.seat.read(taken, self.now)
+            process.decisions.read(taken, self.now)
             process.at = len(self.store.versions) - 1
             self.show(process)
 
@@ -109,16 +109,16 @@ class World:
     def read(self, process: Process, newest: bool = False) -> None:
         last = len(self.store.versions) - 1
         process.at = last if newest else self.draw.randint(process.at, last)
-        process.seat.read(self.store.versions[process.at], self.now)
+        process.decisions.read(self.store.versions[process.at], self.now)
         self.show(process)
 
     def look_after(self, process: Process) -> None:
-        for suspect in process.seat.suspects():
+        for suspect in process.decisions.suspects():
             if self.uids[suspect.pod] != suspect.uid:
-                process.seat.gone(suspect)
+                process.decisions.gone(suspect)
 
     def cut_off(self, process: Process) -> None:
-        process.seat.continue_alone()
+        process.decisions.continue_alone()
         self.show(process)
 
     def crash(self, process: Process) -> None:
@@ -152,16 +152,16 @@ class World:
 
     def note(self, process: Process) -> None:
         """As the shell does: before anything is sent, and before a view is shown."""
-        known = process.seat.known()
-        if known is not None and process.seat.is_alone():
+        known = process.decisions.known()
+        if known is not None and process.decisions.is_alone():
             self.kept[process.pod] = process.uid, process.at, known
-        elif process.seat.history is not None:
+        elif process.decisions.history is not None:
             self.kept.pop(process.pod, None)
 
     def show(self, process: Process) -> None:
         self.note(process)
-        view = process.seat.view(self.now)
-        assert not process.seat.expelled
+        view = process.decisions.view(self.now)
+        assert not process.decisions.expelled
         if view is None or view.epoch <= (process.views[-1].epoch if process.views else 0):
             return
         own = set(process.members)
@@ -202,7 +202,7 @@ class World:
                 self.write(process)
         for process in self.running.values():
             self.read(process, newest=True)
-        views = [process.seat.view(self.now) or View(0, ()) for process in self.running.values()]
+        views = [process.decisions.view(self.now) or View(0, ()) for process in self.running.values()]
         assert len({(view.epoch, view.members) for view in views}) == 1
         return views[0]
 

@@ -62,14 +62,16 @@ def pod(name: str, namespace: str = "a", version: str = "1") -> Object:
 class Seen:
     def __init__(self, api: Lists) -> None:
         self.messages: list[ToWorker] = []
-        self.gone: list[tuple[str, str]] = []
+        self.own: list[Object] = []
+        self.gone: list[str] = []
         self.watch = ClusterWatch(
             api,  # type: ignore[arg-type]  # what is asked of it
             ("a", "b"),
             LoopClock(),
             lambda: 0.5,
             self.messages.append,
-            lambda namespace, name: self.gone.append((namespace, name)),
+            self.own.append,
+            self.gone.append,
         )
         self.running = asyncio.create_task(self.watch.run(), name="watch")
 
@@ -92,8 +94,26 @@ def test_everything_is_listed_once_and_then_followed() -> None:
         assert [type(each) for each in seen.messages if not isinstance(each, UpsertEndpoint)][:1] == [UpsertReplica]
         assert RemoveReplica("p1.00000000") in seen.messages
         assert any(isinstance(each, UpsertEndpoint) and each.endpoint.name == "rose" for each in seen.messages)
-        assert seen.gone == [("a", "p1")]
         assert seen.watch.age_s() < 5
+
+    run_virtually(story())
+
+
+def test_the_ends_of_the_installations_own_containers_are_passed_on() -> None:
+    async def story() -> None:
+        api = Lists()
+        seen = Seen(api)
+        async with asyncio.timeout(5):
+            await seen.watch.listed.wait()
+        ended = {"name": "router", "state": {"terminated": {"exitCode": 137}}, "image": "not kept"}
+        router = pod("r1", "home", version="2")
+        router["status"]["containerStatuses"] = [ended]
+        api.happen(PODS.format("home"), "ADDED", router)
+        api.happen(PODS.format("home"), "DELETED", pod("r1", "home", version="3"))
+        await asyncio.sleep(1)
+        (own,) = seen.own
+        assert own["status"]["containerStatuses"] == [{name: ended[name] for name in ("name", "state")}]
+        assert seen.gone == ["r1"]
 
     run_virtually(story())
 
