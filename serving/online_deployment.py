@@ -159,7 +159,7 @@ def _faults(file: OnlineFile, endpoint: object) -> Iterator[Fault]:
         yield Fault("$schema", content["$schema"], "is that of a managed endpoint; only those of kubernetes are read")
     if not is_deployment(content):
         yield from unknown_keys(content, (*ENDPOINT_KEYS, *ENDPOINT_DROPPED))
-        if content.get("auth_mode", "key") not in AUTH_MODES:
+        if _word(content.get("auth_mode", "key")) not in AUTH_MODES:
             yield Fault("auth_mode", content["auth_mode"], f"must be one of {', '.join(AUTH_MODES)}")
         if not isinstance(content.get("traffic", {}), dict):
             yield Fault("traffic", content["traffic"], "must be a mapping of deployments to percentages")
@@ -203,7 +203,7 @@ def _notes(file: OnlineFile) -> Iterator[str]:
         if rule := reserved_rule(name, SCRIPT):
             yield f"environment_variables.{name}: dropped: {rule.removeprefix('must be left out of env: ')}"
     scale = _part(content, "scale_settings")
-    if scale.get("type") == "default":
+    if _word(scale.get("type")) == "default":
         yield "scale_settings.type: default: a fixed number of replicas"
     elif scale and "instance_count" in content:
         yield "instance_count: dropped: the number follows the load, by scale_settings"
@@ -212,7 +212,7 @@ def _notes(file: OnlineFile) -> Iterator[str]:
 
 
 def _spec(endpoint: dict[str, Any]) -> dict[str, Any]:
-    token = endpoint.get("auth_mode") == "aml_token"
+    token = _word(endpoint.get("auth_mode")) == "aml_token"
     fields = {"description": "description", "tags": "kvTags", "properties": "properties"}
     return {
         **({"tokenAuthEnabled": True} if token else {"authEnabled": True}),
@@ -266,7 +266,7 @@ def _version(file: OnlineFile, model_dir: str | None) -> dict[str, Any]:
 
 def _scaling(content: dict[str, Any]) -> dict[str, Any]:
     scale = _part(content, "scale_settings")
-    if scale.get("type", "target_utilization" if scale else "default") == "default":
+    if _word(scale.get("type", "target_utilization" if scale else "default")) == "default":
         return {"numReplicas": content.get("instance_count", 1)}
     fields = {
         "minReplicas": scale.get("min_instances", 1),
@@ -367,6 +367,11 @@ def _seconds(value: object) -> object:
 def _collects(collector: object) -> bool:
     collections = _part(collector, "collections").values()
     return any(isinstance(each, dict) and str(each.get("enabled", "")).lower() == "true" for each in collections)
+
+
+def _word(value: object) -> str:
+    """A word of a list of choices, in lower case with underscores: v2 takes Key, AMLToken and aml_token alike."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", str(value)).lower()
 
 
 def _part(mapping: object, key: str) -> dict[str, Any]:

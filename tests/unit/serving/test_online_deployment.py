@@ -106,6 +106,13 @@ def test_a_wrong_file_is_refused_by_its_key(contents: tuple[dict[str, Any], ...]
     assert path in {fault.path for fault in refusal.value.faults}
 
 
+def test_choices_are_read_in_any_case() -> None:
+    token = {**ENDPOINT, "auth_mode": "AMLToken"}
+    document, _ = imported(token, {**BLUE, "type": "Kubernetes", "scale_settings": {"type": "Default"}})
+    assert document["spec"]["tokenAuthEnabled"] and document["spec"]["versions"][0]["numReplicas"] == 1
+    assert imported({**ENDPOINT, "auth_mode": "Key"}, BLUE)[0]["spec"]["authEnabled"]
+
+
 def test_files_of_v1_and_v2_are_told_apart() -> None:
     assert is_online(ENDPOINT) and is_online(BLUE) and is_online({"name": "x", "endpoint_name": "y"})
     assert (
