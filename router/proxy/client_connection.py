@@ -1,5 +1,6 @@
 """A client connection below HTTP: transport, phases, backpressure, hand-off, lingering close."""
 
+import asyncio
 import itertools
 import math
 import socket
@@ -10,10 +11,15 @@ from typing import TYPE_CHECKING
 from router.proxy.client_writer import ClientWriter
 from router.proxy.lingering import LINGER_S, Lingering
 from router.proxy.streams import ReadHold
+from router.proxy.tcp_socket import is_reset
 
 if TYPE_CHECKING:
     from router.proxy.gateway import Gateway
     from router.proxy.request_plan import Planner
+
+
+FIRST_PROBE_S, LAST_PROBE_S = 0.002, 0.5
+"""Times after a client's FIN at which a reset is looked for; later `notice_departures` does."""
 
 
 class ConnectionPhase(StrEnum):
@@ -60,7 +66,7 @@ class ClientConnection(ClientWriter):
     """Transport side of a client connection. `Downstream` adds HTTP/1.1."""
 
     __slots__ = (
-        *("_buffer", "_holds", "_idle_s", "_lingering", "_phase"),
+        *("_buffer", "_half_closed", "_holds", "_idle_s", "_lingering", "_phase"),
         *("authorized", "planner"),
     )
 
@@ -74,6 +80,8 @@ class ClientConnection(ClientWriter):
         self._idle_s = settings.idle_timeout_s if authorized else settings.unauthorized_idle_timeout_s
         self._buffer: bytes | bytearray = b""
         """Received and not yet used; a bytearray if it arrived, or is used, in pieces."""
+        self._half_closed = False
+        """True once the client has closed its writing side behind a whole request."""
         self._holds: set[ReadHold] = set()
         self._phase = SERVING
         self._lingering: Lingering | None = None
@@ -86,6 +94,41 @@ class ClientConnection(ClientWriter):
         if exchange is not None:
             exchange.client_gone()
 
+    def eof_received(self) -> bool:
+        """asyncio: the client closed its side, or its writing side only; True to go on with a whole request."""
+        return self.half_close()
+
+    def half_close(self) -> bool:
+        """Note that the client will send nothing more; False if it is of no use to go on.
+
+        The FIN of a client that has left looks the same. A probe tells them apart within a round trip. Over TLS there
+        is no half-closed connection.
+        """
+        exchange = self.exchange
+        if exchange is None or not exchange.body_complete or self._phase is not SERVING:
+            return False
+        if self.transport.get_extra_info("ssl_object") is not None:
+            return False
+        if not self._half_closed:
+            self._half_closed = True
+            if not self.write_paused:
+                exchange.probe_client()
+            self._watch_departure(FIRST_PROBE_S)
+        return True
+
+    def _watch_departure(self, delay_s: float) -> None:
+        """Look for a reset after the delay, and again: the loop does not report it once the client has closed."""
+
+        def look() -> None:
+            if self.exchange is None or self.transport.is_closing():
+                return
+            if is_reset(self.transport.get_extra_info("socket").fileno()):
+                self.transport.abort()
+            elif delay_s < LAST_PROBE_S:
+                self._watch_departure(4 * delay_s)
+
+        asyncio.get_running_loop().call_later(delay_s, look)
+
     # ---- reading
 
     @property
@@ -96,7 +139,7 @@ class ClientConnection(ClientWriter):
     @property
     def held(self) -> bool:
         """True while the connection is not read, so that a disconnect goes unnoticed."""
-        return bool(self._holds)
+        return bool(self._holds) or self._half_closed
 
     def hold_reading(self, reason: ReadHold, hold: bool) -> None:
         """Set or clear a reason not to read; reading resumes when none is left."""

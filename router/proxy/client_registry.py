@@ -116,5 +116,6 @@ class ClientRegistry:
             poll = select.poll()
             for fd in held:
                 poll.register(fd, select.POLLRDHUP)
-            for fd, _ in poll.poll(0):
-                held[fd].transport.abort()
+            for fd, events in poll.poll(0):
+                if events & (select.POLLERR | select.POLLHUP) or not held[fd].half_close():
+                    held[fd].transport.abort()

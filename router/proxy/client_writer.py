@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ClientWriter(asyncio.Protocol):
     """Responses to one client. `ClientConnection` adds reading and the close."""
 
-    __slots__ = ("_gateway", "_handoff", "_slow_reader", "deadline", "exchange", "transport", "write_paused")
+    __slots__ = ("_ahead", "_gateway", "_handoff", "_slow_reader", "deadline", "exchange", "transport", "write_paused")
 
     transport: asyncio.Transport
 
@@ -28,16 +28,26 @@ class ClientWriter(asyncio.Protocol):
         self.write_paused = False
         self.deadline = math.inf
         """Time of the next `check`, on the gateway's clock."""
+        self._ahead = 0
+        """Bytes of the next response that have been written already."""
         self._slow_reader: SlowReader | None = None
         """Set while `write_paused`."""
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
+        if self._ahead:
+            data, self._ahead = data[self._ahead :], 0
         if self._handoff.active and self._handoff.can_pass(self.transport):
             # A response kept by the loop until the end of its iteration would prevent the hand-off.
             data = write_at_once(self.transport, self.transport.get_extra_info("socket").fileno(), data)
         if data:
             self.transport.write(data)
+
+    def write_ahead(self, beginning: bytes) -> None:
+        """Send the beginning of the next response, whatever it is going to be."""
+        if not self._ahead:
+            self.write(beginning)
+            self._ahead = len(beginning)
 
     def unsent(self) -> int:
         """Bytes not yet accepted by the socket."""

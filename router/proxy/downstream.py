@@ -75,10 +75,6 @@ class Downstream(ClientConnection):
         elif not partial.extend(data):
             self._use()
 
-    def eof_received(self) -> bool:
-        """asyncio: the client closed its side; taken as a disconnect (allowed by RFC 9112 section 9.6)."""
-        return False
-
     def resume_writing(self) -> None:
         """asyncio: the client has caught up."""
         self.write_paused = False
@@ -118,7 +114,10 @@ class Downstream(ClientConnection):
             if self._buffer:
                 self._gateway.clients.charge_head(self, blocks(len(self._buffer)))
             return
-        if self._handoff.active and not self._reading and self.hand_off():
+        if self._half_closed and not self._buffer:
+            self._finish(False)
+            return
+        if self._handoff.active and not self._reading and not self._half_closed and self.hand_off():
             return
         self.deadline = now + self._idle_s
         if self._buffer:
@@ -194,6 +193,11 @@ class Downstream(ClientConnection):
                 self._refuse(error)
         finally:
             self._reading = False
+        if self._half_closed and self._phase is SERVING and not self.write_paused:
+            if self.exchange is None:
+                self._finish(False)
+            elif not self.exchange.body_complete:
+                self.transport.abort()  # the rest of its body cannot come
 
     def _consume(self) -> None:
         while self._buffer and self._phase is SERVING and not self.transport.is_closing():

@@ -176,6 +176,17 @@ class ExchangeState(Ticket):
                 self.queue.abandon(self)
             self.abort(NoReadyReplicas(self.version.queue.key.endpoint if self.version is not None else ""))
 
+    def probe_client(self) -> None:
+        """Send bytes that the response begins or goes on with: a client that has left answers them with a reset.
+
+        One that closed its writing side only reads them as a part of the response.
+        """
+        answer = self._answer
+        if self.status == 0:
+            self.client.write_ahead(b"HTTP/1.1 ")
+        elif answer is not None and (answer.chunked or answer.until_close) and not self._answer_raw:
+            self.client.write(b"0")  # a leading zero of the size of the next chunk
+
     def client_gone(self) -> None:
         """The client has disconnected: its ticket or slot is free at once."""
         if self.status == 101:

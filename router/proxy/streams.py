@@ -36,6 +36,9 @@ class ClientStream(Protocol):
     def write(self, data: bytes) -> None:
         """Send a part of the response."""
 
+    def write_ahead(self, beginning: bytes) -> None:
+        """Send the beginning of the next response, whatever it is going to be."""
+
     def hold_unsent(self, added_bytes: int) -> bool:
         """Keep unsent bytes in memory; False if they are too many. `added_bytes`: written since the last call."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import struct
 import termios
@@ -55,3 +56,10 @@ def unread_data(fd: int) -> Iterator[bytes]:
     with contextlib.suppress(OSError):
         while data := os.read(fd, READ_BYTES):
             yield data
+
+
+def is_reset(fd: int) -> bool:
+    """True if the peer has reset the connection."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))

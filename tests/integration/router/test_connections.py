@@ -11,7 +11,7 @@ from router.proxy import upstream_pool
 from tests.fakes.clock import eventually
 from tests.integration.router.clients import SCORE, get, request
 from tests.integration.router.replicas import Request, Wire, echo, when
-from tests.integration.router.rig import Rig
+from tests.integration.router.rig import Rig, endpoint, version
 
 Rigs = Callable[..., Awaitable[Rig]]
 
@@ -102,14 +102,79 @@ async def test_bodies_of_many_lengths_on_one_connection_arrive_as_they_are(rig: 
     assert [each.body for each in replica.seen] == bodies
 
 
-async def test_a_client_that_half_closes_has_left(rig: Rig) -> None:
+@pytest.mark.parametrize("minor", [0, 1])
+@pytest.mark.parametrize("body", [None, b"x", b"y" * 200_000])
+async def test_a_client_that_half_closes_behind_a_whole_request_gets_its_answer(
+    rig: Rig, minor: int, body: bytes | None
+) -> None:
     go_on = asyncio.Event()
     await rig.replica(when(go_on))
     client = await rig.client()
+    client.send(request(body, minor=minor))
+    client.writer.write_eof()
+    await eventually(rig.busy)
+    await rig.swept(3)
+    assert rig.busy() == 1
+    go_on.set()
+    answer = await client.answer()
+    assert (answer.status, answer.body) == (200, b"hello")
+    assert await client.end() == b""
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nothing", SCORE])
+async def test_a_client_that_half_closes_gets_the_routers_own_answers_too(rig: Rig, path: str) -> None:
+    client = await rig.client()
+    rig.declare(endpoint(version(queue_wait_s=0.05)))
+    client.send(get(path))
+    client.writer.write_eof()
+    assert (await client.answer()).status == {"/healthz": 200, "/nothing": 404, SCORE: 503}[path]
+    assert await client.end() == b""
+
+
+async def test_all_pipelined_requests_before_a_half_close_are_answered_and_a_part_of_one_is_not(rig: Rig) -> None:
+    replica = await rig.replica(echo)
+    client = await rig.client()
+    client.send(b"".join(request(b"%d" % number) for number in range(3)) + request(b"cut")[:-1])
+    client.writer.write_eof()
+    assert [(await client.answer()).body for _ in range(3)] == [b"0", b"1", b"2"]
+    await client.end()
+    assert len(replica.seen) == 3
+
+
+async def test_a_half_closed_client_reads_a_stream_to_its_end(rig: Rig) -> None:
+    go_on = asyncio.Event()
+
+    async def stream(wire: Wire, request: Request) -> None:
+        await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        await go_on.wait()
+        await wire.send(b"3\r\ntwo\r\n0\r\n\r\n")
+
+    await rig.replica(stream)
+    client = await rig.client()
+    client.send(get())
+    await client.head()
+    client.writer.write_eof()
+    await rig.swept(3)
+    go_on.set()
+    assert [piece async for piece in client.chunks()] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_client_that_closes_its_connection_has_left(rig: Rig, begun: bool) -> None:
+    async def stuck(wire: Wire, request: Request) -> None:
+        if begun:
+            await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        await wire.router_left()
+
+    await rig.replica(stuck)
+    client = await rig.client()
     client.send(get())
     await eventually(rig.busy)
-    client.writer.write_eof()
-    await eventually(lambda: rig.busy() == 0)
+    if begun:
+        await client.head()
+        await client.reader.readexactly(8)
+    client.writer.close()
+    await eventually(lambda: rig.busy() == 0, 0.4)
 
 
 async def test_five_thousand_pipelined_requests_on_a_hundred_connections_are_all_answered(rig: Rig) -> None:
