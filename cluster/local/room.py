@@ -73,6 +73,10 @@ class Room:
         """Release the share of a replica."""
         self._shares.pop(holder, None)
 
+    def holders(self, prefix: str) -> list[str]:
+        """The replicas with a share whose ids begin with `prefix`."""
+        return [holder for holder in self._shares if holder.startswith(prefix)]
+
     def _free_devices(self, freed: Collection[str]) -> list[str]:
         held = {device for holder, share in self._shares.items() if holder not in freed for device in share.devices}
         return [device for device in self._devices if device not in held]

@@ -133,13 +133,15 @@ class VersionReplicas:
     def _give_way(self, version: Version) -> None:
         """Retire the oldest replica of an older template if only its share lets a current one start."""
         going = [replica for replica in self.replicas.values() if replica.state not in WANTED]
+        # A replica is gone with its process, its share with the last descendant.
+        going_shares = [held for held in self._machine.room.holders(self._named("")) if held not in self.replicas]
         starting = any(replica.state is LifecycleState.STARTING for replica in self._current())
         olds = [
             replica.id
             for replica in self.replicas.values()
             if replica.state is LifecycleState.READY and replica.template != self._template(version)
         ]
-        if going or starting or self._unproven == self._template(version):
+        if going or going_shares or starting or self._unproven == self._template(version):
             return  # their share, or the one they free when they are ready, comes first; a bad template gets one only
         for count in range(1, len(olds) + 1):
             if not self._refusal(version, olds[:count]):

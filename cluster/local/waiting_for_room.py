@@ -10,8 +10,8 @@ from cluster.local.machine import LOOPBACK, LocalMachine
 from serving.endpoint import Version, VersionKey
 from serving.replica import Replica, ReplicaState
 
-RETRY_S = 2.0
-"""Interval of looking for room; an ended replica of the version is looked at at once."""
+RETRY_S = 0.5
+"""Interval of looking for room."""
 
 logger = logging.getLogger(__name__)
 
