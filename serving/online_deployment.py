@@ -193,7 +193,9 @@ def _notes(file: OnlineFile) -> Iterator[str]:
     yield from (f"{key}: dropped: {reason}" for key, reason in dropped.items() if key in content)
     if not is_deployment(content):
         return
-    if (environment := content.get("environment")) is not None and _image(content) is None:
+    if (environment := content.get("environment")) is not None and (
+        _image(content) is None or "code_configuration" in content
+    ):
         named = f" ({shown(environment)})" if isinstance(environment, str) else ""
         yield f"environment{named}: dropped: install its packages into the Python that runs the replicas"
     model = content.get("model")
@@ -323,8 +325,8 @@ def _local(model: object) -> str | None:
 
 
 def _folder_of(path: str) -> str:
-    """The folder of a model file, or the folder itself."""
-    return posixpath.dirname(path) or "." if posixpath.splitext(path)[1] else path
+    """The folder around a model: Azure has the file or folder of `path` by its name in AZUREML_MODEL_DIR."""
+    return posixpath.dirname(path) or "."
 
 
 def _placed(file: OnlineFile, path: str) -> str:

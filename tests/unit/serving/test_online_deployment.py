@@ -106,6 +106,13 @@ def test_a_wrong_file_is_refused_by_its_key(contents: tuple[dict[str, Any], ...]
     assert path in {fault.path for fault in refusal.value.faults}
 
 
+def test_a_model_is_found_by_its_name_in_the_folder_around_it_as_in_azure() -> None:
+    environment = {"image": "mcr/base", "conda_file": "env.yml"}
+    document, notes = imported({**BLUE, "model": {"path": "../model-1/model/"}, "environment": environment})
+    assert document["spec"]["versions"][0]["replica"]["modelDir"] == "model-1"
+    assert any("environment" in note and "packages" in note for note in notes)
+
+
 def test_choices_are_read_in_any_case() -> None:
     token = {**ENDPOINT, "auth_mode": "AMLToken"}
     document, _ = imported(token, {**BLUE, "type": "Kubernetes", "scale_settings": {"type": "Default"}})
