@@ -143,6 +143,12 @@ class Dispatcher:
         for peer in self.group.linked:
             self.group.send(peer, Recall(key, replica_id, None))
 
+    def slots_of(self, replica_id: str) -> int:
+        """Slots of the replica; 0 if it is unknown."""
+        key = self._keys.get(replica_id)
+        replica = self.queues[key].replicas.get(replica_id) if key is not None else None
+        return replica.slots if replica is not None else 0
+
     def recalled(self, peer: str, message: Recall, now: float) -> None:
         """Apply a recall: close idle connections to its replica; return slots if `peer` is the owner of the version."""
         if message.replica:

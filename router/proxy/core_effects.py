@@ -30,8 +30,8 @@ class CoreEffects:
         """Reports versions with waiting requests and no slots."""
         self.on_probe: Callable[[HealthProbe], None] = lambda probe: None
         """Sends a health request."""
-        self.on_unpooled: Callable[[str], None] = lambda replica_id: None
-        """Closes the idle connections to a replica."""
+        self.on_unpooled: Callable[[str, int], None] = lambda replica_id, slots: None
+        """Closes the idle connections to a replica with so many slots."""
         self._log_limit = LogLimit(now)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -87,7 +87,8 @@ class CoreEffects:
     def _ask_for_health(self) -> None:
         dispatcher = self._dispatcher
         while dispatcher.unpooled:
-            self.on_unpooled(dispatcher.unpooled.pop())
+            replica_id = dispatcher.unpooled.pop()
+            self.on_unpooled(replica_id, dispatcher.slots_of(replica_id))
         while dispatcher.probes:
             self.on_probe(dispatcher.probes.pop())
 

@@ -19,8 +19,9 @@ LONGEST_USE_S = 5.0
 connections only."""
 STALL_S = 0.2
 """Silence of a replica on a new connection after which idle connections of other workers may be its cause."""
-NOT_KEPT_S = 30.0
-"""Time for which the connections of such a replica are not kept."""
+NOT_KEPT_S = {True: 30.0, False: 1.0}
+"""Time for which connections are not kept, for a replica with one slot and for another one: without kept connections a
+request costs several times the CPU, and only few servers with more slots have fewer threads."""
 
 _log = logging.getLogger("scorefront.router")
 
@@ -147,13 +148,16 @@ class UpstreamPool:
         """Forget a removed replica and close its idle connections."""
         self.http10.discard(replica_id)
         self.distrusted.discard(replica_id)
-        self.close_idle(replica_id)
+        self.close_idle(replica_id, 0)
 
-    def close_idle(self, replica_id: str) -> None:
-        """Close the idle connections to a replica, which may need its threads for others, and keep none for a while."""
+    def close_idle(self, replica_id: str, slots: int) -> None:
+        """Close the idle connections to a replica, which may need its threads for others, and keep none for a while.
+
+        `slots`: of the replica.
+        """
         idle = self._idle.pop(replica_id, None)
         if idle:
-            self._not_kept[replica_id] = asyncio.get_running_loop().time() + NOT_KEPT_S
+            self._not_kept[replica_id] = asyncio.get_running_loop().time() + NOT_KEPT_S[slots == 1]
             for connection in idle:
                 connection.close()
 
