@@ -90,6 +90,8 @@ class ScalingRule(StrEnum):
     """No scale-up while the newest template fails and has no ready replica."""
     ROOM = "room"
     """No scale-up while there is no room for a replica."""
+    ADOPTED = "adopted"
+    """Another client set the number; see `autoscaler.adoption`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from autoscaler import frontend_policy as frontend
+from autoscaler.adoption import adopt
 from autoscaler.due_times import DueTimes
 from autoscaler.frontend_policy import FrontEndDecision, FrontEndState
 from autoscaler.frontend_settings import FrontEndLoad, FrontEndSettings, Size
@@ -83,6 +84,8 @@ class _Tracked:
     """The decision that set the number for the target."""
     refused: int | None = None
     """The number of the last call, if it failed."""
+    adoptions: int = 0
+    """Numbers set by other clients so far."""
     decided_s: float = -math.inf
     failure: str = ""
     """The failure logged last; repeats are logged at debug level."""
@@ -181,6 +184,18 @@ class ScalingLoop:
         self._pokes.set(key, max(self._clock.now(), version.decided_s + POKE_GAP_S))
         self._wake.set()
 
+    def adopt(self, key: VersionKey, number: int, writer: str) -> None:
+        """Continue from the number that another client, `writer`, has set. Untracked versions are ignored."""
+        version, now = self._versions.get(key), self._clock.now()
+        if version is None:
+            return
+        seen = self._source.observe(key, version.policy.refresh_period_s, now)
+        version.state, decision = adopt(key, version.state, number, writer, seen, now)
+        version.order, version.accepted, version.refused = None, number, None
+        version.adoptions += 1
+        if version.journal.wants(decision):
+            self._record(decision)
+
     def desired(self, key: VersionKey) -> int:
         """The desired number of replicas of a version. Raises KeyError if it is not tracked."""
         return self._versions[key].state.desired
@@ -264,6 +279,7 @@ class ScalingLoop:
 
     async def _call_target(self, version: _Tracked) -> None:
         while (order := version.outstanding()) is not None:
+            adoptions = version.adoptions
             try:
                 async with asyncio.timeout(SCALE_TIMEOUT_S):
                     await self._target.scale(version.key, order)
@@ -271,7 +287,9 @@ class ScalingLoop:
                 version.accepted, version.refused = None, order.desired
                 self._log_failure(version, order, error)
                 return
-            version.accepted, version.refused, version.failure = order.desired, None, ""
+            # A number that another client set meanwhile is before or after this one.
+            version.accepted = order.desired if adoptions == version.adoptions else None
+            version.refused, version.failure = None, ""
 
     def _log_failure(self, version: _Tracked, order: Decision, error: Exception) -> None:
         failure = f"{order.desired} replicas: {error!r}"

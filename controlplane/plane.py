@@ -125,6 +125,10 @@ class ControlPlane:
         async with self._registry.lock(name):
             await self._reconciler.reconcile(name)
 
+    def adopt(self, key: VersionKey, number: int, writer: str) -> None:
+        """Continue from the number of replicas that another client, `writer`, has set for a version."""
+        self._scaling.adopt(key, number, writer)
+
     async def stop(self) -> None:
         """End every task, write the desired replicas, release the store. Replicas keep running."""
         if self._running is not None:

@@ -108,6 +108,13 @@ class ReplicaScaling:
             if self._desired.get(key) is None:
                 self._desired.set(key, number)
 
+    def adopt(self, key: VersionKey, number: int, writer: str) -> None:
+        """Continue from the number of replicas that another client, `writer`, has set."""
+        version = self._registry.version(key)
+        if version is not None and is_scaled(version):
+            self._desired.set(key, bounds(version.autoscale, self._wall()).clamp(number))
+            self._loop.adopt(key, number, writer)
+
     def track(self, endpoint: Endpoint) -> None:
         """Scale the versions of an endpoint as declared now."""
         for version in endpoint.versions:

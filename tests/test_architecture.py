@@ -113,7 +113,7 @@ PURE = (
     *(f"cluster.kubernetes.{name}" for name in ("cluster_index", "conflicts", "declarations", "discovery")),
     *(
         f"cluster.kubernetes.{name}"
-        for name in ("drift_detector", "endpoint_objects", "ownership", "shrinking", "slim_objects")
+        for name in ("drift_detector", "endpoint_objects", "ownership", "rival_writers", "shrinking", "slim_objects")
     ),
     "cluster.kubernetes.version_problems",
 )

@@ -19,12 +19,14 @@ from cluster.kubernetes.fence import FORGED, Fence, Fenced
 from cluster.kubernetes.finalizer import add_finalizer
 from cluster.kubernetes.fixed_images import FixedImages
 from cluster.kubernetes.leader_watches import LeaderWatches
+from cluster.kubernetes.number_follower import NumberFollower
 from cluster.kubernetes.objects.deployment import deployment, faults_of
 from cluster.kubernetes.objects.labels import key_of
 from cluster.kubernetes.objects.scoring_endpoint import static_replicas
 from cluster.kubernetes.ownership import CLAIMED, NotWritable, WorkloadClaim, check, claim_of, held_by
 from cluster.kubernetes.pod_cache import PodCache
 from cluster.kubernetes.pod_logs import PodLogs
+from cluster.kubernetes.rival_writers import RivalWriters
 from cluster.kubernetes.scaled_version import ClaimedWorkload, RetryLater, ScaledByOther, ScaledVersion, ScalingContext
 from cluster.kubernetes.version_problems import VersionProblems
 from cluster.kubernetes.version_status import VersionStatusReader, pod_selector_of
@@ -63,11 +65,13 @@ class KubernetesProvider(FixedImages):
         clock: Clock,
         record_event: RecordEvent,
         changed: Callable[[str], None],
+        adopted: Callable[[VersionKey, int, str], None],
         faults: Callable[[Endpoint], list[Fault]] = faults_of,
     ) -> None:
         """`watches`: the watches of the leader. `objects`: the ScoringEndpoints. `fence`: of this leadership.
 
-        `record_event` records Events. `changed` is called with every endpoint with a changed replica or workload.
+        `record_event` records Events. `changed` is called with every endpoint with a changed replica or workload,
+        `adopted` with a version whose number another client has set, the number and the client.
         `faults`: the limits of this cluster for an endpoint, default: those of every cluster.
         """
         self._api = api
@@ -82,7 +86,8 @@ class KubernetesProvider(FixedImages):
         self._workloads = Workloads(api, fence, watches.deployments, watches.statefulsets)
         self._drained: dict[str, None] = {}
         """Drained replica ids, oldest first; routers may report them before an endpoint's removal is seen here."""
-        self._context = ScalingContext(api, self._workloads, self._pod_cache, clock, self._drained)
+        rivals = RivalWriters()
+        self._context = ScalingContext(api, self._workloads, self._pod_cache, clock, self._drained, rivals)
         self._logs = PodLogs(api, clock)
         self._scaled: dict[VersionKey, ScaledVersion] = {}
         self._removals = WorkloadRemovals(self._context)
@@ -94,6 +99,7 @@ class KubernetesProvider(FixedImages):
         self.status = VersionStatusReader(
             objects, self._workloads, self._pod_cache, self._scaled, self._removals, self._problems
         )
+        self._numbers = NumberFollower(watches, self._workloads, self._scaled, rivals, clock, adopted, changed)
         watches.deployments.listen(self._deployment)
         watches.autoscalers.listen(self._autoscaler)
 

@@ -8,7 +8,7 @@ from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, HPAS, PODS, STATEFULSETS, path
 from cluster.kubernetes.client.reflector import Reflector
 from cluster.kubernetes.client.watched import ResourceWatch
-from cluster.kubernetes.slim_objects import pod_for_leader
+from cluster.kubernetes.slim_objects import pod_for_leader, workload_for_leader
 from serving.clock import Clock
 
 Object = dict[str, Any]
@@ -30,9 +30,11 @@ class LeaderWatches:
         self.endpoints = ResourceWatch("endpoints", [reflector(path(ENDPOINTS, each), _kept) for each in places])
         # All pods of the namespaces: those of adopted workloads have labels of their own.
         self.pods = ResourceWatch("pods", [reflector(path(PODS, each), pod_for_leader) for each in places])
-        self.deployments = ResourceWatch("deployments", [reflector(path(DEPLOYMENTS, each), _kept) for each in places])
+        self.deployments = ResourceWatch(
+            "deployments", [reflector(path(DEPLOYMENTS, each), workload_for_leader) for each in places]
+        )
         self.statefulsets = ResourceWatch(
-            "stateful sets", [reflector(path(STATEFULSETS, each), _kept) for each in places]
+            "stateful sets", [reflector(path(STATEFULSETS, each), workload_for_leader) for each in places]
         )
         self.autoscalers = ResourceWatch("autoscalers", [reflector(path(HPAS, each), _kept) for each in places])
 

@@ -20,6 +20,7 @@ from cluster.kubernetes.objects.labels import selector
 from cluster.kubernetes.objects.pod import unschedulable
 from cluster.kubernetes.ownership import WorkloadClaim
 from cluster.kubernetes.pod_cache import PodCache
+from cluster.kubernetes.rival_writers import RivalWriters
 from cluster.kubernetes.shrinking import DRAINED_COST, DRAINING_COST, PodNow, Steps, pod_now, pods_now
 from cluster.kubernetes.workloads import Workloads, is_rolling, number_of, refused_pods
 from cluster.provider import ProviderError
@@ -76,6 +77,8 @@ class ScalingContext:
     clock: Clock
     drained: Container[str]
     """Drained replicas as reported by routers, however early."""
+    rivals: RivalWriters
+    """Other clients that set the numbers of workloads."""
 
 
 class ScaledVersion:
@@ -97,6 +100,7 @@ class ScaledVersion:
         self._going: dict[str, float] = {}
         """Draining replica -> latest time of its removal, busy or not."""
         self._drained = context.drained
+        self._rivals = context.rivals
         self._lowered_at: dict[str, float] = {}
         """Spent replica -> since when the number is low enough for it to be removed."""
 
@@ -106,10 +110,15 @@ class ScaledVersion:
         """The part of `number` pods that is not draining."""
         return max(0, number - sum(pod.draining for pod in self._pods()))
 
+    def autoscaler(self) -> str:
+        """The HorizontalPodAutoscaler of this version; "" if there is none."""
+        return scaled_by(self._pod_cache.autoscalers(), self.workload.namespace, self.workload.ref)
+
     def suspended(self) -> str:
-        """The other autoscaler of this version; "" if there is none."""
-        other = scaled_by(self._pod_cache.autoscalers(), self.workload.namespace, self.workload.ref)
-        return f"HorizontalPodAutoscaler {other} scales {self._name}; delete it to have it scaled here" if other else ""
+        """The other autoscaler, or rival writer, that suspends scaling of this version; "" if there is none."""
+        if other := self.autoscaler():
+            return f"HorizontalPodAutoscaler {other} scales {self._name}; delete it to have it scaled here"
+        return self._rivals.conflict(self.workload.claim.place, self._clock.now())
 
     def limited(self) -> str:
         """Why pods that are wanted find no room; "" if they do."""
@@ -138,6 +147,14 @@ class ScaledVersion:
         return ""
 
     # ---- scaling
+
+    def adopt(self, number: int) -> bool:
+        """Take the number of pods that another client has set as the wanted one; False while an own write is under
+        way, which replaces it."""
+        if self.wanted is None or self._lock.locked():
+            return False
+        self.wanted = self.serving(number)
+        return True
 
     async def scale(self, replicas: int, victims: Collection[str]) -> int:
         """Have this many replicas that serve, without `victims`: the number of pods before. Raises ProviderError."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from cluster.kubernetes.objects.labels import DRAINING
 from cluster.kubernetes.ownership import controller_of
+from cluster.kubernetes.rival_writers import owns_number
 
 _OF_ENDPOINT = ("apiVersion", "kind", "spec")
 _NOT_OF_ENDPOINT = ("managedFields", "resourceVersion")
@@ -72,6 +73,17 @@ def own_pod_for_routers(full: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "status": {**kept["status"], "containerStatuses": states}}
 
 
+def workload_for_leader(workload: dict[str, Any]) -> dict[str, Any]:
+    """A workload without the fields that only the API server reads; of the field managers, those of the number."""
+    metadata = workload["metadata"]
+    managers = [
+        {**{name: entry[name] for name in _OF_MANAGER if name in entry}, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        for entry in metadata.get("managedFields") or ()
+        if owns_number(entry)
+    ]
+    return {**workload, "metadata": {**metadata, "managedFields": managers}}
+
+
 def pod_for_leader(pod: dict[str, Any]) -> dict[str, Any]:
     """The fields of a pod that the leader needs."""
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
@@ -88,6 +100,7 @@ def pod_for_leader(pod: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_OF_MANAGER = ("manager", "operation", "subresource", "time")
 _LEADER_POD = (
     *("name", "namespace", "uid", "resourceVersion", "labels", "annotations"),
     *("creationTimestamp", "deletionTimestamp"),

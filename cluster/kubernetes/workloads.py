@@ -35,6 +35,8 @@ class Workloads:
         self._fence = fence
         self._newest: dict[tuple[str, str, str], Object] = {}
         """(kind, namespace, name)."""
+        self._written: dict[tuple[str, str, str], str] = {}
+        """resourceVersion of the last own write of a number."""
         deployments.listen(lambda change: self._note("Deployment", change))
         statefulsets.listen(lambda change: self._note("StatefulSet", change))
 
@@ -46,6 +48,13 @@ class Workloads:
         """The last known state of the workload of `claim`, None unless it may be written for the claim."""
         found = self.find(claim.namespace, claim.workload)
         return found if found is not None and may_write(found, claim) else None
+
+    def has_written_after(self, place: tuple[str, str, str], found: Object) -> bool:
+        """True if the last own write of this workload's number is newer than `found`."""
+        try:
+            return int(self._written[place]) > int(found["metadata"]["resourceVersion"])
+        except (KeyError, ValueError):
+            return False
 
     def all(self) -> Iterator[tuple[str, Object]]:
         """Every Deployment and StatefulSet that is known, with its kind."""
@@ -159,6 +168,7 @@ class Workloads:
                 scale = await self._api.replace(_path(claim, "scale"), body)
             metadata = {**found["metadata"], "resourceVersion": scale["metadata"]["resourceVersion"]}
             self._keep(claim, {**found, "metadata": metadata, "spec": {**found["spec"], "replicas": replicas}})
+            self._written[claim.place] = metadata["resourceVersion"]
             return before
 
         async def reread() -> Object:
@@ -224,6 +234,7 @@ class Workloads:
             self._newest[place] = change.object
         elif self._newest.get(place, change.object)["metadata"]["uid"] == metadata["uid"]:
             self._newest.pop(place, None)
+            self._written.pop(place, None)
 
 
 def number_of(workload: Mapping[str, Any]) -> int:

@@ -25,7 +25,7 @@ from controlplane.tokens import TokenAlgorithm
 from serving.addresses import static_faults
 from serving.clock import Clock
 from serving.destinations import Destinations
-from serving.endpoint import Endpoint
+from serving.endpoint import Endpoint, VersionKey
 from serving.faults import Fault
 
 CORRECT_EVERY_S = 2.0
@@ -187,7 +187,11 @@ def cluster_control(
     def faults(endpoint: Endpoint) -> list[Fault]:
         return [*faults_of(endpoint, settings.pod_templates), *static_faults(endpoint, settings.static)]
 
-    provider = KubernetesProvider(api, sight, objects, barrier, clock, reporter, touched.add, faults)
+    def adopted(key: VersionKey, number: int, writer: str) -> None:
+        plane.adopt(key, number, writer)
+        touched.add(key.endpoint)
+
+    provider = KubernetesProvider(api, sight, objects, barrier, clock, reporter, touched.add, adopted, faults)
     store = ClusterStore(api, objects, provider, settings.namespaces, barrier, entropy, reporter)
 
     def acted(decision: Decision) -> None:

@@ -36,6 +36,8 @@ from tests.fakes.object_rules import (
     is_selected,
     leaves_of,
     merged,
+    number_in,
+    number_manager,
     ordinal,
     place_of,
     plural_of,
@@ -416,10 +418,14 @@ class FakeKubernetes:
         else:
             if plural_of(place[0]) in WORKLOADS:
                 found["spec"].setdefault("replicas", 1)
+            if "managedFields" in known["metadata"]:
+                metadata["managedFields"] = known["metadata"]["managedFields"]
             if is_same(known, found):
                 return known
             changed = found.get("spec") != known.get("spec")
             metadata["generation"] = known["metadata"].get("generation", 1) + changed
+        if by and plural_of(place[0]) in WORKLOADS and number_in(known) != number_in(found):
+            metadata["managedFields"] = [number_manager(by)]
         if by:
             owners = self._owners.setdefault(place, {})
             before = dict(leaves_of(known)) if known is not None else {}

@@ -12,7 +12,9 @@ Object = dict[str, Any]
 Place = tuple[str, str, str]
 """(collection such as "apps/deployments", namespace, name)."""
 
-OF_METADATA = frozenset({"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"})
+OF_METADATA = frozenset(
+    {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"}
+)
 
 
 def split(where: str) -> tuple[str, str | None, str, str]:
@@ -133,6 +135,18 @@ def scale_of(found: Object) -> Object:
 
 def status_of(found: Object) -> Object:
     return {"status": copy.deepcopy(found["status"])} if "status" in found else {}
+
+
+def number_in(workload: Object | None) -> int | None:
+    """`spec.replicas`, or None."""
+    return None if workload is None else value_at(workload, ("spec", "replicas"))
+
+
+def number_manager(by: str) -> Object:
+    """The entry of `managedFields` of the last writer of the number; "scale": scorefront, by the subresource."""
+    ours = {"manager": "scorefront", "operation": "Update", "subresource": "scale"}
+    writer = ours if by == "scale" else {"manager": by, "operation": "Update"}
+    return {**writer, "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
 
 
 def is_same(known: Object, found: Object) -> bool:

@@ -238,12 +238,6 @@ async def test_an_autoscaler_of_another_workload_is_none_of_our_business(eight: 
     assert number(eight) == 9
 
 
-async def test_a_number_set_by_another_client_is_corrected(eight: Leadership) -> None:
-    eight.kubernetes.edit(DEPLOYMENTS, "iris-blue", {"spec": {"replicas": 2}}, "kubectl-scale")
-    await eight.settle(6)
-    assert number(eight) == 8
-
-
 # ---- the API is away
 
 
