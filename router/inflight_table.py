@@ -13,8 +13,10 @@ A count is one aligned word, so a kill leaves it whole. An id is written while i
 before its first byte is sent until its end.
 """
 
+import fcntl
 import mmap
 import os
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -127,10 +129,18 @@ class InflightTable:
 class WorkerRow:
     """Supervisor side: the memory of one worker process, made before its start and read after its end."""
 
-    def __init__(self) -> None:
-        """Make the memory. Raises OSError."""
-        self.fd = os.memfd_create("scorefront-inflight")
+    def __init__(self, path: Path | None = None) -> None:
+        """Make the memory. `path`: a new file for it, locked (flock) until supervisor and worker have ended; default
+        memory without a name. Raises OSError.
+        """
+        self._path = path
+        if path is None:
+            self.fd = os.memfd_create("scorefront-inflight")
+        else:
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            if path is not None:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the open file, which the worker inherits
             os.ftruncate(self.fd, SIZE_BYTES)
             self._map = mmap.mmap(self.fd, SIZE_BYTES)
         except OSError:
@@ -165,19 +175,27 @@ class WorkerRow:
 
     def held(self) -> dict[str, int] | None:
         """Replica id -> requests in flight, if above 0; None: not all are known."""
-        if self._words[_UNKNOWN]:
-            return None
-        held: dict[str, int] = {}
-        for index, count in enumerate(self._words[_HEADER_BYTES // 4 :].tolist()):
-            if count:
-                at = _IDS_AT + index * _ID_BYTES
-                name = self._map[at + 1 : at + 1 + self._map[at]].decode()
-                held[name] = held.get(name, 0) + count
-        return held
+        return requests_in_flight(self._map)
 
     def close(self) -> None:
-        """Release the memory."""
+        """Release the memory and remove its file."""
         self._words.release()
         self._work.release()
         self._map.close()
         os.close(self.fd)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def requests_in_flight(row: mmap.mmap | bytes) -> dict[str, int] | None:
+    """Replica id -> requests in flight of a row whose worker has ended, if above 0; None: not all are known."""
+    words = memoryview(row)[:_IDS_AT].cast("I")
+    if words[_UNKNOWN]:
+        return None
+    held: dict[str, int] = {}
+    for index, count in enumerate(words[_HEADER_BYTES // 4 :].tolist()):
+        if count:
+            at = _IDS_AT + index * _ID_BYTES
+            name = row[at + 1 : at + 1 + row[at]].decode()
+            held[name] = held.get(name, 0) + count
+    return held

@@ -35,7 +35,10 @@ class Quarantine:
         return any(dead.in_flight is None for dead in self.members.values())
 
     def add(self, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
-        """Start the quarantine of departed members; returns the names seen for the first time."""
+        """Start the quarantine of departed members.
+
+        Returns the names whose requests in flight are new: seen for the first time, or unknown until now.
+        """
         new = [one for one in departed if one.name not in self._known]
         self._known = {one.name for one in departed} | set(self.members)
         for one in new:
@@ -44,7 +47,14 @@ class Quarantine:
                 self.members[one.name] = DeadMember(one.held, until)
                 self._known.add(one.name)
                 self._timers.at(until, self._end, one.name)
-        return tuple(one.name for one in new)
+        found = [one for one in departed if one.held is not None and self._is_unknown(one.name)]
+        for one in found:
+            self.members[one.name] = DeadMember(one.held, self.members[one.name].until)
+        return tuple(one.name for one in (*new, *found))
+
+    def _is_unknown(self, name: str) -> bool:
+        dead = self.members.get(name)
+        return dead is not None and dead.in_flight is None
 
     def _end(self, name: str, now: float) -> list[Any]:
         del self.members[name]

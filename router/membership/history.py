@@ -10,6 +10,7 @@ that was read: so there is one order, and every router sees a subsequence of it.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,6 +20,11 @@ from router.membership.agreement import MembershipPart, merged_view
 
 NAME = "scorefront-routers"
 _POD = "pod."
+
+
+InFlight = Mapping[str, Mapping[str, int] | None]
+"""Requests in flight by member and replica; a member that is missing, or None: unknown."""
+NOTHING_KNOWN: InFlight = MappingProxyType({})
 
 
 class HistoryError(Exception):
@@ -35,6 +41,14 @@ class PodRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     part: MembershipPart = MembershipPart()
     started_at: float = 0.0
     """Start of the supervisor, unix seconds by the clock of its node; 0: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryWrite:
+    """An object to write: created if `fresh`, else replaced."""
+
+    body: dict[str, Any]
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +76,23 @@ class ViewHistory:
         known = self if before is None or before.group == record.group else self.without(pod)
         return replace(known, records={**known.records, pod: record})
 
-    def without(self, pod: str) -> "ViewHistory":
-        """Without an ended group; the requests in flight of members that it did not report as departed are unknown."""
+    def without(self, pod: str, held: InFlight = NOTHING_KNOWN) -> "ViewHistory":
+        """Without an ended group. `held`: requests in flight of its members at the end, default unknown."""
         record = self.records.get(pod)
         if record is None:
             return self
-        lost = tuple(Departed(member.name, None) for member in record.part.members)
+        lost = tuple(Departed(member.name, held.get(member.name)) for member in record.part.members)
         others = {name: each for name, each in self.records.items() if name != pod}
         return replace(self, records=others, departed=(*self.departed, *record.part.departed, *lost))
+
+    def accounted(self, held: InFlight) -> "ViewHistory":
+        """With the requests in flight of departed members for which they were unknown."""
+        return replace(
+            self,
+            departed=tuple(
+                replace(each, held=held.get(each.name)) if each.held is None else each for each in self.departed
+            ),
+        )
 
     def forgetting(self, names: Collection[str]) -> "ViewHistory":
         """Without these departed members."""
@@ -81,6 +104,16 @@ class ViewHistory:
         departed = tuple(each for each in before.departed if each.name not in mine)
         records = {**before.records, **self.records}
         return ViewHistory(max(self.epoch, before.epoch), records, (*self.departed, *departed))
+
+
+def after_end(history: ViewHistory, pod: str, group: str, held: InFlight) -> ViewHistory:
+    """The history after the end of a group, the same if it is known with its requests in flight.
+
+    `pod`, `group`: of the ended router. `held`: requests in flight of its members.
+    """
+    record = history.records.get(pod)
+    ended = history.without(pod, held) if record is not None and record.group == group else history
+    return ended.accounted(held)
 
 
 def view(history: ViewHistory, ages: Mapping[str, float] | None = None) -> View:
@@ -131,3 +164,15 @@ def decoded(config_map: Mapping[str, Any]) -> ViewHistory:
     except (ValueError, TypeError) as error:  # msgspec's are ValueErrors
         raise HistoryError(f"ConfigMap {NAME}, {place}: {error}") from error
     return ViewHistory(epoch, records, gone)
+
+
+def next_version(history: ViewHistory, found: Mapping[str, Any] | None, namespace: str) -> HistoryWrite:
+    """The write that makes `history` the next version of the object.
+
+    `found`: the version that it replaces, whose foreign fields are kept; None: there is none. `namespace`: of it.
+    """
+    metadata: dict[str, Any] = {"name": NAME, "namespace": namespace}
+    if found is not None:
+        metadata = {name: value for name, value in found["metadata"].items() if name != "managedFields"}
+    data = encoded(replace(history, epoch=history.epoch + 1))
+    return HistoryWrite({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}, found is None)

@@ -15,20 +15,12 @@ from typing import Any
 
 from router.core.view import View
 from router.membership.agreement import MembershipPart
-from router.membership.history import NAME, PodRecord, ViewHistory, decoded, departed, encoded, view
+from router.membership.history import HistoryWrite, PodRecord, ViewHistory, decoded, departed, next_version, view
 
 FORGET_LEASES = 2.0
 """Leases for which members of an ended router stay listed. One is the quarantine of their slots; the other allows for
 lease lengths that differ during a change of the setting. Longer would quarantine free slots in routers that start
 later."""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryWrite:
-    """An object to write: created if `fresh`, else replaced."""
-
-    body: dict[str, Any]
-    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +190,7 @@ class RouterMembership:
 
     def _draft(self, wanted: ViewHistory) -> HistoryWrite:
         local = self._local.epoch if self._local is not None else 0
-        metadata: dict[str, Any] = {"name": NAME, "namespace": self._namespace}
-        if self._object is not None:
-            metadata = {name: value for name, value in self._object["metadata"].items() if name != "managedFields"}
-        data = encoded(replace(wanted, epoch=max(wanted.epoch, local) + 1))
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-        return HistoryWrite(body, fresh=self._object is None)
+        return next_version(replace(wanted, epoch=max(wanted.epoch, local)), self._object, self._namespace)
 
     def _with_own(self, history: ViewHistory) -> ViewHistory:
         assert self._part is not None, "announced before continue_alone"

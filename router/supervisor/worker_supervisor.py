@@ -23,6 +23,7 @@ from router.core.view import View
 from router.inflight_table import WorkerRow
 from router.membership.agreement import Membership, SoleGroup
 from router.settings import from_environment
+from router.supervisor.inflight_folder import InflightFolder
 from router.supervisor.peer_ports import PeerPorts
 from router.supervisor.roster import (
     PRESENT,
@@ -67,17 +68,19 @@ class Supervisor:
         redirect: socket.socket | None = None,
         membership: Membership | None = None,
         peer_ports: PeerPorts | None = None,
+        inflight: InflightFolder | None = None,
     ) -> None:
         """`listen`: the shared listening socket. `count`: number of workers.
 
         `command`: argv of a worker, to which name, address and file descriptors are appended. `environment`: of the
         workers. `redirect`: socket for plain HTTP clients that are redirected to `listen`; default none. `membership`:
         shared with other routers; default: this router alone. `peer_ports`: ports for workers of other routers; default
-        none. Raises SettingError.
+        none. `inflight`: files of the in-flight table; default memory of this process. Raises SettingError.
         """
         self.spawner = WorkerSpawner(command, environment, listen, redirect, peer_ports)
         self._environment = dict(environment)
         self._wanted = count
+        self._inflight = inflight
         self._membership = membership or SoleGroup()
         self._membership.attach(self._on_view)
         self._group = os.urandom(4).hex()
@@ -256,7 +259,7 @@ class Supervisor:
         status: int | None = None
         held: dict[str, int] | None = {}
         try:
-            with WorkerRow() as row:
+            with WorkerRow(self._inflight.row(spawn.name) if self._inflight is not None else None) as row:
                 handle, public = await self.spawner.spawn(spawn.name, spawn.address, row)
                 self._roster.reached_at(spawn.name, public)
                 self._counters["workers_started"] += 1

@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 }
 for word, (command, summary) in COMMANDS.items():
     app.command(word, short_help=summary)(command)
+app.command("report-exits", hidden=True)(deployment.report_exits)
 
 
 def _print_version(wanted: bool) -> None:

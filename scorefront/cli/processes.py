@@ -51,6 +51,18 @@ PeerPorts = Annotated[
 KeptDir = Annotated[
     Path, typer.Option("--state-dir", metavar="DIR", help="Where what is known is kept, for a start without the API.")
 ]
+InflightDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--inflight-dir",
+        metavar="DIR",
+        help="Memory-backed folder shared with `report-exits`, for the requests in flight; else memory of the process.",
+        show_default=False,
+    ),
+]
+SharedInflightDir = Annotated[
+    Path, typer.Option("--inflight-dir", metavar="DIR", help="The folder given to the router.")
+]
 
 Rest = Annotated[
     str,
@@ -99,6 +111,7 @@ def router(
     peer_address: PeerAddress = "",
     peer_ports: PeerPorts = None,
     state: KeptDir = Path("/var/lib/scorefront"),
+    inflight: InflightDir = None,
 ) -> None:
     """Run one router of a cluster: it follows the Kubernetes API, and shares replicas exactly with the other routers.
 
@@ -131,8 +144,20 @@ def router(
         tls=tls,
         tls_redirect=redirect_at,
         access_log=access_log.value,
+        inflight_dir=inflight.absolute() if inflight is not None else None,
     )
     raise typer.Exit(run(options))
+
+
+def report_exits(inflight: SharedInflightDir = Path("/run/inflight")) -> None:
+    """Report the sudden end of the router in this pod, with its requests in flight; a container beside the router's.
+
+    POD_NAME identifies the pod.
+    """
+    from scorefront.router.exit_reporter import ReporterOptions, run  # late: only this command needs it
+
+    pod = os.environ.get("POD_NAME") or socket.gethostname()
+    raise typer.Exit(run(ReporterOptions(inflight.absolute(), pod)))
 
 
 def _ports(text: str | None) -> range:

@@ -16,8 +16,8 @@ from cluster.kubernetes.client.reflector import ObjectPut, ObjectsListed, Reflec
 from cluster.kubernetes.container_end import container_ended, pod_ended
 from router.core.view import View
 from router.membership.agreement import MembershipPart
-from router.membership.history import NAME, HistoryError
-from router.membership.router_membership import HistoryWrite, RouterMembership, Suspect
+from router.membership.history import NAME, HistoryError, HistoryWrite
+from router.membership.router_membership import RouterMembership, Suspect
 from scorefront.router.sole_member import SoleMemberMarker
 from serving.clock import Clock
 

@@ -25,6 +25,7 @@ from cluster.trust import Trust, TrustError
 from router.membership.router_membership import RouterMembership
 from router.peers.peer_identity import trust_from_folder
 from router.settings import SettingError, from_environment
+from router.supervisor.inflight_folder import InflightFolder
 from router.supervisor.peer_ports import ANY_PORT, PeerPorts
 from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import Supervisor, worker_command
@@ -79,6 +80,8 @@ class RouterOptions:
     """(certificate chain, key) files, checked."""
     tls_redirect: tuple[str, int] | None = None
     access_log: str = "errors"
+    inflight_dir: Path | None = None
+    """Folder of the in-flight table, shared with the exit reporter; None: memory of this process."""
 
 
 def run(options: RouterOptions) -> int:
@@ -171,6 +174,7 @@ class _Router:
             redirect,
             self._membership,
             peer_ports,
+            _inflight_folder(options.inflight_dir, group),
         )
         self._exposition = Exposition()
         self._rendering = asyncio.Lock()
@@ -313,6 +317,13 @@ def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asynci
             await asyncio.sleep(AGAIN_S)
 
     return asyncio.create_task(again_and_again(), name=name)
+
+
+def _inflight_folder(root: Path | None, group: str) -> InflightFolder | None:
+    try:
+        return InflightFolder(root, group) if root is not None else None
+    except OSError as error:
+        raise process.CannotStart(f"--inflight-dir: {error.filename}: {error.strerror}") from error
 
 
 def _most_workers() -> int:

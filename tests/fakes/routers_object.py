@@ -5,8 +5,7 @@ from typing import Any
 
 from cluster.kubernetes.client.api_errors import NotFound, WriteConflict
 from cluster.kubernetes.client.paths import CONFIGMAPS, path
-from router.membership.history import NAME
-from router.membership.router_membership import HistoryWrite
+from router.membership.history import NAME, HistoryWrite
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.object_rules import Object, Place
 

@@ -33,6 +33,8 @@ from tests.cluster.played.service import Service
 HOME = "scorefront"
 """The namespace that the overlay names."""
 LEASE = "scorefront-control"
+BESIDE = "exit-reporter"
+"""The second container of a router pod."""
 ENDPOINTS = "/apis/scorefront.io/v1alpha1/namespaces/{}/scoringendpoints"
 SCORING_PORT, ADMIN_PORT, REST_PORT = 8080, 8082, 8081
 START_S, CHANGE_S = 90.0, 60.0
@@ -186,10 +188,12 @@ class Site:
         return str(lease["spec"].get("holderIdentity") or "").rpartition("_")[0]
 
     def process(self, pod: str, namespace: str = HOME) -> int:
-        """The process of the newest container of a pod, as the played node knows it; 0: none runs."""
+        """The process of the newest main container of a pod, as the played node knows it; 0: none runs."""
         pid = 0
         for entry in self.journal():
-            if entry.pod == f"{namespace}/{pod}" and entry.what in (journal.STARTED, journal.ENDED):
+            if entry.container == BESIDE or entry.what not in (journal.STARTED, journal.ENDED):
+                continue
+            if entry.pod == f"{namespace}/{pod}":
                 pid = entry.pid if entry.what == journal.STARTED else 0
         return pid
 

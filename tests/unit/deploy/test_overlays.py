@@ -11,6 +11,7 @@ import typer.main
 import yaml
 
 from autoscaler.frontend_settings import LEAST_ROUTERS, ClusterPurpose
+from cluster.kubernetes.container_end import CONTAINER
 from scorefront import __version__
 from scorefront.cli.app import app
 from serving.manifest import parse
@@ -22,11 +23,10 @@ Overlay = Callable[[str], Objects]
 
 
 def pods(rendered: Objects) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(process, pod spec, its container)."""
+    """(process, pod spec, its main container)."""
     for key, process in ((ROUTER, "router"), (CONTROL, "control")):
         spec = rendered[key]["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
-        yield process, spec, container
+        yield process, spec, spec["containers"][0]
 
 
 def settings(rendered: Objects) -> dict[str, str]:
@@ -93,6 +93,24 @@ def test_pods_are_confined_as_the_restricted_standard_asks_and_write_nowhere_but
         assert confined["capabilities"] == {"drop": ["ALL"]}
         assert {next(kind for kind in volume if kind != "name") for volume in spec["volumes"]} <= {"emptyDir", "secret"}
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_exit_reporter_reads_the_in_flight_table_that_the_router_writes_to_memory(
+    name: str, overlay: Overlay
+) -> None:
+    template = overlay(name)[ROUTER]["spec"]["template"]
+    router, reporter = template["spec"]["containers"]
+    assert template["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == router["name"] == CONTAINER
+    (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "inflight")
+    assert volume["emptyDir"]["medium"] == "Memory"
+    (mount,) = reporter["volumeMounts"]
+    assert mount in router["volumeMounts"] and mount["name"] == volume["name"]
+    told = f"--inflight-dir={mount['mountPath']}"
+    assert reporter["args"] == ["report-exits", told] and told in router["args"]
+    assert reporter["image"] == router["image"] and reporter["securityContext"] == router["securityContext"]
+    assert {each["name"] for each in reporter["env"]} == {"POD_NAME", "SCOREFRONT_NAMESPACE"}
+    assert reporter["resources"]["limits"].keys() == router["resources"]["limits"].keys()
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -53,6 +53,16 @@ def test_a_departed_member_listed_again_during_its_quarantine_is_not_new(ends: E
     assert ends.quarantine.members["w1"].until == 13.0
 
 
+def test_requests_in_flight_that_get_known_later_end_the_doubt(ends: Ends) -> None:
+    assert ends.quarantine.add((Departed("w1", None),), 10.0) == ("w1",)
+    assert ends.quarantine.add((Departed("w1", {"r": 1}),), 11.0) == ("w1",)
+    assert ends.quarantine.members == {"w1": DeadMember({"r": 1}, 13.0)} and not ends.quarantine.unknown_use
+    assert ends.quarantine.add((Departed("w1", {"r": 1}),), 12.0) == ()
+    ends.timers.run(13.0)
+    assert ends.quarantine.members == {} and ends.ended_at == [13.0]
+    assert ends.quarantine.add((Departed("w1", {"r": 1}),), 14.0) == ()
+
+
 def test_the_owner_is_the_same_in_every_release() -> None:
     """Workers of two releases run side by side during an update: they must agree on the owner."""
     owners = [owner_of(VersionKey(name, "blue"), ("w1", "w2", "w3")) for name in ("iris", "rose", "tulip", "lily")]

@@ -5,7 +5,7 @@ import pytest
 from cluster.kubernetes.client.paths import CONFIGMAPS
 from router.core.view import Departed, Member, View
 from router.membership.agreement import MembershipPart
-from router.membership.history import NAME, HistoryError, PodRecord, decoded
+from router.membership.history import NAME, HistoryError, PodRecord, after_end, decoded
 from router.membership.router_membership import FORGET_LEASES, RouterMembership, Suspect
 from tests.fakes.routers_object import RoutersObject
 
@@ -111,6 +111,34 @@ def test_a_router_without_its_pod_is_buried_with_unknown_leases(store: RoutersOb
     assert a.write()
     assert a.names() == ("a1",)
     assert a.view.departed == (Departed("b1", None), Departed("b2", None))
+
+
+def test_what_an_ended_router_had_in_flight_is_noted_whoever_removes_it_first(store: RoutersObject) -> None:
+    held = {"b1": {"replica": 2}, "b2": {}}
+    a = joined(store, "a", "a1")
+    joined(store, "b", "b1", "b2")
+    before = a.read().decisions.history
+    assert before is not None
+    known = (Departed("b1", {"replica": 2}), Departed("b2", {}))
+    assert after_end(before, "b", "group-b", held).departed == known
+    (suspect,) = a.decisions.suspects()
+    a.decisions.gone(suspect)
+    assert a.write()
+    assert a.decisions.history is not None
+    late = after_end(a.decisions.history, "b", "group-b", held)
+    assert late.departed == known
+    assert after_end(late, "b", "group-b", held) == late
+
+
+def test_an_ended_router_is_not_confused_with_its_successor(store: RoutersObject) -> None:
+    a = joined(store, "a", "a1")
+    joined(store, "b", "b1", group="first")
+    joined(store, "b", "b2", group="second")
+    history = a.read().decisions.history
+    assert history is not None
+    found = after_end(history, "b", "first", {"b1": {"replica": 1}})
+    assert found.workers() == {"a1", "b2"}
+    assert found.departed == (Departed("b1", {"replica": 1}),)
 
 
 def test_a_buried_router_is_not_buried_twice(store: RoutersObject) -> None:
