@@ -98,7 +98,7 @@ class ExitReporter:
                 write = await self._draft(group, in_flight)
                 if write is not None:
                     await self._api.replace(path(CONFIGMAPS, self._api.home, NAME), write.body, urgent=True)
-                    _log.warning("router %s: ended: removed from the membership", group)
+                    _log.warning("router %s: ended with %s", group, _total(in_flight))
                 return
             except (NotFound, WriteConflict):
                 continue
@@ -119,6 +119,12 @@ class ExitReporter:
         history = decoded(found)
         wanted = after_end(history, self._pod, group, in_flight)
         return next_version(wanted, found, self._api.home) if wanted != history else None
+
+
+def _total(in_flight: InFlight) -> str:
+    known = [sum(held.values()) for held in in_flight.values() if held is not None]
+    doubt = f", unknown of {len(in_flight) - len(known)} workers" if len(known) < len(in_flight) else ""
+    return f"{sum(known)} requests in flight{doubt}"
 
 
 async def _in_thread(work: Callable[[], InFlight]) -> InFlight:
