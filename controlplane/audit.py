@@ -16,7 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from cluster.token_bucket import TokenBucket
 from controlplane.openapi import Operation
-from controlplane.rest_guard import CALLER, ERROR_CODE, Handler
+from controlplane.rest_guard import CALLER, ERROR_CODE, Handler, remote_of
 
 FORWARDED_BY = "Scorefront-Forwarded-By"
 """Identity of the standby that forwarded the request; see `controlplane.leader_proxy`."""
@@ -99,7 +99,7 @@ def described(request: web.Request, operation: Operation | None) -> dict[str, An
     """Caller, address, operation and path of a request, as fields of an audit entry."""
     entry: dict[str, Any] = {
         "caller": _shortened(str(request.get(CALLER) or "unknown")),
-        "from": request.remote or "local",
+        "from": remote_of(request) or "local",
         "operation": operation.id if operation is not None else "none",
         "method": _shortened(request.method),
         "path": _shortened(request.path),

@@ -19,7 +19,15 @@ from yarl import URL
 from cluster.kubernetes.client.election import LeaderInfo
 from cluster.trust import CONTROL, TrustError
 from controlplane.audit import FORWARDED_BY, FORWARDED_FOR
-from controlplane.rest_guard import CALLER, Handler, add_security_headers, error_response, json_errors, origin_form_only
+from controlplane.rest_guard import (
+    CALLER,
+    Handler,
+    add_security_headers,
+    error_response,
+    json_errors,
+    origin_form_only,
+    remote_of,
+)
 
 CONNECT_S = 2.0
 RETRY_AFTER_S = 1
@@ -147,7 +155,7 @@ class LeaderProxy:
         headers = _end_to_end(request.headers)
         # Forwarded once: two instances that take each other for the leader would loop.
         headers[FORWARDED_BY] = self._identity
-        headers[FORWARDED_FOR] = request.remote or ""
+        headers[FORWARDED_FOR] = remote_of(request)
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,

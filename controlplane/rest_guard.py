@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from controlplane.control_errors import ControlError, InvalidCall, MissingCredential, NotPermitted
+from serving.authority import unmapped
 from serving.faults import InvalidManifest, shown
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -59,6 +60,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(bare).is_loopback
     except ValueError:
         return False
+
+
+def remote_of(request: web.BaseRequest) -> str:
+    """The address of the peer; "" on a Unix socket."""
+    return unmapped(request.remote or "")
 
 
 async def add_security_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -30,6 +30,7 @@ from cluster.trust import ROUTER, Trust, TrustError, names
 from cluster.unauthenticated import UnauthenticatedConnections
 from controlplane.group_identity import identity_fault
 from controlplane.group_link import SILENT_S, GroupLink
+from serving.authority import unmapped
 from serving.endpoint import VersionKey
 
 _log = logging.getLogger(__name__)
@@ -172,17 +173,18 @@ class RouterGroups:
         with sock:
             while True:
                 try:
-                    arrived, (host, *_) = await self._loop.sock_accept(sock)
+                    arrived, (accepted, *_) = await self._loop.sock_accept(sock)
                 except OSError as error:
                     _log.error("router groups: accept failed: %s", error)
                     await asyncio.sleep(_ACCEPT_PAUSE_S)
                     continue
-                if (victim := self._unauthenticated.to_evict(str(host))) is not None:
+                host = unmapped(str(accepted))
+                if (victim := self._unauthenticated.to_evict(host)) is not None:
                     self.counters["groups_refused"] += 1
                     self._unauthenticated.discard(victim)
                     victim.cancel()
-                task = self._tasks.spawn(self._attend(arrived, str(host)), "attend to a router group")
-                self._unauthenticated.add(task, str(host))
+                task = self._tasks.spawn(self._attend(arrived, host), "attend to a router group")
+                self._unauthenticated.add(task, host)
                 task.add_done_callback(self._unauthenticated.discard)
 
     async def _attend(self, sock: socket.socket, host: str) -> None:

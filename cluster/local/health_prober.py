@@ -9,8 +9,9 @@ from cluster.local import process_guard as guard
 from cluster.local import socket_owner as socketowner
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState
 from cluster.local.machine import LocalMachine
-from cluster.local.probe import ProbeOutcome, ProbeSign, authority, has_clients, has_work
+from cluster.local.probe import ProbeOutcome, ProbeSign, has_clients, has_work
 from cluster.lookup import AddressRefused, permitted
+from serving.authority import authority
 from serving.endpoint import LivenessProbe, Version
 
 STATIC_PERIOD_S = 1.0

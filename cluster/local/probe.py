@@ -11,6 +11,7 @@ from typing import Self
 import aiohttp
 
 from cluster.local.socket_owner import CLOSE_WAIT, ESTABLISHED, TABLES, SocketRecord, read_table
+from serving.authority import authority
 
 HEADERS = {"User-Agent": "scorefront-probe", "Connection": "close", "Accept": "*/*"}
 
@@ -85,11 +86,6 @@ class Prober:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return ProbeOutcome(ProbeSign.BAD, f"GET {path} failed: {error or type(error).__name__}")
-
-
-def authority(host: str, port: int) -> str:
-    """`host:port` of a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def has_clients(port: int, tables: Iterable[str] = TABLES) -> bool:

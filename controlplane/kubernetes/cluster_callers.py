@@ -21,7 +21,7 @@ from controlplane import payload
 from controlplane.caller_cache import ExpiringCache, ReviewLimit
 from controlplane.control_errors import ControlError, MissingCredential, NotPermitted, StoreUnavailable, TooManyRequests
 from controlplane.openapi import OPERATIONS, Operation
-from controlplane.rest_guard import CALLER, VISIBLE
+from controlplane.rest_guard import CALLER, VISIBLE, remote_of
 from controlplane.rights import DECLARE, Right
 from serving.clock import Clock
 
@@ -79,7 +79,7 @@ class KubernetesCallers:
         """
         if not credential.isascii() or not credential.isprintable():
             return None
-        name = await self._name(credential, request.remote or "")
+        name = await self._name(credential, remote_of(request))
         if name is None:
             return None
         request[CALLER] = name  # also in the audit line of a refusal

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from serving.authority import authority
+
 _UNIX = "unix:"
 _MAX_PATH_BYTES = 100
 """The system limit is 107 (unix(7)); the hand-off socket beside has a longer name."""
@@ -30,7 +32,7 @@ class Tcp:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
 
 Address = Unix | Tcp

@@ -15,6 +15,7 @@ from router.proxy.response_head import ResponseHead
 from router.proxy.responses import connection_line, replica_lines, router_response
 from router.proxy.stream_deadlines import StreamDeadline
 from router.proxy.streams import ClientStream, UpstreamStream
+from serving.authority import authority
 
 if TYPE_CHECKING:
     from router.proxy.gateway import Gateway
@@ -89,7 +90,7 @@ class ExchangeState(Ticket):
         plan, version = self.head.plan, self.version
         assert plan is not None and version is not None
         replica = self.lease.replica if self.lease is not None else version.queue.replicas.get(self.replica_id)
-        address = f"{replica.host}:{replica.port}".encode() if replica is not None else b""
+        address = authority(replica.host, replica.port).encode() if replica is not None else b""
         origin = self.client.planner.replica_origin(plan, version.route, self.head, address)
         return replica_lines(head, origin, cors=plan.match.route.cors is not None)
 

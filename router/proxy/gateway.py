@@ -26,6 +26,7 @@ from router.proxy.responses import CLOSE, ResponseFields, router_response
 from router.proxy.tunnels import OpenTunnels
 from router.proxy.upstream_pool import UpstreamPool
 from router.settings import RouterSettings
+from serving.authority import unmapped
 from serving.destinations import literal
 from serving.endpoint import VersionKey
 
@@ -93,7 +94,7 @@ class Gateway:
     def planner(self, transport: asyncio.BaseTransport) -> Planner:
         """The planner of a new client connection."""
         peername = transport.get_extra_info("peername")
-        address = str(peername[0] if peername else "unknown")
+        address = unmapped(str(peername[0])) if peername else "unknown"
         proto = b"http" if transport.get_extra_info("ssl_object") is None else b"https"
         peer = Peer(address.encode(), proto, self._trust_in(address))
         return Planner(self.table, self.dispatcher, self.stats, peer, self.observers)

@@ -8,6 +8,7 @@ from cluster.owned_tasks import OwnedTasks
 from router.core.health import HealthSign
 from router.core.health_watch import HealthProbe
 from router.core.ledger import ReplicaSlots
+from serving.authority import authority
 
 MAX_STATUS_LINE_BYTES = 8192
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
@@ -44,8 +45,8 @@ class HealthRequests:
         host, *_ = await self._hosts(replica)
         reader, writer = await asyncio.open_connection(host, replica.port, limit=MAX_STATUS_LINE_BYTES)
         try:
-            written = f"[{replica.host}]" if ":" in replica.host else replica.host
-            writer.write(request(probe.queue.health_path, probe.queue.host_header or f"{written}:{replica.port}"))
+            written = probe.queue.host_header or authority(replica.host, replica.port)
+            writer.write(request(probe.queue.health_path, written))
             return sign_of(await reader.readline())
         finally:
             writer.close()

@@ -10,6 +10,7 @@ from router.core.ledger import ReplicaSlots
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
 from router.settings import RouterSettings
+from serving.authority import authority
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
@@ -87,7 +88,7 @@ class UpstreamPool:
     def connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
         """Open a connection; calls `connected` or `unreachable` of the exchange."""
         self._connecting.spawn(
-            self._connect(replica, exchange), f"connect to {replica.id} at {replica.host}:{replica.port}"
+            self._connect(replica, exchange), f"connect to {replica.id} at {authority(replica.host, replica.port)}"
         )
 
     async def _connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:

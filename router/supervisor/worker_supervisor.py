@@ -323,20 +323,3 @@ def worker_command(*arguments: str, tls: Iterable[tuple[Path, Path]] = ()) -> li
     """The argv of a worker of this installation. `tls`: (certificate, key) files."""
     files = [argument for cert, key in tls for argument in (f"--tls-cert={cert}", f"--tls-key={key}")]
     return [sys.executable, "-m", "scorefront.worker_process", "router-worker", *arguments, *files]
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A listening socket for workers to share. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by its connections
-        sock.bind((host, port))
-        # Before the first worker is ready: its clients wait in the backlog instead of being refused.
-        sock.listen(4096)
-    except OSError:
-        sock.close()
-        raise
-    os.set_inheritable(sock.fileno(), True)
-    return sock

@@ -100,8 +100,8 @@ ScoringUrl = Annotated[
 
 
 def router(
-    listen: Listen = "0.0.0.0:8080",
-    admin: Admin = "0.0.0.0:8082",
+    listen: Listen = "[::]:8080",
+    admin: Admin = "[::]:8082",
     worker_count: RouterWorkers = "auto",
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -173,8 +173,8 @@ def _ports(text: str | None) -> range:
 
 
 def control(
-    rest: Rest = "0.0.0.0:8081",
-    link: Link = "0.0.0.0:8083",
+    rest: Rest = "[::]:8081",
+    link: Link = "[::]:8083",
     advertise: Advertise = "",
     peers_dir: OwnPeersDir = None,
     tls_cert: ControlTlsCert = None,

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from router.supervisor.worker_supervisor import RestartFailed, Supervisor, listening_socket
+from router.supervisor.listening import bound_socket, listening_socket
+from router.supervisor.worker_supervisor import RestartFailed, Supervisor
 from scorefront.process.process_hardening import keep_memory_private
 from scorefront.process.process_log import RecordFormatter, unblocked
+from serving.authority import authority
 
 Address = tuple[str, int]
 _log = logging.getLogger("scorefront.process")
@@ -116,15 +118,8 @@ def listening(option: str, address: Address) -> socket.socket:
 
 def bound(option: str, address: Address) -> socket.socket:
     """A bound socket that does not listen: connections are refused at once. Raises CannotStart."""
-    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        with usable(option, address):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-    except CannotStart:
-        sock.close()
-        raise
-    return sock
+    with usable(option, address):
+        return bound_socket(*address)
 
 
 @contextlib.contextmanager
@@ -195,5 +190,4 @@ def usable_file(path: Path) -> Iterator[None]:
 
 def shown(address: Address) -> str:
     """`host:port`, as in a URL."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return authority(*address)

@@ -11,7 +11,7 @@ import pytest
 from cluster.link import RemoveEndpoint, encode
 from router.accesslog import AccessLogMode
 from router.settings import RouterSettings
-from router.supervisor.worker_supervisor import listening_socket
+from router.supervisor.listening import listening_socket
 from router.worker.router_worker import RouterWorker, WorkerOptions
 from serving.endpoint import Auth, RetryRule
 from tests.fakes.clock import eventually

@@ -21,7 +21,8 @@ from cluster.link import ResetAll, WorkerMetrics
 from loadtests.installation import manifest
 from router.core.view import View
 from router.membership.agreement import MembershipPart
-from router.supervisor.worker_supervisor import Supervisor, listening_socket
+from router.supervisor.listening import listening_socket
+from router.supervisor.worker_supervisor import Supervisor
 from scorefront.process.event_loop import use_fast_loop
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import VersionKey

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster.kubernetes.client.access import Access, AccessSource, tls_context
 from cluster.kubernetes.client.api_errors import Misconfigured
+from serving.authority import authority
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -38,7 +39,7 @@ class InPod:
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         host = environment["KUBERNETES_SERVICE_HOST"]
         port = environment.get("KUBERNETES_SERVICE_PORT", "443")
-        self._url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        self._url = f"https://{authority(host, int(port))}"
         self._folder = folder
         self._authority = ""
         self._tls: ssl.SSLContext | None = None

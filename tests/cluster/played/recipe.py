@@ -2,7 +2,7 @@
 
 A process runs on this machine, not in a container, so two things are rewritten: a path below a mount becomes the
 folder
-of the played volume, and the address 0.0.0.0 becomes the pod's.
+of the played volume, and the addresses 0.0.0.0 and [::] become the pod's.
 """
 
 import base64
@@ -189,7 +189,7 @@ def placed(text: str, moved: Mapping[str, str], ip: str) -> str:
     if moved:
         paths = "|".join(re.escape(path) for path in sorted(moved, key=len, reverse=True))
         text = re.sub(rf"(?<![\w/.-])({paths})(?=$|[/:,\s])", lambda found: moved[found[1]], text)
-    return text.replace("0.0.0.0", ip)
+    return text.replace("0.0.0.0", ip).replace("[::]:", f"{ip}:")
 
 
 def needs(volume: Object) -> bool:

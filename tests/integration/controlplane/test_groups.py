@@ -16,11 +16,13 @@ from cluster.unauthenticated import UnauthenticatedConnections
 from controlplane import group_link as grouplink
 from controlplane import router_groups as groups
 from controlplane.router_groups import RouterGroups
+from router.supervisor.listening import bound_socket
 from serving.endpoint import VersionKey
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually
 from tests.fakes.router_group import FakeGroup, usage
 from tests.fakes.router_reports import RecordedReports
+from tests.unit.router.test_listening import needs_ipv6
 
 BLUE = VersionKey("iris", "blue")
 Join = Callable[..., Awaitable[FakeGroup]]
@@ -84,6 +86,23 @@ async def test_a_group_gets_the_leader_and_its_workers_are_expected(
     assert group.fence() == 7
     assert leader.linked()["a"].pod == "pod-a"
     await eventually(lambda: leader.linked()["a"].load == group.load)
+
+
+@needs_ipv6
+async def test_a_group_at_a_port_for_both_families_is_known_by_its_address_of_ipv4(
+    heard: RecordedReports, trust: Trust
+) -> None:
+    made = RouterGroups(fence=7, trust=trust)
+    made.report_to(heard)
+    made.locate({"pod-a": ["127.0.0.1"]})
+    door = bound_socket("::", 0)
+    made.open(door)
+    group = FakeGroup("a", ("a1",), trust)
+    await group.join(door.getsockname()[1])
+    await eventually(lambda: set(heard.workers) == {"a1"})
+    assert next(iter(made._links.values())).host == "127.0.0.1"
+    await group.leave()
+    await made.close()
 
 
 async def test_reports_of_the_workers_of_all_groups_reach_the_control_plane(join: Join, heard: RecordedReports) -> None:

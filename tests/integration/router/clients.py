@@ -58,13 +58,13 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, port: int, receive_buffer: int | None = None) -> "Client":
+    async def connect(cls, port: int, receive_buffer: int | None = None, host: str = "127.0.0.1") -> "Client":
         """`receive_buffer`: bytes that the system may take in before the test reads; small for a slow reader."""
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
         return cls(*await asyncio.open_connection(sock=sock, limit=receive_buffer or 1 << 20))
 
     async def __aenter__(self) -> "Client":

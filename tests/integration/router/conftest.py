@@ -26,8 +26,8 @@ async def rigs() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     """Routers with settings of the test's own."""
     async with AsyncExitStack() as stack:
 
-        async def start(send_buffer: int | None = None, **changed: Any) -> Rig:
-            rig = Rig(RouterSettings(**changed), send_buffer)
+        async def start(send_buffer: int | None = None, host: str = "127.0.0.1", **changed: Any) -> Rig:
+            rig = Rig(RouterSettings(**changed), send_buffer, host)
             await rig.start()
             stack.push_async_callback(rig.stop)
             return rig

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 
 from cluster.link import ResetAll, ToWorker, WorkerMetrics
-from router.supervisor.worker_supervisor import Supervisor, listening_socket, worker_command
+from router.supervisor.listening import listening_socket
+from router.supervisor.worker_supervisor import Supervisor, worker_command
 from serving.credentials import TokenTrust
 from serving.replica import Replica as DeclaredReplica
 from serving.usage import UsageReport, VersionUsage

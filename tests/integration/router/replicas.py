@@ -137,7 +137,13 @@ Script = Callable[[Wire, Request], Awaitable[None]]
 class Replica:
     """Listens on a port the system chose. `most_at_once` is the witness: the most requests that ever overlapped."""
 
-    def __init__(self, script: Script, reads_body: bool = True, idle_s: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        reads_body: bool = True,
+        idle_s: Callable[[], float] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         """`idle_s`: idle timeout of the next connection; None: unlimited."""
         self.script = script
         self.seen: list[Request] = []
@@ -150,6 +156,7 @@ class Replica:
         self.most_at_once = 0
         self.left_by_router = 0
         """Connections that the router ended or broke off."""
+        self.host = host
         self.port = 0
         self._reads_body = reads_body
         self._idle_s = idle_s
@@ -157,7 +164,7 @@ class Replica:
         self._wires: dict[asyncio.Task[None], Wire] = {}
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=1 << 20, backlog=1024)
+        self._server = await asyncio.start_server(self._connected, self.host, self.port, limit=1 << 20, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     @property

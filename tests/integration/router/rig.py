@@ -13,7 +13,7 @@ from router.core.dispatcher import VersionQueue
 from router.proxy.downstream import Downstream
 from router.proxy.listeners import Listeners
 from router.settings import RouterSettings
-from router.supervisor.worker_supervisor import listening_socket
+from router.supervisor.listening import listening_socket
 from router.worker.router_worker import RouterWorker, WorkerOptions
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import (
@@ -66,8 +66,9 @@ def declared(
     version: str = "blue",
     endpoint: str = "iris",
     state: ReplicaState = ReplicaState.READY,
+    host: str = "127.0.0.1",
 ) -> DeclaredReplica:
-    return DeclaredReplica(replica_id, endpoint, version, "127.0.0.1", port, state, slots)
+    return DeclaredReplica(replica_id, endpoint, version, host, port, state, slots)
 
 
 class Rig:
@@ -75,9 +76,13 @@ class Rig:
     split.
     """
 
-    def __init__(self, settings: RouterSettings | None = None, send_buffer: int | None = None) -> None:
-        """`send_buffer`: bytes that the system may take in for a client that does not read."""
-        self._listen = listening_socket("127.0.0.1", 0)
+    def __init__(
+        self, settings: RouterSettings | None = None, send_buffer: int | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        """`send_buffer`: bytes that the system may take in for a client that does not read. `host`: of the scoring
+        port.
+        """
+        self._listen = listening_socket(host, 0)
         if send_buffer is not None:
             self._listen.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.port: int = self._listen.getsockname()[1]
@@ -148,7 +153,7 @@ class Rig:
         await replica.start()
         replica_id = f"r{next(self._ids)}"
         self.replicas[replica_id] = replica
-        self.tell(UpsertReplica(declared(replica_id, replica.port, slots, version)))
+        self.tell(UpsertReplica(declared(replica_id, replica.port, slots, version, host=replica.host)))
         return replica
 
     def id_of(self, replica: Replica) -> str:
@@ -159,8 +164,8 @@ class Rig:
 
     # ---- actions of clients, and observations
 
-    async def client(self, receive_buffer: int | None = None) -> Client:
-        client = await Client.connect(self.port, receive_buffer)
+    async def client(self, receive_buffer: int | None = None, host: str = "127.0.0.1") -> Client:
+        client = await Client.connect(self.port, receive_buffer, host)
         self._clients.append(client)
         return client
 

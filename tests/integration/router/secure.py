@@ -10,7 +10,7 @@ from cluster.link import ResetAll
 from router.proxy.listeners import Listeners
 from router.proxy.tls import CertificatePair, Certificates
 from router.settings import RouterSettings
-from router.supervisor.worker_supervisor import listening_socket
+from router.supervisor.listening import listening_socket
 from serving.credentials import TokenTrust
 from tests.fakes.certificates import Folder, make
 from tests.integration.router.clients import Client

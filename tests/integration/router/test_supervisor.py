@@ -18,8 +18,9 @@ import pytest
 from cluster.link import ResetAll, SetKeys
 from router.core.view import Departed, Member, View
 from router.membership.agreement import Membership, MembershipPart, merged_view
+from router.supervisor.listening import listening_socket
 from router.supervisor.roster import WorkerPhase
-from router.supervisor.worker_supervisor import RestartFailed, Supervisor, listening_socket
+from router.supervisor.worker_supervisor import RestartFailed, Supervisor
 from serving.credentials import TokenTrust
 from serving.endpoint import VersionKey
 from tests.fakes.clock import eventually

@@ -11,9 +11,10 @@ from cluster.trust import ROUTER
 from router.core.view import View
 from router.membership.agreement import MembershipPart, merged_view
 from router.peers.peer_identity import trust_from_folder
+from router.supervisor.listening import listening_socket
 from router.supervisor.peer_ports import PeerPorts
 from router.supervisor.roster import WorkerPhase
-from router.supervisor.worker_supervisor import Supervisor, listening_socket, worker_command
+from router.supervisor.worker_supervisor import Supervisor, worker_command
 from serving.replica import Replica, ReplicaState
 from tests.fakes.authority import Authority
 from tests.fakes.clock import eventually

@@ -147,7 +147,7 @@ def test_every_argument_is_one_that_the_command_takes(name: str, overlay: Overla
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_ports_and_probes_are_those_that_the_arguments_open(name: str, overlay: Overlay) -> None:
     for _, _, container in pods(overlay(name)):
-        opened = {int(port) for port in re.findall(r"=0\.0\.0\.0:(\d+)", " ".join(container["args"]))}
+        opened = {int(port) for port in re.findall(r"=\[::\]:(\d+)", " ".join(container["args"]))}
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert set(ports.values()) == opened
         for probe in ("readinessProbe", "livenessProbe"):

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from cluster.trust import ROUTER
-from router.supervisor.worker_supervisor import listening_socket
+from router.supervisor.listening import listening_socket
 from scorefront.cli.app import run
 from scorefront.ports.connection_table import PortLimits
 from scorefront.router.admin_port import admin_port
