@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.paths import DEPLOYMENTS, ENDPOINTS, HPAS, PODS, STATEFULSETS, path
+from cluster.kubernetes.client.paths import BUDGETS, DEPLOYMENTS, ENDPOINTS, HPAS, PODS, STATEFULSETS, path
 from cluster.kubernetes.client.reflector import Reflector
 from cluster.kubernetes.client.watched import ResourceWatch
 from cluster.kubernetes.slim_objects import pod_for_leader, workload_for_leader
@@ -37,6 +37,8 @@ class LeaderWatches:
             "stateful sets", [reflector(path(STATEFULSETS, each), workload_for_leader) for each in places]
         )
         self.autoscalers = ResourceWatch("autoscalers", [reflector(path(HPAS, each), _kept) for each in places])
+        self.budgets = ResourceWatch("disruption budgets", [reflector(path(BUDGETS, each), _kept) for each in places])
+        """Nothing waits for them."""
 
     @property
     def _all(self) -> tuple[ResourceWatch, ...]:
@@ -45,7 +47,7 @@ class LeaderWatches:
     async def run(self) -> None:
         """Follow the API, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            for watched in self._all:
+            for watched in (*self._all, self.budgets):
                 tasks.create_task(watched.run(), name=f"follow {watched.what}")
 
     async def listed(self) -> None:

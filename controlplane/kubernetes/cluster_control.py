@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from autoscaler.policy import Decision, Direction
 from cluster.kubernetes.client.api import Api
+from cluster.kubernetes.disruption_budgets import DisruptionBudgets
 from cluster.kubernetes.endpoint_objects import EndpointObjects
 from cluster.kubernetes.event_recorder import EventRecorder
 from cluster.kubernetes.fence import Fence, Fenced, Leadership
@@ -116,6 +117,7 @@ class ClusterControl:
             tasks.create_task(self._step_down(), name="watch for another leader")
             await self._started.wait()
             tasks.create_task(parts.provider.run(), name="look after workloads")
+            tasks.create_task(parts.budgets.run(), name="keep disruption budgets")
             tasks.create_task(parts.follower.run(), name="follow changes of others")
             tasks.create_task(parts.status.run(), name="write status")
             tasks.create_task(self.plane.reconcile_all(), name="reconcile everything")
@@ -144,6 +146,7 @@ class LeaderParts:
 
     sight: LeaderWatches
     provider: KubernetesProvider
+    budgets: DisruptionBudgets
     follower: EndpointFollower
     status: StatusWriter
     reporter: EventRecorder
@@ -192,6 +195,7 @@ def cluster_control(
         touched.add(key.endpoint)
 
     provider = KubernetesProvider(api, sight, objects, barrier, clock, reporter, touched.add, adopted, faults)
+    budgets = DisruptionBudgets(api, sight.deployments, sight.budgets, objects, barrier, clock, reporter)
     store = ClusterStore(api, objects, provider, settings.namespaces, barrier, entropy, reporter)
 
     def acted(decision: Decision) -> None:
@@ -213,7 +217,9 @@ def cluster_control(
     follower = EndpointFollower(api, objects, store, provider, plane, clock, sight)
     facts = StatusFacts(objects, plane, provider, store, follower)
     status = StatusWriter(api, objects, barrier, reporter, facts, clock, rfc3339, touched)
-    return ClusterControl(plane, LeaderParts(sight, provider, follower, status, reporter, barrier, clock, objects))
+    return ClusterControl(
+        plane, LeaderParts(sight, provider, budgets, follower, status, reporter, barrier, clock, objects)
+    )
 
 
 def _first(group: BaseExceptionGroup[Fenced]) -> BaseException:
