@@ -70,6 +70,8 @@ def _filled(version: DeclaredVersion, dumped: dict[str, Any], is_default: bool) 
     replica = dumped["replica"]
     if version.replica.static is None and version.replica.port is None:
         replica["port"] = DEFAULT_PORT
+    if replica["tolerations"] is not None:
+        replica["tolerations"] = [_given(each) for each in replica["tolerations"]]
     filled = {
         **dumped,
         "isDefault": is_default,

@@ -71,6 +71,19 @@ class SecretRef:
 
 
 @dataclass(frozen=True, slots=True)
+class PodFields:
+    """Fields of the pods made from an image."""
+
+    pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """As in a pod."""
+    run_as_non_root: bool = True
+    """False: user and capabilities are the choice of the image."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSource:
     """Source of the replicas of a version; only the fields of its `kind` are set. Paths are absolute."""
 
@@ -80,6 +93,7 @@ class ReplicaSource:
     model_dir: str | None = None
     command: tuple[str, ...] = ()
     image: str | None = None
+    pod: PodFields = PodFields()
     pod_template: Mapping[str, Any] | None = None
     workload_ref: WorkloadRef | None = None
     static: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from serving.endpoint import (
     Cors,
     Endpoint,
     LivenessProbe,
+    PodFields,
     ReplicaKind,
     ReplicaSource,
     Resources,
@@ -121,6 +122,7 @@ def _source(replica: DeclaredReplica) -> ReplicaSource:
         model_dir=replica.modelDir,
         command=tuple(replica.command or ()),
         image=replica.image,
+        pod=_pod(replica),
         pod_template=replica.podTemplate,
         workload_ref=WorkloadRef(reference.kind, reference.name) if reference else None,
         static=tuple(replica.static or ()),
@@ -131,6 +133,15 @@ def _source(replica: DeclaredReplica) -> ReplicaSource:
         health_path=replica.healthPath,
         host_header=replica.hostHeader or "",
         web_socket=replica.webSocket,
+    )
+
+
+def _pod(replica: DeclaredReplica) -> PodFields:
+    return PodFields(
+        pull_secrets=tuple(each.name for each in replica.imagePullSecrets or ()),
+        node_selector=dict(replica.nodeSelector or {}),
+        tolerations=tuple(each.model_dump(exclude_none=True) for each in replica.tolerations or ()),
+        run_as_non_root=replica.runAsNonRoot is not False,
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, PlainSerializer
 
 from serving.cors import DeclaredCors
 from serving.declared_model import DAY_S, DeclaredModel, FieldRule
+from serving.pod_fields import NodeSelector, ObjectName, PullSecrets, Tolerations
 
 API_VERSION: Final = "scorefront.io/v1alpha1"
 KIND: Final = "ScoringEndpoint"
@@ -104,21 +105,13 @@ class WorkloadReference(DeclaredModel):
     """An existing workload in the cluster."""
 
     kind: Literal["Deployment", "StatefulSet"] = Field(description="Kind of the workload.")
-    name: Annotated[
-        str,
-        Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253),
-        FieldRule("1 to 253 lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit"),
-    ] = Field(description="Name of the workload, in the namespace of the endpoint.")
+    name: ObjectName = Field(description="Name of the workload, in the namespace of the endpoint.")
 
 
 class SecretKey(DeclaredModel):
     """One entry of a Secret."""
 
-    secret: Annotated[
-        str,
-        Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253),
-        FieldRule("1 to 253 lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit"),
-    ] = Field(description="Name of the Secret, in the namespace of the endpoint.")
+    secret: ObjectName = Field(description="Name of the Secret, in the namespace of the endpoint.")
     key: Annotated[
         str,
         Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253),
@@ -191,6 +184,14 @@ class DeclaredReplica(DeclaredModel):
             " digits, '_', '-' and '.', no digit first"
         ),
     ] = Field(default_factory=dict, description="Environment variables whose values are entries of Secrets (cluster).")
+    imagePullSecrets: PullSecrets | None = Field(None, description="Credentials for the registry of image (cluster).")
+    nodeSelector: NodeSelector | None = Field(None, description="Labels of the nodes that may run it (cluster).")
+    tolerations: Tolerations | None = Field(None, description="Taints of nodes that may run it (cluster).")
+    runAsNonRoot: bool | None = Field(
+        None,
+        json_schema_extra={"default": True},
+        description="Refuse an image that runs as root. False: the user and capabilities of the image (cluster).",
+    )
     port: int | None = Field(
         None,
         ge=1,

@@ -6,11 +6,11 @@ fault already.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
+from serving.document_node import Node, Unjudgeable
 from serving.endpoint import ReplicaKind
 from serving.faults import Fault, Path, written
 from serving.models import MAX_REPLICAS, MAX_VERSIONS, SCALER_DEFAULTS, DeclaredResources
@@ -26,6 +26,10 @@ COMPANIONS: dict[str, frozenset[str]] = {
     "env": frozenset({"entryScript", "command", "image"}),
     "secretEnv": frozenset({"image", "podTemplate"}),
     "hostHeader": frozenset({"static"}),
+    "imagePullSecrets": frozenset({"image"}),
+    "nodeSelector": frozenset({"image"}),
+    "tolerations": frozenset({"image"}),
+    "runAsNonRoot": frozenset({"image"}),
     "port": frozenset(KINDS) - {"static"},
 }
 """Field of `replica` -> the kinds that allow it; all kinds allow the other fields."""
@@ -46,9 +50,19 @@ OWN_SECRETS = "scorefront-"
 OWN_SECRETS_RULE = f"must not begin with {OWN_SECRETS}: Secrets of that name belong to scorefront"
 NAMED_TWICE = "must not name a variable that env sets"
 ONE_KIND_RULE = f"must have exactly one of {', '.join(KINDS)}"
+ONE_MACHINE_ONLY = frozenset({"entryScript", "command"})
+"""Kinds that a cluster cannot run."""
+NEEDS_IMAGE = "runs on one machine only; in a cluster use image, podTemplate, workloadRef or static"
+NO_REFERENCE = (
+    "takes ${{{name}}} from the environment of `scorefront up`, on one machine only; in a cluster write the value, or"
+    " use secretEnv ($${{{name}}}: the text itself)"
+)
 ONE_AUTH_RULE = "authEnabled and tokenAuthEnabled exclude each other; one may be true"
 LONE_WILDCARD_RULE = 'must have "*" alone, or none'
 TRAFFIC_RULE = "the trafficPercentile values of all versions must add up to at most 100"
+TOLERATED_VALUE = "must be left out with operator Exists, which tolerates every value"
+TOLERATED_KEY = "is required with operator Equal; operator Exists without key tolerates every taint"
+TOLERATED_TIME = "goes only with effect NoExecute"
 OWN_WORKLOAD_RULE = "must not be a Deployment of scorefront itself"
 NO_NUMBER_RULE = "must be left out while autoScaler.autoscaleEnabled is true"
 NUMBER_RULE = f"is required while autoScaler.autoscaleEnabled is false: a whole number from 1 to {MAX_REPLICAS}"
@@ -56,57 +70,6 @@ NUMBER_RULE = f"is required while autoScaler.autoscaleEnabled is false: a whole 
 RESERVED_VERSIONS: dict[str, tuple[str, ...]] = {"scorefront": ("router", "control")}
 """Endpoint -> names of versions whose workload would have the name of one of scorefront's own Deployments."""
 RESERVED_WORKLOADS = tuple(f"{name}-{version}" for name, versions in RESERVED_VERSIONS.items() for version in versions)
-
-
-class Unjudgeable(Exception):
-    """A value that a rule needs is itself broken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A mapping in the document with its path, and the paths with a fault."""
-
-    fields: Mapping[str, Any]
-    path: Path
-    broken: frozenset[Path]
-
-    def has(self, field: str) -> bool:
-        """True if the user gave the field. Null counts as absent."""
-        return self.fields.get(field) is not None
-
-    def get(self, field: str, default: Any = None) -> Any:
-        """The value of a field. Raises Unjudgeable if the field is itself broken."""
-        if (*self.path, field) in self.broken:
-            raise Unjudgeable
-        value = self.fields.get(field)
-        return default if value is None else value
-
-    def sound(self, field: str, default: Any = None) -> Any:
-        """The value of a field; `default` also if it is broken."""
-        return default if (*self.path, field) in self.broken else self.get(field, default)
-
-    def node(self, field: str) -> "Node":
-        """The mapping at `field`; empty if absent. Raises Unjudgeable."""
-        value = self.get(field, {})
-        if not isinstance(value, dict):
-            raise Unjudgeable
-        return Node(value, (*self.path, field), self.broken)
-
-    def nodes(self, field: str) -> list["Node"]:
-        """The mappings in the list at `field`. Raises Unjudgeable."""
-        value = self.get(field, [])
-        if not isinstance(value, list):
-            raise Unjudgeable
-        at = (*self.path, field)
-        return [Node(item, (*at, i), self.broken) for i, item in enumerate(value) if isinstance(item, dict)]
-
-    def fault(self, field: str, rule: str) -> Fault:
-        """A fault of this field."""
-        return Fault(written((*self.path, field)), self.fields.get(field), rule)
-
-    def at(self, value: Any, rule: str) -> Fault:
-        """A fault of this mapping as a whole."""
-        return Fault(written(self.path), value, rule)
 
 
 Check = Callable[[Node], Iterator[Fault]]
@@ -319,6 +282,23 @@ def _secret_variables(version: Node) -> Iterator[Fault]:
             yield Fault(written((*at, "secret")), secret, OWN_SECRETS_RULE)
 
 
+def _pull_secrets(version: Node) -> Iterator[Fault]:
+    for secret in version.node("replica").nodes("imagePullSecrets"):
+        if isinstance(name := secret.sound("name"), str) and name.startswith(OWN_SECRETS):
+            yield secret.fault("name", OWN_SECRETS_RULE)
+
+
+def _tolerations(version: Node) -> Iterator[Fault]:
+    for toleration in version.node("replica").nodes("tolerations"):
+        operator = toleration.sound("operator", "Equal")
+        if operator == "Exists" and toleration.has("value"):
+            yield toleration.fault("value", TOLERATED_VALUE)
+        if operator == "Equal" and not toleration.has("key"):
+            yield toleration.fault("key", TOLERATED_KEY)
+        if toleration.has("tolerationSeconds") and toleration.sound("effect") != "NoExecute":
+            yield toleration.fault("tolerationSeconds", TOLERATED_TIME)
+
+
 def _foreign_workload(version: Node) -> Iterator[Fault]:
     reference = version.node("replica").node("workloadRef")
     if reference.get("name") in RESERVED_WORKLOADS:
@@ -388,6 +368,8 @@ VERSION_RULES: tuple[Check, ...] = (
     _pod_template,
     _template_notes,
     _secret_variables,
+    _pull_secrets,
+    _tolerations,
     _foreign_workload,
     _never_scaled,
     _fixed_or_scaled,

@@ -8,6 +8,7 @@ from cluster.kubernetes.rival_writers import owns_number
 
 _OF_ENDPOINT = ("apiVersion", "kind", "spec")
 _NOT_OF_ENDPOINT = ("managedFields", "resourceVersion")
+_NOT_OF_REPLICA = ("secretEnv", "imagePullSecrets", "nodeSelector", "tolerations")
 _OF_POD = ("name", "namespace", "uid", "labels", "deletionTimestamp")
 _OF_POD_STATUS = ("phase", "podIP")
 _OF_CONTAINER = ("name", "state", "lastState")
@@ -34,7 +35,7 @@ def _version(declared: Any) -> Any:
     """A version without the fields that only its replicas use, which may hold secrets; its validity does not change."""
     if not isinstance(declared, dict) or not isinstance(replica := declared.get("replica"), dict):
         return declared
-    kept = {name: value for name, value in replica.items() if name != "secretEnv"}
+    kept = {name: value for name, value in replica.items() if name not in _NOT_OF_REPLICA}
     if isinstance(env := kept.get("env"), dict):
         kept["env"] = {name: "" if isinstance(value, str) else None for name, value in env.items()}
     if isinstance(template := kept.get("podTemplate"), dict):

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.local.inherited_environment import expanded, inherited, unexpandable
+from cluster.local.inherited_environment import inherited, unexpandable
 from cluster.local.lifecycle import start_deadline_s
 from serving.endpoint import SERVER_TIMEOUT_VARIABLE, ReplicaKind, Resources, Version
+from serving.variable_references import expanded
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LONGEST_SCORING_S = 300

@@ -6,6 +6,8 @@ A variable of `scorefront up` is inherited by its name; never one that looks lik
 import re
 from collections.abc import Iterator, Mapping
 
+from serving.variable_references import referenced
+
 INHERITED = frozenset(
     {
         *("HOME", "LOGNAME", "PATH", "SHELL", "USER", "TMPDIR", "TMP", "TEMP"),
@@ -41,8 +43,6 @@ SHELL_ONLY = re.compile(
 )
 """Variables of shells and desktops, which are not worth a word."""
 
-_REFERENCE = re.compile(r"\$\$(?=\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
-
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of `environ` that replicas get."""
@@ -57,27 +57,16 @@ def _passes(name: str, value: str) -> bool:
     return name.startswith(INHERITED_FAMILIES) and not CREDENTIAL.search(name)
 
 
-def expanded(value: str, environ: Mapping[str, str]) -> str:
-    """`value` with every `${NAME}` replaced by that variable; `$${` is a plain `${`. Unknown names stay as they are."""
-    return _REFERENCE.sub(lambda found: _replacement(found, environ), value)
-
-
 def unexpandable(value: str, environ: Mapping[str, str]) -> Iterator[str]:
     """The rules that the references in a value of `env` break."""
-    for found in _REFERENCE.finditer(value):
-        name = found["name"]
-        if name is not None and name.startswith(OWN):
+    for name in referenced(value):
+        if name.startswith(OWN):
             yield f"names ${{{name}}}, a setting of scorefront; replicas get none of those"
-        elif name is not None and name not in environ:
+        elif name not in environ:
             yield (
                 f"names ${{{name}}}, which is not set in the environment of `scorefront up`; set it there and start"
                 f" again, or write $${{{name}}} for the text itself"
             )
-
-
-def _replacement(found: re.Match[str], environ: Mapping[str, str]) -> str:
-    name = found["name"]
-    return "$" if name is None else environ.get(name, found[0])
 
 
 def withheld_note(environ: Mapping[str, str], given: Mapping[str, str]) -> bytes:

@@ -145,6 +145,7 @@ async def test_an_author_may_declare_workloads_that_he_may_create_scale_or_read(
         ("deployer", SECRETLY, MAY_NOT_READ),
         ("reader", SECRETLY_OTHER, MAY_NOT_READ),
         ("reader", {**TEMPLATE, "secretEnv": SECRETLY_OTHER["secretEnv"]}, MAY_NOT_READ),
+        ("reader", {**IMAGE, "imagePullSecrets": [{"name": "another"}]}, MAY_NOT_READ),
         ("author", SECRETLY, MAY_NOT_CREATE),
     ],
 )
@@ -165,6 +166,12 @@ async def test_every_one_of_six_versions_is_judged(tenant: Tenant, beyond: int) 
     assert "other" in await tenant.refusal("scaler", "mine", *adopted)
     made = [version(IMAGE if index != beyond else SECRETLY, f"ver{index}") for index in range(6)]
     assert "theirs" in await tenant.refusal("deployer", "mine", *made)
+
+
+async def test_a_reference_to_the_environment_of_one_machine_is_refused(tenant: Tenant) -> None:
+    await tenant.create("reader", "mine", version({**IMAGE, "env": {"TEXT": "a/$${HOME} $(HOME)"}}))
+    with pytest.raises(ApiFailure, match=r"\$\{NAME\} from the environment of `scorefront up`"):
+        await tenant.create("reader", "mine", version({**IMAGE, "env": {"TEXT": "a/${HOME}"}}))
 
 
 @pytest.mark.parametrize("count", [10, 11, 60])

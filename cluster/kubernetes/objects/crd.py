@@ -12,6 +12,7 @@ from cluster.kubernetes.objects.validations import (
     ADDRESS,
     CROSS_FIELD,
     HOST_HEADER,
+    IN_A_CLUSTER,
     LONGEST_ADDRESS,
     REPLICA,
     STATIC,
@@ -77,7 +78,7 @@ def schema() -> Schema:
         },
     }
     _bind(made)
-    for place, validations in CROSS_FIELD.items():
+    for place, validations in (*CROSS_FIELD.items(), *IN_A_CLUSTER.items()):
         at(made, place).setdefault(VALIDATIONS, []).extend(_written(validation) for validation in validations)
     return made
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster.kubernetes.objects.confinement import PodTemplates, refused
+from cluster.kubernetes.objects.confinement import SETTING, PodTemplates, refused
 from cluster.kubernetes.objects.labels import (
     FENCE,
     MANAGED_BY,
@@ -22,6 +22,7 @@ from cluster.kubernetes.objects.labels import (
 from serving.endpoint import (
     SERVER_TIMEOUT_VARIABLE,
     Endpoint,
+    PodFields,
     ReplicaKind,
     ReplicaSource,
     Resources,
@@ -29,7 +30,10 @@ from serving.endpoint import (
     VersionKey,
     WorkloadRef,
 )
-from serving.faults import Fault, written
+from serving.faults import Fault, Path, written
+from serving.rules import NEEDS_IMAGE, NO_REFERENCE
+from serving.validation_messages import HIDDEN
+from serving.variable_references import expanded, referenced
 
 CONTAINER = "model"
 PORT_NAME = "scoring"
@@ -48,7 +52,6 @@ ELSEWHERE = {
     ReplicaKind.ENTRY_SCRIPT: "entry_script",
     ReplicaKind.COMMAND: "command",
 }
-NEEDS_IMAGE = "runs on one machine only; in a cluster use image, podTemplate, workloadRef or static"
 
 
 def faults_of(endpoint: Endpoint, pod_templates: PodTemplates = PodTemplates.RESTRICTED) -> list[Fault]:
@@ -61,7 +64,17 @@ def faults_of(endpoint: Endpoint, pod_templates: PodTemplates = PodTemplates.RES
             faults.append(Fault(written(at), getattr(source, ELSEWHERE[kind]), NEEDS_IMAGE))
         if source.pod_template is not None:
             faults += refused(source.pod_template, at, pod_templates)
+        if kind is ReplicaKind.IMAGE:
+            faults += _faults_of_image(source, at[:-1], pod_templates)
     return faults
+
+
+def _faults_of_image(source: ReplicaSource, at: Path, pod_templates: PodTemplates) -> Iterator[Fault]:
+    for variable, value in source.env.items():
+        for name in referenced(value):
+            yield Fault(written((*at, "env", variable)), HIDDEN, NO_REFERENCE.format(name=name))
+    if not source.pod.run_as_non_root and pod_templates is PodTemplates.OFF:
+        yield Fault(written((*at, "runAsNonRoot")), False, f"must be true or left out ({SETTING}=off)")
 
 
 def workload_of(endpoint: str, version: Version) -> WorkloadRef | None:
@@ -102,34 +115,51 @@ def pod_template(key: VersionKey, version: Version) -> dict[str, Any]:
 
 def _from_image(key: VersionKey, version: Version) -> dict[str, Any]:
     source = version.replica
-    container = {
+    container: dict[str, Any] = {
         "name": CONTAINER,
         "image": source.image,
         "env": _with_timeout(
-            [*({"name": name, "value": value} for name, value in source.env.items()), *_secret_variables(source)],
+            [
+                *({"name": name, "value": expanded(value, {})} for name, value in source.env.items()),
+                *_secret_variables(source),
+            ],
             version,
         ),
         "ports": [_port(version)],
         "resources": resources_of(version.resources),
         **_probes(version),
         "lifecycle": _lifecycle(),
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": {"allowPrivilegeEscalation": False},
     }
+    context: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
+    if source.pod.run_as_non_root:
+        # The requirements of the Pod Security Standard "restricted"; else those of "baseline", with the image's user.
+        context["runAsNonRoot"] = True
+        container["securityContext"]["capabilities"] = {"drop": ["ALL"]}
     spread = {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": labels_of(key)},
     }
-    # The requirements of the Pod Security Standard "restricted", together with the container's securityContext.
     spec = {
         "automountServiceAccountToken": False,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": context,
         "terminationGracePeriodSeconds": grace_s(version),
         "topologySpreadConstraints": [spread],
         "containers": [container],
+        **_placement(source.pod),
     }
     return {"metadata": {"labels": {**labels_of(key), MANAGED_BY: MANAGER}}, "spec": spec}
+
+
+def _placement(pod: PodFields) -> dict[str, Any]:
+    fields = {
+        "imagePullSecrets": [{"name": name} for name in pod.pull_secrets],
+        "nodeSelector": dict(pod.node_selector),
+        "tolerations": [dict(each) for each in pod.tolerations],
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _from_template(key: VersionKey, version: Version) -> dict[str, Any]:

@@ -17,7 +17,8 @@ _LEFT_OUT = frozenset({"title", "default", "$defs", "$schema"})
 _KEPT = frozenset(
     {
         *("type", "description", "enum", "required", "nullable"),
-        *("minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "maxItems", "maxProperties"),
+        *("minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "maxItems"),
+        *("minProperties", "maxProperties"),
     }
 )
 

@@ -14,10 +14,12 @@ from serving.rules import (
     LONE_WILDCARD_RULE,
     MAPPINGS,
     NAMED_TWICE,
+    NEEDS_IMAGE,
     NO_NUMBER_RULE,
     NUMBER_RULE,
     ONE_AUTH_RULE,
     ONE_KIND_RULE,
+    ONE_MACHINE_ONLY,
     OWN_SECRETS,
     OWN_SECRETS_RULE,
     OWN_WORKLOAD_RULE,
@@ -25,6 +27,9 @@ from serving.rules import (
     RESERVED_RULE,
     RESERVED_VERSIONS,
     RESERVED_WORKLOADS,
+    TOLERATED_KEY,
+    TOLERATED_TIME,
+    TOLERATED_VALUE,
     TRAFFIC_RULE,
 )
 
@@ -42,6 +47,8 @@ ADDRESS: Place = (*STATIC, "[]")
 HOST_HEADER: Place = (*REPLICA, "hostHeader")
 CORS_LISTS: tuple[Place, ...] = ((*SPEC, "cors", "allowOrigins"), (*SPEC, "cors", "allowHeaders"))
 SECRET_NAME: Place = (*REPLICA, "secretEnv", "{}", "secret")
+PULL_SECRET: Place = (*REPLICA, "imagePullSecrets", "[]", "name")
+TOLERATION: Place = (*REPLICA, "tolerations", "[]")
 LABELS: Place = (*REPLICA, "podTemplate", "metadata", "labels")
 ANNOTATIONS: Place = (*REPLICA, "podTemplate", "metadata", "annotations")
 SCALER: Place = (*VERSION, "autoScaler")
@@ -119,6 +126,17 @@ _NO_RESERVED_VARIABLE = tuple(
     for kind, names in BY_KIND.items()
 )
 _PROGRAM = Validation("self[0] != ''", "the first text must be the program to run, not empty")
+
+_EXISTS = "has(self.operator) && self.operator == 'Exists'"
+_OF_TOLERATION = (
+    Validation(f"!({_EXISTS}) || !has(self.value)", TOLERATED_VALUE, ".value"),
+    Validation(f"{_EXISTS} || has(self.key)", f"key {TOLERATED_KEY}"),
+    Validation(
+        "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+        TOLERATED_TIME,
+        ".tolerationSeconds",
+    ),
+)
 
 _NOT_RESERVED = Validation(f"self.all(key, !key.matches('(?i){RESERVED_KEYS}'))", f"a key {RESERVED_RULE}")
 _NOT_OWN = Validation(f"!self.startsWith('{OWN_SECRETS}')", OWN_SECRETS_RULE)
@@ -222,6 +240,8 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
         _NOT_TWICE,
     ),
     SECRET_NAME: (_NOT_OWN,),
+    PULL_SECRET: (_NOT_OWN,),
+    TOLERATION: _OF_TOLERATION,
     LABELS: (_NOT_RESERVED,),
     ANNOTATIONS: (_NOT_RESERVED,),
     COMMAND: (_PROGRAM,),
@@ -235,3 +255,10 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
 """Path -> its rules; the number of versions, their unique names and the required fields of a pod template are in the
 schema itself.
 """
+
+IN_A_CLUSTER: dict[Place, tuple[Validation, ...]] = {
+    REPLICA: tuple(
+        Validation(f"!has(self.{kind})", NEEDS_IMAGE, f".{kind}") for kind in KINDS if kind in ONE_MACHINE_ONLY
+    )
+}
+"""Rules of the API server alone: one machine accepts what they refuse."""

@@ -48,6 +48,22 @@ _addresses = st.lists(
     max_size=4,
     unique=True,
 )
+_placed = _optional(
+    imagePullSecrets=st.lists(st.just({"name": "registry"}), min_size=1, max_size=3),
+    nodeSelector=st.just({"example.com/pool": "gpu", "fast": ""}),
+    tolerations=st.lists(
+        st.sampled_from(
+            [
+                {"operator": "Exists"},
+                {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"},
+                {"key": "spot", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+            ]
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    runAsNonRoot=st.booleans(),
+)
 _how = _optional(scorePath=st.just("/predict"), healthPath=st.just("/healthz"), webSocket=st.booleans())
 _port = _optional(port=st.integers(1, 65535))
 _run = _optional(sourceDirectory=st.just("src"), modelDir=st.just("model"), env=_env)
@@ -57,33 +73,42 @@ def _joined(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
     return st.tuples(*parts).map(lambda drawn: {key: value for part in drawn for key, value in part.items()})
 
 
-_scaled: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    *(
-        _joined(
-            st.fixed_dictionaries({"replica": _joined(kind, _how, _port)}),
-            st.one_of(
-                st.fixed_dictionaries({"numReplicas": st.integers(1, 10_000)}),
-                st.fixed_dictionaries({"numReplicas": st.just(2), "autoScaler": st.just({"autoscaleEnabled": False})}),
-                _optional(
-                    autoScaler=_optional(
-                        autoscaleEnabled=st.just(True),
-                        minReplicas=st.integers(1, 10),
-                        maxReplicas=st.integers(10, 10_000),
-                        targetUtilization=st.integers(1, 100),
-                        refreshPeriodInSeconds=_seconds,
-                        scaleDownWindowInSeconds=_seconds,
-                    )
+def _scaled(*kinds: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Versions with a number of replicas, from one of `kinds`."""
+    return st.one_of(
+        *(
+            _joined(
+                st.fixed_dictionaries({"replica": _joined(kind, _how, _port)}),
+                st.one_of(
+                    st.fixed_dictionaries({"numReplicas": st.integers(1, 10_000)}),
+                    st.fixed_dictionaries(
+                        {"numReplicas": st.just(2), "autoScaler": st.just({"autoscaleEnabled": False})}
+                    ),
+                    _optional(
+                        autoScaler=_optional(
+                            autoscaleEnabled=st.just(True),
+                            minReplicas=st.integers(1, 10),
+                            maxReplicas=st.integers(10, 10_000),
+                            targetUtilization=st.integers(1, 100),
+                            refreshPeriodInSeconds=_seconds,
+                            scaleDownWindowInSeconds=_seconds,
+                        )
+                    ),
                 ),
-            ),
-        )
-        for kind in (
-            _joined(st.just(SCRIPT), _run),
-            _joined(st.just({"command": ["python", "server.py", "{port}"]}), _run),
-            _joined(st.just({"image": "registry.example.com/model:1"}), _optional(env=_env, secretEnv=_secret_env)),
-            st.fixed_dictionaries({"podTemplate": _pod}),
-            st.just({"workloadRef": {"kind": "Deployment", "name": "model"}}),
+            )
+            for kind in kinds
         )
     )
+
+
+_on_one_machine = _scaled(
+    _joined(st.just(SCRIPT), _run),
+    _joined(st.just({"command": ["python", "server.py", "{port}"]}), _run),
+)
+_in_a_cluster = _scaled(
+    _joined(st.just({"image": "registry.example.com/m:1"}), _optional(env=_env, secretEnv=_secret_env), _placed),
+    st.fixed_dictionaries({"podTemplate": _pod}),
+    st.just({"workloadRef": {"kind": "Deployment", "name": "model"}}),
 )
 _static = st.fixed_dictionaries({"replica": _joined(st.fixed_dictionaries({"static": _addresses}), _how)})
 _rest = _optional(
@@ -111,13 +136,14 @@ def splits(draw: st.DrawFn) -> list[float | None]:
 
 
 @st.composite
-def valid_documents(draw: st.DrawFn) -> dict[str, Any]:
-    """Any document that keeps all rules."""
+def valid_documents(draw: st.DrawFn, in_a_cluster: bool = False) -> dict[str, Any]:
+    """Any document that keeps all rules; `in_a_cluster`: also those of the API server."""
     percentiles = draw(splits())
     default, control = (draw(st.none() | st.integers(0, len(percentiles) - 1)) for _ in range(2))
     versions = []
+    kinds = st.one_of(_in_a_cluster, _static) if in_a_cluster else st.one_of(_on_one_machine, _in_a_cluster, _static)
     for index, percentile in enumerate(percentiles):
-        drawn = draw(_joined(st.just({"name": f"ver-{index}"}), st.one_of(_scaled, _static), _rest))
+        drawn = draw(_joined(st.just({"name": f"ver-{index}"}), kinds, _rest))
         drawn["trafficPercentile"] = percentile
         if "workloadRef" in drawn["replica"]:
             drawn["replica"] |= {"workloadRef": {"kind": "Deployment", "name": f"model-{index}"}}

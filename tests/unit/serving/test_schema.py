@@ -61,8 +61,8 @@ def holds(keyword: str, bound: Any, value: Any, schema: dict[str, Any]) -> bool:
             return value > bound
         case "maximum":
             return value <= bound
-        case "minLength" | "minItems":
-            return len(value) >= bound
+        case "minLength" | "minItems" | "minProperties":
+            return value is None or len(value) >= bound
         case "maxLength" | "maxItems" | "maxProperties":
             return len(value) <= bound
         case "pattern":

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import yaml
 from hypothesis import given
 from pydantic import ValidationError
 
-from cluster.kubernetes.objects.validations import ADDRESS, CROSS_FIELD, HOST_HEADER, Place
+from cluster.kubernetes.objects.confinement import PodTemplates
+from cluster.kubernetes.objects.deployment import faults_of
+from cluster.kubernetes.objects.validations import ADDRESS, CROSS_FIELD, HOST_HEADER, IN_A_CLUSTER, Place, Validation
 from serving.document import to_document
-from serving.manifest import parse
+from serving.manifest import parse, to_endpoint
 from serving.models import ScoringEndpoint
 from serving.rules import broken_rules
 from tests.unit.serving.documents import document as manifest
@@ -76,12 +78,12 @@ def holds(rule: str, value: Any) -> bool:
     return bool(cel.evaluate(rule, context))
 
 
-def refusals(document: Any) -> set[str]:
+def refusals(document: Any, rules: Mapping[Place, tuple[Validation, ...]] = CROSS_FIELD) -> set[str]:
     """Paths of the rules in CEL that a document breaks, without indexes, cut before keys."""
     document = without_null(document)
     return {
         (".".join(place).replace(".[]", "[]").partition(".{}")[0] + validation.field).lstrip(".")
-        for place, validations in CROSS_FIELD.items()
+        for place, validations in rules.items()
         for value in at(document, place)
         for validation in validations
         if not holds(validation.rule, value)
@@ -112,6 +114,8 @@ def with_note(field: str) -> dict[str, Any]:
     return with_replica(podTemplate=template)
 
 
+TEMPLATE = {"spec": {"containers": [{"name": "model"}]}}
+WORKLOAD = {"kind": "Deployment", "name": "m"}
 SECRET = {"secret": "mine", "key": "k"}
 BETWEEN_FIELDS = {case["name"]: case["manifest"] for case in WRONG if is_valid_by_field(case["manifest"])} | {
     "a model folder for an image": with_replica(image="m", modelDir="/m"),
@@ -119,6 +123,14 @@ BETWEEN_FIELDS = {case["name"]: case["manifest"] for case in WRONG if is_valid_b
     "a port for static replicas": with_replica(static=["10.0.0.1:80"], port=8080),
     "a variable that is set twice": with_replica(image="m", env={"TOKEN": "x"}, secretEnv={"TOKEN": SECRET}),
     "a Secret of scorefront": with_replica(image="m", secretEnv={"TOKEN": {"secret": "scorefront-keys", "key": "k"}}),
+    "a pull secret of scorefront": with_replica(image="m", imagePullSecrets=[{"name": "scorefront-keys"}]),
+    "a pull secret for a template": with_replica(podTemplate=TEMPLATE, imagePullSecrets=[{"name": "registry"}]),
+    "nodes for an adopted workload": with_replica(workloadRef=WORKLOAD, nodeSelector={"fast": "true"}),
+    "tolerations for a command": with_replica(command=["serve"], tolerations=[{"operator": "Exists"}]),
+    "a user for static replicas": with_replica(static=["10.0.0.1:80"], runAsNonRoot=False),
+    "a value beside Exists": with_replica(image="m", tolerations=[{"key": "a", "operator": "Exists", "value": "b"}]),
+    "a toleration of nothing": with_replica(image="m", tolerations=[{"effect": "NoSchedule"}]),
+    "a time without NoExecute": with_replica(image="m", tolerations=[{"key": "a", "tolerationSeconds": 5}]),
     "a reserved label": with_note("labels"),
     "a reserved annotation": with_note("annotations"),
 }
@@ -146,6 +158,17 @@ def test_every_rule_in_cel_refuses_one_of_the_manifests() -> None:
 @given(document=valid_documents())
 def test_cel_accepts_every_valid_document(document: dict[str, Any]) -> None:
     assert refusals(document) == refusals(to_document(parse(document))) == set()
+
+
+@given(document=valid_documents())
+def test_cel_refuses_the_kinds_that_a_cluster_cannot_run(document: dict[str, Any]) -> None:
+    unrun = [fault.path for fault in faults_of(to_endpoint(parse(document)), PodTemplates.ANY)]
+    assert refusals(document, IN_A_CLUSTER) == {INDEX.sub("[]", path) for path in unrun}
+
+
+@given(document=valid_documents(in_a_cluster=True))
+def test_a_cluster_runs_its_own_kinds(document: dict[str, Any]) -> None:
+    assert refusals(document, IN_A_CLUSTER) == set()
 
 
 @pytest.mark.parametrize(

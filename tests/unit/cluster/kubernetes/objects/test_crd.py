@@ -17,12 +17,14 @@ from cluster.kubernetes.objects.validations import (
     CROSS_FIELD,
     LABELS,
     OBJECT,
+    PULL_SECRET,
     REPLICA,
     RESOURCES,
     SCALER,
     SECRET_NAME,
     SPEC,
     STATIC,
+    TOLERATION,
     VERSION,
     WORKLOAD,
 )
@@ -123,6 +125,10 @@ SAID_WHERE = {
     "_pod_template": lambda: at(SCHEMA, (*REPLICA, "podTemplate", "spec"))["required"] == ["containers"],
     "_template_notes": lambda: says(LABELS, "is reserved") and says(ANNOTATIONS, "is reserved"),
     "_secret_variables": lambda: says(REPLICA, rules.NAMED_TWICE) and says(SECRET_NAME, rules.OWN_SECRETS_RULE),
+    "_pull_secrets": lambda: says(PULL_SECRET, rules.OWN_SECRETS_RULE),
+    "_tolerations": lambda: all(
+        says(TOLERATION, rule) for rule in (rules.TOLERATED_KEY, rules.TOLERATED_TIME, rules.TOLERATED_VALUE)
+    ),
     "_never_scaled": lambda: says(VERSION, "never scaled"),
     "_fixed_or_scaled": lambda: says(VERSION, "autoscaling is off") and says(VERSION, "is required while"),
     "_least_below_most": lambda: says(SCALER, "at most maxReplicas"),

@@ -1,6 +1,8 @@
 """The Deployment of a version."""
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.kubernetes.objects import deployment as made
+from cluster.kubernetes.objects.confinement import PodTemplates
 from cluster.kubernetes.objects.deployment import deployment, faults_of, pod_template, resources_of, workload_of
 from cluster.kubernetes.objects.labels import OwnerRef
 from serving.endpoint import Resources, Version, VersionKey, WorkloadRef
@@ -16,6 +19,7 @@ from tests.unit.serving.documents import document, version
 
 KEY = VersionKey("iris", "blue")
 IMAGE = {"image": "registry.example.com/model:1"}
+ADMISSION = Path(__file__).parents[5] / "deploy" / "base" / "admission.yaml"
 LABELS = {"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"}
 
 
@@ -85,6 +89,38 @@ def test_an_image_runs_under_the_restricted_pod_security_standard() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["automountServiceAccountToken"] is False
+
+
+def test_a_pod_gets_its_registry_nodes_and_taints_from_the_declaration() -> None:
+    fields: dict[str, Any] = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"example.com/pool": "gpu"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    assert pod_of({**IMAGE, **fields}).items() >= fields.items()
+    assert not fields.keys() & pod_of(IMAGE).keys()
+
+
+def test_an_image_that_runs_as_root_may_be_let_and_keeps_its_own_capabilities() -> None:
+    pod = pod_of({**IMAGE, "runAsNonRoot": False})
+    assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod["containers"][0]["securityContext"] == {"allowPrivilegeEscalation": False}
+    assert pod_of({**IMAGE, "runAsNonRoot": True}) == pod_of(IMAGE)
+    endpoint = to_endpoint(parse(document(version(replica={**IMAGE, "runAsNonRoot": False}))))
+    assert faults_of(endpoint) == []
+    [fault] = faults_of(endpoint, PodTemplates.OFF)
+    assert fault.path == "spec.versions[0].replica.runAsNonRoot" and "SCOREFRONT_POD_TEMPLATE=off" in fault.rule
+
+
+def test_a_reference_to_the_environment_of_one_machine_is_refused_and_an_escaped_one_is_text() -> None:
+    env = {"HOME_OF": "a/${HOME}", "PLAIN": "$${HOME}", "SHELL": "$(x) ${1} $HOME"}
+    endpoint = to_endpoint(parse(document(version(replica={**IMAGE, "env": env}))))
+    [fault] = faults_of(endpoint)
+    assert fault.path == "spec.versions[0].replica.env.HOME_OF" and "secretEnv" in fault.rule
+    [pattern] = re.findall(r"matches\('(.*?)'\)", ADMISSION.read_text(encoding="utf-8"))
+    assert [name for name, value in env.items() if re.search(pattern, value)] == ["HOME_OF"]
+    variables = {each["name"]: each["value"] for each in container_of({**IMAGE, "env": env})["env"]}
+    assert variables["PLAIN"] == "${HOME}" and variables["SHELL"] == env["SHELL"]
 
 
 def test_replicas_are_spread_over_nodes_if_possible() -> None:
