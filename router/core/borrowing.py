@@ -72,6 +72,11 @@ class Borrower:
         """Tickets that the owner was asked for."""
         return len(self._asks)
 
+    @property
+    def is_linked(self) -> bool:
+        """True if there is a session with the owner."""
+        return self.owner in self._group.linked
+
     def request_slot(self, ticket: "Ticket", retry: bool, now: float) -> bool:
         """Ask the owner for a slot for `ticket`; False if the owner is not linked. `retry`: see `Ask`."""
         if self.owner not in self._group.linked:

@@ -309,6 +309,8 @@ class VersionQueue:
 
     def _refusal(self) -> RouterError:
         replicas = self.replicas.values()
-        if all(replica.disabled or replica.standing in UNCERTAIN for replica in replicas):
-            return NoReadyReplicas(self.key.endpoint)
+        learning = self.lender is not None and not self.lender.learned
+        cut_off = self.borrower is not None and not self.borrower.is_linked
+        if learning or cut_off or all(replica.disabled or replica.standing in UNCERTAIN for replica in replicas):
+            return NoReadyReplicas(self.key.endpoint)  # between two owners there is no slot to wait for
         return Overloaded(self.key.endpoint)

@@ -7,6 +7,7 @@ from router.core.health import LONGEST_EJECTION_S
 from router.core.peer_group import RECLAIM_MARGIN_S
 from serving.endpoint import VersionKey
 from tests.sim import scenario as kinds
+from tests.sim.routers import Pod
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -34,6 +35,8 @@ class Faults:
             kinds.VANISH: self._vanish,
             kinds.DOWN: self._down,
             kinds.HANG: self._hang,
+            kinds.ROUTER_DEATH: self._router_death,
+            kinds.API_AWAY: self._api_away,
         }
 
     def start(self) -> None:
@@ -96,6 +99,8 @@ class Faults:
 
     def _start(self, index: int) -> None:
         world = self._world
+        if not world.supervisor.routers.of(index).runs:
+            return
         world.supervisor.start(index)
         world.supervisor.publish()
         world.judge.disturb(world.clock.now, world.scenario.settle_s)
@@ -129,6 +134,38 @@ class Faults:
         worker = self._world.supervisor.workers.get(name)
         if worker is not None:
             worker.go_on()
+
+    # ---- routers
+
+    def _router_death(self) -> None:
+        """End a router, which is started again later; sometimes it crash-loops."""
+        world = self._world
+        running = [pod for pod in world.supervisor.routers.pods if pod.runs]
+        if len(running) < 2:
+            return
+        pod = world.random.choice(running)
+        world.supervisor.kill_router(pod, world.scenario.busy_s)
+        self._on(world.random.choice((0.1, 0.5, 2.0)) * (0.2 + world.random.random()), self._router_starts, pod)
+
+    def _router_starts(self, pod: Pod) -> None:
+        world = self._world
+        busy = world.clock.now + 0.02 < world.scenario.busy_s
+        if busy and world.random.random() < 0.3:  # it ends before it has announced itself
+            world.supervisor.routers.start_container(pod)
+            world.supervisor.kill_router(pod, world.scenario.busy_s)
+            self._on(0.5 * world.random.random(), self._router_starts, pod)
+        else:
+            world.supervisor.start_router(pod)
+
+    def _api_away(self) -> None:
+        supervisor = self._world.supervisor
+        if not supervisor.api_away:
+            supervisor.api_away = True
+            self._on(0.5 * self._world.random.random(), self._api_is_back)
+
+    def _api_is_back(self) -> None:
+        self._world.supervisor.api_away = False
+        self._world.supervisor.publish()
 
     # ---- links
 

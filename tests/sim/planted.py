@@ -5,10 +5,13 @@ leases
 only: the failures must be rare, like real mistakes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
+from cluster.kubernetes import container_end
 from router.core.borrowing import Borrower
 from router.core.health import HealthSign
 from router.core.health_watch import HealthProbe, HealthWatch
@@ -19,12 +22,15 @@ from router.core.peer_liveness import PeerLiveness
 from router.core.quarantine import Quarantine
 from router.core.slot_messages import Declare, Failed, Recall, Return, SlotGranted
 from router.core.view import Departed
-from tests.sim.scenario import CUT, ONE_WAY, PAUSE
+from router.membership import history
+from router.membership.history import InFlight, PodRecord, ViewHistory
+from tests.sim.routers import wall_text
+from tests.sim.scenario import CUT, ONE_WAY, PAUSE, ROUTER_FAULTS
 
 RARELY = 16
 """One lease in so many."""
 
-Wrong = tuple[type, str, Callable[[Callable[..., Any]], Callable[..., Any]]]
+Wrong = tuple[type | ModuleType, str, Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 def _lends_and_keeps(right: Callable[..., None]) -> Callable[..., None]:
@@ -143,6 +149,61 @@ def _never_forgives(right: Callable[..., Any]) -> Callable[..., Any]:
     return answered
 
 
+def _takes_any_end(right: Callable[..., bool]) -> Callable[..., bool]:
+    def _is_end_of(ended: Mapping[str, Any], started_at: float) -> bool:
+        return True
+
+    return _is_end_of
+
+
+def _compares_ends_only(right: Callable[..., bool]) -> Callable[..., bool]:
+    def _is_end_of(ended: Mapping[str, Any], started_at: float) -> bool:
+        return right({**ended, "startedAt": wall_text(started_at)}, started_at)
+
+    return _is_end_of
+
+
+def _takes_an_ended_router_for_idle(right: Callable[..., ViewHistory]) -> Callable[..., ViewHistory]:
+    def without(self: ViewHistory, pod: str, held: InFlight = history.NOTHING_KNOWN) -> ViewHistory:
+        record = self.records.get(pod)
+        idle = {member.name: held.get(member.name, {}) for member in record.part.members} if record else {}
+        return right(self, pod, idle)
+
+    return without
+
+
+def _takes_reports_of_any_group(right: Callable[..., ViewHistory]) -> Callable[..., ViewHistory]:
+    def after_end(found: ViewHistory, pod: str, group: str, held: InFlight) -> ViewHistory:
+        record = found.records.get(pod)
+        return right(found, pod, group if record is None else record.group, held)
+
+    return after_end
+
+
+def _forgets_the_group_before(right: Callable[..., ViewHistory]) -> Callable[..., ViewHistory]:
+    def said(self: ViewHistory, pod: str, record: PodRecord) -> ViewHistory:
+        return replace(self, records={**self.records, pod: record})
+
+    return said
+
+
+def _reserves_nothing_for_late_reports(right: Callable[..., Any]) -> Callable[..., Any]:
+    def add(self: Quarantine, departed: tuple[Departed, ...], now: float) -> tuple[str, ...]:
+        before = set(self.members)
+        return tuple(name for name in right(self, departed, now) if name not in before)
+
+    return add
+
+
+BUGS_OF_ROUTERS: dict[str, Wrong] = {
+    "end of an earlier container": (container_end, "_is_end_of", _takes_any_end),
+    "end by its time alone": (container_end, "_is_end_of", _compares_ends_only),
+    "idle after death": (ViewHistory, "without", _takes_an_ended_router_for_idle),
+    "report of another group": (history, "after_end", _takes_reports_of_any_group),
+    "group before forgotten": (ViewHistory, "said", _forgets_the_group_before),
+    "late report": (Quarantine, "add", _reserves_nothing_for_late_reports),
+}
+
 BUGS: dict[str, Wrong] = {
     "double grant": (Lender, "_add_loan", _lends_and_keeps),
     "lost return": (PeerGroup, "_returned", _loses_returns),
@@ -159,7 +220,25 @@ BUGS: dict[str, Wrong] = {
     "loans of lost sessions": (Lender, "_replace_loans", _keeps_slots_of_lost_sessions),
     "deaf to reports of failures": (HealthWatch, "reported", _trusts_suspects),
     "suspects for ever": (HealthWatch, "answered", _never_forgives),
+    **BUGS_OF_ROUTERS,
 }
+
+
+ROUTERS: dict[str, Any] = {
+    "workers": 4,
+    "routers": 2,
+    "faults": ROUTER_FAULTS,
+    "fault_every_s": 0.2,
+    "busy_s": 4.0,
+    "lease_s": 0.5,
+    "link_s": 0.001,
+    "scoring_timeout_s": 0.4,
+    "work_s": 0.15,
+    "requests_per_s": 60.0,
+    "long_work": False,
+    "tunnels": 0.0,
+}
+"""Scenario with many deaths of routers under much load."""
 
 
 WHERE: dict[str, dict[str, Any]] = {
@@ -174,7 +253,8 @@ WHERE: dict[str, dict[str, Any]] = {
         "scoring_timeout_s": 0.1,
         "work_s": 0.05,
         "requests_per_s": 60.0,
-    }
+    },
+    **dict.fromkeys(BUGS_OF_ROUTERS, ROUTERS),
 }
 """Scenario in which a bug shows soon: silence longer than a lease and the longest request.
 Links are fast against a lease, or a sign of life would come too late for its turn."""

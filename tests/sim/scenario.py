@@ -1,11 +1,12 @@
 """Parameters of one run, drawn from its seed: workers, load, faults."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from random import Random
 
 CRASH, PAUSE, LEAVE, JOIN, FLAP = "crash", "pause", "leave", "join", "flap"
 CUT, STALL, ONE_WAY, RESET = "cut", "stall", "one way", "reset"
 RETIRE, RESIZE, VANISH, DOWN, HANG = "retire", "resize", "vanish", "down", "hang"
+ROUTER_DEATH, API_AWAY = "router death", "api away"
 
 FEW, MANY = (1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8), (12, 16, 24, 36)
 """Numbers of workers. Cost grows with the square, and most faults show among three."""
@@ -16,6 +17,8 @@ MOST_SLOTS = 4
 LIFE_FAULTS = (CRASH, PAUSE, LEAVE, JOIN, FLAP)
 LINK_FAULTS = (CUT, STALL, ONE_WAY, RESET)
 REPLICA_FAULTS = (RETIRE, RESIZE, VANISH, DOWN, HANG)
+ROUTER_FAULTS = (ROUTER_DEATH, API_AWAY)
+"""Of runs with several routers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Scenario:
     fault_every_s: float
     busy_s: float
     """Duration of faults; requests arrive for a while after."""
+    routers: int = 1
+    """Routers, each with a part of the workers."""
 
     @property
     def settle_s(self) -> float:
@@ -99,7 +104,7 @@ def draw(seed: int) -> Scenario:
     faults = () if calm else random.choice(groups)
     # A paused worker cannot end a tunnel of a lost owner: no tunnels with pauses.
     tunnels = 0.0 if PAUSE in faults else random.choice((0.0, 0.0, 0.02))
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         workers=workers,
         versions=versions,
@@ -125,3 +130,7 @@ def draw(seed: int) -> Scenario:
         fault_every_s=random.choice((0.03, 0.1, 0.3, 2.0) if workers < 12 else (0.1, 0.3)),
         busy_s=random.choice((1.0, 1.5, 3.0)) if workers < 12 else 1.0,
     )
+    routers = random.choice((1, 2, 2, 3)) if workers > 1 else 1
+    if routers == 1 or calm:
+        return scenario
+    return replace(scenario, routers=min(routers, workers), faults=(*faults, *ROUTER_FAULTS))

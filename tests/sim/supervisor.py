@@ -1,4 +1,7 @@
-"""The single source of views and replica changes: delivered to every worker in order, with its own delay."""
+"""The single source of views and replica changes: delivered to every worker in order, with its own delay.
+
+The workers belong to one router or to several (`tests.sim.routers`).
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,6 +12,7 @@ from serving.endpoint import VersionKey
 from serving.replica import Replica, ReplicaState
 from tests.sim.failures import PromiseBroken
 from tests.sim.replicas import SimReplica
+from tests.sim.routers import Pod, Routers
 from tests.sim.worker import SimWorker
 
 if TYPE_CHECKING:
@@ -31,9 +35,12 @@ class Supervisor:
         self.retiring: set[VersionKey] = set()
         """Versions with a replica retired so far."""
         self.view = View(0, ())
+        self.api_away = False
+        """True while no view can be published."""
+        self.routers = Routers(world.clock, world.random, world.scenario.routers, self.publish)
         self._world = world
-        self._members: dict[str, Member] = {}
-        self._departed: list[tuple[float, Departed]] = []
+        self._pods: dict[str, Pod] = {}
+        self._departed_at: dict[str, float] = {}
         self._generations: dict[int, int] = {}
         self._fed: dict[str, float] = {}
         self._replicas_made = 0
@@ -53,7 +60,8 @@ class Supervisor:
             dispatcher.configure(key.endpoint, version)
         for replica in world.site.listed():
             self._feed(worker, worker.hear_replica, replica)
-        self._members[name] = Member(name, f"unix:{name}", eligible=ready)
+        self._pods[name] = pod = self.routers.of(index)
+        pod.members[name] = Member(name, f"unix:{name}", eligible=ready)
         if not ready:
             world.clock.after(0.2 * world.random.random(), self.make_eligible, name, True)
         world.note(name, "starts")
@@ -63,7 +71,7 @@ class Supervisor:
         """Drain a worker; it ends when idle."""
         worker = self.workers[name]
         worker.leaving = True
-        self._members[name] = Member(name, f"unix:{name}", eligible=False)
+        self._pods[name].members[name] = Member(name, f"unix:{name}", eligible=False)
         self.publish()
         epoch = self.view.epoch
         self._world.clock.after(self._world.scenario.feed_s, self._end_when_idle, worker, epoch)
@@ -72,7 +80,7 @@ class Supervisor:
         """Change a member's eligibility; a leaving member stays ineligible."""
         worker = self.workers.get(name)
         if worker is not None and not worker.leaving:
-            self._members[name] = Member(name, f"unix:{name}", eligible)
+            self._pods[name].members[name] = Member(name, f"unix:{name}", eligible)
             self._world.judge.disturb(self._world.clock.now, self._world.scenario.settle_s)
             self.publish()
 
@@ -80,10 +88,27 @@ class Supervisor:
         """Kill a process."""
         worker = self.workers[name]
         known = self._world.scenario.held_known
-        held: dict[str, int] = {}
-        for lease in worker.using.values():
-            held[lease.replica.id] = held.get(lease.replica.id, 0) + 1
-        self._end(worker, Departed(name, held if known else None))
+        departed = Departed(name, _in_flight(worker) if known else None)
+        self._end(worker)
+        self._world.clock.after(self._world.random.random() * NOTICE_S, self._notice, self._pods[name].group, departed)
+
+    def kill_router(self, pod: Pod, until: float) -> None:
+        """Kill a router with all its workers. `until`: latest time of the evidence for it."""
+        workers = [worker for worker in self.workers.values() if self._pods[worker.name] is pod]
+        held = {worker.name: _in_flight(worker) for worker in workers}
+        pod.indexes = {int(worker.name[1:].split(".")[0]) for worker in workers} or pod.indexes
+        self._world.note(pod.group, "ends")
+        for worker in workers:
+            self._end(worker)
+        self.routers.end_container(pod, held, until)
+
+    def start_router(self, pod: Pod) -> None:
+        """Start the next container of a router, with as many workers as before."""
+        self.routers.start_container(pod)
+        self._world.note(pod.group, "starts")
+        for index in sorted(pod.indexes):
+            self.start(index)
+        self.publish()
 
     def serving(self) -> list[SimWorker]:
         """Workers that accept new connections."""
@@ -94,12 +119,17 @@ class Supervisor:
         return self.workers.get(self.view.owner(key))
 
     def publish(self) -> None:
-        """Publish a new view to every worker."""
+        """Publish a new view to every worker, once the API server can be reached."""
         world = self._world
         now = world.clock.now
-        self._departed = [(moment, one) for moment, one in self._departed if moment > now - REMEMBERED_S]
-        members = tuple(self._members.values())
-        self.view = View(self.view.epoch + 1, members, tuple(one for _, one in self._departed))
+        if self.api_away:
+            return
+        forgotten = [name for name, moment in self._departed_at.items() if moment <= now - REMEMBERED_S]
+        for pod in self.routers.pods:
+            pod.departed = [one for one in pod.departed if one.name not in forgotten]
+        self.view = self.routers.view(self.view.epoch + 1, forgotten)
+        for one in self.view.departed:
+            self._departed_at.setdefault(one.name, now)
         world.judge.disturb(now, world.scenario.settle_s)
         world.note("supervisor", "publishes", self.view)
         for worker in self.workers.values():
@@ -116,21 +146,25 @@ class Supervisor:
         if worker.paused or worker.using or worker.waiting or not knows:
             world.clock.after(0.01, self._end_when_idle, worker, epoch)
             return
-        self._end(worker, Departed(worker.name, {} if world.scenario.held_known else None))
+        departed = Departed(worker.name, {} if world.scenario.held_known else None)
+        self._end(worker)
+        world.clock.after(world.random.random() * NOTICE_S, self._notice, self._pods[worker.name].group, departed)
 
-    def _end(self, worker: SimWorker, departed: Departed) -> None:
+    def _end(self, worker: SimWorker) -> None:
         world = self._world
-        world.note(worker.name, "ends", departed.held)
+        world.note(worker.name, "ends")
         worker.alive = False
         world.lose(worker)
         world.network.leave(worker.name)
         del self.workers[worker.name]
-        world.clock.after(world.random.random() * NOTICE_S, self._notice, departed)
 
-    def _notice(self, departed: Departed) -> None:
-        del self._members[departed.name]
-        self._departed.append((self._world.clock.now, departed))
-        self.publish()
+    def _notice(self, group: str, departed: Departed) -> None:
+        """The supervisor of a group notices the end of a worker, if it still runs itself."""
+        pod = self._pods[departed.name]
+        if pod.runs and pod.group == group:
+            del pod.members[departed.name]
+            pod.departed.append(departed)
+            self.publish()
 
     # ---- replicas
 
@@ -202,3 +236,11 @@ class Supervisor:
         moment = max(self._fed.get(worker.name, 0.0), world.clock.now + delay_s)
         self._fed[worker.name] = moment
         world.clock.at(moment, worker.do, action, *args)
+
+
+def _in_flight(worker: SimWorker) -> dict[str, int]:
+    """Requests in flight of a worker, by replica."""
+    held: dict[str, int] = {}
+    for lease in worker.using.values():
+        held[lease.replica.id] = held.get(lease.replica.id, 0) + 1
+    return held

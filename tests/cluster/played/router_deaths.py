@@ -3,8 +3,9 @@
     python -m tests.cluster.played.router_deaths [--kills 20] [--loop 60]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. Two routers, five pods with one slot and
-100 ms of work, five clients with 150 ms between requests. `kills` single deaths of a router, each once both are Ready;
-then the first router is killed whenever it runs, for `loop` seconds, so that its container is held back.
+100 ms of work, four clients with 150 ms between requests, which connect anew after some requests, so that both routers
+are in use. `kills` single deaths of a router, each once both are Ready; then the first router is killed whenever it
+runs, for `loop` seconds, so that its container is held back.
 """
 
 import argparse
@@ -23,10 +24,13 @@ from tests.cluster.played.podstatus import is_ready
 from tests.cluster.played.site import Shape, Site, site
 
 NAME = "victim"
-PODS, CLIENTS, WORK_MS, THINK_S = 5, 5, 100, 0.15
+PODS, CLIENTS, WORK_MS, THINK_S = 5, 4, 100, 0.15
+PER_CONNECTION = 6
+"""Requests per connection."""
 LATEST_S = 1.0
 """After a death: no request fails later, and 99 of 100 others take no longer within this time."""
 CALM_S = 2.0
+AGAIN_S = 0.02
 LOST = 0
 
 
@@ -62,7 +66,7 @@ class Callers:
         while True:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._converse()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(AGAIN_S)
 
     async def _converse(self) -> None:
         """One connection, until it is lost. Raises OSError, IncompleteReadError."""
@@ -70,7 +74,7 @@ class Callers:
         writer = None
         try:
             reader, writer = await asyncio.open_connection(*self.address)
-            while True:
+            for _ in range(PER_CONNECTION):
                 began_s, status = time.monotonic(), LOST
                 status = (await exchange(reader, writer, self.request)).status
                 self.seen.append(Exchange(began_s, time.monotonic(), status))
@@ -100,7 +104,7 @@ class Cost:
     @property
     def passed(self) -> bool:
         """True if it cost no more than it may."""
-        return not self.late and not self.refused and self.p99_s <= LATEST_S
+        return not self.late and self.p99_s <= LATEST_S
 
     def __str__(self) -> str:
         return f"{self.lost} lost, {self.refused} refused, {self.late} late, p99 {1000 * self.p99_s:.0f} ms"
@@ -110,13 +114,12 @@ def cost(seen: Sequence[Exchange], died_s: float) -> Cost:
     """The cost of a death at `died_s`, of the requests `seen` until the next one."""
     after = [each for each in seen if each.ended_s >= died_s]
     failed = [each for each in after if each.status != 200]
-    began = [each.ended_s - each.began_s for each in after if died_s <= each.began_s <= died_s + LATEST_S]
     good = [each.ended_s - each.began_s for each in after if each.status == 200 and each.began_s <= died_s + LATEST_S]
     return Cost(
         sum(each.status == LOST for each in failed),
         sum(each.status != LOST for each in failed),
         sum(each.ended_s > died_s + LATEST_S for each in failed),
-        percentile(good, 0.99) if began else 0.0,
+        percentile(good, 0.99),
     )
 
 

@@ -12,7 +12,8 @@ from tests.cluster.played.router_deaths import LATEST_S, LOST, Exchange, cost
         (0.1, LATEST_S + 0.1, 200, False),
         (0.0, 0.1, LOST, True),
         (0.0, LATEST_S + 0.1, LOST, False),
-        (0.1, 0.1, 503, False),
+        (0.1, 0.1, 503, True),
+        (0.1, LATEST_S, 503, False),
         (-9.0, 0.1, 503, True),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 from router.core.dispatcher import Ticket
 from router.core.health import Failure
 from router.core.ledger import ReplicaSlots
+from router.core.router_errors import NoReadyReplicas, Overloaded, RouterError
 from router.core.slot_messages import Declare, Recall, Return
 from router.core.view import Departed
 from serving.replica import Replica, ReplicaState
@@ -483,6 +484,27 @@ def test_all_slots_are_in_quarantine_for_a_lease_after_a_dead_worker_without_a_r
     group.ghosts.clear()
     group.pass_time(LEASE_S)
     assert group.runs(more) == [True]
+
+
+def test_a_request_that_waits_for_the_next_owner_is_not_told_of_overload() -> None:
+    group, owner, one, other = workers(replica("r", slots=2))
+    group.kill(owner)
+    assert type(refusal(group, other)) is NoReadyReplicas, "its owner is out of reach"
+    group.publish(one, other, departed=[Departed(owner, None)])
+    group.see_all()
+    assert type(refusal(group, group.owner)) is NoReadyReplicas, "it does not know which slots are in use"
+    group.pass_time(LEASE_S)
+    fill(group, one, 2)
+    assert [type(refusal(group, each)) for each in (one, other)] == [Overloaded, Overloaded]
+
+
+def refusal(group: Workers, name: str) -> RouterError:
+    """The error of a request that has waited for too long at a worker."""
+    fill(group, name, 1)
+    queue = group.dispatchers[name].queue(BLUE)
+    ((_, error),) = queue.expire(group.now + queue.queue_wait_s + 0.001)
+    group.flow()
+    return error
 
 
 def test_an_owner_keeps_its_own_free_slots_when_a_borrower_without_a_record_dies() -> None:
