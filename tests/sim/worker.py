@@ -140,6 +140,10 @@ class SimWorker:
 
     def hear_replica(self, replica: Replica) -> None:
         """Discovery: add or update a replica."""
+        queue = self.dispatcher.queue(replica.key)
+        known = queue.replicas.get(replica.id)
+        if queue.lender is not None and (known is None or not known.present):
+            self._world.site.replicas[replica.id].doubted = None  # reports that came before it are void
         self._world.note(self.name, "replica", replica.id, str(replica.state), replica.slots)
         self._granted(self.dispatcher.upsert(replica, self._clock.now))
 
