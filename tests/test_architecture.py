@@ -21,6 +21,7 @@ BESIDE_THE_CORE = (
     "router.metrics",
     "router.accesslog",
     "router.socket_write",
+    "router.write_batch",
     "router.busy_polling",
     "router.log_limit",
 )
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.metrics": ("serving", "router.core", "router.settings", "cluster.link"),
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.socket_write": (),
+    "router.write_batch": (),
     "router.log_limit": (),
     "router.busy_polling": (),
     "router.proxy": ("serving", "router.core", "cluster.lookup", "cluster.owned_tasks", *BESIDE_THE_CORE),

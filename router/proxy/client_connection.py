@@ -88,6 +88,7 @@ class ClientConnection(ClientWriter):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is closed."""
+        self._batched = b""
         self._gateway.clients.remove(self)
         self._caught_up()
         exchange, self.exchange = self.exchange, None
@@ -104,6 +105,7 @@ class ClientConnection(ClientWriter):
         The FIN of a client that has left looks the same. A probe tells them apart within a round trip. Over TLS there
         is no half-closed connection.
         """
+        self.flush_batched()
         exchange = self.exchange
         if exchange is None or not exchange.body_complete or self._phase is not SERVING:
             return False
@@ -229,6 +231,7 @@ class ClientConnection(ClientWriter):
         """Hand off the connection to another worker; False if it is busy or no worker accepts it now."""
         if self.exchange is not None or self._phase is not SERVING or self.write_paused:
             return False
+        self.flush_batched()
         if not self._handoff.send(self.transport, self._buffer, self.authorized):
             return False
         self._release_head()
@@ -256,6 +259,7 @@ class ClientConnection(ClientWriter):
 
         `linger`: it may. `unread_body_bytes`: rest of the declared body, default none.
         """
+        self.flush_batched()
         self._release_head()
         self._buffer = b""
         gateway = self._gateway

@@ -46,6 +46,7 @@ class ClientRegistry:
         if evicted is not None:
             self._stats.counters["connections_evicted"] += 1
             self.remove(evicted)
+            evicted.flush_batched()
             evicted.transport.abort()
         self._stats.connections = len(self._clients)
         return verdict
@@ -102,6 +103,7 @@ class ClientRegistry:
     def abort(self) -> None:
         """Abort all connections."""
         for client in self:
+            client.flush_batched()
             client.transport.abort()
 
     def check_deadlines(self, now: float) -> None:

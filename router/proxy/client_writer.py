@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 class ClientWriter(asyncio.Protocol):
     """Responses to one client. `ClientConnection` adds reading and the close."""
 
-    __slots__ = ("_ahead", "_gateway", "_handoff", "_slow_reader", "deadline", "exchange", "transport", "write_paused")
+    __slots__ = (
+        *("_ahead", "_batch", "_batched", "_gateway", "_handoff", "_slow_reader"),
+        *("deadline", "exchange", "transport", "write_paused"),
+    )
 
     transport: asyncio.Transport
 
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
         self._handoff = gateway.handoff
+        self._batch = gateway.batch
+        self._batched = b""
+        """A whole response that is written at the end of the loop's iteration."""
         self.exchange: Exchange | None = None
         """The request being served."""
         self.write_paused = False
@@ -35,6 +41,8 @@ class ClientWriter(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
+        if self._batched:
+            self.flush_batched()
         if self._ahead:
             data, self._ahead = data[self._ahead :], 0
         if self._handoff.active and self._handoff.can_pass(self.transport):
@@ -42,6 +50,26 @@ class ClientWriter(asyncio.Protocol):
             data = write_at_once(self.transport, self.transport.get_extra_info("socket").fileno(), data)
         if data:
             self.transport.write(data)
+
+    def write_whole(self, response: bytes) -> None:
+        """Send a whole response, a small one together with others of the loop's iteration."""
+        if (
+            len(response) > self._batch.limit_bytes
+            or self._batched
+            or self._ahead
+            or self._handoff.active
+            or self.transport.get_write_buffer_size()
+        ):
+            self.write(response)
+            return
+        self._batched = response
+        self._batch.add(self)
+
+    def flush_batched(self) -> None:
+        """Pass a batched response to the transport: before anything else is written, closed or handed off."""
+        response, self._batched = self._batched, b""
+        if response and not self.transport.is_closing():
+            self.transport.write(response)
 
     def write_ahead(self, beginning: bytes) -> None:
         """Send the beginning of the next response, whatever it is going to be."""
@@ -51,7 +79,7 @@ class ClientWriter(asyncio.Protocol):
 
     def unsent(self) -> int:
         """Bytes not yet accepted by the socket."""
-        return self.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + len(self._batched)
 
     def pause_writing(self) -> None:
         """asyncio: the client reads too slowly."""

@@ -197,6 +197,7 @@ class Downstream(ClientConnection):
             if self.exchange is None:
                 self._finish(False)
             elif not self.exchange.body_complete:
+                self.flush_batched()
                 self.transport.abort()  # the rest of its body cannot come
 
     def _consume(self) -> None:

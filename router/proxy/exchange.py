@@ -5,6 +5,8 @@
 Up to the slot in `router.proxy.request_intake`, the ways out in `router.proxy.exchange_state`.
 """
 
+from collections.abc import Callable
+
 from router.core.health import Failure
 from router.core.ledger import Lease
 from router.core.router_errors import NoReadyReplicas, PayloadTooLarge, ReplicaFailed
@@ -143,7 +145,7 @@ class Exchange(RequestIntake):
         began = self._gateway.now()
         self._answer = head
         self._free_slot(began)
-        self._write_head(head, body)
+        self._write_head(head, body, self.client.write_whole)
         self._complete(began)
 
     def receive_head(self, head: ResponseHead) -> None:
@@ -156,7 +158,7 @@ class Exchange(RequestIntake):
                 lease.granted_at, idle_s, self._gateway.now, lambda: self.client.write_paused, self._stream_expired
             )
             lease.exempt_from_timeout()
-        self._write_head(head, b"")
+        self._write_head(head, b"", self.client.write)
         if self.client.write_paused:
             self.client_paused(0)
 
@@ -164,7 +166,8 @@ class Exchange(RequestIntake):
         self._gateway.stats.counters["scoring_timeouts"] += 1
         self.timed_out()
 
-    def _write_head(self, head: ResponseHead, body: bytes) -> None:
+    def _write_head(self, head: ResponseHead, body: bytes, write: Callable[[bytes], None]) -> None:
+        """Send the head and what there is of the body. `head`: of the replica. `write`: a method of the client."""
         request, version = self.head, self.version
         assert version is not None
         lines = head.lines
@@ -183,7 +186,7 @@ class Exchange(RequestIntake):
             lines += connection_line(request, close)
         if b"date" not in head.names:
             lines += self._gateway.date_line()
-        self.client.write(b"".join((lines, version.response_lines, self.request_id, b"\r\n\r\n", body)))
+        write(b"".join((lines, version.response_lines, self.request_id, b"\r\n\r\n", body)))
         if version.observer is not None:
             version.observer.response_head(self.request_id, self.status, head)
             if body:

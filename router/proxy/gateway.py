@@ -26,6 +26,7 @@ from router.proxy.responses import CLOSE, ResponseFields, router_response
 from router.proxy.tunnels import OpenTunnels
 from router.proxy.upstream_pool import UpstreamPool
 from router.settings import RouterSettings
+from router.write_batch import WriteBatch
 from serving.authority import unmapped
 from serving.destinations import literal
 from serving.endpoint import VersionKey
@@ -60,7 +61,8 @@ class Gateway:
         self.table = Table(settings.hide_endpoints)
         self.dispatcher = dispatcher
         self.stats = WorkerStats()
-        self.pool = UpstreamPool(settings)
+        self.batch = WriteBatch(settings.buffer_bytes)
+        self.pool = UpstreamPool(settings, self.batch)
         self.bodies = BodyBudget(settings.collect_total_bytes)
         self.tunnels = OpenTunnels(unix_now)
         self.handoff = ConnectionHandoff()

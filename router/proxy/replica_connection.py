@@ -19,7 +19,7 @@ class ReplicaConnection(asyncio.Protocol):
     """Transport side of a connection to a replica. `UpstreamConnection` adds HTTP/1.1."""
 
     __slots__ = (
-        *("_fd", "_pool", "_sent", "_sent_before", "_sock"),
+        *("_batched", "_fd", "_pool", "_sent", "_sent_before", "_sock"),
         *("closed", "exchange", "idle_since", "opened_at", "replica_id", "transport"),
     )
 
@@ -32,8 +32,10 @@ class ReplicaConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.opened_at = math.inf
         """Monotonic seconds."""
+        self._batched = b""
+        """A whole request that is written at the end of the loop's iteration."""
         self._sent = 0
-        """Bytes written since the connection was opened."""
+        """Bytes written or batched since the connection was opened."""
         self._sent_before = 0
         """Value of `_sent` at the start of the exchange."""
 
@@ -59,8 +61,20 @@ class ReplicaConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send more of the request body, or bytes of the tunnel."""
+        if self._batched:
+            self.flush_batched()
         self._sent += len(data)
         self.transport.write(data)
+
+    def flush_batched(self) -> None:
+        """Pass a batched request to the transport; no effect if there is none or the connection has ended."""
+        request, self._batched = self._batched, b""
+        if request and not self.closed and not self.transport.is_closing():
+            self.transport.write(request)
+
+    def unsent(self) -> int:
+        """Bytes not yet accepted by the socket."""
+        return self.transport.get_write_buffer_size() + len(self._batched)
 
     def hold_reading(self, hold: bool) -> None:
         """Pause or resume reading the response."""
@@ -81,6 +95,7 @@ class ReplicaConnection(asyncio.Protocol):
         """Break the connection, so that the replica notices that the exchange was aborted."""
         self.exchange = None
         self.closed = True
+        self._batched = b""
         self.transport.abort()
 
     def close(self) -> None:

@@ -36,6 +36,9 @@ class ClientStream(Protocol):
     def write(self, data: bytes) -> None:
         """Send a part of the response."""
 
+    def write_whole(self, response: bytes) -> None:
+        """Send a whole response, a small one together with others of the loop's iteration."""
+
     def write_ahead(self, beginning: bytes) -> None:
         """Send the beginning of the next response, whatever it is going to be."""
 
@@ -70,7 +73,7 @@ class UpstreamStream(Protocol):
     closed: bool
 
     def begin(self, exchange: "Exchange", data: bytes, at_once: bool) -> None:
-        """Send the head and the received part of the body. `at_once`: bypass the loop, the replica is idle."""
+        """Send the head and the received part of the body. `at_once`: now, the replica is idle; default batched."""
 
     def write(self, data: bytes) -> None:
         """Send more of the request body, or bytes of the tunnel."""

@@ -64,7 +64,7 @@ class UpstreamConnection(ReplicaConnection):
             self.close()
             return
         if not self._in_body:
-            unsent = self.transport.get_write_buffer_size()
+            unsent = self.unsent()
             if unsent:
                 if unsent >= self._sent - self._sent_before and not self._buffer and not self._interim:
                     self._pool.note_leftovers(self.replica_id)
@@ -126,7 +126,8 @@ class UpstreamConnection(ReplicaConnection):
     def begin(self, exchange: "Exchange", data: bytes, at_once: bool) -> None:
         """Start an exchange.
 
-        `data`: head and received part of the body. `at_once`: bypass the loop, the replica is idle until it arrives.
+        `data`: head and received part of the body. `at_once`: now, the replica is idle until it arrives; else a small
+        whole request is batched with others.
         """
         self.exchange = exchange
         self._sent_before = self._sent
@@ -138,6 +139,11 @@ class UpstreamConnection(ReplicaConnection):
             rest = write_at_once(self.transport, self._fd, data)
             self._sent += len(data) - len(rest)
             data = rest
+        elif exchange.body_complete and len(data) <= self._pool.batch.limit_bytes:
+            self._batched = data
+            self._sent += len(data)
+            self._pool.batch.add(self)
+            return
         if data:
             self.write(data)
 
@@ -270,7 +276,8 @@ class UpstreamConnection(ReplicaConnection):
 
     def _lost(self, exchange: "Exchange", clean: bool) -> None:
         unanswered = not self._in_body and not self._buffer
-        never_begun = unanswered and clean and bytes_acknowledged(self._sock) <= self._sent_before
+        batched, self._batched = self._batched, b""
+        never_begun = unanswered and (bool(batched) or (clean and bytes_acknowledged(self._sock) <= self._sent_before))
         self.exchange = None
         self.closed = True
         exchange.upstream_lost(never_begun)

@@ -10,6 +10,7 @@ from router.core.ledger import ReplicaSlots
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
 from router.settings import RouterSettings
+from router.write_batch import WriteBatch
 from serving.authority import authority
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ _log = logging.getLogger("scorefront.router")
 class UpstreamPool:
     """Idle connections per replica, never more than the replica has slots."""
 
-    def __init__(self, settings: RouterSettings) -> None:
+    def __init__(self, settings: RouterSettings, batch: WriteBatch) -> None:
+        """`batch`: takes small whole requests."""
         self.settings = settings
+        self.batch = batch
         self.statics = StaticAddresses()
         self.http10: set[str] = set()
         """Replicas that answer HTTP/1.0: they may not be sent a chunked body (RFC 9112 section 6.1)."""
