@@ -7,7 +7,8 @@ and only to the highest value in that window. Incomplete data may raise the numb
 The window begins when the requested replicas are ready, and is at least as long as a start takes: otherwise a version
 that starts slower than its window would stop every replica before its first request. For such a version it doubles
 with each scale-down that the load reverses. Replicas that cannot start, or
-that no machine has room for, are not multiplied by waiting requests.
+that no machine has room for, are not multiplied by waiting requests, nor are those that have yet to show that they can
+start.
 
 To add a rule: write a function of `RuleInputs` and put it into `RULES` at its rank. To add a limit (a schedule, a
 quota): `bounds` is the only place that knows minimum and maximum.
@@ -86,6 +87,8 @@ class ScalingRule(StrEnum):
     """No scale-down while data is missing."""
     FIXED = "fixed"
     """Autoscaling is off."""
+    FIRST_START = "first start"
+    """At most one replica above the minimum while none has been ready yet."""
     FAILING = "failing"
     """No scale-up while the newest template fails and has no ready replica."""
     ROOM = "room"
@@ -104,7 +107,7 @@ class Decision:
     previous: int
     desired: int
     wanted: int
-    """The number for the load alone, within the bounds; above `desired` only by the rules `failing` and `room`."""
+    """The number for the load alone, within the bounds; above `desired` only by `failing`, `room` and `first start`."""
     direction: Direction
     rule: str
     """A value of `ScalingRule`."""
@@ -255,6 +258,15 @@ def failing(given: RuleInputs) -> RuleOutcome | None:
     return RuleOutcome(given.current, ScalingRule.FAILING, _because(f"{facts.failing} failing and none ready", facts))
 
 
+def first_start(given: RuleInputs) -> RuleOutcome | None:
+    """One replica above the minimum at most, while none has been ready: requests that wait for the first need no more
+    if it starts, and more of them would fail with it if it does not."""
+    facts, most = given.facts, max(given.current, given.bounds.low + 1)
+    if given.wanted <= most or not facts.first_start or not facts.starting:
+        return None
+    return RuleOutcome(most, ScalingRule.FIRST_START, f"none of {facts.starting} starting has been ready yet")
+
+
 def no_room(given: RuleInputs) -> RuleOutcome | None:
     """No scale-up while there is no room for a replica: more of them would wait, too."""
     facts = given.facts
@@ -323,6 +335,7 @@ RULES: tuple[Callable[[RuleInputs], RuleOutcome | None], ...] = (
     autoscaling_off,
     failing,
     no_room,
+    first_start,
     demand_above_maximum,
     scale_up,
     changed_bounds,
@@ -332,7 +345,7 @@ RULES: tuple[Callable[[RuleInputs], RuleOutcome | None], ...] = (
     as_demanded,
 )
 """In order of rank: the first that applies decides. Every outcome is within the bounds, and at least `wanted` except
-by `failing` and `no_room`."""
+by `failing`, `no_room` and `first_start`."""
 
 
 def _because(state: str, facts: ReplicaFacts) -> str:

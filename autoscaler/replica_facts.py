@@ -17,5 +17,7 @@ class ReplicaFacts:
     """Replicas that no machine has room for."""
     start_s: float = 0.0
     """Longest time from creation to readiness of the present replicas, in seconds; 0.0 when unknown."""
+    first_start: bool = False
+    """No replica is ready, and none of the present ones has been."""
     hindrance: str = ""
     """First line of the reason of a failing or unplaced replica, for people."""

@@ -125,6 +125,7 @@ class ClusterView:
             starting=sum(_is_starting(seen.replica) for seen in present),
             unplaced=len(unplaced),
             start_s=max(seen.start_s for seen in present),
+            first_start=not any(seen.start_s or seen.replica.state is ReplicaState.READY for seen in present),
             hindrance=next((replica.reason.partition("\n")[0] for replica in (*failing, *unplaced)), ""),
         )
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
+from cluster.kubernetes.ending import EndOfInstallation
 from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving
 from cluster.kubernetes.finalizer import remove_finalizer
 from cluster.kubernetes.kubernetes_provider import KubernetesProvider
@@ -40,6 +42,7 @@ class EndpointFollower:
         clock: Clock,
         sight: LeaderWatches,
     ) -> None:
+        self._ending = EndOfInstallation(api)
         self._api = api
         self._objects = objects
         self._store = store
@@ -63,6 +66,7 @@ class EndpointFollower:
 
     async def run(self) -> None:
         """Follow changes until cancelled."""
+        await self._ending.begin()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._finalize(), name="finalize deleted endpoints")
             tasks.create_task(self._poll_keys(), name="poll keys")
@@ -77,6 +81,7 @@ class EndpointFollower:
     async def _follow(self, name: str) -> bool:
         if self._has_leaving(name):
             self._leaving.add(name)
+            await self._abandon((name,))
         try:
             await self._plane.changes.follow(name, lambda: self._read(name))
         except (ControlError, InvalidManifest) as error:
@@ -117,6 +122,7 @@ class EndpointFollower:
             await self._clock.sleep(LEAVING_EVERY_S)
             for name in sorted(self._leaving):
                 await self._finalize_one(name)
+            await self._abandon(self._leaving)
 
     async def _finalize_one(self, name: str) -> None:
         owner = self._objects.owner(name)
@@ -133,9 +139,25 @@ class EndpointFollower:
             except (ControlError, ProviderError) as error:
                 _log.warning("endpoint %s: not finalized yet: %s", name, error)
 
-    def _has_leaving(self, name: str) -> bool:
+    async def _abandon(self, names: Iterable[str]) -> None:
+        """Remove the finalizers of deleted objects at once where the rights to do so are deleted with them."""
+        leaving = [found for name in names for found in self._objects_of(name) if is_leaving(found)]
+        ending = await self._ending.among({found["metadata"]["namespace"] for found in leaving})
+        for found in leaving:
+            if found["metadata"]["namespace"] not in ending:
+                continue
+            try:
+                await remove_finalizer(self._api, self._objects, found)
+                await self._store.forget_keys(found)
+            except (ControlError, ProviderError) as error:
+                _log.warning("endpoint %s: not finalized: %s", found["metadata"]["name"], error)
+
+    def _objects_of(self, name: str) -> list[Object]:
         owner = self._objects.owner(name)
-        return any(is_leaving(each) for each in (owner, *self._objects.rivals(name)) if each is not None)
+        return [each for each in (owner, *self._objects.rivals(name)) if each is not None]
+
+    def _has_leaving(self, name: str) -> bool:
+        return any(is_leaving(each) for each in self._objects_of(name))
 
     def _endpoint_changed(self, change: ObjectPut | ObjectGone) -> None:
         name = change.object["metadata"]["name"]
@@ -154,8 +176,7 @@ class EndpointFollower:
 
     def _relevant(self, name: str) -> tuple[object, ...]:
         """The relevant fields of the objects of this name."""
-        owner = self._objects.owner(name)
-        found = [each["metadata"] for each in (owner, *self._objects.rivals(name)) if each is not None]
+        found = [each["metadata"] for each in self._objects_of(name)]
         return tuple((each["uid"], each.get("generation"), "deletionTimestamp" in each) for each in found)
 
     def _touch(self, name: str) -> None:

@@ -30,6 +30,7 @@ from cluster.kubernetes.certificates import CertificateError
 from cluster.kubernetes.client.api import Api, ApiError
 from cluster.kubernetes.client.election import LINK, REST, LeaderInfo
 from cluster.kubernetes.client.elector import Elector, LeadershipLost
+from cluster.kubernetes.ending import EndOfInstallation, remove_finalizers
 from cluster.kubernetes.fence import Fenced
 from cluster.kubernetes.objects.confinement import SETTING as POD_TEMPLATE
 from cluster.kubernetes.objects.confinement import PodTemplates
@@ -64,6 +65,8 @@ DEFAULT_MAX_CORES = 4
 """A router is grown to so many cores in place; beyond, there are more routers."""
 STOP_S = 8.0
 """Time for an orderly end, below the 10 s after a signal."""
+LEAVE_S = 5.0
+"""Time for the finalizers of endpoints when the installation is deleted."""
 SEEN_S = 5.0
 """Time for a new leader to list the routers."""
 END_S = 2.0
@@ -163,16 +166,26 @@ class _Process:
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
         elector = self._elector = Elector(api, LEASE, self._identity, self._annotations, self._clock, wall, u)
         term = _Term(self._options, api, elector, self._clock, self._link, door, links)
+        ending = EndOfInstallation(api)
+        await ending.begin()
         electing = asyncio.create_task(elector.run(term.lead), name="campaign")
         try:
             await process.first_ended(stop, electing)
             if not electing.done():
+                await self._leave(api, ending)
                 electing.cancel()
                 await asyncio.wait({electing}, timeout=STOP_S)
                 return 0
             return _exit_status(electing)
         finally:
             electing.cancel()
+
+    async def _leave(self, api: Api, ending: EndOfInstallation) -> None:
+        """After a signal: without a successor the finalizers of endpoints would block their deletion for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                if self._leads() and await ending.is_near():
+                    await remove_finalizers(api, watched_namespaces(os.environ, api.home))
 
     def _leader(self) -> LeaderInfo | None:
         return self._elector.leader if self._elector is not None else None

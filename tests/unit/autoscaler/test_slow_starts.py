@@ -141,3 +141,20 @@ def test_waiting_requests_do_not_pile_up_replicas_without_room(
     if rises and max(rises) > room:
         # Once it is known that there is no room, nothing more is asked for until it has fallen by the window.
         assert "room" in version.rules or size <= max(rises)
+
+
+@given(waiting=st.integers(2, 500), least=st.integers(1, 5))
+def test_waiting_requests_do_not_multiply_replicas_that_have_yet_to_show_that_they_can_start(
+    waiting: int, least: int
+) -> None:
+    declared, observation = policy(60.0, most=1000, least=least), Observation(0.0, 0, waiting + least, 0, True)
+    state, rules = ScalingState(least), set()
+    for now in range(30):
+        facts = ReplicaFacts(starting=state.desired, first_start=True)
+        state, decision = decide(KEY, declared, 1, state, observation, float(now), float(now), facts)
+        rules.add(decision.rule)
+        assert decision.desired == least + 1
+    assert rules == {"first start"}
+    ready = ReplicaFacts(ready=1, starting=least, start_s=30.0)
+    _, decision = decide(KEY, declared, 1, state, observation, 30.0, 30.0, ready)
+    assert decision.desired == min(1000, -(-(waiting + least) * 10 // 7))

@@ -144,6 +144,15 @@ def test_facts_tell_the_newest_template_from_older_ones_and_first_starts_from_re
     assert view.facts(VersionKey("iris", "green")) == ReplicaFacts()
 
 
+def test_a_first_start_ends_with_the_first_replica_that_is_ready_even_if_it_fails_later() -> None:
+    view = view_of(replica("a", STARTING), replica("b", FAILED, "exited"))
+    assert view.facts(BLUE).first_start
+    view.apply(Upsert(replica("a")), 5.0)
+    assert not view.facts(BLUE).first_start
+    view.apply(Upsert(replica("a", FAILED, "exited")), 9.0)
+    assert not view.facts(BLUE).first_start
+
+
 def test_a_start_takes_from_the_place_to_the_first_readiness() -> None:
     view = view_of()
     waiting = replace(replica("a", STARTING, "no room"), placed=False)
