@@ -333,6 +333,7 @@ class Lender:
     def _end_quarantine(self, replica: ReplicaSlots, count: int, now: float) -> "list[Grant]":
         if self.queue.lender is not self:
             return []
+        self.queue.health.doubt(replica)  # it may be at work for longer than a lease
         self._quarantined[replica] -= count
         if not self._quarantined[replica]:
             del self._quarantined[replica]

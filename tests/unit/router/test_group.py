@@ -3,7 +3,7 @@
 import pytest
 
 from router.core.dispatcher import Ticket
-from router.core.health import Failure
+from router.core.health import LONGEST_PAUSE_S, Failure
 from router.core.ledger import ReplicaSlots
 from router.core.router_errors import NoReadyReplicas, Overloaded, RouterError
 from router.core.slot_messages import Declare, Recall, Return
@@ -458,6 +458,21 @@ def test_slots_in_flight_of_a_dead_worker_are_in_quarantine_for_a_lease_and_its_
     assert group.runs(waits) == [False]
     group.ghosts.clear()
     group.pass_time(0.01)
+    assert group.runs(waits) == [True]
+
+
+def test_a_replica_at_work_for_a_dead_worker_for_longer_gets_nothing_before_its_health_path_answers() -> None:
+    group, owner, one, other = workers(replica("r", slots=2))
+    fill(group, one, 1)
+    group.publish(owner, other, departed=[Departed(one, group.kill(one))])
+    group.see_all()
+    group.silent.add("r")
+    running, waits = fill(group, other, 2)
+    group.pass_time(2 * LEASE_S)
+    assert group.runs(running, waits) == [True, False]
+    group.ghosts.clear()
+    group.silent.clear()
+    group.pass_time(LONGEST_PAUSE_S)
     assert group.runs(waits) == [True]
 
 
