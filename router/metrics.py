@@ -44,6 +44,11 @@ class VersionStats:
         self.queue_wait = HistogramBuckets(WAIT_BOUNDS_S)
         self.routing = HistogramBuckets(ROUTING_BOUNDS_S)
 
+    @property
+    def ended(self) -> int:
+        """Requests counted since the start."""
+        return sum(self.requests.values())
+
     def observe(self, status: int, duration_s: float, waited_s: float, routing_s: float) -> None:
         """Count one request: 0.6 µs.
 

@@ -361,7 +361,7 @@ class Spec(DeclaredModel):
     retry: Literal["neverBegun", "beforeResponse"] = Field(
         "neverBegun",
         description="When a request may be sent to a second replica: only where the first cannot have begun it, or also"
-        " later, as long as nothing of a response has come.",
+        " later, as long as nothing of a response has come (for a tenth of the requests at most).",
     )
     # Their number is checked in serving.rules: pydantic would stop at it and hide the faults inside.
     versions: list[DeclaredVersion] = Field(

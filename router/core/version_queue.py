@@ -16,6 +16,7 @@ from router.core.health_watch import HealthWatch
 from router.core.ledger import Lease, Ledger, ReplicaSlots
 from router.core.lending import Lender, Place
 from router.core.replica_lifecycle import ReplicaLifecycle
+from router.core.retry_budget import RetryBudget
 from router.core.router_errors import NoReadyReplicas, Overloaded, RouterError
 from serving.endpoint import VersionKey
 
@@ -66,6 +67,7 @@ class VersionQueue:
         "lifecycle",
         "queue_wait_s",
         "replicas",
+        "retry_budget",
         "scoring_timeout_s",
         "starved",
         "static",
@@ -81,6 +83,7 @@ class VersionQueue:
         self.borrower: Borrower | None = None
         """At most one of the two is set; neither while this worker is alone."""
         self.replicas: dict[str, ReplicaSlots] = {}
+        self.retry_budget = RetryBudget()
         self.queue_wait_s = 0.5
         self.scoring_timeout_s = 60.0
         self.stream_idle_timeout_s: float | None = None

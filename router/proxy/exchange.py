@@ -84,7 +84,7 @@ class Exchange(RequestIntake):
             self._gateway.pool.connect(lease.replica, self)
             return
         self._gateway.effects.replica_failed(self, Failure.BROKEN, "connection closed before the end of the response")
-        if version.retry_before_response and repeatable:
+        if version.retry_before_response and repeatable and version.queue.retry_budget.take(version.stats.ended):
             self._retry_elsewhere()
         else:
             self.abort(ReplicaFailed())

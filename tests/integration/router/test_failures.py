@@ -150,6 +150,16 @@ async def test_before_response_gives_up_after_as_many_replicas_as_the_setting_sa
     assert sum(len(replica.seen) for replica in replicas) == 3
 
 
+async def test_before_response_does_not_multiply_the_load_on_replicas_that_all_fail(rig: Rig) -> None:
+    rig.declare(endpoint(retry=RetryRule.BEFORE_RESPONSE))
+    replicas = [await rig.replica(plays(close=True)) for _ in range(3)]
+    clients = [await rig.client() for _ in range(60)]
+    for client in clients:
+        client.send(request())
+    assert {(await client.answer()).status for client in clients} == {502}
+    assert sum(len(replica.seen) for replica in replicas) <= 1.2 * len(clients)
+
+
 async def test_a_killed_replica_fails_only_its_requests_in_flight(rig: Rig) -> None:
     replicas = [await rig.replica(answers(after_s=0.005)) for _ in range(3)]
     statuses: Counter[int] = Counter()
