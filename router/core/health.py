@@ -94,12 +94,16 @@ def ejection_seconds(failures: int) -> float:
     return float(min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2 ** min(failures - 1, 30)))
 
 
-def probe_pause_s(unanswered: int) -> float:
-    """Seconds from one health request to the next; none before the first. `unanswered`: health requests so far.
+def probe_pause_s(unanswered: int, queue_wait_s: float) -> float:
+    """Seconds from one health request to the next; none before the first.
+
+    `unanswered`: health requests so far. `queue_wait_s`: longest wait of a request for a slot: at least two health
+    requests fall into it, so that a replica that is well again is found before the request is refused.
 
     A request that was silent for longer is followed by the next at once, so that one always waits at a silent replica.
     """
-    return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(unanswered - 1, 30))) if unanswered else 0.0
+    longest_s = max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, queue_wait_s / 2))
+    return float(min(longest_s, FIRST_PAUSE_S * 2 ** min(unanswered - 1, 30))) if unanswered else 0.0
 
 
 def is_sign_of_life(sign: HealthSign, at_work: bool) -> bool:

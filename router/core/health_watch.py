@@ -145,7 +145,8 @@ class HealthWatch:
         if not is_sign_of_life(sign, at_work):
             replica.unanswered += 1
             self._move(replica, StandingEvent.UNANSWERED)
-            self._due_at(max(now, replica.probed_at + probe_pause_s(replica.unanswered)), replica)
+            pause_s = probe_pause_s(replica.unanswered, queue.queue_wait_s)
+            self._due_at(max(now, replica.probed_at + pause_s), replica)
             return []
         if replica.failures > 1 and self.others_serve(replica):
             self._move(replica, StandingEvent.RELAPSED)

@@ -39,9 +39,18 @@ def test_an_ejection_grows_with_failures_up_to_a_bound_however_many_there_are() 
 
 
 def test_the_first_health_request_is_sent_at_once_and_the_others_at_least_every_second() -> None:
-    pauses = [probe_pause_s(number) for number in range(2000)]
+    pauses = [probe_pause_s(number, queue_wait_s=60.0) for number in range(2000)]
     assert pauses == sorted(pauses) and pauses[:2] == [0.0, FIRST_PAUSE_S]
     assert pauses[-1] == LONGEST_PAUSE_S == 1.0
+
+
+@pytest.mark.parametrize("queue_wait_s", [0.2, 0.5, 1.5])
+def test_a_waiting_request_outlasts_the_pause_between_health_requests(queue_wait_s: float) -> None:
+    assert max(probe_pause_s(number, queue_wait_s) for number in range(2000)) == queue_wait_s / 2
+
+
+def test_health_requests_of_versions_whose_requests_do_not_wait_have_a_pause_too() -> None:
+    assert probe_pause_s(9, queue_wait_s=0.0) == FIRST_PAUSE_S
 
 
 def test_any_answer_is_a_sign_of_life_while_the_replica_is_at_work() -> None:
