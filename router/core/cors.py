@@ -57,7 +57,10 @@ class CorsRule:
         """Lines of the response to OPTIONS. `fields`: of the request; only a preflight is told what is allowed."""
         origin = origin_of(fields)
         allow = b"Allow: %b\r\n" % b", ".join(ALLOWED_METHODS)
-        asked = {name: value for name, _, value in fields if name.startswith(b"access-control-request-")}
+        asked: dict[bytes, bytes] = {}
+        for name, _, value in fields:
+            if name.startswith(b"access-control-request-"):
+                asked[name] = b"%b, %b" % (asked[name], value) if name in asked else value
         if b"access-control-request-method" not in asked or not self.allows(origin):
             return allow + self.response_lines(origin)
         headers = self._headers

@@ -12,7 +12,7 @@ from router.proxy.exchange import Exchange
 from router.proxy.lingering import LINGER_S
 from router.proxy.own_pages import LONGEST_OWN_PATH
 from router.proxy.partial_head import PartialRequestHead
-from router.proxy.request_head import RequestHead, parse_request
+from router.proxy.request_head import RequestHead, note_refused_head, parse_request
 from router.proxy.streams import ReadHold
 
 if TYPE_CHECKING:
@@ -306,6 +306,8 @@ class Downstream(ClientConnection):
     def _refuse(self, error: RouterError) -> None:
         """Respond to input that never became an exchange, and close: further input may not be a request."""
         gateway = self._gateway
+        if self._partial is not None:
+            note_refused_head(error, self._partial.buffer)
         self.write(gateway.refusal(error))
         self._finish(True, 2 * gateway.settings.max_body_bytes if isinstance(error, PayloadTooLarge) else 0)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from router.core.cors import origin_of
 from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
 from router.core.router_errors import (
     BadRequest,
@@ -43,6 +42,7 @@ _host = re.compile(
 _digits = re.compile(rb"[0-9]{1,18}")
 _length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 _absolute = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([/?][^#]*)?")
+_fields_of_response = re.compile(rb"\r\n(origin|x-ms-client-request-id):[ \t]*([^\r\n]*?)[ \t]*(?=\r)", re.IGNORECASE)
 _JUDGED = HOP_BY_HOP | {b"authorization", b"host", b"expect", b"azureml-model-deployment"}
 """Fields that decide on routing, framing or admission, but for Content-Length: their values must not differ."""
 _codings = frozenset({b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"})
@@ -167,8 +167,25 @@ def parse_request(raw: bytes, settings: RouterSettings) -> RequestHead:
     try:
         return _parsed(raw, line, settings)
     except RouterError as error:
-        error.method, error.path = line[1], line[2].partition(b"?")[0]
+        note_refused_head(error, raw)
         raise
+
+
+def note_refused_head(error: RouterError, raw: bytes | bytearray) -> None:
+    """Set the parts of a refused head that its response and its access record need.
+
+    `raw`: its bytes; a part of them if it is incomplete.
+    """
+    line = _request_line.match(raw)
+    if line is None:
+        return
+    error.method, error.path = line[1], line[2].partition(b"?")[0]
+    end = raw.find(b"\r\n\r\n")
+    fields = _fields_of_response.findall(raw, 0, end + 2 if end >= 0 else len(raw))
+    ids = [value for name, value in fields if name.lower() != b"origin"]
+    origins = [value for name, value in fields if name.lower() == b"origin"]
+    error.client_request_id = ids[0] if ids else b""
+    error.origin = origins[0] if len(origins) == 1 else b""
 
 
 def _parsed(raw: bytes, line: re.Match[bytes], settings: RouterSettings) -> RequestHead:
@@ -187,12 +204,8 @@ def _parsed(raw: bytes, line: re.Match[bytes], settings: RouterSettings) -> Requ
         raise
     values = values_by_name(collector.fields)
     head = RequestHead(raw, line[1], int(line[3]), collector.fields, values)
-    try:
-        _set_target(head, line[2], values)
-        _set_framing(head, settings, values)
-    except RouterError as error:
-        error.client_request_id, error.origin = head.client_request_id, origin_of(head.fields)
-        raise
+    _set_target(head, line[2], values)
+    _set_framing(head, settings, values)
     return head
 
 

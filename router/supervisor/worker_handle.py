@@ -40,8 +40,9 @@ class WorkerHandle:
         self.send_frame(encode(message))
 
     def send_frame(self, frame: bytes) -> None:
-        """Send an encoded message."""
-        self._writer.write(frame)
+        """Send an encoded message; none to a worker whose end is not yet noticed: uvloop raises then."""
+        if not self._writer.is_closing():
+            self._writer.write(frame)
 
     async def ask(self, make: Callable[[int], ToWorker]) -> ToControl | None:
         """The answer to a request that `make` builds for a number; None after ANSWER_S, or if the worker ends."""

@@ -358,6 +358,11 @@ async def test_every_response_of_the_endpoint_names_an_allowed_origin_errors_too
         get(f"{base}/a/../b", (key,)): 400,
         request(None, method="DELETE", fields=(key,)): 405,
         request(b"x" * 101, fields=(key,)): 413,
+        get(fields=("X: y",) * 101): 431,
+        get(f"{base}/score?{'x' * 16_384}"): 414,
+        request(None, fields=("Transfer-Encoding: gzip",)): 501,
+        request(None, fields=("Content-Length: many",)): 400,
+        get(fields=("X: " + "y" * 65_536,)): 431,
     }
     for data, status in asked.items():
         for origin, shown in (

@@ -80,6 +80,15 @@ def test_a_preflight_of_another_origin_is_told_nothing() -> None:
     }
 
 
+def test_headers_asked_for_in_two_fields_are_one_list() -> None:
+    asked = [
+        *fields(origin="https://a.example", access_control_request_method="GET", access_control_request_headers="x-a"),
+        *fields(access_control_request_headers="x-b"),
+    ]
+    found = lines(rule("https://a.example", headers=("*",)).preflight_lines(asked))
+    assert found["Access-Control-Allow-Headers"] == "x-a, x-b"
+
+
 @pytest.mark.parametrize(("asked", "told"), [("authorization, x-a", "authorization, x-a"), ("x a", None), ("", None)])
 def test_every_header_means_those_that_are_asked_for(asked: str, told: str | None) -> None:
     given = fields(

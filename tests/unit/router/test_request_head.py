@@ -14,7 +14,7 @@ from router.core.router_errors import (
     UriTooLong,
 )
 from router.proxy.partial_head import PartialRequestHead
-from router.proxy.request_head import RequestHead, parse_request
+from router.proxy.request_head import RequestHead, note_refused_head, parse_request
 from router.settings import RouterSettings
 
 SETTINGS = RouterSettings()
@@ -459,3 +459,29 @@ def test_a_head_without_a_body_of_known_length_is_known_again_only_as_it_is(line
     head = parse(*lines)
     assert head.repeated(head.raw + b"x", 100) == (head.size, 0)
     assert head.repeated(head.raw.replace(b": 0", b": 1") if b": 0" in head.raw else head.raw[:-2], 100) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "fault", ["Content-Length: x", "Transfer-Encoding: gzip", "Bad name: x", "Content-Length: 1e9"]
+)
+def test_a_refused_head_has_what_its_response_needs_whatever_was_wrong(fault: str) -> None:
+    with pytest.raises(RouterError) as refused:
+        parse("ORIGIN:  https://a.example ", fault, "X-Ms-Client-Request-Id: mine", request="HEAD /a?b HTTP/1.1")
+    error = refused.value
+    assert (error.method, error.path) == (b"HEAD", b"/a")
+    assert (error.origin, error.client_request_id) == (b"https://a.example", b"mine")
+
+
+def test_a_head_refused_before_its_end_has_what_has_come() -> None:
+    error = HeadersTooLarge()
+    note_refused_head(error, bytearray(b"GET /a HTTP/1.1\r\nx-ms-client-request-id: mine\r\nOrigin: https://a.exa"))
+    assert (error.method, error.path, error.client_request_id, error.origin) == (b"GET", b"/a", b"mine", b"")
+
+
+def test_two_origins_are_none_and_fields_behind_the_head_do_not_count() -> None:
+    error = HeadersTooLarge()
+    origin = b"Origin: https://a.example\r\n"
+    note_refused_head(error, b"GET /a HTTP/1.1\r\n" + origin + b"\r\nx\r\n" + origin)
+    assert error.origin == b"https://a.example"
+    note_refused_head(error, b"GET /a HTTP/1.1\r\n" + origin + origin + b"\r\n")
+    assert error.origin == b""
