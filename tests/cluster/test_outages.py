@@ -30,7 +30,7 @@ async def endpoint(site: Site, name: str) -> AsyncIterator[str]:
     await site.apply(name, site.version(work_ms=50, autoScaler=scaler, maxQueueWaitMs=10_000))
     await site.ready(name, 1)
     yield name
-    await site.remove(name)
+    site.leave(name)
 
 
 def good(site: Site, tally: Tally) -> bool:
@@ -68,6 +68,7 @@ async def test_while_the_api_server_is_away_everything_is_served_and_nothing_is_
         clients.start()
         await site.ready(endpoint, 4)
         before = len(records.steps(scaled.seen, f"{endpoint}-blue"))
+        await site.all_left()
         async with without_api_server():
             await asyncio.sleep(AWAY_S)
         await asyncio.sleep(5)

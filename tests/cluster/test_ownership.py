@@ -13,7 +13,7 @@ from tests.cluster.played.kube import MERGE, ApiFailure, Kube, Object
 from tests.cluster.played.kubectl import Refused, kubectl
 from tests.cluster.played.patience import until
 from tests.cluster.played.podstatus import is_ready
-from tests.cluster.played.site import ENDPOINTS, HOME, LEASE, Site
+from tests.cluster.played.site import ENDPOINTS, HOME, LEASE, Site, empty
 
 FENCE, CLAIM = "scorefront.io/fence", "scorefront.io/claimed-by"
 TAKEN, CLAIMED, FORGED = "WorkloadTaken", "AlreadyClaimed", "FenceForged"
@@ -146,9 +146,7 @@ async def ground(site: Site, kube: Kube, name: str) -> AsyncIterator[Ground]:
 
     await until(has_an_account, "the namespace's service account")
     yield made
-    await kubectl("-n", name, "delete", "sep", "--all", "--timeout=90s")
-    await kubectl("-n", name, "delete", "deployments", "--all", "--cascade=foreground", "--timeout=90s")
-    await kube.delete(f"/api/v1/namespaces/{name}")
+    site.later(empty(kube, name))
 
 
 async def owner(ground: Ground, kind: str, name: str) -> Object:

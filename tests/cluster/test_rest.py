@@ -101,7 +101,7 @@ async def test_a_viewer_sees_endpoints_of_its_namespace_and_no_key(rest: Rest, s
             assert (status, told["error"]["code"]) == (403, "Forbidden"), (method, rest_of_path)
         assert (await rest.ask("viewer", "GET", path("callers-home"), instance=instance))[0] == 403
     finally:
-        await site.remove("callers-home")
+        await site.remove("callers-home")  # the next test declares it again
 
 
 @pytest.mark.parametrize("instance", [0, 1])

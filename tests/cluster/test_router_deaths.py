@@ -17,5 +17,5 @@ async def test_a_router_that_dies_or_crash_loops_costs_only_the_requests_on_it(s
         assert found.passed, f"crash loop: {found}"
         await callers.stop()
         assert over(site.spans(), 1) == 0
-    await site.remove(name)
+    site.leave(name)
     await site.installed()

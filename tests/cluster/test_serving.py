@@ -17,7 +17,7 @@ from tests.cluster.played.images import ROOT
 from tests.cluster.played.kube import Kube, Object
 from tests.cluster.played.kubectl import Refused, apply, kubectl
 from tests.cluster.played.patience import until
-from tests.cluster.played.site import HOME, REST_PORT, Site, named
+from tests.cluster.played.site import HOME, REST_PORT, Site, empty, named
 
 SAMPLE = json.loads((ROOT / "examples" / "iris" / "sample.json").read_text())
 DIES_WITHIN_S = 1.0
@@ -30,7 +30,7 @@ async def endpoint(site: Site, name: str) -> AsyncIterator[str]:
     await site.apply(name, site.version(work_ms=10, numReplicas=1, maxQueueWaitMs=5000))
     await site.ready(name, 1)
     yield name
-    await site.remove(name)
+    site.leave(name)
 
 
 async def ready_condition(site: Site, name: str) -> bool:
@@ -48,7 +48,7 @@ async def test_the_example_is_applied_and_scored_in_both_versions(site: Site) ->
             status, header, _ = await site.score("iris", SAMPLE, azureml_model_deployment=version)
             assert (status, header["azureml-model-deployment"]) == (200, version)
     finally:
-        await site.remove("iris")
+        site.leave("iris")
 
 
 async def test_kubectl_get_shows_the_main_columns_of_an_endpoint(site: Site, endpoint: str) -> None:
@@ -105,7 +105,7 @@ async def test_more_pods_come_under_load_and_go_after_it_without_a_lost_request(
     trickle = await few.stop()
     assert [*tally.failures, *trickle.failures] == []
     assert over(site.spans(), 1) == 0
-    await site.remove(name)
+    site.leave(name)
 
 
 async def test_an_endpoint_that_is_deleted_leaves_nothing_behind(site: Site, name: str) -> None:
@@ -140,8 +140,7 @@ async def test_an_endpoint_in_another_namespace_is_served_and_a_taken_name_is_a_
         assert (await site.condition(endpoint, "Degraded")).get("status") == "False"
         assert named(await site.pods(endpoint, there)) == []
     finally:
-        await kubectl("-n", there, "delete", "sep", "--all", "--timeout=60s")
-        await kube.delete(f"/api/v1/namespaces/{there}")
+        site.later(empty(kube, there))
 
 
 async def test_a_different_declaration_by_hand_is_reported_and_kept(site: Site, endpoint: str) -> None:
@@ -204,7 +203,7 @@ async def test_unschedulable_pods_are_reported_and_the_others_serve(site: Site, 
     await until(is_limited, "the condition ScalingLimited")
     await until(lambda: site.answers(name), "an answer")
     assert len(await site.pods(name)) <= 4
-    await site.remove(name)
+    site.leave(name)
 
 
 async def deployment(site: Site, name: str) -> Object:

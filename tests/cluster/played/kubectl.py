@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 PATIENCE_S = 120.0
-NO_OPENAPI = "failed to download openapi"
 
 
 class Refused(Exception):
@@ -34,18 +33,8 @@ async def kubectl(*arguments: str, text: str = "") -> str:
 
 
 async def apply(*arguments: str, text: str = "") -> str:
-    """`kubectl apply`. Raises Refused.
-
-    If the API server's description of its objects is unreadable, kubectl cannot validate them first: only the API
-    server
-    does, as always.
-    """
-    try:
-        return await kubectl("apply", *arguments, text=text)
-    except Refused as refused:
-        if NO_OPENAPI not in str(refused):
-            raise
-    return await kubectl("apply", "--validate=false", *arguments, text=text)
+    """`kubectl apply`, which validates all fields. Raises Refused."""
+    return await kubectl("apply", *arguments, text=text)
 
 
 async def apply_object(*documents: dict[str, Any], namespace: str) -> str:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,14 @@ class Site:
         self.folder = folder
         self.written = folder / "witness"
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200, ssl=False))
+        self._leaving: list[asyncio.Task[None]] = []
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
+        """Wait for the removals under way, and close all connections. Raises their errors."""
+        try:
+            await self.all_left()
+        finally:
+            await self._session.close()
 
     # ---- endpoints
 
@@ -96,6 +100,19 @@ class Site:
             return not await self.pods(name, namespace)
 
         await until(no_pod_is_left, f"the end of the pods of {name}", START_S)
+
+    def leave(self, name: str, namespace: str = HOME) -> None:
+        """Begin to remove an endpoint; its pods need seconds to end, for which the next test need not wait."""
+        self.later(self.remove(name, namespace))
+
+    async def all_left(self) -> None:
+        """Once nothing is being removed. Raises the errors of removals."""
+        leaving, self._leaving = self._leaving, []
+        await asyncio.gather(*leaving)
+
+    def later(self, removal: Coroutine[Any, Any, None]) -> None:
+        """Have a removal done beside the next tests; an error of it fails the run at its end."""
+        self._leaving.append(asyncio.create_task(removal, name="remove what a test has made"))
 
     async def endpoint(self, name: str, namespace: str = HOME) -> Object:
         """The object. Raises ApiFailure."""
@@ -341,6 +358,13 @@ async def _uninstall(kube: Kube, folder: Path) -> None:
             await kube.patch(f"{path}/{each['metadata']['name']}", {"metadata": {"finalizers": None}}, MERGE)
     await remove_pods(kube, HOME)
     await kubectl("delete", "-k", str(folder), "--ignore-not-found", "--timeout=60s")
+
+
+async def empty(kube: Kube, namespace: str) -> None:
+    """Remove a namespace with its endpoints and Deployments, in this order. Raises Refused, ApiFailure."""
+    await kubectl("-n", namespace, "delete", "sep", "--all", "--timeout=90s")
+    await kubectl("-n", namespace, "delete", "deployments", "--all", "--cascade=foreground", "--timeout=90s")
+    await kube.delete(f"/api/v1/namespaces/{namespace}")
 
 
 async def remove_pods(kube: Kube, namespace: str) -> None:

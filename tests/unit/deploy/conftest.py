@@ -39,12 +39,18 @@ def _run(*command: str) -> str:
 
 
 @pytest.fixture
-def overlay() -> Callable[[str], Objects]:
-    """Renders one overlay."""
+def build() -> Callable[[Path], Objects]:
+    """Renders the kustomization of a folder."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("needs kubectl")
-    return lambda name: objects(_run(kubectl, "kustomize", str(ROOT / "deploy" / "overlays" / name)))
+    return lambda folder: objects(_run(kubectl, "kustomize", str(folder)))
+
+
+@pytest.fixture
+def overlay(build: Callable[[Path], Objects]) -> Callable[[str], Objects]:
+    """Renders one overlay."""
+    return lambda name: build(ROOT / "deploy" / "overlays" / name)
 
 
 @pytest.fixture

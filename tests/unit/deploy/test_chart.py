@@ -15,6 +15,7 @@ Chart = Callable[..., Objects]
 CASES = {
     "dev-test": ("-f", str(CHART / "values-dev-test.yaml")),
     "production": ("--set", "tls.secretName=scorefront-tls,serviceMonitor.enabled=true"),
+    "openshift": ("--set", "tls.secretName=scorefront-tls,serviceMonitor.enabled=true,arbitraryUser=true"),
     "production-without-prometheus": ("--set", "tls.secretName=scorefront-tls"),
 }
 

@@ -17,7 +17,8 @@ from scorefront.cli.app import app
 from serving.manifest import parse
 from tests.unit.deploy.conftest import CHART, ROOT, Objects
 
-OVERLAYS = ("dev-test", "production", "production-without-prometheus")
+OVERLAYS = tuple(sorted(each.parent.name for each in (ROOT / "deploy" / "overlays").glob("*/kustomization.yaml")))
+ARBITRARY_USER = "openshift"
 ROUTER, CONTROL = ("Deployment", "scorefront-router"), ("Deployment", "scorefront-control")
 Overlay = Callable[[str], Objects]
 
@@ -68,6 +69,27 @@ def test_without_prometheus_production_lacks_just_the_objects_of_its_operator(ov
     assert all(plain[key] == full[key] for key in plain)
 
 
+def test_openshift_differs_from_production_by_the_users_of_its_pods_only(overlay: Overlay) -> None:
+    full, theirs = overlay("production"), overlay(ARBITRARY_USER)
+    assert theirs.keys() == full.keys()
+    assert {key for key in full if theirs[key] != full[key]} == {ROUTER, CONTROL}
+    for (_, spec, _), (_, other, _) in zip(pods(full), pods(theirs), strict=True):
+        for field in ("runAsUser", "runAsGroup", "fsGroup"):
+            del spec["securityContext"][field]
+        assert spec == other
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_port_listens_on_both_families_and_services_prefer_both(name: str, overlay: Overlay) -> None:
+    rendered = overlay(name)
+    for _, _, container in pods(rendered):
+        listening = [each for each in container["args"] if re.match("--(listen|admin|control|link)=", each)]
+        assert len(listening) == 2 and all(re.search(r"=\[::\]:\d+$", each) for each in listening)
+    assert {each["spec"]["ipFamilyPolicy"] for (kind, _), each in rendered.items() if kind == "Service"} == {
+        "PreferDualStack"
+    }
+
+
 def test_production_serves_https_from_a_mounted_secret(overlay: Overlay) -> None:
     rendered = overlay("production")
     (router, _) = pods(rendered)
@@ -86,7 +108,9 @@ def test_pods_are_confined_as_the_restricted_standard_asks_and_write_nowhere_but
     name: str, overlay: Overlay
 ) -> None:
     for _, spec, container in pods(overlay(name)):
-        assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 10001
+        assert spec["securityContext"]["runAsNonRoot"]
+        users = {spec["securityContext"].get(each) for each in ("runAsUser", "runAsGroup", "fsGroup")}
+        assert users == ({None} if name == ARBITRARY_USER else {10001})
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         confined = container["securityContext"]
         assert confined["readOnlyRootFilesystem"] and not confined["allowPrivilegeEscalation"]

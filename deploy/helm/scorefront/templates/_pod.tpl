@@ -48,9 +48,11 @@ tolerations:
 - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
 securityContext:
   runAsNonRoot: true
+{{- if not .root.Values.arbitraryUser }}
   runAsUser: 10001
   runAsGroup: 10001
   fsGroup: 10001
+{{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
