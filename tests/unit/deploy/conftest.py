@@ -16,10 +16,12 @@ CHART = ROOT / "deploy" / "helm" / "scorefront"
 Objects = dict[tuple[str, str], dict[str, Any]]
 """(kind, name) -> object; the name of one that is elsewhere is `namespace/name`."""
 HOME = "scorefront"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""In C if it was built: ten times as fast."""
 
 
 def objects(text: str) -> Objects:
-    found = [each for each in yaml.safe_load_all(text) if each]
+    found = [each for each in yaml.load_all(text, Loader=LOADER) if each]
     named = {(each["kind"], _name(each["metadata"])): each for each in found}
     assert len(named) == len(found), "two objects of one kind and name"
     return named

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def covers(grant: Right, use: Right) -> bool:
     return grant[:4] == use[:4] and (grant.name == ANY or grant.name == use.name)
 
 
+@cache
 def used(process: str) -> dict[Right, str]:
     """Right -> a place that uses it. The doctor looks around in a router's pod."""
     found = used_by(f"scorefront.{process}.{process}_process") | (used_by_the_doctor() if process == "router" else {})
