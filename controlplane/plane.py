@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from autoscaler.policy import Decision
@@ -91,6 +91,10 @@ class ControlPlane:
     def reports(self) -> RouterReports:
         """Receiver of the reports of router workers."""
         return self._scaling
+
+    def busy_replicas(self, key: VersionKey) -> Collection[str] | None:
+        """Ids of the replicas of a version with a request in flight; None while a worker does not report."""
+        return self._scaling.busy_replicas(key)
 
     # ---- life cycle
 

@@ -154,6 +154,13 @@ class ReplicaScaling:
         """Current usage of the version."""
         return self._feed.observe(key, version.autoscale.refresh_period_s, self._clock.now())
 
+    def busy_replicas(self, key: VersionKey) -> Collection[str] | None:
+        """Ids of the replicas with a request in flight; None while a worker does not report."""
+        version = self._registry.version(key)
+        if version is None or not self.observe(version, key).complete:
+            return None
+        return self._feed.busy_by_replica(key).keys()
+
     # ---- internals
 
     def _number(self, version: Version, key: VersionKey) -> int:

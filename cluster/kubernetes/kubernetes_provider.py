@@ -18,6 +18,7 @@ from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving
 from cluster.kubernetes.fence import FORGED, Fence, Fenced
 from cluster.kubernetes.finalizer import add_finalizer
 from cluster.kubernetes.fixed_images import FixedImages
+from cluster.kubernetes.hung_pods import HungPodRemoval
 from cluster.kubernetes.leader_watches import LeaderWatches
 from cluster.kubernetes.number_follower import NumberFollower
 from cluster.kubernetes.objects.deployment import deployment, faults_of
@@ -99,6 +100,7 @@ class KubernetesProvider(FixedImages):
         self.status = VersionStatusReader(
             objects, self._workloads, self._pod_cache, self._scaled, self._removals, self._problems
         )
+        self.hung = HungPodRemoval(api, self._scaled, self._pod_cache, clock, record_event)
         self._numbers = NumberFollower(watches, self._workloads, self._scaled, rivals, clock, adopted, changed)
         watches.deployments.listen(self._deployment)
         watches.autoscalers.listen(self._autoscaler)

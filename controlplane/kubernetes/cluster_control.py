@@ -117,6 +117,7 @@ class ClusterControl:
             tasks.create_task(self._step_down(), name="watch for another leader")
             await self._started.wait()
             tasks.create_task(parts.provider.run(), name="look after workloads")
+            tasks.create_task(parts.provider.hung.run(self.plane.busy_replicas), name="replace hung pods")
             tasks.create_task(parts.budgets.run(), name="keep disruption budgets")
             tasks.create_task(parts.follower.run(), name="follow changes of others")
             tasks.create_task(parts.status.run(), name="write status")

@@ -220,17 +220,26 @@ def _probes(version: Version) -> dict[str, Any]:
         "failureThreshold": _ready_failures(version, timeout_s),
     }
     alive = {
-        **ask,
+        # A closed port. A health path that is silent, or answers 503, while the replica scores is no reason to kill it;
+        # that of a hung one is seen by the control plane (`cluster.kubernetes.hung_pods`).
+        "tcpSocket": {"port": version.replica.port},
         "initialDelaySeconds": math.ceil(liveness.initial_delay_s),
         "periodSeconds": max(1, math.ceil(liveness.period_s)),
-        # A replica with one slot cannot answer while it scores: the probe waits in its queue and is next. Killed are
-        # those that are silent for longer than a request may take, or answer wrongly.
+        # The queue of connections of a small server may be full of probes until the request ends.
         "timeoutSeconds": max(timeout_s, math.ceil(version.longest_request_s) + 1),
         # The API allows no other number here; successThreshold of the manifest applies before Ready.
         "successThreshold": 1,
         "failureThreshold": liveness.failure_threshold,
     }
     return {"readinessProbe": readiness, "livenessProbe": alive}
+
+
+def has_our_liveness(version: Version) -> bool:
+    """True if its pods are made here and have no liveness probe of the user."""
+    source = version.replica
+    if source.pod_template is None:
+        return source.kind in MADE
+    return _scoring_container(source.pod_template["spec"]["containers"], source.port).get("livenessProbe") is None
 
 
 def _ready_failures(version: Version, timeout_s: int) -> int:

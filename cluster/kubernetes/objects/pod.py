@@ -74,6 +74,20 @@ def _condition(pod: Pod, status: Mapping[str, Any], leaving: bool) -> tuple[Repl
     return ReplicaState.STARTING, _awaited(pod, status)
 
 
+def is_running(pod: Pod) -> bool:
+    """True if all its containers run and it is to stay."""
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    if metadata.get("deletionTimestamp") is not None or labels.DRAINING in (metadata.get("annotations") or {}):
+        return False
+    containers = status.get("containerStatuses") or ()
+    return bool(containers) and all("running" in (each.get("state") or {}) for each in containers)
+
+
+def is_ready(pod: Pod) -> bool:
+    """True if its kubelet reports it as ready."""
+    return _is_true(pod.get("status") or {}, "Ready")
+
+
 def unschedulable(pod: Pod) -> str:
     """The scheduler's reason for leaving the pod without a node; "" if it has one, or was not scheduled yet."""
     scheduled = _found(pod.get("status") or {}, "PodScheduled")

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from cluster.kubernetes.objects import deployment as made
 from cluster.kubernetes.objects.confinement import PodTemplates
-from cluster.kubernetes.objects.deployment import deployment, faults_of, pod_template, resources_of, workload_of
+from cluster.kubernetes.objects.deployment import (
+    deployment,
+    faults_of,
+    has_our_liveness,
+    pod_template,
+    resources_of,
+    workload_of,
+)
 from cluster.kubernetes.objects.labels import OwnerRef
 from serving.endpoint import Resources, Version, VersionKey, WorkloadRef
 from serving.manifest import parse, to_endpoint
@@ -151,6 +158,16 @@ def test_liveness_is_as_patient_as_a_request_may_be_long() -> None:
     assert patient["livenessProbe"]["timeoutSeconds"] == 90
 
 
+def test_liveness_by_the_kubelet_is_an_open_port_and_the_health_path_is_for_readiness() -> None:
+    container = container_of({**IMAGE, "healthPath": "/healthz"})
+    assert container["livenessProbe"]["tcpSocket"] == {"port": 5001} and "httpGet" not in container["livenessProbe"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
+    own = {"spec": {"containers": [{"name": "m", "livenessProbe": {"exec": {"command": ["true"]}}}]}}
+    bare = {"spec": {"containers": [{"name": "m"}]}}
+    assert not has_our_liveness(declared({"podTemplate": own})) and has_our_liveness(declared({"podTemplate": bare}))
+    assert has_our_liveness(declared(IMAGE)) and not has_our_liveness(declared({"static": ["127.0.0.1:80"]}))
+
+
 def test_liveness_is_as_declared_and_succeeds_at_once_as_the_api_demands() -> None:
     wanted = {"periodSeconds": 7, "initialDelaySeconds": 0, "timeoutSeconds": 4, "failureThreshold": 5}
     probe = {**wanted, "successThreshold": 2}
@@ -227,7 +244,7 @@ def test_a_template_of_the_user_is_kept_but_for_our_labels() -> None:
     expected["spec"]["containers"][1]["env"] = [{"name": "SCORING_TIMEOUT_MS", "value": "60200"}]
     expected["spec"]["containers"][1]["livenessProbe"] = kept["spec"]["containers"][1]["livenessProbe"]
     assert kept == expected
-    assert kept["spec"]["containers"][1]["livenessProbe"]["httpGet"]["port"] == 8000
+    assert kept["spec"]["containers"][1]["livenessProbe"]["tcpSocket"]["port"] == 8000
 
 
 def test_missing_parts_of_a_template_are_added_to_the_serving_container() -> None:
