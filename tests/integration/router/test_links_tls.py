@@ -32,6 +32,7 @@ from tests.integration.router.peers import (
     unix,
     view,
 )
+from tests.unit.router.test_listening import needs_ipv6
 
 ON_EVERY_LOOP = True
 
@@ -87,6 +88,15 @@ async def test_workers_with_certificates_for_their_addresses_are_linked(node: Ma
     a, b, c = (node(name, authority.issue("127.0.0.1")) for name in "abc")
     meet(a, b, c)
     await all_linked(a, b, c)
+
+
+@needs_ipv6
+async def test_workers_with_ipv6_addresses_are_linked(authority: Authority) -> None:
+    nodes = [Node(name, "[::1]:0", authority.issue("::1")) for name in "ab"]
+    meet(*nodes)
+    await all_linked(*nodes)
+    assert all(each.member.address.startswith("[::1]:") for each in nodes)
+    await close(*nodes)
 
 
 async def test_a_worker_may_listen_for_its_machine_and_for_others(

@@ -191,6 +191,7 @@ def test_services_budgets_and_policies_find_pods_and_ports_that_exist(name: str,
             (process,) = (one for one, own in labels.items() if each["spec"]["selector"].items() <= own.items())
             assert {port["targetPort"] for port in each["spec"]["ports"]} <= ports[process]
         if kind == "PodDisruptionBudget":
+            assert each["spec"]["maxUnavailable"] == 1 and each["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
             assert any(each["spec"]["selector"]["matchLabels"].items() <= own.items() for own in labels.values())
 
 
