@@ -28,12 +28,13 @@ from cluster.kubernetes.ownership import CLAIMED, NotWritable, WorkloadClaim, ch
 from cluster.kubernetes.pod_cache import PodCache
 from cluster.kubernetes.pod_logs import PodLogs
 from cluster.kubernetes.rival_writers import RivalWriters
+from cluster.kubernetes.rollout_room import RolloutRoom
 from cluster.kubernetes.scaled_version import ClaimedWorkload, RetryLater, ScaledByOther, ScaledVersion, ScalingContext
 from cluster.kubernetes.version_problems import VersionProblems
 from cluster.kubernetes.version_status import VersionStatusReader, pod_selector_of
 from cluster.kubernetes.workload_reconciler import WorkloadReconciler
 from cluster.kubernetes.workload_removal import WorkloadRemovals
-from cluster.kubernetes.workloads import FieldConflict, Workloads
+from cluster.kubernetes.workloads import FieldConflict, Workloads, is_observed, is_rolling
 from cluster.provider import ProviderError
 from cluster.replica_feed import ReplicaFeed
 from cluster.timed_line import TimedLine
@@ -94,6 +95,7 @@ class KubernetesProvider(FixedImages):
         self._removals = WorkloadRemovals(self._context)
         self.drift = DriftDetector()
         self._problems = VersionProblems()
+        self._rollouts = RolloutRoom()
         self._reconciler = WorkloadReconciler(
             self._scaled, self._removals, self._problems, clock, self._withhold, self._end
         )
@@ -225,9 +227,23 @@ class KubernetesProvider(FixedImages):
         """Bring workloads to their wanted state until cancelled."""
         await self._reconciler.run()
 
+    def review_rollouts(self) -> None:
+        """Have Deployments applied again whose new pods find no room beside the old ones."""
+        for key, scaled in self._scaled.items():
+            found = None if scaled.workload.claim.adopts else self._workloads.of(scaled.workload.claim)
+            if found is None or not is_observed(found):
+                continue
+            why = scaled.limited()
+            if self._rollouts.note(key, is_rolling(found), bool(why), self._clock.now()):
+                self.drift.report(key.endpoint)
+                if self._rollouts.replaces(key):
+                    note = f"{key.version}: pods are stopped before new ones start, for lack of room: {why}"
+                    self._record_event(key.endpoint, "ReplacedForRoom", note, warning=False)
+
     def _end(self, claim: WorkloadClaim) -> None:
         if claim.key not in self._scaled:
             self._problems.forget(claim.key)
+            self._rollouts.forget(claim.key)
             self._pod_cache.forget(claim.key)
 
     def _report(self, steps: list[Step]) -> None:
@@ -282,7 +298,9 @@ class KubernetesProvider(FixedImages):
         is_new = self._workloads.find(claim.namespace, claim.workload) is None
         try:
             # Without the fence, which is written even if this apply is refused.
-            await self._workloads.apply(claim, deployment(endpoint, claim.namespace, version, claim.owner))
+            replaces = self._rollouts.replaces(claim.key)
+            body = deployment(endpoint, claim.namespace, version, claim.owner, replaces=replaces)
+            await self._workloads.apply(claim, body)
         except FieldConflict as error:
             self._problems.conflict(claim.key, str(error))
             is_new = False

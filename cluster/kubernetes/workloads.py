@@ -243,10 +243,16 @@ def number_of(workload: Mapping[str, Any]) -> int:
     return 1 if replicas is None else int(replicas)
 
 
+def is_observed(deployment: Mapping[str, Any]) -> bool:
+    """True if its status is about the present declaration."""
+    status = deployment.get("status") or {}
+    return bool(deployment["metadata"].get("generation", 0) == status.get("observedGeneration", 0))
+
+
 def is_rolling(deployment: Mapping[str, Any]) -> bool:
     """True while pods of an older template are replaced; the pods that a lower number removes are then arbitrary."""
     spec, status = deployment.get("spec") or {}, deployment.get("status") or {}
-    if deployment["metadata"].get("generation", 0) != status.get("observedGeneration", 0):
+    if not is_observed(deployment):
         return False  # most often right after a change of the number: the status is stale
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":

@@ -133,6 +133,7 @@ class ClusterControl:
         """Reconcile endpoints with foreign changes in their Deployments; conflicts are reported."""
         while True:
             await self._parts.clock.sleep(CORRECT_EVERY_S)
+            self._parts.provider.review_rollouts()
             for name in sorted(self._parts.provider.drift.drifted()):
                 await self.plane.reconcile(name)
 

@@ -22,6 +22,7 @@ from cluster.kubernetes.objects.labels import (
 from serving.endpoint import (
     SERVER_TIMEOUT_VARIABLE,
     Endpoint,
+    LivenessProbe,
     PodFields,
     ReplicaKind,
     ReplicaSource,
@@ -54,6 +55,16 @@ ELSEWHERE = {
 }
 
 
+RESOURCE_FIELDS = {
+    "cpu": ("cpu", "requests", "cpu"),
+    "cpuLimit": ("cpu_limit", "limits", "cpu"),
+    "memoryInGB": ("memory_bytes", "requests", "memory"),
+    "memoryInGBLimit": ("memory_limit_bytes", "limits", "memory"),
+    "gpu": ("gpu", "limits", GPU),
+}
+"""Field of containerResourceRequirements -> field of the record, section and name in a container."""
+
+
 def faults_of(endpoint: Endpoint, pod_templates: PodTemplates = PodTemplates.RESTRICTED) -> list[Fault]:
     """Faults of an endpoint that this cluster cannot run, or refuses with this limit for pod templates."""
     faults = []
@@ -64,9 +75,37 @@ def faults_of(endpoint: Endpoint, pod_templates: PodTemplates = PodTemplates.RES
             faults.append(Fault(written(at), getattr(source, ELSEWHERE[kind]), NEEDS_IMAGE))
         if source.pod_template is not None:
             faults += refused(source.pod_template, at, pod_templates)
+        faults += _unused(version, at[:-2])
         if kind is ReplicaKind.IMAGE:
             faults += _faults_of_image(source, at[:-1], pod_templates)
     return faults
+
+
+def _unused(version: Version, at: Path) -> Iterator[Fault]:
+    """Resources and liveness that a pod template states itself, or that are the business of an adopted workload."""
+    source = version.replica
+    has_liveness = version.liveness != LivenessProbe()
+    if source.kind is ReplicaKind.WORKLOAD_REF:
+        given = {
+            f"containerResourceRequirements.{field}": v for field, _, _, v in declared_resources(version.resources)
+        }
+        for field, value in (given | ({"livenessProbeRequirements": "a mapping"} if has_liveness else {})).items():
+            yield Fault(written((*at, *field.split("."))), value, "must be left out: an adopted workload has its own")
+    if source.pod_template is None:
+        return
+    container = _scoring_container(source.pod_template["spec"]["containers"], source.port)
+    own = container.get("resources") or {}
+    for field, section, name, value in declared_resources(version.resources):
+        entries = own.get(section) if isinstance(own, dict) else None
+        if isinstance(entries, dict) and entries.get(name) not in (None, value):
+            rule = f"must be left out, or equal: the podTemplate has resources.{section}.{name} {entries[name]}"
+            yield Fault(written((*at, "containerResourceRequirements", field)), value, rule)
+    if has_liveness and container.get("livenessProbe") is not None:
+        yield Fault(
+            written((*at, "livenessProbeRequirements")),
+            "a mapping",
+            "must be left out: the podTemplate has its own probe",
+        )
 
 
 def _faults_of_image(source: ReplicaSource, at: Path, pod_templates: PodTemplates) -> Iterator[Fault]:
@@ -85,9 +124,17 @@ def workload_of(endpoint: str, version: Version) -> WorkloadRef | None:
 
 
 def deployment(
-    endpoint: str, namespace: str, version: Version, owner: OwnerRef, replicas: None = None, fence: int | None = None
+    endpoint: str,
+    namespace: str,
+    version: Version,
+    owner: OwnerRef,
+    fence: int | None = None,
+    replaces: bool = False,
 ) -> dict[str, Any]:
-    """The apply configuration of the Deployment of a version of a kind in MADE."""
+    """The apply configuration of the Deployment of a version of a kind in MADE.
+
+    `replaces`: a rollout stops a pod before the new one starts; default: new ones start first.
+    """
     key = VersionKey(endpoint, version.name)
     metadata: dict[str, Any] = {
         "name": workload_name(key),
@@ -99,7 +146,7 @@ def deployment(
         metadata["annotations"] = {FENCE: str(fence)}
     spec = {
         "selector": {"matchLabels": labels_of(key)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": int(replaces)}},
         "progressDeadlineSeconds": _progress_deadline_s(version),
         "template": pod_template(key, version),
     }
@@ -170,12 +217,31 @@ def _from_template(key: VersionKey, version: Version) -> dict[str, Any]:
     spec = template["spec"]
     _fill(spec, {"terminationGracePeriodSeconds": grace_s(version), "automountServiceAccountToken": False})
     container = _scoring_container(spec["containers"], version.replica.port)
-    resources = resources_of(version.resources)
-    _fill(container, {"ports": [_port(version)], "resources": resources, **_probes(version)})
+    resources = _with_declared(container.get("resources"), version.resources)
+    container["resources"] = resources
+    _fill(container, {"ports": [_port(version)], **_probes(version)})
     container["env"] = _with_timeout([*(container.get("env") or ()), *_secret_variables(version.replica)], version)
     lifecycle = container.get("lifecycle") or {}
     container["lifecycle"] = {**_lifecycle(), **lifecycle}
     return template
+
+
+def _with_declared(given: dict[str, Any] | None, resources: Resources) -> dict[str, Any]:
+    """The resources of a template with those of the manifest that it lacks."""
+    if not given:
+        return resources_of(resources)
+    merged = {section: dict(entries) if isinstance(entries, dict) else entries for section, entries in given.items()}
+    for _, section, name, value in declared_resources(resources):
+        merged[section] = {name: value, **(merged.get(section) or {})}
+    return merged
+
+
+def declared_resources(resources: Resources) -> Iterator[tuple[str, str, str, str]]:
+    """(Field of the manifest, section, name, quantity) of the resources that differ from the defaults."""
+    written_, default = resources_of(resources), Resources()
+    for field, (attribute, section, name) in RESOURCE_FIELDS.items():
+        if getattr(resources, attribute) != getattr(default, attribute):
+            yield field, section, name, written_[section][name]
 
 
 def _with_timeout(variables: list[dict[str, Any]], version: Version) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """A pod as the replica that it is."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,14 @@ from serving.replica import Replica, ReplicaState
 
 STUCK = frozenset({"CrashLoopBackOff", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
 """Waiting reasons of a container that do not resolve by waiting; so does every CreateContainer…Error."""
+ADVICE = {
+    "runAsNonRoot and image has non-numeric user": "write USER in the image as a number, or runAsNonRoot: false",
+    "runAsNonRoot and image will run as root": "write runAsNonRoot: false, or USER with a number in the image",
+    "unauthorized|authentication required|authorization failed|pull access denied|no basic auth credentials": (
+        "name the Secret of the registry in imagePullSecrets: [{name: …}]"
+    ),
+}
+"""Words of a kubelet -> what to write in the manifest."""
 LONGEST_REASON = 500
 TEMPLATE_LABELS = ("pod-template-hash", "controller-revision-hash")
 _UID_DIGITS = 8
@@ -121,7 +130,12 @@ def _failures(status: Mapping[str, Any]) -> Iterator[str]:
         if why in STUCK or (why.startswith("CreateContainer") and why.endswith("Error")):
             message = ": ".join(text for text in (why, waiting.get("message")) if text)
             ended = _ended(container)
-            yield f"container {container['name']}: {message}" + (f"; it {ended}" if ended else "")
+            yield f"container {container['name']}: {message}" + (f"; it {ended}" if ended else "") + _advice(message)
+
+
+def _advice(message: str) -> str:
+    """The field to write in the manifest, for refusals that one cures; "" for others."""
+    return next((f"; {advice}" for words, advice in ADVICE.items() if re.search(words, message, re.IGNORECASE)), "")
 
 
 def _endings(status: Mapping[str, Any]) -> Iterator[str]:

@@ -61,6 +61,11 @@ def test_a_rolling_update_never_serves_with_fewer() -> None:
     assert rolling == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
+def test_a_rolling_update_without_room_stops_a_pod_first() -> None:
+    body = deployment("iris", "home", declared(IMAGE), OwnerRef("iris", "u-1"), replaces=True)
+    assert body["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 1
+
+
 def test_the_same_version_makes_the_same_pods_and_another_score_path_or_slot_does_too() -> None:
     before = pod_template(KEY, declared(IMAGE))
     after = declared({**IMAGE, "scorePath": "/v2"}, maxConcurrentRequestsPerContainer=4, trafficPercentile=50)
@@ -255,6 +260,41 @@ def test_missing_parts_of_a_template_are_added_to_the_serving_container() -> Non
     assert first["resources"]["limits"] == {"nvidia.com/gpu": "1"}
     assert "securityContext" not in first
     assert second == {"name": "beside", "image": "b:1"}
+
+
+def with_resources(**resources: Any) -> dict[str, Any]:
+    return {"podTemplate": {"spec": {"containers": [{"name": "m", "resources": resources}]}}}
+
+
+def test_declared_resources_are_added_to_those_of_a_template_and_defaults_are_not() -> None:
+    template = with_resources(requests={"cpu": "1"})
+    container = container_of(template, containerResourceRequirements={"memoryInGB": 16, "gpu": 1})
+    assert container["resources"] == {
+        "requests": {"cpu": "1", "memory": "16000000000"},
+        "limits": {"nvidia.com/gpu": "1"},
+    }
+    assert container_of(template)["resources"] == {"requests": {"cpu": "1"}}
+
+
+def faulty(replica: dict[str, Any], **fields: Any) -> list[str]:
+    faults = faults_of(to_endpoint(parse(document(version(replica=replica, **fields)))))
+    return [fault.path.removeprefix("spec.versions[0].") for fault in faults]
+
+
+def test_what_a_template_or_an_adopted_workload_states_itself_is_refused_beside_it() -> None:
+    template = with_resources(requests={"cpu": "1"})
+    contradiction = {"cpu": 4, "gpu": 1}
+    assert faulty(template, containerResourceRequirements=contradiction) == ["containerResourceRequirements.cpu"]
+    assert faulty(template, containerResourceRequirements={"cpu": 1}) == []
+    probed = {"podTemplate": {"spec": {"containers": [{"name": "m", "livenessProbe": {"exec": {"command": ["x"]}}}]}}}
+    slow = {"periodSeconds": 60}
+    assert faulty(probed, livenessProbeRequirements=slow) == ["livenessProbeRequirements"]
+    adopted = {"workloadRef": {"kind": "Deployment", "name": "own"}}
+    assert faulty(adopted, containerResourceRequirements={"gpu": 1}, livenessProbeRequirements=slow) == [
+        "containerResourceRequirements.gpu",
+        "livenessProbeRequirements",
+    ]
+    assert faulty(adopted) == faulty(probed) == []
 
 
 @pytest.mark.parametrize("empty", [{"metadata": None}, {"metadata": {"labels": None}}, {}])

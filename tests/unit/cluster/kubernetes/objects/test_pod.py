@@ -164,3 +164,26 @@ def test_the_labels_of_a_pod_name_its_version() -> None:
     labelled = pod(labels={"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"})
     assert key_of(labelled) == KEY
     assert key_of(pod()) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "advice"),
+    [
+        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", "runAsNonRoot: false"),
+        (
+            "CreateContainerConfigError",
+            "container has runAsNonRoot and image has non-numeric user (dockeruser), cannot verify user is non-root",
+            "USER in the image as a number",
+        ),
+        ("ImagePullBackOff", 'Back-off pulling image "private.azurecr.io/m:1": 401 Unauthorized', "imagePullSecrets"),
+        ("ErrImagePull", "pull access denied, repository does not exist", "imagePullSecrets"),
+    ],
+)
+def test_a_refusal_that_a_field_cures_names_the_field(reason: str, message: str, advice: str) -> None:
+    told = seen(pod(running(ready("False"), containerStatuses=[waiting(reason, message)]))).reason
+    assert message in told and advice in told
+
+
+def test_a_refusal_that_no_field_cures_has_no_advice() -> None:
+    told = seen(pod(running(ready("False"), containerStatuses=[waiting("ImagePullBackOff", "no such host")]))).reason
+    assert told.endswith("no such host")
