@@ -84,8 +84,9 @@ class RequestHead:
         self.keep_alive = is_persistent(version_minor, self.nominated)
         self.authorization = tuple(values.get(b"authorization", ()))
         self.client_request_id = values.get(b"x-ms-client-request-id", [b""])[0]
-        self.pin = frozenset(filter(None, values.get(b"azureml-model-deployment", ())))
-        """Versions named in the field; an empty value names none."""
+        pins = values.get(b"azureml-model-deployment", ())
+        self.pin = frozenset(pin for pin in map(bytes.strip, b",".join(pins).split(b",")) if pin)
+        """Versions named in the field, which proxies may have joined to a list; an empty value names none."""
         self.expect_continue = version_minor == 1 and any(
             value.lower() == b"100-continue" for value in values.get(b"expect", ())
         )

@@ -485,3 +485,12 @@ def test_two_origins_are_none_and_fields_behind_the_head_do_not_count() -> None:
     assert error.origin == b"https://a.example"
     note_refused_head(error, b"GET /a HTTP/1.1\r\n" + origin + origin + b"\r\n")
     assert error.origin == b""
+
+
+@pytest.mark.parametrize("lines", [("blue", "blue"), ("blue, blue",), ("", "blue"), ("blue,",), (" blue ",)])
+def test_equal_pins_are_one_in_fields_of_their_own_or_in_a_list(lines: tuple[str, ...]) -> None:
+    assert parse(*(f"azureml-model-deployment: {line}" for line in lines)).pin == {b"blue"}
+
+
+def test_different_pins_in_a_list_are_two() -> None:
+    assert parse("azureml-model-deployment: blue, green").pin == {b"blue", b"green"}
