@@ -33,7 +33,12 @@ class Shortfall:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.ready} of {self.needed} ready: {self.message or 'starting'}"
+        return f"{self.key}: {self.ready} of {self.needed} ready: {headline(self.message) or 'starting'}"
+
+
+def headline(reason: str) -> str:
+    """The reason of a replica without the lines of its log."""
+    return reason.partition("\n")[0].partition("; its last ")[0]
 
 
 class ClusterView:

@@ -147,9 +147,11 @@ class _Probes:
         return web.Response(text="ok")
 
     async def readiness(self, request: web.Request) -> web.StreamResponse:
+        skipped = _skipped(self._endpoints)
         missing = [str(shortfall) for shortfall in self._endpoints.shortfalls()]
+        missing += (f"{each.name}: skipped: {each.message}" for each in skipped)
         ready = self._in_cluster or not missing
-        answer = ReadinessAnswer(ready, missing, _skipped(self._endpoints) or UNSET)
+        answer = ReadinessAnswer(ready, missing, skipped or UNSET)
         return web.json_response(answer.document(), status=200 if ready else 503)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:

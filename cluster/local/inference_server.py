@@ -27,6 +27,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gunicorn.errors import HaltServer
+
 _SOCKET_OWNER = Path(__file__).with_name("socket_owner.py")
 _SCRIPT_HOST = Path(__file__).with_name("script_host.py")
 HOST_MODULE = "scorefront_script_host"
@@ -111,7 +113,7 @@ _deaths = _Deaths()
 
 
 def on_starting(server: Any) -> None:
-    """Hook of gunicorn before the first worker: record how workers end, which gunicorn tells no hook."""
+    """Hook of gunicorn before the first worker: record how workers end, and let one of them halt the server once."""
     collect = server.reap_workers
 
     def reap_workers() -> None:
@@ -119,7 +121,14 @@ def on_starting(server: Any) -> None:
             with contextlib.suppress(OSError):
                 if (end := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
                     _deaths.by_pid[pid] = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
-        collect()
+        while True:
+            try:
+                collect()
+                return
+            except HaltServer:
+                if server.LISTENERS:
+                    raise
+                # Stopping: gunicorn would leave with a traceback, without the code of the first failure and `on_exit`.
 
     server.reap_workers = reap_workers
 

@@ -43,6 +43,10 @@ SHELL_ONLY = re.compile(
 )
 """Variables of shells and desktops, which are not worth a word."""
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+WITHHELD = "scorefront: not passed on from the environment of `scorefront up`"
+"""Beginning of the log line on withheld variables."""
+
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of `environ` that replicas get."""
@@ -78,11 +82,8 @@ def withheld_note(environ: Mapping[str, str], given: Mapping[str, str]) -> bytes
     names = sorted(
         name
         for name in environ
-        if name not in given and not name.startswith(OWN) and not SHELL_ONLY.fullmatch(name) and name.isprintable()
+        if name not in given and not name.startswith(OWN) and _NAME.fullmatch(name) and not SHELL_ONLY.fullmatch(name)
     )
     if not names:
         return b""
-    return (
-        f"scorefront: not passed on from the environment of `scorefront up`: {', '.join(names)}"
-        f' (env: {{{names[0]}: "${{{names[0]}}}"}} passes one on)\n'
-    ).encode(errors="replace")
+    return f'{WITHHELD}: {", ".join(names)} (env: {{{names[0]}: "${{{names[0]}}}"}} passes one on)\n'.encode()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from cluster.local import command, lifecycle
 from cluster.local.child_process import ChildProcess
 from cluster.local.health_prober import probe_child, probe_static
-from cluster.local.inherited_environment import withheld_note
+from cluster.local.inherited_environment import WITHHELD, withheld_note
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState, Table
 from cluster.local.machine import LOOPBACK, LocalMachine, is_taken
 from serving.endpoint import ReplicaKind, Version, VersionKey
@@ -344,5 +344,5 @@ class ChildReplica(LocalReplica):
         return f"{text} before it was ready" if self._ready_at is None else text
 
     def _with_last_lines(self, reason: str) -> str:
-        last = self._log.last(REASON_LINES)
+        last = self._log.last(REASON_LINES, besides=WITHHELD)
         return f"{reason}; its last lines:\n{last}" if last else reason

@@ -90,9 +90,13 @@ class ReplicaLog:
             os.close(self._fd)
             self._fd = -1
 
-    def last(self, count: int, width: int = 300) -> str:
-        """The last `count` lines with text, for a reason; each cut at `width` characters."""
-        return "\n".join([line.text[:width] for line in self.ring if line.text.strip()][-count:])
+    def last(self, count: int, width: int = 300, besides: str = "\n") -> str:
+        """The last `count` lines with text, for a reason; each cut at `width` characters.
+
+        besides: beginning of lines to leave out; default none.
+        """
+        told = [line.text for line in self.ring if line.text.strip() and not line.text.startswith(besides)]
+        return "\n".join(text[:width] for text in told[-count:])
 
     def _keep(self, lines: list[bytes]) -> None:
         if not lines:

@@ -26,6 +26,8 @@ ADVICE = HERE / "script_advice.py"
 ROUTES = os.path.join("server", "routes.py")
 SERVER_LOGGERS = ("azmlinfsrv", "azmlinfsrv.trace")
 REQUEST_ID = "X-MS-REQUEST-ID"
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+"""A line with its end; other characters that end lines in Python do not: progress bars write \\r."""
 _NOT_JSON = re.compile(rb"[\[:,\s](NaN|-?Infinity)\s*[,\]}]|^(NaN|-?Infinity)$")
 
 
@@ -106,7 +108,7 @@ class MarkedStream(io.TextIOWrapper):
         return len(text)
 
     def _with(self, mark: str, text: str) -> str:
-        pieces = text.splitlines(keepends=True)
+        pieces: list[str] = _LINE.findall(text)
         if not self._at_start:
             return pieces[0] + "".join(mark + piece for piece in pieces[1:])
         return "".join(mark + piece for piece in pieces)

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from controlplane.cluster_view import headline
 from controlplane.control_errors import NoSuchEndpoint
 from controlplane.endpoint_service import EndpointService
 from router.settings import SettingError
@@ -140,7 +141,7 @@ class Banner:
                 if not status["ready"] and label not in self._told:
                     self._told.add(label)
                     log = self._hints.line("logs", name)
-                    reason = str(status["message"]).partition("\n")[0].partition("; its last l")[0]
+                    reason = headline(str(status["message"]))
                     why = f" ({one_record(reason)})" if reason not in ("", "starting") else ""
                     print(f"{label}: still starting{why}; its log: {log}", file=sys.stderr, flush=True)
 

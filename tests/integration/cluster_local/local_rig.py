@@ -85,6 +85,12 @@ class Watcher:
                 self.ever |= self.replicas.keys()
                 self._news.notify_all()
 
+    @property
+    def failures(self) -> list[Replica]:
+        """The failed replicas as reported, in order; unlike their states, the reports are not over soon."""
+        reported = [change.replica for change in self.history if isinstance(change, Upsert)]
+        return list({one.id: one for one in reported if one.state is ReplicaState.FAILED}.values())
+
     def in_state(self, state: ReplicaState) -> list[Replica]:
         return [replica for replica in self.replicas.values() if replica.state is state]
 

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.local.local_provider import LocalProvider
 from serving.endpoint import ReplicaKind, ReplicaSource
-from serving.replica import Replica, ReplicaState
+from serving.replica import Replica
 from tests.integration.cluster_local.local_rig import HERE, KEY, Watcher, endpoint, pids_with, version
 
 
@@ -97,8 +97,8 @@ async def test_an_entry_script_whose_init_ends_its_process_fails_with_code_or_si
     script.write_text(f"def init():\n    print('loading', flush=True)\n    {body}\n\ndef run(data):\n    return data\n")
     source = ReplicaSource(ReplicaKind.ENTRY_SCRIPT, entry_script=str(script))
     await provider.apply(endpoint(version(source, slots_per_replica=2)), {"blue": 1})
-    await watcher.until(lambda: len(watcher.ever) == 2 and watcher.in_state(ReplicaState.FAILED), within_s=60.0)
-    (failed,) = watcher.in_state(ReplicaState.FAILED)
+    await watcher.until(lambda: len(watcher.failures) == 2, within_s=60.0)
+    failed = watcher.failures[1]
     assert f"{ending} before it was ready" in failed.reason
     assert "failed as before, 2 times in a row, replacement starts in 0.5 s" in caplog.text
     assert any("loading" in line.text for line in (await provider.logs(KEY, 100))[failed.id])

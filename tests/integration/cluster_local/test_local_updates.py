@@ -138,14 +138,15 @@ async def test_lines_are_kept_within_bounds_and_can_be_followed(provider: LocalP
     (replica,) = await watcher.until_ready()
     replica_id, line = await first
     assert replica_id == replica.id and line.text.startswith("line ")
+    ys = 0
     async with asyncio.timeout(20):  # its last line may still be on its way when it is ready
-        while not (line.text.startswith("y") and len(line.text) < LINE_BYTES):
+        while ys < 20_000:
             _, line = await anext(follower)
+            ys += line.text.count("y")
     lines = [line.text for line in (await provider.logs(KEY, 5000))[replica.id]]
-    assert len(lines) == 5000
-    long = [line for line in lines if line.startswith("y")]
-    assert [len(line) for line in long] == [8192, 8192, 20_000 - 2 * 8192]
-    assert lines[lines.index(long[0]) - 1].startswith("line 29999 ")
+    assert len(lines) == 5000 and max(map(len, lines)) <= LINE_BYTES
+    # On a slow machine a line may come in parts that wait for each other, and is shown in parts then.
+    assert f"line 29999 {'x' * 100}{'y' * 20_000}" in "".join(lines)
     await closed(follower)
 
 

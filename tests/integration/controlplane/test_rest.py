@@ -104,7 +104,10 @@ async def test_an_endpoint_that_is_skipped_is_listed_apart_with_the_reason(bench
     assert skipped["name"] == "wine" and "wine.json is damaged: " in skipped["message"]
     answer = await error(await api.get("/api/v1/endpoints/wine"), 404, "EndpointSkipped")
     assert "wine.json is damaged: " in answer["message"]
-    assert await (await api.get("/readyz")).json() == {"ready": True, "waitingFor": [], "skipped": [skipped]}
+    not_ready = await api.get("/readyz")
+    waiting_for = [f"wine: skipped: {skipped['message']}"]
+    assert not_ready.status == 503
+    assert await not_ready.json() == {"ready": False, "waitingFor": waiting_for, "skipped": [skipped]}
     assert (await api.delete("/api/v1/endpoints/wine")).status == 204
     for path in ("/api/v1/endpoints", "/readyz"):
         assert "skipped" not in await (await api.get(path)).json()

@@ -79,6 +79,23 @@ def test_a_server_ends_when_init_ends_its_workers(
     assert loaded(SETTINGS).ends_server(served, deaths_in_row, others_serve) is ends
 
 
+def test_a_worker_that_fails_to_boot_halts_the_server_once_whatever_the_others_do() -> None:
+    settings = loaded(SETTINGS)
+    ended = ["first", "second", "third"]
+
+    def collect() -> None:
+        while ended:
+            raise settings.HaltServer(f"{ended.pop(0)} failed to boot", 3)
+
+    server = SimpleNamespace(WORKERS={}, LISTENERS=["one"], reap_workers=collect)
+    settings.on_starting(server)
+    with pytest.raises(settings.HaltServer):
+        server.reap_workers()
+    server.LISTENERS = []  # it is stopping
+    server.reap_workers()
+    assert ended == []
+
+
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [

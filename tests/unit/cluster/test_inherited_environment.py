@@ -47,3 +47,8 @@ def test_one_line_names_what_was_left_out_without_values_and_without_those_of_sh
     assert "FOO, HF_TOKEN " in line and line.count("\n") == 1 and '"${FOO}"' in line
     assert not any(text in line for text in ("v4lue", "TERM", "SSH", "SCOREFRONT", "TZ"))
     assert withheld_note({"TERM": "x"}, {}) == b""
+
+
+@pytest.mark.parametrize("name", ["BASH_FUNC_module%%", "ProgramFiles(x86)", "a.b", "1ST", "über", "\udcff", "=C:"])
+def test_names_that_env_cannot_pass_on_are_not_listed(name: str) -> None:
+    assert withheld_note({name: "x"}, {}) == b""

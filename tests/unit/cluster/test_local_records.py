@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cluster import replica_feed as feeding
 from cluster.changes import Remove, Reset, Upsert
 from cluster.local import replica_logs as logging_
+from cluster.local.inherited_environment import WITHHELD, withheld_note
 from cluster.local.limits import Cores, choose_cores, memory_by_ancestor, over_memory
 from cluster.local.machine import LocalMachine
 from cluster.local.probe import has_clients, has_work
@@ -100,6 +101,13 @@ async def test_a_follower_is_shown_the_last_line_without_its_end(tmp_path: Path)
         assert unstamped(await first) == ("r1", "Continue? [y/n] ")
     await closed(lines)
     store.close(KEY, "r1")
+
+
+def test_a_reason_quotes_the_last_lines_without_those_of_scorefront_on_the_environment(tmp_path: Path) -> None:
+    log = LogStore(tmp_path).open(KEY, "r1")
+    log.write(withheld_note({"FOO": "x"}, {}) + b"no model\n\nhere\n")
+    assert log.last(20, besides=WITHHELD) == "no model\nhere" and log.last(1) == "here"
+    log.close()
 
 
 async def test_a_full_disk_loses_lines_but_blocks_no_writer(tmp_path: Path) -> None:

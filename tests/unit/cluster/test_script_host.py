@@ -39,6 +39,12 @@ def test_each_line_of_a_request_begins_with_its_id() -> None:
     assert written("a\nb\n", "c", "d\n", "\n", "é") == f"[{ID}] a\n[{ID}] b\n[{ID}] cd\n[{ID}] \n[{ID}] é"
 
 
+@pytest.mark.usefixtures("in_a_request")
+@pytest.mark.parametrize("text", ["10 %\r20 %\r", "a\x0cb\x1cc", "a\u2028b\x85c"])
+def test_only_a_line_feed_ends_a_line_of_a_request(text: str) -> None:
+    assert written(text) == f"[{ID}] {text}"
+
+
 def test_lines_outside_of_requests_have_no_mark() -> None:
     assert written("a\n", "b") == "a\nb"
     began(None, SimpleNamespace(headers=[("HOST", "x")]))  # a health probe

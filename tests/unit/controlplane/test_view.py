@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from autoscaler.replica_facts import ReplicaFacts
 from cluster.changes import Remove, Reset, Upsert
-from controlplane.cluster_view import ClusterView, shortfalls
+from controlplane.cluster_view import ClusterView, Shortfall, shortfalls
 from serving.endpoint import (
     Auth,
     AutoscalePolicy,
@@ -174,3 +174,10 @@ def test_a_replica_that_the_routers_suspect_is_not_ready_and_the_message_names_i
     assert view.counts(BLUE)[READY] == 1 and [one.id for one in view.of(BLUE)] == ["r1", "r2"]
     assert view.message(BLUE).startswith("r1: no answer of the health path")
     assert shortfalls([endpoint(minimum=2)], view)[0].ready == 1
+
+
+def test_a_shortfall_is_one_line_without_the_log_of_its_replica() -> None:
+    for message in ("exited with code 3; its last lines:\nloading\nKeyError: 'w'", "exited with code 3"):
+        assert str(Shortfall(BLUE, 0, 1, message)) == "iris/blue: 0 of 1 ready: exited with code 3"
+    for message in ("starting; its last log lines:\nloading", ""):
+        assert str(Shortfall(BLUE, 0, 1, message)) == "iris/blue: 0 of 1 ready: starting"

@@ -82,7 +82,7 @@ def test_the_faults_of_all_documents_are_told_with_their_places(tmp_path: Path) 
     assert f"{second}: spec.versions[0].name" in str(caught.value)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(candidate=valid_documents(), form=st.sampled_from(["yaml", "json"]))
 def test_get_apply_get_is_the_identity(tmp_path: Path, candidate: dict[str, Any], form: str) -> None:
     candidate = resolve_paths(candidate, tmp_path)
