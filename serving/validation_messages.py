@@ -57,13 +57,17 @@ def _speaks_of_secrets(value: Any) -> bool:
     return isinstance(value, list) and any(map(_speaks_of_secrets, value))
 
 
+MAX_LISTED = 32
+
+
 def unknown_field(name: str, known: list[str]) -> str:
     """The rule for an unknown field: the probably intended one, or the known ones."""
     plain = {_letters(field): field for field in known}
     close = difflib.get_close_matches(_letters(name), plain, n=1) if len(name) <= 64 else []
     if close:
         return f"is not a known field; did you mean {plain[close[0]]}?"
-    return f"is not a known field; known here: {', '.join(known)}"
+    more = ", …" if len(known) > MAX_LISTED else ""
+    return f"is not a known field; known here: {', '.join(known[:MAX_LISTED])}{more}"
 
 
 def _letters(name: str) -> str:

@@ -10,7 +10,9 @@ from scorefront.cli.command_errors import CommandError
 from scorefront.cli.manifest_files import UnreadableFile, parse_json, parse_yaml, read_bytes
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_TRAILING_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])')
+_TEXT = r'"(?:\\.|[^"\\])*"'
+_COMMENT = re.compile(rf"{_TEXT}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_TRAILING_COMMA = re.compile(rf"{_TEXT}|,(?=\s*[}}\]])")
 
 
 def read_documents(name: str) -> list[Any]:
@@ -19,7 +21,7 @@ def read_documents(name: str) -> list[Any]:
     if not text.lstrip().startswith(("{", "[")):
         return [document for document in parse_yaml(name, text) if document is not None]
     try:
-        return [parse_json(name, without_trailing_commas(text))]
+        return [parse_json(name, strict_json(text))]
     except UnreadableFile as refusal:
         try:
             return parse_yaml(name, text)
@@ -45,9 +47,11 @@ def decoded(name: str, data: bytes) -> str:
         raise UnreadableFile(f"{name}: is not text in UTF-8 or UTF-16") from None
 
 
-def without_trailing_commas(text: str) -> str:
-    """JSON text without the commas before a closing bracket."""
-    return _TRAILING_COMMA.sub(lambda found: "" if found[0] == "," else found[0], text)
+def strict_json(text: str) -> str:
+    """JSON text without comments (// and /* */) and without the commas before a closing bracket."""
+    for superfluous in (_COMMENT, _TRAILING_COMMA):
+        text = superfluous.sub(lambda found: found[0] if found[0].startswith('"') else "", text)
+    return text
 
 
 def write_secret(path: Path, text: str) -> None:

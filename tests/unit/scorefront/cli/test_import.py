@@ -41,10 +41,22 @@ def imported(
         IC.encode("utf-16-be"),
         b"entryScript: score.py\nsourceDirectory: .\nenvironment:\n",
         IC.replace("}", ",\n}").encode(),
+        IC.replace("}", ', // a "comma"\n/* two\nlines */ }').encode(),
         IC.replace(" ", "\t").encode(),
         "entryScript: score.py\nsourceDirectory: .".encode("utf-16"),
     ],
-    ids=["utf-8", "BOM", "utf-16", "utf-16-le", "utf-16-be", "YAML", "trailing comma", "tabs", "YAML in utf-16"],
+    ids=[
+        "utf-8",
+        "BOM",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "YAML",
+        "trailing comma",
+        "comments",
+        "tabs",
+        "YAML in utf-16",
+    ],
 )
 def test_files_are_yaml_or_json_in_utf_8_or_utf_16(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], encoded: bytes, monkeypatch: pytest.MonkeyPatch
@@ -56,7 +68,7 @@ def test_files_are_yaml_or_json_in_utf_8_or_utf_16(
 
 
 def test_a_comma_in_a_text_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    variables = {"A": 'x,} "y', "B": ",]"}
+    variables = {"A": 'x,} "y', "B": ",]", "D": "http://x/*/y", "E": "/* z */"}
     text = json.dumps({"entryScript": "score.py", "environment": {"environmentVariables": variables}})
     document, _ = imported(tmp_path, capsys, text.replace('"B"', '"C": "1" , "B"').replace("}}}", "},},}"))
     assert document["spec"]["versions"][0]["replica"]["env"] == {**variables, "C": "1"}
