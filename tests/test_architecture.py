@@ -70,6 +70,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         "cluster.kubernetes.certificates",
     ),
     "flask": ("cluster.local.script_host",),
+    "gunicorn": ("cluster.local.inference_server",),
     "httptools": ("router.proxy",),
     "httpcore": ("scorefront.cli.client",),
     "jwt": ("router.core.authorization", "controlplane.tokens"),  # checking and signing: two sides that never meet

@@ -100,4 +100,5 @@ def _reserved_bytes(wanted: Resources) -> int:
 
 
 def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.3g} GB"
+    size = size_bytes / 1e9
+    return f"{size:.3g} GB" if size < 100 else f"{size:.0f} GB"

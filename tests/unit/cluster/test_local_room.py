@@ -37,7 +37,8 @@ def test_memory_is_reserved_whether_it_is_used_or_not() -> None:
 
 
 def test_a_replica_larger_than_the_machine_has_no_room_ever() -> None:
-    assert "needs 100 GB of memory" in Room().refusal(needs(100), MACHINE)
+    for wanted_gb in (100, 1234, 99_999):
+        assert f"needs {wanted_gb} GB of memory" in Room().refusal(needs(wanted_gb), MACHINE)
 
 
 def test_all_that_is_missing_is_named() -> None:
