@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loadtests.bench.figures import Promise, Table, judged, middle, percentile
-from loadtests.bench.throughput import BODY
+from loadtests.bench.traffic import BODY
 from loadtests.http1 import read_answer
 from loadtests.openloop import drive
 from loadtests.peers import envoy, nginx, scorefront

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loadtests.bench.figures import Promise, Table, judged, median_difference, middle, percentile, poisson, rotated
-from loadtests.bench.throughput import BODY, OURS, PEERS, POLLING, UNIQUE, targets
+from loadtests.bench.throughput import OURS, PEERS, POLLING, Answers, targets
+from loadtests.bench.traffic import Heads, requests
 from loadtests.http1 import READ_BYTES, answer_size, exchange_blocking
 from loadtests.peers.rig import Rig, Target, exact_timers
 
@@ -28,7 +29,7 @@ PATIENCE_S = 30.0
 """After the last arrival; requests unanswered then have failed."""
 LEAD_S = 0.1
 RATE, SECONDS, ROUNDS, SEED = 2000, 5, 5, 20
-OPEN_LOOP_PEERS = tuple(name for name in PEERS if name != UNIQUE)
+OPEN_LOOP_PEERS = (OURS, POLLING, *PEERS[1:])
 
 
 class Outcomes:
@@ -184,10 +185,14 @@ class Generator:
         connection.sock.close()
 
 
-def drive(target: Target, rate: float, seconds: float, seed: int) -> Outcomes:
-    """The same small request at random times."""
+def drive(target: Target, rate: float, seconds: float, seed: int, heads: Heads = Heads.SAME) -> Outcomes:
+    """Small requests at random times.
+
+    `rate`: per second. `seed`: of the times. `heads`: kind of requests, default one that repeats.
+    """
     arrivals = poisson(rate, max(1, round(rate * seconds)), seed)
-    return Generator(target.port, [target.post(BODY)] * len(arrivals), arrivals).run()
+    made = requests(heads, target, len(arrivals))
+    return Generator(target.port, made * (len(arrivals) // len(made)), arrivals).run()
 
 
 @dataclass(slots=True)
@@ -210,11 +215,11 @@ class Measured:
 def measure(rate: float, seconds: float, rounds: int, wanted: Sequence[str]) -> list[Measured]:
     """Interleaved rounds; the arrivals of a round are the same for all, those of another round are others."""
     with Rig() as rig:
-        measured = [Measured(target) for target in targets(rig, wanted)]
+        measured = [Measured(target) for (target,) in targets(rig, wanted, (Answers.VARYING,))]
         for each in measured:
-            drive(each.target, rate, 1.0, SEED)
+            drive(each.target, rate, 1.0, SEED, Heads.MIXED)
         for number, each in rotated(measured, rounds):
-            each.take(drive(each.target, rate, seconds, SEED + number))
+            each.take(drive(each.target, rate, seconds, SEED + number, Heads.MIXED))
     return measured
 
 
@@ -269,7 +274,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(OPEN_LOOP_PEERS), help="names, separated by commas")
     parser.add_argument("--check", action="store_true", help="exit status 1 when a promise is not kept")
     arguments = parser.parse_args()
-    wanted = [name for name in PEERS if name in arguments.only.split(",") or name == "direct"]
+    wanted = [name for name in OPEN_LOOP_PEERS if name in arguments.only.split(",") or name == "direct"]
     measured = measure(arguments.rate, arguments.seconds, arguments.rounds, wanted)
     print(table(measured).text(), end="\n\n")
     return judged(promises(measured), arguments.check)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from loadtests.bench import wrk
 from loadtests.bench.figures import Table, middle, rotated
-from loadtests.bench.throughput import BODY, UNIQUE_FIELD
+from loadtests.bench.throughput import UNIQUE_FIELD
+from loadtests.bench.traffic import BODY
 from loadtests.installation import manifest
 from loadtests.peers import nginx
 from loadtests.peers.rig import ROOT, Rig, Target

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from loadtests.bench import wrk
 from loadtests.bench.figures import Promise, Table, judged
-from loadtests.bench.throughput import BODY
+from loadtests.bench.traffic import BODY
 from loadtests.closedloop import Clients, Tally
 from loadtests.crew import clients, crew
 from loadtests.faults.caller import until

@@ -24,7 +24,8 @@ import psutil
 from loadtests import lending, quota
 from loadtests.bench import wrk
 from loadtests.bench.figures import Promise, Table, judged, middle, rotated
-from loadtests.bench.throughput import BODY, UNIQUE_FIELD
+from loadtests.bench.throughput import UNIQUE_FIELD
+from loadtests.bench.traffic import BODY
 from loadtests.installation import manifest
 from loadtests.peers import nginx
 from loadtests.peers.rig import Rig, Target, cpu_seconds

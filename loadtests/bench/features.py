@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from loadtests.bench import wrk
 from loadtests.bench.certificate import write_certificate
 from loadtests.bench.figures import Table, median_difference, middle, rotated
-from loadtests.bench.throughput import BODY, UNIQUE_FIELD
+from loadtests.bench.throughput import UNIQUE_FIELD
+from loadtests.bench.traffic import BODY
 from loadtests.installation import manifest
 from loadtests.peers import nginx
 from loadtests.peers.rig import Rig, Target

@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from loadtests.bench import wrk
+from loadtests.bench import interpreter, wrk
 from loadtests.bench.figures import Table
 from loadtests.peers import envoy, haproxy, nginx, relay, scorefront
 from loadtests.peers.rig import ROOT, first_line_of
@@ -21,7 +21,7 @@ def described() -> Table:
         ("date", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("machine", f"{len(os.sched_getaffinity(0))} cores, {cpu_model()}"),
         ("kernel", platform.release()),
-        ("Python", platform.python_version()),
+        ("Python", interpreter.described()),
         ("scorefront", f"{scorefront.version()} {revision}".strip() + f" ({router})"),
         ("nginx", nginx.version() or "not installed"),
         ("HAProxy", haproxy.version() or "not installed"),

@@ -12,7 +12,8 @@ class Report:
 
     command: str
     machine: Table
-    throughput: Table
+    rates: Table
+    costs: Table
     features: Table
     noise_ns: float
     parts: Table
@@ -28,7 +29,7 @@ def markdown(report: Report) -> str:
 
 Written by `{report.command}`; all figures are of that one run.
 The proxy that is measured has a core of its own; wrk or the open-loop generator shares the other cores with the backend
-(nginx, `return 200`). Rounds are interleaved and begin with another proxy each time; figures are medians of the rounds.
+(nginx). Rounds are interleaved and begin with another proxy each time; figures are medians of the rounds.
 
 {report.machine.markdown()}
 
@@ -36,18 +37,27 @@ The proxy that is measured has a core of its own; wrk or the open-loop generator
 
 ## Throughput of one core
 
-POST with a body of 60 bytes, 32 connections. scorefront runs as `scorefront up` starts it, with key auth, exact slots
-and metrics; its other processes are not on the measured core. nginx, HAProxy and Envoy have one worker, keep their
-connections to the backend and log nothing. *CPU* is user and system time of the proxy's processes; where its core was
-not busy, the load was the limit and CPU per request is the better measure.
+POST, 32 connections; 20,000 distinct requests are made before the run, and wrk only hands them out.
 
-![Requests per second](benchmarks.svg)
+- *mixed*: the fields of six clients (traced SDK, script, shell, service, browser, gateway) on the same connections;
+  *vary*: one client with other ids, users, versions and lengths in each request; *same*: one head and one body.
+- *varying*: `x-request-id`, `ETag`, `x-exec-ms` and the length differ in each answer, as those of model servers;
+  *fixed*: one answer.
 
-{report.throughput.markdown()}
+scorefront runs as `scorefront up` starts it, with key auth, exact slots and metrics; its other processes are not on the
+measured core. nginx, HAProxy and Envoy have one worker, keep their connections to the backend and log nothing. *direct*
+is the backend alone, the limit of the load. *÷* is scorefront's rate over that of the peer.
 
-A client that keeps its connection repeats its request head, and scorefront recognises it by its bytes; *unique heads*
-sends a head that was never seen before with every request. *Polling* is scorefront with `SCOREFRONT_POLL_S=0.001`
-([settings](settings.md#sleep)): its worker does not sleep between requests, so its core is always busy.
+![Requests per second, six clients mixed, varying answers](benchmarks.svg)
+
+Requests per second:
+
+{report.rates.markdown()}
+
+CPU µs per request: user and system time of the proxy's processes, and how busy its core was. Where it was not busy, the
+load was the limit, and CPU per request is the better measure.
+
+{report.costs.markdown()}
 
 ## What each feature costs
 
@@ -62,8 +72,10 @@ The pure parts of a request, timed in one process, best of five; the first three
 
 ## Added latency
 
-Open loop: 2,000 requests per second at times drawn in advance from a seed, the same for all in a round; latency runs
-from the intended moment to the last byte of the answer. *Added* is less `direct` in the same round.
+Open loop, six clients mixed, varying answers: 2,000 requests per second at times drawn in advance from a seed, the
+same for all in a round; latency runs from the intended moment to the last byte of the answer. *Added* is less `direct`
+in the same round. *Polling* is scorefront with `SCOREFRONT_POLL_S=0.001` ([settings](settings.md#sleep)): its worker
+does not sleep between requests, so its core is always busy.
 
 {report.latency.markdown()}
 """

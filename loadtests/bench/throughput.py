@@ -1,33 +1,62 @@
-"""Requests per second and CPU per request on one core each, in interleaved rounds against one backend."""
+"""Requests per second and CPU per request on one core each, for each kind of traffic, in interleaved rounds."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from loadtests.bench import wrk
 from loadtests.bench.chart import Bar, svg
 from loadtests.bench.figures import Promise, Table, middle, rotated
+from loadtests.bench.traffic import Heads, requests
 from loadtests.installation import manifest
 from loadtests.peers import envoy, haproxy, nginx, relay
 from loadtests.peers.rig import Rig, Target
 from loadtests.peers.scorefront import Product, routed
 
-BODY = b'{"data": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]], "x":1}'[:60]
 OURS = "scorefront"
-UNIQUE = "scorefront unique heads"
 POLLING = "scorefront polling"
-PEERS = (OURS, UNIQUE, POLLING, "nginx", "HAProxy", "Envoy", "aiohttp relay", "direct")
-PROMISED = (("Envoy", 1.5), ("nginx", 0.6), ("aiohttp relay", 6.0))
+PEERS = (OURS, "nginx", "HAProxy", "Envoy", "aiohttp relay", "direct")
+PROMISED = (("Envoy", 1.7), ("nginx", 0.5))
+"""In each kind of traffic; 2.2 × Envoy where head and answer head repeat."""
+PROMISED_REPEATED = 2.2
 POLL_S = "0.001"
 """Longer than the pauses between the requests of every part of the benchmarks."""
 UNIQUE_FIELD = ("x-unique", wrk.NEVER_THE_SAME.decode())
 
 
+class Answers(StrEnum):
+    """Kind of answers of the backend; the value is its path there."""
+
+    FIXED = "/score"
+    """One answer."""
+    VARYING = "/varying"
+    """x-request-id, ETag, x-exec-ms and Content-Length differ in each answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Kind of requests and of answers."""
+
+    heads: Heads
+    answers: Answers
+
+    def __str__(self) -> str:
+        return f"{self.heads} / {self.answers.name.lower()}"
+
+
+KINDS = tuple(Traffic(heads, answers) for heads in reversed(Heads) for answers in reversed(Answers))
+"""Those that vary most first: clients send them."""
+MOST_VARIED, REPEATED = KINDS[0], KINDS[-1]
+
+
 @dataclass(slots=True)
 class Measured:
-    """One row: the target of the load and the result of each round."""
+    """The runs of one target under one kind of traffic."""
 
     target: Target
-    script: str
+    traffic: Traffic
+    script: str = ""
     runs: list[wrk.Run] = field(default_factory=list)
 
     @property
@@ -46,68 +75,112 @@ class Measured:
         return sum(run.failed for run in self.runs)
 
 
-def targets(rig: Rig, wanted: Sequence[str]) -> list[Target]:
-    """Start the targets that are asked for and installed. `direct` is the backend; unique heads go to scorefront."""
+def targets(rig: Rig, wanted: Sequence[str], answers: Sequence[Answers] = (Answers.FIXED,)) -> list[list[Target]]:
+    """Start the targets that are asked for and installed; each as a list, one target per kind of answers.
+
+    `wanted`: names; `direct` is the backend. `answers`: kinds.
+    """
     backend = nginx.start_backend(rig)
     port = backend.port
-    started = [backend] if "direct" in wanted else []
-    if OURS in wanted or UNIQUE in wanted:
-        product = Product(rig, manifest("bench", [routed("blue", [port])]))
-        started += [product.target(name=name) for name in (OURS, UNIQUE) if name in wanted]
-    if POLLING in wanted:
-        polling = Product(rig, manifest("bench", [routed("blue", [port])]), environment={"SCOREFRONT_POLL_S": POLL_S})
-        started.append(polling.target(name=POLLING))
+    started = [_paths(backend, answers)] if "direct" in wanted else []
+    for name in (OURS, POLLING):
+        if name in wanted:
+            started.append(_ours(rig, name, port, answers))
     if "nginx" in wanted:
-        started.append(nginx.start(rig, [port]))
+        started.append(_paths(nginx.start(rig, [port]), answers))
     if "HAProxy" in wanted and haproxy.version():
-        started.append(haproxy.start(rig, [port]))
+        started.append(_paths(haproxy.start(rig, [port]), answers))
     if "Envoy" in wanted and envoy.version():
-        started.append(envoy.start(rig, [port]))
+        started.append(_paths(envoy.start(rig, [port]), answers))
     if "aiohttp relay" in wanted:
-        started.append(relay.start(rig, port))
-    return sorted(started, key=lambda target: PEERS.index(target.name))
+        started.append(_paths(relay.start(rig, port), answers))
+    order = (OURS, POLLING, *PEERS[1:])
+    return sorted(started, key=lambda same: order.index(same[0].name))
+
+
+def _paths(target: Target, answers: Sequence[Answers]) -> list[Target]:
+    return [dataclasses.replace(target, path=each.value) for each in answers]
+
+
+def _ours(rig: Rig, name: str, port: int, answers: Sequence[Answers]) -> list[Target]:
+    environment = {"SCOREFRONT_POLL_S": POLL_S} if name == POLLING else {}
+    named = {each: each.name.lower() for each in answers}
+    documents = [
+        manifest(endpoint, [routed("blue", [port], replica={"scorePath": each.value})])
+        for each, endpoint in named.items()
+    ]
+    product = Product(rig, *documents, environment=environment)
+    return [product.target(endpoint, name=name) for endpoint in named.values()]
 
 
 def measure(rounds: int, seconds: int, wanted: Sequence[str]) -> list[Measured]:
     """One run of the comparison; every target is warmed up for a second first."""
     with Rig() as rig:
-        measured = [Measured(target, _script(target)) for target in targets(rig, wanted)]
-        for each in measured:
-            wrk.drive(each.target, each.script, rig.directory, 1)
+        started = targets(rig, wanted, tuple(Answers))
+        measured = [
+            Measured(target, Traffic(heads, answers), _script(rig, heads, target))
+            for heads in Heads
+            for same in started
+            for answers, target in zip(Answers, same, strict=True)
+        ]
+        for same in started:
+            warm = next(each for each in measured if each.target is same[0])
+            wrk.drive(warm.target, warm.script, rig.directory, 1)
         for _, each in rotated(measured, rounds):
             each.runs.append(wrk.drive(each.target, each.script, rig.directory, seconds))
     return measured
 
 
-def _script(target: Target) -> str:
-    unique = [UNIQUE_FIELD] if target.name == UNIQUE else []
-    return wrk.script(target.head("POST", ("Content-Length", str(len(BODY))), *unique), BODY)
+def _script(rig: Rig, heads: Heads, target: Target) -> str:
+    name = f"{heads}-{target.port}-{target.path.replace('/', '-')}.requests"
+    return wrk.prepared(requests(heads, target), rig.directory, name)
 
 
 def promises(measured: Sequence[Measured]) -> list[Promise]:
-    """The ratios that the product promises."""
-    return [Promise(f"throughput, ratio to {peer}", _ratio(measured, OURS, peer), bound) for peer, bound in PROMISED]
+    """The ratios that the product promises, in each kind of traffic, and that nothing failed."""
+    ratios = [
+        Promise(
+            f"{traffic}: requests/s, ratio to {peer}",
+            ratio(measured, traffic, peer),
+            PROMISED_REPEATED if traffic == REPEATED and peer == "Envoy" else bound,
+        )
+        for traffic in KINDS
+        for peer, bound in PROMISED
+    ]
+    failed = sum(each.failed for each in measured if each.target.name == OURS)
+    return [*ratios, Promise("scorefront: requests that failed under wrk", failed, 0, at_least=False, digits=0)]
 
 
-def _ratio(measured: Sequence[Measured], ours: str, peer: str) -> float:
-    rates = {each.target.name: each.rate for each in measured}
-    return rates.get(ours, float("nan")) / (rates.get(peer) or float("nan"))
+def ratio(measured: Sequence[Measured], traffic: Traffic, peer: str) -> float:
+    """Requests per second of scorefront ÷ those of a peer under the same traffic; nan if one is missing."""
+    rates = {each.target.name: each.rate for each in measured if each.traffic == traffic}
+    return rates.get(OURS, float("nan")) / (rates.get(peer) or float("nan"))
 
 
-def table(measured: Sequence[Measured], wanted: Sequence[str] = PEERS) -> Table:
-    """A row for each; one that is wanted and missing says so."""
-    by_name = {each.target.name: each for each in measured}
-    columns = ("", "requests/s", "CPU µs per request", "core busy", "failed", *(f"÷ {peer}" for peer, _ in PROMISED))
-    rows: list[tuple[str, ...]] = []
-    for name in wanted:
-        each = by_name.get(name)
-        if each is None:
-            rows.append((name, "not installed", *[""] * (len(columns) - 2)))
-            continue
-        cpu = ("", "") if name == "direct" else (f"{each.cpu_ns / 1000:.1f}", f"{100 * _busy(each):.0f} %")
-        ratios = [f"{_ratio(measured, name, peer):.2f}" if peer in by_name else "" for peer, _ in PROMISED]
-        rows.append((name, f"{each.rate:,.0f}", *cpu, f"{each.failed:,}", *ratios))
+def rates(measured: Sequence[Measured], wanted: Sequence[str] = PEERS) -> Table:
+    """Requests per second: a row per kind of traffic, a column per target, and the ratios."""
+    columns = ("heads / answers", *wanted, *(f"÷ {peer}" for peer, _ in PROMISED), "failed")
+    rows = []
+    for traffic in KINDS:
+        found = {each.target.name: each for each in measured if each.traffic == traffic}
+        cells = [f"{found[name].rate:,.0f}" if name in found else "not installed" for name in wanted]
+        ratios = [f"{ratio(measured, traffic, peer):.2f}" if peer in found else "" for peer, _ in PROMISED]
+        rows.append((str(traffic), *cells, *ratios, f"{sum(each.failed for each in found.values()):,}"))
     return Table(columns, tuple(rows))
+
+
+def costs(measured: Sequence[Measured], wanted: Sequence[str] = PEERS) -> Table:
+    """CPU per request and the share of the core that was busy: a row per kind of traffic, a column per proxy."""
+    names = [name for name in wanted if name != "direct"]
+    rows = []
+    for traffic in KINDS:
+        found = {each.target.name: each for each in measured if each.traffic == traffic}
+        cells = [
+            f"{found[name].cpu_ns / 1000:.1f} ({100 * _busy(found[name]):.0f} %)" if name in found else ""
+            for name in names
+        ]
+        rows.append((str(traffic), *cells))
+    return Table(("heads / answers", *names), tuple(rows))
 
 
 def _busy(each: Measured) -> float:
@@ -115,8 +188,10 @@ def _busy(each: Measured) -> float:
 
 
 def chart(measured: Sequence[Measured]) -> str:
-    """Requests per second as bars."""
+    """Requests per second under the traffic that varies most, as bars."""
     bars = [
-        Bar(each.target.name, each.rate, f"{each.rate:,.0f}", each.target.name.startswith(OURS)) for each in measured
+        Bar(each.target.name, each.rate, f"{each.rate:,.0f}", each.target.name == OURS)
+        for each in measured
+        if each.traffic == MOST_VARIED
     ]
-    return svg("Requests per second on one core", "POST, 60-byte body, 32 connections, medians of one run", bars)
+    return svg("Requests per second on one core", "six clients mixed, varying answers, 32 connections, medians", bars)

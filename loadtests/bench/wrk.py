@@ -23,6 +23,21 @@ request = function()
   return before .. string.format("%0{digits}d", number) .. after
 end
 """
+# Requests made before the run and only handed out: making one takes as long as a fast proxy needs to pass it on.
+_PREPARED = """\
+local file, prepared, number = assert(io.open("{name}", "rb")), {{}}, 0
+while true do
+  local size = file:read("*n")
+  if not size then break end
+  file:read(1)
+  prepared[#prepared + 1] = file:read(size)
+end
+local count = #prepared
+request = function()
+  number = number % count + 1
+  return prepared[number]
+end
+"""
 _DONE = """\
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -73,6 +88,19 @@ def script(head: bytes, body: bytes = b"", repeat: int = 1) -> str:
     else:
         made = _REPEATED.format(raw=f"{quoted(head)} .. {written}")
     return made + _DONE
+
+
+def prepared(requests: Sequence[bytes], directory: Path, name: str) -> str:
+    """The Lua script that makes wrk send these requests in turn; one alone is sent without a call of Lua.
+
+    `requests`: whole ones. `directory`: of the run. `name`: of the file with the requests in it.
+    """
+    if len(requests) == 1:
+        return script(requests[0])
+    with (directory / name).open("wb") as file:
+        for each in requests:
+            file.write(b"%d\n%b" % (len(each), each))
+    return _PREPARED.format(name=name) + _DONE
 
 
 def quoted(data: bytes) -> str:

@@ -32,12 +32,18 @@ _STREAMING = (
     "proxy_request_buffering off; proxy_max_temp_file_size 0; client_body_buffer_size 256k; "
     "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;"
 )
-# /answers: no two answer heads are alike, as those of azureml-inference-server-http. /chunked: a filter that may change
-# the body leaves nginx no length to tell. /close: the connection ends with the answer.
+# /varying: ids, times and lengths of the answers differ, as those of model servers do. /answers: no two answer heads
+# are alike, as those of azureml-inference-server-http. /chunked: a filter that may change the body leaves nginx no
+# length to tell. /close: the connection ends with the answer.
 _BACKEND = """\
-server {{
+split_clients $request_id $more {{ {more} }}
+  server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{ return 200 '{answer}'; }}
+    location = /varying {{
+      add_header x-request-id $request_id; add_header ETag '"$connection-$connection_requests"';
+      add_header x-exec-ms $connection_requests.$msec; return 200 '{{"result": [0, 2$more]}}';
+    }}
     location = /answers {{ add_header x-ms-run-id $request_id; return 200 '{answer}'; }}
     location = /chunked {{ sub_filter_types *; sub_filter never never; return 200 '{answer}'; }}
     location = /close {{ keepalive_timeout 0; return 200 '{answer}'; }}
@@ -61,7 +67,9 @@ def start(rig: Rig, upstreams: Sequence[int], name: str = "nginx", streaming: bo
 def start_backend(rig: Rig) -> Target:
     """A backend that answers at once: `/score`, and paths that answer in other ways."""
     (port,) = rig.free_ports()
-    return Target("direct", port, pids=(_run(rig, "backend", port, _BACKEND.format(port=port, answer=ANSWER), False),))
+    more = " ".join(f"10% '{', 1' * number}';" for number in range(9)) + " * ', 1, 1, 1';"
+    http = _BACKEND.format(port=port, answer=ANSWER, more=more)
+    return Target("direct", port, pids=(_run(rig, "backend", port, http, False),))
 
 
 def _program() -> str:

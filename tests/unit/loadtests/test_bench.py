@@ -1,22 +1,27 @@
 """Results of the benchmarks from measured values; the timed parts still exist."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from loadtests.bench import features, parts, throughput
+from loadtests.bench import features, interpreter, parts, throughput
 from loadtests.bench.features import FEATURES, Variant
 from loadtests.bench.figures import Promise, Table
 from loadtests.bench.page import Report, markdown
-from loadtests.bench.throughput import BODY, PEERS, Measured
+from loadtests.bench.throughput import KINDS, PEERS, Measured
+from loadtests.bench.traffic import BODY, Heads, requests
 from loadtests.bench.wrk import Run
 from loadtests.peers.rig import Target
 from router.proxy.request_plan import RequestPlan
 
 
 def measured(**rates: float) -> list[Measured]:
-    """Runs of a second that used half of the core."""
-    names = {"ours": "scorefront", "relay": "aiohttp relay"}
+    """Runs of a second that used half of the core, alike under all traffic."""
     return [
-        Measured(Target(names.get(name, name), 1), "", [Run(int(rate), 1.0, 0, 0.5)]) for name, rate in rates.items()
+        Measured(Target("scorefront" if name == "ours" else name, 1), traffic, "", [Run(int(rate), 1.0, 0, 0.5)])
+        for traffic in KINDS
+        for name, rate in rates.items()
     ]
 
 
@@ -24,25 +29,74 @@ def test_the_body_has_sixty_bytes() -> None:
     assert len(BODY) == 60
 
 
+def test_requests_of_a_kind_are_distinct_and_the_same_in_each_run() -> None:
+    target = Target("t", 1)
+    for heads in (Heads.VARY, Heads.MIXED):
+        made = requests(heads, target, 600)
+        assert len(set(made)) == 600 and made == requests(heads, target, 600)
+    assert len(requests(Heads.SAME, target)) == 1
+
+
+def test_one_client_sends_the_same_names_in_the_same_order_and_six_clients_send_six_sets() -> None:
+    def names(request: bytes) -> tuple[bytes, ...]:
+        return tuple(line.partition(b":")[0] for line in request.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:])
+
+    for heads, sets in ((Heads.VARY, 1), (Heads.MIXED, 6)):
+        made = requests(heads, Target("t", 1), 600)
+        assert len({names(each) for each in made}) == sets
+        assert len({len(each) for each in made}) > 10
+
+
 def test_ratios_are_of_the_medians() -> None:
-    found = measured(ours=30_000, Envoy=20_000, nginx=50_000, relay=5_000)
-    found[0].runs = [Run(rate, 1.0, 0, 0.5) for rate in (10_000, 30_000, 90_000)]
-    promises = throughput.promises(found)
-    assert [promise.measured for promise in promises] == [1.5, 0.6, 6.0]
-    assert all(promise.kept for promise in promises)
+    found = measured(ours=30_000, Envoy=20_000, nginx=60_000)
+    found[0].runs = [Run(rate, 1.0, 0, 0.5) for rate in (10_000, 40_000, 90_000)]
+    assert found[0].traffic == KINDS[0]
+    ratios = [promise.measured for promise in throughput.promises(found)[:-1]]
+    assert ratios[:2] == pytest.approx([2.0, 2 / 3]) and ratios[2:] == [1.5, 0.5] * 5
 
 
 def test_a_peer_that_is_missing_is_said_to_be_and_its_ratio_is_not_kept() -> None:
     found = measured(ours=30_000, nginx=40_000)
-    text = throughput.table(found, PEERS).text()
-    assert "Envoy" in text and "not installed" in text
-    assert [promise.kept for promise in throughput.promises(found)] == [False, True, False]
+    assert "not installed" in throughput.rates(found).text()
+    assert [promise.kept for promise in throughput.promises(found)] == [False, True] * 6 + [True]
 
 
-def test_the_backend_itself_is_no_proxy_and_has_no_cost_of_one() -> None:
-    rows = {row[0]: row for row in throughput.table(measured(ours=10_000, direct=40_000)).rows}
-    assert rows["direct"][1:4] == ("40,000", "", "")
-    assert rows["scorefront"][1:4] == ("10,000", "50.0", "50 %")
+def test_the_traffic_that_varies_most_comes_first_and_the_backend_has_no_cost() -> None:
+    found = measured(ours=10_000, direct=40_000)
+    rates, costs = throughput.rates(found, PEERS), throughput.costs(found, PEERS)
+    assert [row[0] for row in rates.rows[:: len(rates.rows) - 1]] == ["mixed / varying", "same / fixed"]
+    assert rates.rows[0][1] == "10,000" and costs.rows[0][1] == "50.0 (50 %)"
+    assert "direct" in rates.columns and "direct" not in costs.columns
+
+
+def test_failed_requests_under_load_break_a_promise() -> None:
+    found = measured(ours=90_000, Envoy=10_000, nginx=90_000)
+    assert all(promise.kept for promise in throughput.promises(found))
+    found[0].runs[0] = Run(90_000, 1.0, 1, 0.5)
+    assert not throughput.promises(found)[-1].kept
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("'--enable-optimizations' '--with-lto'", "configured with PGO and LTO; reference loop "),
+        ("'--enable-shared'", "configured with neither PGO nor LTO"),
+        (None, "neither PGO nor LTO"),
+    ],
+)
+def test_the_build_of_the_interpreter_is_named(options: str | None, said: str) -> None:
+    assert said in interpreter.described({"CONFIG_ARGS": options})
+
+
+def test_an_interpreter_that_cannot_run_the_packages_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho 3.9\n")
+    other.chmod(0o755)
+    with pytest.raises(SystemExit, match=r"must be Python 3\.\d+, for its packages; is 3\.9"):
+        interpreter.change(str(other), "loadtests.bench", [])
+    with pytest.raises(SystemExit, match="No such file"):
+        interpreter.change(str(tmp_path / "none"), "loadtests.bench", [])
+    interpreter.change(sys.executable, "loadtests.bench", [])
 
 
 def variants(**costs_us: float) -> dict[str, Variant]:
@@ -78,7 +132,7 @@ def test_every_part_that_is_timed_runs() -> None:
 
 
 def test_the_page_has_every_table_the_chart_and_each_promise() -> None:
-    tables = {name: Table((name,), ((f"{name} row",),)) for name in ("throughput", "features", "parts", "latency")}
+    tables = {name: Table((name,), ((f"{name} row",),)) for name in ("rates", "costs", "features", "parts", "latency")}
     page = markdown(
         Report(
             "make bench", Table(("", ""), (("kernel", "6.1"),)), noise_ns=123.4, promises=[Promise("p", 2, 1)], **tables

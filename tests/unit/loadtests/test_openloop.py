@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 
 from loadtests.bench.figures import poisson
-from loadtests.bench.throughput import BODY
+from loadtests.bench.traffic import BODY
 from loadtests.http1 import answer_size
 from loadtests.openloop import Generator, Measured, Outcomes, added_s, promises
 from loadtests.peers.rig import Target

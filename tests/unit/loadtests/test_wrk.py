@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.bench.wrk import NEVER_THE_SAME, parsed, quoted, script
+from loadtests.bench.wrk import NEVER_THE_SAME, parsed, prepared, quoted, script
 from loadtests.peers.rig import Target
 
 
@@ -47,3 +47,15 @@ def test_wrk_understands_the_script(mark: bytes, tmp_path: Path) -> None:
     said = done.stdout + done.stderr
     assert "unable to connect" in said, said
     assert "syntax" not in said and "lua" not in json.dumps(said).lower()
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_wrk_hands_out_the_requests_that_were_made_before(tmp_path: Path) -> None:
+    made = [b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n\n\xff" % number for number in range(3)]
+    lua = prepared(made, tmp_path, "made.requests")
+    assert prepared(made[:1], tmp_path, "one.requests") == script(made[0])
+    show = 'for _ = 1, 4 do io.write("<", request(), ">") end io.flush()\n'
+    (tmp_path / "wrk.lua").write_text(lua + show)
+    command = ["wrk", "-t1", "-c1", "-d1s", "-s", "wrk.lua", "http://127.0.0.1:1/"]
+    said = subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=20, check=False).stdout
+    assert b"".join(b"<%b>" % each for each in (*made, made[0])) in said
