@@ -76,7 +76,7 @@ def files(lock: str, project: Mapping[str, Any], build: Iterable[str], requires:
     serving = [*project["dependencies"], *(text for name in IN_FRONT_END for text in extras[name])]
     replicas = [text for name in IN_REPLICAS for text in extras[name]]
     return {
-        "deploy/image/build.lock": subset(lock, closure(build, requires)),
+        "deploy/image/build.lock": subset(lock, closure([*build, *extras["compile"]], requires)),
         "deploy/image/runtime.lock": subset(lock, closure(serving, requires)),
         "examples/iris/requirements.lock": subset(lock, closure(replicas, requires)),
     }

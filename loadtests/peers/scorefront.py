@@ -11,6 +11,7 @@ from loadtests.crew import crew
 from loadtests.installation import Installation, manifest
 from loadtests.peers.rig import Rig, Target
 from scorefront import __version__
+from scorefront.build_kind import build_kind
 from serving.endpoint import VersionKey
 
 KEY = VersionKey("bench", "blue")
@@ -22,7 +23,7 @@ QUEUE_WAIT_MS = 60_000
 
 def version() -> str:
     """Version of the product."""
-    return f"scorefront {__version__}"
+    return f"scorefront {__version__}, {build_kind()}"
 
 
 def routed(name: str, upstreams: Sequence[int], slots: int = SLOTS, **fields: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from scorefront import __version__
+from scorefront.build_kind import build_kind
 from scorefront.cli import azureml, endpoints, scoring
 from scorefront.cli import decisions as scaling
 from scorefront.cli import doctor_command as doctor
@@ -60,7 +61,7 @@ app.command("report-exits", hidden=True)(deployment.report_exits)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"scorefront {__version__}")
+        print(f"scorefront {__version__} ({build_kind()})")
         raise typer.Exit
 
 

@@ -1,5 +1,6 @@
 """The images: built from locked packages, without those only for tests, tools or models."""
 
+import importlib.machinery
 import importlib.util
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from scorefront.build_kind import build_kind
 from tests.test_architecture import PACKAGES
 
 ROOT = Path(__file__).parents[3]
@@ -87,3 +89,25 @@ def test_an_image_does_not_run_as_root(file: str) -> None:
     final = (ROOT / file).read_text().rpartition("\nFROM ")[2]
     assert "\nUSER 10001:10001\n" in final
     assert final.index("USER ") < final.index("ENTRYPOINT ")
+
+
+def test_the_image_has_the_hot_modules_compiled_and_an_installation_by_pip_has_not() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "SCOREFRONT_COMPILE=1 /opt/build/bin/pip wheel" in dockerfile
+    assert "mypy" in LOCK.blocks((ROOT / "deploy/image/build.lock").read_text())
+    assert "mypy" not in (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[0]
+
+
+def test_every_module_to_compile_exists_once() -> None:
+    found = re.search(r"^COMPILED = \(\n(.+?)^\)", (ROOT / "setup.py").read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    for name in re.findall(r'"(\w+)"', found[1]):
+        places = [folder / f"{name}.py" for folder in (ROOT / "router", ROOT / "router/core", ROOT / "router/proxy")]
+        assert sum(place.exists() for place in places) == 1, name
+
+
+def test_the_version_names_the_kind_of_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build_kind() == "pure Python"
+    compiled = importlib.machinery.ModuleSpec("router.write_batch", None, origin="router/write_batch.abi.so")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: compiled)
+    assert build_kind() == "compiled"
