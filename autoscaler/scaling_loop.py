@@ -292,10 +292,10 @@ class ScalingLoop:
             version.refused, version.failure = None, ""
 
     def _log_failure(self, version: _Tracked, order: Decision, error: Exception) -> None:
-        failure = f"{order.desired} replicas: {error!r}"
+        failure = str(error) or type(error).__name__
         level = logging.DEBUG if failure == version.failure else logging.WARNING
         version.failure = failure
-        _log.log(level, "%s: scaling failed, retried at the next tick: %s", version.key, failure)
+        _log.log(level, "%s: scaling to %d replicas failed, retried at a tick: %s", version.key, order.desired, failure)
 
 
 class FrontEndLoop:
@@ -344,7 +344,7 @@ class FrontEndLoop:
             async with asyncio.timeout(timeout_s):
                 await step()
         except Exception as error:  # whatever they raise means: not done
-            failure = repr(error)
+            failure = str(error) or type(error).__name__
             level = logging.DEBUG if failure == self._failures.get(what) else logging.WARNING
             self._failures[what] = failure
             _log.log(level, "front end: %s failed, retried: %s", what, failure)

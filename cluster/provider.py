@@ -1,6 +1,7 @@
 """The provider interface: operations of the control plane on replicas."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
+from enum import StrEnum
 from typing import Protocol
 
 from cluster.changes import Change
@@ -9,8 +10,39 @@ from serving.endpoint import Endpoint, VersionKey
 from serving.faults import Fault
 
 
+class Problem(StrEnum):
+    """Why a version does not have its replicas, in one word."""
+
+    CONFLICT = "conflict"
+    """Another client sets the number."""
+    REFUSED = "refused"
+    """A call, or the making of replicas, is not permitted or not valid."""
+    LIMITED = "limited"
+    """There is no room."""
+    FAILING = "failing"
+    """Replicas do not start, or end."""
+
+
 class ProviderError(Exception):
     """A request that the provider cannot carry out; the text names the remedy, for people."""
+
+    problem: Problem | None = None
+
+
+class ProviderRefused(ProviderError):
+    """The same request will be refused again until something else changes: a right, a rule, the declaration."""
+
+    problem = Problem.REFUSED
+
+
+class VersionErrors(ProviderError):
+    """Errors of single versions of one endpoint."""
+
+    def __init__(self, errors: Mapping[str, ProviderError]) -> None:
+        """`errors`: version name -> its error."""
+        super().__init__("; ".join(f"{version}: {error}" for version, error in errors.items()))
+        self.by_version = {version: str(error) for version, error in errors.items()}
+        self.are_refusals = all(isinstance(error, ProviderRefused) for error in errors.values())
 
 
 class Provider(Protocol):
@@ -21,6 +53,9 @@ class Provider(Protocol):
 
     def notes(self, endpoint: Endpoint) -> list[str]:
         """Declared fields that have no effect here, one line for each version that has such."""
+
+    def problems(self, key: VersionKey) -> Mapping[Problem, str]:
+        """What keeps a version from its replicas, besides the state of these: word -> reason; empty if nothing does."""
 
     async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
         """Read the files that replicas start from; the names of running versions that changed files replace with the

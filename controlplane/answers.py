@@ -78,6 +78,9 @@ class VersionStatusAnswer(Answer, frozen=True):
     message: Annotated[
         str, Meta(description="reason of unready or failed replicas, with the last log lines; else empty")
     ]
+    problems: Annotated[
+        dict[str, str], Meta(description="reason by word: conflict, refused, limited, failing; empty if there is none")
+    ]
 
 
 class StatusAnswer(Answer, frozen=True):
@@ -119,6 +122,7 @@ class DecisionAnswer(Answer, frozen=True):
     direction: Direction
     rule: str
     reason: str
+    outcome: Annotated[str, Meta(description="why the provider has not accepted the change; else empty")]
     demand: float
     busy: Count
     busy_mean: float

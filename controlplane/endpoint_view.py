@@ -1,10 +1,11 @@
 """The View of an endpoint in REST: its manifest with defaults filled in, plus its status."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.policy import Observation
+from cluster.provider import Problem
 from controlplane.answers import StatusAnswer, VersionStatusAnswer
 from controlplane.cluster_view import ClusterView, Shortfall, shortfalls
 from controlplane.registry import DeclaredEndpoint
@@ -26,6 +27,11 @@ class ViewSources:
     observe: Callable[[Version, VersionKey], Observation]
     desired: Callable[[Version, VersionKey], int]
     trouble: Callable[[str], str]
+    """Endpoint -> last error of the provider."""
+    version_trouble: Callable[[VersionKey], str]
+    """Version -> the part of that error about it."""
+    problems: Callable[[VersionKey], Mapping[Problem, str]]
+    """Version -> problems known to the provider."""
     notes: Callable[[Endpoint], list[str]]
 
 
@@ -39,13 +45,12 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
     endpoint = declared.endpoint
     missing = {shortfall.key: shortfall for shortfall in shortfalls((endpoint,), sources.view)}
     base = f"{sources.scoring_url}/api/v1/service/{endpoint.name}"
-    trouble = sources.trouble(endpoint.name)
     versions = {}
     for version in endpoint.versions:
         key = VersionKey(endpoint.name, version.name)
-        shortfall = missing.get(key)
-        message = explain(shortfall, trouble, log_tails.get(key, [])) or _hindrance(key, sources.view)
-        versions[version.name] = _version_status(version, key, sources, message)
+        problems = problems_of(key, sources)
+        message = explain(missing.get(key), problems, log_tails.get(key, []))
+        versions[version.name] = _version_status(version, key, sources, message, problems)
     status = StatusAnswer(
         ready=not missing,
         scoring_uri=f"{base}/score",
@@ -57,31 +62,49 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
     return {**to_document(declared.manifest), "status": status.document()}
 
 
-def _hindrance(key: VersionKey, view: ClusterView) -> str:
-    """The reason of replicas that fail or have no room while enough others are ready: a new model that does not start
-    while the previous one serves, or a scale-up that the machine is too small for."""
-    facts = view.facts(key)
-    return view.message(key) if facts.unplaced or view.counts(key)[ReplicaState.FAILED] else ""
+def problems_of(key: VersionKey, sources: ViewSources) -> dict[Problem, str]:
+    """What keeps a version from its replicas, in order of weight: word -> reason.
+
+    Also while enough replicas are ready: a new model that does not start while the previous one serves, or a scale-up
+    that there is no room for.
+    """
+    found = dict(sources.problems(key))
+    if trouble := sources.version_trouble(key):
+        found[Problem.REFUSED] = trouble
+    facts, message = sources.view.facts(key), sources.view.message(key)
+    if facts.unplaced:
+        found.setdefault(Problem.LIMITED, message)
+    if facts.failing or sources.view.counts(key)[ReplicaState.FAILED]:
+        found[Problem.FAILING] = message
+    return {word: found[word] for word in Problem if word in found}
 
 
-def explain(shortfall: Shortfall | None, trouble: str, log_tail: list[str]) -> str:
+def explain(shortfall: Shortfall | None, problems: Mapping[Problem, str], log_tail: list[str]) -> str:
     """The reason why a version is not as declared, as text for people; '' if it is.
 
     shortfall: None if enough replicas are ready.
-    trouble: last error of the provider, or ''.
+    problems: of `problems_of`.
     log_tail: last log lines of a replica.
     """
-    if shortfall is None:
-        return trouble
-    reason = shortfall.message
+    reason = shortfall.message if shortfall is not None else ""
+    texts = [text for text in dict.fromkeys(problems.values()) if text and text not in reason]
     # The reason of a provider may already quote the log.
-    tail = [] if "\n" in reason else log_tail
-    if not reason and not trouble:
+    tail = log_tail if shortfall is not None and "\n" not in reason else []
+    if shortfall is not None and not reason and not texts:
         reason = "starting; its last log lines:" if tail else "starting"
-    return "\n".join(part for part in (trouble, reason, *tail) if part)
+    return "\n".join(part for part in (*texts, reason, *tail) if part)
 
 
-def _version_status(version: Version, key: VersionKey, sources: ViewSources, message: str) -> VersionStatusAnswer:
+def _version_status(
+    version: Version, key: VersionKey, sources: ViewSources, message: str, problems: Mapping[Problem, str]
+) -> VersionStatusAnswer:
+    """The status of one version.
+
+    version: as declared, with its `key`.
+    sources: of its status.
+    message: of `explain`.
+    problems: of `problems_of`.
+    """
     counts = sources.view.counts(key)
     usage = sources.observe(version, key)
     total = sources.view.ready_slots(key)
@@ -96,4 +119,5 @@ def _version_status(version: Version, key: VersionKey, sources: ViewSources, mes
         is_default=version.is_default,
         type=version.type,
         message=message,
+        problems={word.value: reason for word, reason in problems.items()},
     )

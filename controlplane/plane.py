@@ -79,6 +79,8 @@ class ControlPlane:
             observe=self._scaling.observe,
             desired=self._scaling.desired,
             trouble=self._reconciler.trouble,
+            version_trouble=self._reconciler.version_trouble,
+            problems=provider.problems,
             notes=provider.notes,
         )
         self.changes = EndpointChanges(store, registry, self._scaling, self._reconciler, self._publish, entropy)

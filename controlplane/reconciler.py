@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from cluster.changes import Change, Reset, Upsert
 from cluster.link import RemoveReplica, ToWorker, UpsertReplica
-from cluster.provider import Provider, ProviderError
+from cluster.provider import Provider, ProviderError, ProviderRefused, VersionErrors
+from cluster.refusals import Refusals
 from controlplane.cluster_view import ClusterView
 from controlplane.registry import Registry
 from serving.clock import Clock
-from serving.endpoint import Endpoint
+from serving.endpoint import Endpoint, VersionKey
 
 RETRY_EVERY_S = 5.0
 WATCH_AGAIN_AFTER_S = 1.0
@@ -48,12 +49,17 @@ class Reconciler:
         self._registry = registry
         self._numbers = numbers
         self._clock = clock
-        self._troubles: dict[str, str] = {}
+        self._troubles: Refusals[str] = Refusals()
         self._troubled = asyncio.Event()
 
     def trouble(self, endpoint: str) -> str:
         """Last error of the provider for this endpoint; '' if the last call succeeded."""
-        return self._troubles.get(endpoint, "")
+        return self._troubles.text(endpoint)
+
+    def version_trouble(self, key: VersionKey) -> str:
+        """The part of the last error that is about this version, or about the whole endpoint; '' if there is none."""
+        error = self._troubles.error(key.endpoint)
+        return error.by_version.get(key.version, "") if isinstance(error, VersionErrors) else str(error or "")
 
     async def reconcile(self, name: str) -> None:
         """Apply the declared state of `name` to the provider. The caller holds its lock. Never raises."""
@@ -64,13 +70,13 @@ class Reconciler:
             else:
                 await self._provider.remove(name)
         except ProviderError as error:
-            self._note(name, str(error))
+            self._note(name, error)
         except Exception as error:
             # A defect in a provider must not end the control plane; it is logged and retried.
             _log.exception("endpoint %s: provider failed", name)
-            self._note(name, f"internal error: {error!r}")
+            self._note(name, ProviderError(f"internal error: {error!r}"))
         else:
-            self._troubles.pop(name, None)
+            self._troubles.settled(name)
 
     async def watch(self) -> None:
         """Follow the changes of the provider until cancelled."""
@@ -83,12 +89,15 @@ class Reconciler:
             await self._clock.sleep(WATCH_AGAIN_AFTER_S)
 
     async def retry(self) -> None:
-        """Retry failed endpoints until cancelled."""
+        """Retry failed endpoints until cancelled, every few seconds; refused ones less and less often."""
         while True:
             await self._troubled.wait()
             await self._clock.sleep(RETRY_EVERY_S)
             self._troubled.clear()
-            for name in list(self._troubles):
+            for name in self._troubles.subjects():
+                if _lasts(self._troubles.error(name)) and not self._troubles.is_due(name, self._clock.now()):
+                    self._troubled.set()
+                    continue
                 async with self._registry.lock(name):
                     await self.reconcile(name)
 
@@ -104,12 +113,16 @@ class Reconciler:
             declared = {endpoint.name for endpoint in self._registry.endpoints()} | self._registry.skipped().keys()
             for name in self._view.endpoints() - declared:
                 # Deleted just before a crash: removed from the store, not yet by the provider.
-                self._troubles[name] = "it is no longer declared"
+                self._troubles.refused(name, ProviderError("it is no longer declared"), self._clock.now())
                 self._troubled.set()
 
-    def _note(self, name: str, trouble: str) -> None:
+    def _note(self, name: str, trouble: ProviderError) -> None:
         # It may last as long as another owner holds a workload: logged once, not with every retry.
-        if self._troubles.get(name) != trouble:
-            _log.warning("endpoint %s: %s; retrying every %g s", name, trouble, RETRY_EVERY_S)
-        self._troubles[name] = trouble
+        if self._troubles.refused(name, trouble, self._clock.now()):
+            _log.warning("endpoint %s: %s; it is tried again", name, trouble)
         self._troubled.set()
+
+
+def _lasts(error: Exception | None) -> bool:
+    """True for a refusal that only a change elsewhere ends."""
+    return isinstance(error, ProviderRefused) or (isinstance(error, VersionErrors) and error.are_refusals)

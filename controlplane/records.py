@@ -21,6 +21,8 @@ class DecisionRecord:
     at: float
     acted_at: float | None = None
     """Time at which the provider accepted the change; None: not yet, or no change."""
+    outcome: str = ""
+    """Why the provider has not accepted it: `asked for 4: refused: …`; "" if it has, or was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class DecisionLog:
         self._per_version = per_version
         self._records: dict[VersionKey, deque[DecisionRecord]] = {}
         self._acted: dict[VersionKey, tuple[Decision, float]] = {}
+        self._refused: dict[VersionKey, tuple[Decision, str]] = {}
         self._counts: Counter[tuple[VersionKey, Direction]] = Counter()
 
     def add(self, decision: Decision, at: float) -> None:
@@ -46,16 +49,28 @@ class DecisionLog:
         acted = self._acted.get(decision.key)
         if acted is not None and acted[0] == decision:
             record.acted_at = acted[1]
+        refused = self._refused.get(decision.key)
+        if refused is not None and refused[0] == decision:
+            record.outcome = refused[1]
         self._records.setdefault(decision.key, deque(maxlen=self._per_version)).append(record)
         self._counts[decision.key, decision.direction] += 1
 
     def acted(self, decision: Decision, at: float) -> None:
         """Record that the provider accepted the decision at `at` (unix seconds)."""
         self._acted[decision.key] = (decision, at)
-        for record in reversed(self._records.get(decision.key, ())):
-            if record.decision == decision:
-                record.acted_at = at
-                break
+        self._refused.pop(decision.key, None)
+        if (record := self._find(decision)) is not None:
+            record.acted_at, record.outcome = at, ""
+
+    def refused(self, decision: Decision, outcome: str) -> None:
+        """Record why the provider has not accepted the decision. May be called before `add`."""
+        self._refused[decision.key] = (decision, outcome)
+        if (record := self._find(decision)) is not None:
+            record.outcome = outcome
+
+    def _find(self, decision: Decision) -> DecisionRecord | None:
+        found = reversed(self._records.get(decision.key, ()))
+        return next((record for record in found if record.decision == decision), None)
 
     def last(self, keys: list[VersionKey], count: int) -> list[DecisionRecord]:
         """The newest `count` records of these versions, newest last."""
@@ -68,6 +83,7 @@ class DecisionLog:
         """Drop the records and counters of a removed version; if it returns, its counters start at 0."""
         self._records.pop(key, None)
         self._acted.pop(key, None)
+        self._refused.pop(key, None)
         for direction in Direction:
             self._counts.pop((key, direction), None)
 
@@ -89,6 +105,7 @@ def to_answer(record: DecisionRecord) -> DecisionAnswer:
         direction=decision.direction,
         rule=decision.rule,
         reason=decision.reason,
+        outcome=record.outcome,
         demand=decision.demand,
         busy=seen.busy,
         busy_mean=seen.busy_mean,

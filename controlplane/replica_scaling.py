@@ -55,7 +55,9 @@ class ReplicaScaling:
         self._desired = DesiredCounts(save_desired, clock)
         self.decisions = DecisionLog()
         view.suspects = self._feed.suspects
-        self._executor = ScalingExecutor(provider, retirer, view, registry, self._desired, wall, self._note_acted)
+        self._executor = ScalingExecutor(
+            provider, retirer, view, registry, self._desired, wall, self._note_acted, self.decisions.refused
+        )
         self._loop = ScalingLoop(self._feed, self._executor, clock, wall, self._record, view.facts)
 
     # ---- life cycle

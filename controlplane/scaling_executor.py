@@ -34,6 +34,7 @@ class ScalingExecutor:
         desired: DesiredCounts,
         wall: Callable[[], float],
         acted: Callable[[Decision], None],
+        refused: Callable[[Decision, str], None],
         retire_timeout_s: float = RETIRE_TIMEOUT_S,
     ) -> None:
         """An executor without retired replicas.
@@ -45,6 +46,7 @@ class ScalingExecutor:
         desired: receives the accepted numbers.
         wall: unix seconds.
         acted: called with every decision that the provider has accepted.
+        refused: called with every other one, and the outcome for people.
         retire_timeout_s: timeout of the routers, default 2.
         """
         self._provider = provider
@@ -54,6 +56,7 @@ class ScalingExecutor:
         self._desired = desired
         self._wall = wall
         self._acted = acted
+        self._refused = refused
         self._retire_timeout_s = retire_timeout_s
         self._retired: set[str] = set()
         """Retired by the routers, not yet named to the provider."""
@@ -68,11 +71,13 @@ class ScalingExecutor:
             if version is None or not is_scaled(version):
                 return  # changed while the decision waited for the lock
             number = bounds(version.autoscale, self._wall()).clamp(decision.desired)
-            if why := await self._provider.hindrance(key, fewer=self._surplus(key, number) > 0):
-                raise ProviderError(why)
-            if not leaves_in_order(version):
-                await self._retire(key, number)
-            await self._scale_provider(key, number)
+            try:
+                await self._scale(key, version, number)
+            except ProviderError as error:
+                known = self._provider.problems(key)
+                word = error.problem or next((word for word, text in known.items() if text == str(error)), None)
+                self._refused(decision, f"asked for {number}: {word.value if word else 'not done'}: {error}")
+                raise
             self._desired.set(key, number)
             self._acted(decision)
 
@@ -89,6 +94,13 @@ class ScalingExecutor:
                 await self._dismiss_stray(replica_id)
             except Exception as error:  # a defect with one replica must not affect the others
                 _log.warning("replica %s: drained but not stopped yet: %r", replica_id, error)
+
+    async def _scale(self, key: VersionKey, version: Version, number: int) -> None:
+        if why := await self._provider.hindrance(key, fewer=self._surplus(key, number) > 0):
+            raise ProviderError(why)
+        if not leaves_in_order(version):
+            await self._retire(key, number)
+        await self._scale_provider(key, number)
 
     async def _dismiss_stray(self, replica_id: str) -> None:
         """Remove a replica that a router retired without an answer; it would stay idle for ever."""

@@ -36,6 +36,19 @@ def written(path: Path) -> str:
     return text or "(document)"
 
 
+class _Glance(reprlib.Repr):
+    """A bounded repr in the notation of documents: lists in brackets, true, false and null."""
+
+    def repr_tuple(self, value: tuple[Any, ...], level: int) -> str:
+        return self.repr_list(list(value), level)
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return str(value).lower()
+
+    def repr_NoneType(self, value: None, level: int) -> str:
+        return "null"
+
+
 def shown(value: Any, limit: int = 80) -> str:
     """A value for a message: one line of printable text, cut at `limit` characters."""
     if value is None:
@@ -43,7 +56,7 @@ def shown(value: Any, limit: int = 80) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     # A document may be deep, endless or huge (aliases, 10**5000): never take the repr of all of it.
-    glance = reprlib.Repr()
+    glance = _Glance()
     glance.maxlevel, glance.maxstring, glance.maxother = 4, limit * 2, limit * 2
     try:
         text = glance.repr(value)

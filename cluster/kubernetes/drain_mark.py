@@ -5,9 +5,9 @@ from typing import Any
 from cluster.kubernetes.client.api import Api
 from cluster.kubernetes.client.api_errors import ApiError, NotFound, RequestRefused
 from cluster.kubernetes.client.paths import PODS, path
+from cluster.kubernetes.failed_calls import failed
 from cluster.kubernetes.objects.labels import DELETION_COST, DRAINING
 from cluster.kubernetes.shrinking import PodNow
-from cluster.provider import ProviderError
 
 Object = dict[str, Any]
 
@@ -23,6 +23,6 @@ async def mark(api: Api, namespace: str, pod: PodNow, cost: int) -> Object | Non
     except RequestRefused as error:
         if "metadata.uid" in error.message:
             return None
-        raise ProviderError(f"cannot mark pod {namespace}/{pod.name}: {error}") from error
+        raise failed(f"mark pod {namespace}/{pod.name}", error) from error
     except ApiError as error:
-        raise ProviderError(f"cannot mark pod {namespace}/{pod.name}: {error}") from error
+        raise failed(f"mark pod {namespace}/{pod.name}", error) from error

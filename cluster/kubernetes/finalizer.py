@@ -7,6 +7,7 @@ from cluster.kubernetes.client.api_errors import ApiError, NotFound, WriteConfli
 from cluster.kubernetes.client.conflict_retry import update
 from cluster.kubernetes.client.paths import ENDPOINTS, path
 from cluster.kubernetes.endpoint_objects import EndpointObjects
+from cluster.kubernetes.failed_calls import failed
 from cluster.kubernetes.objects.labels import FINALIZER
 from cluster.provider import ProviderError
 
@@ -41,12 +42,12 @@ async def _change(api: Api, objects: EndpointObjects, found: Object, wanted: boo
         except WriteConflict:
             raise
         except ApiError as error:
-            raise ProviderError(f"cannot write the finalizer of {where}: {error}") from error
+            raise failed(f"write the finalizer of {where}", error) from error
 
     async def reread() -> Object:
         try:
             return await api.get(where)
         except ApiError as error:
-            raise ProviderError(f"cannot read {where}: {error}") from error
+            raise failed(f"read {where}", error) from error
 
     await update(found, write, reread, ProviderError(f"the finalizer of {where} is changed by others again and again"))

@@ -35,7 +35,7 @@ from cluster.kubernetes.version_status import VersionStatusReader, pod_selector_
 from cluster.kubernetes.workload_reconciler import WorkloadReconciler
 from cluster.kubernetes.workload_removal import WorkloadRemovals
 from cluster.kubernetes.workloads import FieldConflict, Workloads, is_observed, is_rolling
-from cluster.provider import ProviderError
+from cluster.provider import ProviderError, VersionErrors
 from cluster.replica_feed import ReplicaFeed
 from cluster.timed_line import TimedLine
 from serving.clock import Clock
@@ -100,9 +100,10 @@ class KubernetesProvider(FixedImages):
             self._scaled, self._removals, self._problems, clock, self._withhold, self._end
         )
         self.status = VersionStatusReader(
-            objects, self._workloads, self._pod_cache, self._scaled, self._removals, self._problems
+            objects, self._workloads, self._pod_cache, self._scaled, self._removals, self._problems, watches.refused
         )
         self.hung = HungPodRemoval(api, self._scaled, self._pod_cache, clock, record_event)
+        self.problems = self.status.problems
         self._numbers = NumberFollower(watches, self._workloads, self._scaled, rivals, clock, adopted, changed)
         watches.deployments.listen(self._deployment)
         watches.autoscalers.listen(self._autoscaler)
@@ -136,7 +137,7 @@ class KubernetesProvider(FixedImages):
         await add_finalizer(self._api, self._objects, found)
         self._release_undeclared(endpoint, found)
         _set_static(self._feed, endpoint.name, static_replicas(endpoint))
-        troubles = []
+        troubles: dict[str, ProviderError] = {}
         for version in endpoint.versions:
             key = VersionKey(endpoint.name, version.name)
             try:
@@ -146,13 +147,13 @@ class KubernetesProvider(FixedImages):
             except Fenced:
                 raise
             except ProviderError as error:
-                troubles.append(f"{version.name}: {error}")
+                troubles[version.name] = error
                 if isinstance(error, NotWritable):
                     self._withhold(key, error)
                     continue
             self._problems.writable(key)
         if troubles:
-            raise ProviderError("; ".join(troubles))
+            raise VersionErrors(troubles)
 
     def recognize(self, endpoint: Endpoint) -> None:
         """Restore the versions of an endpoint from the workloads of a former leader, without a write."""
@@ -190,9 +191,13 @@ class KubernetesProvider(FixedImages):
             raise ScaledByOther(other)  # not remembered: the number would be outdated by the time it may be set
         try:
             await scaled.scale(replicas, victims)
-        except NotWritable as error:
-            self._withhold(key, error)
+        except ProviderError as error:
+            if isinstance(error, NotWritable):
+                self._withhold(key, error)
+            self._problems.failed(key, error, self._clock.now())
+            self._changed(key.endpoint)
             raise
+        self._problems.settled(key)
         self._reconciler.touch(key)
 
     async def drained(self, replica_id: str) -> None:
@@ -207,6 +212,8 @@ class KubernetesProvider(FixedImages):
     async def hindrance(self, key: VersionKey, fewer: bool) -> str:
         """The reason for not changing the number of a version now; "" if it can change."""
         scaled = self._scaled.get(key)
+        if not self._problems.is_due(key, self._clock.now()):
+            return self._problems.refused(key)
         return "" if scaled is None else await scaled.hindrance(fewer)
 
     def watch(self) -> AsyncIterator[Change]:

@@ -27,17 +27,19 @@ class LeaderWatches:
             return Reflector(api, where, clock, u, keep=keep)
 
         self._clock = clock
-        self.endpoints = ResourceWatch("endpoints", [reflector(path(ENDPOINTS, each), _kept) for each in places])
+        self.endpoints = ResourceWatch("scoringendpoints", [reflector(path(ENDPOINTS, each), _kept) for each in places])
         # All pods of the namespaces: those of adopted workloads have labels of their own.
         self.pods = ResourceWatch("pods", [reflector(path(PODS, each), pod_for_leader) for each in places])
         self.deployments = ResourceWatch(
             "deployments", [reflector(path(DEPLOYMENTS, each), workload_for_leader) for each in places]
         )
         self.statefulsets = ResourceWatch(
-            "stateful sets", [reflector(path(STATEFULSETS, each), workload_for_leader) for each in places]
+            "statefulsets", [reflector(path(STATEFULSETS, each), workload_for_leader) for each in places]
         )
-        self.autoscalers = ResourceWatch("autoscalers", [reflector(path(HPAS, each), _kept) for each in places])
-        self.budgets = ResourceWatch("disruption budgets", [reflector(path(BUDGETS, each), _kept) for each in places])
+        self.autoscalers = ResourceWatch(
+            "horizontalpodautoscalers", [reflector(path(HPAS, each), _kept) for each in places]
+        )
+        self.budgets = ResourceWatch("poddisruptionbudgets", [reflector(path(BUDGETS, each), _kept) for each in places])
         """Nothing waits for them."""
 
     @property
@@ -62,6 +64,18 @@ class LeaderWatches:
             if (age_s := watched.age_s(now)) > STALE_S:
                 return f"no news of {watched.what} from the API for {age_s:.0f} s"
         return ""
+
+    def refused(self) -> str:
+        """The error of a list or watch that the API server refuses; "" if it refuses none."""
+        return next((error for watched in self._all if (error := watched.refused())), "")
+
+    def waiting(self) -> list[str]:
+        """The collections that have not been listed yet: `list pods: GET …: 403 Forbidden: …`."""
+        return [
+            f"list {watched.what}" + (f": {error}" if (error := watched.last_error()) else "")
+            for watched in self._all
+            if not watched.is_listed
+        ]
 
     def age_s(self) -> float:
         """Seconds since the last news from the API server, of the watch with the oldest."""

@@ -16,17 +16,19 @@ from cluster.kubernetes.client.api_errors import ApiError
 from cluster.kubernetes.client.paths import PODS, path
 from cluster.kubernetes.conflicts import scaled_by
 from cluster.kubernetes.drain_mark import mark
+from cluster.kubernetes.failed_calls import failed
 from cluster.kubernetes.objects.labels import selector
 from cluster.kubernetes.objects.pod import unschedulable
 from cluster.kubernetes.ownership import WorkloadClaim
 from cluster.kubernetes.pod_cache import PodCache
 from cluster.kubernetes.rival_writers import RivalWriters
 from cluster.kubernetes.shrinking import DRAINED_COST, DRAINING_COST, PodNow, Steps, pod_now, pods_now
-from cluster.kubernetes.workloads import Workloads, is_rolling, number_of, refused_pods
-from cluster.provider import ProviderError
+from cluster.kubernetes.workloads import QUOTA, Workloads, is_rolling, number_of, refused_pods
+from cluster.provider import Problem, ProviderError
 from serving.clock import Clock
 from serving.endpoint import Version, VersionKey, WorkloadRef
 
+NO_ROOM, PODS_REFUSED = "NoRoom", "PodsRefused"
 OVERDUE_S = 10.0
 """A workload's controller removes a pod within a second of a lower number, unless it has chosen another one."""
 DRAIN_MARGIN_S = 1.0
@@ -41,11 +43,35 @@ class RetryLater(ProviderError):
 
 
 class ScaledByOther(RetryLater):
-    """Another autoscaler sets the number of this workload."""
+    """Another client sets the number of this workload."""
+
+    problem = Problem.CONFLICT
 
 
 class NoRoom(RetryLater):
-    """Pods are pending because the cluster has no room for them."""
+    """Pods are pending because the cluster has no room for them, or a quota refuses them."""
+
+    problem = Problem.LIMITED
+
+
+class PodsRefused(RetryLater):
+    """The API server refuses the pods of the workload."""
+
+    problem = Problem.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingLimit:
+    """Why pods that are wanted do not exist or are not placed."""
+
+    reason: str
+    """One CamelCase word: NoRoom or PodsRefused."""
+    message: str
+
+    @property
+    def problem(self) -> Problem:
+        """The limit in one word."""
+        return Problem.LIMITED if self.reason == NO_ROOM else Problem.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +146,14 @@ class ScaledVersion:
             return f"HorizontalPodAutoscaler {other} scales {self._name}; delete it to have it scaled here"
         return self._rivals.conflict(self.workload.claim.place, self._clock.now())
 
-    def limited(self) -> str:
-        """Why pods that are wanted find no room; "" if they do."""
+    def limit(self) -> ScalingLimit | None:
+        """Why wanted pods find no room or are refused; None if they are not."""
         for pod in self._pod_cache.pods_of(self.key):
             if pod_now(pod) is not None and (why := unschedulable(pod)):
-                return why
+                return ScalingLimit(NO_ROOM, why)
         found = self._workloads.of(self.workload.claim)
-        return refused_pods(found) if found is not None else ""
+        why = refused_pods(found) if found is not None else ""
+        return ScalingLimit(NO_ROOM if QUOTA in why else PODS_REFUSED, why) if why else None
 
     def is_settled(self) -> bool:
         """True if there is no step to take, as far as known."""
@@ -175,9 +202,13 @@ class ScaledVersion:
             if other := self.suspended():
                 raise ScaledByOther(other)
             steps = self._steps()
-            if steps.replicas > before and (why := self.limited()):
+            if steps.replicas > before and (limit := self.limit()) is not None:
                 await self._mark(steps)
-                raise NoRoom(f"{before} pods are asked for and no more, for the cluster has no room: {why}")
+                if limit.reason == NO_ROOM:
+                    raise NoRoom(
+                        f"{before} pods are asked for and no more, for the cluster has no room: {limit.message}"
+                    )
+                raise PodsRefused(f"{before} pods are asked for and no more, for they are refused: {limit.message}")
             if steps.replicas < before or steps.retire or steps.delete:
                 await self._look()
                 # Pods are marked of the workload that is there now, not of one that had its name.
@@ -231,7 +262,7 @@ class ScaledVersion:
             try:
                 await self._api.delete(path(PODS, self.workload.namespace, pod.name), uid=pod.uid)
             except ApiError as error:
-                raise ProviderError(f"cannot delete pod {self.workload.namespace}/{pod.name}: {error}") from error
+                raise failed(f"delete pod {self.workload.namespace}/{pod.name}", error) from error
 
     async def _look(self) -> None:
         """Refresh pods and autoscalers if the watches are stale. Raises RetryLater."""

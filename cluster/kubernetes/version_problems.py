@@ -1,6 +1,8 @@
 """Reasons for not running a version as declared. Pure."""
 
 from cluster.kubernetes.ownership import NotWritable
+from cluster.provider import ProviderRefused
+from cluster.refusals import Refusals
 from serving.endpoint import VersionKey
 
 
@@ -11,16 +13,34 @@ class VersionProblems:
         self._withheld: dict[VersionKey, NotWritable] = {}
         self._conflicts: dict[VersionKey, str] = {}
         self._reported: dict[VersionKey, str] = {}
+        self._refusals: Refusals[VersionKey] = Refusals()
 
-    def is_new(self, key: VersionKey, error: Exception) -> bool:
-        """True if this error differs from the last one of the version: repeated attempts are logged once."""
+    def failed(self, key: VersionKey, error: Exception, now: float) -> bool:
+        """Record a failed try; True if its text differs from the last one: repeated tries are logged once."""
         before = self._reported.get(key)
         self._reported[key] = str(error)
+        if isinstance(error, ProviderRefused):
+            self._refusals.refused(key, error, now)
         return before != str(error)
 
     def settled(self, key: VersionKey) -> None:
-        """The last try went well."""
+        """The last try succeeded."""
         self._reported.pop(key, None)
+        self._refusals.settled(key)
+
+    def is_due(self, key: VersionKey, now: float) -> bool:
+        """False while the next try of a refused version would come too early."""
+        return self._refusals.is_due(key, now)
+
+    def refused(self, key: VersionKey) -> str:
+        """The refused call, or the refusal to write the workload, of a version; "" if there is none."""
+        withheld = self._withheld.get(key)
+        return self._refusals.text(key) or (withheld.message if withheld is not None else "")
+
+    def refusals_of(self, endpoint: str) -> str:
+        """The refused calls of an endpoint's versions; "" if there are none."""
+        found = sorted(key for key in self._refusals.subjects() if key.endpoint == endpoint)
+        return "; ".join(f"{key.version}: {self._refusals.text(key)}" for key in found)
 
     def withhold(self, key: VersionKey, error: NotWritable) -> bool:
         """Record that the workload of a version must not be written; True if this is new, or has a new reason."""
@@ -47,7 +67,7 @@ class VersionProblems:
 
     def keep(self, endpoint: str, versions: frozenset[str]) -> None:
         """An endpoint declares these versions and no others."""
-        for key in {*self._withheld, *self._conflicts, *self._reported}:
+        for key in {*self._withheld, *self._conflicts, *self._reported, *self._refusals.subjects()}:
             if key.endpoint == endpoint and key.version not in versions:
                 self.forget(key)
 

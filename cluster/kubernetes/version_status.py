@@ -1,6 +1,6 @@
 """The provider's part of a ScoringEndpoint's status: facts of versions and their workloads, read only."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,12 @@ from cluster.kubernetes.endpoint_objects import EndpointObjects
 from cluster.kubernetes.objects.labels import selector
 from cluster.kubernetes.ownership import NotWritable, WorkloadClaim, claim_of
 from cluster.kubernetes.pod_cache import PodCache
-from cluster.kubernetes.scaled_version import ScaledVersion
+from cluster.kubernetes.scaled_version import ScaledVersion, ScalingLimit
 from cluster.kubernetes.shrinking import pods_now
 from cluster.kubernetes.version_problems import VersionProblems
 from cluster.kubernetes.workload_removal import WorkloadRemovals
 from cluster.kubernetes.workloads import Workloads, is_rolling, number_of
+from cluster.provider import Problem
 from serving.endpoint import Version, VersionKey
 
 
@@ -23,7 +24,7 @@ class VersionFacts:
 
     selector: str
     updating: bool
-    limited: str
+    limit: ScalingLimit | None
     conflict: str
 
 
@@ -38,7 +39,10 @@ class VersionStatusReader:
         scaled: Mapping[VersionKey, ScaledVersion],
         removals: WorkloadRemovals,
         problems: VersionProblems,
+        unreadable: Callable[[], str],
     ) -> None:
+        """`unreadable()`: the refused list or watch of the cluster; "" if there is none."""
+        self._unreadable = unreadable
         self._objects = objects
         self._workloads = workloads
         self._pod_cache = pod_cache
@@ -55,10 +59,25 @@ class VersionStatusReader:
         """The facts of a version."""
         scaled = self._scaled.get(key)
         if scaled is None:
-            return VersionFacts(selector(key), False, "", "")
+            return VersionFacts(selector(key), False, None, "")
         found = self._workloads.of(scaled.workload.claim)
         updating = found is not None and is_rolling(found)
-        return VersionFacts(scaled.workload.pod_selector, updating, scaled.limited(), scaled.suspended())
+        return VersionFacts(scaled.workload.pod_selector, updating, scaled.limit(), scaled.suspended())
+
+    def problems(self, key: VersionKey) -> dict[Problem, str]:
+        """What keeps a version from its replicas: word -> reason."""
+        facts, found = self.facts(key), {}
+        if facts.conflict:
+            found[Problem.CONFLICT] = facts.conflict
+        if refused := self._problems.refused(key) or self._unreadable():
+            found[Problem.REFUSED] = refused
+        if facts.limit is not None:
+            found.setdefault(facts.limit.problem, facts.limit.message)
+        return found
+
+    def refusals(self, endpoint: str) -> str:
+        """Refused calls for versions of an endpoint, or refused reads of the whole cluster; "" if there are none."""
+        return self._problems.refusals_of(endpoint) or self._unreadable()
 
     def conflicts(self, endpoint: str) -> str:
         """Fields of its workloads that belong to others; "" if none do."""

@@ -85,7 +85,7 @@ class WorkloadReconciler:
                 try:
                     await each.settle()
                 except ProviderError as error:
-                    if self._problems.is_new(key, error):
+                    if self._problems.failed(key, error, self._clock.now()):
                         level = logging.INFO if isinstance(error, RetryLater) else logging.WARNING
                         _log.log(level, "%s: %s", key, error)
                     if isinstance(error, NotWritable) and (isinstance(each, ScaledVersion) or error.reason == FORGED):
@@ -94,7 +94,10 @@ class WorkloadReconciler:
                     self._problems.settled(key)
 
         scaled = [(key, self._scaled[key]) for key in keys if key in self._scaled]
-        waiting = [settle(key, each) for key, each in scaled if not each.is_settled()]
+        now = self._clock.now()
+        waiting = [
+            settle(key, each) for key, each in scaled if not each.is_settled() and self._problems.is_due(key, now)
+        ]
         removing = [settle(each.claim.key, each) for each in self._removals.all() if each.claim.key in keys]
         await asyncio.gather(*waiting, *removing)
         for claim in self._removals.take_ended():

@@ -11,6 +11,7 @@ from cluster.kubernetes.client.paths import DEPLOYMENTS, STATEFULSETS, path
 from cluster.kubernetes.client.reflector import ObjectGone, ObjectPut
 from cluster.kubernetes.client.watched import ResourceWatch
 from cluster.kubernetes.conflicts import field_conflict
+from cluster.kubernetes.failed_calls import failed
 from cluster.kubernetes.fence import Fence
 from cluster.kubernetes.objects.labels import CLAIM, FENCE, MANAGER, RESTARTED
 from cluster.kubernetes.ownership import WorkloadClaim, check, is_claimed, may_release, may_write
@@ -220,7 +221,7 @@ class Workloads:
             self._newest.pop((claim.workload.kind, claim.namespace, claim.workload.name), None)
             return None
         except ApiError as error:
-            raise ProviderError(f"cannot read {claim.title}: {error}") from error
+            raise failed(f"read {claim.title}", error) from error
         self._keep(claim, found)
         return found
 
@@ -261,6 +262,10 @@ def is_rolling(deployment: Mapping[str, Any]) -> bool:
     return bool(status.get("replicas", 0) > updated and spec.get("replicas", 1) > 0)
 
 
+QUOTA = "exceeded quota"
+"""In the text of the quota controller, the only admission that means no room."""
+
+
 def refused_pods(deployment: Mapping[str, Any]) -> str:
     """Why its controller may not make the pods that it should, e.g. a quota; "" if it may."""
     conditions = (deployment.get("status") or {}).get("conditions") or ()
@@ -282,7 +287,7 @@ def _failing(what: str) -> Iterator[None]:
     except WriteConflict:
         raise
     except ApiError as error:
-        raise ProviderError(f"cannot {what}: {error}") from error
+        raise failed(what, error) from error
 
 
 def _exhausted(claim: WorkloadClaim, done: str) -> ProviderError:

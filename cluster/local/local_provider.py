@@ -25,7 +25,7 @@ from cluster.local.replica_logs import LogStore
 from cluster.local.room import Room, needs_memory
 from cluster.local.version_replicas import VersionReplicas
 from cluster.lookup import OwnAddresses
-from cluster.provider import ProviderError
+from cluster.provider import Problem, ProviderError
 from cluster.replica_feed import ReplicaFeed
 from cluster.timed_line import TimedLine
 from serving.addresses import static_faults
@@ -135,6 +135,10 @@ class LocalProvider:
     def notes(self, endpoint: Endpoint) -> list[str]:
         """Declared fields that have no effect here, one line for each version that has such."""
         return checking.notes(endpoint)
+
+    def problems(self, key: VersionKey) -> dict[Problem, str]:
+        """None: on one machine all are states of replicas."""
+        return {}
 
     async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
         """Read the files of all versions; the names of running versions whose files have changed."""

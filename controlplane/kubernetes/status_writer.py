@@ -22,7 +22,7 @@ from cluster.kubernetes.objects.endpoint_status import EndpointStatus, Trouble, 
 from cluster.kubernetes.objects.keys import digests_of
 from cluster.provider import ProviderError
 from controlplane.cluster_view import Shortfall, needed, shortfalls
-from controlplane.endpoint_view import explain
+from controlplane.endpoint_view import explain, problems_of
 from controlplane.kubernetes.cluster_store import ClusterStore
 from controlplane.kubernetes.endpoint_follower import EndpointFollower
 from controlplane.plane import ControlPlane
@@ -185,7 +185,7 @@ class StatusFacts:
             scoring_uri=f"{sources.scoring_url}/api/v1/service/{name}/score",
             keys=digests_of(declared.keys.primary, declared.keys.secondary) if keys else {},
             incarnation=declared.keys.incarnation,
-            trouble=trouble,
+            trouble=trouble or self._failing(name, declared.endpoint.versions),
         )
 
     def _trouble(self, name: str) -> Trouble | None:
@@ -195,9 +195,19 @@ class StatusFacts:
             return Trouble(withheld.reason, withheld.message)
         if why := self._provider.status.conflicts(name):
             return Trouble("FieldConflict", f"{why}; left as it is")
-        if why := self._plane.sources.trouble(name):
+        if why := self._plane.sources.trouble(name) or self._provider.status.refusals(name):
             return Trouble("NotReconciled", why)
         return None
+
+    def _failing(self, name: str, versions: tuple[Version, ...]) -> Trouble | None:
+        """The versions with replicas that do not start, or end."""
+        view, texts = self._plane.sources.view, []
+        for version in versions:
+            facts = view.facts(key := VersionKey(name, version.name))
+            if facts.failing:
+                count = sum(view.counts(key).values())
+                texts.append(f"{version.name}: {facts.failing} of {count} replicas failing: {facts.hindrance}")
+        return Trouble(FAILING, "; ".join(texts)) if texts else None
 
     def _version(self, endpoint: str, version: Version, missing: Mapping[VersionKey, Shortfall]) -> VersionStatus:
         key, sources = VersionKey(endpoint, version.name), self._plane.sources
@@ -210,13 +220,18 @@ class StatusFacts:
             waiting=seen.waiting,
             needed=needed(version),
             selector=facts.selector,
-            message=explain(missing.get(key), sources.trouble(key.endpoint), []),
+            message="; ".join(explain(missing.get(key), problems_of(key, sources), []).splitlines()),
             updating=facts.updating,
-            limited=facts.limited,
+            limited=facts.limit.message if facts.limit is not None else "",
+            limited_reason=facts.limit.reason if facts.limit is not None else "",
             conflict=facts.conflict,
         )
 
 
+FAILING = "ReplicasFailing"
+"""Reason of the condition Degraded. Its message, with the times of the kubelet's back-off, changes all the time."""
+RESUMED = {shape.SCALING_LIMITED: "ScalingUnlimited", shape.SCALING_CONFLICT: "ScalingResumed"}
+"""Condition -> reason of the Event of its end; the note has its last message."""
 WARNINGS = (shape.SCALING_LIMITED, shape.SCALING_CONFLICT, shape.DEGRADED)
 
 
@@ -226,9 +241,13 @@ def status_events(before: Object, after: Object) -> Iterator[tuple[str, str, boo
     for condition in after.get("conditions") or ():
         type_, holds = condition["type"], condition["status"] == "True"
         held = known.get(type_, {}).get("status") == "True"
-        if type_ in WARNINGS and holds and (not held or known[type_].get("message") != condition["message"]):
+        before_it = known.get(type_, {})
+        same = before_it.get("reason") == condition["reason"] and condition["reason"] == FAILING
+        if type_ in WARNINGS and holds and not (held and (same or before_it.get("message") == condition["message"])):
             reason = condition["reason"] if type_ == shape.DEGRADED else type_
             yield reason, condition["message"], True
+        elif type_ in RESUMED and held and not holds:
+            yield RESUMED[type_], before_it.get("message", ""), False
         elif type_ == shape.READY and holds and not held:
             yield "Ready", f"{after.get('ready')} replicas are ready", False
         elif type_ == shape.READY and held and not holds:

@@ -104,8 +104,12 @@ def _role(status: Mapping[str, Any]) -> str:
 
 
 def _state(status: Mapping[str, Any]) -> Text:
-    parts = [f"{status[word]} {word}" for word in ("starting", "draining", "failed") if status.get(word)]
-    style = "red" if status.get("failed") else "yellow" if parts else "green"
+    """The words of its problems, then the numbers of replicas that are not ready; `ok` if all that are wanted are."""
+    problems = list(status.get("problems") or ())
+    parts = [*problems, *(f"{status[word]} {word}" for word in ("starting", "draining", "failed") if status.get(word))]
+    if not parts and status["ready"] < status["desired"]:
+        parts = ["starting"]
+    style = "red" if status.get("failed") or problems else "yellow" if parts else "green"
     return Text(", ".join(parts) or "ok", style=style)
 
 
@@ -113,11 +117,12 @@ def _state(status: Mapping[str, Any]) -> Text:
 
 
 def decision_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
-    """Time (UTC), version, previous -> desired, rule, reason."""
+    """Time (UTC), version, previous -> desired, rule, reason, and the outcome unless it was accepted."""
     table = _table("TIME (UTC)", "VERSION", ">REPLICAS", "RULE", "REASON")
     for decision in decisions:
         replicas = f"{decision['previous']} → {decision['desired']}"
-        version, rule, reason = (Text(printable(str(decision[key]))) for key in ("version", "rule", "reason"))
+        said = " ".join(filter(None, (decision["reason"], decision.get("outcome"))))
+        version, rule, reason = (Text(printable(str(each))) for each in (decision["version"], decision["rule"], said))
         table.add_row(moment(decision["at"]), version, replicas, rule, reason)
     return table
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from cluster.changes import Change, Remove, Reset, Upsert
-from cluster.provider import ProviderError
+from cluster.provider import Problem, ProviderError
 from cluster.timed_line import TimedLine
 from serving.endpoint import Endpoint, VersionKey
 from serving.faults import Fault
@@ -22,6 +22,8 @@ class FakeProvider:
         self.calls: list[tuple[Any, ...]] = []
         self.faults: list[Fault] = []
         self.noted: list[str] = []
+        self.found: dict[VersionKey, dict[Problem, str]] = {}
+        """Version -> its problems."""
         self.edited: set[str] = set()
         """Versions with changed files."""
         self.refusal: ProviderError | None = None
@@ -43,6 +45,9 @@ class FakeProvider:
 
     def notes(self, endpoint: Endpoint) -> list[str]:
         return list(self.noted)
+
+    def problems(self, key: VersionKey) -> Mapping[Problem, str]:
+        return self.found.get(key, {})
 
     async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
         self.calls.append(("refresh", endpoint.name))

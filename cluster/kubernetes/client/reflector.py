@@ -120,6 +120,8 @@ class Reflector:
         """True once the first list is complete."""
         self.last_error = ""
         """The reason for the current failure; "" while the watch works."""
+        self.is_refused = False
+        """True if the API server refuses the list or watch."""
 
     @property
     def objects(self) -> Mapping[Key, Object]:
@@ -184,11 +186,12 @@ class Reflector:
         if error.message != self.last_error:
             _log.warning("%s%s", error.message, "" if self._version else "; listing again")
         self.last_error = error.message
+        self.is_refused = isinstance(error, errors.RequestRefused)
 
     def _heard(self) -> None:
         self._heard_at = self._clock.now()
         self._silences = 0
-        self.last_error = ""
+        self.last_error, self.is_refused = "", False
 
     # ---- listing
 

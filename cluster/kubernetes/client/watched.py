@@ -20,6 +20,14 @@ class Reflecting(Protocol):
     def age_s(self, now: float) -> float:
         """Seconds since the last data from the API server."""
 
+    @property
+    def last_error(self) -> str:
+        """The reason for the current failure; "" while the watch works."""
+
+    @property
+    def is_refused(self) -> bool:
+        """True if the API server refuses the list or watch."""
+
 
 class ResourceWatch:
     """Call `run` once. Listeners are called for every object that is added, changed or removed."""
@@ -45,6 +53,19 @@ class ResourceWatch:
         if self._unlisted:
             return float("inf")
         return max((reflector.age_s(now) for reflector in self._reflectors), default=0.0)
+
+    @property
+    def is_listed(self) -> bool:
+        """True once everything that there was has been seen."""
+        return self._listed.is_set()
+
+    def last_error(self) -> str:
+        """The current failure of one of the reflectors; "" while all work."""
+        return next((each.last_error for each in self._reflectors if each.last_error), "")
+
+    def refused(self) -> str:
+        """The failure of a reflector that the API server refuses; "" if it refuses none."""
+        return next((each.last_error for each in self._reflectors if each.is_refused), "")
 
     def all(self) -> Iterator[Object]:
         """Every object as it was seen last."""

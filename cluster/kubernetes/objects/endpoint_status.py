@@ -36,9 +36,11 @@ class VersionStatus:
     updating: bool = False
     """Replicas of an older template are being replaced."""
     limited: str = ""
-    """Why replicas that are wanted find no room."""
+    """Why replicas that are wanted find no room, or are refused."""
+    limited_reason: str = "NoRoom"
+    """One CamelCase word for it: NoRoom or PodsRefused."""
     conflict: str = ""
-    """The other autoscaler of its workload."""
+    """The other client that sets the number of its workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,11 @@ def _findings(seen: EndpointStatus) -> dict[str, _Finding]:
     return {
         READY: _ready(seen),
         PROGRESSING: _progressing(seen),
-        SCALING_LIMITED: _listed({version.name: version.limited for version in seen.versions}, "NoRoom", "RoomForAll"),
+        SCALING_LIMITED: _listed(
+            {version.name: version.limited for version in seen.versions},
+            next((version.limited_reason for version in seen.versions if version.limited), ""),
+            "RoomForAll",
+        ),
         SCALING_CONFLICT: _listed(
             {version.name: version.conflict for version in seen.versions}, "ScaledByAnother", "ScaledByScorefront"
         ),

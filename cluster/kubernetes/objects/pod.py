@@ -149,7 +149,9 @@ def _ended(container: Mapping[str, Any]) -> str:
     for state in ("state", "lastState"):
         end = (container.get(state) or {}).get("terminated")
         if end and (end.get("exitCode") or end.get("signal")):
-            return f"last ended with {end.get('reason') or 'Error'} (exit code {end.get('exitCode')})"
+            said = " ".join(str(end.get("message") or "").split())
+            ended = f"last ended with {end.get('reason') or 'Error'} (exit code {end.get('exitCode')})"
+            return f"{ended}: {said}" if said else ended
     return ""
 
 

@@ -122,7 +122,7 @@ async def test_a_view_has_the_fields_that_clients_rely_on(api: TestClient[Any, A
     assert view["status"]["swaggerUri"] == "http://127.0.0.1:8080/api/v1/service/iris/swagger.json"
     assert set(view["status"]["versions"]["blue"]) == {
         *("share", "desired", "ready", "starting", "draining", "failed"),
-        *("busy", "total", "waiting", "utilization", "isDefault", "type", "message"),
+        *("busy", "total", "waiting", "utilization", "isDefault", "type", "message", "problems"),
     }
 
 

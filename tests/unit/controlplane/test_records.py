@@ -64,6 +64,7 @@ def test_a_record_is_shown_with_its_inputs_rule_and_outcome() -> None:
         "direction": "up",
         "rule": "demand",
         "reason": "because",
+        "outcome": "",
         "demand": 3.5,
         "busy": 1,
         "busyMean": 1.5,

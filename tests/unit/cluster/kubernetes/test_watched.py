@@ -20,6 +20,8 @@ class Script:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.heard_s = 0.0
+        self.last_error = ""
+        self.is_refused = False
 
     def tell(self, change: ObjectGone | ObjectPut | ObjectsListed) -> None:
         self.queue.put_nowait(change)
