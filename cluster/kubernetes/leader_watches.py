@@ -67,7 +67,8 @@ class LeaderWatches:
 
     def refused(self) -> str:
         """The error of a list or watch that the API server refuses; "" if it refuses none."""
-        return next((error for watched in self._all if (error := watched.refused())), "")
+        watches = (*self._all, self.budgets)
+        return next((error for watched in watches if (error := watched.refused())), "")
 
     def waiting(self) -> list[str]:
         """The collections that have not been listed yet: `list pods: GET …: 403 Forbidden: …`."""
