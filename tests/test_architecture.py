@@ -107,6 +107,7 @@ PURE = (
         "cluster.unauthenticated",
         "controlplane.group_identity",
         "scorefront.doctor.judge",
+        "scorefront.doctor.rights",
     ),
     *("cluster.framing", "scorefront.router.usage_cache", "scorefront.ports.connection_table"),
     *(

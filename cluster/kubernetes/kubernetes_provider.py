@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 class RecordEvent(Protocol):
     """Records a Kubernetes Event of an endpoint."""
 
-    def __call__(self, endpoint: str, reason: str, note: str, warning: bool = False) -> None: ...
+    def __call__(self, endpoint: str, reason: str, note: str, warning: bool = False, about: str = "") -> None: ...
 
 
 class KubernetesProvider(FixedImages):
@@ -126,7 +126,7 @@ class KubernetesProvider(FixedImages):
             found = await self._workloads.restart(claim)
             if not claim.adopts:
                 self.drift.applied(claim, found)
-            self._record_event(endpoint.name, "Restarted", f"{claim.title} replaces its pods", warning=False)
+            self._record_event(endpoint.name, "Restarted", f"{claim.title} replaces its pods", about=name)
 
     async def apply(self, endpoint: Endpoint, replicas: dict[str, int]) -> None:
         """Apply the Deployments of the versions, adopt workloads, and release undeclared ones. Raises ProviderError."""
@@ -283,7 +283,7 @@ class KubernetesProvider(FixedImages):
         """Stop writing for a version until `apply` succeeds; it is called soon."""
         if self._problems.withhold(key, error):
             self.drift.report(key.endpoint)
-            self._record_event(key.endpoint, error.reason, f"{key.version}: {error.message}", warning=True)
+            self._record_event(key.endpoint, error.reason, f"{key.version}: {error.message}", True, key.version)
         if error.reason != FORGED and self._scaled.pop(key, None) is not None:
             self._problems.conflict(key, "")
             self._pod_cache.forget(key)
@@ -316,7 +316,8 @@ class KubernetesProvider(FixedImages):
         if (found := self._workloads.of(claim)) is not None:
             self.drift.applied(claim, found)
         if is_new:
-            self._record_event(endpoint, "Created", f"made Deployment {claim.workload.name} for version {version.name}")
+            note = f"made Deployment {claim.workload.name} for version {version.name}"
+            self._record_event(endpoint, "Created", note, about=version.name)
 
     def _hold(self, version: Version, workload: ClaimedWorkload) -> ScaledVersion:
         claim = workload.claim

@@ -81,6 +81,10 @@ class ClusterControl:
             self._parts.provider.recognize(endpoint)
         self._started.set()
 
+    def waiting(self) -> list[str]:
+        """The lists of the cluster that `start` waits for, with their errors."""
+        return self._parts.sight.waiting()
+
     async def run(self) -> None:
         """Run until cancelled. Raises Fenced when another leader was seen, else the error of a part."""
         if self._running is not None:
@@ -203,7 +207,8 @@ def cluster_control(
     def acted(decision: Decision) -> None:
         if decision.direction is not Direction.HOLD:
             numbers = f"{decision.key.version} from {decision.previous} to {decision.desired} replicas"
-            reporter(decision.key.endpoint, "Scaled", f"{numbers}: {decision.reason}")
+            about = f"{decision.key.version} {decision.direction}"
+            reporter(decision.key.endpoint, "Scaled", f"{numbers}: {decision.reason}", about=about)
         touched.add(decision.key.endpoint)
 
     plane = ControlPlane(

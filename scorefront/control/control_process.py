@@ -168,6 +168,7 @@ class _Process:
         term = _Term(self._options, api, elector, self._clock, self._link, door, links)
         ending = EndOfInstallation(api)
         await ending.begin()
+        door.waiting_for = term.waiting
         electing = asyncio.create_task(elector.run(term.lead), name="campaign")
         try:
             await process.first_ended(stop, electing)
@@ -241,13 +242,21 @@ class _Term:
         self._link = link
         self._door = door
         self._links = links
+        self._leading: ClusterControl | None = None
+
+    def waiting(self) -> list[str]:
+        """What keeps this process from leading: lists of the cluster, or the error of the Lease; empty if unknown."""
+        if self._leading is not None:
+            return self._leading.waiting()
+        error = self._elector.last_error
+        return [f"a leader: {error}"] if error else []
 
     async def lead(self, fence: int) -> None:
         """Lead until cancelled, or until a part fails; all parts have ended on return."""
         await self._links.ensure()
         token = ControlToken(await self._token(), self._token)
         groups = RouterGroups(fence, self._links.trust)
-        control = self._control(groups, fence)
+        control = self._leading = self._control(groups, fence)
         groups.report_to(control.plane.reports)
         fleet = self._fleet(groups)
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock

@@ -55,6 +55,8 @@ class RestPort:
         # just before a change are answered, too.
         self._port = TimedPort(sock, limits, tls.own if tls is not None else None)
         self._forwarder = LeaderProxy(identity, leader, tls.leader if tls is not None else None)
+        self.waiting_for: Callable[[], list[str]] = lambda: []
+        """What keeps this process from leading, or the installation from having a leader."""
         self._answering: web.AppRunner | None = None
         self._leaving: asyncio.Task[None] | None = None
 
@@ -104,7 +106,7 @@ class RestPort:
 
     async def _readiness(self, request: web.Request) -> web.StreamResponse:
         ready = self._forwarder.ready()
-        missing = [] if ready else ["a leader"]
+        missing = [] if ready else self.waiting_for() or ["a leader"]
         return web.json_response({"ready": ready, "waitingFor": missing}, status=200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:

@@ -1,6 +1,6 @@
 """The checks in order; later steps use the findings of earlier ones.
 
-DNS of the API server, the API, lists and watches, peers, token issuer, model pods, image registry.
+DNS of the API server, the API, lists and watches, rights, control, peers, token issuer, model pods, image registry.
 """
 
 import asyncio
@@ -14,15 +14,25 @@ import msgspec
 
 from cluster.kubernetes.client.api_errors import ApiError
 from cluster.kubernetes.client.election import LINK
-from cluster.kubernetes.client.paths import CONFIGMAPS, ENDPOINTS, LEASES, PODS, Resource, path
+from cluster.kubernetes.client.paths import (
+    ACCESS_REVIEWS,
+    CONFIGMAPS,
+    ENDPOINTS,
+    IDENTITY_REVIEWS,
+    LEASES,
+    PODS,
+    SUBJECT_ACCESS_REVIEWS,
+    Resource,
+    path,
+)
 from cluster.kubernetes.discovery import TRUST
 from cluster.kubernetes.objects.endpoint_status import selectors_of
-from cluster.kubernetes.objects.labels import ENDPOINT
+from cluster.kubernetes.objects.labels import COMPONENT, ENDPOINT
 from cluster.kubernetes.objects.router_pod import SELECTOR as OF_ROUTERS
 from router.membership import history
 from router.peers.address import AddressError, Tcp, parse_address
 from scorefront.cluster_names import LEASE
-from scorefront.doctor import judge
+from scorefront.doctor import judge, rights
 from scorefront.doctor.judge import Dialled, Finding, Pod
 from serving.credentials import TokenTrust
 from serving.models import DEFAULT_PORT
@@ -30,6 +40,8 @@ from serving.models import DEFAULT_PORT
 PAGE = "500"
 MOST_DIALLED = 50
 """Maximum number of model pods that are tried, spread over all of them."""
+REVIEWS_AT_ONCE = 10
+OF_CONTROL = f"{COMPONENT}=control"
 
 Document = Mapping[str, Any]
 
@@ -63,6 +75,9 @@ class Cluster(Protocol):
 
     async def get(self, path: str, query: Mapping[str, str]) -> Document:
         """Raises ApiError."""
+
+    async def review(self, path: str, body: Document) -> Document:
+        """Have the API server answer a review, which is stored nowhere. Raises ApiError."""
 
     async def watch(self, path: str, query: Mapping[str, str]) -> None:
         """Have a watch begin, and end by itself. Raises ApiError."""
@@ -150,6 +165,53 @@ async def _listed_and_watched(
 
 
 # ---- the installation
+
+
+async def _rights(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
+    """The rights of both processes: one's own by SelfSubjectAccessReview, others' by SubjectAccessReview, which needs a
+    right of its own."""
+    whoami = await cluster.review(path(IDENTITY_REVIEWS, None), {})
+    caller = str(whoami.get("status", {}).get("userInfo", {}).get("username", ""))
+    findings = []
+    for process in rights.PROCESSES:
+        account, wanted = (
+            rights.account_of(process, cluster.home),
+            [*rights.rights_of(process, cluster.home, cluster.watched)],
+        )
+        gate = asyncio.Semaphore(REVIEWS_AT_ONCE)
+        try:
+            allowed = await asyncio.gather(*(_may(cluster, gate, caller, account, each) for each in wanted))
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            findings.append(judge.rights_unknown(RIGHTS, account, caller))
+            continue
+        findings += judge.rights(
+            RIGHTS, account, len(wanted), [str(each) for each, ok in zip(wanted, allowed, strict=True) if not ok]
+        )
+    return findings
+
+
+async def _may(cluster: Cluster, gate: asyncio.Semaphore, caller: str, account: str, right: rights.NeededRight) -> bool:
+    """True if `account` has a right. Raises ApiError.
+
+    cluster: the cluster.
+    gate: bounds the reviews at a time.
+    caller: user name of this process.
+    account: user name of the service account.
+    right: the right.
+    """
+    async with gate:
+        if caller == account:
+            answer = await cluster.review(path(ACCESS_REVIEWS, None), rights.own_review(right))
+        else:
+            answer = await cluster.review(path(SUBJECT_ACCESS_REVIEWS, None), rights.review_of(account, right))
+    return bool(answer.get("status", {}).get("allowed"))
+
+
+async def _control(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
+    pods = [judge.pod_of(pod) async for pod in _all(cluster, PODS, cluster.home, {"labelSelector": OF_CONTROL})]
+    return judge.controls(CONTROL, pods)
 
 
 async def _peers(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
@@ -250,11 +312,14 @@ async def _registry(cluster: Cluster, seen: ClusterFindings) -> list[Finding]:
 
 
 NAME, SERVER, READ = "DNS for the API server", "API server", "list and watch"
+RIGHTS, CONTROL = "rights", "control"
 PEERS, ISSUER, MODELS, REGISTRY = "peers", "token issuer", "model pods", "registry"
 STEPS: tuple[tuple[str, Step, bool], ...] = (
     (NAME, _name, True),
     (SERVER, _server, True),
     (READ, _read, False),
+    (RIGHTS, _rights, False),
+    (CONTROL, _control, False),
     (PEERS, _peers, False),
     (ISSUER, _issuer, False),
     (MODELS, _models, False),

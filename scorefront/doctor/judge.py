@@ -108,6 +108,40 @@ def readable(check: str, what: str, where: str, error: str = "", status: int = 0
     return Finding(check, False, f"{subject}: {error}: let lists and long watches through (proxies, firewalls)")
 
 
+def rights(check: str, account: str, count: int, missing: Sequence[str]) -> list[Finding]:
+    """The rights of a service account.
+
+    check: name of the step.
+    account: its user name.
+    count: number of rights that it needs.
+    missing: those that it does not have, as text.
+    """
+    advice = "apply deploy/base/rbac.yaml, and bind its ClusterRoles in every namespace with endpoints"
+    findings = [Finding(check, False, f"{account} may not {each}: {advice}") for each in missing[:MOST_NAMED]]
+    if len(missing) > MOST_NAMED:
+        findings.append(Finding(check, False, f"{account}: {len(missing) - MOST_NAMED} more rights are missing"))
+    return findings or [Finding(check, True, f"{account} has all {count} rights")]
+
+
+def rights_unknown(check: str, account: str, caller: str) -> Finding:
+    """The rights of a service account could not be asked for."""
+    advice = "run the doctor with a kubeconfig that may create subjectaccessreviews"
+    return Finding(check, True, f"{account}: not checked, {caller or 'this user'} may not ask for it; {advice}")
+
+
+def controls(check: str, pods: Sequence[Pod]) -> list[Finding]:
+    """The pods of the control plane; a standby is ready, too."""
+    staying = [pod for pod in pods if not pod.leaving]
+    if not staying:
+        return [Finding(check, False, "there is no control pod: see why the Deployment scorefront-control has none")]
+    findings = [Finding(check, False, f"{pod.name}: {pod.trouble}") for pod in staying if pod.trouble]
+    for pod in [pod for pod in staying if not pod.ready and not pod.trouble]:
+        namespace, _, name = pod.name.partition("/")
+        where = f"/api/v1/namespaces/{namespace}/pods/https:{name}:8081/proxy/readyz"
+        findings.append(Finding(check, False, f"{pod.name} is not ready: `kubectl get --raw {where}` says why"))
+    return findings or [Finding(check, True, f"{len(staying)} of {len(staying)} control pods ready")]
+
+
 def routers(check: str, pods: Sequence[Pod], said: Iterable[str]) -> list[Finding]:
     """Router pods and their presence in the membership (`said`: names or uids of pods)."""
     staying = [pod for pod in pods if not pod.leaving]

@@ -77,6 +77,10 @@ class Probes:
         """See Cluster."""
         return await self._api.get(path, query)
 
+    async def review(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """See Cluster."""
+        return await self._api.create(path, dict(body))
+
     async def watch(self, path: str, query: Mapping[str, str]) -> None:
         """See Cluster."""
         async for _ in self._api.lines(path, query, silent_s=2 * ATTEMPT_S):

@@ -44,6 +44,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 
 
 ROUTER = {"scorefront.io/component": "router"}
+CONTROL = {"scorefront.io/component": "control"}
 MODEL = {"scorefront.io/endpoint": "iris", "scorefront.io/version": "blue"}
 
 
@@ -92,12 +93,18 @@ class FakeCluster:
     dialled: list[str] = field(default_factory=list)
     asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     """`get` or `watch`, path, query."""
+    caller: str = "admin"
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
+    """(verb, resource) that no service account may."""
+    reviews: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    """Plural of the review, body."""
     _api: FakeKubernetes = field(default_factory=lambda: FakeKubernetes("scoring", controllers=False))
 
     def __post_init__(self) -> None:
         routers = [pod(f"router-{number}", ROUTER, f"10.0.0.{number}") for number in (1, 2)]
         models = [pod(f"iris-blue-{number}", MODEL, f"10.0.1.{number}") for number in (1, 2)]
-        self.lists = {f"{HOME}/pods": [*routers, *models], ENDPOINTS: [endpoint()], **self.lists}
+        controls = [pod(f"control-{number}", CONTROL, f"10.0.2.{number}") for number in (1, 2)]
+        self.lists = {f"{HOME}/pods": [*routers, *models, *controls], ENDPOINTS: [endpoint()], **self.lists}
         self.objects = {
             f"{HOME}/configmaps/scorefront-routers": {"data": membership()},
             f"{HOME}/configmaps/scorefront-trust": trust("k1"),
@@ -140,6 +147,15 @@ class FakeCluster:
         self.asked.append(("get", path, query))
         self._refuse(path)
         return self._api.get_now(path, query)
+
+    async def review(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        kind = path.rpartition("/")[2]
+        self.reviews.append((kind, body))
+        self._refuse(f"/{kind}")
+        if kind == "selfsubjectreviews":
+            return {"status": {"userInfo": {"username": self.caller}}}
+        asked = body["spec"]["resourceAttributes"]
+        return {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.forbidden}}
 
     async def watch(self, path: str, query: Mapping[str, str]) -> None:
         self.asked.append(("watch", path, query))

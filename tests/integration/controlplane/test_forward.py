@@ -222,6 +222,14 @@ async def test_requests_about_the_process_are_answered_by_the_standby_itself(
     assert leading.requests == []
 
 
+async def test_a_process_that_cannot_lead_names_what_it_waits_for(standby: Standby, client: ClientSession) -> None:
+    standby.leader = None
+    for waiting_for, shown in (([], ["a leader"]), (refused := ["list horizontalpodautoscalers: 403"], refused)):
+        standby.door.waiting_for = lambda waiting_for=waiting_for: waiting_for  # type: ignore[misc]
+        async with client.get(f"{standby.url}/readyz") as answer:
+            assert (answer.status, await answer.json()) == (503, {"ready": False, "waitingFor": shown})
+
+
 async def test_the_process_is_live_without_a_leader(standby: Standby, client: ClientSession) -> None:
     standby.leader = None
     async with client.get(f"{standby.url}/healthz") as answer:

@@ -3,13 +3,13 @@
 import ast
 import asyncio
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from scorefront.doctor import rights as needed
 from scorefront.doctor.examine import examine
 from tests.fakes.doctored import FakeCluster
 from tests.unit.deploy.rights_used import ANY, Reader, Right, Unclear, used_by
@@ -56,7 +56,6 @@ def covers(grant: Right, use: Right) -> bool:
     return grant[:4] == use[:4] and (grant.name == ANY or grant.name == use.name)
 
 
-@cache
 def used(process: str) -> dict[Right, str]:
     """Right -> a place that uses it. The doctor looks around in a router's pod."""
     found = used_by(f"scorefront.{process}.{process}_process") | (used_by_the_doctor() if process == "router" else {})
@@ -117,6 +116,15 @@ def test_a_router_never_reads_a_secret() -> None:
 
 def test_no_rule_grants_everything_of_a_kind() -> None:
     assert not any("*" in (right.group, right.resource, right.verb) for name in PROCESSES for right in granted(name))
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_doctor_asks_for_exactly_the_rights_that_are_granted(process: str) -> None:
+    asked = {
+        Right(each.namespace == "home", each.group, each.resource, each.verb, each.name or ANY)
+        for each in needed.rights_of(process, "home", ("models",))
+    }
+    assert asked == set(granted(process))
 
 
 # ---- the reader can fail, and reads the right calls

@@ -11,6 +11,7 @@ from scorefront.doctor.examine import STEPS, examine
 from scorefront.doctor.judge import Dialled, Finding
 from scorefront.doctor.probes import Probes
 from tests.fakes.doctored import (
+    CONTROL,
     ENDPOINTS,
     HOME,
     LEASE,
@@ -176,8 +177,9 @@ async def test_adopted_pods_are_found_by_the_selector_in_the_status() -> None:
     )
     adopted["status"] = {"versions": [{"name": "blue", "selector": "app=old"}]}
     routers = [pod(f"router-{number}", ROUTER, f"10.0.0.{number}") for number in (1, 2)]
+    control = pod("control-1", CONTROL, "10.0.3.1")
     cluster = FakeCluster(
-        lists={f"{HOME}/pods": [*routers, pod("old-1", {"app": "old"}, "10.0.2.1")], ENDPOINTS: [adopted]}
+        lists={f"{HOME}/pods": [*routers, control, pod("old-1", {"app": "old"}, "10.0.2.1")], ENDPOINTS: [adopted]}
     )
     assert problems(await look(cluster)) == []
     assert "10.0.2.1:9000" in cluster.dialled
@@ -261,3 +263,32 @@ def test_without_a_cluster_the_command_names_the_missing_part(
 def test_a_timeout_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--timeout", "0"]) == 2
     assert "--timeout" in capsys.readouterr().err
+
+
+ROUTER_ACCOUNT, CONTROL_ACCOUNT = (f"system:serviceaccount:scoring:scorefront-{each}" for each in ("router", "control"))
+
+
+async def test_every_right_of_both_processes_is_asked_for_and_each_missing_one_is_named() -> None:
+    cluster = FakeCluster(forbidden={("list", "horizontalpodautoscalers"), ("update", "deployments")})
+    found = [each.text for each in await look(cluster) if each.check == "rights" and not each.ok]
+    assert [each.partition(":  ")[0].partition(": apply")[0] for each in found] == [
+        f"{CONTROL_ACCOUNT} may not update deployments/scale.apps in scoring",
+        f"{CONTROL_ACCOUNT} may not list horizontalpodautoscalers.autoscaling in scoring",
+    ]
+    users = {body["spec"]["user"] for kind, body in cluster.reviews if kind == "subjectaccessreviews"}
+    assert users == {ROUTER_ACCOUNT, CONTROL_ACCOUNT}
+
+
+async def test_in_a_pod_its_own_rights_are_asked_for_and_the_others_are_said_to_be_unknown() -> None:
+    cluster = FakeCluster(caller=ROUTER_ACCOUNT, broken={"/subjectaccessreviews": 403})
+    own, others = [each for each in await look(cluster) if each.check == "rights"]
+    assert own.ok and own.text.startswith(f"{ROUTER_ACCOUNT} has all ")
+    assert others.ok and others.text.startswith(f"{CONTROL_ACCOUNT}: not checked")
+    assert {kind for kind, _ in cluster.reviews} >= {"selfsubjectaccessreviews", "subjectaccessreviews"}
+
+
+async def test_a_control_pod_that_is_not_ready_is_named_with_the_place_of_the_reason() -> None:
+    spoilt = pod("control-1", CONTROL, "10.0.2.1", conditions=[{"type": "Ready", "status": "False"}])
+    found = [each for each in await look(FakeCluster(lists={f"{HOME}/pods": [spoilt]})) if each.check == "control"]
+    assert [each.ok for each in found] == [False] and "scoring/control-1 is not ready" in found[0].text
+    assert "readyz" in found[0].text
