@@ -35,7 +35,7 @@ from cluster.kubernetes.version_status import VersionStatusReader, pod_selector_
 from cluster.kubernetes.workload_reconciler import WorkloadReconciler
 from cluster.kubernetes.workload_removal import WorkloadRemovals
 from cluster.kubernetes.workloads import FieldConflict, Workloads, is_observed, is_rolling
-from cluster.provider import ProviderError, VersionErrors
+from cluster.provider import Problem, ProviderError, VersionErrors
 from cluster.replica_feed import ReplicaFeed
 from cluster.timed_line import TimedLine
 from serving.clock import Clock
@@ -240,7 +240,8 @@ class KubernetesProvider(FixedImages):
             found = None if scaled.workload.claim.adopts else self._workloads.of(scaled.workload.claim)
             if found is None or not is_observed(found):
                 continue
-            why = scaled.limited()
+            limit = scaled.limit()
+            why = limit.message if limit is not None and limit.problem is Problem.LIMITED else ""
             if self._rollouts.note(key, is_rolling(found), bool(why), self._clock.now()):
                 self.drift.report(key.endpoint)
                 if self._rollouts.replaces(key):
