@@ -35,7 +35,7 @@ def nothing_outlives_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("no_task_outlives_the_test")
     before = children()
     yield
-    left = [child for child in children() - before if is_alive(child)]
+    left = [child for child in children() - before if is_alive(child) and not belongs_to(child, before)]
     if left:
         told = [told_of(child) for child in left]
         for child in left:
@@ -60,6 +60,14 @@ async def no_task_outlives_the_test() -> AsyncIterator[None]:
 def children() -> set[psutil.Process]:
     """Processes started by this one, and theirs."""
     return set(psutil.Process().children(recursive=True))
+
+
+def belongs_to(process: psutil.Process, before: set[psutil.Process]) -> bool:
+    """True if a process that is older than the test started it, e.g. the installation of a module: a late worker."""
+    try:
+        return not before.isdisjoint(process.parents())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -143,7 +143,11 @@ class LocalProvider:
     async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
         """Read the files of all versions; the names of running versions whose files have changed."""
         found = await self._read(endpoint, [version.name for version in endpoint.versions])
-        changed = {key.version for key, files in found.items() if key in self._versions and self._files[key] != files}
+        changed = {
+            key.version
+            for key, files in found.items()
+            if key in self._versions and self._files.get(key, files) != files
+        }
         self._files |= found
         return frozenset(changed)
 
