@@ -51,7 +51,7 @@ async def _serve(options: ReporterOptions) -> int:
     reporting = asyncio.create_task(reporter.run(), name="report ended routers")
     try:
         await process.first_ended(stop, reporting)
-        while not reporting.done() and inflight_folder.groups(options.inflight_dir):
+        while not reporting.done() and not reporter.is_refused and inflight_folder.groups(options.inflight_dir):
             await asyncio.wait({reporting}, timeout=SCAN_S)  # the pod ends: the router is still draining
         if reporting.done():
             reporting.result()
@@ -73,6 +73,8 @@ class ExitReporter:
     ) -> None:
         """`options`: folder and pod. `api`: of the cluster. `sleep`: waits for seconds. `u` draws from [0, 1)."""
         self._root = options.inflight_dir
+        self.is_refused = False
+        """The API refuses the last report: the rights are gone, as when the installation is deleted."""
         self._pod = options.pod
         self._api = api
         self._sleep = sleep
@@ -106,6 +108,7 @@ class ExitReporter:
                 _log.error("router %s: its end is not reported: %s", group, error)
                 return
             except ApiError as error:
+                self.is_refused = error.status in (401, 403, 404)
                 _log.warning("router %s: its end is not reported yet: %s", group, error)
             await self._sleep(pause_s * (0.5 + self._u() / 2))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -302,6 +302,7 @@ def overlay(shape: Shape, folder: Path) -> Path:
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": HOME,
+        "sortOptions": {"order": "fifo"},
         "resources": [f"{deploy}/overlays/{shape.overlay}"],
         "components": [f"{deploy}/components/{each}" for each in shape.components],
         "replicas": [
