@@ -13,9 +13,11 @@ from router.core.forwarding import Peer
 from router.core.ids import RequestIds
 from router.core.table import Table as RoutingTable
 from router.metrics import VersionStats, WorkerStats
-from router.proxy.request_head import parse_request
-from router.proxy.request_plan import Planner
+from router.proxy.request_head import RequestHead, parse_request
+from router.proxy.request_plan import Planner, RequestPlan
+from router.proxy.request_shapes import RequestShapes
 from router.proxy.response_head import parse_response
+from router.proxy.response_shapes import ResponseShapes
 from router.proxy.responses import replica_lines
 from router.settings import RouterSettings
 from serving.credentials import KeyDigests
@@ -39,7 +41,9 @@ def parts() -> dict[str, Part]:
     return {
         "a request head: llhttp, and the rules that llhttp lacks": lambda: parse_request(raw, settings),
         "its plan: route, key, head lines for the replica": _planning(raw, settings),
+        "instead of both, for a head like an earlier one": _planning(raw, settings, is_known=True),
         "a replica's answer head: parsed, checked, cleaned": lambda: replica_lines(parse_response(ANSWER_HEAD)),
+        "instead of that, for an answer like an earlier one": _known_answer(),
         f"a slot of {REPLICAS} replicas, taken and given back": _slots(),
         "a request id": ids.next,
         "accounting: three histograms and a counter": _accounting(),
@@ -55,13 +59,34 @@ def table(loops: int = 20_000) -> Table:
     return Table(("pure part", "ns"), tuple(rows))
 
 
-def _planning(raw: bytes, settings: RouterSettings) -> Part:
+def _planning(raw: bytes, settings: RouterSettings, is_known: bool = False) -> Part:
+    """`is_known`: the head is like an earlier one; default False."""
     table = RoutingTable()
     table.upsert(to_endpoint(parse(manifest("bench", [routed("blue", [80])]))))
     table.set_keys(KeyDigests("bench", (hashlib.sha256(KEY.encode()).digest(), bytes(32))))
-    planner = Planner(table, Dispatcher(), WorkerStats(), Peer(b"127.0.0.1", b"http"))
+    peer = Peer(b"127.0.0.1", b"http")
+    planner = Planner(table, Dispatcher(), WorkerStats(), peer, {}, RequestShapes(settings, table))
     head = parse_request(raw, settings)
-    return lambda: planner.plan(head, 0.0)
+
+    def plan() -> RequestPlan:
+        made = planner.plan(head, 0.0)
+        if made.fixed is not None:
+            planner.render(head, made.fixed)
+        return made
+
+    def known() -> RequestHead | None:
+        found = planner.known(raw)
+        if found is not None and found.plan is not None and found.plan.fixed is not None:
+            planner.render(found, found.plan.fixed)
+        return found
+
+    return known if is_known else plan
+
+
+def _known_answer() -> Part:
+    heads = ResponseShapes()
+    heads.learn(parse_response(ANSWER_HEAD))
+    return lambda: heads.find(ANSWER_HEAD)
 
 
 def _slots() -> Part:

@@ -5,6 +5,7 @@ removed a prefix of its own and may have another host or scheme: a trusted proxy
 """
 
 import re
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -30,12 +31,16 @@ class Peer(NamedTuple):
     """http or https."""
     trust: PeerTrust = PeerTrust.UNKNOWN
 
+    def chain(self, trail: Sequence[bytes]) -> bytes:
+        """X-Forwarded-For for a replica: addresses, this peer last. `trail`: values that the peer sent."""
+        if not trail or self.trust is PeerTrust.UNTRUSTED:
+            return self.address
+        return b", ".join([*trail, self.address])
+
 
 class Forwarded(NamedTuple):
-    """Values of the X-Forwarded-* fields for a replica."""
+    """Values of the X-Forwarded-* fields for a replica, without X-Forwarded-For (`Peer.chain`)."""
 
-    chain: bytes
-    """X-Forwarded-For: addresses, the peer of the router last."""
     proto: bytes
     host: bytes
     outer_prefix: bytes
@@ -53,16 +58,12 @@ REFERENCES = frozenset({b"location", b"content-location", b"refresh"})
 
 def forwarded(fields: list[Field], host: bytes, peer: Peer) -> Forwarded:
     """The values for a request. `fields`: of the request. `host`: that it names. `peer`: of the connection."""
-    if peer.trust is PeerTrust.UNTRUSTED:
-        return Forwarded(peer.address, peer.proto, host, b"")
-    chain = b", ".join([*(value for name, _, value in fields if name == b"x-forwarded-for"), peer.address])
-    if peer.trust is PeerTrust.UNKNOWN:
-        return Forwarded(chain, peer.proto, host, b"")
+    if peer.trust is not PeerTrust.TRUSTED:
+        return Forwarded(peer.proto, host, b"")
     claims = {name: value.partition(b",")[0].strip() for name, _, value in reversed(fields)}
     proto, named = claims.get(b"x-forwarded-proto", b""), claims.get(b"x-forwarded-host", b"")
     prefix = _prefix.fullmatch(claims.get(b"x-forwarded-prefix", b""))
     return Forwarded(
-        chain,
         proto.lower() if _proto.fullmatch(proto) else peer.proto,
         named if _host.fullmatch(named) else host,
         prefix[1] if prefix else b"",

@@ -82,20 +82,34 @@ def _look_alike(name: bytes) -> bool:
     return dashed in _GUARDED or dashed.startswith((b"x-forwarded-", b"x-ms-", b"azureml-"))
 
 
-def _forwarded(fields: list[Field], nominated: frozenset[bytes], stopped: frozenset[bytes]) -> list[bytes]:
-    """Header lines to forward.
+def _passes(name: bytes, nominated: frozenset[bytes], stopped: frozenset[bytes]) -> bool:
+    """True if a field is forwarded.
 
-    `fields`: received fields. `nominated`: names listed in Connection. `stopped`: names never forwarded in this
-    direction. Look-alikes of guarded names are dropped, too.
+    `name`: in lower case. `nominated`: names listed in Connection. `stopped`: names never forwarded in this direction.
+    Look-alikes of guarded names are dropped, too.
     """
-    return [
-        b"%b: %b\r\n" % (sent, value)
-        for name, sent, value in fields
-        if name not in stopped
+    return (
+        name not in stopped
         and not name.startswith(b"x-forwarded-")
         and (name not in nominated or name in _NOT_NOMINABLE)
         and (b"_" not in name or not _look_alike(name))
-    ]
+    )
+
+
+def _forwarded(fields: list[Field], nominated: frozenset[bytes], stopped: frozenset[bytes]) -> list[bytes]:
+    """Header lines to forward; see `_passes`."""
+    return [b"%b: %b\r\n" % (sent, value) for name, sent, value in fields if _passes(name, nominated, stopped)]
+
+
+def passed_to_replica(fields: list[Field], nominated: frozenset[bytes], credential: bool) -> tuple[bool, ...]:
+    """For each field: True if it is among the lines of `for_replica`, with the same arguments."""
+    stopped = _TO_OPEN_REPLICA if credential else _NOT_FORWARDED_TO_REPLICA
+    return tuple(_passes(name, nominated, stopped) for name, _, _ in fields)
+
+
+def passed_to_client(fields: list[Field], nominated: frozenset[bytes]) -> tuple[bool, ...]:
+    """For each field: True if it is among the lines of `for_client`, with the same arguments."""
+    return tuple(_passes(name, nominated, _NOT_FORWARDED_TO_CLIENT) for name, _, _ in fields)
 
 
 def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, credential: bool = False) -> bytes:

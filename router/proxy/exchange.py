@@ -100,12 +100,12 @@ class Exchange(RequestIntake):
         self._gateway.effects.carry_out(grant)
 
     def _send(self, connection: UpstreamStream) -> None:
-        version = self.version
-        assert version is not None
+        rendered = self.rendered
+        assert rendered is not None
         self.upstream = connection
-        body, head = self.body, self.head
+        body, head, lines = self.body, self.head, rendered.upstream_head
         if not self.body_complete:
-            self._begin_stream(connection, version.upstream_head)
+            self._begin_stream(connection, lines)
             return
         # A body held whole has a length, however it came: not every server understands chunks.
         if head.has_body or head.method == b"POST":
@@ -113,9 +113,9 @@ class Exchange(RequestIntake):
         else:
             framing = b"\r\n\r\n"
         if len(body) <= JOINED_BYTES:
-            connection.begin(self, b"".join((version.upstream_head, self.request_id, framing, body)), self.wait_s > 0.0)
+            connection.begin(self, b"".join((lines, self.request_id, framing, body)), self.wait_s > 0.0)
         else:
-            connection.begin(self, b"".join((version.upstream_head, self.request_id, framing)), self.wait_s > 0.0)
+            connection.begin(self, b"".join((lines, self.request_id, framing)), self.wait_s > 0.0)
             connection.write(bytes(body))
         self._sent_at = self._gateway.now()
         self._replayable = True
@@ -168,8 +168,8 @@ class Exchange(RequestIntake):
 
     def _write_head(self, head: ResponseHead, body: bytes, write: Callable[[bytes], None]) -> None:
         """Send the head and what there is of the body. `head`: of the replica. `write`: a method of the client."""
-        request, version = self.head, self.version
-        assert version is not None
+        request, version, rendered = self.head, self.version, self.rendered
+        assert version is not None and rendered is not None
         lines = head.lines
         if not lines:
             if head.depends_on_request:
@@ -186,7 +186,7 @@ class Exchange(RequestIntake):
             lines += connection_line(request, close)
         if b"date" not in head.names:
             lines += self._gateway.date_line()
-        write(b"".join((lines, version.response_lines, self.request_id, b"\r\n\r\n", body)))
+        write(b"".join((lines, rendered.response_lines, self.request_id, b"\r\n\r\n", body)))
         if version.observer is not None:
             version.observer.response_head(self.request_id, self.status, head)
             if body:
@@ -240,7 +240,8 @@ class Exchange(RequestIntake):
         Raises RouterError if the credential became invalid since the request began.
         """
         version, queue, lease, gateway = self.version, self.queue, self.lease, self._gateway
-        if version is None or queue is None or lease is None or not version.web_socket:
+        rendered = self.rendered
+        if version is None or rendered is None or queue is None or lease is None or not version.web_socket:
             return False
         if [value.lower() for name, _, value in head.fields if name == b"upgrade"] != [b"websocket"]:
             return False
@@ -249,7 +250,7 @@ class Exchange(RequestIntake):
         self.status = 101
         lease.exempt_from_timeout()
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-        lines = (replica_lines(head), upgrade, version.response_lines, self.request_id, b"\r\n\r\n")
+        lines = (replica_lines(head), upgrade, rendered.response_lines, self.request_id, b"\r\n\r\n")
         self.client.write(b"".join(lines))
         if version.observer is not None:
             version.observer.response_head(self.request_id, 101, head)

@@ -10,7 +10,7 @@ from router.core.dispatcher import Ticket
 from router.core.health import Failure
 from router.core.router_errors import ModelError, NoReadyReplicas, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
-from router.proxy.request_plan import VersionPlan
+from router.proxy.request_plan import RenderedHead, VersionPlan
 from router.proxy.response_head import ResponseHead
 from router.proxy.responses import connection_line, replica_lines, router_response
 from router.proxy.stream_deadlines import StreamDeadline
@@ -33,7 +33,7 @@ class ExchangeState(Ticket):
     __slots__ = (
         *("_answer", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes", "_continue_sent", "_gateway"),
         *("_replayable", "_sent_at", "_started_at", "_stream"),
-        *("body", "body_complete", "client", "content_length", "head", "replica_id", "request_id"),
+        *("body", "body_complete", "client", "content_length", "head", "rendered", "replica_id", "request_id"),
         *("routing_s", "status", "upstream", "version", "wait_s"),
     )
 
@@ -46,6 +46,8 @@ class ExchangeState(Ticket):
         self.content_length = content_length
         self.request_id = gateway.ids.next()
         self.version: VersionPlan | None = None
+        self.rendered: RenderedHead | None = None
+        """Lines of this request for the version."""
         self.upstream: UpstreamStream | None = None
         self.body: bytes | bytearray = b""
         """The part of the body received and not sent, or all of it while it may be sent again."""
@@ -142,9 +144,9 @@ class ExchangeState(Ticket):
         """Respond with an error of the router."""
         self._abandon_upstream()
         self.status = error.status
-        gateway, version = self._gateway, self.version
-        if version is not None:
-            lines = gateway.date_line() + version.response_lines + self.request_id + b"\r\n"
+        gateway, version, rendered = self._gateway, self.version, self.rendered
+        if version is not None and rendered is not None:
+            lines = gateway.date_line() + rendered.response_lines + self.request_id + b"\r\n"
             if version.observer is not None:
                 version.observer.response_head(self.request_id, self.status, None)
         else:

@@ -22,6 +22,7 @@ from router.proxy.queue_deadlines import QueueDeadlines
 from router.proxy.request_accounting import RequestAccounting
 from router.proxy.request_observer import RequestObserver
 from router.proxy.request_plan import Planner
+from router.proxy.request_shapes import RequestShapes
 from router.proxy.responses import CLOSE, ResponseFields, router_response
 from router.proxy.tunnels import OpenTunnels
 from router.proxy.upstream_pool import UpstreamPool
@@ -59,6 +60,7 @@ class Gateway:
         self.poller = poller
         """Busy-poll hook, called when more events are expected shortly."""
         self.table = Table(settings.hide_endpoints)
+        self.request_shapes = RequestShapes(settings, self.table)
         self.dispatcher = dispatcher
         self.stats = WorkerStats()
         self.batch = WriteBatch(settings.buffer_bytes)
@@ -99,7 +101,7 @@ class Gateway:
         address = unmapped(str(peername[0])) if peername else "unknown"
         proto = b"http" if transport.get_extra_info("ssl_object") is None else b"https"
         peer = Peer(address.encode(), proto, self._trust_in(address))
-        return Planner(self.table, self.dispatcher, self.stats, peer, self.observers)
+        return Planner(self.table, self.dispatcher, self.stats, peer, self.observers, self.request_shapes)
 
     def _trust_in(self, address: str) -> PeerTrust:
         trusted = self.settings.trusted_proxies

@@ -36,7 +36,7 @@ class RedirectDownstream(Downstream):
         """Always False: another worker would serve the connection as a scoring connection."""
         return False
 
-    def _open(self, head: RequestHead, length: int) -> None:
+    def _open(self, head: RequestHead) -> None:
         gateway = self._gateway
         target = location(head, self._port)
         gateway.accounting.count_unrouted(head, STATUS)
@@ -45,7 +45,7 @@ class RedirectDownstream(Downstream):
             b"HTTP/1.1 308 Permanent Redirect\r\nLocation: %b\r\nContent-Length: 0\r\n%bConnection: close\r\n\r\n"
             % (target, ids)
         )
-        self._finish(True, gateway.settings.max_body_bytes if head.chunked else length)
+        self._finish(True, gateway.settings.max_body_bytes if head.chunked else head.content_length)
 
 
 def location(head: RequestHead, port: int) -> bytes:

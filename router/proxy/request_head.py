@@ -1,7 +1,7 @@
 """Request heads: bytes in, a checked record out (RFC 9110, RFC 9112). No I/O.
 
-llhttp splits a head into fields; stricter rules follow here, because ambiguous framing is how requests are smuggled. A
-head is parsed once per connection and reused while its bytes repeat: this code is off the hot path of most clients.
+llhttp splits a head into fields; stricter rules follow here, because ambiguous framing is how requests are smuggled.
+Most heads are like an earlier one (`router.proxy.request_shapes`) and are not parsed.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
+from router.core.header_fields import Field, connection_tokens
 from router.core.router_errors import (
     BadRequest,
     CodingNotImplemented,
@@ -18,7 +18,6 @@ from router.core.router_errors import (
     RouterError,
     UriTooLong,
 )
-from router.proxy.head_cache import HeadPattern, length_of, with_values
 from router.proxy.head_parsing import (
     NOT_A_LENGTH,
     UNKNOWN_CODING,
@@ -29,10 +28,11 @@ from router.proxy.head_parsing import (
     is_persistent,
     values_by_name,
 )
+from router.proxy.head_shapes import CLIENT_ID, TRAIL
 from router.settings import RouterSettings
 
 if TYPE_CHECKING:
-    from router.proxy.request_plan import RequestPlan
+    from router.proxy.request_plan import RenderedHead, RequestPlan
 
 REQUEST_LINE = "the request line must be METHOD target HTTP/1.1"
 _request_line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([!-~]+) HTTP/1\.([01])\r\n")
@@ -40,31 +40,25 @@ _host = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
 )
 _digits = re.compile(rb"[0-9]{1,18}")
-_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 _absolute = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([/?][^#]*)?")
 _fields_of_response = re.compile(rb"\r\n(origin|x-ms-client-request-id):[ \t]*([^\r\n]*?)[ \t]*(?=\r)", re.IGNORECASE)
-_JUDGED = HOP_BY_HOP | {b"authorization", b"host", b"expect", b"azureml-model-deployment"}
-"""Fields that decide on routing, framing or admission, but for Content-Length: their values must not differ."""
 _codings = frozenset({b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"})
 
 
 class RequestHead:
-    """A checked request head and the plan that was made for it."""
+    """A checked request head, the plan that was made for it, and its lines for replica and client."""
 
     __slots__ = (
-        *("_after_length", "_before_length", "_pattern"),
-        *("authorization", "chunked", "client_request_id", "content_length", "expect_continue", "fields", "has_body"),
-        *("host", "keep_alive", "method", "nominated", "path", "pin", "plan", "query", "raw", "size"),
-        *("to_head", "version_minor", "web_socket"),
+        *("_fields", "_model", "_values"),
+        *("authorization", "chunked", "client_request_id", "content_length", "expect_continue", "has_body"),
+        *("host", "keep_alive", "method", "nominated", "passed_lines", "path", "pin", "plan", "query", "raw"),
+        *("rendered", "size", "to_head", "trail", "version_minor", "web_socket"),
     )
 
-    def __init__(
-        self, raw: bytes, method: bytes, version_minor: int, fields: list[Field], values: dict[bytes, list[bytes]]
-    ) -> None:
-        """The target and the framing are set by `parse_request`.
+    def __init__(self, raw: bytes, method: bytes, version_minor: int) -> None:
+        """The other attributes are set by `parse_request` or `varied`.
 
-        `raw`: its bytes. `version_minor`: of HTTP/1. `fields`: parsed, in order. `values`: lower-case name -> values of
-        its fields, in order.
+        `raw`: its bytes. `version_minor`: of HTTP/1.
         """
         self.raw = raw
         self.size = len(raw)
@@ -72,7 +66,6 @@ class RequestHead:
         self.to_head = method == b"HEAD"
         """True: no response to it has a body."""
         self.version_minor = version_minor
-        self.fields = fields
         self.host = b""
         self.path = b""
         self.query = b""
@@ -80,81 +73,74 @@ class RequestHead:
         self.content_length = 0
         self.chunked = False
         self.has_body = False
+        self.nominated: frozenset[bytes] = frozenset()
+        """Lower-case names in its Connection fields."""
+        self.keep_alive = False
+        self.authorization: tuple[bytes, ...] = ()
+        self.client_request_id = b""
+        self.trail: tuple[bytes, ...] = ()
+        """Values of X-Forwarded-For."""
+        self.pin: frozenset[bytes] = frozenset()
+        """Versions named in the field, which proxies may have joined to a list; an empty value names none."""
+        self.expect_continue = False
+        self.web_socket = False
+        self.plan: RequestPlan | None = None
+        """Made by `Planner.plan`; valid while its generation is that of the table."""
+        self.rendered: RenderedHead | None = None
+        """Its lines for the version that was chosen last."""
+        self.passed_lines: bytes | None = None
+        """Lines that are passed on to the replica; None: not known without its fields."""
+        self._fields: list[Field] | None = None
+        self._model: RequestHead | None = None
+        self._values: tuple[bytes, ...] = ()
+
+    @property
+    def fields(self) -> list[Field]:
+        """The fields, in order."""
+        fields = self._fields
+        if fields is None:
+            assert self._model is not None
+            named = zip(self._model.fields, self._values, strict=True)
+            fields = self._fields = [(name, sent, value) for (name, sent, _), value in named]
+            self._model = None  # a known head is one itself: no chain of them is kept
+        return fields
+
+    def set_fields(self, fields: list[Field], values: dict[bytes, list[bytes]]) -> None:
+        """Set the fields and what follows from their values.
+
+        `fields`: parsed, in order. `values`: lower-case name -> values of its fields, in order.
+        """
+        self._fields = fields
         self.nominated = connection_tokens(values.get(b"connection", ()))
-        self.keep_alive = is_persistent(version_minor, self.nominated)
+        self.keep_alive = is_persistent(self.version_minor, self.nominated)
         self.authorization = tuple(values.get(b"authorization", ()))
-        self.client_request_id = values.get(b"x-ms-client-request-id", [b""])[0]
+        self.client_request_id = values.get(CLIENT_ID, [b""])[0]
+        self.trail = tuple(values.get(TRAIL, ()))
         pins = values.get(b"azureml-model-deployment", ())
         self.pin = frozenset(pin for pin in map(bytes.strip, b",".join(pins).split(b",")) if pin)
-        """Versions named in the field, which proxies may have joined to a list; an empty value names none."""
-        self.expect_continue = version_minor == 1 and any(
+        self.expect_continue = self.version_minor == 1 and any(
             value.lower() == b"100-continue" for value in values.get(b"expect", ())
         )
         self.web_socket = (
-            method == b"GET"
-            and version_minor == 1
+            self.method == b"GET"
+            and self.version_minor == 1
             and b"upgrade" in self.nominated
             and [value.lower() for value in values.get(b"upgrade", ())] == [b"websocket"]
         )
-        self.plan: RequestPlan | None = None
-        """Made by `Planner.plan`; valid while its generation is that of the table."""
-        self._before_length = b""
-        self._after_length = b""
-        self._pattern: HeadPattern | None = None
 
-    def repeated(self, data: bytes, max_length: int) -> tuple[int, int]:
-        """Size and Content-Length of the head at the start of `data` if equal but for the length; else 0, 0.
+    def varied(self, raw: bytes, values: tuple[bytes, ...], query: bytes, content_length: int) -> "RequestHead":
+        """The head of another request that differs from this one in values that do not decide.
 
-        Most clients repeat their head: comparing takes 0.5 µs, parsing and planning 20 µs. `max_length`: largest body.
+        `client_request_id`, `trail` and `passed_lines` are set by the caller. `raw`: its bytes. `values`: of its
+        fields. `query`: of its target, with the question mark. `content_length`: 0 exactly if this one has 0.
         """
-        if data.startswith(self.raw):
-            return self.size, self.content_length
-        before, after = self._before_length, self._after_length
-        if not before or not data.startswith(before):
-            return 0, 0
-        begin = len(before)
-        end = data.find(b"\r", begin, begin + 19)
-        digits = data[begin:end]
-        if not digits.isdigit() or not data.startswith(after, end) or not 0 < int(digits) <= max_length:
-            return 0, 0
-        return end + len(after), int(digits)
-
-    def allow_other_lengths(self) -> None:
-        """Enable `repeated` for other values of Content-Length; only for a head with a body of known length."""
-        found = _length.search(self.raw)
-        if found is not None:
-            self._before_length, self._after_length = self.raw[: found.start(1)], self.raw[found.end(1) :]
-
-    def varied(self, raw: bytes, max_length: int) -> "RequestHead | None":
-        """The head `raw` if only pass-through values differ from this one; None if it must be parsed.
-
-        `raw`: ends with the empty line, within the size limit. `max_length`: largest body.
-        """
-        if self._pattern is None:
-            self._pattern = HeadPattern.of(self.raw, self.fields, _JUDGED)
-        found = self._pattern.match(raw)
-        if found is None:
-            return None
-        pattern, changes = found
-        length = length_of(changes, self.fields, self.content_length)
-        if length != self.content_length and not (self.has_body and 0 < length <= max_length):
-            return None
-        head = RequestHead.__new__(RequestHead)
-        for name in _SHARED:
-            setattr(head, name, getattr(self, name))
-        head.raw, head.size, head._pattern = raw, len(raw), pattern
-        head._before_length = head._after_length = b""
-        head.fields, head.content_length = with_values(self.fields, changes), length
-        for index, value in changes:
-            if self.fields[index][0] == b"x-ms-client-request-id":
-                head.client_request_id = value
-        head.plan = self.plan.varied(head) if self.plan is not None else None
+        head = RequestHead(raw, self.method, self.version_minor)
+        head.host, head.path, head.query = self.host, self.path, query
+        head.content_length, head.chunked, head.has_body = content_length, self.chunked, self.has_body
+        head.nominated, head.keep_alive, head.authorization = self.nominated, self.keep_alive, self.authorization
+        head.pin, head.expect_continue, head.web_socket = self.pin, self.expect_continue, self.web_socket
+        head.plan, head._model, head._values = self.plan, self, values
         return head
-
-
-_OWN = {"raw", "size", "fields", "content_length", "plan", "_pattern", "_before_length", "_after_length"}
-_SHARED = tuple(name for name in RequestHead.__slots__ if name not in _OWN)
-"""Attributes that a varied head shares with the previous one."""
 
 
 def parse_request(raw: bytes, settings: RouterSettings) -> RequestHead:
@@ -204,7 +190,8 @@ def _parsed(raw: bytes, line: re.Match[bytes], settings: RouterSettings) -> Requ
         _refuse_coding(values_by_name(collector.fields).get(b"transfer-encoding", []))
         raise
     values = values_by_name(collector.fields)
-    head = RequestHead(raw, line[1], int(line[3]), collector.fields, values)
+    head = RequestHead(raw, line[1], int(line[3]))
+    head.set_fields(collector.fields, values)
     _set_target(head, line[2], values)
     _set_framing(head, settings, values)
     return head
@@ -267,5 +254,3 @@ def _set_framing(head: RequestHead, settings: RouterSettings, values: dict[bytes
         head.has_body = head.content_length > 0
         if head.content_length > settings.max_body_bytes:
             raise PayloadTooLarge
-        if head.has_body:
-            head.allow_other_lengths()

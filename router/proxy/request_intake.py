@@ -41,8 +41,15 @@ class RequestIntake(ExchangeState):
                 self.body_complete = complete
                 self.answer_preflight(plan.preflight)
                 return
-            self.client.note_admission()
-        self.version = version = plan.fixed or plan.version(plan.match.route.choose(gateway.draw()), head)
+        client = self.client
+        if not client.authorized:
+            client.note_admission()
+        planner = client.planner
+        self.version = version = plan.fixed or planner.version(plan, plan.match.route.choose(gateway.draw()), head)
+        rendered = head.rendered
+        if rendered is None or rendered.version is not version:
+            rendered = planner.render(head, version)
+        self.rendered = rendered
         if version.observer is not None:
             version.observer.request_head(self.request_id, head)
             if complete and body:

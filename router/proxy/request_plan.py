@@ -1,11 +1,11 @@
 """Plan of a request head: route, version, checked credential, rendered head lines. Valid until the table changes.
 
-A plan depends only on the bytes of the head, the client's address and the table: a client that repeats its head pays
-for it once.
+A plan depends only on the deciding parts of a head and on the table: heads that differ in other values share it.
 """
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 from router.core.authorization import authorize
 from router.core.cors import ALLOWED_METHODS, origin_of
@@ -22,6 +22,7 @@ from router.core.router_errors import (
 )
 from router.core.table import Match, Route, Table, VersionRoute
 from router.metrics import VersionStats, WorkerStats
+from router.proxy.head_shapes import Shapes
 from router.proxy.own_pages import OWN_METHODS, OWN_PATHS
 from router.proxy.request_head import RequestHead
 from router.proxy.request_observer import RequestObserver
@@ -30,40 +31,88 @@ from serving.endpoint import Auth, VersionKey
 
 
 class VersionPlan:
-    """The part of a plan for one version."""
+    """The part of a plan for one version, the same for all heads that the plan is for."""
 
     __slots__ = (
-        "observer",
-        "queue",
-        "response_lines",
-        "retry_before_response",
-        "route",
-        "stats",
-        "upstream_head",
-        "web_socket",
+        *("_after_chain", "_before_query", "_cors", "_credential", "_host", "_response_lines"),
+        *("observer", "queue", "retry_before_response", "route", "stats", "web_socket"),
     )
 
     def __init__(
         self,
+        plan: "RequestPlan",
         route: VersionRoute,
-        endpoint: Route,
+        head: RequestHead,
+        peer: Peer,
         queue: VersionQueue,
         stats: VersionStats,
-        upstream_head: bytes,
-        response_lines: bytes,
-        web_socket: bool,
         observer: RequestObserver | None,
     ) -> None:
+        """`plan`: of the head. `route`: of the version. `head`: one that it is for. `peer`: its sender."""
+        match = plan.match
         self.observer = observer
         self.route = route
         self.queue = queue
         self.stats = stats
-        self.retry_before_response = endpoint.retry_before_response
+        self.retry_before_response = match.route.retry_before_response
+        self.web_socket = head.web_socket and route.web_socket and not head.has_body
+        self._before_query = b"%b %b" % (head.method, match.path_on(route))
+        self._host = route.host_header or head.host
+        self._credential = match.route.auth is Auth.NONE
+        proto, host, outer_prefix = forwarded(head.fields, head.host, peer)
+        self._after_chain = b"".join(
+            [
+                b"\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (proto, host),
+                b"X-Forwarded-Prefix: %b%b\r\nVia: 1.1 scorefront\r\n" % (outer_prefix, match.prefix),
+                b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if self.web_socket else b"",
+            ]
+        )
+        self._cors = b"" if match.route.cors is None else match.route.cors.response_lines(origin_of(head.fields))
+        self._response_lines = route.response_line + COMMON_LINES
+
+    def render(self, head: RequestHead, peer: Peer) -> "RenderedHead":
+        """The lines of a request. `head`: one of those that the plan is for. `peer`: of its connection."""
+        passed = head.passed_lines
+        if passed is None:
+            lines = for_replica(head.fields, head.nominated, self._host, self._credential)
+        else:
+            lines = b"Host: %b\r\n%b" % (self._host, passed)
+        client_id = client_id_line(head.client_request_id) if head.client_request_id else b""
+        upstream_head = b"%b%b HTTP/1.1\r\n%bX-Forwarded-For: %b%b%bx-ms-request-id: " % (
+            self._before_query,
+            head.query,
+            lines,
+            peer.chain(head.trail),
+            self._after_chain,
+            client_id,
+        )
+        return RenderedHead(self, upstream_head, b"%b%b%b" % (self._cors, client_id, self._response_lines))
+
+
+class RenderedHead:
+    """The lines of one request for one version."""
+
+    __slots__ = ("response_lines", "upstream_head", "version")
+
+    def __init__(self, version: VersionPlan, upstream_head: bytes, response_lines: bytes) -> None:
+        self.version = version
         self.upstream_head = upstream_head
         """The head for the replica up to the value of x-ms-request-id; the framing of the request follows."""
         self.response_lines = response_lines
         """The common lines of every response, up to the value of x-ms-request-id."""
-        self.web_socket = web_socket
+
+
+class KnownHeads(Protocol):
+    """The head cache of a worker for requests: `RequestShapes`."""
+
+    def of_peer(self, peer: Peer) -> Shapes[RequestHead]:
+        """The shapes for the kind of a peer."""
+
+    def find(self, shapes: Shapes[RequestHead], raw: bytes) -> RequestHead | None:
+        """The head `raw`, made from a known one; None if it must be parsed. `shapes`: of the kind of the peer."""
+
+    def learn(self, shapes: Shapes[RequestHead], peer: Peer, head: RequestHead) -> None:
+        """Keep a head with its plan. `shapes`: of the kind of the peer. `peer`: of the connection."""
 
 
 class Planner:
@@ -75,23 +124,36 @@ class Planner:
         dispatcher: Dispatcher,
         stats: WorkerStats,
         peer: Peer,
-        observers: Mapping[VersionKey, RequestObserver] | None = None,
+        observers: Mapping[VersionKey, RequestObserver],
+        heads: KnownHeads,
     ) -> None:
-        """`peer`: of the connection. `observers`: live, by version; default none."""
+        """`peer`: of the connection. `observers`: live, by version. `heads`: known to the worker."""
         self._table = table
         self._dispatcher = dispatcher
         self._stats = stats
         self._peer = peer
-        self._observers: Mapping[VersionKey, RequestObserver] = {} if observers is None else observers
+        self._observers = observers
+        self._heads = heads
+        self._shapes = heads.of_peer(peer)
+
+    def known(self, raw: bytes) -> RequestHead | None:
+        """A head with its plan, without parsing; None if it must be parsed.
+
+        `raw`: ends with the empty line, within the limits on heads.
+        """
+        return self._heads.find(self._shapes, raw)
 
     def plan(self, head: RequestHead, now_unix: float) -> "RequestPlan":
-        """Route and authorize a head; sets `head.plan`. Raises RouterError: 404, 405, 401, 403, 400 (ambiguous pin)."""
+        """Route and authorize a head; sets `head.plan`. An admitted head is known from then on.
+
+        Raises RouterError: 404, 405, 401, 403, 400 (ambiguous pin).
+        """
         if head.path in OWN_PATHS:
             raise MethodNotAllowed(OWN_METHODS)
         if head.path == b"*":
             raise MethodNotAllowed
         match = self._table.match(head.path)
-        head.plan = plan = RequestPlan(self, match, self._table.generation)
+        head.plan = plan = RequestPlan(match, self._table.generation)
         route = match.route
         if head.method not in SCORING_METHODS:
             if route.cors is None or head.method != b"OPTIONS":
@@ -101,10 +163,11 @@ class Planner:
         plan.valid_until = self._authorize(route, head, now_unix)
         pin = _pin(head, match)
         if pin is not None:
-            plan.fixed = plan.version(route.pinned(pin), head)
+            plan.fixed = self.version(plan, route.pinned(pin), head)
         elif not route.split:
-            plan.fixed = plan.version(route.choose(0.0), head)
+            plan.fixed = self.version(plan, route.choose(0.0), head)
         plan.admitted = True
+        self._heads.learn(self._shapes, self._peer, head)
         return plan
 
     def valid_until(self, head: RequestHead, now_unix: float) -> float:
@@ -119,43 +182,28 @@ class Planner:
                 raise Unauthorized from error  # 403 would reveal that the endpoint exists
             raise
 
-    def is_current(self, generation: int) -> bool:
-        """True if the table has not changed since this generation."""
-        return generation == self._table.generation
+    def version(self, plan: "RequestPlan", route: VersionRoute, head: RequestHead) -> VersionPlan:
+        """The part of a plan for one version, made on first use.
 
-    def version_plan(self, plan: "RequestPlan", version: VersionRoute, head: RequestHead) -> VersionPlan:
-        """Make the part of a plan for one version.
-
-        `plan`: of the head. `version`: the chosen one. `head`: its bytes are rendered for the replica.
+        `plan`: of the head. `route`: of the chosen version. `head`: one of those that the plan is for.
         """
-        web_socket = head.web_socket and version.web_socket and not head.has_body
-        route = plan.match.route
-        host = version.host_header or head.host
-        lines = for_replica(head.fields, head.nominated, host, credential=route.auth is Auth.NONE)
-        chain, proto, host, outer_prefix = forwarded(head.fields, head.host, self._peer)
-        cors = b"" if route.cors is None else route.cors.response_lines(origin_of(head.fields))
-        client_id = client_id_line(head.client_request_id) if head.client_request_id else b""
-        upstream_head = b"".join(
-            [
-                b"%b %b%b HTTP/1.1\r\n" % (head.method, plan.match.path_on(version), head.query),
-                lines,
-                b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (chain, proto, host),
-                b"X-Forwarded-Prefix: %b%b\r\nVia: 1.1 scorefront\r\n" % (outer_prefix, plan.match.prefix),
-                b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if web_socket else b"",
-                client_id,
-                b"x-ms-request-id: ",
-            ]
-        )
-        return VersionPlan(
-            version,
-            route,
-            self._dispatcher.queue(version.key),
-            self._stats.version(version.key),
-            upstream_head,
-            cors + client_id + version.response_line + COMMON_LINES,
-            web_socket,
-            self._observers.get(version.key) if self._observers else None,
-        )
+        version = plan.versions.get(route.name)
+        if version is None:
+            version = plan.versions[route.name] = VersionPlan(
+                plan,
+                route,
+                head,
+                self._peer,
+                self._dispatcher.queue(route.key),
+                self._stats.version(route.key),
+                self._observers.get(route.key) if self._observers else None,
+            )
+        return version
+
+    def render(self, head: RequestHead, version: VersionPlan) -> RenderedHead:
+        """The lines of a head for the version that was chosen; kept for a head that repeats."""
+        rendered = head.rendered = version.render(head, self._peer)
+        return rendered
 
     def replica_origin(
         self, plan: "RequestPlan", version: VersionRoute, head: RequestHead, address: bytes
@@ -165,22 +213,21 @@ class Planner:
         `plan`: of the head. `version`: the chosen one. `head`: of the request. `address`: `host:port` of the replica,
         empty if unknown.
         """
-        match, (_, proto, host, outer_prefix) = plan.match, forwarded(head.fields, head.host, self._peer)
+        match, (proto, host, outer_prefix) = plan.match, forwarded(head.fields, head.host, self._peer)
         hosts = frozenset({head.host, host, version.host_header or host})
         return ReplicaOrigin(match.prefix, match.own_prefixes, outer_prefix, proto, hosts, address)
 
 
 class RequestPlan:
-    """Plan of one head, valid for one generation of the table and until the credential expires.
+    """Plan of one head and of all that differ from it in values that do not decide.
 
-    It does not refer back to its head: that cycle would be work for the garbage collector, once per head.
+    Valid for one generation of the table and until the credential expires. It refers to no head and no connection.
     """
 
-    __slots__ = ("_planner", "_versions", "admitted", "fixed", "generation", "match", "preflight", "valid_until")
+    __slots__ = ("admitted", "fixed", "generation", "match", "preflight", "valid_until", "versions")
 
-    def __init__(self, planner: Planner, match: Match, generation: int) -> None:
-        self._planner = planner
-        self._versions: dict[bytes, VersionPlan] = {}
+    def __init__(self, match: Match, generation: int) -> None:
+        self.versions: dict[bytes, VersionPlan] = {}
         self.match = match
         self.generation = generation
         self.admitted = False
@@ -191,23 +238,6 @@ class RequestPlan:
         """Expiry of the credential in unix seconds."""
         self.fixed: VersionPlan | None = None
         """The only possible version; None if each request is decided by a draw."""
-
-    def version(self, route: VersionRoute, head: RequestHead) -> VersionPlan:
-        """The part for a version, made on first use. `head`: the head of this plan."""
-        version = self._versions.get(route.name)
-        if version is None:
-            version = self._versions[route.name] = self._planner.version_plan(self, route, head)
-        return version
-
-    def varied(self, head: RequestHead) -> "RequestPlan | None":
-        """The plan of a head that differs only in pass-through values; None if this plan is outdated or refused."""
-        if not self.admitted or not self._planner.is_current(self.generation):
-            return None
-        plan = RequestPlan(self._planner, self.match, self.generation)
-        plan.admitted, plan.valid_until = self.admitted, self.valid_until
-        if self.fixed is not None:
-            plan.fixed = plan.version(self.fixed.route, head)
-        return plan
 
 
 def _pin(head: RequestHead, match: Match) -> bytes | None:

@@ -1,14 +1,14 @@
 """Response heads of replicas: bytes in, a checked record out (RFC 9110, RFC 9112). No I/O."""
 
 import re
+from collections.abc import Collection
 
 import httptools
 
 from router.core.cors import OF_REPLICAS
 from router.core.forwarding import REFERENCES
-from router.core.header_fields import HOP_BY_HOP, Field, connection_tokens
+from router.core.header_fields import Field, connection_tokens
 from router.core.router_errors import BadRequest, ReplicaFailed
-from router.proxy.head_cache import HeadPattern, length_of, with_values
 from router.proxy.head_parsing import (
     BOTH_FRAMINGS,
     NOT_A_LENGTH,
@@ -36,33 +36,24 @@ class ResponseHead:
     """A checked response head of a replica."""
 
     __slots__ = (
-        *("_pattern", "broken_rule", "depends_on_request"),
-        *("chunked", "content_length", "fields", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
+        *("_fields", "_model", "_values", "broken_rule", "depends_on_request"),
+        *("chunked", "content_length", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
         *("size", "status", "until_close", "version_minor"),
     )
 
-    def __init__(
-        self,
-        raw: bytes,
-        status: int,
-        reason: bytes,
-        version_minor: int,
-        fields: list[Field],
-        values: dict[bytes, list[bytes]],
-    ) -> None:
-        """`raw`: its bytes. `fields`: parsed, in order. `values`: lower-case name -> values of its fields, in order."""
+    def __init__(self, raw: bytes, status: int, reason: bytes, version_minor: int) -> None:
+        """The other attributes are set by `parse_response` or `varied`. `raw`: its bytes."""
         self.raw = raw
         self.size = len(raw)
         self.status = status
         self.version_minor = version_minor
         self.reason = reason
-        self.fields = fields
-        self.names = values.keys()
+        self.names: Collection[bytes] = ()
         """Lower-case names of the fields."""
-        self.depends_on_request = not REFERENCES.isdisjoint(self.names) or any(map(_of_cors, self.names))
+        self.depends_on_request = False
         """True if a field is rendered for each request by itself."""
-        self.nominated = connection_tokens(values.get(b"connection", ()))
-        self.keep_alive = is_persistent(version_minor, self.nominated)
+        self.nominated: frozenset[bytes] = frozenset()
+        self.keep_alive = False
         self.broken_rule = ""
         """A rule that the head breaks and that does not make it ambiguous; for the log."""
         self.chunked = False
@@ -71,29 +62,43 @@ class ResponseHead:
         self.until_close = False
         self.lines = b""
         """Rendered for the client without common fields and empty line; cached by the exchange."""
-        self._pattern: HeadPattern | None = None
+        self._fields: list[Field] | None = None
+        self._model: ResponseHead | None = None
+        self._values: tuple[bytes, ...] = ()
 
-    def varied(self, raw: bytes) -> "ResponseHead | None":
-        """The head `raw` if only pass-through values differ from this one; None if it must be parsed."""
-        if self._pattern is None:
-            self._pattern = HeadPattern.of(self.raw, self.fields, HOP_BY_HOP)
-        found = self._pattern.match(raw)
-        if found is None:
-            return None
-        pattern, changes = found
-        length = length_of(changes, self.fields, self.content_length)
-        if length < 0 or (length != self.content_length and _has_no_body(self.status)):
-            return None
-        head = ResponseHead.__new__(ResponseHead)
-        for name in _SHARED:
-            setattr(head, name, getattr(self, name))
-        head.raw, head.size, head.lines, head._pattern = raw, len(raw), b"", pattern
-        head.fields, head.content_length = with_values(self.fields, changes), length
+    @property
+    def fields(self) -> list[Field]:
+        """The fields, in order."""
+        fields = self._fields
+        if fields is None:
+            assert self._model is not None
+            named = zip(self._model.fields, self._values, strict=True)
+            fields = self._fields = [(name, sent, value) for (name, sent, _), value in named]
+            self._model = None  # a known head is one itself: no chain of them is kept
+        return fields
+
+    def set_fields(self, fields: list[Field], values: dict[bytes, list[bytes]]) -> None:
+        """Set the fields and what follows from their values.
+
+        `fields`: parsed, in order. `values`: lower-case name -> values of its fields, in order.
+        """
+        self._fields = fields
+        self.names = values.keys()
+        self.depends_on_request = not REFERENCES.isdisjoint(self.names) or any(map(_of_cors, self.names))
+        self.nominated = connection_tokens(values.get(b"connection", ()))
+        self.keep_alive = is_persistent(self.version_minor, self.nominated)
+
+    def varied(self, raw: bytes, values: tuple[bytes, ...], content_length: int) -> "ResponseHead":
+        """Another head that differs from this one in values that do not decide.
+
+        `raw`: its bytes. `values`: of its fields. `content_length`: of its body.
+        """
+        head = ResponseHead(raw, self.status, self.reason, self.version_minor)
+        head.names, head.depends_on_request, head.nominated = self.names, self.depends_on_request, self.nominated
+        head.keep_alive, head.chunked, head.until_close = self.keep_alive, self.chunked, self.until_close
+        head.content_length = content_length
+        head._model, head._values = self, values
         return head
-
-
-_OWN = {"raw", "size", "fields", "content_length", "lines", "_pattern"}
-_SHARED = tuple(name for name in ResponseHead.__slots__ if name not in _OWN)
 
 
 def parse_response(raw: bytes, to_head: bool = False) -> ResponseHead:
@@ -124,14 +129,15 @@ def _parsed(raw: bytes, to_head: bool) -> ResponseHead:
     except BadRequest as error:
         raise ReplicaFailed(error.rule) from error
     values = values_by_name(collector.fields)
-    head = ResponseHead(raw, int(line[2]), line[3] or b"", int(line[1]), collector.fields, values)
+    head = ResponseHead(raw, int(line[2]), line[3] or b"", int(line[1]))
+    head.set_fields(collector.fields, values)
     lengths = values.get(b"content-length", [])
     codings = values.get(b"transfer-encoding", [])
     if broken := framing_fault(lengths, codings, int(line[1])):
         raise ReplicaFailed(broken)
     if to_head:
         head.keep_alive = False  # some servers send a body all the same: it must not become the next response
-    if _has_no_body(head.status):
+    if has_no_body(head.status):
         return head
     if codings:
         if codings[0].lower() != b"chunked":
@@ -149,6 +155,6 @@ def _parsed(raw: bytes, to_head: bool) -> ResponseHead:
     return head
 
 
-def _has_no_body(status: int) -> bool:
+def has_no_body(status: int) -> bool:
     """True if a response with this status never has a body (RFC 9112 section 6.3)."""
     return status < 200 or status in (204, 304)

@@ -13,6 +13,7 @@ from router.proxy.response_head import ResponseHead
 
 CLOSE = b"Connection: close\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MODEL_ERROR = f"HTTP/1.1 {ModelError.status} {ModelError.reason}\r\nx-ms-error-code: {ModelError.code}\r\n".encode()
 COMMON_LINES = b"x-ms-request-id: "
 """Constant lines of every response, ending with the name of x-ms-request-id. Put a new field for all responses in front
 of it, and its name into `router.core.header_fields.ROUTER_RESPONSE`, so that replicas cannot send it."""
@@ -21,7 +22,7 @@ of it, and its name into `router.core.header_fields.ROUTER_RESPONSE`, so that re
 class ResponseFields:
     """The fields that every response carries: Date, x-ms-client-request-id if given, COMMON_LINES.
 
-    Responses of a version get them through `VersionPlan.response_lines`, rendered once per head.
+    Responses of a version get them through `RenderedHead.response_lines`, rendered once per head.
     """
 
     def __init__(self, unix_now: Callable[[], float]) -> None:
@@ -57,18 +58,17 @@ def replica_lines(head: ResponseHead, origin: ReplicaOrigin | None = None, cors:
     A model's own 500 becomes 502, as in azureml-fe. `origin`: of the replica, for its references; default: they are
     passed on as they are. `cors`: the router sends the fields for other origins instead of the replica; default False.
     """
-    status, reason, code = head.status, head.reason, b""
-    if status == 500:
-        status, reason = ModelError.status, ModelError.reason.encode()
-        code = b"x-ms-error-code: %b\r\n" % ModelError.code.encode()
     fields = head.fields
     if origin is not None:
         fields = [(name, sent, origin.rewritten(name, value)) for name, sent, value in fields]
     if cors:
         fields = [field for field in fields if field[0] == FROM_REPLICAS or not field[0].startswith(OF_REPLICAS)]
-    return b"".join(
-        [b"HTTP/1.1 %d %b\r\n" % (status, reason), code, for_client(fields, head.nominated), _framing(head)]
-    )
+    return b"".join([status_lines(head), for_client(fields, head.nominated), framing_line(head)])
+
+
+def status_lines(head: ResponseHead) -> bytes:
+    """The status line of a replica's response for the client, and the error code of a model's own 500."""
+    return _MODEL_ERROR if head.status == 500 else b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)
 
 
 def interim_response(head: ResponseHead) -> bytes:
@@ -105,7 +105,8 @@ def router_response(error: RouterError, lines: bytes, connection: bytes, to_head
     )
 
 
-def _framing(head: ResponseHead) -> bytes:
+def framing_line(head: ResponseHead) -> bytes:
+    """The field for the client that frames the body of a replica's response."""
     if head.chunked or head.until_close:
         return b"Transfer-Encoding: chunked\r\n"
     if head.content_length < 0 or head.status == 304 or head.status < 200 or head.status == 204:

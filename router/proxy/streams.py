@@ -30,6 +30,8 @@ class ClientStream(Protocol):
     exchange: "Exchange | None"
     """The request being served."""
     planner: "Planner"
+    authorized: bool
+    """True once an endpoint has admitted a request of this connection."""
     write_paused: bool
     """True while the client reads too slowly."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from router.core.router_errors import BadRequest, ReplicaFailed, RouterError
 from router.proxy.chunked import ChunkedBody
 from router.proxy.head_parsing import has_stray_octets
+from router.proxy.head_shapes import CACHED_HEAD_BYTES
 from router.proxy.partial_head import PartialResponseHead, response_fault
 from router.proxy.replica_connection import ReplicaConnection
 from router.proxy.response_head import ResponseHead, parse_response
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
     from router.proxy.upstream_pool import UpstreamPool
 
-CACHED_HEAD_BYTES = 4096
-"""Largest head that is kept in the head cache."""
 MAX_RESPONSE_LINES = 1000
 MAX_INTERIM_RESPONSES = 1000
 """1xx responses to one request: three per second for the longest request."""
@@ -71,17 +70,7 @@ class UpstreamConnection(ReplicaConnection):
                     self._unsolicited(exchange)
                     return
                 self._early = True
-            last = self._last_head
-            # Most responses repeat the previous head (the Date changes once a second).
-            if (
-                last is not None
-                and not self._buffer
-                and data.startswith(last.raw)
-                and len(data) - last.size == last.content_length
-                and not last.chunked
-                and not last.until_close
-            ):
-                exchange.receive_response(last, data[last.size :])
+            if not self._buffer and self._read_whole(exchange, data):
                 return
             partial = self._partial
             if partial is None:
@@ -167,6 +156,22 @@ class UpstreamConnection(ReplicaConnection):
 
     # ---- reading
 
+    def _read_whole(self, exchange: "Exchange", data: bytes) -> bool:
+        """Pass on a complete response with a known head; False if `data` must be read part by part."""
+        head, pool = self._last_head, self._pool
+        if head is None or not data.startswith(head.raw):
+            size = data.find(b"\r\n\r\n") + 4
+            if not 4 <= size < len(data) or exchange.head.to_head:
+                return False
+            head = pool.response_shapes.find(data[:size])
+            if head is None or not head.version_minor or pool.http10:
+                return False
+            self._last_head = head
+        if len(data) - head.size != head.content_length or head.chunked or head.until_close:
+            return False
+        exchange.receive_response(head, data[head.size :])
+        return True
+
     def _read_heads(self) -> None:
         exchange = self.exchange
         try:
@@ -205,11 +210,13 @@ class UpstreamConnection(ReplicaConnection):
             fault = response_fault(raw, not has_stray_octets(raw), too_large=True)
             assert fault is not None
             raise fault
-        last = self._last_head
-        if last is None:
-            head = parse_response(raw, exchange.head.to_head)
-        else:
-            head = last if last.raw == raw else last.varied(raw) or parse_response(raw)
+        to_head, shapes = exchange.head.to_head, self._pool.response_shapes
+        head = self._last_head
+        if head is None or head.raw != raw:
+            head = None if to_head else shapes.find(raw)
+        parsed = head is None
+        if head is None:
+            head = parse_response(raw, to_head)
         if head.status == 101:
             self._tunnel = exchange.switch_protocols(head)
             if not self._tunnel:
@@ -230,6 +237,8 @@ class UpstreamConnection(ReplicaConnection):
             if exchange.head.to_head:
                 exchange.receive_response(head, b"")
                 return
+            if parsed:
+                shapes.learn(head)
             if head.size <= CACHED_HEAD_BYTES:
                 self._last_head = head
             self._handle_final_head(exchange, head)

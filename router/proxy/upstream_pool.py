@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cluster.owned_tasks import OwnedTasks
 from router.core.ledger import ReplicaSlots
+from router.proxy.response_shapes import ResponseShapes
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
 from router.settings import RouterSettings
@@ -35,6 +36,7 @@ class UpstreamPool:
         """`batch`: takes small whole requests."""
         self.settings = settings
         self.batch = batch
+        self.response_shapes = ResponseShapes()
         self.statics = StaticAddresses()
         self.http10: set[str] = set()
         """Replicas that answer HTTP/1.0: they may not be sent a chunked body (RFC 9112 section 6.1)."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.core.forwarding import Forwarded, Peer, PeerTrust, ReplicaOrigin, forwarded
+from router.core.forwarding import Peer, PeerTrust, ReplicaOrigin, forwarded
 from router.core.header_fields import Field
 
 PREFIX = b"/api/v1/service/iris"
@@ -21,8 +21,11 @@ CLAIMS = fields(
 CHAIN = b"198.51.100.1, 198.51.100.2, 203.0.113.3, 10.0.0.9"
 
 
-def of(trust: PeerTrust, *lines: str) -> Forwarded:
-    return forwarded(fields(*lines) if lines else CLAIMS, b"front:8080", Peer(b"10.0.0.9", b"http", trust))
+def of(trust: PeerTrust, *lines: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """The chain, the scheme, the host and the prefix."""
+    claims, peer = fields(*lines) if lines else CLAIMS, Peer(b"10.0.0.9", b"http", trust)
+    trail = [value for name, _, value in claims if name == b"x-forwarded-for"]
+    return (peer.chain(trail), *forwarded(claims, b"front:8080", peer))
 
 
 def test_claims_of_a_trusted_proxy_are_kept_and_its_address_is_appended() -> None:

@@ -1,7 +1,7 @@
 """Request heads: ambiguous ones are refused, and the rest has one meaning."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.router_errors import (
@@ -408,57 +408,6 @@ def test_any_bytes_are_refused_as_the_clients_fault(raw: bytes) -> None:
             PartialRequestHead(attempt, SETTINGS).find_end()
         except CLIENTS_FAULT:
             continue
-
-
-# ---- a head that is repeated
-
-REPEATED = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\nX-Two: 2\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("data", "found"),
-    [
-        (REPEATED + b"body", (len(REPEATED), 12)),
-        (REPEATED.replace(b"12", b"7") + b"body", (len(REPEATED) - 1, 7)),
-        (REPEATED.replace(b"12", b"0099") + b"body", (len(REPEATED) + 2, 99)),
-        (REPEATED.replace(b"12", b"100"), (len(REPEATED) + 1, 100)),
-        (REPEATED.replace(b"12", b"101"), (0, 0)),
-        (REPEATED.replace(b"12", b"0"), (0, 0)),
-        (REPEATED.replace(b"12", b""), (0, 0)),
-        (REPEATED.replace(b"12", b"+7"), (0, 0)),
-        (REPEATED.replace(b"12", b"7 "), (0, 0)),
-        (REPEATED.replace(b"12", b"7, 7"), (0, 0)),
-        (REPEATED.replace(b"12", b"7\r\nX: 1"), (0, 0)),
-        (REPEATED.replace(b"12", b"1" * 19), (0, 0)),
-        (REPEATED.replace(b"X-Two: 2", b"X-Two: 3"), (0, 0)),
-        (REPEATED[:-2], (0, 0)),
-        (REPEATED.replace(b"12", b"7")[:-1], (0, 0)),
-    ],
-)
-def test_a_repeated_head_is_recognised_for_any_length_of_body(data: bytes, found: tuple[int, int]) -> None:
-    assert parse_request(REPEATED, SETTINGS).repeated(data, 100) == found
-
-
-@given(cut=st.integers(0, len(REPEATED)), end=st.integers(0, len(REPEATED)), put=st.binary(max_size=8))
-@example(cut=REPEATED.index(b"12"), end=REPEATED.index(b"12") + 2, put=b"345")
-def test_a_recognised_head_equals_the_parsed_one(cut: int, end: int, put: bytes) -> None:
-    head = parse_request(REPEATED, SETTINGS)
-    data = REPEATED[:cut] + put + REPEATED[max(cut, end) :]
-    size, length = head.repeated(data, 1_000_000)
-    if size:
-        parsed = parse_request(data[:size], SETTINGS)
-        assert parsed.content_length == length
-        assert [field for field in parsed.fields if field[0] != b"content-length"] == [
-            field for field in head.fields if field[0] != b"content-length"
-        ]
-        assert (parsed.method, parsed.path, parsed.keep_alive) == (head.method, head.path, head.keep_alive)
-
-
-@pytest.mark.parametrize("lines", [("Transfer-Encoding: chunked",), (), ("Content-Length: 0",)])
-def test_a_head_without_a_body_of_known_length_is_known_again_only_as_it_is(lines: tuple[str, ...]) -> None:
-    head = parse(*lines)
-    assert head.repeated(head.raw + b"x", 100) == (head.size, 0)
-    assert head.repeated(head.raw.replace(b": 0", b": 1") if b": 0" in head.raw else head.raw[:-2], 100) == (0, 0)
 
 
 @pytest.mark.parametrize(

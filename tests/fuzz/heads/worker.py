@@ -1,0 +1,273 @@
+"""A data plane without sockets: bytes of a client in, bytes for a replica and for the client out."""
+
+import asyncio
+import math
+from typing import Any, NamedTuple, cast
+
+from router.accesslog import AccessLog, AccessLogMode
+from router.core.dispatcher import Dispatcher
+from router.core.forwarding import Peer
+from router.core.ids import RequestIds
+from router.core.ledger import ReplicaSlots
+from router.proxy.downstream import Downstream
+from router.proxy.exchange import Exchange
+from router.proxy.gateway import Gateway
+from router.proxy.head_shapes import Shapes
+from router.proxy.request_head import RequestHead
+from router.proxy.request_shapes import RequestShapes
+from router.proxy.response_head import ResponseHead
+from router.proxy.response_shapes import ResponseShapes
+from router.proxy.upstream import UpstreamConnection
+from router.proxy.upstream_pool import UpstreamPool
+from router.settings import RouterSettings
+from router.write_batch import WriteBatch
+from serving.credentials import KeyDigests
+from serving.destinations import networks
+from serving.endpoint import Auth, Cors
+from serving.replica import Replica
+from tests.integration.router.rig import declared, endpoint, keys, version
+
+KEY, OTHER_KEY = "k" * 43, "o" * 43
+TRUSTED_PEER, PEERS = "10.0.0.1", ("192.0.2.7", "10.0.0.1", "192.0.2.8")
+ENDPOINTS = (
+    (endpoint(name="iris", auth=Auth.KEY), keys(KEY, OTHER_KEY, endpoint="iris")),
+    (
+        endpoint(version(web_socket=True), name="open", cors=Cors(("https://a.test", "https://*.b.test"), ("*",), 60)),
+        KeyDigests("open", ()),
+    ),
+    (endpoint(version("blue", 0.5), version("green", 0.5), name="pair"), KeyDigests("pair", ())),
+)
+SLOTS = 64
+LATE = b"x" * 64 + b"\r\n0\r\n\r\n" + b"y" * 64
+"""Follows what is incomplete: each framing makes something else of it."""
+
+
+class Wire(asyncio.Transport):
+    """One side of a connection: keeps the bytes."""
+
+    def __init__(self, peer: str) -> None:
+        super().__init__({"peername": (peer, 4000)})
+        self.sent = b""
+        self.closing = False
+        self.ended = False
+
+    def write(self, data: Any) -> None:
+        self.sent += bytes(data)
+
+    def taken(self) -> bytes:
+        """The bytes since the last call."""
+        sent, self.sent = self.sent, b""
+        return sent
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class FixedIds(RequestIds):
+    """The same id for every request: outputs can be compared."""
+
+    def next(self) -> bytes:
+        return b"0" * 36
+
+
+class DirectPool(UpstreamPool):
+    """Connections that are there at once; a kept one is used again unless `fresh`."""
+
+    def __init__(self, settings: RouterSettings, batch: WriteBatch, fresh: bool) -> None:
+        super().__init__(settings, batch)
+        self.last: UpstreamConnection | None = None
+        self._fresh = fresh
+
+    def pop_idle(self, replica_id: str) -> UpstreamConnection:
+        kept = super().pop_idle(replica_id)
+        if kept is None or self._fresh:
+            kept = UpstreamConnection(self, replica_id)
+            kept.connection_made(Wire("replica"))
+            kept.opened_at = math.inf
+        self.last = kept
+        return kept
+
+    def connect(self, replica: ReplicaSlots, exchange: Exchange) -> None:
+        exchange.connected(self.pop_idle(replica.id))
+
+
+class RequestCounter(RequestShapes):
+    """The cache of request heads; counts the heads that were found."""
+
+    found, learns = 0, True
+
+    def find(self, shapes: Shapes[RequestHead], raw: bytes) -> RequestHead | None:
+        head = super().find(shapes, raw)
+        self.found += head is not None
+        return head
+
+    def learn(self, shapes: Shapes[RequestHead], peer: Peer, head: RequestHead) -> None:
+        if self.learns:
+            super().learn(shapes, peer, head)
+
+
+class ResponseCounter(ResponseShapes):
+    """The cache of response heads; counts the heads that were found."""
+
+    found, learns = 0, True
+
+    def find(self, raw: bytes) -> ResponseHead | None:
+        head = super().find(raw)
+        self.found += head is not None
+        return head
+
+    def learn(self, head: ResponseHead) -> None:
+        if self.learns:
+            super().learn(head)
+
+
+class Outcome(NamedTuple):
+    """All that is seen from outside of one message and what follows it."""
+
+    to_client: bytes
+    to_replica: bytes
+    client_open: bool
+    replica_open: bool
+    goes_on: bool
+    """True if the exchange is not over."""
+    authorized: bool
+    """True if an endpoint admitted a request."""
+    log: tuple[object, ...]
+
+
+class Records(AccessLog):
+    """The access log, kept for one exchange."""
+
+    def __init__(self) -> None:
+        super().__init__(AccessLogMode.ALL, -1)
+        self.kept: list[object] = []
+
+    def add(self, record: dict[str, object]) -> None:
+        self.kept.append(tuple(record.values()))
+
+
+class FuzzedWorker:
+    """The data plane of one worker, with the caches of heads that grow, or (`fresh`) with the parser alone."""
+
+    def __init__(self, fresh: bool, proxies: bool) -> None:
+        """`fresh`: each message comes on a new connection, and nothing is kept. `proxies`: one is trusted."""
+        settings = RouterSettings(
+            trusted_proxies=networks(f"{TRUSTED_PEER}/32", "proxies") if proxies else (), max_body_bytes=100_000
+        )
+        self._fresh = fresh
+        self._records = Records()
+        self._drawn = 0
+        self.now_unix = 1_000_000.0
+        ids = FixedIds(bytes(16))
+        dispatcher = Dispatcher()
+        self.gateway = Gateway(
+            settings, dispatcher, self._records, ids, lambda: 1000.0, lambda: self.now_unix, self._draw
+        )
+        self.pool = self.gateway.pool = DirectPool(settings, self.gateway.batch, fresh)
+        self._clients: dict[str, Downstream] = {}
+        self.requests = RequestCounter(settings, self.gateway.table)
+        self.responses = ResponseCounter()
+        if fresh:
+            self.requests.learns = self.responses.learns = False
+        self.gateway.request_shapes, self.pool.response_shapes = self.requests, self.responses
+        for one, digests in ENDPOINTS:
+            self.gateway.table.upsert(one)
+            self.gateway.table.set_keys(digests)
+            for each in one.versions:
+                dispatcher.configure(one.name, each)
+                dispatcher.upsert(_replica(one.name, each.name), 0.0)
+
+    def _draw(self) -> float:
+        return self._drawn / 2
+
+    def ask(self, peer: str, pieces: list[bytes], answers: list[bytes], drawn: int = 0) -> Outcome:
+        """Send a request in pieces, then the answer of the replica in pieces; what is incomplete gets LATE.
+
+        `peer`: address of the client. `drawn`: the version, if two share the traffic; default the first.
+        """
+        self._drawn = drawn
+        self._records.kept.clear()
+        client = self._client(peer)
+        client.authorized = False
+        wire = cast(Wire, client.transport)
+        self.pool.last = None
+        for piece in pieces:
+            if not wire.is_closing():
+                client.data_received(piece)
+        if client.exchange is not None and not client.exchange.body_complete:
+            client.data_received(LATE)
+        to_replica, is_kept = b"", False
+        while (replica := self.pool.last) is not None:
+            self.pool.last = None
+            self.gateway.batch._flush()
+            to_replica += cast(Wire, replica.transport).taken()
+            exchange = replica.exchange  # another one may follow on the same connection
+            for piece in answers:
+                if replica.exchange is exchange:
+                    replica.data_received(piece)
+            if replica.exchange is exchange:
+                replica.data_received(LATE)
+            to_replica += cast(Wire, replica.transport).taken()
+            if replica.exchange is exchange:
+                replica.eof_received()
+            is_kept = not replica.closed
+        self.gateway.batch._flush()
+        goes_on = client.exchange is not None
+        is_open = not wire.is_closing() and not wire.ended
+        outcome = Outcome(
+            wire.taken(), to_replica, is_open, is_kept, goes_on, client.authorized, tuple(self._records.kept)
+        )
+        if self._fresh or goes_on or not is_open or client._buffer:
+            client.connection_lost(None)
+            del self._clients[peer]
+        self._forgive()
+        return outcome
+
+    def _client(self, peer: str) -> Downstream:
+        client = self._clients.get(peer)
+        if client is None:
+            client = self._clients[peer] = Downstream(self.gateway)
+            client.connection_made(Wire(peer))
+        return client
+
+    def _forgive(self) -> None:
+        """Replicas are never out of service, and never distrusted."""
+        dispatcher = self.gateway.dispatcher
+        for key, queue in dispatcher.queues.items():
+            for replica in list(queue.replicas.values()):
+                if replica.failures:
+                    dispatcher.remove(replica.id)
+                    dispatcher.upsert(_replica(key.endpoint, key.version), 0.0)
+        self.pool.distrusted.clear()
+        self.pool.http10.clear()
+
+    async def close(self) -> None:
+        """Cancel timers."""
+        await self.gateway.close()
+
+
+def _replica(endpoint: str, version: str) -> Replica:
+    return declared(f"{endpoint}-{version}", 80, SLOTS, version, endpoint)
