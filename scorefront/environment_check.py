@@ -14,7 +14,7 @@ OTHERS = frozenset(
     f"{OURS}{name}"
     for name in (
         *("URL", "TOKEN", "CA", "DEBUG", "SHOW_KEYS", "STATIC_CIDRS", "GPUS"),
-        *("NAMESPACE", "NAMESPACES", "POD_TEMPLATE", "CLUSTER_PURPOSE", "FRONTEND_MAX_CORES"),
+        *("NAMESPACE", "NAMESPACES", "POD_TEMPLATE", "COMPILE", "CLUSTER_PURPOSE", "FRONTEND_MAX_CORES"),
         *("ENDPOINT", "VERSION", "REPLICA", "RUN"),  # set for replicas; their code may call scorefront
         *("KEY", "SCORING_TOKEN", "PAYLOAD", "SHAPE", "BENCH_ENVOY"),  # of the load tests
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import signal
 import time
 
@@ -127,18 +128,21 @@ async def resetting(quick: bool) -> Verdict:
 async def truncating(quick: bool) -> Verdict:
     """8: an answer ends before its end: the client sees that it does, also one of HTTP/1.0."""
     async with site() as here:
-        ends = [await _is_reset(here.caller, path, minor) for path in ("short", "cut") for minor in (1, 0)]
+        ends = [await _is_cut(here.caller, path, minor) for path in ("short", "cut") for minor in (1, 0)]
         good = all(ends) and await here.at_rest()
         return Verdict(good, f"{sum(ends)} of {len(ends)} truncations seen as such (length and chunks, 1.1 and 1.0)")
 
 
-async def _is_reset(caller: Caller, path: str, minor: int) -> bool:
-    """True if the connection is reset after the head: no reader can take that for the end of the answer."""
+async def _is_cut(caller: Caller, path: str, minor: int) -> bool:
+    """True if no reader can take the end for the end of the answer: too few bytes, no last chunk, or a reset."""
     reader, writer = await asyncio.open_connection(*caller.address)
     writer.write(caller.head(0, path).replace(b"HTTP/1.1", b"HTTP/1.%d" % minor))
     try:
-        await reader.read()
-        return False
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+        if length is not None:
+            return len(body) < int(length[1])
+        return b"chunked" in head.lower() and not body.endswith(b"0\r\n\r\n")
     except ConnectionResetError:
         return True
     finally:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from serving.models import MAX_VERSIONS
-from tests.unit.deploy.conftest import CHART, Objects, chart, overlay
+from tests.unit.deploy.conftest import CHART, Objects, build, chart, overlay
 
-__all__ = ["chart", "overlay"]
+__all__ = ["build", "chart", "overlay"]
 
 FILE = Path(__file__).parents[2] / "deploy" / "base" / "admission.yaml"
 POLICY, BINDING = yaml.safe_load_all(FILE.read_text(encoding="utf-8"))

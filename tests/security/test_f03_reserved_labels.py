@@ -16,10 +16,10 @@ from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint
 from serving.rules import RESERVED_KEYS
-from tests.unit.deploy.conftest import ROOT, Objects, overlay
+from tests.unit.deploy.conftest import ROOT, Objects, build, overlay
 from tests.unit.serving.documents import document, version
 
-__all__ = ["overlay"]
+__all__ = ["build", "overlay"]
 
 RESERVED = [
     *("scorefront.io/endpoint", "scorefront.io/component", "scorefront.io/control-client", "scorefront.io/anything"),

@@ -79,7 +79,9 @@ def escapers(site: Site) -> list[Escapers]:
 
 def declared(directory: Path, replicas: int) -> dict[str, Any]:
     command = ["python", str(REPLICA), "{port}", str(directory / "escaped")]
-    replica = {"command": command, "sourceDirectory": str(directory)}
+    source = directory / "source"  # apart from the folder that the replicas write to: a changed file replaces them
+    source.mkdir(exist_ok=True)
+    replica = {"command": command, "sourceDirectory": str(source)}
     return manifest("escape", [{"name": "blue", "replica": replica, "numReplicas": replicas}])
 
 

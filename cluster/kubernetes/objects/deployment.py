@@ -259,7 +259,8 @@ def _secret_variables(source: ReplicaSource) -> Iterator[dict[str, Any]]:
 def _scoring_container(containers: list[dict[str, Any]], port: int) -> dict[str, Any]:
     """The container that serves: the one that names the port, else the first."""
     for container in containers:
-        if any(opened.get("containerPort") == port for opened in container.get("ports") or ()):
+        opened = [each for each in container.get("ports") or () if isinstance(each, Mapping)]
+        if any(each.get("containerPort") == port for each in opened):
             return container
     return containers[0]
 

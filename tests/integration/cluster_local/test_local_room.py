@@ -34,7 +34,7 @@ async def test_replicas_without_memory_are_reported_once_and_no_process_starts(
     await provider.apply(endpoint(huge), {"blue": 10})
     await watcher.until(lambda: waiting(watcher))
     (one,) = watcher.replicas.values()
-    assert one.state is ReplicaState.STARTING and "no room: needs 1e+06 GB of memory" in one.reason
+    assert one.state is ReplicaState.STARTING and "no room: needs 1000000 GB of memory" in one.reason
     assert watcher.ever == {one.id} and not pids_with(f"SCOREFRONT_REPLICA={one.id}")
     await provider.apply(endpoint(version()), {"blue": 2})
     await watcher.until_ready(2)

@@ -1,3 +1,5 @@
+import re
+
 import jwt
 import pytest
 
@@ -104,4 +106,4 @@ def test_a_clock_that_went_back_still_finds_a_signer() -> None:
 def test_no_private_key_is_in_a_repr_or_sent_to_routers() -> None:
     ring = new_keyring("here", EDDSA, T0)
     for text in (repr(ring), repr(ring.trust()), repr(ring.issue("iris", "life-1", T0, "x"))):
-        assert "PRIVATE" not in text and "ey" + "J" not in text
+        assert "PRIVATE" not in text and re.search(r"eyJ[\w-]*\.", text) is None
