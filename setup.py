@@ -19,7 +19,7 @@ COMPILED = (
 )
 """Modules of `router`, `router.core` and `router.proxy`."""
 FLAGS = ("--config-file=", "--ignore-missing-imports")
-"""Of mypy: `make lint` is the strict check; the compiler depends on no plugin and on no stub packages."""
+"""mypy options of the compiler: no plugins, no stub packages. The strict check is `make lint`."""
 
 
 def sources() -> list[str]:

@@ -232,7 +232,7 @@ class ScalingLoop:
         """Return when a version is due or a version, a policy or a poke is new."""
         wait_s = min(self._pokes.next_s(), self._ticks.next_s()) - self._clock.now()
         if wait_s <= 0:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # other tasks run between two decisions
             return
         async with asyncio.TaskGroup() as tasks:
             alarm = tasks.create_task(self._wake_after(wait_s), name="autoscaler alarm") if wait_s < math.inf else None

@@ -55,7 +55,7 @@ class Provider(Protocol):
         """Declared fields that have no effect here, one line for each version that has such."""
 
     def problems(self, key: VersionKey) -> Mapping[Problem, str]:
-        """What keeps a version from its replicas, besides the state of these: word -> reason; empty if nothing does."""
+        """Problems of a version besides the states of its replicas: word -> reason; empty without any."""
 
     async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
         """Read the files that replicas start from; the names of running versions that changed files replace with the

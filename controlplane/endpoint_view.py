@@ -63,7 +63,7 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
 
 
 def problems_of(key: VersionKey, sources: ViewSources) -> dict[Problem, str]:
-    """What keeps a version from its replicas, in order of weight: word -> reason.
+    """Problems of a version, the most severe first: word -> reason.
 
     Also while enough replicas are ready: a new model that does not start while the previous one serves, or a scale-up
     that there is no room for.

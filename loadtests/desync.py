@@ -83,7 +83,7 @@ class DesyncClient:
         for piece in self._pieces(body):
             writer.write(head + piece)
             head = b""
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # each piece in a write of its own
         answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
         fields = dict(line.split(": ", 1) for line in answer[1:] if line)
         text = (await reader.readexactly(int(fields["content-length"]))).decode("latin-1")

@@ -1,6 +1,6 @@
 """The end of an installation or of a namespace: rights of the control plane are deleted together with the endpoints.
 
-A finalizer that nobody with rights is left to remove would block the deletion for ever, so it is removed at once.
+A finalizer blocks the deletion for ever once the controller's rights are deleted, so it is removed at once.
 """
 
 import logging
@@ -27,7 +27,7 @@ class EndOfInstallation:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._uid = ""
-        """Of the Deployment; "": none was there, as with a control plane outside of pods."""
+        """Uid of the Deployment; "" without one, e.g. for a control plane outside of pods."""
 
     async def begin(self) -> None:
         """Remember the Deployment."""

@@ -65,7 +65,7 @@ class VersionStatusReader:
         return VersionFacts(scaled.workload.pod_selector, updating, scaled.limit(), scaled.suspended())
 
     def problems(self, key: VersionKey) -> dict[Problem, str]:
-        """What keeps a version from its replicas: word -> reason."""
+        """Problems of the version: word -> reason."""
         facts, found = self.facts(key), {}
         if facts.conflict:
             found[Problem.CONFLICT] = facts.conflict

@@ -20,7 +20,7 @@ class RouterError(Exception):
     rule = ""
     """The rule of HTTP that was broken, for logs; "" if the error is of another kind."""
     client_request_id = method = path = origin = b""
-    """Of a request refused by its head; empty if unknown."""
+    """`x-ms-client-request-id` of a request with a refused head; empty if unknown."""
 
     def __init__(self, text: str | None = None) -> None:
         if text is not None:

@@ -134,4 +134,4 @@ class RequestIntake(ExchangeState):
 
     def granted(self, lease: Lease, now: float) -> None:
         """The request holds a slot. `now`: monotonic seconds."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: `Exchange` sends the request

@@ -56,7 +56,7 @@ class RestPort:
         self._port = TimedPort(sock, limits, tls.own if tls is not None else None)
         self._forwarder = LeaderProxy(identity, leader, tls.leader if tls is not None else None)
         self.waiting_for: Callable[[], list[str]] = lambda: []
-        """What keeps this process from leading, or the installation from having a leader."""
+        """Reasons why this process cannot lead, or why the installation has no leader."""
         self._answering: web.AppRunner | None = None
         self._leaving: asyncio.Task[None] | None = None
 

@@ -34,7 +34,7 @@ async def test_an_installation_that_is_deleted_with_an_endpoint_in_it_goes_withi
     await site.ready(name, 2)
     try:
         requests = [asyncio.create_task(begun(site, name), name=f"request {number}") for number in range(2)]
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # into the 3 s of the requests: routers report no single request to poll for
         started = time.monotonic()
         await kubectl("delete", "-k", overlay, f"--timeout={LIMIT_S:.0f}s")
         took_s = time.monotonic() - started

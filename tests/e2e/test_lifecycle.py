@@ -267,7 +267,7 @@ def _first_ready(listen: str, control: str, seen: list[tuple[int, list[int]]]) -
             scores = [_status(f"http://{listen}/api/v1/service/{name}/score", b"{}") for name in ("first", "second")]
             seen.append((status, scores))
             return
-        time.sleep(0.002)
+        time.sleep(0.002)  # interval of the polls
 
 
 def _status(url: str, data: bytes | None = None) -> int:

@@ -137,7 +137,7 @@ class Reader:
         while not answers(url):
             log_text = (self.folder / f"{program}.log").read_text()
             assert self.running[program].poll() is None and time.monotonic() < deadline, log_text
-            time.sleep(0.05)
+            time.sleep(0.05)  # interval of the polls
 
     def paste(self, text: str) -> None:
         done = subprocess.run(

@@ -51,7 +51,7 @@ def disruption_budget(key: VersionKey, deployment: Mapping[str, Any]) -> Object:
         "spec": {
             "maxUnavailable": 1,
             "selector": {"matchLabels": labels_of(key)},
-            # A replica that is not Ready serves nobody: it never keeps a node from being drained.
+            # A replica that is not Ready serves no request, so its eviction is always allowed.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

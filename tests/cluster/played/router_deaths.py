@@ -166,7 +166,7 @@ async def crash_loop(installed: Site, callers: Callers, pod: str, seconds: float
     died_s = time.monotonic()
     while time.monotonic() < died_s + seconds:
         installed.signal(pod, signal.SIGKILL)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # interval of the kills, not a wait for a condition
     return cost(callers.seen[began:], died_s)
 
 

@@ -1,4 +1,4 @@
-"""What keeps a version from its replicas, where people look: conditions, Events, `get` and `why`."""
+"""Problems of versions in conditions, Events, `get` and `why`."""
 
 import logging
 

@@ -12,6 +12,7 @@ class Model:
     """A registered model, by its path on disk."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
+        # Registration needs a workspace; in a replica only the path of a model is defined.
         raise NotImplementedError(
             "in a replica without azureml-core only Model.get_model_path is available; install azureml-core into the"
             " Python of the replicas for more"
