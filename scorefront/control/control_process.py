@@ -245,7 +245,7 @@ class _Term:
         self._leading: ClusterControl | None = None
 
     def waiting(self) -> list[str]:
-        """Reasons why this process cannot lead: refused lists of the cluster, or the error of the Lease; empty if unknown."""
+        """Reasons why this process cannot lead: refused lists, or the error of the Lease; empty if unknown."""
         if self._leading is not None:
             return self._leading.waiting()
         error = self._elector.last_error

@@ -248,7 +248,7 @@ class ClusterMembership:
                     self._remove(suspect, reason)
 
     async def _end_of(self, suspect: Suspect) -> str:
-        """Evidence of the end of the group, "" if it may be alive. Read anew: a stale status would remove a living group."""
+        """Evidence of the end of the group, "" if it may be alive. Read anew: a stale one removes a living group."""
         try:
             pod = await self._api.get(path(PODS, self._api.home, suspect.pod))
         except NotFound:
