@@ -19,6 +19,8 @@ COPY controlplane controlplane
 COPY router router
 COPY scorefront scorefront
 COPY serving serving
+COPY telemetry telemetry
+COPY workspace workspace
 # PYTHONPATH: the types of the packages beside the product. Without SCOREFRONT_COMPILE the image is pure Python.
 RUN PYTHONPATH=/opt/scorefront/lib/python3.11/site-packages SCOREFRONT_COMPILE=1 /opt/build/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation -w /src/dist . \
  && /opt/build/bin/pip --python /opt/scorefront install --no-cache-dir --disable-pip-version-check --no-deps /src/dist/*.whl \

@@ -71,15 +71,20 @@ mutate: .venv/mutate/ready
 	@rm -rf mutants
 	@.venv/mutate/bin/mutmut run $(if $(MUTANTS),'$(MUTANTS)'); .venv/mutate/bin/mutmut results
 
-# the stamp file is touched last, so an interrupted installation is repeated
+# uv installs in seconds what takes pip a minute. pip is the second way because uv does not read pip.conf (mirrors).
+# The stamp file is touched last, so an interrupted installation is repeated.
+LOCKED := --require-hashes --only-binary :all: -r requirements.lock
 .venv/ready: requirements.lock pyproject.toml
 	@[ -n '$(PYTHON)' ] || { echo 'scorefront needs Python 3.11 or later (Debian 12: apt-get install python3 python3-venv)' >&2; exit 1; }
-	@echo 'installing into .venv (about a minute, once)'
+	@echo 'installing into .venv (once)'
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv >&2 || { rm -rf .venv; \
 		echo '$(PYTHON) cannot make a virtual environment (Debian: apt-get install python3-venv)' >&2; exit 1; }
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: \
-		-r requirements.lock
+	@awk '/^[a-z]/ {wanted = /^uv==/} wanted' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: -r .venv/uv.lock
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python $(LOCKED) 2> .venv/uv.log || { \
+		echo 'uv could not install; trying pip, with its own settings (.venv/uv.log says why)' >&2; \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check $(LOCKED); }
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -93,11 +98,13 @@ $(MODELS)/ready: examples/iris/train.py .venv/ready
 	@$(BIN)/python examples/iris/train.py
 	@touch $@
 
-# resolves pyproject.toml for the oldest supported Python; takes some minutes and needs the network
+# resolves pyproject.toml for the oldest supported Python; versions in the lock stay unless UPGRADE=--upgrade; gcs is not
+# locked: its dependencies are as many as those of all the rest
+UPGRADE ?=
 lock: .venv/ready
-	@[ -x .venv/lock/bin/pip-compile ] || { $(BIN)/python -m venv .venv/lock; .venv/lock/bin/pip install -qq pip-tools; }
-	@.venv/lock/bin/pip-compile --quiet --all-extras --all-build-deps --allow-unsafe --generate-hashes --strip-extras \
-		--no-annotate --no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	@$(BIN)/uv pip compile --quiet --system-certs --python-version 3.11 --python-platform linux --only-binary :all: \
+		--extra serve --extra builder --extra examples --extra k8s --extra s3 --extra azure --extra otel --extra compile --extra dev \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url $(UPGRADE) \
 		--output-file requirements.lock pyproject.toml
 
 # by way of a temporary file: a failure must not leave an incomplete definition

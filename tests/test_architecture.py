@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "scorefront")
+PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "workspace", "telemetry", "scorefront")
 BESIDE_THE_CORE = (
     "router.settings",
     "router.metrics",
@@ -50,6 +50,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.worker": ("serving", "cluster", "router"),
     "router.supervisor": ("serving", "cluster", "router"),
     "controlplane": ("serving", "autoscaler", "cluster"),
+    "workspace": ("serving", "autoscaler", "cluster", "controlplane"),
+    "telemetry": ("serving", "cluster"),
     "scorefront": PACKAGES,
 }
 
@@ -62,7 +64,7 @@ STARTS = {"scorefront.cli": APART, "scorefront.__main__": ("scorefront.cli",)}
 
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("cluster.local", "cluster.kubernetes.client.api", "controlplane", "scorefront"),
+    "aiohttp": ("cluster.local", "cluster.kubernetes.client.api", "controlplane", "workspace", "scorefront"),
     "azureml": ("cluster.local.v1_modules",),
     "azureml_inference_server_http": ("cluster.local.v1_modules", "cluster.local.script_host"),
     "cryptography": (
@@ -86,15 +88,16 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         ),
         *("scorefront.doctor", "cluster.kubernetes.client.api", "cluster.kubernetes.client.reflector"),
         "cluster.kubernetes.objects.keys",
+        *("workspace", "telemetry"),
     ),
     "multidict": ("controlplane.leader_proxy",),  # aiohttp speaks in its terms, and in yarl's
     "prometheus_client": ("scorefront.exposition",),
     "pydantic": ("serving",),
-    "pathspec": ("cluster.local.fingerprint",),
+    "pathspec": ("cluster.local.fingerprint", "workspace"),
     "rich": ("scorefront.cli", "scorefront.up.banner"),
     "typer": ("scorefront.cli",),
     "uvloop": ("scorefront.process.event_loop",),
-    "yaml": ("scorefront",),
+    "yaml": ("scorefront", "workspace"),
     "yarl": ("controlplane.leader_proxy",),
 }
 

@@ -33,6 +33,9 @@ FIXED = {
 """Distribution -> the first version without the advisories known when the floors were last raised. `make audit` asks
 for new ones."""
 
+NOT_LOCKED = {"gcsfs"}
+"""Requirements without a lock (Makefile, `lock`)."""
+
 
 def declared() -> dict[str, Requirement]:
     """Every requirement of pyproject.toml, by canonical name."""
@@ -69,7 +72,8 @@ def test_no_version_with_a_known_advisory_is_locked(lock: Path) -> None:
 
 def test_every_requirement_is_locked_at_or_above_its_floor() -> None:
     versions = locked(ROOT / "requirements.lock")
-    assert {name for name, requirement in declared().items() if versions[name] < floor(requirement)} == set()
+    expected = {name: requirement for name, requirement in declared().items() if name not in NOT_LOCKED}
+    assert {name for name, requirement in expected.items() if versions[name] < floor(requirement)} == set()
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,0 +1,1 @@
+"""Payload records, request telemetry, metric history and the comparison of versions."""
