@@ -21,9 +21,10 @@ Origin = Annotated[
     ),
     FieldRule(ORIGIN_RULE),
 ]
+FIELD_NAME_PATTERN = r"^[!#-'*+.^_`|~0-9A-Za-z-]+$"
 FieldName = Annotated[
     str,
-    Field(pattern=r"^[!#-'*+.^_`|~0-9A-Za-z-]+$", max_length=100),
+    Field(pattern=FIELD_NAME_PATTERN, max_length=100),
     FieldRule('the name of a header field of at most 100 characters, or "*" alone'),
 ]
 CORS_HEADERS = ("Authorization", "Content-Type", "azureml-model-deployment", "x-ms-client-request-id")

@@ -195,6 +195,16 @@ class Cors:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitBy:
+    """The value of a request by which its version is chosen; one of the two is set."""
+
+    header: str = ""
+    """Name of a header field."""
+    cookie: str = ""
+    """Name of a cookie."""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One named scoring service and its versions."""
 
@@ -207,6 +217,8 @@ class Endpoint:
     retry: RetryRule = RetryRule.NEVER_BEGUN
     cors: Cors | None = None
     """None: only scripts of its own origin may call it."""
+    split_by: SplitBy | None = None
+    """None: the version of a request is chosen by chance."""
 
     def version(self, name: str) -> Version | None:
         """The version with this name, or None."""

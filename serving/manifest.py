@@ -20,6 +20,7 @@ from serving.endpoint import (
     Resources,
     RetryRule,
     SecretRef,
+    SplitBy,
     Version,
     VersionType,
     WorkloadRef,
@@ -30,6 +31,7 @@ from serving.models import DeclaredResources as DeclaredResources
 from serving.plain import plain
 from serving.rules import broken_rules
 from serving.schema import json_schema
+from serving.split_by import DeclaredSplitBy
 from serving.traffic import effective_shares
 from serving.validation_messages import complaints
 
@@ -79,6 +81,7 @@ def to_endpoint(declared: ScoringEndpoint) -> Endpoint:
         properties=dict(spec.properties),
         retry=RetryRule(spec.retry),
         cors=_cors(spec.cors),
+        split_by=_split_by(spec.splitBy),
     )
 
 
@@ -86,6 +89,10 @@ def _cors(declared: DeclaredCors | None) -> Cors | None:
     if declared is None:
         return None
     return Cors(tuple(declared.allowOrigins), tuple(declared.allowHeaders), declared.maxAgeSeconds)
+
+
+def _split_by(declared: DeclaredSplitBy | None) -> SplitBy | None:
+    return None if declared is None else SplitBy(declared.header or "", declared.cookie or "")
 
 
 def _version(declared: DeclaredVersion, share: float, is_default: bool) -> Version:

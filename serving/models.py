@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PlainSerializer
 from serving.cors import DeclaredCors
 from serving.declared_model import DAY_S, DeclaredModel, FieldRule
 from serving.pod_fields import NodeSelector, ObjectName, PullSecrets, Tolerations
+from serving.split_by import DeclaredSplitBy
 
 API_VERSION: Final = "scorefront.io/v1alpha1"
 KIND: Final = "ScoringEndpoint"
@@ -357,6 +358,11 @@ class Spec(DeclaredModel):
     tokenAuthEnabled: bool = Field(False, description="Demand a token; excludes authEnabled.")
     cors: DeclaredCors | None = Field(
         None, description="Scripts of browsers that may call from other origins; default: none."
+    )
+    splitBy: DeclaredSplitBy | None = Field(
+        None,
+        description="Choose the version by a header field or a cookie: the same value meets the same version while the"
+        " shares stand. Default, and for requests without the value: by chance.",
     )
     retry: Literal["neverBegun", "beforeResponse"] = Field(
         "neverBegun",

@@ -58,6 +58,7 @@ NO_REFERENCE = (
     " use secretEnv ($${{{name}}}: the text itself)"
 )
 ONE_AUTH_RULE = "authEnabled and tokenAuthEnabled exclude each other; one may be true"
+ONE_SPLIT_RULE = "must have exactly one of header, cookie"
 LONE_WILDCARD_RULE = 'must have "*" alone, or none'
 TRAFFIC_RULE = "the trafficPercentile values of all versions must add up to at most 100"
 TOLERATED_VALUE = "must be left out with operator Exists, which tolerates every value"
@@ -160,6 +161,15 @@ def _lone_wildcards(spec: Node) -> Iterator[Fault]:
     for field in ("allowOrigins", "allowHeaders"):
         if isinstance(listed := cors.sound(field), list) and "*" in listed and len(listed) > 1:
             yield cors.fault(field, LONE_WILDCARD_RULE)
+
+
+def _one_split_value(spec: Node) -> Iterator[Fault]:
+    if not spec.has("splitBy") or not isinstance(spec.get("splitBy"), dict):
+        return
+    split = spec.node("splitBy")
+    given = [field for field in ("header", "cookie") if split.has(field)]
+    if len(given) != 1:
+        yield split.at(", ".join(given) or None, ONE_SPLIT_RULE)
 
 
 def _kinds(version: Node) -> list[str]:
@@ -358,6 +368,7 @@ SPEC_RULES: tuple[Check, ...] = (
     _one_control,
     _one_auth,
     _lone_wildcards,
+    _one_split_value,
 )
 VERSION_RULES: tuple[Check, ...] = (
     _one_kind,

@@ -6,12 +6,15 @@ segments, plain or encoded, are refused, because a replica might resolve them.
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from router.core.authorization import Tokens
 from router.core.cors import CorsRule
+from router.core.header_fields import Field
 from router.core.router_errors import EndpointNotFound, RefusedRequest, VersionNotFound
+from router.core.sticky_split import StickySplit
 from serving.credentials import KeyDigests, TokenTrust
 from serving.endpoint import Auth, Endpoint, RetryRule, VersionKey
 
@@ -41,7 +44,7 @@ class VersionRoute:
 class Route:
     """Precomputed routing data of one endpoint."""
 
-    __slots__ = ("_bounds", "_choices", "auth", "cors", "keys", "name", "retry_before_response", "versions")
+    __slots__ = ("_bounds", "_choices", "auth", "cors", "keys", "name", "retry_before_response", "sticky", "versions")
 
     def __init__(self, endpoint: Endpoint, keys: KeyDigests) -> None:
         self.name = endpoint.name
@@ -56,6 +59,10 @@ class Route:
         ]
         self._choices = [route for _, route in drawn]
         self._bounds = list(accumulate(share for share, _ in drawn))[:-1]
+        self.sticky: StickySplit | None = None
+        """The split by a value of the request; None: by chance."""
+        if endpoint.split_by is not None and self._bounds:
+            self.sticky = StickySplit(endpoint.name, endpoint.split_by, {route.name: share for share, route in drawn})
 
     @property
     def split(self) -> bool:
@@ -65,6 +72,14 @@ class Route:
     def choose(self, u: float) -> VersionRoute:
         """Version for an unpinned request; `u` is uniform on [0, 1)."""
         return self._choices[bisect_right(self._bounds, u)] if self._bounds else self._choices[0]
+
+    def assign(self, sticky: StickySplit, fields: Sequence[Field], u: float) -> VersionRoute:
+        """Version for an unpinned request, by its value; by chance without one.
+
+        `sticky`: of this route. `fields`: of the request. `u`: uniform on [0, 1).
+        """
+        value = sticky.value(fields)
+        return self.versions[sticky.choose(value)] if value else self.choose(u)
 
     def pinned(self, name: bytes) -> VersionRoute:
         """Version by name, for a pinned request. Raises VersionNotFound."""

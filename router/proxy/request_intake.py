@@ -45,7 +45,12 @@ class RequestIntake(ExchangeState):
         if not client.authorized:
             client.note_admission()
         planner = client.planner
-        self.version = version = plan.fixed or planner.version(plan, plan.match.route.choose(gateway.draw()), head)
+        version = plan.fixed
+        if version is None:
+            route, u = plan.match.route, gateway.draw()
+            chosen = route.choose(u) if route.sticky is None else route.assign(route.sticky, head.fields, u)
+            version = planner.version(plan, chosen, head)
+        self.version = version
         rendered = head.rendered
         if rendered is None or rendered.version is not version:
             rendered = planner.render(head, version)

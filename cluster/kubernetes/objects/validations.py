@@ -20,6 +20,7 @@ from serving.rules import (
     ONE_AUTH_RULE,
     ONE_KIND_RULE,
     ONE_MACHINE_ONLY,
+    ONE_SPLIT_RULE,
     OWN_SECRETS,
     OWN_SECRETS_RULE,
     OWN_WORKLOAD_RULE,
@@ -42,6 +43,7 @@ VERSION: Place = (*SPEC, "versions", "[]")
 REPLICA: Place = (*VERSION, "replica")
 WORKLOAD: Place = (*REPLICA, "workloadRef")
 COMMAND: Place = (*REPLICA, "command")
+SPLIT_BY: Place = (*SPEC, "splitBy")
 STATIC: Place = (*REPLICA, "static")
 ADDRESS: Place = (*STATIC, "[]")
 HOST_HEADER: Place = (*REPLICA, "hostHeader")
@@ -153,6 +155,7 @@ _UNIQUE_ADDRESSES = Validation(
     "addresses must be unique in the list; upper and lower case are the same",
 )
 _LONE_WILDCARD = Validation("!('*' in self) || self.size() == 1", LONE_WILDCARD_RULE)
+_ONE_SPLIT_VALUE = Validation("has(self.header) != has(self.cookie)", ONE_SPLIT_RULE)
 LONGEST_ADDRESS = 253 + len(":65535")
 _LABEL = r"\\w([\\w-]{0,61}\\w)?"
 # Four rules with one meaning: the API server limits the cost of each.
@@ -246,6 +249,7 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
     ANNOTATIONS: (_NOT_RESERVED,),
     COMMAND: (_PROGRAM,),
     STATIC: (_UNIQUE_ADDRESSES,),
+    SPLIT_BY: (_ONE_SPLIT_VALUE,),
     **dict.fromkeys(CORS_LISTS, (_LONE_WILDCARD,)),
     ADDRESS: _VALID_ADDRESS,
     HOST_HEADER: _VALID_HOST,

@@ -1,6 +1,7 @@
 """Declarations change under load: the change holds at once, and fails no unrelated request."""
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,9 +11,9 @@ import pytest
 
 from cluster.link import RemoveEndpoint, ResetAll, UpsertReplica
 from serving.credentials import TokenTrust
-from serving.endpoint import Auth
+from serving.endpoint import Auth, SplitBy
 from tests.fakes.clock import eventually
-from tests.integration.router.clients import SCORE, get, request
+from tests.integration.router.clients import SCORE, Client, get, request
 from tests.integration.router.replicas import answers, silent, when
 from tests.integration.router.rig import Rig, declared, endpoint, keys, version
 
@@ -234,3 +235,29 @@ async def test_a_thousand_endpoints_of_six_versions_and_ten_thousand_replicas_ar
     rig.lock(NEW, endpoint="e500")
     rig.declare(endpoint(*versions, name="e500"))
     assert time.thread_time() - began_s < 0.05, "a change costs by its own size, not by that of the table"
+
+
+async def test_the_same_value_meets_the_same_version_and_none_is_drawn(rig: Rig) -> None:
+    shares = (version("blue", 0.5), version("green", 0.5, is_default=False))
+    rig.declare(endpoint(*shares, split_by=SplitBy(header="X-User")))
+    await rig.replica(slots=8)
+    await rig.replica(slots=8, version="green")
+    client = await rig.client()
+    first = {user: await met(client, user) for user in range(40)}
+    assert set(first.values()) == {"blue", "green"}
+    for user in reversed(range(40)):
+        for u in (0.0, 0.9):
+            rig.gateway.draw = itertools.repeat(u).__next__
+            assert await met(client, user) == first[user]
+            assert await met(await rig.client(), user) == first[user]
+    # without the value, and pinned
+    for u, drawn in ((0.0, "blue"), (0.9, "green")):
+        rig.gateway.draw = itertools.repeat(u).__next__
+        assert (await client.ask(get())).value("azureml-model-deployment") == drawn
+    pinned = get(fields=("azureml-model-deployment: green", "X-User: 1"))
+    assert {(await client.ask(pinned)).value("azureml-model-deployment") for _ in range(2)} == {"green"}
+
+
+async def met(client: Client, user: int) -> str:
+    """The version that answers a user."""
+    return (await client.ask(get(fields=(f"X-User: {user}",)))).value("azureml-model-deployment")

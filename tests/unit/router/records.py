@@ -9,6 +9,7 @@ from serving.endpoint import (
     ReplicaKind,
     ReplicaSource,
     RetryRule,
+    SplitBy,
     Version,
     VersionType,
 )
@@ -27,9 +28,13 @@ def version(name: str = "blue", share: float = 1.0, *, default: bool = True, sco
 
 
 def endpoint(
-    name: str = "iris", *versions: Version, auth: Auth = Auth.KEY, retry: RetryRule = RetryRule.NEVER_BEGUN
+    name: str = "iris",
+    *versions: Version,
+    auth: Auth = Auth.KEY,
+    retry: RetryRule = RetryRule.NEVER_BEGUN,
+    split_by: SplitBy | None = None,
 ) -> Endpoint:
-    return Endpoint(name, auth, versions or (version(),), retry=retry)
+    return Endpoint(name, auth, versions or (version(),), retry=retry, split_by=split_by)
 
 
 def replica(
