@@ -53,6 +53,7 @@ ONE_KIND_RULE = f"must have exactly one of {', '.join(KINDS)}"
 ONE_MACHINE_ONLY = frozenset({"entryScript", "command"})
 """Kinds that a cluster cannot run."""
 NEEDS_IMAGE = "runs on one machine only; in a cluster use image, podTemplate, workloadRef or static"
+OWN_SETTINGS = "must be left out: an adopted workload has its own"
 NO_REFERENCE = (
     "takes ${{{name}}} from the environment of `scorefront up`, on one machine only; in a cluster write the value, or"
     " use secretEnv ($${{{name}}}: the text itself)"

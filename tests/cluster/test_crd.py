@@ -52,6 +52,7 @@ EXAMPLES = {
     if manifest and manifest.get("kind") == "ScoringEndpoint" and not faults_of(to_endpoint(parse(manifest)))
 }
 IMAGE = {"image": "registry.example.com/model:1"}
+ADOPTED = {"workloadRef": {"kind": "Deployment", "name": "model"}}
 ON_ONE_MACHINE: tuple[dict[str, Any], ...] = ({"entryScript": "score.py"}, {"command": ["python", "x.py"]})
 # As kubectl asks, an unknown field being an error; and nothing is stored.
 SCHEMA_TAKES_S = 3.0
@@ -119,6 +120,8 @@ async def test_the_api_server_refuses_a_wrong_manifest(server: Server, case: dic
         *((version(replica=kind), "runs on one machine only; in a cluster use image") for kind in ON_ONE_MACHINE),
         (version(replica={**IMAGE, "tolerations": [{"operator": "Exists", "value": "x"}]}), "left out with operator"),
         (version(replica={**IMAGE, "imagePullSecrets": [{"name": "scorefront-keys"}]}), "Secrets of that name belong"),
+        (version(replica=ADOPTED, containerResourceRequirements={"cpu": 1}), "an adopted workload has its own"),
+        (version(replica=ADOPTED, livenessProbeRequirements={"periodSeconds": 5}), "an adopted workload has its own"),
         (version(colour="red"), 'unknown field "spec.versions[0].colour"'),
     ],
 )

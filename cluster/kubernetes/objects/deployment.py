@@ -32,7 +32,7 @@ from serving.endpoint import (
     WorkloadRef,
 )
 from serving.faults import Fault, Path, written
-from serving.rules import NEEDS_IMAGE, NO_REFERENCE
+from serving.rules import NEEDS_IMAGE, NO_REFERENCE, OWN_SETTINGS
 from serving.validation_messages import HIDDEN
 from serving.variable_references import expanded, referenced
 
@@ -90,7 +90,7 @@ def _unused(version: Version, at: Path) -> Iterator[Fault]:
             f"containerResourceRequirements.{field}": v for field, _, _, v in declared_resources(version.resources)
         }
         for field, value in (given | ({"livenessProbeRequirements": "a mapping"} if has_liveness else {})).items():
-            yield Fault(written((*at, *field.split("."))), value, "must be left out: an adopted workload has its own")
+            yield Fault(written((*at, *field.split("."))), value, OWN_SETTINGS)
     if source.pod_template is None:
         return
     container = _scoring_container(source.pod_template["spec"]["containers"], source.port)

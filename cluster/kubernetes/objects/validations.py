@@ -4,9 +4,10 @@ Null is the same as absent: `has()` is false for a nullable field with null. A r
 valid by itself.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from serving.models import SCALER_DEFAULTS, DeclaredResources
+from serving.models import SCALER_DEFAULTS, DeclaredProbe, DeclaredResources
 from serving.reserved_variables import BY_KIND
 from serving.rules import (
     COMPANIONS,
@@ -23,6 +24,7 @@ from serving.rules import (
     ONE_SPLIT_RULE,
     OWN_SECRETS,
     OWN_SECRETS_RULE,
+    OWN_SETTINGS,
     OWN_WORKLOAD_RULE,
     RESERVED_KEYS,
     RESERVED_RULE,
@@ -260,9 +262,28 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
 schema itself.
 """
 
+
+def _own_settings(setting: str, fields: Mapping[str, float | None]) -> str:
+    """In CEL: True unless an adopted workload has `setting` with another value than the default of a field."""
+    given = (
+        f"has(self.{setting}.{field})" + (f" && self.{setting}.{field} != {default}" if default is not None else "")
+        for field, default in fields.items()
+    )
+    return f"!has(self.replica.workloadRef) || !has(self.{setting}) || !({' || '.join(given)})"
+
+
+_RESOURCES = {name: field.default for name, field in DeclaredResources.model_fields.items()}
+_PROBE = {name: field.default for name, field in DeclaredProbe.model_fields.items()}
 IN_A_CLUSTER: dict[Place, tuple[Validation, ...]] = {
     REPLICA: tuple(
         Validation(f"!has(self.{kind})", NEEDS_IMAGE, f".{kind}") for kind in KINDS if kind in ONE_MACHINE_ONLY
-    )
+    ),
+    VERSION: (
+        *(
+            Validation(_own_settings(RESOURCES[-1], {field: default}), OWN_SETTINGS, f".{RESOURCES[-1]}.{field}")
+            for field, default in _RESOURCES.items()
+        ),
+        Validation(_own_settings("livenessProbeRequirements", _PROBE), OWN_SETTINGS, ".livenessProbeRequirements"),
+    ),
 }
 """Rules of the API server alone: one machine accepts what they refuse."""

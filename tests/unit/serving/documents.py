@@ -147,6 +147,8 @@ def valid_documents(draw: st.DrawFn, in_a_cluster: bool = False) -> dict[str, An
         drawn["trafficPercentile"] = percentile
         if "workloadRef" in drawn["replica"]:
             drawn["replica"] |= {"workloadRef": {"kind": "Deployment", "name": f"model-{index}"}}
+            for own in ("containerResourceRequirements", "livenessProbeRequirements") if in_a_cluster else ():
+                drawn.pop(own, None)
         drawn |= {"isDefault": True} if index == default else {}
         drawn |= {"type": "Control"} if index == control else {}
         versions.append(drawn)

@@ -18,7 +18,7 @@ from cluster.kubernetes.objects.validations import ADDRESS, CROSS_FIELD, HOST_HE
 from serving.document import to_document
 from serving.manifest import parse, to_endpoint
 from serving.models import ScoringEndpoint
-from serving.rules import NEEDS_IMAGE, broken_rules
+from serving.rules import NEEDS_IMAGE, OWN_SETTINGS, broken_rules
 from tests.unit.serving.documents import document as manifest
 from tests.unit.serving.documents import valid_documents
 
@@ -161,10 +161,38 @@ def test_cel_accepts_every_valid_document(document: dict[str, Any]) -> None:
 
 
 @given(document=valid_documents())
-def test_cel_refuses_the_kinds_that_a_cluster_cannot_run(document: dict[str, Any]) -> None:
+def test_cel_refuses_kinds_and_settings_that_a_cluster_cannot_use(document: dict[str, Any]) -> None:
     faults = faults_of(to_endpoint(parse(document)), PodTemplates.ANY)
-    unrun = [fault.path for fault in faults if fault.rule == NEEDS_IMAGE]
+    unrun = [fault.path for fault in faults if fault.rule in (NEEDS_IMAGE, OWN_SETTINGS)]
     assert refusals(document, IN_A_CLUSTER) == {INDEX.sub("[]", path) for path in unrun}
+
+
+OWN = {
+    "cpu": ({"cpu": 1}, {}, {"containerResourceRequirements.cpu"}),
+    "the defaults": ({"cpu": 0.1, "memoryInGB": 0.5, "gpu": 0, "cpuLimit": None}, {"periodSeconds": 10}, set()),
+    "limits": (
+        {"cpuLimit": 2, "memoryInGBLimit": 0.5},
+        {},
+        {"containerResourceRequirements.cpuLimit", "containerResourceRequirements.memoryInGBLimit"},
+    ),
+    "liveness": (
+        {"gpu": 1},
+        {"failureThreshold": 9},
+        {"containerResourceRequirements.gpu", "livenessProbeRequirements"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("resources", "probe", "refused"), OWN.values(), ids=OWN)
+def test_resources_and_liveness_beside_an_adopted_workload(
+    resources: dict[str, Any], probe: dict[str, Any], refused: set[str]
+) -> None:
+    fields = {"containerResourceRequirements": resources, "livenessProbeRequirements": probe}
+    adopted = manifest({"name": "blue", "replica": {"workloadRef": WORKLOAD}, **fields})
+    assert refusals(adopted, IN_A_CLUSTER) == {f"spec.versions[].{path}" for path in refused}
+    faults = faults_of(to_endpoint(parse(adopted)), PodTemplates.ANY)
+    assert {INDEX.sub("[]", each.path) for each in faults} == refusals(adopted, IN_A_CLUSTER)
+    assert refusals(manifest({"name": "blue", "replica": {"image": "m"}, **fields}), IN_A_CLUSTER) == set()
 
 
 @given(document=valid_documents(in_a_cluster=True))
