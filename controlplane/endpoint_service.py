@@ -167,6 +167,14 @@ class EndpointService:
                 views.append(await self.get(declared.endpoint.name))
         return views
 
+    def declared(self, name: str) -> DeclaredEndpoint | None:
+        """The declaration and keys of an endpoint; None: not declared, or skipped."""
+        return self._registry.find(name)
+
+    def replicas(self, key: VersionKey) -> list[Replica]:
+        """The observed replicas of a version, oldest first."""
+        return self._sources.view.of(key)
+
     def names(self) -> list[str]:
         """Names of the declared endpoints."""
         return [declared.endpoint.name for declared in self._registry.all()]

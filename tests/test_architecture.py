@@ -123,6 +123,10 @@ PURE = (
         for name in ("drift_detector", "endpoint_objects", "ownership", "rival_writers", "shrinking", "slim_objects")
     ),
     "cluster.kubernetes.version_problems",
+    *(
+        f"workspace.deployments.{name}"
+        for name in ("deployment_rules", "documents", "history", "operation_states", "readiness", "records")
+    ),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.scaling_loop",)
 NOT_PURE = frozenset(

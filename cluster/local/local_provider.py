@@ -140,6 +140,11 @@ class LocalProvider:
         """None: on one machine all are states of replicas."""
         return {}
 
+    def template_of(self, key: VersionKey) -> str:
+        """Digest of the declared replica template of a version, as in the records of its replicas; "": not declared."""
+        version_replicas = self._versions.get(key)
+        return version_replicas.template_digest() if version_replicas is not None else ""
+
     async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
         """Read the files of all versions; the names of running versions whose files have changed."""
         found = await self._read(endpoint, [version.name for version in endpoint.versions])

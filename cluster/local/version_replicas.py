@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.local import command
 from cluster.local.lifecycle import WANTED, LifecycleEvent, LifecycleState
-from cluster.local.local_replica import ChildReplica, Lineage, LocalReplica, StaticReplica
+from cluster.local.local_replica import ChildReplica, Lineage, LocalReplica, StaticReplica, digest
 from cluster.local.machine import LocalMachine
 from cluster.local.replacement import ActiveReplica, plan
 from cluster.local.room import needs_memory
@@ -44,6 +44,10 @@ class VersionReplicas:
     def declared(self) -> bool:
         """True while the version is declared."""
         return self._version is not None
+
+    def template_digest(self) -> str:
+        """Digest of the declared replica template; "" while none is declared."""
+        return "" if self._version is None else digest(self._template(self._version))
 
     @property
     def done(self) -> bool:
@@ -159,14 +163,14 @@ class VersionReplicas:
         for address in version.replica.static:
             if address not in present:
                 present.add(address)
-                digest = hashlib.sha256(address.encode()).hexdigest()[:8]
+                suffix = hashlib.sha256(address.encode()).hexdigest()[:8]
                 self._add(
                     StaticReplica(
                         self._machine,
                         self._key,
                         version,
                         self._template(version),
-                        self._named(digest),
+                        self._named(suffix),
                         self._changed,
                         address,
                     )
