@@ -44,7 +44,7 @@ class Pod:
     members: dict[str, Member] = field(default_factory=dict)
     departed: list[Departed] = field(default_factory=list)
     indexes: set[int] = field(default_factory=set)
-    """Workers to be started with the next container."""
+    """Of its workers: all are started with the next container."""
 
     @property
     def group(self) -> str:

@@ -61,6 +61,7 @@ class Supervisor:
         for replica in world.site.listed():
             self._feed(worker, worker.hear_replica, replica)
         self._pods[name] = pod = self.routers.of(index)
+        pod.indexes.add(index)
         pod.members[name] = Member(name, f"unix:{name}", eligible=ready)
         if not ready:
             world.clock.after(0.2 * world.random.random(), self.make_eligible, name, True)
@@ -96,14 +97,13 @@ class Supervisor:
         """Kill a router with all its workers. `until`: latest time of the evidence for it."""
         workers = [worker for worker in self.workers.values() if self._pods[worker.name] is pod]
         held = {worker.name: _in_flight(worker) for worker in workers}
-        pod.indexes = {int(worker.name[1:].split(".")[0]) for worker in workers} or pod.indexes
         self._world.note(pod.group, "ends")
         for worker in workers:
             self._end(worker)
         self.routers.end_container(pod, held, until)
 
     def start_router(self, pod: Pod) -> None:
-        """Start the next container of a router, with as many workers as before."""
+        """Start the next container of a router, with all its workers."""
         self.routers.start_container(pod)
         self._world.note(pod.group, "starts")
         for index in sorted(pod.indexes):

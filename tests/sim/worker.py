@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from router.core.dispatcher import Dispatcher, Grant, Ticket, VersionQueue
-from router.core.health import Failure, HealthSign, Standing
+from router.core.health import Failure, HealthSign, Standing, ejection_seconds
 from router.core.health_watch import HealthProbe
 from router.core.ledger import Lease
 from router.core.router_errors import RouterError
@@ -278,7 +278,9 @@ class SimWorker:
             return
         sign = HealthSign.NONE if one.hung or one.down else HealthSign.WELL
         if sign is HealthSign.WELL and probe.turn == probe.replica.turn and self.alive:
-            one.trust(now)
+            # one that fails again and again is ejected for a while although it answers
+            failures = probe.replica.failures
+            one.trust(now + (ejection_seconds(failures - 1) if failures > 1 else 0.0))
         self.do(self._health_answered, probe, sign)
 
     def _health_answered(self, probe: HealthProbe, sign: HealthSign) -> None:
