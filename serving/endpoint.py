@@ -204,6 +204,26 @@ class SplitBy:
     """Name of a cookie."""
 
 
+OPENID_CONFIGURATION = "/.well-known/openid-configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignIssuer:
+    """A foreign issuer whose tokens an endpoint accepts."""
+
+    issuer: str
+    audience: str
+    jwks_uri: str = ""
+    """"": as its OpenID configuration says."""
+    claims: tuple[tuple[str, str], ...] = ()
+    """(name, value) of further claims of every token."""
+
+    @property
+    def source(self) -> str:
+        """URL of its keys, or of its OpenID configuration."""
+        return self.jwks_uri or self.issuer.rstrip("/") + OPENID_CONFIGURATION
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One named scoring service and its versions."""
@@ -219,6 +239,8 @@ class Endpoint:
     """None: only scripts of its own origin may call it."""
     split_by: SplitBy | None = None
     """None: the version of a request is chosen by chance."""
+    token_issuers: tuple[ForeignIssuer, ...] = ()
+    """Beside scorefront itself."""
 
     def version(self, name: str) -> Version | None:
         """The version with this name, or None."""

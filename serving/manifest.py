@@ -13,6 +13,7 @@ from serving.endpoint import (
     AutoscalePolicy,
     Cors,
     Endpoint,
+    ForeignIssuer,
     LivenessProbe,
     PodFields,
     ReplicaKind,
@@ -82,6 +83,10 @@ def to_endpoint(declared: ScoringEndpoint) -> Endpoint:
         retry=RetryRule(spec.retry),
         cors=_cors(spec.cors),
         split_by=_split_by(spec.splitBy),
+        token_issuers=tuple(
+            ForeignIssuer(each.issuer, each.audience, each.jwksUri or "", tuple(sorted(each.claims.items())))
+            for each in spec.tokenIssuers
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from serving.cors import DeclaredCors
 from serving.declared_model import DAY_S, DeclaredModel, FieldRule
 from serving.pod_fields import NodeSelector, ObjectName, PullSecrets, Tolerations
 from serving.split_by import DeclaredSplitBy
+from serving.token_issuers import MAX_ISSUERS, DeclaredTokenIssuer
 
 API_VERSION: Final = "scorefront.io/v1alpha1"
 KIND: Final = "ScoringEndpoint"
@@ -356,6 +357,12 @@ class Spec(DeclaredModel):
         None, description="Demand one of the two keys. Default: true, or false where tokenAuthEnabled is true."
     )
     tokenAuthEnabled: bool = Field(False, description="Demand a token; excludes authEnabled.")
+    tokenIssuers: Annotated[
+        list[DeclaredTokenIssuer], Field(max_length=MAX_ISSUERS), FieldRule(f"a list of at most {MAX_ISSUERS} issuers")
+    ] = Field(
+        default_factory=list,
+        description="Issuers whose tokens are accepted beside scorefront's own; goes with tokenAuthEnabled.",
+    )
     cors: DeclaredCors | None = Field(
         None, description="Scripts of browsers that may call from other origins; default: none."
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
+from serving.access_rules import lone_wildcards, one_auth, one_split_value, token_issuers
 from serving.document_node import Node, Unjudgeable
 from serving.endpoint import ReplicaKind
 from serving.faults import Fault, Path, written
@@ -58,9 +59,6 @@ NO_REFERENCE = (
     "takes ${{{name}}} from the environment of `scorefront up`, on one machine only; in a cluster write the value, or"
     " use secretEnv ($${{{name}}}: the text itself)"
 )
-ONE_AUTH_RULE = "authEnabled and tokenAuthEnabled exclude each other; one may be true"
-ONE_SPLIT_RULE = "must have exactly one of header, cookie"
-LONE_WILDCARD_RULE = 'must have "*" alone, or none'
 TRAFFIC_RULE = "the trafficPercentile values of all versions must add up to at most 100"
 TOLERATED_VALUE = "must be left out with operator Exists, which tolerates every value"
 TOLERATED_KEY = "is required with operator Equal; operator Exists without key tolerates every taint"
@@ -150,27 +148,6 @@ def _one_control(spec: Node) -> Iterator[Fault]:
     controls = [version for version in spec.nodes("versions") if version.sound("type") == "Control"]
     for version in controls[1:]:
         yield version.fault("type", f"at most one version may be the Control; {written(controls[0].path)} is")
-
-
-def _one_auth(spec: Node) -> Iterator[Fault]:
-    if spec.get("authEnabled") is True and spec.get("tokenAuthEnabled") is True:
-        yield spec.fault("tokenAuthEnabled", ONE_AUTH_RULE)
-
-
-def _lone_wildcards(spec: Node) -> Iterator[Fault]:
-    cors = spec.node("cors")
-    for field in ("allowOrigins", "allowHeaders"):
-        if isinstance(listed := cors.sound(field), list) and "*" in listed and len(listed) > 1:
-            yield cors.fault(field, LONE_WILDCARD_RULE)
-
-
-def _one_split_value(spec: Node) -> Iterator[Fault]:
-    if not spec.has("splitBy") or not isinstance(spec.get("splitBy"), dict):
-        return
-    split = spec.node("splitBy")
-    given = [field for field in ("header", "cookie") if split.has(field)]
-    if len(given) != 1:
-        yield split.at(", ".join(given) or None, ONE_SPLIT_RULE)
 
 
 def _kinds(version: Node) -> list[str]:
@@ -367,9 +344,10 @@ SPEC_RULES: tuple[Check, ...] = (
     _traffic_sum,
     _one_default,
     _one_control,
-    _one_auth,
-    _lone_wildcards,
-    _one_split_value,
+    one_auth,
+    lone_wildcards,
+    one_split_value,
+    token_issuers,
 )
 VERSION_RULES: tuple[Check, ...] = (
     _one_kind,

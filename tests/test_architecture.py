@@ -75,7 +75,13 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "gunicorn": ("cluster.local.inference_server",),
     "httptools": ("router.proxy",),
     "httpcore": ("scorefront.cli.client",),
-    "jwt": ("router.core.authorization", "controlplane.tokens"),  # checking and signing: two sides that never meet
+    # checking and signing: two sides that never meet
+    "jwt": (
+        "router.core.authorization",
+        "router.core.issuer_keys",
+        "router.core.foreign_tokens",
+        "controlplane.tokens",
+    ),
     "kubernetes_asyncio": ("cluster.kubernetes.client.kubeconfig",),
     "msgspec": (
         *(

@@ -1,4 +1,4 @@
-"""Authorization of scoring requests: keys by digest, tokens by signature. The only module that checks either.
+"""Authorization of scoring requests: keys by digest, own tokens by signature (foreign ones: `foreign_tokens`).
 
 Rules for tokens: RFC 8725 (best current practice for JWT). The algorithm is a property of the key, never of the token;
 `crit` is refused; `jku`, `x5u`, `x5c` and `jwk` are ignored; a claim of a wrong type means 401, not an exception.
@@ -89,20 +89,18 @@ class Tokens:
         return float(claims["exp"] + CLOCK_SKEW_S)
 
     def _check(self, token: bytes) -> dict[str, Any]:
-        parts = _token.fullmatch(token)
-        if parts is None:
-            raise Unauthorized
-        header = _json_object(parts[2])
+        parts = token_parts(token)
+        header = json_object(parts[2])
         kid = header.get("kid")
         key = self._keys.get(kid) if isinstance(kid, str) else None
         if key is None or header.get("alg") != key.algorithm or "crit" in header:
             raise Unauthorized
-        claims = _claims(_json_object(parts[3]))
+        claims = _claims(json_object(parts[3]))
         if claims["iss"] != self._issuer:
             raise Unauthorized
         # The expensive check last.
         algorithm = jwt.get_algorithm_by_name(key.algorithm)
-        if not algorithm.verify(parts[1], self._public[key.kid], _decoded(parts[4])):
+        if not algorithm.verify(parts[1], self._public[key.kid], decoded(parts[4])):
             raise Unauthorized
         return claims
 
@@ -136,7 +134,16 @@ def _load(algorithm: str, public_pem: str) -> Any:
     raise ValueError(f"not a usable {algorithm} key: Ed25519 for EdDSA, RSA of at least 2048 bits for RS256")
 
 
-def _decoded(part: bytes) -> bytes:
+def token_parts(token: bytes) -> re.Match[bytes]:
+    """The parts of a token in the compact form. Groups: signing input, header, claims, signature. Raises
+    Unauthorized."""
+    parts = _token.fullmatch(token)
+    if parts is None:
+        raise Unauthorized
+    return parts
+
+
+def decoded(part: bytes) -> bytes:
     """Decode one base64url part of a token. Raises Unauthorized unless the encoding is canonical."""
     try:
         raw = urlsafe_b64decode(part + b"=" * (-len(part) % 4))
@@ -147,10 +154,10 @@ def _decoded(part: bytes) -> bytes:
     return raw
 
 
-def _json_object(part: bytes) -> dict[str, Any]:
+def json_object(part: bytes) -> dict[str, Any]:
     """Decode one base64url part of a token as strict JSON, an object. Raises Unauthorized."""
     try:
-        value = strict_json.parse(_decoded(part).decode("utf-8"))
+        value = strict_json.parse(decoded(part).decode("utf-8"))
     except ValueError as error:
         raise Unauthorized from error
     if not isinstance(value, dict):

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from router.core.authorization import Tokens
+from router.core.authorization import Tokens, authorize, presented
 from router.core.cors import CorsRule
+from router.core.foreign_tokens import ForeignTokens
 from router.core.header_fields import Field
+from router.core.issuer_keys import IssuerKey, IssuerKeySets
 from router.core.router_errors import EndpointNotFound, RefusedRequest, VersionNotFound
 from router.core.sticky_split import StickySplit
 from serving.credentials import KeyDigests, TokenTrust
@@ -44,13 +46,25 @@ class VersionRoute:
 class Route:
     """Precomputed routing data of one endpoint."""
 
-    __slots__ = ("_bounds", "_choices", "auth", "cors", "keys", "name", "retry_before_response", "sticky", "versions")
+    __slots__ = (
+        "_bounds",
+        "_choices",
+        "auth",
+        "cors",
+        "issuers",
+        "keys",
+        "name",
+        "retry_before_response",
+        "sticky",
+        "versions",
+    )
 
     def __init__(self, endpoint: Endpoint, keys: KeyDigests) -> None:
         self.name = endpoint.name
         self.auth: Auth = endpoint.auth
         self.keys = keys
         self.cors = CorsRule(endpoint.cors) if endpoint.cors is not None else None
+        self.issuers = endpoint.token_issuers
         self.retry_before_response = endpoint.retry is RetryRule.BEFORE_RESPONSE
         routes = [VersionRoute(endpoint, index) for index in range(len(endpoint.versions))]
         self.versions = {route.name: route for route in routes}
@@ -119,6 +133,8 @@ class Table:
         self.generation = 1
         self._unknown = Route(Endpoint("", Auth.KEY, ()), KeyDigests("", _UNKNOWN_DIGESTS)) if hide_endpoints else None
         self.tokens = Tokens(TokenTrust(""))
+        self.issuer_keys = IssuerKeySets()
+        self._foreign = ForeignTokens(self.issuer_keys)
         self._endpoints: dict[str, Endpoint] = {}
         self._keys: dict[str, KeyDigests] = {}
         self._routes: dict[bytes, Route] = {}
@@ -130,15 +146,20 @@ class Table:
 
     def upsert(self, endpoint: Endpoint) -> None:
         """Add or replace an endpoint."""
+        before = self._endpoints.get(endpoint.name)
         self._endpoints[endpoint.name] = endpoint
         self._rebuild(endpoint.name)
+        if endpoint.token_issuers or (before is not None and before.token_issuers):
+            self._declare_issuers()
 
     def remove(self, name: str) -> None:
         """Remove an endpoint and its keys."""
-        self._endpoints.pop(name, None)
+        removed = self._endpoints.pop(name, None)
         self._keys.pop(name, None)
         self._routes.pop(name.encode(), None)
         self.generation += 1
+        if removed is not None and removed.token_issuers:
+            self._declare_issuers()
 
     def set_keys(self, keys: KeyDigests) -> None:
         """Replace the keys and the incarnation of one endpoint."""
@@ -150,6 +171,27 @@ class Table:
         """Replace the token issuer. Raises ValueError on a weak key."""
         self.tokens = Tokens(trust)
         self.generation += 1
+
+    def set_issuer_keys(self, source: str, keys: tuple[IssuerKey, ...], now: float) -> bool:
+        """Replace the keys of foreign issuers; True if they have changed. `source`: of the keys. `now`: monotonic
+        seconds."""
+        changed = self.issuer_keys.fetched(source, keys, now)
+        if changed:
+            self._foreign.forget()
+            self.generation += 1
+        return changed
+
+    def authorize(self, route: Route, authorization: tuple[bytes, ...], now_unix: float) -> float:
+        """End of the authorization of a request in unix seconds, inf for keys. Raises Unauthorized or Forbidden.
+
+        `route`: of its endpoint. `authorization`: values of its Authorization fields. `now_unix`: unix seconds.
+        """
+        if route.issuers:
+            token = presented(authorization)
+            issuer = self._foreign.issuer(token, route.issuers)
+            if issuer is not None:
+                return self._foreign.authorize(token, issuer, now_unix)
+        return authorize(route.auth, route.keys, authorization, self.tokens, now_unix)
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The declared endpoint, or None."""
@@ -177,6 +219,11 @@ class Table:
         found = _path.fullmatch(path)
         route = self._routes.get(found[1]) if found else None
         return route.cors if route is not None else None
+
+    def _declare_issuers(self) -> None:
+        self.issuer_keys.declare(
+            {each.source for endpoint in self._endpoints.values() for each in endpoint.token_issuers}
+        )
 
     def _rebuild(self, name: str) -> None:
         self._routes[name.encode()] = Route(self._endpoints[name], self._keys.get(name) or KeyDigests(name, ()))

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
-from router.core.authorization import authorize
 from router.core.cors import ALLOWED_METHODS, origin_of
 from router.core.dispatcher import Dispatcher, VersionQueue
 from router.core.forwarding import Peer, ReplicaOrigin, forwarded
@@ -176,7 +175,7 @@ class Planner:
 
     def _authorize(self, route: Route, head: RequestHead, now_unix: float) -> float:
         try:
-            return authorize(route.auth, route.keys, head.authorization, self._table.tokens, now_unix)
+            return self._table.authorize(route, head.authorization, now_unix)
         except Forbidden as error:
             if self._table.hides_endpoints:
                 raise Unauthorized from error  # 403 would reveal that the endpoint exists

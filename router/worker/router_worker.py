@@ -51,6 +51,7 @@ from router.supervisor_messages import (
     decode_for_worker,
     encode,
 )
+from router.worker.issuer_fetcher import IssuerFetcher
 from router.worker.peering import Peering
 from router.worker.routing_updates import RoutingUpdates
 from router.worker.worker_drain import drain, hand_over
@@ -121,6 +122,7 @@ class RouterWorker:
         self._named = asyncio.Event()
         self._leaving = asyncio.Event()
         self._updates = RoutingUpdates(self.gateway, self._own)
+        self._issuers = IssuerFetcher(self.gateway.table, time.monotonic, self.gateway.tunnels.review_all)
         self._reports = WorkerReports(self.gateway, options.name, self._send)
         self._peering = Peering(self.gateway, options.name, self._adopt, options.trust)
 
@@ -143,6 +145,7 @@ class RouterWorker:
             loop.create_task(self._reports.run(), name="report usage"),
             loop.create_task(self._sweep(), name="sweep connections"),
             loop.create_task(self._beat(), name="beat"),
+            loop.create_task(self._issuers.run(), name="fetch keys of token issuers"),
         ]
         try:
             await self._serve(background)

@@ -7,21 +7,25 @@ valid by itself.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from serving.access_rules import (
+    ISSUER_AUTH_RULE,
+    ISSUER_URL_RULE,
+    LONE_WILDCARD_RULE,
+    ONE_AUTH_RULE,
+    ONE_SPLIT_RULE,
+)
 from serving.models import SCALER_DEFAULTS, DeclaredProbe, DeclaredResources
 from serving.reserved_variables import BY_KIND
 from serving.rules import (
     COMPANIONS,
     KINDS,
-    LONE_WILDCARD_RULE,
     MAPPINGS,
     NAMED_TWICE,
     NEEDS_IMAGE,
     NO_NUMBER_RULE,
     NUMBER_RULE,
-    ONE_AUTH_RULE,
     ONE_KIND_RULE,
     ONE_MACHINE_ONLY,
-    ONE_SPLIT_RULE,
     OWN_SECRETS,
     OWN_SECRETS_RULE,
     OWN_SETTINGS,
@@ -35,6 +39,7 @@ from serving.rules import (
     TOLERATED_VALUE,
     TRAFFIC_RULE,
 )
+from serving.token_issuers import KEYS_URL_PATTERN
 
 Place = tuple[str, ...]
 """Path of a rule in the schema: field names, `[]` for the items of a list, `{}` for the values of a mapping."""
@@ -45,6 +50,7 @@ VERSION: Place = (*SPEC, "versions", "[]")
 REPLICA: Place = (*VERSION, "replica")
 WORKLOAD: Place = (*REPLICA, "workloadRef")
 COMMAND: Place = (*REPLICA, "command")
+ISSUER: Place = (*SPEC, "tokenIssuers", "[]")
 SPLIT_BY: Place = (*SPEC, "splitBy")
 STATIC: Place = (*REPLICA, "static")
 ADDRESS: Place = (*STATIC, "[]")
@@ -106,6 +112,18 @@ _OF_SPEC = (
         ONE_AUTH_RULE,
         ".tokenAuthEnabled",
     ),
+    Validation(
+        "!has(self.tokenIssuers) || self.tokenIssuers.size() == 0"
+        " || has(self.tokenAuthEnabled) && self.tokenAuthEnabled",
+        ISSUER_AUTH_RULE,
+        ".tokenIssuers",
+    ),
+    Validation(
+        "!has(self.tokenIssuers) || self.tokenIssuers.all(one,"
+        " self.tokenIssuers.filter(other, other.issuer == one.issuer).size() == 1)",
+        "issuer must be unique in the list",
+        ".tokenIssuers",
+    ),
 )
 
 _ONE_KIND = Validation(
@@ -157,6 +175,11 @@ _UNIQUE_ADDRESSES = Validation(
     "addresses must be unique in the list; upper and lower case are the same",
 )
 _LONE_WILDCARD = Validation("!('*' in self) || self.size() == 1", LONE_WILDCARD_RULE)
+_ISSUER_URL = Validation(
+    # the backslashes are doubled for CEL's strings
+    f"has(self.jwksUri) || (self.issuer + '/').matches('{KEYS_URL_PATTERN}')".replace("\\", "\\\\"),
+    f"jwksUri {ISSUER_URL_RULE}",
+)
 _ONE_SPLIT_VALUE = Validation("has(self.header) != has(self.cookie)", ONE_SPLIT_RULE)
 LONGEST_ADDRESS = 253 + len(":65535")
 _LABEL = r"\\w([\\w-]{0,61}\\w)?"
@@ -252,6 +275,7 @@ CROSS_FIELD: dict[Place, tuple[Validation, ...]] = {
     COMMAND: (_PROGRAM,),
     STATIC: (_UNIQUE_ADDRESSES,),
     SPLIT_BY: (_ONE_SPLIT_VALUE,),
+    ISSUER: (_ISSUER_URL,),
     **dict.fromkeys(CORS_LISTS, (_LONE_WILDCARD,)),
     ADDRESS: _VALID_ADDRESS,
     HOST_HEADER: _VALID_HOST,

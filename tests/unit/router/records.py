@@ -6,6 +6,7 @@ from serving.endpoint import (
     Auth,
     AutoscalePolicy,
     Endpoint,
+    ForeignIssuer,
     ReplicaKind,
     ReplicaSource,
     RetryRule,
@@ -33,8 +34,9 @@ def endpoint(
     auth: Auth = Auth.KEY,
     retry: RetryRule = RetryRule.NEVER_BEGUN,
     split_by: SplitBy | None = None,
+    token_issuers: tuple[ForeignIssuer, ...] = (),
 ) -> Endpoint:
-    return Endpoint(name, auth, versions or (version(),), retry=retry, split_by=split_by)
+    return Endpoint(name, auth, versions or (version(),), retry=retry, split_by=split_by, token_issuers=token_issuers)
 
 
 def replica(

@@ -15,6 +15,7 @@ from cluster.kubernetes.objects.validations import (
     ANNOTATIONS,
     CORS_LISTS,
     CROSS_FIELD,
+    ISSUER,
     LABELS,
     OBJECT,
     PULL_SECRET,
@@ -30,7 +31,7 @@ from cluster.kubernetes.objects.validations import (
     WORKLOAD,
 )
 from scorefront.print_crd import text
-from serving import rules
+from serving import access_rules, rules
 from serving.models import API_VERSION, KIND
 from serving.schema import json_schema
 from tests.unit.serving.documents import valid_documents
@@ -116,9 +117,10 @@ SAID_WHERE = {
     "_traffic_sum": lambda: says(SPEC, "add up to at most 100"),
     "_one_default": lambda: says(SPEC, "the default"),
     "_one_control": lambda: says(SPEC, "the Control"),
-    "_one_auth": lambda: says(SPEC, "exclude each other"),
-    "_lone_wildcards": lambda: all(says(place, rules.LONE_WILDCARD_RULE) for place in CORS_LISTS),
-    "_one_split_value": lambda: says(SPLIT_BY, rules.ONE_SPLIT_RULE),
+    "one_auth": lambda: says(SPEC, "exclude each other"),
+    "lone_wildcards": lambda: all(says(place, access_rules.LONE_WILDCARD_RULE) for place in CORS_LISTS),
+    "token_issuers": lambda: says(SPEC, access_rules.ISSUER_AUTH_RULE) and says(ISSUER, access_rules.ISSUER_URL_RULE),
+    "one_split_value": lambda: says(SPLIT_BY, access_rules.ONE_SPLIT_RULE),
     "_one_kind": lambda: says(REPLICA, f"exactly one of {', '.join(rules.KINDS)}"),
     "_companions": lambda: all(f".{field}" in fields_named(REPLICA) for field in rules.COMPANIONS),
     "_reserved_variables": lambda: says(REPLICA, "env must leave out the variables that scorefront sets"),
