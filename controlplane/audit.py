@@ -105,7 +105,7 @@ def described(request: web.Request, operation: Operation | None) -> dict[str, An
         "path": _shortened(request.path),
     }
     if name := request.match_info.get("name"):
-        entry["endpoint"] = _shortened(name)
+        entry[operation.subject if operation is not None else "endpoint"] = _shortened(name)
     if instance := request.headers.get(FORWARDED_BY):
         # Unverified claims of the forwarding instance; `from` is its address.
         entry |= {"forwardedBy": _shortened(instance), "forwardedFor": _shortened(_header(request, FORWARDED_FOR))}

@@ -81,6 +81,13 @@ class ConflictingChange(ControlError):
     code = "Conflict"
 
 
+class NotAvailableHere(ControlError):
+    """The operation exists, but not in this kind of installation."""
+
+    status = 501
+    code = "NotImplemented"
+
+
 class StoreError(ControlError):
     """The store cannot be read or written, or is in use; the text names the file or object."""
 

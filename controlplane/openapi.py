@@ -4,7 +4,8 @@
 (`controlplane.answers`), so the document cannot differ from the API.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +45,10 @@ class Operation:
     """None: the control token only."""
     reads_credential: bool = False
     """True: the response contains keys or tokens, although the operation changes nothing."""
+    subject: str = "endpoint"
+    """Kind of the object that the path parameter `name` names, for the audit log."""
+    is_described: bool = True
+    """False: not part of the OpenAPI document, as the wire protocol of others."""
 
     @property
     def is_audited(self) -> bool:
@@ -246,9 +251,9 @@ def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "required": required, "properties": fields}
 
 
-def _schemas() -> dict[str, Any]:
-    """Schemas of the served records and request bodies."""
-    records = (*ANSWERS, payload.KeyChoice, payload.TrafficChange, payload.RestartChoice)
+def _schemas(more: Iterable[type]) -> dict[str, Any]:
+    """Schemas of the served records and request bodies. `more`: those of other packages."""
+    records = (*ANSWERS, payload.KeyChoice, payload.TrafficChange, payload.RestartChoice, *more)
     _, components = msgspec.json.schema_components(records, ref_template="#/$defs/{name}")
     skipped = {"type": "array", "items": _reference("Skipped")}
     views = {"type": "array", "items": _reference("View")}
@@ -283,17 +288,26 @@ def _renamed(schema: Any) -> Any:
     return schema
 
 
-def document(manifest_schema: Mapping[str, Any], version: str) -> dict[str, Any]:
+def document(
+    manifest_schema: Mapping[str, Any],
+    version: str,
+    operations: Iterable[Operation] = OPERATIONS,
+    records: Iterable[type] = (),
+) -> dict[str, Any]:
     """The OpenAPI document.
 
     manifest_schema: JSON Schema of the manifest, with its parts under `$defs`.
     version: of the API.
+    operations: all of them, those without a description left out; default: those of this package.
+    records: bodies and responses of operations of other packages; default: none.
     """
     manifest = dict(_renamed(manifest_schema))
     parts = manifest.pop("$defs", {})
-    schemas = {**_schemas(), **parts, "ScoringEndpoint": manifest, "View": _view(manifest)}
+    schemas = {**_schemas(records), **parts, "ScoringEndpoint": manifest, "View": _view(manifest)}
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
+    for operation in operations:
+        if not operation.is_described:
+            continue
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
@@ -322,19 +336,23 @@ def _operation(operation: Operation) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in (operation.query or {}).items()
     ]
-    if "{name}" in operation.path:
-        parameters.insert(0, {"name": "name", "in": "path", "required": True, "schema": _TEXT})
+    in_path = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in path_parameters(operation)]
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
         "responses": answers,
         "security": [] if operation.is_open else [{}, {"controlToken": []}],
     }
-    if parameters:
+    if parameters := in_path + parameters:
         described["parameters"] = parameters
     if operation.body:
         described["requestBody"] = {"required": True, **_content(operation.body)}
     return described
+
+
+def path_parameters(operation: Operation) -> list[str]:
+    """Names of the parameters in the path of an operation, in order."""
+    return re.findall(r"{(\w+)}", operation.path)
 
 
 def summary_of(status: int) -> str:
@@ -342,11 +360,15 @@ def summary_of(status: int) -> str:
     return {
         200: "Success",
         201: "Created",
+        202: "Accepted",
         204: "Deleted",
         400: "Invalid request; nothing was changed",
-        404: "No such endpoint or version",
+        404: "No such object",
         409: "Conflict with the declared state",
+        413: "The body is too large",
+        501: "Not in this kind of installation",
         503: "Not ready yet",
+        507: "The disk has no room",
     }[status]
 
 

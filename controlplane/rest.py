@@ -7,7 +7,7 @@ cached.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Protocol
@@ -34,9 +34,10 @@ from controlplane.control_errors import InvalidCall
 from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
-from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, OUTCOME_HEADER, document
+from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, OUTCOME_HEADER, Operation, document
 from controlplane.records import FrontEndRecord, front_end_answer, to_answer
 from controlplane.registry import ApplyOutcome
+from controlplane.route_sets import RouteSet
 from controlplane.routers import WorkerMetricsSource
 from controlplane.tokens import IssuedToken
 from serving.endpoint import VersionKey
@@ -90,6 +91,7 @@ def build_app(
     render: Render,
     front_end: Callable[[int], Sequence[FrontEndRecord]] = lambda last: (),
     metrics: WorkerMetricsSource | None = None,
+    more: Sequence[RouteSet] = (),
 ) -> web.Application:
     """The application, ready for a runner.
 
@@ -98,37 +100,45 @@ def build_app(
     render: renders the body of `/metrics`.
     front_end: n -> last n decisions of front end scaling, newest last; default: none.
     metrics: of the router workers; None: routers expose their own.
+    more: operations of other packages; default: none.
     """
+    operations = (*OPERATIONS, *(operation for routes in more for operation in routes.operations))
     app = web.Application(
         middlewares=[
-            audited({operation.id: operation for operation in OPERATIONS}),
+            audited({operation.id: operation for operation in operations}),
             guard.json_errors(),
             guard.origin_form_only(),
-            *_gates(settings),
+            *_gates(settings, frozenset(operation.id for operation in operations if operation.is_open)),
             guard.same_site_only(pages=("/",)),
         ],
         client_max_size=settings.max_body_bytes,
     )
     followers = _Followers()
     probes = _Probes(endpoints, render, metrics, settings.in_cluster)
-    handlers = {**probes.handlers(), **_Endpoints(endpoints).handlers(), **_pages()}
+    handlers = {**probes.handlers(), **_Endpoints(endpoints).handlers(), **_pages(operations, more)}
     handlers |= {"getLogs": _Logs(endpoints, followers).get, "getFrontEndDecisions": _front_end(front_end)}
-    for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, handlers[operation.id], name=operation.id)
+    for routes in more:
+        handlers |= routes.handlers
+    for operation in operations:
+        app.router.add_route(operation.method, _pattern(operation.path), handlers[operation.id], name=operation.id)
     app.on_response_prepare.append(guard.add_security_headers)
     app.on_shutdown.append(followers.end)
     return app
 
 
-def _gates(settings: RestSettings) -> Iterator[Middleware]:
-    """Access checks of every request, in order: user, host name, credential."""
+def _pattern(path: str) -> str:
+    """The path for the router: a parameter `path` at its end has slashes inside."""
+    return f"{path.removesuffix('{path}')}{{path:.+}}" if path.endswith("{path}") else path
+
+
+def _gates(settings: RestSettings, open_ids: Collection[str]) -> Iterator[Middleware]:
+    """Access checks of every request, in order: user, host name, credential. `open_ids`: operations without one."""
     if settings.uids is not None:
         yield trusted_users_only(settings.uids)
     if settings.loopback:
         yield guard.loopback_names_only()
     if settings.authenticators or not settings.loopback:
-        open_paths = {operation.path for operation in OPERATIONS if operation.is_open}
-        yield guard.credential_required(settings.authenticators, open_paths)
+        yield guard.credential_required(settings.authenticators, open_ids)
 
 
 class _Probes:
@@ -311,7 +321,7 @@ async def _next(lines: AsyncIterator[LogLine]) -> LogLine:
     return await anext(lines)
 
 
-def _pages() -> dict[str, guard.Handler]:
+def _pages(operations: Sequence[Operation], more: Sequence[RouteSet]) -> dict[str, guard.Handler]:
     files = resources.files("controlplane.dashboard")
 
     def page(name: str, content_type: str) -> guard.Handler:
@@ -323,7 +333,8 @@ def _pages() -> dict[str, guard.Handler]:
 
         return show
 
-    described = document(json_schema(), API_VERSION)
+    records = tuple(record for routes in more for record in routes.records)
+    described = document(json_schema(), API_VERSION, operations, records)
 
     async def openapi(request: web.Request) -> web.StreamResponse:
         return web.json_response(described)

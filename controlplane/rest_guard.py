@@ -169,15 +169,18 @@ class Authenticator(Protocol):
         """Name of the caller for the audit log; None: not a valid credential of this kind. Raises ControlError."""
 
 
-def credential_required(authenticators: Sequence[Authenticator], open_paths: Collection[str]) -> Middleware:
-    """Middleware that requires a credential accepted by one of `authenticators`, in order, outside `open_paths`."""
+def credential_required(authenticators: Sequence[Authenticator], open_ids: Collection[str]) -> Middleware:
+    """Middleware that requires a credential accepted by one of `authenticators`, in order.
+
+    `open_ids`: ids of the operations without one.
+    """
     if not authenticators:
         raise ValueError("without an authenticator no caller could be accepted")
     accepted = " or ".join(authenticator.accepts for authenticator in authenticators)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in open_paths:
+        if request.match_info.route.name not in open_ids:
             user, name = request.get(CALLER), await _authenticated(authenticators, request)
             if name is None:
                 raise MissingCredential(f"the credential is missing or wrong: Authorization: Bearer with {accepted}")

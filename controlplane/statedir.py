@@ -9,7 +9,7 @@
 A damaged file is never overwritten. That of an endpoint stays in place and does not affect other endpoints; the others
 are renamed (`…damaged-1`) and start empty.
 
-Blocking: `controlplane.store.FileStore` calls it in threads. Nothing is cached in memory.
+Blocking: `controlplane.store.StateStore` calls it in threads. Nothing is cached in memory.
 """
 
 import contextlib

@@ -48,7 +48,7 @@ class Store(Protocol):
         """Location of the record of an endpoint, as text for people."""
 
 
-class FileStore:
+class StateStore:
     """Store in a state directory; its blocking calls run in threads."""
 
     remedy = "repair the file and restart, or declare the endpoint again"

@@ -71,6 +71,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         *("router.core.authorization", "router.proxy.tls", "controlplane"),
         "cluster.kubernetes.certificates",
     ),
+    "fsspec": ("workspace.store",),
     "flask": ("cluster.local.script_host",),
     "gunicorn": ("cluster.local.inference_server",),
     "httptools": ("router.proxy",),

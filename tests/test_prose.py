@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "scorefront")
+PACKAGES = ("serving", "autoscaler", "cluster", "router", "controlplane", "workspace", "telemetry", "scorefront")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 TREES = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in FILES}
 TEST_FILES = sorted(file for folder in ("tests", "loadtests") for file in (ROOT / folder).rglob("*.py"))

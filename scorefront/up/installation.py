@@ -29,7 +29,7 @@ from controlplane.control_token import ControlToken
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
 from controlplane.statedir import make_own
-from controlplane.store import FileStore
+from controlplane.store import StateStore
 from router.settings import DRAIN_TIMEOUT, SettingError, from_environment
 from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import Supervisor, worker_command
@@ -121,7 +121,7 @@ class _Installation:
         self._scoring_url = f"{scheme}://{_reachable(listen)}"
         self._access = control_access(options.control, options.control_token)
         self._control_url = _control_url(options, control)
-        self._store = FileStore(options.state_dir)
+        self._store = StateStore(options.state_dir)
         allowed = destinations(os.environ, in_cluster=False)
         ports = ports_of(listen, control, redirect)
         self._provider = LocalProvider(options.state_dir, allowed=allowed, own_ports=ports, gpus=_gpus(os.environ))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from controlplane.plane import ControlPlane, PlaneSettings
-from controlplane.store import FileStore
+from controlplane.store import StateStore
 from tests.fakes.clock import VirtualClock, eventually
 from tests.fakes.provider import FakeProvider
 from tests.fakes.routers import FakeRouters
@@ -41,7 +41,7 @@ class Bench:
         self.clock = VirtualClock()
         self.provider = FakeProvider()
         self.routers = FakeRouters()
-        self.store = FileStore(directory)
+        self.store = StateStore(directory)
         settings = PlaneSettings(scoring_url="http://127.0.0.1:8080")
         self.plane = ControlPlane(
             self.store, self.provider, self.routers, self.clock, self.clock.wall, settings, self.routers

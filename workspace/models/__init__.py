@@ -1,0 +1,1 @@
+"""Registered models: records, rules, registry. The content of a model must not be read here."""
