@@ -183,10 +183,14 @@ class KubernetesProvider(FixedImages):
             self._release_unknown(found, declared=())
 
     async def scale(self, key: VersionKey, replicas: int, victims: Collection[str] = ()) -> None:
-        """Set the number of serving replicas, and replicas to remove first. Raises ProviderError."""
+        """Set the number of serving replicas, and replicas to remove first; nothing for a deleted endpoint. Raises
+        ProviderError."""
         scaled = self._scaled.get(key)
         if scaled is None:
             raise ProviderError(f"{key} has no workload yet")
+        owner = self._objects.owner(key.endpoint)
+        if owner is not None and is_leaving(owner):
+            return  # `remove` follows: a new pod, unknown to routers, would delay it by the longest request
         if other := scaled.suspended():
             raise ScaledByOther(other)  # not remembered: the number would be outdated by the time it may be set
         try:

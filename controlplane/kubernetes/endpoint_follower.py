@@ -74,14 +74,15 @@ class EndpointFollower:
                 await self._wake.wait()
                 self._wake.clear()
                 dirty, self._dirty = self._dirty, set()
+                if leaving := {name for name in dirty if self._has_leaving(name)}:
+                    # All of them: the deletion of an installation changes no object that is already being deleted.
+                    self._leaving |= leaving
+                    await self._abandon(self._leaving)
                 failed = {name for name in sorted(dirty) if not await self._follow(name)}
                 if failed:
                     tasks.create_task(self._retry(failed), name="retry failed endpoints")
 
     async def _follow(self, name: str) -> bool:
-        if self._has_leaving(name):
-            self._leaving.add(name)
-            await self._abandon((name,))
         try:
             await self._plane.changes.follow(name, lambda: self._read(name))
         except (ControlError, InvalidManifest) as error:

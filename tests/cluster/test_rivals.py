@@ -11,7 +11,7 @@ from tests.cluster.played.patience import until
 from tests.cluster.played.records import scales, steps
 from tests.cluster.played.site import HOME, Site
 
-ROUNDS, PERIOD_S = 10, 3.0
+ROUNDS, PERIOD_S = 6, 3.0
 MOST = 4
 
 
@@ -22,7 +22,7 @@ async def endpoint(site: Site, name: str) -> AsyncIterator[str]:
     await site.apply(name, site.version(work_ms=100, autoScaler=scaler, maxQueueWaitMs=10_000))
     await site.ready(name, 1)
     yield name
-    await site.remove(name)
+    site.leave(name)
 
 
 async def test_a_rival_that_applies_its_number_every_3_s_is_named_and_left_alone(site: Site, endpoint: str) -> None:

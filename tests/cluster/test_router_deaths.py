@@ -4,7 +4,7 @@ from loadtests.witness import over
 from tests.cluster.played.router_deaths import crash_loop, load, one_death
 from tests.cluster.played.site import Site
 
-LOOP_S = 8.0
+LOOP_S = 5.0
 
 
 async def test_a_router_that_dies_or_crash_loops_costs_only_the_requests_on_it(site: Site, name: str) -> None:

@@ -1,6 +1,7 @@
 """Deletion of a namespace or of the installation with endpoints in it: no finalizer is left without a leader."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import cast
 
 import pytest
@@ -63,6 +64,45 @@ async def test_an_endpoint_that_drains_goes_as_soon_as_its_namespace_is_deleted(
     leader.kubernetes.put(NAMESPACES, TERMINATING)
     await leader.settle(1.2)
     assert not leader.has_endpoint()
+
+
+async def test_a_replica_that_routers_drain_before_the_leader_has_begun_is_not_replaced(leader: Leadership) -> None:
+    """Routers see the deletion of an endpoint themselves, and may report its drained replicas first."""
+    await leader.declare(scoring_endpoint())
+    kubernetes, answers = leader.kubernetes, asyncio.Event()
+    for pod in kubernetes.pods():
+        kubernetes.ready(pod)
+    await leader.settle(2)
+    get = kubernetes.get
+
+    async def slowly(where: str, query: Mapping[str, str] | None = None) -> Object:
+        if where.endswith("/namespaces/home"):
+            await answers.wait()
+        return await get(where, query)
+
+    kubernetes.get = slowly  # type: ignore[method-assign]
+    await kubernetes.delete(IRIS)
+    await leader.settle(0.2)
+    before = kubernetes.pods()
+    for replica in leader.plane.sources.view.replicas():
+        leader.plane.reports.replica_drained(replica.id)
+    await leader.settle(0.4)
+    assert before and kubernetes.pods() == before
+    answers.set()
+    await leader.settle(3)
+    assert not leader.has_endpoint()
+
+
+async def test_an_endpoint_that_drains_goes_at_once_with_another_of_a_deleted_installation(leader: Leadership) -> None:
+    await leader.declare(scoring_endpoint())
+    await leader.declare(scoring_endpoint("wine"))
+    await leader.kubernetes.delete(IRIS)
+    await leader.settle(3)
+    assert leader.has_endpoint()
+    leader.kubernetes.take_away(DEPLOYMENTS, CONTROL)
+    await leader.kubernetes.delete(IRIS.replace("iris", "wine"))
+    await leader.settle(0.2)
+    assert not leader.has_endpoint("wine") and not leader.has_endpoint()
 
 
 async def test_the_leader_of_a_deleted_installation_leaves_no_finalizer(leader: Leadership) -> None:
