@@ -196,10 +196,11 @@ class DeploymentService:
         """The request of an operation; None: without new code. Raises NoSuchOperation."""
         return self._journal.record(operation).request
 
-    def models_in_use(self) -> frozenset[tuple[str, int]]:
-        """(name, version) of the models of declared versions and of operations in progress."""
+    def users_of_model(self, name: str, version: int) -> tuple[str, ...]:
+        """The declared versions that were deployed from a model, and those in progress, as `endpoint/version`."""
         requests = [each.request for each in self._used() if each.request is not None]
-        return frozenset(model for request in requests for model in request.models)
+        users = {f"{each.endpoint}/{each.version}" for each in requests if (name, version) in each.models}
+        return tuple(sorted(users))
 
     def environments_in_use(self) -> frozenset[str]:
         """Keys of the environments of declared versions and of operations in progress."""
