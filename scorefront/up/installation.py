@@ -45,6 +45,7 @@ from scorefront.process.process_hardening import worker_environment
 from scorefront.static_networks import destinations, ports_of, worker_arguments
 from scorefront.up.access import control_access
 from scorefront.up.banner import Banner, show_keys
+from scorefront.up.laptop_workspace import LaptopWorkspace
 from scorefront.up.model_description import fetch
 from serving.faults import InvalidManifest
 
@@ -82,6 +83,8 @@ class UpOptions:
     tls_redirect: tuple[str, int] | None = None
     """Listen address for plain HTTP clients that are redirected to `listen`."""
     access_log: str = "errors"
+    store: str = ""
+    """URL of the store of models and files; "": the folder `store` of the state directory."""
 
 
 def run(options: UpOptions) -> int:
@@ -153,6 +156,14 @@ class _Installation:
             wall,
             PlaneSettings(scoring_url=self._scoring_url),
             self._routers,
+        )
+        self._workspace = LaptopWorkspace(
+            options.store or str(options.state_dir / "store"),
+            options.state_dir,
+            self._plane.endpoints,
+            self._provider,
+            clock,
+            wall,
         )
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
         token_file = options.state_dir / "control-token" if self._access.token_demanded else None
@@ -241,7 +252,16 @@ class _Installation:
         authenticators = (await self._control_token(stack),) if access.token_demanded else ()
         exposition = Exposition(self._front_end.figures)
         settings = RestSettings(loopback=access.this_machine_only, authenticators=authenticators, uids=access.uids)
-        app = build_app(self._plane.endpoints, settings, exposition.render, self._front_end.decisions, self._routers)
+        await self._workspace.begin()
+        stack.push_async_callback(self._workspace.close)
+        app = build_app(
+            self._plane.endpoints,
+            settings,
+            exposition.render,
+            self._front_end.decisions,
+            self._routers,
+            self._workspace.routes(),
+        )
         runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -11,30 +11,15 @@ from serving.faults import Fault, InvalidManifest
 from serving.manifest import parse, to_document
 from workspace.deployments.documents import placed, version_of
 from workspace.deployments.records import DeploymentRequest, SourceFile
+from workspace.relative_paths import clash, path_fault
 
 MAX_MODELS = 1000
 """Most models of one deployment, as in Azure ML."""
 MAX_SOURCE_FILES = 20_000
-MAX_PATH_CHARACTERS = 1024
 PLACED_FIELDS = ("sourceDirectory", "modelDir", "environment")
 """Fields of a replica that the deployment itself fills in."""
-PATH_RULE = (
-    f'must be a relative path of 1 to {MAX_PATH_CHARACTERS} characters with "/", without "..", empty parts and control'
-    " characters"
-)
 _ANYWHERE = PurePosixPath("/deployment")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def is_inner_path(path: str) -> bool:
-    """True for a relative path that cannot leave its folder."""
-    parts = path.split("/")
-    return (
-        len(path) <= MAX_PATH_CHARACTERS
-        and path.isprintable()
-        and "\\" not in path
-        and all(part not in ("", ".", "..") and len(part.encode()) <= 255 for part in parts)
-    )
 
 
 def check(request: DeploymentRequest) -> dict[str, Any]:
@@ -84,24 +69,15 @@ def _source_faults(files: Sequence[SourceFile]) -> Iterator[Fault]:
     if len(files) > MAX_SOURCE_FILES:
         yield Fault("source", len(files), f"must have at most {MAX_SOURCE_FILES} files; leave others out by .amlignore")
         return
-    yield from path_faults([file.path for file in files], "source")
+    if (twice := clash(file.path for file in files)) is not None:
+        yield Fault("source", twice, "must be the path of one file only")
     for place, file in enumerate(files):
+        if (rule := path_fault(file.path)) is not None:
+            yield Fault(f"source[{place}].path", file.path, rule)
         if not _SHA256.fullmatch(file.sha256):
             yield Fault(f"source[{place}].sha256", file.sha256, "must be 64 hexadecimal digits")
         if file.size_bytes < 0:
             yield Fault(f"source[{place}].sizeBytes", file.size_bytes, "must not be negative")
-
-
-def path_faults(paths: Sequence[str], where: str) -> Iterator[Fault]:
-    """Paths that leave the folder, stand there twice, or are a file and a folder at once."""
-    seen: set[str] = set()
-    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
-    for place, path in enumerate(paths):
-        if not is_inner_path(path):
-            yield Fault(f"{where}[{place}].path", path, PATH_RULE)
-        elif path in seen or path in folders:
-            yield Fault(f"{where}[{place}].path", path, "must be the path of one file only")
-        seen.add(path)
 
 
 def _model_faults(request: DeploymentRequest) -> Iterator[Fault]:

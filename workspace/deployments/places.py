@@ -169,7 +169,7 @@ class DeploymentPlaces:
     def _linked(self, file: PlacedFile, path: Path) -> bool:
         """Make a hard link into a local store; False where that is not possible."""
         blob = self._blobs.local_path(file.sha256)
-        if blob is None:
+        if blob is None or not blob.exists():
             return False
         if blob.stat().st_size != file.size_bytes:
             raise DamagedBlob(errno.EIO, f"the blob has {blob.stat().st_size} bytes, not {file.size_bytes}", file.path)

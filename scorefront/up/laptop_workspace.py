@@ -1,0 +1,62 @@
+"""The workspace of one machine: store, models, deployments and their routes."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.local.local_provider import LocalProvider
+from controlplane.endpoint_service import EndpointService
+from controlplane.route_sets import RouteSet
+from serving.clock import Clock
+from workspace.deployments.deployment_service import DeploymentService
+from workspace.models.model_registry import ModelRegistry
+from workspace.operation_routes import operation_routes
+from workspace.store.file_store import FileStore
+
+
+class LaptopWorkspace:
+    """Composes the workspace of `scorefront up`."""
+
+    def __init__(
+        self,
+        store_url: str,
+        state_dir: Path,
+        endpoints: EndpointService,
+        provider: LocalProvider,
+        clock: Clock,
+        wall: Callable[[], float],
+    ) -> None:
+        """A workspace that is not started.
+
+        store_url: of the files. state_dir: of the installation.
+        endpoints: declares endpoints. provider: runs their replicas.
+        clock: event-loop clock. wall: unix seconds.
+        Raises StoreError.
+        """
+        self.store = FileStore(store_url)
+        self.models = ModelRegistry(self.store, wall)
+        self.deployments = DeploymentService(
+            endpoints,
+            self.models,
+            self.store,
+            None,
+            provider.template_of,
+            state_dir,
+            clock,
+            wall,
+            lambda: str(uuid.uuid4()),
+        )
+        self.models.ask_users(self.deployments.users_of_model)
+
+    def routes(self) -> tuple[RouteSet, ...]:
+        """Their operations, for the control port."""
+        return (operation_routes(self.deployments),)
+
+    async def begin(self) -> None:
+        """Read the store; go on with deployments. After the endpoints are applied. Raises StoreError."""
+        await self.models.start()
+        await self.deployments.begin()
+
+    async def close(self) -> None:
+        """Stop; deployments in progress go on at the next start."""
+        await self.deployments.close()
