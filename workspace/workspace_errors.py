@@ -31,6 +31,16 @@ class NoSuchModelFile(ControlError):
     code = "FileNotFound"
 
 
+class NoSuchArtifact(ControlError):
+    """No artifact of that id was uploaded."""
+
+    status = 404
+    code = "ArtifactNotFound"
+
+    def __init__(self, identifier: str) -> None:
+        super().__init__(f"there is no artifact '{identifier}'")
+
+
 class NoSuchAsset(ControlError):
     """No asset of that id is registered."""
 
