@@ -75,7 +75,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "flask": ("cluster.local.script_host",),
     "gunicorn": ("cluster.local.inference_server",),
     "httptools": ("router.proxy",),
-    "httpcore": ("scorefront.cli.client",),
+    "httpcore": ("scorefront.http_client", "scorefront.cli.client"),
     # checking and signing: two sides that never meet
     "jwt": (
         "router.core.authorization",

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefront.cli.client import UNIX, ControlClient, checked_control_url, unix_path
+from scorefront.cli.client import ControlClient, checked_control_url, unix_path
 from scorefront.cli.command_errors import InvalidInput
 from scorefront.cli.manifest_files import STDIN
 from scorefront.command_hints import DEFAULT_CONTROL_URL
 from scorefront.cores import MAX_WORKERS
+from scorefront.http_client import UNIX
 
 MAX_SCORE_BYTES = 100_000_000
 """The most a router takes by default."""

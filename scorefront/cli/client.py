@@ -1,14 +1,11 @@
 """Blocking client of the command line: REST API of the control plane, and one scoring request.
 
-Connections ignore the proxy settings of the environment. Redirects are not followed, because they would carry the token
-elsewhere. Every wait is bounded, except for a followed log.
+Every wait is bounded, except for a followed log.
 """
 
-import errno
 import json
 import os
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,21 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from cluster.local.socket_owner import unix_peer_uid
 from controlplane.openapi import OUTCOME_HEADER
 from scorefront.cli.command_errors import CommandError, InvalidInput
 from scorefront.command_hints import DEFAULT_CONTROL_URL
+from scorefront.http_client import (
+    UNIX,
+    Reply,
+    ServerTrust,
+    ServerUnreachable,
+    UnusableAuthority,
+    lines_of,
+    read_whole,
+    sent,
+)
 from serving.faults import Fault
 
 if TYPE_CHECKING:
     from httpcore import Response
 
-UNIX = "unix:"
-"""A control URL that begins so goes on with the path of a Unix socket."""
 UNIX_PATH_MAX_BYTES = 107
 CONTROL_URL_OPTION = "--control-url (or SCOREFRONT_URL)"
 API = "/api/v1"
-CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 """`apply` and `delete` answer once the change is taken over, not once replicas are ready."""
 SCORING_TIMEOUT_S = 660.0
@@ -40,6 +43,18 @@ PINNED_VERSION = "azureml-model-deployment"
 
 class ControlUnreachable(CommandError):
     """No answer, no valid HTTP, or a timeout."""
+
+
+@contextmanager
+def _sent(*arguments: Any) -> Iterator["Response"]:
+    """As `http_client.sent`, with the errors of commands."""
+    try:
+        with sent(*arguments) as response:
+            yield response
+    except ServerUnreachable as error:
+        raise ControlUnreachable(str(error)) from error
+    except UnusableAuthority as error:
+        raise InvalidInput(str(error)) from error
 
 
 class ControlRefused(CommandError):
@@ -53,34 +68,6 @@ class ControlRefused(CommandError):
     def of(self, subject: str) -> "ControlRefused":
         """Copy with the subject in front of every line."""
         return ControlRefused(self.status, "\n".join(f"{subject}: {line}" for line in str(self).splitlines()))
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An HTTP response, read whole. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTrust:
-    """Verification of a server's certificate, and the option that sets it."""
-
-    option: str = "SSL_CERT_FILE"
-    ca: Path | None = None
-    """PEM file with the authorities; None: those of the system."""
-
-    def context(self) -> ssl.SSLContext:
-        """TLS context. Raises InvalidInput for an unusable file."""
-        try:
-            return ssl.create_default_context(cafile=self.ca)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
-            raise InvalidInput(
-                f"{self.option}: {self.ca} must be a file with certificates in PEM form: {reason or 'it has none'}"
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +144,7 @@ class ControlClient:
         # a model may be silent for hours, so the wait for a followed line has no end; Ctrl-C ends it
         timeout_s = None if follow else ANSWER_TIMEOUT_S
         with self._response("GET", _path(name, "logs"), query=query, timeout_s=timeout_s) as response:
-            for line in _lines(response):
+            for line in lines_of(response):
                 yield _json(line, self.url, response.status)
 
     def _object(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
@@ -169,7 +156,7 @@ class ControlClient:
 
     def _whole(self, method: str, path: str, body: object = None, query: Mapping[str, object] = {}) -> Reply:
         with self._response(method, path, body, query) as response:
-            return _read(response)
+            return read_whole(response)
 
     @contextmanager
     def _response(
@@ -197,7 +184,7 @@ class ControlClient:
         trust = ServerTrust("--control-ca (or SCOREFRONT_CA)", self.ca)
         with _sent(self.url, method, path, headers, data, timeout_s, trust) as response:
             if response.status not in (200, 201, 204):
-                raise _refusal(self.url, _read(response))
+                raise _refusal(self.url, read_whole(response))
             yield response
 
 
@@ -214,7 +201,7 @@ def score(uri: str, data: bytes | None, credential: str | None, version: str | N
     base, path = f"{parts.scheme}://{parts.netloc}", f"{parts.path}?{parts.query}" if parts.query else parts.path
     method = "GET" if data is None else "POST"
     with _sent(base, method, path, headers, data, SCORING_TIMEOUT_S, ServerTrust()) as response:
-        return _read(response)
+        return read_whole(response)
 
 
 def checked_control_url(url: str) -> str:
@@ -247,88 +234,6 @@ def unix_path(option: str, text: str) -> Path:
 
 def _path(name: str, rest: str = "") -> str:
     return f"{API}/endpoints/{quote(name, safe='')}" + (f"/{rest}" if rest else "")
-
-
-# ---- HTTP and its errors
-
-
-@contextmanager
-def _sent(
-    base: str,
-    method: str,
-    path: str,
-    headers: Mapping[str, str],
-    data: bytes | None,
-    timeout_s: float | None,
-    trust: ServerTrust,
-) -> Iterator["Response"]:
-    """A response with its body unread.
-
-    base: URL of the server, or `unix:PATH`. method, path, headers, data: of the request.
-    timeout_s: longest silence in seconds; None: unlimited.
-    trust: verification of the certificate.
-    Raises ControlUnreachable, also in place of the errors of reading the body; InvalidInput.
-    """
-    import httpcore  # late: --help, size and invalid calls need no client
-
-    unix = base.removeprefix(UNIX) if base.startswith(UNIX) else None
-    url = "http://localhost" if unix else base
-    context = trust.context() if base.startswith("https:") else None
-    fields = [("Host", urlsplit(url).netloc), *headers.items()]
-    waits = {"connect": CONNECT_TIMEOUT_S, "read": timeout_s, "write": timeout_s}
-    extensions = {"timeout": waits, "trace": _check_owner}
-    try:
-        with (
-            httpcore.ConnectionPool(context, uds=unix) as pool,
-            pool.stream(method, url + path, headers=fields, content=data, extensions=extensions) as response,
-        ):
-            yield response
-    except httpcore.TimeoutException as error:
-        raise ControlUnreachable(f"{base} did not answer in time") from error
-    except httpcore.ProtocolError as error:
-        hint = "; does it speak HTTPS?" if base.startswith("http://") else ""
-        raise ControlUnreachable(f"{base} does not answer in HTTP ({error}){hint}") from error
-    except (httpcore.NetworkError, OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-        raise _unreachable(base, error, trust) from error
-
-
-def _check_owner(event: str, info: Mapping[str, Any]) -> None:
-    """Close a Unix socket of another user than this one and root, because the control token would go there."""
-    if event != "connection.connect_unix_socket.complete":
-        return
-    stream = info["return_value"]
-    owner = unix_peer_uid(stream.get_extra_info("socket"))
-    if owner not in (os.geteuid(), 0) and os.geteuid() != 0:
-        stream.close()
-        raise PermissionError(errno.EPERM, f"uid {owner} listens there, not you")
-
-
-def _unreachable(base: str, error: Exception, trust: ServerTrust) -> ControlUnreachable:
-    cause: BaseException = error
-    while below := cause.__cause__ or cause.__context__:  # down to the error of the socket
-        cause = below
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        hint = f"name its authority's file in {trust.option}"
-        return ControlUnreachable(f"the certificate of {base} is not trusted ({cause.verify_message}); {hint}")
-    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
-        return ControlUnreachable(f"cannot reach {base}: nothing listens there; is `scorefront up` running?")
-    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-    return ControlUnreachable(f"cannot reach {base}: {reason}")
-
-
-def _read(response: "Response") -> Reply:
-    body = response.read()
-    return Reply(response.status, {name.decode().lower(): value.decode() for name, value in response.headers}, body)
-
-
-def _lines(response: "Response") -> Iterator[bytes]:
-    """Lines that are not empty."""
-    rest = b""
-    for piece in response.iter_stream():
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from filter(None, lines)
-    if rest:
-        yield rest
 
 
 # ---- responses of the control plane

@@ -17,9 +17,10 @@ from scorefront.cli.arguments import (
     control_plane,
     scoring_data,
 )
-from scorefront.cli.client import ControlClient, Reply
+from scorefront.cli.client import ControlClient
 from scorefront.cli.client import score as send_score
 from scorefront.cli.command_errors import CommandError
+from scorefront.http_client import Reply
 
 
 def score(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefront.cli import client
+from scorefront import http_client
 from scorefront.cli.client import (
     PINNED_VERSION,
     ControlClient,
@@ -224,7 +224,7 @@ def test_a_unix_socket_of_another_user_gets_no_token(
     unix_listener: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, listener = unix_listener
-    monkeypatch.setattr(client, "unix_peer_uid", lambda sock: 12345)
+    monkeypatch.setattr(http_client, "unix_peer_uid", lambda sock: 12345)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ControlUnreachable, match="uid 12345 listens there, not you"):
         ControlClient(url, "secret-token").endpoints()
