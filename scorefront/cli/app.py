@@ -13,7 +13,7 @@ import typer
 
 from scorefront import __version__
 from scorefront.build_kind import build_kind
-from scorefront.cli import azureml, endpoints, scoring
+from scorefront.cli import azureml, endpoints, operations, scoring
 from scorefront.cli import decisions as scaling
 from scorefront.cli import doctor_command as doctor
 from scorefront.cli import processes as deployment
@@ -54,8 +54,25 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "router": (deployment.router, "The router of a cluster."),
     "control": (deployment.control, "The control plane of a cluster."),
 }
+GROUPS: dict[str, tuple[str, dict[str, tuple[Callable[..., None], str]]]] = {
+    "operation": (
+        "Follow and cancel deployments.",
+        {
+            "list": (operations.listed, "Deployments and their states."),
+            "show": (operations.shown, "One deployment with its steps."),
+            "logs": (operations.logs, "The log of a deployment."),
+            "cancel": (operations.cancel, "Take a deployment back."),
+        },
+    ),
+}
+"""Word -> summary, and the commands behind it."""
 for word, (command, summary) in COMMANDS.items():
     app.command(word, short_help=summary)(command)
+for word, (summary, commands) in GROUPS.items():
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=summary)
+    for name, (command, purpose) in commands.items():
+        group.command(name, short_help=purpose)(command)
+    app.add_typer(group, name=word, short_help=summary)
 app.command("report-exits", hidden=True)(deployment.report_exits)
 
 
@@ -118,11 +135,13 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
-    if not arguments:  # the help, which is the answer to no arguments at all
+    if not arguments or (len(arguments) == 1 and arguments[0] in GROUPS):  # the help, for want of a command
         print(error.format_message(), file=sys.stderr)
         return error.exit_code
-    word = arguments[0] if arguments[0] in COMMANDS else ""
-    hint = " ".join(filter(None, ["scorefront", word, "--help"]))
+    words = arguments[:1] if arguments[0] in COMMANDS else []
+    if arguments[0] in GROUPS:
+        words = [arguments[0], *(word for word in arguments[1:2] if word in GROUPS[arguments[0]][1])]
+    hint = " ".join(["scorefront", *words, "--help"])
     if isinstance(error, typer.BadParameter):
         _name_the_range(error)
     message = error.format_message().replace("Value error, ", "")  # the word of a library, of no use to anyone

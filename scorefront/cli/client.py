@@ -147,6 +147,25 @@ class ControlClient:
             for line in lines_of(response):
                 yield _json(line, self.url, response.status)
 
+    def operations(self, endpoint: str | None) -> list[dict[str, Any]]:
+        """Operations of an endpoint, or of all (None), newest first."""
+        return list(self._object("GET", f"{API}/operations", endpoint=endpoint)["value"])
+
+    def operation(self, identifier: str) -> dict[str, Any]:
+        """One operation with its steps."""
+        return self._object("GET", _operation(identifier))
+
+    def operation_log(self, identifier: str, follow: bool) -> Iterator[dict[str, Any]]:
+        """`at` (unix seconds) and `line` of each log line; with `follow` until the operation ends."""
+        timeout_s = None if follow else ANSWER_TIMEOUT_S
+        with self._response("GET", _operation(identifier, "logs"), None, {"follow": follow}, timeout_s) as response:
+            for line in lines_of(response):
+                yield _json(line, self.url, response.status)
+
+    def cancel_operation(self, identifier: str) -> dict[str, Any]:
+        """Cancel an operation; returns it."""
+        return self._object("POST", _operation(identifier, "cancel"))
+
     def _object(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
         reply = self._whole(method, path, body, query)
         answer = _json(reply.body, self.url, reply.status)
@@ -183,7 +202,7 @@ class ControlClient:
             path = f"{path}?{urlencode(given)}"
         trust = ServerTrust("--control-ca (or SCOREFRONT_CA)", self.ca)
         with _sent(self.url, method, path, headers, data, timeout_s, trust) as response:
-            if response.status not in (200, 201, 204):
+            if response.status not in (200, 201, 202, 204):
                 raise _refusal(self.url, read_whole(response))
             yield response
 
@@ -234,6 +253,10 @@ def unix_path(option: str, text: str) -> Path:
 
 def _path(name: str, rest: str = "") -> str:
     return f"{API}/endpoints/{quote(name, safe='')}" + (f"/{rest}" if rest else "")
+
+
+def _operation(identifier: str, rest: str = "") -> str:
+    return f"{API}/operations/{quote(identifier, safe='')}" + (f"/{rest}" if rest else "")
 
 
 # ---- responses of the control plane

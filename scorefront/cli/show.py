@@ -113,6 +113,31 @@ def _state(status: Mapping[str, Any]) -> Text:
     return Text(", ".join(parts) or "ok", style=style)
 
 
+# ---- operations
+
+
+def operation_table(operations: Iterable[Mapping[str, Any]]) -> Table:
+    """Id, kind, endpoint, version, state with the current step, creation (UTC), duration, reason."""
+    table = _table("ID", "KIND", "ENDPOINT", "VERSION", "STATE", "CREATED (UTC)", ">SECONDS", "REASON")
+    for each in operations:
+        error, running = each["error"], each["ended"] is None
+        state = f"{each['state']} ({each['step']})" if running and each["step"] else each["state"]
+        seconds = "" if running else f"{each['ended'] - each['created']:.1f}"
+        reason = "" if error is None else printable(error["message"].partition("\n")[0])
+        fields = (each["id"], each["kind"], each["endpoint"], each["version"], state)
+        table.add_row(*map(Text, fields), moment(each["created"]), seconds, Text(reason))
+    return table
+
+
+def step_table(steps: Iterable[Mapping[str, Any]]) -> Table:
+    """Step, begin (UTC), duration, result."""
+    table = _table("STEP", "BEGAN (UTC)", ">SECONDS", "RESULT")
+    for each in steps:
+        seconds = "" if each["ended"] is None else f"{each['ended'] - each['began']:.1f}"
+        table.add_row(Text(each["step"]), moment(each["began"]), seconds, Text(printable(each["note"])))
+    return table
+
+
 # ---- scaling decisions
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from scorefront.cli import app
 from scorefront.cli import up_command as up
-from scorefront.cli.app import COMMANDS, run
+from scorefront.cli.app import COMMANDS, GROUPS, run
 from tests.fakes.http_server import Answer, ScriptedServer, answer_json, scripted_server
 
 ROOT = Path(__file__).parents[4]
@@ -335,6 +335,24 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         text = capsys.readouterr().out
         shown = word if word not in ("router", "control") else "up"  # … the wish of a newcomer
         assert f"scorefront {shown}" in text.split("\n", 1)[1], word
+
+
+def test_every_command_of_a_group_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for word, (_, commands) in GROUPS.items():
+        for name in commands:
+            assert run([word, name, "--help"]) == 0
+            assert f"scorefront {word} {name}" in capsys.readouterr().out.split("\n", 1)[1]
+
+
+def test_a_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["operation"]) == 2
+    err = capsys.readouterr().err
+    assert "cancel" in err and "error" not in err
+
+
+def test_a_missing_argument_names_the_command_of_the_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["operation", "show"]) == 2
+    assert "try `scorefront operation show --help`" in capsys.readouterr().err
 
 
 def test_an_unforeseen_error_shows_no_traceback(
