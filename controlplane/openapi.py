@@ -16,6 +16,7 @@ from controlplane.answers import ANSWERS
 from controlplane.rights import DECLARE, Right
 
 JSON = "application/json"
+BINARY = "application/octet-stream"
 MAX_TAIL = 10_000
 """Most log lines of one replica in one response."""
 OUTCOME_HEADER: Final = "x-scorefront-outcome"
@@ -376,5 +377,6 @@ def _content(kind: str) -> dict[str, Any]:
     if not kind:
         return {}
     if "/" in kind:
-        return {"content": {kind: {"schema": _TEXT}}}
+        schema = {"type": "string", "format": "binary"} if kind == BINARY else _TEXT
+        return {"content": {kind: {"schema": schema}}}
     return {"content": {JSON: {"schema": _reference(kind)}}}

@@ -8,9 +8,9 @@ is sent to the API server only.
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
@@ -29,7 +29,6 @@ AT_ONCE = 16
 """Concurrent reviews for one list request."""
 
 _acting: ContextVar[str] = ContextVar("acting", default="")
-_BY_ID: Final = {operation.id: operation for operation in OPERATIONS}
 
 
 def writer(api: Api) -> Api:
@@ -56,14 +55,23 @@ class KubernetesCallers:
 
     accepts = "a Kubernetes bearer token"
 
-    def __init__(self, api: Api, home: str, places: Callable[[], Mapping[str, str]], clock: Clock) -> None:
+    def __init__(
+        self,
+        api: Api,
+        home: str,
+        places: Callable[[], Mapping[str, str]],
+        clock: Clock,
+        operations: Sequence[Operation] = OPERATIONS,
+    ) -> None:
         """An authenticator with an empty cache.
 
         api: client of the API server; its own token is not used.
         home: namespace of documents without one.
         places: existing endpoint -> its namespace.
         clock: event-loop clock.
+        operations: all of the API; others are refused. Default: those of the control plane.
         """
+        self._operations = {operation.id: operation for operation in operations}
         self._api = api
         self._home = home
         self._places = places
@@ -83,9 +91,10 @@ class KubernetesCallers:
         if name is None:
             return None
         request[CALLER] = name  # also in the audit line of a refusal
-        operation = _BY_ID.get(request.match_info.route.name or "")
-        if operation is not None:
-            await self._check(credential, name, operation, request)
+        if route := request.match_info.route.name:
+            if route not in self._operations:
+                raise NotPermitted(f"{route} requires the control token")
+            await self._check(credential, name, self._operations[route], request)
         _acting.set(credential)  # for the task of this request
         return name
 

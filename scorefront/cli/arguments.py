@@ -18,6 +18,7 @@ from scorefront.cli.manifest_files import STDIN
 from scorefront.command_hints import DEFAULT_CONTROL_URL
 from scorefront.cores import MAX_WORKERS
 from scorefront.http_client import UNIX
+from workspace.store.store_url import store_url_fault
 
 MAX_SCORE_BYTES = 100_000_000
 """The most a router takes by default."""
@@ -142,6 +143,13 @@ def state_dir(path: Path) -> Path:
     if not above.is_dir():
         raise InvalidInput(f"--state-dir: {above} is not a folder; got {str(path)!r}")
     return absolute
+
+
+def store_url(text: str) -> str:
+    """The store of `up`: a URL, or the absolute path of a folder. Raises InvalidInput."""
+    if fault := store_url_fault(text):
+        raise InvalidInput(f"--store: {fault}; got {text!r}")
+    return text if "://" in text else str(Path(text).absolute())
 
 
 def split(pairs: Sequence[str]) -> dict[str, float]:

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from scorefront.cli.arguments import AccessLogChoice, address, control_address, state_dir, tls_pairs, workers
+from scorefront.cli.arguments import (
+    AccessLogChoice,
+    address,
+    control_address,
+    state_dir,
+    store_url,
+    tls_pairs,
+    workers,
+)
 from scorefront.cli.command_errors import InvalidInput
 from scorefront.cli.manifest_files import read_manifests
 
@@ -23,6 +31,16 @@ Manifests = Annotated[
     ),
 ]
 StateDir = Annotated[Path, typer.Option("--state-dir", metavar="DIR", help="Where endpoints, keys and logs are kept.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Where models and snapshots are kept: a folder of this user alone, s3://BUCKET/FOLDER, "
+        "abfs://CONTAINER/FOLDER or gs://BUCKET/FOLDER. Default: DIR/store.",
+        show_default=False,
+    ),
+]
 Listen = Annotated[
     str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score; port 0 lets the system choose.")
 ]
@@ -85,6 +103,7 @@ Logged = Annotated[AccessLogChoice, typer.Option("--access-log", help="Which sco
 def up(
     files: Manifests = None,
     state: StateDir = Path(".scorefront"),
+    store: Store = None,
     listen: Listen = "127.0.0.1:8080",
     control: Control = "127.0.0.1:8081",
     control_token: ControlToken = False,
@@ -115,6 +134,7 @@ def up(
     own_tls = tls_pairs(control_tls_cert or [], control_tls_key or [], "--control-tls")
     control_tls = _control_tls(control_at, own_tls, tls, control_insecure)
     folder = state_dir(state)
+    store_at = "" if store is None else store_url(store)
     documents = _documents(files or [])
 
     from scorefront.up.installation import UpOptions, run  # late: only this command needs servers
@@ -130,6 +150,7 @@ def up(
         tls=tls,
         tls_redirect=redirect_at,
         access_log=access_log.value,
+        store=store_at,
     )
     raise typer.Exit(run(options))
 

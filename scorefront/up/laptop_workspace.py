@@ -9,9 +9,10 @@ from controlplane.endpoint_service import EndpointService
 from controlplane.route_sets import RouteSet
 from serving.clock import Clock
 from workspace.deployments.deployment_service import DeploymentService
+from workspace.model_routes import model_routes
 from workspace.models.model_registry import ModelRegistry
 from workspace.operation_routes import operation_routes
-from workspace.store.file_store import FileStore
+from workspace.store.file_store import PARTS, FileStore
 
 
 class LaptopWorkspace:
@@ -33,7 +34,7 @@ class LaptopWorkspace:
         clock: event-loop clock. wall: unix seconds.
         Raises StoreError.
         """
-        self.store = FileStore(store_url)
+        self.store = FileStore(store_url, state_dir / PARTS)
         self.models = ModelRegistry(self.store, wall)
         self.deployments = DeploymentService(
             endpoints,
@@ -50,7 +51,7 @@ class LaptopWorkspace:
 
     def routes(self) -> tuple[RouteSet, ...]:
         """Their operations, for the control port."""
-        return (operation_routes(self.deployments),)
+        return (model_routes(self.store, self.models), operation_routes(self.deployments))
 
     async def begin(self) -> None:
         """Read the store; go on with deployments. After the endpoints are applied. Raises StoreError."""

@@ -31,6 +31,7 @@ from workspace.store.store_backend import (
     sweep_parts,
     write_all,
 )
+from workspace.store.store_url import EXTRAS, MEMORY, local_folder, store_url_fault
 from workspace.workspace_errors import InvalidUpload, NoSuchBlob, StoreFull, UploadTooLarge
 
 MAX_BLOB_BYTES = 64 * 1024**3
@@ -40,9 +41,7 @@ KEPT_FREE_BYTES = 64 * 1024**2
 FORMAT: Final = 1
 FORMAT_RECORD: Final = "format.json"
 PARTS = "parts"
-"""Folder of files under construction, inside a local store."""
-EXTRAS: Final = {"s3": "s3", "s3a": "s3", "abfs": "azure", "abfss": "azure", "az": "azure", "gs": "gcs", "gcs": "gcs"}
-"""URL scheme -> extra of the package with its driver."""
+"""Folder of files under construction: inside a local store, else in the state directory."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[^/\0]+(?:/[^/\0]+)*")
@@ -63,6 +62,13 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
+def checked_sha256(text: str) -> str:
+    """`text`, if it is a digest. Raises InvalidUpload."""
+    if not is_sha256(text):
+        raise InvalidUpload(f"a blob is named by its SHA-256, 64 digits 0-9a-f (got {text[:80]!r})")
+    return text
+
+
 class FileStore:
     """Blobs and records below one URL. Every method raises StoreError if the store fails."""
 
@@ -74,7 +80,9 @@ class FileStore:
         Raises StoreError, also for a URL without a driver, naming the extra.
         """
         self.url = str(url)
-        folder = _local_folder(self.url)
+        if fault := store_url_fault(self.url):
+            raise StoreError(f"--store {fault} (got {self.url!r})")
+        folder = Path(path).absolute() if (path := local_folder(self.url)) is not None else None
         if folder is not None:
             parts = folder / PARTS
         elif parts is None:
@@ -232,9 +240,7 @@ class BlobWriter:
 
 
 def _blob_name(sha256: str) -> str:
-    if not is_sha256(sha256):
-        raise InvalidUpload(f"a blob is named by its SHA-256, 64 digits 0-9a-f (got {sha256[:80]!r})")
-    return f"blobs/{sha256[:2]}/{sha256}"
+    return f"blobs/{checked_sha256(sha256)[:2]}/{sha256}"
 
 
 def _checked(name: str) -> str:
@@ -251,33 +257,17 @@ def _parsed(name: str, data: bytes) -> Any:
         raise StoreError(f"{name}: is not JSON: {error}") from error
 
 
-def _local_folder(url: str) -> Path | None:
-    """The folder of a local store; None for another one. Raises StoreError for a malformed URL."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return Path(url).absolute()
-    if scheme != "file":
-        return None
-    if not rest.startswith("/"):
-        raise StoreError(f"--store must be file:///ABSOLUTE/PATH (got {url!r})")
-    return Path(rest)
-
-
 def _object_store(url: str) -> StoreBackend:
     import fsspec  # late: local stores need no driver
 
-    scheme, _, rest = url.partition("://")
-    if scheme not in EXTRAS and scheme != "memory":
-        known = ", ".join(f"{each}://" for each in ("memory", "s3", "abfs", "gs"))
-        raise StoreError(f"--store must be a folder or begin with {known} (got {url!r})")
-    if scheme != "memory" and not rest.strip("/"):
-        raise StoreError(f"--store must name a bucket or container, as in {scheme}://NAME/FOLDER (got {url!r})")
+    scheme = url.partition("://")[0]
     try:
-        filesystem, root = fsspec.core.url_to_fs(url, **({} if scheme == "memory" else {"use_listings_cache": False}))
+        filesystem, root = fsspec.core.url_to_fs(url, **({} if scheme == MEMORY else {"use_listings_cache": False}))
     except ImportError as error:
-        extra = EXTRAS.get(scheme, "")
-        raise StoreError(f"--store {url}: its driver is missing: pip install 'scorefront[{extra}]'") from error
-    return (MemoryObjects if scheme == "memory" else ObjectStore)(filesystem, root)
+        raise StoreError(
+            f"--store {url}: its driver is missing: pip install 'scorefront[{EXTRAS.get(scheme)}]'"
+        ) from error
+    return (MemoryObjects if scheme == MEMORY else ObjectStore)(filesystem, root)
 
 
 @contextlib.contextmanager

@@ -162,7 +162,7 @@ def test_a_blob_cannot_be_changed_through_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("ftp://host/x", "--store must be a folder or begin with memory://, s3://, abfs://, gs://"),
+        ("ftp://host/x", "--store must be a folder or begin with file://, s3://, abfs://"),
         ("s3://", "must name a bucket or container"),
         ("file://relative", "must be file:///ABSOLUTE/PATH"),
         ("https://example.org", "must be a folder or begin with"),
