@@ -40,12 +40,14 @@ from controlplane.control_errors import ControlError
 from controlplane.control_token import ControlToken
 from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.kubernetes.cluster_control import ClusterControl, ClusterSettings, cluster_control
+from controlplane.openapi import OPERATIONS
 from controlplane.rest import RestSettings, build_app
 from controlplane.router_groups import RouterGroups
 from router.proxy.tls import TlsError
 from router.settings import SettingError, number
 from scorefront.cluster_names import LEASE, watched_namespaces
 from scorefront.control.control_certificates import ControlCertificates
+from scorefront.control.lacking_operations import lacking_operations
 from scorefront.control.rest_port import RestPort
 from scorefront.control.router_fleet import RouterFleet
 from scorefront.control.token import control_token
@@ -310,6 +312,8 @@ class _Term:
         exposition = Exposition(
             scaler.figures, routers_elsewhere=True, gauges=control.gauges, counters=lambda: groups.counters
         )
-        callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock)
+        lacking = lacking_operations()
+        operations = (*OPERATIONS, *lacking.operations)
+        callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock, operations)
         settings = RestSettings(loopback=False, authenticators=(token, callers), in_cluster=True)
-        return build_app(control.plane.endpoints, settings, exposition.render, scaler.decisions)
+        return build_app(control.plane.endpoints, settings, exposition.render, scaler.decisions, more=(lacking,))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
-from aiohttp import encode_basic_auth
+from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from cluster.kubernetes.client.access import Access, BorrowedCredentials, Credentials
@@ -14,8 +14,10 @@ from cluster.kubernetes.client.api_errors import Misconfigured, RequestRefused
 from controlplane.caller_cache import ALL_BURST, MAX_REMEMBERED, ONE_BURST, REMEMBER_S, ExpiringCache, ReviewLimit
 from controlplane.control_token import ControlToken
 from controlplane.kubernetes.cluster_callers import KubernetesCallers
-from controlplane.openapi import OPERATIONS
+from controlplane.openapi import OPERATIONS, Operation
 from controlplane.rest import RestSettings, build_app
+from controlplane.route_sets import RouteSet
+from scorefront.control.lacking_operations import lacking_operations
 from scorefront.exposition import Exposition
 from tests.fakes.clock import eventually
 from tests.fakes.cluster import Leadership, scoring_endpoint
@@ -24,6 +26,14 @@ from tests.fakes.people import PeopledKubernetes, Person
 TOKEN = "control-token-of-the-test"
 ENDPOINTS = "scoringendpoints"
 IRIS, WINE = "/api/v1/endpoints/iris", "/api/v1/endpoints/wine"
+
+
+async def unreachable(request: web.Request) -> web.StreamResponse:
+    raise AssertionError("no caller has a right to this")
+
+
+UNKNOWN = RouteSet((Operation("unknown", "GET", "/api/v1/unknown", "", {200: ""}),), {"unknown": unreachable})
+"""An operation that the authenticator is not told of."""
 
 
 class Rig:
@@ -39,9 +49,12 @@ class Rig:
         await self.leader.declare(scoring_endpoint("iris", namespace="red"))
         await self.leader.declare(scoring_endpoint("wine", namespace="blue"))
         control = self.leader.control
-        callers = KubernetesCallers(cast(Api, self.kubernetes), "home", control.places, self.leader.clock)
+        lacking = lacking_operations()
+        operations = (*OPERATIONS, *lacking.operations)
+        callers = KubernetesCallers(cast(Api, self.kubernetes), "home", control.places, self.leader.clock, operations)
         settings = RestSettings(loopback=False, authenticators=(ControlToken.fixed(TOKEN), callers), in_cluster=True)
-        self.client = TestClient(TestServer(build_app(control.plane.endpoints, settings, Exposition().render)))
+        app = build_app(control.plane.endpoints, settings, Exposition().render, more=(lacking, UNKNOWN))
+        self.client = TestClient(TestServer(app))
         await self.client.start_server()
 
     async def stop(self) -> None:
@@ -104,6 +117,19 @@ def test_every_operation_of_an_endpoint_has_a_right_and_a_trial() -> None:
     named = {operation.id for operation in OPERATIONS if operation.right and operation.right.verb}
     assert named == CALLS.keys() | {"listEndpoints"}
     assert all(operation.right or operation.is_open for operation in OPERATIONS)
+
+
+async def test_operations_of_the_workspace_are_refused_with_the_reason_to_authenticated_callers(rig: Rig) -> None:
+    for operation in lacking_operations().operations:
+        path = operation.path.format(name="iris", version="1", sha256="a" * 64, path="x", id="1")
+        status, body = await rig.ask(operation.method, path, rig.person("nobody"))
+        assert status == 501 and (operation.method == "HEAD" or "`scorefront up`" in body["error"]["message"])
+        assert (await rig.ask(operation.method, path, {}))[0] == 401
+
+
+async def test_an_operation_without_a_known_right_needs_the_control_token(rig: Rig) -> None:
+    status, body = await rig.ask("GET", "/api/v1/unknown", rig.person("anna", *EVERYTHING))
+    assert status == 403 and body["error"]["message"] == "unknown requires the control token"
 
 
 def test_no_right_is_one_that_every_authenticated_caller_has() -> None:
