@@ -31,6 +31,8 @@ READY_POLL_S = 0.1
 TAIL_LINES = 50
 """Log lines of a failed replica in the error of its operation."""
 
+HOST = "azureml_inference_server_http."
+"""Beginning of the names of exceptions of the inference server, which follow the script's own."""
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit)\b.*")
 
 
@@ -291,9 +293,9 @@ class DeploymentSteps:
 
 
 def last_raised(lines: Iterable[str]) -> str:
-    """The last line that names an exception; "" without one."""
+    """The last line that names an exception of the script, not of its host; "" without one."""
     found = [line.strip() for line in lines if _RAISED.fullmatch(line.strip())]
-    return found[-1] if found else ""
+    return next((line for line in reversed(found) if not line.startswith(HOST)), "")
 
 
 def _is_own(current: documents.Document, record: DeploymentRecord) -> bool:
