@@ -30,6 +30,8 @@ LONGEST_START_S = 3600.0
 REVERSED_WINDOWS = 2
 """Windows within which a scale-up reverses the scale-down before it, for a version that starts slowly."""
 MOST_STRETCH = 64
+POKE_GAP_S = 0.05
+"""Least time between two decisions of a version, for any number of requests without a free slot."""
 
 
 UNKNOWN = ReplicaFacts()

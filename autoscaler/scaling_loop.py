@@ -18,13 +18,10 @@ from autoscaler.due_times import DueTimes
 from autoscaler.frontend_policy import FrontEndDecision, FrontEndState
 from autoscaler.frontend_settings import FrontEndLoad, FrontEndSettings, Size
 from autoscaler.journal import Journal
-from autoscaler.policy import UNKNOWN, Decision, Direction, Observation, ScalingState, decide
+from autoscaler.policy import POKE_GAP_S, UNKNOWN, Decision, Direction, Observation, ScalingState, decide
 from autoscaler.replica_facts import ReplicaFacts
 from serving.clock import Clock
 from serving.endpoint import AutoscalePolicy, VersionKey
-
-POKE_GAP_S = 0.05
-"""Least time between two decisions of a version, for any number of requests without a free slot."""
 
 SCALE_TIMEOUT_S = 30.0
 """Timeout of a call of the target; the call is then repeated at the next tick."""

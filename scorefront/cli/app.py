@@ -13,7 +13,7 @@ import typer
 
 from scorefront import __version__
 from scorefront.build_kind import build_kind
-from scorefront.cli import azureml, endpoints, operations, scoring
+from scorefront.cli import azureml, endpoints, operations, scoring, simulation
 from scorefront.cli import decisions as scaling
 from scorefront.cli import doctor_command as doctor
 from scorefront.cli import processes as deployment
@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "restart": (endpoints.restart, "Replace replicas; edited files take effect."),
     "why": (scaling.why, "Explain the number of replicas."),
     "size": (scaling.size, "How many replicas a load needs."),
+    "simulate": (simulation.simulate, "Replay a trace through a scaling policy."),
     "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),
     "doctor": (doctor.doctor, "Check a cluster and report problems."),
     "router": (deployment.router, "The router of a cluster."),

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 
-from autoscaler.policy import Decision, Direction, Observation, ScalingRule
-from autoscaler.scaling_loop import POKE_GAP_S, ScalingLoop
+from autoscaler.policy import POKE_GAP_S, Decision, Direction, Observation, ScalingRule
+from autoscaler.scaling_loop import ScalingLoop
 from autoscaler.utilization import UtilizationFeed
 from serving.endpoint import AutoscalePolicy, VersionKey
 from serving.usage import UsageReport, VersionUsage
