@@ -1,11 +1,18 @@
 """Common configuration of the pydantic models of the declared object."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, PlainSerializer, model_validator
 
 DAY_S = 86_400
+
+
+def _whole_if_possible(number: float) -> int | float:
+    return int(number) if number == int(number) else number
+
+
+Number = Annotated[float, PlainSerializer(_whole_if_possible)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,16 @@ class LivenessProbe:
     failure_threshold: int = 3
 
 
+@dataclass(frozen=True, slots=True)
+class PayloadCollection:
+    """Collection of the requests and responses of a version."""
+
+    sampling: float = 1.0
+    """Share of the requests, in [0, 1]."""
+    max_body_bytes: int = 4_000_000
+    """Longest body within a record."""
+
+
 SERVER_TIMEOUT_VARIABLE = "SCORING_TIMEOUT_MS"
 """Setting of the inference server: it ends a call of `run` after so many milliseconds."""
 LONGEST_STREAM_S = 3600.0
@@ -167,7 +177,8 @@ class Version:
     scoring_timeout_s: float = 60.0
     resources: Resources = field(default_factory=Resources)
     liveness: LivenessProbe = field(default_factory=LivenessProbe)
-    collect_data: bool = False
+    collection: PayloadCollection | None = None
+    """None: requests and responses are not kept."""
     stream_idle_timeout_s: float | None = None
     """Longest gap of a streamed response; None: the scoring timeout applies to its end."""
 

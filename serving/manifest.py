@@ -7,6 +7,7 @@ fields in `serving.rules`.
 from pydantic import ValidationError
 
 from serving.cors import DeclaredCors
+from serving.data_collection import DataCollection
 from serving.document import as_declared, default_version, key_auth, resolve_paths, scaler_settings, to_document
 from serving.endpoint import (
     Auth,
@@ -15,6 +16,7 @@ from serving.endpoint import (
     Endpoint,
     ForeignIssuer,
     LivenessProbe,
+    PayloadCollection,
     PodFields,
     ReplicaKind,
     ReplicaSource,
@@ -121,8 +123,14 @@ def _version(declared: DeclaredVersion, share: float, is_default: bool) -> Versi
             success_threshold=probe.successThreshold,
             failure_threshold=probe.failureThreshold,
         ),
-        collect_data=declared.dataCollection.storageEnabled,
+        collection=_collection(declared.dataCollection),
     )
+
+
+def _collection(declared: DataCollection) -> PayloadCollection | None:
+    if not declared.storageEnabled:
+        return None
+    return PayloadCollection(declared.samplingPercent / 100, declared.maxBodyBytes)
 
 
 def _source(replica: DeclaredReplica) -> ReplicaSource:

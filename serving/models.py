@@ -8,10 +8,11 @@ import ipaddress
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer
+from pydantic import AfterValidator, Field
 
 from serving.cors import DeclaredCors
-from serving.declared_model import DAY_S, DeclaredModel, FieldRule
+from serving.data_collection import DataCollection
+from serving.declared_model import DAY_S, DeclaredModel, FieldRule, Number
 from serving.pod_fields import NodeSelector, ObjectName, PullSecrets, Tolerations
 from serving.split_by import DeclaredSplitBy
 from serving.token_issuers import MAX_ISSUERS, DeclaredTokenIssuer
@@ -49,11 +50,6 @@ _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]+$"
 
 
-def _whole_if_possible(number: float) -> int | float:
-    return int(number) if number == int(number) else number
-
-
-Number = Annotated[float, PlainSerializer(_whole_if_possible)]
 Name = Annotated[
     str,
     Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", min_length=3, max_length=32),
@@ -285,12 +281,6 @@ class DeclaredProbe(DeclaredModel):
     timeoutSeconds: int = Field(2, ge=1, le=DAY_S, description="Seconds a probe may take.")
     successThreshold: int = Field(1, ge=1, le=1000, description="Successes in a row after which it counts as alive.")
     failureThreshold: int = Field(3, ge=1, le=1000, description="Failures in a row after which it counts as dead.")
-
-
-class DataCollection(DeclaredModel):
-    """Collection of requests and responses."""
-
-    storageEnabled: bool = Field(False, description="Keep requests and responses.")
 
 
 class DeclaredVersion(DeclaredModel):

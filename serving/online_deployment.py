@@ -210,7 +210,7 @@ def _notes(file: OnlineFile) -> Iterator[str]:
     elif scale and "instance_count" in content:
         yield "instance_count: dropped: the number follows the load, by scale_settings"
     if "data_collector" in content:
-        yield "data_collector: dataCollection.storageEnabled if a collection is enabled; its other settings are dropped"
+        yield "data_collector: dataCollection, if a collection is enabled; only its sampling_rate is kept"
 
 
 def _spec(endpoint: dict[str, Any]) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def _version(file: OnlineFile, model_dir: str | None) -> dict[str, Any]:
             if key in _part(content, "liveness_probe")
         },
         "containerResourceRequirements": _resources(_part(content, "resources")),
-        "dataCollection": {"storageEnabled": True} if _collects(content.get("data_collector")) else None,
+        "dataCollection": _collection(content.get("data_collector")),
     }
     return {field: value for field, value in version.items() if value not in (None, {})}
 
@@ -366,9 +366,14 @@ def _seconds(value: object) -> object:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _collects(collector: object) -> bool:
+def _collection(collector: object) -> dict[str, Any] | None:
+    """`dataCollection`; None if no collection is enabled."""
     collections = _part(collector, "collections").values()
-    return any(isinstance(each, dict) and str(each.get("enabled", "")).lower() == "true" for each in collections)
+    if not any(isinstance(each, dict) and str(each.get("enabled", "")).lower() == "true" for each in collections):
+        return None
+    rate = collector.get("sampling_rate") if isinstance(collector, dict) else None
+    sampled = {"samplingPercent": 100 * rate} if isinstance(rate, int | float) and rate != 1 else {}
+    return {"storageEnabled": True, **sampled}
 
 
 def _word(value: object) -> str:

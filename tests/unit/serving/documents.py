@@ -120,7 +120,9 @@ _rest = _optional(
         cpu=_cores, memoryInGB=_cores, cpuLimit=st.just(9.5), gpu=st.integers(0, 8)
     ),
     livenessProbeRequirements=_optional(periodSeconds=_seconds, initialDelaySeconds=st.integers(0, 3600)),
-    dataCollection=_optional(storageEnabled=st.booleans()),
+    dataCollection=_optional(
+        storageEnabled=st.booleans(), samplingPercent=st.integers(0, 100), maxBodyBytes=st.integers(1, 10**8)
+    ),
 )
 _auth: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{}, {"authEnabled": False}, {"authEnabled": True}, {"tokenAuthEnabled": True}, {"authEnabled": None}]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.deploymentconfig import DeclaredKeys, declared_keys, deploymentconfig_notes, from_deploymentconfig
-from serving.endpoint import Auth, AutoscalePolicy, LivenessProbe, Resources
+from serving.endpoint import Auth, AutoscalePolicy, LivenessProbe, PayloadCollection, Resources
 from serving.faults import InvalidManifest
 from serving.inferenceconfig import from_inferenceconfig
 from serving.manifest import parse, to_endpoint
@@ -65,7 +65,7 @@ def test_every_key_is_honoured() -> None:
     assert only.resources == Resources(0.5, 2.0, 1_000_000_000, 4_000_000_000, 1)
     assert only.liveness == LivenessProbe(1.0, 2.0, 3.0, 4, 5)
     assert (only.scoring_timeout_s, only.queue_wait_s, only.slots_per_replica) == (1.0, 0.7, 5)
-    assert only.collect_data
+    assert only.collection == PayloadCollection()
     assert only.replica.env == {"AML_APP_INSIGHTS_ENABLED": "true"}
 
 
@@ -157,7 +157,11 @@ def test_switches_in_text_and_empty_names_are_read_as_they_were_meant() -> None:
         "keys": {"primaryKey": "", "secondaryKey": ""},
     }
     endpoint = to_endpoint(parse(from_deploymentconfig(written, "iris", SCRIPT)))
-    assert endpoint.auth is Auth.NONE and endpoint.versions[0].collect_data and endpoint.versions[0].name == "iris"
+    assert (
+        endpoint.auth is Auth.NONE
+        and endpoint.versions[0].collection is not None
+        and endpoint.versions[0].name == "iris"
+    )
     assert declared_keys(written) == DeclaredKeys()
 
 

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.document import items_of
-from serving.endpoint import Auth, AutoscalePolicy, LivenessProbe, ReplicaKind, Resources, RetryRule, VersionType
+from serving.endpoint import (
+    Auth,
+    AutoscalePolicy,
+    LivenessProbe,
+    PayloadCollection,
+    ReplicaKind,
+    Resources,
+    RetryRule,
+    VersionType,
+)
 from serving.faults import Fault, InvalidManifest
 from serving.manifest import ScoringEndpoint, parse, resolve_paths, to_document, to_endpoint
 from tests.unit.serving.documents import document, valid_documents, version
@@ -73,8 +82,8 @@ def test_every_field_arrives_in_the_units_of_the_domain() -> None:
     assert endpoint.properties == {"trained": "2024"}
     blue, green = endpoint.versions
     assert (blue.share, green.share) == (0.7, 0.3)
-    assert (blue.is_default, blue.type, blue.collect_data) == (True, VersionType.CONTROL, True)
-    assert (green.is_default, green.type, green.collect_data) == (False, VersionType.TREATMENT, False)
+    assert (blue.is_default, blue.type, blue.collection) == (True, VersionType.CONTROL, PayloadCollection())
+    assert (green.is_default, green.type, green.collection) == (False, VersionType.TREATMENT, None)
     assert (blue.slots_per_replica, blue.queue_wait_s, blue.scoring_timeout_s) == (4, 1.5, 0.25)
     assert (blue.stream_idle_timeout_s, blue.longest_request_s) == (5.0, 3600.0)
     assert blue.autoscale == AutoscalePolicy(True, 2, 20, 0.5, 3.0, 90.0)
@@ -101,7 +110,7 @@ def test_omitted_fields_have_the_defaults_of_the_v1_service() -> None:
     assert only.resources == Resources(0.1, None, 500_000_000, None, 0)
     assert only.liveness == LivenessProbe(10.0, 310.0, 2.0, 1, 3)
     assert (only.replica.port, only.replica.score_path, only.replica.health_path) == (5001, "/score", "/")
-    assert (only.replica.web_socket, only.collect_data) == (False, False)
+    assert (only.replica.web_socket, only.collection) == (False, None)
 
 
 def with_nulls(full: Any, bare: Any) -> Any:

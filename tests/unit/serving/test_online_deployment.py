@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.endpoint import Auth, AutoscalePolicy
+from serving.endpoint import Auth, AutoscalePolicy, PayloadCollection
 from serving.faults import InvalidManifest
 from serving.inferenceconfig import from_inferenceconfig
 from serving.manifest import parse, to_endpoint
@@ -39,7 +39,7 @@ BLUE: dict[str, Any] = {
     "instance_type": "small",
     "instance_count": 1,
     "app_insights_enabled": True,
-    "data_collector": {"collections": {"model_inputs": {"enabled": "True"}}},
+    "data_collector": {"sampling_rate": 0.25, "collections": {"model_inputs": {"enabled": "True"}}},
 }
 GREEN = {"name": "green", "endpoint_name": "churn", "model": "azureml:m:1", "code_configuration": {"code": "."}}
 
@@ -61,7 +61,7 @@ def test_an_endpoint_and_its_deployments_become_versions_with_their_shares() -> 
     assert blue.autoscale == AutoscalePolicy(True, 1, 3, 0.7, 2.0, 60.0)
     assert (blue.scoring_timeout_s, blue.slots_per_replica, blue.queue_wait_s) == (3.0, 2, 0.1)
     assert (blue.resources.cpu, blue.resources.cpu_limit, blue.resources.gpu) == (0.5, 1.0, 1)
-    assert blue.resources.memory_bytes == 536_871_000 and blue.collect_data
+    assert blue.resources.memory_bytes == 536_871_000 and blue.collection == PayloadCollection(0.25)
     assert (blue.liveness.period_s, blue.liveness.failure_threshold) == (60.0, 30)
     assert (green.autoscale.max_replicas, green.scoring_timeout_s) == (1, 5.0), "the defaults of v2"
     for words in (
