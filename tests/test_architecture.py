@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "workspace": ("serving", "autoscaler", "cluster", "controlplane"),
     "telemetry": ("serving", "cluster"),
     "scorefront": PACKAGES,
+    "scorefront.azureml": (),  # runs with `pip install --no-deps`
 }
 
 # processes and commands, each in a folder of its own: they do not know one another, nor do their shared modules
@@ -101,6 +102,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("scorefront.exposition",),
     "pydantic": ("serving",),
     "pathspec": ("cluster.local.fingerprint", "workspace"),
+    "requests": ("scorefront.azureml",),  # comes with azureml-core, which the user installs
     "rich": ("scorefront.cli", "scorefront.up.banner"),
     "typer": ("scorefront.cli",),
     "uvloop": ("scorefront.process.event_loop",),

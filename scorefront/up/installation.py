@@ -164,6 +164,7 @@ class _Installation:
             self._provider,
             clock,
             wall,
+            self._scoring_url,
         )
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
         token_file = options.state_dir / "control-token" if self._access.token_demanded else None

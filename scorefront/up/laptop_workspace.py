@@ -1,5 +1,6 @@
 """The workspace of one machine: store, models, deployments and their routes."""
 
+import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from cluster.local.local_provider import LocalProvider
 from controlplane.endpoint_service import EndpointService
 from controlplane.route_sets import RouteSet
 from serving.clock import Clock
+from workspace.artifacts import ArtifactRegistry
+from workspace.azureml.protocol import AzureProtocol, WorkspaceParts
 from workspace.deployments.deployment_service import DeploymentService
 from workspace.model_routes import model_routes
 from workspace.models.model_registry import ModelRegistry
@@ -26,10 +29,11 @@ class LaptopWorkspace:
         provider: LocalProvider,
         clock: Clock,
         wall: Callable[[], float],
+        scoring_url: str,
     ) -> None:
         """A workspace that is not started.
 
-        store_url: of the files. state_dir: of the installation.
+        store_url: of the files. state_dir: of the installation. scoring_url: `http://host:port` of the routers.
         endpoints: declares endpoints. provider: runs their replicas.
         clock: event-loop clock. wall: unix seconds.
         Raises StoreError.
@@ -48,10 +52,23 @@ class LaptopWorkspace:
             lambda: str(uuid.uuid4()),
         )
         self.models.ask_users(self.deployments.users_of_model)
+        self._azure = AzureProtocol(
+            WorkspaceParts(
+                endpoints=endpoints,
+                deployments=self.deployments,
+                store=self.store,
+                models=self.models,
+                artifacts=ArtifactRegistry(self.store, wall),
+                scoring_url=scoring_url,
+                wall=wall,
+                clock=clock.now,
+                key=os.urandom(32),
+            )
+        )
 
     def routes(self) -> tuple[RouteSet, ...]:
         """Their operations, for the control port."""
-        return (model_routes(self.store, self.models), operation_routes(self.deployments))
+        return (model_routes(self.store, self.models), operation_routes(self.deployments), self._azure.routes())
 
     async def begin(self) -> None:
         """Read the store; go on with deployments. After the endpoints are applied. Raises StoreError."""
@@ -60,4 +77,5 @@ class LaptopWorkspace:
 
     async def close(self) -> None:
         """Stop; deployments in progress go on at the next start."""
+        await self._azure.close()
         await self.deployments.close()

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.provider import Problem
-from serving.endpoint import Auth
 from workspace.azureml.azure_errors import error_document
 from workspace.azureml.service_record import AKS, AKS_ENDPOINT, ServiceRecord, record_of
 
@@ -45,7 +44,6 @@ class ServiceFacts:
     """Error object of a failed first deployment; None: none."""
     code: Mapping[str, VersionCode] = field(default_factory=dict)
     """Version -> its origin, where known."""
-    auth: Auth = Auth.KEY
 
 
 def service_object(facts: ServiceFacts) -> dict[str, Any]:
@@ -126,8 +124,8 @@ def _common(facts: ServiceFacts, record: ServiceRecord) -> dict[str, Any]:
         "computeName": record.compute_name,
         "namespace": metadata.get("namespace"),
         "appInsightsEnabled": record.insights,
-        "authEnabled": facts.auth is Auth.KEY,
-        "aadAuthEnabled": facts.auth is Auth.TOKEN,
+        "authEnabled": spec.get("authEnabled") is True,
+        "aadAuthEnabled": spec.get("tokenAuthEnabled") is True,
         "scoringUri": facts.scoring_uri,
         "swaggerUri": facts.scoring_uri.removesuffix("/score") + "/swagger.json",
         "operationId": facts.operation or None,
