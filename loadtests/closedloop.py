@@ -96,7 +96,7 @@ class _Client:
         """One request, on the present connection or a new one; True if it was answered 200."""
         tally = self._all.tally
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self._all.patience_s):
                 if self._writer is None:
                     await self.connect()
                 status = await self.ask(self._all.request)
@@ -143,12 +143,21 @@ class Clients:
     """From `start` to `stop`; may be held in between."""
 
     def __init__(
-        self, address: tuple[str, int], request: bytes, count: int, think_s: float = 0.0, fresh: bool = False
+        self,
+        address: tuple[str, int],
+        request: bytes,
+        count: int,
+        think_s: float = 0.0,
+        fresh: bool = False,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        """`think_s`: between an answer and the next request. `fresh`: a new connection for every request."""
+        """`think_s`: between an answer and the next request. `fresh`: a new connection for every request. `patience_s`:
+        for an answer, default 60.
+        """
         self.address = address
         self.request = request
         self.tally = Tally()
+        self.patience_s = patience_s
         self._think_s = think_s
         self._fresh = fresh
         self._clients = [_Client(number, self) for number in range(count)]

@@ -10,10 +10,13 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from tests.cluster.played.images import CACHED
 from tests.cluster.played.kube import Kube
 from tests.cluster.played.site import Shape, Site, installed, node
 
 HERE = Path(__file__).parent
+GRACE_S = 20
+"""Of routers: longer than any request of these tests."""
 ABSENT = "KUBECONFIG is not set: these tests need an API server without nodes (make test-cluster)"
 SHARED = "one process runs these tests, which share an installation (make test-cluster)"
 IMMOVABLE = "CLUSTER_CONTROL names no command that stops and starts the API server"
@@ -46,6 +49,15 @@ def nothing_outlives_the_run() -> Iterator[None]:
     assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def bytecode_is_kept() -> Iterator[None]:
+    """Command lines and the node start in a third of the time."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in CACHED.items():
+            patched.setenv(name, value)
+        yield
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kube() -> AsyncIterator[Kube]:
     """A client with the rights of the user of the tests."""
@@ -70,7 +82,8 @@ async def player(folder: Path) -> AsyncIterator[Path]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def site(kube: Kube, player: Path) -> AsyncIterator[Site]:
     """The product, with two of each, in charge of all namespaces."""
-    shape = Shape(routers=2, controls=2, components=("all-namespaces",), settings=("SCOREFRONT_NAMESPACES=*",))
+    settings = ("SCOREFRONT_NAMESPACES=*", f"SCOREFRONT_DRAIN_TIMEOUT_S={GRACE_S - 10}")
+    shape = Shape(routers=2, controls=2, components=("all-namespaces",), settings=settings, grace_s=GRACE_S)
     async with installed(shape, kube, player) as made:
         yield made
 

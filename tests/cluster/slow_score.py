@@ -1,5 +1,8 @@
-"""A model that takes its time, and no processor: 100 ms a request. The server of examples/iris hosts it."""
+"""A model that takes its time, and no processor: 100 ms, or `work_ms` of the request. The server of examples/iris hosts
+it.
+"""
 
+import json
 import time
 
 WORK_S = 0.1
@@ -11,5 +14,5 @@ def init() -> None:
 
 def run(data: str) -> dict[str, int]:
     """As many bytes as came in."""
-    time.sleep(WORK_S)
+    time.sleep(json.loads(data or "{}").get("work_ms", 1000 * WORK_S) / 1000)
     return {"bytes": len(data)}

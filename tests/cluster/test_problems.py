@@ -85,8 +85,10 @@ async def doctored(site: Site) -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def without(kube: Kube, resource: str, verb: str) -> AsyncIterator[None]:
-    """Take one right from the control plane."""
+async def without(site: Site, resource: str, verb: str) -> AsyncIterator[None]:
+    """Take one right from the control plane, once the removals of other tests, which need it too, are over."""
+    kube = site.kube
+    await site.all_left()
     rules = (await kube.get(ROLE))["rules"]
     fewer = [
         {**rule, "verbs": [each for each in rule["verbs"] if resource not in rule["resources"] or each != verb]}
@@ -144,10 +146,10 @@ async def test_an_autoscaler_is_told_as_a_conflict(site: Site, name: str) -> Non
     await site.remove(name)
 
 
-async def test_a_missing_right_to_scale_is_told_also_by_why_and_doctor(site: Site, kube: Kube, name: str) -> None:
+async def test_a_missing_right_to_scale_is_told_also_by_why_and_doctor(site: Site, name: str) -> None:
     await site.apply(name, site.version(work_ms=100, autoScaler={"minReplicas": 1, "maxReplicas": 3}))
     await site.ready(name, 1)
-    async with without(kube, "deployments/scale", "update"):
+    async with without(site, "deployments/scale", "update"):
         crowd = await site.clients(name, 4)
         crowd.start()
         await told(site, name, NO_RIGHT)
@@ -159,8 +161,8 @@ async def test_a_missing_right_to_scale_is_told_also_by_why_and_doctor(site: Sit
 
 
 @pytest.mark.parametrize("verb", ["create", "patch"])
-async def test_a_missing_right_on_deployments_is_told(site: Site, kube: Kube, name: str, verb: str) -> None:
-    async with without(kube, "deployments", verb):
+async def test_a_missing_right_on_deployments_is_told(site: Site, name: str, verb: str) -> None:
+    async with without(site, "deployments", verb):
         await site.apply(name, site.version(work_ms=10, numReplicas=1))
         await told(site, name, NO_RIGHT)
         status, text = await doctored(site)
@@ -171,9 +173,9 @@ async def test_a_missing_right_on_deployments_is_told(site: Site, kube: Kube, na
     await site.remove(name)
 
 
-async def test_a_new_leader_without_a_right_to_read_says_what_it_waits_for(site: Site, kube: Kube) -> None:
+async def test_a_new_leader_without_a_right_to_read_says_what_it_waits_for(site: Site) -> None:
     old = await site.holder()
-    async with without(kube, "horizontalpodautoscalers", "list"):
+    async with without(site, "horizontalpodautoscalers", "list"):
         assert site.signal(old, signal.SIGKILL)
 
         async def is_said() -> bool:

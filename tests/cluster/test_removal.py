@@ -10,6 +10,8 @@ from tests.cluster.played.site import HOME, Site
 
 LIMIT_S = 60.0
 WORK_MS = 3000
+TIMEOUT_MS = 6000
+"""A short grace period of the model pods: Kubernetes ends a namespace with a pod only after half of it."""
 
 
 async def begun(site: Site, name: str) -> int:
@@ -30,7 +32,7 @@ async def test_an_installation_that_is_deleted_with_an_endpoint_in_it_goes_withi
     site: Site, name: str
 ) -> None:
     overlay = str(site.folder / "overlay")
-    await site.apply(name, site.version(autoScaler={"minReplicas": 2, "maxReplicas": 2}))
+    await site.apply(name, site.version(numReplicas=2, scoringTimeoutMs=TIMEOUT_MS))
     await site.ready(name, 2)
     try:
         requests = [asyncio.create_task(begun(site, name), name=f"request {number}") for number in range(2)]
