@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -13,13 +11,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.cluster.played.images import ROOT
+from tests.cluster.played.cli import doctor, scorefront
 from tests.cluster.played.kube import Kube, Object
 from tests.cluster.played.kubectl import kubectl
 from tests.cluster.played.patience import until
 from tests.cluster.played.site import HOME, REST_PORT, Site
-from tests.cluster.test_serving import scorefront
 
+LEAST = 1
+"""minReplicas of replicas that fail."""
 ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/scorefront-control-endpoints"
 
 
@@ -74,21 +73,12 @@ async def told(site: Site, name: str, cause: Cause, namespace: str = HOME) -> No
     assert cause.text in "\n".join(rest), rest
 
 
-async def doctored(site: Site) -> tuple[int, str]:
-    """Exit status and output of `scorefront doctor`, from outside."""
-    environment = {**os.environ, "SCOREFRONT_NAMESPACE": HOME, "SCOREFRONT_NAMESPACES": "*"}
-    command = (sys.executable, "-m", "scorefront", "doctor")
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, env=environment, cwd=ROOT)
-    out, _ = await process.communicate()
-    return int(process.returncode or 0), out.decode()
-
-
 @contextlib.asynccontextmanager
 async def without(site: Site, resource: str, verb: str) -> AsyncIterator[None]:
-    """Take one right from the control plane, once the removals of other tests, which need it too, are over."""
+    """Take one right from the control plane; once the removals of other tests are over if they need it, too."""
     kube = site.kube
-    await site.all_left()
+    if verb == "patch":
+        await site.all_left()
     rules = (await kube.get(ROLE))["rules"]
     fewer = [
         {**rule, "verbs": [each for each in rule["verbs"] if resource not in rule["resources"] or each != verb]}
@@ -131,10 +121,34 @@ async def test_a_limit_range_is_told_as_refused_pods(site: Site, kube: Kube, pla
 async def test_replicas_that_fail_are_told_with_their_reason(
     site: Site, name: str, fields: Object, cause: Cause
 ) -> None:
-    version = site.version(env=fields.get("env", {}), numReplicas=1)
+    scaler = {"minReplicas": LEAST, "maxReplicas": 4}
+    version = site.version(env=fields.get("env", {}), autoScaler=scaler, maxQueueWaitMs=2000)
     await site.apply(name, {**version, **({"replica": fields["replica"]} if "replica" in fields else {})})
-    await told(site, name, cause)
-    await site.remove(name)
+    await until(lambda: has_keys(site, name), "keys")
+    seen: list[int] = []
+    crowd = await site.clients(name, 4)
+    watching = asyncio.create_task(count_pods(site, name, seen), name="count pods")
+    crowd.start()
+    try:
+        await told(site, name, cause)
+        assert "failing" in await scorefront(site, "why", name)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await crowd.stop()
+    assert 0 < max(seen) <= LEAST + 1, "replicas that cannot start are not multiplied by waiting requests"
+    site.leave(name)
+
+
+async def has_keys(site: Site, name: str) -> bool:
+    return bool(await site.key(name))
+
+
+async def count_pods(site: Site, name: str, seen: list[int]) -> None:
+    """Note how many pods there are, until cancelled."""
+    while True:
+        seen.append(sum(not each["metadata"].get("deletionTimestamp") for each in await site.pods(name)))
+        await asyncio.sleep(0.1)  # interval of looks at the pods
 
 
 async def test_an_autoscaler_is_told_as_a_conflict(site: Site, name: str) -> None:
@@ -143,7 +157,7 @@ async def test_an_autoscaler_is_told_as_a_conflict(site: Site, name: str) -> Non
     await kubectl("-n", HOME, "autoscale", f"deployment/{name}-blue", "--min=1", "--max=2")
     await told(site, name, HPA)
     await kubectl("-n", HOME, "delete", "hpa", f"{name}-blue")
-    await site.remove(name)
+    site.leave(name)
 
 
 async def test_a_missing_right_to_scale_is_told_also_by_why_and_doctor(site: Site, name: str) -> None:
@@ -155,9 +169,9 @@ async def test_a_missing_right_to_scale_is_told_also_by_why_and_doctor(site: Sit
         await told(site, name, NO_RIGHT)
         await crowd.stop()
         assert re.search(r"asked for 3: refused: .*403 Forbidden", await scorefront(site, "why", name))
-        status, text = await doctored(site)
+        status, text = await doctor()
         assert status == 1 and "may not update deployments/scale.apps in all namespaces" in text
-    await site.remove(name)
+    site.leave(name)
 
 
 @pytest.mark.parametrize("verb", ["create", "patch"])
@@ -165,12 +179,12 @@ async def test_a_missing_right_on_deployments_is_told(site: Site, name: str, ver
     async with without(site, "deployments", verb):
         await site.apply(name, site.version(work_ms=10, numReplicas=1))
         await told(site, name, NO_RIGHT)
-        status, text = await doctored(site)
+        status, text = await doctor()
         assert status == 1 and f"may not {verb} deployments.apps in all namespaces" in text
     # A change of the endpoint is tried at once.
     await site.apply(name, site.version(work_ms=11, numReplicas=1))
     await site.ready(name, 1)
-    await site.remove(name)
+    site.leave(name)
 
 
 async def test_a_new_leader_without_a_right_to_read_says_what_it_waits_for(site: Site) -> None:
@@ -192,6 +206,6 @@ async def test_a_new_leader_without_a_right_to_read_says_what_it_waits_for(site:
             return any(each.startswith("list horizontalpodautoscalers: ") and "403" in each for each in waiting)
 
         await until(is_said, "the reason in /readyz")
-        status, text = await doctored(site)
+        status, text = await doctor()
         assert status == 1 and "may not list horizontalpodautoscalers.autoscaling" in text
     await site.installed()

@@ -145,16 +145,29 @@ async def test_a_caller_without_rights_or_a_valid_token_is_refused(rest: Rest, s
         assert (await rest.ask(token, "GET", path("callers-one"), instance=instance))[0] == 401
 
 
-async def test_a_token_of_a_deleted_service_account_is_refused(rest: Rest, kube: Kube) -> None:
+async def answered(rest: Rest, who: str, status: int, instances: tuple[int, ...] = (0,)) -> bool:
+    """True if the endpoint is answered with this status by all these control pods."""
+    return {(await rest.ask(who, "GET", path("callers-one"), instance=each))[0] for each in instances} == {status}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def replaced(rest: Rest, kube: Kube) -> str:
+    """The control token until now, which is replaced, and the service account `leaver`, which is deleted: at once, as
+    the end of either takes several seconds."""
     rest.tokens["leaver"] = await account(kube, NAMESPACE, "leaver", [])
     await bind(kube, NAMESPACE, "leaver", "scorefront-viewer")
-
-    async def answered(status: int) -> bool:
-        return (await rest.ask("leaver", "GET", path("callers-one")))[0] == status
-
-    await until(lambda: answered(200), "an answer", IN_FORCE_S)
+    await until(lambda: answered(rest, "leaver", 200), "an answer", IN_FORCE_S)
+    old = base64.b64decode((await kube.get(TOKEN_SECRET))["data"]["token"]).decode()
+    for instance in (0, 1):
+        assert (await rest.ask(old, "GET", path("callers-one"), instance=instance))[0] == 200
     await kube.delete(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/leaver")
-    await until(lambda: answered(401), "the end of the token", REPLACED_S)
+    await kube.patch(TOKEN_SECRET, {"data": None}, MERGE)
+    return old
+
+
+@pytest.mark.usefixtures("replaced")
+async def test_a_token_of_a_deleted_service_account_is_refused(rest: Rest) -> None:
+    await until(lambda: answered(rest, "leaver", 401), "the end of the token", REPLACED_S)
 
 
 async def test_changes_and_credentials_are_in_the_audit_log_with_the_callers_name(rest: Rest, site: Site) -> None:
@@ -173,15 +186,9 @@ async def test_changes_and_credentials_are_in_the_audit_log_with_the_callers_nam
     assert not [token for token in rest.tokens.values() for text in texts if token in text]
 
 
-async def test_a_control_token_that_was_replaced_is_refused_within_a_minute(rest: Rest, kube: Kube) -> None:
-    old = base64.b64decode((await kube.get(TOKEN_SECRET))["data"]["token"]).decode()
-    for instance in (0, 1):
-        assert (await rest.ask(old, "GET", path("callers-one"), instance=instance))[0] == 200
-    await kube.patch(TOKEN_SECRET, {"data": None}, MERGE)
-
-    async def is_refused() -> bool:
-        return {(await rest.ask(old, "GET", path("callers-one"), instance=each))[0] for each in (0, 1)} == {401}
-
-    await until(is_refused, "the end of the old control token", REPLACED_S)
+async def test_a_control_token_that_was_replaced_is_refused_within_a_minute(
+    rest: Rest, kube: Kube, replaced: str
+) -> None:
+    await until(lambda: answered(rest, replaced, 401, (0, 1)), "the end of the old control token", REPLACED_S)
     new = base64.b64decode((await kube.get(TOKEN_SECRET))["data"]["token"]).decode()
     assert (await rest.ask(new, "GET", path("callers-one")))[0] == 200

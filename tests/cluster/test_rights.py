@@ -1,5 +1,6 @@
 """Rights before a real API server: authors of endpoints, the processes of scorefront, callers of the REST API."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -11,7 +12,10 @@ import pytest
 import pytest_asyncio
 
 from loadtests.installation import manifest
+from scorefront.doctor import rights
+from scorefront.doctor.rights import NeededRight
 from tests.cluster.accounts import account, kubeconfig
+from tests.cluster.played.causes import Right, every_right, without
 from tests.cluster.played.kube import APPLY, ApiFailure, Kube, Object
 from tests.cluster.played.patience import until
 from tests.cluster.played.site import ENDPOINTS, HOME, Site
@@ -315,6 +319,37 @@ async def may(kube: Kube, user: str, verb: str, resource: str, namespace: str, n
     }
     answer = await kube.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
     return bool(answer["status"].get("allowed"))
+
+
+async def missing(kube: Kube, right: Right) -> set[NeededRight]:
+    """Of the rights that the doctor asks for: those of this process on this resource that the API server denies."""
+    account = rights.account_of(right.process, HOME)
+    needed = [
+        each
+        for each in rights.rights_of(right.process, HOME, (None,))
+        if (each.group, each.resource) == (right.group, right.resource)
+    ]
+    reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    answers = await asyncio.gather(*(kube.create(reviews, rights.review_of(account, each)) for each in needed))
+    allowed = [bool(answer["status"].get("allowed")) for answer in answers]
+    return {each for each, may_it in zip(needed, allowed, strict=True) if not may_it}
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("right", every_right(), ids=str)
+async def test_each_right_that_is_taken_away_is_named_by_the_doctor_and_no_other(kube: Kube, right: Right) -> None:
+    """`python -m tests.cluster.played.causes --rights` shows what else is said about each."""
+    seen: set[NeededRight] = set()
+
+    async def are_missing(expected: bool) -> bool:
+        nonlocal seen
+        seen = await missing(kube, right)
+        return bool(seen) is expected
+
+    async with without(kube, right):
+        await until(lambda: are_missing(True), f"the end of {right}", IN_FORCE_S)
+        assert {each.verb for each in seen} == {right.verb}
+    await until(lambda: are_missing(False), f"the return of {right}", IN_FORCE_S)
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"])

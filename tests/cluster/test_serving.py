@@ -1,23 +1,20 @@
 """An endpoint's whole life in a cluster, as a user sees it: kubectl in front, HTTP behind the Service."""
 
 import asyncio
-import base64
 import json
-import os
-import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from loadtests.witness import over
+from tests.cluster.played.cli import scorefront
 from tests.cluster.played.images import ROOT
 from tests.cluster.played.kube import Kube, Object
 from tests.cluster.played.kubectl import Refused, apply, kubectl
 from tests.cluster.played.patience import until
-from tests.cluster.played.site import HOME, REST_PORT, Site, empty, named
+from tests.cluster.played.site import HOME, Site, empty, named
 
 SAMPLE = json.loads((ROOT / "examples" / "iris" / "sample.json").read_text())
 DIES_WITHIN_S = 1.0
@@ -211,34 +208,3 @@ async def deployment(site: Site, name: str) -> Object:
     path = f"/apis/apps/v1/namespaces/{HOME}/deployments"
     (found,) = await site.kube.items(path, labelSelector=SELECTOR.format(name))
     return found
-
-
-async def authority(site: Site) -> Path:
-    """The file with the certificate authority of the installation."""
-    secret = await site.kube.get(f"/api/v1/namespaces/{HOME}/secrets/scorefront-peers")
-    file = site.folder / "scorefront-ca.crt"
-    file.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
-    return file
-
-
-async def scorefront(site: Site, *arguments: str) -> str:
-    """The command line, against any of the control processes. Raises AssertionError with its output."""
-    pods = await site.controls()
-    secret = f"/api/v1/namespaces/{HOME}/secrets/scorefront-control-token"
-    token = (await site.kube.get(secret))["data"]["token"]
-    environment = {
-        **os.environ,
-        "SCOREFRONT_URL": f"https://{pods[0]['status']['podIP']}:{REST_PORT}",
-        "SCOREFRONT_CA": str(await authority(site)),
-        "SCOREFRONT_TOKEN": base64.b64decode(token).decode(),
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scorefront", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment,
-        cwd=ROOT,
-    )
-    out, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    return out.decode()

@@ -29,7 +29,7 @@ PER_CONNECTION = 6
 """Requests per connection."""
 LATEST_S = 1.0
 """After a death: no request fails later, and 99 of 100 others take no longer within this time."""
-CALM_S = 2.0
+CALM_S = 1.0
 AGAIN_S = 0.02
 LOST = 0
 
