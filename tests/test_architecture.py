@@ -99,6 +99,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         *("workspace", "telemetry"),
     ),
     "multidict": ("controlplane.leader_proxy",),  # aiohttp speaks in its terms, and in yarl's
+    "packaging": ("workspace",),
     "prometheus_client": ("scorefront.exposition",),
     "pydantic": ("serving",),
     "pathspec": ("cluster.local.fingerprint", "workspace"),
@@ -135,6 +136,10 @@ PURE = (
     *(
         f"workspace.deployments.{name}"
         for name in ("deployment_rules", "documents", "history", "operation_states", "readiness", "records")
+    ),
+    *(
+        f"workspace.environments.{name}"
+        for name in ("conda_packages", "definitions", "install_plan", "requirement_lines", "spec")
     ),
 )
 IMPURE_EXCEPTIONS = ("autoscaler.scaling_loop",)
