@@ -13,7 +13,7 @@ import typer
 
 from scorefront import __version__
 from scorefront.build_kind import build_kind
-from scorefront.cli import azureml, endpoints, operations, scoring, simulation
+from scorefront.cli import azureml, endpoints, models, operations, scoring, simulation
 from scorefront.cli import decisions as scaling
 from scorefront.cli import doctor_command as doctor
 from scorefront.cli import processes as deployment
@@ -56,6 +56,16 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "control": (deployment.control, "The control plane of a cluster."),
 }
 GROUPS: dict[str, tuple[str, dict[str, tuple[Callable[..., None], str]]]] = {
+    "model": (
+        "Register models, and look after them.",
+        {
+            "register": (models.register, "Register a file or folder as a model."),
+            "list": (models.listed, "Registered models."),
+            "show": (models.shown, "One model with its files."),
+            "download": (models.download, "Write a model's files to a folder."),
+            "delete": (models.delete, "Remove a version of a model."),
+        },
+    ),
     "operation": (
         "Follow and cancel deployments.",
         {

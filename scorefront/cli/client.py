@@ -6,7 +6,7 @@ Every wait is bounded, except for a followed log.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +71,14 @@ class ControlRefused(CommandError):
 
 
 @dataclass(frozen=True, slots=True)
+class ByteStream:
+    """The body of a request, sent in pieces."""
+
+    pieces: Iterator[bytes]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ControlClient:
     """The REST API at `url`. Every method raises ControlUnreachable or ControlRefused."""
 
@@ -81,7 +89,7 @@ class ControlClient:
 
     def listing(self) -> dict[str, Any]:
         """`value`: every endpoint's view; `skipped`, if there are any: `name` and `message` of those not served."""
-        return self._object("GET", f"{API}/endpoints")
+        return self.json_object("GET", f"{API}/endpoints")
 
     def endpoints(self) -> list[dict[str, Any]]:
         """View of every endpoint: declaration and `status`."""
@@ -89,120 +97,128 @@ class ControlClient:
 
     def endpoint(self, name: str) -> dict[str, Any]:
         """One endpoint's view."""
-        return self._object("GET", _path(name))
+        return self.json_object("GET", _path(name))
 
     def apply(self, name: str, document: Mapping[str, Any]) -> tuple[str, list[str]]:
         """Declare an endpoint: the outcome (created, changed or unchanged), and lines on fields without effect."""
-        reply = self._whole("PUT", _path(name), document)
+        reply = self.whole("PUT", _path(name), document)
         outcome = reply.headers.get(OUTCOME_HEADER) or ("created" if reply.status == 201 else "changed")
         view = _json(reply.body, self.url, reply.status)
         return outcome, list(view.get("status", {}).get("notes", ())) if isinstance(view, dict) else []
 
     def delete(self, name: str) -> None:
         """Remove an endpoint and its replicas."""
-        self._whole("DELETE", _path(name))
+        self.whole("DELETE", _path(name))
 
     def keys(self, name: str) -> dict[str, Any]:
         """`primaryKey` and `secondaryKey`."""
-        return self._object("GET", _path(name, "keys"))
+        return self.json_object("GET", _path(name, "keys"))
 
     def replace_key(self, name: str, key_type: str, key: str | None = None) -> dict[str, Any]:
         """Both keys, after the `primary` or `secondary` one was made anew, or became `key`."""
         given = {} if key is None else {"keyValue": key}
-        return self._object("POST", _path(name, "keys/regenerate"), {"keyType": key_type, **given})
+        return self.json_object("POST", _path(name, "keys/regenerate"), {"keyType": key_type, **given})
 
     def issue_token(self, name: str) -> dict[str, Any]:
         """`accessToken`, `tokenType`, `refreshAfter` and `expiryOn` (unix seconds)."""
-        return self._object("POST", _path(name, "token"))
+        return self.json_object("POST", _path(name, "token"))
 
     def revoke_tokens(self, name: str) -> dict[str, Any]:
         """A new token, as `issue_token` gives it, after every token issued so far was made invalid."""
-        return self._object("POST", _path(name, "token/revoke"))
+        return self.json_object("POST", _path(name, "token/revoke"))
 
     def set_traffic(
         self, name: str, percentiles: Mapping[str, float], default: str | None, control: str | None
     ) -> dict[str, Any]:
         """Change the split; versions that are not named keep their percentage. Returns the view."""
         body = {"percentiles": percentiles, "default": default, "control": control}
-        return self._object("PATCH", _path(name, "traffic"), body)
+        return self.json_object("PATCH", _path(name, "traffic"), body)
 
     def restart(self, name: str, version: str | None) -> dict[str, Any]:
         """Replace the replicas of a version, or of all (None). Returns the view."""
-        return self._object("POST", _path(name, "restart"), {"version": version})
+        return self.json_object("POST", _path(name, "restart"), {"version": version})
 
     def decisions(self, name: str, last: int, version: str | None) -> list[dict[str, Any]]:
         """Scaling decisions, newest last."""
-        return list(self._object("GET", _path(name, "decisions"), last=last, version=version)["value"])
+        return list(self.json_object("GET", _path(name, "decisions"), last=last, version=version)["value"])
 
     def front_end_decisions(self, last: int) -> list[dict[str, Any]]:
         """Decisions on the number of router workers and of routers, newest last."""
-        return list(self._object("GET", f"{API}/front-end/decisions", last=last)["value"])
+        return list(self.json_object("GET", f"{API}/front-end/decisions", last=last)["value"])
 
     def logs(self, name: str, version: str | None, tail: int, follow: bool) -> Iterator[dict[str, Any]]:
         """`version`, `replica` and `line` of each log line; with `follow` for as long as the replicas live."""
         query = {"version": version, "tail": tail, "follow": follow}
         # a model may be silent for hours, so the wait for a followed line has no end; Ctrl-C ends it
         timeout_s = None if follow else ANSWER_TIMEOUT_S
-        with self._response("GET", _path(name, "logs"), query=query, timeout_s=timeout_s) as response:
+        with self.response("GET", _path(name, "logs"), query=query, timeout_s=timeout_s) as response:
             for line in lines_of(response):
                 yield _json(line, self.url, response.status)
 
     def operations(self, endpoint: str | None) -> list[dict[str, Any]]:
         """Operations of an endpoint, or of all (None), newest first."""
-        return list(self._object("GET", f"{API}/operations", endpoint=endpoint)["value"])
+        return list(self.json_object("GET", f"{API}/operations", endpoint=endpoint)["value"])
 
     def operation(self, identifier: str) -> dict[str, Any]:
         """One operation with its steps."""
-        return self._object("GET", _operation(identifier))
+        return self.json_object("GET", _operation(identifier))
 
     def operation_log(self, identifier: str, follow: bool) -> Iterator[dict[str, Any]]:
         """`at` (unix seconds) and `line` of each log line; with `follow` until the operation ends."""
         timeout_s = None if follow else ANSWER_TIMEOUT_S
-        with self._response("GET", _operation(identifier, "logs"), None, {"follow": follow}, timeout_s) as response:
+        with self.response("GET", _operation(identifier, "logs"), None, {"follow": follow}, timeout_s) as response:
             for line in lines_of(response):
                 yield _json(line, self.url, response.status)
 
     def cancel_operation(self, identifier: str) -> dict[str, Any]:
         """Cancel an operation; returns it."""
-        return self._object("POST", _operation(identifier, "cancel"))
+        return self.json_object("POST", _operation(identifier, "cancel"))
 
-    def _object(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
-        reply = self._whole(method, path, body, query)
+    def json_object(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
+        """JSON object of a response. Parameters as in `response`."""
+        reply = self.whole(method, path, body, query)
         answer = _json(reply.body, self.url, reply.status)
         if not isinstance(answer, dict):
             raise _not_a_control_plane(self.url, reply.status)
         return answer
 
-    def _whole(self, method: str, path: str, body: object = None, query: Mapping[str, object] = {}) -> Reply:
-        with self._response(method, path, body, query) as response:
+    def whole(self, method: str, path: str, body: object = None, query: Mapping[str, object] = {}) -> Reply:
+        """A response with its body. Parameters as in `response`."""
+        with self.response(method, path, body, query) as response:
             return read_whole(response)
 
     @contextmanager
-    def _response(
+    def response(
         self,
         method: str,
         path: str,
         body: object = None,
         query: Mapping[str, object] = {},
         timeout_s: float | None = ANSWER_TIMEOUT_S,
+        accepted: Collection[int] = (200, 201, 202, 204),
     ) -> Iterator["Response"]:
-        """A response of status 2xx with its body unread.
+        """A response with its body unread.
 
-        method, path, body, query: of the request; null parameters are left out.
+        method, path, query: of the request; null parameters are left out.
+        body: of the request: JSON values, or a stream; None: none.
         timeout_s: longest silence in seconds; None: unlimited.
+        accepted: statuses that are no error.
         """
         headers = {"Accept": "application/json, application/x-ndjson"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        data = None
-        if body is not None:
+        data: bytes | Iterator[bytes] | None = None
+        if isinstance(body, ByteStream):
+            headers |= {"Content-Type": "application/octet-stream", "Content-Length": str(body.size_bytes)}
+            data = body.pieces
+        elif body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
-        if given := {key: str(value).lower() for key, value in query.items() if value is not None}:
-            path = f"{path}?{urlencode(given)}"
+        if given := {key: _parameter(value) for key, value in query.items() if value is not None}:
+            path = f"{path}?{urlencode(given, doseq=True)}"
         trust = ServerTrust("--control-ca (or SCOREFRONT_CA)", self.ca)
         with _sent(self.url, method, path, headers, data, timeout_s, trust) as response:
-            if response.status not in (200, 201, 202, 204):
+            if response.status not in accepted:
                 raise _refusal(self.url, read_whole(response))
             yield response
 
@@ -249,6 +265,13 @@ def unix_path(option: str, text: str) -> Path:
         rule = f"PATH must have 1 to {UNIX_PATH_MAX_BYTES} bytes when written as an absolute path"
         raise InvalidInput(f"{option}: must be unix:PATH; {rule}; got {text!r}")
     return path
+
+
+def _parameter(value: object) -> str | list[str]:
+    """Text of a query parameter; a list is repeated."""
+    if isinstance(value, list):
+        return [str(each) for each in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _path(name: str, rest: str = "") -> str:

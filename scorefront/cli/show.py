@@ -138,6 +138,44 @@ def step_table(steps: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+# ---- models
+
+
+def model_table(models: Iterable[Mapping[str, Any]]) -> Table:
+    """Name, version, creation (UTC), size, number of files, framework, tags."""
+    table = _table("MODEL", ">VERSION", "CREATED (UTC)", ">SIZE", ">FILES", "FRAMEWORK", "TAGS")
+    for each in models:
+        tags = ", ".join(f"{key}={value}" for key, value in each["tags"].items())
+        framework = " ".join(filter(None, (each["framework"], each["frameworkVersion"])))
+        table.add_row(
+            Text(each["name"]),
+            str(each["version"]),
+            moment(each["created"])[:-4],
+            size(each["sizeBytes"]),
+            str(each["fileCount"]),
+            Text(printable(framework)),
+            Text(printable(tags)),
+        )
+    return table
+
+
+def file_table(files: Iterable[Mapping[str, Any]]) -> Table:
+    """Size, SHA-256, path."""
+    table = _table(">SIZE", "SHA-256", "FILE")
+    for each in files:
+        table.add_row(size(each["sizeBytes"]), each["sha256"], Text(printable(each["path"])))
+    return table
+
+
+def size(size_bytes: float) -> str:
+    """Bytes as people read them: 1536 -> 1.5 kB."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 999.95:
+            return f"{round(size_bytes, 1):g} {unit}"
+        size_bytes /= 1000
+    return f"{round(size_bytes, 1):g} GB"
+
+
 # ---- scaling decisions
 
 
