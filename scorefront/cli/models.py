@@ -13,6 +13,7 @@ from scorefront.cli.arguments import DEFAULT_URL, ControlCa, ControlUrl, TableFo
 from scorefront.cli.command_errors import CommandError, InvalidInput
 from scorefront.cli.model_client import ModelClient
 from scorefront.local_models import NotAModel, local_model_files
+from workspace.models.model_records import name_fault
 from workspace.relative_paths import path_fault
 
 Output = Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")]
@@ -56,6 +57,8 @@ def register(
       scorefront model register -n iris -p model.pkl
       scorefront model register -n bert -p ./bert -t team=search -d "Trained on November"
     """
+    if fault := name_fault(name):
+        raise InvalidInput(f"--name: {fault}; got {name!r}")
     fields = {
         "name": name,
         "tags": _pairs("--tag", tags or ()),
