@@ -76,7 +76,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "flask": ("cluster.local.script_host",),
     "gunicorn": ("cluster.local.inference_server",),
     "httptools": ("router.proxy",),
-    "httpcore": ("scorefront.http_client", "scorefront.cli.client"),
+    "httpcore": ("scorefront.http_client", "scorefront.cli.client", "scorefront.sdk.control_connection"),
     # checking and signing: two sides that never meet
     "jwt": (
         "router.core.authorization",
@@ -104,7 +104,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("serving",),
     "pathspec": ("cluster.local.fingerprint", "workspace"),
     "requests": ("scorefront.azureml",),  # comes with azureml-core, which the user installs
-    "rich": ("scorefront.cli", "scorefront.up.banner"),
+    "rich": ("scorefront.cli", "scorefront.up.banner", "scorefront.sdk"),
     "typer": ("scorefront.cli",),
     "uvloop": ("scorefront.process.event_loop",),
     "yaml": ("scorefront", "workspace"),
@@ -133,6 +133,7 @@ PURE = (
         for name in ("drift_detector", "endpoint_objects", "ownership", "rival_writers", "shrinking", "slim_objects")
     ),
     "cluster.kubernetes.version_problems",
+    *(f"scorefront.sdk.{name}" for name in ("exceptions", "model_ids", "service_rules", "service_settings")),
     *(
         f"workspace.deployments.{name}"
         for name in ("deployment_rules", "documents", "history", "operation_states", "readiness", "records")

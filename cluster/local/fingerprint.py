@@ -30,6 +30,18 @@ MANIFEST = (b"scorefront.io/", b"ScoringEndpoint")
 """Texts of a manifest, which says how replicas run, and is compared on its own."""
 
 
+def ignored_patterns(top: Path) -> GitIgnoreSpec:
+    """Patterns of .amlignore, else of .gitignore, in a folder; none if there is neither, or an unreadable one."""
+    for name in IGNORE_FILES:
+        try:
+            return GitIgnoreSpec.from_lines((top / name).read_text(errors="replace").splitlines())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):
+            break
+    return GitIgnoreSpec([])
+
+
 def fingerprint(version: Version, state_dir: Path) -> str:
     """The files of the entry script or command, the source directory and the model directory.
 
@@ -56,17 +68,6 @@ class _Ignored:
     """The patterns in the top folder."""
 
     patterns: GitIgnoreSpec
-
-    @classmethod
-    def read(cls, top: Path) -> "_Ignored":
-        for name in IGNORE_FILES:
-            try:
-                return cls(GitIgnoreSpec.from_lines((top / name).read_text(errors="replace").splitlines()))
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError):
-                break
-        return cls(GitIgnoreSpec([]))
 
     def has_file(self, relative: str) -> bool:
         return relative.endswith(LEFT_OUT_ENDINGS) or self.patterns.match_file(relative)
@@ -120,7 +121,7 @@ class _Files:
         return None if all(text in content for text in MANIFEST) else hashlib.sha256(content).digest()
 
     def _walk(self, top: Path, ending: str) -> Iterator[tuple[Path, str]]:
-        ignored = _Ignored.read(top)
+        ignored = _Ignored(ignored_patterns(top))
         for folder, folders, names in os.walk(top):
             here = Path(folder)
             relative = "" if here == top else f"{here.relative_to(top)}/"

@@ -39,11 +39,24 @@ class ScriptedServer:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, list[Answer]] = {}
         self.asked: list[Asked] = []
 
     def on(self, method_and_path: str, answer: Answer) -> None:
-        self.answers[method_and_path] = answer
+        """One answer for every request; a path that ends in `*` stands for all that begin so."""
+        self.sequence(method_and_path, [answer])
+
+    def sequence(self, method_and_path: str, answers: list[Answer]) -> None:
+        """One answer after the other; the last one stays."""
+        self.answers[method_and_path] = answers
+
+    def answer_to(self, method_and_path: str) -> Answer:
+        """The answer to a request."""
+        found = self.answers.get(method_and_path) or next(
+            (each for key, each in self.answers.items() if key[-1] == "*" and method_and_path.startswith(key[:-1])),
+            [Answer(500, b"not scripted")],
+        )
+        return found.pop(0) if len(found) > 1 else found[0]
 
 
 @contextmanager
@@ -55,15 +68,16 @@ def scripted_server() -> Iterator[ScriptedServer]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             script.asked.append(Asked(self.command, self.path, headers, body))
-            answer = script.answers.get(f"{self.command} {self.path.partition('?')[0]}", Answer(500, b"not scripted"))
+            answer = script.answer_to(f"{self.command} {self.path.partition('?')[0]}")
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
-            self.wfile.write(answer.body)
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_any
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_any
 
         def log_message(self, format: str, *args: object) -> None:
             pass
