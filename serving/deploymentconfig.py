@@ -116,7 +116,7 @@ def from_deploymentconfig(config: object, name: str, replica: Mapping[str, Any])
     Raises InvalidManifest with every fault: by its path in the config, or in the document for faults in `replica` or
     `name`.
     """
-    content = _normalized(without_null(mapping_of(config)))
+    content = normalized(without_null(mapping_of(config)))
     faults = [*unknown_keys(content, (*PLACES, *OTHER_KEYS, *DROPPED)), *_own_rules(content)]
     try:
         declared_keys(content)
@@ -186,7 +186,7 @@ def without_null(value: Any) -> Any:
     return value
 
 
-def _normalized(content: dict[str, Any]) -> dict[str, Any]:
+def normalized(content: dict[str, Any]) -> dict[str, Any]:
     """The content with the names of today for those of ACI, text for true and false read, and empty names left out."""
     found = {key: value for key, value in content.items() if not (key in NAMES and value == "")}
     if "enableAppInsights" in found:

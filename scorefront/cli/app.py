@@ -13,7 +13,7 @@ import typer
 
 from scorefront import __version__
 from scorefront.build_kind import build_kind
-from scorefront.cli import azureml, endpoints, models, operations, scoring, simulation
+from scorefront.cli import azureml, endpoints, model_deploy, models, operations, scoring, simulation
 from scorefront.cli import decisions as scaling
 from scorefront.cli import doctor_command as doctor
 from scorefront.cli import processes as deployment
@@ -64,6 +64,7 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[Callable[..., None], str]]]] = {
             "show": (models.shown, "One model with its files."),
             "download": (models.download, "Write a model's files to a folder."),
             "delete": (models.delete, "Remove a version of a model."),
+            "deploy": (model_deploy.deploy, "Deploy models as a service."),
         },
     ),
     "operation": (

@@ -45,7 +45,15 @@ OF_THE_ENDPOINT = (
     "compute_target_name",
 )
 """Parameters without a field in the versions of an endpoint."""
+SCALING = tuple(name for name in PLACES if name.startswith("autoscale_"))
 CONTROL, TREATMENT = "Control", "Treatment"
+AKS, AKS_ENDPOINT = "AKS", "AKSENDPOINT"
+OF_FILES: dict[str, str] = {
+    **{"tokenAuthEnabled": "token_auth_enabled", "gpuCores": "gpu_cores", "gpu": "gpu_cores", "cpu": "cpu_cores"},
+    **{"cpuLimit": "cpu_cores_limit", "memoryInGB": "memory_gb", "memoryInGBLimit": "memory_gb_limit"},
+    **{"tags": "tags", "computeTargetName": "compute_target_name", "versionName": "version_name"},
+}
+"""Keys of a deploymentconfig that are not fields of a payload -> parameter."""
 
 
 def field_of(name: str, value: Any) -> Any:
@@ -70,6 +78,27 @@ def fields(settings: Mapping[str, Any]) -> dict[str, Any]:
     return payload
 
 
+def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a valid deploymentconfig. `content`: without nulls."""
+    found = {name: content[key] for key, name in OF_FILES.items() if key in content}
+    for name, (first, *rest) in PLACES.items():
+        value = content.get(first)
+        if rest and isinstance(value, Mapping):
+            value = value.get(rest[0])
+        elif rest:
+            value = None
+        if value is not None:
+            found[name] = value
+    found.pop("blobfuse_enabled", None)
+    if "is_control_version_type" in found:
+        found["is_control_version_type"] = found["is_control_version_type"] == CONTROL
+    if found.get("num_replicas") == 0:
+        del found["num_replicas"]  # no number is fixed
+    if any(name in found for name in SCALING) and "num_replicas" not in found:
+        found.setdefault("autoscale_enabled", True)
+    return found
+
+
 def service_payload(
     name: str,
     settings: Mapping[str, Any],
@@ -83,7 +112,7 @@ def service_payload(
     image: `environmentImageRequest`; None: no code. compute: name of the compute target.
     overwrite: True to replace a service of that name.
     """
-    fixed = {"name": name, "computeType": "AKS", "computeName": compute, "environmentImageRequest": image}
+    fixed = {"name": name, "computeType": AKS, "computeName": compute, "environmentImageRequest": image}
     return {**fields(settings), **fixed, "overwrite": overwrite}
 
 
@@ -105,7 +134,7 @@ def endpoint_payload(
     of_endpoint = fields({**{key: settings.get(key) for key in OF_THE_ENDPOINT}, **texts})
     return {
         **of_endpoint,
-        **{"name": name, "computeType": "AKSENDPOINT", "computeName": compute, "overwrite": overwrite},
+        **{"name": name, "computeType": AKS_ENDPOINT, "computeName": compute, "overwrite": overwrite},
         "versions": {version: version_payload(version, settings, image, compute)},
     }
 
@@ -119,7 +148,7 @@ def version_payload(
     image: `environmentImageRequest`; None: no code. compute: name of the compute target.
     """
     own = {key: value for key, value in settings.items() if key not in OF_THE_ENDPOINT}
-    fixed = {"name": name, "computeType": "AKS", "computeName": compute, "environmentImageRequest": image}
+    fixed = {"name": name, "computeType": AKS, "computeName": compute, "environmentImageRequest": image}
     return {**fields(own), **fixed}
 
 

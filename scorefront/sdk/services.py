@@ -115,6 +115,11 @@ class Webservice:
 
     # ---- state
 
+    @property
+    def operation_id(self) -> str:
+        """Id of the last deployment or change; "": none is known."""
+        return self._operation
+
     def update_deployment_state(self) -> None:
         """Read the service again: state, attributes."""
         self._take(_found(self.workspace, self.name))
