@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loadtests.bench.figures import Promise, Table, judged, median_difference, middle, percentile, poisson, rotated
-from loadtests.bench.throughput import OURS, PEERS, POLLING, Answers, targets
+from loadtests.bench.throughput import COMPILED, OURS, PEERS, POLLING, Answers, targets
 from loadtests.bench.traffic import Heads, requests
 from loadtests.http1 import READ_BYTES, answer_size, exchange_blocking
 from loadtests.peers.rig import Rig, Target, exact_timers
@@ -29,7 +29,7 @@ PATIENCE_S = 30.0
 """After the last arrival; requests unanswered then have failed."""
 LEAD_S = 0.1
 RATE, SECONDS, ROUNDS, SEED = 2000, 5, 5, 20
-OPEN_LOOP_PEERS = (OURS, POLLING, *PEERS[1:])
+OPEN_LOOP_PEERS = (OURS, COMPILED, POLLING, *PEERS[2:])
 
 
 class Outcomes:

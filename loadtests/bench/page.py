@@ -46,7 +46,9 @@ POST, 32 connections; 20,000 distinct requests are made before the run, and wrk 
 
 scorefront runs as `scorefront up` starts it, with key auth, exact slots and metrics; its other processes are not on the
 measured core. nginx, HAProxy and Envoy have one worker, keep their connections to the backend and log nothing. *direct*
-is the backend alone, the limit of the load. *÷* is scorefront's rate over that of the peer.
+is the backend alone, the limit of the load. *÷* is scorefront's rate over that of the peer. *Compiled* is scorefront
+with its hot modules compiled, as in the image ([performance](performance.md#compiled-modules)); without the word it is
+pure Python.
 
 ![Requests per second, six clients mixed, varying answers](benchmarks.svg)
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from loadtests.bench import wrk
 from loadtests.bench.chart import Bar, svg
@@ -11,14 +12,16 @@ from loadtests.bench.figures import Promise, Table, middle, rotated
 from loadtests.bench.traffic import Heads, requests
 from loadtests.installation import manifest
 from loadtests.peers import envoy, haproxy, nginx, relay
-from loadtests.peers.rig import Rig, Target
-from loadtests.peers.scorefront import Product, routed
+from loadtests.peers.rig import ROOT, Rig, Target
+from loadtests.peers.scorefront import Product, compiled_tree, routed
 
 OURS = "scorefront"
+COMPILED = "scorefront compiled"
 POLLING = "scorefront polling"
-PEERS = (OURS, "nginx", "HAProxy", "Envoy", "aiohttp relay", "direct")
-PROMISED = (("Envoy", 1.7), ("nginx", 0.5))
-"""In each kind of traffic; 2.2 × Envoy where head and answer head repeat."""
+PEERS = (OURS, COMPILED, "nginx", "HAProxy", "Envoy", "aiohttp relay", "direct")
+RIVALS = ("Envoy", "nginx")
+PROMISED = {OURS: (1.7, 0.5), COMPILED: (2.2, 0.6)}
+"""Least ratios to the rivals in each kind of traffic; 2.2 × Envoy where head and answer head repeat."""
 PROMISED_REPEATED = 2.2
 POLL_S = "0.001"
 """Longer than the pauses between the requests of every part of the benchmarks."""
@@ -83,9 +86,10 @@ def targets(rig: Rig, wanted: Sequence[str], answers: Sequence[Answers] = (Answe
     backend = nginx.start_backend(rig)
     port = backend.port
     started = [_paths(backend, answers)] if "direct" in wanted else []
-    for name in (OURS, POLLING):
-        if name in wanted:
-            started.append(_ours(rig, name, port, answers))
+    for name in (OURS, POLLING, COMPILED):
+        tree = compiled_tree() if name == COMPILED else ROOT
+        if name in wanted and tree is not None:
+            started.append(_ours(rig, name, port, answers, tree))
     if "nginx" in wanted:
         started.append(_paths(nginx.start(rig, [port]), answers))
     if "HAProxy" in wanted and haproxy.version():
@@ -94,7 +98,7 @@ def targets(rig: Rig, wanted: Sequence[str], answers: Sequence[Answers] = (Answe
         started.append(_paths(envoy.start(rig, [port]), answers))
     if "aiohttp relay" in wanted:
         started.append(_paths(relay.start(rig, port), answers))
-    order = (OURS, POLLING, *PEERS[1:])
+    order = (OURS, COMPILED, POLLING, *PEERS[2:])
     return sorted(started, key=lambda same: order.index(same[0].name))
 
 
@@ -102,14 +106,14 @@ def _paths(target: Target, answers: Sequence[Answers]) -> list[Target]:
     return [dataclasses.replace(target, path=each.value) for each in answers]
 
 
-def _ours(rig: Rig, name: str, port: int, answers: Sequence[Answers]) -> list[Target]:
+def _ours(rig: Rig, name: str, port: int, answers: Sequence[Answers], tree: Path) -> list[Target]:
     environment = {"SCOREFRONT_POLL_S": POLL_S} if name == POLLING else {}
     named = {each: each.name.lower() for each in answers}
     documents = [
         manifest(endpoint, [routed("blue", [port], replica={"scorePath": each.value})])
         for each, endpoint in named.items()
     ]
-    product = Product(rig, *documents, environment=environment)
+    product = Product(rig, *documents, environment=environment, tree=tree)
     return [product.target(endpoint, name=name) for endpoint in named.values()]
 
 
@@ -138,33 +142,43 @@ def _script(rig: Rig, heads: Heads, target: Target) -> str:
 
 def promises(measured: Sequence[Measured]) -> list[Promise]:
     """The ratios that the product promises, in each kind of traffic, and that nothing failed."""
+    ours = [name for name in PROMISED if name == OURS or any(each.target.name == name for each in measured)]
     ratios = [
         Promise(
-            f"{traffic}: requests/s, ratio to {peer}",
-            ratio(measured, traffic, peer),
-            PROMISED_REPEATED if traffic == REPEATED and peer == "Envoy" else bound,
+            f"{name}, {traffic}: requests/s, ratio to {rival}",
+            ratio(measured, traffic, rival, name),
+            PROMISED_REPEATED if traffic == REPEATED and rival == "Envoy" else bound,
         )
+        for name in ours
         for traffic in KINDS
-        for peer, bound in PROMISED
+        for rival, bound in zip(RIVALS, PROMISED[name], strict=True)
     ]
-    failed = sum(each.failed for each in measured if each.target.name == OURS)
+    failed = sum(each.failed for each in measured if each.target.name in ours)
     return [*ratios, Promise("scorefront: requests that failed under wrk", failed, 0, at_least=False, digits=0)]
 
 
-def ratio(measured: Sequence[Measured], traffic: Traffic, peer: str) -> float:
-    """Requests per second of scorefront ÷ those of a peer under the same traffic; nan if one is missing."""
+def ratio(measured: Sequence[Measured], traffic: Traffic, peer: str, ours: str = OURS) -> float:
+    """Requests per second of scorefront ÷ those of a peer under the same traffic; nan if one is missing.
+
+    `ours`: the build of scorefront, default pure Python.
+    """
     rates = {each.target.name: each.rate for each in measured if each.traffic == traffic}
-    return rates.get(OURS, float("nan")) / (rates.get(peer) or float("nan"))
+    return rates.get(ours, float("nan")) / (rates.get(peer) or float("nan"))
 
 
 def rates(measured: Sequence[Measured], wanted: Sequence[str] = PEERS) -> Table:
     """Requests per second: a row per kind of traffic, a column per target, and the ratios."""
-    columns = ("heads / answers", *wanted, *(f"÷ {peer}" for peer, _ in PROMISED), "failed")
+    builds = {OURS: "", COMPILED: "compiled "} if COMPILED in wanted else {OURS: ""}
+    compared = [(name, rival) for name in builds for rival in RIVALS]
+    columns = ("heads / answers", *wanted, *(f"{builds[name]}÷ {rival}" for name, rival in compared), "failed")
     rows = []
     for traffic in KINDS:
         found = {each.target.name: each for each in measured if each.traffic == traffic}
         cells = [f"{found[name].rate:,.0f}" if name in found else "not installed" for name in wanted]
-        ratios = [f"{ratio(measured, traffic, peer):.2f}" if peer in found else "" for peer, _ in PROMISED]
+        ratios = [
+            f"{ratio(measured, traffic, rival, name):.2f}" if rival in found and name in found else ""
+            for name, rival in compared
+        ]
         rows.append((str(traffic), *cells, *ratios, f"{sum(each.failed for each in found.values()):,}"))
     return Table(columns, tuple(rows))
 
@@ -190,7 +204,7 @@ def _busy(each: Measured) -> float:
 def chart(measured: Sequence[Measured]) -> str:
     """Requests per second under the traffic that varies most, as bars."""
     bars = [
-        Bar(each.target.name, each.rate, f"{each.rate:,.0f}", each.target.name == OURS)
+        Bar(each.target.name, each.rate, f"{each.rate:,.0f}", each.target.name in PROMISED)
         for each in measured
         if each.traffic == MOST_VARIED
     ]

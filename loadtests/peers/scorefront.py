@@ -1,15 +1,18 @@
 """The product as a user starts it, with replicas that run already. Only its router gets the proxy core."""
 
+import filecmp
 import json
+import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from loadtests.crew import crew
 from loadtests.installation import Installation, manifest
-from loadtests.peers.rig import Rig, Target
+from loadtests.peers.rig import ROOT, Rig, Target
 from scorefront import __version__
 from scorefront.build_kind import build_kind
 from serving.endpoint import VersionKey
@@ -24,6 +27,16 @@ QUEUE_WAIT_MS = 60_000
 def version() -> str:
     """Version of the product."""
     return f"scorefront {__version__}, {build_kind()}"
+
+
+def compiled_tree() -> Path | None:
+    """The copy of this checkout that `make compiled` has compiled; None without one of these very sources."""
+    tree = ROOT / "build" / "compiled"
+    if not list(tree.glob("*__mypyc.*.so")):
+        return None
+    sources = [str(path.relative_to(ROOT)) for path in (ROOT / "router").rglob("*.py")]
+    _, differing, missing = filecmp.cmpfiles(ROOT, tree, [*sources, "setup.py"], shallow=False)
+    return None if differing or missing else tree
 
 
 def routed(name: str, upstreams: Sequence[int], slots: int = SLOTS, **fields: Any) -> dict[str, Any]:
@@ -44,11 +57,15 @@ class Product:
         tls: bool = False,
         workers: int = 1,
         environment: Mapping[str, str] | None = None,
+        tree: Path = ROOT,
     ) -> None:
-        """All `workers` are on the proxy's core."""
+        """All `workers` are on the proxy's core. `tree`: of the sources, default this checkout."""
         directory = rig.directory / f"scorefront-{time.monotonic_ns()}"
         directory.mkdir()
-        chosen = Installation(directory, f"--workers={workers}", *arguments, environment=dict(environment or {}))
+        # PYTHONSAFEPATH: without it the current folder, not PYTHONPATH, would decide about the imported sources.
+        path = os.pathsep.join([os.fspath(tree), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", **(environment or {})}
+        chosen = Installation(directory, f"--workers={workers}", *arguments, environment=environment)
         self._installation = rig.stack.enter_context(chosen)
         rig.stack.callback(self._installation.stop)
         self._installation.start(*documents)

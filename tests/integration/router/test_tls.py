@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.proxy import tls_handshake
+from router.proxy import tls_downstream
 from router.proxy.connection_handoff import HandoffReceiver, HandoffSender
 from router.proxy.downstream import Downstream
 from router.settings import RouterSettings
@@ -264,7 +264,7 @@ async def test_a_client_that_leaves_frees_its_slot_at_once(rig: SecureRig, how: 
 async def test_a_worker_that_leaves_ends_connections_with_their_next_answer_or_when_they_are_idle(
     rigs: Rigs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls_handshake, "DRAIN_GRACE_S", 0.3)
+    monkeypatch.setattr(tls_downstream, "DRAIN_GRACE_S", 0.3)
     rig = await rigs()
     await rig.replica(echo)
     active, idle = await rig.client(), await rig.client()

@@ -69,6 +69,17 @@ def test_the_traffic_that_varies_most_comes_first_and_the_backend_has_no_cost() 
     assert "direct" in rates.columns and "direct" not in costs.columns
 
 
+def test_the_compiled_build_has_ratios_and_promises_of_its_own() -> None:
+    found = measured(ours=20_000, Envoy=10_000, nginx=30_000, **{"scorefront compiled": 21_000})
+    table = throughput.rates(found, PEERS)
+    assert table.columns[-3:] == ("compiled ÷ Envoy", "compiled ÷ nginx", "failed")
+    assert table.rows[0][-5:-1] == ("2.00", "0.67", "2.10", "0.70")
+    broken = [promise.what for promise in throughput.promises(found) if not promise.kept]
+    assert [what for what in broken if what.startswith("scorefront compiled, ")] == [
+        f"scorefront compiled, {traffic}: requests/s, ratio to Envoy" for traffic in KINDS
+    ]
+
+
 def test_failed_requests_under_load_break_a_promise() -> None:
     found = measured(ours=90_000, Envoy=10_000, nginx=90_000)
     assert all(promise.kept for promise in throughput.promises(found))

@@ -60,9 +60,8 @@ def replaced(raw: bytes, *pairs: tuple[bytes, bytes]) -> bytes:
 def said(head: RequestHead | ResponseHead) -> dict[str, object]:
     """All values of a head for its users."""
     own = ("plan", "lines", "names", "passed_lines", "rendered")
-    return {"fields": head.fields} | {
-        name: getattr(head, name) for name in type(head).__slots__ if name[0] != "_" and name not in own
-    }
+    names = (name for name in dir(head) if name[0] != "_" and name not in own)
+    return {name: value for name in names if not callable(value := getattr(head, name))}
 
 
 class Front:
