@@ -1,5 +1,6 @@
 """The images: built from locked packages, without those only for tests, tools or models."""
 
+import ast
 import importlib.machinery
 import importlib.util
 import re
@@ -98,12 +99,28 @@ def test_the_image_has_the_hot_modules_compiled_and_an_installation_by_pip_has_n
     assert "mypy" not in (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[0]
 
 
-def test_every_module_to_compile_exists_once() -> None:
+def to_compile() -> set[str]:
     found = re.search(r"^COMPILED = \(\n(.+?)^\)", (ROOT / "setup.py").read_text(), re.MULTILINE | re.DOTALL)
     assert found is not None
-    for name in re.findall(r'"(\w+)"', found[1]):
+    return set(re.findall(r'"(\w+)"', found[1]))
+
+
+def test_every_module_to_compile_exists_once() -> None:
+    for name in to_compile():
         places = [folder / f"{name}.py" for folder in (ROOT / "router", ROOT / "router/core", ROOT / "router/proxy")]
         assert sum(place.exists() for place in places) == 1, name
+
+
+def test_a_subclass_of_a_compiled_class_is_compiled_because_an_interpreted_one_may_not_be() -> None:
+    bases = {
+        node.name: (path.stem, [ast.unparse(base) for base in node.bases])
+        for path in (ROOT / "router").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    compiled = {name for name, (module, _) in bases.items() if module in to_compile()}
+    assert {"Downstream", "Exchange", "UpstreamConnection"} <= compiled
+    assert {name for name, (_, named) in bases.items() if not compiled.isdisjoint(named)} <= compiled
 
 
 def test_the_version_names_the_kind_of_build(monkeypatch: pytest.MonkeyPatch) -> None:
