@@ -4,6 +4,7 @@ from typing import Final
 
 from controlplane.route_sets import RouteSet, unavailable
 from workspace import model_routes, operation_routes
+from workspace.azureml.protocol import AZURE_OPERATIONS
 from workspace.models import model_answers
 
 REASON: Final = (
@@ -15,7 +16,7 @@ REASON: Final = (
 def lacking_operations() -> RouteSet:
     """The operations of `scorefront up` that a cluster does not have."""
     return unavailable(
-        (*model_routes.MODEL_OPERATIONS, *operation_routes.OPERATIONS),
+        (*model_routes.MODEL_OPERATIONS, *operation_routes.OPERATIONS, *AZURE_OPERATIONS),
         REASON,
         (*model_answers.RECORDS, *operation_routes.RECORDS),
     )

@@ -12,6 +12,7 @@ from serving.clock import Clock
 from workspace.artifacts import ArtifactRegistry
 from workspace.azureml.protocol import AzureProtocol, WorkspaceParts
 from workspace.deployments.deployment_service import DeploymentService
+from workspace.environments.registry import EnvironmentRegistry
 from workspace.model_routes import model_routes
 from workspace.models.model_registry import ModelRegistry
 from workspace.operation_routes import operation_routes
@@ -63,6 +64,8 @@ class LaptopWorkspace:
                 wall=wall,
                 clock=clock.now,
                 key=os.urandom(32),
+                environments=EnvironmentRegistry(self.store, wall),
+                builds_environments=False,
             )
         )
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from controlplane.openapi import Operation
 from controlplane.rest_guard import Handler
 from workspace.artifacts import Artifact, ArtifactRegistry, Asset
 from workspace.azureml.azure_errors import AzureError, bad_request
@@ -73,11 +72,6 @@ class ArtifactRoutes:
             *(self.put_blob, self.get_blob, self.get_blob, self.create_asset, self.get_asset),
         )
         return {operation.id: handler for operation, handler in zip(OPERATIONS, handlers, strict=True)}
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        """The operations of these handlers."""
-        return OPERATIONS
 
     async def close(self) -> None:
         """Give up unfinished uploads."""

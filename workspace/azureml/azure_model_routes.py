@@ -5,7 +5,6 @@ from typing import Final
 
 from aiohttp import web
 
-from controlplane.openapi import Operation
 from controlplane.payload import whole_number
 from controlplane.rest_guard import Handler
 from workspace.artifacts import Artifact, ArtifactRegistry
@@ -34,11 +33,6 @@ class AzureModelRoutes:
         """`models`, `artifacts`: the registries."""
         self._models = models
         self._artifacts = artifacts
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        """The operations of these handlers."""
-        return OPERATIONS
 
     def handlers(self) -> dict[str, Handler]:
         """Handler by id of OPERATIONS."""

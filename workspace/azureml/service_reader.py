@@ -1,12 +1,13 @@
 """Services as they are now: declared endpoints, deployments in progress, and those that have failed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from controlplane.control_errors import ControlError
 from controlplane.endpoint_service import EndpointService
 from serving.faults import InvalidManifest
 from workspace.azureml.azure_errors import service_not_found
+from workspace.azureml.environment_object import environment_object
 from workspace.azureml.model_object import model_object
 from workspace.azureml.operation_answer import operation_error
 from workspace.azureml.service_answer import ServiceFacts, VersionCode, service_object
@@ -14,9 +15,6 @@ from workspace.deployments.deployment_rules import check
 from workspace.deployments.deployment_service import DeploymentService
 from workspace.deployments.records import DeploymentRequest, Operation
 from workspace.models.model_registry import ModelRegistry
-
-ShowEnvironment = Callable[[Any], Mapping[str, Any] | None]
-"""Environment of a deployment -> its object in Azure ML v1."""
 
 
 class ServiceReader:
@@ -27,19 +25,16 @@ class ServiceReader:
         endpoints: EndpointService,
         deployments: DeploymentService,
         models: ModelRegistry,
-        show_environment: ShowEnvironment,
         scoring_url: str,
     ) -> None:
         """A reader.
 
         endpoints: declared endpoints. deployments: operations. models: the registry.
-        show_environment: makes the object of an environment.
         scoring_url: `http://host:port` of the routers.
         """
         self._endpoints = endpoints
         self._deployments = deployments
         self._models = models
-        self._show_environment = show_environment
         self._scoring_url = scoring_url
 
     def exists(self, name: str) -> bool:
@@ -118,7 +113,7 @@ class ServiceReader:
             except ControlError:
                 continue  # deleted since: the id is shown
         ids = tuple(f"{model}:{version}" for model, version in models)
-        environment = None if request is None else self._show_environment(request.environment)
+        environment = None if request is None else environment_object(request.environment)
         return VersionCode(tuple(objects), ids, environment)
 
 

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyType
-from controlplane.openapi import Operation as RestOperation
 from controlplane.payload import whole_number
 from controlplane.rest_guard import Handler
 from serving.manifest import parse
@@ -75,11 +74,6 @@ class ServiceRoutes:
         self._sources = sources
         self._read_environment = read_environment
         self._wall = wall
-
-    @property
-    def operations(self) -> tuple[RestOperation, ...]:
-        """The operations of these handlers."""
-        return OPERATIONS
 
     def handlers(self) -> dict[str, Handler]:
         """Handler by id of OPERATIONS."""

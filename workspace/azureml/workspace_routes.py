@@ -6,7 +6,6 @@ from typing import Final
 
 from aiohttp import web
 
-from controlplane.openapi import Operation
 from controlplane.rest_guard import Handler
 from workspace.azureml.compute_object import check_name, compute_object
 from workspace.azureml.wire import SCOPE, base_url, mapping_of, route, scope_of
@@ -49,11 +48,6 @@ class WorkspaceRoutes:
     def __init__(self, scoring_url: str) -> None:
         """`scoring_url`: `http://host:port` of the routers."""
         self._scoring_url = scoring_url
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        """The operations of these handlers."""
-        return OPERATIONS
 
     def handlers(self) -> dict[str, Handler]:
         """Handler by id of OPERATIONS."""

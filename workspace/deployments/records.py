@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from workspace.environments.spec import EnvironmentSpec
+
 
 class OperationState(StrEnum):
     """State of an operation, in the words of Azure ML v1."""
@@ -70,7 +72,7 @@ class DeploymentRequest:
     source: tuple[SourceFile, ...] = ()
     models: tuple[tuple[str, int], ...] = ()
     """(name, version) each."""
-    environment: Any = None
+    environment: EnvironmentSpec | None = None
     """None: the Python of scorefront."""
     keys: tuple[str | None, str | None] | None = field(default=None, repr=False)
     """Primary and secondary key of a new endpoint; None: generated ones."""

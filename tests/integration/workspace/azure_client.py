@@ -16,6 +16,7 @@ from tests.fakes.deployments import SCRIPT, DeploymentBench
 from tests.unit.workspace.azureml.payloads import aks
 from workspace.artifacts import ArtifactRegistry
 from workspace.azureml.protocol import AzureProtocol, WorkspaceParts
+from workspace.environments.registry import EnvironmentRegistry
 from workspace.models.model_registry import ModelRegistry
 from workspace.store.file_store import FileStore
 
@@ -63,6 +64,8 @@ class AzureBench:
                 wall=clock.wall,
                 clock=clock.now,
                 key=b"k" * 32,
+                environments=EnvironmentRegistry(self.store, clock.wall),
+                builds_environments=self.deployments.builder is not None,
             )
         )
         app = build_app(endpoints, RestSettings(), Exposition().render, more=(self.protocol.routes(),))
