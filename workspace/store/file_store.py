@@ -261,12 +261,15 @@ def _object_store(url: str) -> StoreBackend:
     import fsspec  # late: local stores need no driver
 
     scheme = url.partition("://")[0]
+    # no listing cache: other processes write, too; no instance cache: the environment holds the credentials
+    options = {} if scheme == MEMORY else {"use_listings_cache": False, "skip_instance_cache": True}
     try:
-        filesystem, root = fsspec.core.url_to_fs(url, **({} if scheme == MEMORY else {"use_listings_cache": False}))
+        filesystem, root = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
-        raise StoreError(
-            f"--store {url}: its driver is missing: pip install 'scorefront[{EXTRAS.get(scheme)}]'"
-        ) from error
+        driver = f"pip install 'scorefront[{EXTRAS.get(scheme)}]'"
+        raise StoreError(f"--store {url}: its driver is missing: {driver}") from error
+    except ValueError as error:  # of adlfs: no account in the environment
+        raise StoreError(f"--store {url}: {error}") from error
     return (MemoryObjects if scheme == MEMORY else ObjectStore)(filesystem, root)
 
 
