@@ -7,6 +7,9 @@ from cluster.kubernetes.cluster_index import NameOwnership, place_of, seniority_
 
 Object = dict[str, Any]
 
+REMEMBERED = 10_000
+"""Deleted objects whose uid is kept: an answer to a write comes seconds after their deletion at most."""
+
 
 class EndpointObjects:
     """The newest known state of every object, and the owner of every name."""
@@ -15,12 +18,14 @@ class EndpointObjects:
         self._objects: NameOwnership[Object] = NameOwnership(seniority_of)
         self._replaced: set[str] = set()
         """Uids of objects that were recreated under their name, until the watch reports their deletion."""
+        self._deleted: dict[str, None] = {}
+        """Uids of the last deleted objects, the oldest first: the answer to a write may come after the deletion."""
 
     def put(self, found: Object) -> bool:
-        """Store an object; False if a newer state of it is known."""
+        """Store an object; False if a newer state of it is known, or its deletion."""
         metadata, place = found["metadata"], place_of(found)
         known = self._objects.get(place)
-        if metadata["uid"] in self._replaced:
+        if metadata["uid"] in self._replaced or metadata["uid"] in self._deleted:
             return False
         if known is not None and known["metadata"]["uid"] != metadata["uid"]:
             self._replaced.add(known["metadata"]["uid"])
@@ -33,6 +38,9 @@ class EndpointObjects:
         """Remove a deleted object; one that was recreated since stays."""
         uid, place = found["metadata"]["uid"], place_of(found)
         self._replaced.discard(uid)
+        self._deleted[uid] = None
+        while len(self._deleted) > REMEMBERED:
+            del self._deleted[next(iter(self._deleted))]
         known = self._objects.get(place)
         if known is not None and known["metadata"]["uid"] == uid:
             self._objects.drop(place)

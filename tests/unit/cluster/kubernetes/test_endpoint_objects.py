@@ -68,3 +68,14 @@ def test_late_words_of_an_object_that_another_has_replaced_are_ignored() -> None
     assert not objects.put(cr(uid="1", deletionTimestamp="2026-01-01T00:00:05Z"))
     objects.gone(cr(uid="1"))
     assert owner(objects)["metadata"]["uid"] == "2"
+
+
+def test_the_late_answer_to_a_write_does_not_bring_a_deleted_object_back() -> None:
+    """Else its name stays taken for an object of another namespace."""
+    objects = EndpointObjects()
+    first, second = cr("team-a", "1"), cr("home", "2", created="2026-01-01T00:00:09Z")
+    objects.put(first)
+    objects.gone(first)
+    assert not objects.put({**first, "metadata": {**first["metadata"], "finalizers": []}})
+    objects.put(second)
+    assert owner(objects) == second and objects.rivals("iris") == []
