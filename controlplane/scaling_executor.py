@@ -92,6 +92,8 @@ class ScalingExecutor:
             try:
                 await self._provider.drained(replica_id)
                 await self._dismiss_stray(replica_id)
+            except ProviderError as error:
+                _log.warning("replica %s: drained but not stopped yet: %s", replica_id, error)
             except Exception as error:  # a defect with one replica must not affect the others
                 _log.warning("replica %s: drained but not stopped yet: %r", replica_id, error)
 
