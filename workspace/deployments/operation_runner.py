@@ -80,7 +80,10 @@ class OperationRunner:
             try:
                 note = await self._steps.undo(course.record)
                 break
-            except (ControlError, InvalidManifest) as error:
+            except InvalidManifest as error:  # files of the former version are gone: no repetition brings them back
+                note = f"the former version cannot be declared again: {error}"
+                break
+            except ControlError as error:
                 if not warned:
                     _log.warning("operation %s: its declaration cannot be taken back yet: %s", course.record.id, error)
                 warned = True

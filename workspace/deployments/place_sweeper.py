@@ -43,10 +43,16 @@ class PlaceSweeper:
         self._clock = clock
 
     def used(self) -> frozenset[str]:
-        """Ids of the operations in progress, and of those that declared versions were deployed by."""
+        """Ids of the operations in progress, and of those that declared versions were deployed by.
+
+        A version that an operation in progress replaces counts as declared, because it may come back.
+        """
         declared = filter(None, map(self._endpoints.declared, self._endpoints.names()))
-        documents = (to_document(each.manifest) for each in declared)
-        return history.referenced(documents, self._places.operation_of) | self._journal.in_progress()
+        documents = [to_document(each.manifest) for each in declared]
+        running = self._journal.in_progress()
+        records = self._journal.all()
+        documents += [dict(base) for each in running if (base := records[each].base) is not None]
+        return history.referenced(documents, self._places.operation_of) | running
 
     async def run(self) -> None:
         """Sweep every few seconds until cancelled."""

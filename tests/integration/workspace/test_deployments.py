@@ -9,7 +9,7 @@ import pytest
 from controlplane.control_errors import ConflictingChange, NoSuchEndpoint, StoreError
 from controlplane.endpoint_service import EndpointService
 from serving.endpoint import VersionKey
-from serving.faults import InvalidManifest
+from serving.faults import Fault, InvalidManifest
 from serving.replica import ReplicaState
 from tests.fakes.deployments import SCRIPT, DeploymentBench, FakeBlobs, FakeModel, versions
 from tests.fakes.plane import manifest
@@ -358,6 +358,32 @@ async def test_unused_folders_are_removed_and_used_ones_stay(bench: DeploymentBe
     folder = bench.directory / "deployments"
     await bench.until(lambda: not (folder / first.id).exists())
     assert (folder / second.id / "source" / "score.py").exists()
+
+
+async def test_the_folder_of_a_version_stays_while_it_is_replaced(bench: DeploymentBench) -> None:
+    first = await bench.deployed(bench.request())
+    bench.template = lambda key: "new"
+    running = await bench.service.start(bench.request(replaces=True))
+    await bench.reaches(running.id, "ready")
+    await bench.bench.provider.drained(bench.bench.provider.of(KEY)[0])
+    bench.template = lambda key: ""
+    bench.bench.provider.vanish(bench.bench.provider.of(KEY)[0])
+    await bench.bench.clock.advance(30)
+    await bench.until(lambda: (bench.directory / "deployments" / first.id / "source").exists())
+    await bench.service.cancel(running.id)
+    assert (await bench.ended(running.id)).state is OperationState.CANCELLED
+    assert first.id in str(bench.document())
+
+
+async def test_a_former_version_without_its_files_does_not_hold_up_the_end(bench: DeploymentBench) -> None:
+    await bench.deployed(bench.request())
+    bench.template = lambda key: "new"
+    running = await bench.service.start(bench.request(replaces=True))
+    await bench.reaches(running.id, "ready")
+    bench.bench.provider.faults = [Fault("spec.versions[0].replica.entryScript", "x", "must be a file that exists")]
+    await bench.service.cancel(running.id)
+    assert (await bench.ended(running.id)).state is OperationState.CANCELLED
+    assert any("cannot be declared again" in line for line in await bench.lines(running.id))
 
 
 async def test_a_follower_gets_every_line_until_the_end(bench: DeploymentBench) -> None:

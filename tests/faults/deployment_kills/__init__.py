@@ -1,0 +1,1 @@
+"""SIGKILL of an installation in the middle of a deployment, and its next start."""
