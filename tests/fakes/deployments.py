@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Self
 
 from serving.endpoint import VersionKey
 from tests.fakes.plane import Bench, manifest
+from workspace.builders.interface import EnvironmentBuilder
 from workspace.deployments.deployment_service import DeploymentService
 from workspace.deployments.places import PlacedFile
 from workspace.deployments.records import DeploymentRequest, Operation, SourceFile
@@ -70,7 +71,7 @@ class DeploymentBench:
         self.bench = bench or Bench(directory)
         self.blobs = FakeBlobs()
         self.models = FakeModels()
-        self.builder: Any = None
+        self.builder: EnvironmentBuilder | None = None
         self.template: Callable[[VersionKey], str] = lambda key: ""
         self._numbers = 0
 

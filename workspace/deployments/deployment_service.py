@@ -13,6 +13,7 @@ from serving.clock import Clock
 from serving.endpoint import VersionKey
 from serving.faults import Fault, InvalidManifest
 from serving.manifest import parse, to_document
+from workspace.builders.interface import EnvironmentBuilder
 from workspace.deployments import history
 from workspace.deployments.deployment_rules import check
 from workspace.deployments.deployment_steps import DeploymentSteps, ModelSource
@@ -45,7 +46,7 @@ class DeploymentService:
         endpoints: EndpointService,
         models: ModelSource,
         blobs: BlobSource,
-        builder: Any,
+        builder: EnvironmentBuilder | None,
         template_of: Callable[[VersionKey], str],
         state_dir: Path,
         clock: Clock,

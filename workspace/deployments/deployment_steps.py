@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from serving.endpoint import VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_document
 from serving.replica import ReplicaState
+from workspace.builders.interface import EnvironmentBuilder
 from workspace.deployments import documents
 from workspace.deployments.deployment_rules import check
 from workspace.deployments.operation_course import OperationCourse, whole
@@ -76,7 +78,7 @@ class DeploymentSteps:
         endpoints: EndpointService,
         models: ModelSource,
         places: DeploymentPlaces,
-        builder: Any,
+        builder: EnvironmentBuilder | None,
         template_of: Callable[[VersionKey], str],
         clock: Clock,
     ) -> None:
@@ -140,7 +142,8 @@ class DeploymentSteps:
         if self._builder is None:
             raise StepFailure("NotImplemented", "this installation builds no environments")
         built = await self._builder.build(spec, course.log)
-        await course.keep(environment_key=built.key, interpreter=str(built.interpreter))
+        is_own = built.interpreter == Path(sys.executable)
+        await course.keep(environment_key=built.key, interpreter="" if is_own else str(built.interpreter))
         return f"{built.key[:12]} {'found' if built.found else 'built'}"
 
     async def models(self, course: OperationCourse) -> str:

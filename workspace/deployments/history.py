@@ -38,8 +38,8 @@ def provenance(
                 entry_script=str(PurePath(replica["entryScript"]).relative_to(replica["sourceDirectory"])),
                 models=request.models,
                 environment_key=record.environment_key,
-                environment_name=getattr(environment, "name", "") or "",
-                environment_version=str(getattr(environment, "version", "") or ""),
+                environment_name="" if environment is None else environment.name,
+                environment_version="" if environment is None else environment.version,
             )
         )
     return found

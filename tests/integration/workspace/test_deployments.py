@@ -1,7 +1,9 @@
 """Deployments with a fake provider: what is declared when, and what is left of a failure."""
 
 import asyncio
-from dataclasses import dataclass
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ from serving.faults import Fault, InvalidManifest
 from serving.replica import ReplicaState
 from tests.fakes.deployments import SCRIPT, DeploymentBench, FakeBlobs, FakeModel, versions
 from tests.fakes.plane import manifest
+from workspace.builders.interface import BuildError, BuiltEnvironment, Log
 from workspace.deployments.deployment_steps import READY_LIMIT_S
 from workspace.deployments.operation_journal import NoSuchOperation
 from workspace.deployments.records import OperationState, OperationStep, SourceFile
+from workspace.environments.spec import EnvironmentSpec
 
 KEY = VersionKey("iris", "blue")
 
@@ -400,10 +404,83 @@ async def test_a_follower_gets_every_line_until_the_end(bench: DeploymentBench) 
     assert await following == await bench.lines(running.id)
 
 
-@dataclass(frozen=True)
-class Built:
-    """A built environment."""
+# ---- environments
 
-    key: str
-    interpreter: Path
-    found: bool
+
+SPEC = EnvironmentSpec("myenv", "1", pip=("nowhere==1.0",), variables={"A": "1"})
+
+
+@dataclass
+class FakeBuilder:
+    """Builds in no time, or fails, or never ends."""
+
+    failure: BuildError | None = None
+    hangs: bool = False
+    built: list[str] = field(default_factory=list)
+
+    async def build(self, spec: EnvironmentSpec, log: Log) -> BuiltEnvironment:
+        log("nowhere 1.0 from PyPI")
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        if self.failure is not None:
+            raise self.failure
+        found = spec.key in self.built
+        self.built.append(spec.key)
+        return BuiltEnvironment(spec.key, Path(sys.executable), found)
+
+
+@pytest.fixture
+async def building(tmp_path: Path) -> AsyncIterator[tuple[DeploymentBench, FakeBuilder]]:
+    bench, builder = DeploymentBench(tmp_path / "state"), FakeBuilder()
+    bench.builder = builder
+    await bench.start()
+    yield bench, builder
+    await bench.stop()
+
+
+async def test_equal_environments_are_built_once(building: tuple[DeploymentBench, FakeBuilder]) -> None:
+    bench, _ = building
+    first = await bench.deployed(bench.request(environment=SPEC))
+    second = await bench.deployed(bench.request("rose", environment=SPEC))
+    assert (first.state, second.state) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
+    assert "nowhere 1.0 from PyPI" in await bench.lines(first.id)
+    assert any(f"environment: {SPEC.key[:12]} built" in line for line in await bench.lines(first.id))
+    assert any(f"environment: {SPEC.key[:12]} found" in line for line in await bench.lines(second.id))
+    (origin,) = bench.service.provenance("iris")
+    assert (origin.environment_key, origin.environment_name, origin.environment_version) == (SPEC.key, "myenv", "1")
+    assert bench.service.environments_in_use() == {SPEC.key}
+
+
+async def test_a_failed_build_fails_the_operation_with_package_and_reason(
+    building: tuple[DeploymentBench, FakeBuilder],
+) -> None:
+    bench, builder = building
+    builder.failure = BuildError("nowhere", "no such package on PyPI")
+    ended = await bench.deployed(bench.request(environment=SPEC))
+    assert ended.error is not None
+    assert (ended.error.code, ended.error.step) == ("BuildFailed", OperationStep.ENVIRONMENT)
+    assert ended.error.message == "nowhere: no such package on PyPI"
+    assert bench.bench.plane.endpoints.names() == []
+
+
+async def test_a_stopped_build_is_begun_again_with_its_definition(
+    building: tuple[DeploymentBench, FakeBuilder],
+) -> None:
+    bench, builder = building
+    builder.hangs = True
+    running = await bench.service.start(bench.request(environment=SPEC))
+    await bench.reaches(running.id, "environment")
+    builder.hangs = False
+    after = await bench.again()
+    assert (await after.ended(running.id)).state is OperationState.SUCCEEDED
+    assert builder.built == [SPEC.key]
+    await after.stop()
+
+
+async def test_a_build_can_be_cancelled(building: tuple[DeploymentBench, FakeBuilder]) -> None:
+    bench, builder = building
+    builder.hangs = True
+    running = await bench.service.start(bench.request(environment=SPEC))
+    await bench.reaches(running.id, "environment")
+    await bench.service.cancel(running.id)
+    assert (await bench.ended(running.id)).state is OperationState.CANCELLED
