@@ -171,10 +171,13 @@ class DeploymentSteps:
         record = course.record
         deadline = self._clock.now() + READY_LIMIT_S
         awaited = self._awaited(record)
+        checked: object = self  # no declaration
         served: set[str] = set()
         said: dict[VersionKey, str] = {}
         while True:
-            self._check_ownership(record)
+            if checked is not (now := self._endpoints.declared(record.operation.endpoint)):
+                self._check_ownership(record)
+                checked = now
             judged = {key: self._judge(key, served) for key in awaited}
             for key, judgement in judged.items():
                 if judgement.verdict is Verdict.FAILED:

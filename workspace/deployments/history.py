@@ -1,6 +1,6 @@
 """Facts from the records of operations: origin of versions, failed endpoints, records to drop. Pure."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -45,15 +45,10 @@ def provenance(
     return found
 
 
-def referenced(documents: Iterable[Mapping[str, Any]], operation_of: Callable[[str], str | None]) -> frozenset[str]:
-    """Ids of the operations whose files declared documents name."""
-    paths = (
-        version["replica"].get(field)
-        for document in documents
-        for version in document["spec"]["versions"]
-        for field in PATH_FIELDS
-    )
-    return frozenset(found for path in paths if path and (found := operation_of(path)) is not None)
+def paths_of(document: Mapping[str, Any]) -> Iterator[str]:
+    """The paths that the versions of a declared document name."""
+    for version in document["spec"]["versions"]:
+        yield from filter(None, (version["replica"].get(field) for field in PATH_FIELDS))
 
 
 def failed_endpoints(records: Iterable[DeploymentRecord], known: Collection[str]) -> tuple[FailedEndpoint, ...]:

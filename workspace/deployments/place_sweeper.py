@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from controlplane.control_errors import StoreError
 from controlplane.endpoint_service import EndpointService
 from serving.clock import Clock
 from serving.endpoint import VersionKey
-from serving.manifest import to_document
 from serving.replica import ReplicaState
 from workspace.deployments import history
 from workspace.deployments.operation_journal import OperationJournal
@@ -47,12 +46,18 @@ class PlaceSweeper:
 
         A version that an operation in progress replaces counts as declared, because it may come back.
         """
-        declared = filter(None, map(self._endpoints.declared, self._endpoints.names()))
-        documents = [to_document(each.manifest) for each in declared]
-        running = self._journal.in_progress()
-        records = self._journal.all()
-        documents += [dict(base) for each in running if (base := records[each].base) is not None]
-        return history.referenced(documents, self._places.operation_of) | running
+        running, records = self._journal.in_progress(), self._journal.all()
+        bases = [base for each in running if (base := records[each].base) is not None]
+        paths = {*self._declared_paths(), *(path for base in bases for path in history.paths_of(base))}
+        return running | frozenset(found for path in paths if (found := self._places.operation_of(path)) is not None)
+
+    def _declared_paths(self) -> Iterator[str]:
+        """Paths of all declared versions; of domain records, because their documents take milliseconds each."""
+        for name in self._endpoints.names():
+            declared = self._endpoints.declared(name)
+            for version in declared.endpoint.versions if declared is not None else ():
+                source = version.replica
+                yield from filter(None, (source.source_directory, source.model_dir, source.entry_script))
 
     async def run(self) -> None:
         """Sweep every few seconds until cancelled."""
@@ -66,6 +71,8 @@ class PlaceSweeper:
     async def sweep(self) -> None:
         """Remove unused folders, and the oldest records. Raises OSError, StoreError."""
         present = await asyncio.to_thread(self._places.operations)
+        if not present and not self._journal.ended():
+            return
         used = self.used()
         for operation in present - used:
             if not self._has_old_replicas(operation):

@@ -130,10 +130,8 @@ class DeploymentPlaces:
 
     def operation_of(self, path: str) -> str | None:
         """The id of the operation that has made a path; None if it is no path of a deployment."""
-        try:
-            return Path(path).relative_to(self._root).parts[0]
-        except (ValueError, IndexError):
-            return None
+        start = f"{self._root}/"
+        return path.removeprefix(start).partition("/")[0] or None if path.startswith(start) else None
 
     @contextlib.contextmanager
     def _making(self, operation: str, name: str) -> Iterator[Path | None]:
