@@ -11,12 +11,12 @@ from cluster.timed_line import TimedLine
 from controlplane import payload
 from controlplane.answers import Answer
 from controlplane.control_errors import InvalidCall
-from controlplane.openapi import Operation as RestOperation
+from controlplane.openapi import Operation
 from controlplane.rest_guard import Handler
 from controlplane.route_sets import RouteSet
 from workspace.deployments.deployment_service import DeploymentService
 from workspace.deployments.records import (
-    Operation,
+    DeploymentOperation,
     OperationError,
     OperationKind,
     OperationState,
@@ -106,7 +106,7 @@ class DeploymentListAnswer(Answer, frozen=True):
 
 _OPERATION: Final = "/api/v1/operations/{id}"
 OPERATIONS: Final = (
-    RestOperation(
+    Operation(
         "listOperations",
         "GET",
         "/api/v1/operations",
@@ -114,8 +114,8 @@ OPERATIONS: Final = (
         {200: "OperationList", 400: "Error"},
         query={"endpoint": {"type": "string", "description": "only of this endpoint"}},
     ),
-    RestOperation("getOperation", "GET", _OPERATION, "One operation with its steps", {200: "Operation", 404: "Error"}),
-    RestOperation(
+    Operation("getOperation", "GET", _OPERATION, "One operation with its steps", {200: "Operation", 404: "Error"}),
+    Operation(
         "getOperationLog",
         "GET",
         f"{_OPERATION}/logs",
@@ -126,14 +126,14 @@ OPERATIONS: Final = (
             "follow": {"type": "boolean", "default": False, "description": "continue until the operation ends"},
         },
     ),
-    RestOperation(
+    Operation(
         "cancelOperation",
         "POST",
         f"{_OPERATION}/cancel",
         "Cancel an operation; what it has declared is taken back",
         {202: "Operation", 404: "Error", 409: "Error"},
     ),
-    RestOperation(
+    Operation(
         "getDeployments",
         "GET",
         "/api/v1/endpoints/{name}/deployments",
@@ -195,7 +195,7 @@ class _OperationRest:
         return response
 
 
-def operation_answer(operation: Operation) -> OperationAnswer:
+def operation_answer(operation: DeploymentOperation) -> OperationAnswer:
     """An operation as served by REST."""
     return OperationAnswer(
         id=operation.id,
@@ -234,7 +234,7 @@ def _deployment(origin: Provenance) -> DeploymentAnswer:
     )
 
 
-def _shown(operation: Operation, status: int = 200) -> web.Response:
+def _shown(operation: DeploymentOperation, status: int = 200) -> web.Response:
     return web.json_response(operation_answer(operation).document(), status=status)
 
 

@@ -13,7 +13,7 @@ from tests.fakes.plane import Bench, manifest
 from workspace.builders.interface import EnvironmentBuilder
 from workspace.deployments.deployment_service import DeploymentService
 from workspace.deployments.places import PlacedFile
-from workspace.deployments.records import DeploymentRequest, Operation, SourceFile
+from workspace.deployments.records import DeploymentOperation, DeploymentRequest, SourceFile
 from workspace.workspace_errors import NoSuchBlob, NoSuchModel
 
 SCRIPT = b"def init(): ...\ndef run(data): return data\n"
@@ -119,11 +119,11 @@ class DeploymentBench:
         assert found is not None
         return found
 
-    async def deployed(self, request: DeploymentRequest) -> Operation:
+    async def deployed(self, request: DeploymentRequest) -> DeploymentOperation:
         """The operation after its end."""
         return await self.ended((await self.service.start(request)).id)
 
-    async def ended(self, operation: str) -> Operation:
+    async def ended(self, operation: str) -> DeploymentOperation:
         """An operation after its end; virtual time goes on meanwhile."""
         await self.until(lambda: self.service.get(operation).is_ended)
         return await self.service.wait(operation)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.timed_line import TimedLine
 from workspace.azureml.azure_errors import error_document
-from workspace.deployments.records import Operation, OperationState, OperationStep
+from workspace.deployments.records import DeploymentOperation, OperationState, OperationStep
 
 _SEPARATORS = re.compile(r"[#|]")
 
@@ -18,7 +18,7 @@ def iso(at_s: float) -> str:
 
 
 def operation_object(
-    operation: Operation, log: Sequence[TimedLine], offset: int | None, log_url: str
+    operation: DeploymentOperation, log: Sequence[TimedLine], offset: int | None, log_url: str
 ) -> dict[str, Any]:
     """The operation as the SDK reads it.
 
@@ -47,7 +47,7 @@ def operation_object(
     return answer
 
 
-def operation_error(operation: Operation) -> dict[str, Any] | None:
+def operation_error(operation: DeploymentOperation) -> dict[str, Any] | None:
     """Why an operation did not succeed, with its step; None: no error."""
     if operation.state not in (OperationState.FAILED, OperationState.CANCELLED, OperationState.TIMED_OUT):
         return None

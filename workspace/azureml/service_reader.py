@@ -13,7 +13,7 @@ from workspace.azureml.operation_answer import operation_error
 from workspace.azureml.service_answer import ServiceFacts, VersionCode, service_object
 from workspace.deployments.deployment_rules import check
 from workspace.deployments.deployment_service import DeploymentService
-from workspace.deployments.records import DeploymentRequest, Operation
+from workspace.deployments.records import DeploymentOperation, DeploymentRequest
 from workspace.models.model_registry import ModelRegistry
 
 
@@ -60,11 +60,11 @@ class ServiceReader:
         found = [await self._facts(name) for name in sorted(names)]
         return [service_object(facts) for facts in found if facts is not None]
 
-    def last_operation(self, name: str) -> Operation | None:
+    def last_operation(self, name: str) -> DeploymentOperation | None:
         """The newest operation of a service."""
         return next(iter(self._deployments.list(name)), None)
 
-    def _running(self, name: str) -> Operation | None:
+    def _running(self, name: str) -> DeploymentOperation | None:
         last = self.last_operation(name)
         return last if last is not None and not last.is_ended else None
 

@@ -26,10 +26,10 @@ from workspace.deployments.operation_states import Happening
 from workspace.deployments.place_sweeper import PlaceSweeper
 from workspace.deployments.places import BlobSource, DeploymentPlaces
 from workspace.deployments.records import (
+    DeploymentOperation,
     DeploymentRecord,
     DeploymentRequest,
     FailedEndpoint,
-    Operation,
     OperationError,
     OperationKind,
     Provenance,
@@ -92,7 +92,7 @@ class DeploymentService:
 
     # ---- changes
 
-    async def start(self, request: DeploymentRequest) -> Operation:
+    async def start(self, request: DeploymentRequest) -> DeploymentOperation:
         """Deploy a version.
 
         Raises InvalidManifest with every fault, ConflictingChange, StoreError, and the error of an unknown model.
@@ -108,7 +108,7 @@ class DeploymentService:
         operation = self._operation(OperationKind.CREATE, request.endpoint, request.version)
         return await self._open(DeploymentRecord(operation, request=request, base=base))
 
-    async def update(self, endpoint: str, document: Mapping[str, Any]) -> Operation:
+    async def update(self, endpoint: str, document: Mapping[str, Any]) -> DeploymentOperation:
         """Change the declaration of an endpoint without new code, and wait until its versions are ready.
 
         Raises NoSuchEndpoint, InvalidManifest, ConflictingChange, StoreError.
@@ -122,7 +122,7 @@ class DeploymentService:
         operation = self._operation(OperationKind.UPDATE, endpoint)
         return await self._open(DeploymentRecord(operation, document=wanted, base=base))
 
-    async def delete(self, endpoint: str) -> Operation:
+    async def delete(self, endpoint: str) -> DeploymentOperation:
         """Cancel the operation of an endpoint, delete the endpoint, and forget its failure.
 
         Raises NoSuchEndpoint, StoreError.
@@ -136,14 +136,14 @@ class DeploymentService:
             await self._endpoints.delete(endpoint)
         return await self.completed(OperationKind.DELETE, endpoint)
 
-    async def completed(self, kind: OperationKind, endpoint: str, version: str = "") -> Operation:
+    async def completed(self, kind: OperationKind, endpoint: str, version: str = "") -> DeploymentOperation:
         """Record a change that is done already, e.g. new keys. `kind`: one without steps."""
         course = OperationCourse(DeploymentRecord(self._operation(kind, endpoint, version)), self._files, self._wall)
         await course.handle(Happening.BEGIN)
         self._journal.close(course)
         return course.operation
 
-    async def cancel(self, operation: str) -> Operation:
+    async def cancel(self, operation: str) -> DeploymentOperation:
         """Cancel an operation; what it has declared is taken back. Raises NoSuchOperation, ConflictingChange."""
         state = self.get(operation).state
         course = self._journal.course(operation)
@@ -154,15 +154,15 @@ class DeploymentService:
 
     # ---- queries
 
-    def get(self, operation: str) -> Operation:
+    def get(self, operation: str) -> DeploymentOperation:
         """One operation. Raises NoSuchOperation."""
         return self._journal.record(operation).operation
 
-    def list(self, endpoint: str | None = None) -> tuple[Operation, ...]:
+    def list(self, endpoint: str | None = None) -> tuple[DeploymentOperation, ...]:
         """All known operations, or those of one endpoint; newest first."""
         return self._journal.operations(endpoint)
 
-    async def wait(self, operation: str) -> Operation:
+    async def wait(self, operation: str) -> DeploymentOperation:
         """Wait until an operation has ended. Raises NoSuchOperation."""
         if (course := self._journal.course(operation)) is not None:
             await course.ended.wait()
@@ -209,10 +209,10 @@ class DeploymentService:
 
     # ---- internal
 
-    def _operation(self, kind: OperationKind, endpoint: str, version: str = "") -> Operation:
-        return Operation(self._new_id(), kind, endpoint, version, created=self._wall())
+    def _operation(self, kind: OperationKind, endpoint: str, version: str = "") -> DeploymentOperation:
+        return DeploymentOperation(self._new_id(), kind, endpoint, version, created=self._wall())
 
-    async def _open(self, record: DeploymentRecord) -> Operation:
+    async def _open(self, record: DeploymentRecord) -> DeploymentOperation:
         course = await self._journal.open(record)
         self._runner.run(course)
         return course.operation

@@ -10,7 +10,7 @@ from controlplane.control_errors import StoreError
 from serving.printable import one_record
 from workspace.deployments.operation_files import OperationFiles
 from workspace.deployments.operation_states import Effect, Happening, OperationEvent, advance
-from workspace.deployments.records import DeploymentRecord, Operation, OperationError
+from workspace.deployments.records import DeploymentOperation, DeploymentRecord, OperationError
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class OperationCourse:
         self._followers: set[asyncio.Event] = set()
 
     @property
-    def operation(self) -> Operation:
+    def operation(self) -> DeploymentOperation:
         """The operation as it is now."""
         return self.record.operation
 
@@ -101,7 +101,7 @@ class OperationCourse:
             follower.set()
 
 
-def story(before: Operation, after: Operation, note: str) -> list[str]:
+def story(before: DeploymentOperation, after: DeploymentOperation, note: str) -> list[str]:
     """Log lines on a transition.
 
     before, after: the operation. note: result of the step that has ended.

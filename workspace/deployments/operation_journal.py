@@ -8,7 +8,7 @@ from cluster.timed_line import TimedLine
 from controlplane.control_errors import ConflictingChange, ControlError
 from workspace.deployments.operation_course import OperationCourse
 from workspace.deployments.operation_files import OperationFiles
-from workspace.deployments.records import DeploymentRecord, Operation
+from workspace.deployments.records import DeploymentOperation, DeploymentRecord
 
 
 class NoSuchOperation(ControlError):
@@ -119,7 +119,7 @@ class OperationJournal:
         """All records, by id."""
         return {**self._ended, **{course.record.id: course.record for course in self._courses.values()}}
 
-    def operations(self, endpoint: str | None) -> tuple[Operation, ...]:
+    def operations(self, endpoint: str | None) -> tuple[DeploymentOperation, ...]:
         """All operations, newest first. `endpoint`: None: of all endpoints."""
         found = [each.operation for each in self.all().values() if endpoint in (None, each.operation.endpoint)]
         return tuple(sorted(found, key=lambda each: each.created, reverse=True))

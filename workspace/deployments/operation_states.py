@@ -8,7 +8,14 @@ import itertools
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from workspace.deployments.records import STEPS, Operation, OperationError, OperationState, OperationStep, StepRecord
+from workspace.deployments.records import (
+    STEPS,
+    DeploymentOperation,
+    OperationError,
+    OperationState,
+    OperationStep,
+    StepRecord,
+)
 
 
 class Phase(StrEnum):
@@ -84,7 +91,7 @@ OUTCOMES = {
 """Happening -> state in which the operation ends."""
 
 
-def phase_of(operation: Operation) -> Phase:
+def phase_of(operation: DeploymentOperation) -> Phase:
     """The phase of an operation."""
     if operation.is_ended:
         return Phase.ENDED
@@ -93,7 +100,9 @@ def phase_of(operation: Operation) -> Phase:
     return Phase.NEW if operation.state is OperationState.NOT_STARTED else Phase.RUNNING
 
 
-def advance(operation: Operation, event: OperationEvent, now: float) -> tuple[Operation, tuple[Effect, ...]]:
+def advance(
+    operation: DeploymentOperation, event: OperationEvent, now: float
+) -> tuple[DeploymentOperation, tuple[Effect, ...]]:
     """The operation after an event, and the actions to take.
 
     operation: before the event.
@@ -124,7 +133,7 @@ def advance(operation: Operation, event: OperationEvent, now: float) -> tuple[Op
     return _step_begun(operation, step, now), effects
 
 
-def following(operation: Operation) -> OperationStep | None:
+def following(operation: DeploymentOperation) -> OperationStep | None:
     """The step after the current one; None after the last."""
     steps = STEPS[operation.kind]
     if operation.step is None:
@@ -133,7 +142,7 @@ def following(operation: Operation) -> OperationStep | None:
     return steps[place] if place < len(steps) else None
 
 
-def _step_begun(operation: Operation, step: OperationStep, now: float) -> Operation:
+def _step_begun(operation: DeploymentOperation, step: OperationStep, now: float) -> DeploymentOperation:
     """The operation in `step`; a step that is run again after a restart keeps its first time."""
     begun = operation.steps
     if not any(each.step is step for each in begun):
@@ -141,7 +150,7 @@ def _step_begun(operation: Operation, step: OperationStep, now: float) -> Operat
     return replace(operation, state=OperationState.RUNNING, step=step, steps=begun)
 
 
-def _step_ended(operation: Operation, now: float, note: str = "") -> Operation:
+def _step_ended(operation: DeploymentOperation, now: float, note: str = "") -> DeploymentOperation:
     steps = tuple(
         replace(each, ended=now, note=note) if each.step is operation.step and each.ended is None else each
         for each in operation.steps

@@ -107,7 +107,7 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class DeploymentOperation:
     """One deployment, or another change, from its request to its end."""
 
     id: str
@@ -138,7 +138,7 @@ class Operation:
 class DeploymentRecord:
     """Everything that is known of an operation: as much as a restart needs to go on."""
 
-    operation: Operation
+    operation: DeploymentOperation
     request: DeploymentRequest | None = None
     """None: no deployment of new code."""
     document: Mapping[str, Any] | None = None
@@ -190,4 +190,4 @@ class FailedEndpoint:
 
     name: str
     document: Mapping[str, Any]
-    operation: Operation
+    operation: DeploymentOperation

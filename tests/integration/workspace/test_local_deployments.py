@@ -21,7 +21,7 @@ from tests.fakes.deployments import SCRIPT, FakeBlobs, FakeModel, FakeModels
 from tests.fakes.plane import manifest
 from tests.fakes.routers import FakeRouters
 from workspace.deployments.deployment_service import DeploymentService
-from workspace.deployments.records import DeploymentRequest, Operation, OperationState, OperationStep
+from workspace.deployments.records import DeploymentOperation, DeploymentRequest, OperationState, OperationStep
 
 pytestmark = pytest.mark.process
 KEY = VersionKey("iris", "blue")
@@ -70,7 +70,7 @@ class LocalSite:
 
     async def deployed(
         self, script: bytes, replaces: bool = False, models: tuple[tuple[str, int], ...] = ()
-    ) -> Operation:
+    ) -> DeploymentOperation:
         document = manifest("iris", [{"name": "blue", "replica": {"entryScript": "score.py"}}])
         source = (self.blobs.put("score.py", script),)
         request = DeploymentRequest("iris", "blue", document, source, models, replaces=replaces)

@@ -15,7 +15,7 @@ from workspace.deployments.operation_states import (
 )
 from workspace.deployments.records import (
     STEPS,
-    Operation,
+    DeploymentOperation,
     OperationError,
     OperationKind,
     OperationState,
@@ -30,11 +30,11 @@ FAILURES = [
 ]
 
 
-def new(kind: OperationKind = OperationKind.CREATE) -> Operation:
-    return Operation("1", kind, "iris", "blue", created=1.0)
+def new(kind: OperationKind = OperationKind.CREATE) -> DeploymentOperation:
+    return DeploymentOperation("1", kind, "iris", "blue", created=1.0)
 
 
-def after(operation: Operation, *happenings: Happening) -> tuple[Operation, tuple[Effect, ...]]:
+def after(operation: DeploymentOperation, *happenings: Happening) -> tuple[DeploymentOperation, tuple[Effect, ...]]:
     """The operation after events at 2.0, 3.0, …, and the effects of the last one."""
     effects: tuple[Effect, ...] = ()
     for now, happening in enumerate(happenings, start=2):
