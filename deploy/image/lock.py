@@ -78,6 +78,7 @@ def files(lock: str, project: Mapping[str, Any], build: Iterable[str], requires:
     return {
         "deploy/image/build.lock": subset(lock, closure([*build, *extras["compile"]], requires)),
         "deploy/image/runtime.lock": subset(lock, closure(serving, requires)),
+        "deploy/loadtest/load.lock": subset(lock, closure(["locust"], requires)),
         "examples/iris/requirements.lock": subset(lock, closure(replicas, requires)),
     }
 

@@ -11,10 +11,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = sorted(
-    [ROOT / "requirements.lock", *ROOT.glob("deploy/image/*.lock"), *ROOT.glob("examples/**/requirements.lock")]
-)
-DOCKERFILES = sorted([ROOT / "Dockerfile", *ROOT.glob("examples/**/Dockerfile")])
+LOCKS = sorted([ROOT / "requirements.lock", *ROOT.glob("deploy/*/*.lock"), *ROOT.glob("examples/**/requirements.lock")])
+DOCKERFILES = sorted([ROOT / "Dockerfile", *ROOT.glob("deploy/*/Dockerfile"), *ROOT.glob("examples/**/Dockerfile")])
 
 FIXED = {
     "aiohttp": "3.14.3",  # CVE-2026-69244; CVE-2026-69243 in 3.14.2

@@ -25,6 +25,7 @@ def lock_tool() -> ModuleType:
     return module
 
 
+DOCKERFILES = ("Dockerfile", "deploy/loadtest/Dockerfile", "examples/iris/Dockerfile")
 LOCK = lock_tool()
 MADE_UP = """\
 alpha==1 \\
@@ -70,7 +71,7 @@ def test_a_requirement_that_is_not_locked_is_an_error() -> None:
         LOCK.subset(MADE_UP, {"epsilon"})
 
 
-@pytest.mark.parametrize("file", ["Dockerfile", "examples/iris/Dockerfile"])
+@pytest.mark.parametrize("file", DOCKERFILES)
 def test_copied_files_exist_and_are_not_ignored(file: str) -> None:
     text = (ROOT / file).read_text()
     let_through = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
@@ -85,7 +86,7 @@ def test_every_package_is_in_the_image() -> None:
     assert copied >= set(PACKAGES)
 
 
-@pytest.mark.parametrize("file", ["Dockerfile", "examples/iris/Dockerfile"])
+@pytest.mark.parametrize("file", DOCKERFILES)
 def test_an_image_does_not_run_as_root(file: str) -> None:
     final = (ROOT / file).read_text().rpartition("\nFROM ")[2]
     assert "\nUSER 10001:10001\n" in final
