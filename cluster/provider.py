@@ -11,7 +11,7 @@ from serving.faults import Fault
 
 
 class Problem(StrEnum):
-    """Why a version does not have its replicas, in one word."""
+    """Trouble of a version, in one word: with its replicas, or with its collected payloads."""
 
     CONFLICT = "conflict"
     """Another client sets the number."""
@@ -21,6 +21,8 @@ class Problem(StrEnum):
     """There is no room."""
     FAILING = "failing"
     """Replicas do not start, or end."""
+    DROPPING = "dropping"
+    """Collected payloads are lost."""
 
 
 class ProviderError(Exception):

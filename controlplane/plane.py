@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from autoscaler.policy import Decision
 from cluster.link import ResetAll, SetTrust, ToWorker
-from cluster.provider import Provider
+from cluster.provider import Problem, Provider
 from cluster.router_reports import RouterReports
 from controlplane.cluster_view import ClusterView
 from controlplane.control_errors import StoreError
@@ -50,6 +50,7 @@ class ControlPlane:
         publisher: RoutePublisher | None = None,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
         acted: Callable[[Decision], None] = lambda decision: None,
+        payload_problems: Callable[[VersionKey], Mapping[Problem, str]] = lambda key: {},
     ) -> None:
         """A control plane that is not started.
 
@@ -62,6 +63,7 @@ class ControlPlane:
         publisher: sends endpoints and replicas to the routers; None: routers read them from the Kubernetes API.
         entropy: n -> n random bytes; default: from the system.
         acted: called with every decision that the provider has accepted.
+        payload_problems: problems of the collected payloads of a version; default: none.
         """
         settings = settings or PlaneSettings()
         self._store = store
@@ -80,7 +82,7 @@ class ControlPlane:
             desired=self._scaling.desired,
             trouble=self._reconciler.trouble,
             version_trouble=self._reconciler.version_trouble,
-            problems=provider.problems,
+            problems=lambda key: {**provider.problems(key), **payload_problems(key)},
             notes=provider.notes,
         )
         self.changes = EndpointChanges(store, registry, self._scaling, self._reconciler, self._publish, entropy)

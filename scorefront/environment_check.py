@@ -8,13 +8,14 @@ from dataclasses import fields
 from autoscaler.frontend_settings import FrontEndSettings
 from router.settings import RouterSettings
 from scorefront.ports.connection_table import PortLimits
+from telemetry.collector_settings import CollectorSettings
 
 OURS = "SCOREFRONT_"
 OTHERS = frozenset(
     f"{OURS}{name}"
     for name in (
         *("URL", "TOKEN", "CA", "DEBUG", "SHOW_KEYS", "STATIC_CIDRS", "GPUS"),
-        *("NAMESPACE", "NAMESPACES", "POD_TEMPLATE", "COMPILE", "CLUSTER_PURPOSE", "FRONTEND_MAX_CORES"),
+        *("NAMESPACE", "NAMESPACES", "POD_TEMPLATE", "COMPILE", "STORE", "CLUSTER_PURPOSE", "FRONTEND_MAX_CORES"),
         *("ENDPOINT", "VERSION", "REPLICA", "RUN"),  # set for replicas; their code may call scorefront
         *("KEY", "SCORING_TOKEN", "PAYLOAD", "SHAPE", "BENCH_ENVOY"),  # of the load tests
     )
@@ -26,7 +27,12 @@ _SERVICE_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP
 
 def known_settings() -> frozenset[str]:
     """Every environment variable that a process of scorefront reads."""
-    prefixed = ((RouterSettings, ""), (FrontEndSettings, "FRONTEND_"), (PortLimits, "CONTROL_"))
+    prefixed = (
+        (RouterSettings, ""),
+        (FrontEndSettings, "FRONTEND_"),
+        (PortLimits, "CONTROL_"),
+        (CollectorSettings, "PAYLOADS_"),
+    )
     named = {f"{OURS}{prefix}{field.name.upper()}" for shape, prefix in prefixed for field in fields(shape)}
     return OTHERS | named
 

@@ -15,6 +15,7 @@ from cluster.link import Histogram, VersionMetrics, WorkerMetrics
 from scorefront.frontend_scaling import FrontEndFigures
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
+from telemetry.ring import PayloadCounts
 
 MAX_ENDED_WORKERS = 32
 """Ended workers with separate counts; those of older ones are merged."""
@@ -97,6 +98,7 @@ class Exposition:
         routers_elsewhere: bool = False,
         gauges: Callable[[], Mapping[str, float]] = dict,
         counters: Callable[[], Mapping[str, int]] = dict,
+        payloads: Callable[[], Mapping[VersionKey, PayloadCounts]] = dict,
     ) -> None:
         """An exposition without counts.
 
@@ -104,9 +106,11 @@ class Exposition:
         routers_elsewhere: True if routers are scraped themselves; default False. Slots and requests are then omitted.
         gauges: further gauges of this process by short name; default: none.
         counters: further counters of this process by short name; default: none.
+        payloads: collected payloads by version; default: none.
         """
         self._gauges = gauges
         self._counters = counters
+        self._payloads = payloads
         self._front_end = front_end
         self._routers_elsewhere = routers_elsewhere
         self._last: dict[str, WorkerMetrics] = {}
@@ -139,6 +143,7 @@ class Exposition:
             *_scaling(replicas, desired, decisions),
             *(() if self._routers_elsewhere else _workers(workers)),
             *(_front_end(self._front_end()) if self._front_end is not None else ()),
+            _collected(self._payloads(), declared),
             *(_gauge(short_name, value) for short_name, value in sorted(self._gauges().items())),
         ]
         return self._text(families)
@@ -161,6 +166,7 @@ class Exposition:
         totals = self._totals()
         totals.keep(_Declared(known))
         families = [*_counted(totals), *_slots(workers, known), *_workers(workers)]
+        families.append(_collected(self._payloads(), _Declared(known)))
         for name, (meaning, value) in gauges.items():
             gauge = GaugeMetricFamily(name, meaning)
             gauge.add_metric((), value)
@@ -226,6 +232,19 @@ def _counters(totals: _Totals) -> list[Metric]:
         counter.add_metric((), count)
         families.append(counter)
     return families
+
+
+def _collected(payloads: Mapping[VersionKey, PayloadCounts], declared: _Declared) -> Metric:
+    counter = CounterMetricFamily(
+        "scorefront_payloads_total",
+        "Requests of versions that collect payloads, and data of their scripts",
+        labels=(*_LABELS, "result"),
+    )
+    for key, counts in sorted(payloads.items()):
+        if key in declared:
+            for result, count in counts._asdict().items():
+                counter.add_metric((*key, result), count)
+    return counter
 
 
 def _gauge(short_name: str, value: float) -> Metric:

@@ -8,6 +8,7 @@ import gc
 import logging
 import socket
 import sys
+import time
 from pathlib import Path
 
 from router.accesslog import AccessLogMode
@@ -21,6 +22,8 @@ from scorefront.process.event_loop import use_fast_loop
 from scorefront.process.process_hardening import keep_memory_private
 from scorefront.process.process_log import RecordFormatter, Relay, RelayHandler
 from serving.destinations import LOOPBACK, Destinations, networks
+from telemetry.payload_observer import PayloadObservers
+from telemetry.ring import DEFAULT_BYTES
 
 
 def main() -> int:
@@ -35,6 +38,8 @@ def main() -> int:
     parser.add_argument("--redirect-fd", type=int)
     parser.add_argument("--peers-fd", type=int)
     parser.add_argument("--peers-dir", type=Path, help="ca.crt, tls.crt and tls.key, for peers on other machines")
+    parser.add_argument("--rings-dir", type=Path, help="folder of the rings for collected payloads")
+    parser.add_argument("--ring-bytes", type=int, default=DEFAULT_BYTES)
     parser.add_argument("--static-cidrs", default=None, help="networks of static replicas; else loopback")
     parser.add_argument("--own-ports", default="", help="of this installation on this machine, with commas")
     parser.add_argument("--own-names", default="", help="of its Services, with commas; it is a cluster's then")
@@ -75,10 +80,16 @@ def main() -> int:
             trust=trust_from_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
             flights=InflightTable(arguments.inflight_fd),
             statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
+            observers=_observers(arguments.rings_dir, arguments.name, arguments.ring_bytes),
         )
     )
     relay.close()
     return 0
+
+
+def _observers(rings: Path | None, name: str, ring_bytes: int) -> PayloadObservers | None:
+    """`rings`: folder of the rings; None: no payload is collected. `name`: of the worker. `ring_bytes`: of its ring."""
+    return PayloadObservers(rings, name, ring_bytes, time.time) if rings is not None else None  # noqa: TID251 - a shell
 
 
 def _statics(cidrs: str | None, ports: str, names: str) -> StaticAddresses:

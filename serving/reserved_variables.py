@@ -4,6 +4,7 @@ _PORT = "the port is chosen by scorefront: {port} in command, or in a value of e
 _OWN = "it is set by scorefront"
 _SCRIPT = "use entryScript"
 _FOLDER = "use sourceDirectory"
+_COLLECTION = "use dataCollection"
 _TIMEOUT = "use scoringTimeoutMs, which the server of the script follows"
 
 OF_EVERY_PROCESS = {
@@ -13,6 +14,8 @@ OF_EVERY_PROCESS = {
     "SCOREFRONT_VERSION": _OWN,
     "SCOREFRONT_REPLICA": _OWN,
     "SCOREFRONT_RUN": _OWN,
+    **dict.fromkeys(("AZUREML_MDC_ENABLED", "AZUREML_MDC_HOST", "AZUREML_MDC_PORT"), _COLLECTION),
+    "AML_MODEL_DC_STORAGE_ENABLED": _COLLECTION,
 }
 """Variable of the kinds entryScript and command -> the field to use instead, or the reason."""
 

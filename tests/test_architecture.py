@@ -51,7 +51,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.supervisor": ("serving", "cluster", "router"),
     "controlplane": ("serving", "autoscaler", "cluster"),
     "workspace": ("serving", "autoscaler", "cluster", "controlplane"),
-    "telemetry": ("serving", "cluster"),
+    "telemetry": ("serving", "cluster", "workspace.store"),
+    "telemetry.data_routes": ("serving", "controlplane", "telemetry"),
+    "telemetry.payload_files": ("cluster.atomic_files", "controlplane.control_errors", "workspace.store"),
     "scorefront": PACKAGES,
     "scorefront.azureml": (),  # runs with `pip install --no-deps`
 }
@@ -59,13 +61,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # processes and commands, each in a folder of its own: they do not know one another, nor do their shared modules
 APART = (
     *("scorefront.cli", "scorefront.doctor"),
-    *("scorefront.up", "scorefront.router", "scorefront.control"),
+    *("scorefront.up", "scorefront.router", "scorefront.control", "scorefront.collector"),
 )
 STARTS = {"scorefront.cli": APART, "scorefront.__main__": ("scorefront.cli",)}
 
 # third party -> the modules or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("cluster.local", "cluster.kubernetes.client.api", "controlplane", "workspace", "scorefront"),
+    "aiohttp": (
+        "cluster.local",
+        "cluster.kubernetes.client.api",
+        "controlplane",
+        "workspace",
+        "telemetry",
+        "scorefront",
+    ),
     "azureml": ("cluster.local.v1_modules",),
     "azureml_inference_server_http": ("cluster.local.v1_modules", "cluster.local.script_host"),
     "cryptography": (
@@ -134,6 +143,7 @@ PURE = (
     ),
     "cluster.kubernetes.version_problems",
     *(f"scorefront.sdk.{name}" for name in ("exceptions", "model_ids", "service_rules", "service_settings")),
+    *(f"telemetry.{name}" for name in ("payload_batch", "payload_messages")),
     *(
         f"workspace.deployments.{name}"
         for name in ("deployment_rules", "documents", "history", "operation_states", "readiness", "records")

@@ -2,7 +2,7 @@
 
 import math
 import os.path
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ class Host:
     """Marker of all processes of this run of the provider."""
     server_settings: str
     """Path of the settings file of the inference server."""
+    script_port: Callable[[], int] = lambda: 0
+    """Port for collected data of scripts, asked for by the first version that collects; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def template(version: Version) -> tuple[Any, ...]:
         cores_needed(version.resources),
         version.resources.gpu,
         (version.slots_per_replica, version.server_timeout_ms) if hosted else None,
+        version.collection is not None,
     )
 
 
@@ -141,6 +144,7 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         env["SERVICE_PATH_PREFIX"] = f"api/v1/service/{endpoint}"
         env[SERVER_TIMEOUT_VARIABLE] = str(version.server_timeout_ms)
         env["WORKER_TIMEOUT"] = str(max(LONGEST_SCORING_S, math.ceil(start_deadline_s(version.liveness))))
+    env |= _collection_variables(version, endpoint, host)
     for name, value in source.env.items():
         for rule in unexpandable(value, host.environ):
             raise OSError(f"env.{name}: {rule}")
@@ -150,4 +154,17 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         "SCOREFRONT_VERSION": version.name,
         REPLICA_VARIABLE: replica_id,
         RUN_VARIABLE: host.run,
+    }
+
+
+def _collection_variables(version: Version, endpoint: str, host: Host) -> dict[str, str]:
+    """Variables read by azureml-ai-monitoring and by the collector of v1. The user name in the host names the version:
+    all replicas of this machine post to one port."""
+    if version.collection is None or not (port := host.script_port()):
+        return {}
+    return {
+        "AZUREML_MDC_ENABLED": "true",
+        "AZUREML_MDC_HOST": f"{endpoint}.{version.name}@127.0.0.1",
+        "AZUREML_MDC_PORT": str(port),
+        "AML_MODEL_DC_STORAGE_ENABLED": "true",
     }

@@ -59,10 +59,12 @@ class LocalProvider:
         allowed: Destinations | None = None,
         own_ports: Sequence[int] = (),
         gpus: Sequence[str] = (),
+        script_port: Callable[[], int] = lambda: 0,
     ) -> None:
         """`state_dir`: for logs and a lock, of one provider at a time. `clock`: monotonic seconds. `new_suffix`:
         makes ids unique. `allowed`: destinations of static replicas, by default loopback. `own_ports`: ports of
-        scorefront, never those of static replicas. `gpus`: for replicas, as in CUDA_VISIBLE_DEVICES."""
+        scorefront, never those of static replicas. `gpus`: for replicas, as in CUDA_VISIBLE_DEVICES.
+        `script_port`: for collected data of scripts; 0: none."""
         self._dir = state_dir
         self._clock = clock
         self._new_suffix = new_suffix
@@ -82,6 +84,7 @@ class LocalProvider:
             environ=dict(os.environ),
             run=f"{home}.{secrets.token_hex(8)}",
             server_settings=str(Path(__file__).resolve().with_name("inference_server.py")),
+            script_port=script_port,
         )
         self._any_run = f"{RUN_VARIABLE}={home}."
 

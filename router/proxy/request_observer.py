@@ -8,6 +8,7 @@ from typing import Protocol
 
 from router.proxy.request_head import RequestHead
 from router.proxy.response_head import ResponseHead
+from serving.endpoint import PayloadCollection, VersionKey
 
 
 class RequestObserver(Protocol):
@@ -30,3 +31,13 @@ class RequestObserver(Protocol):
 
         `replica_id`: the last replica, "" if none. `duration_s`: total time. `wait_s`: time in the queue.
         """
+
+
+class PayloadObserverFactory(Protocol):
+    """Maker of the observers of versions; implemented by `telemetry.payload_observer`."""
+
+    def observer(self, key: VersionKey, collection: PayloadCollection | None) -> RequestObserver | None:
+        """An observer for a version; None: its requests are not observed."""
+
+    def close(self) -> None:
+        """Release what observers share; they are not called any more."""

@@ -38,6 +38,7 @@ from router.peers.peer_identity import Trust
 from router.proxy.downstream import Downstream
 from router.proxy.gateway import SWEEP_S, Gateway
 from router.proxy.listeners import Listeners
+from router.proxy.request_observer import PayloadObserverFactory
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.tls import Certificates
 from router.settings import RouterSettings
@@ -90,6 +91,8 @@ class WorkerOptions:
     """Its row of the in-flight table."""
     statics: StaticAddresses = field(default_factory=StaticAddresses)
     """Rules for the addresses of static replicas."""
+    observers: PayloadObserverFactory | None = None
+    """Makes the observers of versions that collect payloads."""
 
 
 class RouterWorker:
@@ -121,7 +124,7 @@ class RouterWorker:
         self._synced = asyncio.Event()
         self._named = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._updates = RoutingUpdates(self.gateway, self._own)
+        self._updates = RoutingUpdates(self.gateway, self._own, options.observers)
         self._issuers = IssuerFetcher(self.gateway.table, time.monotonic, self.gateway.tunnels.review_all)
         self._reports = WorkerReports(self.gateway, options.name, self._send)
         self._peering = Peering(self.gateway, options.name, self._adopt, options.trust)
@@ -158,6 +161,8 @@ class RouterWorker:
             await self._peering.close()
             await self.gateway.close()
             self.gateway.access_log.flush()
+            if self._options.observers is not None:
+                self._options.observers.close()
             self._writer.close()
 
     async def _serve(self, background: list[asyncio.Task[None]]) -> None:

@@ -15,8 +15,9 @@ from cluster.link import (
 from cluster.lookup import OwnAddresses
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import Gateway
+from router.proxy.request_observer import PayloadObserverFactory
 from serving.credentials import TokenTrust
-from serving.endpoint import Endpoint, VersionKey
+from serving.endpoint import Endpoint, Version, VersionKey
 from serving.replica import Replica
 
 _log = logging.getLogger("scorefront.router")
@@ -29,10 +30,12 @@ RoutingUpdate = (
 class RoutingUpdates:
     """Applies the routing messages of the control plane to the gateway of a worker."""
 
-    def __init__(self, gateway: Gateway, own: OwnAddresses) -> None:
-        """`own`: addresses of this installation, which static replicas may not have."""
+    def __init__(self, gateway: Gateway, own: OwnAddresses, observers: PayloadObserverFactory | None = None) -> None:
+        """`own`: addresses of this installation, which static replicas may not have. `observers`: None: no payload is
+        collected."""
         self._gateway = gateway
         self._own = own
+        self._observers = observers
 
     def apply(self, message: RoutingUpdate) -> None:
         """Apply one message."""
@@ -103,10 +106,17 @@ class RoutingUpdates:
         self._gateway.table.upsert(endpoint)
         for version in endpoint.versions:
             self._gateway.deadlines.configure(endpoint.name, version)
+            self._observe(VersionKey(endpoint.name, version.name), version, before)
         if before is not None:
             for version in before.versions:
                 if endpoint.version(version.name) is None:
                     self._forget_version(VersionKey(endpoint.name, version.name))
+
+    def _observe(self, key: VersionKey, version: Version, before: Endpoint | None) -> None:
+        """Attach or detach the observer of a version whose collection has changed. `before`: its former endpoint."""
+        former = before.version(version.name) if before is not None else None
+        if self._observers is not None and version.collection != (former.collection if former is not None else None):
+            self._gateway.observe(key, self._observers.observer(key, version.collection))
 
     def _remove_endpoint(self, name: str) -> None:
         endpoint = self._gateway.table.endpoint(name)
@@ -119,4 +129,6 @@ class RoutingUpdates:
         for ticket, error in self._gateway.dispatcher.forget(key):
             assert isinstance(ticket, Exchange)
             ticket.refuse(error)
+        if key in self._gateway.observers:
+            self._gateway.observe(key, None)
         self._gateway.stats.forget(key)

@@ -13,7 +13,7 @@ import typer
 
 from scorefront import __version__
 from scorefront.build_kind import build_kind
-from scorefront.cli import azureml, endpoints, model_deploy, models, operations, scoring, simulation
+from scorefront.cli import azureml, data_command, endpoints, model_deploy, models, operations, scoring, simulation
 from scorefront.cli import decisions as scaling
 from scorefront.cli import doctor_command as doctor
 from scorefront.cli import processes as deployment
@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "token": (endpoints.token, "Get a token for an endpoint."),
     "score": (scoring.score, "Send one request to a model."),
     "logs": (scoring.logs, "Print what replicas wrote."),
+    "data": (data_command.data, "Print collected payloads."),
     "traffic": (endpoints.traffic, "Split traffic between versions."),
     "restart": (endpoints.restart, "Replace replicas; edited files take effect."),
     "why": (scaling.why, "Explain the number of replicas."),
@@ -86,6 +87,7 @@ for word, (summary, commands) in GROUPS.items():
         group.command(name, short_help=purpose)(command)
     app.add_typer(group, name=word, short_help=summary)
 app.command("report-exits", hidden=True)(deployment.report_exits)
+app.command("collector", hidden=True)(deployment.collector)
 
 
 def _print_version(wanted: bool) -> None:

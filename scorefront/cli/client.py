@@ -155,6 +155,16 @@ class ControlClient:
             for line in lines_of(response):
                 yield _json(line, self.url, response.status)
 
+    def data(self, name: str, version: str | None, collection: str | None, since: float | None) -> Iterator[bytes]:
+        """Lines of collected payloads.
+
+        name: of the endpoint. version, collection: None: all.
+        since: unix seconds; None: from the beginning.
+        """
+        query = {"version": version, "collection": collection, "since": since}
+        with self._response("GET", _path(name, "data"), query=query) as response:
+            yield from lines_of(response)
+
     def operations(self, endpoint: str | None) -> list[dict[str, Any]]:
         """Operations of an endpoint, or of all (None), newest first."""
         return list(self.json_object("GET", f"{API}/operations", endpoint=endpoint)["value"])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scorefront.cli.arguments import AccessLogChoice, address, port_number, state_dir, tls_pairs, workers
+from scorefront.cli.arguments import AccessLogChoice, address, checked_name, port_number, state_dir, tls_pairs, workers
 from scorefront.cli.client import checked_url
 from scorefront.cli.command_errors import InvalidInput
 from scorefront.cli.up_command import (
@@ -19,6 +19,7 @@ from scorefront.cli.up_command import (
     TlsRedirect,
     redirect_address,
 )
+from serving.endpoint import VersionKey
 
 Listen = Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients score.")]
 Admin = Annotated[str, typer.Option("--admin", metavar="HOST:PORT", help="/healthz, /readyz, /metrics.")]
@@ -59,6 +60,10 @@ InflightDir = Annotated[
         help="Memory-backed folder shared with `report-exits`, for the requests in flight; else memory of the process.",
         show_default=False,
     ),
+]
+RingsDir = Annotated[
+    Path,
+    typer.Option("--rings-dir", metavar="DIR", help="Memory-backed folder shared with `collector`, for payloads."),
 ]
 SharedInflightDir = Annotated[
     Path, typer.Option("--inflight-dir", metavar="DIR", help="The folder given to the router.")
@@ -158,6 +163,58 @@ def report_exits(inflight: SharedInflightDir = Path("/run/inflight")) -> None:
 
     pod = os.environ.get("POD_NAME") or socket.gethostname()
     raise typer.Exit(run(ReporterOptions(inflight.absolute(), pod)))
+
+
+def collector(
+    rings: RingsDir = Path("/run/rings"),
+    store: Annotated[
+        str, typer.Option("--store", metavar="URL", envvar="SCOREFRONT_STORE", help="Where collected data is kept.")
+    ] = "",
+    instance: Annotated[
+        str, typer.Option("--instance", metavar="NAME", envvar="POD_NAME", help="Its part of the names of files.")
+    ] = "",
+    parts: Annotated[
+        Path | None, typer.Option("--parts-dir", metavar="DIR", help="For files on their way to an object store.")
+    ] = None,
+    scripts_port: Annotated[
+        int | None,
+        typer.Option("--scripts-port", metavar="PORT", help="Take data of scripts on 127.0.0.1.", min=1, max=65535),
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", metavar="ENDPOINT/VERSION", help="The version whose scripts send data."),
+    ] = None,
+    scripts_fd: Annotated[int | None, typer.Option("--scripts-fd", hidden=True)] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
+    """Store the collected payloads of the router in this pod, as a container beside the router's; or the data of the
+    scripts in a pod of a model, as a container there.
+    """
+    from scorefront.collector.collector_process import CollectorOptions, run  # late: only this command needs it
+
+    if not store:
+        raise InvalidInput("--store: must be a folder or URL, unless the environment has SCOREFRONT_STORE")
+    name = instance or socket.gethostname()
+    options = CollectorOptions(
+        rings_dir=rings.absolute(),
+        store=store,
+        instance=name,
+        parts_dir=parts.absolute() if parts is not None else None,
+        scripts_fd=scripts_fd,
+        scripts_port=scripts_port,
+        version=_version(version),
+        with_parent=with_parent,
+    )
+    raise typer.Exit(run(options))
+
+
+def _version(text: str | None) -> VersionKey | None:
+    if text is None:
+        return None
+    endpoint, slash, version = text.partition("/")
+    if not slash or checked_name(endpoint) is None or checked_name(version) is None:
+        raise InvalidInput(f"--version: must be ENDPOINT/VERSION; got {text!r}")
+    return VersionKey(endpoint, version)
 
 
 def _ports(text: str | None) -> range:

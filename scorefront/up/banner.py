@@ -19,6 +19,7 @@ from scorefront.command_hints import CommandHints, program
 from scorefront.up.sample_request import DEFAULT, SAMPLE_MAX_BYTES, described_sample, sample_file
 from serving.endpoint import VersionKey
 from serving.printable import one_record
+from telemetry.payload_records import ROOT
 
 POLL_S = 0.1
 PATIENCE_S = 10.0
@@ -61,6 +62,7 @@ class Banner:
         redirect_url: str = "",
         token_file: Path | None = None,
         keys: ShowKeys = ShowKeys.ALWAYS,
+        store_url: str = "",
     ) -> None:
         """Output for `endpoints`.
 
@@ -69,6 +71,7 @@ class Banner:
         redirect_url: of the redirect for plain HTTP clients; default none.
         token_file: of a required control token; default none.
         keys: outputs for keys.
+        store_url: of collected payloads.
         """
         self._endpoints = endpoints
         self._control_url = control_url
@@ -76,6 +79,7 @@ class Banner:
         self._redirect_url = redirect_url
         self._token_file = token_file
         self._keys = keys
+        self._store_url = store_url
         self._hints = CommandHints(control_url, program())
         self._shown: set[str] = set()
         """Endpoints printed."""
@@ -157,6 +161,9 @@ class Banner:
         )
         console.print(f"\n[bold green]✓[/] [bold]{name}[/] is ready ({shares})\n")
         console.print(f"  [bold]scoring[/]    {status['scoringUri']}")
+        for version in view["spec"]["versions"]:
+            if version["dataCollection"]["storageEnabled"]:
+                console.print(f"  [bold]collects[/]   {self._store_url}/{ROOT}/{name}/{version['name']}")
         credential = self._credential(name, status["auth"])
         body = await self._body(view)
         console.print("\n  try it:\n")

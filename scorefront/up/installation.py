@@ -28,6 +28,7 @@ from controlplane.control_errors import StoreError
 from controlplane.control_token import ControlToken
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
+from controlplane.route_sets import RouteSet
 from controlplane.statedir import make_own
 from controlplane.store import StateStore
 from router.settings import DRAIN_TIMEOUT, SettingError, from_environment
@@ -36,6 +37,7 @@ from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.frontend_scaling import FrontEndScaler, OneMachine, front_end_settings
+from scorefront.payload_settings import payload_settings
 from scorefront.ports.port_certificates import PortCertificates
 from scorefront.ports.timed_port import TimedPort, app_runner, port_limits
 from scorefront.process import process_main as process
@@ -47,7 +49,10 @@ from scorefront.up.access import control_access
 from scorefront.up.banner import Banner, show_keys
 from scorefront.up.laptop_workspace import LaptopWorkspace
 from scorefront.up.model_description import fetch
+from scorefront.up.payload_collector import PayloadCollectorChild
 from serving.faults import InvalidManifest
+from telemetry.data_routes import data_routes
+from telemetry.payload_files import StoredPayloads
 
 _log = logging.getLogger("scorefront.up")
 
@@ -100,6 +105,7 @@ def _run(options: UpOptions) -> int:
     destinations(os.environ, in_cluster=False)
     show_keys(os.environ)
     _gpus(os.environ)
+    payload_settings(os.environ)
     make_own(options.state_dir)
     with contextlib.ExitStack() as sockets:
         listen = sockets.enter_context(process.listening("--listen", options.listen))
@@ -127,12 +133,27 @@ class _Installation:
         self._store = StateStore(options.state_dir)
         allowed = destinations(os.environ, in_cluster=False)
         ports = ports_of(listen, control, redirect)
-        self._provider = LocalProvider(options.state_dir, allowed=allowed, own_ports=ports, gpus=_gpus(os.environ))
+        store_url = options.store or str(options.state_dir / "store")
+        payloads = payload_settings(os.environ)
+        self._collector = PayloadCollectorChild(
+            options.state_dir, store_url, payloads, lambda: self._plane.endpoints.endpoints(), os.environ
+        )
+        self._provider = LocalProvider(
+            options.state_dir,
+            allowed=allowed,
+            own_ports=ports,
+            gpus=_gpus(os.environ),
+            script_port=self._collector.script_port,
+        )
         self._routers = Supervisor(
             listen,
             options.workers or 1,
             worker_command(
-                f"--access-log={options.access_log}", *worker_arguments(allowed, own_ports=ports), tls=options.tls
+                f"--access-log={options.access_log}",
+                f"--rings-dir={self._collector.rings_dir}",
+                f"--ring-bytes={payloads.ring_bytes}",
+                *worker_arguments(allowed, own_ports=ports),
+                tls=options.tls,
             ),
             {**worker_environment(os.environ), DRAIN_TIMEOUT: str(_drain_s())},
             redirect,
@@ -156,9 +177,10 @@ class _Installation:
             wall,
             PlaneSettings(scoring_url=self._scoring_url),
             self._routers,
+            payload_problems=self._collector.problems,
         )
         self._workspace = LaptopWorkspace(
-            options.store or str(options.state_dir / "store"),
+            store_url,
             options.state_dir,
             self._plane.endpoints,
             self._provider,
@@ -169,7 +191,13 @@ class _Installation:
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
         token_file = options.state_dir / "control-token" if self._access.token_demanded else None
         self._banner = Banner(
-            self._plane.endpoints, self._control_url, fetch, redirect_url, token_file, show_keys(os.environ)
+            self._plane.endpoints,
+            self._control_url,
+            fetch,
+            redirect_url,
+            token_file,
+            show_keys(os.environ),
+            store_url,
         )
 
     async def run(self) -> int:
@@ -195,6 +223,7 @@ class _Installation:
             stack.push_async_callback(self._plane.stop)
             with process.usable_file(self._options.state_dir / FILE):
                 stack.enter_context(audit_file(self._options.state_dir))
+            stack.push_async_callback(self._collector.stop)
             stack.push_async_callback(self._routers.close, STOP_WORKERS_S)
             stack.callback(self._note_end)
             serving = asyncio.create_task(self._serve(stack), name="start serving")
@@ -210,7 +239,8 @@ class _Installation:
             )
             resizing = asyncio.create_task(self._resize_by(changes), name="resize on SIGTTIN and SIGTTOU")
             scaling = asyncio.create_task(self._front_end.run(), name="scale the router workers")
-            beside = (dying, banner, restarting, resizing, scaling)
+            collecting = asyncio.create_task(self._collector.run(), name="keep the collector running")
+            beside = (dying, banner, restarting, resizing, scaling, collecting)
             try:
                 await _run_until(stop, dying)
             finally:
@@ -251,7 +281,7 @@ class _Installation:
         await self._routers.start(self._plane.snapshot, self._plane.reports)
         access = self._access
         authenticators = (await self._control_token(stack),) if access.token_demanded else ()
-        exposition = Exposition(self._front_end.figures)
+        exposition = Exposition(self._front_end.figures, payloads=self._collector.counts)
         settings = RestSettings(loopback=access.this_machine_only, authenticators=authenticators, uids=access.uids)
         await self._workspace.begin()
         stack.push_async_callback(self._workspace.close)
@@ -261,7 +291,7 @@ class _Installation:
             exposition.render,
             self._front_end.decisions,
             self._routers,
-            self._workspace.routes(),
+            (*self._workspace.routes(), self._data_routes()),
         )
         runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()
@@ -274,6 +304,10 @@ class _Installation:
                 _log.warning("endpoint %s: %s", view["metadata"]["name"], line)
             _note_applied(name, document)
         port.answer_with(runner)  # last: /readyz takes the endpoints it knows for all there are
+
+    def _data_routes(self) -> RouteSet:
+        store = StoredPayloads(self._workspace.store)
+        return data_routes(store, lambda name: self._plane.endpoints.declared(name) is not None)
 
     def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
         """The certificates of the control port, reloaded on change while `stack` is open."""

@@ -25,7 +25,10 @@ from serving.manifest import parse
 from tests.unit.cluster.kubernetes.objects.test_cel_rules import refusals
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("from-azure-ml.md", "own-servers.md", "from-knative-kserve.md", "cluster-replicas.md", "rest.md")
+PAGES = (
+    *("from-azure-ml.md", "own-servers.md", "from-knative-kserve.md", "cluster-replicas.md", "rest.md"),
+    "data-collection.md",
+)
 PORTS = ("8080", "8081", "9400")
 """Ports in the examples; the test uses free ones."""
 _BLOCK = re.compile(r"^(?:<!-- (\w+): (\S+) -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -201,6 +204,12 @@ def test_the_rest_calls_run_as_pasted(reader: Reader) -> None:
     assert "x-scorefront-outcome: unchanged" in printed
     assert re.search(r'\{"sum":\s*3\}', printed)
     assert "endpoint sum unchanged" in printed
+
+
+def test_the_examples_of_collected_data_run_as_pasted(reader: Reader) -> None:
+    printed = reader.follow("data-collection.md")
+    assert '"sum": 3' in printed and '"$aml_request_id"' in printed
+    assert re.search(r"first +request +[0-9a-f-]{36} +16 ", printed)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class FileStore:
         self.url = str(url)
         if fault := store_url_fault(self.url):
             raise StoreError(f"--store {fault} (got {self.url!r})")
-        folder = Path(path).absolute() if (path := local_folder(self.url)) is not None else None
+        self._folder = folder = Path(path).absolute() if (path := local_folder(self.url)) is not None else None
         if folder is not None:
             parts = folder / PARTS
         elif parts is None:
@@ -103,6 +103,16 @@ class FileStore:
         record = self.read_record(FORMAT_RECORD)
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise NewerFormat(f"--store {self.url}: {FORMAT_RECORD} must hold format {FORMAT} (got {record!r})")
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of a local store; None for another one."""
+        return self._folder
+
+    @property
+    def parts(self) -> Path:
+        """Folder of files under construction on this machine."""
+        return self._parts
 
     # ---- blobs
     def new_blob(self) -> "BlobWriter":
@@ -177,6 +187,21 @@ class FileStore:
         """Create or replace a file of any content as a whole."""
         with _failures(name):
             self._backend.write(_checked(name), data)
+
+    def take_file(self, file: Path, name: str) -> None:
+        """Make a complete file of `parts` the content of `name`, unless that exists. It is gone afterwards."""
+        with _failures(name):
+            self._backend.take(file, _checked(name))
+
+    def file_size_bytes(self, name: str) -> int | None:
+        """Size of a file; None: there is none of that name."""
+        with _failures(name):
+            return self._backend.size_bytes(_checked(name))
+
+    def open_file(self, name: str) -> BinaryIO:
+        """Content of a file as a stream; close it. Raises FileNotFoundError."""
+        with _failures(name, absent=FileNotFoundError):
+            return self._backend.open(_checked(name))
 
     def delete(self, name: str) -> None:
         """Remove a record. No effect if it is absent."""

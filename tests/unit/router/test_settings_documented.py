@@ -10,11 +10,13 @@ import pytest
 from autoscaler.frontend_settings import FrontEndSettings
 from cluster.local.machine_resources import GPUS
 from router.settings import RouterSettings
+from scorefront import payload_settings
 from scorefront.frontend_scaling import MACHINE_FIELDS, PREFIX, PURPOSE
 from scorefront.ports import timed_port as ports
 from scorefront.ports.connection_table import PortLimits
 from scorefront.up.banner import SHOW_KEYS
 from serving.destinations import SETTING as STATIC_CIDRS
+from telemetry.collector_settings import CollectorSettings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
 LISTS = {field.name for field in dataclasses.fields(RouterSettings) if isinstance(field.default, tuple)}
@@ -23,8 +25,10 @@ FIELDS = {field.name: field for field in dataclasses.fields(RouterSettings) if f
     f"frontend_{field.name}": field for field in dataclasses.fields(FrontEndSettings) if field.name in MACHINE_FIELDS
 }
 FIELDS |= {f"control_{field.name}": field for field in dataclasses.fields(PortLimits)}
+FIELDS |= {f"payloads_{field.name}": field for field in dataclasses.fields(CollectorSettings)}
 UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "_connections": "connections"}
 UNITS |= {"max_attempts": "attempts", "_cpu": "share", "hide_endpoints": "switch"}
+UNITS |= {"_compress": "switch", "_days": "days", "_port": "port"}
 
 _row = re.compile(r"^\| `(\w+)` \| ([0-9.]+|true|false) \| (\w+) \| `(\w+)` \| (.+) \|$", re.MULTILINE)
 ROWS = {name: (default, unit, variable, text) for name, default, unit, variable, text in _row.findall(PAGE)}
@@ -56,6 +60,7 @@ def test_every_documented_variable_is_a_setting() -> None:
     }
     assert f"SCOREFRONT_{'frontend_'.upper()}" == PREFIX
     assert f"SCOREFRONT_{'control_'.upper()}" == ports.PREFIX
+    assert f"SCOREFRONT_{'payloads_'.upper()}" == payload_settings.PREFIX
 
 
 @pytest.mark.parametrize("name", re.findall(r"`([a-z_]+_s|[a-z_]+_bytes)`", PAGE))
