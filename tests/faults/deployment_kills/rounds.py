@@ -1,26 +1,19 @@
 """One round: start, SIGKILL at a step or a time, start again; then the judgement of what is left."""
 
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from cluster.atomic_files import TEMPORARY_PREFIX
-from tests.faults.deployment_kills.site import BROKEN, COURSES, ENDPOINT
-from tests.integration.cluster_local.local_rig import pids_with
+from tests.faults.deployment_kills.site import BROKEN, COURSES, ENDPOINT, Site, until
 from workspace.deployments.records import OperationStep
 
 ENDED = ("Succeeded", "Failed", "Cancelled", "TimedOut")
-LONGEST_S = 120.0
-POLL_S = 0.002
+STEPS = list(OperationStep)
 LATEST_KILL_S = 8.0
-"""Longest time from the request to a kill at a time by chance."""
+"""Longest time from the operation's record to a kill at a time by chance."""
 
 
 @dataclass(frozen=True)
@@ -39,100 +32,68 @@ class Round:
 
 def rounds(count: int, seed: int) -> list[Round]:
     """Each step in turn and times by chance, with the courses in turn."""
-    random, steps, found = Random(seed), list(OperationStep), []
-    names = list(COURSES)
+    random, found, names = Random(seed), [], list(COURSES)
     for number in range(count):
-        step = steps[number // 2 % len(steps)] if number % 2 else None
+        step = STEPS[number // 2 % len(STEPS)] if number % 2 else None
         delay_s = random.uniform(0, 0.1) if step is not None else random.uniform(0, LATEST_KILL_S)
         found.append(Round(names[(number + number // len(names)) % len(names)], step, delay_s))
     return found
 
 
-def run(one: Round, state_dir: Path) -> list[str]:
+def run(one: Round, folder: Path) -> list[str]:
     """Carry out a round; returns its faults."""
-    with site(state_dir, one.course) as process:
-        operation = last_begun(process, one.course)
-        if one.step is not None:
-            until(lambda: ((now := record(state_dir, operation)) and now["step"] in (one.step, None)) or ended(now))
+    site, course = Site(folder), COURSES[one.course]
+    try:
+        site.start()
+        if course.first is not None:
+            site.deploy(course.first)
+            until(lambda: site.operations() and ended(site.operations()[0]))
+        count = 1 if course.first is None else 2
+        request = site.deploy(course.script)
+        until(lambda: len(site.operations()) == count and reached(site.operations()[-1], one.step))
         time.sleep(one.delay_s)
-        process.kill()
-        process.wait(LONGEST_S)
-    with site(state_dir, one.course) as process:
-        operation = last_begun(process, one.course)
-        until(lambda: ended(record(state_dir, operation)))
-        faults = judge(one, state_dir, operation)
-        process.terminate()
-        process.wait(LONGEST_S)
-    if not until(lambda: not pids_with(str(state_dir)), 20):
-        faults.append(f"processes are left: {sorted(pids_with(str(state_dir)))}")
-    return faults
+        site.kill()
+        request.join()
+        faults = [] if until(lambda: not site.left(), 20) else [f"processes outlive the kill: {site.left()}"]
+        site.start()
+        until(lambda: ended(site.operations()[-1]))
+        faults += judge(one, site)
+        if (status := site.stop()) != 0:
+            faults.append(f"exit status {status}")
+        if not until(lambda: not site.left(), 20):
+            faults.append(f"processes are left: {site.left()}")
+        return faults
+    finally:
+        site.close()
 
 
-def judge(one: Round, state_dir: Path, operation: str) -> list[str]:
+def judge(one: Round, site: Site) -> list[str]:
     """What is wrong with the state after the end of the operation."""
-    faults = []
-    broken = COURSES[one.course].script == BROKEN
-    state = str((record(state_dir, operation) or {}).get("state"))
+    faults, broken = [], COURSES[one.course].script == BROKEN
+    operations = {each["id"]: each for each in site.operations()}
+    last = list(operations)[-1]
+    state = operations[last]["state"]
     if state != ("Failed" if broken else "Succeeded"):
-        faults.append(f"the operation is {state}")
-    operations = {path.stem for path in (state_dir / "operations").glob("*.json")}
-    serving = {operation} if not broken else operations - {operation}
-    declared = state_dir / "endpoints" / f"{ENDPOINT}.json"
+        faults.append(f"the operation is {state}: {operations[last]['error']}")
+    serving = {last} if not broken else operations.keys() - {last}
+    declared = site.state_dir / "endpoints" / f"{ENDPOINT}.json"
     text = declared.read_text() if declared.exists() else ""
     if {each for each in operations if each in text} != serving:
         faults.append(f"declared is {text or 'nothing'}, and not what {serving or 'no operation'} has deployed")
-    folders = state_dir / "deployments"
-    if not until(lambda: {each.name for each in folders.iterdir()} == serving, 20):
+    folders = site.state_dir / "deployments"
+    if not until(lambda: {each.name for each in folders.iterdir()} == serving, 90):
         faults.append(f"folders are left: {sorted(each.name for each in folders.iterdir())}")
-    if parts := [str(each) for each in state_dir.rglob(f"{TEMPORARY_PREFIX}*")]:
+    if parts := [str(each) for each in site.state_dir.rglob(f"{TEMPORARY_PREFIX}*")]:
         faults.append(f"unfinished files are left: {parts}")
     return faults
 
 
-@contextmanager
-def site(state_dir: Path, course: str) -> Iterator["subprocess.Popen[str]"]:
-    """A running installation; killed at the end, if it still runs."""
-    command = [sys.executable, "-m", "tests.faults.deployment_kills.site", str(state_dir), course]
-    with open(state_dir.with_suffix(".log"), "a") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(LONGEST_S)
-        if process.stdout is not None:
-            process.stdout.close()
+def reached(operation: dict[str, Any], step: OperationStep | None) -> bool:
+    """True from the beginning of a step on."""
+    begun = operation["step"] is not None and (step is None or STEPS.index(operation["step"]) >= STEPS.index(step))
+    return step is None or begun or ended(operation)
 
 
-def last_begun(process: "subprocess.Popen[str]", course: str) -> str:
-    """Id of the operation that is killed."""
-    lines = 1 if COURSES[course].first is None else 2
-    assert process.stdout is not None
-    found = [process.stdout.readline().strip() for _ in range(lines)]
-    assert all(found), "the installation has ended"
-    return found[-1]
-
-
-def record(state_dir: Path, operation: str) -> dict[str, Any] | None:
-    """The stored operation; None: not stored."""
-    try:
-        found = json.loads((state_dir / "operations" / f"{operation}.json").read_text())
-    except FileNotFoundError:
-        return None
-    stored: dict[str, Any] = found["record"]["operation"]
-    return stored
-
-
-def ended(operation: dict[str, Any] | None) -> bool:
+def ended(operation: dict[str, Any]) -> bool:
     """True for an operation in a final state."""
-    return operation is not None and operation["state"] in ENDED
-
-
-def until(condition: Callable[[], object], within_s: float = LONGEST_S) -> bool:
-    """Wait for a condition; False if it has not come about."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
+    return operation["state"] in ENDED

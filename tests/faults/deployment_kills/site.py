@@ -1,110 +1,136 @@
-"""An installation without routers that deploys by itself: started, killed and started again by the test."""
+"""One `scorefront up` that is deployed to by the SDK: started, killed and started again by the test."""
 
-import argparse
-import asyncio
-import contextlib
-import signal
+import json
+import socket
+import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cluster.local.local_provider import LocalProvider
-from controlplane.plane import ControlPlane
-from controlplane.store import StateStore
-from scorefront.process.process_main import ProcessClock
-from scorefront.up.laptop_workspace import LaptopWorkspace
-from tests.fakes.plane import manifest
-from tests.fakes.routers import FakeRouters
-from workspace.deployments.records import DeploymentRequest, SourceFile
-from workspace.models.model_records import ModelDraft, ModelFile
+import psutil
 
-ENDPOINT, VERSION = "iris", "blue"
-GOOD = b"def init(): ...\ndef run(data): return data\n"
-BROKEN = b"import nowhere_to_be_found\n"
+from scorefront.sdk import AksCompute, AksWebservice, InferenceConfig, Model, Workspace
+from scorefront.sdk.exceptions import WebserviceException, WorkspaceException
+
+ENDPOINT = "iris"
+GOOD = "def init(): ...\ndef run(data): return data\n"
+BROKEN = "import nowhere_to_be_found\n"
 FILES = 300
 """Files of the source, and of the model."""
+LONGEST_S = 120.0
+POLL_S = 0.002
 
 
 @dataclass(frozen=True)
 class Course:
     """Deployments of one round."""
 
-    first: bytes | None
+    first: str | None
     """Script of a version that serves before; None: none."""
-    script: bytes
+    script: str
     """Script of the deployment that is killed."""
 
 
 COURSES = {
     "create": Course(None, GOOD),
     "create-broken": Course(None, BROKEN),
-    "replace": Course(GOOD, GOOD + b"# new\n"),
+    "replace": Course(GOOD, GOOD + "# new\n"),
     "replace-broken": Course(GOOD, BROKEN),
 }
 
 
 class Site:
-    """Control plane, local provider and workspace on one state directory."""
+    """An installation in a folder of its own, on one control port for all its lives."""
 
-    def __init__(self, state_dir: Path) -> None:
-        clock, wall, routers = ProcessClock(), time.time, FakeRouters()  # noqa: TID251 - a process of its own
-        self.provider = LocalProvider(state_dir)
-        self.plane = ControlPlane(StateStore(state_dir), self.provider, routers, clock, wall, publisher=routers)
-        self.workspace = LaptopWorkspace(
-            str(state_dir / "store"), state_dir, self.plane.endpoints, self.provider, clock, wall, "http://localhost"
-        )
+    def __init__(self, folder: Path) -> None:
+        self.state_dir = folder / "state"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._descendants: list[psutil.Process] = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        for name in ("source", "model"):
+            (folder / name).mkdir(parents=True)
+            for number in range(FILES):
+                (folder / name / f"{number}.txt").write_text("x")
 
-    async def run(self, course: Course) -> None:
-        """Deploy what is not deployed yet, then wait for the end."""
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with contextlib.AsyncExitStack() as stack:
-            await self.provider.start()
-            stack.push_async_callback(self.provider.close)
-            await self.plane.start()
-            stack.push_async_callback(self.plane.stop)
-            await self.workspace.begin()
-            stack.push_async_callback(self.workspace.close)
-            deployments = self.workspace.deployments
-            scripts = [script for script in (course.first, course.script) if script is not None]
-            for number, script in enumerate(scripts):
-                operations = sorted(deployments.list(), key=lambda each: each.created)
-                if len(operations) <= number:
-                    operation = await deployments.start(await self._request(script))
-                else:
-                    operation = operations[number]
-                print(operation.id, flush=True)
-                if number < len(scripts) - 1:
-                    await deployments.wait(operation.id)
-            await stop.wait()
+    def start(self) -> None:
+        """Start `up`; return when it answers."""
+        command = [sys.executable, "-m", "scorefront", "up", "--state-dir", str(self.state_dir), "--workers", "1"]
+        command += ["--listen", "127.0.0.1:0", "--control", self.url.removeprefix("http://")]
+        with open(self._folder / "up.log", "ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        if not until(self._answers):
+            raise RuntimeError((self._folder / "up.log").read_text()[-2000:])
 
-    async def _request(self, script: bytes) -> DeploymentRequest:
-        source = [SourceFile("score.py", await self._blob(script), len(script))]
-        source += [SourceFile(f"more/{number}.txt", await self._blob(b"x"), 1) for number in range(FILES)]
-        if not self.workspace.models.list("weights"):
-            digest = await self._blob(b"w")
-            files = tuple(ModelFile(f"part-{number}", digest, 1) for number in range(FILES))
-            await self.workspace.models.register(ModelDraft(name="weights", files=files))
-        document = manifest(ENDPOINT, [{"name": VERSION, "replica": {"entryScript": "score.py"}}])
-        models = (("weights", 1),)
-        return DeploymentRequest(ENDPOINT, VERSION, document, tuple(source), models, replaces=True)
+    def kill(self) -> None:
+        """SIGKILL `up` alone."""
+        assert self._process is not None
+        self._descendants += psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        self._process.wait()
 
-    async def _blob(self, data: bytes) -> str:
-        writer = await asyncio.to_thread(self.workspace.store.new_blob)
-        await asyncio.to_thread(writer.write, data)
-        return (await asyncio.to_thread(writer.finish)).sha256
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        assert self._process is not None
+        self._descendants += psutil.Process(self._process.pid).children(recursive=True)
+        self._process.terminate()
+        return self._process.wait(LONGEST_S)
+
+    def close(self) -> None:
+        """Kill `up` if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def left(self) -> list[int]:
+        """Processes of all lives that still run."""
+        return [each.pid for each in self._descendants if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+    def deploy(self, script: str) -> threading.Thread:
+        """Ask for a deployment in the background; its end is that of the request, whatever its outcome."""
+        thread = threading.Thread(target=self._deploy, args=(script,), daemon=True)
+        thread.start()
+        return thread
+
+    def operations(self) -> list[dict[str, Any]]:
+        """Stored operations, oldest first."""
+        paths = (self.state_dir / "operations").glob("[!.]*.json")  # not those under construction
+        found = [json.loads(path.read_text())["record"]["operation"] for path in paths]
+        return sorted(found, key=lambda each: float(each["created"]))
+
+    def _deploy(self, script: str) -> None:
+        (self._folder / "source" / "score.py").write_text(script)
+        try:
+            workspace = Workspace(self.url)
+            models = Model.list(workspace, "weights") or [
+                Model.register(workspace, str(self._folder / "model"), "weights")
+            ]
+            inference = InferenceConfig(entry_script="score.py", source_directory=str(self._folder / "source"))
+            settings = AksWebservice.deploy_configuration()
+            compute = AksCompute(workspace, "myaks")
+            Model.deploy(workspace, ENDPOINT, models[:1], inference, settings, compute, overwrite=True)
+        except (WebserviceException, WorkspaceException, OSError):
+            pass  # killed meanwhile
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/healthz", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
 
 
-def main() -> int:
-    """Run from the command line until SIGTERM; prints the id of each operation."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.deployment_kills.site", description=__doc__)
-    parser.add_argument("state_dir", type=Path)
-    parser.add_argument("course", choices=COURSES)
-    args = parser.parse_args()
-    asyncio.run(Site(args.state_dir).run(COURSES[args.course]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def until(condition: Callable[[], object], within_s: float = LONGEST_S) -> bool:
+    """Wait for a condition; False if it has not come about."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
