@@ -162,7 +162,7 @@ class ControlClient:
         since: unix seconds; None: from the beginning.
         """
         query = {"version": version, "collection": collection, "since": since}
-        with self._response("GET", _path(name, "data"), query=query) as response:
+        with self.response("GET", _path(name, "data"), query=query) as response:
             yield from lines_of(response)
 
     def operations(self, endpoint: str | None) -> list[dict[str, Any]]:
