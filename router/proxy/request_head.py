@@ -28,7 +28,7 @@ from router.proxy.head_parsing import (
     is_persistent,
     values_by_name,
 )
-from router.proxy.head_shapes import CLIENT_ID, TRAIL
+from router.proxy.head_shapes import CLIENT_ID, TRAIL, fields_like
 from router.settings import RouterSettings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RequestHead:
     """A checked request head, the plan that was made for it, and its lines for replica and client."""
 
     __slots__ = (
-        *("_fields", "_model", "_values"),
+        *("_fields", "_model"),
         *("authorization", "chunked", "client_request_id", "content_length", "expect_continue", "has_body"),
         *("host", "keep_alive", "method", "nominated", "passed_lines", "path", "pin", "plan", "query", "raw"),
         *("rendered", "size", "to_head", "trail", "version_minor", "web_socket"),
@@ -92,7 +92,6 @@ class RequestHead:
         """Lines that are passed on to the replica; None: not known without its fields."""
         self._fields: list[Field] | None = None
         self._model: RequestHead | None = None
-        self._values: tuple[bytes, ...] = ()
 
     @property
     def fields(self) -> list[Field]:
@@ -100,8 +99,7 @@ class RequestHead:
         fields = self._fields
         if fields is None:
             assert self._model is not None
-            named = zip(self._model.fields, self._values, strict=True)
-            fields = self._fields = [(name, sent, value) for (name, sent, _), value in named]
+            fields = self._fields = fields_like(self._model.fields, self.raw)
             self._model = None  # a known head is one itself: no chain of them is kept
         return fields
 
@@ -128,18 +126,18 @@ class RequestHead:
             and [value.lower() for value in values.get(b"upgrade", ())] == [b"websocket"]
         )
 
-    def varied(self, raw: bytes, values: tuple[bytes, ...], query: bytes, content_length: int) -> "RequestHead":
+    def varied(self, raw: bytes, query: bytes, content_length: int) -> "RequestHead":
         """The head of another request that differs from this one in values that do not decide.
 
-        `client_request_id`, `trail` and `passed_lines` are set by the caller. `raw`: its bytes. `values`: of its
-        fields. `query`: of its target, with the question mark. `content_length`: 0 exactly if this one has 0.
+        `client_request_id`, `trail` and `passed_lines` are set by the caller. `raw`: its bytes, with the
+        same names. `query`: of its target, with the question mark. `content_length`: 0 exactly if this one has 0.
         """
         head = RequestHead(raw, self.method, self.version_minor)
         head.host, head.path, head.query = self.host, self.path, query
         head.content_length, head.chunked, head.has_body = content_length, self.chunked, self.has_body
         head.nominated, head.keep_alive, head.authorization = self.nominated, self.keep_alive, self.authorization
         head.pin, head.expect_continue, head.web_socket = self.pin, self.expect_continue, self.web_socket
-        head.plan, head._model, head._values = self.plan, self, values
+        head.plan, head._model = self.plan, self
         return head
 
 

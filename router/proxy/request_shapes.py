@@ -1,11 +1,9 @@
 """Known request heads of one worker: parsed and admitted by an endpoint, valid for one generation of the table."""
 
-from itertools import compress
-
 from router.core.forwarding import Peer, PeerTrust
 from router.core.header_fields import HOP_BY_HOP, passed_to_replica
 from router.core.table import Table
-from router.proxy.head_shapes import CACHED_HEAD_BYTES, MAX_HEADS, HeadShapes, Shapes, split
+from router.proxy.head_shapes import CACHED_HEAD_BYTES, MAX_HEADS, HeadShapes, Shapes, known_head, split
 from router.proxy.request_head import RequestHead
 from router.settings import RouterSettings
 from serving.endpoint import Auth
@@ -45,27 +43,24 @@ class RequestShapes:
         """
         if not shapes or self._generation != self._routes.generation or len(raw) > CACHED_HEAD_BYTES:
             return None
-        plain = split(raw)
-        if plain is None:
+        lines = split(raw)
+        if lines is None:
             return None
-        start, query = _without_query(plain.start) if b"?" in plain.start else (plain.start, b"")
-        shape = shapes.get((start, plain.names))
-        if shape is None:
-            return None
-        known = shape.find(plain)
-        if known is None or len(plain.start) > self._max_line_bytes:
+        line = lines[0]
+        start, query = _without_query(line) if b"?" in line else (line, b"")
+        known = known_head(shapes, start, lines)
+        if known is None or len(line) > self._max_line_bytes:
             return None
         if query and query.translate(None, _IN_QUERY):
             return None
-        length = shape.length(plain)
+        shape = known.shape
+        length = shape.length(lines)
         if shape.length_at >= 0 and not 0 < length <= self._max_body_bytes:
             return None
-        head = known.head.varied(raw, plain.values, query, length)
-        head.passed_lines = known.passed_lines(plain)
-        if shape.client_id_at >= 0:
-            head.client_request_id = plain.values[shape.client_id_at]
-        if shape.trail:
-            head.trail = tuple(compress(plain.values, shape.trail))
+        head = known.head.varied(raw, query, length)
+        head.passed_lines = known.passed_lines(lines)
+        head.client_request_id = shape.client_id(lines)
+        head.trail = shape.trail_values(lines)
         return head
 
     def learn(self, shapes: Shapes[RequestHead], peer: Peer, head: RequestHead) -> None:
@@ -74,8 +69,8 @@ class RequestShapes:
         `shapes`: of the kind of the peer. `peer`: of the connection. `head`: with its plan.
         """
         plan = head.plan
-        plain = split(head.raw) if head.size <= CACHED_HEAD_BYTES else None
-        if plain is None or plan is None or not plan.admitted:
+        lines = split(head.raw) if head.size <= CACHED_HEAD_BYTES else None
+        if lines is None or plan is None or not plan.admitted:
             return
         names = [name for name, _, _ in head.fields]
         if b"content-length" in names and not head.content_length:
@@ -89,9 +84,10 @@ class RequestShapes:
             decisive |= {b"origin"}
         if peer.trust is PeerTrust.TRUSTED:
             decisive |= _OF_PROXIES
+        lines[0] = _without_query(lines[0])[0]
         self._heads.learn(
             shapes,
-            plain._replace(start=_without_query(plain.start)[0]),
+            lines,
             head,
             tuple(name in decisive for name in names),
             passed_to_replica(head.fields, head.nominated, route.auth is Auth.NONE),

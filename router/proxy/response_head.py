@@ -20,6 +20,7 @@ from router.proxy.head_parsing import (
     is_persistent,
     values_by_name,
 )
+from router.proxy.head_shapes import fields_like
 
 STATUS_LINE = "the status line must be HTTP/1.1, a status from 100 to 599 and a reason"
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
@@ -36,7 +37,7 @@ class ResponseHead:
     """A checked response head of a replica."""
 
     __slots__ = (
-        *("_fields", "_model", "_values", "broken_rule", "depends_on_request"),
+        *("_fields", "_model", "broken_rule", "depends_on_request"),
         *("chunked", "content_length", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
         *("size", "status", "until_close", "version_minor"),
     )
@@ -64,7 +65,6 @@ class ResponseHead:
         """Rendered for the client without common fields and empty line; cached by the exchange."""
         self._fields: list[Field] | None = None
         self._model: ResponseHead | None = None
-        self._values: tuple[bytes, ...] = ()
 
     @property
     def fields(self) -> list[Field]:
@@ -72,8 +72,7 @@ class ResponseHead:
         fields = self._fields
         if fields is None:
             assert self._model is not None
-            named = zip(self._model.fields, self._values, strict=True)
-            fields = self._fields = [(name, sent, value) for (name, sent, _), value in named]
+            fields = self._fields = fields_like(self._model.fields, self.raw)
             self._model = None  # a known head is one itself: no chain of them is kept
         return fields
 
@@ -88,16 +87,16 @@ class ResponseHead:
         self.nominated = connection_tokens(values.get(b"connection", ()))
         self.keep_alive = is_persistent(self.version_minor, self.nominated)
 
-    def varied(self, raw: bytes, values: tuple[bytes, ...], content_length: int) -> "ResponseHead":
+    def varied(self, raw: bytes, content_length: int) -> "ResponseHead":
         """Another head that differs from this one in values that do not decide.
 
-        `raw`: its bytes. `values`: of its fields. `content_length`: of its body.
+        `raw`: its bytes, with the same names. `content_length`: of its body.
         """
         head = ResponseHead(raw, self.status, self.reason, self.version_minor)
         head.names, head.depends_on_request, head.nominated = self.names, self.depends_on_request, self.nominated
         head.keep_alive, head.chunked, head.until_close = self.keep_alive, self.chunked, self.until_close
         head.content_length = content_length
-        head._model, head._values = self, values
+        head._model = self
         return head
 
 

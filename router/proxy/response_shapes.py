@@ -1,7 +1,7 @@
 """Known response heads of the replicas of one worker."""
 
 from router.core.header_fields import passed_to_client
-from router.proxy.head_shapes import CACHED_HEAD_BYTES, MAX_HEADS, HeadShapes, split
+from router.proxy.head_shapes import CACHED_HEAD_BYTES, MAX_HEADS, HeadShapes, known_head, split
 from router.proxy.response_head import ResponseHead, has_no_body
 from router.proxy.responses import framing_line, status_lines
 
@@ -27,28 +27,27 @@ class ResponseShapes:
         """
         if len(raw) > CACHED_HEAD_BYTES or not self._shapes:
             return None
-        plain = split(raw)
-        if plain is None:
+        lines = split(raw)
+        if lines is None:
             return None
-        shape = self._shapes.get((plain.start, plain.names))
-        known = shape.find(plain) if shape is not None else None
-        if shape is None or known is None:
+        known = known_head(self._shapes, lines[0], lines)
+        if known is None:
             return None
-        length = shape.length(plain)
+        length = known.shape.length(lines)
         if length < 0:
             return None
-        head = known.head.varied(raw, plain.values, length)
+        head = known.head.varied(raw, length)
         if not head.depends_on_request:
-            head.lines = b"".join((status_lines(head), known.passed_lines(plain), framing_line(head)))
+            head.lines = b"".join((status_lines(head), known.passed_lines(lines), framing_line(head)))
         return head
 
     def learn(self, head: ResponseHead) -> None:
         """Keep a head that was parsed, unless it is unusual."""
         if head.broken_rule or head.size > CACHED_HEAD_BYTES or has_no_body(head.status) or not head.names:
             return
-        plain = split(head.raw)
-        if plain is None:
+        lines = split(head.raw)
+        if lines is None:
             return
         fields = head.fields
         decides = tuple(name in _DECIDE for name, _, _ in fields)
-        self._heads.learn(self._shapes, plain, head, decides, passed_to_client(fields, head.nominated))
+        self._heads.learn(self._shapes, lines, head, decides, passed_to_client(fields, head.nominated))

@@ -9,7 +9,7 @@ from typing import Any
 
 from router.core.forwarding import Peer
 from router.proxy import head_shapes, request_shapes, response_shapes
-from router.proxy.head_shapes import HeadShapes, PlainHead
+from router.proxy.head_shapes import HeadShapes
 from router.proxy.request_head import RequestHead
 from router.proxy.request_shapes import RequestShapes
 
@@ -30,12 +30,12 @@ def _learns_from_length_0(right: Callable[..., None]) -> Callable[..., None]:
 
 
 def _trusts_its_own_split(right: Callable[..., None]) -> Callable[..., None]:
-    def learn(self: Any, table: Any, plain: PlainHead, head: Any, *selected: Any) -> None:
+    def learn(self: Any, shapes: Any, lines: list[bytes], head: Any, *selected: Any) -> None:
         """Learns a head although the parser read other fields, as in a name with a colon."""
-        fields = [(name.lower(), name, value) for name, value in zip(plain.names, plain.values, strict=True)]
-        read, head._fields = head.fields, fields
+        pairs = [line.partition(b": ")[::2] for line in lines[1:]]
+        read, head._fields = head.fields, [(name.lower(), name, value) for name, value in pairs]
         try:
-            right(self, table, plain, head, *selected)
+            right(self, shapes, lines, head, *selected)
         finally:
             head._fields = read
 
@@ -43,26 +43,19 @@ def _trusts_its_own_split(right: Callable[..., None]) -> Callable[..., None]:
 
 
 def _takes_tabs(right: Callable[..., Any]) -> Callable[..., Any]:
-    def split(raw: bytes) -> PlainHead | None:
+    def split(raw: bytes) -> list[bytes] | None:
         """A tab counts as plain; a value keeps it where the parser cuts it off."""
-        plain: PlainHead | None = right(raw.replace(b"\t", b"\xa0"))
-        if plain is None:
-            return None
-        lines = [line.replace(b"\xa0", b"\t") for line in plain.lines]
-        return plain._replace(lines=lines, values=tuple(value.replace(b"\xa0", b"\t") for value in plain.values))
+        lines = right(raw.replace(b"\t", b"\xa0"))
+        return None if lines is None else [line.replace(b"\xa0", b"\t") for line in lines]
 
     return split
 
 
 def _ignores_repetition(right: Callable[..., Any]) -> Callable[..., Any]:
-    def split(raw: bytes) -> PlainHead | None:
+    def split(raw: bytes) -> list[bytes] | None:
         """A repeated field counts once, and its last value."""
-        plain: PlainHead | None = right(raw)
-        if plain is None or len(set(plain.names)) == len(plain.names):
-            return plain
-        values = dict(zip(plain.names, plain.values, strict=True))
-        lines = dict(zip(plain.names, plain.lines, strict=True))
-        return plain._replace(lines=list(lines.values()), names=tuple(values), values=tuple(values.values()))
+        lines = right(raw)
+        return None if lines is None else list({line.partition(b": ")[0]: line for line in lines}.values())
 
     return split
 
@@ -79,15 +72,23 @@ def _shares_the_trail(right: Callable[..., RequestHead]) -> Callable[..., Reques
 
 
 def _keeps_all_lengths(right: Callable[..., int]) -> Callable[..., int]:
-    def length(self: Any, plain: PlainHead) -> int:
+    def length(self: Any, lines: list[bytes]) -> int:
         """The sign of a length is overlooked."""
-        found = right(self, plain)
+        found = right(self, lines)
         if found < 0:
-            digits = plain.values[self.length_at].lstrip(b"+")
+            digits = lines[self.length_at].partition(b": ")[2].lstrip(b"+")
             return int(digits) if digits.isdigit() else -1
         return found
 
     return length
+
+
+def _counts_lines_only(right: Callable[..., bool]) -> Callable[..., bool]:
+    def matches(self: Any, lines: list[bytes]) -> bool:
+        """Other names pass for the same if they are as many."""
+        return right(self, lines) or len(lines) == len(self.beginnings)
+
+    return matches
 
 
 SPLITTERS = (head_shapes, request_shapes, response_shapes)
@@ -97,6 +98,7 @@ MISTAKES: dict[str, Wrong] = {
     "a tab in a value": (SPLITTERS, "split", _takes_tabs),
     "a field that is repeated": (SPLITTERS, "split", _ignores_repetition),
     "X-Forwarded-For of another client": ((RequestHead,), "varied", _shares_the_trail),
+    "names that differ": ((head_shapes.HeadShape,), "matches", _counts_lines_only),
     "a length with a sign": ((head_shapes.HeadShape,), "length", _keeps_all_lengths),
 }
 

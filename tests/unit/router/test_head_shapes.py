@@ -10,6 +10,7 @@ from router.core.forwarding import Peer, PeerTrust
 from router.core.router_errors import RouterError
 from router.core.table import Table
 from router.metrics import WorkerStats
+from router.proxy.head_shapes import MAX_SHAPES
 from router.proxy.request_head import RequestHead, parse_request
 from router.proxy.request_plan import Planner
 from router.proxy.request_shapes import RequestShapes
@@ -235,6 +236,15 @@ def test_the_known_heads_of_all_shapes_and_peers_are_bounded_together() -> None:
         front.learn(raw, (ALICE, BOB)[number % 2])
         front.learn(raw, (ALICE, BOB)[number % 2])
         assert front.known(raw) is not None and len(front.heads) <= 8
+
+
+def test_the_shapes_that_a_head_is_compared_with_are_bounded() -> None:
+    front = Front(most=100)
+    made = [replaced(REQUEST, (b"X-Twice: a", b"X-%d: a" % number)) for number in range(MAX_SHAPES + 3)]
+    for raw in made:
+        front.learn(raw)
+    assert len(front.heads) == MAX_SHAPES
+    assert [front.known(raw) is not None for raw in made] == [False] * 3 + [True] * MAX_SHAPES
 
 
 def known_answer(learned: bytes, raw: bytes) -> ResponseHead | None:
