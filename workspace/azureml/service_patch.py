@@ -1,14 +1,15 @@
 """Changes of a service by JSON Patch, in the subset that Azure ML v1 uses: add, replace, remove. Pure."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from serving.deploymentconfig import APP_INSIGHTS_ENV, PLACES, VERSION, without_null
-from serving.faults import Path, shown
-from serving.manifest import ScoringEndpoint, to_document
+from serving.faults import Fault, InvalidManifest, Path, shown
+from serving.manifest import ScoringEndpoint, parse, to_document
 from serving.models import MAX_VERSIONS
-from workspace.azureml.azure_errors import AzureError, bad_request
+from workspace.azureml.azure_errors import AzureError, bad_request, of_faults
 from workspace.azureml.image_request import ImageRequest, read_image_request
 from workspace.azureml.service_payload import text_map, too_many_versions, version_draft, version_texts, with_code
 from workspace.azureml.service_record import AKS, ServiceRecord, VersionTexts, record_of, with_record
@@ -16,6 +17,7 @@ from workspace.azureml.service_record import AKS, ServiceRecord, VersionTexts, r
 MAX_OPERATIONS = 1000
 TRACKED = ("azureml.", "mlflow.", "hasHttps", "hasInferenceSchema")
 """Beginnings of the properties that the SDK sends with each call, and that may change."""
+_IN_VERSION = re.compile(r"versions\[([0-9]+)\]\.")
 _OF_THE_ENDPOINT = frozenset(
     {
         *("authEnabled", "aadAuthEnabled", "appInsightsEnabled", "description", "kvTags", "tags", "properties"),
@@ -73,6 +75,28 @@ def patched(declared: ScoringEndpoint, operations: Any, now: str) -> ServiceChan
         _settle_scaling(entry, draft.touched.get(entry["name"], set()))
     record = replace(draft.record, updated=now)
     return ServiceChange(with_record(draft.document, record), draft.version, draft.image, draft.is_new)
+
+
+def check_change(change: ServiceChange) -> None:
+    """Check the rules between settings. Raises AzureError with every fault, by its path in the payload."""
+    try:
+        parse(change.document)
+    except InvalidManifest as error:
+        is_single = record_of(change.document).compute_type == AKS
+        names = [entry["name"] for entry in change.document["spec"]["versions"]]
+        raise of_faults([_renamed(fault, names, is_single) for fault in error.faults]) from None
+
+
+def _renamed(fault: Fault, names: Sequence[str], is_single: bool) -> Fault:
+    """A fault with its path in the payload.
+
+    fault: by its path in the declared object. names: of the versions, in order. is_single: True for AKS.
+    """
+    path = fault.path.removeprefix("spec.").replace("tokenAuthEnabled", "aadAuthEnabled")
+    if matched := _IN_VERSION.match(path):
+        start = "" if is_single else f"versions.{names[int(matched[1])]}."
+        path = start + path[matched.end() :]
+    return Fault(path, fault.value, fault.rule)
 
 
 def _operation(operation: Any, place: int) -> tuple[str, tuple[str, ...]]:

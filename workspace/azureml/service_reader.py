@@ -41,6 +41,10 @@ class ServiceReader:
         """True if a service of that name is declared or being deployed."""
         return self._endpoints.declared(name) is not None or self._running(name) is not None
 
+    def is_known(self, name: str) -> bool:
+        """True if there is such a service, even if its first deployment has failed."""
+        return self.exists(name) or self._deployments.failed_endpoint(name) is not None
+
     def check_models(self, models: Iterable[tuple[str, int]]) -> None:
         """Raises NoSuchModel for a model that is not registered. `models`: (name, version) each."""
         for name, version in models:

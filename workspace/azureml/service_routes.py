@@ -1,5 +1,7 @@
 """Routes of services and operations in the Azure ML v1 protocol."""
 
+import asyncio
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -10,12 +12,12 @@ from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyType
 from controlplane.payload import whole_number
 from controlplane.rest_guard import Handler
-from serving.manifest import parse
+from serving.manifest import ScoringEndpoint
 from workspace.azureml.azure_errors import AzureError, bad_request, service_not_found, translated
 from workspace.azureml.image_request import ImageRequest
 from workspace.azureml.operation_answer import operation_object
 from workspace.azureml.service_answer import matches
-from workspace.azureml.service_patch import ServiceChange, patched
+from workspace.azureml.service_patch import ServiceChange, check_change, patched
 from workspace.azureml.service_payload import ServiceDraft, create_draft
 from workspace.azureml.service_reader import ServiceReader
 from workspace.azureml.source_assets import SourceAssets
@@ -30,6 +32,8 @@ ONE: Final = SERVICES + "/{name}"
 MAX_TAIL = 100_000
 MOST_LINES = 10_000
 """Lines of one replica that are read."""
+SETTLED_S = 1.0
+"""Longest wait of a request for the end of a change without new code."""
 
 OPERATIONS: Final = (
     route("ValidateName", "POST", SERVICES + "/validate/name/{name}", "Check that the name of a service is free"),
@@ -104,8 +108,8 @@ class ServiceRoutes:
                     draft = create_draft(payload.get("createRequest"), at(self._wall))
                     self._reader.check_models(draft.image.models)
                 case "update":
-                    change = patched(self._manifest(str(payload.get("serviceName"))), payload.get("updateRequest"), "")
-                    parse(change.document)
+                    name = str(payload.get("serviceName"))
+                    check_change(patched(self._manifest(name), payload.get("updateRequest"), at(self._wall)))
         except Exception as error:
             found = translated(error)
             if found is None:
@@ -137,8 +141,10 @@ class ServiceRoutes:
         """Change a service; new code of a version is deployed."""
         name = request.match_info["name"]
         change = patched(self._manifest(name), await body_of(request), at(self._wall))
+        check_change(change)
         if change.image is None:
             operation = await self._deployments.update(name, change.document)
+            await self._settled(operation.id)
         else:
             wanted = await self._with_code(_request_of_change(name, change), change.image)
             operation = await self._deployments.start(wanted)
@@ -147,7 +153,7 @@ class ServiceRoutes:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a service; 204 where there is none."""
         name = request.match_info["name"]
-        if not self._reader.exists(name) and self._deployments.failed_endpoint(name) is None:
+        if not self._reader.is_known(name):
             return web.Response(status=204)
         await self._deployments.delete(name)
         return web.json_response({})
@@ -188,10 +194,10 @@ class ServiceRoutes:
         name = request.match_info["name"]
         tail = whole_number(request.query, "tail", default=5000, least=0, most=MAX_TAIL)
         lines: list[str] = []
+        if not self._reader.is_known(name):
+            raise service_not_found(name)
         last = self._reader.last_operation(name)
         is_declared = self._endpoints.declared(name) is not None
-        if last is None and not is_declared:
-            raise service_not_found(name)
         if last is not None and last.state is not OperationState.SUCCEEDED:
             lines += [line.text for line in await self._deployments.log(last.id)]
             if last.error is not None:
@@ -229,22 +235,26 @@ class ServiceRoutes:
         check(whole)
         return whole
 
-    def _manifest(self, name: str) -> Any:
-        declared = self._endpoints.declared(name)
-        if declared is None:
-            raise service_not_found(name)
-        return declared.manifest
+    async def _settled(self, operation: str) -> None:
+        """Wait for a change that takes no time, e.g. of tags: the next call would find it in progress."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_S):
+                await self._deployments.wait(operation)
 
-    def _declared(self, request: web.Request) -> str:
-        """The name in the path, of a declared service. Raises AzureError."""
-        name = request.match_info["name"]
-        if self._endpoints.declared(name) is None:
-            if self._reader.last_operation(name) is None:
-                raise service_not_found(name)
+    def _manifest(self, name: str) -> ScoringEndpoint:
+        """A declared service. Raises AzureError."""
+        declared = self._endpoints.declared(name)
+        if declared is not None:
+            return declared.manifest
+        if self._reader.is_known(name):
             raise AzureError(
                 409, "ServiceNotReady", f"Service '{name}' is not deployed yet, or its deployment has failed."
             )
-        return name
+        raise service_not_found(name)
+
+    def _declared(self, request: web.Request) -> str:
+        """The name in the path, of a declared service. Raises AzureError."""
+        return self._manifest(request.match_info["name"]).metadata.name
 
 
 def _request_of(draft: ServiceDraft) -> DeploymentRequest:

@@ -9,7 +9,7 @@ from serving.manifest import ScoringEndpoint, parse, to_document
 from serving.traffic import effective_shares
 from tests.unit.workspace.azureml.payloads import IMAGE, NOW, aks, endpoint
 from workspace.azureml.azure_errors import AzureError
-from workspace.azureml.service_patch import ServiceChange, patched
+from workspace.azureml.service_patch import ServiceChange, check_change, patched
 from workspace.azureml.service_payload import create_draft
 from workspace.azureml.service_record import record_of
 
@@ -208,6 +208,23 @@ def test_a_seventh_version_and_the_last_one_are_refused() -> None:
         change(service, put("/versions/seventh", aks("seventh"), "add"))
     with pytest.raises(AzureError, match="only version"):
         change(declared(endpoint()), {"op": "remove", "path": "/versions/versiona"})
+
+
+@pytest.mark.parametrize(
+    ("payload", "operation", "target"),
+    [
+        (aks(), put("/scoringTimeoutMs", 300_001), "scoringTimeoutMs"),
+        (aks(), put("/aadAuthEnabled", True), "aadAuthEnabled"),
+        (endpoint(), put("/versions/versiona/maxQueueWaitMs", 0), "versions.versiona.maxQueueWaitMs"),
+        (endpoint(), put("/versions/versiona/trafficPercentile", 101), "versions.versiona.trafficPercentile"),
+    ],
+)
+def test_a_broken_rule_names_the_setting_of_the_payload(
+    payload: dict[str, Any], operation: dict[str, Any], target: str
+) -> None:
+    with pytest.raises(AzureError) as caught:
+        check_change(change(declared({**payload, "authEnabled": True}), operation))
+    assert target in [detail["target"] for detail in caught.value.details]
 
 
 def test_more_than_a_hundred_percent_are_refused() -> None:
