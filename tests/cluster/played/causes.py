@@ -1,12 +1,12 @@
 """What is said about each cause that keeps a version from its pods, and about each missing right: a table.
 
-    python -m tests.cluster.played.causes [--rights] [--only TEXT]
+    python -m tests.cluster.played.causes [--rights] [--only REGEX]
 
 KUBECONFIG: an API server with controller-manager and scheduler, and no node. Causes: quota, LimitRange, missing image,
 crash loop, HorizontalPodAutoscaler, each with four clients that wait. With `--rights`, in their place: each verb that
 deploy/base grants, taken away in turn while endpoints are declared, scaled, changed and removed; before that, the
 process is killed if it needs the right for its start. A second endpoint has a client all the time: its failed requests
-are counted; a router that is killed loses those on it. `--only`: causes whose name contains the text.
+are counted; a router that is killed loses those on it. `--only`: causes whose name matches.
 """
 
 import argparse
@@ -354,7 +354,7 @@ async def measure(of_rights: bool, only: str) -> int:
         tried: list[Right | str] = [*every_right()] if of_rights else [*CAUSES]
         for number, each in enumerate(tried):
             said = Said(str(each))
-            if only not in said.cause:
+            if not re.search(only, said.cause):
                 continue
             began_s = time.monotonic()
             if isinstance(each, Right):
@@ -377,7 +377,7 @@ def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.played.causes", description=__doc__)
     parser.add_argument("--rights", action="store_true", help="missing rights")
-    parser.add_argument("--only", default="", metavar="TEXT", help="causes whose name contains it")
+    parser.add_argument("--only", default="", metavar="REGEX", help="causes whose name matches")
     arguments = parser.parse_args()
     return 1 if asyncio.run(measure(arguments.rights, arguments.only)) else 0
 

@@ -66,6 +66,7 @@ async def under_load(installed: Site, kind: str, namespace: str, *command: str) 
             task.cancel()
         await asyncio.gather(*load, return_exceptions=True)
     took_s = time.monotonic() - began_s
+    print(f"{kind} deleted after {took_s:.1f} s", flush=True)
     namespaces = {each["metadata"]["name"] for each in await installed.kube.items("/api/v1/namespaces")}
     return Removal(kind, took_s, await asyncio.gather(*begun), int(namespace in namespaces))
 

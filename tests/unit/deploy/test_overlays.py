@@ -174,8 +174,11 @@ def test_ports_and_probes_are_those_that_the_arguments_open(name: str, overlay: 
         opened = {int(port) for port in re.findall(r"=\[::\]:(\d+)", " ".join(container["args"]))}
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert set(ports.values()) == opened
-        for probe in ("readinessProbe", "livenessProbe"):
+        for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
             assert container[probe]["httpGet"]["port"] in ports
+        start, alive = container["startupProbe"], container["livenessProbe"]
+        # Else a process that starts slowly, for lack of CPU time, would be killed again and again before it is up.
+        assert start["periodSeconds"] * start["failureThreshold"] >= 120 > alive["periodSeconds"]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
