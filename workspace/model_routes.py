@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
-import msgspec
 from aiohttp import web
 
 from controlplane import payload
@@ -17,10 +16,9 @@ from workspace.models.model_answers import (
     RECORDS,
     BlobAnswer,
     ModelChange,
-    ModelListAnswer,
+    ModelListEncoder,
     ModelRegistration,
     answer,
-    summary,
 )
 from workspace.models.model_records import Model, parsed_id, parsed_version
 from workspace.models.model_registry import ModelRegistry
@@ -112,6 +110,7 @@ class _ModelRest:
     def __init__(self, store: FileStore, models: ModelRegistry) -> None:
         self._store = store
         self._models = models
+        self._list = ModelListEncoder()
 
     async def check_blob(self, request: web.Request) -> web.StreamResponse:
         found = await asyncio.to_thread(self._store.has_blob, request.match_info["sha256"])
@@ -130,8 +129,7 @@ class _ModelRest:
         name = request.query.get("name")
         tags = [_tag(text) for text in request.query.getall("tag", [])]
         found = self._models.list(name, tags, payload.yes_no(request.query, "latest"))
-        body = msgspec.json.encode(ModelListAnswer([summary(model) for model in found]))
-        return web.Response(body=body, content_type=JSON, charset="utf-8")
+        return web.Response(body=self._list.encode(found), content_type=JSON, charset="utf-8")
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         return _shown(self._model(request))
