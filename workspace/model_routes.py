@@ -20,7 +20,7 @@ from workspace.models.model_answers import (
     ModelRegistration,
     answer,
 )
-from workspace.models.model_records import Model, parsed_id, parsed_version
+from workspace.models.model_records import RegisteredModel, parsed_id, parsed_version
 from workspace.models.model_registry import ModelRegistry
 from workspace.store.file_store import Blob, FileStore, checked_sha256
 from workspace.transfers import receive_blob, send_blob
@@ -152,7 +152,7 @@ class _ModelRest:
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
         return await send_blob(self._store, request, Blob(found.sha256, found.size_bytes), headers)
 
-    def _model(self, request: web.Request) -> Model:
+    def _model(self, request: web.Request) -> RegisteredModel:
         if request.match_info["version"] == LATEST:
             return self._models.get(parsed_id(request.match_info["name"])[0])
         return self._models.get(*_place(request))
@@ -171,5 +171,5 @@ def _tag(text: str) -> tuple[str, str | None]:
     return key, value if equals else None
 
 
-def _shown(model: Model, status: int = 200) -> web.Response:
+def _shown(model: RegisteredModel, status: int = 200) -> web.Response:
     return web.json_response(answer(model).document(), status=status)

@@ -11,7 +11,7 @@ from workspace.artifacts import Artifact, ArtifactRegistry
 from workspace.azureml.model_object import asset_id_of, model_change, model_fields, model_object
 from workspace.azureml.service_answer import has_pairs
 from workspace.azureml.wire import MODEL_MANAGEMENT, base_url, body_of, mapping_of, route
-from workspace.models.model_records import Model, ModelDraft, ModelFile, parsed_id
+from workspace.models.model_records import ModelDraft, ModelFile, RegisteredModel, parsed_id
 from workspace.models.model_registry import ModelRegistry
 
 MODELS: Final = MODEL_MANAGEMENT + "/models"
@@ -80,7 +80,7 @@ class AzureModelRoutes:
         await self._models.delete(model.name, model.version)
         return web.Response(status=200)
 
-    def _named(self, request: web.Request) -> Model:
+    def _named(self, request: web.Request) -> RegisteredModel:
         return self._models.get(*parsed_id(request.match_info["name"]))
 
 
@@ -99,7 +99,7 @@ def files_below(prefix: str, artifacts: Sequence[Artifact]) -> list[ModelFile]:
     ]
 
 
-def _fits(model: Model, query: Mapping[str, str]) -> bool:
+def _fits(model: RegisteredModel, query: Mapping[str, str]) -> bool:
     framework = query.get("framework")
     return (
         (not framework or framework.lower() == model.framework.lower())

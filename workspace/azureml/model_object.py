@@ -7,12 +7,12 @@ from serving.faults import shown
 from workspace.azureml.azure_errors import bad_request
 from workspace.azureml.operation_answer import iso
 from workspace.azureml.service_payload import text_map
-from workspace.models.model_records import Model
+from workspace.models.model_records import RegisteredModel
 
 ASSET = "aml://asset/"
 
 
-def model_object(model: Model) -> dict[str, Any]:
+def model_object(model: RegisteredModel) -> dict[str, Any]:
     """The model as the SDK reads it."""
     resources = model.resources
     return {
@@ -72,7 +72,7 @@ def model_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "tags": text_map(tags, "kvTags"), "properties": text_map(payload.get("properties"), "properties")}
 
 
-def model_change(model: Model, operations: Any) -> dict[str, Any]:
+def model_change(model: RegisteredModel, operations: Any) -> dict[str, Any]:
     """Arguments of `ModelRegistry.update` for a JSON Patch. Raises AzureError naming the operation.
 
     model: as it is now. operations: the decoded body.

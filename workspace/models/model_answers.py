@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from controlplane.answers import Answer, Count
-from workspace.models.model_records import Model, ModelDraft, ModelFile, ModelResources
+from workspace.models.model_records import ModelDraft, ModelFile, ModelResources, RegisteredModel
 
 MOST_ENCODED = 20_000
 """Models whose JSON is kept, deleted ones included."""
@@ -94,15 +94,15 @@ class ModelListEncoder:
     """Encodes `ModelListAnswer`, each model once: a listing of 10,000 costs 3 ms instead of 30."""
 
     def __init__(self) -> None:
-        self._encoded: dict[str, tuple[Model, bytes]] = {}
+        self._encoded: dict[str, tuple[RegisteredModel, bytes]] = {}
 
-    def encode(self, models: Sequence[Model]) -> bytes:
+    def encode(self, models: Sequence[RegisteredModel]) -> bytes:
         """JSON of the models without their files."""
         if len(self._encoded) > MOST_ENCODED:
             self._encoded.clear()
         return b'{"value":[%s]}' % b",".join(map(self._one, models))
 
-    def _one(self, model: Model) -> bytes:
+    def _one(self, model: RegisteredModel) -> bytes:
         known = self._encoded.get(model.id)
         if known is None or known[0] is not model:
             known = model, msgspec.json.encode(ModelSummaryAnswer(**_summary_fields(model)))
@@ -110,7 +110,7 @@ class ModelListEncoder:
         return known[1]
 
 
-def answer(model: Model) -> ModelAnswer:
+def answer(model: RegisteredModel) -> ModelAnswer:
     """A model with its files."""
     return ModelAnswer(
         **_summary_fields(model),
@@ -121,7 +121,7 @@ def answer(model: Model) -> ModelAnswer:
     )
 
 
-def _summary_fields(model: Model) -> dict[str, Any]:
+def _summary_fields(model: RegisteredModel) -> dict[str, Any]:
     fields = {name: getattr(model, name) for name in ModelSummaryAnswer.__struct_fields__ if name != "file_count"}
     return {**fields, "file_count": len(model.files)}
 

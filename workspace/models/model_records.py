@@ -59,7 +59,7 @@ class ModelDraft(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """True: the v1 client sent an archive; `files` are its content."""
 
 
-class Model(ModelDraft, frozen=True, kw_only=True, rename="camel"):
+class RegisteredModel(ModelDraft, frozen=True, kw_only=True, rename="camel"):
     """A registered model."""
 
     version: int
@@ -82,7 +82,7 @@ class Model(ModelDraft, frozen=True, kw_only=True, rename="camel"):
 class ModelRecord(msgspec.Struct, frozen=True):
     """The stored form: a model, or the trace of a deleted one, which keeps its number from being used again."""
 
-    model: Model | None = None
+    model: RegisteredModel | None = None
     deleted: float | None = None
     """Unix seconds of the deletion."""
 

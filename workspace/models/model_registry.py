@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from workspace.models.model_records import (
-    Model,
     ModelDraft,
     ModelRecord,
+    RegisteredModel,
     check_draft,
     check_texts,
     from_json,
@@ -41,7 +41,7 @@ class ModelRegistry:
         """An empty registry; `start` reads the store. `now`: wall clock in unix seconds."""
         self._store = store
         self._now = now
-        self._models: dict[str, dict[int, Model]] = {}
+        self._models: dict[str, dict[int, RegisteredModel]] = {}
         """Name -> models by version, ascending."""
         self._last: dict[str, int] = {}
         """Name -> highest version ever given."""
@@ -59,7 +59,7 @@ class ModelRegistry:
         """Refuse from now on to delete models that have `users`."""
         self._users = users
 
-    async def register(self, draft: ModelDraft) -> Model:
+    async def register(self, draft: ModelDraft) -> RegisteredModel:
         """Store a model under the next version of its name. The sizes of its files are those of the blobs.
 
         Raises InvalidModel, NoSuchBlob, StoreError.
@@ -71,7 +71,7 @@ class ModelRegistry:
         fields = {**msgspec.structs.asdict(draft), "files": files, "created": now, "modified": now}
         async with self._lock(draft.name):
             while True:
-                model = Model(**fields, version=self._last.get(draft.name, 0) + 1)
+                model = RegisteredModel(**fields, version=self._last.get(draft.name, 0) + 1)
                 record = to_json_values(ModelRecord(model))
                 if await asyncio.to_thread(self._store.create_record, _place(model.name, model.version), record):
                     self._last[model.name] = model.version
@@ -79,7 +79,7 @@ class ModelRegistry:
                     return model
                 await self._read_again(draft.name)
 
-    def get(self, name: str, version: int | None = None) -> Model:
+    def get(self, name: str, version: int | None = None) -> RegisteredModel:
         """A model; `version` None: the latest one. Raises NoSuchModel."""
         models = self._models.get(name)
         if models and version is None:
@@ -90,7 +90,7 @@ class ModelRegistry:
 
     def list(
         self, name: str | None = None, tags: Sequence[tuple[str, str | None]] = (), latest: bool = False
-    ) -> list[Model]:
+    ) -> list[RegisteredModel]:
         """Models by name, the latest version of each first.
 
         name: only models of that name; None: all.
@@ -98,7 +98,7 @@ class ModelRegistry:
         latest: only the latest version of each name.
         """
         names = sorted(self._models) if name is None else [name]
-        found: list[Model] = []
+        found: list[RegisteredModel] = []
         for each in names:
             versions = reversed(self._models.get(each, {}).values())
             considered = itertools.islice(versions, 1) if latest else versions
@@ -112,7 +112,7 @@ class ModelRegistry:
         tags: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         description: str | None = None,
-    ) -> Model:
+    ) -> RegisteredModel:
         """Change a model; None leaves a field as it is.
 
         tags: all tags from now on.
@@ -181,7 +181,7 @@ class ModelRegistry:
             self._models.setdefault(name, {})[version] = model
 
 
-def _checked(record: ModelRecord, name: str, version: int) -> Model | None:
+def _checked(record: ModelRecord, name: str, version: int) -> RegisteredModel | None:
     """The model of a record; None: deleted. Raises InvalidModel: other programs may write to the store, too."""
     model = record.model
     if model is None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.fakes.clock import VirtualClock
-from workspace.models.model_records import Model, ModelDraft, ModelFile, ModelResources, parsed_id
+from workspace.models.model_records import ModelDraft, ModelFile, ModelResources, RegisteredModel, parsed_id
 from workspace.models.model_registry import ModelRegistry
 from workspace.store.file_store import FileStore
 from workspace.workspace_errors import InvalidModel, ModelInUse, NoSuchBlob, NoSuchModel
@@ -42,7 +42,7 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
-def ids(models: Sequence[Model]) -> list[str]:
+def ids(models: Sequence[RegisteredModel]) -> list[str]:
     return [model.id for model in models]
 
 
