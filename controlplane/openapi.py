@@ -111,6 +111,14 @@ OPERATIONS: Final = (
         right=Right(),
     ),
     Operation(
+        "workspaceScript",
+        "GET",
+        "/workspace.js",
+        "Script of models and deployments on the dashboard",
+        {200: "text/javascript"},
+        right=Right(),
+    ),
+    Operation(
         "listEndpoints",
         "GET",
         "/api/v1/endpoints",

@@ -343,6 +343,7 @@ def _pages(operations: Sequence[Operation], more: Sequence[RouteSet]) -> dict[st
         "dashboard": page("index.html", "text/html"),
         "dashboardStyle": page("dashboard.css", "text/css"),
         "dashboardScript": page("dashboard.js", "text/javascript"),
+        "workspaceScript": page("workspace.js", "text/javascript"),
         "openapi": openapi,
     }
 

@@ -147,6 +147,7 @@ class Card {
     const copyUrl = copyButton(async () => this.view.status.scoringUri);
     const copyCurl = copyButton(async () => this.curlLine(this.secret || (await this.fetchSecret())));
     this.decisions = make("ul", { class: "decisions" });
+    this.origin = make("section", { hidden: "" });
     this.more.append(
       make(
         "section",
@@ -155,6 +156,7 @@ class Card {
         make("div", { class: "call" }, this.url, copyUrl),
         make("div", { class: "call" }, this.curl, this.show, copyCurl),
       ),
+      this.origin,
       make("section", {}, make("h3", {}, "Latest scaling decisions"), this.decisions),
     );
   }
@@ -164,7 +166,7 @@ class Card {
     this.more.hidden = !open;
     this.toggle.textContent = open ? "less" : "more";
     this.toggle.setAttribute("aria-expanded", String(open));
-    if (open) this.refreshDecisions();
+    if (open) this.refreshMore();
     else this.hideSecret();
   }
 
@@ -183,7 +185,12 @@ class Card {
     this.split.replaceChildren(...versions.map(([, status], place) => shareBar(status, place)).filter(Boolean));
     this.split.hidden = isOnly;
     this.updateCall();
-    if (this.isOpen) this.refreshDecisions();
+    if (this.isOpen) this.refreshMore();
+  }
+
+  refreshMore() {
+    this.refreshDecisions();
+    refreshOrigin(this); // workspace.js
   }
 
   updateHead(view, versions) {
@@ -363,4 +370,4 @@ async function refreshForEver() {
 
 byId("filter").addEventListener("input", applyFilter);
 document.addEventListener("visibilitychange", refresh);
-refreshForEver();
+document.addEventListener("DOMContentLoaded", refreshForEver); // once workspace.js is there

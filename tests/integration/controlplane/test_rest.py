@@ -461,7 +461,8 @@ async def test_answers_are_as_the_openapi_document_describes_them(api: TestClien
 
 
 async def test_the_dashboard_is_static_and_may_load_nothing_from_elsewhere(api: TestClient[Any, Any]) -> None:
-    for path, kind in (("/", "text/html"), ("/dashboard.css", "text/css"), ("/dashboard.js", "text/javascript")):
+    scripts = [(f"/{name}.js", "text/javascript") for name in ("dashboard", "workspace")]
+    for path, kind in (("/", "text/html"), ("/dashboard.css", "text/css"), *scripts):
         response = await api.get(path)
         assert (response.status, response.content_type) == (200, kind)
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
