@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TypeVar
 
 import msgspec
@@ -86,7 +86,7 @@ class ArtifactRegistry:
         container, _, path = rest.partition("/")
         folder = f"artifacts/{_word('origin', origin)}/{_word('container', container)}"
         records = await asyncio.to_thread(lambda: [*self._store.read_records(folder)])
-        found = (_decoded(place, data) for place, data in records)
+        found = (_decoded(place, data, Artifact) for place, data in records)
         return sorted((each for each in found if each.path.startswith(path)), key=lambda each: each.path)
 
     async def create_asset(self, name: str, prefixes: Sequence[str]) -> Asset:
@@ -110,9 +110,28 @@ class ArtifactRegistry:
         found = [artifact for prefix in asset.prefixes for artifact in await self.list(prefix)]
         return tuple({artifact.id: artifact for artifact in found}.values())
 
+    def expire(self, kept: Set[str], before: float) -> None:
+        """Remove old assets, and old artifacts of no asset. Blocking.
+
+        kept: ids of assets to keep. before: unix seconds; later ones are kept.
+        Raises StoreError.
+        """
+        prefixes: list[str] = []
+        for place, data in [*self._store.read_records("assets")]:
+            asset = _decoded(place, data, Asset)
+            if asset.id in kept or asset.created >= before:
+                prefixes.extend(asset.prefixes)
+            else:
+                self._store.delete(place)
+        beginnings = tuple(prefixes)
+        for place, data in [*self._store.read_records("artifacts")]:
+            artifact = _decoded(place, data, Artifact)
+            if artifact.created < before and not artifact.id.startswith(beginnings):
+                self._store.delete(place)
+
     def blobs_in_use(self) -> set[str]:
         """Digests of all artifacts. Blocking. Raises StoreError."""
-        return {_decoded(place, data).sha256 for place, data in self._store.read_records("artifacts")}
+        return {_decoded(place, data, Artifact).sha256 for place, data in self._store.read_records("artifacts")}
 
 
 def _place(origin: str, container: str, path: str) -> str:
@@ -136,8 +155,8 @@ def _converted(place: str, value: object, shape: type[_Record]) -> _Record:
         raise StoreError(f"{place}: damaged record: {error}") from error
 
 
-def _decoded(place: str, data: bytes) -> Artifact:
+def _decoded(place: str, data: bytes, shape: type[_Record]) -> _Record:
     try:
-        return msgspec.json.decode(data, type=Artifact)
+        return msgspec.json.decode(data, type=shape)
     except msgspec.DecodeError as error:
         raise StoreError(f"{place}: damaged record: {error}") from error

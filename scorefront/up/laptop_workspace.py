@@ -1,11 +1,14 @@
 """The workspace of one machine: store, models, deployments and their routes."""
 
+import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from cluster.local.local_provider import LocalProvider
+from controlplane.control_errors import StoreError
 from controlplane.endpoint_service import EndpointService
 from controlplane.route_sets import RouteSet
 from serving.clock import Clock
@@ -17,6 +20,9 @@ from workspace.model_routes import model_routes
 from workspace.models.model_registry import ModelRegistry
 from workspace.operation_routes import operation_routes
 from workspace.store.file_store import PARTS, FileStore
+from workspace.store_sweep import sweep_store
+
+_log = logging.getLogger(__name__)
 
 
 class LaptopWorkspace:
@@ -41,6 +47,8 @@ class LaptopWorkspace:
         """
         self.store = FileStore(store_url, state_dir / PARTS)
         self.models = ModelRegistry(self.store, wall)
+        self._artifacts = ArtifactRegistry(self.store, wall)
+        self._wall = wall
         self.deployments = DeploymentService(
             endpoints,
             self.models,
@@ -59,7 +67,7 @@ class LaptopWorkspace:
                 deployments=self.deployments,
                 store=self.store,
                 models=self.models,
-                artifacts=ArtifactRegistry(self.store, wall),
+                artifacts=self._artifacts,
                 scoring_url=scoring_url,
                 wall=wall,
                 clock=clock.now,
@@ -76,7 +84,18 @@ class LaptopWorkspace:
     async def begin(self) -> None:
         """Read the store; go on with deployments. After the endpoints are applied. Raises StoreError."""
         await self.models.start()
+        await asyncio.to_thread(self._sweep)
         await self.deployments.begin()
+
+    def _sweep(self) -> None:
+        if not self.models.is_complete:
+            return
+        try:
+            sweep_store(
+                self.store, self._artifacts, self.models.blobs_in_use(), self.models.assets_in_use(), self._wall()
+            )
+        except StoreError as error:
+            _log.warning("store: content that is no longer used stays: %s", error)
 
     async def close(self) -> None:
         """Stop; deployments in progress go on at the next start."""

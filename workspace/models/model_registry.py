@@ -47,6 +47,7 @@ class ModelRegistry:
         """Name -> highest version ever given."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: Users = _no_users
+        self._damaged = False
 
     async def start(self) -> None:
         """Read every record. A damaged one is logged and its version left out. Raises StoreError."""
@@ -146,6 +147,15 @@ class ModelRegistry:
             if not self._models[name]:
                 del self._models[name]
 
+    @property
+    def is_complete(self) -> bool:
+        """False if a record was damaged and skipped: its files are unknown."""
+        return not self._damaged
+
+    def assets_in_use(self) -> set[str]:
+        """Ids of the v1 assets that models came from."""
+        return {model.asset_id for models in self._models.values() for model in models.values() if model.asset_id}
+
     def blobs_in_use(self) -> set[str]:
         """Digests of the files of all models."""
         every = (model for models in self._models.values() for model in models.values())
@@ -173,6 +183,7 @@ class ModelRegistry:
         try:
             model = _checked(from_json(data), name, version)
         except (msgspec.DecodeError, InvalidModel) as error:
+            self._damaged = True
             _log.error("%s: skipped: damaged record: %s", place, error)
             return
         if model is None:

@@ -153,11 +153,26 @@ class FileStore:
         """Read-only file of a blob for hard links; None if the store is not on this machine."""
         return self._backend.local_path(_blob_name(sha256))
 
+    @property
+    def is_local(self) -> bool:
+        """True if the store is a folder of this machine."""
+        return isinstance(self._backend, LocalFolder)
+
     def blobs(self) -> list[str]:
         """Digests of all blobs."""
         with _failures("blobs"):
             found = (name.rpartition("/")[2] for name in self._backend.names("blobs"))
             return [name for name in found if is_sha256(name)]
+
+    def unlinked_blobs(self, before: float) -> set[str]:
+        """Digests of blobs older than `before` (unix seconds) without a hard link elsewhere; none if not local."""
+        found = set()
+        for sha256 in self.blobs() if self.is_local else ():
+            with contextlib.suppress(FileNotFoundError), _failures(sha256, absent=FileNotFoundError):
+                status = os.stat(self.local_path(sha256) or "")
+                if status.st_nlink == 1 and status.st_mtime < before:
+                    found.add(sha256)
+        return found
 
     def delete_blob(self, sha256: str) -> None:
         """Remove a blob. Hard links to it stay."""

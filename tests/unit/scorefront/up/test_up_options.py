@@ -53,6 +53,8 @@ def test_every_option_reaches_its_setting(ran: list[UpOptions], tmp_path: Path) 
         (["--tls-redirect", "127.0.0.1:80"], "--tls-redirect: needs --tls-cert"),
         (["--workers", "0"], "--workers: must be"),
         (["-f", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--store", "ftp://host/x"], "--store: must be a folder or begin with file://, s3://"),
+        (["--store", "s3://"], "--store: must name a bucket or container, as in s3://NAME/FOLDER; got 's3://'"),
     ],
 )
 def test_options_that_cannot_be_run_are_refused_by_name(
@@ -61,6 +63,17 @@ def test_options_that_cannot_be_run_are_refused_by_name(
     assert run(["up", *words]) == 2
     assert told in capsys.readouterr().err
     assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("store", "url"), [("s3://bucket/x", "s3://bucket/x"), ("models", "{here}/models"), ("/srv/x", "/srv/x")]
+)
+def test_the_store_is_a_url_or_a_folder_here(
+    ran: list[UpOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["up", "--store", store]) == 7
+    assert ran[0].store == url.format(here=tmp_path)
 
 
 def test_port_0_may_stand_for_both_addresses(ran: list[UpOptions], tmp_path: Path) -> None:
