@@ -70,14 +70,14 @@ async def without(kube: Kube, right: Right) -> AsyncIterator[None]:
     before = {path: (await kube.get(path))["rules"] for path in paths}
     try:
         for path, rules in before.items():
-            await kube.patch(path, {"rules": list(_fewer(rules, right))})
+            await kube.patch(path, {"rules": list(fewer(rules, right))})
         yield
     finally:
         for path, rules in before.items():
             await kube.patch(path, {"rules": rules})
 
 
-def _fewer(rules: list[Object], right: Right) -> list[Object]:
+def fewer(rules: list[Object], right: Right) -> list[Object]:
     """The rules without a right; a rule of several resources keeps it for the others."""
     found = []
     for rule in rules:
