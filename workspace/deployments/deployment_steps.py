@@ -157,12 +157,14 @@ class DeploymentSteps:
 
     async def start(self, course: OperationCourse) -> str:
         """Declare the version. One that is added to a serving endpoint gets no traffic yet."""
-        record = course.record
-        name = record.operation.endpoint
-        if record.declared is None:
-            await course.keep(declared=self._to_declare(record))
+        name = course.operation.endpoint
+        if course.record.declared is None:
+            interpreter = course.record.interpreter
+            if interpreter and not await asyncio.to_thread(os.path.exists, interpreter):
+                await self.environment(course)  # removed since, e.g. during a stop
+            await course.keep(declared=self._to_declare(course.record))
         await whole(self._endpoints.apply(course.record.declared))
-        if record.base is None:
+        if course.record.base is None:
             await self._set_keys(course)
         return f"endpoint {name} declared"
 
