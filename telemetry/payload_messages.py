@@ -23,6 +23,10 @@ HELD_BYTES: Final = 262_144
 _exchange = struct.Struct("<ddHIIIIHHHHHH")
 _piece = struct.Struct("<BQ36s")
 REQUEST, RESPONSE = 0, 1
+pack_exchange = _exchange.pack
+"""Head of a message of kind EXCHANGE: unix seconds of the beginning, duration in seconds, status, longest body in a
+record, sizes of the two bodies, bits of those that went in pieces, lengths of endpoint, version, method, path and both
+content types. The request id, these six, and the bodies that did not go in pieces follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,49 +72,12 @@ class BodyPiece:
 
 def is_sampled(request_id: bytes, sampling: float) -> bool:
     """True if a request is in the sample: the same for all who know its id. `sampling`: share, in [0, 1]."""
-    return zlib.crc32(request_id) < sampling * 0x1_0000_0000
+    return zlib.crc32(request_id) < sampled_below(sampling)
 
 
-def encode_exchange(
-    head: tuple[float, float, int, int],
-    sides: tuple[tuple[bytes, int, bool], tuple[bytes, int, bool]],
-    texts: tuple[bytes, bytes, bytes, bytes, bytes],
-) -> bytes:
-    """The message without the two bodies, which follow it.
-
-    head: unix seconds of the beginning, duration in seconds, status, longest body in a record.
-    sides: of request and response: content type, size in bytes, True if it went in pieces.
-    texts: endpoint, version, request id, method, path.
-    """
-    (request_type, request_bytes, request_pieces), (response_type, response_bytes, response_pieces) = sides
-    endpoint, version, request_id, method, path = texts
-    began, duration_s, status, max_body_bytes = head
-    return b"".join(
-        (
-            _exchange.pack(
-                began,
-                duration_s,
-                status,
-                max_body_bytes,
-                request_bytes,
-                response_bytes,
-                request_pieces | response_pieces << 1,
-                len(endpoint),
-                len(version),
-                len(method),
-                len(path),
-                len(request_type),
-                len(response_type),
-            ),
-            request_id,
-            endpoint,
-            version,
-            method,
-            path,
-            request_type,
-            response_type,
-        )
-    )
+def sampled_below(sampling: float) -> int:
+    """Bound of the CRC-32 of the ids in a sample. `sampling`: its share, in [0, 1]."""
+    return round(sampling * 0x1_0000_0000)
 
 
 def decode_exchange(message: bytes) -> CapturedExchange:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
+from zlib import crc32
 
 from cluster import atomic_files
 from serving.endpoint import PayloadCollection, VersionKey
@@ -18,9 +19,9 @@ from telemetry.payload_messages import (
     PIECE,
     REQUEST,
     RESPONSE,
-    encode_exchange,
     encode_piece,
-    is_sampled,
+    pack_exchange,
+    sampled_below,
 )
 from telemetry.ring import RingFull, RingWriter, VersionCounter
 
@@ -56,35 +57,12 @@ class ObservedRequest(ObservedHead, Protocol):
         """Its method."""
 
     @property
+    def has_body(self) -> bool:
+        """True if a body follows."""
+
+    @property
     def path(self) -> bytes:
         """Path of its target."""
-
-
-class CapturedSide:
-    """One body of a request in flight."""
-
-    __slots__ = ("content_type", "held", "in_pieces", "pieces", "size_bytes")
-
-    def __init__(self) -> None:
-        self.content_type = b""
-        self.pieces: list[bytes] = []
-        self.held = 0
-        """Bytes in `pieces`."""
-        self.size_bytes = 0
-        self.in_pieces = False
-
-
-class Capture:
-    """A request in flight."""
-
-    __slots__ = ("began", "dropped", "head", "request", "response")
-
-    def __init__(self, head: ObservedRequest, began: float) -> None:
-        self.head = head
-        self.began = began
-        self.request = CapturedSide()
-        self.response = CapturedSide()
-        self.dropped = False
 
 
 class PayloadObservers:
@@ -95,7 +73,7 @@ class PayloadObservers:
         self._folder = folder
         self._name = name
         self._ring_bytes = ring_bytes
-        self._unix_now = unix_now
+        self.unix_now = unix_now
         self._ring: RingWriter | None = None
         self._failed = False
         self.held_bytes = 0
@@ -109,7 +87,7 @@ class PayloadObservers:
         counter = ring.counter(key) if ring is not None else None
         if ring is None or counter is None:
             return None
-        return PayloadObserver(self, ring, counter, key, collection, self._unix_now)
+        return PayloadObserver(self, ring, counter, key, collection)
 
     def _made_ring(self) -> RingWriter | None:
         if self._ring is None and not self._failed:
@@ -130,7 +108,7 @@ class PayloadObservers:
 
 
 class PayloadObserver:
-    """Observer of one version."""
+    """Observer of one version: chooses the requests of its sample."""
 
     def __init__(
         self,
@@ -139,119 +117,146 @@ class PayloadObserver:
         counter: VersionCounter,
         key: VersionKey,
         collection: PayloadCollection,
-        unix_now: Callable[[], float],
     ) -> None:
         """An observer.
 
         shared: of the worker. ring: of the worker. counter: of the version.
-        key, collection: of the version. unix_now: wall clock.
+        key, collection: of the version.
         """
-        self._shared = shared
-        self._ring = ring
-        self._counter = counter
-        self._names = (key.endpoint.encode(), key.version.encode())
-        self._sampling = collection.sampling
-        self._max_body_bytes = collection.max_body_bytes
-        self._unix_now = unix_now
-        self._open: dict[bytes, Capture] = {}
+        self.shared = shared
+        self.ring = ring
+        self.counter = counter
+        self.names = (key.endpoint + key.version).encode()
+        self.name_lengths = (len(key.endpoint), len(key.version))
+        self.max_body_bytes = collection.max_body_bytes
+        self._sampled_below = sampled_below(collection.sampling)
+        self._sampled_out = counter.sampled_out
+        self._unix_now = shared.unix_now
 
-    def request_head(self, request_id: bytes, head: ObservedRequest) -> None:
-        """Decide if the request is in the sample."""
-        if head.path.endswith(NOT_COLLECTED):
-            return
-        if self._sampling < 1.0 and not is_sampled(request_id, self._sampling):
-            self._counter.add_sampled_out()
-            return
-        self._open[request_id] = Capture(head, self._unix_now())
+    def request_head(self, request_id: bytes, head: ObservedRequest) -> "PayloadCapture | None":
+        """The observer of a request in the sample; None for others, which are counted."""
+        if not head.has_body and head.path.endswith(NOT_COLLECTED):
+            return None
+        if crc32(request_id) >= self._sampled_below:
+            self._sampled_out[0] += 1
+            return None
+        return PayloadCapture(self, request_id, head, self._unix_now())
 
-    def request_body(self, request_id: bytes, data: bytes) -> None:
+
+class PayloadCapture:
+    """A request in flight."""
+
+    __slots__ = (
+        *("_answered", "_answered_bytes", "_asked", "_asked_bytes", "_began", "_dropped", "_head", "_observer"),
+        *("_request_id", "_response_type", "_spilled"),
+    )
+
+    def __init__(self, observer: PayloadObserver, request_id: bytes, head: ObservedRequest, began: float) -> None:
+        """`observer`: of its version. `request_id`, `head`: of the request. `began`: unix seconds."""
+        self._observer = observer
+        self._request_id = request_id
+        self._head = head
+        self._began = began
+        self._response_type = b""
+        self._asked: tuple[bytes, ...] = ()
+        """Held pieces of the request body."""
+        self._answered: tuple[bytes, ...] = ()
+        """Those of the response body."""
+        self._asked_bytes = 0
+        """Bytes of the request body so far, held or not."""
+        self._answered_bytes = 0
+        self._spilled = 0
+        """Bit for each body that goes in pieces."""
+        self._dropped = False
+
+    def request_body(self, data: bytes) -> None:
         """Keep a piece."""
-        capture = self._open.get(request_id)
-        if capture is not None:
-            self._add(request_id, capture, capture.request, REQUEST, data)
+        size_bytes = len(data)
+        self._asked_bytes += size_bytes
+        self._asked += (data,)
+        shared = self._observer.shared
+        shared.held_bytes += size_bytes
+        if self._asked_bytes > HELD_BYTES or shared.held_bytes > TOTAL_HELD_BYTES:
+            self._spill(REQUEST)
 
-    def response_head(self, request_id: bytes, status: int, head: ObservedHead | None) -> None:
+    def response_head(self, status: int, head: ObservedHead | None) -> None:
         """Keep the content type."""
         if head is not None:
-            capture = self._open.get(request_id)
-            if capture is not None:
-                capture.response.content_type = content_type(head)
+            self._response_type = content_type(head)
 
-    def response_body(self, request_id: bytes, data: bytes) -> None:
+    def response_body(self, data: bytes) -> None:
         """Keep a piece."""
-        capture = self._open.get(request_id)
-        if capture is not None:
-            self._add(request_id, capture, capture.response, RESPONSE, data)
-
-    def request_ended(self, request_id: bytes, status: int, replica_id: str, duration_s: float, wait_s: float) -> None:
-        """Hand the request over to the collector."""
-        capture = self._open.pop(request_id, None)
-        if capture is None:
-            return
-        request, response = capture.request, capture.response
-        head = capture.head
-        if not capture.dropped:
-            if request.size_bytes:
-                request.content_type = content_type(head)
-            message = encode_exchange(
-                (capture.began, duration_s, status, self._max_body_bytes),
-                (
-                    (request.content_type, request.size_bytes, request.in_pieces),
-                    (response.content_type, response.size_bytes, response.in_pieces),
-                ),
-                (*self._names, request_id, head.method, head.path[:MAX_PATH_BYTES]),
-            )
-            try:
-                if request.in_pieces:
-                    self._send_pieces(request_id, request, REQUEST)
-                if response.in_pieces:
-                    self._send_pieces(request_id, response, RESPONSE)
-                self._ring.write(EXCHANGE, message, *request.pieces, *response.pieces)
-            except RingFull:
-                capture.dropped = True
-        self._shared.held_bytes -= request.held + response.held
-        if capture.dropped:
-            self._counter.add_dropped()
-            if request.in_pieces or response.in_pieces:
-                with contextlib.suppress(RingFull):  # then the pieces are removed by age
-                    self._ring.write(ABANDONED, request_id)
-
-    def _add(self, request_id: bytes, capture: Capture, side: CapturedSide, number: int, data: bytes) -> None:
-        """Keep a piece of a body.
-
-        request_id: of the request. capture, side: of the body. number: REQUEST or RESPONSE.
-        data: the piece.
-        """
         size_bytes = len(data)
-        side.size_bytes += size_bytes
-        if capture.dropped:
-            return
-        side.pieces.append(bytes(data))
-        side.held += size_bytes
-        shared = self._shared
+        self._answered_bytes += size_bytes
+        self._answered += (data,)
+        shared = self._observer.shared
         shared.held_bytes += size_bytes
-        if side.held > HELD_BYTES or shared.held_bytes > TOTAL_HELD_BYTES:
-            side.in_pieces = True
-            try:
-                self._send_pieces(request_id, side, number)
-            except RingFull:
-                capture.dropped = True
-                for each in (capture.request, capture.response):
-                    each.pieces.clear()
-                    shared.held_bytes -= each.held
-                    each.held = 0
+        if self._answered_bytes > HELD_BYTES or shared.held_bytes > TOTAL_HELD_BYTES:
+            self._spill(RESPONSE)
 
-    def _send_pieces(self, request_id: bytes, side: CapturedSide, number: int) -> None:
-        """Hand over what is held of a body. Raises RingFull."""
-        at = side.size_bytes - side.held
-        for piece in side.pieces:
-            for start in range(0, len(piece), PIECE_BYTES):
-                part = piece[start : start + PIECE_BYTES]
-                self._ring.write(PIECE, encode_piece(request_id, number, at), part)
-                at += len(part)
-        side.pieces.clear()
-        self._shared.held_bytes -= side.held
-        side.held = 0
+    def request_ended(self, status: int, replica_id: str, duration_s: float, wait_s: float) -> None:
+        """Hand the request over to the collector."""
+        observer, head = self._observer, self._head
+        held = self._asked_bytes + self._answered_bytes
+        if self._spilled:
+            for side in (REQUEST, RESPONSE):
+                if self._spilled & 1 << side:
+                    self._spill(side)
+            held = sum(map(len, self._asked + self._answered))
+        observer.shared.held_bytes -= held
+        if self._dropped:
+            self._drop()
+            return
+        request_type = content_type(head) if self._asked_bytes else b""
+        method, path, response_type = head.method, head.path[:MAX_PATH_BYTES], self._response_type
+        numbers = pack_exchange(
+            self._began,
+            duration_s,
+            status,
+            observer.max_body_bytes,
+            self._asked_bytes,
+            self._answered_bytes,
+            self._spilled,
+            *observer.name_lengths,
+            len(method),
+            len(path),
+            len(request_type),
+            len(response_type),
+        )
+        texts = (numbers, self._request_id, observer.names, method, path, request_type, response_type)
+        try:
+            observer.ring.write(EXCHANGE, b"".join(texts + self._asked + self._answered))
+        except RingFull:
+            self._drop()
+
+    def _drop(self) -> None:
+        observer = self._observer
+        observer.counter.add_dropped()
+        if self._spilled:
+            with contextlib.suppress(RingFull):  # then the pieces are removed by age
+                observer.ring.write(ABANDONED, self._request_id)
+
+    def _spill(self, side: int) -> None:
+        """Hand over what is held of a body; drop the request if there is no room. `side`: REQUEST or RESPONSE."""
+        pieces, end = (self._asked, self._asked_bytes) if side == REQUEST else (self._answered, self._answered_bytes)
+        if side == REQUEST:
+            self._asked = ()
+        else:
+            self._answered = ()
+        held = sum(map(len, pieces))
+        self._observer.shared.held_bytes -= held
+        self._spilled |= 1 << side
+        if self._dropped:
+            return
+        at, ring = end - held, self._observer.ring
+        try:
+            for piece in pieces:
+                for start in range(0, len(piece), PIECE_BYTES):
+                    part = piece[start : start + PIECE_BYTES]
+                    ring.write(PIECE, encode_piece(self._request_id, side, at) + part)
+                    at += len(part)
+        except RingFull:
+            self._dropped = True
 
 
 def content_type(head: ObservedHead) -> bytes:

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import platform
 import struct
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ COUNTED_VERSIONS: Final = 4096
 """Versions with counts in one ring; those beyond are not collected."""
 DEFAULT_BYTES: Final = 16 * 1024 * 1024
 LEAST_BYTES: Final = 1024 * 1024
+
+STRONGLY_ORDERED: Final = platform.machine() in ("x86_64", "AMD64")
+"""True if the processor keeps the order of writes, as seen by others."""
 
 _HEAD, _TAIL = 64 // 8, 128 // 8
 _COUNTS_AT = 192
@@ -100,15 +104,10 @@ class RingWriter:
         self._head = 0
         self._known_tail = 0
         self._entries: dict[VersionKey, VersionCounter] = {}
-        self._fence = threading.Lock()
+        self._lock = threading.Lock()
 
-    def write(self, kind: int, *pieces: bytes) -> None:
-        """Append a message.
-
-        kind: above 0. pieces: its content, joined here.
-        Raises RingFull; then nothing is written.
-        """
-        data = b"".join(pieces)
+    def write(self, kind: int, data: bytes) -> None:
+        """Append a message of a kind above 0. Raises RingFull; then nothing is written."""
         length = len(data)
         taken = (_FRAME_BYTES + length + 7) & ~7
         capacity, head = self._capacity, self._head
@@ -126,13 +125,16 @@ class RingWriter:
         _frame.pack_into(memory, start, length, kind)
         start += _FRAME_BYTES
         memory[start : start + length] = data
-        # Taking a lock orders the writes before it and after it on every processor, also where it is weak (ARM).
-        with self._fence:
-            pass
-        with self._fence:
-            pass
+        if not STRONGLY_ORDERED:
+            self._fence()
         self._head = head = head + filler + taken
         self._words[_HEAD] = head
+
+    def _fence(self) -> None:
+        """Order the writes before and after it: taking a lock twice does, on every processor."""
+        for _ in range(2):
+            with self._lock:
+                pass
 
     def counter(self, key: VersionKey) -> "VersionCounter | None":
         """The counts of a version in the ring; None if there are too many versions."""
@@ -153,7 +155,7 @@ class RingWriter:
 class VersionCounter:
     """Counts of one version in a ring, written by the worker only."""
 
-    __slots__ = ("_words",)
+    __slots__ = ("_words", "sampled_out")
 
     def __init__(self, memory: mmap.mmap, index: int, key: VersionKey) -> None:
         """`memory`: of the ring. `index`: of its entry, unused so far. `key`: of the version."""
@@ -162,10 +164,8 @@ class VersionCounter:
         name = str(key).encode()
         memory[at + _NAME_AT : at + _NAME_AT + len(name)] = name
         self._words[2] = len(name)
-
-    def add_sampled_out(self) -> None:
-        """Count a request that is not in the sample."""
-        self._words[0] += 1
+        self.sampled_out = self._words[:1]
+        """Number of the requests that are not in the sample; one word, which is added to in place."""
 
     def add_dropped(self) -> None:
         """Count a request whose payload is lost."""
@@ -173,6 +173,7 @@ class VersionCounter:
 
     def close(self) -> None:
         """Release the memory."""
+        self.sampled_out.release()
         self._words.release()
 
 
@@ -199,7 +200,7 @@ class RingReader:
             raise ValueError(f"{path}: is no ring of this version")
         self.position = self._words[_TAIL]
         """Bytes read so far."""
-        self._fence = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
     def unread_bytes(self) -> int:
@@ -214,7 +215,7 @@ class RingReader:
     def read(self) -> RingMessage | None:
         """The next message; None: there is none. Raises ValueError for a damaged ring."""
         while self.position < self._words[_HEAD]:
-            with self._fence:
+            with self._lock:  # orders the reads before and after it
                 pass
             at = self.position % self._capacity
             length, kind = _frame.unpack_from(self._map, _DATA_AT + at)

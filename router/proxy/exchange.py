@@ -187,10 +187,10 @@ class Exchange(RequestIntake):
         if b"date" not in head.names:
             lines += self._gateway.date_line()
         write(b"".join((lines, rendered.response_lines, self.request_id, b"\r\n\r\n", body)))
-        if version.observer is not None:
-            version.observer.response_head(self.request_id, self.status, head)
+        if self.observer is not None:
+            self.observer.response_head(self.status, head)
             if body:
-                version.observer.response_body(self.request_id, body)
+                self.observer.response_body(body)
 
     def receive_interim(self, head: ResponseHead) -> None:
         """A 1xx response; not for HTTP/1.0 clients."""
@@ -209,8 +209,8 @@ class Exchange(RequestIntake):
             return
         if self._stream is not None:
             self._stream.note_piece()
-        if data and version.observer is not None:
-            version.observer.response_body(self.request_id, data)
+        if data and self.observer is not None:
+            self.observer.response_body(data)
         if (answer.chunked or answer.until_close) and not self._answer_raw:
             data = chunk(data) + LAST_CHUNK if end else chunk(data)
         began = self._gateway.now() if end else 0.0
@@ -252,8 +252,8 @@ class Exchange(RequestIntake):
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         lines = (replica_lines(head), upgrade, rendered.response_lines, self.request_id, b"\r\n\r\n")
         self.client.write(b"".join(lines))
-        if version.observer is not None:
-            version.observer.response_head(self.request_id, 101, head)
+        if self.observer is not None:
+            self.observer.response_head(101, head)
         gateway.tunnels.add(self.client, queue.key.endpoint, valid_until)
         self.client.start_tunnel()
         if self.client.write_paused:

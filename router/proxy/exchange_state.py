@@ -10,6 +10,7 @@ from router.core.dispatcher import Ticket
 from router.core.health import Failure
 from router.core.router_errors import ModelError, NoReadyReplicas, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
+from router.proxy.request_observer import RequestObserver
 from router.proxy.request_plan import RenderedHead, VersionPlan
 from router.proxy.response_head import ResponseHead
 from router.proxy.responses import connection_line, replica_lines, router_response
@@ -33,7 +34,8 @@ class ExchangeState(Ticket):
     __slots__ = (
         *("_answer", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes", "_continue_sent", "_gateway"),
         *("_replayable", "_sent_at", "_started_at", "_stream"),
-        *("body", "body_complete", "client", "content_length", "head", "rendered", "replica_id", "request_id"),
+        *("body", "body_complete", "client", "content_length", "head", "observer", "rendered"),
+        *("replica_id", "request_id"),
         *("routing_s", "status", "upstream", "version", "wait_s"),
     )
 
@@ -46,6 +48,7 @@ class ExchangeState(Ticket):
         self.content_length = content_length
         self.request_id = gateway.ids.next()
         self.version: VersionPlan | None = None
+        self.observer: RequestObserver | None = None
         self.rendered: RenderedHead | None = None
         """Lines of this request for the version."""
         self.upstream: UpstreamStream | None = None
@@ -147,8 +150,8 @@ class ExchangeState(Ticket):
         gateway, version, rendered = self._gateway, self.version, self.rendered
         if version is not None and rendered is not None:
             lines = gateway.date_line() + rendered.response_lines + self.request_id + b"\r\n"
-            if version.observer is not None:
-                version.observer.response_head(self.request_id, self.status, None)
+            if self.observer is not None:
+                self.observer.response_head(self.status, None)
         else:
             cors = gateway.cors_lines(self.head.path, origin_of(self.head.fields))
             lines = cors + gateway.fields.lines(self.head.client_request_id, self.request_id)
@@ -277,8 +280,8 @@ class ExchangeState(Ticket):
         seconds = now - self._started_at
         if version is not None:
             version.stats.observe(self.status, seconds, self.wait_s, self.routing_s + answering_s)
-            if version.observer is not None:
-                version.observer.request_ended(self.request_id, self.status, self.replica_id, seconds, self.wait_s)
+            if self.observer is not None:
+                self.observer.request_ended(self.status, self.replica_id, seconds, self.wait_s)
         else:
             gateway.accounting.count_unrouted(self.head, self.status)
         if gateway.access_log.includes(self.status):

@@ -20,7 +20,7 @@ from router.proxy.own_pages import OwnPages
 from router.proxy.partial_head import LINE_SPARE_BYTES
 from router.proxy.queue_deadlines import QueueDeadlines
 from router.proxy.request_accounting import RequestAccounting
-from router.proxy.request_observer import RequestObserver
+from router.proxy.request_observer import VersionObserver
 from router.proxy.request_plan import Planner
 from router.proxy.request_shapes import RequestShapes
 from router.proxy.responses import CLOSE, ResponseFields, router_response
@@ -81,13 +81,13 @@ class Gateway:
         # Called for every request: bound once.
         self.watch_running = self.deadlines.watch_running
         self.date_line = self.fields.date_line
-        self.observers: dict[VersionKey, RequestObserver] = {}
+        self.observers: dict[VersionKey, VersionObserver] = {}
         self.plain_head_bytes = min(settings.max_head_bytes, settings.max_target_bytes + LINE_SPARE_BYTES)
         """A request head up to this size exceeds no limit but that of its target, which is checked by the parser."""
         self.draining = False
         """True: every response closes its connection."""
 
-    def observe(self, key: VersionKey, observer: RequestObserver | None) -> None:
+    def observe(self, key: VersionKey, observer: VersionObserver | None) -> None:
         """Attach an observer to the requests of a version, from the next request on; None detaches it."""
         if observer is None:
             self.observers.pop(key, None)

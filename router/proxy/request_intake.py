@@ -56,9 +56,9 @@ class RequestIntake(ExchangeState):
             rendered = planner.render(head, version)
         self.rendered = rendered
         if version.observer is not None:
-            version.observer.request_head(self.request_id, head)
-            if complete and body:
-                version.observer.request_body(self.request_id, body)
+            self.observer = version.observer.request_head(self.request_id, head)
+            if self.observer is not None and complete and body:
+                self.observer.request_body(body)
         if complete:
             self.body = body
             self.body_complete = True
@@ -76,9 +76,8 @@ class RequestIntake(ExchangeState):
     def receive_body(self, data: bytes, complete: bool) -> None:
         """Another piece of the body. `complete`: it was the last one."""
         self.body_complete = complete
-        version = self.version
-        if data and version is not None and version.observer is not None:
-            version.observer.request_body(self.request_id, data)
+        if data and self.observer is not None:
+            self.observer.request_body(data)
         if self._sent_at:
             if self.upstream is not None:
                 self.upstream.write(self._framed(data, complete))

@@ -24,7 +24,7 @@ from router.metrics import VersionStats, WorkerStats
 from router.proxy.head_shapes import Shapes
 from router.proxy.own_pages import OWN_METHODS, OWN_PATHS
 from router.proxy.request_head import RequestHead
-from router.proxy.request_observer import RequestObserver
+from router.proxy.request_observer import VersionObserver
 from router.proxy.responses import COMMON_LINES, client_id_line
 from serving.endpoint import Auth, VersionKey
 
@@ -45,7 +45,7 @@ class VersionPlan:
         peer: Peer,
         queue: VersionQueue,
         stats: VersionStats,
-        observer: RequestObserver | None,
+        observer: VersionObserver | None,
     ) -> None:
         """`plan`: of the head. `route`: of the version. `head`: one that it is for. `peer`: its sender."""
         match = plan.match
@@ -123,7 +123,7 @@ class Planner:
         dispatcher: Dispatcher,
         stats: WorkerStats,
         peer: Peer,
-        observers: Mapping[VersionKey, RequestObserver],
+        observers: Mapping[VersionKey, VersionObserver],
         heads: KnownHeads,
     ) -> None:
         """`peer`: of the connection. `observers`: live, by version. `heads`: known to the worker."""

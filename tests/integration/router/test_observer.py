@@ -21,24 +21,21 @@ class RecordingObserver:
         self.calls: list[tuple[object, ...]] = []
         self.ids: set[bytes] = set()
 
-    def request_head(self, request_id: bytes, head: RequestHead) -> None:
+    def request_head(self, request_id: bytes, head: RequestHead) -> "RecordingObserver | None":
         self.ids.add(request_id)
         self.calls.append(("request head", head.method, head.path))
+        return None if head.query == b"?unobserved" else self
 
-    def request_body(self, request_id: bytes, data: bytes) -> None:
-        self.ids.add(request_id)
+    def request_body(self, data: bytes) -> None:
         self.calls.append(("request body", data))
 
-    def response_head(self, request_id: bytes, status: int, head: ResponseHead | None) -> None:
-        self.ids.add(request_id)
+    def response_head(self, status: int, head: ResponseHead | None) -> None:
         self.calls.append(("response head", status, head is not None))
 
-    def response_body(self, request_id: bytes, data: bytes) -> None:
-        self.ids.add(request_id)
+    def response_body(self, data: bytes) -> None:
         self.calls.append(("response body", data))
 
-    def request_ended(self, request_id: bytes, status: int, replica_id: str, duration_s: float, wait_s: float) -> None:
-        self.ids.add(request_id)
+    def request_ended(self, status: int, replica_id: str, duration_s: float, wait_s: float) -> None:
         self.calls.append(("end", status, replica_id))
         assert duration_s >= wait_s >= 0
 
@@ -111,3 +108,10 @@ async def test_a_detached_observer_gets_nothing_more(rig: Rig, observer: Recordi
     observer.calls.clear()
     assert (await client.ask(request(b"a"))).status == 200
     assert not observer.calls
+
+
+async def test_a_request_that_is_not_chosen_is_not_observed(rig: Rig, observer: RecordingObserver) -> None:
+    await rig.replica()
+    client = await rig.client()
+    assert (await client.ask(request(b"a", path=f"{SCORE}?unobserved"))).status == 200
+    assert [call[0] for call in observer.calls] == ["request head"]

@@ -242,16 +242,17 @@ def test_records_can_be_compressed(tmp_path: Path) -> None:
 
 
 def test_swagger_is_no_payload(parts: Collecting) -> None:
-    parts.request(head=FakeHead(path=b"/api/v1/service/iris/swagger.json"))
+    parts.request(head=FakeHead(path=b"/api/v1/service/iris/swagger.json", has_body=False))
     parts.collect()
     assert parts.records() == [] and parts.counts() == PayloadCounts()
 
 
 def test_an_observer_holds_no_more_than_its_bound(parts: Collecting) -> None:
-    parts.observer.request_head(b"i" * 36, FakeHead())
+    capture = parts.observer.request_head(b"i" * 36, FakeHead())
+    assert capture is not None
     for _ in range(5):
-        parts.observer.request_body(b"i" * 36, b"x" * HELD_BYTES)
+        capture.request_body(b"x" * HELD_BYTES)
         assert parts.observers.held_bytes <= HELD_BYTES
     assert parts.ring_bytes == LEAST_BYTES
-    parts.observer.request_ended(b"i" * 36, 499, "", 1.0, 0.0)
+    capture.request_ended(499, "", 1.0, 0.0)
     assert parts.observers.held_bytes == 0
