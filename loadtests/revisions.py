@@ -5,7 +5,7 @@
 
 Both routers share one core and one backend, and are driven in turn with the kinds of traffic of the benchmarks.
 --compiled compares the modules that `make compiled` has compiled with pure Python. Exit status 1: the median of the
-ratios of the rounds is above `--most`, or a request failed.
+ratios of the rounds is above `--most`, the memory of the worker at the end above `--most-memory`, or a request failed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from loadtests.bench.throughput import KINDS, Answers, Traffic
 from loadtests.bench.traffic import requests
 from loadtests.installation import manifest
 from loadtests.peers import nginx
-from loadtests.peers.rig import ROOT, Rig, Target
+from loadtests.peers.rig import ROOT, Rig, Target, resident_bytes
 from loadtests.peers.scorefront import Product, compiled_tree, routed
 
 DEFAULT_KINDS = "same/fixed,vary/varying,mixed/varying"
@@ -34,6 +34,8 @@ class RevisionRuns:
     name: str
     targets: dict[Answers, Target]
     runs: dict[Traffic, list[wrk.Run]] = field(default_factory=dict)
+    memory_bytes: int = 0
+    """Resident memory of the worker after the last round."""
 
     def cpu_ns(self, traffic: Traffic) -> float:
         """Median CPU per request in nanoseconds."""
@@ -90,6 +92,8 @@ def _measured(rig: Rig, trees: dict[str, Path], kinds: Sequence[Traffic], rounds
     for _, (runs, traffic) in rotated(cases, rounds):
         run = wrk.drive(runs.targets[traffic.answers], scripts[runs.name, traffic], rig.directory, seconds)
         runs.runs.setdefault(traffic, []).append(run)
+    for runs in (first, second):
+        runs.memory_bytes = resident_bytes(runs.targets[Answers.FIXED].pids)
     return first, second
 
 
@@ -108,7 +112,7 @@ def ratio(first: RevisionRuns, second: RevisionRuns, traffic: Traffic) -> float:
 
 
 def table(first: RevisionRuns, second: RevisionRuns) -> Table:
-    """One row per kind of traffic."""
+    """One row per kind of traffic, and one of memory."""
     rows = [
         (
             str(traffic),
@@ -118,6 +122,8 @@ def table(first: RevisionRuns, second: RevisionRuns) -> Table:
         )
         for traffic in first.runs
     ]
+    sizes = [each.memory_bytes / 1e6 for each in (first, second)]
+    rows.append(("worker, MB", f"{sizes[0]:.1f}", f"{sizes[1]:.1f}", f"{sizes[1] / sizes[0]:.3f}"))
     return Table(("heads / answers", f"{first.name}, CPU µs per request", second.name, "ratio"), tuple(rows))
 
 
@@ -143,6 +149,7 @@ def main() -> int:
         "--kinds", default=DEFAULT_KINDS, help="of traffic, separated by commas; all; default %(default)s"
     )
     parser.add_argument("--most", type=float, default=1.01, help="highest ratio of CPU per request")
+    parser.add_argument("--most-memory", type=float, default=1.10, help="highest ratio of the memory of the worker")
     options = parser.parse_args()
     kinds = _kinds(options.kinds)
     if options.compiled:
@@ -151,7 +158,8 @@ def main() -> int:
         pair = measure_revision(options.revision, kinds, options.rounds, options.seconds)
     print(table(*pair).text())
     broken = [traffic for traffic in kinds if ratio(*pair, traffic) > options.most]
-    return 1 if broken or any(each.failed for each in pair) else 0
+    larger = pair[1].memory_bytes > options.most_memory * pair[0].memory_bytes
+    return 1 if broken or larger or any(each.failed for each in pair) else 0
 
 
 if __name__ == "__main__":

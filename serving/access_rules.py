@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from serving.document_node import Node
+from serving.endpoint import KEYS_URL_PATTERN
 from serving.faults import Fault, written
-from serving.token_issuers import KEYS_URL_PATTERN
 
 ONE_AUTH_RULE = "authEnabled and tokenAuthEnabled exclude each other; one may be true"
 LONE_WILDCARD_RULE = 'must have "*" alone, or none'

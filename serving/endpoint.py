@@ -218,6 +218,10 @@ class SplitBy:
 OPENID_CONFIGURATION = "/.well-known/openid-configuration"
 
 
+KEYS_URL_PATTERN = r"^(https://[A-Za-z0-9\[]|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?/)[!-~]*$"
+"""URL of the public keys of a token issuer. Not beside its model: pydantic takes 10 MB, and each worker has this."""
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignIssuer:
     """A foreign issuer whose tokens an endpoint accepts."""

@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from serving.declared_model import DeclaredModel, FieldRule
+from serving.endpoint import KEYS_URL_PATTERN
 
 MAX_ISSUERS = 10
 MAX_CLAIMS = 20
-KEYS_URL_PATTERN = r"^(https://[A-Za-z0-9\[]|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?/)[!-~]*$"
 _VISIBLE = r"^[!-~]+$"
 _KEYS_URL_RULE = "a URL that begins with https://, or with http:// and localhost, 127.0.0.1 or [::1]"
 Visible = Annotated[

@@ -306,8 +306,8 @@ def test_a_package_docstring_has_its_prohibition(init: Path) -> None:
 
 
 @pytest.mark.parametrize("process", ["router.worker.router_worker", "scorefront.worker_process"])
-def test_a_worker_process_never_loads_modules_of_the_command_line(process: str) -> None:
-    assert not {"typer", "rich", "yaml"} & loaded_by(process, SOURCES)
+def test_a_worker_process_never_loads_the_command_line_or_the_models(process: str) -> None:
+    assert not {"typer", "rich", "yaml", "pydantic"} & loaded_by(process, SOURCES)
 
 
 # Most modules of a package in circles of imports; those under TYPE_CHECKING and inside functions count.

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from router.core.issuer_keys import IssuerKey, read_key_set
 from router.core.table import Table
 from serving import strict_json
-from serving.endpoint import OPENID_CONFIGURATION
-from serving.token_issuers import KEYS_URL_PATTERN
+from serving.endpoint import KEYS_URL_PATTERN, OPENID_CONFIGURATION
 
 _log = logging.getLogger("scorefront.router")
 

@@ -14,6 +14,7 @@ from serving.access_rules import (
     ONE_AUTH_RULE,
     ONE_SPLIT_RULE,
 )
+from serving.endpoint import KEYS_URL_PATTERN
 from serving.models import SCALER_DEFAULTS, DeclaredProbe, DeclaredResources
 from serving.reserved_variables import BY_KIND
 from serving.rules import (
@@ -39,7 +40,6 @@ from serving.rules import (
     TOLERATED_VALUE,
     TRAFFIC_RULE,
 )
-from serving.token_issuers import KEYS_URL_PATTERN
 
 Place = tuple[str, ...]
 """Path of a rule in the schema: field names, `[]` for the items of a list, `{}` for the values of a mapping."""
