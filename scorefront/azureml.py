@@ -30,6 +30,8 @@ SINGLE_PUT_BYTES = 64 * 1024 * 1024
 BLOCK_BYTES = 4 * 1024 * 1024
 TIMEOUT_S = 300.0
 """Longest silence of the server in an upload."""
+NEVER = 2**31 - 1
+"""Unix seconds."""
 ATTEMPTS = 4
 """Attempts for one request of an upload."""
 
@@ -123,14 +125,18 @@ def _authentication(base: str, bearer: str) -> Any:
     class ScorefrontAuthentication(authentication.ArmTokenAuthentication):  # type: ignore[misc, name-defined]
         """Authentication of one scorefront."""
 
-        def _get_cloud_type(self) -> Any:
-            cloud = copy.copy(super()._get_cloud_type())
-            cloud.endpoints = copy.copy(cloud.endpoints)
-            cloud.endpoints.resource_manager = base
-            return cloud
+        _cloud_type: Any
 
-        def _get_arm_end_point(self) -> str:
-            return base
+        def __init__(self) -> None:
+            super().__init__(bearer, cloud="AzureCloud")
+            self._cloud_type = copy.copy(self._cloud_type)
+            self._cloud_type.endpoints = copy.copy(self._cloud_type.endpoints)
+            self._cloud_type.endpoints.resource_manager = base
+
+        def _get_adal_auth_object(self, is_graph_auth: bool = False) -> Any:
+            # The original reads the end of the token from it, as of a JWT.
+            adal = importlib.import_module("azureml._vendor.azure_cli_core.auth.old_adal_authentication")
+            return adal.AdalAuthentication(lambda scopes: ("Bearer", bearer, {"expires_on": NEVER}))
 
         def _get_all_subscription_ids(self) -> tuple[list[Any], None]:
             return [], None
@@ -138,7 +144,7 @@ def _authentication(base: str, bearer: str) -> Any:
         def _check_if_subscription_exists(self, *args: Any, **kwargs: Any) -> bool:
             return True
 
-    return ScorefrontAuthentication(bearer, cloud="AzureCloud")
+    return ScorefrontAuthentication()
 
 
 def _redirect() -> None:

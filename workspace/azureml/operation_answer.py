@@ -9,6 +9,8 @@ from cluster.timed_line import TimedLine
 from workspace.azureml.azure_errors import error_document
 from workspace.deployments.records import DeploymentOperation, OperationState, OperationStep
 
+TAIL_LINES = 30
+"""Last log lines of a replica in an error."""
 _SEPARATORS = re.compile(r"[#|]")
 
 
@@ -56,7 +58,8 @@ def operation_error(operation: DeploymentOperation) -> dict[str, Any] | None:
         return error_document(500, operation.state.value, f"the operation ended as {operation.state.value}")
     step = error.step or operation.step
     message = f"{step.value}: {error.message}" if step is not None else error.message
-    details = [{"code": error.code, "message": line, "target": ""} for line in error.log_tail]
+    tail = "\n".join(error.log_tail[-TAIL_LINES:])
+    details = [{"code": error.code, "message": tail, "target": "log"}] if tail else []
     status = 504 if operation.state is OperationState.TIMED_OUT else 400
     return error_document(status, error.code, message, details)
 

@@ -17,7 +17,7 @@ BLOB = "/azureml/blobs/LocalUpload/c/a.bin"
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
     with scripted_server() as one:
         monkeypatch.setattr(azureml, "_connected", {one.url: "secret"})
-        monkeypatch.setattr(azureml.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr("scorefront.azureml.time.sleep", lambda seconds: None)
         yield one
 
 

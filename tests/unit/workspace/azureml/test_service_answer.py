@@ -117,7 +117,7 @@ def test_a_failed_operation_has_step_reason_and_the_log_of_the_replica(step: Ope
     assert answer["state"] == "Failed"
     assert answer["operationDetails"]["subOperationType"] == kind
     assert answer["error"]["message"] == f"{step.value}: exit code 3"
-    assert [detail["message"] for detail in answer["error"]["details"]] == ["Traceback", "ImportError"]
+    assert [detail["message"] for detail in answer["error"]["details"]] == ["Traceback\nImportError"]
 
 
 def test_separators_in_a_log_do_not_break_it() -> None:
