@@ -161,7 +161,7 @@ def _resolved_replica(replica: dict[Any, Any], base: PurePath) -> dict[Any, Any]
         resolved["sourceDirectory"] = str(folder)
     elif source is None and (replica.get("entryScript") is not None or replica.get("command") is not None):
         resolved["sourceDirectory"] = str(base)
-    for field, start in (("entryScript", folder), ("modelDir", base)):
+    for field, start in (("entryScript", folder), ("modelDir", base), ("environment", base)):
         # An empty path stays empty: it is a fault, not the folder itself.
         if isinstance(path := replica.get(field), str) and path:
             resolved[field] = str(start / path)

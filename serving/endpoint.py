@@ -91,6 +91,8 @@ class ReplicaSource:
     entry_script: str | None = None
     source_directory: str | None = None
     model_dir: str | None = None
+    environment: str | None = None
+    """Requirements, conda file or interpreter of an entry script; None: the interpreter of scorefront."""
     command: tuple[str, ...] = ()
     image: str | None = None
     pod: PodFields = PodFields()

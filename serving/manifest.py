@@ -140,6 +140,7 @@ def _source(replica: DeclaredReplica) -> ReplicaSource:
         entry_script=replica.entryScript,
         source_directory=replica.sourceDirectory,
         model_dir=replica.modelDir,
+        environment=replica.environment,
         command=tuple(replica.command or ()),
         image=replica.image,
         pod=_pod(replica),

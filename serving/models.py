@@ -161,6 +161,11 @@ class DeclaredReplica(DeclaredModel):
     modelDir: FilePath | None = Field(
         None, description="What AZUREML_MODEL_DIR says to entryScript or command. Relative to the manifest."
     )
+    environment: FilePath | None = Field(
+        None,
+        description="Packages of entryScript: a file of requirements (.txt), a conda file (.yml, .yaml), or the path of"
+        " a Python that has them. Relative to the manifest. Default: those of scorefront's Python.",
+    )
     env: Annotated[
         dict[EnvName, EnvValue],
         Field(max_length=MAX_VARIABLES),

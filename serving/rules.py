@@ -24,6 +24,7 @@ KINDS = tuple(kind.value for kind in ReplicaKind)
 COMPANIONS: dict[str, frozenset[str]] = {
     "sourceDirectory": frozenset({"entryScript", "command"}),
     "modelDir": frozenset({"entryScript", "command"}),
+    "environment": frozenset({"entryScript"}),
     "env": frozenset({"entryScript", "command", "image"}),
     "secretEnv": frozenset({"image", "podTemplate"}),
     "hostHeader": frozenset({"static"}),

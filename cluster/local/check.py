@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from cluster.local.command import PYTHONS, VISIBLE_GPUS, Host, directory, search_path
 from cluster.local.inherited_environment import unexpandable
+from cluster.local.replica_environments import ReplicaEnvironments
 from serving.endpoint import Endpoint, ReplicaKind, ReplicaSource, Resources, Version
 from serving.faults import Fault
 from serving.validation_messages import HIDDEN
@@ -18,12 +19,15 @@ DEFAULT_PORT = ReplicaSource(ReplicaKind.COMMAND).port
 NEEDS_CLUSTER = "needs a cluster; on one machine use entryScript, command or static"
 
 
-def check(endpoint: Endpoint, host: Host) -> list[Fault]:
-    """Every fault of every version. Resources that this machine lacks are none: its replicas wait for room."""
+def check(endpoint: Endpoint, host: Host, environments: ReplicaEnvironments) -> list[Fault]:
+    """Every fault of every version. Resources that this machine lacks are none: its replicas wait for room.
+
+    endpoint: as declared. host: facts of the machine. environments: of entry scripts.
+    """
     return [
         Fault(f"spec.versions[{index}].replica.{name}", value, rule)
         for index, version in enumerate(endpoint.versions)
-        for name, value, rule in _faults(version, host)
+        for name, value, rule in _faults(version, host, environments)
     ]
 
 
@@ -52,7 +56,7 @@ def _without_effect(version: Version) -> Iterator[str]:
         yield "replica.port"
 
 
-def _faults(version: Version, host: Host) -> Iterator[tuple[str, object, str]]:
+def _faults(version: Version, host: Host, environments: ReplicaEnvironments) -> Iterator[tuple[str, object, str]]:
     source = version.replica
     if source.kind in ELSEWHERE:
         value = {
@@ -64,6 +68,9 @@ def _faults(version: Version, host: Host) -> Iterator[tuple[str, object, str]]:
         return
     if source.entry_script is not None and not os.path.isfile(source.entry_script):
         yield "entryScript", source.entry_script, "must be a file that exists"
+    elif source.environment is not None:
+        if rule := environments.fault(source.environment):
+            yield "environment", source.environment, rule
     elif source.entry_script is not None and not _has_inference_server(host):
         yield "entryScript", source.entry_script, "needs azureml-inference-server-http: pip install 'scorefront[serve]'"
     if source.source_directory is not None and not os.path.isdir(source.source_directory):

@@ -19,6 +19,10 @@ PYTHONS = frozenset({"python", "python3"})
 PORT_FIELD = "{port}"
 RUN_VARIABLE = "SCOREFRONT_RUN"
 REPLICA_VARIABLE = "SCOREFRONT_REPLICA"
+ENVIRONMENT_VARIABLE = "SCOREFRONT_ENVIRONMENT"
+"""Declared environment of an entry script."""
+OF_OTHER_ENVIRONMENTS = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "PYTHONHOME")
+"""Variables not inherited by a script with an environment of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ def template(version: Version) -> tuple[Any, ...]:
         source.entry_script,
         source.source_directory,
         source.model_dir,
+        source.environment,
         source.command,
         tuple(sorted(source.env.items())),
         cores_needed(version.resources),
@@ -135,6 +140,9 @@ def _environment(version: Version, endpoint: str, replica_id: str, port: int, ho
         env |= dict.fromkeys(THREAD_SETTINGS, str(cores))
     if source.model_dir is not None:
         env["AZUREML_MODEL_DIR"] = source.model_dir
+    if source.environment is not None:
+        env = {name: value for name, value in env.items() if name not in OF_OTHER_ENVIRONMENTS}
+        env[ENVIRONMENT_VARIABLE] = source.environment
     if source.entry_script is not None:
         env["AZUREML_ENTRY_SCRIPT"] = source.entry_script
         env["AML_APP_ROOT"] = directory(version) or os.path.dirname(source.entry_script)

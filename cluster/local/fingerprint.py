@@ -54,6 +54,8 @@ def fingerprint(version: Version, state_dir: Path) -> str:
         files.add_folder(Path(source.source_directory))
     elif source.entry_script is not None:
         files.add_folder(Path(source.entry_script).parent, ending=".py")  # modules beside the script
+    if source.environment is not None and not os.access(source.environment, os.X_OK):  # an interpreter has no contents
+        files.add(Path(source.environment), "environment")
     if source.model_dir is not None:
         files.add_folder(Path(source.model_dir))
     for place, argument in enumerate(source.command[1:], start=1):

@@ -9,6 +9,8 @@ gunicorn starts a worker that died in `init()` again without end, unless it exit
 Here the server ends like the worker, so that the code or the signal is reported and the restarts have a backoff.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import functools

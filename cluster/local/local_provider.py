@@ -21,6 +21,7 @@ from cluster.local.lifecycle import LifecycleEvent
 from cluster.local.local_replica import LocalReplica
 from cluster.local.machine import LocalMachine
 from cluster.local.probe import Prober
+from cluster.local.replica_environments import InterpretersOnly, ReplicaEnvironments
 from cluster.local.replica_logs import LogStore
 from cluster.local.room import Room, needs_memory
 from cluster.local.version_replicas import VersionReplicas
@@ -60,11 +61,12 @@ class LocalProvider:
         own_ports: Sequence[int] = (),
         gpus: Sequence[str] = (),
         script_port: Callable[[], int] = lambda: 0,
+        environments: ReplicaEnvironments | None = None,
     ) -> None:
         """`state_dir`: for logs and a lock, of one provider at a time. `clock`: monotonic seconds. `new_suffix`:
         makes ids unique. `allowed`: destinations of static replicas, by default loopback. `own_ports`: ports of
-        scorefront, never those of static replicas. `gpus`: for replicas, as in CUDA_VISIBLE_DEVICES.
-        `script_port`: for collected data of scripts; 0: none."""
+        scorefront, never those of static replicas. `gpus`: for replicas, as in CUDA_VISIBLE_DEVICES. `script_port`: for
+        collected data of scripts; 0: none. `environments`: of entry scripts, by default interpreters only."""
         self._dir = state_dir
         self._clock = clock
         self._new_suffix = new_suffix
@@ -77,6 +79,7 @@ class LocalProvider:
         self._allowed = allowed or Destinations()
         self._own_ports = tuple(own_ports)
         self._gpus = tuple(gpus)
+        self._environments = environments or InterpretersOnly()
         self._logs = LogStore(state_dir / "logs")
         home = hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:16]
         self._host = Host(
@@ -107,6 +110,7 @@ class LocalProvider:
             feed=self._feed,
             allowed=self._allowed,
             own=OwnAddresses(self._own_ports),
+            environments=self._environments,
         )
         self._running.tasks.spawn(self._watch_memory(), name="watch memory of replicas")
 
@@ -133,7 +137,7 @@ class LocalProvider:
     def check(self, endpoint: Endpoint) -> list[Fault]:
         """The faults of this endpoint here: kinds that need a cluster, missing files, refused addresses."""
         own = self._running.own if self._running is not None else OwnAddresses(self._own_ports)
-        return [*checking.check(endpoint, self._host), *static_faults(endpoint, self._allowed, own)]
+        return [*checking.check(endpoint, self._host, self._environments), *static_faults(endpoint, self._allowed, own)]
 
     def notes(self, endpoint: Endpoint) -> list[str]:
         """Declared fields that have no effect here, one line for each version that has such."""
@@ -147,6 +151,16 @@ class LocalProvider:
         """Digest of the declared replica template of a version, as in the records of its replicas; "": not declared."""
         version_replicas = self._versions.get(key)
         return version_replicas.template_digest() if version_replicas is not None else ""
+
+    def interpreters(self) -> frozenset[str]:
+        """Interpreters of entry scripts with an environment of their own: of replicas, and as declared."""
+        found = {
+            python
+            for version_replicas in self._versions.values()
+            for replica in version_replicas.replicas.values()
+            for python in (replica.interpreter, replica.version.replica.environment)
+        }
+        return frozenset(python for python in found if python is not None)
 
     async def refresh(self, endpoint: Endpoint) -> frozenset[str]:
         """Read the files of all versions; the names of running versions whose files have changed."""

@@ -15,6 +15,7 @@ from cluster.local.health_prober import probe_child, probe_static
 from cluster.local.inherited_environment import WITHHELD, withheld_note
 from cluster.local.lifecycle import LifecycleEvent, LifecycleState, Table
 from cluster.local.machine import LOOPBACK, LocalMachine, is_taken
+from cluster.local.replica_environments import EnvironmentFailure
 from serving.endpoint import ReplicaKind, Version, VersionKey
 from serving.replica import Replica
 
@@ -76,6 +77,8 @@ class LocalReplica:
         self.reason = ""
         self.successor: Lineage | None = None
         """Inheritance of its replacement; None if there shall be none."""
+        self.interpreter: str | None = None
+        """Python of its own environment, once it is there; None: that of scorefront, or none."""
         self._machine = machine
         self._on_change = on_change
         self._timer: asyncio.TimerHandle | None = None
@@ -190,6 +193,7 @@ class ChildReplica(LocalReplica):
         self._log = machine.logs.open(key, replica_id)
         self._devices = machine.room.acquire(replica_id, version.resources)
         self._child: ChildProcess | None = None
+        self._build: asyncio.Task[str] | None = None
         self._ready_at: float | None = None
         self._wait_s = 0.0
         machine.lives.spawn(self._run(), name=f"replica {self.id}")
@@ -227,6 +231,8 @@ class ChildReplica(LocalReplica):
         """Run the process from its start to the removal of its last trace."""
         child = None
         try:
+            if not await self._has_environment():
+                return
             # One start per turn of the loop: each blocks the loop until the new process has called exec.
             async with self._machine.starting:
                 await asyncio.sleep(0)
@@ -249,10 +255,39 @@ class ChildReplica(LocalReplica):
         finally:
             await self._clear_up(child)
 
+    async def _has_environment(self) -> bool:
+        """Find or build the declared environment; False if it cannot be had, or the replica is not wanted any more."""
+        declared = self.version.replica.environment
+        if declared is None:
+            return True
+        self.reason = f"building environment: {declared}"
+        self._on_change(self)
+        building = self._machine.environments.interpreter(declared, self._log_line)
+        build = self._build = asyncio.ensure_future(building)
+        try:
+            await asyncio.wait([build])
+        finally:
+            build.cancel()  # no effect on a completed one
+        try:
+            self.interpreter = build.result()
+        except asyncio.CancelledError:
+            return False
+        except (EnvironmentFailure, OSError) as error:
+            self.handle(LifecycleEvent.EXITED, f"environment: {error}")
+            return False
+        if self.state is LifecycleState.STARTING:
+            self.reason = ""
+            self._on_change(self)
+        return True
+
+    def _log_line(self, line: str) -> None:
+        self._log.write(f"{line}\n".encode())
+
     def _spawn(self) -> ChildProcess:
         machine, version, listener = self._machine, self.version, self._listener
+        host = machine.host if self.interpreter is None else replace(machine.host, python=self.interpreter)
         inherited = listener.fileno() if listener is not None else None
-        launch = command.launch(version, self.key.endpoint, self.id, self.port, machine.host, inherited, self._devices)
+        launch = command.launch(version, self.key.endpoint, self.id, self.port, host, inherited, self._devices)
         if listener is not None:  # scripts; a command logs what it writes and nothing else
             self._log.write(withheld_note(machine.host.environ, launch.env))
         cores = machine.cores.acquire(self.id, command.cores_needed(version.resources))
@@ -287,6 +322,8 @@ class ChildReplica(LocalReplica):
 
     def _entered(self) -> None:
         super()._entered()
+        if self._build is not None and self.state is not LifecycleState.STARTING:
+            self._build.cancel()
         if self.state is LifecycleState.READY:
             self._ready_at = self._machine.clock()
         elif self.state is LifecycleState.STOPPING:

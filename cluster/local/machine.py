@@ -10,6 +10,7 @@ from cluster.local.command import Host
 from cluster.local.guardian import Guardian
 from cluster.local.limits import Cores
 from cluster.local.probe import Prober
+from cluster.local.replica_environments import ReplicaEnvironments
 from cluster.local.replica_logs import LogStore
 from cluster.local.room import MachineMemory, Room
 from cluster.lookup import OwnAddresses
@@ -85,6 +86,8 @@ class LocalMachine:
     """Allowed destinations of static replicas."""
     own: OwnAddresses
     """Forbidden destinations: ports of scorefront, and of replicas that run here."""
+    environments: ReplicaEnvironments
+    """Interpreters of entry scripts with packages of their own."""
     tasks: OwnedTasks = field(default_factory=OwnedTasks)
     lives: OwnedTasks = field(default_factory=OwnedTasks)
     """One task per child process, from its start to the removal of its last trace."""

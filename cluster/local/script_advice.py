@@ -3,6 +3,8 @@
 Loaded in replicas from its path, so it imports nothing of scorefront.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -95,6 +97,10 @@ def _import(error: ImportError, environ: Mapping[str, str], python: str) -> str 
                 f" ({root or 'not set'}); set sourceDirectory to {place}, or import it by its package."
             )
     package = PACKAGES.get(top, top.replace("_", "-"))
+    if environment := environ.get("SCOREFRONT_ENVIRONMENT"):
+        if environment.endswith((".txt", ".in", ".yml", ".yaml")):
+            return f"add {package} to {environment}, the packages of this script."
+        return f"add {package} to the environment of this script, whose Python is {python}."
     return (
         f"install {package} into the Python that runs the replicas, which is that of scorefront:"
         f" {python} -m pip install {package}"

@@ -4,6 +4,8 @@ Loaded by `inference_server.py` from its path, under a name of its own: in a rep
 model.
 """
 
+from __future__ import annotations
+
 import ast
 import importlib.util
 import io

@@ -9,6 +9,8 @@ made by one process and used by another, e.g. inherited across setuid(2), belong
 Only the standard library, no first-party import: the process of a replica loads this file by its path.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os

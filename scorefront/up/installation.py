@@ -47,12 +47,15 @@ from scorefront.process.process_hardening import worker_environment
 from scorefront.static_networks import destinations, ports_of, worker_arguments
 from scorefront.up.access import control_access
 from scorefront.up.banner import Banner, show_keys
+from scorefront.up.build_limits import build_limits
 from scorefront.up.laptop_workspace import LaptopWorkspace
 from scorefront.up.model_description import fetch
 from scorefront.up.payload_collector import PayloadCollectorChild
 from serving.faults import InvalidManifest
 from telemetry.data_routes import data_routes
 from telemetry.payload_files import StoredPayloads
+from workspace.builders.declared_environments import DeclaredEnvironments
+from workspace.builders.venv_builder import VenvBuilder
 
 _log = logging.getLogger("scorefront.up")
 
@@ -104,6 +107,7 @@ def _run(options: UpOptions) -> int:
     port_limits(os.environ)
     destinations(os.environ, in_cluster=False)
     show_keys(os.environ)
+    build_limits(os.environ)
     _gpus(os.environ)
     payload_settings(os.environ)
     make_own(options.state_dir)
@@ -138,12 +142,14 @@ class _Installation:
         self._collector = PayloadCollectorChild(
             options.state_dir, store_url, payloads, lambda: self._plane.endpoints.endpoints(), os.environ
         )
+        self._builder = VenvBuilder(options.state_dir / "environments", os.environ, build_limits(os.environ))
         self._provider = LocalProvider(
             options.state_dir,
             allowed=allowed,
             own_ports=ports,
             gpus=_gpus(os.environ),
             script_port=self._collector.script_port,
+            environments=DeclaredEnvironments(self._builder),
         )
         self._routers = Supervisor(
             listen,
@@ -187,6 +193,7 @@ class _Installation:
             clock,
             wall,
             self._scoring_url,
+            self._builder,
         )
         redirect_url = f"http://{_reachable(redirect)}" if redirect is not None else ""
         token_file = options.state_dir / "control-token" if self._access.token_demanded else None
@@ -217,6 +224,7 @@ class _Installation:
         loop.add_signal_handler(signal.SIGTTOU, changes.put_nowait, -1)
         async with contextlib.AsyncExitStack() as stack:
             await self._provider.start()
+            await self._builder.begin()
             stack.push_async_callback(self._stop_replicas)
             await self._plane.start()
             await self._log_restored()

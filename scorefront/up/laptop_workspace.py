@@ -14,6 +14,7 @@ from controlplane.route_sets import RouteSet
 from serving.clock import Clock
 from workspace.artifacts import ArtifactRegistry
 from workspace.azureml.protocol import AzureProtocol, WorkspaceParts
+from workspace.builders.venv_builder import VenvBuilder
 from workspace.deployments.deployment_service import DeploymentService
 from workspace.environments.registry import EnvironmentRegistry
 from workspace.model_routes import model_routes
@@ -37,12 +38,13 @@ class LaptopWorkspace:
         clock: Clock,
         wall: Callable[[], float],
         scoring_url: str,
+        builder: VenvBuilder,
     ) -> None:
         """A workspace that is not started.
 
         store_url: of the files. state_dir: of the installation. scoring_url: `http://host:port` of the routers.
         endpoints: declares endpoints. provider: runs their replicas.
-        clock: event-loop clock. wall: unix seconds.
+        clock: event-loop clock. wall: unix seconds. builder: of environments, also of those that manifests declare.
         Raises StoreError.
         """
         self.store = FileStore(store_url, state_dir / PARTS)
@@ -53,7 +55,7 @@ class LaptopWorkspace:
             endpoints,
             self.models,
             self.store,
-            None,
+            builder,
             provider.template_of,
             state_dir,
             clock,
@@ -61,6 +63,8 @@ class LaptopWorkspace:
             lambda: str(uuid.uuid4()),
         )
         self.models.ask_users(self.deployments.users_of_model)
+        builder.ask_users(self.deployments.environments_in_use)
+        builder.ask_users(lambda: {builder.folders.key_of(python) for python in provider.interpreters()})
         self._azure = AzureProtocol(
             WorkspaceParts(
                 endpoints=endpoints,
@@ -73,7 +77,7 @@ class LaptopWorkspace:
                 clock=clock.now,
                 key=os.urandom(32),
                 environments=EnvironmentRegistry(self.store, wall),
-                builds_environments=False,
+                builds_environments=True,
             )
         )
 

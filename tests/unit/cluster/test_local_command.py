@@ -8,6 +8,7 @@ import pytest
 
 from cluster.local.check import check
 from cluster.local.command import Host, launch, template
+from cluster.local.replica_environments import InterpretersOnly
 from serving.endpoint import (
     Auth,
     AutoscalePolicy,
@@ -138,7 +139,7 @@ def test_a_reference_in_env_takes_the_variable_of_up_and_a_doubled_dollar_stays(
 
 def test_a_reference_to_a_missing_variable_or_to_a_setting_of_scorefront_is_a_fault_without_its_value() -> None:
     source = replace(ENTRY, env={"A": "${ABSENT}", "B": "x${SCOREFRONT_TOKEN}", "C": "$${ABSENT}", "D": "${HOME}"})
-    found = check(Endpoint("iris", Auth.KEY, (version(source),)), HOST)
+    found = check(Endpoint("iris", Auth.KEY, (version(source),)), HOST, InterpretersOnly())
     wrong = {fault.path: str(fault) for fault in found if ".env." in fault.path}
     assert wrong.keys() == {"spec.versions[0].replica.env.A", "spec.versions[0].replica.env.B"}
     assert "${ABSENT}" in wrong["spec.versions[0].replica.env.A"] and "s3cret" not in str(wrong)
@@ -151,7 +152,7 @@ def test_a_variable_that_is_not_set_after_a_restart_of_up_is_an_error_at_the_sta
 
 def faults(source: ReplicaSource, host: Host = HOST) -> dict[str, str]:
     other = version(ReplicaSource(ReplicaKind.STATIC, static=("127.0.0.1:1",)))
-    found = check(Endpoint("iris", Auth.KEY, (other, version(source))), host)
+    found = check(Endpoint("iris", Auth.KEY, (other, version(source))), host, InterpretersOnly())
     return {fault.path.removeprefix("spec.versions[1].replica."): fault.rule for fault in found}
 
 
