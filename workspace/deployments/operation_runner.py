@@ -59,7 +59,8 @@ class OperationRunner:
         try:
             note = await course.step
         except asyncio.CancelledError:
-            if not course.is_stopped:
+            runner = asyncio.current_task()
+            if not course.is_stopped or (runner is not None and runner.cancelling()):
                 raise
         except StepFailure as error:
             happening = Happening.TIME_OVER if isinstance(error, OutOfTime) else Happening.FAIL
