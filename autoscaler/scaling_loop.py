@@ -17,6 +17,7 @@ from autoscaler.adoption import adopt
 from autoscaler.due_times import DueTimes
 from autoscaler.frontend_policy import FrontEndDecision, FrontEndState
 from autoscaler.frontend_settings import FrontEndLoad, FrontEndSettings, Size
+from autoscaler.input_log import InputLog, ScalingInput
 from autoscaler.journal import Journal
 from autoscaler.policy import POKE_GAP_S, UNKNOWN, Decision, Direction, Observation, ScalingState, decide
 from autoscaler.replica_facts import ReplicaFacts
@@ -120,6 +121,7 @@ class ScalingLoop:
         wall: Callable[[], float],
         record: Callable[[Decision], None],
         facts: Callable[[VersionKey], ReplicaFacts] = lambda key: UNKNOWN,
+        inputs: InputLog | None = None,
     ) -> None:
         """A loop without versions.
 
@@ -129,6 +131,7 @@ class ScalingLoop:
         wall: gives unix seconds for bounds.
         record: receives the decisions to be kept.
         facts: the replicas of a version now; default: unknown.
+        inputs: keeps the inputs of every decision; default: a new log.
         """
         self._source = source
         self._target = target
@@ -136,6 +139,7 @@ class ScalingLoop:
         self._wall = wall
         self._record = record
         self._facts = facts
+        self.inputs = InputLog() if inputs is None else inputs
         self._versions: dict[VersionKey, _Tracked] = {}
         self._ticks = DueTimes()
         self._pokes = DueTimes()
@@ -164,6 +168,7 @@ class ScalingLoop:
     def forget(self, key: VersionKey) -> None:
         """Stop scaling a version and cancel a call in progress for it. Unknown versions are ignored."""
         self._versions.pop(key, None)
+        self.inputs.forget(key)
         self._ticks.drop(key)
         self._pokes.drop(key)
         call = self._calls.get(key)
@@ -245,6 +250,7 @@ class ScalingLoop:
         version.decided_s = now
         policy = version.policy
         observation = self._source.observe(version.key, policy.refresh_period_s, now)
+        facts = self._facts(version.key)
         version.state, decision = decide(
             version.key,
             policy,
@@ -253,8 +259,9 @@ class ScalingLoop:
             observation,
             now,
             self._wall(),
-            self._facts(version.key),
+            facts,
         )
+        self.inputs.add(version.key, ScalingInput(now, observation, facts, decision.desired))
         version.keep(decision)
         if is_tick or decision.desired != version.refused:
             self._carry_out(version, tasks)

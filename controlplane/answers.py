@@ -136,6 +136,34 @@ class DecisionListAnswer(Answer, frozen=True):
     value: list[DecisionAnswer]
 
 
+class DifferenceAnswer(Answer, frozen=True):
+    """A span in which another policy would have had another number of replicas. Times are unix seconds."""
+
+    from_: Annotated[float, Meta(description="begin of the span")] = msgspec.field(name="from")
+    to: float
+    recorded: Count
+    what_if: Count
+    reason: str
+
+
+class VersionWhatIfAnswer(Answer, frozen=True):
+    """The inputs of the last hour of a version, replayed through another policy. Times are unix seconds."""
+
+    version: str
+    policy: str
+    from_: Annotated[float, Meta(description="begin of the inputs")] = msgspec.field(name="from")
+    to: float
+    recorded_replica_seconds: float
+    what_if_replica_seconds: float
+    differences: list[DifferenceAnswer]
+
+
+class WhatIfAnswer(Answer, frozen=True):
+    """Versions whose scaling decisions another policy would have made otherwise, or not."""
+
+    value: list[VersionWhatIfAnswer]
+
+
 class FrontEndSizeAnswer(Answer, frozen=True):
     """Size of the front end."""
 
@@ -167,5 +195,6 @@ ANSWERS = (
     KeysAnswer,
     TokenAnswer,
     DecisionListAnswer,
+    WhatIfAnswer,
     FrontEndDecisionListAnswer,
 )

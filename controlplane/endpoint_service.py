@@ -4,7 +4,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autoscaler.input_log import WhatIf
 from autoscaler.policy import Direction
+from autoscaler.policy_text import policy_changes, with_changes
 from cluster.provider import Provider, ProviderError
 from controlplane.cluster_view import Shortfall, shortfalls
 from controlplane.control_errors import ConflictingChange, InvalidCall
@@ -18,7 +20,7 @@ from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry, is_s
 from controlplane.replica_scaling import ReplicaScaling
 from controlplane.signing import TokenIssuer
 from controlplane.tokens import IssuedToken
-from serving.endpoint import Auth, Endpoint, VersionKey
+from serving.endpoint import Auth, AutoscalePolicy, Endpoint, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint
 from serving.replica import Replica, ReplicaState
@@ -203,6 +205,29 @@ class EndpointService:
         last: most records.
         """
         return self._scaling.decisions.last(self._registry.keys_of(name, version), last)
+
+    def what_if(self, name: str, version: str | None, changes: str) -> list[tuple[str, AutoscalePolicy, WhatIf]]:
+        """(version, changed policy, outcome) of each scaled version with decisions in the last hour.
+
+        Raises EndpointNotFound, VersionNotFound, InvalidCall.
+
+        name: of the endpoint.
+        version: None: all versions.
+        changes: of the policy, as in `autoscaler.policy_text`.
+        """
+        found = []
+        for key in self._registry.keys_of(name, version):
+            declared = self._registry.version(key)
+            if declared is None or not is_scaled(declared):
+                continue
+            try:
+                policy = with_changes(declared.autoscale, policy_changes(changes))
+            except ValueError as error:
+                raise InvalidCall(f"policy: {error}") from None
+            outcome = self._scaling.what_if(declared, key, policy)
+            if outcome is not None:
+                found.append((key.version, policy, outcome))
+        return found
 
     async def logs(self, name: str, version: str | None, tail: int) -> list[LogLine]:
         """The last log lines of every replica, by time. Raises EndpointNotFound, VersionNotFound.

@@ -243,6 +243,18 @@ OPERATIONS: Final = (
         },
         right=Right("get"),
     ),
+    Operation(
+        "getWhatIf",
+        "GET",
+        f"{_ENDPOINT}/decisions/what-if",
+        "The inputs of the last hour's decisions, replayed through a changed policy",
+        {200: "WhatIf", 400: "Error", 404: "Error"},
+        query={
+            "version": _VERSION_QUERY,
+            "policy": {"type": "string", "description": "changes: target=50,min=2", "maxLength": 200},
+        },
+        right=Right("get"),
+    ),
 )
 
 

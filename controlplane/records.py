@@ -6,9 +6,17 @@ from dataclasses import dataclass
 
 from autoscaler.frontend_policy import FrontEndDecision
 from autoscaler.frontend_settings import Size
+from autoscaler.input_log import WhatIf
 from autoscaler.policy import Decision, Direction
-from controlplane.answers import DecisionAnswer, FrontEndDecisionAnswer, FrontEndSizeAnswer
-from serving.endpoint import VersionKey
+from autoscaler.policy_text import policy_text
+from controlplane.answers import (
+    DecisionAnswer,
+    DifferenceAnswer,
+    FrontEndDecisionAnswer,
+    FrontEndSizeAnswer,
+    VersionWhatIfAnswer,
+)
+from serving.endpoint import AutoscalePolicy, VersionKey
 
 PER_VERSION = 1000
 
@@ -111,6 +119,27 @@ def to_answer(record: DecisionRecord) -> DecisionAnswer:
         busy_mean=seen.busy_mean,
         waiting=seen.waiting,
         total_slots=seen.total_slots,
+    )
+
+
+def what_if_answer(version: str, policy: AutoscalePolicy, found: WhatIf) -> VersionWhatIfAnswer:
+    """The outcome of a replay as served by REST.
+
+    version: name of the version.
+    policy: the changed policy.
+    found: the outcome, in unix seconds.
+    """
+    return VersionWhatIfAnswer(
+        version=version,
+        policy=policy_text(policy),
+        from_=found.from_s,
+        to=found.to_s,
+        recorded_replica_seconds=found.recorded_replica_seconds,
+        what_if_replica_seconds=found.alternative_replica_seconds,
+        differences=[
+            DifferenceAnswer(each.from_s, each.to_s, each.recorded, each.alternative, each.reason)
+            for each in found.differences
+        ],
     )
 
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from autoscaler.input_log import WhatIf, what_if
 from autoscaler.policy import Decision, Observation, bounds
 from autoscaler.scaling_loop import ScalingLoop
 from autoscaler.utilization import UtilizationFeed
@@ -18,7 +19,7 @@ from controlplane.registry import Registry, is_scaled
 from controlplane.routers import ReplicaRetirer
 from controlplane.scaling_executor import ScalingExecutor
 from serving.clock import Clock
-from serving.endpoint import Endpoint, Version, VersionKey
+from serving.endpoint import AutoscalePolicy, Endpoint, Version, VersionKey
 from serving.usage import UsageReport
 
 
@@ -155,6 +156,19 @@ class ReplicaScaling:
     def observe(self, version: Version, key: VersionKey) -> Observation:
         """Current usage of the version."""
         return self._feed.observe(key, version.autoscale.refresh_period_s, self._clock.now())
+
+    def what_if(self, version: Version, key: VersionKey, policy: AutoscalePolicy) -> WhatIf | None:
+        """The inputs of the last hour replayed through another policy; None without any. Times are unix seconds.
+
+        version: as declared.
+        key: of the version.
+        policy: the other policy.
+        """
+        inputs = self._loop.inputs.of(key)
+        if not inputs:
+            return None
+        found = what_if(key, policy, version.slots_per_replica, inputs, self._clock.now())
+        return found.shifted(self._wall() - self._clock.now())
 
     def busy_replicas(self, key: VersionKey) -> Collection[str] | None:
         """Ids of the replicas with a request in flight; None while a worker does not report."""

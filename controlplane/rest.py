@@ -27,6 +27,7 @@ from controlplane.answers import (
     ReadinessAnswer,
     SkippedAnswer,
     TokenAnswer,
+    WhatIfAnswer,
 )
 from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
@@ -35,7 +36,7 @@ from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, OUTCOME_HEADER, Operation, document
-from controlplane.records import FrontEndRecord, front_end_answer, to_answer
+from controlplane.records import FrontEndRecord, front_end_answer, to_answer, what_if_answer
 from controlplane.registry import ApplyOutcome
 from controlplane.route_sets import RouteSet
 from controlplane.routers import WorkerMetricsSource
@@ -188,6 +189,7 @@ class _Endpoints:
             "setTraffic": self.traffic,
             "restartEndpoint": self.restart,
             "getDecisions": self.decisions,
+            "getWhatIf": self.what_if,
         }
 
     async def listed(self, request: web.Request) -> web.StreamResponse:
@@ -243,6 +245,12 @@ class _Endpoints:
         last = payload.whole_number(request.query, "last", default=20, least=1, most=MAX_LAST)
         records = self._endpoints.decisions(_name(request), request.query.get("version"), last)
         return web.json_response(DecisionListAnswer([to_answer(record) for record in records]).document())
+
+    async def what_if(self, request: web.Request) -> web.StreamResponse:
+        payload.only(request.query, "version", "policy")
+        changes = request.query.get("policy", "")
+        found = self._endpoints.what_if(_name(request), request.query.get("version"), changes)
+        return web.json_response(WhatIfAnswer([what_if_answer(*each) for each in found]).document())
 
 
 def _front_end(decisions: Callable[[int], Sequence[FrontEndRecord]]) -> guard.Handler:

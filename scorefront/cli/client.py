@@ -142,6 +142,11 @@ class ControlClient:
         """Scaling decisions, newest last."""
         return list(self.json_object("GET", _path(name, "decisions"), last=last, version=version)["value"])
 
+    def what_if(self, name: str, policy: str, version: str | None) -> list[dict[str, Any]]:
+        """Scaling decisions of the last hour under a changed policy, one object per version."""
+        path = f"{_path(name, 'decisions')}/what-if"
+        return list(self.json_object("GET", path, policy=policy, version=version)["value"])
+
     def front_end_decisions(self, last: int) -> list[dict[str, Any]]:
         """Decisions on the number of router workers and of routers, newest last."""
         return list(self.json_object("GET", f"{API}/front-end/decisions", last=last)["value"])

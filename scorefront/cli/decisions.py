@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from autoscaler.policy_text import POLICY_OPTIONS, policy_changes
 from autoscaler.sizing import replicas_for
 from controlplane.openapi import MAX_LAST
 from scorefront.cli import show
@@ -16,6 +17,7 @@ from scorefront.cli.arguments import (
     checked_name,
     control_plane,
 )
+from scorefront.cli.client import ControlClient
 from scorefront.cli.command_errors import InvalidInput
 
 NO_FRONT_END_DECISION = (
@@ -35,6 +37,14 @@ def why(
     ] = None,
     last: Annotated[int, typer.Option("--last", metavar="N", help="How many decisions.", min=1, max=MAX_LAST)] = 20,
     version: OneVersion = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--what-if",
+            metavar="NAME=N,…",
+            help=f"Replay the last hour with a changed policy: {', '.join(POLICY_OPTIONS)}.",
+        ),
+    ] = None,
     output: Annotated[TableFormat, typer.Option("-o", "--output", help="How to print.")] = TableFormat.TABLE,
     control_url: ControlUrl = DEFAULT_URL,
     control_ca: ControlCa = None,
@@ -46,11 +56,15 @@ def why(
     \b
     Examples:
       scorefront why iris --last 5
+      scorefront why iris --what-if target=50,min=2
       scorefront why
     """
     if name is None and version is not None:
         raise InvalidInput("--version: needs the NAME of an endpoint before it, as in: why iris --version green")
     control = control_plane(control_url, control_ca)
+    if policy is not None:
+        _show_what_if(control, name, policy, version, output)
+        return
     decisions = control.decisions(name, last, version) if name else control.front_end_decisions(last)
     if output is not TableFormat.TABLE:
         show.print_object({"value": decisions}, output)
@@ -58,6 +72,25 @@ def why(
         show.console().print(show.decision_table(decisions) if name else show.front_end_table(decisions))
     else:
         show.note(f"no scaling decision for {name} yet" if name else NO_FRONT_END_DECISION)
+
+
+def _show_what_if(
+    control: ControlClient, name: str | None, policy: str, version: str | None, output: TableFormat
+) -> None:
+    if name is None:
+        raise InvalidInput("--what-if: needs the NAME of an endpoint before it, as in: why iris --what-if min=2")
+    try:
+        policy_changes(policy)
+    except ValueError as error:
+        raise InvalidInput(f"--what-if: {error}") from None
+    found = control.what_if(name, policy, version)
+    if output is not TableFormat.TABLE:
+        show.print_object({"value": found}, output)
+    elif found:
+        for one in found:
+            show.console().print(show.what_if_table(one))
+    else:
+        show.note(f"no scaling decision for {name} yet")
 
 
 def size(

@@ -190,6 +190,21 @@ def decision_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
+def what_if_table(found: Mapping[str, Any]) -> Table:
+    """The spans in which the changed policy would have had another number, and the replica-seconds of both."""
+    table = _table("FROM (UTC)", "TO", ">RECORDED", ">WHAT-IF", "REASON")
+    for one in found["differences"]:
+        table.add_row(
+            moment(one["from"]), moment(one["to"])[11:], str(one["recorded"]), str(one["whatIf"]), Text(one["reason"])
+        )
+    recorded, other = found["recordedReplicaSeconds"], found["whatIfReplicaSeconds"]
+    table.title = f"{found['version']} with {found['policy']}"
+    table.title_justify = table.caption_justify = "left"
+    differences = len(found["differences"]) or "no"
+    table.caption = f"{differences} differences; replica-seconds {recorded:.0f} recorded, {other:.0f} with the change"
+    return table
+
+
 def front_end_table(decisions: Iterable[Mapping[str, Any]]) -> Table:
     """Time (UTC), previous -> desired workers of each router, and routers, rule, reason."""
     table = _table("TIME (UTC)", ">WORKERS", ">ROUTERS", "RULE", "REASON")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from autoscaler.policy_text import DAY_S, POLICY_OPTIONS, policy_changes, policy_text, with_changes
 from autoscaler.simulation.oracle import oracle_replica_seconds
 from autoscaler.simulation.replay import ReplayResult, ReplaySettings, replay
 from autoscaler.simulation.suggestion import suggest
@@ -25,17 +26,8 @@ from serving.models import MAX_REPLICAS
 MAX_SLOTS = 1000
 MAX_WAIT_MS = 300_000
 MAX_START_S = 3600.0
-DAY_S = 86_400
-POLICY_OPTIONS = {
-    "target": (1, 100),
-    "min": (1, MAX_REPLICAS),
-    "max": (1, MAX_REPLICAS),
-    "window": (1, DAY_S),
-    "refresh": (1, 3600),
-    "slots": (1, MAX_SLOTS),
-    "queue-wait-ms": (1, MAX_WAIT_MS),
-}
-"""Name in --policy -> its range; all are whole numbers."""
+SIMULATED_OPTIONS = {**POLICY_OPTIONS, "slots": (1, MAX_SLOTS), "queue-wait-ms": (1, MAX_WAIT_MS)}
+"""Name in --policy -> its range."""
 
 
 class SimulationFormat(StrEnum):
@@ -72,7 +64,7 @@ def simulate(
         typer.Option(
             "--policy",
             metavar="NAME=N,…",
-            help=f"A policy beside the others, with changes to the options: {', '.join(POLICY_OPTIONS)}. Repeatable.",
+            help=f"A policy with changes to the options, repeatable: {', '.join(SIMULATED_OPTIONS)}.",
         ),
     ] = None,
     service: Annotated[
@@ -100,6 +92,8 @@ def simulate(
       scorefront simulate trace.csv --policy target=50 --policy target=90,min=5 -o svg > chart.svg
       scorefront simulate trace.csv --suggest --p99 200ms
     """
+    if least > most:
+        raise InvalidInput(f"--min: must be at most --max ({most}); got {least}")
     policy = AutoscalePolicy(
         min_replicas=least,
         max_replicas=most,
@@ -109,9 +103,6 @@ def simulate(
     )
     settings = ReplaySettings(policy, slots, start_s, queue_wait_ms / 1000)
     compared = [_changed(settings, text) for text in policies] if policies else [settings]
-    for each in compared:
-        if each.policy.min_replicas > each.policy.max_replicas:
-            raise InvalidInput(f"min: must be at most max ({each.policy.max_replicas}); got {each.policy.min_replicas}")
     requests = _requests(trace, _service_times(service), seed)
     if wanted:
         found = suggest(requests, settings, _seconds(p99))
@@ -149,7 +140,7 @@ def _document(requests: Sequence[tuple[float, float]], result: ReplayResult) -> 
         settings.queue_wait_s,
     )
     return {
-        "policy": policy_text(settings),
+        "policy": f"{policy_text(policy)},slots={settings.slots}",
         "replicaSeconds": round(result.replica_seconds, 3),
         "oracleReplicaSeconds": round(oracle, 3),
         **{f"waitP{share}Ms": round(result.wait_s(share / 100) * 1000, 3) for share in (50, 95, 99)},
@@ -157,15 +148,6 @@ def _document(requests: Sequence[tuple[float, float]], result: ReplayResult) -> 
         "utilization": round(result.utilization, 4),
         "replicas": [[round(at_s, 3), number] for at_s, number in result.replicas],
     }
-
-
-def policy_text(settings: ReplaySettings) -> str:
-    """A policy in the words of --policy."""
-    policy = settings.policy
-    return (
-        f"target={policy.target_utilization * 100:g},min={policy.min_replicas},max={policy.max_replicas}"
-        f",window={policy.scale_down_window_s:g},slots={settings.slots}"
-    )
 
 
 def _table(documents: Sequence[dict[str, Any]]) -> Table:
@@ -211,28 +193,13 @@ def _service_times(text: str) -> ServiceTimes:
 
 def _changed(settings: ReplaySettings, text: str) -> ReplaySettings:
     """The settings with the changes of one --policy."""
-    given: dict[str, int] = {}
-    for pair in text.split(","):
-        name, _, number = pair.strip().partition("=")
-        if name not in POLICY_OPTIONS or name in given:
-            raise InvalidInput(
-                f"--policy: {pair.strip()!r}: must be NAME=N with one of {', '.join(POLICY_OPTIONS)}, each once"
-            )
-        low, high = POLICY_OPTIONS[name]
-        if not number.isdecimal() or not low <= int(number) <= high:
-            raise InvalidInput(f"--policy: {name}: must be a whole number from {low} to {high}; got {number!r}")
-        given[name] = int(number)
-    policy = settings.policy
-    changed = replace(
-        policy,
-        min_replicas=given.get("min", policy.min_replicas),
-        max_replicas=given.get("max", policy.max_replicas),
-        target_utilization=given["target"] / 100 if "target" in given else policy.target_utilization,
-        refresh_period_s=float(given.get("refresh", policy.refresh_period_s)),
-        scale_down_window_s=float(given.get("window", policy.scale_down_window_s)),
-    )
+    try:
+        given = policy_changes(text, SIMULATED_OPTIONS)
+        policy = with_changes(settings.policy, given)
+    except ValueError as error:
+        raise InvalidInput(f"--policy: {error}") from None
     wait_s = given["queue-wait-ms"] / 1000 if "queue-wait-ms" in given else settings.queue_wait_s
-    return replace(settings, policy=changed, slots=given.get("slots", settings.slots), queue_wait_s=wait_s)
+    return replace(settings, policy=policy, slots=given.get("slots", settings.slots), queue_wait_s=wait_s)
 
 
 def _seconds(text: str) -> float:

@@ -89,6 +89,7 @@ CALLS: dict[str, tuple[str, str, Any, tuple[str, str, str] | None]] = {
         ("get", "/scorefront/front-end/decisions", "*"),
     ),
     "getEndpoint": ("GET", IRIS, None, ("get", ENDPOINTS, "red")),
+    "getWhatIf": ("GET", f"{IRIS}/decisions/what-if?policy=min=2", None, ("get", ENDPOINTS, "red")),
     "getDecisions": ("GET", f"{IRIS}/decisions", None, ("get", ENDPOINTS, "red")),
     "getLogs": ("GET", f"{IRIS}/logs", None, ("get", f"{ENDPOINTS}/log", "red")),
     "getKeys": ("GET", f"{IRIS}/keys", None, ("get", f"{ENDPOINTS}/keys", "red")),

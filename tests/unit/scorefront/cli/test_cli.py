@@ -48,6 +48,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
         yield script
 
 
+def test_a_what_if_shows_where_the_policy_would_have_decided_otherwise(
+    server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    span = {"from": 1.8e9, "to": 1.8e9 + 60, "recorded": 4, "whatIf": 2, "reason": "less was enough"}
+    found = {"version": "blue", "policy": "target=90", "from": 1.8e9, "to": 1.8e9 + 600, "differences": [span]}
+    totals = {"recordedReplicaSeconds": 2400.0, "whatIfReplicaSeconds": 2280.0}
+    server.on(f"GET {IRIS}/decisions/what-if", answer_json({"value": [found | totals]}))
+    assert run(["why", "iris", "--what-if", "target=90"]) == 0
+    shown = capsys.readouterr().out
+    assert "less was enough" in shown and "replica-seconds 2400 recorded, 2280 with the change" in shown
+    assert "policy=target" in server.asked[-1].path
+    assert run(["why", "--what-if", "target=90"]) == 2
+    assert run(["why", "iris", "--what-if", "target=900"]) == 2
+    assert "target: must be a whole number from 1 to 100; got '900'" in capsys.readouterr().err
+
+
 def test_size_prints_the_number_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["size", "--rps", "20", "--seconds", "10"]) == 0
     assert capsys.readouterr() == ("286\n", "")

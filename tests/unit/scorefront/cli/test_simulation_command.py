@@ -69,7 +69,7 @@ def test_a_suggestion_keeps_the_goal(trace: str, capsys: pytest.CaptureFixture[s
         (["--policy", "goal=1"], "--policy: 'goal=1': must be NAME=N with one of target, min"),
         (["--policy", "min=1,min=2"], "each once"),
         (["--policy", "min=20"], "min: must be at most max (10); got 20"),
-        (["--min", "11"], "min: must be at most max (10); got 11"),
+        (["--min", "11"], "--min: must be at most --max (10); got 11"),
         (["--service", "uniform:3"], "--service: must be a mean in ms"),
         (["--suggest", "--p99", "fast"], "--p99: must be a time from 0ms"),
         (["--slots", "0"], "--slots"),
