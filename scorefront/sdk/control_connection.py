@@ -195,7 +195,7 @@ class ControlConnection:
                     raise refusal(self.url, read_whole(response), error)
                 yield response
         except (ServerUnreachable, UnusableAuthority) as failure:
-            raise WorkspaceException(str(failure)) from failure
+            raise WorkspaceException(str(failure)) from None
 
 
 class ConnectedWorkspace(Protocol):

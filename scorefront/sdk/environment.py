@@ -13,7 +13,6 @@ from scorefront.sdk.exceptions import AzureMLException, EnvironmentNotFoundExcep
 
 DEFINITION = "azureml_environment.json"
 """Name of the file that `save_to_directory` writes."""
-MAX_VERSION_CHARACTERS = 255
 
 
 @dataclass
@@ -107,13 +106,13 @@ class Environment:
         return made
 
     def register(self, workspace: ConnectedWorkspace) -> "Environment":
-        """Keep the definition in the workspace under a version; that environment.
+        """Keep the definition in the workspace; the environment with its version.
 
+        The version is counted up unless it is set; a definition that equals the latest one keeps its version.
         Raises UserErrorException for an invalid definition.
         """
-        body = {key[:1].upper() + key[1:] if key != "python" else key: item for key, item in self.as_dict().items()}
-        path = _path(workspace, self.name, self.version or "autosave")
-        return _environment(workspace.connection.call("PUT", path, body, error=UserErrorException))
+        path = _path(workspace, self.name, self.version)
+        return _environment(workspace.connection.call("PUT", path, self.as_dict(), error=UserErrorException))
 
     @staticmethod
     def get(

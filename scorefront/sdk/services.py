@@ -224,7 +224,7 @@ class Webservice:
             with sent(base, "POST", place.path, head, body, SCORING_TIMEOUT_S, ServerTrust()) as response:
                 return read_whole(response)
         except (ServerUnreachable, UnusableAuthority) as failure:
-            raise WebserviceException(str(failure)) from failure
+            raise WebserviceException(str(failure)) from None
 
     def _fetched_credential(self) -> str | None:
         """Key or token; None: the service has no authentication."""

@@ -88,10 +88,13 @@ class AzureProtocol:
 
 
 def _read(builds: bool) -> Callable[[Mapping[str, Any]], EnvironmentSpec | None]:
-    """The reader of environment objects. `builds`: False: it checks them, and names the Python of scorefront."""
+    """The reader of environment objects. `builds`: False: it checks them, and names the Python of scorefront.
+
+    That is taken as well for an object without `python`: it has variables only.
+    """
 
     def read(environment: Mapping[str, Any]) -> EnvironmentSpec | None:
         spec = from_definition(environment)
-        return spec if builds else None
+        return spec if builds and environment.get("python") else None
 
     return read

@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 
-from scorefront.sdk import AksCompute, AksEndpoint, AksWebservice, InferenceConfig, Model, Webservice, Workspace
+from scorefront.sdk import (
+    AksCompute,
+    AksEndpoint,
+    AksWebservice,
+    Environment,
+    InferenceConfig,
+    Model,
+    Webservice,
+    Workspace,
+)
 from scorefront.sdk.exceptions import (
     ComputeTargetException,
+    EnvironmentNotFoundException,
     ModelNotFoundException,
     UserErrorException,
     WebserviceException,
@@ -430,6 +440,23 @@ def test_every_name_of_a_compute_target_stands_for_the_one(workspace: Workspace,
     assert target.get_status() == "Succeeded"
     with pytest.raises(ComputeTargetException, match="3 to 24"):
         AksCompute(workspace, "a")
+
+
+def test_an_environment_is_registered_under_a_counted_version(workspace: Workspace, control: ScriptedServer) -> None:
+    path = f"/environment/v1.0{SCOPE}/environments"
+    made = Environment("science")
+    made.python.conda_dependencies.add_pip_package("numpy")
+    registered = {**made.as_dict(), "version": "3"}
+    control.on(f"PUT {path}/science", answer_json(registered))
+    control.on(f"GET {path}/science/versions/3", answer_json(registered))
+    control.on(f"GET {path}/", answer_json({"value": [registered]}))
+    error = {"code": "EnvironmentNotFound", "message": "none", "statusCode": 404}
+    control.on(f"GET {path}/none", answer_json(error, 404))
+    assert made.register(workspace).version == "3"
+    assert Environment.get(workspace, "science", "3").as_dict() == registered
+    assert workspace.environments["science"].python.conda_dependencies.pip_packages == ["numpy"]
+    with pytest.raises(EnvironmentNotFoundException, match="environment none is not registered"):
+        Environment.get(workspace, "none")
 
 
 def test_attributes_of_a_service_have_the_names_of_azure(workspace: Workspace, control: ScriptedServer) -> None:
