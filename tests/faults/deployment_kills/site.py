@@ -90,7 +90,7 @@ class Site:
 
     def left(self) -> list[int]:
         """Processes of all lives that still run."""
-        return [each.pid for each in self._descendants if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        return [each.pid for each in self._descendants if runs(each)]
 
     def deploy(self, script: str) -> threading.Thread:
         """Ask for a deployment in the background; its end is that of the request, whatever its outcome."""
@@ -124,6 +124,14 @@ class Site:
                 return bool(response.status == 200)
         except OSError:
             return False
+
+
+def runs(process: psutil.Process) -> bool:
+    """True for a process that is no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def until(condition: Callable[[], object], within_s: float = LONGEST_S) -> bool:

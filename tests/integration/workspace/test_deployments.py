@@ -416,6 +416,7 @@ class FakeBuilder:
 
     failure: BuildError | None = None
     hangs: bool = False
+    interpreter: Path = Path(sys.executable)
     built: list[str] = field(default_factory=list)
 
     async def build(self, spec: EnvironmentSpec, log: Log) -> BuiltEnvironment:
@@ -426,7 +427,7 @@ class FakeBuilder:
             raise self.failure
         found = spec.key in self.built
         self.built.append(spec.key)
-        return BuiltEnvironment(spec.key, Path(sys.executable), found)
+        return BuiltEnvironment(spec.key, self.interpreter, found)
 
 
 @pytest.fixture
@@ -438,14 +439,18 @@ async def building(tmp_path: Path) -> AsyncIterator[tuple[DeploymentBench, FakeB
     await bench.stop()
 
 
-async def test_equal_environments_are_built_once(building: tuple[DeploymentBench, FakeBuilder]) -> None:
-    bench, _ = building
+async def test_equal_environments_are_built_once(building: tuple[DeploymentBench, FakeBuilder], tmp_path: Path) -> None:
+    bench, builder = building
+    builder.interpreter = tmp_path / "python"
+    builder.interpreter.touch()
     first = await bench.deployed(bench.request(environment=SPEC))
     second = await bench.deployed(bench.request("rose", environment=SPEC))
     assert (first.state, second.state) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
     assert "nowhere 1.0 from PyPI" in await bench.lines(first.id)
     assert any(f"environment: {SPEC.key[:12]} built" in line for line in await bench.lines(first.id))
     assert any(f"environment: {SPEC.key[:12]} found" in line for line in await bench.lines(second.id))
+    (replica,) = [each["replica"] for each in versions(bench.document())]
+    assert replica["environment"] == str(builder.interpreter)
     (origin,) = bench.service.provenance("iris")
     assert (origin.environment_key, origin.environment_name, origin.environment_version) == (SPEC.key, "myenv", "1")
     assert bench.service.environments_in_use() == {SPEC.key}
@@ -475,6 +480,16 @@ async def test_a_stopped_build_is_begun_again_with_its_definition(
     assert (await after.ended(running.id)).state is OperationState.SUCCEEDED
     assert builder.built == [SPEC.key]
     await after.stop()
+
+
+async def test_an_environment_removed_before_its_version_is_declared_is_built_again(
+    building: tuple[DeploymentBench, FakeBuilder], tmp_path: Path
+) -> None:
+    bench, builder = building
+    builder.interpreter = tmp_path / "absent"
+    ended = await bench.deployed(bench.request(environment=SPEC))
+    assert ended.state is OperationState.SUCCEEDED
+    assert builder.built == [SPEC.key, SPEC.key]
 
 
 async def test_a_build_can_be_cancelled(building: tuple[DeploymentBench, FakeBuilder]) -> None:
