@@ -1,0 +1,285 @@
+"""Cost and losses of collected payloads.
+
+    python -m loadtests.collecting cost [--rounds 9] [--seconds 3]    CPU per request: off, at 0, 1, 100 %
+    python -m loadtests.collecting loss [--requests 100000]          each request once, bodies by hash
+    python -m loadtests.collecting kill [--requests 100000]          the same, while the collector is killed every 2 s
+    python -m loadtests.collecting away [--seconds 600]              the store fails for so long
+
+Exit status 1: a limit is exceeded, or a payload is missing, doubled, changed or not counted.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+from aiohttp import web
+
+from loadtests.bench import wrk
+from loadtests.bench.figures import Table, middle, rotated
+from loadtests.installation import Installation, manifest
+from loadtests.peers import nginx
+from loadtests.peers.rig import Rig, Target
+from loadtests.peers.scorefront import Product, routed
+
+BODY_BYTES = 1024
+CONNECTIONS = 32
+KILL_S = 2.0
+SETTLE_S = 90.0
+COST_LIMITS = {"0 %": 1.01, "1 %": 1.01, "100 %": 1.10}
+_result = re.compile(r'scorefront_payloads_total\{endpoint="load",result="(\w+)",version="blue"\} (\d+)')
+
+
+@dataclass(slots=True)
+class Way:
+    """One way to collect, and its runs."""
+
+    name: str
+    target: Target
+    runs: list[wrk.Run] = field(default_factory=list)
+
+
+def cost(rounds: int, seconds: int) -> int:
+    """Print CPU of the router worker per request, in interleaved rounds; the exit status."""
+    body = json.dumps({"data": "x" * (BODY_BYTES - 13)}).encode()
+    with Rig() as rig:
+        port = nginx.start_backend(rig).port
+        wanted: dict[str, float | None] = {"off": None, "0 %": 0, "1 %": 1, "100 %": 100}
+        documents = [
+            manifest(f"cost{number}", [routed("blue", [port], **_collection(percent))])
+            for number, percent in enumerate(wanted.values())
+        ]
+        product = Product(rig, *documents)
+        ways = [Way(name, product.target(f"cost{number}")) for number, name in enumerate(wanted)]
+        fields = (("Content-Length", str(len(body))), ("Content-Type", "application/json"))
+        for _, way in [*((0, way) for way in ways), *rotated(ways, rounds)]:
+            script = wrk.script(way.target.head("POST", *fields), body)
+            way.runs.append(wrk.drive(way.target, script, rig.directory, seconds))
+    base = ways[0]
+    rows, worst = [], 0
+    for way in ways:
+        pairs = zip(way.runs[1:], base.runs[1:], strict=True)
+        ratio = middle([mine.cpu_ns / theirs.cpu_ns for mine, theirs in pairs])
+        rows.append((way.name, f"{middle([run.cpu_ns for run in way.runs[1:]]) / 1000:.2f}", f"{ratio:.3f}"))
+        worst |= ratio > COST_LIMITS.get(way.name, 1.0) or any(run.failed for run in way.runs)
+    print(Table(("collected", "CPU µs per request", "ratio to off"), tuple(rows)).text())
+    return int(worst)
+
+
+def _collection(percent: float | None) -> dict[str, Any]:
+    if percent is None:
+        return {}
+    return {"dataCollection": {"storageEnabled": True, "samplingPercent": percent}}
+
+
+@dataclass(slots=True)
+class Driven:
+    """What was sent."""
+
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    """Request id -> SHA-256 of its body, which the replica sends back."""
+    failed: int = 0
+    times_s: list[float] = field(default_factory=list)
+
+    def p99_ms(self) -> float:
+        """99th percentile of the durations."""
+        return 1000 * sorted(self.times_s)[int(len(self.times_s) * 0.99)] if self.times_s else 0.0
+
+
+class LoadedInstallation:
+    """An installation whose one version collects, with a replica that sends bodies back."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.installation = Installation(directory, "--workers=2")
+        self.key = ""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> Any:
+        """Run during the block."""
+        runner = web.AppRunner(_echo(), access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        version = routed("blue", [port], 64, dataCollection={"storageEnabled": True})
+        await asyncio.to_thread(self.installation.start, manifest("load", [version], authEnabled=False))
+        try:
+            yield self
+        finally:
+            await asyncio.to_thread(self.installation.stop)
+            await runner.cleanup()
+
+    async def drive(self, requests: int, until: float = float("inf")) -> Driven:
+        """Send requests. `until`: monotonic seconds after which none is begun."""
+        driven = Driven()
+        numbers = iter(range(requests))
+        url = f"{self.installation.scoring}/api/v1/service/load/score"
+
+        async def client(session: aiohttp.ClientSession) -> None:
+            for number in numbers:
+                if time.monotonic() > until:
+                    return
+                body = json.dumps({"number": number, "text": os.urandom(number % 700).hex()}).encode()
+                began = time.monotonic()
+                async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
+                    ok = answer.status == 200 and await answer.read() == body
+                driven.times_s.append(time.monotonic() - began)
+                driven.failed += not ok
+                driven.bodies[answer.headers["x-ms-request-id"]] = hashlib.sha256(body).digest()
+
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+            await asyncio.gather(*(client(session) for _ in range(CONNECTIONS)))
+        return driven
+
+    async def counts(self) -> dict[str, int]:
+        """Payloads by result."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.installation.control}/metrics") as answer:
+            return {result: int(count) for result, count in _result.findall(await answer.text())}
+
+    async def settled(self, requests: int) -> dict[str, int]:
+        """The counts once all requests are counted, or after SETTLE_S."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            found = await self.counts()
+            if sum(found.values()) >= requests or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(0.2)  # interval of the polls
+
+    def collector(self) -> psutil.Process | None:
+        """The collector's process."""
+        for process in self.installation.descendants():
+            with contextlib.suppress(psutil.Error):
+                if "collector" in process.cmdline():
+                    return process
+        return None
+
+    @property
+    def data(self) -> Path:
+        """Folder of the collected data."""
+        return self.directory / "state" / "store" / "modelDataCollector"
+
+    def stored(self, collection: str) -> Iterator[tuple[str, bytes]]:
+        """Request id and SHA-256 of the data of each record."""
+        for path in self.data.rglob(f"{collection}/**/*.jsonl"):
+            for line in path.read_bytes().splitlines():
+                data, _, rest = line.partition(b'"data":')[2].rpartition(b',"correlationid":"')
+                yield rest[:36].decode(), hashlib.sha256(data).digest()
+
+
+def _echo() -> web.Application:
+    async def score(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read(), content_type="application/json")
+
+    async def health(request: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application(client_max_size=1 << 24)
+    app.add_routes([web.post("/score", score), web.get("/", health)])
+    return app
+
+
+def judged(load: LoadedInstallation, driven: Driven, counts: dict[str, int], lost: int) -> int:
+    """Print what is missing, doubled and changed; the exit status. `lost`: payloads that may be missing."""
+    wrong = 0
+    for collection in ("request", "response"):
+        found = list(load.stored(collection))
+        times = Counter(identity for identity, _ in found)
+        missing = len(driven.bodies.keys() - times.keys())
+        doubled = sum(count - 1 for count in times.values())
+        changed = sum(driven.bodies.get(identity) != digest for identity, digest in found)
+        print(f"{collection}s: {len(found)} stored, {missing} missing, {doubled} doubled, {changed} changed")
+        wrong += max(0, missing - lost) + doubled + changed
+    uncounted = len(driven.bodies) - sum(counts.values())
+    print(f"counted: {counts}; {uncounted} uncounted; {driven.failed} failed; p99 {driven.p99_ms():.1f} ms")
+    return int(bool(wrong or uncounted or driven.failed))
+
+
+async def loss(requests: int, kill: bool) -> int:
+    """Send requests, in `kill` while the collector is killed again and again; the exit status."""
+    with _folder() as folder:
+        async with LoadedInstallation(folder).running() as load:
+            killer = asyncio.create_task(_kill(load)) if kill else None
+            driven = await load.drive(requests)
+            if killer is not None:
+                killer.cancel()
+                await asyncio.gather(killer, return_exceptions=True)
+            counts = await load.settled(requests)
+            return judged(load, driven, counts, counts.get("dropped", 0))
+
+
+async def _kill(load: LoadedInstallation) -> None:
+    while True:
+        await asyncio.sleep(KILL_S)
+        if (collector := load.collector()) is not None:
+            collector.kill()
+
+
+async def away(seconds: float) -> int:
+    """Send requests while the store fails; the exit status."""
+    with _folder() as folder:
+        async with LoadedInstallation(folder).running() as load:
+            before = await load.drive(5000)
+            counts = await load.settled(len(before.bodies))
+            aside = load.data.with_name("aside")
+            load.data.rename(aside)
+            load.data.write_text("in the way: no folder can be made here")
+            during = await load.drive(10**9, time.monotonic() + seconds)
+            memory = {
+                process.name() + str(process.pid): process.memory_info().rss >> 20
+                for process in load.installation.descendants()
+            }
+            load.data.unlink()
+            aside.rename(load.data)
+            after = await load.drive(1000)
+            everything = len(before.bodies) + len(during.bodies) + len(after.bodies)
+            counts = await load.settled(everything)
+            stored = len(list(load.stored("request")))
+            print(f"before: p99 {before.p99_ms():.1f} ms; while the store failed: p99 {during.p99_ms():.1f} ms")
+            print(f"sent {everything}, {before.failed + during.failed + after.failed} failed; counted {counts}")
+            print(f"stored {stored}; memory in MiB by process: {memory}")
+            exact = counts.get("stored") == stored and sum(counts.values()) == everything
+            return int(not exact or bool(before.failed + during.failed + after.failed))
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="scorefront-collecting-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parser = argparse.ArgumentParser(prog="python -m loadtests.collecting")
+    parser.add_argument("what", choices=("cost", "loss", "kill", "away"))
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=None, help="of a run (cost: 3), or of the failure (away: 600)")
+    options = parser.parse_args()
+    if options.what == "cost":
+        return cost(options.rounds, int(options.seconds or 3))
+    if options.what == "away":
+        return asyncio.run(away(options.seconds or 600))
+    return asyncio.run(loss(options.requests, options.what == "kill"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
