@@ -146,6 +146,50 @@ class StoredPayloads:
         return self._folder / name
 
 
+class AbsentPayloads:
+    """No store: everything is dropped, and counted."""
+
+    appends = False
+
+    def __init__(self, parts: Path) -> None:
+        """`parts`: folder for files under construction."""
+        self.spool = parts / SPOOL
+
+    def size_bytes(self, name: str) -> int | None:
+        """None."""
+        return None
+
+    def append(self, name: str, data: bytes) -> None:
+        """Fails."""
+        raise _no_store()
+
+    def truncate(self, name: str, size_bytes: int) -> None:
+        """No effect."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Fails."""
+        raise _no_store()
+
+    def take(self, file: Path, name: str) -> None:
+        """Fails."""
+        raise _no_store()
+
+    def delete(self, name: str) -> None:
+        """No effect."""
+
+    def names(self, folder: str) -> list[str]:
+        """None."""
+        return []
+
+    def open(self, name: str) -> BinaryIO:
+        """Fails."""
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _no_store() -> OSError:
+    return OSError(errno.ENODEV, "no store is set: SCOREFRONT_STORE")
+
+
 def make_spool(store: PayloadStore) -> None:
     """Make the folder of bodies under construction. Raises OSError."""
     atomic_files.make_private_directory(store.spool)

@@ -117,6 +117,15 @@ def router(
     peer_ports: PeerPorts = None,
     state: KeptDir = Path("/var/lib/scorefront"),
     inflight: InflightDir = None,
+    rings: Annotated[
+        Path | None,
+        typer.Option(
+            "--rings-dir",
+            metavar="DIR",
+            help="Memory-backed folder shared with `collector`, for collected payloads; else none are collected.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run one router of a cluster: it follows the Kubernetes API, and shares replicas exactly with the other routers.
 
@@ -150,6 +159,7 @@ def router(
         tls_redirect=redirect_at,
         access_log=access_log.value,
         inflight_dir=inflight.absolute() if inflight is not None else None,
+        rings_dir=rings.absolute() if rings is not None else None,
     )
     raise typer.Exit(run(options))
 
@@ -188,12 +198,10 @@ def collector(
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Store the collected payloads of the router in this pod, as a container beside the router's; or the data of the
-    scripts in a pod of a model, as a container there.
+    scripts in a pod of a model, as a container there. Without a store, payloads are dropped and counted.
     """
     from scorefront.collector.collector_process import CollectorOptions, run  # late: only this command needs it
 
-    if not store:
-        raise InvalidInput("--store: must be a folder or URL, unless the environment has SCOREFRONT_STORE")
     name = instance or socket.gethostname()
     options = CollectorOptions(
         rings_dir=rings.absolute(),

@@ -21,7 +21,7 @@ from scorefront.process import process_main as process
 from serving.endpoint import PayloadCollection, VersionKey
 from telemetry.collected_versions import CollectedVersions
 from telemetry.collector import Collector, CollectorClock
-from telemetry.payload_files import StoredPayloads
+from telemetry.payload_files import AbsentPayloads, PayloadStore, StoredPayloads
 from telemetry.script_listener import ScriptListener
 from workspace.store.file_store import FileStore
 
@@ -56,7 +56,7 @@ def run(options: CollectorOptions) -> int:
 async def _run(options: CollectorOptions) -> int:
     settings = payload_settings(os.environ)
     atomic_files.make_private_directory(options.rings_dir)
-    store = await asyncio.to_thread(lambda: StoredPayloads(FileStore(options.store, options.parts_dir)))
+    store = await asyncio.to_thread(_store, options)
     stopping = threading.Event()
     wall = time.time  # noqa: TID251 - the shell that reads the wall clock
     clock = CollectorClock(time.monotonic, wall, stopping.wait, stopping)
@@ -72,6 +72,13 @@ async def _run(options: CollectorOptions) -> int:
             stopping.set()
         await collecting
     return 0
+
+
+def _store(options: CollectorOptions) -> PayloadStore:
+    """Raises StoreError."""
+    if options.store:
+        return StoredPayloads(FileStore(options.store, options.parts_dir))
+    return AbsentPayloads(options.parts_dir or options.rings_dir)
 
 
 @contextlib.asynccontextmanager

@@ -32,6 +32,7 @@ from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront.cluster_names import watched_namespaces
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
+from scorefront.payload_settings import payload_settings
 from scorefront.ports.timed_port import port_limits
 from scorefront.process import process_main as process
 from scorefront.process.event_loop import use_fast_loop
@@ -42,6 +43,9 @@ from scorefront.router.configmap_membership import ClusterMembership
 from scorefront.router.sole_member import SoleMemberMarker
 from scorefront.router.uplink import Uplink
 from scorefront.static_networks import destinations, own_names, worker_arguments
+from serving.endpoint import VersionKey
+from telemetry.collector_journal import payload_counts
+from telemetry.ring import PayloadCounts
 
 _log = logging.getLogger("scorefront.router")
 
@@ -82,6 +86,8 @@ class RouterOptions:
     access_log: str = "errors"
     inflight_dir: Path | None = None
     """Folder of the in-flight table, shared with the exit reporter; None: memory of this process."""
+    rings_dir: Path | None = None
+    """Folder of the rings of collected payloads, shared with the collector; None: none are collected."""
 
 
 def run(options: RouterOptions) -> int:
@@ -93,6 +99,7 @@ def _run(options: RouterOptions) -> int:
     from_environment()
     destinations(os.environ, in_cluster=True)
     port_limits(os.environ)
+    payload_settings(os.environ)
     trust = trust_from_folder(options.peers_dir)
     trust.context(server=True)  # reports invalid files now
     with contextlib.ExitStack() as sockets:
@@ -165,7 +172,10 @@ class _Router:
         statics = worker_arguments(
             destinations(environment, in_cluster=True), own_names=own_names(api.home, environment)
         )
-        told = (f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}", *statics)
+        told = [f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}", *statics]
+        if options.rings_dir is not None:
+            ring_bytes = payload_settings(environment).ring_bytes
+            told += [f"--rings-dir={options.rings_dir}", f"--ring-bytes={ring_bytes}"]
         self._supervisor = Supervisor(
             listen,
             options.workers or 1,
@@ -176,7 +186,7 @@ class _Router:
             peer_ports,
             _inflight_folder(options.inflight_dir, group),
         )
-        self._exposition = Exposition()
+        self._exposition = Exposition(payloads=self._payloads)
         self._rendering = asyncio.Lock()
         self._informed = False
         """True once the endpoints are known, from the API server or from the last run."""
@@ -286,6 +296,12 @@ class _Router:
             return "no worker serves yet"
         owners = {member.name for member in self._supervisor.view.members if member.eligible}
         return "" if serving <= owners else "the other routers do not know of the workers yet"
+
+    def _payloads(self) -> dict[VersionKey, PayloadCounts]:
+        if self._options.rings_dir is not None:
+            with contextlib.suppress(OSError):
+                return payload_counts(self._options.rings_dir)
+        return {}
 
     async def _metrics(self) -> bytes:
         watch = self._watch

@@ -33,8 +33,8 @@ from tests.cluster.played.service import Service
 HOME = "scorefront"
 """The namespace that the overlay names."""
 LEASE = "scorefront-control"
-BESIDE = "exit-reporter"
-"""The second container of a router pod."""
+BESIDE = ("exit-reporter", "collector")
+"""The other containers of a router pod."""
 ENDPOINTS = "/apis/scorefront.io/v1alpha1/namespaces/{}/scoringendpoints"
 SCORING_PORT, ADMIN_PORT, REST_PORT = 8080, 8082, 8081
 START_S, CHANGE_S = 90.0, 60.0
@@ -210,7 +210,7 @@ class Site:
         """The process of the newest main container of a pod, as the played node knows it; 0: none runs."""
         pid = 0
         for entry in self.journal():
-            if entry.container == BESIDE or entry.what not in (journal.STARTED, journal.ENDED):
+            if entry.container in BESIDE or entry.what not in (journal.STARTED, journal.ENDED):
                 continue
             if entry.pod == f"{namespace}/{pod}":
                 pid = entry.pid if entry.what == journal.STARTED else 0

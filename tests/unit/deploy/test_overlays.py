@@ -124,7 +124,7 @@ def test_the_exit_reporter_reads_the_in_flight_table_that_the_router_writes_to_m
     name: str, overlay: Overlay
 ) -> None:
     template = overlay(name)[ROUTER]["spec"]["template"]
-    router, reporter = template["spec"]["containers"]
+    router, reporter, _ = template["spec"]["containers"]
     assert template["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == router["name"] == CONTAINER
     (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "inflight")
     assert volume["emptyDir"]["medium"] == "Memory"
@@ -135,6 +135,19 @@ def test_the_exit_reporter_reads_the_in_flight_table_that_the_router_writes_to_m
     assert reporter["image"] == router["image"] and reporter["securityContext"] == router["securityContext"]
     assert {each["name"] for each in reporter["env"]} == {"POD_NAME", "SCOREFRONT_NAMESPACE"}
     assert reporter["resources"]["limits"].keys() == router["resources"]["limits"].keys()
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_collector_reads_the_rings_that_the_router_writes_to_memory(name: str, overlay: Overlay) -> None:
+    template = overlay(name)[ROUTER]["spec"]["template"]
+    router, _, collector = template["spec"]["containers"]
+    (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "rings")
+    assert volume["emptyDir"]["medium"] == "Memory"
+    assert all(mount in router["volumeMounts"] for mount in collector["volumeMounts"])
+    (told,) = (f"--rings-dir={mount['mountPath']}" for mount in router["volumeMounts"] if mount["name"] == "rings")
+    assert collector["args"][:2] == ["collector", told] and told in router["args"]
+    assert collector["image"] == router["image"] and collector["securityContext"] == router["securityContext"]
+    assert collector["envFrom"] == router["envFrom"]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
