@@ -100,6 +100,15 @@ class Collect(msgspec.Struct, tag=True, frozen=True):
     request: int
 
 
+class ReadTrace(msgspec.Struct, tag=True, frozen=True):
+    """Request for the arrivals and service times of a version; answered by `TraceRead`."""
+
+    request: int
+    key: VersionKey
+    since_s: float
+    """Longest age."""
+
+
 ToWorker = (
     ResetAll
     | UpsertEndpoint
@@ -109,6 +118,7 @@ ToWorker = (
     | UpsertReplica
     | RemoveReplica
     | SetOwnPods
+    | ReadTrace
     | Retire
     | Collect
 )
@@ -189,7 +199,15 @@ class Metrics(msgspec.Struct, tag=True, frozen=True):
     metrics: WorkerMetrics
 
 
-ToControl = Serving | Usage | Retired | Drained | Metrics
+class TraceRead(msgspec.Struct, tag=True, frozen=True):
+    """The answer to `ReadTrace`."""
+
+    request: int
+    requests: list[tuple[float, float | None, int]]
+    """(age in seconds, service time in seconds or None, size in bytes)."""
+
+
+ToControl = TraceRead | Serving | Usage | Retired | Drained | Metrics
 
 # ---- leader -> group of workers in another pod
 

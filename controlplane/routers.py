@@ -26,3 +26,13 @@ class WorkerMetricsSource(Protocol):
 
     async def collect(self) -> Sequence[WorkerMetrics]:
         """Counts of every worker; the last known ones of a worker that does not answer within a second."""
+
+
+class TraceSource(Protocol):
+    """Source of the recorded arrivals of a version."""
+
+    async def trace(self, key: VersionKey, since_s: float) -> Sequence[tuple[float, float | None, int]]:
+        """(age in seconds, service time in seconds or None, size in bytes) of the requests, oldest first.
+
+        since_s: longest age.
+        """

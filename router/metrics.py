@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import defaultdict
 
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from router.request_trace import RequestTrace, trim
 from serving.endpoint import VersionKey
 
 DURATION_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -34,7 +35,7 @@ class HistogramBuckets:
 class VersionStats:
     """Counters and histograms of one version."""
 
-    __slots__ = ("_recent", "duration", "queue_wait", "requests", "routing")
+    __slots__ = ("_recent", "duration", "queue_wait", "requests", "routing", "trace")
 
     def __init__(self, recent: list[float] | None = None) -> None:
         """`recent`: list shared by all versions; each routing time (s) is appended (`WorkerStats.tally`)."""
@@ -43,6 +44,7 @@ class VersionStats:
         self.duration = HistogramBuckets(DURATION_BOUNDS_S)
         self.queue_wait = HistogramBuckets(WAIT_BOUNDS_S)
         self.routing = HistogramBuckets(ROUTING_BOUNDS_S)
+        self.trace = RequestTrace()
 
     @property
     def ended(self) -> int:
@@ -110,6 +112,10 @@ class WorkerStats:
         self.routed += len(self._recent)
         self.routing_s += sum(self._recent)
         self._recent.clear()
+
+    def trim_traces(self, now: float) -> None:
+        """Keep the traces of all versions within their bounds. `now`: monotonic seconds."""
+        trim([stats.trace for stats in self.versions.values()], now)
 
     def forget(self, key: VersionKey) -> None:
         """Drop the counters of a version that is no longer declared."""

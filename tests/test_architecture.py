@@ -23,6 +23,7 @@ BESIDE_THE_CORE = (
     "router.socket_write",
     "router.write_batch",
     "router.busy_polling",
+    "router.request_trace",
     "router.log_limit",
 )
 OF_THE_CLUSTER = ("cluster.framing", "cluster.owned_tasks", "cluster.unauthenticated", "cluster.trust")
@@ -36,10 +37,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router": (),  # the package's own docstring; every module below it has a line of its own
     "router.core": ("serving",),
     "router.settings": ("serving", "router.core"),
-    "router.metrics": ("serving", "router.core", "router.settings", "cluster.link"),
+    "router.metrics": ("serving", "router.core", "router.settings", "router.request_trace", "cluster.link"),
     "router.accesslog": ("serving", "router.core", "router.settings"),
     "router.socket_write": (),
     "router.write_batch": (),
+    "router.request_trace": (),
     "router.log_limit": (),
     "router.busy_polling": (),
     "router.proxy": ("serving", "router.core", "cluster.lookup", "cluster.owned_tasks", *BESIDE_THE_CORE),

@@ -25,6 +25,7 @@ CLIENT_GONE, CLIENT_GONE_CODE = 499, "ClientGone"
 """Status (nginx's convention) and code of a request whose client disconnected; only in counters and access log."""
 
 
+NOT_SERVED = float("nan")
 STOPPED = "The router stopped before the replica answered."
 
 
@@ -279,7 +280,10 @@ class ExchangeState(Ticket):
         gateway, version = self._gateway, self.version
         seconds = now - self._started_at
         if version is not None:
-            version.stats.observe(self.status, seconds, self.wait_s, self.routing_s + answering_s)
+            stats, routing_s = version.stats, self.routing_s + answering_s
+            stats.observe(self.status, seconds, self.wait_s, routing_s)
+            served_s = seconds - self.wait_s - routing_s if self.replica_id else NOT_SERVED
+            stats.trace.numbers.extend((self._started_at, served_s, self.content_length))
             if self.observer is not None:
                 self.observer.request_ended(self.status, self.replica_id, seconds, self.wait_s)
         else:

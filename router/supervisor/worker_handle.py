@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from dataclasses import dataclass, field
 
 from cluster.framing import FrameReader
-from cluster.link import MAX_FRAME_BYTES, Collect, Metrics, Retired, ToControl, ToWorker, WorkerMetrics
+from cluster.link import MAX_FRAME_BYTES, Collect, Metrics, Retired, ToControl, ToWorker, TraceRead, WorkerMetrics
 from router.inflight_table import WorkerRow
 from router.supervisor_messages import FromSupervisor, FromWorker, decode_for_supervisor, encode
 
@@ -58,7 +58,7 @@ class WorkerHandle:
         finally:
             self._pending.pop(request, None)
 
-    def answered(self, answer: Retired | Metrics) -> None:
+    def answered(self, answer: Retired | Metrics | TraceRead) -> None:
         """Complete the request; a late answer is dropped."""
         future = self._pending.get(answer.request)
         if future is not None and not future.done():

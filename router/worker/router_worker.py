@@ -24,10 +24,12 @@ from cluster.link import (
     Collect,
     Drained,
     Metrics,
+    ReadTrace,
     ResetAll,
     Retire,
     Retired,
     Serving,
+    TraceRead,
 )
 from router.accesslog import AccessLog, AccessLogMode
 from router.busy_polling import BusyPoller
@@ -225,6 +227,10 @@ class RouterWorker:
             case Collect(request):
                 metrics = self._reports.metrics(self._options.logs_dropped(), self._peering.counters)
                 self._send(Metrics(request, metrics))
+            case ReadTrace(request, key, since_s):
+                now = gateway.now()
+                found = gateway.stats.version(key).trace.since(now - since_s, now)
+                self._send(TraceRead(request, [(age, None if s != s else s, size) for age, s, size in found]))
             case _:
                 self._updates.apply(message)
                 if isinstance(message, ResetAll):
@@ -248,6 +254,7 @@ class RouterWorker:
             self.gateway.clients.max_connections = self._max_connections()
             self.gateway.sweep()
             self.gateway.dispatcher.prune()
+            self.gateway.stats.trim_traces(self.gateway.now())
             self.gateway.access_log.flush()
             certificates = self._options.certificates
             if certificates is not None and certificates.reload(datetime.datetime.now(datetime.UTC)):

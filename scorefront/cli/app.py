@@ -13,7 +13,17 @@ import typer
 
 from scorefront import __version__
 from scorefront.build_kind import build_kind
-from scorefront.cli import azureml, data_command, endpoints, model_deploy, models, operations, scoring, simulation
+from scorefront.cli import (
+    azureml,
+    data_command,
+    endpoints,
+    model_deploy,
+    models,
+    operations,
+    scoring,
+    simulation,
+    trace_command,
+)
 from scorefront.cli import decisions as scaling
 from scorefront.cli import doctor_command as doctor
 from scorefront.cli import processes as deployment
@@ -50,6 +60,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "restart": (endpoints.restart, "Replace replicas; edited files take effect."),
     "why": (scaling.why, "Explain the number of replicas."),
     "size": (scaling.size, "How many replicas a load needs."),
+    "trace": (trace_command.trace, "Write the arrivals of real requests as CSV."),
     "simulate": (simulation.simulate, "Replay a trace through a scaling policy."),
     "import": (azureml.import_deployment, "Make a manifest of Azure ML v1 files."),
     "doctor": (doctor.doctor, "Check a cluster and report problems."),

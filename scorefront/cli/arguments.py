@@ -22,6 +22,8 @@ from workspace.store.store_url import store_url_fault
 
 MAX_SCORE_BYTES = 100_000_000
 """The most a router takes by default."""
+_PERIOD = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NAME = re.compile(r"[a-z][-a-z0-9]{1,30}[a-z0-9]")
 _NAME_RULE = "a name has 3 to 32 characters: lower-case letters, digits and dashes; a letter first, no dash last"
 
@@ -55,6 +57,14 @@ class AccessLogChoice(StrEnum):
     ERRORS = "errors"
     SAMPLED = "sampled"
     ALL = "all"
+
+
+def period_s(text: str) -> int:
+    """The seconds of a `--since` such as 90s, 30m, 1h or 7d. Raises InvalidInput."""
+    match = _PERIOD.fullmatch(text)
+    if match is None:
+        raise InvalidInput(f"--since: must be a number and s, m, h or d, as in 90s, 30m, 1h or 7d; got {text!r}")
+    return int(match[1]) * _SECONDS[match[2]]
 
 
 def control_plane(url: str, ca: Path | None) -> ControlClient:

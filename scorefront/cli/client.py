@@ -170,6 +170,11 @@ class ControlClient:
         with self.response("GET", _path(name, "data"), query=query) as response:
             yield from lines_of(response)
 
+    def trace(self, name: str, version: str | None, since_s: int) -> str:
+        """Arrivals, service times and sizes as CSV. `since_s`: longest age."""
+        with self.response("GET", _path(name, "trace"), query={"version": version, "since": since_s}) as response:
+            return "".join(f"{line.decode()}\n" for line in lines_of(response))
+
     def operations(self, endpoint: str | None) -> list[dict[str, Any]]:
         """Operations of an endpoint, or of all (None), newest first."""
         return list(self.json_object("GET", f"{API}/operations", endpoint=endpoint)["value"])

@@ -1,7 +1,6 @@
 """Command for collected payloads: data."""
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -11,11 +10,16 @@ import typer
 from rich.table import Table
 
 from scorefront.cli import show
-from scorefront.cli.arguments import DEFAULT_URL, ControlCa, ControlUrl, EndpointName, OneVersion, control_plane
-from scorefront.cli.command_errors import InvalidInput
+from scorefront.cli.arguments import (
+    DEFAULT_URL,
+    ControlCa,
+    ControlUrl,
+    EndpointName,
+    OneVersion,
+    control_plane,
+    period_s,
+)
 
-_PERIOD = re.compile(r"(\d{1,6})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SHOWN_DATA = 60
 """Characters of data in a table."""
 
@@ -50,20 +54,13 @@ def data(
       scorefront data iris --since 1h
       scorefront data iris --version blue --collection request > requests.jsonl
     """
-    start = None if since is None else time.time() - _period_s(since)  # noqa: TID251 - a shell
+    start = None if since is None else time.time() - period_s(since)  # noqa: TID251 - a shell
     records = control_plane(control_url, control_ca).data(name, version, collection, start)
     if output is DataFormat.TABLE:
         show.console().print(_table(records))
         return
     for line in records:
         print(line.decode())
-
-
-def _period_s(text: str) -> int:
-    match = _PERIOD.fullmatch(text)
-    if match is None:
-        raise InvalidInput(f"--since: must be a number and s, m, h or d, as in 90s, 30m, 1h or 7d; got {text!r}")
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 def _table(lines: Iterator[bytes]) -> Table:

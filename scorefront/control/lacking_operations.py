@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from controlplane import trace_routes
 from controlplane.route_sets import RouteSet, unavailable
 from workspace import model_routes, operation_routes
 from workspace.azureml.protocol import AZURE_OPERATIONS
@@ -16,7 +17,7 @@ REASON: Final = (
 def lacking_operations() -> RouteSet:
     """The operations of `scorefront up` that a cluster does not have."""
     return unavailable(
-        (*model_routes.MODEL_OPERATIONS, *operation_routes.OPERATIONS, *AZURE_OPERATIONS),
+        (*model_routes.MODEL_OPERATIONS, *operation_routes.OPERATIONS, *AZURE_OPERATIONS, *trace_routes.OPERATIONS),
         REASON,
         (*model_answers.RECORDS, *operation_routes.RECORDS),
     )

@@ -31,6 +31,7 @@ from controlplane.rest import RestSettings, build_app
 from controlplane.route_sets import RouteSet
 from controlplane.statedir import make_own
 from controlplane.store import StateStore
+from controlplane.trace_routes import trace_routes
 from router.settings import DRAIN_TIMEOUT, SettingError, from_environment
 from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import Supervisor, worker_command
@@ -299,7 +300,7 @@ class _Installation:
             exposition.render,
             self._front_end.decisions,
             self._routers,
-            (*self._workspace.routes(), self._data_routes()),
+            (*self._workspace.routes(), self._data_routes(), trace_routes(self._plane.endpoints, self._routers)),
         )
         runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()

@@ -1,9 +1,13 @@
 """Responses of a running installation."""
 
+import json
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections import Counter
+from pathlib import Path
 
 from tests.e2e.conftest import Site
 
@@ -145,3 +149,29 @@ def test_the_command_line_has_the_effects_of_rest(site: Site) -> None:
     assert site.cli("why", "echo").returncode == 0
     assert site.cli("keys", "echo", "-o", "json").stdout.startswith("{")
     assert site.cli("token", "tokened").returncode == 0
+
+
+def test_the_trace_of_an_endpoint_has_every_arrival_and_is_read_by_simulate(site: Site, tmp_path: Path) -> None:
+    key, _ = site.keys("echo")
+    before = len(trace_rows(site, "echo"))
+    for size in (10, 2000):
+        assert site.score("echo", key, {"data": "x" * size}).status == 200
+    assert site.score("echo").status == 401  # never reached a version
+    rows = trace_rows(site, "echo")
+    assert len(rows) == before + 2
+    arrival, service_ms, size = rows[-1]
+    assert float(arrival) >= float(rows[-2][0]) and 1.0 <= float(service_ms) < 30_000 and int(size) > 2000
+    file = tmp_path / "trace.csv"
+    assert "requests written" in site.cli("trace", "echo", "-o", str(file)).stderr
+    simulated = subprocess.run(
+        [sys.executable, "-m", "scorefront", "simulate", str(file), "-o", "json"], capture_output=True, check=True
+    )
+    assert json.loads(simulated.stdout)[0]["refused"] == 0
+
+
+def trace_rows(site: Site, endpoint: str) -> list[list[str]]:
+    """Rows of the trace without the header."""
+    text = site.cli("trace", endpoint, "--since", "10m").stdout
+    header, *rows = [line.split(",") for line in text.splitlines()]
+    assert header == ["arrival", "service_ms", "bytes"]
+    return rows
