@@ -94,14 +94,29 @@ class Environment:
         conda_specification, pip_requirements: file with packages; at most one of them; default: none.
         Raises UserErrorException.
         """
-        if conda_specification is not None and pip_requirements is not None:
-            raise UserErrorException("conda_specification, pip_requirements: at most one of them may be given")
-        made = Environment(name)
-        if conda_specification is not None:
-            made = Environment.from_conda_specification(name, conda_specification)
-        elif pip_requirements is not None:
-            made = Environment.from_pip_requirements(name, pip_requirements)
-        made.docker.base_image = image
+        made = _with_packages(name, conda_specification, pip_requirements)
+        made.docker.base_image, made.docker.enabled = image, True
+        return made
+
+    @staticmethod
+    def from_dockerfile(
+        name: str,
+        dockerfile: str | Path,
+        conda_specification: str | Path | None = None,
+        pip_requirements: str | Path | None = None,
+    ) -> "Environment":
+        """An environment on a Dockerfile.
+
+        name: of the environment. dockerfile: path, or content of several lines; for clusters.
+        conda_specification, pip_requirements: file with packages; at most one of them; default: none.
+        Raises UserErrorException.
+        """
+        made = _with_packages(name, conda_specification, pip_requirements)
+        try:
+            text = str(dockerfile)
+            made.docker.base_dockerfile = text if "\n" in text else Path(text).read_text()
+        except OSError as error:
+            raise UserErrorException(f"dockerfile: {str(dockerfile)!r}: {error.strerror}") from None
         made.docker.enabled = True
         return made
 
@@ -206,6 +221,19 @@ def environment_of(content: Any) -> Environment:
     made.docker.arguments = list(docker.get("arguments") or ())
     made.inferencing_stack_version = content.get("inferencingStackVersion")
     return made
+
+
+def _with_packages(name: str, conda: str | Path | None, requirements: str | Path | None) -> Environment:
+    """An environment with the packages of a file.
+
+    name: of the environment. conda, requirements: files, at most one of them; None: not given.
+    Raises UserErrorException.
+    """
+    if conda is not None and requirements is not None:
+        raise UserErrorException("conda_specification, pip_requirements: at most one of them may be given")
+    if conda is not None:
+        return Environment.from_conda_specification(name, conda)
+    return Environment(name) if requirements is None else Environment.from_pip_requirements(name, requirements)
 
 
 def _environment(content: Any) -> Environment:

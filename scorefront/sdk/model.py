@@ -63,12 +63,13 @@ class Model:
         version: int | None = None,
         run_id: str | None = None,
         model_framework: str | None = None,
+        expand: bool = True,
     ) -> None:
         """The latest registered model that fits.
 
         workspace: of the model. name: of the model; or id: `name:version`.
         version: default: the latest. tags, properties: keys, or [key, value] pairs, all demanded.
-        model_framework: default: any. run_id: without effect.
+        model_framework: default: any. run_id, expand: without effect.
         Raises ModelNotFoundException, UserErrorException.
         """
         self.workspace = workspace
@@ -149,13 +150,15 @@ class Model:
         run_id: str | None = None,
         latest: bool = False,
         dataset_id: str | None = None,
+        expand: bool = True,
+        page_count: int = 255,
         model_framework: str | None = None,
     ) -> "list[Model]":
         """Models that fit all filters, by name, the latest version of each first; without their files.
 
         workspace: of the models. name: default: any. tags, properties: keys, or [key, value] pairs.
         latest: True for the latest version of each name only. model_framework: default: any.
-        run_id, dataset_id: without effect.
+        run_id, dataset_id, expand, page_count: without effect.
         """
         wanted = [each if isinstance(each, str) else "=".join(map(str, each)) for each in tags or ()]
         query = {"name": name, "tag": wanted, "latest": latest}

@@ -53,6 +53,20 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
         Environment.from_pip_requirements("a", tmp_path / "none.txt")
 
 
+def test_an_environment_on_an_image_has_the_packages_of_one_file(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy\n")
+    (tmp_path / "conda.yml").write_text("dependencies: [scipy]\n")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    made = Environment.from_docker_image("a", "registry/image:1", pip_requirements=tmp_path / "requirements.txt")
+    assert made.as_dict()["docker"]["baseImage"] == "registry/image:1"
+    assert made.python.conda_dependencies.pip_packages == ["numpy"]
+    made = Environment.from_dockerfile("a", tmp_path / "Dockerfile", conda_specification=tmp_path / "conda.yml")
+    assert made.as_dict()["docker"]["baseDockerfile"] == "FROM scratch\n"
+    assert made.python.conda_dependencies.conda_packages == ["scipy"]
+    with pytest.raises(UserErrorException, match="at most one of them"):
+        Environment.from_dockerfile("a", "FROM scratch\n", tmp_path / "conda.yml", tmp_path / "requirements.txt")
+
+
 def test_reserved_names_are_refused() -> None:
     with pytest.raises(UserErrorException, match="name: must be text"):
         Environment("Microsoft-Minimal")
