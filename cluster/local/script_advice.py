@@ -41,40 +41,44 @@ def advice(error: BaseException, environ: Mapping[str, str], cwd: str, python: s
     cause = getattr(error, "user_ex", error)
     text = str(cause)
     model_dir = environ.get(MODEL_DIR)
-    match cause:
-        case ModuleNotFoundError() | ImportError():
-            return _import(cause, environ, python)
-        case FileNotFoundError() if isinstance(cause.filename, str | os.PathLike):
-            return _file(os.fspath(cause.filename), environ, cwd)
-        case PermissionError():
-            return f"{cause.filename} cannot be read by the user that runs the replicas; change its mode or its owner."
-        case KeyError() if _of_environment(cause):
-            return _variable(str(cause.args[0]))
-        case TypeError() if "NoneType" in text and model_dir is None:
-            return (
-                f"if the path comes from {MODEL_DIR}: it is not set, because the version declares no model; name its"
-                " folder with modelDir in the manifest."
-            )
-        case TypeError() if found := re.search(r"Object of type (\w+) is not JSON serializable", text):
-            return (
-                f"run() returned a {found[1]}, which is not JSON: return numbers, text, lists and dicts"
-                " (array.tolist(), float(x)), or an AMLResponse."
-            )
-        case AttributeError() if "Can't get attribute" in text:
-            return (
-                "the model was pickled with a class or function of another script: define it in a module beside the"
-                " entry script, under the name with which it was saved."
-            )
-        case ValueError() if "unsupported pickle protocol" in text or "incompatible dtype" in text:
-            return (
-                "the model was saved by another version of Python or of its library: install that version into the"
-                f" Python of the replicas, {python}."
-            )
-        case _ if found := re.search(r"does not have a (init|run)\(\) function", text):
-            return (
-                f"the entry script must define init() and run(data); {found[1]}() is missing. A program that serves"
-                " HTTP itself goes into command."
-            )
+    if isinstance(cause, ImportError):
+        return _import(cause, environ, python)
+    if isinstance(cause, FileNotFoundError) and isinstance(cause.filename, (str, os.PathLike)):
+        return _file(os.fspath(cause.filename), environ, cwd)
+    if isinstance(cause, PermissionError):
+        return f"{cause.filename} cannot be read by the user that runs the replicas; change its mode or its owner."
+    if isinstance(cause, KeyError) and _of_environment(cause):
+        return _variable(str(cause.args[0]))
+    if isinstance(cause, TypeError) and "NoneType" in text and model_dir is None:
+        return (
+            f"if the path comes from {MODEL_DIR}: it is not set, because the version declares no model; name its"
+            " folder with modelDir in the manifest."
+        )
+    return _of_text(cause, text, python)
+
+
+def _of_text(cause: BaseException, text: str, python: str) -> str | None:
+    """Advice by the words of an error. `text`: its words. `python`: the interpreter."""
+    if isinstance(cause, TypeError) and (found := re.search(r"Object of type (\w+) is not JSON serializable", text)):
+        return (
+            f"run() returned a {found[1]}, which is not JSON: return numbers, text, lists and dicts"
+            " (array.tolist(), float(x)), or an AMLResponse."
+        )
+    if isinstance(cause, AttributeError) and "Can't get attribute" in text:
+        return (
+            "the model was pickled with a class or function of another script: define it in a module beside the"
+            " entry script, under the name with which it was saved."
+        )
+    if isinstance(cause, ValueError) and ("unsupported pickle protocol" in text or "incompatible dtype" in text):
+        return (
+            "the model was saved by another version of Python or of its library: install that version into the"
+            f" Python of the replicas, {python}."
+        )
+    if found := re.search(r"does not have a (init|run)\(\) function", text):
+        return (
+            f"the entry script must define init() and run(data); {found[1]}() is missing. A program that serves"
+            " HTTP itself goes into command."
+        )
     return None
 
 

@@ -203,8 +203,7 @@ def public_swagger(document: Any, own_prefix: str, headers: Mapping[str, str]) -
     prefix = headers.get("X-Forwarded-Prefix", own).rstrip("/")
     scheme = headers.get("X-Forwarded-Proto", "").lower()
     paths = {
-        prefix + path.removeprefix(own) if path.startswith(own) else path: item
-        for path, item in document["paths"].items()
+        prefix + path[len(own) :] if path.startswith(own) else path: item for path, item in document["paths"].items()
     }
     schemes = {"schemes": [scheme]} if "schemes" in document and scheme in ("http", "https") else {}
     return {**document, **schemes, "paths": paths}

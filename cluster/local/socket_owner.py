@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Tuple  # noqa: UP035 - replicas may have an older Python than scorefront
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
@@ -39,7 +39,7 @@ TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred: pid, uid, gid."""
 
-Address = tuple[str, int]
+Address = Tuple[str, int]  # noqa: UP006
 
 
 class Unanswerable(Exception):

@@ -15,6 +15,7 @@ from scorefront.frontend_scaling import MACHINE_FIELDS, PREFIX, PURPOSE
 from scorefront.ports import timed_port as ports
 from scorefront.ports.connection_table import PortLimits
 from scorefront.up.banner import SHOW_KEYS
+from scorefront.up.build_limits import BUILD_TIMEOUT, KEPT_GB
 from serving.destinations import SETTING as STATIC_CIDRS
 from telemetry.collector_settings import CollectorSettings
 
@@ -56,7 +57,7 @@ def test_a_row_has_default_unit_variable_and_effect(name: str) -> None:
 def test_every_documented_variable_is_a_setting() -> None:
     told = set(re.findall(r"SCOREFRONT_(\w+)", PAGE))
     assert told == {name.upper() for name in FIELDS.keys() | LISTS} | {
-        name.removeprefix("SCOREFRONT_") for name in (PURPOSE, STATIC_CIDRS, SHOW_KEYS, GPUS)
+        name.removeprefix("SCOREFRONT_") for name in (PURPOSE, STATIC_CIDRS, SHOW_KEYS, GPUS, BUILD_TIMEOUT, KEPT_GB)
     }
     assert f"SCOREFRONT_{'frontend_'.upper()}" == PREFIX
     assert f"SCOREFRONT_{'control_'.upper()}" == ports.PREFIX

@@ -1,5 +1,7 @@
 """`Model.get_model_path`: the file or folder of a registered model in a replica."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """`ModelDataCollector` of v1: rows go to the collector of scorefront, which writes them in the layout of v1."""
 
+from __future__ import annotations
+
 import atexit
 import base64
 import contextlib
@@ -179,9 +181,9 @@ def _table(data: Any) -> tuple[list[str] | None, list[list[Any]]]:
         data = data.tolist()
     if isinstance(data, dict):
         return [str(name) for name in data], [list(data.values())]
-    if not isinstance(data, list | tuple):
+    if not isinstance(data, (list, tuple)):
         return None, [[data]]
-    if any(isinstance(row, list | tuple) or hasattr(row, "tolist") for row in data):
+    if any(isinstance(row, (list, tuple)) or hasattr(row, "tolist") for row in data):
         return None, [_row(row) for row in data]
     return None, [list(data)]
 
@@ -189,7 +191,7 @@ def _table(data: Any) -> tuple[list[str] | None, list[list[Any]]]:
 def _row(row: Any) -> list[Any]:
     if hasattr(row, "tolist"):
         row = row.tolist()
-    return list(row) if isinstance(row, list | tuple) else [row]
+    return list(row) if isinstance(row, (list, tuple)) else [row]
 
 
 def _as_json(value: Any) -> Any:
