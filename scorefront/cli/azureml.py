@@ -11,10 +11,11 @@ from scorefront.cli import show
 from scorefront.cli.arguments import checked_name
 from scorefront.cli.azureml_files import read_documents, write_secret
 from scorefront.cli.command_errors import CommandError, InvalidInput
+from scorefront.cli.imported_environment import OF_PACKAGES, conda_path, declare_environment
 from scorefront.cli.manifest_files import UnreadableFile
 from serving.deploymentconfig import DeclaredKeys, declared_keys, deploymentconfig_notes, from_deploymentconfig
 from serving.faults import InvalidManifest
-from serving.inferenceconfig import conda_file_of, from_inferenceconfig, inferenceconfig_notes, wants_gpu
+from serving.inferenceconfig import from_inferenceconfig, inferenceconfig_notes, wants_gpu
 from serving.online_deployment import OnlineFile, from_online, is_online
 
 KEYS_LEFT_OUT = "keys are secrets and not part of a manifest; with -o FILE they are written to files beside it"
@@ -79,7 +80,7 @@ def import_deployment(
             raise InvalidInput("--ic: is required with a deploymentconfig of v1: the file that names the entry script")
         if len(documents) != 2:
             raise InvalidInput("--ic, --dc: must each hold one document, with v1 files")
-        document, notes, keys = _from_v1(inference_config, documents[0][1], documents[1], name, models, base)
+        document, notes, keys = _from_v1(inference_config, documents[0][1], documents[1], name, models, base, output)
     for note in notes:
         show.note(f"note: {note}")
     _write(show.as_yaml(document), output)
@@ -88,7 +89,13 @@ def import_deployment(
 
 
 def _from_v1(
-    file: str, inference: Any, limits: tuple[str, Any], name: str | None, models: str | None, base: Path
+    file: str,
+    inference: Any,
+    limits: tuple[str, Any],
+    name: str | None,
+    models: str | None,
+    base: Path,
+    output: Path | None,
 ) -> tuple[dict[str, Any], list[str], DeclaredKeys]:
     """The document of the two files of v1, notes, and the keys in them.
 
@@ -96,15 +103,19 @@ def _from_v1(
     limits: the deploymentconfig and its content.
     name: of the endpoint; None: that in the deploymentconfig, else that of the folder.
     models: folder of the model, relative to `base`.
-    base: folder of the manifest.
+    base: folder of the manifest. output: the manifest; None: standard output.
     """
     limits_file, deployment = limits
     folder = Path(file).absolute().parent
     try:
         replica = from_inferenceconfig(inference, models)
-        notes = [f"{file}: {note}" for note in inferenceconfig_notes(inference, _conda(inference, replica, folder))]
+        conda = conda_path(inference, replica, folder)
+        about = list(inferenceconfig_notes(inference, _content(conda)))
     except InvalidManifest as error:
         raise InvalidManifest(error.faults, file) from None
+    if installed := declare_environment(inference, replica, conda, base, output):
+        about = [*(note for note in about if not note.startswith(OF_PACKAGES)), *installed]
+    notes = [f"{file}: {note}" for note in about]
     _rebase(replica, folder, base)
     try:
         name = name or _name_in(deployment, folder)
@@ -128,19 +139,14 @@ def _name_in(deployment: Any, folder: Path) -> str:
     return name
 
 
-def _conda(inference: Any, replica: dict[str, Any], folder: Path) -> Any:
-    """The content of the conda file that the inferenceconfig names; None: none, or it cannot be read."""
-    named = conda_file_of(inference)
-    if named is None:
+def _content(conda: Path | None) -> Any:
+    """The content of a conda file; None: none, or it cannot be read."""
+    if conda is None:
         return None
-    source = replica.get("sourceDirectory")
-    for place in (folder, folder / source if isinstance(source, str) else folder):
-        if (place / named).is_file():
-            try:
-                return next(iter(read_documents(str(place / named))), None)
-            except UnreadableFile:
-                return None
-    return None
+    try:
+        return next(iter(read_documents(str(conda))), None)
+    except UnreadableFile:
+        return None
 
 
 def _folder(file: str, base: Path) -> str:

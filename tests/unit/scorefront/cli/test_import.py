@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from scorefront.cli.app import run
+from scorefront.cli.imported_environment import declare_environment
 from serving.manifest import parse
 
 IC = '{"entryScript": "score.py", "sourceDirectory": "."}'
@@ -74,7 +75,7 @@ def test_a_comma_in_a_text_stays(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert document["spec"]["versions"][0]["replica"]["env"] == {**variables, "C": "1"}
 
 
-def test_notes_name_file_and_key_and_packages_of_the_conda_file(
+def test_a_conda_file_becomes_the_environment_and_notes_name_file_and_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "env.yml").write_text("dependencies: [python=3.8, {pip: [xgboost==1.0]}]")
@@ -82,7 +83,10 @@ def test_notes_name_file_and_key_and_packages_of_the_conda_file(
     document, err = imported(tmp_path, capsys, legacy, DC[:-1] + ', "sslEnabled": false}')
     assert document["spec"]["versions"][0]["containerResourceRequirements"] == {"gpu": 1}
     assert all(f"note: {tmp_path}/ic: {key}: " in err for key in ("runtime", "condaFile", "enableGpu"))
-    assert "xgboost==1.0" in err and f"note: {tmp_path}/dc: sslEnabled: " in err and "baseImage" not in err
+    assert document["spec"]["versions"][0]["replica"]["environment"].endswith("env.yml")
+    assert (
+        "its packages are installed" in err and f"note: {tmp_path}/dc: sslEnabled: " in err and "baseImage" not in err
+    )
 
 
 def test_keys_are_written_beside_the_manifest_for_their_owner_only(
@@ -146,3 +150,18 @@ def test_without_a_name_it_is_that_of_the_service_or_of_the_folder(
         (folder / "dc").write_text(content)
         assert run(["import", "--ic", str(folder / "ic"), "--dc", str(folder / "dc")]) == 0
         assert yaml.safe_load(capsys.readouterr().out)["metadata"]["name"] == name
+
+
+def test_inline_packages_are_written_beside_the_manifest(tmp_path: Path) -> None:
+    conda = tmp_path / "e.conda.yml"
+    inference = {"environment": {"python": {"condaDependencies": {"dependencies": ["python=3.8", "xgboost"]}}}}
+    replica: dict[str, Any] = {}
+    (note,) = declare_environment(inference, replica, None, tmp_path, tmp_path / "e.yaml")
+    assert replica == {"environment": "e.conda.yml"} and "xgboost" in conda.read_text() and str(conda) in note
+
+
+def test_a_user_managed_python_is_the_environment(tmp_path: Path) -> None:
+    python = {"userManagedDependencies": True, "interpreterPath": "/opt/x/bin/python"}
+    replica: dict[str, Any] = {}
+    (note,) = declare_environment({"environment": {"python": python}}, replica, None, tmp_path, None)
+    assert replica == {"environment": "/opt/x/bin/python"} and "azureml-inference-server-http" in note

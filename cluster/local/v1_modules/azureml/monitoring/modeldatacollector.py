@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import uuid
-from typing import Any
+from typing import Any, Dict  # noqa: UP035
 
 ROWS_PATH = "/modeldata/rows"
 HOST_MODULE = "scorefront_script_host"
@@ -29,7 +29,7 @@ _noted = False
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-class Correlations(dict[str, str]):
+class Correlations(Dict[str, str]):  # noqa: UP006 - for Python 3.8
     """Ids of one call of `collect`, for `add_correlations`."""
 
 
