@@ -1,6 +1,6 @@
 """Run by a Python with azureml-core: the snippets of "Deploy a model to an Azure Kubernetes Service cluster", in order.
 
-Arguments: URL of the control port, folder with model.joblib and src/score.py.
+Arguments: URL of the control port, folder with model.joblib and src/score.py, release of Python for the replicas.
 """
 
 import os
@@ -47,7 +47,9 @@ model.add_tags({"more": "tags"})
 assert Model(ws, id="mymodel:1").tags == {"area": "flowers", "more": "tags"}
 
 environment = Environment("myenv")
-environment.python.conda_dependencies = CondaDependencies.create(pip_packages=["azureml-defaults", "scikit-learn"])
+environment.python.conda_dependencies = CondaDependencies.create(
+    pip_packages=["azureml-defaults", "scikit-learn", "joblib"], python_version=sys.argv[3]
+)
 inference_config = InferenceConfig(entry_script="score.py", source_directory="src", environment=environment)
 
 # Deploy to AKS

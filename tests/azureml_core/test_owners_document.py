@@ -46,9 +46,10 @@ def test_every_snippet_of_the_owners_document_runs(interpreter: Path, tmp_path: 
         shutil.copy(ROOT / "scorefront" / name, alone / name)
     with Installation(tmp_path) as installation:
         installation.start()
+        release = f"{sys.version_info.major}.{sys.version_info.minor}"
         script = Path(__file__).parent / "owners_document.py"
         done = subprocess.run(
-            [interpreter, "-W", "ignore", script, installation.control, work],
+            [interpreter, "-W", "ignore", script, installation.control, work, release],
             env={**os.environ, "PYTHONPATH": str(alone.parent), "HOME": str(tmp_path)},
             capture_output=True,
             text=True,

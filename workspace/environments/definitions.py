@@ -3,6 +3,7 @@
 Every function raises InvalidManifest with all faults, each with its path.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from workspace.environments.spec import DockerSection, EnvironmentSpec
 
 CONDA_KEYS = ("name", "channels", "dependencies", "prefix", "variables", "platforms")
 MAX_PACKAGES = 1000
+PYPI = re.compile(r"https?://pypi\.(?:python\.)?org/simple(?:/index\.html|/)?$")
 OF_A_CLIENT = "is a path of the client; register the package as a wheel on an index, or put it beside the script"
 
 
@@ -138,11 +140,22 @@ def _pip_section(section: object, path: Path, faults: list[Fault], of_client: bo
             faults.append(Fault(at, line, OF_A_CLIENT))
             continue
         for _, content in logical_lines(line):
+            if _names_pypi(content):
+                continue
             try:
                 found.append(canonical_line(content))
             except InvalidLine as rule:
                 faults.append(Fault(at, line, str(rule)))
     return found
+
+
+def _names_pypi(line: str) -> bool:
+    """True for an option that adds PyPI to the indexes: azureml-core writes two into every definition.
+
+    The index of this machine, PyPI or a mirror of it, is asked in any case.
+    """
+    option, value = split_option(line)
+    return option in ("-f", "--find-links", "--extra-index-url") and PYPI.match(value.strip("'\"")) is not None
 
 
 def _is_local(line: str) -> bool:

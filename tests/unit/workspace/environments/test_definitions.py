@@ -139,3 +139,20 @@ def test_lines_of_requirements_are_joined_and_numbered() -> None:
     assert from_requirements("six \\\n  ==1.16\n\n# no\nattrs # yes\n").pip == ("attrs", "six==1.16")
     with pytest.raises(InvalidManifest, match=r"r.txt, line 3: .*got 'b c'"):
         from_requirements("six\n\nb c\n", "r.txt")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--find-links https://pypi.python.org/simple/index.html",
+        "--extra-index-url https://pypi.python.org/simple",
+        "--extra-index-url=https://pypi.org/simple/",
+    ],
+)
+def test_options_that_the_sdk_writes_into_every_definition_change_nothing(line: str) -> None:
+    def spec(*lines: str) -> EnvironmentSpec:
+        return from_definition({"python": {"condaDependencies": {"dependencies": [{"pip": [*lines, "numpy"]}]}}})
+
+    assert spec(line).pip == ("numpy",)
+    assert spec(line).key == spec().key
+    assert spec("--extra-index-url https://wheels.example.com/simple").key != spec().key
