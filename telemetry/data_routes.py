@@ -11,6 +11,7 @@ from aiohttp import web
 from controlplane import payload
 from controlplane.control_errors import InvalidCall, NoSuchEndpoint, StoreUnavailable
 from controlplane.openapi import Operation
+from controlplane.rights import Right
 from controlplane.route_sets import RouteSet
 from telemetry.data_reading import DataQuery, read_lines
 from telemetry.payload_files import PayloadStore
@@ -27,6 +28,7 @@ OPERATIONS: Final = (
         "/api/v1/endpoints/{name}/data",
         "Collected payloads, one record a line, by hour",
         {200: "application/x-ndjson", 400: "Error", 404: "Error"},
+        right=Right("get", "data"),
         query={
             "version": {"type": "string", "description": "only of this version"},
             "collection": {"type": "string", "description": "only this collection, e.g. request"},
@@ -36,12 +38,20 @@ OPERATIONS: Final = (
 )
 
 
-def data_routes(store: PayloadStore, is_declared: Callable[[str], bool]) -> RouteSet:
-    """The operations with their handlers. `store`: of the data. `is_declared`: True for the name of an endpoint."""
+def data_routes(store: Callable[[], PayloadStore], is_declared: Callable[[str], bool]) -> RouteSet:
+    """The operations with their handlers.
+
+    store: opens the store of the data, blocking; raises StoreError.
+    is_declared: True for the name of an endpoint.
+    """
 
     async def get(request: web.Request) -> web.StreamResponse:
         query = _query(request)
-        lines = read_lines(store, query)
+
+        def read() -> Iterator[bytes]:
+            yield from read_lines(store(), query)
+
+        lines = read()
         chunk = await _next(lines)
         if not chunk and not is_declared(query.endpoint):
             raise NoSuchEndpoint(query.endpoint)

@@ -11,6 +11,7 @@ A process that loses the leadership ends at once and is restarted by Kubernetes:
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -42,6 +43,7 @@ from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.kubernetes.cluster_control import ClusterControl, ClusterSettings, cluster_control
 from controlplane.openapi import OPERATIONS
 from controlplane.rest import RestSettings, build_app
+from controlplane.route_sets import RouteSet, unavailable
 from controlplane.router_groups import RouterGroups
 from router.proxy.tls import TlsError
 from router.settings import SettingError, number
@@ -59,9 +61,15 @@ from scorefront.process import process_main as process
 from scorefront.process.audit_output import audit_output
 from scorefront.process.event_loop import use_fast_loop
 from scorefront.static_networks import destinations
+from telemetry.data_routes import OPERATIONS as DATA_OPERATIONS
+from telemetry.data_routes import data_routes
+from telemetry.payload_files import PayloadStore, StoredPayloads
+from workspace.store.file_store import FileStore
 
 _log = logging.getLogger("scorefront.control")
 
+STORE = "SCOREFRONT_STORE"
+"""URL of the store of collected payloads."""
 MAX_CORES = f"{PREFIX}MAX_CORES"
 DEFAULT_MAX_CORES = 4
 """A router is grown to so many cores in place; beyond, there are more routers."""
@@ -306,14 +314,26 @@ class _Term:
         most = int(number(os.environ, MAX_CORES, DEFAULT_MAX_CORES))
         return RouterFleet(self._api, groups, self._clock, u, most, self._elector.leads)
 
+    def _data_routes(self, control: ClusterControl) -> RouteSet:
+        """Reading of collected payloads, if there is a store."""
+        url = os.environ.get(STORE, "")
+        if not url:
+            return unavailable(DATA_OPERATIONS, f"no store is set: {STORE}")
+
+        @functools.cache
+        def store() -> PayloadStore:
+            return StoredPayloads(FileStore(url))
+
+        return data_routes(store, lambda name: control.plane.endpoints.declared(name) is not None)
+
     def _app(
         self, control: ClusterControl, groups: RouterGroups, scaler: FrontEndScaler, token: ControlToken
     ) -> web.Application:
         exposition = Exposition(
             scaler.figures, routers_elsewhere=True, gauges=control.gauges, counters=lambda: groups.counters
         )
-        lacking = lacking_operations()
-        operations = (*OPERATIONS, *lacking.operations)
+        lacking, data = lacking_operations(), self._data_routes(control)
+        operations = (*OPERATIONS, *lacking.operations, *data.operations)
         callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock, operations)
         settings = RestSettings(loopback=False, authenticators=(token, callers), in_cluster=True)
-        return build_app(control.plane.endpoints, settings, exposition.render, scaler.decisions, more=(lacking,))
+        return build_app(control.plane.endpoints, settings, exposition.render, scaler.decisions, more=(lacking, data))

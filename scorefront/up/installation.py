@@ -316,7 +316,7 @@ class _Installation:
 
     def _data_routes(self) -> RouteSet:
         store = StoredPayloads(self._workspace.store)
-        return data_routes(store, lambda name: self._plane.endpoints.declared(name) is not None)
+        return data_routes(lambda: store, lambda name: self._plane.endpoints.declared(name) is not None)
 
     def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
         """The certificates of the control port, reloaded on change while `stack` is open."""

@@ -51,7 +51,7 @@ class ModelDataCollector:
         designation: kind of data, e.g. inputs or predictions.
         feature_names: columns; None: those of the data, else column_0, column_1, …
         collection_name: name of the data of the designations signals and general.
-        more, options: further arguments of v1, without effect.
+        more, options: further arguments of v1; model_version counts, default that of AZUREML_MODEL_DIR.
         """
         global _noted
         self.model_name = str(model_name)
@@ -60,6 +60,7 @@ class ModelDataCollector:
         self._folder = (
             str(collection_name) if collection_name and designation in ("signals", "general") else designation
         )
+        self._version = _plain(str(options["model_version"])) if options.get("model_version") else ""
         self._enabled = os.environ.get("AML_MODEL_DC_STORAGE_ENABLED", "").lower() == "true"
         if not self._enabled and not _noted:
             print(_NOTE)
@@ -85,7 +86,7 @@ class ModelDataCollector:
         )
         document = {
             "model": _plain(self.model_name),
-            "modelVersion": _model_version(self.model_name),
+            "modelVersion": self._version or _model_version(self.model_name),
             "designation": _plain(self._folder),
             "features": features,
             "rows": [[*row, *([None] * (width - len(row)))] for row in rows],
