@@ -159,8 +159,8 @@ def test_the_trace_of_an_endpoint_has_every_arrival_and_is_read_by_simulate(site
     assert site.score("echo").status == 401  # never reached a version
     rows = trace_rows(site, "echo")
     assert len(rows) == before + 2
-    arrival, service_ms, size = rows[-1]
-    assert float(arrival) >= float(rows[-2][0]) and 1.0 <= float(service_ms) < 30_000 and int(size) > 2000
+    arrival, service_ms, size_bytes = rows[-1]
+    assert float(arrival) >= float(rows[-2][0]) and 1.0 <= float(service_ms) < 30_000 and int(size_bytes) > 2000
     file = tmp_path / "trace.csv"
     assert "requests written" in site.cli("trace", "echo", "-o", str(file)).stderr
     simulated = subprocess.run(
