@@ -206,10 +206,6 @@ class EndpointService:
         """
         return self._scaling.decisions.last(self._registry.keys_of(name, version), last)
 
-    def keys_of(self, name: str, version: str | None) -> list[VersionKey]:
-        """Keys of the versions of an endpoint; None: all. Raises EndpointNotFound, VersionNotFound."""
-        return self._registry.keys_of(name, version)
-
     def what_if(self, name: str, version: str | None, changes: str) -> list[tuple[str, AutoscalePolicy, WhatIf]]:
         """(version, changed policy, outcome) of each scaled version with decisions in the last hour.
 

@@ -60,6 +60,7 @@ class Operation:
 _ENDPOINT = "/api/v1/endpoints/{name}"
 _VERSION_QUERY: Final = {"type": "string", "description": "only this version"}
 
+_LAST_QUERY: Final = {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20}
 OPERATIONS: Final = (
     Operation("health", "GET", "/healthz", "Liveness of the process", {200: "text/plain"}, is_open=True),
     Operation(
@@ -228,7 +229,7 @@ OPERATIONS: Final = (
         "/api/v1/front-end/decisions",
         "Decisions of front end scaling; newest last",
         {200: "FrontEndDecisionList", 400: "Error"},
-        query={"last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20}},
+        query={"last": _LAST_QUERY},
         right=Right("get", url="/scorefront/front-end/decisions"),
     ),
     Operation(
@@ -237,10 +238,7 @@ OPERATIONS: Final = (
         f"{_ENDPOINT}/decisions",
         "Scaling decisions with inputs, rule and outcome; newest last",
         {200: "DecisionList", 400: "Error", 404: "Error"},
-        query={
-            "version": _VERSION_QUERY,
-            "last": {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "default": 20},
-        },
+        query={"version": _VERSION_QUERY, "last": _LAST_QUERY},
         right=Right("get"),
     ),
     Operation(

@@ -178,6 +178,10 @@ class ControlPlane:
         """The declared endpoint; None: not declared, or skipped."""
         return self._registry.find(name)
 
+    def keys_of(self, name: str, version: str | None) -> list[VersionKey]:
+        """Keys of the versions of an endpoint; None: all. Raises EndpointNotFound, VersionNotFound."""
+        return self._registry.keys_of(name, version)
+
     def _is_declared(self, key: VersionKey) -> bool:
         return self._registry.version(key) is not None or key.endpoint in self._registry.skipped()
 

@@ -1,15 +1,16 @@
 """REST of traces: arrivals and service times of real requests, as `scorefront simulate` reads them."""
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
 
 from autoscaler.simulation.trace import COLUMNS
 from controlplane import payload
-from controlplane.endpoint_service import EndpointService
 from controlplane.openapi import Operation
 from controlplane.route_sets import RouteSet
 from controlplane.routers import TraceSource
+from serving.endpoint import VersionKey
 
 LONGEST_S: Final = 3600
 OPERATIONS: Final = (
@@ -33,17 +34,17 @@ OPERATIONS: Final = (
 )
 
 
-def trace_routes(endpoints: EndpointService, source: TraceSource) -> RouteSet:
+def trace_routes(keys_of: Callable[[str, str | None], Sequence[VersionKey]], source: TraceSource) -> RouteSet:
     """The operation with its handler.
 
-    endpoints: knows the versions.
+    keys_of: name of an endpoint, and of a version or None -> keys; raises EndpointNotFound, VersionNotFound.
     source: has the requests.
     """
 
     async def get(request: web.Request) -> web.StreamResponse:
         payload.only(request.query, "version", "since")
         since_s = payload.whole_number(request.query, "since", default=LONGEST_S, least=1, most=LONGEST_S)
-        keys = endpoints.keys_of(request.match_info["name"], request.query.get("version"))
+        keys = keys_of(request.match_info["name"], request.query.get("version"))
         found = [one for key in keys for one in await source.trace(key, float(since_s))]
         found.sort(key=lambda one: one[0], reverse=True)
         first_s = found[0][0] if found else 0.0

@@ -300,7 +300,7 @@ class _Installation:
             exposition.render,
             self._front_end.decisions,
             self._routers,
-            (*self._workspace.routes(), self._data_routes(), trace_routes(self._plane.endpoints, self._routers)),
+            (*self._workspace.routes(), self._data_routes(), trace_routes(self._plane.keys_of, self._routers)),
         )
         runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()
