@@ -259,6 +259,8 @@ class GroupLoad(msgspec.Struct, tag=True, frozen=True):
     """Worker -> its work so far; of those that serve."""
     fixed: bool = False
     """The number of workers was set by the operator: `Resize` is ignored."""
+    dropping: dict[str, int] = {}
+    """`endpoint/version` -> collected payloads dropped so far, of those with one in the last minutes."""
 
 
 FromGroup = GroupIs | Usage | Retired | Drained | GroupLoad

@@ -20,7 +20,7 @@ from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry, is_s
 from controlplane.replica_scaling import ReplicaScaling
 from controlplane.signing import TokenIssuer
 from controlplane.tokens import IssuedToken
-from serving.endpoint import Auth, AutoscalePolicy, Endpoint, VersionKey
+from serving.endpoint import Auth, AutoscalePolicy, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint
 from serving.replica import Replica, ReplicaState
@@ -176,10 +176,6 @@ class EndpointService:
     def replicas(self, key: VersionKey) -> list[Replica]:
         """The observed replicas of a version, oldest first."""
         return self._sources.view.of(key)
-
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """The declared endpoints."""
-        return self._registry.endpoints()
 
     def names(self) -> list[str]:
         """Names of the declared endpoints."""

@@ -24,7 +24,7 @@ from controlplane.signing import TokenIssuer
 from controlplane.store import Store
 from controlplane.tokens import TokenAlgorithm
 from serving.clock import Clock
-from serving.endpoint import VersionKey
+from serving.endpoint import Endpoint, VersionKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,10 @@ class ControlPlane:
     def keys_of(self, name: str, version: str | None) -> list[VersionKey]:
         """Keys of the versions of an endpoint; None: all. Raises EndpointNotFound, VersionNotFound."""
         return self._registry.keys_of(name, version)
+
+    def declared_endpoints(self) -> tuple[Endpoint, ...]:
+        """All declared endpoints."""
+        return self._registry.endpoints()
 
     def _is_declared(self, key: VersionKey) -> bool:
         return self._registry.version(key) is not None or key.endpoint in self._registry.skipped()

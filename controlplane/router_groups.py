@@ -118,6 +118,10 @@ class RouterGroups:
         """Close every link at once; nothing is reported afterwards."""
         await self._tasks.close()
 
+    def payloads_dropped(self, key: VersionKey) -> int:
+        """Collected payloads of a version dropped by all groups, if any was in the last minutes; else 0."""
+        return sum(link.load.dropping.get(str(key), 0) for link in self._links.values() if link.load is not None)
+
     # ---- controlplane.routers.ReplicaRetirer
 
     async def retire(self, key: VersionKey, count: int) -> Sequence[str]:

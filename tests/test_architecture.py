@@ -145,7 +145,7 @@ PURE = (
     ),
     "cluster.kubernetes.version_problems",
     *(f"scorefront.sdk.{name}" for name in ("exceptions", "model_ids", "service_rules", "service_settings")),
-    *(f"telemetry.{name}" for name in ("payload_batch", "payload_messages")),
+    *(f"telemetry.{name}" for name in ("dropped_payloads", "payload_batch", "payload_messages")),
     *(
         f"workspace.deployments.{name}"
         for name in ("deployment_rules", "documents", "history", "operation_states", "readiness", "records")

@@ -17,6 +17,7 @@ from cluster.kubernetes.kubernetes_provider import KubernetesProvider
 from cluster.kubernetes.leader_watches import LeaderWatches
 from cluster.kubernetes.objects.confinement import PodTemplates
 from cluster.kubernetes.objects.deployment import faults_of
+from cluster.provider import Problem
 from controlplane.kubernetes.cluster_store import ClusterStore
 from controlplane.kubernetes.endpoint_follower import EndpointFollower
 from controlplane.kubernetes.status_writer import StatusFacts, StatusWriter
@@ -171,6 +172,7 @@ def cluster_control(
     settings: ClusterSettings,
     leadership: Leadership,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
+    payload_problems: Callable[[VersionKey], Mapping[Problem, str]] = lambda key: {},
 ) -> ClusterControl:
     """The control plane of one leadership.
 
@@ -183,6 +185,7 @@ def cluster_control(
     settings: of the installation.
     leadership: checked before every write.
     entropy: n -> n random bytes.
+    payload_problems: problems of the collected payloads of a version; default: none.
     """
 
     def rfc3339() -> str:
@@ -220,6 +223,7 @@ def cluster_control(
         PlaneSettings(scoring_url=settings.scoring_url, token_algorithm=settings.token_algorithm),
         entropy=entropy,
         acted=acted,
+        payload_problems=payload_problems,
     )
     follower = EndpointFollower(api, objects, store, provider, plane, clock, sight)
     facts = StatusFacts(objects, plane, provider, store, follower)

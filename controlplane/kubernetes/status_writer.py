@@ -20,7 +20,7 @@ from cluster.kubernetes.kubernetes_provider import KubernetesProvider
 from cluster.kubernetes.objects import endpoint_status as shape
 from cluster.kubernetes.objects.endpoint_status import EndpointStatus, Trouble, VersionStatus, status_of
 from cluster.kubernetes.objects.keys import digests_of
-from cluster.provider import ProviderError
+from cluster.provider import Problem, ProviderError
 from controlplane.cluster_view import Shortfall, needed, shortfalls
 from controlplane.endpoint_view import explain, problems_of
 from controlplane.kubernetes.cluster_store import ClusterStore
@@ -212,6 +212,7 @@ class StatusFacts:
     def _version(self, endpoint: str, version: Version, missing: Mapping[VersionKey, Shortfall]) -> VersionStatus:
         key, sources = VersionKey(endpoint, version.name), self._plane.sources
         seen, facts = sources.observe(version, key), self._provider.status.facts(key)
+        problems = problems_of(key, sources)
         return VersionStatus(
             name=version.name,
             ready=sources.view.counts(key)[ReplicaState.READY],
@@ -220,11 +221,12 @@ class StatusFacts:
             waiting=seen.waiting,
             needed=needed(version),
             selector=facts.selector,
-            message="; ".join(explain(missing.get(key), problems_of(key, sources), []).splitlines()),
+            message="; ".join(explain(missing.get(key), problems, []).splitlines()),
             updating=facts.updating,
             limited=facts.limit.message if facts.limit is not None else "",
             limited_reason=facts.limit.reason if facts.limit is not None else "",
             conflict=facts.conflict,
+            dropping=problems.get(Problem.DROPPING, ""),
         )
 
 
@@ -232,7 +234,7 @@ FAILING = "ReplicasFailing"
 """Reason of the condition Degraded. Its message, with the times of the kubelet's back-off, changes all the time."""
 RESUMED = {shape.SCALING_LIMITED: "ScalingUnlimited", shape.SCALING_CONFLICT: "ScalingResumed"}
 """Condition -> reason of the Event of its end; the note has its last message."""
-WARNINGS = (shape.SCALING_LIMITED, shape.SCALING_CONFLICT, shape.DEGRADED)
+WARNINGS = (shape.SCALING_LIMITED, shape.SCALING_CONFLICT, shape.PAYLOADS_DROPPED, shape.DEGRADED)
 
 
 def status_events(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:

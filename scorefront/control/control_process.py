@@ -63,6 +63,7 @@ from scorefront.process.event_loop import use_fast_loop
 from scorefront.static_networks import destinations
 from telemetry.data_routes import OPERATIONS as DATA_OPERATIONS
 from telemetry.data_routes import data_routes
+from telemetry.dropped_payloads import dropping_problem
 from telemetry.payload_files import PayloadStore, StoredPayloads
 from workspace.store.file_store import FileStore
 
@@ -307,7 +308,17 @@ class _Term:
         )
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock
-        return cluster_control(self._api, groups, fence, self._clock, wall, u, settings, self._elector)
+        return cluster_control(
+            self._api,
+            groups,
+            fence,
+            self._clock,
+            wall,
+            u,
+            settings,
+            self._elector,
+            payload_problems=lambda key: dropping_problem(groups.payloads_dropped(key)),
+        )
 
     def _fleet(self, groups: RouterGroups) -> RouterFleet:
         u = random.random  # noqa: TID251 - a shell

@@ -45,6 +45,7 @@ from scorefront.router.uplink import Uplink
 from scorefront.static_networks import destinations, own_names, worker_arguments
 from serving.endpoint import VersionKey
 from telemetry.collector_journal import payload_counts
+from telemetry.dropped_payloads import DroppedPayloads
 from telemetry.ring import PayloadCounts
 
 _log = logging.getLogger("scorefront.router")
@@ -58,6 +59,8 @@ END_S = 3.0
 PATIENCE_S = 5.0
 """Time for the first lists before the snapshot of the last run is served."""
 AGAIN_S = 1.0
+WATCH_S = 1.0
+"""Interval of looks at dropped payloads."""
 KEEP_S = 5.0
 """Least time between two snapshots."""
 SNAPSHOT = "snapshot.json"
@@ -162,7 +165,8 @@ class _Router:
             lambda name: self._membership.pod_gone(name),
         )
         resizes = options.workers is None
-        self._uplink = Uplink(api, options.pod, trust, clock, u, _most_workers, resizes)
+        self._dropped = DroppedPayloads()
+        self._uplink = Uplink(api, options.pod, trust, clock, u, _most_workers, resizes, self._dropping)
         group = os.urandom(4).hex()
         self._decisions = RouterMembership(
             options.pod, options.pod_uid, group, api.home, self._settings.lease_s, process.started_at()
@@ -230,6 +234,7 @@ class _Router:
         await self._supervisor.start(self._watch.discovery.snapshot, self._uplink)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep(), name="keep what is known")
+            tasks.create_task(self._watch_payloads(), name="watch collected payloads")
             tasks.create_task(process.restart_on(self._restart, self._supervisor), name="restart workers on SIGHUP")
 
     async def _know(self) -> None:
@@ -302,6 +307,15 @@ class _Router:
             with contextlib.suppress(OSError):
                 return payload_counts(self._options.rings_dir)
         return {}
+
+    def _dropping(self) -> dict[VersionKey, int]:
+        return self._dropped.recent(self._clock.now())
+
+    async def _watch_payloads(self) -> None:
+        """Note dropped payloads; never returns."""
+        while True:
+            self._dropped.note(self._payloads(), self._clock.now())
+            await asyncio.sleep(WATCH_S)
 
     async def _metrics(self) -> bytes:
         watch = self._watch

@@ -99,14 +99,17 @@ class Uplink:
         u: Callable[[], float],
         cores: Callable[[], int],
         resizes: bool,
+        dropping: Callable[[], Mapping[VersionKey, int]] = dict,
     ) -> None:
-        """`cores`: largest useful number of workers. `resizes`: True if the leader sets their number."""
+        """`cores`: largest useful number of workers. `resizes`: True if the leader sets their number. `dropping`:
+        versions that lose collected payloads."""
         self._pod = pod
         self._trust = trust
         self._clock = clock
         self._u = u
         self._cores = cores
         self._resizes = resizes
+        self._dropping = dropping
         self._group: ControlledWorkers | None = None
         self._counts = UsageCache()
         self._workers: tuple[str, ...] = ()
@@ -280,7 +283,8 @@ class Uplink:
     async def _tell_load(self, group: ControlledWorkers) -> None:
         while True:
             fixed = not self._resizes
-            self._send(GroupLoad(group.wanted, self._cores(), group.is_even(), dict(group.work()), fixed))
+            dropping = {str(key): count for key, count in self._dropping().items()}
+            self._send(GroupLoad(group.wanted, self._cores(), group.is_even(), dict(group.work()), fixed, dropping))
             await self._clock.sleep(LOAD_S)
 
     # ---- down

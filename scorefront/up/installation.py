@@ -141,7 +141,7 @@ class _Installation:
         store_url = options.store or str(options.state_dir / "store")
         payloads = payload_settings(os.environ)
         self._collector = PayloadCollectorChild(
-            options.state_dir, store_url, payloads, lambda: self._plane.endpoints.endpoints(), os.environ
+            options.state_dir, store_url, payloads, lambda: self._plane.declared_endpoints(), os.environ
         )
         self._builder = VenvBuilder(options.state_dir / "environments", os.environ, build_limits(os.environ))
         self._provider = LocalProvider(

@@ -19,6 +19,7 @@ from serving.endpoint import Endpoint, PayloadCollection, VersionKey
 from telemetry.collected_versions import write_versions
 from telemetry.collector_journal import payload_counts
 from telemetry.collector_settings import CollectorSettings
+from telemetry.dropped_payloads import DroppedPayloads, dropping_problem
 from telemetry.ring import PayloadCounts
 from workspace.store.file_store import PARTS
 
@@ -32,8 +33,6 @@ PROVEN_S: Final = 60.0
 """Age at which an ended collector counts as one that worked."""
 STOP_S: Final = 1.5
 """Time for the last batch at the end."""
-DROPPING_S: Final = 600.0
-"""Time for which dropped payloads are a problem of their version."""
 SHARED_MEMORY: Final = Path("/dev/shm")
 OWNER_FILE: Final = "state-dir"
 
@@ -65,8 +64,7 @@ class PayloadCollectorChild:
         self._listed: Mapping[VersionKey, PayloadCollection] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._pause_s = FIRST_PAUSE_S
-        self._dropped: dict[VersionKey, tuple[int, float]] = {}
-        """Payloads dropped, and the time of the last, on the event-loop clock."""
+        self._dropped = DroppedPayloads()
 
     def script_port(self) -> int:
         """Port for the data of scripts, listening from the first call on; 0 if there is none."""
@@ -96,16 +94,8 @@ class PayloadCollectorChild:
         return {}
 
     def problems(self, key: VersionKey) -> Mapping[Problem, str]:
-        """Lost payloads of a version in the last DROPPING_S."""
-        count, at_s = self._dropped.get(key, (0, 0.0))
-        if not count or asyncio.get_running_loop().time() - at_s > DROPPING_S:
-            return {}
-        return {Problem.DROPPING: f"{count} collected payloads dropped so far: the store fails or does not keep up"}
-
-    def _note_drops(self, now: float) -> None:
-        for key, counts in self.counts().items():
-            if counts.dropped != self._dropped.get(key, (0, 0.0))[0]:
-                self._dropped[key] = (counts.dropped, now)
+        """The problem of lost payloads of a version."""
+        return dropping_problem(self._dropped.recent(asyncio.get_running_loop().time()).get(key, 0))
 
     async def run(self) -> None:
         """Keep the collector running from the first version that collects on; never returns."""
@@ -126,7 +116,7 @@ class PayloadCollectorChild:
                     while not ended.done():
                         await asyncio.wait({ended}, timeout=LOOK_S)
                         self._list()
-                        self._note_drops(loop.time())
+                        self._dropped.note(self.counts(), loop.time())
                 finally:
                     ended.cancel()
                 _log.warning("collector: ended with status %s; starting another one", process.returncode)

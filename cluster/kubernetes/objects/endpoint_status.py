@@ -11,7 +11,8 @@ from serving.endpoint import VersionKey
 
 READY, PROGRESSING, DEGRADED = "Ready", "Progressing", "Degraded"
 SCALING_LIMITED, SCALING_CONFLICT = "ScalingLimited", "ScalingConflict"
-CONDITIONS = (READY, PROGRESSING, SCALING_LIMITED, SCALING_CONFLICT, DEGRADED)
+PAYLOADS_DROPPED = "PayloadsDropped"
+CONDITIONS = (READY, PROGRESSING, SCALING_LIMITED, SCALING_CONFLICT, PAYLOADS_DROPPED, DEGRADED)
 LONGEST_MESSAGE = 2048
 DIGEST_BYTES = 32
 
@@ -41,6 +42,8 @@ class VersionStatus:
     """One CamelCase word for it: NoRoom or PodsRefused."""
     conflict: str = ""
     """The other client that sets the number of its workload."""
+    dropping: str = ""
+    """Loss of collected payloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,9 @@ def _findings(seen: EndpointStatus) -> dict[str, _Finding]:
         ),
         SCALING_CONFLICT: _listed(
             {version.name: version.conflict for version in seen.versions}, "ScaledByAnother", "ScaledByScorefront"
+        ),
+        PAYLOADS_DROPPED: _listed(
+            {version.name: version.dropping for version in seen.versions}, "StoreFails", "AllStored"
         ),
         DEGRADED: _degraded(seen.trouble),
     }

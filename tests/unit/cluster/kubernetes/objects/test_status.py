@@ -58,13 +58,14 @@ def test_every_condition_is_always_there_in_the_same_order() -> None:
 
 
 def test_an_endpoint_that_is_as_declared_is_ready_and_nothing_else() -> None:
-    assert [holds(SEEN, type_)[0] for type_ in CONDITIONS] == [True, False, False, False, False]
+    assert [holds(SEEN, type_)[0] for type_ in CONDITIONS] == [True, *[False] * 5]
 
 
 @pytest.mark.parametrize(
     ("seen", "type_", "words"),
     [
         (with_blue(limited="0/3 nodes are available"), "ScalingLimited", "blue: 0/3 nodes are available"),
+        (with_blue(dropping="7 dropped"), "PayloadsDropped", "blue: 7 dropped"),
         (with_blue(conflict="HorizontalPodAutoscaler x"), "ScalingConflict", "blue: HorizontalPodAutoscaler x"),
         (with_blue(ready=1), "Progressing", "blue: 1 ready, 2 desired"),
         (with_blue(updating=True), "Progressing", "blue: 2 ready, 2 desired"),
