@@ -5,6 +5,7 @@ file of its own).
 """
 
 import base64
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from telemetry.payload_messages import CapturedBody, CapturedExchange
 
 ROOT: Final = "modelDataCollector"
 REQUESTS, RESPONSES = "request", "response"
+HOUR_S: Final = 3600
 AGENT: Final = "scorefront"
 _TEXT: Final = re.compile(
     r"text/|application/(?:[^;]*\+)?(?:xml|yaml)|application/x-www-form-urlencoded", re.IGNORECASE
@@ -87,7 +89,13 @@ def is_collection(name: str) -> bool:
 
 def place_of(key: VersionKey, collection: str, at: float) -> RecordPlace:
     """The place of a record. `key`: of the version. `collection`: its kind. `at`: unix seconds."""
-    return RecordPlace(key, collection, datetime.fromtimestamp(at, UTC).replace(minute=0, second=0, microsecond=0))
+    return _place_of(key, collection, int(at // HOUR_S))
+
+
+@functools.lru_cache(4096)
+def _place_of(key: VersionKey, collection: str, hours: int) -> RecordPlace:
+    """`hours`: since 1970."""
+    return RecordPlace(key, collection, datetime.fromtimestamp(hours * HOUR_S, UTC))
 
 
 def exchange_line(exchange: CapturedExchange, collection: str, reference: str | None) -> bytes:
@@ -185,7 +193,7 @@ def _json_line(data: bytes) -> bytes | None:
     """JSON of one line, as sent if it has no line ends; None: it is not JSON."""
     try:
         data.decode()
-        msgspec.json.decode(data)
+        msgspec.json.decode(data, type=msgspec.Raw)  # checks the syntax, and builds nothing
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data.strip()
