@@ -217,6 +217,8 @@ class SplitBy:
     """Name of a cookie."""
 
 
+NO_TELEMETRY = "appInsightsEnabled has no effect yet: request records and spans are not exported"
+"""Note on an endpoint that wants them."""
 OPENID_CONFIGURATION = "/.well-known/openid-configuration"
 
 
@@ -258,6 +260,8 @@ class Endpoint:
     """None: the version of a request is chosen by chance."""
     token_issuers: tuple[ForeignIssuer, ...] = ()
     """Beside scorefront itself."""
+    app_insights: bool = False
+    """Request records and spans are wanted."""
 
     def version(self, name: str) -> Version | None:
         """The version with this name, or None."""

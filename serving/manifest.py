@@ -85,6 +85,7 @@ def to_endpoint(declared: ScoringEndpoint) -> Endpoint:
         retry=RetryRule(spec.retry),
         cors=_cors(spec.cors),
         split_by=_split_by(spec.splitBy),
+        app_insights=spec.appInsightsEnabled,
         token_issuers=tuple(
             ForeignIssuer(each.issuer, each.audience, each.jwksUri or "", tuple(sorted(each.claims.items())))
             for each in spec.tokenIssuers

@@ -366,6 +366,9 @@ class Spec(DeclaredModel):
         description="Choose the version by a header field or a cookie: the same value meets the same version while the"
         " shares stand. Default, and for requests without the value: by chance.",
     )
+    appInsightsEnabled: bool = Field(
+        False, description="Export request records and spans of this endpoint (not yet: accepted with a note)."
+    )
     retry: Literal["neverBegun", "beforeResponse"] = Field(
         "neverBegun",
         description="When a request may be sent to a second replica: only where the first cannot have begun it, or also"
