@@ -19,6 +19,7 @@ import shutil
 import signal
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ CONNECTIONS = 32
 KILL_S = 2.0
 SETTLE_S = 90.0
 COST_LIMITS = {"0 %": 1.01, "1 %": 1.01, "100 %": 1.10}
+_by_endpoint = re.compile(r'scorefront_payloads_total\{endpoint="(\w+)",result="(\w+)",version="blue"\} (\S+)')
 _result = re.compile(r'scorefront_payloads_total\{endpoint="load",result="(\w+)",version="blue"\} (\d+)')
 
 
@@ -65,19 +67,40 @@ def cost(rounds: int, seconds: int) -> int:
         ]
         product = Product(rig, *documents)
         ways = [Way(name, product.target(f"cost{number}")) for number, name in enumerate(wanted)]
-        fields = (("Content-Length", str(len(body))), ("Content-Type", "application/json"))
         for _, way in [*((0, way) for way in ways), *rotated(ways, rounds)]:
-            script = wrk.script(way.target.head("POST", *fields), body)
+            script = wrk.script(way.target.post(body))
             way.runs.append(wrk.drive(way.target, script, rig.directory, seconds))
+        counted = _counted_by_endpoint(product.control_url)
+    failed = sum(run.failed for way in ways for run in way.runs)
+    sampled = [sum(run.requests for run in way.runs) for way in ways[1:]]
+    if failed or not all(sampled) or len(counted) != len(ways) - 1:
+        raise SystemExit(f"no figures: {failed} requests failed, or payloads were not counted: {counted}")
     base = ways[0]
     rows, worst = [], 0
-    for way in ways:
+    for number, way in enumerate(ways):
         pairs = zip(way.runs[1:], base.runs[1:], strict=True)
         ratio = middle([mine.cpu_ns / theirs.cpu_ns for mine, theirs in pairs])
-        rows.append((way.name, f"{middle([run.cpu_ns for run in way.runs[1:]]) / 1000:.2f}", f"{ratio:.3f}"))
-        worst |= ratio > COST_LIMITS.get(way.name, 1.0) or any(run.failed for run in way.runs)
-    print(Table(("collected", "CPU µs per request", "ratio to off"), tuple(rows)).text())
+        rows.append(
+            (
+                way.name,
+                f"{middle([run.cpu_ns for run in way.runs[1:]]) / 1000:.2f}",
+                f"{ratio:.3f}",
+                counted.get(f"cost{number}", ""),
+            )
+        )
+        worst |= ratio > COST_LIMITS.get(way.name, 1.0)
+    print(Table(("collected", "CPU µs per request", "ratio to off", "payloads"), tuple(rows)).text())
     return int(worst)
+
+
+def _counted_by_endpoint(control_url: str) -> dict[str, str]:
+    """Endpoint -> its payloads by result, as text."""
+    with urllib.request.urlopen(f"{control_url}/metrics", timeout=10) as answer:
+        found: dict[str, str] = {}
+        for endpoint, result, count in _by_endpoint.findall(answer.read().decode()):
+            if float(count):
+                found[endpoint] = f"{found.get(endpoint, '')} {result} {float(count):.0f}".strip()
+        return found
 
 
 def _collection(percent: float | None) -> dict[str, Any]:

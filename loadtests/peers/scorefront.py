@@ -77,6 +77,11 @@ class Product:
         for pid in self.workers:
             rig.pin_to_proxy_core(pid)
 
+    @property
+    def control_url(self) -> str:
+        """URL of the control port."""
+        return self._installation.control
+
     def target(self, endpoint: str = "bench", name: str = "scorefront", token: bool = False) -> Target:
         """An endpoint's score path, with the credential that opens it."""
         scheme, _, port = self._installation.scoring.rpartition(":")
