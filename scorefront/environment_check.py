@@ -17,7 +17,10 @@ OTHERS = frozenset(
         *("URL", "TOKEN", "CA", "DEBUG", "SHOW_KEYS", "STATIC_CIDRS", "GPUS"),
         *("NAMESPACE", "NAMESPACES", "POD_TEMPLATE", "COMPILE", "STORE", "CLUSTER_PURPOSE", "FRONTEND_MAX_CORES"),
         *("ENDPOINT", "VERSION", "REPLICA", "RUN"),  # set for replicas; their code may call scorefront
+        *("ENVIRONMENT", "BUILD_TIMEOUT_S", "ENVIRONMENTS_GB"),
         *("KEY", "SCORING_TOKEN", "PAYLOAD", "SHAPE", "BENCH_ENVOY"),  # of the load tests
+        *("RATE", "SECONDS", "SEED", "ARRIVALS"),
+        *("MAX_FAILURE_PERCENT", "MAX_P95_MS", "MAX_P99_MS", "MAX_LATENESS_MS"),
     )
 )
 """Variables that are no fields of settings."""

@@ -76,6 +76,7 @@ GOOD: dict[str, tuple[str, Any, int]] = {
     "setTraffic": ("", {"percentiles": {"blue": 20}}, 200),
     "restartEndpoint": ("", {"version": "blue"}, 200),
     "deleteEndpoint": ("", None, 204),
+    "getWhatIf": ("?policy=target=50", None, 200),
 }
 """Operation -> query, body and status of a request that succeeds; the others need neither query nor body."""
 WITH_TOKENS = ("issueToken", "revokeTokens")
