@@ -55,6 +55,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "workspace": ("serving", "autoscaler", "cluster", "controlplane"),
     "telemetry": ("serving", "cluster", "workspace.store"),
     "telemetry.data_routes": ("serving", "controlplane", "telemetry"),
+    "telemetry.history_routes": ("serving", "controlplane", "telemetry"),
+    "telemetry.history_answers": ("serving", "controlplane.answers", "telemetry"),
     "telemetry.payload_files": ("cluster.atomic_files", "controlplane.control_errors", "workspace.store"),
     "scorefront": PACKAGES,
     "scorefront.azureml": (),  # runs with `pip install --no-deps`
@@ -145,7 +147,17 @@ PURE = (
     ),
     "cluster.kubernetes.version_problems",
     *(f"scorefront.sdk.{name}" for name in ("exceptions", "model_ids", "service_rules", "service_settings")),
-    *(f"telemetry.{name}" for name in ("dropped_payloads", "payload_batch", "payload_messages")),
+    *(
+        f"telemetry.{name}"
+        for name in (
+            "dropped_payloads",
+            "payload_batch",
+            "payload_messages",
+            "history",
+            "comparison",
+            "history_answers",
+        )
+    ),
     *(
         f"workspace.deployments.{name}"
         for name in ("deployment_rules", "documents", "history", "operation_states", "readiness", "records")

@@ -15,7 +15,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,13 @@ from scorefront.static_networks import destinations, ports_of, worker_arguments
 from scorefront.up.access import control_access
 from scorefront.up.banner import Banner, show_keys
 from scorefront.up.build_limits import build_limits
+from scorefront.up.history_feed import HistoryFeed
 from scorefront.up.laptop_workspace import LaptopWorkspace
 from scorefront.up.model_description import fetch
 from scorefront.up.payload_collector import PayloadCollectorChild
 from serving.faults import InvalidManifest
 from telemetry.data_routes import data_routes
+from telemetry.history_routes import history_routes
 from telemetry.payload_files import StoredPayloads
 from workspace.builders.declared_environments import DeclaredEnvironments
 from workspace.builders.venv_builder import VenvBuilder
@@ -186,6 +188,7 @@ class _Installation:
             self._routers,
             payload_problems=self._collector.problems,
         )
+        self._history = HistoryFeed(options.state_dir, self._routers, self._plane.endpoints.measure, clock, wall)
         self._workspace = LaptopWorkspace(
             store_url,
             options.state_dir,
@@ -232,6 +235,8 @@ class _Installation:
             stack.push_async_callback(self._plane.stop)
             with process.usable_file(self._options.state_dir / FILE):
                 stack.enter_context(audit_file(self._options.state_dir))
+            await self._history.begin()
+            stack.push_async_callback(self._history.close)
             stack.push_async_callback(self._collector.stop)
             stack.push_async_callback(self._routers.close, STOP_WORKERS_S)
             stack.callback(self._note_end)
@@ -249,7 +254,8 @@ class _Installation:
             resizing = asyncio.create_task(self._resize_by(changes), name="resize on SIGTTIN and SIGTTOU")
             scaling = asyncio.create_task(self._front_end.run(), name="scale the router workers")
             collecting = asyncio.create_task(self._collector.run(), name="keep the collector running")
-            beside = (dying, banner, restarting, resizing, scaling, collecting)
+            scraping = asyncio.create_task(self._history.run(), name="scrape for the history")
+            beside = (dying, banner, restarting, resizing, scaling, collecting, scraping)
             try:
                 await _run_until(stop, dying)
             finally:
@@ -299,8 +305,8 @@ class _Installation:
             settings,
             exposition.render,
             self._front_end.decisions,
-            self._routers,
-            (*self._workspace.routes(), self._data_routes(), trace_routes(self._plane.keys_of, self._routers)),
+            self._history,
+            (*self._workspace.routes(), *self._telemetry_routes()),
         )
         runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()
@@ -314,9 +320,11 @@ class _Installation:
             _note_applied(name, document)
         port.answer_with(runner)  # last: /readyz takes the endpoints it knows for all there are
 
-    def _data_routes(self) -> RouteSet:
-        store = StoredPayloads(self._workspace.store)
-        return data_routes(lambda: store, lambda name: self._plane.endpoints.declared(name) is not None)
+    def _telemetry_routes(self) -> Iterator[RouteSet]:
+        store, endpoints, keys_of = StoredPayloads(self._workspace.store), self._plane.endpoints, self._plane.keys_of
+        yield data_routes(lambda: store, lambda name: endpoints.declared(name) is not None)
+        yield trace_routes(keys_of, self._routers)
+        yield history_routes(keys_of, endpoints.declared, self._history.points)
 
     def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
         """The certificates of the control port, reloaded on change while `stack` is open."""

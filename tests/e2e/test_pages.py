@@ -27,7 +27,7 @@ from tests.unit.cluster.kubernetes.objects.test_cel_rules import refusals
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (
     *("from-azure-ml.md", "own-servers.md", "from-knative-kserve.md", "cluster-replicas.md", "rest.md"),
-    "data-collection.md",
+    *("data-collection.md", "telemetry.md"),
 )
 PORTS = ("8080", "8081", "9400")
 """Ports in the examples; the test uses free ones."""
@@ -212,6 +212,12 @@ def test_the_examples_of_collected_data_run_as_pasted(reader: Reader) -> None:
     printed = reader.follow("data-collection.md")
     assert '"sum": 3' in printed and '"$aml_request_id"' in printed
     assert re.search(r"first +request +[0-9a-f-]{36} +16 ", printed)
+
+
+def test_the_examples_of_the_history_run_as_pasted(reader: Reader) -> None:
+    printed = reader.follow("telemetry.md")
+    assert '"version": "second"' in printed and '"p95Ms"' in printed
+    assert "no difference yet" in printed
 
 
 @pytest.mark.parametrize(
