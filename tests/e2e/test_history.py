@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from loadtests.installation import Installation, manifest, witness_version
@@ -59,7 +60,10 @@ def test_history_shows_each_version_and_survives_a_restart(directory: Path) -> N
         assert (refused.status, "5m, 1h, 24h" in refused.json["error"]["message"]) == (400, True)
         assert site.rest("GET", "/api/v1/endpoints/none/history").status == 404
         assert site.rest("GET", "/api/endpoints/echo/history?version=none").status == 404
-        assert "/api/endpoints/{name}/history" in site.rest("GET", "/openapi.json").json["paths"]
+        document_of_api = site.rest("GET", "/openapi.json").json
+        assert "/api/endpoints/{name}/history" in document_of_api["paths"]
+        schema = {"$ref": "#/components/schemas/History", "components": document_of_api["components"]}
+        jsonschema.Draft202012Validator(schema).validate(found)
         assert installation.stop() == 0
     with Installation(directory) as again:
         again.start(document)

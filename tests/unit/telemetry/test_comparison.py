@@ -1,10 +1,11 @@
 """Comparison of a treatment with the control under continuous looks."""
 
+import math
 from itertools import pairwise
 
 import pytest
 
-from telemetry.comparison import ArmTally, ArmVerdict, compare, error_of
+from telemetry.comparison import ArmPairSums, ArmTally, ArmVerdict, compare, error_of
 from tests.unit.telemetry.comparison_runs import EQUAL, WORSE, found_after, wrong_share
 
 RUNS = 50
@@ -15,6 +16,16 @@ DAY_S, HOUR_S = 86_400.0, 3600.0
 def test_an_equal_treatment_is_rarely_called_different(name: str) -> None:
     shares = wrong_share(EQUAL[name], RUNS)
     assert shares[ArmVerdict.WORSE] + shares[ArmVerdict.BETTER] <= 0.02
+
+
+def test_the_simulation_finds_bounds_that_hold_at_one_look_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def usual(sums: ArmPairSums, error: float) -> tuple[float, float]:
+        middle, half = sums.weighted / sums.weight, 1.96 * math.sqrt(sums.variance()) / sums.weight
+        return middle - half, middle + half
+
+    monkeypatch.setattr(ArmPairSums, "bounds", usual)
+    shares = wrong_share(EQUAL["1 hour, half and half, 2 % fail"], RUNS)
+    assert shares[ArmVerdict.WORSE] + shares[ArmVerdict.BETTER] > 0.1
 
 
 @pytest.mark.parametrize("name", WORSE)
