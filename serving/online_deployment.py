@@ -167,8 +167,8 @@ def _faults(file: OnlineFile, endpoint: object) -> Iterator[Fault]:
     yield from unknown_keys(content, (*DEPLOYMENT_KEYS, *DEPLOYMENT_DROPPED))
     if endpoint is not None and content.get("endpoint_name", endpoint) != endpoint:
         yield Fault("endpoint_name", content["endpoint_name"], f"must be {endpoint}, the endpoint of the other files")
-    if content.get("name") is None:
-        yield Fault("name", None, "is required: the name of the deployment")
+    if not isinstance(deployment := content.get("name"), str) or not deployment:
+        yield Fault("name", deployment, "is required: the name of the deployment, as text")
     for key, inner in MAPPINGS.items():
         if not isinstance(content.get(key, {}), dict):
             yield Fault(key, HIDDEN, "must be a mapping")

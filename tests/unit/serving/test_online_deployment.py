@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serving.endpoint import Auth, AutoscalePolicy, PayloadCollection
@@ -134,6 +134,7 @@ _values = st.recursive(
 )
 
 
+@example("name", "$schema", {}, None)
 @given(st.sampled_from(sorted(BLUE)), st.sampled_from(sorted(ENDPOINT)), _values, _values)
 def test_whatever_a_key_holds_is_read_or_refused(blue_key: str, key: str, blue_value: object, value: object) -> None:
     try:
