@@ -308,7 +308,8 @@ async def test_a_replica_that_closes_idle_connections_at_random_loses_and_double
 
         await asyncio.gather(*(ask(number) for number in range(20)))
         assert sorted(seen) == sorted(b"%d.%d" % (number, turn) for number in range(20) for turn in range(150))
-        assert len(connections) > 50, "or nothing was tried"
+        # 8 are enough if none is closed; how many are closed depends on the speed of the machine
+        assert len(connections) >= 3 * 8, "or nothing was tried"
         rig.tell(RemoveReplica("impatient"))
 
 
