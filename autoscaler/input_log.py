@@ -68,7 +68,7 @@ class Difference(NamedTuple):
     recorded: int
     alternative: int
     reason: str
-    """Of the alternative number, at the beginning of the span."""
+    """Reason of the alternative number at the beginning of the span."""
 
 
 @dataclass(frozen=True, slots=True)

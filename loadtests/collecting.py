@@ -111,7 +111,7 @@ def _collection(percent: float | None) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Driven:
-    """What was sent."""
+    """Bodies that were sent."""
 
     bodies: dict[str, bytes] = field(default_factory=dict)
     """Request id -> SHA-256 of its body, which the replica sends back."""

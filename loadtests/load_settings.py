@@ -26,7 +26,7 @@ THRESHOLDS = {
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """What is sent, how often, and when the run counts as failed."""
+    """Payload, arrivals and thresholds of a run."""
 
     headers: Mapping[str, str]
     payload: str

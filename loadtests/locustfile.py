@@ -116,6 +116,7 @@ class ScoringUser(FastHttpUser):
         """Send one request. `due`: its time on the performance counter; the response time begins there."""
         fields = dict(settings_of(self.environment).headers)
         with self.client.post("", data=body, headers=fields, catch_response=True) as answer:
+            # Locust keeps unix times; the schedule is on the performance counter
             answer.request_meta["start_time"] = time.time() - (time.perf_counter() - due)  # noqa: TID251
             answer.request_meta["response_time"] = (time.perf_counter() - due) * 1000
             headers = answer.headers or {}

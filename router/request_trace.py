@@ -8,7 +8,7 @@ KEPT_S = 3600.0
 MOST_RECORDS = 100_000
 """Records of all versions of one worker, 2.4 MB."""
 FIELDS = 3
-"""Of a record: arrival (monotonic seconds), time of the replica (s; NaN: not served), size of the body (bytes)."""
+"""Numbers of a record: arrival (monotonic s), time of the replica (s; NaN: not served), size of the body (bytes)."""
 
 
 class RequestTrace:

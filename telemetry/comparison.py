@@ -45,12 +45,12 @@ class ArmComparison:
     control: ArmTally
     treatment: ArmTally
     difference: float | None
-    """Of the failure rates; None without common intervals."""
+    """Difference of the failure rates; None without common intervals."""
     low: float
     high: float
     """Bounds of the difference, in [-1, 1]."""
     duration_difference_s: float | None
-    """Of the mean durations, without bounds."""
+    """Difference of the mean durations in seconds, without bounds."""
     verdict: ArmVerdict
 
 
@@ -166,6 +166,6 @@ def _sum(one: ArmTally, other: ArmTally) -> ArmTally:
 
 
 def _binomial_variance(failures: int, requests: int) -> float:
-    """Of one request; one failure and one success more keep it above 0 before the first failure."""
+    """Variance of one request's failure; one failure and one success more keep it above 0 before the first failure."""
     rate = (failures + 1) / (requests + 2)
     return rate * (1 - rate)

@@ -49,7 +49,7 @@ class PayloadRecord(msgspec.Struct, omit_defaults=True):
     method: str = ""
     path: str = ""
     statuscode: int = 0
-    """Of a response."""
+    """HTTP status of a response; 0 for a request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class HeadShape(Generic[Head]):
         """`fields`: of one of the heads. `decides`: see the attribute."""
         names = [b"", *(name for name, _, _ in fields)]
         self.beginnings = (b"", *(sent + b": " for _, sent, _ in fields))
-        """Of each line: name and separator."""
+        """Beginning of each line: name and separator."""
         self.decides = decides
         """For each line: True if a head with another value may have another meaning."""
         self.length_at = names.index(_LENGTH) if _LENGTH in names else -1

@@ -50,7 +50,7 @@ class VersionHistory:
     """Scrapes with slots."""
 
     def mean_utilization(self) -> float | None:
-        """Of the coarse interval; None: no slots."""
+        """Mean utilization of the coarse interval, in [0, 1]; None: no slots."""
         return self.utilization / self.scrapes if self.scrapes else None
 
     def begin_interval(self) -> None:

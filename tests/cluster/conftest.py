@@ -16,7 +16,7 @@ from tests.cluster.played.site import Shape, Site, installed, node
 
 HERE = Path(__file__).parent
 GRACE_S = 20
-"""Of routers: longer than any request of these tests."""
+"""Termination grace of routers: longer than any request of these tests."""
 ABSENT = "KUBECONFIG is not set: these tests need an API server without nodes (make test-cluster)"
 SHARED = "one process runs these tests, which share an installation (make test-cluster)"
 IMMOVABLE = "CLUSTER_CONTROL names no command that stops and starts the API server"

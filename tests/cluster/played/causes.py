@@ -1,4 +1,4 @@
-"""What is said about each cause that keeps a version from its pods, and about each missing right: a table.
+"""Table of messages for each cause that keeps a version from its pods, and for each missing right.
 
     python -m tests.cluster.played.causes [--rights] [--only REGEX]
 
