@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autoscaler.simulation.oracle import oracle_replica_seconds
 from autoscaler.simulation.replay import ReplayResult, ReplaySettings, replay
+from autoscaler.simulation.simulated_version import SimulatedVersion
 from autoscaler.simulation.suggestion import suggest
 from autoscaler.simulation.trace import (
     InvalidTrace,
@@ -203,3 +204,12 @@ def test_the_suggestion_keeps_the_goal_and_is_the_cheapest_tried() -> None:
     assert (again.replica_seconds, again.refused) == (best.replica_seconds, 0)
     holding = [each for each in tried if not each.refused and each.wait_s(0.99) <= 0.05]
     assert best.replica_seconds == min(each.replica_seconds for each in holding)
+
+
+def test_fewer_replicas_end_starting_ones_first_and_one_for_each() -> None:
+    version = SimulatedVersion(slots=1, queue_wait_s=1.0, start_s=5.0, replicas=2)
+    assert len(version.scale(5)) == 3
+    version.scale(4)
+    assert (version.number, version.facts().starting) == (4, 2)
+    version.scale(1)
+    assert (version.number, version.facts().starting, version.running) == (1, 0, 1)
