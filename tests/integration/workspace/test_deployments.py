@@ -418,8 +418,10 @@ class FakeBuilder:
     hangs: bool = False
     interpreter: Path = Path(sys.executable)
     built: list[str] = field(default_factory=list)
+    begun: int = 0
 
     async def build(self, spec: EnvironmentSpec, log: Log) -> BuiltEnvironment:
+        self.begun += 1
         log("nowhere 1.0 from PyPI")
         if self.hangs:
             await asyncio.get_running_loop().create_future()
@@ -474,7 +476,8 @@ async def test_a_stopped_build_is_begun_again_with_its_definition(
     bench, builder = building
     builder.hangs = True
     running = await bench.service.start(bench.request(environment=SPEC))
-    await bench.reaches(running.id, "environment")
+    # the step is recorded before the builder is called
+    await bench.until(lambda: builder.begun)
     builder.hangs = False
     after = await bench.again()
     assert (await after.ended(running.id)).state is OperationState.SUCCEEDED
@@ -496,6 +499,7 @@ async def test_a_build_can_be_cancelled(building: tuple[DeploymentBench, FakeBui
     bench, builder = building
     builder.hangs = True
     running = await bench.service.start(bench.request(environment=SPEC))
-    await bench.reaches(running.id, "environment")
+    # the step is recorded before the builder is called
+    await bench.until(lambda: builder.begun)
     await bench.service.cancel(running.id)
     assert (await bench.ended(running.id)).state is OperationState.CANCELLED
