@@ -173,6 +173,10 @@ class VersionMetrics(msgspec.Struct, frozen=True):
     busy: int = 0
     total: int = 0
     waiting: int = 0
+    ejected: int = 0
+    """Times a replica was ejected."""
+    suspected: int = 0
+    """Times a replica became suspect."""
 
 
 class WorkerMetrics(msgspec.Struct, frozen=True):
@@ -190,10 +194,21 @@ class WorkerMetrics(msgspec.Struct, frozen=True):
     """Earliest expiry of the certificates in use; 0 without TLS."""
     tasks: int = 0
     """Number of asyncio tasks."""
+    cpu_s: float = 0.0
+    """CPU time of the process."""
+    resident_bytes: int = 0
+    """Memory of the process, with what it shares."""
+
+
+class MetricsPart(msgspec.Struct, tag=True, frozen=True):
+    """A part of the answer to `Collect`; more of them and `Metrics` follow."""
+
+    request: int
+    versions: tuple[VersionMetrics, ...]
 
 
 class Metrics(msgspec.Struct, tag=True, frozen=True):
-    """The answer to `Collect`."""
+    """The last part of the answer to `Collect`: the remaining versions, and the counts of the worker."""
 
     request: int
     metrics: WorkerMetrics
@@ -207,7 +222,7 @@ class TraceRead(msgspec.Struct, tag=True, frozen=True):
     """(age in seconds, service time in seconds or None, size in bytes)."""
 
 
-ToControl = TraceRead | Serving | Usage | Retired | Drained | Metrics
+ToControl = TraceRead | Serving | Usage | Retired | Drained | MetricsPart | Metrics
 
 # ---- leader -> group of workers in another pod
 

@@ -91,6 +91,7 @@ class StatusAnswer(Answer, frozen=True):
     swagger_uri: str
     auth: Auth
     notes: Annotated[list[str], Meta(description="declared fields without effect here, one line per version")]
+    degraded: Annotated[str, Meta(description="why the endpoint does not run as declared; else empty")]
     versions: dict[str, VersionStatusAnswer]
 
 

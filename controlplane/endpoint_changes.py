@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from cluster.link import RemoveEndpoint, SetKeys, ToWorker, UpsertEndpoint
-from controlplane.control_errors import EndpointSkipped, StoreError
+from controlplane.control_errors import ControlError, EndpointSkipped, StoreError
 from controlplane.document_checks import stored_manifest
 from controlplane.keys import INCARNATION_BYTES, PAIR_BYTES, KeyPair, digests, pair_from, revoked
 from controlplane.reconciler import Reconciler
@@ -123,13 +123,21 @@ class EndpointChanges:
     # ---- foreign changes
 
     async def follow(self, name: str, read: Callable[[], Awaitable[StoredEndpoint | str | None]]) -> None:
-        """Apply a foreign change of the store. Takes the lock. Raises StoreError if unreadable, InvalidManifest.
+        """Apply a foreign change of the store. Takes the lock. Raises ControlError if unreadable, InvalidManifest.
+
+        A new endpoint that is unreadable is skipped until it is read.
 
         name: of the endpoint.
         read: the stored record; None: deleted; text: its fault, which leaves the last valid declaration running.
         """
         async with self._registry.lock(name):
-            stored, old = await read(), self._registry.find(name)
+            old = self._registry.find(name)
+            try:
+                stored = await read()
+            except ControlError as error:
+                if old is None:
+                    self._registry.skip(name, SkippedEndpoint(str(error), "it is tried again", is_retried=True))
+                raise
             if isinstance(stored, str):
                 if old is None:
                     self._registry.skip(name, SkippedEndpoint(stored, self._store.remedy))

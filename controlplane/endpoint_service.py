@@ -1,22 +1,22 @@
 """Use cases of the REST API: declare, change, read and delete endpoints, their keys, tokens, logs and decisions."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from autoscaler.input_log import WhatIf
 from autoscaler.policy import Direction
 from autoscaler.policy_text import policy_changes, with_changes
-from cluster.provider import Provider, ProviderError
+from cluster.provider import Problem, Provider, ProviderError
 from controlplane.cluster_view import Shortfall, shortfalls
 from controlplane.control_errors import ConflictingChange, InvalidCall
 from controlplane.document_checks import unencodable
 from controlplane.endpoint_changes import EndpointChanges
-from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
+from controlplane.endpoint_view import LOG_LINES, ViewSources, problems_of, to_view
 from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked, with_key
 from controlplane.log_streams import LogLine, follow, in_order, tails
 from controlplane.records import DecisionRecord
-from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry, is_scaled
+from controlplane.registry import ApplyOutcome, DeclaredEndpoint, Registry, SkippedEndpoint, is_scaled
 from controlplane.replica_scaling import ReplicaScaling
 from controlplane.signing import TokenIssuer
 from controlplane.tokens import IssuedToken
@@ -29,11 +29,15 @@ from serving.traffic import with_traffic
 
 @dataclass(frozen=True, slots=True)
 class ScalingMetrics:
-    """Replicas and decisions of every declared version, for `/metrics`."""
+    """Replicas, decisions and problems of every declared version, for `/metrics`."""
 
     replicas: Mapping[VersionKey, Mapping[ReplicaState, int]]
     desired: Mapping[VersionKey, int]
     decisions: Mapping[tuple[VersionKey, Direction], int]
+    problems: Mapping[VersionKey, Collection[Problem]] = field(default_factory=dict)
+    """Versions with problems."""
+    degraded: frozenset[str] = frozenset()
+    """Endpoints that do not run as declared, or are skipped."""
 
 
 class EndpointService:
@@ -181,9 +185,9 @@ class EndpointService:
         """Names of the declared endpoints."""
         return [declared.endpoint.name for declared in self._registry.all()]
 
-    def skipped(self) -> dict[str, str]:
-        """Endpoints that are not served, with the fault of the stored record: file, field and rule."""
-        return {name: skipped.why for name, skipped in sorted(self._registry.skipped().items())}
+    def skipped(self) -> dict[str, SkippedEndpoint]:
+        """Endpoints that are not served, by name."""
+        return dict(sorted(self._registry.skipped().items()))
 
     def keys(self, name: str) -> KeyPair:
         """Both keys. Raises EndpointNotFound."""
@@ -253,6 +257,8 @@ class EndpointService:
             replicas={key: self._sources.view.counts(key) for _, key in versions},
             desired={key: self._scaling.desired(version, key) for version, key in versions},
             decisions=self._scaling.decisions.counts(),
+            problems={key: found for _, key in versions if (found := problems_of(key, self._sources))},
+            degraded=frozenset(name for name in self.names() if self._sources.degraded(name)) | self.skipped().keys(),
         )
 
     def _with_token_auth(self, name: str) -> DeclaredEndpoint:

@@ -28,6 +28,8 @@ class ViewSources:
     desired: Callable[[Version, VersionKey], int]
     trouble: Callable[[str], str]
     """Endpoint -> last error of the provider."""
+    degraded: Callable[[str], str]
+    """Endpoint -> why it does not run as declared; "" if it does."""
     version_trouble: Callable[[VersionKey], str]
     """Version -> the part of that error about it."""
     problems: Callable[[VersionKey], Mapping[Problem, str]]
@@ -57,6 +59,7 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
         swagger_uri=f"{base}/swagger.json",
         auth=endpoint.auth,
         notes=sources.notes(endpoint),
+        degraded=sources.degraded(endpoint.name),
         versions=versions,
     )
     return {**to_document(declared.manifest), "status": status.document()}

@@ -51,6 +51,7 @@ class ControlPlane:
         entropy: Callable[[int], bytes] = secrets.token_bytes,
         acted: Callable[[Decision], None] = lambda decision: None,
         payload_problems: Callable[[VersionKey], Mapping[Problem, str]] = lambda key: {},
+        degraded: Callable[[str], str] | None = None,
     ) -> None:
         """A control plane that is not started.
 
@@ -64,6 +65,7 @@ class ControlPlane:
         entropy: n -> n random bytes; default: from the system.
         acted: called with every decision that the provider has accepted.
         payload_problems: problems of the collected payloads of a version; default: none.
+        degraded: endpoint -> why it does not run as declared, "" if it does; None: the last error of the provider.
         """
         settings = settings or PlaneSettings()
         self._store = store
@@ -81,6 +83,7 @@ class ControlPlane:
             observe=self._scaling.observe,
             desired=self._scaling.desired,
             trouble=self._reconciler.trouble,
+            degraded=degraded or self._reconciler.trouble,
             version_trouble=self._reconciler.version_trouble,
             problems=lambda key: {**provider.problems(key), **payload_problems(key)},
             notes=provider.notes,

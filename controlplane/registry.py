@@ -43,14 +43,16 @@ class ApplyOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SkippedEndpoint:
-    """A declared endpoint with a damaged stored record."""
+    """A declared endpoint with a damaged stored record, or without keys."""
 
     why: str
-    """The file, the field and the rule."""
+    """The file, the field and the rule; or the failed read or write."""
     remedy: str
     """Advice for people."""
     keys: KeyPair | None = None
     """None: unreadable."""
+    is_retried: bool = False
+    """True if the store failed: it is read again without a change."""
 
 
 class Registry:

@@ -7,7 +7,7 @@ cached.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Protocol
@@ -16,7 +16,6 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from msgspec import UNSET
 
-from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
 from controlplane import payload
 from controlplane import rest_guard as guard
@@ -32,7 +31,7 @@ from controlplane.answers import (
 from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
 from controlplane.control_errors import InvalidCall
-from controlplane.endpoint_service import EndpointService
+from controlplane.endpoint_service import EndpointService, ScalingMetrics
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, OUTCOME_HEADER, Operation, document
@@ -41,10 +40,8 @@ from controlplane.registry import ApplyOutcome
 from controlplane.route_sets import RouteSet
 from controlplane.routers import WorkerMetricsSource
 from controlplane.tokens import IssuedToken
-from serving.endpoint import VersionKey
 from serving.faults import Fault, InvalidManifest
 from serving.manifest import json_schema
-from serving.replica import ReplicaState
 
 API_VERSION = "1"
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -62,13 +59,7 @@ _DASHBOARD_POLICY: Final = (
 class Render(Protocol):
     """Renders the Prometheus text; implemented by `scorefront.exposition`."""
 
-    def __call__(
-        self,
-        workers: Sequence[WorkerMetrics],
-        replicas: Mapping[VersionKey, Mapping[ReplicaState, int]],
-        desired: Mapping[VersionKey, int],
-        decisions: Mapping[tuple[VersionKey, Direction], int],
-    ) -> bytes: ...
+    def __call__(self, workers: Sequence[WorkerMetrics], scaling: ScalingMetrics) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +158,7 @@ class _Probes:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         workers = await self._metrics.collect() if self._metrics is not None else ()
-        scaling = self._endpoints.measure()
-        body = self._render(workers, scaling.replicas, scaling.desired, scaling.decisions)
+        body = self._render(workers, self._endpoints.measure())
         return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
 
 
@@ -357,7 +347,7 @@ def _pages(operations: Sequence[Operation], more: Sequence[RouteSet]) -> dict[st
 
 
 def _skipped(endpoints: EndpointService) -> list[SkippedAnswer]:
-    return [SkippedAnswer(name, why) for name, why in endpoints.skipped().items()]
+    return [SkippedAnswer(name, skipped.why) for name, skipped in endpoints.skipped().items()]
 
 
 def _name(request: web.Request) -> str:

@@ -9,6 +9,11 @@ from serving.endpoint import VersionKey
 
 DURATION_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 WAIT_BOUNDS_S = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+COUNTERS = (
+    *("client_gone", "connections_evicted", "connections_handed_off", "half_heads_shed", "retries"),
+    *("scoring_timeouts", "stale_connections", "stuck_slots", "tls_handshakes_failed"),
+)
+"""Counters that exist before their first event: a rate over a counter that appears at 1 misses that one."""
 ROUTING_BOUNDS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
 
 
@@ -67,8 +72,13 @@ class VersionStats:
         # Two totals kept here would be 48 ns, summing over 6,000 versions at every beat 2 ms; this is 13 ns.
         self._recent.append(routing_s)
 
-    def snapshot(self, key: VersionKey, busy: int, total: int, waiting: int) -> VersionMetrics:
-        """The counters as a message. `busy`, `total`: slots. `waiting`: queued requests."""
+    def snapshot(
+        self, key: VersionKey, busy: int = 0, total: int = 0, waiting: int = 0, ejected: int = 0, suspected: int = 0
+    ) -> VersionMetrics:
+        """The counters as a message.
+
+        `busy`, `total`: slots. `waiting`: queued requests. `ejected`, `suspected`: times a replica became so.
+        """
         return VersionMetrics(
             endpoint=key.endpoint,
             version=key.version,
@@ -79,6 +89,8 @@ class VersionStats:
             busy=busy,
             total=total,
             waiting=waiting,
+            ejected=ejected,
+            suspected=suspected,
         )
 
 
@@ -87,7 +99,7 @@ class WorkerStats:
 
     def __init__(self) -> None:
         self.versions: dict[VersionKey, VersionStats] = {}
-        self.counters: dict[str, int] = defaultdict(int)
+        self.counters: dict[str, int] = defaultdict(int, dict.fromkeys(COUNTERS, 0))
         self.connections = 0
         self.loop_lag_s = 0.0
         """Longest loop lag since the last snapshot."""
@@ -121,20 +133,24 @@ class WorkerStats:
         """Drop the counters of a version that is no longer declared."""
         self.versions.pop(key, None)
 
-    def snapshot(self, worker: str, slots: dict[VersionKey, tuple[int, int, int]], violations: int) -> WorkerMetrics:
+    def snapshot(
+        self, worker: str, versions: tuple[VersionMetrics, ...], violations: int, cpu_s: float, resident_bytes: int
+    ) -> WorkerMetrics:
         """The counters as a message. Resets the longest loop lag.
 
-        `worker`: its name. `slots`: version -> (busy, total, waiting). `violations`: slot violations of all ledgers.
+        `worker`: its name. `versions`: counters of versions. `violations`: slot violations of all ledgers. `cpu_s`,
+        `resident_bytes`: CPU time and memory of the process.
         """
         lag, self.loop_lag_s = self.loop_lag_s, 0.0
-        keys = self.versions.keys() | slots.keys()
         return WorkerMetrics(
             worker=worker,
-            versions=tuple(self.version(key).snapshot(key, *slots.get(key, (0, 0, 0))) for key in sorted(keys)),
+            versions=versions,
             connections=self.connections,
             slot_violations=violations,
             loop_lag_s=lag,
             counters=dict(self.counters),
             certificate_expires_unix=self.certificate_expires_unix,
             tasks=self.tasks,
+            cpu_s=cpu_s,
+            resident_bytes=resident_bytes,
         )

@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from cluster.provider import Problem
+from controlplane.endpoint_service import ScalingMetrics
 from scorefront.frontend_scaling import FrontEndFigures
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
@@ -26,6 +28,8 @@ _HISTOGRAMS = {
     "scorefront_routing_seconds": ("routing", "Time inside the router less waiting for a slot and for the replica"),
 }
 _LABELS = ("endpoint", "version")
+_FAILURES = (502, 503, 504)
+"""Codes with a series before the first such response: a rate over a counter that appears at 40 misses these 40."""
 
 
 @dataclass(slots=True)
@@ -52,10 +56,14 @@ class _Totals:
     requests: Counter[tuple[VersionKey, int]] = field(default_factory=Counter)
     histograms: dict[tuple[str, VersionKey], _Sum] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
+    exclusions: Counter[tuple[VersionKey, str]] = field(default_factory=Counter)
+    """(version, standing) -> times that a replica was excluded."""
     slot_violations: int = 0
+    cpu_s: float = 0.0
 
     def add(self, worker: WorkerMetrics) -> None:
         self.slot_violations += worker.slot_violations
+        self.cpu_s += worker.cpu_s
         self.counters.update(worker.counters)
         for version in worker.versions:
             self._add_version(VersionKey(version.endpoint, version.version), version)
@@ -64,12 +72,17 @@ class _Totals:
         """Drop the versions that are no longer declared."""
         for request in [each for each in self.requests if each[0] not in declared]:
             del self.requests[request]
+        for exclusion in [each for each in self.exclusions if each[0] not in declared]:
+            del self.exclusions[exclusion]
         for place in [each for each in self.histograms if each[1] not in declared]:
             del self.histograms[place]
 
     def _add_version(self, key: VersionKey, version: VersionMetrics) -> None:
         for code, count in version.requests.items():
             self.requests[key, code] += count
+        if version.version:
+            self.exclusions[key, "ejected"] += version.ejected
+            self.exclusions[key, "suspect"] += version.suspected
         for name, (attribute, _) in _HISTOGRAMS.items():
             more: Histogram = getattr(version, attribute)
             total = self.histograms.get((name, key))
@@ -117,20 +130,9 @@ class Exposition:
         self._ended = _Totals()
         self._process = ProcessCollector(registry=None)
 
-    def render(
-        self,
-        workers: Sequence[WorkerMetrics],
-        replicas: Mapping[VersionKey, Mapping[ReplicaState, int]],
-        desired: Mapping[VersionKey, int],
-        decisions: Mapping[tuple[VersionKey, Direction], int],
-    ) -> bytes:
-        """One scrape.
-
-        workers: metrics of the live workers.
-        replicas: replicas by state, of every declared version.
-        desired: desired replicas of every declared version.
-        decisions: scaling decisions by version and direction.
-        """
+    def render(self, workers: Sequence[WorkerMetrics], scaling: ScalingMetrics) -> bytes:
+        """One scrape. `workers`: metrics of the live workers. `scaling`: of every declared version."""
+        desired = scaling.desired
         self._remember(workers)
         declared = _Declared(desired)
         self._ended.keep(declared)
@@ -138,10 +140,11 @@ class Exposition:
         totals.keep(declared)
         totals.counters.update(self._counters())
         families = [
-            *(_counters(totals) if self._routers_elsewhere else _counted(totals)),
+            *(_counters(totals) if self._routers_elsewhere else _counted(totals, desired)),
             *(() if self._routers_elsewhere else _slots(workers, desired)),
-            *_scaling(replicas, desired, decisions),
-            *(() if self._routers_elsewhere else _workers(workers)),
+            *_scaling(scaling.replicas, desired, scaling.decisions),
+            *_troubles(scaling.problems, scaling.degraded),
+            *(() if self._routers_elsewhere else _workers(workers, totals)),
             *(_front_end(self._front_end()) if self._front_end is not None else ()),
             _collected(self._payloads(), declared),
             *(_gauge(short_name, value) for short_name, value in sorted(self._gauges().items())),
@@ -165,7 +168,7 @@ class Exposition:
         self._ended.keep(_Declared(known))
         totals = self._totals()
         totals.keep(_Declared(known))
-        families = [*_counted(totals), *_slots(workers, known), *_workers(workers)]
+        families = [*_counted(totals, known), *_slots(workers, known), *_workers(workers, totals)]
         families.append(_collected(self._payloads(), _Declared(known)))
         for name, (meaning, value) in gauges.items():
             gauge = GaugeMetricFamily(name, meaning)
@@ -191,6 +194,8 @@ class Exposition:
         for worker in self._last.values():
             totals.add(worker)
         totals.requests.update(self._ended.requests)
+        totals.exclusions.update(self._ended.exclusions)
+        totals.cpu_s += self._ended.cpu_s
         totals.counters.update(self._ended.counters)
         totals.slot_violations += self._ended.slot_violations
         for place, sum_ in self._ended.histograms.items():
@@ -209,13 +214,21 @@ class _Families:
         return iter(self._families)
 
 
-def _counted(totals: _Totals) -> list[Metric]:
+def _counted(totals: _Totals, declared: Collection[VersionKey]) -> list[Metric]:
     requests = CounterMetricFamily("scorefront_requests_total", "Requests answered", labels=(*_LABELS, "code"))
-    for (key, code), count in sorted(totals.requests.items()):
+    series = {(key, code): 0 for key in declared for code in _FAILURES} | totals.requests
+    for (key, code), count in sorted(series.items()):
         requests.add_metric((*key, str(code)), count)
+    exclusions = CounterMetricFamily(
+        "scorefront_replica_exclusions_total",
+        "Times a replica was ejected, or was suspect until its health path answered",
+        labels=(*_LABELS, "standing"),
+    )
+    for (key, standing), count in sorted(totals.exclusions.items()):
+        exclusions.add_metric((*key, standing), count)
     violations = CounterMetricFamily("scorefront_slot_violations_total", "Times a replica had more requests than slots")
     violations.add_metric((), totals.slot_violations)
-    families: list[Metric] = [requests, violations]
+    families: list[Metric] = [requests, exclusions, violations]
     for name, (_, help_text) in _HISTOGRAMS.items():
         histogram = HistogramMetricFamily(name, help_text, labels=_LABELS)
         for (of, key), sum_ in sorted(totals.histograms.items(), key=lambda item: item[0]):
@@ -303,7 +316,22 @@ def _scaling(
     return [states, wanted, decided]
 
 
-def _workers(workers: Sequence[WorkerMetrics]) -> list[Metric]:
+def _troubles(problems: Mapping[VersionKey, Collection[Problem]], degraded: Collection[str]) -> list[Metric]:
+    problem = GaugeMetricFamily(
+        "scorefront_version_problem", "1 while a version has this problem", labels=(*_LABELS, "problem")
+    )
+    for key, words in sorted(problems.items()):
+        for word in words:
+            problem.add_metric((*key, word.value), 1)
+    endpoint = GaugeMetricFamily(
+        "scorefront_endpoint_degraded", "1 while an endpoint does not run as declared", labels=("endpoint",)
+    )
+    for name in sorted(degraded):
+        endpoint.add_metric((name,), 1)
+    return [problem, endpoint]
+
+
+def _workers(workers: Sequence[WorkerMetrics], totals: _Totals) -> list[Metric]:
     connections = GaugeMetricFamily("scorefront_connections", "Open connections of clients")
     connections.add_metric((), sum(worker.connections for worker in workers))
     lag = GaugeMetricFamily(
@@ -312,13 +340,19 @@ def _workers(workers: Sequence[WorkerMetrics]) -> list[Metric]:
     lag.add_metric((), max((worker.loop_lag_s for worker in workers), default=0.0))
     tasks = GaugeMetricFamily("scorefront_worker_tasks", "asyncio tasks of the router workers that are alive")
     tasks.add_metric((), sum(worker.tasks for worker in workers))
+    cpu = CounterMetricFamily("scorefront_worker_cpu_seconds_total", "CPU time of the router workers")
+    cpu.add_metric((), totals.cpu_s)
+    memory = GaugeMetricFamily(
+        "scorefront_worker_resident_memory_bytes", "Memory of the router workers; shared pages count for each"
+    )
+    memory.add_metric((), sum(worker.resident_bytes for worker in workers))
     expiry = GaugeMetricFamily(
         "scorefront_tls_certificate_expiry_timestamp_seconds", "When the first of the certificates in use ends"
     )
     ends = [worker.certificate_expires_unix for worker in workers if worker.certificate_expires_unix]
     if ends:
         expiry.add_metric((), min(ends))
-    return [connections, lag, tasks, expiry]
+    return [connections, lag, tasks, cpu, memory, expiry]
 
 
 def _front_end(figures: FrontEndFigures) -> list[Metric]:

@@ -224,6 +224,7 @@ def cluster_control(
         entropy=entropy,
         acted=acted,
         payload_problems=payload_problems,
+        degraded=lambda name: facts.degraded(name),
     )
     follower = EndpointFollower(api, objects, store, provider, plane, clock, sight)
     facts = StatusFacts(objects, plane, provider, store, follower)

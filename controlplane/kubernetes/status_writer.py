@@ -188,9 +188,17 @@ class StatusFacts:
             trouble=trouble or self._failing(name, declared.endpoint.versions),
         )
 
+    def degraded(self, name: str) -> str:
+        """Reason and message of the condition Degraded of a declared endpoint; "" if it does not hold."""
+        declared = self._plane.declared(name)
+        trouble = self._trouble(name) or (self._failing(name, declared.endpoint.versions) if declared else None)
+        return f"{trouble.reason}: {trouble.message}" if trouble else ""
+
     def _trouble(self, name: str) -> Trouble | None:
-        if why := self._follower.refused.get(name) or self._plane.endpoints.skipped().get(name):
+        if why := self._follower.refused.get(name):
             return Trouble("Invalid", why)
+        if skipped := self._plane.endpoints.skipped().get(name):
+            return Trouble("NotReconciled" if skipped.is_retried else "Invalid", skipped.why)
         if withheld := self._provider.status.withheld(name):
             return Trouble(withheld.reason, withheld.message)
         if why := self._provider.status.conflicts(name):

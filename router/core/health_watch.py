@@ -43,13 +43,17 @@ class HealthProbe(NamedTuple):
 class HealthWatch:
     """Standing of the replicas of one version queue."""
 
-    __slots__ = ("_dispatcher", "_queue", "_some")
+    __slots__ = ("_dispatcher", "_queue", "_some", "ejected", "suspected")
 
     def __init__(self, queue: "VersionQueue", dispatcher: "Dispatcher") -> None:
         self._queue = queue
         self._dispatcher = dispatcher
         # True if a replica may be suspect.
         self._some = False
+        self.ejected = 0
+        """Ejections since the start."""
+        self.suspected = 0
+        """Times a replica that took requests became suspect."""
 
     # ---- failures
 
@@ -173,6 +177,8 @@ class HealthWatch:
         if replica.standing is Standing.SERVING:
             queue.ledger.readmit(replica)
         elif before is Standing.SERVING:
+            self.ejected += replica.standing is Standing.EJECTED
+            self.suspected += replica.standing is not Standing.EJECTED
             self._some = True
             queue.ledger.bar(replica)
             self._dispatcher.close_idle(queue.key, replica.id)

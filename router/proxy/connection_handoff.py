@@ -59,13 +59,15 @@ class HandoffSender:
 class ConnectionHandoff:
     """Client connections to be passed to other workers, round-robin."""
 
-    __slots__ = ("_left", "_senders", "active")
+    __slots__ = ("_left", "_senders", "active", "passed")
 
     def __init__(self) -> None:
         self._senders: deque[HandoffSender] = deque()
         self._left = 0.0
         self.active = False
         """True while idle connections are to be handed off."""
+        self.passed = 0
+        """Connections handed off since the start."""
 
     def start(self, senders: Iterable[HandoffSender], count: float) -> None:
         """Hand off `count` connections to these workers in turn, as they become idle; replaces the previous order."""
@@ -86,6 +88,7 @@ class ConnectionHandoff:
             self._senders.rotate(-1)
             if sender.send(transport, unread, authorized):
                 self._left -= 1
+                self.passed += 1
                 self.active = self._left > 0
                 return True
         return False

@@ -10,14 +10,38 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cluster.framing import FrameReader
-from cluster.link import MAX_FRAME_BYTES, Collect, Metrics, Retired, ToControl, ToWorker, TraceRead, WorkerMetrics
+from cluster.link import (
+    MAX_FRAME_BYTES,
+    Collect,
+    Metrics,
+    MetricsPart,
+    Retired,
+    ToControl,
+    ToWorker,
+    TraceRead,
+    VersionMetrics,
+    WorkerMetrics,
+)
 from router.inflight_table import WorkerRow
 from router.supervisor_messages import FromSupervisor, FromWorker, decode_for_supervisor, encode
 
 ANSWER_S = 1.0
+"""Longest wait for an answer, or for its next part."""
 END_S = 5.0
 """Time for a worker that has closed its link to end before it is killed."""
+
+
+@dataclass(slots=True, eq=False)
+class _PendingRequest:
+    """A request without its whole answer."""
+
+    answer: asyncio.Future[ToControl | None]
+    deadline: asyncio.Timeout
+    versions: list[VersionMetrics] = field(default_factory=list)
+    """Of the parts so far."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +56,7 @@ class WorkerHandle:
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
     _metrics: WorkerMetrics | None = None
-    _pending: dict[int, asyncio.Future[ToControl | None]] = field(default_factory=dict)
+    _pending: dict[int, _PendingRequest] = field(default_factory=dict)
     _requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def send(self, message: FromSupervisor) -> None:
@@ -48,21 +72,29 @@ class WorkerHandle:
         """The answer to a request that `make` builds for a number; None after ANSWER_S, or if the worker ends."""
         request = next(self._requests)
         future: asyncio.Future[ToControl | None] = asyncio.get_running_loop().create_future()
-        self._pending[request] = future
-        self.send(make(request))
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(ANSWER_S) as deadline:
+                self._pending[request] = _PendingRequest(future, deadline)
+                self.send(make(request))
                 return await future
         except TimeoutError:
             return None
         finally:
             self._pending.pop(request, None)
 
-    def answered(self, answer: Retired | Metrics | TraceRead) -> None:
-        """Complete the request; a late answer is dropped."""
-        future = self._pending.get(answer.request)
-        if future is not None and not future.done():
-            future.set_result(answer)
+    def answered(self, answer: Retired | MetricsPart | Metrics | TraceRead) -> None:
+        """Complete the request, or add a part; a late answer is dropped."""
+        pending = self._pending.get(answer.request)
+        if pending is None or pending.answer.done() or pending.deadline.expired():
+            return
+        if isinstance(answer, MetricsPart):
+            pending.versions += answer.versions
+            pending.deadline.reschedule(asyncio.get_running_loop().time() + ANSWER_S)
+            return
+        if isinstance(answer, Metrics) and pending.versions:
+            whole = msgspec.structs.replace(answer.metrics, versions=(*pending.versions, *answer.metrics.versions))
+            answer = Metrics(answer.request, whole)
+        pending.answer.set_result(answer)
 
     async def metrics(self) -> WorkerMetrics | None:
         """Its metrics; the last known ones without an answer, None if there are none."""
@@ -93,9 +125,9 @@ class WorkerHandle:
     def close(self) -> None:
         """Close the link; pending requests get no answer."""
         self._writer.close()
-        for future in self._pending.values():
-            if not future.done():
-                future.set_result(None)
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                pending.answer.set_result(None)
 
 
 async def start_worker(

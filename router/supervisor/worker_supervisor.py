@@ -19,6 +19,7 @@ from cluster.framing import LinkError
 from cluster.link import (
     Drained,
     Metrics,
+    MetricsPart,
     ReadTrace,
     ResetAll,
     Retire,
@@ -106,7 +107,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         """Set and replaced on every change."""
         self._restarting = asyncio.Lock()
-        self._counters = {"workers_started": 0, "workers_ended": 0, "workers_silent": 0}
+        self._counters = dict.fromkeys(("workers_started", "workers_ended", "workers_died", "workers_silent"), 0)
 
     # ---- life
 
@@ -317,6 +318,7 @@ class Supervisor:
     def _worker_ended(self, spawn: SpawnWorker, status: int | None, held: Mapping[str, int] | None) -> None:
         if self._roster.workers[spawn.name].phase in PRESENT and not self._roster.closed:
             _log.warning("router worker %s: ended with status %s; starting another one", spawn.name, status)
+            self._counters["workers_died"] += 1
         self._counters["workers_ended"] += 1
         self.workers.ended(spawn.name)
         self._execute(self._roster.gone(spawn.name, held, self._now()))
@@ -338,7 +340,7 @@ class Supervisor:
                 self._reports.usage_reported(report)
             case Drained(replica_id):
                 self._reports.replica_drained(replica_id)
-            case Retired() | Metrics() | TraceRead():
+            case Retired() | MetricsPart() | Metrics() | TraceRead():
                 handle.answered(message)
 
 

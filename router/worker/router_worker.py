@@ -23,7 +23,6 @@ from cluster.link import (
     MAX_FRAME_BYTES,
     Collect,
     Drained,
-    Metrics,
     ReadTrace,
     ResetAll,
     Retire,
@@ -129,6 +128,7 @@ class RouterWorker:
         self._updates = RoutingUpdates(self.gateway, self._own, options.observers)
         self._issuers = IssuerFetcher(self.gateway.table, time.monotonic, self.gateway.tunnels.review_all)
         self._reports = WorkerReports(self.gateway, options.name, self._send)
+        self._scrapes: asyncio.Queue[int] = asyncio.Queue()
         self._peering = Peering(self.gateway, options.name, self._adopt, options.trust)
 
     def _adopt(self, read: bytes, known: bool) -> Downstream:
@@ -148,6 +148,7 @@ class RouterWorker:
         background = [
             loop.create_task(self._feed(reader), name="apply messages of the supervisor"),
             loop.create_task(self._reports.run(), name="report usage"),
+            loop.create_task(self._answer_scrapes(), name="answer scrapes"),
             loop.create_task(self._sweep(), name="sweep connections"),
             loop.create_task(self._beat(), name="beat"),
             loop.create_task(self._issuers.run(), name="fetch keys of token issuers"),
@@ -225,8 +226,7 @@ class RouterWorker:
                 self._send(Retired(request, tuple(gateway.dispatcher.retire(key, count))))
                 gateway.effects.carry_out(None)
             case Collect(request):
-                metrics = self._reports.metrics(self._options.logs_dropped(), self._peering.counters)
-                self._send(Metrics(request, metrics))
+                self._scrapes.put_nowait(request)
             case ReadTrace(request, key, since_s):
                 now = gateway.now()
                 found = gateway.stats.version(key).trace.since(now - since_s, now)
@@ -241,6 +241,14 @@ class RouterWorker:
     def _send(self, message: FromWorker) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode(message))
+
+    async def _answer_scrapes(self) -> None:
+        """Answer `Collect`, with a turn of the event loop after each part."""
+        while True:
+            request = await self._scrapes.get()
+            for part in self._reports.scrape(request, self._options.logs_dropped(), self._peering.counters):
+                self._send(part)
+                await asyncio.sleep(0)
 
     # ---- periodic work
 

@@ -61,6 +61,8 @@ def print_endpoints(views: Sequence[Mapping[str, Any]], skipped: Sequence[Mappin
     if views:
         out.print(endpoint_table(views))
     for view in views:
+        if degraded := _unexplained(view["status"]):
+            out.print(Text(one_record(f"{view['metadata']['name']}: {degraded}")))
         for version, status in view["status"]["versions"].items():
             if status.get("message"):
                 out.print(Text(one_record(f"{view['metadata']['name']}/{version}: {status['message']}")))
@@ -89,7 +91,7 @@ def endpoint_table(views: Iterable[Mapping[str, Any]]) -> Table:
                 f"{status['ready']}/{status['desired']}",
                 f"{status['busy']}/{status['total']}",
                 str(status["waiting"]),
-                _state(status),
+                _state(status, bool(_unexplained(view["status"]))),
             )
     return table
 
@@ -103,9 +105,19 @@ def _role(status: Mapping[str, Any]) -> str:
     return ", ".join([*(["default"] if status.get("isDefault") else []), *filter(None, [status.get("type")])])
 
 
-def _state(status: Mapping[str, Any]) -> Text:
-    """The words of its problems, then the numbers of replicas that are not ready; `ok` if all that are wanted are."""
-    problems = list(status.get("problems") or ())
+def _unexplained(status: Mapping[str, Any]) -> str:
+    """Why the endpoint does not run as declared, unless a problem of a version says so; "" if it does."""
+    degraded = str(status.get("degraded") or "")
+    found = [text for version in status["versions"].values() for text in (version.get("problems") or {}).values()]
+    return "" if any(text and text in degraded for text in found) else degraded
+
+
+def _state(status: Mapping[str, Any], degraded: bool) -> Text:
+    """The words of its problems, then the numbers of replicas that are not ready; `ok` if all that are wanted are.
+
+    `degraded`: True if its endpoint does not run as declared, for another reason than a problem of a version.
+    """
+    problems = list(status.get("problems") or (("degraded",) if degraded else ()))
     parts = [*problems, *(f"{status[word]} {word}" for word in ("starting", "draining", "failed") if status.get(word))]
     if not parts and status["ready"] < status["desired"]:
         parts = ["starting"]

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from cluster.link import RemoveEndpoint, encode
+from cluster.link import Metrics, RemoveEndpoint, encode
 from router.accesslog import AccessLogMode
 from router.settings import RouterSettings
 from router.supervisor.listening import listening_socket
@@ -148,14 +148,20 @@ async def test_five_times_the_capacity_is_served_to_capacity_and_the_rest_gets_r
 # ---- stored objects
 
 
+def scraped(rig: Rig) -> set[str]:
+    """Endpoints of a scrape."""
+    (told,) = (part for part in rig.worker._reports.scrape(1, 0, {}) if isinstance(part, Metrics))
+    return {each.endpoint for each in told.metrics.versions}
+
+
 async def test_series_of_removed_versions_end(rig: Rig) -> None:
     rig.declare(endpoint(name="guest", auth=Auth.KEY))
     client = await rig.client()
     assert (await client.ask(get("/api/v1/service/guest/score"))).status == 401
-    kept = {each.endpoint for each in rig.worker._reports.metrics(0, {}).versions}
+    kept = scraped(rig)
     rig.tell(RemoveEndpoint("guest"))
     rig.gateway.dispatcher.prune()
-    assert kept - {each.endpoint for each in rig.worker._reports.metrics(0, {}).versions} == {"guest"}
+    assert kept - scraped(rig) == {"guest"}
 
 
 # ---- background tasks

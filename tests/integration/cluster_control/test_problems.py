@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from cluster.kubernetes.client.api_errors import RequestRefused
-from cluster.kubernetes.client.paths import DEPLOYMENTS, EVENTS, PODS
+from cluster.kubernetes.client.paths import DEPLOYMENTS, EVENTS, PODS, STATEFULSETS
+from controlplane.control_errors import EndpointSkipped
 from controlplane.records import to_answer
 from scorefront.cli.show import decision_table, endpoint_table
 from tests.fakes.cluster import Leadership, image, scoring_endpoint
@@ -90,6 +91,7 @@ async def test_an_impossible_declaration_is_refused_once_in_the_log_and_less_and
     blue, green = (view["status"]["versions"][name] for name in ("blue", "green"))
     assert blue["message"].startswith("cannot apply Deployment") and green["message"] == ""
     assert list(blue["problems"]) == ["refused"] and green["problems"] == {}
+    assert [str(cell) for cell in endpoint_table([view]).columns[-1].cells] == ["refused", "ok"], "only blue is not"
     refuse(leader)
     await leader.declare(scoring_endpoint(versions=[image(), image("green")], description="changed"))
     assert leader.conditions()["Degraded"][0] == "False", "a change of the declaration is tried at once"
@@ -154,3 +156,62 @@ async def test_a_refused_watch_is_told_by_every_endpoint(leader: Leadership) -> 
     refuse(leader)
     await leader.settle(60)
     assert leader.conditions()["Degraded"][0] == "False"
+
+
+async def at_a_glance(leader: Leadership) -> list[str]:
+    """The STATE column of all versions."""
+    return [str(cell) for cell in endpoint_table(await leader.plane.endpoints.views()).columns[-1].cells]
+
+
+async def test_no_state_is_ok_while_the_end_of_a_former_version_is_refused(leader: Leadership) -> None:
+    template = {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "model"}]}}
+    theirs = {"replicas": 1, "selector": {"matchLabels": {"app": "theirs"}}, "template": template}
+    leader.kubernetes.put(STATEFULSETS, {"metadata": {"name": "theirs", "namespace": "home"}, "spec": theirs})
+    adopted = {**image("green"), "replica": {"workloadRef": {"kind": "StatefulSet", "name": "theirs"}}}
+    await leader.declare(scoring_endpoint(versions=[image(), adopted]))
+    assert await at_a_glance(leader) == ["ok", "ok"]
+    refuse(leader, ("merge", "/statefulsets/theirs"))
+    await leader.declare(scoring_endpoint())
+    status, reason, message = leader.conditions()["Degraded"]
+    assert (status, reason) == ("True", "NotReconciled") and message.startswith("green: ")
+    view = await leader.plane.endpoints.get("iris")
+    assert view["status"]["degraded"] == f"{reason}: {message}"
+    assert await at_a_glance(leader) == ["degraded"]
+    assert leader.plane.endpoints.measure().degraded == {"iris"}
+    refuse(leader)
+    await leader.settle(130)
+    assert leader.conditions()["Degraded"][0] == "False" and await at_a_glance(leader) == ["ok"]
+    assert leader.plane.endpoints.measure().degraded == frozenset()
+
+
+async def test_no_state_is_ok_while_an_invalid_declaration_is_not_followed(leader: Leadership) -> None:
+    await leader.declare(scoring_endpoint())
+    await leader.declare(scoring_endpoint(versions=[image(), image()]))
+    assert leader.conditions()["Degraded"][:2] == ("True", "Invalid")
+    assert await at_a_glance(leader) == ["degraded"]
+
+
+async def test_an_endpoint_whose_keys_cannot_be_written_is_listed_with_the_reason(leader: Leadership) -> None:
+    refuse(leader, ("replace", "/secrets/scorefront-keys"), ("merge", "/secrets/scorefront-keys"))
+    await leader.declare(scoring_endpoint())
+    with pytest.raises(
+        EndpointSkipped, match=r"'iris' is skipped: cannot write the keys: .*403 Forbidden.*; it is tried again"
+    ):
+        await leader.plane.endpoints.get("iris")
+    with pytest.raises(EndpointSkipped, match="403 Forbidden"):
+        leader.plane.endpoints.decisions("iris", None, 5)
+    assert "403 Forbidden" in leader.plane.endpoints.skipped()["iris"].why
+    status, reason, message = leader.conditions()["Degraded"]
+    assert (status, reason) == ("True", "NotReconciled") and "403 Forbidden" in message
+    refuse(leader)
+    await leader.settle(5)
+    assert leader.plane.endpoints.skipped() == {} and await at_a_glance(leader) == ["ok"]
+
+
+async def test_an_endpoint_that_was_never_served_is_gone_once_it_is_deleted(leader: Leadership) -> None:
+    refuse(leader, ("replace", "/secrets/scorefront-keys"), ("merge", "/secrets/scorefront-keys"))
+    await leader.declare(scoring_endpoint())
+    await leader.plane.endpoints.delete("iris")
+    refuse(leader)
+    await leader.settle(5)
+    assert leader.plane.endpoints.skipped() == {} and not leader.has_endpoint()

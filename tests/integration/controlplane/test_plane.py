@@ -302,7 +302,7 @@ async def test_a_damaged_endpoint_is_skipped_and_reported_and_everything_else_st
     assert bench.plane.endpoints.shortfalls() == []
     logged = "\n".join(record.getMessage() for record in caplog.get_records("setup"))
     assert re.search(f"'iris' is skipped: .*endpoints/iris.json.*{told}", logged)
-    assert re.search(told, bench.plane.endpoints.skipped()["iris"])
+    assert re.search(told, bench.plane.endpoints.skipped()["iris"].why)
     for question in (bench.plane.endpoints.get("iris"), bench.plane.endpoints.regenerate("iris", KeyType.PRIMARY)):
         with pytest.raises(NoSuchEndpoint, match=told):
             await question

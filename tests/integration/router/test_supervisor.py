@@ -240,6 +240,7 @@ async def test_a_stopped_worker_is_killed_too_and_a_lively_one_is_not(crews: Cre
     await eventually(lambda: stopped in crew.departed(), 20)
     await eventually(lambda: len(crew.serving()) == 2, 20)
     assert other in crew.serving()
+    assert await crew.counter("workers_died") == 1
 
 
 # ---- growing and shrinking
@@ -260,7 +261,7 @@ async def test_from_one_to_four_to_two_under_load_no_request_fails_and_no_connec
     await more.more()
     assert list(crew.supervisor.workers.phases().values()) == [WorkerPhase.SERVING] * 2
     assert list(crew.departed().values()) == [{}, {}]
-    assert await crew.counter("workers_ended") == 2
+    assert await crew.counter("workers_ended") == 2 and await crew.counter("workers_died") == 0
     for each in (load, more):
         await each.end()
 
@@ -388,7 +389,7 @@ async def test_one_scrape_has_the_counts_of_all_workers_and_of_their_supervisor(
     metrics = await crew.supervisor.collect()
     assert [each.worker for each in metrics[:-1]] == list(crew.supervisor.workers.processes())
     assert metrics[-1].worker.startswith("supervisor-")
-    assert metrics[-1].counters == {"workers_started": 3, "workers_ended": 0, "workers_silent": 0}
+    assert metrics[-1].counters == {"workers_started": 3, "workers_ended": 0, "workers_died": 0, "workers_silent": 0}
 
 
 # ---- other groups

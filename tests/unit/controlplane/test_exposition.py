@@ -1,10 +1,13 @@
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
+from cluster.provider import Problem
+from controlplane.endpoint_service import ScalingMetrics
 from scorefront.exposition import MAX_ENDED_WORKERS, Exposition
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
@@ -37,9 +40,11 @@ def scraped(
     desired: dict[VersionKey, int] | None = None,
     replicas: dict[VersionKey, Any] | None = None,
     decisions: dict[tuple[VersionKey, Direction], int] | None = None,
+    **more: Any,
 ) -> dict[Any, float]:
     desired = {BLUE: 2} if desired is None else desired
-    body = (exposition or Exposition()).render(workers, replicas or {}, desired, decisions or {})
+    scaling = ScalingMetrics(replicas or {}, desired, decisions or {}, **more)
+    body = (exposition or Exposition()).render(workers, scaling)
     samples = {}
     for family in text_string_to_metric_families(body.decode()):
         for sample in family.samples:
@@ -150,3 +155,30 @@ def test_a_router_exposes_its_workers_and_not_the_leaders_decisions() -> None:
     assert samples['scorefront_utilization_ratio{endpoint="iris",version="blue"}'] == "0.5"
     assert samples["up"] == "1.0"
     assert b"scorefront_desired_replicas" not in text
+
+
+def test_problems_and_degraded_endpoints_are_exposed_while_they_last() -> None:
+    samples = scraped([], problems={BLUE: (Problem.LIMITED, Problem.FAILING)}, degraded=frozenset({"wine"}))
+    assert value(samples, "scorefront_version_problem", **LABELS, problem="limited") == 1
+    assert value(samples, "scorefront_version_problem", **LABELS, problem="failing") == 1
+    assert value(samples, "scorefront_endpoint_degraded", endpoint="wine") == 1
+    assert not [
+        name for name, _ in scraped([]) if name in ("scorefront_version_problem", "scorefront_endpoint_degraded")
+    ]
+
+
+def test_codes_of_failures_exist_before_the_first_one() -> None:
+    samples = scraped([worker("a", version({200: 3, 503: 1}))])
+    codes = {code: value(samples, "scorefront_requests_total", **LABELS, code=code) for code in ("502", "503", "504")}
+    assert codes == {"502": 0, "503": 1, "504": 0}
+
+
+def test_exclusions_and_the_cpu_time_of_ended_workers_still_count() -> None:
+    exposition, excluded = Exposition(), msgspec.structs.replace(version(), ejected=1, suspected=2)
+    for number in range(2 * MAX_ENDED_WORKERS):
+        one = msgspec.structs.replace(worker(f"w{number}", excluded), cpu_s=0.5, resident_bytes=7)
+        samples = scraped([one], exposition)
+    assert value(samples, "scorefront_replica_exclusions_total", **LABELS, standing="ejected") == 2 * MAX_ENDED_WORKERS
+    assert value(samples, "scorefront_replica_exclusions_total", **LABELS, standing="suspect") == 4 * MAX_ENDED_WORKERS
+    assert value(samples, "scorefront_worker_cpu_seconds_total") == MAX_ENDED_WORKERS
+    assert value(samples, "scorefront_worker_resident_memory_bytes") == 7
