@@ -8,9 +8,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
+
+from msgspec import structs
 
 from serving.endpoint import VersionKey
 from telemetry.batch_writer import BatchWriter
@@ -262,7 +264,7 @@ class Collector:
         if message.kind == EXCHANGE:
             if self._batch.is_empty:
                 self._batch_began = self.clock.now()
-            self._add_exchange(ring, decode_exchange(message.data))
+            self._add_exchange(ring, decode_exchange(message.data, self._rings[ring].version))
         elif message.kind == PIECE:
             self._spool.add(ring, decode_piece(message.data))
         elif message.kind == ABANDONED:
@@ -271,7 +273,7 @@ class Collector:
             self._on_message(message)
 
     def _add_exchange(self, ring: str, exchange: CapturedExchange) -> None:
-        key = VersionKey(exchange.endpoint, exchange.version)
+        key = exchange.key
         sides = []
         for side, collection, body in (
             (REQUEST, REQUESTS, exchange.request),
@@ -380,4 +382,4 @@ def _with_data(exchange: CapturedExchange, collection: str, data: bytes) -> Capt
     """The exchange with the body of one side."""
     side = exchange.request if collection == REQUESTS else exchange.response
     body = CapturedBody(side.content_type, data, side.size_bytes)
-    return replace(exchange, request=body) if collection == REQUESTS else replace(exchange, response=body)
+    return structs.replace(exchange, **{collection: body})

@@ -6,8 +6,12 @@ holds whole bodies.
 
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
+
+from serving.endpoint import VersionKey
 
 EXCHANGE: Final = 1
 """Kind of the message of a whole request and its response."""
@@ -20,17 +24,20 @@ ACCESS: Final = 4
 HELD_BYTES: Final = 262_144
 """Bytes of a body held by a worker until the request ends."""
 
-_exchange = struct.Struct("<ddHIIIIHHHHHH")
+_exchange = struct.Struct("<IIddQQIHHHHB36s")
+_unframed = struct.Struct("<ddQQIHHHHB36s")
 _piece = struct.Struct("<BQ36s")
 REQUEST, RESPONSE = 0, 1
+EXCHANGE_BYTES: Final = _unframed.size
+"""Bytes of a message of kind EXCHANGE before the texts and bodies."""
 pack_exchange = _exchange.pack
-"""Head of a message of kind EXCHANGE: unix seconds of the beginning, duration in seconds, status, longest body in a
-record, sizes of the two bodies, bits of those that went in pieces, lengths of endpoint, version, method, path and both
-content types. The request id, these six, and the bodies that did not go in pieces follow."""
+"""Beginning of a message of kind EXCHANGE: its frame (bytes after it, kind), unix seconds of the end, duration in
+seconds, sizes of the two bodies, longest body in a record, status, index of the version, lengths of the description and
+of the content type of the response, bits of the bodies that went in pieces, request id. The description, the content
+type, and the bodies that did not go in pieces follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedBody:
+class CapturedBody(msgspec.Struct, frozen=True):
     """A body as captured."""
 
     content_type: str
@@ -40,12 +47,10 @@ class CapturedBody:
     in_pieces: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedExchange:
+class CapturedExchange(msgspec.Struct, frozen=True):
     """A request of a version and its response."""
 
-    endpoint: str
-    version: str
+    key: VersionKey
     request_id: str
     began: float
     """Unix seconds."""
@@ -58,8 +63,7 @@ class CapturedExchange:
     response: CapturedBody
 
 
-@dataclass(frozen=True, slots=True)
-class BodyPiece:
+class BodyPiece(msgspec.Struct, frozen=True):
     """A piece of a body."""
 
     request_id: str
@@ -80,34 +84,40 @@ def sampled_below(sampling: float) -> int:
     return round(sampling * 0x1_0000_0000)
 
 
-def decode_exchange(message: bytes) -> CapturedExchange:
-    """The content of a message of kind EXCHANGE. Raises ValueError."""
+def describe(method: bytes, path: bytes, content_type: bytes) -> bytes:
+    """The description of a request in a message of kind EXCHANGE. `method`, `path`: without blanks."""
+    return b"%b %b %b" % (method, path, content_type)
+
+
+def decode_exchange(message: bytes, version_at: Callable[[int], VersionKey]) -> CapturedExchange:
+    """The content of a message of kind EXCHANGE, without its frame. Raises ValueError.
+
+    `version_at`: the version with an index; raises ValueError.
+    """
     try:
-        fields = _exchange.unpack_from(message)
+        fields = _unframed.unpack_from(message)
     except struct.error as error:
         raise ValueError(str(error)) from error
-    began, duration_s, status, most, request_bytes, response_bytes, pieces, *lengths = fields
-    texts, at = [], _exchange.size
-    for length in (36, *lengths):
-        texts.append(message[at : at + length].decode("latin-1"))
-        at += length
-    request_id, endpoint, version, method, path, request_type, response_type = texts
-    between = at if pieces & 1 else at + request_bytes
+    ended, duration_s, request_bytes, response_bytes, most, status, index, asked, answered, pieces, request_id = fields
+    described = EXCHANGE_BYTES + asked
+    begun = described + answered
+    between = begun if pieces & 1 else begun + request_bytes
     end = between if pieces & 2 else between + response_bytes
     if end != len(message):
         raise ValueError(f"a message of {len(message)} bytes should have {end}")
+    method, path, request_type = message[EXCHANGE_BYTES:described].decode("latin-1").split(" ", 2)
+    response_type = message[described:begun].decode("latin-1")
     return CapturedExchange(
-        endpoint=endpoint,
-        version=version,
-        request_id=request_id,
-        began=began,
-        duration_s=duration_s,
-        status=status,
-        method=method,
-        path=path,
-        max_body_bytes=most,
-        request=CapturedBody(request_type, message[at:between], request_bytes, bool(pieces & 1)),
-        response=CapturedBody(response_type, message[between:end], response_bytes, bool(pieces & 2)),
+        version_at(index),
+        request_id.decode("latin-1"),
+        ended - duration_s,
+        duration_s,
+        status,
+        method,
+        path,
+        most,
+        CapturedBody(request_type if request_bytes else "", message[begun:between], request_bytes, bool(pieces & 1)),
+        CapturedBody(response_type, message[between:end], response_bytes, bool(pieces & 2)),
     )
 
 

@@ -8,17 +8,18 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
-from zlib import crc32
 
 from cluster import atomic_files
 from serving.endpoint import PayloadCollection, VersionKey
 from telemetry.payload_messages import (
     ABANDONED,
     EXCHANGE,
+    EXCHANGE_BYTES,
     HELD_BYTES,
     PIECE,
     REQUEST,
     RESPONSE,
+    describe,
     encode_piece,
     pack_exchange,
     sampled_below,
@@ -39,6 +40,9 @@ _TYPES: Final = (b"\r\nContent-Type: ", b"\r\ncontent-type: ", b"\r\nContent-typ
 
 class ObservedHead(Protocol):
     """Head of a request or response."""
+
+    observed: bytes | None
+    """Its description, once it was made."""
 
     @property
     def raw(self) -> bytes:
@@ -87,7 +91,7 @@ class PayloadObservers:
         counter = ring.counter(key) if ring is not None else None
         if ring is None or counter is None:
             return None
-        return PayloadObserver(self, ring, counter, key, collection)
+        return PayloadObserver(self, ring, counter, collection)
 
     def _made_ring(self) -> RingWriter | None:
         if self._ring is None and not self._failed:
@@ -108,59 +112,106 @@ class PayloadObservers:
 
 
 class PayloadObserver:
-    """Observer of one version: chooses the requests of its sample."""
+    """Observer of one version; implements `VersionObserver`."""
+
+    __slots__ = (
+        *("_append", "_unix_now", "counter", "index", "max_body_bytes", "ring", "sampled_below", "sampled_out"),
+        "shared",
+    )
 
     def __init__(
-        self,
-        shared: PayloadObservers,
-        ring: RingWriter,
-        counter: VersionCounter,
-        key: VersionKey,
-        collection: PayloadCollection,
+        self, shared: PayloadObservers, ring: RingWriter, counter: VersionCounter, collection: PayloadCollection
     ) -> None:
         """An observer.
 
         shared: of the worker. ring: of the worker. counter: of the version.
-        key, collection: of the version.
+        collection: of the version.
         """
         self.shared = shared
         self.ring = ring
         self.counter = counter
-        self.names = (key.endpoint + key.version).encode()
-        self.name_lengths = (len(key.endpoint), len(key.version))
         self.max_body_bytes = collection.max_body_bytes
-        self._sampled_below = sampled_below(collection.sampling)
-        self._sampled_out = counter.sampled_out
+        self.sampled_below = sampled_below(collection.sampling)
+        self.sampled_out = counter.sampled_out
+        self.index = counter.index
+        self._append = ring.append
         self._unix_now = shared.unix_now
 
-    def request_head(self, request_id: bytes, head: ObservedRequest) -> "PayloadCapture | None":
-        """The observer of a request in the sample; None for others, which are counted."""
-        if not head.has_body and head.path.endswith(NOT_COLLECTED):
-            return None
-        if crc32(request_id) >= self._sampled_below:
-            self._sampled_out[0] += 1
-            return None
-        return PayloadCapture(self, request_id, head, self._unix_now())
+    def observes(self, head: ObservedRequest) -> bool:
+        """False for descriptions of the interface."""
+        return head.has_body or not head.path.endswith(NOT_COLLECTED)
+
+    def begin(self, request_id: bytes, head: ObservedRequest) -> "PayloadPieces":
+        """Observer of a request whose bodies come in pieces."""
+        return PayloadPieces(self, request_id, head)
+
+    def request_ended(
+        self,
+        request_id: bytes,
+        head: ObservedRequest,
+        body: bytes | bytearray,
+        answer: ObservedHead | None,
+        answer_body: bytes,
+        status: int,
+        duration_s: float,
+    ) -> None:
+        """Hand a request over to the collector, in one message.
+
+        request_id, head, body: of the request.
+        answer, answer_body: of the replica; None and empty: there was none.
+        status: as sent to the client; 499: it has disconnected.
+        duration_s: total time.
+        """
+        if len(body) > HELD_BYTES or len(answer_body) > HELD_BYTES:
+            pieces = self.begin(request_id, head)
+            pieces.request_body(bytes(body))
+            pieces.response_body(answer_body)
+            pieces.request_ended(status, answer, duration_s)
+            return
+        asked = head.observed
+        if asked is None:
+            asked = describe_request(head)
+        answered = b"" if answer is None else answer.observed
+        if answered is None:
+            answered = describe_answer(answer)
+        asked_bytes, answered_bytes, texts_bytes = len(body), len(answer_body), len(asked) + len(answered)
+        beginning = pack_exchange(
+            EXCHANGE_BYTES + texts_bytes + asked_bytes + answered_bytes,
+            EXCHANGE,
+            self._unix_now(),
+            duration_s,
+            asked_bytes,
+            answered_bytes,
+            self.max_body_bytes,
+            status,
+            self.index,
+            len(asked),
+            len(answered),
+            0,
+            request_id,
+        )
+        try:
+            self._append(b"".join((beginning, asked, answered, body, answer_body)))
+        except RingFull:
+            self.counter.add_dropped()
 
 
-class PayloadCapture:
-    """A request in flight."""
+class PayloadPieces:
+    """Observer of a request whose bodies come in pieces; implements `PieceObserver`."""
 
     __slots__ = (
-        *("_answered", "_answered_bytes", "_asked", "_asked_bytes", "_began", "_dropped", "_head", "_observer"),
-        *("_request_id", "_response_type", "_spilled"),
+        *("_answered", "_answered_bytes", "_asked", "_asked_bytes", "_dropped", "_head", "_observer"),
+        *("_request_id", "_spilled"),
     )
 
-    def __init__(self, observer: PayloadObserver, request_id: bytes, head: ObservedRequest, began: float) -> None:
-        """`observer`: of its version. `request_id`, `head`: of the request. `began`: unix seconds."""
+    def __init__(self, observer: PayloadObserver, request_id: bytes, head: ObservedRequest) -> None:
+        """`observer`: of its version. `request_id`, `head`: of the request."""
         self._observer = observer
         self._request_id = request_id
         self._head = head
-        self._began = began
-        self._response_type = b""
-        self._asked: tuple[bytes, ...] = ()
+        self._asked: list[bytes] = []
         """Held pieces of the request body."""
-        self._answered: tuple[bytes, ...] = ()
+        self._answered: list[bytes] = []
         """Those of the response body."""
         self._asked_bytes = 0
         """Bytes of the request body so far, held or not."""
@@ -171,92 +222,93 @@ class PayloadCapture:
 
     def request_body(self, data: bytes) -> None:
         """Keep a piece."""
-        size_bytes = len(data)
-        self._asked_bytes += size_bytes
-        self._asked += (data,)
-        shared = self._observer.shared
-        shared.held_bytes += size_bytes
-        if self._asked_bytes > HELD_BYTES or shared.held_bytes > TOTAL_HELD_BYTES:
-            self._spill(REQUEST)
-
-    def response_head(self, status: int, head: ObservedHead | None) -> None:
-        """Keep the content type."""
-        if head is not None:
-            self._response_type = content_type(head)
+        self._asked_bytes += len(data)
+        self._asked.append(data)
+        self._hold(REQUEST, len(data), self._asked_bytes)
 
     def response_body(self, data: bytes) -> None:
         """Keep a piece."""
-        size_bytes = len(data)
-        self._answered_bytes += size_bytes
-        self._answered += (data,)
+        self._answered_bytes += len(data)
+        self._answered.append(data)
+        self._hold(RESPONSE, len(data), self._answered_bytes)
+
+    def _hold(self, side: int, size_bytes: int, so_far_bytes: int) -> None:
+        """Account for a piece; hand over what is held if it is too much.
+
+        side: REQUEST or RESPONSE. size_bytes: of the piece. so_far_bytes: of the body.
+        """
         shared = self._observer.shared
         shared.held_bytes += size_bytes
-        if self._answered_bytes > HELD_BYTES or shared.held_bytes > TOTAL_HELD_BYTES:
-            self._spill(RESPONSE)
+        if so_far_bytes > HELD_BYTES or shared.held_bytes > TOTAL_HELD_BYTES:
+            self._spill(side)
 
-    def request_ended(self, status: int, replica_id: str, duration_s: float, wait_s: float) -> None:
+    def request_ended(self, status: int, answer: ObservedHead | None, duration_s: float) -> None:
         """Hand the request over to the collector."""
+        for side in (REQUEST, RESPONSE):
+            if self._spilled & 1 << side:
+                self._spill(side)
         observer, head = self._observer, self._head
-        held = self._asked_bytes + self._answered_bytes
-        if self._spilled:
-            for side in (REQUEST, RESPONSE):
-                if self._spilled & 1 << side:
-                    self._spill(side)
-            held = sum(map(len, self._asked + self._answered))
-        observer.shared.held_bytes -= held
-        if self._dropped:
-            self._drop()
+        body, answer_body = b"".join(self._asked), b"".join(self._answered)
+        observer.shared.held_bytes -= len(body) + len(answer_body)
+        if not self._spilled:
+            observer.request_ended(self._request_id, head, body, answer, answer_body, status, duration_s)
             return
-        request_type = content_type(head) if self._asked_bytes else b""
-        method, path, response_type = head.method, head.path[:MAX_PATH_BYTES], self._response_type
-        numbers = pack_exchange(
-            self._began,
+        asked, answered = describe_request(head), describe_answer(answer)
+        beginning = pack_exchange(
+            EXCHANGE_BYTES + len(asked) + len(answered) + len(body) + len(answer_body),
+            EXCHANGE,
+            observer.shared.unix_now(),
             duration_s,
-            status,
-            observer.max_body_bytes,
             self._asked_bytes,
             self._answered_bytes,
+            observer.max_body_bytes,
+            status,
+            observer.index,
+            len(asked),
+            len(answered),
             self._spilled,
-            *observer.name_lengths,
-            len(method),
-            len(path),
-            len(request_type),
-            len(response_type),
+            self._request_id,
         )
-        texts = (numbers, self._request_id, observer.names, method, path, request_type, response_type)
         try:
-            observer.ring.write(EXCHANGE, b"".join(texts + self._asked + self._answered))
+            if not self._dropped:
+                observer.ring.append(b"".join((beginning, asked, answered, body, answer_body)))
+                return
         except RingFull:
-            self._drop()
-
-    def _drop(self) -> None:
-        observer = self._observer
+            pass
         observer.counter.add_dropped()
-        if self._spilled:
-            with contextlib.suppress(RingFull):  # then the pieces are removed by age
-                observer.ring.write(ABANDONED, self._request_id)
+        with contextlib.suppress(RingFull):  # then the pieces are removed by age
+            observer.ring.write(ABANDONED, self._request_id)
 
     def _spill(self, side: int) -> None:
         """Hand over what is held of a body; drop the request if there is no room. `side`: REQUEST or RESPONSE."""
         pieces, end = (self._asked, self._asked_bytes) if side == REQUEST else (self._answered, self._answered_bytes)
-        if side == REQUEST:
-            self._asked = ()
-        else:
-            self._answered = ()
         held = sum(map(len, pieces))
         self._observer.shared.held_bytes -= held
         self._spilled |= 1 << side
-        if self._dropped:
-            return
         at, ring = end - held, self._observer.ring
         try:
-            for piece in pieces:
+            for piece in () if self._dropped else pieces:
                 for start in range(0, len(piece), PIECE_BYTES):
                     part = piece[start : start + PIECE_BYTES]
                     ring.write(PIECE, encode_piece(self._request_id, side, at) + part)
                     at += len(part)
         except RingFull:
             self._dropped = True
+        pieces.clear()
+
+
+def describe_request(head: ObservedRequest) -> bytes:
+    """Method, path and content type, kept with the head."""
+    head.observed = found = describe(head.method, head.path[:MAX_PATH_BYTES], content_type(head))
+    return found
+
+
+def describe_answer(head: ObservedHead | None) -> bytes:
+    """The content type, kept with the head; empty without one."""
+    if head is None:
+        return b""
+    head.observed = found = content_type(head)
+    return found
 
 
 def content_type(head: ObservedHead) -> bytes:

@@ -110,7 +110,7 @@ def exchange_line(exchange: CapturedExchange, collection: str, reference: str | 
     record = PayloadRecord(
         specversion="1.0",
         id=record_id(exchange.request_id, collection),
-        source=_source(exchange.endpoint, exchange.version),
+        source=_source(*exchange.key),
         type=f"azureml.inference.{collection}",
         datacontenttype=body.content_type or "application/octet-stream",
         time=_time(at),

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from cluster.atomic_files import TEMPORARY_PREFIX
 from serving.endpoint import VersionKey
 
-FORMAT: Final = 0x5343_4F52_4501
+FORMAT: Final = 0x5343_4F52_4502
 SUFFIX: Final = ".ring"
 COUNTED_VERSIONS: Final = 4096
 """Versions with counts in one ring; those beyond are not collected."""
@@ -40,7 +40,7 @@ _NAME_AT = 24
 _READ_ENTRIES = 32
 _DATA_AT = _COUNTS_AT + COUNTED_VERSIONS * _COUNT_BYTES
 _frame = struct.Struct("<II")
-_FRAME_BYTES = _frame.size
+FRAME_BYTES: Final = _frame.size
 _FILLER: Final = 0
 """Kind of a message without content, which fills the end of the data before it begins again."""
 
@@ -90,7 +90,8 @@ class RingWriter:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Reserved now: writing to a page that a full file system does not have would end the process.
             os.posix_fallocate(self._fd, 0, _size_bytes(capacity))
-            self._map = mmap.mmap(self._fd, _size_bytes(capacity))
+            # Mapped now: the first write to each page would cost as much as the rest of its message.
+            self._map = mmap.mmap(self._fd, _size_bytes(capacity), mmap.MAP_SHARED | mmap.MAP_POPULATE)
             self._words = memoryview(self._map)[:_COUNTS_AT].cast("Q")
             self._words[1] = capacity
             self._words[0] = FORMAT
@@ -101,34 +102,42 @@ class RingWriter:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise
-        self._head = 0
-        self._known_tail = 0
+        self._at = self._room_ends_at = _DATA_AT
+        """Place of the next message in the map, and the known end of the room there."""
+        self._before = -_DATA_AT
+        """Position at a place, less the place."""
         self._entries: dict[VersionKey, VersionCounter] = {}
         self._lock = threading.Lock()
 
     def write(self, kind: int, data: bytes) -> None:
         """Append a message of a kind above 0. Raises RingFull; then nothing is written."""
-        length = len(data)
-        taken = (_FRAME_BYTES + length + 7) & ~7
-        capacity, head = self._capacity, self._head
-        at = head % capacity
-        filler = capacity - at if at + taken > capacity else 0
-        if head + filler + taken - self._known_tail > capacity:
-            self._known_tail = self._words[_TAIL]
-            if head + filler + taken - self._known_tail > capacity:
-                raise RingFull
-        memory = self._map
-        if filler:
-            _frame.pack_into(memory, _DATA_AT + at, filler - _FRAME_BYTES, _FILLER)
-            at = 0
-        start = _DATA_AT + at
-        _frame.pack_into(memory, start, length, kind)
-        start += _FRAME_BYTES
-        memory[start : start + length] = data
+        self.append(_frame.pack(len(data), kind) + data)
+
+    def append(self, message: bytes) -> None:
+        """Append a message that begins with its frame. Raises RingFull; then nothing is written."""
+        length = len(message)
+        taken = (length + 7) & ~7
+        if self._at + taken > self._room_ends_at:
+            self._make_room(taken)
+        at = self._at
+        self._map[at : at + length] = message
         if not STRONGLY_ORDERED:
             self._fence()
-        self._head = head = head + filler + taken
-        self._words[_HEAD] = head
+        self._at = at = at + taken
+        self._words[_HEAD] = at + self._before
+
+    def _make_room(self, taken: int) -> None:
+        """Find the room for a message, at the beginning if the end has none. Raises RingFull."""
+        capacity, at = self._capacity, self._at - _DATA_AT
+        filler = capacity - at if at + taken > capacity else 0
+        free = capacity - filler - (self._at + self._before - self._words[_TAIL])
+        if taken > free:
+            raise RingFull
+        if at + taken > capacity:
+            if filler:
+                _frame.pack_into(self._map, self._at, filler - FRAME_BYTES, _FILLER)
+            self._at, self._before, at = _DATA_AT, self._before + capacity, 0
+        self._room_ends_at = _DATA_AT + min(at + free, capacity)
 
     def _fence(self) -> None:
         """Order the writes before and after it: taking a lock twice does, on every processor."""
@@ -155,10 +164,11 @@ class RingWriter:
 class VersionCounter:
     """Counts of one version in a ring, written by the worker only."""
 
-    __slots__ = ("_words", "sampled_out")
+    __slots__ = ("_words", "index", "sampled_out")
 
     def __init__(self, memory: mmap.mmap, index: int, key: VersionKey) -> None:
         """`memory`: of the ring. `index`: of its entry, unused so far. `key`: of the version."""
+        self.index = index
         at = _COUNTS_AT + index * _COUNT_BYTES
         self._words = memoryview(memory)[at : at + _NAME_AT].cast("Q")
         name = str(key).encode()
@@ -200,6 +210,7 @@ class RingReader:
             raise ValueError(f"{path}: is no ring of this version")
         self.position = self._words[_TAIL]
         """Bytes read so far."""
+        self._versions: list[VersionKey] = []
         self._lock = threading.Lock()
 
     @property
@@ -219,12 +230,12 @@ class RingReader:
                 pass
             at = self.position % self._capacity
             length, kind = _frame.unpack_from(self._map, _DATA_AT + at)
-            taken = (_FRAME_BYTES + length + 7) & ~7
+            taken = (FRAME_BYTES + length + 7) & ~7
             if at + taken > self._capacity or self.position + taken > self._words[_HEAD]:
                 raise ValueError(f"{self._path}: is damaged at {self.position}")
             self.position += taken
             if kind != _FILLER:
-                start = _DATA_AT + at + _FRAME_BYTES
+                start = _DATA_AT + at + FRAME_BYTES
                 return RingMessage(kind, self._map[start : start + length])
         return None
 
@@ -240,6 +251,14 @@ class RingReader:
     def rewind(self) -> None:
         """Read again from what was committed."""
         self.position = self._words[_TAIL]
+
+    def version(self, index: int) -> VersionKey:
+        """The version with an index among the counts. Raises ValueError if there is none."""
+        if index >= len(self._versions):
+            self._versions = list(self.counts())
+            if index >= len(self._versions):
+                raise ValueError(f"{self._path}: has no version {index}")
+        return self._versions[index]
 
     def counts(self) -> dict[VersionKey, PayloadCounts]:
         """Requests that the worker has sampled out and dropped, by version."""

@@ -187,10 +187,8 @@ class Exchange(RequestIntake):
         if b"date" not in head.names:
             lines += self._gateway.date_line()
         write(b"".join((lines, rendered.response_lines, self.request_id, b"\r\n\r\n", body)))
-        if self.observer is not None:
-            self.observer.response_head(self.status, head)
-            if body:
-                self.observer.response_body(body)
+        if body and self.observer is not None:
+            self._observe_answer(body)
 
     def receive_interim(self, head: ResponseHead) -> None:
         """A 1xx response; not for HTTP/1.0 clients."""
@@ -210,7 +208,7 @@ class Exchange(RequestIntake):
         if self._stream is not None:
             self._stream.note_piece()
         if data and self.observer is not None:
-            self.observer.response_body(data)
+            self._observe_answer(data)
         if (answer.chunked or answer.until_close) and not self._answer_raw:
             data = chunk(data) + LAST_CHUNK if end else chunk(data)
         began = self._gateway.now() if end else 0.0
@@ -252,8 +250,6 @@ class Exchange(RequestIntake):
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         lines = (replica_lines(head), upgrade, rendered.response_lines, self.request_id, b"\r\n\r\n")
         self.client.write(b"".join(lines))
-        if self.observer is not None:
-            self.observer.response_head(101, head)
         gateway.tunnels.add(self.client, queue.key.endpoint, valid_until)
         self.client.start_tunnel()
         if self.client.write_paused:

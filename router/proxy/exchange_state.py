@@ -10,7 +10,7 @@ from router.core.dispatcher import Ticket
 from router.core.health import Failure
 from router.core.router_errors import ModelError, NoReadyReplicas, RouterError, ScoringTimeout
 from router.proxy.request_head import RequestHead
-from router.proxy.request_observer import RequestObserver
+from router.proxy.request_observer import PieceObserver, VersionObserver
 from router.proxy.request_plan import RenderedHead, VersionPlan
 from router.proxy.response_head import ResponseHead
 from router.proxy.responses import connection_line, replica_lines, router_response
@@ -33,9 +33,9 @@ class ExchangeState(Ticket):
     """A request with its ticket and lease, and the two connections that it joins."""
 
     __slots__ = (
-        *("_answer", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes", "_continue_sent", "_gateway"),
-        *("_replayable", "_sent_at", "_started_at", "_stream"),
-        *("body", "body_complete", "client", "content_length", "head", "observer", "rendered"),
+        *("_answer", "_answer_body", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes"),
+        *("_continue_sent", "_gateway", "_replayable", "_sent_at", "_started_at", "_stream"),
+        *("body", "body_complete", "client", "content_length", "head", "observer", "pieces", "rendered"),
         *("replica_id", "request_id"),
         *("routing_s", "status", "upstream", "version", "wait_s"),
     )
@@ -49,7 +49,10 @@ class ExchangeState(Ticket):
         self.content_length = content_length
         self.request_id = gateway.ids.next()
         self.version: VersionPlan | None = None
-        self.observer: RequestObserver | None = None
+        self.observer: VersionObserver | None = None
+        """Observer of its version, if the request is in the sample."""
+        self.pieces: PieceObserver | None = None
+        """Observer of the request once a body of it came in pieces."""
         self.rendered: RenderedHead | None = None
         """Lines of this request for the version."""
         self.upstream: UpstreamStream | None = None
@@ -68,6 +71,8 @@ class ExchangeState(Ticket):
         self._charged_bytes = 0
         """Memory charged for the collected body (`Gateway.bodies`)."""
         self._answer: ResponseHead | None = None
+        self._answer_body = b""
+        """Body of an observed answer, unless it came in pieces."""
         self._answer_close = False
         self._answer_raw = False
         self._continue_sent = False
@@ -99,6 +104,28 @@ class ExchangeState(Ticket):
         address = authority(replica.host, replica.port).encode() if replica is not None else b""
         origin = self.client.planner.replica_origin(plan, version.route, self.head, address)
         return replica_lines(head, origin, cors=plan.match.route.cors is not None)
+
+    # ---- observed by the observer of the version
+
+    def _observe_pieces(self) -> PieceObserver:
+        """Begin to observe the request piece by piece."""
+        assert self.observer is not None
+        pieces = self.pieces
+        if pieces is None:
+            pieces = self.pieces = self.observer.begin(self.request_id, self.head)
+            if self.body:
+                pieces.request_body(bytes(self.body))
+            if self._answer_body:
+                pieces.response_body(self._answer_body)
+                self._answer_body = b""
+        return pieces
+
+    def _observe_answer(self, data: bytes) -> None:
+        """A part of the answer has come; most answers have only one."""
+        if self.pieces is None and not self._answer_body:
+            self._answer_body = data
+        else:
+            self._observe_pieces().response_body(data)
 
     # ---- response complete
 
@@ -151,8 +178,6 @@ class ExchangeState(Ticket):
         gateway, version, rendered = self._gateway, self.version, self.rendered
         if version is not None and rendered is not None:
             lines = gateway.date_line() + rendered.response_lines + self.request_id + b"\r\n"
-            if self.observer is not None:
-                self.observer.response_head(self.status, None)
         else:
             cors = gateway.cors_lines(self.head.path, origin_of(self.head.fields))
             lines = cors + gateway.fields.lines(self.head.client_request_id, self.request_id)
@@ -284,8 +309,12 @@ class ExchangeState(Ticket):
             stats.observe(self.status, seconds, self.wait_s, routing_s)
             served_s = seconds - self.wait_s - routing_s if self.replica_id else NOT_SERVED
             stats.trace.numbers.extend((self._started_at, served_s, self.content_length))
-            if self.observer is not None:
-                self.observer.request_ended(self.status, self.replica_id, seconds, self.wait_s)
+            if self.pieces is not None:
+                self.pieces.request_ended(self.status, self._answer, seconds)
+            elif (observer := self.observer) is not None:
+                observer.request_ended(
+                    self.request_id, self.head, self.body, self._answer, self._answer_body, self.status, seconds
+                )
         else:
             gateway.accounting.count_unrouted(self.head, self.status)
         if gateway.access_log.includes(self.status):

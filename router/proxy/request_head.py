@@ -51,7 +51,19 @@ class RequestHead:
     __slots__ = (
         *("_fields", "_model"),
         *("authorization", "chunked", "client_request_id", "content_length", "expect_continue", "has_body"),
-        *("host", "keep_alive", "method", "nominated", "passed_lines", "path", "pin", "plan", "query", "raw"),
+        *(
+            "host",
+            "keep_alive",
+            "method",
+            "nominated",
+            "observed",
+            "passed_lines",
+            "path",
+            "pin",
+            "plan",
+            "query",
+            "raw",
+        ),
         *("rendered", "size", "to_head", "trail", "version_minor", "web_socket"),
     )
 
@@ -90,6 +102,8 @@ class RequestHead:
         """Its lines for the version that was chosen last."""
         self.passed_lines: bytes | None = None
         """Lines that are passed on to the replica; None: not known without its fields."""
+        self.observed: bytes | None = None
+        """Description made by an observer; kept for a head that repeats."""
         self._fields: list[Field] | None = None
         self._model: RequestHead | None = None
 

@@ -1,6 +1,7 @@
 """First part of an exchange: its request is routed, authorized and collected, until it asks for a slot."""
 
 import math
+from zlib import crc32
 
 from router.core.ledger import Lease
 from router.core.router_errors import RouterError
@@ -55,10 +56,12 @@ class RequestIntake(ExchangeState):
         if rendered is None or rendered.version is not version:
             rendered = planner.render(head, version)
         self.rendered = rendered
-        if version.observer is not None:
-            self.observer = version.observer.request_head(self.request_id, head)
-            if self.observer is not None and complete and body:
-                self.observer.request_body(body)
+        observer = version.observer
+        if observer is not None:
+            if crc32(self.request_id) < observer.sampled_below:
+                self.observer = observer
+            else:
+                observer.sampled_out[0] += 1
         if complete:
             self.body = body
             self.body_complete = True
@@ -71,13 +74,15 @@ class RequestIntake(ExchangeState):
         if self.head.expect_continue and not body:
             self._continue_sent = True
             self.client.write(CONTINUE)
+        if self.observer is not None:
+            self._observe_pieces()
         self.receive_body(body, False)
 
     def receive_body(self, data: bytes, complete: bool) -> None:
         """Another piece of the body. `complete`: it was the last one."""
         self.body_complete = complete
-        if data and self.observer is not None:
-            self.observer.request_body(data)
+        if data and self.pieces is not None:
+            self.pieces.request_body(data)
         if self._sent_at:
             if self.upstream is not None:
                 self.upstream.write(self._framed(data, complete))

@@ -188,6 +188,7 @@ class Planner:
         """
         version = plan.versions.get(route.name)
         if version is None:
+            observer = self._observers.get(route.key) if self._observers else None
             version = plan.versions[route.name] = VersionPlan(
                 plan,
                 route,
@@ -195,7 +196,7 @@ class Planner:
                 self._peer,
                 self._dispatcher.queue(route.key),
                 self._stats.version(route.key),
-                self._observers.get(route.key) if self._observers else None,
+                observer if observer is not None and observer.observes(head) else None,
             )
         return version
 

@@ -38,7 +38,7 @@ class ResponseHead:
 
     __slots__ = (
         *("_fields", "_model", "broken_rule", "depends_on_request"),
-        *("chunked", "content_length", "keep_alive", "lines", "names", "nominated", "raw", "reason"),
+        *("chunked", "content_length", "keep_alive", "lines", "names", "nominated", "observed", "raw", "reason"),
         *("size", "status", "until_close", "version_minor"),
     )
 
@@ -63,6 +63,8 @@ class ResponseHead:
         self.until_close = False
         self.lines = b""
         """Rendered for the client without common fields and empty line; cached by the exchange."""
+        self.observed: bytes | None = None
+        """Description made by an observer; kept for a head that repeats."""
         self._fields: list[Field] | None = None
         self._model: ResponseHead | None = None
 

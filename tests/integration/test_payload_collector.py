@@ -47,10 +47,8 @@ class Site:
         observer = self.observers.observer(KEY, PayloadCollection())
         assert observer is not None
         self.count += 1
-        capture = observer.request_head(b"6f1ba2a4-0000-4000-8000-%012x" % self.count, FakeHead())
-        assert capture is not None
-        capture.request_body(b"[%d]" % self.count)
-        capture.request_ended(200, "r0", 0.1, 0.0)
+        request_id = b"6f1ba2a4-0000-4000-8000-%012x" % self.count
+        observer.request_ended(request_id, FakeHead(), b"[%d]" % self.count, None, b"", 200, 0.1)
 
     def stored(self) -> list[int]:
         files = self.folder.glob("store/modelDataCollector/iris/blue/request/**/*.jsonl")

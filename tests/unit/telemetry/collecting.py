@@ -15,6 +15,7 @@ from telemetry.collector import Collector, CollectorClock
 from telemetry.collector_journal import payload_counts
 from telemetry.collector_settings import CollectorSettings
 from telemetry.payload_files import StoredPayloads
+from telemetry.payload_messages import is_sampled
 from telemetry.payload_observer import PayloadObserver, PayloadObservers
 from telemetry.ring import LEAST_BYTES, PayloadCounts
 from workspace.store.file_store import FileStore
@@ -22,6 +23,8 @@ from workspace.store.file_store import FileStore
 BLUE = VersionKey("iris", "blue")
 NOON = 1_800_014_400.0
 """A full hour, in unix seconds."""
+DURATION_S = 0.25
+"""Of each request, which begins at the time of the clock."""
 _numbers = itertools.count(1)
 
 
@@ -70,6 +73,7 @@ class FakeHead:
     path: bytes = b"/api/v1/service/iris/score"
     has_body: bool = True
     authorization: str = "Bearer the-secret-key"
+    observed: bytes | None = None
 
     @property
     def raw(self) -> bytes:
@@ -96,7 +100,9 @@ class Collecting:
         self.rings = self.root / "rings"
         self.rings.mkdir()
         self.store = FailingPayloads(FileStore(self.root / "store"))
-        self.observers = PayloadObservers(self.rings, "worker-1", self.ring_bytes, self.time.unix_now)
+        self.observers = PayloadObservers(
+            self.rings, "worker-1", self.ring_bytes, lambda: self.time.unix_now() + DURATION_S
+        )
         made = self.observers.observer(self.key, self.collection)
         assert made is not None
         self.observer: PayloadObserver = made
@@ -115,16 +121,21 @@ class Collecting:
     ) -> str:
         """One request; its id."""
         request_id = f"6f1ba2a4-0000-4000-8000-{next(_numbers):012x}".encode()
-        capture = self.observer.request_head(request_id, head or FakeHead())
-        if capture is None:
+        head = head or FakeHead()
+        if not self.observer.observes(head):
             return request_id.decode()
-        step = max(1, -(-len(body) // pieces))
-        for start in range(0, len(body), step):
-            capture.request_body(body[start : start + step])
-        capture.response_head(200, FakeHead())
-        if answer:
-            capture.response_body(answer)
-        capture.request_ended(200, "r0", 0.25, 0.0)
+        if not is_sampled(request_id, self.collection.sampling):
+            self.observer.sampled_out[0] += 1
+        elif pieces == 1:
+            self.observer.request_ended(request_id, head, body, FakeHead(), answer, 200, DURATION_S)
+        else:
+            capture = self.observer.begin(request_id, head)
+            step = max(1, -(-len(body) // pieces))
+            for start in range(0, len(body), step):
+                capture.request_body(body[start : start + step])
+            if answer:
+                capture.response_body(answer)
+            capture.request_ended(200, FakeHead(), DURATION_S)
         return request_id.decode()
 
     def collect(self) -> None:

@@ -248,11 +248,10 @@ def test_swagger_is_no_payload(parts: Collecting) -> None:
 
 
 def test_an_observer_holds_no_more_than_its_bound(parts: Collecting) -> None:
-    capture = parts.observer.request_head(b"i" * 36, FakeHead())
-    assert capture is not None
+    capture = parts.observer.begin(b"i" * 36, FakeHead())
     for _ in range(5):
         capture.request_body(b"x" * HELD_BYTES)
         assert parts.observers.held_bytes <= HELD_BYTES
     assert parts.ring_bytes == LEAST_BYTES
-    capture.request_ended(499, "", 1.0, 0.0)
+    capture.request_ended(499, None, 1.0)
     assert parts.observers.held_bytes == 0
