@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.e2e.conftest import Site
+from tests.unit.deploy.monitoring import OF_A_CLUSTER, asked_for, queries
 
 
 def test_a_score_needs_a_key_and_either_key_opens(site: Site) -> None:
@@ -136,6 +137,8 @@ def test_metrics_count_scoring_requests_and_hold_no_key(site: Site) -> None:
     assert count(after) - count(before) == 3
     assert "scorefront_slot_violations_total 0.0" in after
     assert key not in after
+    there = {line.split()[2] for line in after.splitlines() if line.startswith("# TYPE ")}
+    assert asked_for(queries()).keys() - there - OF_A_CLUSTER == set(), "of the board and the alert rules"
 
 
 def test_the_command_line_has_the_effects_of_rest(site: Site) -> None:

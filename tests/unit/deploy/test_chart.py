@@ -12,10 +12,11 @@ from tests.unit.deploy.conftest import CHART, ROOT, Objects
 
 Overlay = Callable[[str], Objects]
 Chart = Callable[..., Objects]
+MONITORED = "serviceMonitor.enabled=true,alerts.enabled=true,dashboard.enabled=true"
 CASES = {
     "dev-test": ("-f", str(CHART / "values-dev-test.yaml")),
-    "production": ("--set", "tls.secretName=scorefront-tls,serviceMonitor.enabled=true"),
-    "openshift": ("--set", "tls.secretName=scorefront-tls,serviceMonitor.enabled=true,arbitraryUser=true"),
+    "production": ("--set", f"tls.secretName=scorefront-tls,{MONITORED}"),
+    "openshift": ("--set", f"tls.secretName=scorefront-tls,{MONITORED},arbitraryUser=true"),
     "production-without-prometheus": ("--set", "tls.secretName=scorefront-tls"),
 }
 
@@ -107,6 +108,8 @@ def test_a_wrong_value_is_refused(chart: Chart) -> None:
         ("files/network-policy/router.yaml", "components/network-policy/router.yaml"),
         ("files/availability/disruption.yaml", "components/availability/disruption.yaml"),
         ("files/service-monitor/monitor.yaml", "components/service-monitor/monitor.yaml"),
+        ("files/prometheus-rule.yaml", "prometheus/prometheus-rule.yaml"),
+        ("files/dashboard.json", "grafana/scorefront.json"),
         ("files/all-namespaces/bindings.yaml", "components/all-namespaces/bindings.yaml"),
         ("files/all-namespaces/bounds.yaml", "components/all-namespaces/bounds.yaml"),
     ],

@@ -59,12 +59,14 @@ def test_production_is_three_routers_that_are_kept_apart_and_guarded(overlay: Ov
         assert all(each["labelSelector"]["matchLabels"] == {"scorefront.io/component": process} for each in apart)
 
 
-def test_without_prometheus_production_lacks_just_the_objects_of_its_operator(overlay: Overlay) -> None:
+def test_without_prometheus_production_lacks_just_the_objects_of_its_operator_and_the_board(overlay: Overlay) -> None:
     full, plain = overlay("production"), overlay("production-without-prometheus")
     assert full.keys() - plain.keys() == {
         ("Service", "scorefront-admin"),
         ("ServiceMonitor", "scorefront-router"),
         ("ServiceMonitor", "scorefront-control"),
+        ("PrometheusRule", "scorefront"),
+        ("ConfigMap", "scorefront-dashboard"),
     }
     assert all(plain[key] == full[key] for key in plain)
 
