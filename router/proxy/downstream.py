@@ -62,13 +62,12 @@ class Downstream(ClientConnection):
         last = self._last_head
         if last is not None and self.exchange is None and not self._buffer:
             if not data.startswith(last.raw):
-                size = data.find(b"\r\n\r\n") + 4
-                last = self.planner.known(data[:size]) if 4 <= size <= self._gateway.plain_head_bytes else None
+                last = self.planner.known(data)
             if last is not None:
                 self._last_head = last
-                if len(data) - last.size == last.content_length and not last.chunked:
+                if len(data) == last.whole_size:
                     self.deadline = math.inf
-                    self.exchange = exchange = Exchange(self._gateway, self, last, last.content_length)
+                    self.exchange = exchange = Exchange(self._gateway, self, last)
                     exchange.begin(data[last.size :], True)
                     return
         partial = self._partial
@@ -273,7 +272,7 @@ class Downstream(ClientConnection):
             self._remaining = 0
             self.exchange_done(close, not head.has_body, gateway.now())
             return
-        exchange = self.exchange = Exchange(gateway, self, head, length)
+        exchange = self.exchange = Exchange(gateway, self, head)
         if not head.has_body:
             exchange.begin(b"", True)
         elif not head.chunked and len(self._buffer) >= length:

@@ -108,7 +108,7 @@ class Exchange(RequestIntake):
             self._begin_stream(connection, lines)
             return
         # A body held whole has a length, however it came: not every server understands chunks.
-        if head.has_body or head.method == b"POST":
+        if head.meaning.has_body or head.meaning.method == b"POST":
             framing = b"\r\nContent-Length: %d\r\n\r\n" % len(body)
         else:
             framing = b"\r\n\r\n"
@@ -127,7 +127,7 @@ class Exchange(RequestIntake):
             framing = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
             body = chunk(body)
         else:
-            framing = b"\r\nContent-Length: %d\r\n\r\n" % self.content_length
+            framing = b"\r\nContent-Length: %d\r\n\r\n" % self.head.content_length
         connection.begin(self, b"".join((upstream_head, self.request_id, framing, body)), self.wait_s > 0.0)
         self._sent_at = self._gateway.now()
         self._replayable = False
@@ -168,23 +168,23 @@ class Exchange(RequestIntake):
 
     def _write_head(self, head: ResponseHead, body: bytes, write: Callable[[bytes], None]) -> None:
         """Send the head and what there is of the body. `head`: of the replica. `write`: a method of the client."""
-        request, version, rendered = self.head, self.version, self.rendered
-        assert version is not None and rendered is not None
-        lines = head.lines
+        request, rendered = self.head.meaning, self.rendered
+        assert rendered is not None
+        lines, meaning = head.lines, head.meaning
         if not lines:
-            if head.depends_on_request:
+            if meaning.depends_on_request:
                 lines = self._lines_for_request(head)
             else:
                 lines = head.lines = replica_lines(head)
-        self.status = 502 if head.status == 500 else head.status
+        self.status = 502 if meaning.status == 500 else meaning.status
         close = not request.keep_alive or not self.body_complete or self._gateway.draining
         if request.version_minor == 0 and lines.endswith(_TE_CHUNKED):
             # HTTP/1.0 has no chunks: the body ends with the connection.
             lines, close, self._answer_raw = lines[: -len(_TE_CHUNKED)], True, True
         self._answer_close = close
         if close or request.version_minor == 0:
-            lines += connection_line(request, close)
-        if b"date" not in head.names:
+            lines += connection_line(self.head, close)
+        if not meaning.has_date:
             lines += self._gateway.date_line()
         write(b"".join((lines, rendered.response_lines, self.request_id, b"\r\n\r\n", body)))
         if body and self.observer is not None:

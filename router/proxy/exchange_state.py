@@ -35,18 +35,17 @@ class ExchangeState(Ticket):
     __slots__ = (
         *("_answer", "_answer_body", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes"),
         *("_continue_sent", "_gateway", "_replayable", "_sent_at", "_started_at", "_stream"),
-        *("body", "body_complete", "client", "content_length", "head", "observer", "pieces", "rendered"),
+        *("body", "body_complete", "client", "head", "observer", "pieces", "rendered"),
         *("replica_id", "request_id"),
         *("routing_s", "status", "upstream", "version", "wait_s"),
     )
 
-    def __init__(self, gateway: "Gateway", client: ClientStream, head: RequestHead, content_length: int) -> None:
-        """`content_length`: of this request; `head` may be the cached one of a previous request."""
+    def __init__(self, gateway: "Gateway", client: ClientStream, head: RequestHead) -> None:
+        """`head`: it may be the one of the previous request, if both are equal."""
         super().__init__()
         self._gateway = gateway
         self.client = client
         self.head = head
-        self.content_length = content_length
         self.request_id = gateway.ids.next()
         self.version: VersionPlan | None = None
         self.observer: VersionObserver | None = None
@@ -140,8 +139,9 @@ class ExchangeState(Ticket):
             self._gateway.poller.note_activity()
         lease.replica.failures = 0
         # The replica may not have read a body that was streamed, or refused; the rest would be its next request.
-        read = self._replayable and (answer.status < 400 or not self.head.has_body)
-        upstream.detach(read and answer.keep_alive, now)
+        meaning = answer.meaning
+        read = self._replayable and (meaning.status < 400 or not self.head.meaning.has_body)
+        upstream.detach(read and meaning.keep_alive, now)
         self._release(now)
 
     def _complete(self, began: float) -> None:
@@ -308,7 +308,7 @@ class ExchangeState(Ticket):
             stats, routing_s = version.stats, self.routing_s + answering_s
             stats.observe(self.status, seconds, self.wait_s, routing_s)
             served_s = seconds - self.wait_s - routing_s if self.replica_id else NOT_SERVED
-            stats.trace.numbers.extend((self._started_at, served_s, self.content_length))
+            stats.trace.numbers.extend((self._started_at, served_s, self.head.content_length))
             if self.pieces is not None:
                 self.pieces.request_ended(self.status, self._answer, seconds)
             elif (observer := self.observer) is not None:

@@ -1,12 +1,15 @@
-"""Shapes of heads: a head with the start line, field names and deciding values of a parsed one needs no parser. Pure.
+"""Shapes of heads: a head with the field names and deciding values of a parsed one needs no parser. Pure.
 
-Most heads differ from an earlier one, of any connection, in values that are only passed on: ids, traces, lengths. They
-are split into lines, which are compared with the names of known shapes, without a loop in Python. A head must be plain,
-or it is parsed: each value is not empty, has no blank at an end and no control character, and is separated by a colon
-and one space.
+Most heads differ from an earlier one, of any connection, in values that are only passed on: ids, traces, lengths. One
+regular expression per list of field names recognises them and cuts out what decides and what is passed on: no loop in
+Python. A head must be plain, or it is parsed: each value is not empty, has no blank at an end and no control character,
+and is separated by a colon and one space.
 """
 
-from itertools import compress
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from router.core.header_fields import Field
@@ -14,20 +17,60 @@ from router.core.header_fields import Field
 MAX_HEADS = 512
 """Parsed heads kept by one worker for one direction."""
 MAX_SHAPES = 16
-"""Shapes with the same start line and number of fields: they are compared with a head one after the other."""
+"""Shapes with the same number of fields: they are tried one after the other."""
+MAX_PATTERNS = 128
+"""Shapes of one direction."""
+PATTERN_CREDIT = 16
+"""Heads to be parsed for each new pattern: it costs 300 µs, and a client may invent names without end."""
+FIRST_PATTERNS = 64
+"""Patterns that need no heads before them."""
 CACHED_HEAD_BYTES = 4096
 """Largest head that is kept."""
-_PLAIN = bytes(octet for octet in range(256) if octet >= 0x20 and octet != 0x7F)
-_LENGTH, CLIENT_ID, TRAIL = b"content-length", b"x-ms-client-request-id", b"x-forwarded-for"
+CLIENT_ID, TRAIL = b"x-ms-client-request-id", b"x-forwarded-for"
+_LENGTH = b"content-length"
+_PLAIN_VALUE = rb"(?! )[ -~\x80-\xff]++(?<! )"
+_DIGITS = rb"[0-9]{1,18}+"
+
+Values = tuple[bytes, ...]
+"""Parts of a head, as cut out by the pattern of its shape."""
 
 
-def split(raw: bytes) -> list[bytes] | None:
-    """Start line and field lines of a head; None if it is not plain. `raw`: ends with the empty line."""
-    lines = raw.split(b"\r\n")
-    if raw.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1) or b" \r\n" in raw or b":  " in raw:
-        return None
-    del lines[-2:]
-    return lines
+class Role(Enum):
+    """Part that the value of a field plays."""
+
+    IGNORED = "ignored"
+    DECIDES = "decides"
+    """A head with another value may have another meaning."""
+    PASSED = "passed"
+    """Its line is passed on."""
+    BOTH = "both"
+    """It decides, and its line is passed on."""
+    LENGTH = "length"
+    """Content-Length."""
+    CLIENT_ID = "client id"
+    """The first x-ms-client-request-id."""
+    TRAIL = "trail"
+    """X-Forwarded-For."""
+
+
+_ROLES = {
+    (False, False): Role.IGNORED,
+    (True, False): Role.DECIDES,
+    (False, True): Role.PASSED,
+    (True, True): Role.BOTH,
+}
+_KEPT = {_LENGTH: Role.LENGTH, TRAIL: Role.TRAIL}
+
+
+def roles(fields: list[Field], decides: Sequence[bool], passed: Sequence[bool]) -> tuple[Role, ...]:
+    """The role of each field. `decides`, `passed`: for each field, if its value decides, if its line is passed on."""
+    found: list[Role] = []
+    for (name, _, _), *flags in zip(fields, decides, passed, strict=True):
+        role = _KEPT.get(name)
+        if name == CLIENT_ID and Role.CLIENT_ID not in found:
+            role = Role.CLIENT_ID
+        found.append(role or _ROLES[flags[0], flags[1]])
+    return tuple(found)
 
 
 def fields_like(model: list[Field], raw: bytes) -> list[Field]:
@@ -40,6 +83,10 @@ class ParsedHead(Protocol):
     """The attributes of a head that its shape depends on."""
 
     @property
+    def raw(self) -> bytes:
+        """Its bytes."""
+
+    @property
     def fields(self) -> list[Field]:
         """As parsed, in order."""
 
@@ -47,91 +94,107 @@ class ParsedHead(Protocol):
 Head = TypeVar("Head", bound=ParsedHead)
 
 
-class KnownHead(Generic[Head]):
-    """A parsed head, for others of the same shape with the same deciding values."""
-
-    __slots__ = ("head", "passed", "shape")
-
-    def __init__(self, head: Head, shape: "HeadShape[Head]", passed: tuple[bool, ...]) -> None:
-        self.head = head
-        self.shape = shape
-        self.passed = passed
-        """For each line: True if it is passed on."""
-
-    def passed_lines(self, lines: list[bytes]) -> bytes:
-        """The lines of a head of this shape that are passed on."""
-        return b"\r\n".join((*compress(lines, self.passed), b""))
-
-
 class HeadShape(Generic[Head]):
-    """Field names of known heads, and the fields that decide. Line 0 of a head is its start line."""
+    """Names and roles of the fields of known heads, with the pattern that such heads match."""
 
-    __slots__ = ("beginnings", "client_id_at", "decides", "known", "length_at", "trail")
+    __slots__ = ("client_id_at", "deciding", "known", "length_at", "match", "names", "passed_at", "roles", "trail_at")
 
-    def __init__(self, fields: list[Field], decides: tuple[bool, ...]) -> None:
-        """`fields`: of one of the heads. `decides`: see the attribute."""
-        names = [b"", *(name for name, _, _ in fields)]
-        self.beginnings = (b"", *(sent + b": " for _, sent, _ in fields))
-        """Beginning of each line: name and separator."""
-        self.decides = decides
-        """For each line: True if a head with another value may have another meaning."""
-        self.length_at = names.index(_LENGTH) if _LENGTH in names else -1
+    def __init__(self, start: bytes, fields: list[Field], roles: tuple[Role, ...]) -> None:
+        """`start`: pattern of the start line, with groups of which the first decides and the last, too, if there are
+        three. `fields`: of one of the heads. `roles`: of the fields.
+        """
+        self.names = names_of(fields)
+        self.roles = roles
+        pattern = _Pattern(start)
+        for name, role in zip(self.names, roles, strict=True):
+            pattern.add(name, role)
+        self.match: Callable[[bytes, int, int], re.Match[bytes] | None] = pattern.compiled().match
+        """Matches a head within two positions of some bytes."""
+        self.deciding: Callable[[Values], object] = itemgetter(*pattern.at[Role.DECIDES])
+        """Picks the values that decide."""
+        self.passed_at = tuple(pattern.at[Role.PASSED])
+        """Indices of the lines that are passed on, as far as possible together."""
+        self.length_at = next(iter(pattern.at[Role.LENGTH]), -1)
         """Index of Content-Length; -1 without one."""
-        self.client_id_at = names.index(CLIENT_ID) if CLIENT_ID in names else -1
+        self.client_id_at = next(iter(pattern.at[Role.CLIENT_ID]), -1)
         """Index of the first x-ms-client-request-id; -1 without one."""
-        self.trail = tuple(name == TRAIL for name in names) if TRAIL in names else ()
-        """For each line: True if it is an X-Forwarded-For; empty without one."""
-        self.known: dict[tuple[bytes, ...], KnownHead[Head]] = {}
+        self.trail_at = tuple(pattern.at[Role.TRAIL])
+        """Indices of the values of X-Forwarded-For."""
+        self.known: dict[object, Head] = {}
+        """Parsed heads by the values that decide."""
 
-    def matches(self, lines: list[bytes]) -> bool:
-        """True if a head with as many lines has the same names."""
-        return all(map(bytes.startswith, lines, self.beginnings))
-
-    def find(self, lines: list[bytes]) -> KnownHead[Head] | None:
-        """The known head with the same deciding values; None without one."""
-        return self.known.get(tuple(compress(lines, self.decides)))
-
-    def length(self, lines: list[bytes]) -> int:
-        """The Content-Length of a head of this shape; 0 without the field, -1 if it must be judged by the parser."""
-        if self.length_at < 0:
-            return 0
-        digits = lines[self.length_at][len(_LENGTH) + 2 :]
-        return int(digits) if digits.isdigit() and len(digits) <= 18 else -1
-
-    def client_id(self, lines: list[bytes]) -> bytes:
-        """The first x-ms-client-request-id of a head of this shape; empty without one."""
-        return lines[self.client_id_at][len(CLIENT_ID) + 2 :] if self.client_id_at >= 0 else b""
-
-    def trail_values(self, lines: list[bytes]) -> tuple[bytes, ...]:
-        """The values of X-Forwarded-For of a head of this shape."""
-        return tuple([line[len(TRAIL) + 2 :] for line in compress(lines, self.trail)]) if self.trail else ()
+    def passed_lines(self, values: Values) -> bytes:
+        """The lines of a head that are passed on. `values`: of the head."""
+        at = self.passed_at
+        if len(at) == 1:
+            return values[at[0]]
+        return b"".join([values[index] for index in at])
 
 
-Shapes = dict[tuple[bytes, int], list[HeadShape[Head]]]
-"""By start line and number of lines."""
+class _Pattern:
+    """A pattern in the making."""
+
+    def __init__(self, start: bytes) -> None:
+        groups = re.compile(start).groups
+        self._parts = [start, rb"\r\n"]
+        self._groups = groups
+        self._in_passed = False
+        self.at: dict[Role, list[int]] = {role: [] for role in Role}
+        """Indices of the groups of a role."""
+        self.at[Role.DECIDES] += sorted({0, groups - 1})
+
+    def add(self, name: bytes, role: Role) -> None:
+        """Append the line of a field."""
+        passed = role in (Role.PASSED, Role.BOTH)
+        if passed and not self._in_passed:
+            self._open(Role.PASSED)
+        elif self._in_passed and not passed:
+            self._parts.append(b")")
+        self._in_passed = passed
+        value = _DIGITS if role is Role.LENGTH else _PLAIN_VALUE
+        self._parts.append(_beginning(name))
+        if role in (Role.IGNORED, Role.PASSED):
+            self._parts.append(value)
+        else:
+            self._open(Role.DECIDES if role is Role.BOTH else role)
+            self._parts.append(value + b")")
+        self._parts.append(rb"\r\n")
+
+    def _open(self, role: Role) -> None:
+        self._parts.append(b"(")
+        self.at[role].append(self._groups)
+        self._groups += 1
+
+    def compiled(self) -> re.Pattern[bytes]:
+        """The whole pattern."""
+        return re.compile(b"".join([*self._parts, b")" if self._in_passed else b"", rb"\r\n"]))
 
 
-def known_head(shapes: Shapes[Head], start: bytes, lines: list[bytes]) -> KnownHead[Head] | None:
-    """The known head like a plain one; None without one.
+def _beginning(name: bytes) -> bytes:
+    """Pattern of name and separator of a line."""
+    return re.escape(name) + b": "
 
-    `shapes`: of its kind. `start`: start line by which it is known. `lines`: as split.
-    """
-    for shape in shapes.get((start, len(lines)), ()):
-        if shape.matches(lines):
-            known = shape.find(lines)
-            if known is not None:
-                return known
-    return None
+
+def names_of(fields: list[Field]) -> tuple[bytes, ...]:
+    """Names as sent."""
+    return tuple([sent for _, sent, _ in fields])
+
+
+Shapes = dict[int, list[HeadShape[Head]]]
+"""By number of lines."""
 
 
 class HeadShapes(Generic[Head]):
     """The known heads of one worker in one direction: bounded together, empty again when they are too many."""
 
-    def __init__(self, most: int = MAX_HEADS) -> None:
-        """`most`: bound on the known heads, at least 1."""
+    def __init__(self, start: bytes, most: int = MAX_HEADS) -> None:
+        """`start`: pattern of start lines, see `HeadShape`. `most`: bound on the known heads, at least 1."""
+        self._start = start
         self._most = most
         self._tables: dict[object, Shapes[Head]] = {}
         self._count = 0
+        self._patterns = 0
+        self._credit = FIRST_PATTERNS * PATTERN_CREDIT
 
     def table(self, kind: object = None) -> Shapes[Head]:
         """The shapes of one kind of peers. `kind`: decides together with the head; default the only one."""
@@ -141,38 +204,53 @@ class HeadShapes(Generic[Head]):
         return self._count
 
     def clear(self) -> None:
-        """Forget all heads."""
+        """Forget all heads; the shapes are kept."""
         self._count = 0
         for table in self._tables.values():
-            table.clear()
+            for alike in table.values():
+                for shape in alike:
+                    shape.known.clear()
 
-    def learn(
-        self,
-        shapes: Shapes[Head],
-        lines: list[bytes],
-        head: Head,
-        decides: tuple[bool, ...],
-        passed: tuple[bool, ...],
-    ) -> None:
-        """Keep a parsed head, if the split read the same fields as the parser.
+    def learn(self, shapes: Shapes[Head], head: Head, roles: tuple[Role, ...]) -> None:
+        """Keep a parsed head, if its shape reads the same fields as the parser.
 
-        `shapes`: of its kind. `lines`: the head as split; the first is the start line by which it is known. `head`: as
-        parsed, and accepted. `decides`: for each field, if its value decides. `passed`: for each field, if its line is
-        passed on.
+        `shapes`: of its kind. `head`: as parsed, and accepted. `roles`: of its fields.
         """
-        fields = head.fields
-        if lines[1:] != [b"%b: %b" % (sent, value) for _, sent, value in fields]:
+        self._credit = min(self._credit + 1, FIRST_PATTERNS * PATTERN_CREDIT)
+        raw, fields = head.raw, head.fields
+        if raw.split(b"\r\n", 1)[1] != b"".join(
+            [*(b"%b: %b\r\n" % (sent, value) for _, sent, value in fields), b"\r\n"]
+        ):
+            return
+        shape = self._shape(shapes, head, roles)
+        found = shape.match(raw, 0, len(raw)) if shape is not None else None
+        if shape is None or found is None:
             return
         if self._count >= self._most:
             self.clear()
-        decides = (False, *decides)
-        alike = shapes.setdefault((lines[0], len(lines)), [])
-        shape = next((each for each in alike if each.decides == decides and each.matches(lines)), None)
-        if shape is None:
-            if len(alike) == MAX_SHAPES:
-                self._count -= len(alike.pop(0).known)
-            shape = HeadShape(fields, decides)
-            alike.append(shape)
-        deciding = tuple(compress(lines, decides))
+        deciding = shape.deciding(found.groups())
         self._count += deciding not in shape.known
-        shape.known[deciding] = KnownHead(head, shape, (False, *passed))
+        shape.known[deciding] = head
+
+    def _shape(self, shapes: Shapes[Head], head: Head, roles: tuple[Role, ...]) -> HeadShape[Head] | None:
+        """The shape of a head, made if necessary; None if too few heads came since others were made."""
+        fields = head.fields
+        lines, names = head.raw.count(b"\r\n"), names_of(fields)
+        for shape in shapes.get(lines, ()):
+            if shape.names == names and shape.roles == roles:
+                return shape
+        if self._credit < PATTERN_CREDIT:
+            return None
+        self._credit -= PATTERN_CREDIT
+        if self._patterns >= MAX_PATTERNS:
+            self._count = self._patterns = 0
+            for table in self._tables.values():
+                table.clear()
+        alike = shapes.setdefault(lines, [])
+        if len(alike) == MAX_SHAPES:
+            self._count -= len(alike.pop(0).known)
+            self._patterns -= 1
+        made: HeadShape[Head] = HeadShape(self._start, fields, roles)
+        alike.append(made)
+        self._patterns += 1
+        return made

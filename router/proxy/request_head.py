@@ -45,57 +45,77 @@ _fields_of_response = re.compile(rb"\r\n(origin|x-ms-client-request-id):[ \t]*([
 _codings = frozenset({b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"})
 
 
-class RequestHead:
-    """A checked request head, the plan that was made for it, and its lines for replica and client."""
+class RequestMeaning:
+    """The part of a request head that its deciding values determine: heads of one shape share it."""
 
     __slots__ = (
-        *("_fields", "_model"),
-        *("authorization", "chunked", "client_request_id", "content_length", "expect_continue", "has_body"),
-        *(
-            "host",
-            "keep_alive",
-            "method",
-            "nominated",
-            "observed",
-            "passed_lines",
-            "path",
-            "pin",
-            "plan",
-            "query",
-            "raw",
-        ),
-        *("rendered", "size", "to_head", "trail", "version_minor", "web_socket"),
+        *("authorization", "chunked", "expect_continue", "has_body", "host", "keep_alive", "method", "nominated"),
+        *("path", "pin", "to_head", "version_minor", "web_socket"),
     )
 
-    def __init__(self, raw: bytes, method: bytes, version_minor: int) -> None:
-        """The other attributes are set by `parse_request` or `varied`.
+    def __init__(self, method: bytes, version_minor: int, values: dict[bytes, list[bytes]]) -> None:
+        """Host, path and framing are set by `parse_request`.
 
-        `raw`: its bytes. `version_minor`: of HTTP/1.
+        `version_minor`: of HTTP/1. `values`: lower-case name -> values of its fields, in order.
         """
-        self.raw = raw
-        self.size = len(raw)
         self.method = method
         self.to_head = method == b"HEAD"
         """True: no response to it has a body."""
         self.version_minor = version_minor
         self.host = b""
         self.path = b""
-        self.query = b""
-        """With the question mark, or empty."""
-        self.content_length = 0
         self.chunked = False
         self.has_body = False
-        self.nominated: frozenset[bytes] = frozenset()
+        self.nominated = connection_tokens(values.get(b"connection", ()))
         """Lower-case names in its Connection fields."""
-        self.keep_alive = False
-        self.authorization: tuple[bytes, ...] = ()
+        self.keep_alive = is_persistent(version_minor, self.nominated)
+        self.authorization = tuple(values.get(b"authorization", ()))
+        pins = values.get(b"azureml-model-deployment", ())
+        self.pin = frozenset(pin for pin in map(bytes.strip, b",".join(pins).split(b",")) if pin)
+        """Versions named in the field, which proxies may have joined to a list; an empty value names none."""
+        self.expect_continue = version_minor == 1 and any(
+            value.lower() == b"100-continue" for value in values.get(b"expect", ())
+        )
+        self.web_socket = (
+            method == b"GET"
+            and version_minor == 1
+            and b"upgrade" in self.nominated
+            and [value.lower() for value in values.get(b"upgrade", ())] == [b"websocket"]
+        )
+
+
+class RequestHead:
+    """A checked request head, the plan that was made for it, and its lines for replica and client."""
+
+    __slots__ = (
+        *("_fields", "_model", "client_request_id", "content_length", "meaning", "observed", "passed_lines", "plan"),
+        *("query", "raw", "rendered", "size", "trail", "whole_size"),
+    )
+
+    def __init__(
+        self,
+        raw: bytes,
+        meaning: RequestMeaning,
+        content_length: int,
+        fields: list[Field] | None,
+        model: "RequestHead | None" = None,
+    ) -> None:
+        """The attributes that differ between heads of one shape are set by the caller.
+
+        `raw`: its bytes. `content_length`: 0 without one. `fields`: as parsed; None for those of the `model`, a head of
+        the same shape, default none.
+        """
+        self.raw = raw
+        self.size = size = len(raw)
+        self.meaning = meaning
+        self.content_length = content_length
+        self.whole_size = -1 if meaning.chunked else size + content_length
+        """Size with the body; -1 if it is not known."""
+        self.query = b""
+        """With the question mark, or empty."""
         self.client_request_id = b""
         self.trail: tuple[bytes, ...] = ()
         """Values of X-Forwarded-For."""
-        self.pin: frozenset[bytes] = frozenset()
-        """Versions named in the field, which proxies may have joined to a list; an empty value names none."""
-        self.expect_continue = False
-        self.web_socket = False
         self.plan: RequestPlan | None = None
         """Made by `Planner.plan`; valid while its generation is that of the table."""
         self.rendered: RenderedHead | None = None
@@ -104,8 +124,8 @@ class RequestHead:
         """Lines that are passed on to the replica; None: not known without its fields."""
         self.observed: bytes | None = None
         """Description made by an observer; kept for a head that repeats."""
-        self._fields: list[Field] | None = None
-        self._model: RequestHead | None = None
+        self._fields = fields
+        self._model = model
 
     @property
     def fields(self) -> list[Field]:
@@ -117,42 +137,70 @@ class RequestHead:
             self._model = None  # a known head is one itself: no chain of them is kept
         return fields
 
-    def set_fields(self, fields: list[Field], values: dict[bytes, list[bytes]]) -> None:
-        """Set the fields and what follows from their values.
+    @property
+    def method(self) -> bytes:
+        """As sent."""
+        return self.meaning.method
 
-        `fields`: parsed, in order. `values`: lower-case name -> values of its fields, in order.
-        """
-        self._fields = fields
-        self.nominated = connection_tokens(values.get(b"connection", ()))
-        self.keep_alive = is_persistent(self.version_minor, self.nominated)
-        self.authorization = tuple(values.get(b"authorization", ()))
-        self.client_request_id = values.get(CLIENT_ID, [b""])[0]
-        self.trail = tuple(values.get(TRAIL, ()))
-        pins = values.get(b"azureml-model-deployment", ())
-        self.pin = frozenset(pin for pin in map(bytes.strip, b",".join(pins).split(b",")) if pin)
-        self.expect_continue = self.version_minor == 1 and any(
-            value.lower() == b"100-continue" for value in values.get(b"expect", ())
-        )
-        self.web_socket = (
-            self.method == b"GET"
-            and self.version_minor == 1
-            and b"upgrade" in self.nominated
-            and [value.lower() for value in values.get(b"upgrade", ())] == [b"websocket"]
-        )
+    @property
+    def path(self) -> bytes:
+        """Of the target, without query."""
+        return self.meaning.path
 
-    def varied(self, raw: bytes, query: bytes, content_length: int) -> "RequestHead":
-        """The head of another request that differs from this one in values that do not decide.
+    @property
+    def host(self) -> bytes:
+        """Host and port that the request names."""
+        return self.meaning.host
 
-        `client_request_id`, `trail` and `passed_lines` are set by the caller. `raw`: its bytes, with the
-        same names. `query`: of its target, with the question mark. `content_length`: 0 exactly if this one has 0.
-        """
-        head = RequestHead(raw, self.method, self.version_minor)
-        head.host, head.path, head.query = self.host, self.path, query
-        head.content_length, head.chunked, head.has_body = content_length, self.chunked, self.has_body
-        head.nominated, head.keep_alive, head.authorization = self.nominated, self.keep_alive, self.authorization
-        head.pin, head.expect_continue, head.web_socket = self.pin, self.expect_continue, self.web_socket
-        head.plan, head._model = self.plan, self
-        return head
+    @property
+    def version_minor(self) -> int:
+        """Of HTTP/1."""
+        return self.meaning.version_minor
+
+    @property
+    def to_head(self) -> bool:
+        """See RequestMeaning, as for the properties below."""
+        return self.meaning.to_head
+
+    @property
+    def chunked(self) -> bool:
+        """True if the body comes in chunks."""
+        return self.meaning.chunked
+
+    @property
+    def has_body(self) -> bool:
+        """True if a body follows."""
+        return self.meaning.has_body
+
+    @property
+    def nominated(self) -> frozenset[bytes]:
+        """Lower-case names in its Connection fields."""
+        return self.meaning.nominated
+
+    @property
+    def keep_alive(self) -> bool:
+        """True if the client may send another request on the connection."""
+        return self.meaning.keep_alive
+
+    @property
+    def authorization(self) -> tuple[bytes, ...]:
+        """Values of Authorization."""
+        return self.meaning.authorization
+
+    @property
+    def pin(self) -> frozenset[bytes]:
+        """Versions that it names."""
+        return self.meaning.pin
+
+    @property
+    def expect_continue(self) -> bool:
+        """True if the client waits for 100 before it sends the body."""
+        return self.meaning.expect_continue
+
+    @property
+    def web_socket(self) -> bool:
+        """True if it asks for a WebSocket."""
+        return self.meaning.web_socket
 
 
 def parse_request(raw: bytes, settings: RouterSettings) -> RequestHead:
@@ -202,10 +250,13 @@ def _parsed(raw: bytes, line: re.Match[bytes], settings: RouterSettings) -> Requ
         _refuse_coding(values_by_name(collector.fields).get(b"transfer-encoding", []))
         raise
     values = values_by_name(collector.fields)
-    head = RequestHead(raw, line[1], int(line[3]))
-    head.set_fields(collector.fields, values)
-    _set_target(head, line[2], values)
-    _set_framing(head, settings, values)
+    meaning = RequestMeaning(line[1], int(line[3]), values)
+    query = _set_target(meaning, line[2], values)
+    length = _set_framing(meaning, settings, values)
+    head = RequestHead(raw, meaning, length, collector.fields)
+    head.query = query
+    head.client_request_id = values.get(CLIENT_ID, [b""])[0]
+    head.trail = tuple(values.get(TRAIL, ()))
     return head
 
 
@@ -214,31 +265,33 @@ def is_request_line(raw: bytes | bytearray) -> bool:
     return _request_line.match(raw) is not None
 
 
-def _set_target(head: RequestHead, target: bytes, values: dict[bytes, list[bytes]]) -> None:
+def _set_target(meaning: RequestMeaning, target: bytes, values: dict[bytes, list[bytes]]) -> bytes:
+    """Set host and path; return the query."""
     hosts = values.get(b"host", [])
-    if len(hosts) > 1 or (not hosts and head.version_minor == 1):
+    if len(hosts) > 1 or (not hosts and meaning.version_minor == 1):
         raise BadRequest("there must be one Host field")
-    head.host = hosts[0] if hosts else b"scorefront"
-    if target == b"*" and head.method == b"OPTIONS":
-        head.path = target
-        return
+    meaning.host = hosts[0] if hosts else b"scorefront"
+    if target == b"*" and meaning.method == b"OPTIONS":
+        meaning.path = target
+        return b""
     if not target.startswith(b"/"):
         absolute = _absolute.fullmatch(target)
         if absolute is None:
             raise BadRequest("the target must be a path or an http URL")  # not an authority, "*", another scheme
-        head.host = absolute[1]  # RFC 9112 section 3.2.2: the target's authority replaces the field
+        meaning.host = absolute[1]  # RFC 9112 section 3.2.2: the target's authority replaces the field
         target = absolute[2] or b"/"
         if target.startswith(b"?"):
             target = b"/" + target
     if b"#" in target:
         raise BadRequest("the target must not have a fragment")
-    if not _host.fullmatch(head.host):
+    if not _host.fullmatch(meaning.host):
         raise BadRequest("the host must be a name or an address, with or without a port")
     if len(values.get(b"content-type", ())) > 1:
         # A singleton (RFC 9110 section 8.3): some readers take the first, some the last.
         raise BadRequest("there must not be two Content-Type fields")
     path, mark, query = target.partition(b"?")
-    head.path, head.query = path, mark + query
+    meaning.path = path
+    return mark + query
 
 
 def _refuse_coding(codings: list[bytes]) -> None:
@@ -248,21 +301,23 @@ def _refuse_coding(codings: list[bytes]) -> None:
         raise CodingNotImplemented
 
 
-def _set_framing(head: RequestHead, settings: RouterSettings, values: dict[bytes, list[bytes]]) -> None:
-    """RFC 9112 section 6: one length or one coding, never both, never twice."""
+def _set_framing(meaning: RequestMeaning, settings: RouterSettings, values: dict[bytes, list[bytes]]) -> int:
+    """RFC 9112 section 6: one length or one coding, never both, never twice. Returns the length, 0 without one."""
     lengths = values.get(b"content-length", [])
     codings = values.get(b"transfer-encoding", [])
-    if broken := framing_fault(lengths, codings, head.version_minor):
+    if broken := framing_fault(lengths, codings, meaning.version_minor):
         raise BadRequest(broken)
     if codings:
         _refuse_coding(codings)
         if codings[0].lower() != b"chunked":
             raise BadRequest(UNKNOWN_CODING)
-        head.chunked = head.has_body = True
+        meaning.chunked = meaning.has_body = True
     elif lengths:
         if not _digits.fullmatch(lengths[0]):
             raise BadRequest(NOT_A_LENGTH)
-        head.content_length = int(lengths[0])
-        head.has_body = head.content_length > 0
-        if head.content_length > settings.max_body_bytes:
+        length = int(lengths[0])
+        meaning.has_body = length > 0
+        if length > settings.max_body_bytes:
             raise PayloadTooLarge
+        return length
+    return 0

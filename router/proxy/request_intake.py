@@ -106,7 +106,7 @@ class RequestIntake(ExchangeState):
         size_bytes, settings = len(self.body), self._gateway.settings
         if size_bytes < settings.buffer_bytes:
             return True
-        if max(size_bytes, self.content_length) > settings.collect_bytes:
+        if max(size_bytes, self.head.content_length) > settings.collect_bytes:
             return False
         return self._charge(size_bytes)
 

@@ -28,12 +28,14 @@ from router.proxy.request_observer import VersionObserver
 from router.proxy.responses import COMMON_LINES, client_id_line
 from serving.endpoint import Auth, VersionKey
 
+_AFTER_QUERY, _CHAIN, _ID = b" HTTP/1.1\r\n", b"X-Forwarded-For: ", b"x-ms-request-id: "
+
 
 class VersionPlan:
     """The part of a plan for one version, the same for all heads that the plan is for."""
 
     __slots__ = (
-        *("_after_chain", "_before_query", "_cors", "_credential", "_host", "_response_lines"),
+        *("_after_chain", "_after_query", "_before_query", "_cors", "_credential", "_host", "_response_lines"),
         *("observer", "queue", "retry_before_response", "route", "stats", "web_socket"),
     )
 
@@ -66,26 +68,22 @@ class VersionPlan:
                 b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if self.web_socket else b"",
             ]
         )
+        self._after_query = b"%bHost: %b\r\n" % (_AFTER_QUERY, self._host)
         self._cors = b"" if match.route.cors is None else match.route.cors.response_lines(origin_of(head.fields))
         self._response_lines = route.response_line + COMMON_LINES
 
     def render(self, head: RequestHead, peer: Peer) -> "RenderedHead":
         """The lines of a request. `head`: one of those that the plan is for. `peer`: of its connection."""
-        passed = head.passed_lines
+        passed, after_query, client_id = head.passed_lines, self._after_query, b""
         if passed is None:
-            lines = for_replica(head.fields, head.nominated, self._host, self._credential)
-        else:
-            lines = b"Host: %b\r\n%b" % (self._host, passed)
-        client_id = client_id_line(head.client_request_id) if head.client_request_id else b""
-        upstream_head = b"%b%b HTTP/1.1\r\n%bX-Forwarded-For: %b%b%bx-ms-request-id: " % (
-            self._before_query,
-            head.query,
-            lines,
-            peer.chain(head.trail),
-            self._after_chain,
-            client_id,
+            passed, after_query = for_replica(head.fields, head.nominated, self._host, self._credential), _AFTER_QUERY
+        if head.client_request_id:
+            client_id = client_id_line(head.client_request_id)
+        chain = peer.chain(head.trail)
+        upstream_head = b"".join(
+            (self._before_query, head.query, after_query, passed, _CHAIN, chain, self._after_chain, client_id, _ID)
         )
-        return RenderedHead(self, upstream_head, b"%b%b%b" % (self._cors, client_id, self._response_lines))
+        return RenderedHead(self, upstream_head, b"".join((self._cors, client_id, self._response_lines)))
 
 
 class RenderedHead:

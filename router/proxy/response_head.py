@@ -33,40 +33,59 @@ def _of_cors(name: bytes) -> bool:
     return name.startswith(OF_REPLICAS)
 
 
-class ResponseHead:
-    """A checked response head of a replica."""
+class ResponseMeaning:
+    """The part of a response head that its deciding values determine: heads of one shape share it."""
 
     __slots__ = (
-        *("_fields", "_model", "broken_rule", "depends_on_request"),
-        *("chunked", "content_length", "keep_alive", "lines", "names", "nominated", "observed", "raw", "reason"),
-        *("size", "status", "until_close", "version_minor"),
+        *("broken_rule", "chunked", "depends_on_request", "has_date", "keep_alive", "names", "nominated", "reason"),
+        *("start_lines", "status", "until_close", "version_minor"),
     )
 
-    def __init__(self, raw: bytes, status: int, reason: bytes, version_minor: int) -> None:
-        """The other attributes are set by `parse_response` or `varied`. `raw`: its bytes."""
-        self.raw = raw
-        self.size = len(raw)
+    def __init__(self, status: int, reason: bytes, version_minor: int, names: Collection[bytes] = ()) -> None:
+        """`names`: of the fields, in lower case; default none."""
         self.status = status
         self.version_minor = version_minor
         self.reason = reason
-        self.names: Collection[bytes] = ()
-        """Lower-case names of the fields."""
-        self.depends_on_request = False
+        self.names = names
+        self.has_date = b"date" in names
+        self.depends_on_request = not REFERENCES.isdisjoint(names) or any(map(_of_cors, names))
         """True if a field is rendered for each request by itself."""
         self.nominated: frozenset[bytes] = frozenset()
         self.keep_alive = False
         self.broken_rule = ""
         """A rule that the head breaks and that does not make it ambiguous; for the log."""
         self.chunked = False
-        self.content_length = 0
-        """-1: unknown, in a response to HEAD."""
         self.until_close = False
+        self.start_lines = b""
+        """The first lines for the client; set for known heads."""
+
+
+class ResponseHead:
+    """A checked response head of a replica."""
+
+    __slots__ = ("_fields", "_model", "content_length", "lines", "meaning", "observed", "raw", "size")
+
+    def __init__(
+        self,
+        raw: bytes,
+        meaning: ResponseMeaning,
+        content_length: int,
+        fields: list[Field] | None,
+        model: "ResponseHead | None" = None,
+    ) -> None:
+        """`raw`: its bytes. `content_length`: of the body; -1 if unknown, in a response to HEAD. `fields`: as parsed;
+        None for those of the `model`, a head of the same shape, default none.
+        """
+        self.raw = raw
+        self.size = len(raw)
+        self.meaning = meaning
+        self.content_length = content_length
         self.lines = b""
         """Rendered for the client without common fields and empty line; cached by the exchange."""
         self.observed: bytes | None = None
         """Description made by an observer; kept for a head that repeats."""
-        self._fields: list[Field] | None = None
-        self._model: ResponseHead | None = None
+        self._fields = fields
+        self._model = model
 
     @property
     def fields(self) -> list[Field]:
@@ -78,28 +97,55 @@ class ResponseHead:
             self._model = None  # a known head is one itself: no chain of them is kept
         return fields
 
-    def set_fields(self, fields: list[Field], values: dict[bytes, list[bytes]]) -> None:
-        """Set the fields and what follows from their values.
+    @property
+    def status(self) -> int:
+        """Of the status line, as `reason` and `version_minor`."""
+        return self.meaning.status
 
-        `fields`: parsed, in order. `values`: lower-case name -> values of its fields, in order.
-        """
-        self._fields = fields
-        self.names = values.keys()
-        self.depends_on_request = not REFERENCES.isdisjoint(self.names) or any(map(_of_cors, self.names))
-        self.nominated = connection_tokens(values.get(b"connection", ()))
-        self.keep_alive = is_persistent(self.version_minor, self.nominated)
+    @property
+    def reason(self) -> bytes:
+        """May be empty."""
+        return self.meaning.reason
 
-    def varied(self, raw: bytes, content_length: int) -> "ResponseHead":
-        """Another head that differs from this one in values that do not decide.
+    @property
+    def version_minor(self) -> int:
+        """Of HTTP/1."""
+        return self.meaning.version_minor
 
-        `raw`: its bytes, with the same names. `content_length`: of its body.
-        """
-        head = ResponseHead(raw, self.status, self.reason, self.version_minor)
-        head.names, head.depends_on_request, head.nominated = self.names, self.depends_on_request, self.nominated
-        head.keep_alive, head.chunked, head.until_close = self.keep_alive, self.chunked, self.until_close
-        head.content_length = content_length
-        head._model = self
-        return head
+    @property
+    def names(self) -> Collection[bytes]:
+        """Lower-case names of the fields."""
+        return self.meaning.names
+
+    @property
+    def nominated(self) -> frozenset[bytes]:
+        """Lower-case names in its Connection fields."""
+        return self.meaning.nominated
+
+    @property
+    def keep_alive(self) -> bool:
+        """True if the connection may be used again."""
+        return self.meaning.keep_alive
+
+    @property
+    def chunked(self) -> bool:
+        """True if the body comes in chunks."""
+        return self.meaning.chunked
+
+    @property
+    def until_close(self) -> bool:
+        """True if the body ends with the connection."""
+        return self.meaning.until_close
+
+    @property
+    def broken_rule(self) -> str:
+        """See ResponseMeaning."""
+        return self.meaning.broken_rule
+
+    @property
+    def depends_on_request(self) -> bool:
+        """See ResponseMeaning."""
+        return self.meaning.depends_on_request
 
 
 def parse_response(raw: bytes, to_head: bool = False) -> ResponseHead:
@@ -114,7 +160,7 @@ def parse_response(raw: bytes, to_head: bool = False) -> ResponseHead:
             raise
     # The coding overrides the length (RFC 9112 section 6.3); the connection is not trusted with another request.
     head = _parsed(_length_line.sub(b"", raw), to_head)
-    head.broken_rule, head.keep_alive = BOTH_FRAMINGS, False
+    head.meaning.broken_rule, head.meaning.keep_alive = BOTH_FRAMINGS, False
     return head
 
 
@@ -130,20 +176,22 @@ def _parsed(raw: bytes, to_head: bool) -> ResponseHead:
     except BadRequest as error:
         raise ReplicaFailed(error.rule) from error
     values = values_by_name(collector.fields)
-    head = ResponseHead(raw, int(line[2]), line[3] or b"", int(line[1]))
-    head.set_fields(collector.fields, values)
+    meaning = ResponseMeaning(int(line[2]), line[3] or b"", int(line[1]), values.keys())
+    meaning.nominated = connection_tokens(values.get(b"connection", ()))
+    meaning.keep_alive = is_persistent(meaning.version_minor, meaning.nominated)
+    head = ResponseHead(raw, meaning, 0, collector.fields, None)
     lengths = values.get(b"content-length", [])
     codings = values.get(b"transfer-encoding", [])
-    if broken := framing_fault(lengths, codings, int(line[1])):
+    if broken := framing_fault(lengths, codings, meaning.version_minor):
         raise ReplicaFailed(broken)
     if to_head:
-        head.keep_alive = False  # some servers send a body all the same: it must not become the next response
-    if has_no_body(head.status):
+        meaning.keep_alive = False  # some servers send a body all the same: it must not become the next response
+    if has_no_body(meaning.status):
         return head
     if codings:
         if codings[0].lower() != b"chunked":
             raise ReplicaFailed(UNKNOWN_CODING)
-        head.chunked = True
+        meaning.chunked = True
     elif lengths:
         if not _digits.fullmatch(lengths[0]):
             raise ReplicaFailed(NOT_A_LENGTH)
@@ -151,8 +199,8 @@ def _parsed(raw: bytes, to_head: bool) -> ResponseHead:
     elif to_head:
         head.content_length = -1
     else:
-        head.until_close = True
-        head.keep_alive = False
+        meaning.until_close = True
+        meaning.keep_alive = False
     return head
 
 

@@ -63,7 +63,7 @@ class UpstreamConnection(ReplicaConnection):
             self.close()
             return
         if not self._in_body:
-            unsent = self.unsent()
+            unsent = self.transport.get_write_buffer_size() + len(self._batched)
             if unsent:
                 if unsent >= self._sent - self._sent_before and not self._buffer and not self._interim:
                     self._pool.note_leftovers(self.replica_id)
@@ -122,7 +122,7 @@ class UpstreamConnection(ReplicaConnection):
         self._sent_before = self._sent
         self._in_body = self._early = False
         self._interim = 0
-        if exchange.head.to_head:
+        if exchange.head.meaning.to_head:
             self._last_head = None
         if at_once:
             rest = write_at_once(self.transport, self._fd, data)
@@ -160,14 +160,13 @@ class UpstreamConnection(ReplicaConnection):
         """Pass on a complete response with a known head; False if `data` must be read part by part."""
         head, pool = self._last_head, self._pool
         if head is None or not data.startswith(head.raw):
-            size = data.find(b"\r\n\r\n") + 4
-            if not 4 <= size < len(data) or exchange.head.to_head:
+            if exchange.head.meaning.to_head:
                 return False
-            head = pool.response_shapes.find(data[:size])
-            if head is None or not head.version_minor or pool.http10:
+            head = pool.response_shapes.find(data)
+            if head is None or not head.meaning.version_minor or pool.http10:
                 return False
             self._last_head = head
-        if len(data) - head.size != head.content_length or head.chunked or head.until_close:
+        if len(data) - head.size != head.content_length or head.meaning.chunked or head.meaning.until_close:
             return False
         exchange.receive_response(head, data[head.size :])
         return True

@@ -119,8 +119,8 @@ class RequestCounter(RequestShapes):
 
     found, learns = 0, True
 
-    def find(self, shapes: Shapes[RequestHead], raw: bytes) -> RequestHead | None:
-        head = super().find(shapes, raw)
+    def find(self, shapes: Shapes[RequestHead], data: bytes) -> RequestHead | None:
+        head = super().find(shapes, data)
         self.found += head is not None
         return head
 
@@ -134,8 +134,8 @@ class ResponseCounter(ResponseShapes):
 
     found, learns = 0, True
 
-    def find(self, raw: bytes) -> ResponseHead | None:
-        head = super().find(raw)
+    def find(self, data: bytes) -> ResponseHead | None:
+        head = super().find(data)
         self.found += head is not None
         return head
 

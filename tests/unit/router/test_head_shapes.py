@@ -10,7 +10,7 @@ from router.core.forwarding import Peer, PeerTrust
 from router.core.router_errors import RouterError
 from router.core.table import Table
 from router.metrics import WorkerStats
-from router.proxy.head_shapes import MAX_SHAPES
+from router.proxy.head_shapes import FIRST_PATTERNS, MAX_PATTERNS, MAX_SHAPES, PATTERN_CREDIT
 from router.proxy.request_head import RequestHead, parse_request
 from router.proxy.request_plan import Planner
 from router.proxy.request_shapes import RequestShapes
@@ -60,7 +60,7 @@ def replaced(raw: bytes, *pairs: tuple[bytes, bytes]) -> bytes:
 
 def said(head: RequestHead | ResponseHead) -> dict[str, object]:
     """All values of a head for its users."""
-    own = ("plan", "lines", "names", "passed_lines", "rendered")
+    own = ("plan", "lines", "meaning", "names", "passed_lines", "rendered")
     names = (name for name in dir(head) if name[0] != "_" and name not in own)
     return {name: value for name in names if not callable(value := getattr(head, name))}
 
@@ -231,7 +231,7 @@ def test_a_change_of_the_table_forgets_all_heads() -> None:
 
 def test_the_known_heads_of_all_shapes_and_peers_are_bounded_together() -> None:
     front = Front(most=8)
-    for number in range(100):
+    for number in range(FIRST_PATTERNS):
         raw = replaced(REQUEST, (b"X-Twice: a", b"X-%d: a" % number), (b"Host: x", b"Host: x%d" % (number % 7)))
         front.learn(raw, (ALICE, BOB)[number % 2])
         front.learn(raw, (ALICE, BOB)[number % 2])
@@ -245,6 +245,35 @@ def test_the_shapes_that_a_head_is_compared_with_are_bounded() -> None:
         front.learn(raw)
     assert len(front.heads) == MAX_SHAPES
     assert [front.known(raw) is not None for raw in made] == [False] * 3 + [True] * MAX_SHAPES
+
+
+def test_all_shapes_of_a_direction_are_bounded_together() -> None:
+    front = Front(most=10 * MAX_PATTERNS)
+    for number in range(20 * MAX_PATTERNS):
+        more = b"X-%d: 1\r\n" % number * (1 + number % 12)
+        front.learn(replaced(REQUEST, (b"X-Twice: a\r\n", more)))
+        assert len(front.heads) <= MAX_PATTERNS
+    assert len(front.heads) > 1
+
+
+def test_a_client_that_invents_names_pays_for_their_patterns_with_heads_that_are_parsed() -> None:
+    front, heads = Front(most=10_000), 64 * PATTERN_CREDIT
+    known = 0
+    for number in range(heads):
+        raw = replaced(REQUEST, (b"X-Twice: a", b"X-%d: a" % number))
+        front.learn(raw)
+        known += front.known(raw) is not None
+    assert FIRST_PATTERNS <= known <= FIRST_PATTERNS + heads // PATTERN_CREDIT
+
+
+def test_a_change_of_the_table_costs_no_new_patterns() -> None:
+    front = Front()
+    for _ in range(2 * FIRST_PATTERNS):
+        front.table.set_keys(keys("k", "l"))
+        for name in (b"X-A", b"X-B"):
+            raw = replaced(REQUEST, (b"Accept", name))
+            front.learn(raw)
+            assert front.known(raw) is not None
 
 
 def known_answer(learned: bytes, raw: bytes) -> ResponseHead | None:

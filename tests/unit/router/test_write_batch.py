@@ -54,7 +54,7 @@ class RecordedExchange:
 
     def __init__(self, body_complete: bool = True) -> None:
         self.body_complete = body_complete
-        self.head = SimpleNamespace(to_head=False)
+        self.head = SimpleNamespace(meaning=SimpleNamespace(to_head=False))
         self.lost: list[bool] = []
 
     def upstream_lost(self, never_begun: bool) -> None:
