@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from serving.destinations import Network, NotANetwork, networks
+from serving.issuer_hosts import SETTING as ISSUER_HOSTS
+from serving.issuer_hosts import IssuerHosts, NotHosts, issuer_hosts
 
 
 class SettingError(ValueError):
@@ -89,6 +91,14 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> RouterSetti
         else:
             overrides[name] = (switch if isinstance(default, bool) else number)(environment, variable, default)
     return RouterSettings(**overrides)
+
+
+def issuer_hosts_allowed(environment: Mapping[str, str], in_cluster: bool) -> IssuerHosts:
+    """The allowed hosts of token issuers; default: all. Raises SettingError."""
+    try:
+        return issuer_hosts(environment.get(ISSUER_HOSTS), in_cluster)
+    except NotHosts as error:
+        raise SettingError(str(error)) from None
 
 
 def _networks(environment: Mapping[str, str], name: str) -> tuple[Network, ...]:

@@ -14,7 +14,7 @@ OURS = "SCOREFRONT_"
 OTHERS = frozenset(
     f"{OURS}{name}"
     for name in (
-        *("URL", "TOKEN", "CA", "DEBUG", "SHOW_KEYS", "STATIC_CIDRS", "GPUS"),
+        *("URL", "TOKEN", "CA", "DEBUG", "SHOW_KEYS", "STATIC_CIDRS", "TOKEN_ISSUER_HOSTS", "GPUS"),
         *("NAMESPACE", "NAMESPACES", "POD_TEMPLATE", "COMPILE", "STORE", "CLUSTER_PURPOSE", "FRONTEND_MAX_CORES"),
         *("ENDPOINT", "VERSION", "REPLICA", "RUN"),  # set for replicas; their code may call scorefront
         *("ENVIRONMENT", "BUILD_TIMEOUT_S", "ENVIRONMENTS_GB"),

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import gc
 import logging
+import os
 import socket
 import sys
 import time
@@ -16,7 +17,7 @@ from router.inflight_table import InflightTable
 from router.peers.peer_identity import trust_from_folder
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.tls import CertificatePair, Certificates, TlsError
-from router.settings import SettingError, from_environment
+from router.settings import SettingError, from_environment, issuer_hosts_allowed
 from router.worker.router_worker import WorkerOptions, run
 from scorefront.process.event_loop import use_fast_loop
 from scorefront.process.process_hardening import keep_memory_private
@@ -50,6 +51,7 @@ def main() -> int:
     keep_memory_private()
     try:
         settings = from_environment()
+        hosts = issuer_hosts_allowed(os.environ, in_cluster=bool(arguments.own_names))
         pairs = [CertificatePair(cert, key) for cert, key in zip(arguments.tls_cert, arguments.tls_key, strict=True)]
         # Checked by the parent at its start. A certificate that has expired since is served: no service would be worse.
         now = datetime.datetime.now(datetime.UTC)
@@ -80,6 +82,7 @@ def main() -> int:
             trust=trust_from_folder(arguments.peers_dir) if arguments.peers_dir is not None else None,
             flights=InflightTable(arguments.inflight_fd),
             statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
+            issuer_hosts=hosts,
             observers=_observers(arguments.rings_dir, arguments.name, arguments.ring_bytes),
         )
     )

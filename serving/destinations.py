@@ -86,7 +86,7 @@ class Destinations:
         address = literal(host)
         if address is None:
             return f"replica address {host} is not an IP address"
-        if reason := self._never(address):
+        if reason := never_allowed(address, self.in_cluster):
             return f"replica address {host} is never allowed: it is {reason}"
         if is_own(address, port):
             return (
@@ -96,14 +96,19 @@ class Destinations:
             return f"replica address {host} is not in an allowed network ({SETTING})"
         return ""
 
-    def _never(self, address: Address) -> str:
-        for form in _forms(address):
-            if self.in_cluster and form.is_loopback:
-                return _LOOPBACK_ITSELF
-            for network, reason in _NEVER:
-                if form in network:
-                    return reason
-        return ""
+
+def never_allowed(address: Address, in_cluster: bool) -> str:
+    """The reason for never connecting to an address, whatever is set; "" if there is none.
+
+    `in_cluster`: loopback is the router's own pod.
+    """
+    for form in _forms(address):
+        if in_cluster and form.is_loopback:
+            return _LOOPBACK_ITSELF
+        for network, reason in _NEVER:
+            if form in network:
+                return reason
+    return ""
 
 
 def _forms(address: Address) -> Iterator[Address]:

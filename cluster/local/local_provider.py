@@ -33,6 +33,7 @@ from serving.addresses import static_faults
 from serving.destinations import Destinations
 from serving.endpoint import Endpoint, ReplicaKind, Resources, VersionKey
 from serving.faults import Fault
+from serving.issuer_hosts import IssuerHosts, issuer_faults
 
 MEMORY_PERIOD_S = 1.0
 CLOSE_S = 5.0
@@ -58,6 +59,7 @@ class LocalProvider:
         clock: Callable[[], float] = time.monotonic,
         new_suffix: Callable[[], str] = lambda: secrets.token_hex(4),
         allowed: Destinations | None = None,
+        issuers: IssuerHosts | None = None,
         own_ports: Sequence[int] = (),
         gpus: Sequence[str] = (),
         script_port: Callable[[], int] = lambda: 0,
@@ -65,8 +67,9 @@ class LocalProvider:
     ) -> None:
         """`state_dir`: for logs and a lock, of one provider at a time. `clock`: monotonic seconds. `new_suffix`:
         makes ids unique. `allowed`: destinations of static replicas, by default loopback. `own_ports`: ports of
-        scorefront, never those of static replicas. `gpus`: for replicas, as in CUDA_VISIBLE_DEVICES. `script_port`: for
-        collected data of scripts; 0: none. `environments`: of entry scripts, by default interpreters only."""
+        scorefront, never those of static replicas. `issuers`: hosts of token issuers, by default all. `gpus`: for
+        replicas, as in CUDA_VISIBLE_DEVICES. `script_port`: for collected data of scripts; 0: none. `environments`: of
+        entry scripts, by default interpreters only."""
         self._dir = state_dir
         self._clock = clock
         self._new_suffix = new_suffix
@@ -77,6 +80,7 @@ class LocalProvider:
         self._running: LocalMachine | None = None
         self._feed = ReplicaFeed()
         self._allowed = allowed or Destinations()
+        self._issuers = issuers or IssuerHosts()
         self._own_ports = tuple(own_ports)
         self._gpus = tuple(gpus)
         self._environments = environments or InterpretersOnly()
@@ -137,7 +141,8 @@ class LocalProvider:
     def check(self, endpoint: Endpoint) -> list[Fault]:
         """The faults of this endpoint here: kinds that need a cluster, missing files, refused addresses."""
         own = self._running.own if self._running is not None else OwnAddresses(self._own_ports)
-        return [*checking.check(endpoint, self._host, self._environments), *static_faults(endpoint, self._allowed, own)]
+        faults = [*checking.check(endpoint, self._host, self._environments), *issuer_faults(endpoint, self._issuers)]
+        return [*faults, *static_faults(endpoint, self._allowed, own)]
 
     def notes(self, endpoint: Endpoint) -> list[str]:
         """Declared fields that have no effect here, one line for each version that has such."""

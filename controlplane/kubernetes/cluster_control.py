@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from autoscaler.policy import Decision, Direction
@@ -29,6 +29,7 @@ from serving.clock import Clock
 from serving.destinations import Destinations
 from serving.endpoint import Endpoint, VersionKey
 from serving.faults import Fault
+from serving.issuer_hosts import IssuerHosts, issuer_faults
 
 CORRECT_EVERY_S = 2.0
 NO_NETWORK = Destinations((), in_cluster=True)
@@ -45,6 +46,8 @@ class ClusterSettings:
     pod_templates: PodTemplates = PodTemplates.RESTRICTED
     static: Destinations = NO_NETWORK
     """Allowed destinations of static replicas."""
+    issuers: IssuerHosts = field(default_factory=lambda: IssuerHosts(in_cluster=True))
+    """Allowed hosts of token issuers."""
     token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
     instance: str = "scorefront-control"
     """Name of this process in Events."""
@@ -197,7 +200,8 @@ def cluster_control(
     touched: set[str] = set()
 
     def faults(endpoint: Endpoint) -> list[Fault]:
-        return [*faults_of(endpoint, settings.pod_templates), *static_faults(endpoint, settings.static)]
+        faults = [*faults_of(endpoint, settings.pod_templates), *issuer_faults(endpoint, settings.issuers)]
+        return [*faults, *static_faults(endpoint, settings.static)]
 
     def adopted(key: VersionKey, number: int, writer: str) -> None:
         plane.adopt(key, number, writer)

@@ -58,6 +58,7 @@ from router.worker.peering import Peering
 from router.worker.routing_updates import RoutingUpdates
 from router.worker.worker_drain import drain, hand_over
 from router.worker.worker_reports import WorkerReports
+from serving.issuer_hosts import IssuerHosts
 from serving.usage import Work
 
 _log = logging.getLogger("scorefront.router")
@@ -92,6 +93,8 @@ class WorkerOptions:
     """Its row of the in-flight table."""
     statics: StaticAddresses = field(default_factory=StaticAddresses)
     """Rules for the addresses of static replicas."""
+    issuer_hosts: IssuerHosts = field(default_factory=IssuerHosts)
+    """Hosts from which keys of foreign token issuers may be fetched."""
     observers: PayloadObserverFactory | None = None
     """Makes the observers of versions that collect payloads."""
 
@@ -126,7 +129,9 @@ class RouterWorker:
         self._named = asyncio.Event()
         self._leaving = asyncio.Event()
         self._updates = RoutingUpdates(self.gateway, self._own, options.observers)
-        self._issuers = IssuerFetcher(self.gateway.table, time.monotonic, self.gateway.tunnels.review_all)
+        self._issuers = IssuerFetcher(
+            self.gateway.table, time.monotonic, self.gateway.tunnels.review_all, options.issuer_hosts
+        )
         self._reports = WorkerReports(self.gateway, options.name, self._send)
         self._scrapes: asyncio.Queue[int] = asyncio.Queue()
         self._peering = Peering(self.gateway, options.name, self._adopt, options.trust)

@@ -46,7 +46,7 @@ from controlplane.rest import RestSettings, build_app
 from controlplane.route_sets import RouteSet, unavailable
 from controlplane.router_groups import RouterGroups
 from router.proxy.tls import TlsError
-from router.settings import SettingError, number
+from router.settings import SettingError, issuer_hosts_allowed, number
 from scorefront.cluster_names import LEASE, watched_namespaces
 from scorefront.control.control_certificates import ControlCertificates
 from scorefront.control.lacking_operations import lacking_operations
@@ -121,6 +121,7 @@ def _run(options: ControlOptions) -> int:
     number(os.environ, MAX_CORES, DEFAULT_MAX_CORES)
     pod_templates(os.environ)
     destinations(os.environ, in_cluster=True)
+    issuer_hosts_allowed(os.environ, in_cluster=True)
     limits = port_limits(os.environ)
     with contextlib.ExitStack() as sockets:
         control = sockets.enter_context(process.listening("--control", options.control))
@@ -305,6 +306,7 @@ class _Term:
             instance=self._elector.identity.partition("_")[0],
             pod_templates=pod_templates(os.environ),
             static=destinations(os.environ, in_cluster=True),
+            issuers=issuer_hosts_allowed(os.environ, in_cluster=True),
         )
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock

@@ -24,7 +24,7 @@ from cluster.link import RemoveReplica, ToWorker
 from cluster.trust import Trust, TrustError
 from router.membership.router_membership import RouterMembership
 from router.peers.peer_identity import trust_from_folder
-from router.settings import SettingError, from_environment
+from router.settings import SettingError, from_environment, issuer_hosts_allowed
 from router.supervisor.inflight_folder import InflightFolder
 from router.supervisor.peer_ports import ANY_PORT, PeerPorts
 from router.supervisor.socket_folder import SocketFolderError
@@ -101,6 +101,7 @@ def run(options: RouterOptions) -> int:
 def _run(options: RouterOptions) -> int:
     from_environment()
     destinations(os.environ, in_cluster=True)
+    issuer_hosts_allowed(os.environ, in_cluster=True)
     port_limits(os.environ)
     payload_settings(os.environ)
     trust = trust_from_folder(options.peers_dir)

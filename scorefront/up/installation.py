@@ -32,7 +32,7 @@ from controlplane.route_sets import RouteSet
 from controlplane.statedir import make_own
 from controlplane.store import StateStore
 from controlplane.trace_routes import trace_routes
-from router.settings import DRAIN_TIMEOUT, SettingError, from_environment
+from router.settings import DRAIN_TIMEOUT, SettingError, from_environment, issuer_hosts_allowed
 from router.supervisor.socket_folder import SocketFolderError
 from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront.cores import MAX_WORKERS, allowed_cores
@@ -109,6 +109,7 @@ def _run(options: UpOptions) -> int:
     front_end_settings(os.environ)
     port_limits(os.environ)
     destinations(os.environ, in_cluster=False)
+    issuer_hosts_allowed(os.environ, in_cluster=False)
     show_keys(os.environ)
     build_limits(os.environ)
     _gpus(os.environ)
@@ -149,6 +150,7 @@ class _Installation:
         self._provider = LocalProvider(
             options.state_dir,
             allowed=allowed,
+            issuers=issuer_hosts_allowed(os.environ, in_cluster=False),
             own_ports=ports,
             gpus=_gpus(os.environ),
             script_port=self._collector.script_port,

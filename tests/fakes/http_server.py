@@ -1,6 +1,7 @@
 """A small HTTP server with scripted responses and a record of its requests; for blocking clients."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,8 +61,8 @@ class ScriptedServer:
 
 
 @contextmanager
-def scripted_server() -> Iterator[ScriptedServer]:
-    """On a port the system chose, until the block ends."""
+def scripted_server(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
+    """On a port the system chose, until the block ends. `tls`: with a certificate of localhost; None: plain HTTP."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_any(self) -> None:
@@ -84,6 +85,9 @@ def scripted_server() -> Iterator[ScriptedServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     script = ScriptedServer(f"http://127.0.0.1:{server.server_port}")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        script.url = f"https://localhost:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

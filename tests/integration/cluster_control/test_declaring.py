@@ -393,6 +393,14 @@ async def test_a_missing_workload_is_a_condition_and_found_when_it_comes(leader:
     assert leader.conditions()["Degraded"][0] == "False" and len(leader.routers.replicas) == 2
 
 
+async def test_an_issuer_at_an_address_that_is_never_allowed_is_invalid(leader: Leadership) -> None:
+    issuer = {"issuer": "https://login.example", "audience": "x", "jwksUri": "https://169.254.169.254/latest/meta-data"}
+    await leader.declare(scoring_endpoint(tokenAuthEnabled=True, tokenIssuers=[issuer]))
+    status, reason, message = leader.conditions()["Degraded"]
+    assert (status, reason) == ("True", "Invalid")
+    assert "spec.tokenIssuers[0].jwksUri" in message and "never allowed: it is link-local" in message
+
+
 async def test_static_replicas_are_published_and_withdrawn(leader: Leadership) -> None:
     await leader.declare(scoring_endpoint(versions=[{"name": "blue", "replica": {"static": ["10.9.0.1:9400"]}}]))
     assert leader.endpoint()["status"]["ready"] == "1/1"

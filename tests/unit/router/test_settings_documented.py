@@ -17,6 +17,7 @@ from scorefront.ports.connection_table import PortLimits
 from scorefront.up.banner import SHOW_KEYS
 from scorefront.up.build_limits import BUILD_TIMEOUT, KEPT_GB
 from serving.destinations import SETTING as STATIC_CIDRS
+from serving.issuer_hosts import SETTING as ISSUER_HOSTS
 from telemetry.collector_settings import CollectorSettings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
@@ -57,7 +58,8 @@ def test_a_row_has_default_unit_variable_and_effect(name: str) -> None:
 def test_every_documented_variable_is_a_setting() -> None:
     told = set(re.findall(r"SCOREFRONT_(\w+)", PAGE))
     assert told == {name.upper() for name in FIELDS.keys() | LISTS} | {
-        name.removeprefix("SCOREFRONT_") for name in (PURPOSE, STATIC_CIDRS, SHOW_KEYS, GPUS, BUILD_TIMEOUT, KEPT_GB)
+        name.removeprefix("SCOREFRONT_")
+        for name in (PURPOSE, STATIC_CIDRS, ISSUER_HOSTS, SHOW_KEYS, GPUS, BUILD_TIMEOUT, KEPT_GB)
     }
     assert f"SCOREFRONT_{'frontend_'.upper()}" == PREFIX
     assert f"SCOREFRONT_{'control_'.upper()}" == ports.PREFIX
