@@ -1,5 +1,6 @@
 """Payloads of a running installation: read back, counted, and without a credential in any file."""
 
+import csv
 import json
 import time
 from collections.abc import Iterator
@@ -14,6 +15,31 @@ from tests.e2e.conftest import Site
 
 pytestmark = pytest.mark.process
 WAIT_S = 30.0
+V1_SCRIPT = """
+import json
+
+import numpy as np
+from azureml.core.model import Model
+from azureml.monitoring import ModelDataCollector
+
+
+def init():
+    global inputs_dc, prediction_dc
+    inputs_dc = ModelDataCollector("loans", designation="inputs", feature_names=["income", "age"])
+    prediction_dc = ModelDataCollector("loans", designation="predictions", feature_names=["granted"])
+
+
+def run(raw_data):
+    try:
+        data = np.array(json.loads(raw_data)["data"])
+        result = (data[:, 0] > 1000).astype(int)
+        correlations = inputs_dc.collect(data)
+        prediction_dc.collect(prediction_dc.add_correlations(result.reshape(-1, 1), correlations))
+        return result.tolist()
+    except Exception as e:
+        return str(e)
+"""
+"""A script as the pages on v1's data collection have them."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +52,9 @@ def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             manifest(name, [witness_version("blue", work_ms=1, dataCollection={"storageEnabled": True, **more})])
             for name, more in (("kept", {}), ("none", {"samplingPercent": 0}))
         ]
-        installation.start(*documents)
+        (directory / "score.py").write_text(V1_SCRIPT)
+        scored = {"name": "first", "replica": {"entryScript": "score.py"}, "dataCollection": {"storageEnabled": True}}
+        installation.start(*documents, manifest("loans", [{**scored, "numReplicas": 1}], authEnabled=False))
         yield Site(installation)
         installation.stop()
 
@@ -57,6 +85,28 @@ def test_requests_and_responses_are_read_back_and_counted(collecting: Site) -> N
     text = collecting.rest("GET", "/metrics").body.decode()
     assert 'scorefront_payloads_total{endpoint="kept",result="stored",version="blue"} 5.0' in text
     assert collecting.rest("GET", "/api/v1/endpoints/kept/data?collection=request").body.count(b"\n") == 5
+
+
+def test_a_script_of_v1_collects_rows_that_are_joined_by_the_request_id(collecting: Site) -> None:
+    answers = [collecting.score("loans", body={"data": [[income, 30], [10, 40]]}) for income in (500, 2000)]
+    assert [answer.json for answer in answers] == [[0, 0], [1, 0]]
+    store = collecting.installation.directory / "state" / "store"
+    rows: dict[str, list[dict[str, str]]] = {}
+    deadline = time.monotonic() + WAIT_S
+    while [len(rows.get(name, ())) for name in ("inputs", "predictions")] != [4, 4]:
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.05)  # interval of the polls
+        for file in store.glob("modeldata/*/*/*/loans/loans/1/*/*/*/*/data.csv"):
+            with file.open(newline="") as lines:
+                rows[file.relative_to(store).parts[7]] = list(csv.DictReader(lines))
+    assert [(row["income"], row["age"]) for row in rows["inputs"]] == [
+        *(("500", "30"), ("10", "40")),
+        *(("2000", "30"), ("10", "40")),
+    ]
+    assert [row["granted"] for row in rows["predictions"]] == ["0", "0", "1", "0"]
+    ids = [answer.headers["x-ms-request-id"] for answer in answers for _ in range(2)]
+    assert [row["$aml_request_id"] for row in rows["inputs"]] == ids
+    assert [row["$aml_request_id"] for row in rows["predictions"]] == ids
 
 
 def test_a_request_outside_the_sample_is_counted_and_not_kept(collecting: Site) -> None:
