@@ -14,7 +14,8 @@ TOP = Path(__file__).parent
 COMPILED = (
     *("authorization", "dispatcher", "forwarding", "header_fields", "ids", "ledger", "version_queue"),
     *("chunked", "exchange", "exchange_state", "head_parsing", "head_shapes", "request_head", "request_intake"),
-    *("redirect", "request_plan", "request_shapes", "response_head", "response_shapes", "responses"),
+    *("observed_exchange", "redirect", "request_plan", "request_shapes"),
+    *("response_head", "response_shapes", "responses"),
     *("client_connection", "client_writer", "downstream", "lingering", "replica_connection", "slow_reader"),
     *("tls_downstream", "upstream", "upstream_pool"),
     *("metrics", "socket_write", "write_batch"),

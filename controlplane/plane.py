@@ -34,6 +34,8 @@ class PlaneSettings:
     scoring_url: str = "http://127.0.0.1:8080"
     """Address of the routers for clients: `http(s)://host:port`."""
     token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
+    telemetry_note: str = ""
+    """Note on endpoints with telemetry; "" if it is exported."""
 
 
 class ControlPlane:
@@ -86,7 +88,7 @@ class ControlPlane:
             degraded=degraded or self._reconciler.trouble,
             version_trouble=self._reconciler.version_trouble,
             problems=lambda key: {**provider.problems(key), **payload_problems(key)},
-            notes=provider.notes,
+            notes=lambda endpoint: [*_telemetry_notes(endpoint, settings.telemetry_note), *provider.notes(endpoint)],
         )
         self.changes = EndpointChanges(store, registry, self._scaling, self._reconciler, self._publish, entropy)
         self.endpoints = EndpointService(
@@ -195,3 +197,7 @@ class ControlPlane:
     def _publish(self, message: ToWorker) -> None:
         if self._publisher is not None:
             self._publisher.publish(message)
+
+
+def _telemetry_notes(endpoint: Endpoint, note: str) -> list[str]:
+    return [note] if note and endpoint.app_insights else []

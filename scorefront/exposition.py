@@ -112,6 +112,7 @@ class Exposition:
         gauges: Callable[[], Mapping[str, float]] = dict,
         counters: Callable[[], Mapping[str, int]] = dict,
         payloads: Callable[[], Mapping[VersionKey, PayloadCounts]] = dict,
+        accesses: Callable[[], Mapping[str, PayloadCounts]] = dict,
     ) -> None:
         """An exposition without counts.
 
@@ -120,10 +121,12 @@ class Exposition:
         gauges: further gauges of this process by short name; default: none.
         counters: further counters of this process by short name; default: none.
         payloads: collected payloads by version; default: none.
+        accesses: access records exported (`stored`) and dropped, by endpoint; default: none.
         """
         self._gauges = gauges
         self._counters = counters
         self._payloads = payloads
+        self._accesses = accesses
         self._front_end = front_end
         self._routers_elsewhere = routers_elsewhere
         self._last: dict[str, WorkerMetrics] = {}
@@ -147,6 +150,7 @@ class Exposition:
             *(() if self._routers_elsewhere else _workers(workers, totals)),
             *(_front_end(self._front_end()) if self._front_end is not None else ()),
             _collected(self._payloads(), declared),
+            _exported(self._accesses(), declared),
             *(_gauge(short_name, value) for short_name, value in sorted(self._gauges().items())),
         ]
         return self._text(families)
@@ -170,6 +174,7 @@ class Exposition:
         totals.keep(_Declared(known))
         families = [*_counted(totals, known), *_slots(workers, known), *_workers(workers, totals)]
         families.append(_collected(self._payloads(), _Declared(known)))
+        families.append(_exported(self._accesses(), _Declared(known)))
         for name, (meaning, value) in gauges.items():
             gauge = GaugeMetricFamily(name, meaning)
             gauge.add_metric((), value)
@@ -257,6 +262,19 @@ def _collected(payloads: Mapping[VersionKey, PayloadCounts], declared: _Declared
         if key in declared:
             for result, count in counts._asdict().items():
                 counter.add_metric((*key, result), count)
+    return counter
+
+
+def _exported(accesses: Mapping[str, PayloadCounts], declared: _Declared) -> Metric:
+    counter = CounterMetricFamily(
+        "scorefront_telemetry_records_total",
+        "Requests of endpoints with telemetry, by the fate of their request record and span",
+        labels=("endpoint", "result"),
+    )
+    for endpoint, counts in sorted(accesses.items()):
+        if VersionKey(endpoint, "") in declared:
+            counter.add_metric((endpoint, "exported"), counts.stored)
+            counter.add_metric((endpoint, "dropped"), counts.dropped)
     return counter
 
 

@@ -7,12 +7,14 @@ import datetime
 import gc
 import logging
 import os
+import random
 import socket
 import sys
 import time
 from pathlib import Path
 
 from router.accesslog import AccessLogMode
+from router.core.ids import kept_client_id
 from router.inflight_table import InflightTable
 from router.peers.peer_identity import trust_from_folder
 from router.proxy.static_addresses import StaticAddresses
@@ -24,7 +26,10 @@ from scorefront.process.process_hardening import keep_memory_private
 from scorefront.process.process_log import RecordFormatter, Relay, RelayHandler
 from serving.destinations import LOOPBACK, Destinations, networks
 from telemetry.payload_observer import PayloadObservers
+from telemetry.request_recorder import RecordRules
 from telemetry.ring import DEFAULT_BYTES
+from telemetry.trace_context import Sampler
+from telemetry.worker_observers import WorkerObservers
 
 
 def main() -> int:
@@ -41,6 +46,9 @@ def main() -> int:
     parser.add_argument("--peers-dir", type=Path, help="ca.crt, tls.crt and tls.key, for peers on other machines")
     parser.add_argument("--rings-dir", type=Path, help="folder of the rings for collected payloads")
     parser.add_argument("--ring-bytes", type=int, default=DEFAULT_BYTES)
+    parser.add_argument("--request-records", action="store_true", help="of endpoints with telemetry")
+    parser.add_argument("--span-share", type=float, help="sampled share of the traces; without it no spans")
+    parser.add_argument("--follow-parent", action="store_true", help="sample what the client has sampled")
     parser.add_argument("--static-cidrs", default=None, help="networks of static replicas; else loopback")
     parser.add_argument("--own-ports", default="", help="of this installation on this machine, with commas")
     parser.add_argument("--own-names", default="", help="of its Services, with commas; it is a cluster's then")
@@ -83,16 +91,24 @@ def main() -> int:
             flights=InflightTable(arguments.inflight_fd),
             statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
             issuer_hosts=hosts,
-            observers=_observers(arguments.rings_dir, arguments.name, arguments.ring_bytes),
+            observers=_observers(arguments),
         )
     )
     relay.close()
     return 0
 
 
-def _observers(rings: Path | None, name: str, ring_bytes: int) -> PayloadObservers | None:
-    """`rings`: folder of the rings; None: no payload is collected. `name`: of the worker. `ring_bytes`: of its ring."""
-    return PayloadObservers(rings, name, ring_bytes, time.time) if rings is not None else None  # noqa: TID251 - a shell
+def _observers(arguments: argparse.Namespace) -> WorkerObservers | None:
+    """The makers of observers; None without a folder of rings."""
+    if arguments.rings_dir is None:
+        return None
+    wall, bits = time.time, random.getrandbits  # noqa: TID251 - a shell
+    payloads = PayloadObservers(arguments.rings_dir, arguments.name, arguments.ring_bytes, wall)
+    if arguments.span_share is None and not arguments.request_records:
+        return WorkerObservers(payloads, None)
+    sampler = Sampler(arguments.follow_parent, arguments.span_share) if arguments.span_share is not None else None
+    rules = RecordRules(sampler, arguments.request_records, wall, bits, kept_client_id)
+    return WorkerObservers(payloads, rules)
 
 
 def _statics(cidrs: str | None, ports: str, names: str) -> StaticAddresses:

@@ -25,6 +25,7 @@ PLACES: dict[str, Path] = {
     "authEnabled": ("spec", "authEnabled"),
     "aadAuthEnabled": ("spec", "tokenAuthEnabled"),
     "tokenAuthEnabled": ("spec", "tokenAuthEnabled"),
+    "appInsightsEnabled": ("spec", "appInsightsEnabled"),
     "computeName": ("spec", "properties", "computeTargetName"),
     "computeTargetName": ("spec", "properties", "computeTargetName"),
     "versionName": (*VERSION, "name"),
@@ -48,7 +49,7 @@ PLACES: dict[str, Path] = {
 }
 """Key of a deploymentconfig -> its path in the document. In this order: later ones are added to earlier mappings."""
 
-OTHER_KEYS = ("computeType", "keys", "appInsightsEnabled", "enableAppInsights", "name")
+OTHER_KEYS = ("computeType", "keys", "enableAppInsights", "name")
 COMPUTE_TYPES = ("aks", "aksendpoint")
 COMPUTE_RULE = (
     "one of aks, aksendpoint, in any case. Deployments to ACI, to this machine (local) and to others have no slots and"
@@ -221,9 +222,7 @@ def _own_rules(content: dict[str, Any]) -> Iterator[Fault]:
     if not isinstance(kind, str) or kind.lower() not in COMPUTE_TYPES:
         verb = "is required" if kind is None else "must be"
         yield Fault("computeType", kind, f"{verb}: {COMPUTE_RULE}")
-    insights, target = content.get("appInsightsEnabled"), content.get("computeTargetName")
-    if not isinstance(insights, bool | None):
-        yield Fault("appInsightsEnabled", insights, "must be true or false")
+    target = content.get("computeTargetName")
     if not isinstance(target, str | None):
         yield Fault("computeTargetName", target, "must be text")
 
@@ -254,10 +253,9 @@ def _put(document: dict[str, Any], place: Path, value: Any) -> None:
 
 
 def _enable_insights(spec: dict[str, Any]) -> None:
-    """Set the environment variable if scorefront hosts the script; otherwise keep the setting as a property."""
+    """Switch on the telemetry of the server of scripts as well, where scorefront sets its environment."""
     replica = spec["versions"][0]["replica"]
     if not any(replica.get(kind) is not None for kind in ("entryScript", "command", "image")):
-        spec.setdefault("properties", {})["appInsightsEnabled"] = "true"
         return
     env = replica.get("env") or {}
     if isinstance(env, dict):

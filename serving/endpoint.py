@@ -217,8 +217,6 @@ class SplitBy:
     """Name of a cookie."""
 
 
-NO_TELEMETRY = "appInsightsEnabled has no effect yet: request records and spans are not exported"
-"""Note on an endpoint that wants them."""
 OPENID_CONFIGURATION = "/.well-known/openid-configuration"
 
 

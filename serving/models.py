@@ -367,7 +367,8 @@ class Spec(DeclaredModel):
         " shares stand. Default, and for requests without the value: by chance.",
     )
     appInsightsEnabled: bool = Field(
-        False, description="Export request records and spans of this endpoint (not yet: accepted with a note)."
+        False,
+        description="Export a request record and a span for each request, and continue its trace to the replica.",
     )
     retry: Literal["neverBegun", "beforeResponse"] = Field(
         "neverBegun",

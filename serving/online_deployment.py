@@ -141,7 +141,8 @@ def from_online(
     if refused:
         raise InvalidManifest.of_several(refused)
     versions = [_version(each, model_dir) for each in deployments]
-    spec = {**_spec(endpoint.content), "versions": versions}
+    insights = any(each.content.get("app_insights_enabled") is True for each in deployments)
+    spec = {**_spec(endpoint.content), **({"appInsightsEnabled": True} if insights else {}), "versions": versions}
     notes += _share(endpoint, versions)
     document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": given}, "spec": spec}
     parse(document)

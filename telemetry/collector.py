@@ -6,7 +6,6 @@ are dropped, and the workers drop what the rings do not take. Everything dropped
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -15,14 +14,16 @@ from typing import Final
 from msgspec import structs
 
 from serving.endpoint import VersionKey
+from telemetry.access_exports import AccessExports
 from telemetry.batch_writer import BatchWriter
 from telemetry.body_spool import BodySpool
 from telemetry.collector_journal import CollectorJournal
 from telemetry.collector_settings import CollectorSettings
-from telemetry.payload_batch import PayloadBatch, TablePlace
+from telemetry.payload_batch import PayloadBatch
 from telemetry.payload_files import PayloadStore, make_spool
 from telemetry.payload_messages import (
     ABANDONED,
+    ACCESS,
     EXCHANGE,
     PIECE,
     REQUEST,
@@ -43,6 +44,7 @@ from telemetry.payload_records import (
 )
 from telemetry.retention import remove_old
 from telemetry.ring import PayloadCounts, RingMessage, RingReader, ring_files, sweep_unfinished
+from telemetry.script_queue import ScriptQueue, ScriptTable
 
 _log = logging.getLogger("scorefront.collector")
 
@@ -51,51 +53,10 @@ POLL_S: Final = 0.2
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 RETENTION_S: Final = 600.0
-SCRIPT_BYTES: Final = 32 * 1024 * 1024
-"""Data of scripts that waits to be written; beyond it is dropped."""
+COMMIT_S: Final = 0.5
+"""Interval of commits while no payload waits."""
 MAX_SCRIPT_BODY_BYTES: Final = 4_000_000
 """Longest data of a script within its record."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptTable:
-    """Rows that a script has sent in the layout of v1."""
-
-    key: VersionKey
-    place: TablePlace
-    rows: bytes
-
-
-class ScriptQueue:
-    """Data of scripts on its way from the listener to the collector; bounded."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[ScriptPayload | ScriptTable] = deque()
-        self._size_bytes = 0
-        self._lock = threading.Lock()
-
-    def put(self, data: ScriptPayload | ScriptTable) -> bool:
-        """Add; False: there is no room."""
-        size_bytes = _script_bytes(data)
-        with self._lock:
-            if self._size_bytes + size_bytes > SCRIPT_BYTES:
-                return False
-            self._size_bytes += size_bytes
-            self._waiting.append(data)
-            return True
-
-    def take(self) -> ScriptPayload | ScriptTable | None:
-        """The oldest; None: there is none."""
-        with self._lock:
-            if not self._waiting:
-                return None
-            data = self._waiting.popleft()
-            self._size_bytes -= _script_bytes(data)
-            return data
-
-
-def _script_bytes(data: ScriptPayload | ScriptTable) -> int:
-    return len(data.rows if isinstance(data, ScriptTable) else data.body) + 500
 
 
 @dataclass(slots=True)
@@ -122,14 +83,14 @@ class Collector:
         settings: CollectorSettings,
         clock: CollectorClock,
         new_id: Callable[[], str],
-        on_message: Callable[[RingMessage], None] = lambda message: None,
+        accesses: AccessExports | None = None,
     ) -> None:
         """A collector; it must be the only one of the folder.
 
         rings: folder of the rings, private. store: of the files.
         instance: its part of the names of files; unique among the writers of the store.
         settings: limits and times. clock: time. new_id: makes ids of records of scripts.
-        on_message: receives messages of other kinds than payloads; default: they are ignored.
+        accesses: takes access records; default: they are skipped.
         """
         self.scripts = ScriptQueue()
         self._folder = rings
@@ -138,7 +99,10 @@ class Collector:
         self._settings = settings
         self.clock = clock
         self._new_id = new_id
-        self._on_message = on_message
+        self._accesses = accesses
+        self._commit_due = 0.0
+        self._uncommitted = False
+        """True if the journal lacks counts of access records."""
         self._journal = CollectorJournal(rings)
         self._writer = BatchWriter(store, self._journal, instance, settings.compress)
         self._spool = BodySpool(store.spool)
@@ -166,6 +130,10 @@ class Collector:
                 self.clock.wait(POLL_S)
         self.step()
         self.flush()
+        if self._accesses is not None:
+            self._accesses.close()
+        self._commit_due = 0.0
+        self._commit_read()
         self._look_for_rings()
 
     def begin(self) -> None:
@@ -190,6 +158,7 @@ class Collector:
             self._add_script(data)
             self._write_if_due()
         self._write_if_due()
+        self._commit_read()
 
     def flush(self) -> None:
         """Write the batch."""
@@ -269,8 +238,8 @@ class Collector:
             self._spool.add(ring, decode_piece(message.data))
         elif message.kind == ABANDONED:
             self._spool.abandon(ring, message.data.decode("latin-1"))
-        else:
-            self._on_message(message)
+        elif message.kind == ACCESS and self._accesses is not None:
+            self._accesses.add(message.data)
 
     def _add_exchange(self, ring: str, exchange: CapturedExchange) -> None:
         key = exchange.key
@@ -366,8 +335,21 @@ class Collector:
                     _log.warning("payloads: the store works again")
                 return True
 
+    def _commit_read(self) -> None:
+        """Free the rings of access records, which wait for no store, and keep their counts; not while payloads wait."""
+        counts = self._accesses.take_counts() if self._accesses is not None else {}
+        for key, more in counts.items():
+            self._journal.add(key, more)
+        self._uncommitted |= bool(counts)
+        if not self._batch.is_empty or self._dropped_scripts or self.clock.now() < self._commit_due:
+            return
+        if self._uncommitted or any(ring.position != ring.committed for ring in self._rings.values()):
+            self._commit_due = self.clock.now() + COMMIT_S
+            self._commit()
+
     def _commit(self) -> None:
         """Free the rings up to what was read."""
+        self._uncommitted = False
         self._journal.content.writing = {}
         self._journal.content.positions = {name: ring.position for name, ring in self._rings.items()}
         try:

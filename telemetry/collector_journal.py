@@ -52,6 +52,16 @@ class CollectorJournal:
 
 def payload_counts(folder: Path) -> dict[VersionKey, PayloadCounts]:
     """The counts of every version, of the collector and of the rings. Raises OSError."""
+    return {key: counts for key, counts in _all_counts(folder).items() if key.version}
+
+
+def access_counts(folder: Path) -> dict[str, PayloadCounts]:
+    """Access records of every endpoint that were exported (`stored`) and dropped. Raises OSError."""
+    return {key.endpoint: counts for key, counts in _all_counts(folder).items() if not key.version}
+
+
+def _all_counts(folder: Path) -> dict[VersionKey, PayloadCounts]:
+    """Those of access records have "" as the version."""
     content = _read(folder / FILE)
     found = {_key(name): counts for name, counts in content.counts.items()}
     for path in ring_files(folder):

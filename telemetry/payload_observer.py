@@ -87,13 +87,14 @@ class PayloadObservers:
         """An observer for a version; None if it collects nothing, or if there is no memory for a ring."""
         if collection is None:
             return None
-        ring = self._made_ring()
+        ring = self.ring()
         counter = ring.counter(key) if ring is not None else None
         if ring is None or counter is None:
             return None
         return PayloadObserver(self, ring, counter, collection)
 
-    def _made_ring(self) -> RingWriter | None:
+    def ring(self) -> RingWriter | None:
+        """The ring of the worker, made at the first call; None if there is no memory for it."""
         if self._ring is None and not self._failed:
             try:
                 atomic_files.make_private_directory(self._folder)

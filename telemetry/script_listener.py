@@ -16,9 +16,9 @@ from aiohttp import web
 
 from serving import strict_json
 from serving.endpoint import PayloadCollection, VersionKey
-from telemetry.collector import ScriptQueue, ScriptTable
 from telemetry.payload_messages import is_sampled
 from telemetry.payload_records import ScriptPayload, is_collection
+from telemetry.script_queue import ScriptQueue, ScriptTable
 from telemetry.script_tables import ScriptRows, table_place, table_rows
 
 LOG_PATH: Final = "/modeldata/log"

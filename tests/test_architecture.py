@@ -111,6 +111,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         "cluster.kubernetes.objects.keys",
         *("workspace", "telemetry"),
     ),
+    "opentelemetry": ("telemetry.otel_signals",),
     "multidict": ("controlplane.leader_proxy",),  # aiohttp speaks in its terms, and in yarl's
     "packaging": ("workspace",),
     "prometheus_client": ("scorefront.exposition",),
@@ -150,7 +151,10 @@ PURE = (
     *(
         f"telemetry.{name}"
         for name in (
+            "access_messages",
             "dropped_payloads",
+            "export_settings",
+            "trace_context",
             "payload_batch",
             "payload_messages",
             "history",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from cluster.local.command import PYTHONS, VISIBLE_GPUS, Host, directory, search_path
 from cluster.local.inherited_environment import unexpandable
 from cluster.local.replica_environments import ReplicaEnvironments
-from serving.endpoint import NO_TELEMETRY, Endpoint, ReplicaKind, ReplicaSource, Resources, Version
+from serving.endpoint import Endpoint, ReplicaKind, ReplicaSource, Resources, Version
 from serving.faults import Fault
 from serving.validation_messages import HIDDEN
 
@@ -33,7 +33,7 @@ def check(endpoint: Endpoint, host: Host, environments: ReplicaEnvironments) -> 
 
 def notes(endpoint: Endpoint) -> list[str]:
     """One line for each version with declared fields that have no effect on one machine."""
-    found = [NO_TELEMETRY] if endpoint.app_insights else []
+    found = []
     for version in endpoint.versions:
         if fields := list(_without_effect(version)):
             plural = "has" if len(fields) == 1 else "have"

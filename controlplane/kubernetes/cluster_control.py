@@ -49,6 +49,8 @@ class ClusterSettings:
     issuers: IssuerHosts = field(default_factory=lambda: IssuerHosts(in_cluster=True))
     """Allowed hosts of token issuers."""
     token_algorithm: TokenAlgorithm = TokenAlgorithm.EDDSA
+    telemetry_note: str = ""
+    """Note on endpoints with telemetry; "" if it is exported."""
     instance: str = "scorefront-control"
     """Name of this process in Events."""
 
@@ -224,7 +226,7 @@ def cluster_control(
         retirer,
         clock,
         wall,
-        PlaneSettings(scoring_url=settings.scoring_url, token_algorithm=settings.token_algorithm),
+        PlaneSettings(settings.scoring_url, settings.token_algorithm, settings.telemetry_note),
         entropy=entropy,
         acted=acted,
         payload_problems=payload_problems,

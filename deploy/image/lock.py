@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 TOP = Path(__file__).parent.parent.parent
 IN_REPLICAS = ("serve", "examples")
 """Extras that run in replicas: on one machine children of scorefront, in a cluster pods with images of their own."""
-IN_FRONT_END = ("k8s",)
+IN_FRONT_END = ("k8s", "otel")
 """Extras of the front end's image."""
 TARGET = {
     "python_version": "3.11",

@@ -65,7 +65,7 @@ def _planning(raw: bytes, settings: RouterSettings, is_known: bool = False) -> P
     table.upsert(to_endpoint(parse(manifest("bench", [routed("blue", [80])]))))
     table.set_keys(KeyDigests("bench", (hashlib.sha256(KEY.encode()).digest(), bytes(32))))
     peer = Peer(b"127.0.0.1", b"http")
-    planner = Planner(table, Dispatcher(), WorkerStats(), peer, {}, RequestShapes(settings, table))
+    planner = Planner(table, Dispatcher(), WorkerStats(), peer, {}, {}, RequestShapes(settings, table))
     head = parse_request(raw, settings)
 
     def plan() -> RequestPlan:

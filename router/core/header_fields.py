@@ -59,7 +59,15 @@ ROUTER_RESPONSE = frozenset(
 )
 
 _NOT_FORWARDED_TO_REPLICA = HOP_BY_HOP | ROUTER_REQUEST | OVERRIDES
-_TO_OPEN_REPLICA = _NOT_FORWARDED_TO_REPLICA - {b"authorization"}
+TRACE_CONTEXT = frozenset({b"traceparent", b"tracestate"})
+"""Written anew for endpoints with telemetry, with the span of the router."""
+_STOPPED = {
+    (credential, traced): (_NOT_FORWARDED_TO_REPLICA | (TRACE_CONTEXT if traced else set()))
+    - ({b"authorization"} if credential else set())
+    for credential in (False, True)
+    for traced in (False, True)
+}
+"""Names not forwarded to a replica, by the arguments of `for_replica`."""
 _NOT_FORWARDED_TO_CLIENT = HOP_BY_HOP | ROUTER_RESPONSE
 
 # CGI and WSGI servers do not distinguish X_Forwarded_For from X-Forwarded-For (as in CVE-2025-64484).
@@ -101,9 +109,11 @@ def _forwarded(fields: list[Field], nominated: frozenset[bytes], stopped: frozen
     return [b"%b: %b\r\n" % (sent, value) for name, sent, value in fields if _passes(name, nominated, stopped)]
 
 
-def passed_to_replica(fields: list[Field], nominated: frozenset[bytes], credential: bool) -> tuple[bool, ...]:
+def passed_to_replica(
+    fields: list[Field], nominated: frozenset[bytes], credential: bool, traced: bool
+) -> tuple[bool, ...]:
     """For each field: True if it is among the lines of `for_replica`, with the same arguments."""
-    stopped = _TO_OPEN_REPLICA if credential else _NOT_FORWARDED_TO_REPLICA
+    stopped = _STOPPED[credential, traced]
     return tuple(_passes(name, nominated, stopped) for name, _, _ in fields)
 
 
@@ -112,14 +122,17 @@ def passed_to_client(fields: list[Field], nominated: frozenset[bytes]) -> tuple[
     return tuple(_passes(name, nominated, _NOT_FORWARDED_TO_CLIENT) for name, _, _ in fields)
 
 
-def for_replica(fields: list[Field], nominated: frozenset[bytes], host: bytes, credential: bool = False) -> bytes:
+def for_replica(
+    fields: list[Field], nominated: frozenset[bytes], host: bytes, credential: bool = False, traced: bool = False
+) -> bytes:
     """Header lines for the replica, without request line, X-Forwarded-*, framing, ids and the final empty line.
 
     `fields`: fields of the request. `nominated`: names listed in its Connection fields. `host`: value of Host.
-    `credential`: pass on Authorization, which is not for the router; default False.
+    `credential`: pass on Authorization, which is not for the router; default False. `traced`: leave out the trace
+    context, which the router writes; default False.
     """
     lines = [b"Host: %b\r\n" % host]
-    lines += _forwarded(fields, nominated, _TO_OPEN_REPLICA if credential else _NOT_FORWARDED_TO_REPLICA)
+    lines += _forwarded(fields, nominated, _STOPPED[credential, traced])
     return b"".join(lines)
 
 

@@ -56,11 +56,15 @@ class Route:
         "name",
         "retry_before_response",
         "sticky",
+        "traced",
         "versions",
     )
 
-    def __init__(self, endpoint: Endpoint, keys: KeyDigests) -> None:
+    def __init__(self, endpoint: Endpoint, keys: KeyDigests, traces: bool = False) -> None:
+        """`traces`: the worker has spans for endpoints with telemetry; default False."""
         self.name = endpoint.name
+        self.traced = traces and endpoint.app_insights
+        """True if the trace context for replicas is written by the router."""
         self.auth: Auth = endpoint.auth
         self.keys = keys
         self.cors = CorsRule(endpoint.cors) if endpoint.cors is not None else None
@@ -131,6 +135,8 @@ class Table:
     def __init__(self, hide_endpoints: bool = False) -> None:
         """`hide_endpoints`: route unknown endpoints to one that refuses every credential, default False."""
         self.generation = 1
+        self.traces = False
+        """True if requests to endpoints with telemetry get a span of the router; set before the first endpoint."""
         self._unknown = Route(Endpoint("", Auth.KEY, ()), KeyDigests("", _UNKNOWN_DIGESTS)) if hide_endpoints else None
         self.tokens = Tokens(TokenTrust(""))
         self.issuer_keys = IssuerKeySets()
@@ -216,9 +222,17 @@ class Table:
 
     def cors(self, path: bytes) -> CorsRule | None:
         """The rule for other origins at a path without query; None without one."""
-        found = _path.fullmatch(path)
-        route = self._routes.get(found[1]) if found else None
+        route = self._named(path)
         return route.cors if route is not None else None
+
+    def named(self, path: bytes) -> str:
+        """The endpoint that a path without query names; "" for an unknown one."""
+        route = self._named(path)
+        return route.name if route is not None else ""
+
+    def _named(self, path: bytes) -> Route | None:
+        found = _path.fullmatch(path)
+        return self._routes.get(found[1]) if found else None
 
     def _declare_issuers(self) -> None:
         self.issuer_keys.declare(
@@ -226,5 +240,6 @@ class Table:
         )
 
     def _rebuild(self, name: str) -> None:
-        self._routes[name.encode()] = Route(self._endpoints[name], self._keys.get(name) or KeyDigests(name, ()))
+        keys = self._keys.get(name) or KeyDigests(name, ())
+        self._routes[name.encode()] = Route(self._endpoints[name], keys, self.traces)
         self.generation += 1

@@ -112,10 +112,11 @@ class Exchange(RequestIntake):
             framing = b"\r\nContent-Length: %d\r\n\r\n" % len(body)
         else:
             framing = b"\r\n\r\n"
+        waited, request_id, trace_lines = self.wait_s > 0.0, self.request_id, self.trace_lines
         if len(body) <= JOINED_BYTES:
-            connection.begin(self, b"".join((lines, self.request_id, framing, body)), self.wait_s > 0.0)
+            connection.begin(self, b"".join((lines, request_id, trace_lines, framing, body)), waited)
         else:
-            connection.begin(self, b"".join((lines, self.request_id, framing)), self.wait_s > 0.0)
+            connection.begin(self, b"".join((lines, request_id, trace_lines, framing)), waited)
             connection.write(bytes(body))
         self._sent_at = self._gateway.now()
         self._replayable = True
@@ -128,9 +129,11 @@ class Exchange(RequestIntake):
             body = chunk(body)
         else:
             framing = b"\r\nContent-Length: %d\r\n\r\n" % self.head.content_length
-        connection.begin(self, b"".join((upstream_head, self.request_id, framing, body)), self.wait_s > 0.0)
+        head = b"".join((upstream_head, self.request_id, self.trace_lines, framing, body))
+        connection.begin(self, head, self.wait_s > 0.0)
         self._sent_at = self._gateway.now()
         self._replayable = False
+        self._streamed_bytes = len(self.body)
         self.body = b""  # may be large, and cannot be sent again
         self._charge(0)
         if self.head.expect_continue and not self._continue_sent:
@@ -144,6 +147,7 @@ class Exchange(RequestIntake):
         """A complete response: one write to the client."""
         began = self._gateway.now()
         self._answer = head
+        self._answer_bytes = len(body)
         self._free_slot(began)
         self._write_head(head, body, self.client.write_whole)
         self._complete(began)
@@ -207,6 +211,7 @@ class Exchange(RequestIntake):
             return
         if self._stream is not None:
             self._stream.note_piece()
+        self._answer_bytes += len(data)
         if data and self.observer is not None:
             self._observe_answer(data)
         if (answer.chunked or answer.until_close) and not self._answer_raw:

@@ -6,11 +6,10 @@ Every way out releases the slot first (`_release`): the oldest ticket gets it in
 from typing import TYPE_CHECKING
 
 from router.core.cors import origin_of
-from router.core.dispatcher import Ticket
 from router.core.health import Failure
-from router.core.router_errors import ModelError, NoReadyReplicas, RouterError, ScoringTimeout
+from router.core.router_errors import NoReadyReplicas, RouterError, ScoringTimeout
+from router.proxy.observed_exchange import ObservedExchange
 from router.proxy.request_head import RequestHead
-from router.proxy.request_observer import PieceObserver, VersionObserver
 from router.proxy.request_plan import RenderedHead, VersionPlan
 from router.proxy.response_head import ResponseHead
 from router.proxy.responses import connection_line, replica_lines, router_response
@@ -29,49 +28,31 @@ NOT_SERVED = float("nan")
 STOPPED = "The router stopped before the replica answered."
 
 
-class ExchangeState(Ticket):
+class ExchangeState(ObservedExchange):
     """A request with its ticket and lease, and the two connections that it joins."""
 
     __slots__ = (
-        *("_answer", "_answer_body", "_answer_close", "_answer_raw", "_attempts", "_charged_bytes"),
-        *("_continue_sent", "_gateway", "_replayable", "_sent_at", "_started_at", "_stream"),
-        *("body", "body_complete", "client", "head", "observer", "pieces", "rendered"),
-        *("replica_id", "request_id"),
-        *("routing_s", "status", "upstream", "version", "wait_s"),
+        *("_answer_close", "_answer_raw", "_attempts", "_charged_bytes", "_continue_sent", "_gateway"),
+        *("_replayable", "_sent_at", "_started_at", "_stream"),
+        *("body_complete", "client", "rendered", "routing_s", "upstream", "version"),
     )
 
     def __init__(self, gateway: "Gateway", client: ClientStream, head: RequestHead) -> None:
         """`head`: it may be the one of the previous request, if both are equal."""
-        super().__init__()
+        super().__init__(gateway.ids.next(), head)
         self._gateway = gateway
         self.client = client
-        self.head = head
-        self.request_id = gateway.ids.next()
         self.version: VersionPlan | None = None
-        self.observer: VersionObserver | None = None
-        """Observer of its version, if the request is in the sample."""
-        self.pieces: PieceObserver | None = None
-        """Observer of the request once a body of it came in pieces."""
         self.rendered: RenderedHead | None = None
         """Lines of this request for the version."""
         self.upstream: UpstreamStream | None = None
-        self.body: bytes | bytearray = b""
-        """The part of the body received and not sent, or all of it while it may be sent again."""
         self.body_complete = False
-        self.status = 0
-        """Status of the response; 0 before its head was sent."""
-        self.replica_id = ""
-        """The last replica that was tried."""
-        self.wait_s = 0.0
         self.routing_s = 0.0
         self._started_at = 0.0
         self._sent_at = 0.0
         self._attempts = 0
         self._charged_bytes = 0
         """Memory charged for the collected body (`Gateway.bodies`)."""
-        self._answer: ResponseHead | None = None
-        self._answer_body = b""
-        """Body of an observed answer, unless it came in pieces."""
         self._answer_close = False
         self._answer_raw = False
         self._continue_sent = False
@@ -103,28 +84,6 @@ class ExchangeState(Ticket):
         address = authority(replica.host, replica.port).encode() if replica is not None else b""
         origin = self.client.planner.replica_origin(plan, version.route, self.head, address)
         return replica_lines(head, origin, cors=plan.match.route.cors is not None)
-
-    # ---- observed by the observer of the version
-
-    def _observe_pieces(self) -> PieceObserver:
-        """Begin to observe the request piece by piece."""
-        assert self.observer is not None
-        pieces = self.pieces
-        if pieces is None:
-            pieces = self.pieces = self.observer.begin(self.request_id, self.head)
-            if self.body:
-                pieces.request_body(bytes(self.body))
-            if self._answer_body:
-                pieces.response_body(self._answer_body)
-                self._answer_body = b""
-        return pieces
-
-    def _observe_answer(self, data: bytes) -> None:
-        """A part of the answer has come; most answers have only one."""
-        if self.pieces is None and not self._answer_body:
-            self._answer_body = data
-        else:
-            self._observe_pieces().response_body(data)
 
     # ---- response complete
 
@@ -309,15 +268,10 @@ class ExchangeState(Ticket):
             stats.observe(self.status, seconds, self.wait_s, routing_s)
             served_s = seconds - self.wait_s - routing_s if self.replica_id else NOT_SERVED
             stats.trace.numbers.extend((self._started_at, served_s, self.head.content_length))
-            if self.pieces is not None:
-                self.pieces.request_ended(self.status, self._answer, seconds)
-            elif (observer := self.observer) is not None:
-                observer.request_ended(
-                    self.request_id, self.head, self.body, self._answer, self._answer_body, self.status, seconds
-                )
+            if version.observed:
+                self._report(version, seconds, served_s, code)
         else:
             gateway.accounting.count_unrouted(self.head, self.status)
+            gateway.accounting.record_unrouted(self, seconds, code)
         if gateway.access_log.includes(self.status):
-            if not code and self._answer is not None and self._answer.status == 500:
-                code = ModelError.code
-            gateway.access_log.add(gateway.accounting.access_record(self, seconds, code, rule))
+            gateway.access_log.add(gateway.accounting.access_record(self, seconds, self._code(code), rule))

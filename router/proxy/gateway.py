@@ -20,7 +20,7 @@ from router.proxy.own_pages import OwnPages
 from router.proxy.partial_head import LINE_SPARE_BYTES
 from router.proxy.queue_deadlines import QueueDeadlines
 from router.proxy.request_accounting import RequestAccounting
-from router.proxy.request_observer import VersionObserver
+from router.proxy.request_observer import AccessRecorder, VersionObserver
 from router.proxy.request_plan import Planner
 from router.proxy.request_shapes import RequestShapes
 from router.proxy.responses import CLOSE, ResponseFields, router_response
@@ -71,7 +71,9 @@ class Gateway:
         self.clients = ClientRegistry(settings, self.stats, self.tunnels, self.handoff)
         self.fields = ResponseFields(unix_now)
         self.own_pages = OwnPages(self.fields, ids)
-        self.accounting = RequestAccounting(self.table, self.stats, unix_now)
+        self.recorders: dict[VersionKey, AccessRecorder] = {}
+        """By version, and with "" as the version for requests to an endpoint that reach no version."""
+        self.accounting = RequestAccounting(self.table, self.stats, unix_now, self.recorders)
         self.effects = CoreEffects(dispatcher, self.stats, now)
         self.health_requests = HealthRequests(self.pool.hosts, self.effects.health_answered)
         self.effects.on_probe = self.health_requests.send
@@ -95,13 +97,22 @@ class Gateway:
             self.observers[key] = observer
         self.table.generation += 1  # plans made before do not have it
 
+    def record(self, key: VersionKey, recorder: AccessRecorder | None) -> None:
+        """Record the requests of a version, from the next one on; None ends it."""
+        if recorder is None:
+            self.recorders.pop(key, None)
+        else:
+            self.recorders[key] = recorder
+        self.table.generation += 1  # plans made before do not have it
+
     def planner(self, transport: asyncio.BaseTransport) -> Planner:
         """The planner of a new client connection."""
         peername = transport.get_extra_info("peername")
         address = unmapped(str(peername[0])) if peername else "unknown"
         proto = b"http" if transport.get_extra_info("ssl_object") is None else b"https"
         peer = Peer(address.encode(), proto, self._trust_in(address))
-        return Planner(self.table, self.dispatcher, self.stats, peer, self.observers, self.request_shapes)
+        watched = (self.observers, self.recorders)
+        return Planner(self.table, self.dispatcher, self.stats, peer, *watched, self.request_shapes)
 
     def _trust_in(self, address: str) -> PeerTrust:
         trusted = self.settings.trusted_proxies
@@ -113,8 +124,8 @@ class Gateway:
 
     def refusal(self, error: RouterError) -> bytes:
         """The response to input that never became a request, which is counted and logged; the connection ends."""
-        self.accounting.count_malformed(error)
         request_id = self.ids.next()
+        self.accounting.count_malformed(error, request_id)
         if self.access_log.includes(error.status):
             self.access_log.add(self.accounting.refused_record(error, request_id))
         lines = self.cors_lines(error.path, error.origin) + self.fields.lines(error.client_request_id, request_id)

@@ -89,7 +89,7 @@ class RequestHead:
 
     __slots__ = (
         *("_fields", "_model", "client_request_id", "content_length", "meaning", "observed", "passed_lines", "plan"),
-        *("query", "raw", "rendered", "size", "trail", "whole_size"),
+        *("query", "raw", "recorded", "rendered", "size", "trail", "whole_size"),
     )
 
     def __init__(
@@ -124,6 +124,8 @@ class RequestHead:
         """Lines that are passed on to the replica; None: not known without its fields."""
         self.observed: bytes | None = None
         """Description made by an observer; kept for a head that repeats."""
+        self.recorded: tuple[object, bytes] | None = None
+        """Client's span and texts, made by a recorder; kept for a head that repeats."""
         self._fields = fields
         self._model = model
 

@@ -1,7 +1,6 @@
 """First part of an exchange: its request is routed, authorized and collected, until it asks for a slot."""
 
 import math
-from zlib import crc32
 
 from router.core.ledger import Lease
 from router.core.router_errors import RouterError
@@ -56,12 +55,8 @@ class RequestIntake(ExchangeState):
         if rendered is None or rendered.version is not version:
             rendered = planner.render(head, version)
         self.rendered = rendered
-        observer = version.observer
-        if observer is not None:
-            if crc32(self.request_id) < observer.sampled_below:
-                self.observer = observer
-            else:
-                observer.sampled_out[0] += 1
+        if version.observed:
+            self._observe(version)
         if complete:
             self.body = body
             self.body_complete = True
@@ -84,6 +79,7 @@ class RequestIntake(ExchangeState):
         if data and self.pieces is not None:
             self.pieces.request_body(data)
         if self._sent_at:
+            self._streamed_bytes += len(data)
             if self.upstream is not None:
                 self.upstream.write(self._framed(data, complete))
             return

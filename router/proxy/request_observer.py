@@ -8,7 +8,10 @@ from typing import Protocol
 
 from router.proxy.request_head import RequestHead
 from router.proxy.response_head import ResponseHead
-from serving.endpoint import PayloadCollection, VersionKey
+from serving.endpoint import Endpoint, PayloadCollection, VersionKey
+
+Trace = tuple[bytes, bytes, bytes, bytes, bytes, int]
+"""Trace context of a request in an `AccessRecorder`: lines for the replica, each after a line end; then its own."""
 
 
 class PieceObserver(Protocol):
@@ -63,11 +66,52 @@ class VersionObserver(Protocol):
         """
 
 
-class PayloadObserverFactory(Protocol):
-    """Maker of the observers of versions; implemented by `telemetry.payload_observer`."""
+class AccessRecorder(Protocol):
+    """Recorder of all requests of one version, or of those to an endpoint that reach no version."""
+
+    def begin(self, head: RequestHead) -> Trace:
+        """The trace context of a request, made or continued."""
+
+    def request_ended(
+        self,
+        trace: Trace,
+        request_id: bytes,
+        head: RequestHead,
+        request_bytes: int,
+        response_bytes: int,
+        status: int,
+        replica_status: int,
+        replica_id: str,
+        duration_s: float,
+        wait_s: float,
+        replica_s: float,
+        code: str,
+    ) -> None:
+        """End of a request: the only call for it, also after an error or disconnect.
+
+        trace: made by `begin`. request_id, head: of the request. Credentials in `head` must not be stored.
+        request_bytes, response_bytes: sizes of the bodies of client and replica, as far as they came.
+        status: as sent to the client; 499: it has disconnected. replica_status: of the replica; 0: it sent none.
+        replica_id: the last replica; "": none. duration_s: total time. wait_s: time in the queue.
+        replica_s: time of the replica; NaN: of none. code: error code of the response; "": none.
+        """
+
+
+class ObserverFactory(Protocol):
+    """Maker of the observers and recorders of a worker; implemented by `telemetry.worker_observers`."""
+
+    @property
+    def traces(self) -> bool:
+        """True if requests to endpoints with telemetry get a span of the router."""
 
     def observer(self, key: VersionKey, collection: PayloadCollection | None) -> VersionObserver | None:
         """An observer for a version; None: its requests are not observed."""
+
+    def recorder(self, endpoint: Endpoint, key: VersionKey) -> AccessRecorder | None:
+        """A recorder for a version; None: its requests are not recorded.
+
+        `endpoint`: as declared. `key`: of one of its versions, or with "" for requests to it that reach no version.
+        """
 
     def close(self) -> None:
         """Release what observers share; they are not called any more."""

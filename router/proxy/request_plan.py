@@ -24,7 +24,7 @@ from router.metrics import VersionStats, WorkerStats
 from router.proxy.head_shapes import Shapes
 from router.proxy.own_pages import OWN_METHODS, OWN_PATHS
 from router.proxy.request_head import RequestHead
-from router.proxy.request_observer import VersionObserver
+from router.proxy.request_observer import AccessRecorder, VersionObserver
 from router.proxy.responses import COMMON_LINES, client_id_line
 from serving.endpoint import Auth, VersionKey
 
@@ -36,7 +36,8 @@ class VersionPlan:
 
     __slots__ = (
         *("_after_chain", "_after_query", "_before_query", "_cors", "_credential", "_host", "_response_lines"),
-        *("observer", "queue", "retry_before_response", "route", "stats", "web_socket"),
+        *("_traced", "observed", "observer", "queue", "recorder", "retry_before_response", "route", "stats"),
+        "web_socket",
     )
 
     def __init__(
@@ -48,10 +49,13 @@ class VersionPlan:
         queue: VersionQueue,
         stats: VersionStats,
         observer: VersionObserver | None,
+        recorder: AccessRecorder | None,
     ) -> None:
         """`plan`: of the head. `route`: of the version. `head`: one that it is for. `peer`: its sender."""
         match = plan.match
         self.observer = observer
+        self.recorder = recorder
+        self.observed = observer is not None or recorder is not None
         self.route = route
         self.queue = queue
         self.stats = stats
@@ -60,6 +64,7 @@ class VersionPlan:
         self._before_query = b"%b %b" % (head.method, match.path_on(route))
         self._host = route.host_header or head.host
         self._credential = match.route.auth is Auth.NONE
+        self._traced = match.route.traced
         proto, host, outer_prefix = forwarded(head.fields, head.host, peer)
         self._after_chain = b"".join(
             [
@@ -76,7 +81,8 @@ class VersionPlan:
         """The lines of a request. `head`: one of those that the plan is for. `peer`: of its connection."""
         passed, after_query, client_id = head.passed_lines, self._after_query, b""
         if passed is None:
-            passed, after_query = for_replica(head.fields, head.nominated, self._host, self._credential), _AFTER_QUERY
+            passed = for_replica(head.fields, head.nominated, self._host, self._credential, self._traced)
+            after_query = _AFTER_QUERY
         if head.client_request_id:
             client_id = client_id_line(head.client_request_id)
         chain = peer.chain(head.trail)
@@ -122,14 +128,16 @@ class Planner:
         stats: WorkerStats,
         peer: Peer,
         observers: Mapping[VersionKey, VersionObserver],
+        recorders: Mapping[VersionKey, AccessRecorder],
         heads: KnownHeads,
     ) -> None:
-        """`peer`: of the connection. `observers`: live, by version. `heads`: known to the worker."""
+        """`peer`: of the connection. `observers`, `recorders`: live, by version. `heads`: known to the worker."""
         self._table = table
         self._dispatcher = dispatcher
         self._stats = stats
         self._peer = peer
         self._observers = observers
+        self._recorders = recorders
         self._heads = heads
         self._shapes = heads.of_peer(peer)
 
@@ -195,6 +203,7 @@ class Planner:
                 self._dispatcher.queue(route.key),
                 self._stats.version(route.key),
                 observer if observer is not None and observer.observes(head) else None,
+                self._recorders.get(route.key) if self._recorders else None,
             )
         return version
 

@@ -98,5 +98,5 @@ class RequestShapes:
         if peer.trust is PeerTrust.TRUSTED:
             decisive |= _OF_PROXIES
         decides = [name in decisive for name in names]
-        passed = passed_to_replica(head.fields, head.nominated, route.auth is Auth.NONE)
+        passed = passed_to_replica(head.fields, head.nominated, route.auth is Auth.NONE, route.traced)
         self._heads.learn(shapes, head, roles(head.fields, decides, passed))

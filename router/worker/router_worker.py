@@ -39,7 +39,7 @@ from router.peers.peer_identity import Trust
 from router.proxy.downstream import Downstream
 from router.proxy.gateway import SWEEP_S, Gateway
 from router.proxy.listeners import Listeners
-from router.proxy.request_observer import PayloadObserverFactory
+from router.proxy.request_observer import ObserverFactory
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.tls import Certificates
 from router.settings import RouterSettings
@@ -95,8 +95,8 @@ class WorkerOptions:
     """Rules for the addresses of static replicas."""
     issuer_hosts: IssuerHosts = field(default_factory=IssuerHosts)
     """Hosts from which keys of foreign token issuers may be fetched."""
-    observers: PayloadObserverFactory | None = None
-    """Makes the observers of versions that collect payloads."""
+    observers: ObserverFactory | None = None
+    """Makes the observers of versions; None: no request is observed."""
 
 
 class RouterWorker:

@@ -15,9 +15,9 @@ from cluster.link import (
 from cluster.lookup import OwnAddresses
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import Gateway
-from router.proxy.request_observer import PayloadObserverFactory
+from router.proxy.request_observer import ObserverFactory
 from serving.credentials import TokenTrust
-from serving.endpoint import Endpoint, Version, VersionKey
+from serving.endpoint import Auth, Endpoint, Version, VersionKey
 from serving.replica import Replica
 
 _log = logging.getLogger("scorefront.router")
@@ -30,12 +30,13 @@ RoutingUpdate = (
 class RoutingUpdates:
     """Applies the routing messages of the control plane to the gateway of a worker."""
 
-    def __init__(self, gateway: Gateway, own: OwnAddresses, observers: PayloadObserverFactory | None = None) -> None:
-        """`own`: addresses of this installation, which static replicas may not have. `observers`: None: no payload is
-        collected."""
+    def __init__(self, gateway: Gateway, own: OwnAddresses, observers: ObserverFactory | None = None) -> None:
+        """`own`: addresses of this installation, which static replicas may not have. `observers`: None: no request is
+        observed."""
         self._gateway = gateway
         self._own = own
         self._observers = observers
+        gateway.table.traces = observers is not None and observers.traces
 
     def apply(self, message: RoutingUpdate) -> None:
         """Apply one message."""
@@ -107,6 +108,8 @@ class RoutingUpdates:
         for version in endpoint.versions:
             self._gateway.deadlines.configure(endpoint.name, version)
             self._observe(VersionKey(endpoint.name, version.name), version, before)
+            self._record(endpoint, version.name, before)
+        self._record(endpoint, "", before)
         if before is not None:
             for version in before.versions:
                 if endpoint.version(version.name) is None:
@@ -118,11 +121,24 @@ class RoutingUpdates:
         if self._observers is not None and version.collection != (former.collection if former is not None else None):
             self._gateway.observe(key, self._observers.observer(key, version.collection))
 
+    def _record(self, endpoint: Endpoint, version: str, before: Endpoint | None) -> None:
+        """Begin or end to record requests, if that has changed.
+
+        `endpoint`: as declared. `version`: one of its versions; "": requests that reach none. `before`: its former
+        declaration.
+        """
+        known = before is not None and (not version or before.version(version) is not None)
+        was = _recorded(before) if before is not None and known else None
+        if self._observers is not None and _recorded(endpoint) != was:
+            key = VersionKey(endpoint.name, version)
+            self._gateway.record(key, self._observers.recorder(endpoint, key))
+
     def _remove_endpoint(self, name: str) -> None:
         endpoint = self._gateway.table.endpoint(name)
         self._gateway.table.remove(name)
         for version in endpoint.versions if endpoint else ():
             self._forget_version(VersionKey(name, version.name))
+        self._end_record(VersionKey(name, ""))
         self._gateway.stats.forget(VersionKey(name, ""))
 
     def _forget_version(self, key: VersionKey) -> None:
@@ -131,4 +147,14 @@ class RoutingUpdates:
             ticket.refuse(error)
         if key in self._gateway.observers:
             self._gateway.observe(key, None)
+        self._end_record(key)
         self._gateway.stats.forget(key)
+
+    def _end_record(self, key: VersionKey) -> None:
+        if key in self._gateway.recorders:
+            self._gateway.record(key, None)
+
+
+def _recorded(endpoint: Endpoint) -> Auth | None:
+    """The part of a declaration that recorders depend on; None: requests are not recorded."""
+    return endpoint.auth if endpoint.app_insights else None

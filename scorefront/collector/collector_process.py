@@ -15,12 +15,15 @@ from pathlib import Path
 from cluster import atomic_files
 from controlplane.control_errors import StoreError
 from router.settings import SettingError
+from scorefront import __version__
 from scorefront.collector.replica_peers import ReplicaPeers
-from scorefront.payload_settings import payload_settings
+from scorefront.payload_settings import payload_settings, telemetry_settings
 from scorefront.process import process_main as process
 from serving.endpoint import PayloadCollection, VersionKey
+from telemetry.access_exports import AccessExports
 from telemetry.collected_versions import CollectedVersions
 from telemetry.collector import Collector, CollectorClock
+from telemetry.export_settings import ExportSettingError
 from telemetry.payload_files import AbsentPayloads, PayloadStore, StoredPayloads
 from telemetry.script_listener import ScriptListener
 from workspace.store.file_store import FileStore
@@ -60,7 +63,10 @@ async def _run(options: CollectorOptions) -> int:
     stopping = threading.Event()
     wall = time.time  # noqa: TID251 - the shell that reads the wall clock
     clock = CollectorClock(time.monotonic, wall, stopping.wait, stopping)
-    collector = Collector(options.rings_dir, store, options.instance, settings, clock, lambda: str(uuid.uuid4()))
+    exports = await asyncio.to_thread(_exports, options.instance)
+    collector = Collector(
+        options.rings_dir, store, options.instance, settings, clock, lambda: str(uuid.uuid4()), exports
+    )
     stop = process.stop_event()
     if options.with_parent:
         _end_with_parent()
@@ -79,6 +85,20 @@ def _store(options: CollectorOptions) -> PayloadStore:
     if options.store:
         return StoredPayloads(FileStore(options.store, options.parts_dir))
     return AbsentPayloads(options.parts_dir or options.rings_dir)
+
+
+def _exports(instance: str) -> AccessExports | None:
+    """The export of telemetry; None without an exporter. `instance`: this collector."""
+    try:
+        settings = telemetry_settings(os.environ)
+        if not settings:
+            return None
+        from telemetry.otel_signals import signals  # late: needs a library that is not always installed
+
+        return AccessExports(signals(settings, instance, __version__), settings, time.monotonic)
+    except ExportSettingError as error:
+        _log.error("telemetry: nothing is exported: %s", error)
+        return None
 
 
 @contextlib.asynccontextmanager

@@ -55,6 +55,7 @@ from scorefront.control.router_fleet import RouterFleet
 from scorefront.control.token import control_token
 from scorefront.exposition import Exposition
 from scorefront.frontend_scaling import PREFIX, FrontEndScaler, front_end_settings
+from scorefront.payload_settings import telemetry_note
 from scorefront.ports.connection_table import PortLimits
 from scorefront.ports.timed_port import port_limits
 from scorefront.process import process_main as process
@@ -307,6 +308,7 @@ class _Term:
             pod_templates=pod_templates(os.environ),
             static=destinations(os.environ, in_cluster=True),
             issuers=issuer_hosts_allowed(os.environ, in_cluster=True),
+            telemetry_note=telemetry_note(os.environ),
         )
         u = random.random  # noqa: TID251 - a shell
         wall = time.time  # noqa: TID251 - the shell that reads the wall clock

@@ -32,7 +32,7 @@ from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront.cluster_names import watched_namespaces
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
-from scorefront.payload_settings import payload_settings
+from scorefront.payload_settings import observer_arguments, payload_settings
 from scorefront.ports.timed_port import port_limits
 from scorefront.process import process_main as process
 from scorefront.process.event_loop import use_fast_loop
@@ -44,7 +44,7 @@ from scorefront.router.sole_member import SoleMemberMarker
 from scorefront.router.uplink import Uplink
 from scorefront.static_networks import destinations, own_names, worker_arguments
 from serving.endpoint import VersionKey
-from telemetry.collector_journal import payload_counts
+from telemetry.collector_journal import access_counts, payload_counts
 from telemetry.dropped_payloads import DroppedPayloads
 from telemetry.ring import PayloadCounts
 
@@ -179,8 +179,7 @@ class _Router:
         )
         told = [f"--access-log={options.access_log}", f"--peers-dir={options.peers_dir}", *statics]
         if options.rings_dir is not None:
-            ring_bytes = payload_settings(environment).ring_bytes
-            told += [f"--rings-dir={options.rings_dir}", f"--ring-bytes={ring_bytes}"]
+            told += observer_arguments(options.rings_dir, environment)
         self._supervisor = Supervisor(
             listen,
             options.workers or 1,
@@ -191,7 +190,7 @@ class _Router:
             peer_ports,
             _inflight_folder(options.inflight_dir, group),
         )
-        self._exposition = Exposition(payloads=self._payloads)
+        self._exposition = Exposition(payloads=self._payloads, accesses=self._accesses)
         self._rendering = asyncio.Lock()
         self._informed = False
         """True once the endpoints are known, from the API server or from the last run."""
@@ -307,6 +306,12 @@ class _Router:
         if self._options.rings_dir is not None:
             with contextlib.suppress(OSError):
                 return payload_counts(self._options.rings_dir)
+        return {}
+
+    def _accesses(self) -> dict[str, PayloadCounts]:
+        if self._options.rings_dir is not None:
+            with contextlib.suppress(OSError):
+                return access_counts(self._options.rings_dir)
         return {}
 
     def _dropping(self) -> dict[VersionKey, int]:

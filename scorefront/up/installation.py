@@ -38,7 +38,7 @@ from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
 from scorefront.frontend_scaling import FrontEndScaler, OneMachine, front_end_settings
-from scorefront.payload_settings import payload_settings
+from scorefront.payload_settings import observer_arguments, payload_settings, telemetry_note
 from scorefront.ports.port_certificates import PortCertificates
 from scorefront.ports.timed_port import TimedPort, app_runner, port_limits
 from scorefront.process import process_main as process
@@ -161,8 +161,7 @@ class _Installation:
             options.workers or 1,
             worker_command(
                 f"--access-log={options.access_log}",
-                f"--rings-dir={self._collector.rings_dir}",
-                f"--ring-bytes={payloads.ring_bytes}",
+                *observer_arguments(self._collector.rings_dir, os.environ),
                 *worker_arguments(allowed, own_ports=ports),
                 tls=options.tls,
             ),
@@ -186,7 +185,7 @@ class _Installation:
             self._routers,
             clock,
             wall,
-            PlaneSettings(scoring_url=self._scoring_url),
+            PlaneSettings(scoring_url=self._scoring_url, telemetry_note=telemetry_note(os.environ)),
             self._routers,
             payload_problems=self._collector.problems,
         )
@@ -298,7 +297,9 @@ class _Installation:
         await self._routers.start(self._plane.snapshot, self._plane.reports)
         access = self._access
         authenticators = (await self._control_token(stack),) if access.token_demanded else ()
-        exposition = Exposition(self._front_end.figures, payloads=self._collector.counts)
+        exposition = Exposition(
+            self._front_end.figures, payloads=self._collector.counts, accesses=self._collector.access_counts
+        )
         settings = RestSettings(loopback=access.this_machine_only, authenticators=authenticators, uids=access.uids)
         await self._workspace.begin()
         stack.push_async_callback(self._workspace.close)

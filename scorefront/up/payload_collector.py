@@ -1,4 +1,4 @@
-"""The collector of one machine: a child of `scorefront up`, started once a version collects payloads."""
+"""The collector of one machine: a child of `scorefront up`, started once an endpoint needs it."""
 
 import asyncio
 import contextlib
@@ -14,10 +14,11 @@ from typing import Final
 
 from cluster import atomic_files
 from cluster.provider import Problem
+from scorefront.payload_settings import telemetry_note
 from scorefront.process.process_hardening import CREDENTIALS
 from serving.endpoint import Endpoint, PayloadCollection, VersionKey
 from telemetry.collected_versions import write_versions
-from telemetry.collector_journal import payload_counts
+from telemetry.collector_journal import access_counts, payload_counts
 from telemetry.collector_settings import CollectorSettings
 from telemetry.dropped_payloads import DroppedPayloads, dropping_problem
 from telemetry.ring import PayloadCounts
@@ -59,6 +60,7 @@ class PayloadCollectorChild:
         self._settings = settings
         self._declared = declared
         self._environment = environment
+        self._telemetry = not telemetry_note(environment)
         self._scripts: socket.socket | None = None
         self._port = 0
         self._listed: Mapping[VersionKey, PayloadCollection] | None = None
@@ -93,16 +95,22 @@ class PayloadCollectorChild:
             return payload_counts(self.rings_dir)
         return {}
 
+    def access_counts(self) -> dict[str, PayloadCounts]:
+        """Access records of every endpoint by result."""
+        with contextlib.suppress(OSError):
+            return access_counts(self.rings_dir)
+        return {}
+
     def problems(self, key: VersionKey) -> Mapping[Problem, str]:
         """The problem of lost payloads of a version."""
         return dropping_problem(self._dropped.recent(asyncio.get_running_loop().time()).get(key, 0))
 
     async def run(self) -> None:
-        """Keep the collector running from the first version that collects on; never returns."""
+        """Keep the collector running from the first endpoint that needs it on; never returns."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._list():
+            if self._list() or self._exports():
                 break
         while True:
             began = loop.time()
@@ -155,6 +163,17 @@ class PayloadCollectorChild:
             except OSError as error:
                 _log.error("%s: payloads are not collected: %s", self.rings_dir, error.strerror or error)
         return bool(found)
+
+    def _exports(self) -> bool:
+        """True once an endpoint has telemetry that is exported."""
+        if not self._telemetry or not any(endpoint.app_insights for endpoint in self._declared()):
+            return False
+        try:
+            make_rings_folder(self.rings_dir, self._state_dir)
+        except OSError as error:
+            _log.error("%s: telemetry is not exported: %s", self.rings_dir, error.strerror or error)
+            return False
+        return True
 
     async def _start(self) -> asyncio.subprocess.Process:
         """Raises OSError."""

@@ -36,13 +36,14 @@ def version(name: str = "blue", minimum: int = 1, maximum: int = 6, **fields: An
 class Bench:
     """A control plane on a state directory, with everything around it faked."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, telemetry_note: str = "") -> None:
+        """`telemetry_note`: on endpoints with telemetry; default: it is exported."""
         self.directory = directory
         self.clock = VirtualClock()
         self.provider = FakeProvider()
         self.routers = FakeRouters()
         self.store = StateStore(directory)
-        settings = PlaneSettings(scoring_url="http://127.0.0.1:8080")
+        settings = PlaneSettings(scoring_url="http://127.0.0.1:8080", telemetry_note=telemetry_note)
         self.plane = ControlPlane(
             self.store, self.provider, self.routers, self.clock, self.clock.wall, settings, self.routers
         )

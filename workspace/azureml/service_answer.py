@@ -123,7 +123,7 @@ def _common(facts: ServiceFacts, record: ServiceRecord) -> dict[str, Any]:
         "createdBy": None,
         "computeName": record.compute_name,
         "namespace": metadata.get("namespace"),
-        "appInsightsEnabled": record.insights,
+        "appInsightsEnabled": spec.get("appInsightsEnabled") is True,
         "authEnabled": spec.get("authEnabled") is True,
         "aadAuthEnabled": spec.get("tokenAuthEnabled") is True,
         "scoringUri": facts.scoring_uri,

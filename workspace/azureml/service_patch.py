@@ -150,8 +150,7 @@ def _set(draft: _Draft, version: str, path: tuple[str, ...], op: str, value: Any
         case ("description",) | ("kvTags" | "tags",) | ("properties",) | ("properties", _):
             _set_texts(draft, version if inner else "", path, op, value)
         case ("appInsightsEnabled",):
-            draft.record = replace(draft.record, insights=_switch(value, path[0]))
-            _set_insights(draft)
+            _set_insights(draft, _switch(value, path[0]))
         case ("computeName" | "storageInitEnabled" | "location",):
             pass  # there is one place to run
         case (key, *rest) if key in PLACES and (not inner or PLACES[key][:3] == VERSION):
@@ -235,14 +234,15 @@ def _with_properties(given: Mapping[str, str], added: Mapping[str, str]) -> dict
     return {**given, **added}
 
 
-def _set_insights(draft: _Draft) -> None:
-    """The switch of the server of scripts, in the variables of every version that has one."""
+def _set_insights(draft: _Draft, wanted: bool) -> None:
+    """The switch of the endpoint, and that of the server of scripts in the variables of every version with one."""
+    draft.document["spec"]["appInsightsEnabled"] = wanted
     for entry in draft.document["spec"]["versions"]:
         replica = entry["replica"]
         if replica.get("entryScript") is None:
             continue
         env = {name: text for name, text in (replica.get("env") or {}).items() if name != APP_INSIGHTS_ENV}
-        replica["env"] = {APP_INSIGHTS_ENV: "true", **env} if draft.record.insights else env
+        replica["env"] = {APP_INSIGHTS_ENV: "true", **env} if wanted else env
 
 
 def _set_code(draft: _Draft, version: str, value: Any) -> None:

@@ -64,7 +64,6 @@ def create_draft(payload: Any, now: str) -> ServiceDraft:
         compute_type=kind,
         compute_name=_compute_name(content) or _compute_name(inner) or DEFAULT_COMPUTE,
         created=now,
-        insights=_switch(settings, "appInsightsEnabled"),
         storage_init=_switch(inner, "storageInitEnabled"),
         versions={} if kind == AKS else {version: version_texts(inner, now)},
     )

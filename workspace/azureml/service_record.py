@@ -39,8 +39,6 @@ class ServiceRecord:
     """ISO 8601."""
     updated: str = ""
     """ISO 8601; "": never."""
-    insights: bool = False
-    """`appInsightsEnabled`."""
     storage_init: bool = False
     """`storageInitEnabled`; without effect here."""
     versions: Mapping[str, VersionTexts] = field(default_factory=dict)
@@ -57,6 +55,7 @@ def record_of(document: Mapping[str, Any]) -> ServiceRecord:
     annotations = document.get("metadata", {}).get("annotations") or {}
     try:
         kept = json.loads(annotations[ANNOTATION])
+        kept.pop("insights", None)  # now a field of the declared object
         versions = {name: VersionTexts(**texts) for name, texts in kept.pop("versions", {}).items()}
         return ServiceRecord(**kept, versions=versions)
     except (KeyError, ValueError, TypeError, AttributeError):
@@ -80,7 +79,6 @@ def with_record(document: Mapping[str, Any], record: ServiceRecord) -> dict[str,
         "compute_name": record.compute_name,
         "created": record.created,
         "updated": record.updated,
-        "insights": record.insights,
         "storage_init": record.storage_init,
         "versions": versions,
     }

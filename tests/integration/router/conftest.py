@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from router.proxy.request_observer import ObserverFactory
 from router.settings import RouterSettings
 from tests.integration.router.rig import Rig
 
@@ -26,8 +27,13 @@ async def rigs() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     """Routers with settings of the test's own."""
     async with AsyncExitStack() as stack:
 
-        async def start(send_buffer: int | None = None, host: str = "127.0.0.1", **changed: Any) -> Rig:
-            rig = Rig(RouterSettings(**changed), send_buffer, host)
+        async def start(
+            send_buffer: int | None = None,
+            host: str = "127.0.0.1",
+            observers: ObserverFactory | None = None,
+            **changed: Any,
+        ) -> Rig:
+            rig = Rig(RouterSettings(**changed), send_buffer, host, observers)
             await rig.start()
             stack.push_async_callback(rig.stop)
             return rig

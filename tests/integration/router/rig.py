@@ -12,6 +12,7 @@ from router.accesslog import AccessLogMode
 from router.core.dispatcher import VersionQueue
 from router.proxy.downstream import Downstream
 from router.proxy.listeners import Listeners
+from router.proxy.request_observer import ObserverFactory
 from router.settings import RouterSettings
 from router.supervisor.listening import listening_socket
 from router.worker.router_worker import RouterWorker, WorkerOptions
@@ -77,17 +78,23 @@ class Rig:
     """
 
     def __init__(
-        self, settings: RouterSettings | None = None, send_buffer: int | None = None, host: str = "127.0.0.1"
+        self,
+        settings: RouterSettings | None = None,
+        send_buffer: int | None = None,
+        host: str = "127.0.0.1",
+        observers: ObserverFactory | None = None,
     ) -> None:
         """`send_buffer`: bytes that the system may take in for a client that does not read. `host`: of the scoring
-        port.
+        port. `observers`: makes those of its versions.
         """
         self._listen = listening_socket(host, 0)
         if send_buffer is not None:
             self._listen.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.port: int = self._listen.getsockname()[1]
         self._link, self._control = socket.socketpair()
-        options = WorkerOptions("", self._listen, self._link, settings or RouterSettings(), AccessLogMode.OFF, -1)
+        options = WorkerOptions(
+            *("", self._listen, self._link, settings or RouterSettings(), AccessLogMode.OFF, -1), observers=observers
+        )
         self.worker = RouterWorker(options)
         self.gateway = self.worker.gateway
         self.gateway.effects.on_drained = lambda replica_id: self.drained.append(replica_id)

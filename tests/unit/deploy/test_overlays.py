@@ -149,7 +149,8 @@ def test_the_collector_reads_the_rings_that_the_router_writes_to_memory(name: st
     (told,) = (f"--rings-dir={mount['mountPath']}" for mount in router["volumeMounts"] if mount["name"] == "rings")
     assert collector["args"][:2] == ["collector", told] and told in router["args"]
     assert collector["image"] == router["image"] and collector["securityContext"] == router["securityContext"]
-    assert collector["envFrom"] == router["envFrom"]
+    secret = {"secretRef": {"name": "scorefront-telemetry", "optional": True}}
+    assert collector["envFrom"] == [*router["envFrom"], secret], "credentials of receivers are for the collector only"
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -75,7 +75,7 @@ class Front:
         self.heads = RequestShapes(SETTINGS, self.table, most)
 
     def planner(self, peer: Peer = ALICE) -> Planner:
-        return Planner(self.table, Dispatcher(), WorkerStats(), peer, {}, self.heads)
+        return Planner(self.table, Dispatcher(), WorkerStats(), peer, {}, {}, self.heads)
 
     def learn(self, raw: bytes, peer: Peer = ALICE) -> RequestHead:
         head = parse_request(raw, SETTINGS)

@@ -66,7 +66,7 @@ def test_every_key_is_honoured() -> None:
     assert only.liveness == LivenessProbe(1.0, 2.0, 3.0, 4, 5)
     assert (only.scoring_timeout_s, only.queue_wait_s, only.slots_per_replica) == (1.0, 0.7, 5)
     assert only.collection == PayloadCollection()
-    assert only.replica.env == {"AML_APP_INSIGHTS_ENABLED": "true"}
+    assert only.replica.env == {"AML_APP_INSIGHTS_ENABLED": "true"} and endpoint.app_insights
 
 
 def test_the_smallest_config_gives_the_defaults() -> None:
@@ -89,7 +89,8 @@ def test_insights_are_switched_on_if_scorefront_sets_the_environment() -> None:
     own = from_deploymentconfig(config, "iris", {**SCRIPT, "env": {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}})
     assert own["spec"]["versions"][0]["replica"]["env"] == {"AML_APP_INSIGHTS_ENABLED": "false", "A": "b"}
     static = from_deploymentconfig(config, "iris", {"static": ["127.0.0.1:80"]})
-    assert static["spec"]["properties"] == {"appInsightsEnabled": "true"}
+    assert own["spec"]["appInsightsEnabled"] is static["spec"]["appInsightsEnabled"] is True
+    assert "env" not in static["spec"]["versions"][0]["replica"]
 
 
 def test_faults_are_named_by_their_place_in_the_config() -> None:

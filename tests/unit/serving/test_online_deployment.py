@@ -53,6 +53,7 @@ def test_an_endpoint_and_its_deployments_become_versions_with_their_shares() -> 
     endpoint = to_endpoint(parse(document))
     blue, green = endpoint.versions
     assert (endpoint.name, endpoint.auth, endpoint.tags) == ("churn", Auth.KEY, {"team": "a"})
+    assert endpoint.app_insights
     assert (blue.share, green.share, blue.is_default) == (0.9, 0.1, True)
     assert document["spec"]["versions"][0]["replica"] == {
         **{"entryScript": "score.py", "sourceDirectory": "onlinescoring", "modelDir": "model"},

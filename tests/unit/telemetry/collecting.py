@@ -74,11 +74,17 @@ class FakeHead:
     has_body: bool = True
     authorization: str = "Bearer the-secret-key"
     observed: bytes | None = None
+    recorded: Any = None
+    client_request_id: bytes = b""
+    version_minor: int = 1
+    lines: tuple[str, ...] = ()
+    """Further fields."""
 
     @property
     def raw(self) -> bytes:
         kind = f"Content-Type: {self.content_type}\r\n" if self.content_type else ""
-        return f"POST / HTTP/1.1\r\nAuthorization: {self.authorization}\r\n{kind}\r\n".encode()
+        more = "".join(f"{line}\r\n" for line in self.lines)
+        return f"POST / HTTP/1.1\r\nAuthorization: {self.authorization}\r\n{kind}{more}\r\n".encode()
 
     @property
     def fields(self) -> list[tuple[bytes, bytes, bytes]]:

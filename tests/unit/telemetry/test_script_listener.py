@@ -147,7 +147,7 @@ async def test_data_of_a_request_outside_the_sample_is_left_out(port: Port) -> N
 async def test_data_beyond_the_memory_for_it_is_refused_and_counted(
     port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telemetry.collector.SCRIPT_BYTES", 1000)
+    monkeypatch.setattr("telemetry.script_queue.SCRIPT_BYTES", 1000)
     assert await port.post("/modeldata/log", b"[1]", EVENT) == 200
     assert await port.post("/modeldata/log", b"[1]", EVENT) == 503
     port.parts.collect()

@@ -96,7 +96,7 @@ def test_settings_of_the_service_are_changed(op: str) -> None:
     assert spec["properties"] == {"azureml.git.commit": "abc", "p": "q"}
     assert (spec["authEnabled"], spec["tokenAuthEnabled"]) == (False, True)
     record = record_of(done.document)
-    assert (record.insights, record.created, record.updated) == (True, NOW, LATER)
+    assert (spec["appInsightsEnabled"], record.created, record.updated) == (True, NOW, LATER)
 
 
 def test_a_fixed_number_ends_autoscaling_and_the_reverse() -> None:

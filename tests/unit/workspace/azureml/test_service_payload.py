@@ -1,5 +1,6 @@
 """Create payloads of services, as azureml-core sends them, become declared objects."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tests.unit.workspace.azureml.payloads import IMAGE, NOW, aks, endpoint
 from workspace.azureml.azure_errors import AzureError
 from workspace.azureml.image_request import inner_script, read_image_request, script_in_driver
 from workspace.azureml.service_payload import create_draft
-from workspace.azureml.service_record import record_of
+from workspace.azureml.service_record import ANNOTATION, record_of
 
 SCALED = {
     "autoscaleEnabled": True,
@@ -108,8 +109,9 @@ def test_parameters_of_the_service_arrive(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [aks, endpoint])
 def test_compute_target_insights_and_blobfuse_are_kept(make: Any) -> None:
-    record = record_of(create_draft(make(appInsightsEnabled=True, storageInitEnabled=True), NOW).document)
-    assert (record.compute_name, record.insights, record.storage_init) == ("myaks", True, True)
+    document = create_draft(make(appInsightsEnabled=True, storageInitEnabled=True), NOW).document
+    record = record_of(document)
+    assert (record.compute_name, document["spec"]["appInsightsEnabled"], record.storage_init) == ("myaks", True, True)
     assert record.created == NOW
 
 
@@ -211,3 +213,10 @@ def test_the_script_is_found_in_its_source_directory(script: str, paths: list[st
 def test_a_script_that_was_not_uploaded_is_named() -> None:
     with pytest.raises(AzureError, match=r"score\.py.*main\.py"):
         inner_script("score.py", ["main.py"])
+
+
+def test_a_record_written_before_insights_were_declared_is_read() -> None:
+    document = create_draft(aks(), NOW).document
+    kept = json.loads(document["metadata"]["annotations"][ANNOTATION])
+    document["metadata"]["annotations"][ANNOTATION] = json.dumps({**kept, "insights": True})
+    assert record_of(document).created == NOW
