@@ -109,6 +109,15 @@ class ReadTrace(msgspec.Struct, tag=True, frozen=True):
     """Longest age."""
 
 
+class ReadFailures(msgspec.Struct, tag=True, frozen=True):
+    """Request for the last failed requests of an endpoint; answered by `FailuresRead`."""
+
+    request: int
+    endpoint: str
+    last: int
+    """Most requests."""
+
+
 ToWorker = (
     ResetAll
     | UpsertEndpoint
@@ -119,6 +128,7 @@ ToWorker = (
     | RemoveReplica
     | SetOwnPods
     | ReadTrace
+    | ReadFailures
     | Retire
     | Collect
 )
@@ -222,7 +232,37 @@ class TraceRead(msgspec.Struct, tag=True, frozen=True):
     """(age in seconds, service time in seconds or None, size in bytes)."""
 
 
-ToControl = TraceRead | Serving | Usage | Retired | Drained | MetricsPart | Metrics
+class FailedRequest(msgspec.Struct, frozen=True):
+    """A failed request, without query, payload and credential."""
+
+    at: float
+    """Time of its end, unix seconds."""
+    request_id: str
+    client_request_id: str
+    method: str
+    path: str
+    version: str
+    """"" if it reached none."""
+    replica: str
+    status: int
+    """HTTP status; 499: the client has gone."""
+    code: str
+    """Error code of the router; "" if the model answered with the status."""
+    rule: str
+    """The rule of HTTP that was broken; "" if none was."""
+    seconds: float
+    waited_s: float
+    """Wait for a slot."""
+
+
+class FailuresRead(msgspec.Struct, tag=True, frozen=True):
+    """The answer to `ReadFailures`, newest first."""
+
+    request: int
+    failures: list[FailedRequest]
+
+
+ToControl = TraceRead | FailuresRead | Serving | Usage | Retired | Drained | MetricsPart | Metrics
 
 # ---- leader -> group of workers in another pod
 

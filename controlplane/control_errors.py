@@ -47,6 +47,13 @@ class InvalidCall(ControlError):
     code = "BadRequest"
 
 
+class RoutersUnreachable(ControlError):
+    """No router answers the control plane."""
+
+    status = 502
+    code = "RoutersUnreachable"
+
+
 class MissingCredential(ControlError):
     """The credential is missing or invalid."""
 

@@ -206,6 +206,10 @@ class EndpointService:
         """
         return self._scaling.decisions.last(self._registry.keys_of(name, version), last)
 
+    def take_moves(self) -> list[DecisionRecord]:
+        """Decisions that changed a number since the last call, oldest first; for one reader, the history."""
+        return self._scaling.decisions.take_moves()
+
     def what_if(self, name: str, version: str | None, changes: str) -> list[tuple[str, AutoscalePolicy, WhatIf]]:
         """(version, changed policy, outcome) of each scaled version with decisions in the last hour.
 

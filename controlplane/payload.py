@@ -71,7 +71,7 @@ def whole_number(query: Mapping[str, str], name: str, default: int, least: int, 
     text = query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
         raise InvalidCall(f"query parameter '{name}' must be a whole number from {least} to {most} (got {text[:20]!r})")
     return int(text)
 

@@ -19,6 +19,8 @@ from controlplane.answers import (
 from serving.endpoint import AutoscalePolicy, VersionKey
 
 PER_VERSION = 1000
+MOST_MOVES = 2000
+"""Changes of all versions that are kept for the history, which reads them every ten seconds."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class DecisionLog:
         self._acted: dict[VersionKey, tuple[Decision, float]] = {}
         self._refused: dict[VersionKey, tuple[Decision, str]] = {}
         self._counts: Counter[tuple[VersionKey, Direction]] = Counter()
+        self._moves: deque[DecisionRecord] = deque(maxlen=MOST_MOVES)
 
     def add(self, decision: Decision, at: float) -> None:
         """Record a decision made at `at` (unix seconds). May be called before or after `acted`."""
@@ -62,6 +65,8 @@ class DecisionLog:
             record.outcome = refused[1]
         self._records.setdefault(decision.key, deque(maxlen=self._per_version)).append(record)
         self._counts[decision.key, decision.direction] += 1
+        if decision.direction is not Direction.HOLD:
+            self._moves.append(record)
 
     def acted(self, decision: Decision, at: float) -> None:
         """Record that the provider accepted the decision at `at` (unix seconds)."""
@@ -86,6 +91,12 @@ class DecisionLog:
             return []
         found = [record for key in keys for record in self._records.get(key, ())]
         return sorted(found, key=lambda record: record.at)[-count:]
+
+    def take_moves(self) -> list[DecisionRecord]:
+        """The records of changed numbers since the last call, oldest first; of all versions."""
+        moves = list(self._moves)
+        self._moves.clear()
+        return moves
 
     def forget(self, key: VersionKey) -> None:
         """Drop the records and counters of a removed version; if it returns, its counters start at 0."""

@@ -9,7 +9,6 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -31,6 +30,7 @@ from controlplane.answers import (
 from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
 from controlplane.control_errors import InvalidCall
+from controlplane.dashboard_pages import dashboard_handlers
 from controlplane.endpoint_service import EndpointService, ScalingMetrics
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
@@ -50,10 +50,6 @@ GONE_CHECK_S = 2.0
 """Seconds between checks for a closed connection while a log stream is quiet."""
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_DASHBOARD_POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:;"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 class Render(Protocol):
@@ -320,30 +316,13 @@ async def _next(lines: AsyncIterator[LogLine]) -> LogLine:
 
 
 def _pages(operations: Sequence[Operation], more: Sequence[RouteSet]) -> dict[str, guard.Handler]:
-    files = resources.files("controlplane.dashboard")
-
-    def page(name: str, content_type: str) -> guard.Handler:
-        body = (files / name).read_bytes()
-
-        async def show(request: web.Request) -> web.StreamResponse:
-            headers = {"Content-Security-Policy": _DASHBOARD_POLICY, "Cache-Control": "no-cache"}
-            return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
-
-        return show
-
     records = tuple(record for routes in more for record in routes.records)
     described = document(json_schema(), API_VERSION, operations, records)
 
     async def openapi(request: web.Request) -> web.StreamResponse:
         return web.json_response(described)
 
-    return {
-        "dashboard": page("index.html", "text/html"),
-        "dashboardStyle": page("dashboard.css", "text/css"),
-        "dashboardScript": page("dashboard.js", "text/javascript"),
-        "workspaceScript": page("workspace.js", "text/javascript"),
-        "openapi": openapi,
-    }
+    return {**dashboard_handlers(), "openapi": openapi}
 
 
 def _skipped(endpoints: EndpointService) -> list[SkippedAnswer]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from cluster.link import ToWorker, WorkerMetrics
+from cluster.link import FailedRequest, ToWorker, WorkerMetrics
 from serving.endpoint import VersionKey
 
 
@@ -26,6 +26,13 @@ class WorkerMetricsSource(Protocol):
 
     async def collect(self) -> Sequence[WorkerMetrics]:
         """Counts of every worker; the last known ones of a worker that does not answer within a second."""
+
+
+class FailureSource(Protocol):
+    """Source of the last failed requests of an endpoint."""
+
+    async def failures(self, endpoint: str, last: int) -> Sequence[FailedRequest]:
+        """The newest failed requests, newest first. `last`: most of them."""
 
 
 class TraceSource(Protocol):

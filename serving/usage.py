@@ -61,3 +61,16 @@ class Work(NamedTuple):
     """Requests completed."""
     routing_s: float
     """Time inside the router of all completed requests, without waiting for a slot and for the replica."""
+
+
+class RecentTraffic(NamedTuple):
+    """Requests of a version over the last minute."""
+
+    seconds: float
+    requests: int
+    failures: int
+    """Those answered with a status code from 400 on."""
+    server_failures: int
+    """Those answered with a status code from 500 on."""
+    p95_s: float | None
+    """Of the newest interval with requests; None without any."""

@@ -7,7 +7,8 @@ from msgspec import Meta
 from controlplane.answers import Answer, Count
 from serving.endpoint import VersionType
 from telemetry.comparison import ArmComparison, ArmVerdict, error_of
-from telemetry.history.metric_history import HistorySpan
+from telemetry.comparison_words import comparison_words
+from telemetry.history.metric_history import HistorySpan, ScalingMove
 from telemetry.history.point_ring import OTHER_CODES, HistoryPoint
 
 _MS: Final = 1000
@@ -33,12 +34,22 @@ class HistoryPointAnswer(Answer, frozen=True):
     replicas_wanted: Count
 
 
+class ScalingMoveAnswer(Answer, frozen=True):
+    """A scaling decision that changed the number of replicas."""
+
+    time: Annotated[float, Meta(description="unix seconds")]
+    previous: Count
+    desired: Count
+    reason: str
+
+
 class VersionHistoryAnswer(Answer, frozen=True):
     """Points of one version, oldest first."""
 
     version: str
     type: VersionType
     points: list[HistoryPointAnswer]
+    scaling: Annotated[list[ScalingMoveAnswer], Meta(description="the last 100 within the span, oldest first")]
 
 
 class ArmAnswer(Answer, frozen=True):
@@ -61,6 +72,7 @@ class ComparisonAnswer(Answer, frozen=True):
     confidence: Annotated[float, Meta(description="of the interval over the span")]
     mean_difference_ms: Annotated[float | None, Meta(description="milliseconds, without an interval")]
     verdict: Literal["worse", "better", "no difference yet"]
+    summary: Annotated[str, Meta(description="verdict, difference and interval as sentences")]
 
 
 class HistoryAnswer(Answer, frozen=True):
@@ -73,7 +85,14 @@ class HistoryAnswer(Answer, frozen=True):
     comparisons: Annotated[list[ComparisonAnswer], Meta(description="one for each treatment beside a control")]
 
 
-RECORDS: Final = (HistoryPointAnswer, VersionHistoryAnswer, ArmAnswer, ComparisonAnswer, HistoryAnswer)
+RECORDS: Final = (
+    HistoryPointAnswer,
+    ScalingMoveAnswer,
+    VersionHistoryAnswer,
+    ArmAnswer,
+    ComparisonAnswer,
+    HistoryAnswer,
+)
 
 
 def point_answer(point: HistoryPoint) -> HistoryPointAnswer:
@@ -94,6 +113,11 @@ def point_answer(point: HistoryPoint) -> HistoryPointAnswer:
         replicas_ready=point.ready,
         replicas_wanted=point.wanted,
     )
+
+
+def move_answer(move: ScalingMove) -> ScalingMoveAnswer:
+    """The record of one change of the number of replicas."""
+    return ScalingMoveAnswer(round(move.time_s, 3), move.previous, move.desired, move.reason)
 
 
 def comparison_answer(control: str, treatment: str, found: ArmComparison, span: HistorySpan) -> ComparisonAnswer:
@@ -119,6 +143,7 @@ def comparison_answer(control: str, treatment: str, found: ArmComparison, span: 
         confidence=1 - error_of(span.seconds),
         mean_difference_ms=_ms(found.duration_difference_s),
         verdict=verdict,
+        summary=comparison_words(control, treatment, found, 1 - error_of(span.seconds)),
     )
 
 

@@ -13,7 +13,7 @@ from controlplane.rights import Right
 from controlplane.route_sets import RouteSet
 from serving.endpoint import Endpoint, VersionKey, VersionType
 from telemetry.comparison import ArmTally, compare
-from telemetry.history.metric_history import HistorySpan
+from telemetry.history.metric_history import HistorySpan, ScalingMove
 from telemetry.history.point_ring import HistoryPoint
 from telemetry.history_answers import (
     RECORDS,
@@ -21,15 +21,24 @@ from telemetry.history_answers import (
     HistoryAnswer,
     VersionHistoryAnswer,
     comparison_answer,
+    move_answer,
     point_answer,
 )
 
 HistoryPoints = Callable[[VersionKey, HistorySpan], list[HistoryPoint]]
+ScalingMoves = Callable[[VersionKey, HistorySpan], list[ScalingMove]]
+LATEST_S: Final = 99_999_999_999
 
 _SUMMARY: Final = "Rates, failures, latencies, utilization and replicas over time; control against treatments"
 _ANSWERS: Final = {200: "History", 400: "Error", 404: "Error"}
 _QUERY: Final[dict[str, dict[str, Any]]] = {
     "span": {"type": "string", "enum": [str(span) for span in HistorySpan], "default": str(HistorySpan.HOUR)},
+    "since": {
+        "type": "integer",
+        "minimum": 0,
+        "default": 0,
+        "description": "only points after this time (unix seconds): those that a page lacks; comparisons stay whole",
+    },
     "version": {"type": "string", "description": "only this version, and comparisons with it"},
 }
 OPERATIONS: Final = tuple(
@@ -50,17 +59,20 @@ def history_routes(
     keys_of: Callable[[str, str | None], Sequence[VersionKey]],
     declared: Callable[[str], DeclaredEndpoint | None],
     points: HistoryPoints,
+    moves: ScalingMoves = lambda key, span: [],
 ) -> RouteSet:
     """The operations with their handlers.
 
     keys_of: keys of the versions of an endpoint: of one, or of all.
     declared: the endpoint of a name.
     points: of a version, oldest first.
+    moves: changes of the number of replicas of a version, oldest first; default: none.
     """
 
     async def get(request: web.Request) -> web.StreamResponse:
-        payload.only(request.query, "span", "version")
+        payload.only(request.query, "span", "version", "since")
         span = _span(request.query.get("span", HistorySpan.HOUR))
+        since_s = payload.whole_number(request.query, "since", default=0, least=0, most=LATEST_S)
         name, version = request.match_info["name"], request.query.get("version")
         shown = {key.version for key in keys_of(name, version)}
         found = declared(name)
@@ -71,10 +83,14 @@ def history_routes(
             step_seconds=span.step_s,
             versions=[
                 VersionHistoryAnswer(
-                    each.name, each.type, list(map(point_answer, points(VersionKey(name, each.name), span)))
+                    each.name,
+                    each.type,
+                    [point_answer(point) for point in points(key, span) if point.time_s > since_s],
+                    [move_answer(move) for move in moves(key, span)],
                 )
                 for each in versions
                 if each.name in shown
+                for key in (VersionKey(name, each.name),)
             ],
             comparisons=_comparisons(found.endpoint, points, span, shown) if found is not None else [],
         )

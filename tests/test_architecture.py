@@ -24,6 +24,7 @@ BESIDE_THE_CORE = (
     "router.write_batch",
     "router.busy_polling",
     "router.request_trace",
+    "router.recent_failures",
     "router.log_limit",
 )
 OF_THE_CLUSTER = ("cluster.framing", "cluster.owned_tasks", "cluster.unauthenticated", "cluster.trust")
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.socket_write": (),
     "router.write_batch": (),
     "router.request_trace": (),
+    "router.recent_failures": ("serving", "cluster.link"),
     "router.log_limit": (),
     "router.busy_polling": (),
     "router.proxy": ("serving", "router.core", "cluster.lookup", "cluster.owned_tasks", *BESIDE_THE_CORE),

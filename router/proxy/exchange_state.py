@@ -3,7 +3,7 @@
 Every way out releases the slot first (`_release`): the oldest ticket gets it in the same step.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.core.cors import origin_of
 from router.core.health import Failure
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CLIENT_GONE, CLIENT_GONE_CODE = 499, "ClientGone"
 """Status (nginx's convention) and code of a request whose client disconnected; only in counters and access log."""
+FIRST_FAILURE: Final = 400
+"""Lowest status of a failed request."""
 
 
 NOT_SERVED = float("nan")
@@ -273,5 +275,11 @@ class ExchangeState(ObservedExchange):
         else:
             gateway.accounting.count_unrouted(self.head, self.status)
             gateway.accounting.record_unrouted(self, seconds, code)
-        if gateway.access_log.includes(self.status):
-            gateway.access_log.add(gateway.accounting.access_record(self, seconds, self._code(code), rule))
+        failed = self.status >= FIRST_FAILURE
+        logged = gateway.access_log.includes(self.status)
+        if failed or logged:
+            record = gateway.accounting.access_record(self, seconds, self._code(code), rule)
+            if failed:
+                gateway.failures.add(record)
+            if logged:
+                gateway.access_log.add(record)

@@ -26,6 +26,7 @@ from router.proxy.request_shapes import RequestShapes
 from router.proxy.responses import CLOSE, ResponseFields, router_response
 from router.proxy.tunnels import OpenTunnels
 from router.proxy.upstream_pool import UpstreamPool
+from router.recent_failures import RecentFailures
 from router.settings import RouterSettings
 from router.write_batch import WriteBatch
 from serving.authority import unmapped
@@ -63,6 +64,7 @@ class Gateway:
         self.request_shapes = RequestShapes(settings, self.table)
         self.dispatcher = dispatcher
         self.stats = WorkerStats()
+        self.failures = RecentFailures()
         self.batch = WriteBatch(settings.buffer_bytes)
         self.pool = UpstreamPool(settings, self.batch)
         self.bodies = BodyBudget(settings.collect_total_bytes)

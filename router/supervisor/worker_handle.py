@@ -16,6 +16,7 @@ from cluster.framing import FrameReader
 from cluster.link import (
     MAX_FRAME_BYTES,
     Collect,
+    FailuresRead,
     Metrics,
     MetricsPart,
     Retired,
@@ -82,7 +83,7 @@ class WorkerHandle:
         finally:
             self._pending.pop(request, None)
 
-    def answered(self, answer: Retired | MetricsPart | Metrics | TraceRead) -> None:
+    def answered(self, answer: Retired | MetricsPart | Metrics | TraceRead | FailuresRead) -> None:
         """Complete the request, or add a part; a late answer is dropped."""
         pending = self._pending.get(answer.request)
         if pending is None or pending.answer.done() or pending.deadline.expired():

@@ -18,9 +18,9 @@ from pathlib import Path
 from cluster.framing import LinkError
 from cluster.link import (
     Drained,
+    FailuresRead,
     Metrics,
     MetricsPart,
-    ReadTrace,
     ResetAll,
     Retire,
     Retired,
@@ -171,17 +171,6 @@ class Supervisor:
         owner = self.workers.handles.get(self._view.owner(key))
         answer = await owner.ask(lambda request: Retire(request, key, count)) if owner is not None else None
         return answer.replicas if isinstance(answer, Retired) else ()
-
-    async def trace(self, key: VersionKey, since_s: float) -> list[tuple[float, float | None, int]]:
-        """Arrivals of a version at all workers: (age in seconds, service time in seconds or None, size), oldest first.
-
-        `since_s`: longest age.
-        """
-        handles = self.workers.handles.values()
-        asked = [handle.ask(lambda request: ReadTrace(request, key, since_s)) for handle in handles]
-        answers = await asyncio.gather(*asked)
-        found = [one for each in answers if isinstance(each, TraceRead) for one in each.requests]
-        return sorted(found, key=lambda one: one[0], reverse=True)
 
     async def collect(self) -> Sequence[WorkerMetrics]:
         """Metrics of every member and of this supervisor; the last known ones without an answer."""
@@ -340,7 +329,7 @@ class Supervisor:
                 self._reports.usage_reported(report)
             case Drained(replica_id):
                 self._reports.replica_drained(replica_id)
-            case Retired() | MetricsPart() | Metrics() | TraceRead():
+            case Retired() | MetricsPart() | Metrics() | TraceRead() | FailuresRead():
                 handle.answered(message)
 
 

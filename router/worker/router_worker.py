@@ -23,6 +23,8 @@ from cluster.link import (
     MAX_FRAME_BYTES,
     Collect,
     Drained,
+    FailuresRead,
+    ReadFailures,
     ReadTrace,
     ResetAll,
     Retire,
@@ -236,6 +238,8 @@ class RouterWorker:
                 now = gateway.now()
                 found = gateway.stats.version(key).trace.since(now - since_s, now)
                 self._send(TraceRead(request, [(age, None if s != s else s, size) for age, s, size in found]))
+            case ReadFailures(request, endpoint, last):
+                self._send(FailuresRead(request, gateway.failures.of(endpoint, last)))
             case _:
                 self._updates.apply(message)
                 if isinstance(message, ResetAll):

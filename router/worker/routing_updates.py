@@ -140,6 +140,7 @@ class RoutingUpdates:
             self._forget_version(VersionKey(name, version.name))
         self._end_record(VersionKey(name, ""))
         self._gateway.stats.forget(VersionKey(name, ""))
+        self._gateway.failures.forget(name, "")
 
     def _forget_version(self, key: VersionKey) -> None:
         for ticket, error in self._gateway.dispatcher.forget(key):
@@ -149,6 +150,7 @@ class RoutingUpdates:
             self._gateway.observe(key, None)
         self._end_record(key)
         self._gateway.stats.forget(key)
+        self._gateway.failures.forget(*key)
 
     def _end_record(self, key: VersionKey) -> None:
         if key in self._gateway.recorders:

@@ -42,6 +42,7 @@ from controlplane.control_token import ControlToken
 from controlplane.kubernetes.cluster_callers import KubernetesCallers
 from controlplane.kubernetes.cluster_control import ClusterControl, ClusterSettings, cluster_control
 from controlplane.openapi import OPERATIONS
+from controlplane.overview_routes import NoTraffic, OverviewRows, overview_routes
 from controlplane.rest import RestSettings, build_app
 from controlplane.route_sets import RouteSet, unavailable
 from controlplane.router_groups import RouterGroups
@@ -347,8 +348,13 @@ class _Term:
         exposition = Exposition(
             scaler.figures, routers_elsewhere=True, gauges=control.gauges, counters=lambda: groups.counters
         )
-        lacking, data = lacking_operations(), self._data_routes(control)
-        operations = (*OPERATIONS, *lacking.operations, *data.operations)
+        rows = OverviewRows(control.plane.declared_endpoints, control.plane.sources, NoTraffic(), self._clock)
+        more = (
+            lacking_operations(),
+            self._data_routes(control),
+            overview_routes(rows, control.plane.endpoints.skipped),
+        )
+        operations = (*OPERATIONS, *(operation for routes in more for operation in routes.operations))
         callers = KubernetesCallers(self._api, self._api.home, control.places, self._clock, operations)
         settings = RestSettings(loopback=False, authenticators=(token, callers), in_cluster=True)
-        return build_app(control.plane.endpoints, settings, exposition.render, scaler.decisions, more=(lacking, data))
+        return build_app(control.plane.endpoints, settings, exposition.render, scaler.decisions, more=more)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from controlplane import trace_routes
+from controlplane import failure_routes, trace_routes, trial_routes
 from controlplane.route_sets import RouteSet, unavailable
 from telemetry import history_answers, history_routes
 from workspace import model_routes, operation_routes
@@ -13,9 +13,10 @@ _WORKSPACE: Final = (
     "models and deployments are kept by `scorefront up` on one machine; in a cluster apply a ScoringEndpoint with an"
     " image (docs/kubernetes.md)"
 )
+_TRIALS: Final = "the dashboard tries an endpoint on one machine only; in a cluster use `scorefront score NAME`"
 _RECORDED: Final = (
-    "traces and history are kept by `scorefront up` on one machine; in a cluster Prometheus keeps the metrics of the"
-    " routers (docs/kubernetes.md)"
+    "traces, history and failed requests are kept by `scorefront up` on one machine; in a cluster Prometheus keeps the"
+    " metrics of the routers, and their access log has the failed requests (docs/kubernetes.md)"
 )
 
 
@@ -26,9 +27,15 @@ def lacking_operations() -> RouteSet:
         _WORKSPACE,
         (*model_answers.RECORDS, *operation_routes.RECORDS),
     )
-    recorded = unavailable((*trace_routes.OPERATIONS, *history_routes.OPERATIONS), _RECORDED, history_answers.RECORDS)
+    recorded = unavailable(
+        (*trace_routes.OPERATIONS, *history_routes.OPERATIONS, *failure_routes.OPERATIONS),
+        _RECORDED,
+        (*history_answers.RECORDS, *failure_routes.RECORDS),
+    )
+    trials = unavailable(trial_routes.OPERATIONS, _TRIALS, trial_routes.RECORDS)
+    sets = (workspace, recorded, trials)
     return RouteSet(
-        (*workspace.operations, *recorded.operations),
-        {**workspace.handlers, **recorded.handlers},
-        (*workspace.records, *recorded.records),
+        tuple(operation for each in sets for operation in each.operations),
+        {name: handler for each in sets for name, handler in each.handlers.items()},
+        tuple(record for each in sets for record in each.records),
     )

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from controlplane.control_errors import NoSuchEndpoint
 from controlplane.endpoint_service import EndpointService
 from router.settings import SettingError
 from scorefront.command_hints import CommandHints, program
-from scorefront.up.sample_request import DEFAULT, SAMPLE_MAX_BYTES, described_sample, sample_file
-from serving.endpoint import VersionKey
+from scorefront.up.endpoint_trials import Fetch, model_sample
+from scorefront.up.sample_request import SAMPLE_MAX_BYTES
 from serving.printable import one_record
 from telemetry.payload_records import ROOT
 
@@ -25,8 +25,6 @@ POLL_S = 0.1
 PATIENCE_S = 10.0
 """Time without a newly ready endpoint after which models that are still starting are mentioned once; failures are
 logged by the provider."""
-Fetch = Callable[[str, int], Awaitable[Any]]
-"""(host, port) of a replica with an entry script -> its swagger.json; None if it has none."""
 SHOW_KEYS = "SCOREFRONT_SHOW_KEYS"
 
 
@@ -185,15 +183,10 @@ class Banner:
 
     async def _body(self, view: dict[str, Any]) -> str:
         """Argument of `curl -d`: a file beside the source of the model, else what its description has."""
-        path = sample_file(view["spec"])
-        if path is not None:
-            text = path.read_text()
-            return json.dumps(json.loads(text)) if len(text) <= SAMPLE_MAX_BYTES else f"@{path}"
-        version = next(each for each in view["spec"]["versions"] if each["isDefault"])
-        replica = self._endpoints.ready_replica(VersionKey(view["metadata"]["name"], version["name"]))
-        if replica is None or "entryScript" not in version["replica"]:
-            return DEFAULT
-        return described_sample(await self._fetch(replica.host, replica.port)) or DEFAULT
+        found = await model_sample(self._endpoints, view, self._fetch)
+        if found.path is None:
+            return found.text
+        return json.dumps(json.loads(found.text)) if len(found.text) <= SAMPLE_MAX_BYTES else f"@{found.path}"
 
 
 def _curl(url: str, credential: str, body: str) -> str:

@@ -10,13 +10,15 @@ from typing import Final
 from cluster import atomic_files
 from cluster.link import WorkerMetrics
 from controlplane.endpoint_service import ScalingMetrics
+from controlplane.records import DecisionRecord
 from controlplane.routers import WorkerMetricsSource
 from serving.clock import Clock
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
+from serving.usage import RecentTraffic
 from telemetry.history.kept_history import DamagedHistory, from_bytes, to_bytes
 from telemetry.history.loop_lags import LoopLags
-from telemetry.history.metric_history import FINE_S, HistorySpan, MetricHistory
+from telemetry.history.metric_history import FINE_S, HistorySpan, MetricHistory, ScalingMove
 from telemetry.history.point_ring import HistoryPoint, ReplicaNumbers
 
 _log = logging.getLogger("scorefront.up")
@@ -40,6 +42,7 @@ class HistoryFeed:
         measure: Callable[[], ScalingMetrics],
         clock: Clock,
         wall: Callable[[], float],
+        take_moves: Callable[[], Sequence[DecisionRecord]] = tuple,
     ) -> None:
         """A feed that does not run.
 
@@ -48,12 +51,14 @@ class HistoryFeed:
         measure: replicas of the declared versions now.
         clock: event-loop clock.
         wall: unix seconds.
+        take_moves: scaling decisions that changed a number since the last call; default: none.
         """
         self._path = state_dir / FILE
         self._source = source
         self._measure = measure
         self._clock = clock
         self._wall = wall
+        self._take_moves = take_moves
         self._lags = LoopLags()
         self._history = MetricHistory(wall())
         self._recording = threading.Lock()
@@ -100,19 +105,36 @@ class HistoryFeed:
             key: ReplicaNumbers(states.get(ReplicaState.READY, 0), scaling.desired.get(key, 0))
             for key, states in scaling.replicas.items()
         }
+        moves = [(each.decision.key, _move(each)) for each in self._take_moves()]
         # With thousands of versions it takes some tenths of a second: too long for the event loop.
-        await asyncio.to_thread(self._record, self._wall(), workers, replicas)
+        await asyncio.to_thread(self._record, self._wall(), workers, replicas, moves)
 
     def _record(
-        self, now_s: float, workers: Sequence[WorkerMetrics], replicas: Mapping[VersionKey, ReplicaNumbers]
+        self,
+        now_s: float,
+        workers: Sequence[WorkerMetrics],
+        replicas: Mapping[VersionKey, ReplicaNumbers],
+        moves: Sequence[tuple[VersionKey, ScalingMove]],
     ) -> None:
         with self._recording:
-            self._history.record(now_s, workers, replicas)
+            self._history.record(now_s, workers, replicas, moves)
 
     def points(self, key: VersionKey, span: HistorySpan) -> list[HistoryPoint]:
         """Points of a version, oldest first."""
         with self._recording:
             return self._history.points(key, span)
+
+    def moves(self, key: VersionKey, span: HistorySpan) -> list[ScalingMove]:
+        """Changes of the number of replicas of a version, oldest first."""
+        return self._history.moves_of(key, span)
+
+    def recent(self, key: VersionKey) -> RecentTraffic | None:
+        """Requests of a version over the last minute. Without the lock: half a point is whole at the next call."""
+        return self._history.recent(key)
+
+    def rates(self, key: VersionKey) -> list[float]:
+        """Requests a second of a version over the last five minutes. Without the lock, as `recent`."""
+        return self._history.rates(key)
 
     async def save(self) -> int:
         """Write the file, whole; returns its size in bytes. A failure is a warning."""
@@ -128,3 +150,7 @@ class HistoryFeed:
     async def close(self) -> None:
         """Write the file a last time."""
         await self.save()
+
+
+def _move(record: DecisionRecord) -> ScalingMove:
+    return ScalingMove(record.at, record.decision.previous, record.decision.desired, record.decision.reason)

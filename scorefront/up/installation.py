@@ -15,7 +15,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,11 @@ from controlplane.control_errors import StoreError
 from controlplane.control_token import ControlToken
 from controlplane.plane import ControlPlane, PlaneSettings
 from controlplane.rest import RestSettings, build_app
-from controlplane.route_sets import RouteSet
 from controlplane.statedir import make_own
 from controlplane.store import StateStore
-from controlplane.trace_routes import trace_routes
 from router.settings import DRAIN_TIMEOUT, SettingError, from_environment, issuer_hosts_allowed
 from router.supervisor.socket_folder import SocketFolderError
+from router.supervisor.worker_records import WorkerRecords
 from router.supervisor.worker_supervisor import Supervisor, worker_command
 from scorefront.cores import MAX_WORKERS, allowed_cores
 from scorefront.exposition import Exposition
@@ -53,10 +52,8 @@ from scorefront.up.history_feed import HistoryFeed
 from scorefront.up.laptop_workspace import LaptopWorkspace
 from scorefront.up.model_description import fetch
 from scorefront.up.payload_collector import PayloadCollectorChild
+from scorefront.up.watching_routes import watching_routes
 from serving.faults import InvalidManifest
-from telemetry.data_routes import data_routes
-from telemetry.history_routes import history_routes
-from telemetry.payload_files import StoredPayloads
 from workspace.builders.declared_environments import DeclaredEnvironments
 from workspace.builders.venv_builder import VenvBuilder
 
@@ -189,7 +186,10 @@ class _Installation:
             self._routers,
             payload_problems=self._collector.problems,
         )
-        self._history = HistoryFeed(options.state_dir, self._routers, self._plane.endpoints.measure, clock, wall)
+        endpoints = self._plane.endpoints
+        self._history = HistoryFeed(
+            options.state_dir, self._routers, endpoints.measure, clock, wall, endpoints.take_moves
+        )
         self._workspace = LaptopWorkspace(
             store_url,
             options.state_dir,
@@ -309,7 +309,12 @@ class _Installation:
             exposition.render,
             self._front_end.decisions,
             self._history,
-            (*self._workspace.routes(), *self._telemetry_routes()),
+            (
+                *self._workspace.routes(),
+                *watching_routes(
+                    self._plane, WorkerRecords(self._routers.workers), self._history, self._workspace.store, self._clock
+                ),
+            ),
         )
         runner = app_runner(app, SHUTDOWN_S)
         await runner.setup()
@@ -322,12 +327,6 @@ class _Installation:
                 _log.warning("endpoint %s: %s", view["metadata"]["name"], line)
             _note_applied(name, document)
         port.answer_with(runner)  # last: /readyz takes the endpoints it knows for all there are
-
-    def _telemetry_routes(self) -> Iterator[RouteSet]:
-        store, endpoints, keys_of = StoredPayloads(self._workspace.store), self._plane.endpoints, self._plane.keys_of
-        yield data_routes(lambda: store, lambda name: endpoints.declared(name) is not None)
-        yield trace_routes(keys_of, self._routers)
-        yield history_routes(keys_of, endpoints.declared, self._history.points)
 
     def _control_context(self, stack: contextlib.AsyncExitStack) -> Callable[[], ssl.SSLContext] | None:
         """The certificates of the control port, reloaded on change while `stack` is open."""

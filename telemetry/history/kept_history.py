@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from serving.endpoint import VersionKey
-from telemetry.history.metric_history import COARSE_POINTS, FINE_POINTS, MetricHistory, VersionHistory
+from telemetry.history.metric_history import COARSE_POINTS, FINE_POINTS, MetricHistory, ScalingMove, VersionHistory
 from telemetry.history.point_ring import MAX_CODES, TRAFFIC_TYPES, PointRing, ReplicaNumbers
 from telemetry.history.ring_clock import RingClock
 from telemetry.history.worker_deltas import COUNT, BucketSums, VersionDelta
@@ -53,6 +53,12 @@ class _KeptVersion(msgspec.Struct, frozen=True, array_like=True):
     scrapes: int
 
 
+class _KeptMove(msgspec.Struct, frozen=True, array_like=True):
+    endpoint: str
+    version: str
+    move: ScalingMove
+
+
 class _KeptHistory(msgspec.Struct, frozen=True):
     format: int
     fine: _KeptClock
@@ -60,13 +66,17 @@ class _KeptHistory(msgspec.Struct, frozen=True):
     open_number: int
     open_seconds: float
     versions: list[_KeptVersion]
+    moves: list[_KeptMove] = []
+    """Oldest first; absent in files of earlier releases."""
 
 
 def to_bytes(history: MetricHistory) -> bytes:
     """The history with its interval in progress."""
     versions = [_kept(key, version) for key, version in history.versions.items()]
     fine, coarse = _kept_clock(history.fine), _kept_clock(history.coarse)
-    kept = _KeptHistory(FORMAT, fine, coarse, history.open_number, history.open_seconds, versions)
+    moves = [_KeptMove(*key, move) for key, ring in history.moves.items() for move in ring]
+    moves.sort(key=lambda kept: kept.move.time_s)
+    kept = _KeptHistory(FORMAT, fine, coarse, history.open_number, history.open_seconds, versions, moves)
     return msgspec.msgpack.encode(kept)
 
 
@@ -85,6 +95,8 @@ def from_bytes(data: bytes, now_s: float) -> MetricHistory:
         _fill_clock(history.coarse, kept.coarse)
         history.open_number, history.open_seconds = kept.open_number, kept.open_seconds
         history.versions = {VersionKey(each.endpoint, each.version): _version(each) for each in kept.versions}
+        for each in kept.moves:
+            history.moves.add(VersionKey(each.endpoint, each.version), each.move)
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise DamagedHistory(str(error)) from error
     history.resume(now_s)

@@ -3,11 +3,20 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from cluster.link import WorkerMetrics
 from serving.endpoint import VersionKey
-from telemetry.history.point_ring import NO_REPLICAS, HistoryPoint, PointRing, ReplicaNumbers, loose_point
+from serving.recent_rings import RecentRings
+from serving.usage import RecentTraffic
+from telemetry.history.point_ring import (
+    FIRST_FAILURE,
+    NO_REPLICAS,
+    HistoryPoint,
+    PointRing,
+    ReplicaNumbers,
+    loose_point,
+)
 from telemetry.history.ring_clock import RingClock
 from telemetry.history.worker_deltas import VersionDelta, WorkerDeltas
 
@@ -15,7 +24,27 @@ FINE_S: Final = 10
 COARSE_S: Final = 300
 FINE_POINTS: Final = 360
 COARSE_POINTS: Final = 288
+RECENT_POINTS: Final = 6
+"""Fine points of a minute."""
+RATE_POINTS: Final = 30
+FIRST_SERVER_FAILURE: Final = 500
+"""Lowest status code of a request that the server has failed."""
+MOVES_PER_VERSION: Final = 100
+MOST_MOVES: Final = 20_000
+"""Most changes of all versions, 8 MB."""
+MAX_REASON: Final = 300
+"""Characters of a reason that are kept."""
 _PER_COARSE: Final = COARSE_S // FINE_S
+
+
+class ScalingMove(NamedTuple):
+    """A scaling decision that changed the number of replicas."""
+
+    time_s: float
+    """Unix seconds."""
+    previous: int
+    desired: int
+    reason: str
 
 
 class HistorySpan(StrEnum):
@@ -66,6 +95,7 @@ class MetricHistory:
         self.fine = RingClock.empty(FINE_S, FINE_POINTS)
         self.coarse = RingClock.empty(COARSE_S, COARSE_POINTS)
         self.versions: dict[VersionKey, VersionHistory] = {}
+        self.moves: RecentRings[VersionKey, ScalingMove] = RecentRings(MOVES_PER_VERSION, MOST_MOVES)
         self.open_number = -1
         """Number of the coarse interval that has not ended; -1: none."""
         self.open_seconds = 0.0
@@ -73,14 +103,22 @@ class MetricHistory:
         self._scraped_s = begun_s
 
     def record(
-        self, now_s: float, workers: Iterable[WorkerMetrics], replicas: Mapping[VersionKey, ReplicaNumbers]
+        self,
+        now_s: float,
+        workers: Iterable[WorkerMetrics],
+        replicas: Mapping[VersionKey, ReplicaNumbers],
+        moves: Iterable[tuple[VersionKey, ScalingMove]] = (),
     ) -> None:
         """Add a point to every declared version; the history of others ends.
 
         now_s: unix seconds of the scrape; at most one point every FINE_S.
         workers: metrics of the live workers.
         replicas: of the declared versions.
+        moves: changes of the number of replicas since the last scrape, oldest first; default none.
         """
+        for key, move in moves:
+            if key in replicas:
+                self.moves.add(key, move._replace(reason=move.reason[:MAX_REASON]))
         number = int(now_s // FINE_S)
         if now_s < self._scraped_s:
             self._set_back(number)
@@ -91,6 +129,7 @@ class MetricHistory:
         self._begin_coarse(-(-number // _PER_COARSE), seconds)
         for key in self.versions.keys() - replicas.keys():
             del self.versions[key]
+            self.moves.forget(key)
         place = self.fine.take(number, seconds)
         deltas = self._deltas.advance(workers)
         for key, numbers in replicas.items():
@@ -111,6 +150,37 @@ class MetricHistory:
             utilization = version.mean_utilization()
             found.append(loose_point(end_s, self.open_seconds, version.delta, utilization, version.replicas))
         return found
+
+    def moves_of(self, key: VersionKey, span: HistorySpan) -> list[ScalingMove]:
+        """Changes of the number of replicas within the newest `span`, oldest first."""
+        since_s = self.fine.newest * FINE_S - span.seconds
+        return [move for move in self.moves.of(key) if move.time_s >= since_s]
+
+    def recent(self, key: VersionKey) -> RecentTraffic | None:
+        """Requests over the last minute; None: no point of the version."""
+        version = self.versions.get(key)
+        if version is None:
+            return None
+        ring, p95_s = version.fine, None
+        seconds, requests, failures, server_failures = 0.0, 0, 0, 0
+        for place, _, length in self.fine.last(RECENT_POINTS, self.fine.newest):
+            seconds += length
+            if count := ring.requests_at(place):
+                requests += count
+                failures += ring.failures_at(place, FIRST_FAILURE)
+                server_failures += ring.failures_at(place, FIRST_SERVER_FAILURE)
+                p95_s = ring.p95_at(place)
+        return RecentTraffic(seconds, requests, failures, server_failures, p95_s)
+
+    def rates(self, key: VersionKey) -> list[float]:
+        """Requests a second in each of the last RATE_POINTS fine intervals, oldest first; 0.0 without a point."""
+        rates = [0.0] * RATE_POINTS
+        version, newest = self.versions.get(key), self.fine.newest
+        if version is not None:
+            for place, time_s, seconds in self.fine.last(RATE_POINTS, newest):
+                at = RATE_POINTS - 1 - (newest - time_s // FINE_S)
+                rates[at] = version.fine.requests_at(place) / seconds if seconds else 0.0
+        return rates
 
     def size_bytes(self) -> int:
         """Size of all columns."""

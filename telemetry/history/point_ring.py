@@ -136,6 +136,18 @@ class PointRing:
         failures = {code: column[place] for code, column in sorted(self.failures.items()) if column[place]}
         return _point(time_s, seconds, _Traffic(*(column[place] for column in self.traffic)), failures, replicas)
 
+    def requests_at(self, place: int) -> int:
+        """Requests of one point; 0 if there is none."""
+        return self.traffic[0][place] if self.traffic and self.wanted[place] != _ABSENT else 0
+
+    def failures_at(self, place: int, first_code: int) -> int:
+        """Failures of one point with a status code from `first_code` on; those without a column of their own count."""
+        return sum(column[place] for code, column in self.failures.items() if code >= first_code or code == OTHER_CODES)
+
+    def p95_at(self, place: int) -> float | None:
+        """The 95 % quantile of the durations of one point; None without requests."""
+        return _unpack(self.traffic[3][place]) if self.traffic else None
+
     def clear(self, place: int) -> None:
         """Remove one point."""
         self.ready[place] = self.wanted[place] = _ABSENT

@@ -201,7 +201,7 @@ async def test_a_list_has_the_namespaces_that_the_caller_may_list(rig: Rig) -> N
 
 
 async def test_pages_are_for_every_caller_and_a_stranger_gets_the_accepted_credentials(rig: Rig) -> None:
-    for path in ("/", "/dashboard.js", "/openapi.json"):
+    for path in ("/", "/dashboard/dashboard.js", "/openapi.json"):
         assert (await rig.ask("GET", path, rig.person("ann")))[0] == 200
     for header in ({}, {"Authorization": "Bearer nobody"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer é"}):
         status, told = await rig.ask("GET", IRIS, header)

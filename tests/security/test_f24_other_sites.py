@@ -47,7 +47,9 @@ async def api(bench: Bench) -> AsyncIterator[TestClient[Any, Any]]:
     await client.close()
 
 
-@pytest.mark.parametrize("path", ["/", "/openapi.json", "/dashboard.js", "/metrics", "/readyz", "/api/v1/endpoints"])
+@pytest.mark.parametrize(
+    "path", ["/", "/openapi.json", "/dashboard/dashboard.js", "/metrics", "/readyz", "/api/v1/endpoints"]
+)
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "CROSS-SITE", "else"])
 async def test_a_page_of_another_site_or_port_is_refused_reading(
     api: TestClient[Any, Any], path: str, site: str

@@ -1,0 +1,31 @@
+"""Sentences about a comparison."""
+
+from telemetry.comparison import ArmTally, compare
+from telemetry.comparison_words import comparison_words
+
+
+def words(control: ArmTally, treatment: ArmTally, intervals: int = 100) -> str:
+    return comparison_words("blue", "green", compare([(control, treatment)] * intervals, 86_400), 0.95)
+
+
+def test_a_worse_treatment_is_named_with_difference_and_interval() -> None:
+    text = words(ArmTally(100, 2, 5.0), ArmTally(100, 8, 6.0))
+    assert text.startswith("green fails more often than blue: 8 % of its requests against 2 %, 6.00 percentage points")
+    assert "with 95 % confidence the true difference is between +4." in text
+    assert text.endswith("On average it takes 10.0 ms longer (60.0 ms against 50.0 ms); this figure has no interval.")
+
+
+def test_a_better_treatment_is_named_with_a_negative_interval() -> None:
+    text = words(ArmTally(100, 8, 6.0), ArmTally(100, 2, 5.0))
+    assert "fails less often than blue" in text and "between −" in text and "10.0 ms less" in text
+
+
+def test_an_undecided_one_promises_nothing() -> None:
+    text = words(ArmTally(20, 1, 1.0), ArmTally(20, 1, 1.0), intervals=1)
+    assert text.startswith("No difference yet between green and blue") and "More requests narrow" in text
+    assert "equally long" in text
+
+
+def test_without_common_requests_there_is_nothing_to_compare() -> None:
+    text = comparison_words("blue", "green", compare([], 3600), 0.998)
+    assert text == "Nothing to compare yet: blue and green had no requests in the same interval."
