@@ -1,6 +1,5 @@
 """Observed replicas, as reported by the provider. Pure; `ClusterView` has a single writer, the reconciler."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -106,9 +105,12 @@ class ClusterView:
     def counts(self, key: VersionKey) -> dict[ReplicaState, int]:
         """Number of replicas in each state; every state is present. Suspect ones are not ready, and in no state."""
         suspects = self.suspects(key)
-        replicas = [seen.replica for seen in self._by_key.get(key, {}).values()]
-        found = Counter(one.state for one in replicas if one.state is not ReplicaState.READY or one.id not in suspects)
-        return {state: found[state] for state in ReplicaState}
+        found = dict.fromkeys(ReplicaState, 0)
+        for seen in self._by_key.get(key, {}).values():
+            one = seen.replica
+            if one.state is not ReplicaState.READY or one.id not in suspects:
+                found[one.state] += 1
+        return found
 
     def ready_slots(self, key: VersionKey) -> int:
         """Slots of the ready replicas."""

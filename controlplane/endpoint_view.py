@@ -65,20 +65,28 @@ def to_view(declared: DeclaredEndpoint, sources: ViewSources, log_tails: dict[Ve
     return {**to_document(declared.manifest), "status": status.document()}
 
 
-def problems_of(key: VersionKey, sources: ViewSources) -> dict[Problem, str]:
+def problems_of(
+    key: VersionKey, sources: ViewSources, counts: Mapping[ReplicaState, int] | None = None
+) -> dict[Problem, str]:
     """Problems of a version, the most severe first: word -> reason.
 
     Also while enough replicas are ready: a new model that does not start while the previous one serves, or a scale-up
     that there is no room for.
+
+    key: of the version.
+    sources: of its status.
+    counts: its replicas by state; None: out of `sources`.
     """
     found = dict(sources.problems(key))
     if trouble := sources.version_trouble(key):
         found[Problem.REFUSED] = trouble
-    facts, message = sources.view.facts(key), sources.view.message(key)
-    if facts.unplaced:
-        found.setdefault(Problem.LIMITED, message)
-    if facts.failing or sources.view.counts(key)[ReplicaState.FAILED]:
-        found[Problem.FAILING] = message
+    counts = counts if counts is not None else sources.view.counts(key)
+    if counts[ReplicaState.FAILED] or counts[ReplicaState.STARTING]:  # others are placed, and do not fail
+        facts, message = sources.view.facts(key), sources.view.message(key)
+        if facts.unplaced:
+            found.setdefault(Problem.LIMITED, message)
+        if facts.failing or counts[ReplicaState.FAILED]:
+            found[Problem.FAILING] = message
     return {word: found[word] for word in Problem if word in found}
 
 

@@ -161,16 +161,17 @@ def _version(
     sources: of its status.
     recent: as in `glance`.
     """
-    usage = sources.observe(version, key)
+    usage, counts = sources.observe(version, key), sources.view.counts(key)
+    is_short = counts[ReplicaState.READY] < needed(version)
     return VersionGlance(
         version=version,
-        counts=sources.view.counts(key),
+        counts=counts,
         desired=sources.desired(version, key),
         busy=usage.busy,
         total=sources.view.ready_slots(key),
         waiting=usage.waiting,
-        problems=problems_of(key, sources),
-        message=sources.view.message(key),
+        problems=problems_of(key, sources, counts),
+        message=sources.view.message(key) if is_short else "",
         traffic=recent(key),
     )
 

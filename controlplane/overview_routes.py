@@ -24,7 +24,7 @@ from serving.usage import RecentTraffic
 
 MOST_ROWS: Final = 200
 MAX_SEARCH: Final = 100
-KEPT_S: Final = 1.0
+KEPT_S: Final = 1.5
 """Age up to which rows serve further requests: the cost does not grow with the number of pages that are open."""
 AT_ONCE: Final = 50
 """Endpoints between two turns of the event loop."""

@@ -101,6 +101,8 @@ class MetricHistory:
         self.open_seconds = 0.0
         self._deltas = WorkerDeltas()
         self._scraped_s = begun_s
+        self._recent: dict[VersionKey, RecentTraffic] = {}
+        """Sums over the last minute as of the last scrape, made when asked for."""
 
     def record(
         self,
@@ -134,6 +136,7 @@ class MetricHistory:
         deltas = self._deltas.advance(workers)
         for key, numbers in replicas.items():
             _note(self.versions.setdefault(key, VersionHistory()), place, deltas.get(key), numbers)
+        self._recent = {}
 
     def points(self, key: VersionKey, span: HistorySpan) -> list[HistoryPoint]:
         """Points of the newest `span`, oldest first; the last one of a day is that of an interval in progress."""
@@ -158,10 +161,15 @@ class MetricHistory:
 
     def recent(self, key: VersionKey) -> RecentTraffic | None:
         """Requests over the last minute; None: no point of the version."""
-        version = self.versions.get(key)
+        known, version = self._recent, self.versions.get(key)
         if version is None:
             return None
-        ring, p95_s = version.fine, None
+        if (found := known.get(key)) is None:
+            found = known[key] = self._sum(version.fine)
+        return found
+
+    def _sum(self, ring: PointRing) -> RecentTraffic:
+        p95_s = None
         seconds, requests, failures, server_failures = 0.0, 0, 0, 0
         for place, _, length in self.fine.last(RECENT_POINTS, self.fine.newest):
             seconds += length

@@ -1,6 +1,7 @@
 import base64
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from controlplane.answers import (
     StatusAnswer,
 )
 from controlplane.control_token import ControlToken
+from controlplane.dashboard_pages import PAGE, dashboard_files
 from controlplane.endpoint_service import EndpointService
 from controlplane.openapi import OPERATIONS
 from controlplane.records import FrontEndRecord
@@ -39,6 +41,8 @@ from tests.fakes.plane import Bench, manifest, version
 BLUE = VersionKey("iris", "blue")
 TOKEN = "control-token-of-the-test"
 IRIS = "/api/v1/endpoints/iris"
+MARKUP = re.compile(r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function)")
+"""Ways of text to become markup or code."""
 
 
 async def served(
@@ -461,14 +465,24 @@ async def test_answers_are_as_the_openapi_document_describes_them(api: TestClien
 
 
 async def test_the_dashboard_is_static_and_may_load_nothing_from_elsewhere(api: TestClient[Any, Any]) -> None:
-    scripts = [(f"/{name}.js", "text/javascript") for name in ("dashboard", "workspace")]
-    for path, kind in (("/", "text/html"), ("/dashboard.css", "text/css"), *scripts):
-        response = await api.get(path)
-        assert (response.status, response.content_type) == (200, kind)
+    kinds = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+    for name in dashboard_files():
+        response = await api.get("/" if name == PAGE else f"/dashboard/{name}")
+        assert (response.status, response.content_type) == (200, kinds[name.rpartition(".")[2]])
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
         body = await response.text()
         assert body and "http://" not in body.replace("http://www.w3.org/", "") and "https://" not in body
-        assert "innerHTML" not in body and 'style="' not in body and 'onclick="' not in body
+        assert MARKUP.search(body) is None and 'style="' not in body and 'onclick="' not in body
+
+
+async def test_a_browser_that_has_a_file_gets_no_second_copy(api: TestClient[Any, Any]) -> None:
+    first = await api.get("/dashboard/dashboard.css")
+    again = await api.get("/dashboard/dashboard.css", headers={"If-None-Match": first.headers["ETag"]})
+    assert (first.status, again.status, await again.read()) == (200, 304, b"")
+    changed = await api.get("/dashboard/dashboard.css", headers={"If-None-Match": '"another"'})
+    assert changed.status == 200
+    for name in ("index.html", "__init__.py", "..%2frest.py", "none.js"):
+        await error(await api.get(f"/dashboard/{name}"), 404, "NotFound")
 
 
 async def test_a_missing_page_is_a_json_404_and_a_wrong_method_a_405_with_allow(api: TestClient[Any, Any]) -> None:
