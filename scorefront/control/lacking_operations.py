@@ -13,7 +13,7 @@ _WORKSPACE: Final = (
     "models and deployments are kept by `scorefront up` on one machine; in a cluster apply a ScoringEndpoint with an"
     " image (docs/kubernetes.md)"
 )
-_TRIALS: Final = "the dashboard tries an endpoint on one machine only; in a cluster use `scorefront score NAME`"
+_TRIALS: Final = "trials belong to `scorefront up` on one machine; in a cluster use `scorefront score NAME`"
 _RECORDED: Final = (
     "traces, history and failed requests are kept by `scorefront up` on one machine; in a cluster Prometheus keeps the"
     " metrics of the routers, and their access log has the failed requests (docs/kubernetes.md)"
