@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final, TypeVar
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from controlplane.control_errors import InvalidCall
 from controlplane.endpoint_view import ViewSources
 from controlplane.openapi import Operation
 from controlplane.overview import EndpointGlance, EndpointHealth, OverviewChoice, OverviewOrder, TrafficSource, glance
+from controlplane.registry import SkippedEndpoint
 from controlplane.rights import Right
 from controlplane.route_sets import RouteSet
 from serving.clock import Clock
@@ -150,11 +151,11 @@ class OverviewRows:
             return self._rows
 
 
-def overview_routes(rows: OverviewRows, skipped: Callable[[], dict[str, str]]) -> RouteSet:
+def overview_routes(rows: OverviewRows, skipped: Callable[[], Mapping[str, SkippedEndpoint]]) -> RouteSet:
     """The operation with its handler.
 
     rows: of all endpoints.
-    skipped: endpoints that are not served -> fault of the stored record.
+    skipped: endpoints that are not served.
     """
 
     async def get(request: web.Request) -> web.StreamResponse:
@@ -170,7 +171,9 @@ def overview_routes(rows: OverviewRows, skipped: Callable[[], dict[str, str]]) -
         limit = payload.whole_number(request.query, "limit", default=50, least=1, most=MOST_ROWS)
         visible = request.get(guard.VISIBLE)
         seen = [row for row in await rows.rows() if visible is None or row.endpoint.name in visible]
-        kept_out = [SkippedAnswer(*each) for each in skipped().items() if visible is None or each[0] in visible]
+        kept_out = [
+            SkippedAnswer(name, each.why) for name, each in skipped().items() if visible is None or name in visible
+        ]
         return web.json_response(_page(seen, choice, offset, limit, kept_out, rows.traffic).document())
 
     return RouteSet(OPERATIONS, {"getOverview": get}, RECORDS)

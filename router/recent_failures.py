@@ -15,18 +15,22 @@ class RecentFailures:
     """Access records of failed requests of endpoints; those that reached no version are under version ""."""
 
     def __init__(self) -> None:
-        self._rings: RecentRings[tuple[str, str, int], dict[str, Any]] = RecentRings(PER_STATUS, MOST_RECORDS)
+        self._rings: RecentRings[tuple[str, str, int], tuple[int, dict[str, Any]]] = RecentRings(
+            PER_STATUS, MOST_RECORDS
+        )
+        self._count = 0
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep one access record; one without an endpoint is not kept."""
         if record["endpoint"]:
-            self._rings.add((record["endpoint"], record["version"], record["status"]), record)
+            self._rings.add((record["endpoint"], record["version"], record["status"]), (self._count, record))
+            self._count += 1
 
     def of(self, endpoint: str, last: int) -> list[FailedRequest]:
         """The newest failed requests of an endpoint, newest first. `last`: most of them."""
-        found = [record for key, records in self._rings.items() if key[0] == endpoint for record in records]
-        found.sort(key=lambda record: record["time"], reverse=True)
-        return [_failed_request(record) for record in found[:last]]
+        found = [numbered for key, ring in self._rings.items() if key[0] == endpoint for numbered in ring]
+        found.sort(key=lambda numbered: numbered[0], reverse=True)
+        return [_failed_request(record) for _, record in found[:last]]
 
     def forget(self, endpoint: str, version: str) -> None:
         """Drop the records of a version that is no longer declared."""
