@@ -188,7 +188,7 @@ class HeadShapes(Generic[Head]):
     """The known heads of one worker in one direction: bounded together, empty again when they are too many."""
 
     def __init__(self, start: bytes, most: int = MAX_HEADS) -> None:
-        """`start`: pattern of start lines, see `HeadShape`. `most`: bound on the known heads, at least 1."""
+        """`start`: pattern of start lines, see `HeadShape`. `most`: bound on the known heads; 0 for none."""
         self._start = start
         self._most = most
         self._tables: dict[object, Shapes[Head]] = {}
@@ -216,6 +216,8 @@ class HeadShapes(Generic[Head]):
 
         `shapes`: of its kind. `head`: as parsed, and accepted. `roles`: of its fields.
         """
+        if not self._most:
+            return
         self._credit = min(self._credit + 1, FIRST_PATTERNS * PATTERN_CREDIT)
         raw, fields = head.raw, head.fields
         if raw.split(b"\r\n", 1)[1] != b"".join(

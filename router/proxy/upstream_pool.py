@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from cluster.owned_tasks import OwnedTasks
 from router.core.ledger import ReplicaSlots
 from router.proxy.response_shapes import ResponseShapes
+from router.proxy.shared_timeout import SharedTimeout
 from router.proxy.static_addresses import StaticAddresses
 from router.proxy.upstream import UpstreamConnection
 from router.settings import RouterSettings
 from router.write_batch import WriteBatch
-from serving.authority import authority
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
@@ -47,7 +47,10 @@ class UpstreamPool:
         self._idle: dict[str, list[UpstreamConnection]] = {}
         # Replicas whose connections are not kept, with the end of it.
         self._not_kept: dict[str, float] = {}
+        self.connect: Callable[[ReplicaSlots, Exchange], None] = self._open
+        """Opens a connection; calls `connected` or `unreachable` of the exchange."""
         self._connecting = OwnedTasks()
+        self._timeout = SharedTimeout(settings.connect_timeout_s)
 
     def pop_idle(self, replica_id: str) -> UpstreamConnection | None:
         """An idle connection to the replica, or None."""
@@ -90,21 +93,22 @@ class UpstreamPool:
             self.distrusted.add(replica_id)
             _log.warning("replica %s: sent bytes beyond its answer; its connections are not reused", replica_id)
 
-    def connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
-        """Open a connection; calls `connected` or `unreachable` of the exchange."""
-        self._connecting.spawn(
-            self._connect(replica, exchange), f"connect to {replica.id} at {authority(replica.host, replica.port)}"
-        )
+    def _open(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
+        self._connecting.spawn(self._connect(replica, exchange), f"connect to {replica.id}")
 
     async def _connect(self, replica: ReplicaSlots, exchange: "Exchange") -> None:
-        lease = exchange.lease
+        lease, timeout = exchange.lease, self._timeout
+        timeout.begin()
         try:
-            async with asyncio.timeout(self.settings.connect_timeout_s):
-                connection = await self._connected(replica)
-        except (OSError, TimeoutError) as error:
+            connection = await self._connected(replica)
+        except (OSError, asyncio.CancelledError) as error:
+            is_late = timeout.end()
+            if isinstance(error, asyncio.CancelledError) and not is_late:
+                raise
             if exchange.lease is lease:
                 exchange.unreachable(str(error) or "connection timeout")
             return
+        timeout.end()
         if exchange.lease is lease and lease is not None:
             exchange.connected(connection)
             if replica.slots == 1:

@@ -42,7 +42,8 @@ class Pair:
 
     def found(self, direction: str) -> int:
         """Heads that the caches found. `direction`: "requests" or "responses"."""
-        return (self._cached.requests if direction == "requests" else self._cached.responses).found
+        cached = self._cached
+        return cached.requests_found.found if direction == "requests" else cached.responses_found
 
     def exchange(self, exchanged: Exchanged) -> Outcome:
         """Raises HeadsDiffer."""

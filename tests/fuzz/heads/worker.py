@@ -6,21 +6,17 @@ from typing import Any, NamedTuple, cast
 
 from router.accesslog import AccessLog, AccessLogMode
 from router.core.dispatcher import Dispatcher
-from router.core.forwarding import Peer
 from router.core.ids import RequestIds
 from router.core.ledger import ReplicaSlots
 from router.proxy.downstream import Downstream
 from router.proxy.exchange import Exchange
 from router.proxy.gateway import Gateway
-from router.proxy.head_shapes import Shapes
+from router.proxy.head_shapes import MAX_HEADS, Shapes
 from router.proxy.request_head import RequestHead
 from router.proxy.request_shapes import RequestShapes
-from router.proxy.response_head import ResponseHead
 from router.proxy.response_shapes import ResponseShapes
 from router.proxy.upstream import UpstreamConnection
-from router.proxy.upstream_pool import UpstreamPool
 from router.settings import RouterSettings
-from router.write_batch import WriteBatch
 from serving.credentials import KeyDigests
 from serving.destinations import networks
 from serving.endpoint import Auth, Cors
@@ -86,62 +82,17 @@ class Wire(asyncio.Transport):
         pass
 
 
-class FixedIds(RequestIds):
-    """The same id for every request: outputs can be compared."""
-
-    def next(self) -> bytes:
-        return b"0" * 36
-
-
-class DirectPool(UpstreamPool):
-    """Connections that are there at once; a kept one is used again unless `fresh`."""
-
-    def __init__(self, settings: RouterSettings, batch: WriteBatch, fresh: bool) -> None:
-        super().__init__(settings, batch)
-        self.last: UpstreamConnection | None = None
-        self._fresh = fresh
-
-    def pop_idle(self, replica_id: str) -> UpstreamConnection:
-        kept = super().pop_idle(replica_id)
-        if kept is None or self._fresh:
-            kept = UpstreamConnection(self, replica_id)
-            kept.connection_made(Wire("replica"))
-            kept.opened_at = math.inf
-        self.last = kept
-        return kept
-
-    def connect(self, replica: ReplicaSlots, exchange: Exchange) -> None:
-        exchange.connected(self.pop_idle(replica.id))
-
-
-class RequestCounter(RequestShapes):
+class CountedHeads:
     """The cache of request heads; counts the heads that were found."""
 
-    found, learns = 0, True
+    def __init__(self, heads: RequestShapes) -> None:
+        self.found = 0
+        self.of_peer, self.learn, self._find = heads.of_peer, heads.learn, heads.find
 
     def find(self, shapes: Shapes[RequestHead], data: bytes) -> RequestHead | None:
-        head = super().find(shapes, data)
+        head = self._find(shapes, data)
         self.found += head is not None
         return head
-
-    def learn(self, shapes: Shapes[RequestHead], peer: Peer, head: RequestHead) -> None:
-        if self.learns:
-            super().learn(shapes, peer, head)
-
-
-class ResponseCounter(ResponseShapes):
-    """The cache of response heads; counts the heads that were found."""
-
-    found, learns = 0, True
-
-    def find(self, data: bytes) -> ResponseHead | None:
-        head = super().find(data)
-        self.found += head is not None
-        return head
-
-    def learn(self, head: ResponseHead) -> None:
-        if self.learns:
-            super().learn(head)
 
 
 class Outcome(NamedTuple):
@@ -181,18 +132,19 @@ class FuzzedWorker:
         self._records = Records()
         self._drawn = 0
         self.now_unix = 1_000_000.0
-        ids = FixedIds(bytes(16))
+        self._ids = RequestIds(bytes(16))
         dispatcher = Dispatcher()
         self.gateway = Gateway(
-            settings, dispatcher, self._records, ids, lambda: 1000.0, lambda: self.now_unix, self._draw
+            settings, dispatcher, self._records, self._ids, lambda: 1000.0, lambda: self.now_unix, self._draw
         )
-        self.pool = self.gateway.pool = DirectPool(settings, self.gateway.batch, fresh)
+        self._pool = self.gateway.pool
+        self._pool.connect = self._connect
         self._clients: dict[str, Downstream] = {}
-        self.requests = RequestCounter(settings, self.gateway.table)
-        self.responses = ResponseCounter()
-        if fresh:
-            self.requests.learns = self.responses.learns = False
-        self.gateway.request_shapes, self.pool.response_shapes = self.requests, self.responses
+        self.requests_found = CountedHeads(RequestShapes(settings, self.gateway.table, 0 if fresh else MAX_HEADS))
+        self.responses_found = 0
+        """A lower bound: a head that was read field by field does not count."""
+        self.gateway.request_shapes = cast(RequestShapes, self.requests_found)
+        self._pool.response_shapes = ResponseShapes(0 if fresh else MAX_HEADS)
         for one, digests in ENDPOINTS:
             self.gateway.table.upsert(one)
             self.gateway.table.set_keys(digests)
@@ -203,37 +155,35 @@ class FuzzedWorker:
     def _draw(self) -> float:
         return self._drawn / 2
 
+    def _connect(self, replica: ReplicaSlots, exchange: Exchange) -> None:
+        """The connection is there at once."""
+        connection = UpstreamConnection(self._pool, replica.id)
+        connection.connection_made(Wire("replica"))
+        connection.opened_at = math.inf
+        exchange.connected(connection)
+
     def ask(self, peer: str, pieces: list[bytes], answers: list[bytes], drawn: int = 0) -> Outcome:
         """Send a request in pieces, then the answer of the replica in pieces; what is incomplete gets LATE.
 
         `peer`: address of the client. `drawn`: the version, if two share the traffic; default the first.
         """
         self._drawn = drawn
+        self._ids._next = 0  # outputs can be compared
         self._records.kept.clear()
         client = self._client(peer)
         client.authorized = False
         wire = cast(Wire, client.transport)
-        self.pool.last = None
         for piece in pieces:
             if not wire.is_closing():
                 client.data_received(piece)
         if client.exchange is not None and not client.exchange.body_complete:
             client.data_received(LATE)
-        to_replica, is_kept = b"", False
-        while (replica := self.pool.last) is not None:
-            self.pool.last = None
-            self.gateway.batch._flush()
-            to_replica += cast(Wire, replica.transport).taken()
-            exchange = replica.exchange  # another one may follow on the same connection
-            for piece in answers:
-                if replica.exchange is exchange:
-                    replica.data_received(piece)
-            if replica.exchange is exchange:
-                replica.data_received(LATE)
-            to_replica += cast(Wire, replica.transport).taken()
-            if replica.exchange is exchange:
-                replica.eof_received()
-            is_kept = not replica.closed
+        to_replica, is_kept, exchange = b"", False, None
+        while client.exchange is not None and client.exchange is not exchange:
+            exchange = client.exchange  # another one may follow
+            while isinstance(replica := exchange.upstream, UpstreamConnection):
+                sent, is_kept = self._answer(replica, answers)
+                to_replica += sent
         self.gateway.batch._flush()
         goes_on = client.exchange is not None
         is_open = not wire.is_closing() and not wire.ended
@@ -245,6 +195,21 @@ class FuzzedWorker:
             del self._clients[peer]
         self._forgive()
         return outcome
+
+    def _answer(self, replica: UpstreamConnection, answers: list[bytes]) -> tuple[bytes, bool]:
+        """Answer the exchange of the connection. Returns what was sent, and True if the connection is kept."""
+        self.gateway.batch._flush()
+        wire, exchange = cast(Wire, replica.transport), replica.exchange
+        to_replica = wire.taken()
+        for piece in (*answers, LATE):
+            if replica.exchange is exchange:
+                replica.data_received(piece)
+        to_replica += wire.taken()
+        if replica.exchange is exchange:
+            replica.eof_received()
+        head = replica._last_head
+        self.responses_found += head is not None and head._model is not None
+        return to_replica, not replica.closed
 
     def _client(self, peer: str) -> Downstream:
         client = self._clients.get(peer)
@@ -261,8 +226,10 @@ class FuzzedWorker:
                 if replica.failures:
                     dispatcher.remove(replica.id)
                     dispatcher.upsert(_replica(key.endpoint, key.version), 0.0)
-        self.pool.distrusted.clear()
-        self.pool.http10.clear()
+        self._pool.distrusted.clear()
+        self._pool.http10.clear()
+        if self._fresh:
+            self._pool._idle.clear()
 
     async def close(self) -> None:
         """Cancel timers."""
