@@ -31,7 +31,7 @@ from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
 from controlplane.control_errors import InvalidCall
 from controlplane.dashboard_pages import dashboard_handlers
-from controlplane.endpoint_service import EndpointService, ScalingMetrics
+from controlplane.endpoint_service import EndpointService, ProblemMetrics, ScalingMetrics
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, OUTCOME_HEADER, Operation, document
@@ -55,7 +55,9 @@ _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class Render(Protocol):
     """Renders the Prometheus text; implemented by `scorefront.exposition`."""
 
-    def __call__(self, workers: Sequence[WorkerMetrics], scaling: ScalingMetrics) -> bytes: ...
+    async def __call__(
+        self, workers: Sequence[WorkerMetrics], scaling: ScalingMetrics, problems: ProblemMetrics
+    ) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ class _Probes:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         workers = await self._metrics.collect() if self._metrics is not None else ()
-        body = self._render(workers, self._endpoints.measure())
+        problems = await self._endpoints.problems()
+        body = await self._render(workers, self._endpoints.measure(), problems)
         return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
 
 

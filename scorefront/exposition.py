@@ -3,18 +3,19 @@
 The only module that imports `prometheus_client`.
 """
 
-from collections import Counter
+import asyncio
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from autoscaler.policy import Direction
-from cluster.link import Histogram, VersionMetrics, WorkerMetrics
-from cluster.provider import Problem
-from controlplane.endpoint_service import ScalingMetrics
+from cluster.link import WorkerMetrics
+from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
 from scorefront.frontend_scaling import FrontEndFigures
+from scorefront.worker_totals import HISTOGRAMS, BucketTotals, DeclaredSeries, WorkerTotals
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
 from telemetry.ring import PayloadCounts
@@ -22,84 +23,18 @@ from telemetry.ring import PayloadCounts
 MAX_ENDED_WORKERS = 32
 """Ended workers with separate counts; those of older ones are merged."""
 
-_HISTOGRAMS = {
-    "scorefront_request_duration_seconds": ("duration", "From the first byte of a request to the end of its response"),
-    "scorefront_queue_wait_seconds": ("queue_wait", "Time that requests waited for a slot"),
-    "scorefront_routing_seconds": ("routing", "Time inside the router less waiting for a slot and for the replica"),
-}
 _LABELS = ("endpoint", "version")
 _FAILURES = (502, 503, 504)
 """Codes with a series before the first such response: a rate over a counter that appears at 40 misses these 40."""
 
 
-@dataclass(slots=True)
-class _Sum:
-    """Counts per bucket and their sum, over workers."""
+@dataclass(frozen=True, slots=True)
+class _OwnFigures:
+    """Figures of the control process."""
 
-    bounds_s: tuple[float, ...]
-    counts: list[int]
-    sum_s: float = 0.0
-
-    def add(self, more: Histogram) -> None:
-        if more.bounds_s != self.bounds_s:
-            # Buckets never change while a router group runs, and different buckets cannot be added.
-            raise ValueError(f"histograms with different bounds: {self.bounds_s} and {more.bounds_s}")
-        for place, count in enumerate(more.counts):
-            self.counts[place] += count
-        self.sum_s += more.sum_s
-
-
-@dataclass(slots=True)
-class _Totals:
-    """Monotonic counts, summed over workers."""
-
-    requests: Counter[tuple[VersionKey, int]] = field(default_factory=Counter)
-    histograms: dict[tuple[str, VersionKey], _Sum] = field(default_factory=dict)
-    counters: Counter[str] = field(default_factory=Counter)
-    exclusions: Counter[tuple[VersionKey, str]] = field(default_factory=Counter)
-    """(version, standing) -> times that a replica was excluded."""
-    slot_violations: int = 0
-    cpu_s: float = 0.0
-
-    def add(self, worker: WorkerMetrics) -> None:
-        self.slot_violations += worker.slot_violations
-        self.cpu_s += worker.cpu_s
-        self.counters.update(worker.counters)
-        for version in worker.versions:
-            self._add_version(VersionKey(version.endpoint, version.version), version)
-
-    def keep(self, declared: "_Declared") -> None:
-        """Drop the versions that are no longer declared."""
-        for request in [each for each in self.requests if each[0] not in declared]:
-            del self.requests[request]
-        for exclusion in [each for each in self.exclusions if each[0] not in declared]:
-            del self.exclusions[exclusion]
-        for place in [each for each in self.histograms if each[1] not in declared]:
-            del self.histograms[place]
-
-    def _add_version(self, key: VersionKey, version: VersionMetrics) -> None:
-        for code, count in version.requests.items():
-            self.requests[key, code] += count
-        if version.version:
-            self.exclusions[key, "ejected"] += version.ejected
-            self.exclusions[key, "suspect"] += version.suspected
-        for name, (attribute, _) in _HISTOGRAMS.items():
-            more: Histogram = getattr(version, attribute)
-            total = self.histograms.get((name, key))
-            if total is None:
-                total = self.histograms[name, key] = _Sum(more.bounds_s, [0] * len(more.counts))
-            total.add(more)
-
-
-class _Declared:
-    """Set of exposed series: those of declared versions, and of requests that reached none."""
-
-    def __init__(self, versions: Mapping[VersionKey, int]) -> None:
-        self._endpoints = {"", *(key.endpoint for key in versions)}
-        self._versions = versions
-
-    def __contains__(self, key: VersionKey) -> bool:
-        return key in self._versions or (not key.version and key.endpoint in self._endpoints)
+    front_end: FrontEndFigures | None
+    gauges: Mapping[str, float]
+    counters: Mapping[str, int]
 
 
 class Exposition:
@@ -129,33 +64,46 @@ class Exposition:
         self._accesses = accesses
         self._front_end = front_end
         self._routers_elsewhere = routers_elsewhere
+        self._counting = threading.Lock()
         self._last: dict[str, WorkerMetrics] = {}
-        self._ended = _Totals()
+        self._ended = WorkerTotals()
         self._process = ProcessCollector(registry=None)
 
-    def render(self, workers: Sequence[WorkerMetrics], scaling: ScalingMetrics) -> bytes:
-        """One scrape. `workers`: metrics of the live workers. `scaling`: of every declared version."""
+    async def render(
+        self, workers: Sequence[WorkerMetrics], scaling: ScalingMetrics, problems: ProblemMetrics
+    ) -> bytes:
+        """One scrape.
+
+        workers: metrics of the live workers.
+        scaling: of every declared version.
+        problems: of versions and endpoints, now.
+        """
+        # With thousands of versions the text takes a second to make: in a thread, and only what is this thread's own.
+        own = _OwnFigures(self._front_end and self._front_end(), dict(self._gauges()), dict(self._counters()))
+        return await asyncio.to_thread(self._rendered, workers, scaling, problems, own)
+
+    def _rendered(
+        self, workers: Sequence[WorkerMetrics], scaling: ScalingMetrics, problems: ProblemMetrics, own: "_OwnFigures"
+    ) -> bytes:
+        """The text. Arguments of `render`; `own`: figures of this process."""
         desired = scaling.desired
-        self._remember(workers)
-        declared = _Declared(desired)
-        self._ended.keep(declared)
-        totals = self._totals()
-        totals.keep(declared)
-        totals.counters.update(self._counters())
+        declared = DeclaredSeries(desired)
+        totals = self._counts(workers, declared)
+        totals.counters.update(own.counters)
         families = [
             *(_counters(totals) if self._routers_elsewhere else _counted(totals, desired)),
             *(() if self._routers_elsewhere else _slots(workers, desired)),
             *_scaling(scaling.replicas, desired, scaling.decisions),
-            *_troubles(scaling.problems, scaling.degraded),
+            *_problems(problems),
             *(() if self._routers_elsewhere else _workers(workers, totals)),
-            *(_front_end(self._front_end()) if self._front_end is not None else ()),
+            *(_front_end(own.front_end) if own.front_end is not None else ()),
             _collected(self._payloads(), declared),
             _exported(self._accesses(), declared),
-            *(_gauge(short_name, value) for short_name, value in sorted(self._gauges().items())),
+            *(_gauge(short_name, value) for short_name, value in sorted(own.gauges.items())),
         ]
         return self._text(families)
 
-    def render_router(
+    async def render_router(
         self,
         workers: Sequence[WorkerMetrics],
         declared: Collection[VersionKey],
@@ -167,14 +115,19 @@ class Exposition:
         declared: the declared versions.
         gauges: name -> help text and value.
         """
-        known = dict.fromkeys(declared, 0)
-        self._remember(workers)
-        self._ended.keep(_Declared(known))
-        totals = self._totals()
-        totals.keep(_Declared(known))
+        return await asyncio.to_thread(self._rendered_router, workers, dict.fromkeys(declared, 0), gauges)
+
+    def _rendered_router(
+        self,
+        workers: Sequence[WorkerMetrics],
+        known: Mapping[VersionKey, int],
+        gauges: Mapping[str, tuple[str, float]],
+    ) -> bytes:
+        """The text. Arguments of `render_router`, with the declared versions as keys."""
+        totals = self._counts(workers, DeclaredSeries(known))
         families = [*_counted(totals, known), *_slots(workers, known), *_workers(workers, totals)]
-        families.append(_collected(self._payloads(), _Declared(known)))
-        families.append(_exported(self._accesses(), _Declared(known)))
+        families.append(_collected(self._payloads(), DeclaredSeries(known)))
+        families.append(_exported(self._accesses(), DeclaredSeries(known)))
         for name, (meaning, value) in gauges.items():
             gauge = GaugeMetricFamily(name, meaning)
             gauge.add_metric((), value)
@@ -187,6 +140,15 @@ class Exposition:
         registry.register(self._process)
         return generate_latest(registry)
 
+    def _counts(self, workers: Sequence[WorkerMetrics], declared: DeclaredSeries) -> WorkerTotals:
+        """The counts of live and ended workers, of declared versions. `workers`: those that live."""
+        with self._counting:  # the thread of a scrape that was broken off goes on
+            self._remember(workers)
+            self._ended.keep(declared)
+            totals = self._totals()
+        totals.keep(declared)
+        return totals
+
     def _remember(self, workers: Sequence[WorkerMetrics]) -> None:
         alive = {worker.worker: worker for worker in workers}
         ended = {name: last for name, last in self._last.items() if name not in alive}
@@ -194,18 +156,11 @@ class Exposition:
             self._ended.add(ended.pop(name))
         self._last = {**ended, **alive}
 
-    def _totals(self) -> _Totals:
-        totals = _Totals()
+    def _totals(self) -> WorkerTotals:
+        totals = WorkerTotals()
         for worker in self._last.values():
             totals.add(worker)
-        totals.requests.update(self._ended.requests)
-        totals.exclusions.update(self._ended.exclusions)
-        totals.cpu_s += self._ended.cpu_s
-        totals.counters.update(self._ended.counters)
-        totals.slot_violations += self._ended.slot_violations
-        for place, sum_ in self._ended.histograms.items():
-            total = totals.histograms.setdefault(place, _Sum(sum_.bounds_s, [0] * len(sum_.counts)))
-            total.add(Histogram(sum_.bounds_s, tuple(sum_.counts), sum_.sum_s))
+        totals.merge(self._ended)
         return totals
 
 
@@ -219,7 +174,7 @@ class _Families:
         return iter(self._families)
 
 
-def _counted(totals: _Totals, declared: Collection[VersionKey]) -> list[Metric]:
+def _counted(totals: WorkerTotals, declared: Collection[VersionKey]) -> list[Metric]:
     requests = CounterMetricFamily("scorefront_requests_total", "Requests answered", labels=(*_LABELS, "code"))
     series = {(key, code): 0 for key in declared for code in _FAILURES} | totals.requests
     for (key, code), count in sorted(series.items()):
@@ -234,7 +189,7 @@ def _counted(totals: _Totals, declared: Collection[VersionKey]) -> list[Metric]:
     violations = CounterMetricFamily("scorefront_slot_violations_total", "Times a replica had more requests than slots")
     violations.add_metric((), totals.slot_violations)
     families: list[Metric] = [requests, exclusions, violations]
-    for name, (_, help_text) in _HISTOGRAMS.items():
+    for name, (_, help_text) in HISTOGRAMS.items():
         histogram = HistogramMetricFamily(name, help_text, labels=_LABELS)
         for (of, key), sum_ in sorted(totals.histograms.items(), key=lambda item: item[0]):
             if of == name:
@@ -243,7 +198,7 @@ def _counted(totals: _Totals, declared: Collection[VersionKey]) -> list[Metric]:
     return [*families, *_counters(totals)]
 
 
-def _counters(totals: _Totals) -> list[Metric]:
+def _counters(totals: WorkerTotals) -> list[Metric]:
     families: list[Metric] = []
     for short_name, count in sorted(totals.counters.items()):
         counter = CounterMetricFamily(f"scorefront_{short_name}_total", f"Times counted: {short_name}")
@@ -252,7 +207,7 @@ def _counters(totals: _Totals) -> list[Metric]:
     return families
 
 
-def _collected(payloads: Mapping[VersionKey, PayloadCounts], declared: _Declared) -> Metric:
+def _collected(payloads: Mapping[VersionKey, PayloadCounts], declared: DeclaredSeries) -> Metric:
     counter = CounterMetricFamily(
         "scorefront_payloads_total",
         "Requests of versions that collect payloads, and data of their scripts",
@@ -265,7 +220,7 @@ def _collected(payloads: Mapping[VersionKey, PayloadCounts], declared: _Declared
     return counter
 
 
-def _exported(accesses: Mapping[str, PayloadCounts], declared: _Declared) -> Metric:
+def _exported(accesses: Mapping[str, PayloadCounts], declared: DeclaredSeries) -> Metric:
     counter = CounterMetricFamily(
         "scorefront_telemetry_records_total",
         "Requests of endpoints with telemetry, by the fate of their request record and span",
@@ -284,7 +239,7 @@ def _gauge(short_name: str, value: float) -> Metric:
     return gauge
 
 
-def _cumulative(sum_: _Sum) -> list[tuple[str, float]]:
+def _cumulative(sum_: BucketTotals) -> list[tuple[str, float]]:
     buckets, running = [], 0
     for bound, count in zip((*map(str, sum_.bounds_s), "+Inf"), sum_.counts, strict=True):
         running += count
@@ -334,22 +289,22 @@ def _scaling(
     return [states, wanted, decided]
 
 
-def _troubles(problems: Mapping[VersionKey, Collection[Problem]], degraded: Collection[str]) -> list[Metric]:
+def _problems(problems: ProblemMetrics) -> list[Metric]:
     problem = GaugeMetricFamily(
         "scorefront_version_problem", "1 while a version has this problem", labels=(*_LABELS, "problem")
     )
-    for key, words in sorted(problems.items()):
+    for key, words in sorted(problems.versions.items()):
         for word in words:
             problem.add_metric((*key, word.value), 1)
     endpoint = GaugeMetricFamily(
         "scorefront_endpoint_degraded", "1 while an endpoint does not run as declared", labels=("endpoint",)
     )
-    for name in sorted(degraded):
+    for name in sorted(problems.degraded):
         endpoint.add_metric((name,), 1)
     return [problem, endpoint]
 
 
-def _workers(workers: Sequence[WorkerMetrics], totals: _Totals) -> list[Metric]:
+def _workers(workers: Sequence[WorkerMetrics], totals: WorkerTotals) -> list[Metric]:
     connections = GaugeMetricFamily("scorefront_connections", "Open connections of clients")
     connections.add_metric((), sum(worker.connections for worker in workers))
     lag = GaugeMetricFamily(

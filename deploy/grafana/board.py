@@ -195,7 +195,15 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             ("max by (endpoint, version, problem) (scorefront_version_problem{V})", f"{OF_EACH} {{{{problem}}}}"),
             limit=1,
         ),
-        panel("Collected payloads", "cps", ("sum by (result) (rate(scorefront_payloads_total{V}[R]))", "{{result}}")),
+        panel(
+            "Collected payloads and telemetry",
+            "cps",
+            ("sum by (result) (rate(scorefront_payloads_total{V}[R]))", "payloads {{result}}"),
+            (
+                'sum by (result) (rate(scorefront_telemetry_records_total{N,endpoint=~"$endpoint"}[R]))',
+                "telemetry {{result}}",
+            ),
+        ),
     ),
     "Routers": (
         panel(

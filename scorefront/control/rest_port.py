@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from cluster.kubernetes.client.election import LeaderInfo
-from controlplane.endpoint_service import ScalingMetrics
+from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
 from controlplane.leader_proxy import LeaderProxy
 from controlplane.rest_guard import Handler
 from scorefront.exposition import Exposition
@@ -111,7 +111,7 @@ class RestPort:
         return web.json_response({"ready": ready, "waitingFor": missing}, status=200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        body = Exposition(routers_elsewhere=True).render((), ScalingMetrics({}, {}, {}))
+        body = await Exposition(routers_elsewhere=True).render((), ScalingMetrics({}, {}, {}), ProblemMetrics())
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

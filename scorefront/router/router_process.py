@@ -191,7 +191,6 @@ class _Router:
             _inflight_folder(options.inflight_dir, group),
         )
         self._exposition = Exposition(payloads=self._payloads, accesses=self._accesses)
-        self._rendering = asyncio.Lock()
         self._informed = False
         """True once the endpoints are known, from the API server or from the last run."""
 
@@ -336,9 +335,7 @@ class _Router:
         }
         gauges = {name: (meaning, float(value)) for name, (meaning, value) in figures.items()}
         workers = await self._supervisor.collect()
-        # With thousands of versions the text takes a second to make; probes must not wait for it.
-        async with self._rendering:
-            return await asyncio.to_thread(self._exposition.render_router, workers, watch.discovery.versions(), gauges)
+        return await self._exposition.render_router(workers, watch.discovery.versions(), gauges)
 
 
 def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
 from cluster.provider import Problem
-from controlplane.endpoint_service import ScalingMetrics
+from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
 from scorefront.exposition import MAX_ENDED_WORKERS, Exposition
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState
@@ -40,11 +41,11 @@ def scraped(
     desired: dict[VersionKey, int] | None = None,
     replicas: dict[VersionKey, Any] | None = None,
     decisions: dict[tuple[VersionKey, Direction], int] | None = None,
-    **more: Any,
+    problems: ProblemMetrics | None = None,
 ) -> dict[Any, float]:
     desired = {BLUE: 2} if desired is None else desired
-    scaling = ScalingMetrics(replicas or {}, desired, decisions or {}, **more)
-    body = (exposition or Exposition()).render(workers, scaling)
+    scaling = ScalingMetrics(replicas or {}, desired, decisions or {})
+    body = asyncio.run((exposition or Exposition()).render(workers, scaling, problems or ProblemMetrics()))
     samples = {}
     for family in text_string_to_metric_families(body.decode()):
         for sample in family.samples:
@@ -149,7 +150,8 @@ def test_counters_of_ended_workers_end_with_the_version() -> None:
 
 
 def test_a_router_exposes_its_workers_and_not_the_leaders_decisions() -> None:
-    text = Exposition().render_router([worker("a", version({200: 3}, busy=1, total=2))], [BLUE], {"up": ("Is", 1.0)})
+    one = worker("a", version({200: 3}, busy=1, total=2))
+    text = asyncio.run(Exposition().render_router([one], [BLUE], {"up": ("Is", 1.0)}))
     samples = {line.split(" ")[0]: line.split(" ")[1] for line in text.decode().splitlines() if line[0] != "#"}
     assert samples['scorefront_requests_total{code="200",endpoint="iris",version="blue"}'] == "3.0"
     assert samples['scorefront_utilization_ratio{endpoint="iris",version="blue"}'] == "0.5"
@@ -158,7 +160,8 @@ def test_a_router_exposes_its_workers_and_not_the_leaders_decisions() -> None:
 
 
 def test_problems_and_degraded_endpoints_are_exposed_while_they_last() -> None:
-    samples = scraped([], problems={BLUE: (Problem.LIMITED, Problem.FAILING)}, degraded=frozenset({"wine"}))
+    problems = ProblemMetrics({BLUE: (Problem.LIMITED, Problem.FAILING)}, frozenset({"wine"}))
+    samples = scraped([], problems=problems)
     assert value(samples, "scorefront_version_problem", **LABELS, problem="limited") == 1
     assert value(samples, "scorefront_version_problem", **LABELS, problem="failing") == 1
     assert value(samples, "scorefront_endpoint_degraded", endpoint="wine") == 1

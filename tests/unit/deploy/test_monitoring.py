@@ -1,5 +1,6 @@
 """The Grafana board and the alert rules ask for metrics that there are, by labels that they have."""
 
+import asyncio
 import importlib.util
 import inspect
 import json
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
 from cluster.provider import Problem
-from controlplane.endpoint_service import ScalingMetrics
+from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
 from controlplane.kubernetes.cluster_control import ClusterControl
 from router.metrics import WorkerStats
 from router.supervisor.worker_supervisor import Supervisor
@@ -62,16 +63,21 @@ def exposed() -> dict[str, set[str]]:
         stats.snapshot("w1", (stats.version(BLUE).snapshot(BLUE, 1, 2, 3, 1, 1),), 0, 1.0, 1),
         WorkerMetrics("supervisor-1", (), 0, 0, 0.0, dict.fromkeys(counters, 0)),
     ]
-    scaling = ScalingMetrics(
-        {BLUE: {ReplicaState.READY: 1}}, {BLUE: 1}, {}, {BLUE: (Problem.LIMITED,)}, frozenset({"iris"})
+    scaling = ScalingMetrics({BLUE: {ReplicaState.READY: 1}}, {BLUE: 1}, {})
+    problems = ProblemMetrics({BLUE: (Problem.LIMITED,)}, frozenset({"iris"}))
+    counts = PayloadCounts()
+    exposition = Exposition(
+        lambda: FrontEndFigures(1, 1, {Direction.UP: 1}),
+        payloads=lambda: {BLUE: counts},
+        accesses=lambda: {"iris": counts},
     )
-    exposition = Exposition(lambda: FrontEndFigures(1, 1, {Direction.UP: 1}), payloads=lambda: {BLUE: PayloadCounts()})
     found = {
         f"scorefront_{name}": set[str]() for name in re.findall(r'"(\w+)":', inspect.getsource(ClusterControl.gauges))
     }
     figures = inspect.getsource(router_process._Router._metrics)
     found |= {name: set[str]() for name in re.findall(r'"(scorefront_\w+)"', figures)}
-    for family in text_string_to_metric_families(exposition.render(workers, scaling).decode()):
+    text = asyncio.run(exposition.render(workers, scaling, problems))
+    for family in text_string_to_metric_families(text.decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         found[name] = {label for sample in family.samples for label in sample.labels}
     return found

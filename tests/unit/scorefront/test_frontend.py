@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoscaler.frontend_settings import ClusterPurpose, FrontEndSettings, WorkerLoad
 from autoscaler.policy import Direction
-from controlplane.endpoint_service import ScalingMetrics
+from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
 from router.inflight_table import BEAT_S
 from router.settings import SettingError
 from scorefront.exposition import Exposition
@@ -269,7 +269,8 @@ async def test_with_a_chosen_number_or_in_tests_nothing_is_scaled(rows: Rows, cl
 
 
 def test_metrics_have_the_number_of_workers_and_of_its_changes() -> None:
-    text = Exposition(lambda: FrontEndFigures(1, 2, {Direction.UP: 3})).render((), ScalingMetrics({}, {}, {})).decode()
+    exposition = Exposition(lambda: FrontEndFigures(1, 2, {Direction.UP: 3}))
+    text = asyncio.run(exposition.render((), ScalingMetrics({}, {}, {}), ProblemMetrics())).decode()
     samples = {
         (sample.name, sample.labels.get("direction", "")): sample.value
         for family in text_string_to_metric_families(text)
