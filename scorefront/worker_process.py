@@ -7,7 +7,6 @@ import datetime
 import gc
 import logging
 import os
-import random
 import socket
 import sys
 import time
@@ -102,12 +101,12 @@ def _observers(arguments: argparse.Namespace) -> WorkerObservers | None:
     """The makers of observers; None without a folder of rings."""
     if arguments.rings_dir is None:
         return None
-    wall, bits = time.time, random.getrandbits  # noqa: TID251 - a shell
+    wall = time.time  # noqa: TID251 - a shell
     payloads = PayloadObservers(arguments.rings_dir, arguments.name, arguments.ring_bytes, wall)
     if arguments.span_share is None and not arguments.request_records:
         return WorkerObservers(payloads, None)
     sampler = Sampler(arguments.follow_parent, arguments.span_share) if arguments.span_share is not None else None
-    rules = RecordRules(sampler, arguments.request_records, wall, bits, kept_client_id)
+    rules = RecordRules(sampler, arguments.request_records, wall, os.urandom, kept_client_id)
     return WorkerObservers(payloads, rules)
 
 

@@ -25,7 +25,10 @@ from telemetry.trace_context import NO_PARENT, NO_SPAN, ParentSpan, Sampler, par
 _AGENT: Final = b"\r\nuser-agent:"
 _AGENT_BYTES: Final = 4 * MAX_AGENT_CHARACTERS
 """A character has at most four bytes."""
-_FLAGS: Final = (b"-00", b"-01")
+_LINE: Final = b"\r\ntraceparent: 00-"
+ID_DIGITS: Final = 48
+"""Of a span and a trace."""
+IDS_BYTES: Final = 100 * ID_DIGITS // 2
 
 Trace = tuple[bytes, bytes, bytes, bytes, bytes, int]
 """Lines for the replica, trace id, span id, span id of the client, tracestate, bits."""
@@ -67,8 +70,8 @@ class RecordRules:
     records: bool
     """True: request records are exported."""
     unix_now: Callable[[], float]
-    random_bits: Callable[[int], int]
-    """So many random bits."""
+    random_bytes: Callable[[int], bytes]
+    """So many random bytes."""
     kept_client_id: Callable[[bytes], bytes]
     """The part of the client's id that is kept."""
 
@@ -77,8 +80,8 @@ class RequestRecorder:
     """Records the requests of one version, or those to an endpoint that reach no version."""
 
     __slots__ = (
-        *("_append", "_bits", "_bound", "_counter", "_follows_parent", "_kept_client_id", "_names", "_random_bits"),
-        *("_traced", "_unix_now"),
+        *("_append", "_bits", "_bound", "_counter", "_follows_parent", "_ids", "_ids_at", "_kept_client_id", "_names"),
+        *("_random_bytes", "_sampled", "_traced", "_unix_now"),
     )
 
     def __init__(
@@ -93,36 +96,45 @@ class RequestRecorder:
         sampler = rules.sampler
         self._append = ring.append if ring is not None else _no_room
         self._counter = counter
-        self._names = b"\0".join((key.endpoint.encode(), key.version.encode(), auth.value.encode()))
+        self._names = b"%b\0%b\0%b\0" % (key.endpoint.encode(), key.version.encode(), auth.value.encode())
         self._traced = sampler is not None
         self._follows_parent = sampler is not None and sampler.follows_parent
-        self._bound = sampler.bound if sampler is not None else 0
+        self._bound = sampler.bound if sampler is not None else b""
         self._bits = RECORDED if rules.records else 0
+        self._sampled = self._bits | SAMPLED
         self._kept_client_id = rules.kept_client_id
-        self._random_bits = rules.random_bits
+        self._random_bytes = rules.random_bytes
+        self._ids = b""
+        """Random digits, of which ids are cut: making each of its own takes four times as long."""
+        self._ids_at = 0
         self._unix_now = rules.unix_now
 
     def begin(self, head: RecordedHead) -> Trace:
         """The trace context of a request, made or continued."""
         parent, _ = head.recorded or self._describe(head)
-        bits = self._bits
         if not self._traced:
             trace_id, span_id, _, state = parent or NO_PARENT
-            return b"", trace_id, span_id, NO_SPAN, state, bits
+            return b"", trace_id, span_id, NO_SPAN, state, self._bits
+        at = self._ids_at
+        if at == len(self._ids):
+            self._ids, at = self._random_bytes(IDS_BYTES).hex().encode(), 0
+        self._ids_at = end = at + ID_DIGITS
+        span_id = self._ids[at : at + 16]
         if parent is None:
-            number = self._random_bits(128) or 1
-            trace_id, parent_id, state = b"%032x" % number, NO_SPAN, b""
-            sampled = number & 0xFFFF_FFFF_FFFF_FFFF < self._bound
-        else:
-            trace_id, parent_id, sampled, state = parent
-            bits |= FROM_PARENT
-            if not self._follows_parent:
-                sampled = int(trace_id[16:], 16) < self._bound
-        span_id = b"%016x" % (self._random_bits(64) or 1)
-        lines = b"\r\ntraceparent: 00-%b-%b%b" % (trace_id, span_id, _FLAGS[sampled])
+            trace_id = self._ids[at + 16 : end]
+            if trace_id[16:] < self._bound:
+                lines, bits = b"".join((_LINE, trace_id, b"-", span_id, b"-01")), self._sampled
+            else:
+                lines, bits = b"".join((_LINE, trace_id, b"-", span_id, b"-00")), self._bits
+            return lines, trace_id, span_id, NO_SPAN, b"", bits
+        trace_id, parent_id, sampled, state = parent
+        if not self._follows_parent:
+            sampled = trace_id[16:] < self._bound
+        lines = b"".join((_LINE, trace_id, b"-", span_id, b"-01" if sampled else b"-00"))
         if state:
             lines += b"\r\ntracestate: " + state
-        return lines, trace_id, span_id, parent_id, state, bits | SAMPLED if sampled else bits
+        bits = self._sampled if sampled else self._bits
+        return lines, trace_id, span_id, parent_id, state, bits | FROM_PARENT
 
     def request_ended(
         self,
@@ -144,9 +156,9 @@ class RequestRecorder:
         if not bits & (SAMPLED | RECORDED):
             return
         _, described = head.recorded or self._describe(head)
-        texts = b"\0".join((self._names, described, replica_id.encode(), code.encode(), state))
+        tried, failed = replica_id.encode(), code.encode() if code else b""
         beginning = pack_access(
-            ACCESS_BYTES + len(texts),
+            ACCESS_BYTES + len(self._names) + len(described) + len(tried) + len(failed) + len(state) + 2,
             ACCESS,
             self._unix_now(),
             duration_s,
@@ -163,7 +175,7 @@ class RequestRecorder:
             parent_id,
         )
         try:
-            self._append(beginning + texts)
+            self._append(b"".join((beginning, self._names, described, tried, b"\0", failed, b"\0", state)))
         except RingFull:
             if self._counter is not None:
                 self._counter.add_dropped()
@@ -172,13 +184,13 @@ class RequestRecorder:
         """The client's span, and method, path, user agent and id of the client; kept with the head."""
         raw = head.raw
         lowered = raw.lower()
-        parent = parent_span(raw, lowered) if b"\r\ntraceparent:" in lowered else None
+        parent = parent_span(raw, lowered)
         at, agent = lowered.find(_AGENT), b""
         if at >= 0:
             at += len(_AGENT)
             agent = raw[at : min(raw.index(b"\r\n", at), at + _AGENT_BYTES)].strip(b" \t")
         client_id = self._kept_client_id(head.client_request_id) if head.client_request_id else b""
-        texts = b"\0".join((head.method, head.path[:MAX_PATH_BYTES], agent, client_id))
+        texts = b"%b\0%b\0%b\0%b\0" % (head.method, head.path[:MAX_PATH_BYTES], agent, client_id)
         head.recorded = found = (parent, texts)
         return found
 

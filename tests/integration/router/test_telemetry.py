@@ -60,7 +60,7 @@ class Traced:
 
 @pytest.fixture
 async def traced(rigs: Rigs, tmp_path: Path) -> Traced:
-    rules = RecordRules(Sampler(), True, lambda: 1e9, random.Random(1).getrandbits, kept_client_id)
+    rules = RecordRules(Sampler(), True, lambda: 1e9, random.Random(1).randbytes, kept_client_id)
     observers = WorkerObservers(PayloadObservers(tmp_path, "w-1", LEAST_BYTES, lambda: 1e9), rules)
     rig = await rigs(observers=observers)
     rig.declare(endpoint(app_insights=True))

@@ -20,7 +20,7 @@ from telemetry.payload_files import StoredPayloads
 from telemetry.payload_observer import PayloadObservers
 from telemetry.request_recorder import RecordRules, RequestRecorder
 from telemetry.ring import LEAST_BYTES, PayloadCounts
-from telemetry.trace_context import NO_PARENT, Sampler
+from telemetry.trace_context import NO_TRACE, Sampler
 from telemetry.worker_observers import WorkerObservers
 from tests.integration.router.rig import version
 from tests.unit.telemetry.collecting import BLUE, NOON, FakeHead, VirtualTime
@@ -64,8 +64,8 @@ class Recording:
         self.rings = root / "rings"
         self.rings.mkdir()
         self.time = VirtualTime()
-        bits = random.Random(1).getrandbits
-        rules = RecordRules(sampler or Sampler(), True, self.time.unix_now, bits, lambda value: value[:40])
+        randbytes = random.Random(1).randbytes
+        rules = RecordRules(sampler or Sampler(), True, self.time.unix_now, randbytes, lambda value: value[:40])
         self.observers = WorkerObservers(PayloadObservers(self.rings, "w-1", LEAST_BYTES, self.time.unix_now), rules)
         self.endpoint = Endpoint("iris", Auth.KEY, (version(),), app_insights=True)
         self.signal = FakeSignal()
@@ -195,10 +195,10 @@ def test_the_state_of_the_trace_goes_to_the_replica(record: Callable[..., Record
 
 def test_without_spans_the_trace_of_the_client_is_passed_on_and_named(record: Callable[..., Recording]) -> None:
     recording = record()
-    rules = RecordRules(None, True, recording.time.unix_now, lambda bits: 0, bytes)
+    rules = RecordRules(None, True, recording.time.unix_now, random.Random(1).randbytes, bytes)
     observers = WorkerObservers(PayloadObservers(recording.rings, "w-2", LEAST_BYTES, lambda: 0.0), rules)
     assert not observers.traces
-    cases = (((PARENT,), TRACE), ((), NO_PARENT.trace_id.decode()))
+    cases = (((PARENT,), TRACE), ((), NO_TRACE.decode()))
     for count, (lines, trace_id) in enumerate(cases, 1):
         recorder = observers.recorder(recording.endpoint, BLUE)
         assert recording.request(FakeHead(lines=lines), recorder) == b""

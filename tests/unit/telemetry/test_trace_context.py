@@ -25,7 +25,7 @@ def read(*lines: str) -> ParentSpan | None:
     ],
 )
 def test_a_valid_parent_is_read_also_of_a_later_version(value: str, sampled: bool) -> None:
-    assert read(f"TraceParent: {value}") == ParentSpan(TRACE.encode(), SPAN.encode(), sampled, b"")
+    assert read(f"TraceParent: {value}") == (TRACE.encode(), SPAN.encode(), sampled, b"")
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_two_parents_count_as_none_and_so_does_none() -> None:
 )
 def test_the_state_goes_along_whole_or_not_at_all(fields: list[str], state: bytes) -> None:
     found = read(f"traceparent: {GOOD}", *(f"tracestate:{value}" for value in fields))
-    assert found is not None and found.state == state
+    assert found is not None and found[3] == state
