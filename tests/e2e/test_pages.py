@@ -32,7 +32,7 @@ PAGES = (
 PORTS = ("8080", "8081", "9400")
 """Ports in the examples; the test uses free ones."""
 _BLOCK = re.compile(r"^(?:<!-- (\w+): (\S+) -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LONG_RUNNING = re.compile(r"scorefront up\b|python -m uvicorn ")
+_LONG_RUNNING = re.compile(r"(?:\w+=\S+ )*(scorefront up\b|python -m uvicorn )")
 START_S = 60.0
 
 VLLM = '''#!{python}
@@ -126,11 +126,11 @@ class Reader:
 
     def start(self, line: str) -> None:
         """Run in a terminal of its own, in the place of an earlier one of the same program; until it is ready."""
-        program = line.split()[0]
+        program = next(word for word in line.split() if "=" not in word)
         self.stop(program)
         with (self.folder / f"{program}.log").open("ab") as log:
             self.running[program] = subprocess.Popen(
-                ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment(), stdout=log, stderr=log
+                ["bash", "-c", f"exec env {line}"], cwd=self.folder, env=self.environment(), stdout=log, stderr=log
             )
         if program == "scorefront":
             url = f"http://127.0.0.1:{self.ports['8081']}/readyz"
@@ -214,10 +214,12 @@ def test_the_examples_of_collected_data_run_as_pasted(reader: Reader) -> None:
     assert re.search(r"first +request +[0-9a-f-]{36} +16 ", printed)
 
 
-def test_the_examples_of_the_history_run_as_pasted(reader: Reader) -> None:
+def test_the_examples_of_history_and_telemetry_run_as_pasted(reader: Reader) -> None:
     printed = reader.follow("telemetry.md")
     assert '"version": "second"' in printed and '"p95Ms"' in printed
     assert "no difference yet" in printed
+    told = (reader.folder / "scorefront.log").read_text()
+    assert '"name": "POST /api/v1/service/traced"' in told and '"response_code": 200' in told
 
 
 @pytest.mark.parametrize(
