@@ -22,6 +22,8 @@ from serving.manifest import ScoringEndpoint, to_document, to_endpoint
 
 _log = logging.getLogger(__name__)
 
+TRIED_AGAIN = "it is tried again"
+
 
 class EndpointChanges:
     """Applies changes of endpoints; one per control plane."""
@@ -57,6 +59,8 @@ class EndpointChanges:
         """Register the stored endpoints; invalid ones are skipped."""
         for name, why in state.damaged.items():
             self._registry.skip(name, SkippedEndpoint(why, self._store.remedy))
+        for name, why in state.unread.items():
+            self._registry.skip(name, SkippedEndpoint(why, TRIED_AGAIN, is_retried=True))
         for name, stored in state.endpoints.items():
             try:
                 manifest = stored_manifest(name, stored)
@@ -136,7 +140,7 @@ class EndpointChanges:
                 stored = await read()
             except ControlError as error:
                 if old is None:
-                    self._registry.skip(name, SkippedEndpoint(str(error), "it is tried again", is_retried=True))
+                    self._registry.skip(name, SkippedEndpoint(str(error), TRIED_AGAIN, is_retried=True))
                 raise
             if isinstance(stored, str):
                 if old is None:

@@ -257,10 +257,6 @@ class EndpointService:
         """The versions that are not ready; the installation is ready without any."""
         return shortfalls(self._registry.endpoints(), self._sources.view)
 
-    def ready_replica(self, key: VersionKey) -> Replica | None:
-        """One ready replica of a version."""
-        return next((each for each in self._sources.view.of(key) if each.state is ReplicaState.READY), None)
-
     def measure(self) -> ScalingMetrics:
         """Current numbers for `/metrics`."""
         versions = [(v, VersionKey(e.name, v.name)) for e in self._registry.endpoints() for v in e.versions]

@@ -27,5 +27,7 @@ class InstallationState:
     keyring: Keyring | None = None
     damaged: dict[str, str] = field(default_factory=dict)
     """Endpoint -> fault of its stored record: location, field and rule."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Endpoint -> refused read or write of its record; it is tried again."""
     lost: tuple[str, ...] = ()
     """Other unreadable parts and their location, as text for people."""

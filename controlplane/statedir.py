@@ -164,7 +164,7 @@ class StateDirectory:
         lost: list[str] = []
         wanted = self._read_or_set_aside("wanted.json", _read_wanted, "replicas start at their minimum", lost)
         keyring = self._read_or_set_aside("signing.json", _read_keyring, "earlier tokens are invalid", lost)
-        return InstallationState(endpoints, wanted or {}, keyring, damaged, tuple(lost))
+        return InstallationState(endpoints, wanted or {}, keyring, damaged, lost=tuple(lost))
 
     def _read_or_set_aside(self, name: str, read: Callable[[Path], _T], so_now: str, lost: list[str]) -> _T | None:
         """Content of one file; None if it is absent or damaged. A damaged file is renamed and noted in `lost`.

@@ -85,6 +85,9 @@ class ClusterControl:
         await self.plane.begin()
         for endpoint in self.plane.snapshot().endpoints:
             self._parts.provider.recognize(endpoint)
+        for name, skipped in self.plane.endpoints.skipped().items():
+            if skipped.is_retried:
+                self._parts.follower.touch(name)
         self._started.set()
 
     def waiting(self) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from cluster.kubernetes.client.api import Api
-from cluster.kubernetes.client.api_errors import NotFound
+from cluster.kubernetes.client.api_errors import NotFound, RequestRefused
 from cluster.kubernetes.client.conflict_retry import update
 from cluster.kubernetes.client.paths import ENDPOINTS, path
 from cluster.kubernetes.endpoint_objects import EndpointObjects, is_leaving, title_of
@@ -21,7 +21,7 @@ from cluster.kubernetes.kubernetes_provider import KubernetesProvider, RecordEve
 from cluster.kubernetes.objects.labels import FINALIZER
 from cluster.kubernetes.objects.scoring_endpoint import document_of
 from cluster.provider import ProviderError
-from controlplane.control_errors import ConflictingChange, DamagedFile, InvalidCall
+from controlplane.control_errors import ConflictingChange, ControlError, DamagedFile, InvalidCall
 from controlplane.keys import PAIR_BYTES, KeyPair, KeyType, pair_from
 from controlplane.kubernetes.cluster_callers import as_caller, writer
 from controlplane.kubernetes.endpoint_keys import EndpointKeys
@@ -82,11 +82,17 @@ class ClusterStore:
 
     async def open(self) -> InstallationState:
         """The declared endpoints and the signing keys. Raises ControlError."""
-        gate = asyncio.Semaphore(AT_ONCE)
+        gate, unread = asyncio.Semaphore(AT_ONCE), dict[str, str]()
 
         async def read(name: str) -> StoredEndpoint | str | None:
             async with gate:
-                return await self.read(name)
+                try:
+                    return await self.read(name)
+                except ControlError as error:
+                    if not isinstance(error.__cause__, RequestRefused):
+                        raise
+                    unread[name] = str(error)  # one new endpoint without keys must not keep all others from being led
+                    return None
 
         await self._keys.refresh()
         names = self._objects.names()
@@ -99,7 +105,7 @@ class ClusterStore:
             keyring = await self._keyring.read()
         except DamagedFile as error:
             lost.append(f"{error}; it is replaced, and earlier tokens are invalid")
-        return InstallationState(endpoints, desired, keyring, damaged, tuple(lost))
+        return InstallationState(endpoints, desired, keyring, damaged, unread, tuple(lost))
 
     async def close(self) -> None:
         """Nothing to release."""

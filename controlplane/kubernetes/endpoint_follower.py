@@ -113,7 +113,7 @@ class EndpointFollower:
             known = {name: each.keys for name, each in declared if each is not None}
             try:
                 for name in await self._store.changed_keys(known):
-                    self._touch(name)
+                    self.touch(name)
             except ControlError as error:
                 _log.warning("endpoint keys: poll failed: %s", error)
 
@@ -170,7 +170,7 @@ class EndpointFollower:
         # The own writes of the status are by far the most frequent changes.
         if seen != self._seen.get(name):
             self._seen[name] = seen
-            self._touch(name)
+            self.touch(name)
         if not seen:
             self._seen.pop(name, None)
             self.refused.pop(name, None)
@@ -180,6 +180,7 @@ class EndpointFollower:
         found = [each["metadata"] for each in self._objects_of(name)]
         return tuple((each["uid"], each.get("generation"), "deletionTimestamp" in each) for each in found)
 
-    def _touch(self, name: str) -> None:
+    def touch(self, name: str) -> None:
+        """Read the object of this name again."""
         self._dirty.add(name)
         self._wake.set()

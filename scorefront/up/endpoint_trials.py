@@ -13,6 +13,7 @@ from controlplane.endpoint_service import EndpointService
 from controlplane.trial_routes import SampleAnswer, TrialAnswer, TrialRequest
 from scorefront.up.sample_request import DEFAULT, described_sample, sample_file
 from serving.endpoint import Auth, Endpoint, VersionKey
+from serving.replica import ReplicaState
 
 Fetch = Callable[[str, int], Awaitable[Any]]
 """(host, port) of a replica with an entry script -> its swagger.json; None if it has none."""
@@ -44,7 +45,8 @@ async def model_sample(endpoints: EndpointService, view: dict[str, Any], fetch: 
     if (path := sample_file(view["spec"])) is not None:
         return ModelSample(path.read_text(), path, is_described=False)
     version = next(each for each in view["spec"]["versions"] if each["isDefault"])
-    replica = endpoints.ready_replica(VersionKey(view["metadata"]["name"], version["name"]))
+    replicas = endpoints.replicas(VersionKey(view["metadata"]["name"], version["name"]))
+    replica = next((each for each in replicas if each.state is ReplicaState.READY), None)
     if replica is None or "entryScript" not in version["replica"]:
         return ModelSample(DEFAULT, None, is_described=False)
     text = described_sample(await fetch(replica.host, replica.port))

@@ -215,3 +215,18 @@ async def test_an_endpoint_that_was_never_served_is_gone_once_it_is_deleted(lead
     refuse(leader)
     await leader.settle(5)
     assert leader.plane.endpoints.skipped() == {} and not leader.has_endpoint()
+
+
+async def test_a_new_leader_leads_although_the_keys_of_one_endpoint_cannot_be_written(leader: Leadership) -> None:
+    await leader.declare(scoring_endpoint())
+    refuse(leader, ("replace", "/secrets/scorefront-keys"), ("merge", "/secrets/scorefront-keys"))
+    await leader.declare(scoring_endpoint("wine"))
+    await leader.stop()
+    after = await Leadership(leader.kubernetes, leader.clock, fence=2).start()
+    await after.settle(1)
+    assert await at_a_glance(after) == ["ok"] and after.plane.endpoints.skipped().keys() == {"wine"}
+    assert "403 Forbidden" in after.conditions("wine")["Degraded"][2]
+    refuse(after)
+    await after.settle(5)
+    assert await at_a_glance(after) == ["ok", "ok"] and after.plane.endpoints.skipped() == {}
+    await after.stop()
