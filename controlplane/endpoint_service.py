@@ -1,19 +1,17 @@
 """Use cases of the REST API: declare, change, read and delete endpoints, their keys, tokens, logs and decisions."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from autoscaler.input_log import WhatIf
-from autoscaler.policy import Direction
 from autoscaler.policy_text import policy_changes, with_changes
-from cluster.provider import Problem, Provider, ProviderError
+from cluster.provider import Provider, ProviderError
 from controlplane.cluster_view import Shortfall, shortfalls
 from controlplane.control_errors import ConflictingChange, InvalidCall
 from controlplane.document_checks import unencodable
 from controlplane.endpoint_changes import EndpointChanges
-from controlplane.endpoint_view import LOG_LINES, ViewSources, problems_of, to_view
+from controlplane.endpoint_metrics import EndpointMetrics
+from controlplane.endpoint_view import LOG_LINES, ViewSources, to_view
 from controlplane.keys import ENTROPY_BYTES, INCARNATION_BYTES, KeyPair, KeyType, regenerated, revoked, with_key
 from controlplane.log_streams import LogLine, follow, in_order, tails
 from controlplane.records import DecisionRecord
@@ -24,27 +22,8 @@ from controlplane.tokens import IssuedToken
 from serving.endpoint import Auth, AutoscalePolicy, VersionKey
 from serving.faults import InvalidManifest
 from serving.manifest import parse, to_endpoint
-from serving.replica import Replica, ReplicaState
+from serving.replica import Replica
 from serving.traffic import with_traffic
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingMetrics:
-    """Replicas and decisions of every declared version, for `/metrics`."""
-
-    replicas: Mapping[VersionKey, Mapping[ReplicaState, int]]
-    desired: Mapping[VersionKey, int]
-    decisions: Mapping[tuple[VersionKey, Direction], int]
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemMetrics:
-    """Problems, for `/metrics`."""
-
-    versions: Mapping[VersionKey, Collection[Problem]] = field(default_factory=dict)
-    """Versions with problems."""
-    degraded: frozenset[str] = frozenset()
-    """Endpoints that do not run as declared, or are skipped."""
 
 
 class EndpointService:
@@ -77,6 +56,7 @@ class EndpointService:
         self._issuer = issuer
         self._sources = sources
         self._entropy = entropy
+        self.metrics = EndpointMetrics(registry, scaling, sources)
 
     # ---- changes
 
@@ -256,28 +236,6 @@ class EndpointService:
     def shortfalls(self) -> list[Shortfall]:
         """The versions that are not ready; the installation is ready without any."""
         return shortfalls(self._registry.endpoints(), self._sources.view)
-
-    def measure(self) -> ScalingMetrics:
-        """Current numbers for `/metrics`."""
-        versions = [(v, VersionKey(e.name, v.name)) for e in self._registry.endpoints() for v in e.versions]
-        return ScalingMetrics(
-            replicas={key: self._sources.view.counts(key) for _, key in versions},
-            desired={key: self._scaling.desired(version, key) for version, key in versions},
-            decisions=dict(self._scaling.decisions.counts()),
-        )
-
-    async def problems(self) -> ProblemMetrics:
-        """Current problems for `/metrics`. Gives way after every endpoint: 0.05 ms for each version."""
-        versions, degraded = dict[VersionKey, Collection[Problem]](), set(self.skipped())
-        for endpoint in self._registry.endpoints():
-            for version in endpoint.versions:
-                key = VersionKey(endpoint.name, version.name)
-                if found := problems_of(key, self._sources):
-                    versions[key] = found
-            if self._sources.degraded(endpoint.name):
-                degraded.add(endpoint.name)
-            await asyncio.sleep(0)
-        return ProblemMetrics(versions, frozenset(degraded))
 
     def _with_token_auth(self, name: str) -> DeclaredEndpoint:
         declared = self._registry.get(name)

@@ -31,7 +31,8 @@ from controlplane.audit import audited
 from controlplane.callers import trusted_users_only
 from controlplane.control_errors import InvalidCall
 from controlplane.dashboard_pages import dashboard_handlers
-from controlplane.endpoint_service import EndpointService, ProblemMetrics, ScalingMetrics
+from controlplane.endpoint_metrics import ProblemMetrics, ScalingMetrics
+from controlplane.endpoint_service import EndpointService
 from controlplane.keys import KeyPair, KeyType
 from controlplane.log_streams import LogLine
 from controlplane.openapi import MAX_LAST, MAX_TAIL, OPERATIONS, OUTCOME_HEADER, Operation, document
@@ -156,8 +157,8 @@ class _Probes:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         workers = await self._metrics.collect() if self._metrics is not None else ()
-        problems = await self._endpoints.problems()
-        body = await self._render(workers, self._endpoints.measure(), problems)
+        problems = await self._endpoints.metrics.problems()
+        body = await self._render(workers, self._endpoints.metrics.scaling(), problems)
         return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
 
 

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
-from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
+from controlplane.endpoint_metrics import ProblemMetrics, ScalingMetrics
 from scorefront.frontend_scaling import FrontEndFigures
 from scorefront.worker_totals import HISTOGRAMS, BucketTotals, DeclaredSeries, WorkerTotals
 from serving.endpoint import VersionKey

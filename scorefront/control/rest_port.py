@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from cluster.kubernetes.client.election import LeaderInfo
-from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
+from controlplane.endpoint_metrics import ProblemMetrics, ScalingMetrics
 from controlplane.leader_proxy import LeaderProxy
 from controlplane.rest_guard import Handler
 from scorefront.exposition import Exposition

@@ -9,7 +9,7 @@ from typing import Final
 
 from cluster import atomic_files
 from cluster.link import WorkerMetrics
-from controlplane.endpoint_service import ScalingMetrics
+from controlplane.endpoint_metrics import ScalingMetrics
 from controlplane.records import DecisionRecord
 from controlplane.routers import WorkerMetricsSource
 from serving.clock import Clock

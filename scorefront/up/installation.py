@@ -188,7 +188,7 @@ class _Installation:
         )
         endpoints = self._plane.endpoints
         self._history = HistoryFeed(
-            options.state_dir, self._routers, endpoints.measure, clock, wall, endpoints.take_moves
+            options.state_dir, self._routers, endpoints.metrics.scaling, clock, wall, endpoints.take_moves
         )
         self._workspace = LaptopWorkspace(
             store_url,

@@ -177,11 +177,11 @@ async def test_no_state_is_ok_while_the_end_of_a_former_version_is_refused(leade
     view = await leader.plane.endpoints.get("iris")
     assert view["status"]["degraded"] == f"{reason}: {message}"
     assert await at_a_glance(leader) == ["degraded"]
-    assert (await leader.plane.endpoints.problems()).degraded == {"iris"}
+    assert (await leader.plane.endpoints.metrics.problems()).degraded == {"iris"}
     refuse(leader)
     await leader.settle(130)
     assert leader.conditions()["Degraded"][0] == "False" and await at_a_glance(leader) == ["ok"]
-    assert (await leader.plane.endpoints.problems()).degraded == frozenset()
+    assert (await leader.plane.endpoints.metrics.problems()).degraded == frozenset()
 
 
 async def test_no_state_is_ok_while_an_invalid_declaration_is_not_followed(leader: Leadership) -> None:

@@ -503,7 +503,7 @@ async def test_logs_of_several_replicas_are_in_the_order_of_time(bench: Bench) -
 async def test_metrics_cover_every_declared_version(bench: Bench) -> None:
     await bench.apply(manifest(versions=TWO))
     await bench.until(lambda: len(bench.routers.replicas) == 2)
-    measured = bench.plane.endpoints.measure()
+    measured = bench.plane.endpoints.metrics.scaling()
     assert measured.desired == {BLUE: 1, GREEN: 1}
     assert measured.replicas[BLUE][READY] == 1
 

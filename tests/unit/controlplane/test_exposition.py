@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from autoscaler.policy import Direction
 from cluster.link import Histogram, VersionMetrics, WorkerMetrics
 from cluster.provider import Problem
-from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
+from controlplane.endpoint_metrics import ProblemMetrics, ScalingMetrics
 from scorefront.exposition import MAX_ENDED_WORKERS, Exposition
 from serving.endpoint import VersionKey
 from serving.replica import ReplicaState

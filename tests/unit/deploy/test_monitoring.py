@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from autoscaler.policy import Direction
 from cluster.link import WorkerMetrics
 from cluster.provider import Problem
-from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
+from controlplane.endpoint_metrics import ProblemMetrics, ScalingMetrics
 from controlplane.kubernetes.cluster_control import ClusterControl
 from router.metrics import WorkerStats
 from router.supervisor.worker_supervisor import Supervisor

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoscaler.frontend_settings import ClusterPurpose, FrontEndSettings, WorkerLoad
 from autoscaler.policy import Direction
-from controlplane.endpoint_service import ProblemMetrics, ScalingMetrics
+from controlplane.endpoint_metrics import ProblemMetrics, ScalingMetrics
 from router.inflight_table import BEAT_S
 from router.settings import SettingError
 from scorefront.exposition import Exposition

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cluster.link import WorkerMetrics
-from controlplane.endpoint_service import ScalingMetrics
+from controlplane.endpoint_metrics import ScalingMetrics
 from scorefront.up.history_feed import FILE, HistoryFeed
 from serving.replica import ReplicaState
 from telemetry.history.metric_history import HistorySpan
