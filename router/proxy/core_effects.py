@@ -109,11 +109,16 @@ class CoreEffects:
         self.arm_timer()
 
     def replica_stalled(self, connection: UpstreamConnection) -> None:
-        """A replica with one slot is silent: an idle connection of another worker may keep it from this one."""
-        exchange = connection.exchange
-        if exchange is not None and exchange.queue is not None:
+        """A replica is silent on a new connection: idle connections of other workers may keep its threads from it.
+
+        A worker without others has idle connections to a replica only while it needs no new one.
+        """
+        exchange, dispatcher = connection.exchange, self._dispatcher
+        if exchange is None or exchange.queue is None:
+            return
+        if dispatcher.group.linked or dispatcher.slots_of(connection.replica_id) == 1:
             self._stats.counters["replica_stalled"] += 1
-            self._dispatcher.close_idle(exchange.queue.key, connection.replica_id)
+            dispatcher.close_idle(exchange.queue.key, connection.replica_id)
             self.carry_out_all([])
 
     def note_broken_rule(self, exchange: Exchange, rule: str) -> None:

@@ -249,10 +249,14 @@ async def test_idle_connections_are_closed_and_not_kept_for_a_while_when_another
     assert replica.connections == 2
 
 
-@pytest.mark.parametrize(("slots", "stalls"), [(1, 1), (2, 0)])
-async def test_silence_on_a_new_connection_to_a_replica_with_one_slot_is_told_to_the_other_workers(
-    rig: Rig, slots: int, stalls: int
+@pytest.mark.parametrize(
+    ("slots", "others", "stalls"), [(1, False, 1), (2, False, 0), (2, True, 1)], ids=("one-slot", "alone", "group")
+)
+async def test_silence_on_a_new_connection_to_a_replica_is_told_to_the_other_workers(
+    rig: Rig, slots: int, others: bool, stalls: int
 ) -> None:
+    if others:
+        rig.gateway.dispatcher.group.linked["peer"] = None
     event = asyncio.Event()
     replica = await rig.replica(when(event), slots=slots)
     client = await rig.client()
