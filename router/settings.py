@@ -70,6 +70,8 @@ class RouterSettings:
     """Quarantine of the slots of a dead worker: their replicas may still be busy."""
     poll_s: float = 0.0
     """Busy polling after the last activity; 0: off."""
+    short_slices: bool = True
+    """Short time slices of the scheduler (Linux 6.12): a worker that wakes does not wait for the running process."""
     hide_endpoints: bool = False
     """Answer requests to unknown endpoints with 401, like those without a valid credential."""
     trusted_proxies: tuple[Network, ...] = ()

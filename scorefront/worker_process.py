@@ -23,6 +23,7 @@ from router.worker.router_worker import WorkerOptions, run
 from scorefront.process.event_loop import use_fast_loop
 from scorefront.process.process_hardening import keep_memory_private
 from scorefront.process.process_log import RecordFormatter, Relay, RelayHandler
+from scorefront.process.time_slices import shorten_slices
 from serving.destinations import LOOPBACK, Destinations, networks
 from telemetry.payload_observer import PayloadObservers
 from telemetry.request_recorder import RecordRules
@@ -68,6 +69,8 @@ def main() -> int:
         return 2
     use_fast_loop()
     _collect_seldom()
+    # With the usual slices a yield would cost milliseconds on a busy core.
+    yield_cpu = os.sched_yield if settings.short_slices and shorten_slices() else _nothing
     relay = Relay(sys.stderr.fileno())
     handler = RelayHandler(relay.fd)
     handler.setFormatter(RecordFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -91,6 +94,7 @@ def main() -> int:
             statics=_statics(arguments.static_cidrs, arguments.own_ports, arguments.own_names),
             issuer_hosts=hosts,
             observers=_observers(arguments),
+            yield_cpu=yield_cpu,
         )
     )
     relay.close()
@@ -117,6 +121,10 @@ def _statics(cidrs: str | None, ports: str, names: str) -> StaticAddresses:
     return StaticAddresses(
         destinations, [int(port) for port in ports.split(",") if port], names.split(",") if names else ()
     )
+
+
+def _nothing() -> None:
+    """No yield."""
 
 
 def _collect_seldom() -> None:

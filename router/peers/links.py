@@ -47,15 +47,24 @@ class LinkEvents:
 class Links:
     """All links of one worker, from the first `enter` to `close`."""
 
-    def __init__(self, name: str, events: LinkEvents, u: Callable[[], float], trust: Trust | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        events: LinkEvents,
+        u: Callable[[], float],
+        trust: Trust | None = None,
+        yield_cpu: Callable[[], None] = lambda: None,
+    ) -> None:
         """`name`: of this worker. `events`: callbacks. `u`: random numbers in [0, 1).
 
-        `trust`: certificates for peers on other machines; None (default): Unix sockets only.
+        `trust`: certificates for peers on other machines; None (default): Unix sockets only. `yield_cpu`: called once
+        messages were sent in the middle of a tick, default nothing.
         """
         self._name = name
         self._events = events
         self._u = u
         self._trust = trust
+        self._yield_cpu = yield_cpu
         self._loop = asyncio.get_running_loop()
         self._log_limit = LogLimit(self._loop.time)
         self._members: dict[str, Member] = {}
@@ -111,12 +120,13 @@ class Links:
         """Send enqueued messages now, once per tick.
 
         A slot in transit is unused: under low load it does not wait for the end of the tick; under high load a tick
-        still costs two frames at most.
+        still costs two frames at most. A peer on the same core runs before the rest of the tick.
         """
         if not self._flushed_now and self._unflushed:
             self._flushed_now = True
-            for connection in self._unflushed:
-                connection.flush_now()
+            sent = [connection.flush_now() for connection in self._unflushed]
+            if any(sent):
+                self._yield_cpu()
 
     def up(self) -> frozenset[str]:
         """Peers with an open session."""

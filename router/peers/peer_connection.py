@@ -126,19 +126,20 @@ class PeerConnection(asyncio.Protocol):
         self._outgoing.append(message)
         return len(self._outgoing) == 1
 
-    def flush_now(self) -> None:
-        """Send enqueued messages at once if the socket buffer is free; otherwise `flush` sends them."""
+    def flush_now(self) -> bool:
+        """Send enqueued messages at once if the socket buffer is free; otherwise False, and `flush` sends them."""
         assert self._transport is not None
         outgoing = self._outgoing
         if not self.live or len(outgoing) > _FEW or self._fd < 0 or self._transport.get_write_buffer_size():
-            return
+            return False
         if any(type(message) is Declare for message in outgoing):
-            return
+            return False
         frame = encode(self.session.pack(tuple(outgoing)))
         outgoing.clear()
         rest = write_at_once(self._transport, self._fd, frame)
         if rest:
             self._transport.write(rest)
+        return True
 
     def flush(self) -> None:
         """Send enqueued messages as one frame."""

@@ -20,17 +20,23 @@ class Peering:
     """Connects the dispatcher to the peers; from `open` to `close`."""
 
     def __init__(
-        self, gateway: Gateway, name: str, adopt: Callable[[bytes, bool], asyncio.Protocol], trust: Trust | None = None
+        self,
+        gateway: Gateway,
+        name: str,
+        adopt: Callable[[bytes, bool], asyncio.Protocol],
+        trust: Trust | None = None,
+        yield_cpu: Callable[[], None] = lambda: None,
     ) -> None:
         """`adopt`: makes the protocol of a client connection that another worker gives, with what it has read of it,
         and whether a request on it has been admitted.
 
-        `trust`: for peers on other machines.
+        `trust`: for peers on other machines. `yield_cpu`: see `Links`.
         """
         self._gateway = gateway
         self._name = name
         self._adopt = adopt
-        self._links = Links(name, LinkEvents(self._up, self._down, self._hear), random.random, trust)  # noqa: TID251 - a shell
+        events = LinkEvents(self._up, self._down, self._hear)
+        self._links = Links(name, events, random.random, trust, yield_cpu)  # noqa: TID251 - a shell
         self._handoff: HandoffListener | None = None
         self._givers: dict[str, HandoffSender] = {}
         """Senders to other workers, by address."""

@@ -99,6 +99,8 @@ class WorkerOptions:
     """Hosts from which keys of foreign token issuers may be fetched."""
     observers: ObserverFactory | None = None
     """Makes the observers of versions; None: no request is observed."""
+    yield_cpu: Callable[[], None] = lambda: None
+    """Lets a worker on the same core run that has just been sent a slot."""
 
 
 class RouterWorker:
@@ -136,7 +138,7 @@ class RouterWorker:
         )
         self._reports = WorkerReports(self.gateway, options.name, self._send)
         self._scrapes: asyncio.Queue[int] = asyncio.Queue()
-        self._peering = Peering(self.gateway, options.name, self._adopt, options.trust)
+        self._peering = Peering(self.gateway, options.name, self._adopt, options.trust, options.yield_cpu)
 
     def _adopt(self, read: bytes, known: bool) -> Downstream:
         return Downstream(self.gateway, read, known)

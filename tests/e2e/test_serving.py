@@ -9,6 +9,9 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from scorefront.process.time_slices import SLICE_S, slice_ns
 from tests.e2e.conftest import Site
 from tests.unit.deploy.monitoring import OF_A_CLUSTER, asked_for, queries
 
@@ -34,6 +37,12 @@ def test_every_answer_carries_a_request_id_that_the_replica_saw_too(site: Site) 
     refused = site.score("echo")
     assert uuid.UUID(refused.headers["x-ms-request-id"])
     assert "azureml-model-deployment" not in refused.headers
+
+
+@pytest.mark.skipif(slice_ns() == 0, reason="the kernel has no slices of a single thread (before 6.12)")
+def test_a_worker_has_short_time_slices(site: Site) -> None:
+    workers = [one.pid for one in site.installation.descendants() if "router-worker" in one.cmdline()]
+    assert [slice_ns(pid) for pid in workers] == [round(1e9 * SLICE_S)]
 
 
 def test_a_version_is_pinned_by_header_or_by_path(site: Site) -> None:

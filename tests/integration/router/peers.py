@@ -30,7 +30,9 @@ class Node:
         self.greeting: PeerMessage | None = None
         """Messages sent to every new peer."""
         events = LinkEvents(self._up, self._down, self._message)
-        self.links = Links(name, events, random.Random(chance).random, trust)
+        self.yields = 0
+        """Times that the links have yielded the core."""
+        self.links = Links(name, events, random.Random(chance).random, trust, self._yield)
         self.address = self.links.listen(address)
 
     @property
@@ -40,6 +42,9 @@ class Node:
     def numbers(self, peer: str) -> list[int]:
         """Numbers of the pings received from a peer."""
         return [message.number for name, message in self.heard if name == peer and isinstance(message, Ping)]
+
+    def _yield(self) -> None:
+        self.yields += 1
 
     def _up(self, peer: str) -> None:
         assert peer in self.links.up()

@@ -129,6 +129,24 @@ async def test_a_hurried_message_is_sent_at_once_and_the_rest_of_the_tick_follow
     await peer.close()
 
 
+async def test_the_core_is_yielded_once_a_tick_after_hurried_messages(node: Make) -> None:
+    b = node("b")
+    peer = await RawPeer.connect("a", b)
+    b.links.enter(View(1, (Member("a", "unix:/nowhere"), b.member)))
+    await peer.greet("b")
+    await eventually(lambda: b.links.up())
+    b.links.send("a", Ping(0))
+    await peer.frame()
+    assert b.yields == 0, "no message was hurried"
+    b.links.flush_now()
+    assert b.yields == 0, "there was no message"
+    for number in range(1, 5):
+        b.links.send("a", Ping(number))
+        b.links.flush_now()
+    assert b.yields == 1
+    await peer.close()
+
+
 async def test_messages_without_urgency_go_at_the_end_of_the_tick(node: Make) -> None:
     a, b = node("a"), node("b")
     meet(a, b)

@@ -30,6 +30,7 @@ FIELDS |= {f"control_{field.name}": field for field in dataclasses.fields(PortLi
 FIELDS |= {f"payloads_{field.name}": field for field in dataclasses.fields(CollectorSettings)}
 UNITS = {"_bytes": "bytes", "_s": "seconds", "max_fields": "fields", "_connections": "connections"}
 UNITS |= {"max_attempts": "attempts", "_cpu": "share", "hide_endpoints": "switch"}
+UNITS |= {"short_slices": "switch"}
 UNITS |= {"_compress": "switch", "_days": "days", "_port": "port"}
 
 _row = re.compile(r"^\| `(\w+)` \| ([0-9.]+|true|false) \| (\w+) \| `(\w+)` \| (.+) \|$", re.MULTILINE)
