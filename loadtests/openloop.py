@@ -43,6 +43,8 @@ class Outcomes:
         """0: no answer, or a broken one."""
         self.connections = 0
         """That were made."""
+        self.began_s = 0.0
+        """Start of the run on the monotonic clock."""
 
     @property
     def latencies_s(self) -> list[float]:
@@ -106,6 +108,7 @@ class Generator:
         arrivals = self.outcomes.arrivals_s
         exact_timers()
         began = time.perf_counter() + LEAD_S
+        self.outcomes.began_s = began
         following, end = 0, arrivals[-1] + PATIENCE_S
         try:
             while following < len(arrivals) or self._busy:

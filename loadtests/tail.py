@@ -6,6 +6,10 @@ Arrivals are Poisson and open loop, work is exponential with a mean of 20 ms; bo
 The replicas write down how long each request really worked: that, and not what was asked for, is what the ideal FIFO
 gets. A request overlaps when it reached a replica that was still working.
 
+"Idle" is the time from the end of a replica's work to the next request, if that one was waiting: what the ideal does
+not have. Its median is the proxy's and the kernel's (compare HAProxy, --peers); its mean has the stalls of the machine,
+too, if others run on the same cores. "At p50" is the ratio of p99 if every idle time were the median.
+
 A single worker has a core of its own. Several (--workers 1,2,4) share that core, of which some 400 requests a second
 take little: with cores of their own they would take time from the load on a machine with two. Their connections are
 opened beforehand, and every worker has as many; with --skew there are rows, too, where one worker has all of them: the
@@ -19,7 +23,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
 from loadtests.bench.figures import Promise, Table, judged, percentile, poisson
 from loadtests.openloop import Generator, Outcomes
@@ -85,6 +89,10 @@ class Row:
     """Limit of the ratio of p99; of one worker that of the mean, too."""
     on_busiest: float = float("nan")
     """Share of the connections that one worker had at the end."""
+    idle_s: Sequence[float] = ()
+    """Times for which a replica stood idle although its next request was waiting."""
+    p99_ratio_at_p50: float = float("nan")
+    """Ratio of p99 of an ideal queue with the median of `idle_s` between two requests."""
 
     @property
     def mean_ratio(self) -> float:
@@ -97,13 +105,33 @@ class Row:
         return percentile(self.latencies_s, 0.99) / percentile(self.ideal_s, 0.99)
 
 
+def idle_times_s(jobs: Iterable[Job], arrived_s: Callable[[int], float]) -> list[float]:
+    """Times from the end of a request at a replica to the next one there, if that one was waiting by then.
+
+    `arrived_s`: intended moment of a request by its index, on the clock of the jobs.
+    """
+    ended: dict[int, float] = {}
+    found = []
+    for job in sorted(jobs, key=lambda job: job.came_s):
+        before = ended.get(job.replica)
+        if before is not None and arrived_s(job.index) < before <= job.came_s:
+            found.append(job.came_s - before)
+        ended[job.replica] = job.ended_s
+    return found
+
+
 def row(case: "Case", load: float, outcomes: Outcomes, jobs: Sequence[Job], on_busiest: float) -> Row:
     """Compare the measurement with the ideal over the same requests: those that reached a replica."""
     worked = sorted(jobs, key=lambda job: job.index)
     arrivals = [outcomes.arrivals_s[job.index] for job in worked]
-    ideal = ideal_fifo(arrivals, [job.work_s for job in worked], REPLICAS)
+    work = [job.work_s for job in worked]
+    ideal = ideal_fifo(arrivals, work, REPLICAS)
+    idle = idle_times_s(jobs, lambda index: outcomes.began_s + outcomes.arrivals_s[index])
+    usual = median(idle) if idle else 0.0
+    at_p50 = percentile(ideal_fifo(arrivals, [each + usual for each in work], REPLICAS), 0.99) / percentile(ideal, 0.99)
     counts = overlapping(jobs), outcomes.failed
-    return Row(case.name, load, outcomes.latencies_s, ideal, outcomes.lateness_s, *counts, case.bound, on_busiest)
+    measured = outcomes.latencies_s, ideal, outcomes.lateness_s, *counts
+    return Row(case.name, load, *measured, case.bound, on_busiest, idle, at_p50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +207,9 @@ def table(rows: Sequence[Row]) -> Table:
         "p99 ms",
         "ideal p99",
         "ratio",
+        "idle p50 µs",
+        "mean",
+        "at p50",
         "sent late",
         "overlaps",
         "failed",
@@ -192,8 +223,10 @@ def table(rows: Sequence[Row]) -> Table:
         tails = (f"{1000 * p99:.2f}", f"{1000 * ideal_p99:.2f}", f"{each.p99_ratio:.3f}")
         late = f"{1000 * fmean(each.lateness_s):.2f}"
         on_one = "" if math.isnan(each.on_busiest) else f"{each.on_busiest:.0%}"
+        idle = each.idle_s or [float("nan")]
+        idles = (f"{1e6 * median(idle):.0f}", f"{1e6 * fmean(idle):.0f}", f"{each.p99_ratio_at_p50:.3f}")
         ends = (late, f"{each.overlaps:,}", f"{each.failed:,}", on_one)
-        lines.append((each.name, f"{each.load:g}", *cells, *tails, *ends))
+        lines.append((each.name, f"{each.load:g}", *cells, *tails, *idles, *ends))
     return Table(columns, tuple(lines))
 
 

@@ -17,6 +17,8 @@ from types import FrameType, TracebackType
 
 import psutil
 
+from scorefront.process.time_slices import shorten_slices
+
 ROOT = Path(__file__).parents[2]
 START_S = 30.0
 STOP_S = 5.0
@@ -144,8 +146,12 @@ def peak_resident_bytes(pids: Iterable[int]) -> int:
 
 
 def exact_timers() -> None:
-    """Let this thread wake when it asked to: Linux else adds up to 50 µs to every sleep (prctl(2), timer slack)."""
+    """Let this thread wake when it asked to: Linux else adds up to 50 µs to every sleep (prctl(2), timer slack).
+
+    On a busy core it would also wait for the slice of another process.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    shorten_slices()
 
 
 def first_line_of(*command: str) -> str | None:

@@ -103,6 +103,7 @@ class Product:
 
 def start(rig: Rig, upstreams: Sequence[int], slots: int = SLOTS, workers: int = 1, idle_s: float = 0) -> Target:
     """scorefront with key auth in front of these ports; `idle_s`: idle timeout of connections, 0 = the default."""
-    environment = {"SCOREFRONT_IDLE_TIMEOUT_S": str(idle_s)} if idle_s else {}
+    names = ("SCOREFRONT_IDLE_TIMEOUT_S", "SCOREFRONT_UNAUTHORIZED_IDLE_TIMEOUT_S")
+    environment = dict.fromkeys(names, str(idle_s)) if idle_s else {}
     document = manifest(KEY.endpoint, [routed(KEY.version, upstreams, slots)])
     return Product(rig, document, workers=workers, environment=environment).target()

@@ -11,10 +11,12 @@ Two more kinds of slots count as in flight without a known user:
 - quarantined: a dead worker used it, and the replica may still be busy with the request.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from router.core.borrower_knowledge import BorrowerKnowledge, Place
 from router.core.declared_leases import DeclaredLeases, PeerAsk
 from router.core.ledger import ReplicaSlots
 from router.core.slot_messages import Recall, SlotGranted
@@ -22,9 +24,6 @@ from router.core.slot_messages import Recall, SlotGranted
 if TYPE_CHECKING:
     from router.core.peer_group import PeerGroup
     from router.core.version_queue import Grant, VersionQueue
-
-Place = tuple[int, float]
-"""Position of a ticket among all: retries (0) before others (1), then by arrival."""
 
 
 class PeerQueue:
@@ -68,11 +67,11 @@ class Lender:
 
     __slots__ = (
         "_group",
+        "_knowledge",
         "_liveness",
         "_loans",
         "_quarantined",
         "_unaccounted",
-        "_unaware",
         "learned",
         "peer_queues",
         "queue",
@@ -90,8 +89,7 @@ class Lender:
         self._loans: dict[str, dict[int, ReplicaSlots]] = {}
         self._unaccounted: dict[ReplicaSlots, int] = {}
         self._quarantined: dict[ReplicaSlots, int] = {}
-        # Borrowers not yet told that other requests are queued.
-        self._unaware: dict[str, None] = {}
+        self._knowledge = BorrowerKnowledge()
 
     # ---- asks
 
@@ -107,7 +105,7 @@ class Lender:
         grants = self.queue.match_all(now)
         if (peer, number) in self._group.peer_asks:
             self.queue.mark_starved()
-        self.recall_idle(now)
+        self.inform_borrowers(now)
         return grants
 
     def forget(self, peer: str, number: int) -> bool:
@@ -141,24 +139,26 @@ class Lender:
                 self._grant(peer, number, replica, now)
         return self.queue.match_own(now) if own is not None else None
 
-    def recall_idle(self, now: float) -> None:
-        """Tell borrowers, each once, that others wait: they return idle slots."""
-        for peer in list(self._unaware):
-            others_age_s = self._others_age_s(peer, now)
+    def inform_borrowers(self, now: float) -> None:
+        """Update borrowers that would else delay a slot.
+
+        Those that know of no other ticket return idle slots; the one with the oldest ticket of all uses its next slot.
+        """
+        for peer in self._knowledge.unaware():
+            others_age_s = self._tell(peer, now)
             if others_age_s is not None:
-                del self._unaware[peer]
                 self._group.send(peer, Recall(self.queue.key, "", others_age_s))
+        if self.peer_queues:
+            (place, _), first = min((asks.head(), peer) for peer, asks in self.peer_queues.items())
+            own = self.queue.head()
+            if (own is None or place < own) and self._knowledge.needs_update(first, place, now):
+                self._group.send(first, Recall(self.queue.key, "", self._tell(first, now)))
 
     def _grant(self, peer: str, number: int, replica: ReplicaSlots, now: float) -> None:
         self.forget(peer, number)
         lease = next(self._group.lease_ids)
         self._add_loan(peer, lease, replica)
-        others_age_s = self._others_age_s(peer, now)
-        if others_age_s is None:
-            self._unaware[peer] = None
-        else:
-            self._unaware.pop(peer, None)
-        key = self.queue.key
+        key, others_age_s = self.queue.key, self._tell(peer, now)
         self._group.send(peer, SlotGranted(key, number, lease, replica.id, replica.host, replica.port, others_age_s))
 
     def _enqueue(self, peer: str, number: int, ask: PeerAsk) -> None:
@@ -169,13 +169,15 @@ class Lender:
         self.queue.changed = True
         self._group.peer_asks[peer, number] = self
 
-    def _others_age_s(self, peer: str, now: float) -> float | None:
-        """Age of the oldest ticket of any other worker; None if there is none."""
+    def _tell(self, peer: str, now: float) -> float | None:
+        """Age of the oldest ticket of any other worker, None if there is none, for a message: `peer` knows it then."""
         own = self.queue.head()
         arrivals = [asks.head()[0][1] for other, asks in self.peer_queues.items() if other != peer]
         if own is not None:
             arrivals.append(own[1])
-        return max(0.0, now - min(arrivals)) if arrivals else None
+        since = min(arrivals, default=math.inf)
+        self._knowledge.told(peer, since)
+        return max(0.0, now - since) if arrivals else None
 
     # ---- loans
 
@@ -222,7 +224,7 @@ class Lender:
                     self.queue.ledger.occupy(replica)
                 self._add_loan(peer, lease, replica)
         if self._loans.get(peer):
-            self._unaware[peer] = None
+            self._knowledge.told(peer, math.inf)
 
     def recall_replica(self, replica: ReplicaSlots) -> None:
         """Tell borrowers to begin no further request on slots of a replica."""
@@ -249,7 +251,7 @@ class Lender:
         replica = loans.pop(lease)
         if not loans:
             del self._loans[peer]
-            self._unaware.pop(peer, None)
+            self._knowledge.drop(peer)
         del self._group.loans[peer, lease]
         return replica
 

@@ -170,7 +170,7 @@ class PeerGroup:
         for queue in self._queues():
             if queue.lender is not None and (queue.waiting or queue.lender.peer_queues):
                 grants += queue.match_all(now)
-                queue.lender.recall_idle(now)
+                queue.lender.inform_borrowers(now)
         return grants
 
     # ---- sessions
@@ -285,8 +285,10 @@ class PeerGroup:
                     return lender.ask(peer, message.ask, peer_ask(message, now), now)
             case Forget():
                 for ask in message.asks:
-                    if (peer, ask) in self.peer_asks:
-                        self.peer_asks[peer, ask].forget(peer, ask)
+                    lender = self.peer_asks.get((peer, ask))
+                    if lender is not None:
+                        lender.forget(peer, ask)
+                        lender.inform_borrowers(now)
             case Failed():
                 self._dispatcher.queue_for_peer(message.key).health.reported(message, now)
         return []

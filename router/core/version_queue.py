@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from router.core.borrower_knowledge import Place
 from router.core.borrowing import Borrower
 from router.core.health import UNCERTAIN
 from router.core.health_watch import HealthWatch
 from router.core.ledger import Lease, Ledger, ReplicaSlots
-from router.core.lending import Lender, Place
+from router.core.lending import Lender
 from router.core.replica_lifecycle import ReplicaLifecycle
 from router.core.retry_budget import RetryBudget
 from router.core.router_errors import NoReadyReplicas, Overloaded, RouterError
@@ -303,12 +304,15 @@ class VersionQueue:
             return  # only the owner knows of free slots
         self.mark_starved()
         if self.lender is not None:
-            self.lender.recall_idle(now)
+            self.lender.inform_borrowers(now)
 
     def _match(self, now: float) -> Grant | None:
-        if self.lender is not None and self.lender.peer_queues:
-            return self.lender.match(now)
-        return self.match_own(now)
+        lender = self.lender
+        if lender is None or not lender.peer_queues:
+            return self.match_own(now)
+        grant = lender.match(now)
+        lender.inform_borrowers(now)
+        return grant
 
     def _refusal(self) -> RouterError:
         replicas = self.replicas.values()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from loadtests.openloop import Outcomes
 from loadtests.peers import scorefront
 from loadtests.peers.replicas import Job
-from loadtests.tail import REPLICAS, Case, ideal_fifo, overlapping, row
+from loadtests.tail import REPLICAS, Case, ideal_fifo, idle_times_s, overlapping, row
 
 moments = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=25)
 
@@ -74,3 +74,24 @@ def test_a_proxy_that_adds_nothing_is_at_one_times_the_ideal() -> None:
     assert found.mean_ratio == found.p99_ratio == 1.0
     assert found.overlaps == found.failed == 0
     assert len(found.ideal_s) == 3 <= REPLICAS
+    assert not found.idle_s and found.p99_ratio_at_p50 == 1.0
+
+
+def test_a_replica_is_idle_from_the_end_of_a_request_to_one_that_was_waiting() -> None:
+    jobs = [job(0, 0, 10, 0), job(1, 0, 10, 1), job(0, 10.5, 20, 2), job(1, 12, 22, 3), job(0, 20.25, 30, 4)]
+    arrived = [0, 0, 5, 11, 6]
+    assert idle_times_s(jobs, lambda index: arrived[index]) == [0.5, 0.25], "the fourth came when its replica was free"
+
+
+def test_idle_time_between_requests_explains_the_tail_of_a_proxy_that_adds_nothing_else() -> None:
+    arrivals = [0.0] * (3 * REPLICAS)
+    outcomes = Outcomes(arrivals)
+    outcomes.began_s = 100.0
+    jobs = []
+    for index in range(len(arrivals)):
+        came = 1.5 * (index // REPLICAS)
+        outcomes.done_s[index], outcomes.status[index] = came + 1.0, 200
+        jobs.append(job(index % REPLICAS, 100 + came, 101 + came, index))
+    found = row(Case("idle", scorefront.start), 0.5, outcomes, jobs, float("nan"))
+    assert found.idle_s == [0.5] * (2 * REPLICAS)
+    assert found.p99_ratio == 4 / 3 and found.p99_ratio_at_p50 == 4.5 / 3

@@ -252,6 +252,52 @@ def test_a_slot_is_not_used_again_while_an_older_ticket_waits_elsewhere() -> Non
     assert group.runs(elder, younger, own) == [True, False, False]
 
 
+def behind_elders(group: Workers, owner: str, one: str, elders: int) -> tuple[Ticket, Ticket, list[Ticket], Ticket]:
+    """Running tickets of owner and borrower, some that wait at the owner, and a younger one at the borrower."""
+    (at_owner,), (running,) = fill(group, owner, 1), fill(group, one, 1)
+    group.pass_time(0.001)
+    waiting = fill(group, owner, elders)
+    group.pass_time(0.001)
+    (last,) = fill(group, one, 1)
+    return at_owner, running, waiting, last
+
+
+def test_a_borrower_uses_its_slot_for_its_ticket_once_the_older_ones_of_others_are_served() -> None:
+    group, owner, one, _ = workers(replica("r", slots=2))
+    at_owner, running, (elder,), last = behind_elders(group, owner, one, 1)
+    group.end(at_owner)
+    group.flow()
+    assert group.runs(elder, last) == [True, False]
+    group.end(running)
+    assert group.runs(last) == [True], "without a message"
+    assert not group.sent["Return"]
+
+
+def test_a_borrower_returns_its_slot_while_an_older_ticket_of_others_is_left() -> None:
+    group, owner, one, _ = workers(replica("r", slots=2))
+    at_owner, running, elders, last = behind_elders(group, owner, one, 2)
+    group.end(at_owner)
+    group.flow()
+    group.end(running)
+    group.flow()
+    assert group.runs(*elders, last) == [True, True, False]
+    assert group.sent["Return"] == 1
+
+
+def test_a_borrower_hears_of_its_turn_when_an_older_ask_of_another_borrower_is_cancelled() -> None:
+    group, _, one, other = workers(replica("r"))
+    (running,) = fill(group, one, 1)
+    group.pass_time(0.001)
+    (elder,) = fill(group, other, 1)
+    group.pass_time(0.001)
+    (last,) = fill(group, one, 1)
+    assert group.queue(other).abandon(elder)
+    group.did(other, [])
+    group.flow()
+    group.end(running)
+    assert group.runs(last) == [True], "without a message"
+
+
 def test_a_recall_is_sent_once_to_a_borrower_with_loans() -> None:
     group, owner, one, _ = workers(replica("r", slots=2))
     fill(group, one, 2)
