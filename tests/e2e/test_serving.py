@@ -41,8 +41,9 @@ def test_every_answer_carries_a_request_id_that_the_replica_saw_too(site: Site) 
 
 @pytest.mark.skipif(slice_ns() == 0, reason="the kernel has no slices of a single thread (before 6.12)")
 def test_a_worker_has_short_time_slices(site: Site) -> None:
-    workers = [one.pid for one in site.installation.descendants() if "router-worker" in one.cmdline()]
-    assert [slice_ns(pid) for pid in workers] == [round(1e9 * SLICE_S)]
+    workers = [one for one in site.installation.descendants() if "router-worker" in one.cmdline()]
+    oldest = min(workers, key=lambda one: one.create_time())
+    assert slice_ns(oldest.pid) == round(1e9 * SLICE_S)
 
 
 def test_a_version_is_pinned_by_header_or_by_path(site: Site) -> None:
