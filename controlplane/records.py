@@ -103,6 +103,7 @@ class DecisionLog:
         self._records.pop(key, None)
         self._acted.pop(key, None)
         self._refused.pop(key, None)
+        self._moves = deque((each for each in self._moves if each.decision.key != key), maxlen=MOST_MOVES)
         for direction in Direction:
             self._counts.pop((key, direction), None)
 
