@@ -108,6 +108,8 @@ class EndpointGlance:
 class OverviewChoice:
     """The rows that are wanted."""
 
+    name: str = ""
+    """Whole name of one endpoint; "": any."""
     search: str = ""
     """Part of a name or description; case does not matter."""
     health: Collection[EndpointHealth] = field(default_factory=tuple)
@@ -120,7 +122,8 @@ class OverviewChoice:
         found = [
             row
             for row in rows
-            if (not self.health or row.health in self.health)
+            if self.name in ("", row.endpoint.name)
+            and (not self.health or row.health in self.health)
             and (not text or text in row.endpoint.name or text in row.endpoint.description.casefold())
         ]
         return sorted(found, key=_RANK[self.order])  # stable: equal ones stay by name
@@ -206,4 +209,4 @@ def reason_of(versions: Sequence[VersionGlance]) -> str:
             ready = f"{version.counts[ReplicaState.READY]} of {needed(version.version)} replicas ready"
             message = headline(version.message)
             return f"{version.version.name}: {ready}{f': {message}' if message else ''}"
-    return f"{100 * failed_share(versions):.1f} % of the requests of the last minute failed with a status from 500 on"
+    return f"{100 * failed_share(versions):.1f} % of the requests of the last minute failed (status 500 and above)"

@@ -37,6 +37,7 @@ OPERATIONS: Final = (
         "Health, replicas and traffic of the endpoints, one row each; the dashboard's first request",
         {200: "Overview", 400: "Error"},
         query={
+            "name": {"type": "string", "description": "only this endpoint"},
             "search": {"type": "string", "maxLength": MAX_SEARCH, "description": "part of a name or description"},
             "health": {
                 "type": "string",
@@ -159,8 +160,9 @@ def overview_routes(rows: OverviewRows, skipped: Callable[[], Mapping[str, Skipp
     """
 
     async def get(request: web.Request) -> web.StreamResponse:
-        payload.only(request.query, "search", "health", "sort", "offset", "limit")
+        payload.only(request.query, "name", "search", "health", "sort", "offset", "limit")
         choice = OverviewChoice(
+            name=request.query.get("name", ""),
             search=_search(request.query.get("search", "")),
             health=[
                 _word("health", word, EndpointHealth) for word in request.query.get("health", "").split(",") if word

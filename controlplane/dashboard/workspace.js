@@ -1,7 +1,10 @@
-// Models and deployments on the dashboard, beside dashboard.js. Data becomes text nodes, never markup.
-"use strict";
+// Deployments and models, below the overview.
+
+import { byId, clock, make, plural, setText, sizeOf } from "./elements.js";
+import { RestError, ask } from "./rest.js";
 
 const WORKSPACE_REFRESH_MS = 2000;
+const MODELS_REFRESH_MS = 10000;
 const OPERATIONS = 6; // most ended ones that are shown
 const RECENT_S = 900; // and only those of this time
 const MODELS = 50;
@@ -10,15 +13,6 @@ const ENDED = { Succeeded: "ok", Failed: "bad", Cancelled: "wait", TimedOut: "ba
 
 const operationRows = new Map();
 const seconds = (from, to) => `${Math.max(0, to - from).toFixed(1)} s`;
-const clock = (at) => new Date(at * 1000).toLocaleString([], { hour12: false });
-
-function sizeOf(bytes) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let place = 0;
-  for (; bytes >= 1000 && place < units.length - 1; place += 1) bytes /= 1000;
-  return `${place ? bytes.toFixed(1) : bytes} ${units[place]}`;
-}
-
 // ---- deployments
 
 class OperationRow {
@@ -131,52 +125,37 @@ function showModels(models) {
   setText(byId("model-count"), `${plural(models.length, "model")}${more}`);
 }
 
-// ---- origin of versions
-
-async function refreshOrigin(card) {
-  const { value } = await ask(`${card.path}/deployments`).catch(() => ({ value: [] }));
-  const mark = JSON.stringify(value);
-  if (mark === card.seen.origin) return;
-  card.seen.origin = mark;
-  card.origin.hidden = value.length === 0;
-  card.origin.replaceChildren(make("h3", {}, "Deployed from"), make("ul", { class: "origin" }, ...value.map(originRow)));
-}
-
-function originRow(deployed) {
-  const models = deployed.models.map(({ name, version }) => `${name}:${version}`).join(", ") || "no model";
-  const name = [deployed.environmentName, deployed.environmentVersion].filter(Boolean).join(":");
-  const key = deployed.environmentKey ? deployed.environmentKey.slice(0, 12) : "";
-  const environment = deployed.environmentKey ? `environment ${name ? `${name} ` : ""}(${key})` : "the Python of scorefront";
-  return make(
-    "li",
-    {},
-    make("b", {}, deployed.version),
-    ` ${models} · ${deployed.entryScript} of ${plural(deployed.source.length, "file")} · ${environment} · ${clock(deployed.deployed)}`,
-    make("span", { class: "of" }, ` operation ${deployed.operation}`),
-  );
-}
-
 // ---- the page
 
-async function refreshWorkspace() {
-  if (document.hidden) return true;
-  const response = await fetch("/api/v1/operations", { cache: "no-store" });
-  if (response.status === 501) return false; // a cluster has no workspace
-  if (!response.ok) throw new Error(`/api/v1/operations: ${response.status}`);
-  showOperations((await response.json()).value);
-  showModels((await ask("/api/v1/models?latest=true")).value);
-  return true;
-}
+export class Workspace {
+  constructor() {
+    this.element = byId("workspace");
+    this.modelsAt = 0;
+  }
 
-async function refreshWorkspaceForEver() {
-  for (;;) {
-    const goesOn = await refreshWorkspace().catch((error) => {
-      console.warn(error);
-      return true;
-    });
-    if (!goesOn) return;
-    await new Promise((resolve) => { setTimeout(resolve, WORKSPACE_REFRESH_MS); });
+  async refresh() {
+    if (document.hidden || this.element.hidden) return true;
+    try {
+      showOperations((await ask("/operations")).value);
+    } catch (error) {
+      if (error instanceof RestError && error.status === 501) return false; // a cluster has no workspace
+      throw error;
+    }
+    if (Date.now() - this.modelsAt >= MODELS_REFRESH_MS) {
+      this.modelsAt = Date.now();
+      showModels((await ask("/models?latest=true")).value);
+    }
+    return true;
+  }
+
+  async refreshForEver() {
+    for (;;) {
+      const goesOn = await this.refresh().catch((error) => {
+        console.warn(error);
+        return true;
+      });
+      if (!goesOn) return;
+      await new Promise((resolve) => { setTimeout(resolve, WORKSPACE_REFRESH_MS); });
+    }
   }
 }
-
-refreshWorkspaceForEver();

@@ -88,6 +88,7 @@ ROWS = [
         (OverviewChoice(order=OverviewOrder.FAILURES), "dabc"),
         (OverviewChoice(order=OverviewOrder.LATENCY), "cdab"),
         (OverviewChoice(health=[EndpointHealth.FAILING, EndpointHealth.STARTING]), "bd"),
+        (OverviewChoice(name="c"), "c"),
         (OverviewChoice(search="card p"), "b"),
         (OverviewChoice(search="C", health=[EndpointHealth.HEALTHY]), "c"),
     ],
