@@ -1,7 +1,8 @@
 """Cost and losses of collected payloads, and cost of telemetry.
 
-    python -m loadtests.collecting cost [--rounds 9] [--seconds 3]    CPU per request: off, at 0, 1, 100 %
+    python -m loadtests.collecting cost [--rounds 15] [--seconds 1]    CPU per request: off, at 0, 1, 100 %
     python -m loadtests.collecting cost --telemetry                  the same for request records and spans
+    python -m loadtests.collecting tail [--rounds 5] [--seconds 5]    p99 at 2,000 requests/s, off and at 100 %
     python -m loadtests.collecting loss [--requests 100000]          each request once, bodies by hash
     python -m loadtests.collecting kill [--requests 100000]          the same, while the collector is killed every 2 s
     python -m loadtests.collecting away [--seconds 600]              the store fails for so long
@@ -20,9 +21,8 @@ import shutil
 import signal
 import tempfile
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,129 +31,15 @@ import aiohttp
 import psutil
 from aiohttp import web
 
-from loadtests.bench import wrk
-from loadtests.bench.figures import Table, middle, rotated
+from loadtests import collecting_cost
 from loadtests.installation import Installation, manifest
-from loadtests.otlp_receiver import OtlpReceiver
-from loadtests.peers import nginx
-from loadtests.peers.rig import Rig, Target
-from loadtests.peers.scorefront import Product, routed
+from loadtests.peers.scorefront import routed
+from loadtests.telemetry_cost import telemetry_cost
 
-BODY_BYTES = 1024
 CONNECTIONS = 32
 KILL_S = 2.0
 SETTLE_S = 90.0
-COST_LIMITS = {"0 %": 1.01, "1 %": 1.01, "100 %": 1.10}
-_by_endpoint = re.compile(r'scorefront_payloads_total\{endpoint="(\w+)",result="(\w+)",version="blue"\} (\S+)')
-_telemetry = re.compile(r'scorefront_telemetry_records_total\{endpoint="(\w+)",result="(\w+)"\} (\S+)')
-TRACEPARENT = ("traceparent", f"00-{wrk.NEVER_THE_SAME.decode()}{'4b' * 8}-{'1f' * 8}-01")
-"""Of clients that begin a trace for every request."""
 _result = re.compile(r'scorefront_payloads_total\{endpoint="load",result="(\w+)",version="blue"\} (\d+)')
-
-
-@dataclass(slots=True)
-class Way:
-    """One way to collect or to export, and its runs."""
-
-    name: str
-    target: Target
-    fields: tuple[tuple[str, str], ...] = ()
-    """Further fields of its requests."""
-    runs: list[wrk.Run] = field(default_factory=list)
-
-
-def cost(rounds: int, seconds: int) -> int:
-    """Print CPU of the router worker per request, in interleaved rounds; the exit status."""
-    with Rig() as rig:
-        port = nginx.start_backend(rig).port
-        wanted: dict[str, float | None] = {"off": None, "0 %": 0, "1 %": 1, "100 %": 100}
-        documents = [
-            manifest(f"cost{number}", [routed("blue", [port], **_collection(percent))])
-            for number, percent in enumerate(wanted.values())
-        ]
-        product = Product(rig, *documents)
-        ways = [Way(name, product.target(f"cost{number}")) for number, name in enumerate(wanted)]
-        _drive(rig, ways, rounds, seconds)
-        counted = _counted_by_endpoint(product.control_url, _by_endpoint)
-    if len(counted) != len(ways) - 1:
-        raise SystemExit(f"no figures: payloads were not counted: {counted}")
-    return _judge(ways, counted, "collected")
-
-
-def telemetry_cost(rounds: int, seconds: int) -> int:
-    """The same for request records and spans. At 1 % only spans are exported, of a hundredth of the requests."""
-    with OtlpReceiver(keeps=False) as receiver, Rig() as rig:
-        port = nginx.start_backend(rig).port
-        every = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_TRACES_SAMPLER": "always_on"}
-        hundredth = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
-        version = routed("blue", [port])
-
-        def product(name: str, environment: dict[str, str], insights: bool) -> Product:
-            """An installation of its own: endpoints with and without telemetry have no shape of heads in common."""
-            return Product(rig, manifest(name, [version], appInsightsEnabled=insights), environment=environment)
-
-        full = product("cost2", every, True)
-        thin = product("cost1", {**every, **hundredth, "OTEL_LOGS_EXPORTER": "none"}, True)
-        off, few, on = product("cost0", every, False).target("cost0"), thin.target("cost1"), full.target("cost2")
-        ways = [Way("off", off), Way("1 %", few), Way("100 %", on)]
-        traced = [Way("off", off, (TRACEPARENT,)), Way("100 %", on, (TRACEPARENT,))]
-        _drive(rig, [*ways, *traced], rounds, seconds)
-        counted = {
-            endpoint: text
-            for each in (full, thin)
-            for endpoint, text in _counted_by_endpoint(each.control_url, _telemetry).items()
-        }
-    if len(counted) != 2 or not receiver.size_bytes:
-        raise SystemExit(f"no figures: requests were not counted: {counted}")
-    print("clients without traces")
-    failed = _judge(ways, counted, "exported")
-    print("\nclients with a trace for each request")
-    return failed | _judge(traced, counted, "exported")
-
-
-def _drive(rig: Rig, ways: Sequence[Way], rounds: int, seconds: int) -> None:
-    """Run all ways in interleaved rounds, after a round that does not count."""
-    body = json.dumps({"data": "x" * (BODY_BYTES - 13)}).encode()
-    for _, way in [*((0, way) for way in ways), *rotated(ways, rounds)]:
-        head = way.target.head("POST", *way.fields, ("Content-Length", str(len(body))))
-        way.runs.append(wrk.drive(way.target, wrk.script(head, body), rig.directory, seconds))
-    failed = sum(run.failed for way in ways for run in way.runs)
-    if failed or not all(run.requests for way in ways for run in way.runs):
-        raise SystemExit(f"no figures: {failed} requests failed")
-
-
-def _judge(ways: Sequence[Way], counted: dict[str, str], title: str) -> int:
-    """Print the figures; 1 if a limit is exceeded.
-
-    ways: the first one is the base. counted: counts of each endpoint. title: of the ways.
-    """
-    base = ways[0]
-    rows, worst = [], 0
-    for way in ways:
-        endpoint = way.target.path.split("/")[-2]
-        pairs = zip(way.runs[1:], base.runs[1:], strict=True)
-        ratio = middle([mine.cpu_ns / theirs.cpu_ns for mine, theirs in pairs])
-        cpu_us = middle([run.cpu_ns for run in way.runs[1:]]) / 1000
-        rows.append((way.name, f"{cpu_us:.2f}", f"{ratio:.3f}", counted.get(endpoint, "")))
-        worst |= ratio > COST_LIMITS.get(way.name, 1.0)
-    print(Table((title, "CPU µs per request", "ratio to off", "counted"), tuple(rows)).text())
-    return int(worst)
-
-
-def _counted_by_endpoint(control_url: str, counts: re.Pattern[str]) -> dict[str, str]:
-    """Endpoint -> its counts by result, as text. `counts`: endpoint, result and number in a line of the metrics."""
-    with urllib.request.urlopen(f"{control_url}/metrics", timeout=10) as answer:
-        found: dict[str, str] = {}
-        for endpoint, result, count in counts.findall(answer.read().decode()):
-            if float(count):
-                found[endpoint] = f"{found.get(endpoint, '')} {result} {float(count):.0f}".strip()
-        return found
-
-
-def _collection(percent: float | None) -> dict[str, Any]:
-    if percent is None:
-        return {}
-    return {"dataCollection": {"storageEnabled": True, "samplingPercent": percent}}
 
 
 @dataclass(slots=True)
@@ -339,15 +225,19 @@ def main() -> int:
     """Measure, print, judge."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m loadtests.collecting")
-    parser.add_argument("what", choices=("cost", "loss", "kill", "away"))
+    parser.add_argument("what", choices=("cost", "tail", "loss", "kill", "away"))
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=None, help="of a run (cost: 3), or of the failure (away: 600)")
+    parser.add_argument("--rounds", type=int, default=None, help="cost: 15, tail: 5")
+    parser.add_argument("--seconds", type=float, help="of a run (cost: 1, tail: 5), or of the failure (away: 600)")
+    parser.add_argument("--compiled", action="store_true", help="cost, tail: the build of `make compiled`")
     parser.add_argument("--telemetry", action="store_true", help="cost of request records and spans")
     options = parser.parse_args()
+    if options.what == "cost" and options.telemetry:
+        return telemetry_cost(options.rounds or 9, int(options.seconds or 3))
     if options.what == "cost":
-        measured = telemetry_cost if options.telemetry else cost
-        return measured(options.rounds, int(options.seconds or 3))
+        return collecting_cost.cost(options.rounds or 15, int(options.seconds or 1), options.compiled)
+    if options.what == "tail":
+        return collecting_cost.tail(options.rounds or 5, options.seconds or 5.0, options.compiled)
     if options.what == "away":
         return asyncio.run(away(options.seconds or 600))
     return asyncio.run(loss(options.requests, options.what == "kill"))

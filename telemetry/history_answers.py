@@ -70,8 +70,14 @@ class ComparisonAnswer(Answer, frozen=True):
     failure_rate_difference: float | None
     failure_rate_interval: Annotated[list[float], Meta(description="low and high bound, valid at all looks together")]
     confidence: Annotated[float, Meta(description="of the interval over the span")]
-    mean_difference_ms: Annotated[float | None, Meta(description="milliseconds, without an interval")]
-    verdict: Literal["worse", "better", "no difference yet"]
+    mean_difference_ms: _Milliseconds
+    mean_difference_interval_ms: Annotated[
+        list[float] | None, Meta(description="as failureRateInterval; null below 50 requests of a version")
+    ]
+    verdict: Annotated[Literal["worse", "better", "no difference yet"], Meta(description="by the failure rates")]
+    latency_verdict: Annotated[
+        Literal["slower", "faster", "no difference yet"], Meta(description="by the mean durations")
+    ]
     summary: Annotated[str, Meta(description="verdict, difference and interval as sentences")]
 
 
@@ -85,6 +91,16 @@ class HistoryAnswer(Answer, frozen=True):
     comparisons: Annotated[list[ComparisonAnswer], Meta(description="one for each treatment beside a control")]
 
 
+_VERDICTS: Final[dict[ArmVerdict, Literal["worse", "better", "no difference yet"]]] = {
+    ArmVerdict.WORSE: "worse",
+    ArmVerdict.BETTER: "better",
+    ArmVerdict.UNDECIDED: "no difference yet",
+}
+_LATENCY_VERDICTS: Final[dict[ArmVerdict, Literal["slower", "faster", "no difference yet"]]] = {
+    ArmVerdict.WORSE: "slower",
+    ArmVerdict.BETTER: "faster",
+    ArmVerdict.UNDECIDED: "no difference yet",
+}
 RECORDS: Final = (
     HistoryPointAnswer,
     ScalingMoveAnswer,
@@ -127,10 +143,7 @@ def comparison_answer(control: str, treatment: str, found: ArmComparison, span: 
     found: the comparison.
     span: of its intervals.
     """
-    verdict: Literal["worse", "better", "no difference yet"] = "no difference yet"
-    if found.verdict is not ArmVerdict.UNDECIDED:
-        verdict = "worse" if found.verdict is ArmVerdict.WORSE else "better"
-    arms = []
+    arms, bounds_s = [], found.duration_bounds_s
     for name, tally in ((control, found.control), (treatment, found.treatment)):
         rate = round(tally.failures / tally.requests, 6) if tally.requests else None
         mean_s = tally.duration_s / tally.requests if tally.requests else None
@@ -142,7 +155,9 @@ def comparison_answer(control: str, treatment: str, found: ArmComparison, span: 
         failure_rate_interval=[round(found.low, 6), round(found.high, 6)],
         confidence=1 - error_of(span.seconds),
         mean_difference_ms=_ms(found.duration_difference_s),
-        verdict=verdict,
+        mean_difference_interval_ms=None if bounds_s is None else [round(each * _MS, 3) for each in bounds_s],
+        verdict=_VERDICTS[found.verdict],
+        latency_verdict=_LATENCY_VERDICTS[found.duration_verdict],
         summary=comparison_words(control, treatment, found, 1 - error_of(span.seconds)),
     )
 

@@ -124,12 +124,13 @@ def _comparisons(
 
 def _tallies(points: HistoryPoints, key: VersionKey, span: HistorySpan) -> dict[int, ArmTally]:
     """Counts by the end of the interval."""
-    return {
-        point.time_s: ArmTally(
-            point.requests, min(point.failed, point.requests), (point.mean_s or 0.0) * point.requests
-        )
-        for point in points(key, span)
-    }
+    return {point.time_s: _tally(point) for point in points(key, span)}
+
+
+def _tally(point: HistoryPoint) -> ArmTally:
+    mean_s, deviation_s, requests = point.mean_s or 0.0, point.deviation_s or 0.0, point.requests
+    squares_s2 = requests * (mean_s * mean_s + deviation_s * deviation_s)
+    return ArmTally(requests, min(point.failed, requests), requests * mean_s, squares_s2)
 
 
 def _span(text: str) -> HistorySpan:

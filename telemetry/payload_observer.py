@@ -163,7 +163,8 @@ class PayloadObserver:
         status: as sent to the client; 499: it has disconnected.
         duration_s: total time.
         """
-        if len(body) > HELD_BYTES or len(answer_body) > HELD_BYTES:
+        asked_bytes, answered_bytes = len(body), len(answer_body)
+        if asked_bytes > HELD_BYTES or answered_bytes > HELD_BYTES:
             pieces = self.begin(request_id, head)
             pieces.request_body(bytes(body))
             pieces.response_body(answer_body)
@@ -175,9 +176,9 @@ class PayloadObserver:
         answered = b"" if answer is None else answer.observed
         if answered is None:
             answered = describe_answer(answer)
-        asked_bytes, answered_bytes, texts_bytes = len(body), len(answer_body), len(asked) + len(answered)
+        asked_text_bytes, answered_text_bytes = len(asked), len(answered)
         beginning = pack_exchange(
-            EXCHANGE_BYTES + texts_bytes + asked_bytes + answered_bytes,
+            EXCHANGE_BYTES + asked_text_bytes + answered_text_bytes + asked_bytes + answered_bytes,
             EXCHANGE,
             self._unix_now(),
             duration_s,
@@ -186,8 +187,8 @@ class PayloadObserver:
             self.max_body_bytes,
             status,
             self.index,
-            len(asked),
-            len(answered),
+            asked_text_bytes,
+            answered_text_bytes,
             0,
             request_id,
         )

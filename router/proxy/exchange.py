@@ -192,7 +192,10 @@ class Exchange(RequestIntake):
             lines += self._gateway.date_line()
         write(b"".join((lines, rendered.response_lines, self.request_id, b"\r\n\r\n", body)))
         if body and self.observer is not None:
-            self._observe_answer(body)
+            if self.pieces is None:
+                self._answer_body = body
+            else:
+                self.pieces.response_body(body)
 
     def receive_interim(self, head: ResponseHead) -> None:
         """A 1xx response; not for HTTP/1.0 clients."""

@@ -9,6 +9,8 @@ from router.proxy.request_observer import PieceObserver, Trace, VersionObserver
 from router.proxy.request_plan import VersionPlan
 from router.proxy.response_head import ResponseHead
 
+MAX_CRC = 0xFFFF_FFFF
+
 
 class ObservedExchange(Ticket):
     """The facts of a request and its response."""
@@ -50,7 +52,7 @@ class ObservedExchange(Ticket):
         """Choose the request for the observer, and begin its record. `version`: with one of the two."""
         observer, recorder = version.observer, version.recorder
         if observer is not None:
-            if crc32(self.request_id) < observer.sampled_below:
+            if observer.sampled_below > MAX_CRC or crc32(self.request_id) < observer.sampled_below:
                 self.observer = observer
             else:
                 observer.sampled_out[0] += 1

@@ -11,7 +11,7 @@ from telemetry.history.point_ring import MAX_CODES, TRAFFIC_TYPES, PointRing, Re
 from telemetry.history.ring_clock import RingClock
 from telemetry.history.worker_deltas import COUNT, BucketSums, VersionDelta
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class DamagedHistory(Exception):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from telemetry.history.bucket_quantiles import quantiles
-from telemetry.history.worker_deltas import VersionDelta
+from telemetry.history.bucket_quantiles import deviation_bound, quantiles
+from telemetry.history.worker_deltas import BucketSums, VersionDelta
 
 MAX_CODES: Final = 8
 """Status codes of failures with a column of their own."""
@@ -22,7 +22,7 @@ _MOST_COUNT: Final = 0xFFFF_FFFF
 _LEAST_S: Final = 1e-6
 _STEP: Final = math.log(1e10) / (_MOST - 1)
 """Step of packed durations: 0.035 % from 1 µs to 10,000 s."""
-TRAFFIC_TYPES: Final = "IHHHHHHH"
+TRAFFIC_TYPES: Final = "IHHHHHHHH"
 """Array types of the columns of `_Traffic`."""
 
 
@@ -38,7 +38,9 @@ class HistoryPoint:
     failures: Mapping[int, int]
     """Status code -> requests; OTHER_CODES: codes without a column."""
     mean_s: float | None
-    """Mean duration; None without requests, as are the next five."""
+    """Mean duration; None without requests, as are the next six."""
+    deviation_s: float | None
+    """Upper bound of the standard deviation of the durations."""
     p50_s: float | None
     p95_s: float | None
     p99_s: float | None
@@ -70,6 +72,7 @@ NO_REPLICAS: Final = ReplicaNumbers(0, 0)
 class _Traffic(NamedTuple):
     requests: int
     mean: int
+    deviation: int
     p50: int
     p95: int
     p99: int
@@ -178,13 +181,14 @@ def _packed(delta: VersionDelta | None, utilization: float | None) -> _Traffic:
     ratio = _ABSENT if utilization is None else round(min(utilization, 1.0) * _MOST)
     requests = sum(delta.requests.values()) if delta is not None else 0
     if delta is None or not requests:
-        return _Traffic(0, _ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT, ratio)
+        return _Traffic(0, _ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT, ratio)
     durations, waits = delta.duration, delta.queue_wait
     p50, p95, p99 = _quantiles(durations.bounds_s, durations.counts, (0.5, 0.95, 0.99))
     (wait_p95,) = _quantiles(waits.bounds_s, waits.counts, (0.95,))
     return _Traffic(
         min(requests, _MOST_COUNT),
         _pack(durations.sum_s / requests),
+        _deviation(durations),
         p50,
         p95,
         p99,
@@ -200,6 +204,12 @@ def _quantiles(bounds_s: Sequence[float], counts: "array[int]", shares: tuple[fl
     return [_pack(value) for value in quantiles(bounds_s, counts, shares)]
 
 
+def _deviation(durations: BucketSums) -> int:
+    if not any(durations.counts):
+        return _ABSENT
+    return _pack(deviation_bound(durations.bounds_s, durations.counts, durations.sum_s))
+
+
 def _point(
     time_s: int, seconds: float, traffic: _Traffic, failures: Mapping[int, int], replicas: ReplicaNumbers
 ) -> HistoryPoint:
@@ -209,6 +219,7 @@ def _point(
         requests=traffic.requests,
         failures=failures,
         mean_s=_unpack(traffic.mean),
+        deviation_s=_unpack(traffic.deviation),
         p50_s=_unpack(traffic.p50),
         p95_s=_unpack(traffic.p95),
         p99_s=_unpack(traffic.p99),

@@ -53,7 +53,8 @@ def test_history_shows_each_version_and_survives_a_restart(directory: Path) -> N
         assert 0 <= last["utilization"] <= 1
         (compared,) = found["comparisons"]
         assert (compared["control"]["version"], compared["treatment"]["version"]) == ("blue", "green")
-        assert compared["verdict"] == "no difference yet"
+        assert compared["verdict"] == compared["latencyVerdict"] == "no difference yet"
+        assert compared["meanDifferenceIntervalMs"] is None
         assert site.rest("GET", "/api/endpoints/echo/history?span=5m").json["versions"]
         assert [each["version"] for each in history(site, "?version=green&span=24h")["versions"]] == ["green"]
         refused = site.rest("GET", "/api/v1/endpoints/echo/history?span=2h")

@@ -1,7 +1,7 @@
 """Simulated pairs of arms, watched after every interval.
 
 `python -m tests.unit.telemetry.comparison_runs --runs 1000` prints the share of wrong verdicts on equal arms, and the
-traffic until a treatment with more failures is found.
+traffic until a treatment with more failures, or a slower one, is found. `--only durations` leaves out the failures.
 """
 
 import argparse
@@ -9,11 +9,15 @@ import math
 import random
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
+from router.metrics import DURATION_BOUNDS_S
 from telemetry.comparison import ArmPairSums, ArmTally, ArmVerdict, error_of, verdict_of
+from telemetry.history.bucket_quantiles import deviation_bound
+from tests.unit.telemetry.history_scrapes import histogram
 
 INTERVAL_S = 10
 
@@ -59,14 +63,44 @@ class Watch:
         return ArmVerdict.UNDECIDED, seen
 
 
-def wrong_share(watch: Watch, runs: int) -> dict[ArmVerdict, float]:
+Draw = Callable[[random.Random], float]
+"""One duration in seconds."""
+
+
+@dataclass(frozen=True)
+class DurationWatch:
+    """A pair of arms whose durations are watched; requests are numbers per interval."""
+
+    control_requests: int
+    treatment_requests: int
+    draw: Draw
+    slower: float = 1.0
+    """Factor of the treatment's durations."""
+    intervals: int = 360
+    error: float = error_of(3600)
+
+    def run(self, seed: int) -> tuple[ArmVerdict, int]:
+        """First verdict other than UNDECIDED, and the requests of the treatment until then."""
+        chance, sums = random.Random(seed), ArmPairSums()
+        for number in range(1, self.intervals + 1):
+            control = _durations(chance, self.control_requests, self.draw)
+            treatment = _durations(chance, self.treatment_requests, lambda it: self.slower * self.draw(it))
+            sums.add(control, treatment)
+            bounds_s = sums.duration_bounds_s(self.error)
+            verdict = ArmVerdict.UNDECIDED if bounds_s is None else verdict_of(*bounds_s)
+            if verdict is not ArmVerdict.UNDECIDED:
+                return verdict, number * self.treatment_requests
+        return ArmVerdict.UNDECIDED, self.intervals * self.treatment_requests
+
+
+def wrong_share(watch: Watch | DurationWatch, runs: int) -> dict[ArmVerdict, float]:
     """Share of the runs with each verdict, by fixed seeds."""
     verdicts = [watch.run(seed)[0] for seed in range(runs)]
     return {verdict: verdicts.count(verdict) / runs for verdict in ArmVerdict}
 
 
-def found_after(watch: Watch, runs: int) -> list[int]:
-    """Requests of the treatment until it is called worse, sorted; runs with another outcome are left out."""
+def found_after(watch: Watch | DurationWatch, runs: int) -> list[int]:
+    """Requests of the treatment until it is called worse, or slower, sorted; runs with another outcome are left out."""
     found = (watch.run(seed) for seed in range(runs))
     return sorted(seen for verdict, seen in found if verdict is ArmVerdict.WORSE)
 
@@ -92,6 +126,39 @@ WORSE = {
 }
 
 
+def _exponential(chance: random.Random) -> float:
+    return chance.expovariate(20)
+
+
+def _lognormal(chance: random.Random) -> float:
+    return 0.05 * chance.lognormvariate(0, 1.5)
+
+
+def _within_a_bucket(chance: random.Random) -> float:
+    return chance.uniform(0.055, 0.06)
+
+
+def _with_timeouts(chance: random.Random) -> float:
+    return 30.0 if chance.random() < 0.01 else _exponential(chance)
+
+
+EQUALLY_FAST = {
+    "exponential": DurationWatch(30, 30, _exponential),
+    "exponential, 90 to 10": DurationWatch(45, 5, _exponential),
+    "long tail": DurationWatch(30, 30, _lognormal),
+    "long tail, 90 to 10": DurationWatch(45, 5, _lognormal),
+    "within a bucket": DurationWatch(30, 30, _within_a_bucket),
+    "1 % take 30 s": DurationWatch(30, 30, _with_timeouts),
+    "1 % take 30 s, 90 to 10": DurationWatch(45, 5, _with_timeouts),
+    "usual 5 % within an hour": DurationWatch(30, 30, _exponential, error=0.05),
+}
+SLOWER = {
+    "exponential, 20 % slower": DurationWatch(30, 30, _exponential, 1.2),
+    "long tail, 50 % slower": DurationWatch(30, 30, _lognormal, 1.5),
+    "within a bucket, 20 % slower": DurationWatch(30, 30, _within_a_bucket, 1.2),
+}
+
+
 @lru_cache(maxsize=4096)
 def _poisson(mean: float) -> list[float]:
     """Distribution function at 0, 1, 2, …"""
@@ -105,6 +172,13 @@ def _arm(chance: random.Random, mean: float, rate: float) -> ArmTally:
     return ArmTally(failures + _drawn(chance, round(mean * (1 - rate), 4)), failures)
 
 
+def _durations(chance: random.Random, requests: int, draw: Draw) -> ArmTally:
+    """One interval of one arm, as the history keeps it."""
+    found = histogram(DURATION_BOUNDS_S, [draw(chance) for _ in range(requests)])
+    mean_s, deviation_s = found.sum_s / requests, deviation_bound(found.bounds_s, found.counts, found.sum_s)
+    return ArmTally(requests, 0, found.sum_s, requests * (mean_s**2 + deviation_s**2))
+
+
 def _drawn(chance: random.Random, mean: float) -> int:
     return bisect_left(_poisson(mean), chance.random()) if mean else 0
 
@@ -113,11 +187,19 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
-    runs = parser.parse_args().runs
-    for name, watch in EQUAL.items():
+    parser.add_argument("--only", choices=("failures", "durations"))
+    given = parser.parse_args()
+    runs = given.runs
+    equal: dict[str, Watch | DurationWatch] = {}
+    worse: dict[str, Watch | DurationWatch] = {}
+    if given.only != "durations":
+        equal, worse = {**EQUAL}, {**WORSE}
+    if given.only != "failures":
+        equal, worse = {**equal, **EQUALLY_FAST}, {**worse, **SLOWER}
+    for name, watch in equal.items():
         share = wrong_share(watch, runs)
         print(f"equal, {name}: worse {share[ArmVerdict.WORSE]:.1%}, better {share[ArmVerdict.BETTER]:.1%}", flush=True)
-    for name, watch in WORSE.items():
+    for name, watch in worse.items():
         found = found_after(watch, runs)
         middle = f"{found[len(found) // 2]:,}" if found else "-"
         most = f"{found[int(len(found) * 0.95)]:,}" if found else "-"

@@ -1,12 +1,13 @@
 """Comparison of a treatment with the control under continuous looks."""
 
+import dataclasses
 import math
 from itertools import pairwise
 
 import pytest
 
-from telemetry.comparison import ArmPairSums, ArmTally, ArmVerdict, compare, error_of
-from tests.unit.telemetry.comparison_runs import EQUAL, WORSE, found_after, wrong_share
+from telemetry.comparison import LEAST_DURATIONS, ArmPairSums, ArmTally, ArmVerdict, compare, error_of
+from tests.unit.telemetry.comparison_runs import EQUAL, EQUALLY_FAST, SLOWER, WORSE, found_after, wrong_share
 
 RUNS = 50
 DAY_S, HOUR_S = 86_400.0, 3600.0
@@ -33,6 +34,36 @@ def test_three_points_more_failures_are_found(name: str) -> None:
     found = found_after(WORSE[name], 20)
     assert len(found) >= 19
     assert found[-1] <= 4000
+
+
+@pytest.mark.parametrize("name", [name for name in EQUALLY_FAST if "usual" not in name])
+def test_an_equally_fast_treatment_is_rarely_called_slower(name: str) -> None:
+    watch = dataclasses.replace(EQUALLY_FAST[name], intervals=60)
+    shares = wrong_share(watch, 20)
+    assert shares[ArmVerdict.WORSE] + shares[ArmVerdict.BETTER] == 0
+
+
+@pytest.mark.parametrize("name", SLOWER)
+def test_a_slower_treatment_is_found_even_within_a_bucket(name: str) -> None:
+    found = found_after(dataclasses.replace(SLOWER[name], intervals=200), 10)
+    assert len(found) == 10 and found[-1] <= 6000
+
+
+def test_bounds_of_durations_hold_the_difference_and_narrow_with_traffic() -> None:
+    fast, slow = ArmTally(100, 0, 5.0, 0.5), ArmTally(100, 0, 6.0, 0.72)
+    found = [compare([(fast, slow)] * count, HOUR_S) for count in (1, 10, 100, 1000)]
+    bounds_s = [each.duration_bounds_s for each in found if each.duration_bounds_s is not None]
+    assert len(bounds_s) == 4 and all(low < 0.01 < high for low, high in bounds_s)
+    assert all(more[1] - more[0] < less[1] - less[0] for less, more in pairwise(bounds_s))
+    assert found[0].duration_verdict is ArmVerdict.UNDECIDED and found[-1].duration_verdict is ArmVerdict.WORSE
+    assert compare([(slow, fast)] * 1000, HOUR_S).duration_verdict is ArmVerdict.BETTER
+    assert {each.verdict for each in found} == {ArmVerdict.UNDECIDED}
+
+
+def test_few_requests_have_no_bounds_of_durations() -> None:
+    pair = (ArmTally(100, 0, 5.0, 0.5), ArmTally(LEAST_DURATIONS - 1, 0, 500.0, 5000.0))
+    found = compare([pair], HOUR_S)
+    assert found.duration_bounds_s is None and found.duration_verdict is ArmVerdict.UNDECIDED
 
 
 def test_the_difference_is_that_within_intervals() -> None:

@@ -1,10 +1,12 @@
 """Rings of the history: points, growth of counters, spans, restarts, bounds."""
 
+import statistics
+
 import pytest
 
 from router.metrics import DURATION_BOUNDS_S
 from serving.endpoint import VersionKey
-from telemetry.history.bucket_quantiles import quantiles
+from telemetry.history.bucket_quantiles import LONGEST_S, deviation_bound, quantiles
 from telemetry.history.kept_history import DamagedHistory, from_bytes, to_bytes
 from telemetry.history.metric_history import COARSE_POINTS, FINE_POINTS, HistorySpan, MetricHistory
 from telemetry.history.point_ring import MAX_CODES, OTHER_CODES, HistoryPoint, ReplicaNumbers
@@ -47,6 +49,25 @@ def test_quantiles_lie_within_one_bucket_of_the_exact_ones() -> None:
         lower = max((bound for bound in DURATION_BOUNDS_S if bound < exact), default=0.0)
         assert lower <= found <= upper
     assert list(quantiles((1.0,), (0, 3), (0.5,))) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "values_s",
+    [[0.055, 0.06, 0.07], [0.051, 0.099, 0.3, 2.0], [0.0001] * 5, [250.0, 400.0], [0.05] * 3 + [300.0], [0.1]],
+)
+def test_the_bound_of_the_deviation_is_above_it(values_s: list[float]) -> None:
+    found = histogram(DURATION_BOUNDS_S, values_s)
+    bound = deviation_bound(found.bounds_s, found.counts, found.sum_s)
+    assert bound >= statistics.pstdev(values_s) - 1e-9
+    assert bound < LONGEST_S
+
+
+def test_the_bound_of_the_deviation_is_reached_by_values_on_the_bounds() -> None:
+    values_s = [0.05000001] * 3 + [0.1] * 2 + [0.25] * 4
+    found = histogram(DURATION_BOUNDS_S, values_s)
+    bound = deviation_bound(found.bounds_s, found.counts, found.sum_s)
+    assert bound == pytest.approx(statistics.pstdev(values_s), rel=1e-3)
+    assert deviation_bound((1.0, 2.0), (0, 4, 0), 6.0) == pytest.approx(0.5)
 
 
 def test_a_version_without_requests_has_replicas_and_no_latencies() -> None:
@@ -144,7 +165,7 @@ def test_the_size_of_a_version_is_bounded() -> None:
     for number in range(1, 600):
         codes = {200: number, **{400 + n % 200: number for n in range(number % 150)}}
         history.record(START + 10 * number, [worker(version(codes))], ONE)
-    assert history.size_bytes() <= (FINE_POINTS + COARSE_POINTS) * (22 + 4 * (MAX_CODES + 1))
+    assert history.size_bytes() <= (FINE_POINTS + COARSE_POINTS) * (24 + 4 * (MAX_CODES + 1))
     assert len(to_bytes(history)) <= history.size_bytes() + 10_000
 
 
@@ -169,7 +190,7 @@ def test_damaged_bytes_are_refused(harm: str) -> None:
         "cut": data[:-5],
         "flipped": bytes([data[0] ^ 0xFF]) + data[1:],
         "empty": b"",
-        "format": data.replace(b"\xa6format\x01", b"\xa6format\x02"),
+        "format": data.replace(b"\xa6format\x02", b"\xa6format\x01"),
         "column": data,
     }
     with pytest.raises(DamagedHistory):
