@@ -10,7 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -52,18 +52,18 @@ class PayloadRecord(msgspec.Struct, omit_defaults=True):
     """HTTP status of a response; 0 for a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordPlace:
+class RecordPlace(NamedTuple):
     """The file of a record, but for the writer's part of its name."""
 
     key: VersionKey
     collection: str
-    hour: datetime
+    hours: int
+    """Since 1970."""
 
     @property
     def folder(self) -> str:
         """Folder in the store."""
-        return f"{ROOT}/{self.key.endpoint}/{self.key.version}/{self.collection}/{self.hour:%Y/%m/%d/%H}"
+        return f"{ROOT}/{self.key.endpoint}/{self.key.version}/{self.collection}/{_hour_folder(self.hours)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ def is_collection(name: str) -> bool:
 
 def place_of(key: VersionKey, collection: str, at: float) -> RecordPlace:
     """The place of a record. `key`: of the version. `collection`: its kind. `at`: unix seconds."""
-    return _place_of(key, collection, int(at // HOUR_S))
+    return RecordPlace(key, collection, int(at // HOUR_S))
 
 
-@functools.lru_cache(4096)
-def _place_of(key: VersionKey, collection: str, hours: int) -> RecordPlace:
+@functools.lru_cache(64)
+def _hour_folder(hours: int) -> str:
     """`hours`: since 1970."""
-    return RecordPlace(key, collection, datetime.fromtimestamp(hours * HOUR_S, UTC))
+    return f"{datetime.fromtimestamp(hours * HOUR_S, UTC):%Y/%m/%d/%H}"
 
 
 def exchange_line(exchange: CapturedExchange, collection: str, reference: str | None) -> bytes:
@@ -169,17 +169,17 @@ def _set_data(record: PayloadRecord, body: CapturedBody, reference: str | None) 
     if reference is not None:
         record.dataref = reference
         return
-    data, declared = body.data, body.content_type
+    data = body.data
     if not data:
         record.data = ""
         return
-    is_json = _JSON.match(declared) is not None
-    if is_json or not declared:
+    may_be_json, may_be_text = _kinds(body.content_type)
+    if may_be_json:
         raw = _json_line(data)
         if raw is not None:
             record.data = msgspec.Raw(raw)
             return
-    if is_json or not declared or _TEXT.match(declared):
+    if may_be_text:
         try:
             record.data = data.decode()
         except UnicodeDecodeError:
@@ -187,6 +187,13 @@ def _set_data(record: PayloadRecord, body: CapturedBody, reference: str | None) 
         else:
             return
     record.data_base64 = base64.b64encode(data).decode()
+
+
+@functools.lru_cache(256)
+def _kinds(content_type: str) -> tuple[bool, bool]:
+    """The two forms that a body may have beside base64: JSON and text."""
+    may_be_json = not content_type or _JSON.match(content_type) is not None
+    return may_be_json, may_be_json or _TEXT.match(content_type) is not None
 
 
 def _json_line(data: bytes) -> bytes | None:
@@ -204,4 +211,11 @@ def _source(endpoint: str, version: str) -> str:
 
 
 def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    seconds, microseconds = divmod(round(at * 1e6), 1_000_000)
+    return f"{_time_of_second(seconds)}.{microseconds:06d}Z"
+
+
+@functools.lru_cache(64)
+def _time_of_second(seconds: int) -> str:
+    """`seconds`: since 1970."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -225,13 +225,14 @@ class RingReader:
 
     def read(self) -> RingMessage | None:
         """The next message; None: there is none. Raises ValueError for a damaged ring."""
-        while self.position < self._words[_HEAD]:
-            with self._lock:  # orders the reads before and after it
-                pass
+        while self.position < (head := self._words[_HEAD]):
+            if not STRONGLY_ORDERED:
+                with self._lock:  # orders the reads before and after it
+                    pass
             at = self.position % self._capacity
             length, kind = _frame.unpack_from(self._map, _DATA_AT + at)
             taken = (FRAME_BYTES + length + 7) & ~7
-            if at + taken > self._capacity or self.position + taken > self._words[_HEAD]:
+            if at + taken > self._capacity or self.position + taken > head:
                 raise ValueError(f"{self._path}: is damaged at {self.position}")
             self.position += taken
             if kind != _FILLER:

@@ -30,8 +30,10 @@ LOOK_S: Final = 0.5
 """Interval of looks at the declared versions."""
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
+PAUSE_GROWTH: Final = 2
+"""Factor of the pause after a collector that ends without having worked."""
 PROVEN_S: Final = 60.0
-"""Age at which an ended collector counts as one that worked."""
+"""Age at which an ended collector counts as one that worked, as does one that has stored payloads."""
 STOP_S: Final = 1.5
 """Time for the last batch at the end."""
 SHARED_MEMORY: Final = Path("/dev/shm")
@@ -101,6 +103,10 @@ class PayloadCollectorChild:
             return access_counts(self.rings_dir)
         return {}
 
+    def _stored(self) -> int:
+        """Payloads and access records so far that came to their store or receiver."""
+        return sum(each.stored for counts in (self.counts(), self.access_counts()) for each in counts.values())
+
     def problems(self, key: VersionKey) -> Mapping[Problem, str]:
         """The problem of lost payloads of a version."""
         return dropping_problem(self._dropped.recent(asyncio.get_running_loop().time()).get(key, 0))
@@ -113,7 +119,7 @@ class PayloadCollectorChild:
             if self._list() or self._exports():
                 break
         while True:
-            began = loop.time()
+            began, stored = loop.time(), self._stored()
             try:
                 process = await self._start()
             except OSError as error:
@@ -128,7 +134,10 @@ class PayloadCollectorChild:
                 finally:
                     ended.cancel()
                 _log.warning("collector: ended with status %s; starting another one", process.returncode)
-            self._pause_s = FIRST_PAUSE_S if loop.time() - began > PROVEN_S else min(2 * self._pause_s, LONGEST_PAUSE_S)
+            if loop.time() - began > PROVEN_S or self._stored() > stored:
+                self._pause_s = FIRST_PAUSE_S
+            else:
+                self._pause_s = min(PAUSE_GROWTH * self._pause_s, LONGEST_PAUSE_S)
             await asyncio.sleep(self._pause_s)
 
     async def stop(self) -> None:

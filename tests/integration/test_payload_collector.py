@@ -67,6 +67,7 @@ class Site:
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     monkeypatch.setattr(payload_collector, "LOOK_S", 0.02)
     monkeypatch.setattr(payload_collector, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(payload_collector, "PAUSE_GROWTH", 1_000_000)  # a pause that grows takes longer than any test
     site = Site(tmp_path, free_port())
     running = asyncio.create_task(site.child.run())
     yield site
