@@ -92,6 +92,7 @@ async def test_a_killed_collector_is_replaced_and_each_request_is_stored_once(si
     for _ in range(3):
         site.request()
         await eventually(lambda: site.stored() == list(range(1, site.count + 1)), 30.0)
+        await eventually(lambda: site.child.counts()[KEY].stored == site.count, 30.0)
         (collector,) = site.collectors()
         site.request()
         collector.kill()
