@@ -36,14 +36,16 @@ class Exchanged(NamedTuple):
 class Pair:
     """A worker with caches and one without, in the same state otherwise. Used within a running loop."""
 
-    def __init__(self, proxies: bool) -> None:
-        """`proxies`: one of the peers is a trusted proxy; the others are not."""
-        self._cached, self._parser = FuzzedWorker(False, proxies), FuzzedWorker(True, proxies)
+    def __init__(self, direction: str, proxies: bool) -> None:
+        """`direction`: "requests" or "responses". `proxies`: one peer is a trusted proxy, the others are not."""
+        self._cached, self._parser = FuzzedWorker("", proxies), FuzzedWorker(direction, proxies)
+        self._direction = direction
 
-    def found(self, direction: str) -> int:
-        """Heads that the caches found. `direction`: "requests" or "responses"."""
+    @property
+    def found(self) -> int:
+        """Heads that the cache found."""
         cached = self._cached
-        return cached.requests_found.found if direction == "requests" else cached.responses_found
+        return cached.requests_found.found if self._direction == "requests" else cached.responses_found
 
     def exchange(self, exchanged: Exchanged) -> Outcome:
         """Raises HeadsDiffer."""
@@ -86,11 +88,11 @@ async def _compare(heads: int, seed: int, direction: str) -> Tally:
     chance = Random(seed)
     found = passed = 0
     for begin in range(0, heads, FORGET_AFTER):
-        pair = Pair(proxies=chance.random() < 0.5)
+        pair = Pair(direction, proxies=chance.random() < 0.5)
         try:
             for _ in range(min(FORGET_AFTER, heads - begin)):
                 passed += b" 200 OK\r\n" in pair.exchange(exchanged(chance, direction)).to_client
-            found += pair.found(direction)
+            found += pair.found
         finally:
             await pair.close()
     return Tally(heads, found, passed)
@@ -100,7 +102,7 @@ def compare_drawn(chances: list[Random], direction: str) -> None:
     """Compare one exchange of each; the caches begin empty. Raises HeadsDiffer."""
 
     async def run() -> None:
-        pair = Pair(proxies=len(chances) % 2 == 0)
+        pair = Pair(direction, proxies=len(chances) % 2 == 0)
         try:
             for chance in chances:
                 pair.exchange(exchanged(chance, direction))

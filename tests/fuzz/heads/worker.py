@@ -121,10 +121,12 @@ class Records(AccessLog):
 
 
 class FuzzedWorker:
-    """The data plane of one worker, with the caches of heads that grow, or (`fresh`) with the parser alone."""
+    """The data plane of one worker, with caches of heads that grow, or with the parser alone in one direction."""
 
-    def __init__(self, fresh: bool, proxies: bool) -> None:
-        """`fresh`: each message comes on a new connection, and nothing is kept. `proxies`: one is trusted."""
+    def __init__(self, fresh: str, proxies: bool) -> None:
+        """`proxies`: one is trusted. `fresh`: "requests" or "responses", of which each comes on a new connection and
+        none is kept; "" for neither. The caches of the other direction save time: it is not compared.
+        """
         settings = RouterSettings(
             trusted_proxies=networks(f"{TRUSTED_PEER}/32", "proxies") if proxies else (), max_body_bytes=100_000
         )
@@ -140,11 +142,13 @@ class FuzzedWorker:
         self._pool = self.gateway.pool
         self._pool.connect = self._connect
         self._clients: dict[str, Downstream] = {}
-        self.requests_found = CountedHeads(RequestShapes(settings, self.gateway.table, 0 if fresh else MAX_HEADS))
+        self.requests_found = CountedHeads(
+            RequestShapes(settings, self.gateway.table, 0 if fresh == "requests" else MAX_HEADS)
+        )
         self.responses_found = 0
         """A lower bound: a head that was read field by field does not count."""
         self.gateway.request_shapes = cast(RequestShapes, self.requests_found)
-        self._pool.response_shapes = ResponseShapes(0 if fresh else MAX_HEADS)
+        self._pool.response_shapes = ResponseShapes(0 if fresh == "responses" else MAX_HEADS)
         for one, digests in ENDPOINTS:
             self.gateway.table.upsert(one)
             self.gateway.table.set_keys(digests)
@@ -190,7 +194,7 @@ class FuzzedWorker:
         outcome = Outcome(
             wire.taken(), to_replica, is_open, is_kept, goes_on, client.authorized, tuple(self._records.kept)
         )
-        if self._fresh or goes_on or not is_open or client._buffer:
+        if self._fresh == "requests" or goes_on or not is_open or client._buffer:
             client.connection_lost(None)
             del self._clients[peer]
         self._forgive()
@@ -228,7 +232,7 @@ class FuzzedWorker:
                     dispatcher.upsert(_replica(key.endpoint, key.version), 0.0)
         self._pool.distrusted.clear()
         self._pool.http10.clear()
-        if self._fresh:
+        if self._fresh == "responses":
             self._pool._idle.clear()
 
     async def close(self) -> None:
