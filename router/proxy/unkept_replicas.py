@@ -10,15 +10,18 @@ FIRST_S = {True: 30.0, False: 1.0}
 """First time, for a replica with one slot and for another one: only few servers with more slots have fewer threads."""
 LONGEST_S = 30.0
 """Longest time, and how long after its end the last one is remembered."""
+REPORT_S = 0.5
+"""Least time between two reports of stalls of a replica."""
 
 
 class UnkeptReplicas:
     """Ends and lengths of these times."""
 
-    __slots__ = ("_times",)
+    __slots__ = ("_reported", "_times")
 
     def __init__(self) -> None:
         self._times: dict[str, tuple[float, float]] = {}
+        self._reported: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._times)
@@ -35,6 +38,13 @@ class UnkeptReplicas:
         length_s = min(length_s, LONGEST_S)
         self._times[replica_id] = (now + length_s, length_s)
 
+    def reports(self, replica_id: str, now: float) -> bool:
+        """True if a stall is to be reported to the other workers: once in REPORT_S, every request may be slow."""
+        if now < self._reported.get(replica_id, -REPORT_S) + REPORT_S:
+            return False
+        self._reported[replica_id] = now
+        return True
+
     def includes(self, replica_id: str, now: float) -> bool:
         """True if no connection to the replica is kept."""
         time = self._times.get(replica_id)
@@ -44,3 +54,5 @@ class UnkeptReplicas:
         """Forget the times that count no longer."""
         for replica_id in [replica_id for replica_id, (end, _) in self._times.items() if end + LONGEST_S < now]:
             del self._times[replica_id]
+        for replica_id in [replica_id for replica_id, moment in self._reported.items() if moment + REPORT_S < now]:
+            del self._reported[replica_id]

@@ -122,7 +122,8 @@ class UpstreamPool:
         loop, young = asyncio.get_running_loop(), self._young
         while young and young[0][0].opened_at + STALL_S <= loop.time():
             connection, exchange = young.popleft()
-            if connection.exchange is exchange and not connection.has_answered:
+            is_silent = connection.exchange is exchange and not connection.has_answered
+            if is_silent and self._unkept.reports(connection.replica_id, loop.time()):
                 self.on_stalled(connection)
         if young:
             loop.call_at(young[0][0].opened_at + STALL_S, self._check_young)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.proxy.unkept_replicas import FIRST_S, LONGEST_S, UnkeptReplicas
+from router.proxy.unkept_replicas import FIRST_S, LONGEST_S, REPORT_S, UnkeptReplicas
 
 
 def length_s(unkept: UnkeptReplicas, since: float) -> float:
@@ -38,6 +38,15 @@ def test_repetition_long_after_counts_as_the_first_time() -> None:
     for moment in (100.0, 101.5, 103.5 + LONGEST_S):
         unkept.add("a", 4, moment)
     assert length_s(unkept, 103.5 + LONGEST_S) == 1
+
+
+def test_stalls_of_a_replica_are_reported_from_time_to_time() -> None:
+    unkept = UnkeptReplicas()
+    moments = (100.0, 100.1, 100.0 + REPORT_S - 0.01, 100.0 + REPORT_S, 100.1 + REPORT_S)
+    assert [unkept.reports("a", moment) for moment in moments] == [True, False, False, True, False]
+    assert unkept.reports("b", 100.1)
+    unkept.forget_old(101.0 + REPORT_S)
+    assert unkept.reports("a", 101.0 + REPORT_S)
 
 
 def test_a_time_is_forgotten_once_it_counts_no_longer() -> None:
