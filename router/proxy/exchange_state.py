@@ -270,7 +270,7 @@ class ExchangeState(ObservedExchange):
             stats.observe(self.status, seconds, self.wait_s, routing_s)
             served_s = seconds - self.wait_s - routing_s if self.replica_id else NOT_SERVED
             stats.trace.numbers.extend((self._started_at, served_s, self.head.content_length))
-            if version.observed:
+            if version.observed and (self.observer is not None or self._trace is not None):
                 self._report(version, seconds, served_s, code)
         else:
             gateway.accounting.count_unrouted(self.head, self.status)
