@@ -164,7 +164,6 @@ def _span_attributes(record: AccessRecord, route: str) -> Iterator[tuple[str, st
     yield "http.response.status_code", record.status
     yield "http.request.body.size", record.request_bytes
     yield "http.response.body.size", record.response_bytes
-    yield "network.protocol.name", "http"
     yield "network.protocol.version", record.http_version
     if record.user_agent:
         yield "user_agent.original", record.user_agent
@@ -178,7 +177,7 @@ def _span_attributes(record: AccessRecord, route: str) -> Iterator[tuple[str, st
 _OWN: Final = frozenset(
     {
         *("endpoint", "version", "replica", "error_code", "model_code", "x_ms_request_id", "x_ms_client_request_id"),
-        *("total_ms", "queue_ms", "replica_ms", "auth_type"),
+        *("queue_ms", "replica_ms", "auth_type"),
     }
 )
 """Columns that spans have as well."""
