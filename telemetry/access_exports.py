@@ -22,7 +22,7 @@ _log = logging.getLogger("scorefront.collector")
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
-NICENESS: Final = 10
+NICENESS: Final = 5
 CLOSE_S: Final = 1.0
 """Time for the last records at the end."""
 _query = re.compile(r"\?\S*")

@@ -31,7 +31,7 @@ ID_DIGITS: Final = 48
 IDS_BYTES: Final = 100 * ID_DIGITS // 2
 
 Trace = tuple[bytes, bytes, bytes, bytes, bytes, int]
-"""Lines for the replica, trace id, span id, span id of the client, tracestate, bits."""
+"""Lines for the replica, trace id, span id, span id of the client, tracestate, bits (0: nothing is exported)."""
 
 
 class RecordedHead(Protocol):
@@ -134,7 +134,7 @@ class RequestRecorder:
         if state:
             lines += b"\r\ntracestate: " + state
         bits = self._sampled if sampled else self._bits
-        return lines, trace_id, span_id, parent_id, state, bits | FROM_PARENT
+        return lines, trace_id, span_id, parent_id, state, bits | FROM_PARENT if bits else 0
 
     def request_ended(
         self,
@@ -153,8 +153,6 @@ class RequestRecorder:
     ) -> None:
         """Hand the record of a request over to the collector; the parameters are those of `AccessRecorder`."""
         _, trace_id, span_id, parent_id, state, bits = trace
-        if not bits & (SAMPLED | RECORDED):
-            return
         _, described = head.recorded or self._describe(head)
         tried, failed = replica_id.encode(), code.encode() if code else b""
         beginning = pack_access(

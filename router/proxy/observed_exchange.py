@@ -57,8 +57,10 @@ class ObservedExchange(Ticket):
             else:
                 observer.sampled_out[0] += 1
         if recorder is not None:
-            self._trace = trace = recorder.begin(self.head)
+            trace = recorder.begin(self.head)
             self.trace_lines = trace[0]
+            if trace[5]:
+                self._trace = trace
 
     def _report(self, version: VersionPlan, duration_s: float, served_s: float, code: str) -> None:
         """Report the end of the request to observer and recorder.

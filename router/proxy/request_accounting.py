@@ -65,7 +65,8 @@ class RequestAccounting:
         recorder = self._recorders.get(VersionKey(endpoint, ""))
         if recorder is not None:
             trace = recorder.begin(head)
-            recorder.request_ended(trace, request_id, head, 0, 0, status, 0, "", seconds, 0.0, math.nan, code)
+            if trace[5]:
+                recorder.request_ended(trace, request_id, head, 0, 0, status, 0, "", seconds, 0.0, math.nan, code)
 
     def access_record(self, exchange: "ExchangeState", seconds: float, code: str, rule: str) -> dict[str, object]:
         """The access record of a request: no query, no credential, nothing that could forge a line.

@@ -11,7 +11,8 @@ from router.proxy.response_head import ResponseHead
 from serving.endpoint import Endpoint, PayloadCollection, VersionKey
 
 Trace = tuple[bytes, bytes, bytes, bytes, bytes, int]
-"""Trace context of a request in an `AccessRecorder`: lines for the replica, each after a line end; then its own."""
+"""Trace context of a request in an `AccessRecorder`: lines for the replica, each after a line end; four parts of its
+own; 0 if the request is not recorded."""
 
 
 class PieceObserver(Protocol):
@@ -70,7 +71,7 @@ class AccessRecorder(Protocol):
     """Recorder of all requests of one version, or of those to an endpoint that reach no version."""
 
     def begin(self, head: RequestHead) -> Trace:
-        """The trace context of a request, made or continued."""
+        """The trace context of a request, made or continued. The end is reported unless its last part is 0."""
 
     def request_ended(
         self,

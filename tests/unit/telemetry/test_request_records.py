@@ -60,12 +60,14 @@ class FakeSignal:
 class Recording:
     """A worker, a collector and a receiver in one process."""
 
-    def __init__(self, root: Path, settings: ExportSettings = QUICK, sampler: Sampler | None = None) -> None:
+    def __init__(
+        self, root: Path, settings: ExportSettings = QUICK, sampler: Sampler | None = None, records: bool = True
+    ) -> None:
         self.rings = root / "rings"
         self.rings.mkdir()
         self.time = VirtualTime()
         randbytes = random.Random(1).randbytes
-        rules = RecordRules(sampler or Sampler(), True, self.time.unix_now, randbytes, lambda value: value[:40])
+        rules = RecordRules(sampler or Sampler(), records, self.time.unix_now, randbytes, lambda value: value[:40])
         self.observers = WorkerObservers(PayloadObservers(self.rings, "w-1", LEAST_BYTES, self.time.unix_now), rules)
         self.endpoint = Endpoint("iris", Auth.KEY, (version(),), app_insights=True)
         self.signal = FakeSignal()
@@ -177,6 +179,15 @@ def test_the_sampled_flag_is_honoured_and_passed_on(
     recording.collect()
     eventually_counts(recording, PayloadCounts(stored=1))
     assert recording.signal.taken[0].sampled is sampled, "its request record is kept in any case"
+
+
+@pytest.mark.parametrize("fields", [(), (PARENT.replace("-01", "-00"),)])
+def test_a_request_outside_of_the_sample_is_not_reported_without_request_records(
+    record: Callable[..., Recording], fields: tuple[str, ...]
+) -> None:
+    recording = record(sampler=Sampler(True, 0.0), records=False)
+    lines, *_, recorded = recording.recorder().begin(FakeHead(lines=fields))
+    assert lines.endswith(b"-00") and not recorded
 
 
 def test_a_ratio_chooses_by_the_lower_half_of_the_trace_id(record: Callable[..., Recording]) -> None:
