@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.chromium import Browser, browser, program
 from loadtests.installation import Client, Installation, manifest, witness_version
-from tests.e2e.chromium import Browser, browser, program
 
 pytestmark = [
     pytest.mark.process,
