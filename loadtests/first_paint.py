@@ -55,8 +55,8 @@ def main() -> None:
     paint, rows = (median(each[name] for each in found) for name in ("paint", "rows"))
     overview, kilobytes = median(each["overview"] for each in found), found[0]["bytes"] / 1000
     print(
-        f"{given.endpoints} endpoints of {given.versions} versions: first paint {paint:.0f} ms, first rows {rows:.0f} ms"
-        f" (middle of {given.rounds}); request of the rows {overview:.0f} ms; {kilobytes:.0f} KB loaded"
+        f"{given.endpoints} endpoints of {given.versions} versions: first paint {paint:.0f} ms, first rows"
+        f" {rows:.0f} ms (middle of {given.rounds}); request of the rows {overview:.0f} ms; {kilobytes:.0f} KB loaded"
     )
     if given.check and max(paint, rows) > PROMISED_MS:
         sys.exit(f"above {PROMISED_MS:.0f} ms")

@@ -94,7 +94,7 @@ export class Chart {
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: this.sync }, points: { size: 6 } },
       scales: { x: { time: true, range: () => [this.from, this.until] }, y: { range: (plot, low, high) => this.range(high) } },
       axes: [
-        { stroke: quiet, grid: { show: false }, ticks: grid, font: "11px system-ui", space: 70, values: (plot, splits) => splits.map((at) => this.axisTime(at)) },
+        { stroke: quiet, grid: { show: false }, ticks: grid, font: "11px system-ui", size: 30, space: 70, values: (plot, splits) => splits.map((at) => this.axisTime(at)) },
         { stroke: quiet, grid, ticks: { show: false }, font: "11px system-ui", size: 52, space: 32, values: (plot, splits) => splits.map((value) => this.format(value)) },
       ],
       series: [{}, ...lines],

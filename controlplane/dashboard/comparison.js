@@ -2,8 +2,14 @@
 
 import { draw, make, milliseconds, number, section, showOnChange } from "./elements.js";
 
-const VERDICTS = { worse: ["▲ worse", "bad"], better: ["▼ better", "ok"], "no difference yet": ["● no difference yet", "wait"] };
-const points = (share) => `${share > 0 ? "+" : share < 0 ? "−" : ""}${Math.abs(share * 100).toFixed(2)}`;
+const VERDICTS = {
+  worse: ["▲ fails more", "bad"],
+  better: ["▼ fails less", "ok"],
+  slower: ["▲ slower", "bad"],
+  faster: ["▼ faster", "ok"],
+};
+const UNDECIDED = ["● no difference yet", "wait"];
+const signed = (digits) => (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 const exact = (share) => (share === null ? "–" : `${(share * 100).toFixed(2)} %`);
 
 export class Comparisons {
@@ -21,7 +27,8 @@ export class Comparisons {
 
 function comparison(found, spanText) {
   const { control, treatment } = found;
-  const [verdict, tone] = VERDICTS[found.verdict];
+  const decided = [found.verdict, found.latencyVerdict].filter((word) => word in VERDICTS).map((word) => VERDICTS[word]);
+  const pills = (decided.length ? decided : [UNDECIDED]).map(([text, tone]) => make("span", { class: `pill ${tone}` }, text));
   const row = (name, field) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, field(control)), make("td", {}, field(treatment)));
   const head = ["", `${control.version} (control)`, treatment.version].map((name) => (name ? make("th", { scope: "col" }, name) : make("td")));
   const figures = make(
@@ -40,32 +47,44 @@ function comparison(found, spanText) {
   return make(
     "article",
     { class: "comparison" },
-    make("h4", {}, treatment.version, make("span", { class: `pill ${tone}` }, verdict), make("span", { class: "of" }, `over ${spanText}`)),
+    make("h4", {}, treatment.version, ...pills, make("span", { class: "of" }, `over ${spanText}`)),
     make("p", { class: "sentence" }, found.summary),
-    make("div", { class: "sides" }, figures, found.failureRateDifference === null ? "" : interval(found)),
+    make("div", { class: "sides" }, figures, make("div", { class: "intervals" }, ...intervals(found))),
   );
 }
 
-// The difference of the failure rates with its interval, on a scale with zero in the middle.
-function interval(found) {
-  const [low, high] = found.failureRateInterval;
-  const most = Math.max(Math.abs(low), Math.abs(high), 0.001);
-  const at = (share) => 110 + (share / most) * 90;
-  const text = (x, y, content, anchor = "middle") => draw("text", { x, y, "text-anchor": anchor }, content);
+function intervals(found) {
+  const drawings = [];
+  if (found.failureRateDifference !== null) {
+    const [low, middle, high] = [found.failureRateInterval[0], found.failureRateDifference, found.failureRateInterval[1]];
+    drawings.push(interval([low, middle, high].map((share) => share * 100), signed(2), "failure rate: difference in points", found.verdict));
+  }
+  if (found.meanDifferenceIntervalMs) {
+    const [low, high] = found.meanDifferenceIntervalMs;
+    drawings.push(interval([low, found.meanDifferenceMs, high], signed(1), "mean time: difference in ms", found.latencyVerdict));
+  }
+  return drawings;
+}
+
+// A difference with its interval, on a scale with zero in the middle. bounds: low, difference, high.
+function interval([low, middle, high], format, title, verdict) {
+  const most = Math.max(Math.abs(low), Math.abs(high), 1e-9);
+  const at = (value) => 110 + (value / most) * 90;
+  const text = (x, y, content) => draw("text", { x: Math.min(Math.max(x, 18), 202), y, "text-anchor": "middle" }, content);
+  const near = at(high) - at(low) < 48; // the two numbers would overlap
+  const whisker = (x1, x2, y1, y2) => draw("line", { class: "whisker", x1, x2, y1, y2 });
   const drawing = draw(
     "svg",
-    { viewBox: "0 0 220 78", class: `interval ${VERDICTS[found.verdict][1]}`, role: "img" },
-    draw("line", { class: "zero", x1: 110, x2: 110, y1: 18, y2: 58 }),
-    draw("line", { class: "whisker", x1: at(low), x2: at(high), y1: 36, y2: 36 }),
-    draw("line", { class: "whisker", x1: at(low), x2: at(low), y1: 30, y2: 42 }),
-    draw("line", { class: "whisker", x1: at(high), x2: at(high), y1: 30, y2: 42 }),
-    draw("circle", { cx: at(found.failureRateDifference), cy: 36, r: 4.5 }),
-    text(at(found.failureRateDifference), 22, points(found.failureRateDifference)),
-    text(Math.max(at(low), 16), 56, points(low)),
-    text(Math.min(at(high), 204), 56, points(high)),
-    text(110, 73, "difference in percentage points"),
+    { viewBox: "0 0 220 78", class: `interval ${(VERDICTS[verdict] ?? UNDECIDED)[1]}`, role: "img" },
+    draw("line", { class: "zero", x1: 110, x2: 110, y1: 24, y2: 46 }),
+    whisker(at(low), at(high), 36, 36),
+    whisker(at(low), at(low), 30, 42),
+    whisker(at(high), at(high), 30, 42),
+    draw("circle", { cx: at(middle), cy: 36, r: 4.5 }),
+    text(at(middle), 22, format(middle)),
+    ...(near ? [text((at(low) + at(high)) / 2, 57, `${format(low)} to ${format(high)}`)] : [text(at(low), 57, format(low)), text(at(high), 57, format(high))]),
+    text(110, 73, title),
   );
-  const between = `between ${points(low)} and ${points(high)}`;
-  drawing.setAttribute("aria-label", `difference of the failure rates ${points(found.failureRateDifference)} percentage points, ${between}`);
+  drawing.setAttribute("aria-label", `${title} ${format(middle)}, between ${format(low)} and ${format(high)}`);
   return drawing;
 }
