@@ -22,6 +22,8 @@ _log = logging.getLogger("scorefront.collector")
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+QUEUE_BYTES: Final = 64 * 1024 * 1024
+"""Messages that wait; few records with long texts must not take more."""
 NICENESS: Final = 5
 CLOSE_S: Final = 1.0
 """Time for the last records at the end."""
@@ -60,6 +62,7 @@ class AccessExports:
         self._close_s = close_s
         self._waiting: deque[tuple[float, bytes]] = deque()
         """Time of arrival, message."""
+        self._waiting_bytes = 0
         self._exported: dict[str, int] = {}
         self._dropped: dict[str, int] = {}
         self._failing: set[str] = set()
@@ -72,9 +75,11 @@ class AccessExports:
     def add(self, message: bytes) -> None:
         """Queue a message of kind ACCESS; it is dropped if the queue is full."""
         with self._changed:
-            if len(self._waiting) >= self._settings.queue_records or self._closing:
+            size_bytes = self._waiting_bytes + len(message)
+            if self._closing or len(self._waiting) >= self._settings.queue_records or size_bytes > QUEUE_BYTES:
                 self._count(self._dropped, endpoint_of(message))
                 return
+            self._waiting_bytes = size_bytes
             self._waiting.append((self._now(), message))
             if len(self._waiting) in (1, self._settings.batch_records):
                 self._changed.notify()
@@ -133,7 +138,9 @@ class AccessExports:
                 self._changed.wait(left_s)
             if not waiting:
                 return None
-            return [waiting.popleft()[1] for _ in range(min(len(waiting), settings.batch_records))]
+            batch = [waiting.popleft()[1] for _ in range(min(len(waiting), settings.batch_records))]
+            self._waiting_bytes -= sum(map(len, batch))
+            return batch
 
     def _delivered(self, signal: Signal, records: Sequence[AccessRecord]) -> bool:
         """True once a receiver has the records; False if it stays away."""

@@ -42,8 +42,8 @@ class ExportSettings:
     sampler: Sampler = field(default_factory=Sampler)
     delay_s: float = 1.0
     """Longest time for which a record waits for others."""
-    queue_records: int = 20_000
-    """Records that wait; beyond it they are dropped."""
+    queue_records: int = 100_000
+    """Records that wait; beyond it they are dropped. Usual ones take 50 MB."""
     batch_records: int = 512
     """Records in one request to a receiver."""
     patience_s: float = 30.0

@@ -297,6 +297,17 @@ def test_a_receiver_that_hangs_fills_a_bounded_queue_and_holds_up_nothing(record
     eventually_counts(recording, PayloadCounts(stored=100 - lost, dropped=lost))
 
 
+def test_the_queue_is_bounded_in_bytes_as_well(
+    record: Callable[..., Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telemetry.access_exports.QUEUE_BYTES", 1000)
+    recording = record(ExportSettings(("s",), ("r",), delay_s=3600.0))
+    for _ in range(10):
+        recording.request()
+    recording.collect()
+    assert 5 <= recording.counts().dropped <= 8
+
+
 def test_the_end_exports_what_there_is_and_counts_the_rest(record: Callable[..., Recording]) -> None:
     recording = record(ExportSettings(("s",), ("r",), delay_s=3600.0, queue_records=20))
     recording.request()
