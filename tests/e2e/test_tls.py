@@ -105,6 +105,11 @@ def test_scoring_goes_over_tls_and_replicas_get_the_scheme(site: SecureSite) -> 
     connection.close()
 
 
+def test_a_trial_of_the_control_plane_goes_over_tls(site: SecureSite) -> None:
+    answer = Site(site.installation).rest("POST", "/api/v1/endpoints/echo/try", {"body": "{}"})
+    assert (answer.status, answer.json["status"]) == (200, 200)
+
+
 def test_each_name_is_shown_its_certificate(site: SecureSite) -> None:
     first, second = (ssl.PEM_cert_to_DER_cert(folder.cert.read_text()) for folder in (site.first, site.second))
     assert site.shown("first.test") == site.shown("elsewhere.test") == site.shown() == first
