@@ -62,7 +62,8 @@ export class Chart {
       this.shape = shape;
       this.plot?.destroy();
       this.plot = new uPlot(this.options(), data, this.canvas);
-      this.key.replaceChildren(...series.map((each) => this.keyEntry(each)));
+      const entries = series.map((each) => this.keyEntry(each));
+      this.key.replaceChildren(...(entries.length ? entries : [make("li", {}, "none in this time")]));
     } else {
       this.plot.setData(data);
     }
@@ -89,7 +90,7 @@ export class Chart {
     return {
       width: Math.max(this.canvas.clientWidth, 200),
       height: HEIGHT,
-      padding: [14, 8, 0, 0],
+      padding: [14, 20, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: this.sync }, points: { size: 6 } },
       scales: { x: { time: true, range: () => [this.from, this.until] }, y: { range: (plot, low, high) => this.range(high) } },
