@@ -12,6 +12,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT
 
 NAMED_FILE = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`")
 NAMED_MODULE = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.[a-z_]+)+)`")
+SPAN_ATTRIBUTE = re.compile(r"scorefront\.(endpoint|version|replica|\w+_(code|ms|id|type))")
+"""An attribute of a span (`telemetry.otel_signals`), which looks like a module."""
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 
 
@@ -19,7 +21,8 @@ def missing(text: str, beside: Path) -> list[str]:
     """Names in `text`, a document of the folder `beside`, without a target."""
     files = [name for name in NAMED_FILE.findall(text) if not (ROOT / name).exists()]
     links = [name for name in LINK.findall(text) if not (beside / name).exists()]
-    modules = [name for name in NAMED_MODULE.findall(text) if not is_module(name) and name != "cluster.yaml"]
+    named = [name for name in NAMED_MODULE.findall(text) if not SPAN_ATTRIBUTE.fullmatch(name)]
+    modules = [name for name in named if not is_module(name) and name != "cluster.yaml"]
     return files + links + modules
 
 
