@@ -33,6 +33,7 @@ from router.core.ids import RequestIds
 from router.proxy.chunked import LAST_CHUNK, ChunkedBody, chunk
 from router.proxy.downstream import Downstream
 from router.proxy.gateway import Gateway
+from router.proxy.request_head import parse_request
 from router.proxy.upstream import UpstreamConnection
 from router.settings import RouterSettings
 
@@ -87,6 +88,8 @@ class _Sink(asyncio.Transport):
 
 class _Asker:
     """The exchange of a replica's connection, as far as it is needed."""
+
+    head = parse_request(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", RouterSettings())
 
     def reject_response(self, error: Exception) -> None:
         raise RuntimeError(f"failed: {error}")

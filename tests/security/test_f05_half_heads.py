@@ -98,6 +98,7 @@ class Asker:
 
     def __init__(self) -> None:
         self.failed: list[str] = []
+        self.head = parse_request(b"GET /score HTTP/1.1\r\nHost: x\r\n\r\n", RouterSettings())
 
     def reject_response(self, error: ReplicaFailed) -> None:
         self.failed.append(error.text)
