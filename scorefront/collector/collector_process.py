@@ -19,6 +19,7 @@ from scorefront import __version__
 from scorefront.collector.replica_peers import ReplicaPeers
 from scorefront.payload_settings import payload_settings, telemetry_settings
 from scorefront.process import process_main as process
+from scorefront.process.time_slices import shorten_slices
 from serving.endpoint import PayloadCollection, VersionKey
 from telemetry.access_exports import AccessExports
 from telemetry.collected_versions import CollectedVersions
@@ -59,6 +60,7 @@ def run(options: CollectorOptions) -> int:
 async def _run(options: CollectorOptions) -> int:
     settings = payload_settings(os.environ)
     atomic_files.make_private_directory(options.rings_dir)
+    shorten_slices()  # a woken worker or model then waits at most one of them for the core
     store = await asyncio.to_thread(_store, options)
     stopping = threading.Event()
     wall = time.time  # noqa: TID251 - the shell that reads the wall clock
