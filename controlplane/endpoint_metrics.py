@@ -65,5 +65,5 @@ class EndpointMetrics:
                     versions[key] = found
             if self._sources.degraded(endpoint.name):
                 degraded.add(endpoint.name)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # other requests to the control port go first
         return ProblemMetrics(versions, frozenset(degraded))

@@ -37,7 +37,7 @@ class Way:
 
     name: str
     percent: float | None
-    """Of the requests; None: nothing is collected."""
+    """Sampled share of the requests, in percent; None: nothing is collected."""
     endpoint: str
     target: Target
     runs: list[wrk.Run] = field(default_factory=list)

@@ -51,7 +51,7 @@ class Passed:
     overlaps: int = 0
     """Requests at a replica that was at work."""
     hops: list[int] = field(default_factory=list)
-    """Of each slot that went to a request which was waiting when it became free."""
+    """Messages until a freed slot reached a request that was already waiting, for each such slot."""
     overtaken: int = 0
     """Requests that began before the one that arrived just before them had begun."""
 

@@ -17,7 +17,7 @@ from loadtests.peers.scorefront import Product, routed
 LIMITS = {"1 %": 1.01, "100 %": 1.10}
 _telemetry = re.compile(r'scorefront_telemetry_records_total\{endpoint="(\w+)",result="(\w+)"\} (\S+)')
 TRACEPARENT = ("traceparent", f"00-{wrk.NEVER_THE_SAME.decode()}{'4b' * 8}-{'1f' * 8}-01")
-"""Of clients that begin a trace for every request."""
+"""Header field of clients that begin a trace for every request."""
 
 
 @dataclass(slots=True)

@@ -73,4 +73,4 @@ class RecentTraffic(NamedTuple):
     server_failures: int
     """Those answered with a status code from 500 on."""
     p95_s: float | None
-    """Of the newest interval with requests; None without any."""
+    """95th percentile of the durations in the newest interval with requests; None without any."""

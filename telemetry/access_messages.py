@@ -36,10 +36,10 @@ class AccessRecord:
     """None: no replica was tried."""
     request_bytes: int
     response_bytes: int
-    """Of the body of the replica."""
+    """Size of the body that the replica sent."""
     status: int
     replica_status: int
-    """Of the replica; 0: it sent none."""
+    """Status code of the replica; 0: it sent none."""
     sampled: bool
     """True: its span is wanted."""
     recorded: bool
@@ -49,7 +49,7 @@ class AccessRecord:
     trace_id: str
     """Zeros: it has no trace."""
     span_id: str
-    """Of the router; of the client where the router has no span."""
+    """Span id of the router; of the client where the router has no span."""
     parent_id: str
     """Span of the client; "" without one."""
     endpoint: str

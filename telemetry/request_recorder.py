@@ -58,7 +58,7 @@ class RecordedHead(Protocol):
 
     @property
     def version_minor(self) -> int:
-        """Of HTTP/1."""
+        """Minor version of HTTP/1: 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ class RequestHead:
 
     @property
     def path(self) -> bytes:
-        """Of the target, without query."""
+        """Path of the target, without query."""
         return self.meaning.path
 
     @property
@@ -156,7 +156,7 @@ class RequestHead:
 
     @property
     def version_minor(self) -> int:
-        """Of HTTP/1."""
+        """Minor version of HTTP/1: 0 or 1."""
         return self.meaning.version_minor
 
     @property

@@ -99,7 +99,7 @@ class ResponseHead:
 
     @property
     def status(self) -> int:
-        """Of the status line, as `reason` and `version_minor`."""
+        """Status code of the status line."""
         return self.meaning.status
 
     @property
@@ -109,7 +109,7 @@ class ResponseHead:
 
     @property
     def version_minor(self) -> int:
-        """Of HTTP/1."""
+        """Minor version of HTTP/1: 0 or 1."""
         return self.meaning.version_minor
 
     @property

@@ -42,7 +42,7 @@ class _PendingRequest:
     answer: asyncio.Future[ToControl | None]
     deadline: asyncio.Timeout
     versions: list[VersionMetrics] = field(default_factory=list)
-    """Of the parts so far."""
+    """Metrics of the versions in the parts received so far."""
 
 
 @dataclass(slots=True, eq=False)

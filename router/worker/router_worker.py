@@ -259,7 +259,7 @@ class RouterWorker:
             request = await self._scrapes.get()
             for part in self._reports.scrape(request, self._options.logs_dropped(), self._peering.counters):
                 self._send(part)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # scoring requests go first
 
     # ---- periodic work
 

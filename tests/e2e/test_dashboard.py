@@ -56,7 +56,7 @@ async def _fill(running: Installation, documents: list[dict[str, object]]) -> No
         assert (await client.score("echo", path="reset"))[0] == 502
         assert (await client.score("echo", headers={"Authorization": "Bearer wrong"}))[0] == 401
         for document in documents:
-            name = document["metadata"]["name"]  # type: ignore[index]
+            name = document["metadata"]["name"]  # type: ignore[index]  # manifests are typed as object
             status, answer = await client.rest("PUT", f"/api/v1/endpoints/{name}", document)
             assert status == 201, answer
 
